@@ -1,0 +1,41 @@
+# Everything one does with a checkout. The environment lives in .venv and is made anew when the lock changes.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
+
+.PHONY: help run test test-real lint format bench lock clean
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+run: $(READY)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./data
+	@$(BIN)/mirror serve
+
+test: $(READY)  ## run the tests that need Python packages only
+	@$(BIN)/pytest tests --ignore tests/real
+
+test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as root, from Debian's packages)
+	@$(BIN)/pytest tests/real
+
+lint: $(READY)  ## style, types and the import contract
+	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+
+format: $(READY)  ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix && $(BIN)/ruff format
+
+bench: $(READY)  ## measure beside Debian's docker-registry; the result goes to bench/
+	@$(BIN)/python -m bench
+
+lock: $(READY)  ## renew requirements.lock from pyproject.toml
+	@$(BIN)/pip install --quiet uv && $(LOCK) pyproject.toml --group dev -o requirements.lock
+
+clean:  ## remove the environment and caches, keep the data
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+$(READY): requirements.lock pyproject.toml
+	@echo "setting up .venv (once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(READY)
