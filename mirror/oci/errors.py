@@ -1,0 +1,173 @@
+"""Errors that know what a client is to be told: status, OCI code, headers and body."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar
+
+_SHOWN = 80  # characters of a client's own words that an error repeats
+
+
+class RegistryError(Exception):
+    """An error with an OCI error document (distribution-spec, "Error codes").
+
+    `retry_after` is in seconds. Subclasses fix the status and code.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "UNKNOWN"
+
+    def __init__(
+        self, message: str, *, detail: object = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+        self.retry_after = retry_after
+
+    def body(self) -> bytes:
+        """Return the JSON document, as UTF-8."""
+        error = {"code": self.code, "message": self.message, "detail": self.detail}
+        return json.dumps({"errors": [error]}).encode()
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that belong to this error beside the body's."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+def shown(text: str) -> str:
+    """Quote a client's words for a message, cut to a bearable length."""
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+
+
+class NameInvalid(RegistryError):
+    """The repository name breaks the grammar."""
+
+    status, code = 400, "NAME_INVALID"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"invalid repository name {shown(name)}: at most 255 characters of lower-case letters "
+            "and digits, separated by . _ __ - or /"
+        )
+
+
+class TagInvalid(RegistryError):
+    """The tag breaks the grammar. 404, as the conformance suite wants it."""
+
+    status, code = 404, "MANIFEST_UNKNOWN"
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(
+            f"invalid tag {shown(tag)}: at most 128 letters, digits, '.', '_' or '-', "
+            "not starting with '.' or '-'"
+        )
+
+
+class DigestInvalid(RegistryError):
+    """The digest breaks the grammar or names an algorithm nobody registered."""
+
+    status, code = 400, "DIGEST_INVALID"
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(
+            f"invalid digest {shown(digest)}: sha256: with 64 or sha512: with 128 lower-case "
+            "hex digits"
+        )
+
+
+class PageInvalid(RegistryError):
+    """The page size of a listing is not a number of tags."""
+
+    status, code = 400, "PAGINATION_NUMBER_INVALID"
+
+
+class PathUnknown(RegistryError):
+    """Nothing is served at this path."""
+
+    status, code = 404, "UNSUPPORTED"
+
+
+class NameUnknown(RegistryError):
+    """The upstream or repository is not known, or not readable anonymously."""
+
+    status, code = 404, "NAME_UNKNOWN"
+
+
+class ManifestUnknown(RegistryError):
+    """Upstream has no such manifest."""
+
+    status, code = 404, "MANIFEST_UNKNOWN"
+
+
+class BlobUnknown(RegistryError):
+    """Upstream has no such blob in this repository."""
+
+    status, code = 404, "BLOB_UNKNOWN"
+
+
+class Denied(RegistryError):
+    """Upstream refuses to give this to us."""
+
+    status, code = 403, "DENIED"
+
+
+class Unsupported(RegistryError):
+    """A push, a delete, or a method that means nothing here."""
+
+    status, code = 405, "UNSUPPORTED"
+
+    def headers(self) -> dict[str, str]:
+        """Name the methods that are allowed (RFC 9110, 15.5.6)."""
+        return {"Allow": "GET, HEAD"}
+
+
+class RangeMalformed(RegistryError):
+    """The Range header is of bytes, but not to be understood (RFC 9110, 14.2, lets us refuse)."""
+
+    status, code = 400, "RANGE_INVALID"
+
+    def __init__(self, header: str) -> None:
+        super().__init__(f"malformed range {shown(header)}: bytes=FIRST-LAST, FIRST- or -LENGTH")
+
+
+class RangeInvalid(RegistryError):
+    """The range lies outside the blob, `size` bytes long (RFC 9110, 15.5.17)."""
+
+    status, code = 416, "RANGE_INVALID"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the range lies outside the blob's {size} bytes")
+        self.size = size
+
+    def headers(self) -> dict[str, str]:
+        """Say how long the blob is."""
+        return {"Content-Range": f"bytes */{self.size}"}
+
+
+class UpstreamFailure(RegistryError):
+    """Upstream could not answer: what is cached may be served instead, stale if need be."""
+
+    status, code = 502, "UNAVAILABLE"
+
+
+class UpstreamMisbehaved(UpstreamFailure):
+    """Upstream answered with something that must not be passed on or kept."""
+
+
+class UpstreamUnavailable(UpstreamFailure):
+    """Upstream cannot be reached, or says itself that it cannot serve."""
+
+    status = 503
+
+
+class UpstreamTimeout(UpstreamFailure):
+    """Upstream was silent for too long."""
+
+    status = 504
+
+
+class TooManyRequests(UpstreamFailure):
+    """Upstream's pull limit is spent."""
+
+    status, code = 429, "TOOMANYREQUESTS"

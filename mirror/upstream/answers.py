@@ -1,0 +1,71 @@
+"""What upstream's answers say beside their bodies, and how each of them went."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["manifest", "blob", "tags", "referrers", "token"]
+
+_RATE = re.compile(r"(\d{1,9})(?:\s*;\s*w=(\d{1,9}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PullLimit:
+    """What upstream last said of its pull limit. `window` is in seconds."""
+
+    limit: int
+    remaining: int
+    window: int | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """On whose behalf upstream is asked: the client's address and the reference it named."""
+
+    client: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One request to upstream as it went: no `status` means that no answer came.
+
+    `seconds` runs from asking to the answer's headers.
+    """
+
+    upstream: str
+    account: str
+    kind: Kind
+    method: str
+    status: int | None
+    seconds: float
+    repository: str
+    asked: str
+    ask: Ask | None = None
+    limit: PullLimit | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether Docker Hub counts this as a pull: each GET of a manifest that it grants."""
+        return self.kind == "manifest" and self.method == "GET" and self.status == 200
+
+
+def read_limit(headers: Mapping[str, str]) -> PullLimit | None:
+    """Read `ratelimit-limit: 100;w=21600` and its companions; None where they are absent."""
+    limit = _RATE.fullmatch(headers.get("ratelimit-limit", "").strip())
+    remaining = _RATE.fullmatch(headers.get("ratelimit-remaining", "").strip())
+    if limit is None or remaining is None:
+        return None
+    window = limit[2] or remaining[2]
+    source = headers.get("docker-ratelimit-source", "").strip()[:128]
+    return PullLimit(int(limit[1]), int(remaining[1]), int(window) if window else None, source)
+
+
+def read_retry_after(headers: Mapping[str, str]) -> int | None:
+    """Read Retry-After in seconds, at most a day; its date form is not used by registries."""
+    text = headers.get("Retry-After", "").strip()
+    return min(int(text), 86_400) if text.isascii() and text.isdigit() and len(text) < 10 else None

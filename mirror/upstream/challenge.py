@@ -1,0 +1,59 @@
+"""WWW-Authenticate: what a registry wants to see before it answers (RFC 9110, 11.6.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+_WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+# One piece of a challenge list: a parameter, or else a scheme with an optional token68.
+_PIECE = re.compile(
+    rf"""[\s,]*(?:
+        (?P<key>{_WORD})[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>{_WORD}))
+            (?=[\s,]|$)
+      | (?P<scheme>{_WORD})(?:[ ]+(?P<token68>[A-Za-z0-9\-._~+/]+=*)(?=\s*(?:,|$)))?(?=[\s,]|$)
+    )""",
+    re.VERBOSE | re.ASCII,
+)
+_ESCAPE = re.compile(r"\\(.)")
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One challenge: its scheme in lower case, its parameters by lower-case name."""
+
+    scheme: str
+    params: dict[str, str] = field(default_factory=dict)
+
+
+def parse(headers: Iterable[str]) -> list[Challenge]:
+    """Read all challenges of all header lines; what breaks the grammar ends its line."""
+    return [challenge for header in headers for challenge in _read_line(header)]
+
+
+def choose(challenges: Iterable[Challenge], *, credentials: bool) -> Challenge | None:
+    """Pick the challenge to answer: Bearer before Basic, and Basic only with credentials."""
+    by_scheme = {challenge.scheme: challenge for challenge in reversed(list(challenges))}
+    bearer = by_scheme.get("bearer")
+    if bearer is not None and "realm" in bearer.params:
+        return bearer
+    return by_scheme.get("basic") if credentials else None
+
+
+def _read_line(header: str) -> Iterator[Challenge]:
+    current: Challenge | None = None
+    position = 0
+    while match := _PIECE.match(header, position):
+        position = match.end()
+        if match["scheme"]:
+            if current is not None:
+                yield current
+            current = Challenge(match["scheme"].lower())
+        elif current is not None:
+            value = match["plain"]
+            if value is None:
+                value = _ESCAPE.sub(r"\1", match["quoted"])
+            current.params.setdefault(match["key"].lower(), value)
+    if current is not None:
+        yield current

@@ -1,0 +1,217 @@
+"""One upstream registry: what can be asked of it, and how its answers are read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import hdrs
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
+from yarl import URL
+
+from mirror.oci import manifest, media
+from mirror.oci.digest import Digest
+from mirror.oci.errors import (
+    BlobUnknown,
+    ManifestUnknown,
+    UpstreamFailure,
+    UpstreamMisbehaved,
+    UpstreamUnavailable,
+)
+from mirror.oci.manifest import Descriptor, Manifest
+from mirror.oci.names import Reference
+from mirror.oci.ranges import Span
+from mirror.upstream import responses
+from mirror.upstream.answers import Answer, Ask, Kind, read_limit
+from mirror.upstream.login import Grant, Login
+from mirror.upstream.responses import BlobBody, Page
+from mirror.upstream.tokens import Credentials, Tokens
+from mirror.upstream.wire import Size, Wire, deadline, read_capped
+
+_MAX_PAGE = 8 * 1024 * 1024  # bytes of one page of tags or referrers
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an upstream is, and as whom it is asked. `name` is what images call it."""
+
+    name: str
+    url: URL
+    credentials: Credentials = field(default_factory=Credentials)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    method: str
+    kind: Kind
+    repository: str
+    url: URL
+    headers: dict[str, str] = field(default_factory=dict)
+    size: Size = "small"
+    ask: Ask | None = None
+
+
+class Registry:
+    """Asks one upstream. Every answer, and every lack of one, is told to `on_answer`."""
+
+    def __init__(
+        self, origin: Origin, wire: Wire, tokens: Tokens, on_answer: Callable[[Answer], None]
+    ) -> None:
+        self.origin = origin
+        self._wire = wire
+        self._login = Login(origin.url, origin.credentials, tokens)
+        self._on_answer = on_answer
+
+    def __repr__(self) -> str:
+        return f"<Registry {self.origin.name} at {self.origin.url}>"
+
+    async def head_manifest(self, repository: str, reference: Reference) -> Descriptor | None:
+        """Ask for a manifest's descriptor, which no registry counts; None if it does not say.
+
+        Raises ManifestUnknown, Denied, or UpstreamFailure.
+        """
+        url = self._url(repository, "manifests", reference)
+        question = _Question("HEAD", "manifest", repository, url, _accept())
+        async with await self._ask(question) as response:
+            if response.status == 405:
+                return None
+            missing = ManifestUnknown(f"upstream has no {repository}:{reference}")
+            responses.check(response, missing)
+            return responses.descriptor(response)
+
+    async def get_manifest(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
+        """Fetch and prove a manifest: on Docker Hub, this is a pull.
+
+        Raises ManifestUnknown, Denied, or UpstreamFailure.
+        """
+        url = self._url(repository, "manifests", reference)
+        question = _Question("GET", "manifest", repository, url, _accept(), ask=ask)
+        async with await self._ask(question) as response:
+            responses.check(response, ManifestUnknown(f"upstream has no {repository}:{reference}"))
+            async with deadline(self._wire.patience.silence, url):
+                body = await read_capped(response, manifest.MAX_SIZE, "manifest")
+            promised = responses.digest(response)
+            media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
+        digest = reference if isinstance(reference, Digest) else promised or Digest.of(body)
+        if not digest.proves(body):
+            raise UpstreamMisbehaved(f"upstream sent a manifest that is not {digest}")
+        return manifest.read(body, digest, media_type)
+
+    async def head_blob(self, repository: str, digest: Digest) -> int:
+        """Ask whether a repository has a blob, and its size in bytes.
+
+        Raises BlobUnknown, Denied, or UpstreamFailure.
+        """
+        url = self._url(repository, "blobs", digest)
+        async with await self._ask(_Question("HEAD", "blob", repository, url)) as response:
+            responses.check(response, BlobUnknown(f"upstream has no {digest} in {repository}"))
+            if response.content_length is None:
+                raise UpstreamMisbehaved("upstream does not say how long the blob is")
+            return response.content_length
+
+    @asynccontextmanager
+    async def open_blob(
+        self, repository: str, digest: Digest, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[BlobBody]:
+        """Open a blob's bytes from `start` up to, not including, `stop`.
+
+        An upstream that ignores ranges sends the whole: look at the body's `start`.
+        Raises BlobUnknown, Denied, or UpstreamFailure.
+        """
+        headers: dict[str, str] = {}
+        if stop is not None:
+            headers[hdrs.RANGE] = Span(start, stop).header()
+        elif start:
+            headers[hdrs.RANGE] = f"bytes={start}-"
+        url = self._url(repository, "blobs", digest)
+        question = _Question("GET", "blob", repository, url, headers, "large")
+        async with await self._ask(question) as response:
+            responses.check(response, BlobUnknown(f"upstream has no {digest} in {repository}"))
+            yield responses.blob_body(response, start)
+
+    async def get_page(self, kind: Kind, repository: str, page: str) -> Page:
+        """Fetch a page of tags or referrers: `page` is the path behind the repository's.
+
+        Raises ManifestUnknown, Denied, or UpstreamFailure.
+        """
+        path, _, query = page.partition("?")
+        url = self._url(repository, *path.split("/")).with_query(query)
+        async with await self._ask(_Question("GET", kind, repository, url)) as response:
+            responses.check(response, ManifestUnknown(f"upstream has no {kind} of {repository}"))
+            async with deadline(self._wire.patience.silence, url):
+                body = await read_capped(response, _MAX_PAGE, f"page of {kind}")
+            return responses.page(response, body)
+
+    def _url(self, repository: str, *rest: str) -> URL:
+        """Join validated parts; a colon needs no encoding in a path (RFC 3986, 3.3)."""
+        base = str(self.origin.url).rstrip("/")
+        return URL(f"{base}/v2/{repository}/{'/'.join(rest)}", encoded=True)
+
+    async def _ask(self, question: _Question) -> aiohttp.ClientResponse:
+        """Ask, again where that helps: after a refused connection or a 5xx, not after silence."""
+        persistence = AsyncRetrying(
+            retry=retry_if_exception_type(UpstreamUnavailable),
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2),
+            reraise=True,
+        )
+        async with deadline(self._wire.patience.answer, question.url):
+            return await persistence(self._ask_once, question)
+
+    async def _ask_once(self, question: _Question) -> aiohttp.ClientResponse:
+        grant = await self._login.grant(question.repository)
+        response = await self._send(question, grant)
+        if response.status == 401:
+            challenges = response.headers.getall(hdrs.WWW_AUTHENTICATE, [])
+            response.release()
+            better = await self._login.retry(grant, challenges, question.repository)
+            if better is not None:
+                response = await self._send(question, better)
+        try:
+            responses.refuse_faults(response, self.origin.name)
+        except UpstreamFailure:
+            response.release()
+            raise
+        return response
+
+    async def _send(self, question: _Question, grant: Grant) -> aiohttp.ClientResponse:
+        headers = question.headers
+        if grant.header:
+            headers = {**headers, hdrs.AUTHORIZATION: grant.header}
+        began = time.perf_counter()
+        response: aiohttp.ClientResponse | None = None
+        try:
+            response = await self._wire.ask(question.method, question.url, headers, question.size)
+        finally:
+            self._tell(question, response, time.perf_counter() - began)
+        return response
+
+    def _tell(
+        self, question: _Question, response: aiohttp.ClientResponse | None, seconds: float
+    ) -> None:
+        answer = Answer(
+            upstream=self.origin.name,
+            account=self.origin.credentials.username,
+            kind=question.kind,
+            method=question.method,
+            status=None if response is None else response.status,
+            seconds=seconds,
+            repository=question.repository,
+            asked=question.url.name,
+            ask=question.ask,
+            limit=None if response is None else read_limit(response.headers),
+        )
+        self._on_answer(answer)
+
+
+def _accept() -> dict[str, str]:
+    return {hdrs.ACCEPT: media.ACCEPT}

@@ -1,0 +1,121 @@
+"""Reading upstream's responses: what is an answer, what is a fault, what must not be believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import hdrs
+
+from mirror.oci import media, ranges
+from mirror.oci.digest import Digest
+from mirror.oci.errors import (
+    Denied,
+    DigestInvalid,
+    RegistryError,
+    TooManyRequests,
+    UpstreamMisbehaved,
+    UpstreamUnavailable,
+    shown,
+)
+from mirror.oci.manifest import MAX_SIZE, Descriptor
+from mirror.upstream.answers import read_retry_after
+from mirror.upstream.wire import named_faults
+
+_RETRY_AFTER_LIMITED = 60  # seconds, where a 429 does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing. `following` is the next page's query, empty at the end."""
+
+    body: bytes
+    content_type: str
+    following: str
+
+
+class BlobBody:
+    """A blob's bytes on their way, from `start` on. `size` is the whole blob's, if known."""
+
+    def __init__(self, response: aiohttp.ClientResponse, start: int, size: int | None) -> None:
+        self._response = response
+        self.start = start
+        self.size = size
+
+    async def read(self) -> bytes:
+        """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
+        with named_faults(self._response.url):
+            return await self._response.content.readany()
+
+
+def refuse_faults(response: aiohttp.ClientResponse, upstream: str) -> None:
+    """Raise UpstreamFailure where upstream could not answer: the pull limit, a 5xx, HTML.
+
+    HTML comes from whatever stands before a registry: captive portals, bot protection.
+    """
+    status = response.status
+    if status == 429:
+        raise TooManyRequests(
+            f"upstream {upstream} refuses further pulls for now: its pull limit is spent",
+            retry_after=read_retry_after(response.headers) or _RETRY_AFTER_LIMITED,
+        )
+    if status >= 500 or status == 408:
+        raise UpstreamUnavailable(f"upstream {upstream} answers {status}")
+    if media.bare(response.headers.get(hdrs.CONTENT_TYPE, "")) == "text/html":
+        raise UpstreamMisbehaved(f"upstream {upstream} answers {status} with a web page")
+
+
+def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:
+    """Raise `missing` for a 404, Denied for a 401 or 403, UpstreamMisbehaved for the unexpected."""
+    status = response.status
+    if status in (200, 206):
+        encoding = response.headers.get(hdrs.CONTENT_ENCODING, "identity").lower()
+        if encoding != "identity":
+            raise UpstreamMisbehaved(f"upstream encodes its answer as {shown(encoding)}")
+        return
+    if status == 404:
+        raise missing
+    if status in (401, 403):
+        raise Denied("upstream denies access: the repository does not exist, or is private")
+    raise UpstreamMisbehaved(f"upstream answers {status}")
+
+
+def digest(response: aiohttp.ClientResponse) -> Digest | None:
+    """Return the digest that upstream promises, None if it promises none."""
+    text = response.headers.get("Docker-Content-Digest")
+    try:
+        return None if text is None else Digest.parse(text.strip())
+    except DigestInvalid:
+        raise UpstreamMisbehaved(f"upstream names the digest {shown(text or '')}") from None
+
+
+def descriptor(response: aiohttp.ClientResponse) -> Descriptor | None:
+    """Read a HEAD's headers; None where they do not say all that a descriptor holds."""
+    promised = digest(response)
+    media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
+    size = response.content_length
+    if promised is None or media_type not in media.KNOWN or not size or size > MAX_SIZE:
+        return None
+    return Descriptor(promised, media_type, size)
+
+
+def blob_body(response: aiohttp.ClientResponse, start: int) -> BlobBody:
+    """Check that the body begins where it was asked to, or at 0 if ranges were ignored."""
+    if response.status == 200:
+        return BlobBody(response, 0, response.content_length)
+    content_range = ranges.parse_content_range(response.headers.get(hdrs.CONTENT_RANGE, ""))
+    if content_range is None or content_range[0].start != start:
+        raise UpstreamMisbehaved("upstream sends another range than it was asked for")
+    return BlobBody(response, start, content_range[1])
+
+
+def page(response: aiohttp.ClientResponse, body: bytes) -> Page:
+    """Take a listing's page apart; a Link that leaves the registry's origin is not followed."""
+    link = response.links.get("next")
+    following = ""
+    if link is not None:
+        url = response.url.join(link["url"])  # type: ignore[arg-type]
+        if url.origin() == response.url.origin():
+            following = url.raw_query_string
+    content_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
+    return Page(body, content_type, following)

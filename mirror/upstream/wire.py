@@ -1,0 +1,153 @@
+"""The connections to upstream: one exchange, its redirects followed by hand, its faults named."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import aiohttp
+from aiohttp import hdrs
+from yarl import URL
+
+import mirror
+from mirror.oci.errors import (
+    UpstreamFailure,
+    UpstreamMisbehaved,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    shown,
+)
+
+USER_AGENT = f"mirror/{mirror.__version__} (registry pull-through cache)"
+MAX_REDIRECTS = 5
+Size = Literal["small", "large"]
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_READ_BUFFER = 512 * 1024  # bytes that aiohttp may hold for us while the disk is busy
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long upstream may take, in seconds. Nothing bounds a whole body."""
+
+    connect: float = 10.0
+    silence: float = 30.0
+    answer: float = 15.0
+
+
+class Wire:
+    """HTTP to upstream registries, their token servers and their content networks.
+
+    Blobs have connections of their own, so that big ones never starve the small questions.
+    """
+
+    def __init__(self, patience: Patience | None = None) -> None:
+        self.patience = patience or Patience()
+        self._sessions: dict[Size, aiohttp.ClientSession] = {}
+
+    async def __aenter__(self) -> Self:
+        self._sessions = {"small": self._session(limit=64), "large": self._session(limit=64)}
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for session in self._sessions.values():
+            await session.close()
+
+    def _session(self, limit: int) -> aiohttp.ClientSession:
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=self.patience.connect, sock_read=self.patience.silence
+        )
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=limit),
+            timeout=timeout,
+            headers={hdrs.USER_AGENT: USER_AGENT, hdrs.ACCEPT_ENCODING: "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            read_bufsize=_READ_BUFFER,
+            max_line_size=32 * 1024,  # signed Locations are long
+            max_field_size=32 * 1024,
+        )
+
+    async def ask(
+        self, method: str, url: URL, headers: Mapping[str, str], size: Size = "small"
+    ) -> aiohttp.ClientResponse:
+        """Ask once and follow redirects; the caller closes the response.
+
+        Authorization is dropped as soon as a redirect leaves the origin: content networks refuse
+        it, and it is none of their business (RFC 9110, 15.4). Raises UpstreamFailure for anything
+        but an answer.
+        """
+        with named_faults(url):
+            return await self._follow(self._sessions[size], method, url, dict(headers))
+
+    async def _follow(
+        self, session: aiohttp.ClientSession, method: str, url: URL, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await session.request(method, url, headers=headers, allow_redirects=False)
+            if response.status not in _REDIRECTS:
+                return response
+            response.release()
+            target = _target(url, response.headers.get(hdrs.LOCATION, ""))
+            if target.origin() != url.origin():
+                headers.pop(hdrs.AUTHORIZATION, None)
+            url = target
+        raise UpstreamMisbehaved(f"upstream redirects more than {MAX_REDIRECTS} times")
+
+
+def _target(url: URL, location: str) -> URL:
+    """Resolve a Location; its encoding is left alone, because signatures cover it."""
+    try:
+        target = url.join(URL(location, encoded=True))
+        allowed = target.scheme == "https" or target.scheme == url.scheme == "http"
+        if location and target.host and allowed:
+            return target
+    except ValueError:
+        pass
+    raise UpstreamMisbehaved(f"upstream redirects to {shown(_public(location))}")
+
+
+def _public(location: str) -> str:
+    """Leave out the query: it may hold a signature."""
+    return location.partition("?")[0]
+
+
+@contextmanager
+def named_faults(url: URL) -> Iterator[None]:
+    """Turn aiohttp's exceptions, once, at this edge, into what clients are told."""
+    try:
+        yield
+    except UpstreamFailure:
+        raise
+    except (TimeoutError, aiohttp.ServerTimeoutError) as error:
+        raise UpstreamTimeout(f"upstream {url.host} does not answer") from error
+    except aiohttp.ClientPayloadError as error:
+        raise UpstreamUnavailable(f"upstream {url.host} broke off") from error
+    except (aiohttp.ClientConnectionError, OSError) as error:
+        raise UpstreamUnavailable(f"cannot reach upstream {url.host}: {error}") from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise UpstreamMisbehaved(f"upstream {url.host} does not speak HTTP: {error}") from error
+
+
+async def read_capped(response: aiohttp.ClientResponse, cap: int, what: str) -> bytes:
+    """Read a whole body of at most `cap` bytes; raises UpstreamMisbehaved beyond it."""
+    with named_faults(response.url):
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > cap:
+                response.close()
+                raise UpstreamMisbehaved(f"upstream's {what} is larger than {cap} bytes")
+        return bytes(body)
+
+
+@asynccontextmanager
+async def deadline(seconds: float, url: URL) -> AsyncIterator[None]:
+    """Bound a question and its retries as a whole; raises UpstreamTimeout."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise UpstreamTimeout(f"upstream {url.host} does not answer") from error
