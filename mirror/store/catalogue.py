@@ -1,0 +1,118 @@
+"""What is kept and where it belongs, in memory: pure bookkeeping, least recently used first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+
+_BLOCK = 4096  # bytes; what a file takes is rounded up to this
+
+
+def charged(size: int) -> int:
+    """Return the bytes that a file of `size` bytes takes on a disk."""
+    return -(-size // _BLOCK) * _BLOCK
+
+
+class Entry:
+    """One kept blob or manifest. `size` in bytes; `used_at` in seconds since the epoch."""
+
+    __slots__ = ("children", "links", "media_type", "readers", "size", "used_at")
+
+    def __init__(self, size: int, media_type: str | None, used_at: int) -> None:
+        self.size = size
+        self.media_type = media_type
+        self.used_at = used_at
+        self.links: tuple[Repository, ...] = ()
+        self.children: tuple[Digest, ...] = ()
+        self.readers = 0
+
+
+class Catalogue:
+    """All that is kept, by digest, in the order of its last use."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[Digest, Entry] = OrderedDict()
+        self._parents: dict[Digest, tuple[Digest, ...]] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Digest]:
+        return iter(self._entries)
+
+    def __repr__(self) -> str:
+        return f"<Catalogue: {len(self)} kept, {self.bytes} bytes>"
+
+    def get(self, digest: Digest) -> Entry | None:
+        """Return what is kept under a digest."""
+        return self._entries.get(digest)
+
+    def touch(self, digest: Digest) -> None:
+        """Make this the most recently used."""
+        self._entries.move_to_end(digest)
+
+    def add(self, digest: Digest, entry: Entry) -> None:
+        """Take in a new entry as the most recently used."""
+        self._entries[digest] = entry
+        self.bytes += charged(entry.size)
+        self._adopt(digest, entry.children)
+
+    def remove(self, digest: Digest) -> Entry | None:
+        """Forget an entry and what it pointed at."""
+        entry = self._entries.pop(digest, None)
+        if entry is not None:
+            self.bytes -= charged(entry.size)
+            for child in entry.children:
+                rest = tuple(parent for parent in self._parents[child] if parent != digest)
+                if rest:
+                    self._parents[child] = rest
+                else:
+                    del self._parents[child]
+        return entry
+
+    def describe(self, digest: Digest, media_type: str, children: tuple[Digest, ...]) -> None:
+        """Note that a kept file is a manifest, and what it points at."""
+        entry = self._entries[digest]
+        if not entry.children:
+            entry.media_type, entry.children = media_type, children
+            self._adopt(digest, children)
+
+    def link(self, digest: Digest, repository: Repository) -> bool:
+        """Note that a repository holds this; False if that was known or it is not kept."""
+        entry = self._entries.get(digest)
+        if entry is None or repository in entry.links:
+            return False
+        entry.links = (*entry.links, repository)
+        return True
+
+    def belongs(self, digest: Digest, repository: Repository) -> bool:
+        """Whether the repository was seen to hold this, itself or in a manifest that it holds."""
+        entry = self._entries.get(digest)
+        if entry is not None and repository in entry.links:
+            return True
+        # Digests cannot form a circle, so this ends: blob, manifest, index.
+        return any(self.belongs(parent, repository) for parent in self._parents.get(digest, ()))
+
+    def victims(self, wanted: int) -> list[Digest] | None:
+        """Return what to evict so that `wanted` bytes come free; None if that cannot be.
+
+        What is being read is passed over: its bytes would stay on the disk until the reader ends.
+        """
+        if wanted <= 0:
+            return []
+        chosen: list[Digest] = []
+        for digest, entry in self._entries.items():
+            if not entry.readers:
+                chosen.append(digest)
+                wanted -= charged(entry.size)
+                if wanted <= 0:
+                    return chosen
+        return None
+
+    def _adopt(self, parent: Digest, children: Iterable[Digest]) -> None:
+        for child in children:
+            self._parents[child] = (*self._parents.get(child, ()), parent)

@@ -1,0 +1,166 @@
+"""Blob files: written as partials, published by a rename, only ever unlinked. Blocking calls."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from mirror.oci.digest import Digest
+from mirror.oci.errors import DigestInvalid
+from mirror.store.catalogue import charged
+from mirror.store.errors import StoreError
+
+_SLICE = 1024 * 1024  # bytes per read when a partial is hashed again
+
+
+class Files:
+    """The data folder: `blobs/ALGORITHM/AB/HEX`, `partial/ALGORITHM-HEX`, and a lock."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._blobs = root / "blobs"
+        self._partials = root / "partial"
+        self._lock: IO[bytes] | None = None
+
+    def prepare(self) -> None:
+        """Make the folders and lock them against a second daemon; raises StoreError."""
+        try:
+            self._blobs.mkdir(parents=True, exist_ok=True)
+            self._partials.mkdir(exist_ok=True)
+            self._lock = (self.root / "lock").open("ab")
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to the data folder {self.root}: {error.strerror}"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreError(f"another mirror is using the data folder {self.root}") from None
+
+    def release(self) -> None:
+        """Let another daemon have the folder."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def path(self, digest: Digest) -> Path:
+        """Where a published blob lives. The digest is validated, so no client chooses a path."""
+        return self._blobs / digest.algorithm / digest.hex[:2] / digest.hex
+
+    def open(self, digest: Digest) -> IO[bytes]:
+        """Open a published blob; raises OSError."""
+        return self.path(digest).open("rb", buffering=0)
+
+    def partial(self, digest: Digest) -> Partial:
+        """Open what there is of a blob on its way, hashed up to its end; raises OSError."""
+        return Partial(digest, self._partials / f"{digest.algorithm}-{digest.hex}")
+
+    def publish(self, partial: Partial) -> None:
+        """Make a proven partial a blob that survives a power cut; raises OSError."""
+        target = self.path(partial.digest)
+        with contextlib.suppress(FileNotFoundError):
+            self._rename(partial, target)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sync_folder(target.parent.parent)  # else the new folder itself may be lost
+        self._rename(partial, target)
+
+    def _rename(self, partial: Partial, target: Path) -> None:
+        partial.sync()  # the bytes before the name: a name must never lead to missing bytes
+        partial.path.rename(target)
+        _sync_folder(target.parent)
+
+    def remove(self, digests: Iterable[Digest]) -> None:
+        """Unlink blobs; one that is gone already is as good."""
+        for digest in digests:
+            self.path(digest).unlink(missing_ok=True)
+
+    def remove_partials(self, digests: Iterable[Digest]) -> None:
+        """Unlink partials; one that is gone already is as good."""
+        for digest in digests:
+            (self._partials / f"{digest.algorithm}-{digest.hex}").unlink(missing_ok=True)
+
+    def scan(self) -> Iterator[tuple[Digest, int, int]]:
+        """List the blobs: digest, size in bytes, time of last change in seconds."""
+        for algorithm in ("sha256", "sha512"):
+            with contextlib.suppress(FileNotFoundError):
+                for shard in os.scandir(self._blobs / algorithm):
+                    yield from _scan(shard.path, f"{algorithm}:")
+
+    def scan_partials(self) -> Iterator[tuple[Digest, int, int]]:
+        """List the partials in the same way."""
+        return _scan(str(self._partials), "")
+
+    def index_bytes(self) -> int:
+        """Return the bytes that everything beside blobs and partials takes."""
+        return sum(charged(size) for size in self._other_sizes())
+
+    def _other_sizes(self) -> Iterator[int]:
+        for entry in os.scandir(self.root):
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False):
+                    yield entry.stat(follow_symlinks=False).st_size
+
+
+class Partial:
+    """A blob on its way: appended to and hashed in one step, followed by many readers."""
+
+    def __init__(self, digest: Digest, path: Path) -> None:
+        self.digest = digest
+        self.path = path
+        self._hasher = digest.hasher()
+        self._file = path.open("a+b", buffering=0)
+        self.written = 0
+        self._hash_again()
+
+    def _hash_again(self) -> None:
+        self._file.seek(0)
+        while piece := self._file.read(_SLICE):
+            self._hasher.update(piece)
+            self.written += len(piece)
+
+    def append(self, data: bytes) -> None:
+        """Write and hash; raises OSError, after which the hash still tells what was written."""
+        view = memoryview(data)
+        while view:
+            count = self._file.write(view)  # a raw file may take less than it is given
+            self._hasher.update(view[:count])
+            self.written += count
+            view = view[count:]
+
+    @property
+    def proven(self) -> bool:
+        """Whether what was written is what the digest names."""
+        return self._hasher.hexdigest() == self.digest.hex
+
+    def reader(self) -> IO[bytes]:
+        """Open the file for a follower; stays good after publishing and unlinking."""
+        return self.path.open("rb", buffering=0)
+
+    def sync(self) -> None:
+        """Bring the bytes to the disk."""
+        os.fdatasync(self._file.fileno())
+
+    def close(self) -> None:
+        """Stop writing; what was written stays for the next one to resume."""
+        self._file.close()
+
+
+def _scan(folder: str, prefix: str) -> Iterator[tuple[Digest, int, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = prefix + entry.name if prefix else entry.name.replace("-", ":", 1)
+            with contextlib.suppress(DigestInvalid, FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                yield Digest.parse(name), status.st_size, int(status.st_mtime)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

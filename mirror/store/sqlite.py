@@ -1,0 +1,114 @@
+"""SQLite through aiosqlite: one connection, one writer, migrations by number."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+import aiosqlite
+
+from mirror.store.errors import StoreError
+
+Row = Sequence[Any]
+Write = tuple[str, tuple[object, ...]]
+
+# mmap stays off and one connection does all writing: SQLite up to 3.51.2 can corrupt a WAL
+# database otherwise (sqlite.org/wal.html#walresetbug).
+_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=NORMAL",
+    "PRAGMA busy_timeout=5000",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA cache_size=-4000",
+    "PRAGMA wal_autocheckpoint=256",
+    "PRAGMA journal_size_limit=1048576",
+    "PRAGMA mmap_size=0",
+)
+
+
+class Database:
+    """A database file. Statements take `$1`, `$2`, … as PostgreSQL's do."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open and migrate; raises StoreError for a newer schema, sqlite3.Error otherwise."""
+        connection = await aiosqlite.connect(path, isolation_level=None)
+        try:
+            for pragma in _PRAGMAS:
+                await connection.execute_fetchall(pragma)
+            database = cls(connection)
+            await database._migrate(path)
+        except BaseException:
+            await connection.close()
+            raise
+        return database
+
+    async def close(self) -> None:
+        """Close; an open connection would keep the process alive."""
+        await self._connection.close()
+
+    async def fetch(self, sql: str, *args: object) -> list[Row]:
+        """Return all rows of a query."""
+        rows = await self._connection.execute_fetchall(sql, _bound(args))
+        return list(rows)
+
+    async def write(self, writes: Iterable[Write]) -> None:
+        """Carry out all of `writes` in their order, or none of them."""
+        await self._connection.execute_fetchall("BEGIN IMMEDIATE")
+        try:
+            for sql, batch in _batches(writes):
+                await self._connection.executemany(sql, batch)
+        except BaseException:
+            await self._connection.execute_fetchall("ROLLBACK")
+            raise
+        await self._connection.execute_fetchall("COMMIT")
+
+    async def _migrate(self, path: Path) -> None:
+        rows = await self.fetch("PRAGMA user_version")
+        version = int(rows[0][0])
+        scripts = _scripts()
+        if version > len(scripts):
+            raise StoreError(
+                f"{path} was written by a newer version (schema {version}, this one reads up to "
+                f"{len(scripts)}): upgrade, or move the file away to have it rebuilt"
+            )
+        for number, script in enumerate(scripts[version:], version + 1):
+            text = f"BEGIN; {script}; PRAGMA user_version={number}; COMMIT;"
+            await self._connection.executescript(text)
+
+
+def _bound(args: Sequence[object]) -> dict[str, object]:
+    return {str(number): value for number, value in enumerate(args, 1)}
+
+
+def _batches(writes: Iterable[Write]) -> Iterable[tuple[str, list[dict[str, object]]]]:
+    """Group neighbours with the same statement, so that each group is one call."""
+    sql, batch = "", list[dict[str, object]]()
+    for statement, args in writes:
+        if statement != sql and batch:
+            yield sql, batch
+            batch = []
+        sql = statement
+        batch.append(_bound(args))
+    if batch:
+        yield sql, batch
+
+
+def _scripts() -> list[str]:
+    folder = resources.files("mirror.store") / "schema"
+    files = [file for file in folder.iterdir() if re.fullmatch(r"\d{4}\.sql", file.name)]
+    return [file.read_text("utf-8") for file in sorted(files, key=lambda file: file.name)]
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error means that the file is no database any more, rather than busy or full."""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, sqlite3.OperationalError
+    )

@@ -1,0 +1,217 @@
+"""The store: room for content within the bound, files and index in step."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, TypeVar
+
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Manifest
+from mirror.oci.names import Repository
+from mirror.store.catalogue import Catalogue, Entry, charged
+from mirror.store.errors import NoRoomError
+from mirror.store.files import Files, Partial
+from mirror.store.index import Index
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Store:
+    """What is kept. `limit` bounds all of it, in bytes: files, partials, room promised, index.
+
+    Room is taken before a byte is written, and what must go for it is unlinked first, so that
+    the bound holds at every moment.
+    """
+
+    def __init__(self, files: Files, index: Index, catalogue: Catalogue, limit: int) -> None:
+        self.files = files
+        self.index = index
+        self.catalogue = catalogue
+        self.limit = limit
+        self.evicted = 0
+        self.evicted_bytes = 0
+        self.failures = 0
+        self.idle_partials: dict[Digest, int] = {}
+        self._promised = 0
+        self._overhead = 0
+        self._headroom = min(1024 * 1024, limit // 64)  # for what the index grows by meanwhile
+        self._touched: set[Digest] = set()
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
+
+    def __repr__(self) -> str:
+        return f"<Store: {len(self.catalogue)} kept, {self.used} of {self.limit} bytes>"
+
+    @property
+    def used(self) -> int:
+        """Bytes taken or promised."""
+        return self.catalogue.bytes + self._partial_bytes + self._promised + self._overhead
+
+    @property
+    def _partial_bytes(self) -> int:
+        return sum(charged(size) for size in self.idle_partials.values())
+
+    async def run(self, work: Callable[..., T], *args: object) -> T:
+        """Do blocking work on a thread of the store's own, so that DNS never waits for a disk."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    async def close(self) -> None:
+        """Write behind what is pending, let go of files and folder."""
+        self.note_uses()
+        await self.index.close()
+        await asyncio.to_thread(self._threads.shutdown)
+        self.files.release()
+
+    # Room
+
+    async def reserve(self, size: int) -> int:
+        """Promise room for `size` bytes, evicting if need be; returns what to give back later.
+
+        Raises NoRoomError where the bound leaves none, OSError where nothing can be unlinked.
+        """
+        wanted = charged(size)
+        partials, victims = self._make_room(wanted)
+        self._promised += wanted
+        try:
+            if partials or victims:
+                await self.run(self._unlink, partials, victims)
+        except BaseException:
+            self._promised -= wanted
+            raise
+        return wanted
+
+    def release(self, promised: int) -> None:
+        """Give back what `reserve` returned."""
+        self._promised -= promised
+
+    async def trim(self) -> None:
+        """Evict until the bound holds again, after the index grew or the bound was lowered."""
+        try:
+            self._overhead = await self.run(self.files.index_bytes)
+            self.release(await self.reserve(0))
+        except NoRoomError:
+            _log.warning("%r: all of it is in use", self)
+        except OSError as error:
+            self.failures += 1
+            _log.error("cannot evict: %s", error)
+
+    def _make_room(self, wanted: int) -> tuple[list[Digest], list[Digest]]:
+        """Decide what goes, abandoned partials first, and take it off the books."""
+        excess = self.used + wanted + self._headroom - self.limit
+        partials: list[Digest] = []
+        for digest, size in self.idle_partials.items():
+            if excess <= 0:
+                break
+            partials.append(digest)
+            excess -= charged(size)
+        victims = self.catalogue.victims(excess)
+        if victims is None:
+            raise NoRoomError(f"{wanted} bytes do not fit beside what is in use")
+        for digest in partials:
+            del self.idle_partials[digest]
+        for digest in victims:
+            self.forget(digest)
+        return partials, victims
+
+    def forget(self, digest: Digest) -> None:
+        """Take a blob off the books; its file is the caller's to unlink."""
+        entry = self.catalogue.remove(digest)
+        if entry is not None:
+            self.index.drop(digest)
+            self._touched.discard(digest)
+            self.evicted += 1
+            self.evicted_bytes += entry.size
+
+    def _unlink(self, partials: Iterable[Digest], victims: Iterable[Digest]) -> None:
+        self.files.remove_partials(partials)
+        self.files.remove(victims)
+
+    # Keeping
+
+    async def publish(self, partial: Partial, repository: Repository) -> None:
+        """Keep a proven partial as a blob of a repository; raises OSError."""
+        await self.run(self.files.publish, partial)
+        self._enter(partial.digest, partial.written, None)
+        self.link(partial.digest, repository)
+
+    async def keep_manifest(self, manifest: Manifest, repository: Repository) -> bool:
+        """Keep a proven manifest; False, with a line in the log, where that cannot be."""
+        digest = manifest.descriptor.digest
+        self.idle_partials.pop(digest, None)
+        try:
+            promised = await self.reserve(manifest.descriptor.size)
+            try:
+                await self.run(self._write_whole, digest, manifest.body)
+            finally:
+                self.release(promised)
+        except (NoRoomError, OSError) as error:
+            self.failures += 1
+            _log.error("cannot keep manifest %s: %s", digest, error)
+            return False
+        self._enter(digest, manifest.descriptor.size, manifest.descriptor.media_type)
+        self.describe(manifest)
+        self.link(digest, repository)
+        return True
+
+    def describe(self, manifest: Manifest) -> None:
+        """Note that a kept file is this manifest."""
+        found = manifest.descriptor
+        self.catalogue.describe(found.digest, found.media_type, manifest.children)
+        self.index.put_blob(found.digest, found.size, found.media_type, int(time.time()))
+        self.index.put_children(found.digest, manifest.children)
+
+    def link(self, digest: Digest, repository: Repository) -> None:
+        """Note that a repository holds a kept digest."""
+        if self.catalogue.link(digest, repository):
+            self.index.put_link(digest, repository)
+
+    def _enter(self, digest: Digest, size: int, media_type: str | None) -> None:
+        now = int(time.time())
+        if self.catalogue.get(digest) is None:
+            self.catalogue.add(digest, Entry(size, media_type, now))
+        self.index.put_blob(digest, size, media_type, now)
+
+    def _write_whole(self, digest: Digest, body: bytes) -> None:
+        partial = self.files.partial(digest)
+        try:
+            if partial.written:  # what a crash left of the same manifest
+                partial.close()
+                self.files.remove_partials([digest])
+                partial = self.files.partial(digest)
+            partial.append(body)
+            self.files.publish(partial)
+        finally:
+            partial.close()
+
+    # Using
+
+    def touch(self, digest: Digest) -> None:
+        """Note a use: in memory now, in the index some time later."""
+        self.catalogue.touch(digest)
+        self._touched.add(digest)
+
+    def note_uses(self) -> None:
+        """Hand the uses so far to the index."""
+        now = int(time.time())
+        for digest in self._touched:
+            self.index.touch(digest, now)
+        self._touched.clear()
+
+    async def discard(self, digest: Digest) -> None:
+        """Throw away a blob that is not what the books say."""
+        _log.error("%s is not what it should be: discarded", digest)
+        self.failures += 1
+        self.forget(digest)
+        await self.run(self.files.remove, [digest])
+
+    async def open(self, digest: Digest) -> IO[bytes]:
+        """Open a kept blob; raises OSError, which means that the disk and the books differ."""
+        return await self.run(self.files.open, digest)
+
+    async def read(self, digest: Digest) -> bytes:
+        """Read a small blob whole; raises OSError."""
+        return await self.run(self.files.path(digest).read_bytes)
