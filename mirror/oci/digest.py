@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from mirror.oci.errors import DigestInvalid
-
-if TYPE_CHECKING:
-    from hashlib import _Hash as Hasher
 
 # The registered algorithms (OCI image-spec, descriptor.md). Others are refused:
 # a digest becomes a file name, so nothing else may pass.
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}", re.ASCII)
+
+
+class Hasher(Protocol):
+    """A hash on its way, as hashlib makes them."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Take in more bytes."""
+
+    def hexdigest(self) -> str:
+        """Return the hash of what was taken in."""
+
+    def copy(self) -> Self:
+        """Return another that goes on from here."""
 
 
 class Digest(str):

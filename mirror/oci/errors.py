@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from typing import ClassVar
+from typing import ClassVar, Self
 
 _SHOWN = 80  # characters of a client's own words that an error repeats
 
@@ -24,6 +25,10 @@ class RegistryError(Exception):
         self.message = message
         self.detail = detail
         self.retry_after = retry_after
+
+    def again(self) -> Self:
+        """Return a copy to be raised once more: a shared error would grow with each raise."""
+        return copy.copy(self).with_traceback(None)
 
     def body(self) -> bytes:
         """Return the JSON document, as UTF-8."""

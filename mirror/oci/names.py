@@ -9,6 +9,8 @@ from typing import Self
 from mirror.oci.digest import Digest
 from mirror.oci.errors import NameInvalid, TagInvalid
 
+HUB = "docker.io"
+
 # distribution-spec, "Pulling manifests": <name> and <tag>. The length is checked before the
 # pattern is tried, so that a hostile name cannot make the match expensive.
 MAX_NAME = 255

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from mirror.oci.digest import Digest
+from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import DigestInvalid
 from mirror.store.catalogue import charged
 from mirror.store.errors import StoreError
@@ -40,6 +40,10 @@ class Files:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise StoreError(f"another mirror is using the data folder {self.root}") from None
+
+    def writable(self) -> bool:
+        """Whether something new could be kept now."""
+        return os.access(self._partials, os.W_OK)
 
     def release(self) -> None:
         """Let another daemon have the folder."""
@@ -111,7 +115,7 @@ class Partial:
     def __init__(self, digest: Digest, path: Path) -> None:
         self.digest = digest
         self.path = path
-        self._hasher = digest.hasher()
+        self._hasher: Hasher = digest.hasher()
         self._file = path.open("a+b", buffering=0)
         self.written = 0
         self._hash_again()
@@ -135,6 +139,10 @@ class Partial:
     def proven(self) -> bool:
         """Whether what was written is what the digest names."""
         return self._hasher.hexdigest() == self.digest.hex
+
+    def hasher(self) -> Hasher:
+        """Return a copy of the hash of what was written, for whoever goes on without the disk."""
+        return self._hasher.copy()
 
     def reader(self) -> IO[bytes]:
         """Open the file for a follower; stays good after publishing and unlinking."""

@@ -56,8 +56,17 @@ class Store:
         return sum(charged(size) for size in self.idle_partials.values())
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
-        """Do blocking work on a thread of the store's own, so that DNS never waits for a disk."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        """Do blocking work on a thread of the store's own, so that DNS never waits for a disk.
+
+        Work that has begun is waited for even by a task that is cancelled: nobody closes a file
+        under a thread that writes to it.
+        """
+        job = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            await asyncio.wait([job])
+            raise
 
     async def close(self) -> None:
         """Write behind what is pending, let go of files and folder."""
@@ -113,8 +122,11 @@ class Store:
             raise NoRoomError(f"{wanted} bytes do not fit beside what is in use")
         for digest in partials:
             del self.idle_partials[digest]
+        before = self.catalogue.bytes
         for digest in victims:
             self.forget(digest)
+        self.evicted += len(victims)
+        self.evicted_bytes += before - self.catalogue.bytes
         return partials, victims
 
     def forget(self, digest: Digest) -> None:
@@ -123,8 +135,6 @@ class Store:
         if entry is not None:
             self.index.drop(digest)
             self._touched.discard(digest)
-            self.evicted += 1
-            self.evicted_bytes += entry.size
 
     def _unlink(self, partials: Iterable[Digest], victims: Iterable[Digest]) -> None:
         self.files.remove_partials(partials)
@@ -132,11 +142,12 @@ class Store:
 
     # Keeping
 
-    async def publish(self, partial: Partial, repository: Repository) -> None:
+    async def publish(self, partial: Partial, repository: Repository) -> Entry:
         """Keep a proven partial as a blob of a repository; raises OSError."""
         await self.run(self.files.publish, partial)
-        self._enter(partial.digest, partial.written, None)
+        entry = self._enter(partial.digest, partial.written, None)
         self.link(partial.digest, repository)
+        return entry
 
     async def keep_manifest(self, manifest: Manifest, repository: Repository) -> bool:
         """Keep a proven manifest; False, with a line in the log, where that cannot be."""
@@ -169,11 +180,14 @@ class Store:
         if self.catalogue.link(digest, repository):
             self.index.put_link(digest, repository)
 
-    def _enter(self, digest: Digest, size: int, media_type: str | None) -> None:
+    def _enter(self, digest: Digest, size: int, media_type: str | None) -> Entry:
         now = int(time.time())
-        if self.catalogue.get(digest) is None:
-            self.catalogue.add(digest, Entry(size, media_type, now))
-        self.index.put_blob(digest, size, media_type, now)
+        entry = self.catalogue.get(digest)
+        if entry is None:
+            entry = Entry(size, media_type, now)
+            self.catalogue.add(digest, entry)
+        self.index.put_blob(digest, size, entry.media_type, now)
+        return entry
 
     def _write_whole(self, digest: Digest, body: bytes) -> None:
         partial = self.files.partial(digest)

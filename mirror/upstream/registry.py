@@ -70,6 +70,7 @@ class Registry:
         self._wire = wire
         self._login = Login(origin.url, origin.credentials, tokens)
         self._on_answer = on_answer
+        self.received = 0  # bytes of bodies
 
     def __repr__(self) -> str:
         return f"<Registry {self.origin.name} at {self.origin.url}>"
@@ -99,6 +100,7 @@ class Registry:
             responses.check(response, ManifestUnknown(f"upstream has no {repository}:{reference}"))
             async with deadline(self._wire.patience.silence, url):
                 body = await read_capped(response, manifest.MAX_SIZE, "manifest")
+            self._count(len(body))
             promised = responses.digest(response)
             media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
         digest = reference if isinstance(reference, Digest) else promised or Digest.of(body)
@@ -136,20 +138,22 @@ class Registry:
         question = _Question("GET", "blob", repository, url, headers, "large")
         async with await self._ask(question) as response:
             responses.check(response, BlobUnknown(f"upstream has no {digest} in {repository}"))
-            yield responses.blob_body(response, start)
+            yield responses.blob_body(response, start, self._count)
 
-    async def get_page(self, kind: Kind, repository: str, page: str) -> Page:
-        """Fetch a page of tags or referrers: `page` is the path behind the repository's.
+    async def get_page(self, kind: Kind, repository: str, path: str, query: dict[str, str]) -> Page:
+        """Fetch a page of tags or referrers: `path` is what follows the repository's.
 
         Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
-        path, _, query = page.partition("?")
-        url = self._url(repository, *path.split("/")).with_query(query)
+        url = self._url(repository, path).with_query(query)
         async with await self._ask(_Question("GET", kind, repository, url)) as response:
             responses.check(response, ManifestUnknown(f"upstream has no {kind} of {repository}"))
             async with deadline(self._wire.patience.silence, url):
                 body = await read_capped(response, _MAX_PAGE, f"page of {kind}")
             return responses.page(response, body)
+
+    def _count(self, received: int) -> None:
+        self.received += received
 
     def _url(self, repository: str, *rest: str) -> URL:
         """Join validated parts; a colon needs no encoding in a path (RFC 3986, 3.3)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -30,22 +31,30 @@ class Page:
     """One page of a listing. `following` is the next page's query, empty at the end."""
 
     body: bytes
-    content_type: str
-    following: str
+    following: dict[str, str]
 
 
 class BlobBody:
     """A blob's bytes on their way, from `start` on. `size` is the whole blob's, if known."""
 
-    def __init__(self, response: aiohttp.ClientResponse, start: int, size: int | None) -> None:
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        start: int,
+        size: int | None,
+        count: Callable[[int], None],
+    ) -> None:
         self._response = response
+        self._count = count
         self.start = start
         self.size = size
 
     async def read(self) -> bytes:
         """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
         with named_faults(self._response.url):
-            return await self._response.content.readany()
+            data = await self._response.content.readany()
+        self._count(len(data))
+        return data
 
 
 def refuse_faults(response: aiohttp.ClientResponse, upstream: str) -> None:
@@ -99,23 +108,24 @@ def descriptor(response: aiohttp.ClientResponse) -> Descriptor | None:
     return Descriptor(promised, media_type, size)
 
 
-def blob_body(response: aiohttp.ClientResponse, start: int) -> BlobBody:
+def blob_body(
+    response: aiohttp.ClientResponse, start: int, count: Callable[[int], None]
+) -> BlobBody:
     """Check that the body begins where it was asked to, or at 0 if ranges were ignored."""
     if response.status == 200:
-        return BlobBody(response, 0, response.content_length)
+        return BlobBody(response, 0, response.content_length, count)
     content_range = ranges.parse_content_range(response.headers.get(hdrs.CONTENT_RANGE, ""))
     if content_range is None or content_range[0].start != start:
         raise UpstreamMisbehaved("upstream sends another range than it was asked for")
-    return BlobBody(response, start, content_range[1])
+    return BlobBody(response, start, content_range[1], count)
 
 
 def page(response: aiohttp.ClientResponse, body: bytes) -> Page:
     """Take a listing's page apart; a Link that leaves the registry's origin is not followed."""
     link = response.links.get("next")
-    following = ""
+    following: dict[str, str] = {}
     if link is not None:
         url = response.url.join(link["url"])  # type: ignore[arg-type]
         if url.origin() == response.url.origin():
-            following = url.raw_query_string
-    content_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
-    return Page(body, content_type, following)
+            following = dict(url.query)
+    return Page(body, following)

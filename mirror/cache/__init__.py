@@ -1,0 +1,1 @@
+"""The decisions: what is fresh, what is fetched once for all, what a pull costs."""

@@ -1,0 +1,132 @@
+"""Where a blob's bytes come from: a kept file, a fetch on its way, or straight from upstream."""
+
+from __future__ import annotations
+
+from typing import IO, Protocol
+
+from mirror.cache.download import Download
+from mirror.cache.fetch import TAIL, Detour, Fetch, Sink, follow
+from mirror.cache.fetches import Fetches
+from mirror.cache.outcome import Outcome
+from mirror.oci.digest import Digest
+from mirror.oci.errors import UpstreamMisbehaved
+from mirror.oci.names import Repository
+from mirror.oci.ranges import Span
+from mirror.store.catalogue import Entry
+from mirror.upstream.registry import Registry
+
+_FAR_AHEAD = 32 * 1024 * 1024  # bytes; a range further behind the fill is not waited for
+
+
+class Body(Protocol):
+    """A blob to be sent: `size` in bytes, and to be closed."""
+
+    size: int
+    outcome: Outcome
+    collapsed: bool
+
+    async def send(self, span: Span, sink: Sink) -> None:
+        """Send a span of it; raises RegistryError where it cannot be completed."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class KeptBody:
+    """A kept blob, safe from eviction until it is closed."""
+
+    outcome = Outcome.HIT
+    collapsed = False
+
+    def __init__(self, entry: Entry, file: IO[bytes]) -> None:
+        self.size = entry.size
+        self._entry = entry
+        self._file = file
+        entry.readers += 1
+
+    async def send(self, span: Span, sink: Sink) -> None:
+        """Hand the file to the sink."""
+        await sink.file(self._file, span.start, span.stop)
+
+    def close(self) -> None:
+        """Let it be evicted again."""
+        self._file.close()
+        self._entry.readers -= 1
+
+
+class FetchedBody:
+    """A blob that upstream is sending, followed at this client's own pace."""
+
+    outcome = Outcome.MISS
+
+    def __init__(
+        self,
+        fetches: Fetches,
+        fetch: Fetch,
+        size: int,
+        upstream: Upstream,
+        *,
+        collapsed: bool,
+    ) -> None:
+        self.size = size
+        self.collapsed = collapsed
+        self._fetches = fetches
+        self._fetch = fetch
+        self._upstream = upstream
+
+    async def send(self, span: Span, sink: Sink) -> None:
+        """Follow the fetch; pass through what it will not have in time, or at all."""
+        if span.start > self._fetch.visible + _FAR_AHEAD:
+            await self._upstream.pass_span(span, sink)
+            return
+        position = await follow(self._fetch, span, sink)
+        detour = self._fetch.detour
+        if position == span.stop or detour is None:
+            return
+        if span.stop == self.size and position == detour.written:
+            await self._upstream.pass_rest(detour, sink)
+        else:
+            await self._upstream.pass_span(Span(position, span.stop), sink)
+
+    def close(self) -> None:
+        """Stop following."""
+        self._fetches.leave(self._fetch)
+
+
+class Upstream:
+    """A blob straight from upstream, for one client, kept nowhere."""
+
+    def __init__(self, registry: Registry, repository: Repository, digest: Digest) -> None:
+        self._registry = registry
+        self._repository = repository
+        self._digest = digest
+
+    async def size(self) -> int:
+        """Ask how many bytes the blob has; raises RegistryError."""
+        return await self._registry.head_blob(self._repository.name, self._digest)
+
+    async def pass_span(self, span: Span, sink: Sink) -> None:
+        """Send part of a blob, which nobody can prove."""
+        async with self._download(span.start, span.stop) as download:
+            left = span.length
+            while left and (data := await download.read()):
+                await sink.data(data[:left])  # an upstream that ignores ranges sends more
+                left -= min(left, len(data))
+
+    async def pass_rest(self, detour: Detour, sink: Sink) -> None:
+        """Send what follows a fetch's detour, the tail only when all of it is proven."""
+        hasher = detour.hasher.copy()
+        held = b""
+        async with self._download(detour.written) as download:
+            while data := await download.read():
+                hasher.update(data)
+                held += data
+                if len(held) > TAIL:
+                    await sink.data(held[:-TAIL])
+                    held = held[-TAIL:]
+        if hasher.hexdigest() != self._digest.hex:
+            raise UpstreamMisbehaved(f"upstream sent bytes that are not {self._digest}")
+        await sink.data(held)
+
+    def _download(self, start: int, stop: int | None = None) -> Download:
+        return Download(self._registry, self._repository, self._digest, start, stop)

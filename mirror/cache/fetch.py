@@ -1,0 +1,254 @@
+"""One fetch: one body from upstream into a partial file, any number of followers behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import IO, Protocol
+
+from mirror.cache.download import Download
+from mirror.oci.digest import Digest, Hasher
+from mirror.oci.errors import RegistryError, UpstreamMisbehaved, UpstreamUnavailable
+from mirror.oci.names import Repository
+from mirror.oci.ranges import Span
+from mirror.store.catalogue import Entry
+from mirror.store.errors import NoRoomError
+from mirror.store.files import Partial
+from mirror.store.store import Store
+from mirror.upstream.registry import Registry
+
+_log = logging.getLogger(__name__)
+
+TAIL = 16 * 1024  # bytes held back until the digest is proven: nobody completes on less
+_STEP = 64 * 1024 * 1024  # bytes promised at a time where upstream does not say how many come
+
+
+class Sink(Protocol):
+    """Where a body goes."""
+
+    async def data(self, data: bytes) -> None:
+        """Send bytes."""
+
+    async def file(self, file: IO[bytes], start: int, stop: int) -> None:
+        """Send a file's bytes from `start` up to `stop`, without reading them if that can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """Where a fetch had to give up the disk: the bytes so far, and their hash."""
+
+    written: int
+    hasher: Hasher
+
+
+class Fetch:
+    """A blob on its way. Owned by the daemon, never by a request.
+
+    `visible` is how far followers may read, in bytes; `size` the whole, once upstream said so.
+    """
+
+    def __init__(
+        self, registry: Registry, repository: Repository, digest: Digest, store: Store
+    ) -> None:
+        self.digest = digest
+        self.repository = repository
+        self.size: int | None = None
+        self.visible = 0
+        self.followers = 0
+        self.received = 0
+        self.detour: Detour | None = None
+        self.failure: RegistryError | None = None
+        self._registry = registry
+        self._store = store
+        self._also_in: set[Repository] = set()
+        self._entry: Entry | None = None
+        self._promised = 0
+        self._partial: Partial | None = None
+        self._proven = False
+        self._changed: set[asyncio.Future[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Fetch {self.digest}: {self.visible} of {self.size}, {self.followers} followers>"
+
+    # The followers' side
+
+    def join(self, repository: Repository) -> None:
+        """Count a follower in, whose repository holds the blob too."""
+        self.followers += 1
+        self._also_in.add(repository)
+        if self._entry is not None:
+            self._entry.readers += 1
+
+    def leave(self) -> None:
+        """Count a follower out."""
+        self.followers -= 1
+        if self._entry is not None:
+            self._entry.readers -= 1
+
+    async def started(self) -> None:
+        """Wait until an answer may begin: there is a size and more than the tail to send.
+
+        What is smaller is proven first, and a detour has its own beginning. Raises RegistryError.
+        """
+        while not (self._proven or self.detour or (self.size or 0) > TAIL):
+            self._raise_failure()
+            await self._change()
+
+    async def past(self, position: int) -> int:
+        """Wait for bytes behind `position` and return how far one may read.
+
+        Returns `position` itself where the fetch took a detour there. Raises RegistryError.
+        """
+        while self.visible <= position:
+            self._raise_failure()
+            if self.detour is not None:
+                return position
+            await self._change()
+        return self.visible
+
+    async def reader(self) -> IO[bytes] | None:
+        """Open the partial, or None where not a byte of it could be written."""
+        self._raise_failure()
+        return None if self._partial is None else await self._store.run(self._partial.reader)
+
+    async def _change(self) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._changed.add(future)
+        try:
+            await future
+        finally:
+            self._changed.discard(future)
+
+    def _raise_failure(self) -> None:
+        if self.failure is not None:
+            # A fresh one each time: an exception shared by many raisers grows with each.
+            raise self.failure.again()
+
+    # The fetch's side
+
+    async def run(self) -> None:
+        """Fetch, prove, publish. All that goes wrong ends in `failure` or `detour`."""
+        try:
+            await self._fetch()
+        except (NoRoomError, OSError) as error:
+            self._give_up_disk(error)
+        except asyncio.CancelledError:
+            self.failure = UpstreamUnavailable("the fetch was stopped")
+            raise
+        except RegistryError as failure:
+            self.failure = failure
+            if isinstance(failure, UpstreamMisbehaved):
+                await self._discard()
+        finally:
+            await self._close()
+            self._announce()
+
+    async def _fetch(self) -> None:
+        self._store.idle_partials.pop(self.digest, None)
+        partial = await self._store.run(self._store.files.partial, self.digest)
+        self._partial = partial
+        self._promised = await self._store.reserve(partial.written)
+        if partial.written and partial.proven:
+            self.size = await self._registry.head_blob(self.repository.name, self.digest)
+            await self._publish(partial)
+            return
+        download = Download(self._registry, self.repository, self.digest, partial.written)
+        async with download:
+            size = download.size
+            await self._reserve(partial.written + _STEP if size is None else size)
+            self._grow(partial, download.size)
+            await self._pour(download, partial)
+        if not partial.proven:
+            raise UpstreamMisbehaved(f"upstream sent bytes that are not {self.digest}")
+        self.size = partial.written
+        await self._publish(partial)
+
+    async def _pour(self, download: Download, partial: Partial) -> None:
+        while data := await download.read():
+            self.received += len(data)
+            if partial.written + len(data) > self._promised:
+                await self._reserve(partial.written + len(data) + _STEP)
+            await self._store.run(partial.append, data)
+            self._grow(partial, download.size)
+
+    async def _reserve(self, size: int) -> None:
+        """Have room promised for `size` bytes in all."""
+        self._promised += await self._store.reserve(max(0, size - self._promised))
+
+    async def _publish(self, partial: Partial) -> None:
+        """Let followers have the end, then make the file last: they need not wait for the disk."""
+        self._proven = True
+        self.visible = partial.written
+        self._announce()
+        self._entry = await self._store.publish(partial, self.repository)
+        self._entry.readers += self.followers
+        self._release()
+        for repository in self._also_in:
+            self._store.link(self.digest, repository)
+
+    def _grow(self, partial: Partial, size: int | None) -> None:
+        self.size = size
+        if size is not None:  # else the end cannot be told from the middle: all is held back
+            self.visible = max(self.visible, min(partial.written, size - TAIL))
+        self._announce()
+
+    def _give_up_disk(self, error: Exception) -> None:
+        """Send the followers to upstream: the bytes written so far are good, no more will come."""
+        self._store.failures += 1
+        _log.error("cannot keep %s, passing it through: %s", self.digest, error)
+        partial = self._partial
+        if partial is None:
+            self.detour = Detour(0, self.digest.hasher())
+        elif not self._proven:
+            self.detour = Detour(partial.written, partial.hasher())
+            self.visible = partial.written if self.size is not None else 0
+
+    async def _discard(self) -> None:
+        """Unlink what is of no use to anyone."""
+        self._partial, partial = None, self._partial
+        if partial is not None:
+            await self._store.run(partial.close)
+            await self._store.run(self._store.files.remove_partials, [self.digest])
+
+    async def _close(self) -> None:
+        """Give the promise back; what was written and not published waits for the next fetch."""
+        partial = self._partial
+        if partial is not None and self._entry is None:
+            if partial.written == 0:
+                await self._discard()
+            else:
+                self._store.idle_partials[self.digest] = partial.written
+        self._release()
+        if self._partial is not None:
+            await self._store.run(self._partial.close)
+
+    def _release(self) -> None:
+        self._store.release(self._promised)
+        self._promised = 0
+
+    def _announce(self) -> None:
+        for future in self._changed:
+            if not future.done():
+                future.set_result(None)
+        self._changed.clear()
+
+
+async def follow(fetch: Fetch, span: Span, sink: Sink) -> int:
+    """Send what the fetch makes visible of `span`; returns where it had to stop.
+
+    That is the span's end, or where the fetch took a detour. Raises RegistryError, and whatever
+    the sink raises when its client has gone.
+    """
+    file = await fetch.reader()
+    if file is None:
+        return span.start
+    position = span.start
+    with file:
+        while position < span.stop:
+            end = min(await fetch.past(position), span.stop)
+            if end <= position:
+                break
+            await sink.file(file, position, end)
+            position = end
+    return position

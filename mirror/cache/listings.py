@@ -1,0 +1,177 @@
+"""Listings: the tags of a repository and the referrers of a digest, kept for a short while."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cachetools import LRUCache
+
+from mirror.cache.manifests import Manifests
+from mirror.cache.outcome import Outcome
+from mirror.flight import Flights
+from mirror.oci import media
+from mirror.oci.digest import Digest
+from mirror.oci.errors import (
+    Denied,
+    ManifestUnknown,
+    NameUnknown,
+    UpstreamFailure,
+    UpstreamMisbehaved,
+)
+from mirror.oci.manifest import MAX_SIZE
+from mirror.oci.names import Repository, Tag
+from mirror.upstream.registry import Registry
+
+_KEPT = 16 * 1024 * 1024  # bytes
+_MAX_PAGES = 20  # of referrers
+
+
+@dataclass(frozen=True, slots=True)
+class TagList:
+    """A page of tags; `more` if there are others behind the last."""
+
+    tags: list[str]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    answer: Any
+    size: int
+    checked: float
+
+
+class Listings:
+    """Asks upstream for listings. They are good for `ttl` seconds, and longer when it fails."""
+
+    def __init__(
+        self,
+        registries: dict[str, Registry],
+        manifests: Manifests,
+        ttl: float,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registries = registries
+        self._manifests = manifests
+        self._ttl = ttl
+        self._timer = timer
+        self._kept: LRUCache[object, _Kept] = LRUCache(_KEPT, getsizeof=lambda kept: kept.size)
+        self._flights: Flights[object, Any] = Flights()
+
+    def __repr__(self) -> str:
+        return f"<Listings: {len(self._kept)} kept, {len(self._flights)} running>"
+
+    async def close(self) -> None:
+        """Stop what runs."""
+        await self._flights.close()
+
+    async def tags(
+        self, repository: Repository, count: int | None, last: str
+    ) -> tuple[TagList, Outcome]:
+        """Return at most `count` tags behind `last`, in lexical order.
+
+        Raises NameUnknown, Denied, or UpstreamFailure.
+        """
+        if count == 0:
+            return TagList([], more=False), Outcome.HIT
+        key = ("tags", repository, count, last)
+        page, outcome = await self._get(key, lambda: self._ask_tags(repository, count, last))
+        return page, outcome
+
+    async def referrers(
+        self, repository: Repository, digest: Digest, client: str
+    ) -> tuple[list[dict[str, Any]], Outcome]:
+        """Return the descriptors of what refers to `digest`; raises Denied or UpstreamFailure."""
+        key = ("referrers", repository, digest)
+        return await self._get(key, lambda: self._ask_referrers(repository, digest, client))
+
+    async def _get(self, key: object, ask: Callable[[], Any]) -> tuple[Any, Outcome]:
+        kept = self._kept.get(key)
+        if kept is not None and self._timer() < kept.checked + self._ttl:
+            return kept.answer, Outcome.HIT
+        try:
+            answer = await self._flights.join(key, ask)
+        except UpstreamFailure:
+            if kept is None:
+                raise
+            return kept.answer, Outcome.STALE
+        size = len(repr(answer))
+        if size < _KEPT // 4:
+            self._kept[key] = _Kept(answer, size, self._timer())
+        return answer, Outcome.MISS
+
+    async def _ask_tags(self, repository: Repository, count: int | None, last: str) -> TagList:
+        """Ask for one page; cut it ourselves where upstream does not page."""
+        query = {"n": str(count)} if count else {}
+        if last:
+            query["last"] = last
+        try:
+            page = await self._registry(repository).get_page(
+                "tags", repository.name, "tags/list", query
+            )
+        except ManifestUnknown as error:
+            raise NameUnknown(error.message) from None
+        document = _document(page.body)
+        tags = document.get("tags") or []
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise UpstreamMisbehaved("upstream's list of tags is not understood")
+        behind = sorted(tag for tag in tags if tag > last)
+        if count and len(behind) > count:
+            return TagList(behind[:count], more=True)
+        return TagList(behind, more=bool(page.following))
+
+    async def _ask_referrers(
+        self, repository: Repository, digest: Digest, client: str
+    ) -> list[dict[str, Any]]:
+        """Ask for all pages, unfiltered; where upstream has no such API, read the fallback tag."""
+        found: list[dict[str, Any]] = []
+        query: dict[str, str] = {}
+        for _ in range(_MAX_PAGES):
+            try:
+                page = await self._registry(repository).get_page(
+                    "referrers", repository.name, f"referrers/{digest}", query
+                )
+            except ManifestUnknown:
+                return await self._fallback(repository, digest, client)
+            found += _descriptors(_document(page.body))
+            if not page.following or len(found) * 100 > MAX_SIZE:
+                break
+            query = page.following
+        return found
+
+    async def _fallback(
+        self, repository: Repository, digest: Digest, client: str
+    ) -> list[dict[str, Any]]:
+        """Read the index under a tag that stands in for the API (distribution-spec, 1.1)."""
+        tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
+        try:
+            found = await self._manifests.get(repository, tag, client, head=False)
+        except (ManifestUnknown, Denied):
+            return []
+        if found.body is None or found.descriptor.media_type not in media.INDEXES:
+            return []
+        return _descriptors(_document(found.body))
+
+    def _registry(self, repository: Repository) -> Registry:
+        return self._registries[repository.upstream]
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise UpstreamMisbehaved("upstream's listing is not a JSON object")
+    return document
+
+
+def _descriptors(document: dict[str, Any]) -> list[dict[str, Any]]:
+    manifests = document.get("manifests") or []
+    if not isinstance(manifests, list) or not all(isinstance(item, dict) for item in manifests):
+        raise UpstreamMisbehaved("upstream's list of referrers is not understood")
+    return manifests

@@ -1,0 +1,138 @@
+"""Tags: what each pointed at, how long that is good, which do not exist. Pure decisions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachetools import LRUCache, TTLCache
+
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Descriptor
+from mirror.oci.names import Reference, Repository, Tag
+from mirror.store.index import Index
+
+_KEPT = 100_000  # tags; the least recently asked for go first
+_MISSING_KEPT = 10_000
+_PAUSE = 5.0  # seconds in which a failing upstream is not asked about the same tag again
+
+TagKey = tuple[Repository, Tag]
+
+
+@dataclass(slots=True)
+class Tagged:
+    """What a tag pointed at when upstream said so. Times are of the monotonic clock.
+
+    `before` is what it pointed at while the manifest it points at now has not been fetched.
+    """
+
+    found: Descriptor
+    checked: float
+    ask_again: float
+    before: Tagged | None = None
+
+
+class Tags:
+    """All tags that upstream was asked about. `ttl` and `missing_ttl` are in seconds."""
+
+    def __init__(
+        self,
+        index: Index,
+        ttl: float,
+        missing_ttl: float,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._index = index
+        self._ttl = ttl
+        self._timer = timer
+        self._tags = _Kept(_KEPT, index)
+        self._missing: TTLCache[tuple[Repository, Reference], str] = TTLCache(
+            _MISSING_KEPT, missing_ttl, timer
+        )
+
+    def __repr__(self) -> str:
+        return f"<Tags: {len(self._tags)} known, {len(self._missing)} missing>"
+
+    async def load(self) -> None:
+        """Read the index. A tag checked in the future, by a clock since set back, is stale."""
+        now, wall = self._timer(), time.time()
+        for upstream, name, tag, digest, media_type, size, at in await self._index.tags():
+            age = wall - at if at <= wall else self._ttl
+            found = Descriptor(Digest(digest), media_type, size)
+            key = (Repository(upstream, name), Tag(tag))
+            self._tags[key] = Tagged(found, now - age, now - age + self._ttl)
+
+    def get(self, key: TagKey) -> Tagged | None:
+        """Return what is known of a tag, fresh or not."""
+        return self._tags.get(key)
+
+    def fresh(self, tagged: Tagged) -> bool:
+        """Whether upstream need not be asked: it said so lately, or failed just now."""
+        return self._timer() < tagged.ask_again
+
+    def confirmed(self, tagged: Tagged) -> bool:
+        """Whether upstream's word is still good, rather than its failure recent."""
+        return self._timer() < tagged.checked + self._ttl
+
+    def age(self, tagged: Tagged) -> int:
+        """Return the seconds since upstream said so."""
+        return max(0, int(self._timer() - tagged.checked))
+
+    def put(self, key: TagKey, found: Descriptor) -> Tagged:
+        """Note what upstream just said."""
+        now = self._timer()
+        old = self._tags.get(key)
+        moved = old is not None and old.found.digest != found.digest
+        before = (old.before or old) if old and moved else old.before if old else None
+        tagged = self._tags[key] = Tagged(found, now, now + self._ttl, before)
+        self._missing.pop(key, None)
+        return tagged
+
+    def settle(self, key: TagKey, tagged: Tagged) -> None:
+        """Note that what the tag points at is here: what it pointed at before is history."""
+        tagged.before = None
+        self._index.put_tag(*key, tagged.found, int(time.time()) - self.age(tagged))
+
+    def revert(self, key: TagKey, tagged: Tagged) -> Tagged | None:
+        """Go back, for some seconds, to what is here: what the tag points at cannot be had."""
+        before = tagged.before
+        if before is not None and self._tags.get(key) is tagged:
+            self._tags[key] = before
+            self.postpone(key)
+        return before
+
+    def postpone(self, key: TagKey) -> None:
+        """Upstream failed: serve what is known for some seconds before it is asked again."""
+        tagged = self._tags.get(key)
+        if tagged is not None:
+            tagged.ask_again = max(tagged.ask_again, self._timer() + _PAUSE)
+
+    def missing(self, repository: Repository, reference: Reference) -> str | None:
+        """Return what upstream said if it lately had no such manifest."""
+        return self._missing.get((repository, reference))
+
+    def put_missing(self, repository: Repository, reference: Reference, message: str) -> None:
+        """Note that upstream has no such manifest."""
+        self._missing[repository, reference] = message
+        if isinstance(reference, Tag):
+            self.drop((repository, reference))
+
+    def drop(self, key: TagKey) -> None:
+        """Forget a tag that upstream denies or no longer has."""
+        if self._tags.pop(key, None) is not None:
+            self._index.drop_tag(*key)
+
+
+class _Kept(LRUCache[TagKey, Tagged]):
+    """The tags in memory; one that falls out leaves the index too."""
+
+    def __init__(self, maxsize: int, index: Index) -> None:
+        super().__init__(maxsize)
+        self._index = index
+
+    def popitem(self) -> tuple[TagKey, Tagged]:
+        """Evict the least recently used."""
+        key, tagged = super().popitem()
+        self._index.drop_tag(*key)
+        return key, tagged

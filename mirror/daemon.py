@@ -1,0 +1,163 @@
+"""The daemon: the only place that wires the parts, and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from aiohttp import web
+from yarl import URL
+
+from mirror.cache.blobs import Blobs
+from mirror.cache.fetches import Fetches
+from mirror.cache.ledger import Ledger
+from mirror.cache.listings import Listings
+from mirror.cache.manifests import Manifests
+from mirror.cache.memory import Memory
+from mirror.cache.tags import Tags
+from mirror.sdnotify import notify, watchdog_interval
+from mirror.settings import Address, ConfigurationError, Settings, Upstream
+from mirror.store.files import Files
+from mirror.store.recovery import open_store
+from mirror.store.store import Store
+from mirror.upstream.answers import Answer
+from mirror.upstream.registry import Origin, Registry
+from mirror.upstream.tokens import Credentials, Tokens
+from mirror.upstream.wire import Patience, Wire
+from mirror.web.access import AccessLog
+from mirror.web.api import RegistryApi
+from mirror.web.metrics import Metrics, State
+from mirror.web.own import OwnPages
+from mirror.web.route import Router
+from mirror.web.server import Server, listen
+
+
+class Closable(Protocol):
+    """A part that has something to stop."""
+
+    async def close(self) -> None:
+        """Stop it."""
+
+
+P = TypeVar("P", bound=Closable)
+_TRIM_EVERY = 10.0  # seconds between looks at how large the index has become
+_USES_EVERY = 60.0  # seconds between writing down what was used
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A mirror that runs: where it listens, what it keeps, how often upstream was asked."""
+
+    address: Address
+    store: Store
+    ledger: Ledger
+    metrics: Metrics
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Daemon]:
+    """Run a mirror for as long as the context lasts.
+
+    Raises ConfigurationError where the address cannot be had or a password not be read,
+    StoreError where the data folder cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        origins = [_origin(name, upstream) for name, upstream in settings.upstreams.items()]
+        try:
+            listener = listen(*settings.listen)
+        except OSError as error:
+            reason = f"{error.strerror}; another address or port is wanted"
+            raise ConfigurationError(f"listen is '{settings.listen}': {reason}") from None
+        stack.callback(listener.close)
+        _raise_descriptor_limit()
+
+        store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
+        stack.push_async_callback(store.close)
+        ledger = Ledger(store.index, int(settings.ledger_keep))
+        await ledger.load()
+        tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
+        await tags.load()
+
+        metrics = Metrics()
+
+        def on_answer(answer: Answer) -> None:
+            ledger.note(answer)
+            metrics.answer(answer)
+
+        patience = Patience(
+            settings.connect_timeout, settings.silence_timeout, settings.answer_timeout
+        )
+        wire = await stack.enter_async_context(Wire(patience))
+        tokens = _closing(stack, Tokens(wire))
+        registries = {origin.name: Registry(origin, wire, tokens, on_answer) for origin in origins}
+
+        memory = Memory(settings.memory_cache)
+        manifests = _closing(
+            stack, Manifests(registries, store, tags, memory, settings.stale_after)
+        )
+        fetches = Fetches(store, settings.abandon_after, settings.max_fetches)
+        blobs = _closing(stack, Blobs(registries, store, fetches, memory, settings.missing_ttl))
+        listings = _closing(stack, Listings(registries, manifests, settings.tag_ttl))
+        metrics.registry.register(State(store, fetches, ledger, registries.values()))
+
+        log = AccessLog(settings.log_format)
+        stack.callback(log.flush)
+        own = OwnPages(metrics, lambda: _troubles(store))
+        api = RegistryApi(manifests, blobs, listings)
+        server = Server(Router(frozenset(registries)), api, own, metrics, log)
+        for job in (store.index.run(), log.run(), _keep_house(store), _feed_watchdog()):
+            stack.push_async_callback(_cancel, asyncio.create_task(job))
+
+        runner = server.runner(settings.shutdown_grace)
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        await web.SockSite(runner, listener, backlog=4096).start()
+        yield Daemon(Address(*listener.getsockname()[:2]), store, ledger, metrics)
+
+
+def _origin(name: str, upstream: Upstream) -> Origin:
+    return Origin(name, URL(upstream.url), Credentials(upstream.username, upstream.secret()))
+
+
+def _closing(stack: AsyncExitStack, part: P) -> P:
+    """Have a part closed at the end; returns it."""
+    stack.push_async_callback(part.close)
+    return part
+
+
+def _troubles(store: Store) -> list[str]:
+    return [] if store.files.writable() else [f"cannot write to {store.files.root}"]
+
+
+async def _keep_house(store: Store) -> None:
+    """Hand uses to the index and keep the bound as it grows, for ever."""
+    while True:
+        for _ in range(int(_USES_EVERY / _TRIM_EVERY)):
+            await asyncio.sleep(_TRIM_EVERY)
+            await store.trim()
+        store.note_uses()
+
+
+async def _feed_watchdog() -> None:
+    """Tell systemd that the loop turns, if it wants to know."""
+    interval = watchdog_interval()
+    while interval:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(interval)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _raise_descriptor_limit() -> None:
+    """Take as many descriptors as we may: each client and each blob on its way needs some."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

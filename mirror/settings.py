@@ -1,0 +1,267 @@
+"""What can be configured: keys, defaults, and where their values come from."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from mirror.oci.names import HUB
+
+PREFIX = "MIRROR_"
+HUB_URL = "https://registry-1.docker.io"
+_NOT_KEYS = frozenset({"CONFIG", "SECRETS_DIR"})
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the message names the key, the value, what is allowed."""
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _address(value: object) -> Address:
+    host, colon, port = str(value).rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and "[" not in host):
+        raise ValueError("host:port is wanted, such as 127.0.0.1:5000, [::]:5000 or :5000")
+    return Address(host.strip("[]"), int(port))
+
+
+def _size(value: object) -> int:
+    try:
+        size = TypeAdapter(ByteSize).validate_python(value)
+    except ValidationError:
+        size = ByteSize(-1)
+    if size < 0 or isinstance(value, bool):
+        raise ValueError("bytes are wanted, with or without a suffix, such as 50GiB or 800MB")
+    return size
+
+
+def _seconds(value: object) -> float:
+    try:
+        seconds = -1.0 if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise ValueError("seconds are wanted, such as 60 or 2.5")
+    return seconds
+
+
+def _url(value: object) -> str:
+    if not _plain_url(str(value)):
+        raise ValueError(
+            "http://host[:port] or https://host[:port] is wanted, a path may follow; "
+            "username and password have keys of their own"
+        )
+    return str(value).rstrip("/")
+
+
+def _plain_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return False
+    return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
+
+
+Size = Annotated[int, BeforeValidator(_size)]
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+
+
+class Upstream(BaseModel):
+    """One registry to mirror."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Annotated[str, BeforeValidator(_url)] = Field(description="The registry's address.")
+    username: str = Field("", description="The account to pull with; anonymous without one.")
+    password: SecretStr = Field(SecretStr(""), description="Its password or access token.")
+    password_file: Path | None = Field(None, description="A file that holds the password.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Upstream:
+        if self.password_file is not None and self.password.get_secret_value():
+            raise ValueError("password and password_file are both given: one is wanted")
+        if bool(self.username) != bool(self.password.get_secret_value() or self.password_file):
+            raise ValueError("username and password (or password_file) go together")
+        return self
+
+    def secret(self) -> str:
+        """Return the password; raises ConfigurationError where its file cannot be read."""
+        if self.password_file is None:
+            return self.password.get_secret_value()
+        try:
+            return self.password_file.read_text("utf-8").strip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"password_file {self.password_file}: cannot be read: {error}"
+            ) from None
+
+
+class Settings(BaseSettings):
+    """All keys. Durations are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__"
+    )
+
+    listen: Annotated[Address, BeforeValidator(_address)] = Field(
+        Address("127.0.0.1", 5000), description="The address and port to listen on."
+    )
+    data_dir: Path = Field(Path("data"), description="The folder for blobs and their index.")
+    max_size: Size = Field(
+        50 * 1024**3, description="Bytes kept at most: blobs, partial downloads, and the index."
+    )
+    tag_ttl: Seconds = Field(60, description="How long a tag is served without asking upstream.")
+    missing_ttl: Seconds = Field(
+        10, description="How long a missing tag, manifest or blob is remembered as missing."
+    )
+    stale_after: Seconds = Field(
+        2.5, description="How long a client waits for upstream before it gets a stale tag."
+    )
+    memory_cache: Size = Field(
+        16 * 1024**2, description="Bytes of manifests and small blobs kept in memory."
+    )
+    max_fetches: Annotated[int, Field(ge=1, le=100)] = Field(
+        48, description="Blobs fetched from upstream at the same time; more wait."
+    )
+    abandon_after: Seconds = Field(
+        10, description="How long a large fetch goes on after its last client has left."
+    )
+    shutdown_grace: Seconds = Field(
+        20, description="How long running transfers may go on after SIGTERM."
+    )
+    ledger_keep: Seconds = Field(
+        30 * 86400, description="How long counted pulls stay in the ledger."
+    )
+    connect_timeout: Seconds = Field(10, description="How long connecting to upstream may take.")
+    answer_timeout: Seconds = Field(
+        15, description="How long upstream may take to answer, logins and retries included."
+    )
+    silence_timeout: Seconds = Field(
+        30, description="How long upstream may send nothing in the middle of a body."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important lines that are written, beside the access log."
+    )
+    upstreams: dict[str, Upstream] = Field(
+        default_factory=dict, description="The registries to mirror, by the name images use."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_upstreams(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Docker Hub is always there; `DOCKER_IO` is `docker.io` for shells that allow no dots."""
+        given = values.get("upstreams", {})
+        if not isinstance(given, dict):
+            return values
+        upstreams: dict[str, Any] = {HUB: {"url": HUB_URL}}
+        for name, upstream in sorted(given.items(), key=lambda item: "_" in item[0]):
+            known = upstreams.get(name.replace("_", "."), {})
+            both = isinstance(upstream, dict) and isinstance(known, dict)
+            upstreams[name.replace("_", ".")] = known | upstream if both else upstream
+        return {**values, "upstreams": upstreams}
+
+
+def load(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:
+    """Read flags over environment over secrets over file over defaults.
+
+    Raises ConfigurationError.
+    """
+    _refuse_unknown_variables()
+    if file is None and os.environ.get(PREFIX + "CONFIG"):
+        file = Path(os.environ[PREFIX + "CONFIG"])
+    from_file = _read_file(file)
+    secrets = os.environ.get(PREFIX + "SECRETS_DIR") or os.environ.get("CREDENTIALS_DIRECTORY")
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - we read no .env
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (
+                init_settings,
+                env_settings,
+                NestedSecretsSettingsSource(file_secret_settings, secrets_dir=secrets),
+                InitSettingsSource(settings_cls, from_file),
+            )
+
+    try:
+        return Loaded(**dict(flags or {}))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigurationError(_in_words(error)) from None
+    except SettingsError as error:
+        raise ConfigurationError(f"environment: {error}") from None
+
+
+def _read_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{file}: is not TOML: {error}") from None
+
+
+def _refuse_unknown_variables() -> None:
+    """Refuse what pydantic-settings passes over: a misspelt variable would do nothing."""
+    known = {name.upper() for name in Settings.model_fields} | _NOT_KEYS
+    for variable in os.environ:
+        name = variable.upper().removeprefix(PREFIX)
+        if variable.upper().startswith(PREFIX) and name.partition("__")[0] not in known:
+            raise ConfigurationError(
+                f"unknown environment variable {variable}; known are "
+                f"{', '.join(PREFIX + key for key in sorted(known))}"
+            )
+
+
+def _in_words(error: ValidationError) -> str:
+    """Say the first thing that is wrong: the key, the value, what is allowed."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "configuration"
+    if first["type"] == "extra_forbidden":
+        model = Upstream if first["loc"][0] == "upstreams" else Settings
+        return f"unknown key {key}; known are {', '.join(sorted(model.model_fields))}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing" or "password" in key or isinstance(first["input"], dict):
+        return f"{key}: {message}"
+    return f"{key} is {first['input']!r}: {message}"

@@ -1,0 +1,1 @@
+"""What clients see: the registry API, health, metrics and the access log."""

@@ -1,0 +1,129 @@
+"""The access log: one line per request, written behind, and never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal, NamedTuple, TextIO
+
+from aiohttp import hdrs, web
+
+from mirror.web.reply import Reply
+from mirror.web.route import Own, Route
+
+Format = Literal["text", "json"]
+_PLAIN = re.compile(r"[!#-<>-\[\]-~]+", re.ASCII)  # printable, without blank, quote, = and \
+_MOST = 100_000  # lines waiting for a reader that does not read
+
+
+class Line(NamedTuple):
+    """What is logged of one request. `seconds` to the last byte; `sent` in bytes of body."""
+
+    at: float
+    client: str
+    method: str
+    target: str
+    status: int
+    sent: int
+    seconds: float
+    outcome: str
+    kind: str
+    repository: str
+    agent: str
+    cause: str
+
+    def json(self) -> str:
+        """Render as a JSON object."""
+        document = {
+            "time": _time(int(self.at)) + f".{int(self.at * 1000) % 1000:03d}Z",
+            "client": self.client,
+            "method": self.method,
+            "target": self.target,
+            "status": self.status,
+            "bytes": self.sent,
+            "seconds": round(self.seconds, 6),
+            "outcome": self.outcome,
+            "kind": self.kind,
+            "repository": self.repository,
+            "agent": self.agent,
+            "error": self.cause,
+        }
+        return json.dumps(document) + "\n"
+
+    def text(self) -> str:
+        """Render as `key=value`, what is not plain in quotes."""
+        error = f" error={_quoted(self.cause)}" if self.cause else ""
+        return (
+            f"{_time(int(self.at))}.{int(self.at * 1000) % 1000:03d}Z client={self.client} "
+            f"method={self.method} target={_quoted(self.target)} status={self.status} "
+            f"bytes={self.sent} seconds={self.seconds:.6f} outcome={self.outcome} "
+            f"kind={self.kind} repository={self.repository} agent={_quoted(self.agent)}{error}\n"
+        )
+
+
+class AccessLog:
+    """Collects lines and writes them together, on a thread, a few times a second.
+
+    A reader that stalls costs lines, not requests: beyond a bound they are dropped and counted.
+    """
+
+    def __init__(self, form: Format, out: TextIO = sys.stderr, interval: float = 0.2) -> None:
+        self._render: Callable[[Line], str] = Line.json if form == "json" else Line.text
+        self._out = out
+        self._interval = interval
+        self._lines: list[str] = []
+        self.dropped = 0
+
+    def add(self, line: Line) -> None:
+        """Take a line in."""
+        if len(self._lines) < _MOST:
+            self._lines.append(self._render(line))
+        else:
+            self.dropped += 1
+
+    async def run(self) -> None:
+        """Write for ever; to be cancelled."""
+        while True:
+            await asyncio.sleep(self._interval)
+            if self._lines:
+                await asyncio.to_thread(self.flush)
+
+    def flush(self) -> None:
+        """Write what is waiting. Blocks for as long as the reader does."""
+        lines, self._lines = self._lines, []
+        self._out.write("".join(lines))
+        self._out.flush()
+
+
+def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds: float) -> Line:
+    """Gather what is logged of a request."""
+    target = request.raw_path
+    return Line(
+        at=time.time(),
+        client=request.remote or "-",
+        method=request.method,
+        target=target,
+        status=reply.status,
+        sent=reply.sent,
+        seconds=seconds,
+        outcome=reply.outcome or "own",
+        kind="other" if route is None else route.kind,
+        repository="-" if route is None or isinstance(route, Own) else str(route.repository),
+        agent=request.headers.get(hdrs.USER_AGENT, "-"),
+        cause=reply.cause or reply.broken,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _quoted(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+@lru_cache(maxsize=2)
+def _time(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))

@@ -1,0 +1,145 @@
+"""The registry API, read side: routes to answers (distribution-spec, "Endpoints")."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+
+from mirror.cache.blobs import Blobs
+from mirror.cache.listings import Listings
+from mirror.cache.manifests import Found, Manifests
+from mirror.cache.outcome import Outcome
+from mirror.oci import media, ranges
+from mirror.oci.errors import RegistryError
+from mirror.oci.ranges import Span
+from mirror.web import fields
+from mirror.web.reply import Reply, Streamed
+from mirror.web.route import BlobPath, ManifestPath, ReferrersPath, TagsPath
+
+
+class RegistryApi:
+    """Answers what clients ask of `/v2/`; raises RegistryError for what it cannot."""
+
+    def __init__(self, manifests: Manifests, blobs: Blobs, listings: Listings) -> None:
+        self._manifests = manifests
+        self._blobs = blobs
+        self._listings = listings
+
+    async def manifest(self, request: web.BaseRequest, path: ManifestPath) -> Reply:
+        """Answer for a manifest or index, by tag or digest."""
+        head = request.method == hdrs.METH_HEAD
+        found = self._manifests.peek(path.repository, path.reference)
+        if found is None:
+            client = request.remote or ""
+            found = await self._manifests.get(path.repository, path.reference, client, head=head)
+        return _manifest(request, path, found)
+
+    async def blob(self, request: web.BaseRequest, path: BlobPath) -> Reply:
+        """Answer for a blob: its headers, all of it, or a range."""
+        unchanged = fields.matches(request.headers.get(hdrs.IF_NONE_MATCH), path.digest)
+        if request.method == hdrs.METH_HEAD or unchanged:
+            size, outcome = await self._blobs.head(path.repository, path.digest)
+            return Reply(
+                304 if unchanged else 200,
+                fields.blob(path.digest, outcome) + fields.namespace(path.namespace),
+                length=size,
+                outcome=outcome,
+            )
+        data = self._blobs.peek(path.repository, path.digest)
+        if data is not None:
+            return _small_blob(request, path, data)
+        return await self._large_blob(request, path)
+
+    async def _large_blob(self, request: web.BaseRequest, path: BlobPath) -> Reply:
+        body = await self._blobs.open(path.repository, path.digest)
+        try:
+            span = _span(request, path, body.size)
+        except RegistryError:
+            body.close()
+            raise
+        wanted = span or Span(0, body.size)
+        headers = fields.blob(path.digest, body.outcome, collapsed=body.collapsed)
+        return Reply(
+            206 if span else 200,
+            headers + _content_range(span, body.size) + fields.namespace(path.namespace),
+            length=wanted.length,
+            body=Streamed(body, wanted),
+            outcome=body.outcome,
+        )
+
+    async def tags(self, path: TagsPath) -> Reply:
+        """Answer with a page of tags and, if there are more, where they are."""
+        page, outcome = await self._listings.tags(path.repository, path.count, path.last)
+        document = {"name": path.repository.name, "tags": page.tags}
+        link = ""
+        if page.more and page.tags:
+            link = fields.lines({"Link": _next_link(path, page.tags[-1])})
+        return _listing(document, media.JSON, outcome, link + fields.namespace(path.namespace))
+
+    async def referrers(self, request: web.BaseRequest, path: ReferrersPath) -> Reply:
+        """Answer with an index of what refers to a digest, filtered if that is wanted."""
+        found, outcome = await self._listings.referrers(
+            path.repository, path.digest, request.remote or ""
+        )
+        more = fields.namespace(path.namespace)
+        if path.artifact_type:
+            found = [item for item in found if item.get("artifactType") == path.artifact_type]
+            more += fields.lines({"OCI-Filters-Applied": "artifactType"})
+        document = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": found}
+        return _listing(document, media.OCI_INDEX, outcome, more)
+
+
+def _manifest(request: web.BaseRequest, path: ManifestPath, found: Found) -> Reply:
+    headers = fields.manifest(found) + fields.namespace(path.namespace)
+    unchanged = fields.matches(request.headers.get(hdrs.IF_NONE_MATCH), found.descriptor.digest)
+    return Reply(
+        304 if unchanged else 200,
+        headers,
+        length=found.descriptor.size,
+        body=found.body or b"",
+        outcome=found.outcome,
+    )
+
+
+def _small_blob(request: web.BaseRequest, path: BlobPath, data: bytes) -> Reply:
+    span = _span(request, path, len(data))
+    body = data if span is None else data[span.start : span.stop]
+    headers = fields.blob(path.digest, Outcome.HIT) + fields.namespace(path.namespace)
+    return Reply(
+        206 if span else 200,
+        headers + _content_range(span, len(data)),
+        length=len(body),
+        body=body,
+        outcome=Outcome.HIT,
+    )
+
+
+def _span(request: web.BaseRequest, path: BlobPath, size: int) -> Span | None:
+    """Return the range that is wanted, None for all of it; raises RangeInvalid, RangeMalformed."""
+    header = request.headers.get(hdrs.RANGE)
+    if header is None or not fields.if_range(request.headers.get(hdrs.IF_RANGE), path.digest):
+        return None
+    return ranges.parse(header, size)
+
+
+def _content_range(span: Span | None, size: int) -> str:
+    return "" if span is None else f"Content-Range: {span.content_range(size)}\r\n"
+
+
+def _next_link(path: TagsPath, last: str) -> str:
+    """Return a Link relative to whatever name the client has for us."""
+    query = f"last={quote(last, safe='')}"
+    if path.count is not None:
+        query = f"n={path.count}&{query}"
+    if path.namespace:
+        query += f"&ns={quote(path.namespace, safe='')}"
+    return f'</v2/{path.repository.name}/tags/list?{query}>; rel="next"'
+
+
+def _listing(document: Mapping[str, object], media_type: str, outcome: Outcome, more: str) -> Reply:
+    body = json.dumps(document).encode()
+    headers = fields.listing(media_type, outcome) + more
+    return Reply(200, headers, length=len(body), body=body, outcome=outcome)

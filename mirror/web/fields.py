@@ -1,0 +1,90 @@
+"""Response headers: what each kind of answer carries (protocol, A7)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from mirror.cache.manifests import Found
+from mirror.cache.outcome import Outcome
+from mirror.oci import media
+from mirror.oci.digest import Digest
+from mirror.oci.errors import RegistryError
+
+_CACHE_STATUS = {  # RFC 9211, by what was asked of upstream
+    Outcome.HIT: "mirror; hit",
+    Outcome.MISS: "mirror; fwd=uri-miss",
+    Outcome.REVALIDATED: "mirror; fwd=stale; detail=revalidated",
+    Outcome.STALE: "mirror; hit; detail=stale",
+    Outcome.ERROR: "mirror; fwd=miss; detail=error",
+}
+_UNSAFE = str.maketrans(dict.fromkeys([*range(0x20), 0x7F], " "))
+_API = "Docker-Distribution-Api-Version: registry/2.0\r\n"
+_IMMUTABLE = "Cache-Control: max-age=31536000, immutable\r\n"
+
+
+def lines(headers: dict[str, str]) -> str:
+    """Render header lines; what would end a line early becomes a space."""
+    return "".join(f"{name}: {value.translate(_UNSAFE)}\r\n" for name, value in headers.items())
+
+
+def cache_status(outcome: Outcome, *, collapsed: bool = False) -> str:
+    """Say how the cache took part: one header line."""
+    return f"Cache-Status: {_CACHE_STATUS[outcome]}{'; collapsed' if collapsed else ''}\r\n"
+
+
+def namespace(name: str) -> str:
+    """Confirm the upstream that the client named (distribution-spec, "Registry Proxying")."""
+    return lines({"OCI-Namespace": name}) if name else ""
+
+
+def own(content_type: str) -> str:
+    """Return the headers of an answer that is the mirror's own."""
+    return _API + lines({"Content-Type": content_type, "Cache-Status": "mirror; detail=own"})
+
+
+def error(failure: RegistryError) -> str:
+    """Return the headers of an error document."""
+    return (
+        _API
+        + lines({"Content-Type": media.JSON, **failure.headers()})
+        + cache_status(Outcome.ERROR)
+    )
+
+
+def listing(media_type: str, outcome: Outcome) -> str:
+    """Return the headers of a listing."""
+    return _API + lines({"Content-Type": media_type}) + cache_status(outcome)
+
+
+def manifest(found: Found) -> str:
+    """Return the headers of a manifest, a stale one saying so."""
+    kept = _content(found.descriptor.digest, found.descriptor.media_type)
+    if found.age is None:
+        return kept + cache_status(found.outcome)
+    text = f'299 - "upstream could not be asked: as of {found.age} s ago"'
+    return kept + cache_status(found.outcome) + f"Age: {found.age}\r\nWarning: {text}\r\n"
+
+
+def blob(digest: Digest, outcome: Outcome, *, collapsed: bool = False) -> str:
+    """Return the headers of a blob."""
+    status = cache_status(outcome, collapsed=collapsed)
+    return f"{_content(digest, media.BLOB)}{_IMMUTABLE}Accept-Ranges: bytes\r\n{status}"
+
+
+@lru_cache(maxsize=4096)
+def _content(digest: Digest, media_type: str) -> str:
+    content = {"Content-Type": media_type, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
+    return _API + lines(content)
+
+
+def matches(header: str | None, digest: Digest) -> bool:
+    """Whether If-None-Match names this digest, quoted, weak, or as docker sends it: bare."""
+    if header is None:
+        return False
+    tags = (tag.strip().removeprefix("W/").strip('"') for tag in header.split(","))
+    return any(tag in (digest, "*") for tag in tags)
+
+
+def if_range(header: str | None, digest: Digest) -> bool:
+    """Whether If-Range allows the range: only our own strong validator does (RFC 9110, 13.1.5)."""
+    return header is None or header.strip() == f'"{digest}"'

@@ -1,0 +1,158 @@
+"""What Prometheus scrapes: counters of what was done, and the state of the parts as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mirror.cache.fetches import Fetches
+from mirror.cache.ledger import Ledger
+from mirror.cache.outcome import Outcome
+from mirror.store.store import Store
+from mirror.upstream.answers import Answer
+from mirror.upstream.registry import Registry
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
+
+
+class Metrics:
+    """Counts requests and upstream's answers. No label ever names a repository or a client."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self._requests = Counter(
+            "mirror_requests",
+            "Requests answered, by kind and by how the cache took part.",
+            ["kind", "outcome"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "mirror_request_seconds",
+            "Time from a request's arrival to the last byte of its answer.",
+            ["kind"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._sent = Counter(
+            "mirror_sent_bytes",
+            "Bytes of bodies sent to clients, from the cache or while upstream sent them.",
+            ["source"],
+            registry=self.registry,
+        )
+        self._upstream = Counter(
+            "mirror_upstream_requests",
+            "Requests to upstream, by kind and HTTP status (none: no answer came).",
+            ["upstream", "kind", "method", "status"],
+            registry=self.registry,
+        )
+        self._upstream_seconds = Histogram(
+            "mirror_upstream_request_seconds",
+            "Time from asking upstream to the headers of its answer.",
+            ["upstream", "kind"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        # labels() takes a lock and builds a key: once per combination is enough.
+        self._by_outcome = cache(self._requests.labels)
+        self._by_kind = cache(self._seconds.labels)
+        self._by_source = cache(self._sent.labels)
+
+    def request(self, kind: str, outcome: Outcome | None, sent: int, seconds: float) -> None:
+        """Count an answered request; `sent` in bytes."""
+        self._by_outcome(kind, outcome or "own").inc()
+        self._by_kind(kind).observe(seconds)
+        if sent:
+            self._by_source("upstream" if outcome is Outcome.MISS else "cache").inc(sent)
+
+    def answer(self, answer: Answer) -> None:
+        """Count an answer of upstream, or the lack of one."""
+        status = str(answer.status or "none")
+        self._upstream.labels(answer.upstream, answer.kind, answer.method, status).inc()
+        self._upstream_seconds.labels(answer.upstream, answer.kind).observe(answer.seconds)
+
+    def render(self) -> bytes:
+        """Return the text that Prometheus reads."""
+        return generate_latest(self.registry)
+
+
+@dataclass(frozen=True, slots=True)
+class State(Collector):
+    """The parts' own figures, read when asked for."""
+
+    store: Store
+    fetches: Fetches
+    ledger: Ledger
+    registries: Iterable[Registry]
+
+    def collect(self) -> Iterator[Metric]:
+        """Read them."""
+        yield from self._cache()
+        yield from self._budget()
+        received = CounterMetricFamily(
+            "mirror_upstream_received_bytes", "Bytes of bodies received.", labels=["upstream"]
+        )
+        for registry in self.registries:
+            received.add_metric([registry.origin.name], registry.received)
+        yield received
+
+    def _cache(self) -> Iterator[Metric]:
+        store, fetches = self.store, self.fetches
+        yield _gauge("mirror_fetches", "Fetches running.", len(fetches))
+        yield _gauge("mirror_followers", "Clients following a fetch.", fetches.followers)
+        yield _gauge("mirror_cache_bytes", "Bytes kept or promised.", store.used)
+        yield _gauge("mirror_cache_limit_bytes", "Bytes that may be kept.", store.limit)
+        yield _gauge("mirror_cache_blobs", "Blobs and manifests kept.", len(store.catalogue))
+        yield _counter("mirror_evictions", "Blobs and manifests evicted.", store.evicted)
+        yield _counter("mirror_evicted_bytes", "Bytes evicted.", store.evicted_bytes)
+        yield _counter(
+            "mirror_store_failures",
+            "Times that content could not be kept, or was not what it should be.",
+            store.failures,
+        )
+
+    def _budget(self) -> Iterator[Metric]:
+        labels = ["upstream", "account"]
+        limit = GaugeMetricFamily(
+            "mirror_pull_limit", "Pulls that upstream allows per window.", labels=labels
+        )
+        remaining = GaugeMetricFamily(
+            "mirror_pull_remaining", "Pulls left, as upstream said last.", labels=labels
+        )
+        used = GaugeMetricFamily(
+            "mirror_pull_used", "Pulls of the last window, by our own ledger.", labels=labels
+        )
+        window = GaugeMetricFamily(
+            "mirror_pull_window_seconds", "Length of the pull limit's window.", labels=labels
+        )
+        for account, state in self.ledger.windows():
+            used.add_metric(account, state.used)
+            window.add_metric(account, state.window)
+            if state.limit is not None:
+                limit.add_metric(account, state.limit)
+            if state.remaining is not None:
+                remaining.add_metric(account, state.remaining)
+        yield from (limit, remaining, used, window)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)

@@ -1,0 +1,160 @@
+"""A reply on the wire: its head in one piece, its body from memory or followed to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import IO
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+import mirror
+from mirror.cache.bodies import Body
+from mirror.cache.outcome import Outcome
+from mirror.oci.errors import RegistryError, UpstreamUnavailable
+from mirror.oci.ranges import Span
+
+_SERVER = f"mirror/{mirror.__version__}"
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A span of a body that is sent as it comes."""
+
+    body: Body
+    span: Span
+
+
+class Reply(web.StreamResponse):
+    """One answer. aiohttp calls `prepare`, then `write_eof`.
+
+    The head is composed here rather than by aiohttp: on the path of a warm manifest that is half
+    of all the time there is (measured: 25,000 requests a second before, 40,000 after).
+
+    `length` is the body's, in bytes, whether or not it is sent. What was sent, and why not all
+    of it, stands in `sent` and `broken` for the log.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        headers: str,
+        *,
+        length: int,
+        body: bytes | Streamed = b"",
+        outcome: Outcome | None = None,
+        cause: str = "",
+    ) -> None:
+        super().__init__(status=status)
+        self.outcome = outcome
+        self.cause = cause
+        self.sent = 0
+        self.broken = ""
+        self._lines = headers
+        self._length = length
+        self._content = body
+        self._client: Client | None = None
+        self._lasting = False
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether another request may follow on this connection."""
+        return self._lasting and not self.broken
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Write the head, and with it the body where that is in memory."""
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            self.broken = "client left"
+            self._close()
+            return None
+        self._lasting = request.keep_alive
+        head = self._head(request)
+        if request.method == "HEAD" or self.status == 304:
+            self._close()
+            transport.write(head)
+        elif isinstance(self._content, bytes):
+            transport.write(head + self._content)
+            self.sent = len(self._content)
+            if transport.get_write_buffer_size():
+                await request.writer.drain()
+        else:
+            transport.write(head)
+            self._client = Client(request.writer, transport)
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 - as aiohttp has it
+        """Stream the body where it is not in memory.
+
+        What cannot be completed is broken off: a short body under a Content-Length is the one
+        failure that every client sees and retries.
+        """
+        client, streamed = self._client, self._content
+        if client is None or isinstance(streamed, bytes):
+            return
+        try:
+            await streamed.body.send(streamed.span, client)
+        except RegistryError as error:
+            self.outcome, self.cause = Outcome.ERROR, error.message
+            self.broken = "upstream failed"
+        except ConnectionError:
+            self.broken = "client left"
+        finally:
+            self._close()
+            self.sent = client.sent
+            if client.sent < self._length:
+                self.broken = self.broken or "stopped"
+                client.abort()
+
+    def _close(self) -> None:
+        if not isinstance(self._content, bytes):
+            self._content.body.close()
+
+    def _head(self, request: web.BaseRequest) -> bytes:
+        connection = "" if self._lasting else "Connection: close\r\n"
+        if self._lasting and request.version < (1, 1):
+            connection = "Connection: keep-alive\r\n"
+        length = "" if self.status == 304 else f"Content-Length: {self._length}\r\n"
+        return (
+            f"HTTP/1.1 {self.status} {_REASONS[self.status]}\r\n{self._lines}{length}"
+            f"Date: {_http_date(int(time.time()))}\r\nServer: {_SERVER}\r\n{connection}\r\n"
+        ).encode("latin-1", "replace")
+
+
+class Client:
+    """The client's side of a streamed body."""
+
+    def __init__(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
+        self._writer = writer
+        self._transport = transport
+        self.sent = 0
+
+    async def data(self, data: bytes) -> None:
+        """Send bytes at the client's pace; raises ConnectionError when it has gone."""
+        await self._writer.write(data)
+        self.sent += len(data)
+
+    async def file(self, file: IO[bytes], start: int, stop: int) -> None:
+        """Send a file's bytes by sendfile: none of them passes through Python."""
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        loop = asyncio.get_running_loop()
+        count = await loop.sendfile(self._transport, file, start, stop - start)
+        self.sent += count
+        if count < stop - start:
+            raise UpstreamUnavailable("the kept file is shorter than it was")
+
+    def abort(self) -> None:
+        """Break off, so that the client knows that it has not got all."""
+        self._transport.abort()
+
+
+@lru_cache(maxsize=2)
+def _http_date(second: int) -> str:
+    return formatdate(second, usegmt=True)
