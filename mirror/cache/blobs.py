@@ -133,7 +133,7 @@ class Blobs:
             file.close()
             return None
         self._store.touch(digest)
-        return KeptBody(entry, file)
+        return KeptBody(self._store, entry, file)
 
     async def _remember(self, digest: Digest) -> None:
         """Take a small blob into memory, so that it is opened once."""
@@ -146,8 +146,9 @@ class Blobs:
     async def _open_fetch(self, repository: Repository, digest: Digest) -> Body:
         registry = self._registries[repository.upstream]
         upstream = Upstream(registry, repository, digest)
-        collapsed = self._fetches.running(digest) is not None
+        running = self._fetches.running(digest)
         fetch = await self._fetches.join(registry, repository, digest)
+        proven = fetch.proven
         try:
             await fetch.started()
             size = fetch.size if fetch.size is not None else await upstream.size()
@@ -156,4 +157,7 @@ class Blobs:
             if isinstance(error, BlobUnknown):
                 self._missing[repository, digest] = error.message
             raise
-        return FetchedBody(self._fetches, fetch, size, upstream, collapsed=collapsed)
+        collapsed = running is fetch
+        # Proven and about to be in its place: this one costs upstream nothing.
+        outcome = Outcome.HIT if collapsed and proven else Outcome.MISS
+        return FetchedBody(self._fetches, fetch, size, upstream, outcome, collapsed=collapsed)

@@ -13,6 +13,7 @@ from mirror.oci.errors import UpstreamMisbehaved
 from mirror.oci.names import Repository
 from mirror.oci.ranges import Span
 from mirror.store.catalogue import Entry
+from mirror.store.store import Store
 from mirror.upstream.registry import Registry
 
 _FAR_AHEAD = 32 * 1024 * 1024  # bytes; a range further behind the fill is not waited for
@@ -38,8 +39,9 @@ class KeptBody:
     outcome = Outcome.HIT
     collapsed = False
 
-    def __init__(self, entry: Entry, file: IO[bytes]) -> None:
+    def __init__(self, store: Store, entry: Entry, file: IO[bytes]) -> None:
         self.size = entry.size
+        self._store = store
         self._entry = entry
         self._file = file
         entry.readers += 1
@@ -50,14 +52,12 @@ class KeptBody:
 
     def close(self) -> None:
         """Let it be evicted again."""
-        self._file.close()
+        self._store.close_file(self._file)
         self._entry.readers -= 1
 
 
 class FetchedBody:
     """A blob that upstream is sending, followed at this client's own pace."""
-
-    outcome = Outcome.MISS
 
     def __init__(
         self,
@@ -65,11 +65,13 @@ class FetchedBody:
         fetch: Fetch,
         size: int,
         upstream: Upstream,
+        outcome: Outcome,
         *,
         collapsed: bool,
     ) -> None:
         self.size = size
-        self.collapsed = collapsed
+        self.outcome = outcome
+        self.collapsed = collapsed and outcome is Outcome.MISS
         self._fetches = fetches
         self._fetch = fetch
         self._upstream = upstream

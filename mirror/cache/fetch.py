@@ -65,7 +65,9 @@ class Fetch:
         self._entry: Entry | None = None
         self._promised = 0
         self._partial: Partial | None = None
-        self._proven = False
+        self.proven = False
+        self._useless = False
+        self._ended = False
         self._changed: set[asyncio.Future[None]] = set()
 
     def __repr__(self) -> str:
@@ -85,13 +87,14 @@ class Fetch:
         self.followers -= 1
         if self._entry is not None:
             self._entry.readers -= 1
+        self._close_file()
 
     async def started(self) -> None:
         """Wait until an answer may begin: there is a size and more than the tail to send.
 
         What is smaller is proven first, and a detour has its own beginning. Raises RegistryError.
         """
-        while not (self._proven or self.detour or (self.size or 0) > TAIL):
+        while not (self.proven or self.detour or (self.size or 0) > TAIL):
             self._raise_failure()
             await self._change()
 
@@ -107,10 +110,10 @@ class Fetch:
             await self._change()
         return self.visible
 
-    async def reader(self) -> IO[bytes] | None:
-        """Open the partial, or None where not a byte of it could be written."""
-        self._raise_failure()
-        return None if self._partial is None else await self._store.run(self._partial.reader)
+    @property
+    def file(self) -> IO[bytes] | None:
+        """What followers read, open for as long as there are any; None where there is no disk."""
+        return None if self._partial is None else self._partial.file
 
     async def _change(self) -> None:
         future = asyncio.get_running_loop().create_future()
@@ -141,8 +144,7 @@ class Fetch:
             if isinstance(failure, UpstreamMisbehaved):
                 await self._discard()
         finally:
-            await self._close()
-            self._announce()
+            self._end()
 
     async def _fetch(self) -> None:
         self._store.idle_partials.pop(self.digest, None)
@@ -178,7 +180,7 @@ class Fetch:
 
     async def _publish(self, partial: Partial) -> None:
         """Let followers have the end, then make the file last: they need not wait for the disk."""
-        self._proven = True
+        self.proven = True
         self.visible = partial.written
         self._announce()
         self._entry = await self._store.publish(partial, self.repository)
@@ -200,28 +202,29 @@ class Fetch:
         partial = self._partial
         if partial is None:
             self.detour = Detour(0, self.digest.hasher())
-        elif not self._proven:
+        elif not self.proven:
             self.detour = Detour(partial.written, partial.hasher())
             self.visible = partial.written if self.size is not None else 0
 
     async def _discard(self) -> None:
         """Unlink what is of no use to anyone."""
-        self._partial, partial = None, self._partial
-        if partial is not None:
-            await self._store.run(partial.close)
-            await self._store.run(self._store.files.remove_partials, [self.digest])
+        self._useless = True
+        await self._store.run(self._store.files.remove_partials, [self.digest])
 
-    async def _close(self) -> None:
+    def _end(self) -> None:
         """Give the promise back; what was written and not published waits for the next fetch."""
         partial = self._partial
-        if partial is not None and self._entry is None:
-            if partial.written == 0:
-                await self._discard()
-            else:
-                self._store.idle_partials[self.digest] = partial.written
+        if partial is not None and self._entry is None and not self._useless:
+            self._store.idle_partials[self.digest] = partial.written
         self._release()
-        if self._partial is not None:
-            await self._store.run(self._partial.close)
+        self._ended = True
+        self._announce()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._ended and not self.followers and self._partial is not None:
+            self._store.close_file(self._partial.file)
+            self._partial = None
 
     def _release(self) -> None:
         self._store.release(self._promised)
@@ -240,15 +243,11 @@ async def follow(fetch: Fetch, span: Span, sink: Sink) -> int:
     That is the span's end, or where the fetch took a detour. Raises RegistryError, and whatever
     the sink raises when its client has gone.
     """
-    file = await fetch.reader()
-    if file is None:
-        return span.start
     position = span.start
-    with file:
-        while position < span.stop:
-            end = min(await fetch.past(position), span.stop)
-            if end <= position:
-                break
-            await sink.file(file, position, end)
-            position = end
+    while position < span.stop:
+        end = min(await fetch.past(position), span.stop)
+        if end <= position or fetch.file is None:
+            break
+        await sink.file(fetch.file, position, end)
+        position = end
     return position

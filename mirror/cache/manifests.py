@@ -118,12 +118,12 @@ class Manifests:
         tagged, outcome = current
         age = self._tags.age(tagged) if outcome is Outcome.STALE else None
         if head:
+            if self._known(repository, tagged.found.digest):
+                self._tags.arrived(repository, tagged.found.digest)
             return Found(tagged.found, None, outcome, age)
         body = await self._kept(repository, tagged.found)
         if body is None:
             return await self._pull_tagged(key, tagged, ask)
-        if outcome is not Outcome.STALE:
-            self._tags.settle(key, tagged)
         return Found(tagged.found, body, outcome, age)
 
     async def _pull_tagged(self, key: TagKey, tagged: Tagged, ask: Ask) -> Found:
@@ -137,7 +137,6 @@ class Manifests:
             if before is None or body is None:
                 raise
             return Found(before.found, body, Outcome.STALE, self._tags.age(before))
-        self._tags.settle(key, tagged)
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
     async def _pull_by_tag(self, key: TagKey, ask: Ask, *, head: bool) -> Found:
@@ -145,7 +144,8 @@ class Manifests:
         if head:
             raise UpstreamMisbehaved("upstream names no digest to a HEAD of this manifest")
         pulled = await self._pull(*key, ask)
-        self._tags.settle(key, self._tags.put(key, pulled.descriptor))
+        self._tags.put(key, pulled.descriptor)
+        self._tags.arrived(key[0], pulled.descriptor.digest)
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
     async def _current(self, key: TagKey) -> tuple[Tagged, Outcome] | None:
@@ -255,6 +255,7 @@ class Manifests:
         self._store.link(found.digest, repository)
         if self._store.catalogue.get(found.digest) is not None:
             self._store.touch(found.digest)
+        self._tags.arrived(repository, found.digest)
         return body
 
     async def _load(self, digest: Digest) -> bytes | None:
@@ -286,6 +287,7 @@ class Manifests:
             self._memory.put(pulled.descriptor.digest, pulled.body)
         else:
             self._loose[repository, pulled.descriptor.digest] = pulled
+        self._tags.arrived(repository, pulled.descriptor.digest)
         return pulled
 
     def _registry(self, repository: Repository) -> Registry:

@@ -47,6 +47,7 @@ class Tags:
         self._ttl = ttl
         self._timer = timer
         self._tags = _Kept(_KEPT, index)
+        self._awaiting: LRUCache[tuple[Repository, Digest], set[TagKey]] = LRUCache(_MISSING_KEPT)
         self._missing: TTLCache[tuple[Repository, Reference], str] = TTLCache(
             _MISSING_KEPT, missing_ttl, timer
         )
@@ -87,12 +88,19 @@ class Tags:
         before = (old.before or old) if old and moved else old.before if old else None
         tagged = self._tags[key] = Tagged(found, now, now + self._ttl, before)
         self._missing.pop(key, None)
+        self._awaiting.setdefault((key[0], found.digest), set()).add(key)
         return tagged
 
-    def settle(self, key: TagKey, tagged: Tagged) -> None:
-        """Note that what the tag points at is here: what it pointed at before is history."""
-        tagged.before = None
-        self._index.put_tag(*key, tagged.found, int(time.time()) - self.age(tagged))
+    def arrived(self, repository: Repository, digest: Digest) -> None:
+        """Note that a manifest is here: the tags that point at it leave what they were behind.
+
+        Only now do they go to the index, so that it never prefers what cannot be served.
+        """
+        for key in self._awaiting.pop((repository, digest), ()):
+            tagged = self._tags.get(key)
+            if tagged is not None and tagged.found.digest == digest:
+                tagged.before = None
+                self._index.put_tag(*key, tagged.found, int(time.time()) - self.age(tagged))
 
     def revert(self, key: TagKey, tagged: Tagged) -> Tagged | None:
         """Go back, for some seconds, to what is here: what the tag points at cannot be had."""

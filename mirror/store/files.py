@@ -110,19 +110,22 @@ class Files:
 
 
 class Partial:
-    """A blob on its way: appended to and hashed in one step, followed by many readers."""
+    """A blob on its way: appended to and hashed in one step, followed by many readers.
+
+    They all read `file`, each at places of its own; it stays good after publishing and unlinking.
+    """
 
     def __init__(self, digest: Digest, path: Path) -> None:
         self.digest = digest
         self.path = path
         self._hasher: Hasher = digest.hasher()
-        self._file = path.open("a+b", buffering=0)
+        self.file = path.open("a+b", buffering=0)
         self.written = 0
         self._hash_again()
 
     def _hash_again(self) -> None:
-        self._file.seek(0)
-        while piece := self._file.read(_SLICE):
+        self.file.seek(0)
+        while piece := self.file.read(_SLICE):
             self._hasher.update(piece)
             self.written += len(piece)
 
@@ -130,7 +133,7 @@ class Partial:
         """Write and hash; raises OSError, after which the hash still tells what was written."""
         view = memoryview(data)
         while view:
-            count = self._file.write(view)  # a raw file may take less than it is given
+            count = self.file.write(view)  # a raw file may take less than it is given
             self._hasher.update(view[:count])
             self.written += count
             view = view[count:]
@@ -144,17 +147,13 @@ class Partial:
         """Return a copy of the hash of what was written, for whoever goes on without the disk."""
         return self._hasher.copy()
 
-    def reader(self) -> IO[bytes]:
-        """Open the file for a follower; stays good after publishing and unlinking."""
-        return self.path.open("rb", buffering=0)
-
     def sync(self) -> None:
         """Bring the bytes to the disk."""
-        os.fdatasync(self._file.fileno())
+        os.fdatasync(self.file.fileno())
 
     def close(self) -> None:
         """Stop writing; what was written stays for the next one to resume."""
-        self._file.close()
+        self.file.close()
 
 
 def _scan(folder: str, prefix: str) -> Iterator[tuple[Digest, int, int]]:

@@ -1,0 +1,117 @@
+"""What the tests stand on: a stand-in hub, a mirror before it, a client before that."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+from multidict import CIMultiDictProxy
+
+from mirror.daemon import Daemon, running
+from mirror.settings import load
+from tests.standin import Hub, Image, Terms, make_image
+
+
+@dataclass(frozen=True)
+class Got:
+    """A whole response."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    @property
+    def cache(self) -> str:
+        """What Cache-Status says behind the cache's name."""
+        return self.headers["Cache-Status"].removeprefix("mirror; ")
+
+
+class Mirror:
+    """A running mirror and a client of it."""
+
+    def __init__(self, daemon: Daemon, session: aiohttp.ClientSession) -> None:
+        self.daemon = daemon
+        self.session = session
+        self.url = f"http://{daemon.address}"
+
+    async def ask(self, path: str, method: str = "GET", **headers: str) -> Got:
+        """Ask for a path as it stands, with `If_None_Match="…"` for a header."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.request(path, method, named) as response:
+            return Got(response.status, response.headers, await response.read())
+
+    def request(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Ask, and leave the reading to the caller."""
+        url = aiohttp.client.URL(self.url + path, encoded=True)
+        return self.session.request(method, url, headers=headers, allow_redirects=False)
+
+    async def manifest(self, repository: str, reference: str, method: str = "GET") -> Got:
+        """Ask for a manifest."""
+        return await self.ask(f"/v2/{repository}/manifests/{reference}", method)
+
+    async def blob(self, repository: str, digest: str, method: str = "GET", **headers: str) -> Got:
+        """Ask for a blob."""
+        return await self.ask(f"/v2/{repository}/blobs/{digest}", method, **headers)
+
+    async def pull(self, repository: str, tag: str, image: Image) -> None:
+        """Pull an image as dockerd does; fails unless all of it is right."""
+        head = await self.manifest(repository, tag, "HEAD")
+        assert head.headers["Docker-Content-Digest"] == image.digest
+        got = await self.manifest(repository, image.digest)
+        assert got.body == image.manifest
+        for blob in image.blobs:
+            assert (await self.blob(repository, blob.digest)).body == blob.read()
+
+
+Run = Callable[..., AbstractAsyncContextManager[Mirror]]
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    """A stand-in for Docker Hub that wants tokens and redirects blobs."""
+    async with Hub(Terms()) as hub:
+        yield hub
+
+
+@pytest.fixture
+def run(hub: Hub, tmp_path: Path) -> Run:
+    """Start a mirror of the hub; the same data folder each time, other settings as given."""
+
+    @asynccontextmanager
+    async def start(**settings: object) -> AsyncIterator[Mirror]:
+        given = {
+            "listen": "127.0.0.1:0",
+            "data_dir": tmp_path / "data",
+            "upstreams": {"docker.io": {"url": hub.url}},
+            "shutdown_grace": 1,
+        }
+        # Connections are not shared between requests: each test sees its own.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with (
+            running(load(given | settings)) as daemon,
+            aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
+        ):
+            yield Mirror(daemon, session)
+
+    return start
+
+
+@pytest.fixture
+async def mirror(run: Run) -> AsyncIterator[Mirror]:
+    """A mirror of the hub as it comes."""
+    async with run() as mirror:
+        yield mirror
+
+
+@pytest.fixture
+def image(hub: Hub) -> Image:
+    """An image that the hub has as `library/nginx:latest`."""
+    image = make_image(1, [300_000, 2_000_000])
+    hub.add(image, "library/nginx", "latest")
+    return image

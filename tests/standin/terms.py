@@ -1,0 +1,27 @@
+"""Terms: how the stand-in treats its clients, which a test may change at any time."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Auth: TypeAlias = Literal["bearer", "basic", "none"]
+
+
+@dataclass
+class Terms:
+    """Docker Hub's ways, unless told otherwise."""
+
+    auth: Auth = "bearer"
+    users: dict[str, str] = field(default_factory=dict)  # name: password
+    token_life: float = 300
+    limit: int | None = None  # pulls of an anonymous client per window; None: unlimited, no headers
+    account_limit: int | None = None  # pulls of a user per window
+    window: int = 21600  # seconds
+    redirect: bool = True  # blobs come from the CDN
+    redirect_head: bool = True  # also for a HEAD
+    signature_life: float = 1200
+    one_use: bool = True  # a signed address is good for one answer
+    page_size: int = 100  # tags
+    referrers: bool = True
+    clock: Callable[[], float] = time.monotonic  # tokens, signatures and windows run by it

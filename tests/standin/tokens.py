@@ -1,0 +1,112 @@
+"""The token server: who may pull what, for how long."""
+
+import base64
+import binascii
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import parse_qs
+
+from .answers import Answer, as_json, error
+from .journal import Kind, Seen
+from .repositories import Repositories
+from .terms import Terms
+
+SERVICE = "registry.docker.io"
+TOKEN_BYTES = 1500  # as long as Hub's
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What one token allows."""
+
+    user: str | None
+    repositories: frozenset[str]
+    expires_at: float
+
+
+class Tokens:
+    """Answers on the token port, and tells the registry what a token is good for."""
+
+    def __init__(self, terms: Terms, repositories: Repositories) -> None:
+        self._terms = terms
+        self._repositories = repositories
+        self._grants: dict[str, Grant] = {}
+
+    def read(self, serial: int, method: str, target: str, headers: Mapping[str, str]) -> Seen:
+        """Understand a request: the repository is that of its (first) scope."""
+        path, _, query = target.partition("?")
+        kind: Kind = "token" if path == "/token" else "other"
+        repository = next(iter(_repositories(query)), None)
+        return Seen(serial, "token", method, path, query, headers, kind, repository)
+
+    def challenge(self, seen: Seen) -> Answer | None:
+        """Turn away a wrong password."""
+        authorization = seen.headers.get("authorization")
+        if authorization is None or self.user(authorization) is not None:
+            return None
+        return error(401, "incorrect username or password", "UNAUTHORIZED")
+
+    def answer(self, seen: Seen) -> Answer:
+        """Grant what is asked for as far as it may be had."""
+        if seen.kind != "token":
+            return error(404, "page not found")
+        if seen.method != "GET":
+            return error(405, "the token endpoint answers GET")
+        if parse_qs(seen.query).get("service") != [SERVICE]:
+            return error(400, "unknown service", "UNKNOWN")
+        user = self.user(seen.headers.get("authorization"))
+        return as_json(self._issue(user, _repositories(seen.query)))
+
+    def user(self, authorization: str | None) -> str | None:
+        """Return the user of these Basic credentials, if they are right."""
+        scheme, _, encoded = (authorization or "").partition(" ")
+        if scheme.lower() != "basic":
+            return None
+        try:
+            name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        return name if self._terms.users.get(name) == password else None
+
+    def grant(self, authorization: str | None) -> Grant | None:
+        """Return what this Bearer token allows, None if it is none of ours or too old."""
+        scheme, _, token = (authorization or "").partition(" ")
+        found = self._grants.get(token) if scheme.lower() == "bearer" else None
+        return found if found and found.expires_at > self._terms.clock() else None
+
+    def revoke(self) -> None:
+        """Make every token so far worthless."""
+        self._grants.clear()
+
+    def _issue(self, user: str | None, names: list[str]) -> dict[str, object]:
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        allowed = frozenset(name for name in names if self._allowed(name, user))
+        expires_at = self._terms.clock() + self._terms.token_life
+        self._grants[token] = Grant(user, allowed, expires_at)
+        return {
+            "token": token,
+            "access_token": token,
+            "expires_in": int(self._terms.token_life),
+            "issued_at": datetime.now(UTC).isoformat().replace("+00:00", "000Z"),
+        }
+
+    def _allowed(self, name: str, user: str | None) -> bool:
+        repository = self._repositories.get(name)
+        return repository is not None and repository.readable_by(user)
+
+    def __repr__(self) -> str:
+        return f"<Tokens: {len(self._grants)} issued>"
+
+
+def _repositories(query: str) -> list[str]:
+    """Return the repositories a query asks to pull from."""
+    scopes = [
+        scope.split(":") for value in parse_qs(query).get("scope", []) for scope in value.split()
+    ]
+    return [
+        scope[1]
+        for scope in scopes
+        if len(scope) == 3 and scope[0] == "repository" and "pull" in scope[2].split(",")
+    ]

@@ -1,0 +1,272 @@
+"""Manifests and tags: fresh, revalidated, moved, stale, missing, and what each of them costs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mirror.oci.digest import Digest
+from tests.conftest import Mirror, Run
+from tests.standin import Fault, Hub, Image, make_image, make_index
+
+REPOSITORY = "library/nginx"
+
+
+async def test_a_warm_tag_asks_upstream_nothing(hub: Hub, mirror: Mirror, image: Image) -> None:
+    cold = await mirror.manifest(REPOSITORY, "latest")
+    assert (cold.status, cold.body, cold.cache) == (200, image.manifest, "fwd=uri-miss")
+    hub.journal.clear()
+    warm = await mirror.manifest(REPOSITORY, "latest")
+    assert (warm.status, warm.body, warm.cache) == (200, image.manifest, "hit")
+    assert hub.requests == []
+
+
+async def test_a_manifest_has_every_header_that_clients_need(mirror: Mirror, image: Image) -> None:
+    for method in ("GET", "HEAD"):
+        for reference in ("latest", image.digest, image.digest.replace(":", "%3A")):
+            got = await mirror.manifest(REPOSITORY, reference, method)
+            assert got.status == 200
+            assert got.headers["Content-Type"] == image.media_type
+            assert got.headers["Content-Length"] == str(len(image.manifest))
+            assert got.headers["Docker-Content-Digest"] == image.digest
+            assert got.headers["ETag"] == f'"{image.digest}"'
+            assert got.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+            assert got.body == (image.manifest if method == "GET" else b"")
+
+
+async def test_a_stale_tag_is_revalidated_by_head_and_costs_no_pull(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    async with run(tag_ttl=0) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        again = await mirror.manifest(REPOSITORY, "latest")
+    assert again.body == image.manifest
+    assert again.cache == "fwd=stale; detail=revalidated"
+    assert hub.pulls == 1
+    assert hub.count(kind="manifest", method="HEAD", status=200) == 2
+
+
+async def test_a_moved_tag_is_fetched_once_by_digest(hub: Hub, run: Run, image: Image) -> None:
+    moved = make_image(2)
+    async with run(tag_ttl=0) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        hub.tag(REPOSITORY, "latest", moved)
+        assert (await mirror.manifest(REPOSITORY, "latest")).body == moved.manifest
+        hub.tag(REPOSITORY, "latest", image)
+        assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
+    assert hub.pulls == 2
+    assert hub.count(kind="manifest", method="GET", reference=moved.digest, counted=True) == 1
+
+
+async def test_a_digest_is_never_asked_for_again(hub: Hub, run: Run, image: Image) -> None:
+    async with run(tag_ttl=0) as mirror:
+        await mirror.manifest(REPOSITORY, image.digest)
+        hub.journal.clear()
+        assert (await mirror.manifest(REPOSITORY, image.digest)).cache == "hit"
+        assert (await mirror.manifest(REPOSITORY, image.digest, "HEAD")).cache == "hit"
+    assert hub.requests == []
+
+
+async def test_fifty_clients_cost_one_head_one_pull_and_one_token(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    got = await asyncio.gather(*(mirror.manifest(REPOSITORY, "latest") for _ in range(50)))
+    assert {answer.body for answer in got} == {image.manifest}
+    assert hub.pulls == 1
+    assert hub.count(kind="manifest", method="HEAD", status=200) == 1
+    assert hub.count(kind="token") == 1
+
+
+async def test_a_head_costs_no_pull_and_no_body(hub: Hub, run: Run, image: Image) -> None:
+    async with run(tag_ttl=0) as mirror:
+        for _ in range(3):
+            head = await mirror.manifest(REPOSITORY, "latest", "HEAD")
+            assert head.headers["Docker-Content-Digest"] == image.digest
+            assert head.headers["Content-Length"] == str(image.size)
+        await mirror.manifest(REPOSITORY, image.digest, "HEAD")
+    assert hub.pulls == 0
+
+
+async def test_a_missing_tag_is_remembered_for_a_while_only(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    async with run(missing_ttl=0.3) as mirror:
+        for _ in range(3):
+            missing = await mirror.manifest(REPOSITORY, "nope")
+            assert missing.status == 404
+            assert b"MANIFEST_UNKNOWN" in missing.body
+        assert hub.count(kind="manifest", reference="nope", status=404) == 1
+        hub.tag(REPOSITORY, "nope", image)
+        async with asyncio.timeout(5):
+            while (await mirror.manifest(REPOSITORY, "nope")).status == 404:
+                pass
+    assert hub.pulls == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind="manifest", status=429, times=None),
+        Fault(kind="manifest", status=503, times=None),
+        Fault(kind="manifest", hang=True, times=None),
+        Fault(kind="manifest", drop=True, times=None),
+        Fault.page("manifest", times=None),
+    ],
+    ids=["limited", "unavailable", "hanging", "dropping", "web page"],
+)
+async def test_a_failing_upstream_leaves_the_stale_tag_within_three_seconds(
+    hub: Hub, run: Run, image: Image, fault: Fault
+) -> None:
+    async with run(tag_ttl=0) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        hub.faults.add(fault)
+        async with asyncio.timeout(3):
+            stale = await mirror.manifest(REPOSITORY, "latest")
+        assert (stale.status, stale.body) == (200, image.manifest)
+        assert stale.cache == "hit; detail=stale"
+        assert stale.headers["Warning"].startswith("299 ")
+        assert int(stale.headers["Age"]) >= 0
+        async with asyncio.timeout(0.5):  # upstream just failed: nobody waits for it again so soon
+            assert (await mirror.manifest(REPOSITORY, "latest", "HEAD")).status == 200
+
+
+async def test_upstream_being_gone_leaves_the_stale_tag(hub: Hub, run: Run, image: Image) -> None:
+    async with run(tag_ttl=0) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        await hub.down()
+        async with asyncio.timeout(3):
+            stale = await mirror.manifest(REPOSITORY, "latest")
+        assert (stale.body, stale.cache) == (image.manifest, "hit; detail=stale")
+        await hub.up()
+
+
+async def test_a_tag_that_moved_while_the_limit_is_spent_stays_what_it_was(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.terms.limit = 1
+    async with run(tag_ttl=0) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        hub.tag(REPOSITORY, "latest", make_image(2))
+        for _ in range(3):
+            got = await mirror.manifest(REPOSITORY, "latest")
+            assert (got.body, got.cache) == (image.manifest, "hit; detail=stale")
+        refused = await mirror.manifest(REPOSITORY, make_image(2).digest)
+        assert refused.status == 429
+        assert int(refused.headers["Retry-After"]) > 0
+        assert b"TOOMANYREQUESTS" in refused.body
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"), [(404, 404), (401, 403), (403, 403)], ids=["gone", "401", "403"]
+)
+async def test_a_refusal_is_an_answer_not_a_fault(
+    hub: Hub, run: Run, image: Image, status: int, answer: int
+) -> None:
+    async with run(tag_ttl=0) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        hub.faults.add(Fault(kind="manifest", status=status, times=None))
+        got = await mirror.manifest(REPOSITORY, "latest")
+        assert got.status == answer
+        assert "WWW-Authenticate" not in got.headers
+
+
+async def test_an_unknown_repository_is_denied_without_a_challenge(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    got = await mirror.manifest("library/nothing", "latest")
+    assert got.status == 403
+    assert b"DENIED" in got.body
+    assert "WWW-Authenticate" not in got.headers
+
+
+async def test_if_none_match_saves_the_body(mirror: Mirror, image: Image) -> None:
+    path = f"/v2/{REPOSITORY}/manifests/latest"
+    for tags in (f'"{image.digest}"', image.digest, f'W/"{image.digest}"', '"x", *'):
+        got = await mirror.ask(path, If_None_Match=tags)
+        assert (got.status, got.body) == (304, b"")
+        assert got.headers["ETag"] == f'"{image.digest}"'
+    assert (await mirror.ask(path, If_None_Match='"sha256:other"')).status == 200
+
+
+async def test_an_index_and_its_images_are_pulled_as_they_are(hub: Hub, mirror: Mirror) -> None:
+    images = [make_image(3, architecture="amd64"), make_image(4, architecture="arm64")]
+    index = make_index(images, media="docker")
+    hub.add(index, REPOSITORY, "multi")
+    got = await mirror.manifest(REPOSITORY, "multi")
+    assert (got.body, got.headers["Content-Type"]) == (index.manifest, index.media_type)
+    await mirror.pull(REPOSITORY, images[1].digest, images[1])
+
+
+async def test_a_one_word_name_is_docker_hubs_library(mirror: Mirror, image: Image) -> None:
+    assert (await mirror.manifest("nginx", "latest")).body == image.manifest
+    assert (await mirror.blob("nginx", image.config.digest)).body == image.config.read()
+
+
+async def test_the_upstream_may_be_named_by_ns(mirror: Mirror, image: Image) -> None:
+    for name in ("docker.io", "index.docker.io", "registry-1.docker.io"):
+        got = await mirror.ask(f"/v2/{REPOSITORY}/manifests/latest?ns={name}")
+        assert (got.body, got.headers["OCI-Namespace"]) == (image.manifest, name)
+    unknown = await mirror.ask(f"/v2/{REPOSITORY}/manifests/latest?ns=ghcr.io")
+    assert unknown.status == 404
+    assert b"NAME_UNKNOWN" in unknown.body
+
+
+@pytest.mark.parametrize("by", ["latest", "digest"])
+async def test_a_wrong_manifest_is_neither_served_nor_kept(
+    hub: Hub, mirror: Mirror, image: Image, by: str
+) -> None:
+    reference = image.digest if by == "digest" else by
+    other = make_image(9).manifest
+    hub.faults.add(Fault(kind="manifest", method="GET", body=lambda _: other))
+    assert (await mirror.manifest(REPOSITORY, reference)).status == 502
+    assert (await mirror.manifest(REPOSITORY, reference)).body == image.manifest
+
+
+async def test_a_manifest_survives_a_restart_without_a_pull(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+    hub.journal.clear()
+    await hub.down()
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+    assert hub.requests == []
+    await hub.up()
+
+
+async def test_an_upstream_that_names_no_digest_is_asked_by_tag(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    nameless = {"Docker-Content-Digest": None}
+    hub.faults.add(Fault(kind="manifest", headers=nameless, times=None))
+    async with run() as mirror:
+        assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
+        assert (await mirror.manifest(REPOSITORY, "latest")).cache == "hit"
+
+
+async def test_a_manifest_altered_on_the_disk_is_found_and_fetched_again(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    async with run() as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        path = mirror.daemon.store.files.path(Digest(image.digest))
+    altered = path.read_bytes().replace(b"2", b"3", 1)
+    path.write_bytes(altered)
+    async with run() as mirror:
+        assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
+    assert hub.pulls == 2
+
+
+async def test_a_lost_index_costs_no_pull(hub: Hub, run: Run, image: Image) -> None:
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        root = mirror.daemon.store.files.root
+    for file in root.glob("index.db*"):
+        file.unlink()
+    hub.journal.clear()
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+    assert hub.pulls == 0
+    assert [hub.bodies(blob.digest) for blob in image.blobs] == [0, 0, 0]
