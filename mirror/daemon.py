@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -45,18 +46,15 @@ class Closable(Protocol):
 
 
 P = TypeVar("P", bound=Closable)
-_TRIM_EVERY = 10.0  # seconds between looks at how large the index has become
-_USES_EVERY = 60.0  # seconds between writing down what was used
 
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A mirror that runs: where it listens, what it keeps, how often upstream was asked."""
+    """A mirror that runs: where it listens, what it keeps, what it is fetching."""
 
     address: Address
     store: Store
-    ledger: Ledger
-    metrics: Metrics
+    fetches: Fetches
 
 
 @asynccontextmanager
@@ -93,7 +91,7 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             settings.connect_timeout, settings.silence_timeout, settings.answer_timeout
         )
         wire = await stack.enter_async_context(Wire(patience))
-        tokens = _closing(stack, Tokens(wire))
+        tokens = _closing(stack, Tokens(wire, on_answer))
         registries = {origin.name: Registry(origin, wire, tokens, on_answer) for origin in origins}
 
         memory = Memory(settings.memory_cache)
@@ -105,19 +103,19 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         listings = _closing(stack, Listings(registries, manifests, settings.tag_ttl))
         metrics.registry.register(State(store, fetches, ledger, registries.values()))
 
-        log = AccessLog(settings.log_format)
+        log = AccessLog(settings.log_format, sys.stderr)
         stack.callback(log.flush)
         own = OwnPages(metrics, lambda: _troubles(store))
         api = RegistryApi(manifests, blobs, listings)
         server = Server(Router(frozenset(registries)), api, own, metrics, log)
-        for job in (store.index.run(), log.run(), _keep_house(store), _feed_watchdog()):
+        for job in (store.keep_books(), log.run(), _feed_watchdog()):
             stack.push_async_callback(_cancel, asyncio.create_task(job))
 
         runner = server.runner(settings.shutdown_grace)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         await web.SockSite(runner, listener, backlog=4096).start()
-        yield Daemon(Address(*listener.getsockname()[:2]), store, ledger, metrics)
+        yield Daemon(Address(*listener.getsockname()[:2]), store, fetches)
 
 
 def _origin(name: str, upstream: Upstream) -> Origin:
@@ -132,15 +130,6 @@ def _closing(stack: AsyncExitStack, part: P) -> P:
 
 def _troubles(store: Store) -> list[str]:
     return [] if store.files.writable() else [f"cannot write to {store.files.root}"]
-
-
-async def _keep_house(store: Store) -> None:
-    """Hand uses to the index and keep the bound as it grows, for ever."""
-    while True:
-        for _ in range(int(_USES_EVERY / _TRIM_EVERY)):
-            await asyncio.sleep(_TRIM_EVERY)
-            await store.trim()
-        store.note_uses()
 
 
 async def _feed_watchdog() -> None:

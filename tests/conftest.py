@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from multidict import CIMultiDictProxy
+from yarl import URL
 
 from mirror.daemon import Daemon, running
 from mirror.settings import load
@@ -48,7 +50,7 @@ class Mirror:
         self, path: str, method: str = "GET", headers: dict[str, str] | None = None
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """Ask, and leave the reading to the caller."""
-        url = aiohttp.client.URL(self.url + path, encoded=True)
+        url = URL(self.url + path, encoded=True)
         return self.session.request(method, url, headers=headers, allow_redirects=False)
 
     async def manifest(self, repository: str, reference: str, method: str = "GET") -> Got:
@@ -67,6 +69,13 @@ class Mirror:
         assert got.body == image.manifest
         for blob in image.blobs:
             assert (await self.blob(repository, blob.digest)).body == blob.read()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until all that was fetched is in its place."""
+        async with asyncio.timeout(5):
+            while len(self.daemon.fetches):
+                await self.ask("/healthz")
 
 
 Run = Callable[..., AbstractAsyncContextManager[Mirror]]

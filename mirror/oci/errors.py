@@ -87,6 +87,12 @@ class PageInvalid(RegistryError):
     status, code = 400, "PAGINATION_NUMBER_INVALID"
 
 
+class RequestInvalid(RegistryError):
+    """What came is not a request that HTTP allows, or longer than we read."""
+
+    status, code = 400, "UNSUPPORTED"
+
+
 class PathUnknown(RegistryError):
     """Nothing is served at this path."""
 

@@ -13,6 +13,7 @@ from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import DigestInvalid
 from mirror.store.catalogue import charged
 from mirror.store.errors import StoreError
+from mirror.store.sqlite import WAL_BYTES
 
 _SLICE = 1024 * 1024  # bytes per read when a partial is hashed again
 
@@ -99,13 +100,16 @@ class Files:
         return _scan(str(self._partials), "")
 
     def index_bytes(self) -> int:
-        """Return the bytes that everything beside blobs and partials takes."""
-        return sum(charged(size) for size in self._other_sizes())
+        """Return the bytes that everything beside blobs and partials takes, or soon will.
+
+        The write-ahead log grows and shrinks from moment to moment: it counts as at its largest.
+        """
+        return WAL_BYTES + sum(charged(size) for size in self._other_sizes())
 
     def _other_sizes(self) -> Iterator[int]:
         for entry in os.scandir(self.root):
             with contextlib.suppress(FileNotFoundError):
-                if entry.is_file(follow_symlinks=False):
+                if entry.is_file(follow_symlinks=False) and not entry.name.endswith("-wal"):
                     yield entry.stat(follow_symlinks=False).st_size
 
 

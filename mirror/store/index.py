@@ -187,27 +187,29 @@ class Index:
 
     # Writing behind
 
-    async def run(self) -> None:
-        """Flush for ever; to be cancelled."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._interval)
-            self._wake.clear()
-            await self.flush()
+    async def due(self) -> None:
+        """Wait until it is time to flush."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), self._interval)
+        self._wake.clear()
 
-    async def flush(self) -> None:
-        """Write what is pending. If that fails it stays pending: requests do not depend on it."""
+    async def flush(self) -> bool:
+        """Write what is pending; tells whether the database may have grown.
+
+        If that fails it stays pending: requests do not depend on it.
+        """
         async with self._flushing:
             pending, self._pending = self._pending, {}
             pulls, self._pulls = self._pulls, []
             if not pending and not pulls:
-                return
+                return False
             try:
                 await self._database.write([*pulls, *pending.values()])
             except (sqlite3.Error, ValueError) as error:
                 _log.error("cannot write to the index, will try again: %s", error)
                 self._pending = pending | self._pending
                 self._pulls = pulls + self._pulls
+            return True
 
     def _later(self, key: tuple[object, ...], sql: str, *args: object) -> None:
         self._pending.pop(key, None)  # the newest write comes last

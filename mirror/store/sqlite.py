@@ -16,6 +16,8 @@ from mirror.store.errors import StoreError
 Row = Sequence[Any]
 Write = tuple[str, tuple[object, ...]]
 
+WAL_BYTES = 384 * 1024  # what 64 pages and a transaction beyond them take
+
 # mmap stays off and one connection does all writing: SQLite up to 3.51.2 can corrupt a WAL
 # database otherwise (sqlite.org/wal.html#walresetbug).
 _PRAGMAS = (
@@ -24,8 +26,8 @@ _PRAGMAS = (
     "PRAGMA busy_timeout=5000",
     "PRAGMA temp_store=MEMORY",
     "PRAGMA cache_size=-4000",
-    "PRAGMA wal_autocheckpoint=256",
-    "PRAGMA journal_size_limit=1048576",
+    "PRAGMA wal_autocheckpoint=64",
+    f"PRAGMA journal_size_limit={WAL_BYTES}",
     "PRAGMA mmap_size=0",
 )
 

@@ -19,6 +19,7 @@ from mirror.store.index import Index
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+_USES_EVERY = 60.0  # seconds between writing down what was used
 
 
 class Store:
@@ -39,8 +40,9 @@ class Store:
         self.idle_partials: dict[Digest, int] = {}
         self._promised = 0
         self._overhead = 0
-        self._headroom = min(1024 * 1024, limit // 64)  # for what the index grows by meanwhile
+        self._headroom = min(1024 * 1024, limit // 64)  # what one flush may add to the index
         self._touched: set[Digest] = set()
+        self._noted = time.monotonic()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
 
     def __repr__(self) -> str:
@@ -67,6 +69,16 @@ class Store:
         except asyncio.CancelledError:
             await asyncio.wait([job])
             raise
+
+    async def keep_books(self) -> None:
+        """Write behind and keep the bound as the index grows, for ever; to be cancelled."""
+        while True:
+            await self.index.due()
+            if time.monotonic() > self._noted + _USES_EVERY:
+                self.note_uses()
+            # Shielded: a flush that is cancelled midway would lose what it was writing.
+            if await asyncio.shield(self.index.flush()):
+                await self.trim()
 
     async def close(self) -> None:
         """Write behind what is pending, let go of files and folder."""
@@ -214,6 +226,7 @@ class Store:
         for digest in self._touched:
             self.index.touch(digest, now)
         self._touched.clear()
+        self._noted = time.monotonic()
 
     async def discard(self, digest: Digest) -> None:
         """Throw away a blob that is not what the books say."""

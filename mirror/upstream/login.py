@@ -28,7 +28,8 @@ class Login:
     question of all meets a 401.
     """
 
-    def __init__(self, url: URL, credentials: Credentials, tokens: Tokens) -> None:
+    def __init__(self, upstream: str, url: URL, credentials: Credentials, tokens: Tokens) -> None:
+        self._upstream = upstream
         self._url = url
         self._credentials = credentials
         self._tokens = tokens
@@ -57,7 +58,7 @@ class Login:
             return Grant(self._credentials.basic())
         realm = check_realm(self._url, wanted.params["realm"], credentials=bool(self._credentials))
         key = TokenKey(realm, wanted.params.get("service", ""), scope, self._credentials)
-        token = self._tokens.kept(key) or await self._tokens.get(key)
+        token = self._tokens.kept(key) or await self._tokens.get(key, self._upstream)
         return Grant(token.header(), key, token)
 
 

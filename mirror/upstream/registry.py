@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import aiohttp
 from aiohttp import hdrs
@@ -68,7 +68,7 @@ class Registry:
     ) -> None:
         self.origin = origin
         self._wire = wire
-        self._login = Login(origin.url, origin.credentials, tokens)
+        self._login = Login(origin.name, origin.url, origin.credentials, tokens)
         self._on_answer = on_answer
         self.received = 0  # bytes of bodies
 
@@ -191,13 +191,8 @@ class Registry:
         headers = question.headers
         if grant.header:
             headers = {**headers, hdrs.AUTHORIZATION: grant.header}
-        began = time.perf_counter()
-        response: aiohttp.ClientResponse | None = None
-        try:
-            response = await self._wire.ask(question.method, question.url, headers, question.size)
-        finally:
-            self._tell(question, response, time.perf_counter() - began)
-        return response
+        tell = partial(self._tell, question)
+        return await self._wire.ask(question.method, question.url, headers, tell, question.size)
 
     def _tell(
         self, question: _Question, response: aiohttp.ClientResponse | None, seconds: float

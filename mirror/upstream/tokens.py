@@ -16,6 +16,7 @@ from yarl import URL
 
 from mirror.flight import Flights
 from mirror.oci.errors import Denied, UpstreamMisbehaved, UpstreamUnavailable, shown
+from mirror.upstream.answers import Answer
 from mirror.upstream.wire import Wire, deadline, read_capped
 
 MAX_ANSWER = 64 * 1024  # bytes of a token answer
@@ -64,8 +65,14 @@ class Token:
 class Tokens:
     """The tokens of all upstreams, single flight."""
 
-    def __init__(self, wire: Wire, timer: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        on_answer: Callable[[Answer], None],
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._wire = wire
+        self._on_answer = on_answer
         self._kept: TLRUCache[TokenKey, Token] = TLRUCache(
             _KEPT, ttu=lambda _, token, now: now + token.life, timer=timer
         )
@@ -87,24 +94,34 @@ class Tokens:
         if self._kept.get(key) is token:
             del self._kept[key]
 
-    async def get(self, key: TokenKey) -> Token:
-        """Return a good token, fetching it once however many ask.
+    async def get(self, key: TokenKey, upstream: str) -> Token:
+        """Return a good token, fetching it for `upstream` once however many ask.
 
         Raises Denied when the login is refused, UpstreamFailure for everything else.
         """
-        return self._kept.get(key) or await self._flights.join(key, lambda: self._fetch(key))
+        return self._kept.get(key) or await self._flights.join(
+            key, lambda: self._fetch(key, upstream)
+        )
 
-    async def _fetch(self, key: TokenKey) -> Token:
+    async def _fetch(self, key: TokenKey, upstream: str) -> Token:
         url = _question(key)
         headers: dict[str, str] = {hdrs.ACCEPT: "application/json"}
         if key.credentials:
             headers[hdrs.AUTHORIZATION] = key.credentials.basic()
+        account = key.credentials.username
+
+        def tell(response: aiohttp.ClientResponse | None, seconds: float) -> None:
+            status = None if response is None else response.status
+            self._on_answer(
+                Answer(upstream, account, "token", "GET", status, seconds, "", key.scope)
+            )
+
         async with (
             deadline(self._wire.patience.answer, url),
-            await self._wire.ask("GET", url, headers) as response,
+            await self._wire.ask("GET", url, headers, tell) as response,
         ):
             if response.status in (401, 403) and "html" not in response.content_type:
-                raise Denied(f"{url.host} refuses the login of {key.credentials.username!r}")
+                raise Denied(f"{url.host} refuses the login of {account!r}")
             if response.status != 200:
                 raise UpstreamUnavailable(f"token server {url.host} answers {response.status}")
             token = _read(await read_capped(response, MAX_ANSWER, "token answer"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -23,6 +24,8 @@ from mirror.oci.errors import (
 
 USER_AGENT = f"mirror/{mirror.__version__} (registry pull-through cache)"
 MAX_REDIRECTS = 5
+# Told of each exchange: the answer, or None where none came, and the seconds until its headers.
+Tell = Callable[[aiohttp.ClientResponse | None, float], None]
 Size = Literal["small", "large"]
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _READ_BUFFER = 512 * 1024  # bytes that aiohttp may hold for us while the disk is busy
@@ -71,16 +74,27 @@ class Wire:
         )
 
     async def ask(
-        self, method: str, url: URL, headers: Mapping[str, str], size: Size = "small"
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        tell: Tell,
+        size: Size = "small",
     ) -> aiohttp.ClientResponse:
-        """Ask once and follow redirects; the caller closes the response.
+        """Ask once and follow redirects; the caller closes the response. `tell` hears how it went.
 
         Authorization is dropped as soon as a redirect leaves the origin: content networks refuse
         it, and it is none of their business (RFC 9110, 15.4). Raises UpstreamFailure for anything
         but an answer.
         """
-        with named_faults(url):
-            return await self._follow(self._sessions[size], method, url, dict(headers))
+        began = time.perf_counter()
+        response: aiohttp.ClientResponse | None = None
+        try:
+            with named_faults(url):
+                response = await self._follow(self._sessions[size], method, url, dict(headers))
+        finally:
+            tell(response, time.perf_counter() - began)
+        return response
 
     async def _follow(
         self, session: aiohttp.ClientSession, method: str, url: URL, headers: dict[str, str]

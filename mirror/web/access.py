@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sys
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -72,7 +71,7 @@ class AccessLog:
     A reader that stalls costs lines, not requests: beyond a bound they are dropped and counted.
     """
 
-    def __init__(self, form: Format, out: TextIO = sys.stderr, interval: float = 0.2) -> None:
+    def __init__(self, form: Format, out: TextIO, interval: float = 0.2) -> None:
         self._render: Callable[[Line], str] = Line.json if form == "json" else Line.text
         self._out = out
         self._interval = interval

@@ -77,7 +77,7 @@ class Metrics:
         """Count an answered request; `sent` in bytes."""
         self._by_outcome(kind, outcome or "own").inc()
         self._by_kind(kind).observe(seconds)
-        if sent:
+        if sent and outcome not in (None, Outcome.ERROR):
             self._by_source("upstream" if outcome is Outcome.MISS else "cache").inc(sent)
 
     def answer(self, answer: Answer) -> None:

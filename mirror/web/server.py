@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from mirror.cache.outcome import Outcome
-from mirror.oci.errors import RegistryError, Unsupported, shown
+from mirror.oci.errors import RegistryError, RequestInvalid, Unsupported, shown
 from mirror.web import fields
 from mirror.web.access import AccessLog, line_of
 from mirror.web.api import RegistryApi
@@ -19,6 +21,7 @@ from mirror.web.own import OwnPages
 from mirror.web.reply import Reply
 from mirror.web.route import BlobPath, ManifestPath, Own, Route, Router, TagsPath
 
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
@@ -44,7 +47,7 @@ class Server:
 
     def runner(self, grace: float) -> web.ServerRunner:
         """Return what listens: `grace` is how long, in seconds, transfers may go on at the end."""
-        server = web.Server(
+        server = _Listener(
             self.handle,
             access_log=_log,
             access_log_class=_hook(self._done),
@@ -96,6 +99,36 @@ class Server:
             return None
 
 
+class _Protocol(web.RequestHandler):
+    """Gives what is not HTTP an error document too."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer and end the connection: who knows where the next request begins."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        if status != 400:
+            return _refusal(RegistryError(message or "the mirror failed"), last=True)
+        reason = type(exc).__name__ if exc else message
+        return _refusal(RequestInvalid(f"not a request that HTTP allows: {reason}"), last=True)
+
+
+class _Listener(web.Server):
+    """Makes a protocol for each connection."""
+
+    def __init__(self, handler: Handler, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
+        super().__init__(handler, **options)
+        self._options = options
+
+    def __call__(self) -> _Protocol:
+        return _Protocol(self, loop=asyncio.get_running_loop(), **self._options)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Bind and listen; raises OSError."""
     family, kind, protocol, _, address = socket.getaddrinfo(
@@ -114,7 +147,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _refusal(error: RegistryError) -> Reply:
+def _refusal(error: RegistryError, *, last: bool = False) -> Reply:
     body = error.body()
     return Reply(
         error.status,
@@ -123,6 +156,7 @@ def _refusal(error: RegistryError) -> Reply:
         body=body,
         outcome=Outcome.ERROR,
         cause=error.message,
+        last=last,
     )
 
 

@@ -1,0 +1,109 @@
+"""Listings: tags by the page, referrers with and without the API for them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conftest import Mirror, Run
+from tests.standin import Fault, Hub, Image, make_artifact, make_image
+
+REPOSITORY = "library/nginx"
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+@pytest.fixture
+def tags(hub: Hub, image: Image) -> list[str]:
+    """Tags of the repository, sorted."""
+    names = ["latest", *(f"1.{minor}" for minor in range(25))]
+    for name in names:
+        hub.tag(REPOSITORY, name, image)
+    return sorted(names)
+
+
+async def test_all_tags_are_listed(mirror: Mirror, tags: list[str]) -> None:
+    got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list")
+    assert got.status == 200
+    assert got.headers["Content-Type"] == "application/json"
+    assert json.loads(got.body) == {"name": REPOSITORY, "tags": tags}
+
+
+async def test_pages_follow_one_another_by_relative_links(mirror: Mirror, tags: list[str]) -> None:
+    path = f"/v2/{REPOSITORY}/tags/list?n=7&ns=docker.io"
+    found: list[str] = []
+    while path:
+        got = await mirror.ask(path)
+        page = json.loads(got.body)["tags"]
+        assert len(page) == min(7, len(tags) - len(found))
+        found += page
+        link = got.headers.get("Link", "")
+        assert not link or (link.startswith("</v2/") and link.endswith('>; rel="next"'))
+        path = link.partition(">")[0].removeprefix("<")
+    assert found == tags
+
+
+async def test_last_and_zero_are_understood(hub: Hub, mirror: Mirror, tags: list[str]) -> None:
+    got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list?last=1.9")
+    assert json.loads(got.body)["tags"] == ["latest"]
+    hub.journal.clear()
+    got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list?n=0")
+    assert json.loads(got.body)["tags"] == []
+    assert hub.requests == []
+
+
+async def test_a_listing_is_good_for_a_while_and_longer_when_upstream_fails(
+    hub: Hub, run: Run, tags: list[str]
+) -> None:
+    async with run() as mirror:
+        await mirror.ask(f"/v2/{REPOSITORY}/tags/list")
+        hub.journal.clear()
+        assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).cache == "hit"
+        assert hub.requests == []
+    async with run(tag_ttl=0) as mirror:
+        await mirror.ask(f"/v2/{REPOSITORY}/tags/list")
+        hub.faults.add(Fault(kind="tags", status=503, times=None))
+        got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list")
+        assert (got.cache, json.loads(got.body)["tags"]) == ("hit; detail=stale", tags)
+
+
+async def test_tags_of_nothing_are_refused(mirror: Mirror, tags: list[str]) -> None:
+    assert (await mirror.ask("/v2/library/nothing/tags/list")).status == 403
+
+
+@pytest.mark.parametrize("api", [True, False], ids=["api", "fallback tag"])
+async def test_referrers_are_found_and_filtered(hub: Hub, mirror: Mirror, api: bool) -> None:
+    hub.terms.referrers = api
+    subject = make_image(31)
+    sbom = make_artifact(1, subject, artifact_type="application/spdx+json")
+    signature = make_artifact(2, subject, artifact_type="application/vnd.sigstore")
+    hub.add(subject, REPOSITORY, "signed")
+    for artifact in (sbom, signature):
+        hub.add(artifact, REPOSITORY)
+    path = f"/v2/{REPOSITORY}/referrers/{subject.digest}"
+    got = await mirror.ask(path)
+    assert (got.status, got.headers["Content-Type"]) == (200, INDEX)
+    index = json.loads(got.body)
+    assert (index["schemaVersion"], index["mediaType"]) == (2, INDEX)
+    assert {item["digest"] for item in index["manifests"]} == {sbom.digest, signature.digest}
+    assert "OCI-Filters-Applied" not in got.headers
+    some = await mirror.ask(f"{path}?artifactType=application/spdx%2Bjson")
+    assert [item["digest"] for item in json.loads(some.body)["manifests"]] == [sbom.digest]
+    assert some.headers["OCI-Filters-Applied"] == "artifactType"
+
+
+@pytest.mark.parametrize("api", [True, False], ids=["api", "fallback tag"])
+async def test_no_referrers_are_an_empty_index(
+    hub: Hub, mirror: Mirror, image: Image, api: bool
+) -> None:
+    hub.terms.referrers = api
+    got = await mirror.ask(f"/v2/{REPOSITORY}/referrers/sha256:{'0' * 64}")
+    assert (got.status, json.loads(got.body)["manifests"]) == (200, [])
+
+
+async def test_a_signature_tag_is_an_ordinary_tag(hub: Hub, mirror: Mirror, image: Image) -> None:
+    signature = make_image(41)
+    tag = image.digest.replace(":", "-") + ".sig"
+    assert (await mirror.manifest(REPOSITORY, tag)).status == 404
+    hub.tag(REPOSITORY, "v1.sig", signature)
+    assert (await mirror.manifest(REPOSITORY, "v1.sig")).body == signature.manifest
