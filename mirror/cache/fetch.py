@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import IO, Protocol
 
+from mirror.cache.appender import Appender
 from mirror.cache.download import Download
 from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import RegistryError, UpstreamMisbehaved, UpstreamUnavailable
@@ -56,7 +57,6 @@ class Fetch:
         self.size: int | None = None
         self.visible = 0
         self.followers = 0
-        self.received = 0
         self.detour: Detour | None = None
         self.failure: RegistryError | None = None
         self._registry = registry
@@ -167,12 +167,14 @@ class Fetch:
         await self._publish(partial)
 
     async def _pour(self, download: Download, partial: Partial) -> None:
-        while data := await download.read():
-            self.received += len(data)
-            if partial.written + len(data) > self._promised:
-                await self._reserve(partial.written + len(data) + _STEP)
-            await self._store.run(partial.append, data)
+        def advanced() -> None:
             self._grow(partial, download.size)
+
+        async with Appender(self._store, partial, advanced) as appender:
+            while data := await download.read():
+                if download.position > self._promised:
+                    await self._reserve(download.position + _STEP)
+                await appender.add(data)
 
     async def _reserve(self, size: int) -> None:
         """Have room promised for `size` bytes in all."""

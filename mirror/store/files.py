@@ -133,14 +133,15 @@ class Partial:
             self._hasher.update(piece)
             self.written += len(piece)
 
-    def append(self, data: bytes) -> None:
+    def append(self, pieces: Iterable[bytes]) -> None:
         """Write and hash; raises OSError, after which the hash still tells what was written."""
-        view = memoryview(data)
-        while view:
-            count = self.file.write(view)  # a raw file may take less than it is given
-            self._hasher.update(view[:count])
-            self.written += count
-            view = view[count:]
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                count = self.file.write(view)  # a raw file may take less than it is given
+                self._hasher.update(view[:count])
+                self.written += count
+                view = view[count:]
 
     @property
     def proven(self) -> bool:

@@ -208,7 +208,7 @@ class Store:
                 partial.close()
                 self.files.remove_partials([digest])
                 partial = self.files.partial(digest)
-            partial.append(body)
+            partial.append([body])
             self.files.publish(partial)
         finally:
             partial.close()

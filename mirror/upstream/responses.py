@@ -52,7 +52,10 @@ class BlobBody:
     async def read(self) -> bytes:
         """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
         with named_faults(self._response.url):
-            data = await self._response.content.readany()
+            # readchunk hands over what the parser made; readany would copy it together first.
+            data, between = await self._response.content.readchunk()
+            while between and not data:
+                data, between = await self._response.content.readchunk()
         self._count(len(data))
         return data
 
