@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import IO, Protocol
 
 from mirror.cache.download import Download
-from mirror.cache.fetch import TAIL, Detour, Fetch, Sink, follow
+from mirror.cache.fetch import TAIL, Fetch, Sink, follow
 from mirror.cache.fetches import Fetches
 from mirror.cache.outcome import Outcome
-from mirror.oci.digest import Digest
+from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.oci.names import Repository
 from mirror.oci.ranges import Span
@@ -86,7 +86,9 @@ class FetchedBody:
         if position == span.stop or detour is None:
             return
         if span.stop == self.size and position == detour.written:
-            await self._upstream.pass_rest(detour, sink)
+            await self._upstream.pass_rest(detour.written, detour.hasher.copy(), sink)
+        elif span.stop == self.size and position == 0:
+            await self._upstream.pass_rest(0, self._fetch.digest.hasher(), sink)
         else:
             await self._upstream.pass_span(Span(position, span.stop), sink)
 
@@ -115,11 +117,10 @@ class Upstream:
                 await sink.data(data[:left])  # an upstream that ignores ranges sends more
                 left -= min(left, len(data))
 
-    async def pass_rest(self, detour: Detour, sink: Sink) -> None:
-        """Send what follows a fetch's detour, the tail only when all of it is proven."""
-        hasher = detour.hasher.copy()
+    async def pass_rest(self, start: int, hasher: Hasher, sink: Sink) -> None:
+        """Send all from `start` on, up to which `hasher` has come; the tail only when proven."""
         held = b""
-        async with self._download(detour.written) as download:
+        async with self._download(start) as download:
             while data := await download.read():
                 hasher.update(data)
                 held += data

@@ -147,10 +147,9 @@ class Fetch:
             self._end()
 
     async def _fetch(self) -> None:
-        self._store.idle_partials.pop(self.digest, None)
+        self._promised = await self._store.take_partial(self.digest)
         partial = await self._store.run(self._store.files.partial, self.digest)
         self._partial = partial
-        self._promised = await self._store.reserve(partial.written)
         if partial.written and partial.proven:
             self.size = await self._registry.head_blob(self.repository.name, self.digest)
             await self._publish(partial)

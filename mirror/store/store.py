@@ -109,6 +109,19 @@ class Store:
         """Give back what `reserve` returned."""
         self._promised -= promised
 
+    async def take_partial(self, digest: Digest) -> int:
+        """Turn an idle partial, if there is one, into a promise that nobody evicts.
+
+        Returns what to give back later. Raises NoRoomError, OSError.
+        """
+        size = self.idle_partials.pop(digest, 0)
+        try:
+            return await self.reserve(size)
+        except BaseException:
+            if size:
+                self.idle_partials[digest] = size
+            raise
+
     async def trim(self) -> None:
         """Evict until the bound holds again, after the index grew or the bound was lowered."""
         try:
