@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -93,11 +93,11 @@ class Files:
         for algorithm in ("sha256", "sha512"):
             with contextlib.suppress(FileNotFoundError):
                 for shard in os.scandir(self._blobs / algorithm):
-                    yield from _scan(shard.path, f"{algorithm}:")
+                    yield from _scan(shard.path, f"{algorithm}:{{}}".format)
 
     def scan_partials(self) -> Iterator[tuple[Digest, int, int]]:
         """List the partials in the same way."""
-        return _scan(str(self._partials), "")
+        return _scan(str(self._partials), lambda name: name.replace("-", ":", 1))
 
     def index_bytes(self) -> int:
         """Return the bytes that everything beside blobs and partials takes, or soon will.
@@ -161,13 +161,16 @@ class Partial:
         self.file.close()
 
 
-def _scan(folder: str, prefix: str) -> Iterator[tuple[Digest, int, int]]:
+def _scan(folder: str, name_of: Callable[[str], str]) -> Iterator[tuple[Digest, int, int]]:
+    """List a folder, passing over what has no digest for a name."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = prefix + entry.name if prefix else entry.name.replace("-", ":", 1)
-            with contextlib.suppress(DigestInvalid, FileNotFoundError):
+            try:
+                digest = Digest.parse(name_of(entry.name))
                 status = entry.stat(follow_symlinks=False)
-                yield Digest.parse(name), status.st_size, int(status.st_mtime)
+            except (DigestInvalid, FileNotFoundError):
+                continue
+            yield digest, status.st_size, int(status.st_mtime)
 
 
 def _sync_folder(folder: Path) -> None:

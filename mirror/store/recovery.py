@@ -10,6 +10,7 @@ from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.files import Files
 from mirror.store.index import Index, open_index
+from mirror.store.sqlite import Row
 from mirror.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ async def open_store(files: Files, limit: int) -> Store:
     files.prepare()
     index = await open_index(files.root / "index.db")
     on_disk = {digest: (size, at) for digest, size, at in files.scan()}
-    catalogue = await _known(files, index, on_disk)
+    catalogue = _known(files, index, on_disk, await index.blobs())
     adopted = _adopt(index, catalogue, on_disk)
     await _relate(index, catalogue)
     store = Store(files, index, catalogue, limit)
@@ -36,11 +37,13 @@ async def open_store(files: Files, limit: int) -> Store:
     return store
 
 
-async def _known(files: Files, index: Index, on_disk: dict[Digest, tuple[int, int]]) -> Catalogue:
+def _known(
+    files: Files, index: Index, on_disk: dict[Digest, tuple[int, int]], rows: list[Row]
+) -> Catalogue:
     """Enter the rows that have their file, least recently used first."""
     catalogue = Catalogue()
     altered: list[Digest] = []
-    for text, size, media_type, used_at in await index.blobs():
+    for text, size, media_type, used_at in rows:
         digest = Digest(text)
         if on_disk.get(digest, (None,))[0] == size:
             catalogue.add(digest, Entry(size, media_type, used_at))

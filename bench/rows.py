@@ -1,0 +1,68 @@
+"""The rows: what can be asked for by name, where each is measured, and what it needs there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import cold, footprint, warm
+from bench.figures import Figure
+from bench.site import Scale, Site, open_site
+
+FULL = Scale(rounds=5, seconds=2, cold_rounds=7, startup_blobs=100_000)
+QUICK = Scale(rounds=2, seconds=1, cold_rounds=2, startup_blobs=10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing to measure; `held` where the hub is to be held back."""
+
+    name: str
+    measure: Callable[[Site], list[Figure]]
+    images: Callable[[Scale], list[str]] = lambda _: []
+    held: bool = False
+
+
+ROWS = (
+    Row("tag", warm.tag_manifest, lambda _: warm.SMALL),
+    Row("digest", warm.digest_manifest, lambda _: warm.SMALL),
+    Row("config", warm.config_blob, lambda _: warm.SMALL),
+    Row("big", warm.big_blob, lambda _: warm.BIG),
+    Row("cold", cold.image, cold.cold_images),
+    Row("first-byte", cold.first_byte, cold.first_byte_images),
+    Row("herd", cold.herd, cold.herd_images),
+    Row("held", cold.held_image, cold.cold_images, held=True),
+    Row("memory", footprint.memory, lambda _: footprint.MEMORY),
+    Row("startup", footprint.startup),
+)
+
+
+def measure(rows: Sequence[Row], scale: Scale, say: Callable[[str], None]) -> Iterator[Figure]:
+    """Measure rows, each figure as it is known."""
+    with tempfile.TemporaryDirectory(prefix="mirror-bench-") as folder:
+        free = [row for row in rows if not row.held]
+        if free:
+            yield from _at_site(Path(folder, "free"), free, scale, say, None)
+        held = [row for row in rows if row.held]
+        if held:
+            yield from _at_site(Path(folder, "held"), held, scale, say, cold.HELD)
+
+
+def _at_site(
+    folder: Path,
+    rows: Sequence[Row],
+    scale: Scale,
+    say: Callable[[str], None],
+    rate: float | None,
+) -> Iterator[Figure]:
+    images = dict.fromkeys(image for row in rows for image in row.images(scale))
+    say(f"the hub makes {len(images)} images")
+    with open_site(folder, list(images) or warm.SMALL, scale, rate) as site:
+        for row in rows:
+            say(f"measuring {row.name}")
+            yield from row.measure(site)
+        if rows == [row for row in ROWS if not row.held]:  # else they have not worked the same
+            servers = (site.mirror, site.registry)
+            yield from footprint.resident("after", "after all rows above", servers)
