@@ -27,33 +27,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load(_flags(options), options.config)
         logs.set_up(settings.log_format, settings.log_level)
-        asyncio.run(_serve(settings))
+        return asyncio.run(_serve(settings))
     except (ConfigurationError, StoreError) as error:
         print(f"mirror: {error}", file=sys.stderr)
         return _BAD_START
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT  # the second one: whoever sends it wants no grace
-    return 0
 
 
-async def _serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM; after the first of them, another one ends it at once."""
+async def _serve(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM; returns the exit code.
+
+    Whoever sends a second one wants no grace: transfers are cut, all else is put in order.
+    """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+    hurried: list[int] = []
 
-    def asked_to_stop() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    def asked_to_stop(number: int) -> None:
+        if stop.is_set() and not hurried and serving is not None:
+            hurried.append(number)
+            serving.cancel()
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked_to_stop)
-    async with running(settings) as daemon:
-        if settings.log_format == "text":
-            print(_greeting(settings, daemon), flush=True)
-        notify("READY=1")
-        await stop.wait()
-        notify("STOPPING=1")
+        loop.add_signal_handler(number, asked_to_stop, number)
+    try:
+        async with running(settings) as daemon:
+            if settings.log_format == "text":
+                print(_greeting(settings, daemon), flush=True)
+            notify("READY=1")
+            await stop.wait()
+            notify("STOPPING=1")
+    except asyncio.CancelledError:
+        if not hurried:
+            raise
+    return 128 + hurried[0] if hurried else 0
 
 
 def _greeting(settings: Settings, daemon: Daemon) -> str:

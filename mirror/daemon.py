@@ -68,8 +68,9 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         origins = [_origin(name, upstream) for name, upstream in settings.upstreams.items()]
         try:
             listener = listen(*settings.listen)
-        except OSError as error:
-            reason = f"{error.strerror}; another address or port is wanted"
+        except (OSError, UnicodeError) as error:
+            cause = error.strerror if isinstance(error, OSError) else "no name of a host"
+            reason = f"{cause}; another address or port is wanted"
             raise ConfigurationError(f"listen is '{settings.listen}': {reason}") from None
         stack.callback(listener.close)
         _raise_descriptor_limit()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+
+_log = logging.getLogger(__name__)
 
 
 def notify(state: str) -> None:
@@ -14,7 +17,10 @@ def notify(state: str) -> None:
     if address.startswith("@"):
         address = "\0" + address[1:]  # an abstract socket
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.sendto(state.encode(), address)
+        try:
+            channel.sendto(state.encode(), address)
+        except OSError as error:  # it has gone: pulls do not depend on it
+            _log.warning("cannot tell systemd %s: %s", state, error)
 
 
 def watchdog_interval() -> float | None:

@@ -24,6 +24,7 @@ from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
     NestedSecretsSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -136,7 +137,7 @@ class Settings(BaseSettings):
         extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__"
     )
 
-    listen: Annotated[Address, BeforeValidator(_address)] = Field(
+    listen: Annotated[Address, NoDecode, BeforeValidator(_address)] = Field(
         Address("127.0.0.1", 5000), description="The address and port to listen on."
     )
     data_dir: Path = Field(Path("data"), description="The folder for blobs and their index.")
@@ -182,17 +183,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_upstreams(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Docker Hub is always there; `DOCKER_IO` is `docker.io` for shells that allow no dots."""
-        given = values.get("upstreams", {})
-        if not isinstance(given, dict):
+    def _know_the_hub(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Have Docker Hub among the upstreams, whatever else is."""
+        upstreams = values.get("upstreams", {})
+        hub = upstreams.get(HUB, {}) if isinstance(upstreams, dict) else None
+        if not isinstance(hub, dict):
             return values
-        upstreams: dict[str, Any] = {HUB: {"url": HUB_URL}}
-        for name, upstream in sorted(given.items(), key=lambda item: "_" in item[0]):
-            known = upstreams.get(name.replace("_", "."), {})
-            both = isinstance(upstream, dict) and isinstance(known, dict)
-            upstreams[name.replace("_", ".")] = known | upstream if both else upstream
-        return {**values, "upstreams": upstreams}
+        return {**values, "upstreams": {**upstreams, HUB: {"url": HUB_URL, **hub}}}
 
 
 def load(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:
@@ -204,7 +201,7 @@ def load(flags: Mapping[str, object] | None = None, file: Path | None = None) ->
     if file is None and os.environ.get(PREFIX + "CONFIG"):
         file = Path(os.environ[PREFIX + "CONFIG"])
     from_file = _read_file(file)
-    secrets = os.environ.get(PREFIX + "SECRETS_DIR") or os.environ.get("CREDENTIALS_DIRECTORY")
+    secrets = _secrets_folder()
 
     class Loaded(Settings):
         @classmethod
@@ -216,19 +213,37 @@ def load(flags: Mapping[str, object] | None = None, file: Path | None = None) ->
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - we read no .env
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (
-                init_settings,
-                env_settings,
-                NestedSecretsSettingsSource(file_secret_settings, secrets_dir=secrets),
-                InitSettingsSource(settings_cls, from_file),
-            )
+            from_secrets = NestedSecretsSettingsSource(file_secret_settings, secrets_dir=secrets)
+            values = (init_settings(), env_settings(), from_secrets(), from_file)
+            return tuple(InitSettingsSource(settings_cls, _dotted(each)) for each in values)
 
     try:
         return Loaded(**dict(flags or {}))  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigurationError(_in_words(error)) from None
-    except SettingsError as error:
-        raise ConfigurationError(f"environment: {error}") from None
+    except SettingsError:  # of a variable or secret that is not JSON; it may hold a password
+        wanted = (
+            f"""{PREFIX}UPSTREAMS: JSON is wanted, such as {{"{HUB}": {{"url": "{HUB_URL}"}}}}"""
+        )
+        raise ConfigurationError(wanted) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"a secret in {secrets} is not text") from None
+
+
+def _dotted(values: dict[str, Any]) -> dict[str, Any]:
+    """Name upstreams alike in all sources: `DOCKER_IO` is for shells that allow no dots."""
+    upstreams = values.get("upstreams")
+    if not isinstance(upstreams, dict):
+        return values
+    return {**values, "upstreams": {name.replace("_", "."): u for name, u in upstreams.items()}}
+
+
+def _secrets_folder() -> str | None:
+    """Return the folder of secrets: ours if we were told, systemd's otherwise."""
+    folder = os.environ.get(PREFIX + "SECRETS_DIR")
+    if folder and not Path(folder).is_dir():
+        raise ConfigurationError(f"{PREFIX}SECRETS_DIR is {folder!r}: a folder is wanted")
+    return folder or os.environ.get("CREDENTIALS_DIRECTORY")
 
 
 def _read_file(file: Path | None) -> dict[str, Any]:
@@ -247,21 +262,34 @@ def _refuse_unknown_variables() -> None:
     known = {name.upper() for name in Settings.model_fields} | _NOT_KEYS
     for variable in os.environ:
         name = variable.upper().removeprefix(PREFIX)
-        if variable.upper().startswith(PREFIX) and name.partition("__")[0] not in known:
+        nested = name.startswith("UPSTREAMS__")
+        if variable.upper().startswith(PREFIX) and name not in known and not nested:
             raise ConfigurationError(
                 f"unknown environment variable {variable}; known are "
                 f"{', '.join(PREFIX + key for key in sorted(known))}"
             )
 
 
+_WANTED = {  # instead of pydantic's words, which are for programmers
+    "dict_type": 'a table for each registry is wanted: [upstreams."NAME"] with its url',
+    "model_type": 'a table is wanted: [upstreams."NAME"] with its url',
+    "path_type": "a path is wanted",
+    "missing": "a value is wanted",
+}
+
+
 def _in_words(error: ValidationError) -> str:
     """Say the first thing that is wrong: the key, the value, what is allowed."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "configuration"
+    place = first["loc"]
+    key = ".".join(str(part) for part in place) or "configuration"
     if first["type"] == "extra_forbidden":
-        model = Upstream if first["loc"][0] == "upstreams" else Settings
+        model = Upstream if place[0] == "upstreams" else Settings
         return f"unknown key {key}; known are {', '.join(sorted(model.model_fields))}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing" or "password" in key or isinstance(first["input"], dict):
+    message = _WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
+    value = first["input"]
+    # What stands where a password may stand, or holds what looks like one, is not repeated.
+    private = place[:1] == ("upstreams",) and (place[-1] != "url" or "@" in str(value))
+    if isinstance(value, dict) or (private and not isinstance(value, int | float)):
         return f"{key}: {message}"
-    return f"{key} is {first['input']!r}: {message}"
+    return f"{key} is {value!r}: {message}"

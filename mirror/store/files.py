@@ -93,7 +93,8 @@ class Files:
         for algorithm in ("sha256", "sha512"):
             with contextlib.suppress(FileNotFoundError):
                 for shard in os.scandir(self._blobs / algorithm):
-                    yield from _scan(shard.path, f"{algorithm}:{{}}".format)
+                    if shard.is_dir(follow_symlinks=False):
+                        yield from _scan(shard.path, f"{algorithm}:{{}}".format)
 
     def scan_partials(self) -> Iterator[tuple[Digest, int, int]]:
         """List the partials in the same way."""

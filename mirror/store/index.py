@@ -14,6 +14,7 @@ from pathlib import Path
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository
+from mirror.store.errors import StoreError
 from mirror.store.sqlite import Database, Row, Write, is_damage
 
 _log = logging.getLogger(__name__)
@@ -219,14 +220,13 @@ class Index:
 async def open_index(path: Path) -> Index:
     """Open the index at `path`; one that is damaged is moved aside, to be built anew.
 
-    Raises StoreError where it was written by a newer version, sqlite3.Error where it cannot be
-    opened at all.
+    Raises StoreError where it was written by a newer version or cannot be opened at all.
     """
     try:
         return Index(await Database.open(path))
     except sqlite3.Error as error:
         if not is_damage(error):
-            raise
+            raise StoreError(f"cannot open the index {path}: {error}") from None
         aside = await asyncio.to_thread(_move_aside, path)
         _log.error("the index %s is damaged (%s): moved to %s, building anew", path, error, aside)
         return Index(await Database.open(path))

@@ -132,7 +132,7 @@ class _Listener(web.Server):
 def listen(host: str, port: int) -> socket.socket:
     """Bind and listen; raises OSError."""
     family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     listener = socket.socket(family, kind, protocol)
     try:

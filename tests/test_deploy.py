@@ -1,0 +1,129 @@
+"""What is deployed fits the mirror: the unit, the image, and what is beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mirror.settings import PREFIX, Settings, Upstream
+from tests.conftest import Mirror
+
+PROJECT = Path(__file__).parents[1]
+DEPLOY = PROJECT / "deploy"
+UNIT = (DEPLOY / "mirror.service").read_text()
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+COMPOSE = (DEPLOY / "compose.yaml").read_text()
+GRACE = float(str(Settings.model_fields["shutdown_grace"].default))
+
+
+def directives(name: str) -> list[str]:
+    """Return the values of a directive of the unit."""
+    return re.findall(rf"^{name}=(.*)$", UNIT, flags=re.MULTILINE)
+
+
+def check(*command: str | Path) -> None:
+    """Run a program that says whether something is right."""
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert not checked.stderr
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="apt-get install systemd")
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    here = str(Path(sys.executable).with_name("mirror"))
+    unit = tmp_path / "mirror.service"
+    unit.write_text(UNIT.replace("/opt/mirror/bin/mirror", here))
+    check("systemd-analyze", "verify", unit)
+    commented = re.sub(r"^#(?=[A-Z]\w+=)", "", unit.read_text(), flags=re.MULTILINE)
+    unit.write_text(commented)
+    check("systemd-analyze", "verify", unit)
+
+
+def test_the_unit_asks_for_what_the_mirror_offers() -> None:
+    assert directives("Type") == ["notify"]
+    assert directives("DynamicUser") == ["yes"]
+    assert directives("StateDirectory") == ["mirror"]
+    assert directives("Environment") == ["MIRROR_DATA_DIR=%S/mirror"]
+    assert float(directives("WatchdogSec")[0]) > 0
+    assert directives("RestartPreventExitStatus") == ["2"]
+    assert int(directives("LimitNOFILE")[0]) >= 65536
+    [command] = directives("ExecStart")
+    assert command.endswith("/mirror serve --config /etc/mirror/mirror.toml")
+
+
+def test_the_grace_fits_twice_into_the_time_to_stop() -> None:
+    assert float(directives("TimeoutStopSec")[0]) > 2 * GRACE
+    [seconds] = re.findall(r"stop_grace_period: (\d+)s", COMPOSE)
+    assert float(seconds) > 2 * GRACE
+    [seconds] = re.findall(r"--stop-timeout (\d+)", (PROJECT / "docs/operations.md").read_text())
+    assert float(seconds) > 2 * GRACE
+
+
+@pytest.mark.parametrize("file", sorted(DEPLOY.iterdir()), ids=lambda file: file.name)
+def test_every_variable_and_secret_is_one_that_the_mirror_reads(file: Path) -> None:
+    known = {name.upper() for name in Settings.model_fields} | {"CONFIG", "SECRETS_DIR"}
+    for variable in re.findall(rf"\b{PREFIX}\w+", file.read_text(), flags=re.IGNORECASE):
+        key, *rest = variable.upper().removeprefix(PREFIX).split("__")
+        assert key in known
+        if key == "UPSTREAMS":
+            assert rest[1].lower() in Upstream.model_fields
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="apt-get install prometheus")
+def test_prometheus_understands_its_configuration() -> None:
+    check("promtool", "check", "config", DEPLOY / "prometheus.yml")
+
+
+def test_prometheus_finds_the_mirror_where_it_listens() -> None:
+    assert "MIRROR_LISTEN=0.0.0.0:5000" in DOCKERFILE
+    assert 'targets: ["mirror:5000"]' in (DEPLOY / "prometheus.yml").read_text()
+    assert "./prometheus.yml:/etc/prometheus/prometheus.yml:ro" in COMPOSE
+    assert re.search(r"^  mirror:$", COMPOSE, flags=re.MULTILINE)
+
+
+def test_the_image_runs_without_rights() -> None:
+    last = DOCKERFILE.rpartition("\nFROM ")[2]
+    [user] = re.findall(r"^USER (\d+):\d+$", last, flags=re.MULTILINE)
+    assert int(user) > 0
+    assert f"-o {user}" in last
+    assert "VOLUME /var/lib/mirror" in last
+    for limit in ("read_only: true", "cap_drop: [ALL]", "no-new-privileges:true"):
+        assert limit in COMPOSE
+
+
+def test_what_the_image_is_built_from_is_not_ignored() -> None:
+    sources = re.findall(r"^COPY ([^-]\S*(?: \S+)*) \S+$", DOCKERFILE, flags=re.MULTILINE)
+    copied = {name for names in sources for name in names.split()}
+    assert copied == {"mirror", "pyproject.toml", "requirements.lock"}
+    ignore = (PROJECT / ".dockerignore").read_text().splitlines()
+    assert ignore.index("*") < min(ignore.index(f"!{name}") for name in copied)
+
+
+def test_the_image_is_built_from_proven_packages_alone() -> None:
+    assert "--require-hashes -r requirements.lock" in DOCKERFILE
+    assert "--no-index --find-links wheels" in DOCKERFILE
+    lock = (PROJECT / "requirements.lock").read_text()
+    wanted = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    for requirement in wanted:
+        name = re.split(r"[<>=!~ ]", requirement)[0]
+        assert re.search(rf"^{name}==\S+ \\$", lock, flags=re.MULTILINE), name
+
+
+async def test_the_images_health_check_tells_health(mirror: Mirror) -> None:
+    [words] = re.findall(r"^ +CMD (\[.*\])$", DOCKERFILE, flags=re.MULTILINE)
+    _, *arguments = json.loads(words)
+    for port, healthy in ((mirror.daemon.address.port, True), (1, False)):
+        asked = [argument.replace("5000", str(port)) for argument in arguments]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *asked, stderr=subprocess.DEVNULL
+        )
+        async with asyncio.timeout(10):
+            assert (await process.wait() == 0) is healthy

@@ -1,0 +1,201 @@
+"""The documentation is true: every key, metric, error and log line in it exists, and none lacks."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import BaseModel, SecretStr
+
+from mirror.oci.errors import RegistryError
+from mirror.settings import Settings, Upstream, load
+from tests.conftest import Mirror
+from tests.standin import Hub, Image
+
+PROJECT = Path(__file__).parents[1]
+SAMPLE = PROJECT / "deploy" / "mirror.toml"
+CONFIGURATION = (PROJECT / "docs" / "configuration.md").read_text()
+METRICS = (PROJECT / "docs" / "metrics.md").read_text()
+OPERATIONS = (PROJECT / "docs" / "operations.md").read_text()
+
+
+def section(text: str, heading: str) -> str:
+    """Return what stands below a heading."""
+    return re.split(r"^## ", text.partition(f"\n## {heading}\n")[2], flags=re.MULTILINE)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of all tables, without their heads."""
+    bodies = re.findall(r"^\|[-|]+\|\n((?:\|.*\|\n)+)", text, flags=re.MULTILINE)
+    lines = [line for body in bodies for line in body.splitlines()]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def plain(cell: str) -> str:
+    """Return a cell's text, without the backquotes around it."""
+    return cell.strip("`")
+
+
+def code(text: str, language: str) -> list[str]:
+    """Return the blocks of code in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(("heading", "model"), [("Keys", Settings), ("Upstreams", Upstream)])
+def test_every_key_is_documented_with_its_default(heading: str, model: type[BaseModel]) -> None:
+    table = {plain(row[0]): plain(row[1]) for row in rows(section(CONFIGURATION, heading))}
+    assert table.keys() == model.model_fields.keys()
+    del table["upstreams" if model is Settings else "url"]
+    for key, default in table.items():
+        assert documented_default(key, default) == real_default(model, key), key
+
+
+def documented_default(key: str, text: str) -> object:
+    """Read a default as the mirror reads it from a file."""
+    if text == "none":
+        return None
+    value = tomllib.loads(f"value = {text}")["value"]
+    return getattr(load({key: value}), key) if key in Settings.model_fields else value
+
+
+def real_default(model: type[BaseModel], key: str) -> object:
+    """Return the default that a model has."""
+    default = model.model_fields[key].get_default(call_default_factory=True)
+    return default.get_secret_value() if isinstance(default, SecretStr) else default
+
+
+def test_the_blocks_of_the_configuration_can_be_used(tmp_path: Path) -> None:
+    [example] = code(CONFIGURATION, "toml")
+    (tmp_path / "mirror.toml").write_text(example)
+    upstreams = load(file=tmp_path / "mirror.toml").upstreams
+    assert upstreams["docker.io"].username == "your-account"
+    assert upstreams["ghcr.io"].url == "https://ghcr.io"
+
+
+def test_the_sample_configuration_changes_nothing() -> None:
+    assert load(file=SAMPLE).model_dump() == load().model_dump()
+
+
+def test_the_sample_configuration_has_every_key_at_its_default(tmp_path: Path) -> None:
+    text = re.sub(r"^#(?=[a-z\[])", "", SAMPLE.read_text(), flags=re.MULTILINE)
+    given = tomllib.loads(text)
+    assert given.keys() == Settings.model_fields.keys()
+    assert given["upstreams"].keys() == {"docker.io"}
+    assert given["upstreams"]["docker.io"].keys() == Upstream.model_fields.keys() - {
+        "password_file"
+    }
+    (tmp_path / "mirror.toml").write_text(text)
+    assert load(file=tmp_path / "mirror.toml").model_dump() == load().model_dump()
+    assert "# password_file = " in text
+
+
+def test_the_sample_configuration_says_of_each_key_what_the_settings_say() -> None:
+    text = " ".join(SAMPLE.read_text().replace("#", "").split())
+    for key, field in Settings.model_fields.items():
+        assert field.description
+        assert field.description.rstrip(".") in text.replace(", 1 to 100;", ";"), key
+
+
+# Metrics
+
+
+def documented_metrics() -> dict[str, tuple[str, set[str]]]:
+    """Return name, type and labels of every metric that is documented."""
+    tables = [row for row in rows(METRICS) if len(row) == 4]
+    return {
+        plain(name): (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in tables
+    }
+
+
+def exposed(families: Iterable[Metric]) -> dict[str, tuple[str, set[str]]]:
+    """Return name, type and labels of every metric that is exposed, `_created` aside."""
+    found = {}
+    for family in families:
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        found[name] = (family.type, labels)
+    return {name: what for name, what in found.items() if not name.endswith("_created")}
+
+
+async def test_every_metric_is_documented_and_there_is_no_other(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    hub.terms.limit = 10  # so that upstream says what is left
+    await mirror.pull("library/nginx", "latest", image)
+    text = (await mirror.ask("/metrics")).body.decode()
+    assert documented_metrics() == exposed(text_string_to_metric_families(text))
+
+
+def test_every_metric_that_is_asked_for_exists() -> None:
+    known = set(documented_metrics()) | {"mirror_request_seconds_bucket", "up"}
+    for question in code(METRICS, "promql"):
+        assert set(re.findall(r"\b(?:mirror|process)_\w+", question)) <= known
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="apt-get install prometheus")
+def test_the_questions_can_be_asked(tmp_path: Path) -> None:
+    questions = code(METRICS, "promql")
+    assert len(questions) > 10
+    rules = "".join(
+        f"- record: q{number}\n  expr: |\n" + "".join(f"    {line}\n" for line in text.splitlines())
+        for number, text in enumerate(questions)
+    )
+    (tmp_path / "rules.yml").write_text(f"groups:\n- name: questions\n  rules:\n{indented(rules)}")
+    command = ["promtool", "check", "rules", str(tmp_path / "rules.yml")]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def indented(text: str) -> str:
+    """Move text to the right."""
+    return "".join(f"  {line}\n" for line in text.splitlines())
+
+
+# Operations
+
+
+def test_every_error_is_explained_and_there_is_no_other() -> None:
+    table = {
+        (int(row[0]), plain(row[1])) for row in rows(section(OPERATIONS, "What clients are told"))
+    }
+    assert table == {(error.status, error.code) for error in errors(RegistryError)}
+
+
+def errors(kind: type[RegistryError]) -> Iterator[type[RegistryError]]:
+    """Return an error and all that are derived from it."""
+    yield kind
+    for derived in kind.__subclasses__():
+        yield from errors(derived)
+
+
+@pytest.mark.parametrize("heading", ["Watch it", "When it does not start"])
+def test_what_to_look_for_is_what_is_written(heading: str) -> None:
+    source = "\n".join(file.read_text() for file in (PROJECT / "mirror").rglob("*.py"))
+    texts = [plain(row[0]) for row in rows(section(OPERATIONS, heading))]
+    assert len(texts) > 5
+    for text in texts:
+        name, equals, value = text.partition("=")
+        assert (f"{name}=" in source and value) if equals else text in source, text
+
+
+def test_what_is_to_be_pasted_can_be_read() -> None:
+    assert len([tomllib.loads(block) for block in code(OPERATIONS, "toml")]) > 4
+    [engine] = [json.loads(block) for block in code(OPERATIONS, "json")]
+    assert engine == {"registry-mirrors": ["http://mirror.example:5000"]}
+
+
+@pytest.mark.parametrize("text", [CONFIGURATION, METRICS, OPERATIONS], ids=["c", "m", "o"])
+def test_links_lead_somewhere(text: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (PROJECT / "docs" / target).exists(), target

@@ -1,0 +1,275 @@
+"""Settings: flags over environment over secrets over file over defaults, and plain refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mirror.settings import ConfigurationError, Settings, load
+from tests.command import environment
+
+WORD = "s3cret-word"  # must never be printed
+VALUES = {  # for each key a value that is not the default: as it is written, as it is read
+    "listen": ("[::1]:5001", ("::1", 5001)),
+    "data_dir": ("/srv/mirror", Path("/srv/mirror")),
+    "max_size": ("800MB", 800_000_000),
+    "tag_ttl": ("2.5", 2.5),
+    "missing_ttl": ("0", 0),
+    "stale_after": ("1", 1),
+    "memory_cache": ("1MiB", 2**20),
+    "max_fetches": ("7", 7),
+    "abandon_after": ("3", 3),
+    "shutdown_grace": ("4", 4),
+    "ledger_keep": ("86400", 86400),
+    "connect_timeout": ("5", 5),
+    "answer_timeout": ("6", 6),
+    "silence_timeout": ("7", 7),
+    "log_format": ("json", "json"),
+    "log_level": ("warning", "warning"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(os.environ) - set(environment()):
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a configuration may be written."""
+    return tmp_path / "mirror.toml"
+
+
+def refusal(file: Path | None = None) -> str:
+    """Return the one line that says why a configuration cannot be used."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(file=file)
+    line = str(caught.value)
+    assert len(line.splitlines()) == 1
+    return line
+
+
+def test_every_key_has_a_value_here_to_be_tried() -> None:
+    assert VALUES.keys() | {"upstreams"} == Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("key", VALUES)
+def test_every_key_can_be_given_in_each_way(
+    monkeypatch: pytest.MonkeyPatch, file: Path, key: str
+) -> None:
+    written, read = VALUES[key]
+    assert getattr(load({key: written}), key) == read
+    file.write_text(f"{key} = {json.dumps(written)}")
+    assert getattr(load(file=file), key) == read
+    monkeypatch.setenv(f"MIRROR_{key.upper()}", written)
+    assert getattr(load(), key) == read
+
+
+def test_flags_beat_environment_beats_secrets_beat_file_beats_defaults(
+    monkeypatch: pytest.MonkeyPatch, file: Path, tmp_path: Path
+) -> None:
+    assert load().tag_ttl == 60
+    file.write_text("tag_ttl = 1")
+    assert load(file=file).tag_ttl == 1
+    (tmp_path / "mirror_tag_ttl").write_text("2")
+    monkeypatch.setenv("MIRROR_SECRETS_DIR", str(tmp_path))
+    assert load(file=file).tag_ttl == 2
+    monkeypatch.setenv("MIRROR_TAG_TTL", "3")
+    assert load(file=file).tag_ttl == 3
+    assert load({"tag_ttl": "4"}, file).tag_ttl == 4
+
+
+def test_flags_beat_environment_beats_file_for_an_upstream_too(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    file.write_text('[upstreams."docker.io"]\nurl = "http://file"')
+    assert load(file=file).upstreams["docker.io"].url == "http://file"
+    monkeypatch.setenv("MIRROR_UPSTREAMS__DOCKER_IO__URL", "http://variable")
+    assert load(file=file).upstreams["docker.io"].url == "http://variable"
+    flags = {"upstreams": {"docker.io": {"url": "http://flag"}}}
+    assert load(flags, file).upstreams["docker.io"].url == "http://flag"
+
+
+def test_an_upstream_is_put_together_from_all_sources(
+    monkeypatch: pytest.MonkeyPatch, file: Path, tmp_path: Path
+) -> None:
+    file.write_text('[upstreams."ghcr.io"]\nurl = "https://ghcr.io"')
+    monkeypatch.setenv("MIRROR_UPSTREAMS__GHCR_IO__USERNAME", "robot")
+    (tmp_path / "mirror_upstreams__ghcr_io__password").write_text(f"{WORD}\n")
+    monkeypatch.setenv("MIRROR_SECRETS_DIR", str(tmp_path))
+    upstreams = load(file=file).upstreams
+    assert upstreams.keys() == {"docker.io", "ghcr.io"}
+    assert upstreams["ghcr.io"].username == "robot"
+    assert upstreams["ghcr.io"].secret() == WORD
+
+
+def test_the_flag_names_the_file_before_the_variable_does(
+    monkeypatch: pytest.MonkeyPatch, file: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MIRROR_CONFIG", str(file))
+    file.write_text("tag_ttl = 1")
+    assert load().tag_ttl == 1
+    (tmp_path / "other.toml").write_text("tag_ttl = 2")
+    assert load(file=tmp_path / "other.toml").tag_ttl == 2
+
+
+def test_systemds_credentials_are_read_unless_another_folder_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, word in (("systemd", WORD), ("own", "another")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mirror_upstreams__docker_io__password").write_text(word)
+    monkeypatch.setenv("MIRROR_UPSTREAMS__DOCKER_IO__USERNAME", "robot")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "systemd"))
+    assert load().upstreams["docker.io"].secret() == WORD
+    monkeypatch.setenv("MIRROR_SECRETS_DIR", str(tmp_path / "own"))
+    assert load().upstreams["docker.io"].secret() == "another"
+
+
+def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path) -> None:
+    word = tmp_path / "word"
+    word.write_text(f" {WORD}\r\n")
+    file.write_text(
+        f'[upstreams."docker.io"]\nusername = "robot"\npassword_file = {json.dumps(str(word))}'
+    )
+    assert load(file=file).upstreams["docker.io"].secret() == f" {WORD}"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("tag_tll = 60", ["tag_tll", "known are", "tag_ttl"]),
+        ("[storage]\nmax_size = 1", ["storage", "known are", "max_size"]),
+        ('upstreams."a.io" = { url = "http://a", user = "b" }', ["a.io.user", "username"]),
+        ('upstreams."a.io" = { username = "b", password = "c" }', ["a.io.url"]),
+        ('upstreams."a.io" = "https://a.io"', ["upstreams.a.io", "url"]),
+        ('upstreams."a.io".url = "ftp://a"', ["a.io.url", "'ftp://a'", "https://"]),
+        ('upstreams."a.io".url = "a.io"', ["a.io.url", "'a.io'", "https://"]),
+        ('listen = "5000"', ["listen", "'5000'", "host:port"]),
+        ('listen = "127.0.0.1:65536"', ["listen", "65536", "host:port"]),
+        ("listen = 5000", ["listen", "5000", "host:port"]),
+        ("data_dir = 3", ["data_dir", "3", "path"]),
+        ('max_size = "50 apples"', ["max_size", "'50 apples'", "50GiB"]),
+        ("max_size = -1", ["max_size", "-1", "50GiB"]),
+        ("max_size = true", ["max_size", "True", "50GiB"]),
+        ('tag_ttl = "1m"', ["tag_ttl", "'1m'", "seconds"]),
+        ("tag_ttl = -1", ["tag_ttl", "-1", "seconds"]),
+        ("tag_ttl = nan", ["tag_ttl", "nan", "seconds"]),
+        ("tag_ttl = [1]", ["tag_ttl", "[1]", "seconds"]),
+        ("max_fetches = 0", ["max_fetches", "0", "1"]),
+        ("max_fetches = 101", ["max_fetches", "101", "100"]),
+        ('max_fetches = "many"', ["max_fetches", "'many'", "integer"]),
+        ('log_format = "xml"', ["log_format", "'xml'", "text", "json"]),
+        ('log_level = "loud"', ["log_level", "'loud'", "debug", "info", "warning", "error"]),
+        ("upstreams = 3", ["upstreams", "3"]),
+        ("\ntag_ttl = often", ["mirror.toml", "TOML", "line 2"]),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_what_is_allowed(
+    file: Path, text: str, parts: list[str]
+) -> None:
+    file.write_text(text)
+    line = refusal(file)
+    for part in parts:
+        assert part in line
+    for jargon in ("pydantic", "pathlib", "Upstream", "dictionary", "EnvSettingsSource"):
+        assert jargon not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "parts"),
+    [
+        ("MIRROR_TAG_TLL", "60", ["MIRROR_TAG_TLL", "MIRROR_TAG_TTL"]),
+        ("MIRROR_TAG_TTL", "often", ["tag_ttl", "'often'", "seconds"]),
+        ("MIRROR_TAG_TTL__X", "60", ["MIRROR_TAG_TTL__X"]),
+        ("MIRROR_CONFIG__X", "60", ["MIRROR_CONFIG__X"]),
+        ("MIRROR_UPSTREAMS__DOCKER_IO__USER", "b", ["upstreams.docker.io.user", "username"]),
+        ("MIRROR_UPSTREAMS", "a.io", ["MIRROR_UPSTREAMS", "JSON"]),
+        ("MIRROR_CONFIG", "/nowhere/mirror.toml", ["/nowhere/mirror.toml", "No such file"]),
+        ("MIRROR_CONFIG", "/", ["/", "directory"]),
+        ("MIRROR_SECRETS_DIR", "/nowhere", ["MIRROR_SECRETS_DIR", "/nowhere"]),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, parts: list[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    line = refusal()
+    for part in parts:
+        assert part in line
+    assert "EnvSettingsSource" not in line
+
+
+def test_a_secret_that_is_no_text_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mirror_upstreams__docker_io__password").write_bytes(b"\xff\xfe")
+    monkeypatch.setenv("MIRROR_SECRETS_DIR", str(tmp_path))
+    assert str(tmp_path) in refusal()
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["missing", "no text"])
+def test_a_password_file_that_cannot_be_read_is_named(
+    file: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    word = tmp_path / "word"
+    if content is not None:
+        word.write_bytes(content)
+    file.write_text(
+        f'[upstreams."docker.io"]\nusername = "robot"\npassword_file = {json.dumps(str(word))}'
+    )
+    upstream = load(file=file).upstreams["docker.io"]
+    with pytest.raises(ConfigurationError) as caught:
+        upstream.secret()
+    assert "password_file" in str(caught.value)
+    assert str(word) in str(caught.value)
+
+
+def test_an_account_is_whole_or_not_there(file: Path) -> None:
+    for keys in ('username = "robot"', f'password = "{WORD}"', 'password_file = "/word"'):
+        file.write_text(f'[upstreams."docker.io"]\n{keys}')
+        assert "go together" in refusal(file)
+    file.write_text(
+        f'[upstreams."docker.io"]\nusername = "robot"\npassword = "{WORD}"\npassword_file = "/w"'
+    )
+    assert "one is wanted" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[upstreams."docker.io"]\npassword = "{WORD}"',
+        f'[upstreams."docker.io"]\nusername = "robot"\npassword = ["{WORD}"]',
+        f'[upstreams."docker.io"]\nusername = "robot"\npasswd = "{WORD}"',
+        f'[upstreams."docker.io"]\nusername = 3\npassword = "{WORD}"',
+        f'[upstreams."docker.io"]\nurl = "https://robot:{WORD}@registry.example"',
+        f'[upstreams."docker.io"]\nurl = "robot:{WORD}@registry.example"',
+        f'[[upstreams]]\nname = "docker.io"\nusername = "robot"\npassword = "{WORD}"',
+        f'[upstreams]\n"docker.io" = "{WORD}"',
+        f'[upstreams]\n"docker.io" = ["robot", "{WORD}"]',
+        f'password = "{WORD}"',
+        f'listen = {{ password = "{WORD}" }}',
+    ],
+)
+def test_no_refusal_prints_a_password(file: Path, text: str) -> None:
+    file.write_text(text)
+    assert WORD not in refusal(file)
+
+
+@pytest.mark.parametrize("value", [f'{{"docker.io": "{WORD}"}}', f'["{WORD}"]', f'{{"{WORD}'])
+def test_no_refusal_of_a_variable_prints_a_password(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("MIRROR_UPSTREAMS", value)
+    assert WORD not in refusal()
+
+
+def test_settings_print_no_password(file: Path) -> None:
+    file.write_text(f'[upstreams."docker.io"]\nusername = "robot"\npassword = "{WORD}"')
+    settings = load(file=file)
+    assert settings.upstreams["docker.io"].secret() == WORD
+    for shown in (repr(settings), str(settings), settings.model_dump_json()):
+        assert "robot" in shown
+        assert WORD not in shown

@@ -1,0 +1,144 @@
+"""Starting: what it says on the terminal, what it needs for that, and what it does not need."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from mirror.settings import load
+from tests.command import MODULE, NOBODY, SCRIPT, environment, fetch, launched, serving
+from tests.conftest import Run
+from tests.standin import Hub, Image
+
+PROJECT = Path(__file__).parents[1]
+PASSWORD = "s3cret-word"
+
+
+@pytest.mark.parametrize("command", [SCRIPT, MODULE], ids=["mirror", "python -m mirror"])
+async def test_the_greeting_says_all_one_needs_to_begin(
+    tmp_path: Path, command: Sequence[str]
+) -> None:
+    options = ("--max-size", "3GiB", "--upstream", NOBODY)
+    async with serving(tmp_path / "data", *options, command=command) as mirror:
+        url = await mirror.address()
+        assert f"listens on   {url}\n" in mirror.out
+        assert f"keeps data   in {tmp_path / 'data'}\n" in mirror.out
+        assert "at most 3.0 GiB" in mirror.out
+        assert "docker.io (http://127.0.0.1:1, anonymous)" in mirror.out
+        assert json.loads(mirror.out.splitlines()[-1]) == {"registry-mirrors": [url]}
+        assert (await fetch(f"{url}/readyz")) == (200, b"ok\n")
+        assert (await fetch(f"{url}/v2/")) == (200, b"{}")
+
+
+def test_nothing_needs_to_be_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(os.environ) - set(environment()):
+        monkeypatch.delenv(name)
+    settings = load()
+    assert str(settings.listen) == "127.0.0.1:5000"
+    assert settings.data_dir == Path("data")
+    assert {name: upstream.url for name, upstream in settings.upstreams.items()} == {
+        "docker.io": "https://registry-1.docker.io"
+    }
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="apt-get install make")
+async def test_make_run_keeps_its_data_in_an_ignored_folder_of_the_checkout(
+    tmp_path: Path,
+) -> None:
+    """The environment is taken for ready, so that nothing is downloaded."""
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (tmp_path / ".venv" / "ready").touch()
+    env = {"MIRROR_LISTEN": "127.0.0.1:0", "MIRROR_UPSTREAMS__DOCKER_IO__URL": "http://127.0.0.1:1"}
+    async with launched("run", env=env, command=["make"], cwd=tmp_path) as made:
+        url = await made.address()
+        assert f"keeps data   in {tmp_path / 'data'}\n" in made.out
+        assert (await fetch(f"{url}/readyz"))[0] == 200
+        assert (tmp_path / "data" / "index.db").is_file()
+        made.send(signal.SIGTERM)  # make passes it on
+        await made.ended()
+    assert "/data/" in (PROJECT / ".gitignore").read_text().splitlines()
+
+
+async def test_it_starts_and_serves_what_it_has_while_upstream_is_down(
+    hub: Hub, run: Run, image: Image, tmp_path: Path
+) -> None:
+    async with run() as mirror:
+        await mirror.pull("library/nginx", "latest", image)
+    await hub.down()
+    options = ("--upstream", f"docker.io={hub.url}", "--tag-ttl", "0")
+    async with serving(tmp_path / "data", *options) as command:
+        url = await command.address() + "/v2/library/nginx"
+        assert await fetch(f"{url}/manifests/latest") == (200, image.manifest)
+        for blob in image.blobs:
+            assert await fetch(f"{url}/blobs/{blob.digest}") == (200, blob.read())
+        assert (await fetch(f"{url}/manifests/never-asked-for"))[0] == 503
+    await hub.up()
+
+
+async def test_a_port_alone_means_every_address(run: Run) -> None:
+    async with run(listen=":0") as mirror:
+        port = mirror.daemon.address.port
+        assert (await fetch(f"http://127.0.0.1:{port}/readyz"))[0] == 200
+
+
+async def test_passwords_are_used_and_never_printed(hub: Hub, image: Image, tmp_path: Path) -> None:
+    """Each of the three upstreams has its password from another place."""
+    names = ("docker.io", "a.example", "b.example")
+    hub.terms.users = dict.fromkeys(names, PASSWORD)
+    (tmp_path / "password").write_text(PASSWORD + "\n")
+    secret = tmp_path / "secrets" / "mirror_upstreams__a_example__password"
+    secret.parent.mkdir()
+    secret.write_text(PASSWORD + "\n")
+    config = tmp_path / "mirror.toml"
+    config.write_text(
+        'log_level = "debug"\ntag_ttl = 0\n'
+        + "".join(
+            f'upstreams."{name}" = {{ url = "{hub.url}", username = "{name}" }}\n'
+            for name in names[:2]
+        )
+        + f'[upstreams."b.example"]\nurl = "{hub.url}"\nusername = "b.example"\n'
+        + f'password_file = "{tmp_path / "password"}"\n'
+    )
+    env = {
+        "MIRROR_UPSTREAMS__DOCKER_IO__PASSWORD": PASSWORD,
+        "MIRROR_SECRETS_DIR": str(secret.parent),
+    }
+    async with serving(tmp_path / "data", "--config", config, env=env) as mirror:
+        url = await mirror.address()
+        manifest = f"{url}/v2/library/nginx/manifests/latest?ns="
+        for name in names:
+            assert await fetch(manifest + name) == (200, image.manifest)
+        tokens = hub.journal.matching(kind="token")
+        hub.tokens.revoke()
+        hub.terms.users = {}
+        answers = [await fetch(manifest + name) for name in names]
+        answers.append(await fetch(f"{url}/metrics"))
+        mirror.send(signal.SIGTERM)
+        ended = await mirror.ended()
+    basics = [aiohttp.encode_basic_auth(name, PASSWORD) for name in names]
+    assert [seen.headers["authorization"] for seen in tokens] == basics
+    shown = ended.out + ended.err + repr(answers)
+    assert "b.example" in shown
+    for secret_word in (PASSWORD, *(basic.removeprefix("Basic ") for basic in basics)):
+        assert secret_word not in shown
+
+
+async def test_with_json_lines_every_line_is_json(tmp_path: Path) -> None:
+    options = ("--log-format", "json", "--upstream", NOBODY)
+    async with serving(tmp_path / "data", *options) as mirror:
+        await mirror.says('"message": ')
+        mirror.send(signal.SIGTERM)
+        ended = await mirror.ended()
+    lines = [json.loads(line) for line in (ended.out + ended.err).splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)

@@ -1,0 +1,149 @@
+"""Stopping: signals, the grace that running transfers get, and what systemd is told."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.command import NOBODY, Command, Supervisor, fetch, serving, supervisor
+from tests.standin import Blob, Fault, Hub, make_image
+
+REPOSITORY = "library/big"
+SIZE = 4_000_000
+
+
+@pytest.fixture
+def layer(hub: Hub) -> Blob:
+    """A layer of some megabytes that the hub has in `library/big`."""
+    image = make_image(7, [SIZE])
+    hub.add(image, REPOSITORY, "latest")
+    return image.layers[0]
+
+
+@asynccontextmanager
+async def stopping_amid_a_transfer(
+    command: Command, systemd: Supervisor, layer: Blob
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """Have it asked to stop while a client waits for more of a blob; lends the client's side."""
+    url = f"{await command.address()}/v2/{REPOSITORY}/blobs/{layer.digest}"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        await response.content.readexactly(SIZE // 4)
+        command.send(signal.SIGTERM)
+        await systemd.hears("STOPPING=1")
+        yield response
+
+
+def options(hub: Hub, grace: float) -> tuple[str, ...]:
+    """Return the flags for a mirror of the hub."""
+    return ("--upstream", f"docker.io={hub.url}", "--shutdown-grace", str(grace))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_stops_it_quickly_and_cleanly(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
+        url = await command.address()
+        async with aiohttp.ClientSession() as idle, idle.get(f"{url}/v2/") as response:
+            await response.read()  # the connection stays open: it must not hold things up
+            command.send(number)
+            ended = await command.ended(within=5)
+    assert ended.code == 0
+    assert "Traceback" not in ended.err
+    assert "ERROR" not in ended.err
+
+
+async def test_a_running_transfer_is_finished_within_the_grace(
+    hub: Hub, tmp_path: Path, layer: Blob
+) -> None:
+    go = asyncio.Event()
+    hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2, until=go))
+    with supervisor() as systemd:
+        async with serving(tmp_path / "data", *options(hub, 60), env=systemd.env) as command:
+            url = await command.address()
+            async with stopping_amid_a_transfer(command, systemd, layer) as response:
+                with pytest.raises(aiohttp.ClientConnectorError):
+                    await fetch(f"{url}/v2/")  # nobody new is let in
+                go.set()
+                assert await response.read() == layer.read()[SIZE // 4 :]
+            ended = await command.ended(within=5)
+    assert ended.code == 0
+    assert f"bytes={layer.size} " in ended.err  # its line was still written
+
+
+async def test_a_transfer_beyond_the_grace_is_cut_and_resumed_by_the_next_daemon(
+    hub: Hub, tmp_path: Path, layer: Blob
+) -> None:
+    hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2))
+    with supervisor() as systemd:
+        async with serving(tmp_path / "data", *options(hub, 0.5), env=systemd.env) as command:
+            async with stopping_amid_a_transfer(command, systemd, layer) as response:
+                began = time.monotonic()
+                with pytest.raises(aiohttp.ClientPayloadError):
+                    await response.read()
+                assert time.monotonic() - began > 0.4
+            assert (await command.ended(within=5)).code == 0
+    async with serving(tmp_path / "data", *options(hub, 0.5)) as command:
+        url = f"{await command.address()}/v2/{REPOSITORY}/blobs/{layer.digest}"
+        assert await fetch(url) == (200, layer.read())
+    assert hub.blob_bytes(layer.digest) < SIZE * 1.3  # what was here was not sent again
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 128 + signal.SIGINT)],
+    ids=["SIGTERM", "SIGINT"],
+)
+async def test_a_second_signal_ends_it_at_once(
+    hub: Hub, tmp_path: Path, layer: Blob, number: signal.Signals, code: int
+) -> None:
+    hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2))
+    with supervisor() as systemd:
+        async with (
+            serving(tmp_path / "data", *options(hub, 60), env=systemd.env) as command,
+            stopping_amid_a_transfer(command, systemd, layer),
+        ):
+            command.send(number)
+            ended = await command.ended(within=3)
+    assert ended.code == code
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("name", ["", "mirror-test-notify"], ids=["path", "abstract"])
+async def test_systemd_is_told_when_it_serves_and_when_it_stops(tmp_path: Path, name: str) -> None:
+    with supervisor(name) as systemd:
+        flags = ("--upstream", NOBODY)
+        async with serving(tmp_path / "data", *flags, env=systemd.env) as command:
+            await systemd.hears("READY=1")
+            url = await command.address()  # READY comes behind the greeting, and it serves
+            assert (await fetch(f"{url}/readyz"))[0] == 200
+            command.send(signal.SIGTERM)
+            await systemd.hears("STOPPING=1")
+            assert (await command.ended()).code == 0
+
+
+async def test_the_watchdog_is_fed_also_while_it_stops(
+    hub: Hub, tmp_path: Path, layer: Blob
+) -> None:
+    hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2))
+    with supervisor() as systemd:
+        env = systemd.env | {"WATCHDOG_USEC": "200000"}
+        async with serving(tmp_path / "data", *options(hub, 60), env=env) as command:
+            await systemd.hears("WATCHDOG=1", times=3, within=5)
+            async with stopping_amid_a_transfer(command, systemd, layer):
+                await systemd.hears("WATCHDOG=1", times=3, within=2)
+
+
+async def test_a_supervisor_that_has_gone_keeps_it_from_nothing(tmp_path: Path) -> None:
+    env = {"NOTIFY_SOCKET": str(tmp_path / "gone"), "WATCHDOG_USEC": "200000"}
+    async with serving(tmp_path / "data", "--upstream", NOBODY, env=env) as command:
+        assert (await fetch(f"{await command.address()}/readyz"))[0] == 200
+        command.send(signal.SIGTERM)
+        assert (await command.ended()).code == 0
