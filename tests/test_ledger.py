@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from mirror.cache.ledger import HUB_WINDOW, Ledger
@@ -17,7 +18,7 @@ REPOSITORY = "library/nginx"
 
 def entries(data: Path) -> list[tuple[object, ...]]:
     """What the ledger holds, read by somebody else."""
-    with sqlite3.connect(data / "index.db") as database:
+    with closing(sqlite3.connect(data / "index.db")) as database:
         return database.execute(
             "SELECT upstream, account, repository, reference, digest, client FROM pull ORDER BY id"
         ).fetchall()
