@@ -27,15 +27,17 @@ format: $(READY)  ## let ruff rewrite what it can
 bench: $(READY)  ## measure beside Debian's docker-registry; the result goes to bench/
 	@$(BIN)/python -m bench
 
-lock: $(READY)  ## renew requirements.lock from pyproject.toml
-	@$(BIN)/pip install --quiet uv && $(LOCK) pyproject.toml --group dev -o requirements.lock
+lock: $(READY)  ## renew the lock files from pyproject.toml
+	@$(BIN)/pip install --quiet uv
+	@$(LOCK) pyproject.toml -o requirements.lock
+	@$(LOCK) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:  ## remove the environment and caches, keep the data
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements-dev.lock pyproject.toml
 	@echo "setting up .venv (once)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(READY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from mirror.sdnotify import notify
 from mirror.settings import ConfigurationError, Settings, load
 from mirror.store.errors import StoreError
 
+_log = logging.getLogger(__name__)
 _BAD_START = 2  # exit code: the configuration or the data folder cannot be used
 
 
@@ -52,6 +54,9 @@ async def _serve(settings: Settings) -> int:
         loop.add_signal_handler(number, asked_to_stop, number)
     try:
         async with running(settings) as daemon:
+            _log.info(
+                "listening on %s, keeping data in %s", daemon.address, daemon.store.files.root
+            )
             if settings.log_format == "text":
                 print(_greeting(settings, daemon), flush=True)
             notify("READY=1")
@@ -66,7 +71,7 @@ async def _serve(settings: Settings) -> int:
 def _greeting(settings: Settings, daemon: Daemon) -> str:
     host = daemon.address.host
     if host in ("0.0.0.0", "::"):  # noqa: S104 - recognised, not bound
-        host = socket.getfqdn()
+        host = socket.gethostname()
     url = f"http://{daemon.address._replace(host=host)}"
     upstreams = ", ".join(
         f"{name} ({upstream.url}, {upstream.username or 'anonymous'})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,9 +54,20 @@ class Address(NamedTuple):
 
 def _address(value: object) -> Address:
     host, colon, port = str(value).rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and "[" not in host):
+    if not colon or not _is_number(port) or int(port) > 65535 or (":" in host and "[" not in host):
         raise ValueError("host:port is wanted, such as 127.0.0.1:5000, [::]:5000 or :5000")
     return Address(host.strip("[]"), int(port))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
+def _path(value: object) -> Path:
+    text = str(value)
+    if not isinstance(value, str | Path) or not text or "\0" in text:
+        raise ValueError("a path is wanted")
+    return Path(text)
 
 
 def _size(value: object) -> int:
@@ -88,6 +100,8 @@ def _url(value: object) -> str:
 
 
 def _plain_url(text: str) -> bool:
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return False
     try:
         parts = urlsplit(text)
         whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -108,7 +122,9 @@ class Upstream(BaseModel):
     url: Annotated[str, BeforeValidator(_url)] = Field(description="The registry's address.")
     username: str = Field("", description="The account to pull with; anonymous without one.")
     password: SecretStr = Field(SecretStr(""), description="Its password or access token.")
-    password_file: Path | None = Field(None, description="A file that holds the password.")
+    password_file: Annotated[Path, BeforeValidator(_path)] | None = Field(
+        None, description="A file that holds the password."
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Upstream:
@@ -140,7 +156,9 @@ class Settings(BaseSettings):
     listen: Annotated[Address, NoDecode, BeforeValidator(_address)] = Field(
         Address("127.0.0.1", 5000), description="The address and port to listen on."
     )
-    data_dir: Path = Field(Path("data"), description="The folder for blobs and their index.")
+    data_dir: Annotated[Path, BeforeValidator(_path)] = Field(
+        Path("data"), description="The folder for blobs and their index."
+    )
     max_size: Size = Field(
         50 * 1024**3, description="Bytes kept at most: blobs, partial downloads, and the index."
     )
@@ -226,8 +244,8 @@ def load(flags: Mapping[str, object] | None = None, file: Path | None = None) ->
             f"""{PREFIX}UPSTREAMS: JSON is wanted, such as {{"{HUB}": {{"url": "{HUB_URL}"}}}}"""
         )
         raise ConfigurationError(wanted) from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"a secret in {secrets} is not text") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"a secret in {secrets} cannot be read: {error}") from None
 
 
 def _dotted(values: dict[str, Any]) -> dict[str, Any]:
@@ -273,23 +291,28 @@ def _refuse_unknown_variables() -> None:
 _WANTED = {  # instead of pydantic's words, which are for programmers
     "dict_type": 'a table for each registry is wanted: [upstreams."NAME"] with its url',
     "model_type": 'a table is wanted: [upstreams."NAME"] with its url',
-    "path_type": "a path is wanted",
     "missing": "a value is wanted",
 }
+
+
+# A refused url that holds no user, password, or query, which may be a token.
+_HARMLESS = re.compile(r"[\w:/.-]*", re.ASCII)
 
 
 def _in_words(error: ValidationError) -> str:
     """Say the first thing that is wrong: the key, the value, what is allowed."""
     first = error.errors()[0]
     place = first["loc"]
-    key = ".".join(str(part) for part in place) or "configuration"
+    key = " ".join(".".join(str(part) for part in place).split()) or "configuration"
     if first["type"] == "extra_forbidden":
         model = Upstream if place[0] == "upstreams" else Settings
         return f"unknown key {key}; known are {', '.join(sorted(model.model_fields))}"
     message = _WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
     value = first["input"]
     # What stands where a password may stand, or holds what looks like one, is not repeated.
-    private = place[:1] == ("upstreams",) and (place[-1] != "url" or "@" in str(value))
+    private = place[:1] == ("upstreams",) and (
+        place[-1] != "url" or not _HARMLESS.fullmatch(str(value))
+    )
     if isinstance(value, dict) or (private and not isinstance(value, int | float)):
         return f"{key}: {message}"
     return f"{key} is {value!r}: {message}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,14 @@ async def test_a_folder_that_cannot_be_written_stops_it_with_one_line(tmp_path: 
 
 async def test_an_index_that_cannot_be_opened_stops_it_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "data" / "index.db").mkdir(parents=True)
+    options = ("--listen", "127.0.0.1:0", "--data-dir", tmp_path / "data")
+    assert "index.db" in refused(await serve_to_the_end(*options))
+
+
+async def test_an_index_of_another_program_stops_it_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with closing(sqlite3.connect(tmp_path / "data" / "index.db")) as other:
+        other.execute("PRAGMA user_version=1")
     options = ("--listen", "127.0.0.1:0", "--data-dir", tmp_path / "data")
     assert "index.db" in refused(await serve_to_the_end(*options))
 

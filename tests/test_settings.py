@@ -153,6 +153,7 @@ def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path
         ('listen = "127.0.0.1:65536"', ["listen", "65536", "host:port"]),
         ("listen = 5000", ["listen", "5000", "host:port"]),
         ("data_dir = 3", ["data_dir", "3", "path"]),
+        ('data_dir = "a\\u0000b"', ["data_dir", "path"]),
         ('max_size = "50 apples"', ["max_size", "'50 apples'", "50GiB"]),
         ("max_size = -1", ["max_size", "-1", "50GiB"]),
         ("max_size = true", ["max_size", "True", "50GiB"]),
@@ -210,6 +211,20 @@ def test_a_secret_that_is_no_text_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
     assert str(tmp_path) in refusal()
 
 
+def test_a_secret_that_may_not_be_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secret = tmp_path / "mirror_upstreams__docker_io__password"
+    secret.write_text(WORD)
+    monkeypatch.setenv("MIRROR_SECRETS_DIR", str(tmp_path))
+
+    def refuse(file: Path, *_: object, **__: object) -> str:  # no mode keeps root from reading
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert str(tmp_path) in refusal()
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["missing", "no text"])
 def test_a_password_file_that_cannot_be_read_is_named(
     file: Path, tmp_path: Path, content: bytes | None
@@ -246,6 +261,7 @@ def test_an_account_is_whole_or_not_there(file: Path) -> None:
         f'[upstreams."docker.io"]\nusername = 3\npassword = "{WORD}"',
         f'[upstreams."docker.io"]\nurl = "https://robot:{WORD}@registry.example"',
         f'[upstreams."docker.io"]\nurl = "robot:{WORD}@registry.example"',
+        f'[upstreams."docker.io"]\nurl = "https://registry.example/?token={WORD}"',
         f'[[upstreams]]\nname = "docker.io"\nusername = "robot"\npassword = "{WORD}"',
         f'[upstreams]\n"docker.io" = "{WORD}"',
         f'[upstreams]\n"docker.io" = ["robot", "{WORD}"]',

@@ -54,7 +54,7 @@ async def test_make_run_keeps_its_data_in_an_ignored_folder_of_the_checkout(
     tmp_path: Path,
 ) -> None:
     """The environment is taken for ready, so that nothing is downloaded."""
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+    for name in ("Makefile", "pyproject.toml", "requirements-dev.lock"):
         (tmp_path / name).symlink_to(PROJECT / name)
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)

@@ -223,7 +223,10 @@ async def open_index(path: Path) -> Index:
     Raises StoreError where it was written by a newer version or cannot be opened at all.
     """
     try:
+        await asyncio.to_thread(path.open("ab").close)
         return Index(await Database.open(path))
+    except OSError as error:
+        raise StoreError(f"cannot open the index {path}: {error.strerror}") from None
     except sqlite3.Error as error:
         if not is_damage(error):
             raise StoreError(f"cannot open the index {path}: {error}") from None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sqlite3
 from itertools import groupby
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, Entry
+from mirror.store.errors import StoreError
 from mirror.store.files import Files
 from mirror.store.index import Index, open_index
 from mirror.store.sqlite import Row
@@ -22,8 +25,22 @@ async def open_store(files: Files, limit: int) -> Store:
     A file without a row is adopted, as a blob that no repository holds yet; a row without a file,
     or with another size, is dropped; partials stay for whoever asks for them next.
     """
-    files.prepare()
+    await asyncio.to_thread(files.prepare)
     index = await open_index(files.root / "index.db")
+    try:
+        return await _repair(files, index, limit)
+    except BaseException as error:
+        await index.close()  # an open index would keep the process alive
+        if isinstance(error, sqlite3.Error):
+            reason = f"cannot read the index {files.root / 'index.db'}: {error}"
+            raise StoreError(reason) from None
+        if isinstance(error, OSError):
+            reason = f"cannot read the data folder {files.root}: {error}"
+            raise StoreError(reason) from None
+        raise
+
+
+async def _repair(files: Files, index: Index, limit: int) -> Store:
     on_disk = {digest: (size, at) for digest, size, at in files.scan()}
     catalogue = _known(files, index, on_disk, await index.blobs())
     adopted = _adopt(index, catalogue, on_disk)
