@@ -1,0 +1,69 @@
+"""The parts of every test: a hub, a mirror of it, and one client after another."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.standin import Hub, Image, image_from_rootfs, make_image
+
+from .containerd import Containerd
+from .containers import Buildah, Podman, Skopeo
+from .dockerd import Docker
+from .engines import Engine
+from .mirrors import Mirror, mirroring
+from .processes import free_port, needs, scratch
+from .rootfs import GREETING, NATIVE, PROGRAM, rootfs
+
+ENGINES: dict[str, type[Engine]] = {
+    "dockerd": Docker,
+    "containerd": Containerd,
+    "podman": Podman,
+    "buildah": Buildah,
+    "skopeo": Skopeo,
+}
+
+
+@pytest.fixture(scope="session")
+def port() -> int:
+    """Where the mirror listens, whichever it is: engines are configured with it once."""
+    return free_port()
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request: pytest.FixtureRequest, port: int) -> Iterator[Engine]:
+    """Each client in turn."""
+    kind = ENGINES[request.param]
+    needs(*kind.programs)
+    with scratch() as folder, kind(folder, port) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    """Docker Hub, with nothing in it."""
+    async with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+async def mirror(hub: Hub, port: int) -> AsyncIterator[Mirror]:
+    """A mirror of the hub as it is without any options."""
+    async with mirroring(hub.url, port) as mirror:
+        yield mirror
+
+
+@pytest.fixture
+def image(request: pytest.FixtureRequest) -> Image:
+    """An image like no other, of three layers; one has a program and the test's name."""
+    return _image(request.node.name)
+
+
+@pytest.fixture
+def other(request: pytest.FixtureRequest) -> Image:
+    """Another one."""
+    return _image(f"{request.node.name}, the other")
+
+
+def _image(name: str) -> Image:
+    base = image_from_rootfs(rootfs(name), [PROGRAM, GREETING], architecture=NATIVE)
+    return make_image(name, [1_500_000, 1000], architecture=NATIVE, base=base)

@@ -1,0 +1,163 @@
+"""podman, buildah and skopeo: three commands over the library containers/image, no daemon."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+from .engines import Engine, Held, Runner, held_of, joined
+from .processes import environment, run
+from .rootfs import NATIVE
+
+REGISTRIES = """\
+[[registry]]
+location = "docker.io"
+
+[[registry.mirror]]
+location = "127.0.0.1:{port}"
+insecure = true
+"""
+STORAGE = """\
+[storage]
+driver = "vfs"
+graphroot = "{folder}/root"
+runroot = "{folder}/run"
+"""
+# The limits are low, as a sandbox may not let them be raised, and locks stay out of /dev/shm
+CONTAINERS = """\
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+lock_type = "file"
+runtime = "runc"
+tmp_dir = "{folder}/tmp"
+"""
+
+
+class Podman(Runner):
+    """podman, told of the mirror by `registries.conf`."""
+
+    programs: ClassVar = ("podman", "runc")
+
+    def __init__(self, folder: Path, port: int) -> None:
+        super().__init__(folder, port)
+        self._env = _environment(folder, port)
+
+    async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
+        """Pull an image."""
+        await self._podman("pull", "--arch", architecture, _name(repository, reference))
+
+    async def forget(self, repository: str, reference: str) -> None:
+        """Remove an image with its layers."""
+        await self._podman("image", "rm", "--force", _name(repository, reference))
+
+    async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
+        """Tell what `podman image inspect` does."""
+        [image] = json.loads(await self._podman("image", "inspect", _name(repository, reference)))
+        assert image["Architecture"] == architecture
+        manifests = frozenset(name.partition("@")[2] for name in image["RepoDigests"])
+        return Held(manifests, f"sha256:{image['Id']}", tuple(image["RootFS"]["Layers"]))
+
+    async def output(self, repository: str, reference: str, *command: str) -> str:
+        """Run a command in a container without a network."""
+        name = _name(repository, reference)
+        return (await self._podman("run", "--rm", "--network=none", name, *command)).decode()
+
+    async def _podman(self, *words: str) -> bytes:
+        return await run("podman", *words, env=self._env)
+
+
+class Buildah(Runner):
+    """buildah, which pulls what a `FROM` names; told of the mirror by `registries.conf`."""
+
+    programs: ClassVar = ("buildah",)
+
+    def __init__(self, folder: Path, port: int) -> None:
+        super().__init__(folder, port)
+        self._env = _environment(folder, port)
+
+    async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
+        """Begin a build from an image, and leave it at that."""
+        words = ["from", "--pull-always", "--arch", architecture, _name(repository, reference)]
+        container = (await self._buildah(*words)).decode().split()[-1]
+        await self._buildah("rm", container)
+
+    async def forget(self, repository: str, reference: str) -> None:
+        """Remove an image with its layers."""
+        await self._buildah("rmi", "--force", _name(repository, reference))
+
+    async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
+        """Tell what `buildah inspect` does."""
+        name = _name(repository, reference)
+        image = json.loads(await self._buildah("inspect", "--type=image", name))
+        assert image["OCIv1"]["architecture"] == architecture
+        manifests = frozenset([image["FromImageDigest"]])
+        diff_ids = tuple(image["OCIv1"]["rootfs"]["diff_ids"])
+        return Held(manifests, f"sha256:{image['FromImageID']}", diff_ids)
+
+    async def output(self, repository: str, reference: str, *command: str) -> str:
+        """Run a command as a build would."""
+        name = _name(repository, reference)
+        container = (await self._buildah("from", "--pull-never", name)).decode().split()[-1]
+        words = ["run", "--isolation=chroot", container, *command]
+        printed = (await self._buildah(*words)).decode()
+        await self._buildah("rm", container)
+        return printed
+
+    async def _buildah(self, *words: str) -> bytes:
+        return await run("buildah", *words, env=self._env)
+
+
+class Skopeo(Engine):
+    """skopeo, which asks the mirror by its address and copies images into folders."""
+
+    programs: ClassVar = ("skopeo",)
+
+    def __init__(self, folder: Path, port: int) -> None:
+        super().__init__(folder, port)
+        self._env = environment(folder)
+
+    async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
+        """Copy an image into a folder."""
+        source = f"docker://127.0.0.1:{self.port}/{joined(repository, reference)}"
+        target = f"dir:{self._folder(repository, reference)}"
+        options = ["--override-arch", architecture, "copy", "--src-tls-verify=false"]
+        await run("skopeo", *options, source, target, env=self._env)
+
+    async def forget(self, repository: str, reference: str) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self._folder(repository, reference))
+
+    async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
+        """Read the folder and hash what is there."""
+        folder = self._folder(repository, reference)
+        manifest = (folder / "manifest.json").read_bytes()
+        document = json.loads(manifest)
+        blobs = [document["config"], *document["layers"]]
+        config, *layers = [
+            (folder / blob["digest"].partition(":")[2]).read_bytes() for blob in blobs
+        ]
+        assert json.loads(config)["architecture"] == architecture
+        return held_of(manifest, config, layers)
+
+    def _folder(self, repository: str, reference: str) -> Path:
+        return self.folder / f"{repository}-{reference}".replace("/", "-").replace(":", "-")
+
+
+def _environment(folder: Path, port: int) -> dict[str, str]:
+    """Write the three configuration files, and return the variables that name them."""
+    files = {"registries": REGISTRIES, "storage": STORAGE, "containers": CONTAINERS}
+    for name, text in files.items():
+        (folder / f"{name}.conf").write_text(text.format(folder=folder, port=port))
+    return environment(
+        folder,
+        CONTAINERS_REGISTRIES_CONF=f"{folder}/registries.conf",
+        CONTAINERS_STORAGE_CONF=f"{folder}/storage.conf",
+        CONTAINERS_CONF=f"{folder}/containers.conf",
+    )
+
+
+def _name(repository: str, reference: str) -> str:
+    return joined(f"docker.io/{repository}", reference)

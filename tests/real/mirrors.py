@@ -1,0 +1,105 @@
+"""The mirror, started as its users start it: `mirror serve`, a folder, an upstream."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from .processes import Command, Process, answers, environment, listens, read, scratch
+
+COMMAND = Path(sys.executable).parent / "mirror"
+
+
+class Mirror:
+    """A mirror of `docker.io` at `upstream`, which may be stopped and started again."""
+
+    def __init__(self, folder: Path, port: int, upstream: str, options: tuple[str, ...]) -> None:
+        self._port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._folder = folder
+        self._command: Command = [COMMAND, "serve", "--listen", f"127.0.0.1:{port}"]
+        self._command += ["--data-dir", folder / "data", "--upstream", f"docker.io={upstream}"]
+        self._command += options
+        self._process: Process | None = None
+
+    @property
+    def log(self) -> str:
+        """What it wrote since it was first started."""
+        return (self._folder / "log").read_text()
+
+    @property
+    def listens(self) -> bool:
+        """Whether it takes connections."""
+        return listens(self._port)
+
+    @property
+    def largest(self) -> int:
+        """The length of the longest file that it keeps, in bytes."""
+        sizes = [file.stat().st_size for file in (self._folder / "data").rglob("*")]
+        return max(sizes, default=0)
+
+    def metrics(self) -> str:
+        """Return what Prometheus would read."""
+        return read(f"{self.url}/metrics")
+
+    def metric(self, name: str) -> float:
+        """Return one figure of its metrics, labels being a part of the name; 0 without it."""
+        lines = self.metrics().splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+    async def until(self, wanted: Callable[[], bool], within: float = 20) -> None:
+        """Wait for something that it does."""
+        assert self._process, "it is not running"
+        await asyncio.to_thread(self._process.until, wanted, within)
+
+    def start(self) -> None:
+        """Start it and wait until it serves."""
+        self._process = Process(self._command, environment(self._folder), self._folder / "log")
+        self._process.until(lambda: answers(f"{self.url}/readyz"))
+
+    def terminate(self) -> None:
+        """Send SIGTERM, and do not wait for what comes of it."""
+        if self._process:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        process, self._process = self._process, None
+        if process:
+            process.kill()
+            process.stop()
+
+    async def ended(self, within: float) -> int:
+        """Wait for its end and return its exit code."""
+        process, self._process = self._process, None
+        assert process, "it was ended before"
+        try:
+            return await asyncio.to_thread(process.wait, within)
+        finally:
+            process.stop()
+
+    async def restart(self) -> None:
+        """Stop it in good order, and start it again on the same folder."""
+        self.terminate()
+        assert await self.ended(within=20) == 0
+        self.start()
+
+    async def close(self) -> None:
+        """Stop it, if that was not done; it must end well, and with no error unforeseen."""
+        if self._process:
+            self.terminate()
+            assert await self.ended(within=45) == 0
+        assert "Traceback" not in self.log
+
+
+@asynccontextmanager
+async def mirroring(upstream: str, port: int, *options: str) -> AsyncIterator[Mirror]:
+    """Run a mirror of `upstream` with an empty folder."""
+    with scratch() as folder:
+        mirror = Mirror(folder, port, upstream, options)
+        mirror.start()
+        try:
+            yield mirror
+        finally:
+            await mirror.close()
