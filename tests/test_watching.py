@@ -39,11 +39,12 @@ async def test_requests_are_counted_by_kind_and_outcome(hub: Hub, run: Run, imag
         await mirror.blob(REPOSITORY, image.layers[1].digest)
         hub.faults.add(Fault(kind="manifest", status=503, times=None))
         await mirror.manifest(REPOSITORY, "latest")
+        await mirror.manifest(REPOSITORY, "new")
         samples = await metrics(mirror)
-    for outcome in ("hit", "miss", "revalidated", "stale", "error"):
-        assert value(samples, "mirror_requests_total", kind="manifest", outcome=outcome) == 1
+    for outcome, count in {"hit": 1, "miss": 2, "revalidated": 1, "stale": 1, "error": 1}.items():
+        assert value(samples, "mirror_requests_total", kind="manifest", outcome=outcome) == count
     assert value(samples, "mirror_requests_total", kind="blob", outcome="miss") == 1
-    assert value(samples, "mirror_request_seconds_count", kind="manifest") == 5
+    assert value(samples, "mirror_request_seconds_count", kind="manifest") == 6
 
 
 async def test_bytes_are_counted_by_where_they_came_from(
@@ -142,7 +143,7 @@ async def test_each_request_leaves_one_line_with_what_one_greps_for(
     ):
         assert part in manifest
     assert f" bytes={image.layers[1].size} " in blob
-    assert " outcome=error " in refused
+    assert " outcome=own " in refused
     assert "invalid repository name" in refused
     assert "s3cret" not in err
 

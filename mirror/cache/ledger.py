@@ -88,13 +88,9 @@ class Ledger:
             ask.client if ask else "",
         )
         self._index.add_pull(row)
-        _log.info(
-            "pull of %s/%s:%s counted for %s",
-            row.upstream,
-            row.repository,
-            row.reference,
-            row.client,
-        )
+        mark = "@" if row.reference == row.digest else ":"
+        pulled = f"{row.upstream}/{row.repository}{mark}{row.reference}"
+        _log.info("pull of %s counted for %s", pulled, row.client)
 
     def _limit(self, account: Account, limit: PullLimit) -> None:
         window = self._windows[account]

@@ -18,6 +18,7 @@ _CACHE_STATUS = {  # RFC 9211, by what was asked of upstream
     Outcome.ERROR: "mirror; fwd=miss; detail=error",
 }
 _UNSAFE = str.maketrans(dict.fromkeys([*range(0x20), 0x7F], " "))
+_OWN = "Cache-Status: mirror; detail=own\r\n"
 _API = "Docker-Distribution-Api-Version: registry/2.0\r\n"
 _IMMUTABLE = "Cache-Control: max-age=31536000, immutable\r\n"
 
@@ -39,16 +40,13 @@ def namespace(name: str) -> str:
 
 def own(content_type: str) -> str:
     """Return the headers of an answer that is the mirror's own."""
-    return _API + lines({"Content-Type": content_type, "Cache-Status": "mirror; detail=own"})
+    return _API + lines({"Content-Type": content_type}) + _OWN
 
 
-def error(failure: RegistryError) -> str:
+def error(failure: RegistryError, outcome: Outcome | None) -> str:
     """Return the headers of an error document."""
-    return (
-        _API
-        + lines({"Content-Type": media.JSON, **failure.headers()})
-        + cache_status(Outcome.ERROR)
-    )
+    status = cache_status(outcome) if outcome else _OWN
+    return _API + lines({"Content-Type": media.JSON, **failure.headers()}) + status
 
 
 def listing(media_type: str, outcome: Outcome) -> str:

@@ -12,7 +12,17 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from mirror.cache.outcome import Outcome
-from mirror.oci.errors import RegistryError, RequestInvalid, Unsupported, shown
+from mirror.oci.errors import (
+    BlobUnknown,
+    Denied,
+    ManifestUnknown,
+    NameUnknown,
+    RegistryError,
+    RequestInvalid,
+    Unsupported,
+    UpstreamFailure,
+    shown,
+)
 from mirror.web import fields
 from mirror.web.access import AccessLog, line_of
 from mirror.web.api import RegistryApi
@@ -90,7 +100,8 @@ class Server:
         route = self._route(request)
         line = line_of(request, reply, route, seconds)
         self._log.add(line)
-        self._metrics.request(line.kind, reply.outcome, reply.sent, seconds)
+        sent = reply.sent if reply.status < 400 else 0
+        self._metrics.request(line.kind, reply.outcome, sent, seconds)
 
     def _route(self, request: web.BaseRequest) -> Route | None:
         try:
@@ -147,14 +158,23 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _outcome(error: RegistryError) -> Outcome | None:
+    """Tell a failure from an upstream's answer that there is no such thing, and from our own."""
+    if isinstance(error, UpstreamFailure) or error.status >= 500:
+        return Outcome.ERROR
+    if isinstance(error, ManifestUnknown | BlobUnknown | NameUnknown | Denied):
+        return Outcome.MISS
+    return None
+
+
 def _refusal(error: RegistryError, *, last: bool = False) -> Reply:
-    body = error.body()
+    body, outcome = error.body(), _outcome(error)
     return Reply(
         error.status,
-        fields.error(error),
+        fields.error(error, outcome),
         length=len(body),
         body=body,
-        outcome=Outcome.ERROR,
+        outcome=outcome,
         cause=error.message,
         last=last,
     )
