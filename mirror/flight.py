@@ -26,6 +26,10 @@ class Flights(Generic[K, V]):
         """Return the running task's result, or that of `start()`, raising what it raises."""
         return await asyncio.shield(self.task(key, start))
 
+    def get(self, key: K) -> asyncio.Task[V] | None:
+        """Return the running task, if there is one."""
+        return self._running.get(key)
+
     def task(self, key: K, start: Callable[[], Coroutine[Any, Any, V]]) -> asyncio.Task[V]:
         """Return the running task, or start one."""
         task = self._running.get(key)

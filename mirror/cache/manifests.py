@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from cachetools import LRUCache, TTLCache
-
 from mirror.cache.memory import Memory
 from mirror.cache.outcome import Outcome
+from mirror.cache.pulls import Pulls
 from mirror.cache.tags import Tagged, TagKey, Tags
 from mirror.flight import Flights
-from mirror.oci import manifest
 from mirror.oci.digest import Digest
-from mirror.oci.errors import Denied, ManifestUnknown, UpstreamFailure, UpstreamMisbehaved
-from mirror.oci.manifest import Descriptor, Manifest
-from mirror.oci.names import Reference, Repository, Tag
+from mirror.oci.errors import (
+    Denied,
+    ManifestUnknown,
+    TooManyRequests,
+    UpstreamFailure,
+    UpstreamMisbehaved,
+)
+from mirror.oci.manifest import Descriptor
+from mirror.oci.names import Reference, Repository
 from mirror.store.store import Store
 from mirror.upstream.answers import Ask
 from mirror.upstream.registry import Registry
-
-_REFUSED_FOR = 30.0  # seconds in which a tag does not move to a manifest that cannot be had
-_LOOSE = 16 * 1024 * 1024  # bytes of manifests that the disk would not take
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,11 @@ class Manifests:
         self._tags = tags
         self._memory = memory
         self._patience = patience
+        self._pulls = Pulls(registries, store, tags, memory)
         self._checks: Flights[TagKey, tuple[Tagged, bool] | None] = Flights()
-        self._pulls: Flights[tuple[Repository, Reference], Manifest] = Flights()
-        self._refused: TTLCache[tuple[Repository, Digest], UpstreamFailure] = TTLCache(
-            10_000, _REFUSED_FOR
-        )
-        self._loose: LRUCache[tuple[Repository, Digest], Manifest] = LRUCache(
-            _LOOSE, getsizeof=lambda loose: loose.descriptor.size
-        )
 
     def __repr__(self) -> str:
-        return f"<Manifests: {len(self._checks)} checks, {len(self._pulls)} pulls>"
+        return f"<Manifests: {len(self._checks)} checks, {self._pulls!r}>"
 
     async def close(self) -> None:
         """Stop what runs."""
@@ -103,50 +98,71 @@ class Manifests:
         try:
             if isinstance(reference, Digest):
                 return await self._by_digest(repository, reference, ask, head=head)
-            return await self._by_tag(repository, reference, ask, head=head)
+            return await self._by_tag((repository, reference), ask, head=head)
         except ManifestUnknown as error:
             self._tags.put_missing(repository, reference, error.message)
             raise
 
     # By tag
 
-    async def _by_tag(self, repository: Repository, tag: Tag, ask: Ask, *, head: bool) -> Found:
-        key = (repository, tag)
+    async def _by_tag(self, key: TagKey, ask: Ask, *, head: bool) -> Found:
         current = await self._current(key)
         if current is None:
             return await self._pull_by_tag(key, ask, head=head)
         tagged, outcome = current
         age = self._tags.age(tagged) if outcome is Outcome.STALE else None
         if head:
-            if self._known(repository, tagged.found.digest):
-                self._tags.arrived(repository, tagged.found.digest)
+            if self._pulls.known(key[0], tagged.found.digest):
+                self._tags.arrived(key[0], tagged.found.digest)
             return Found(tagged.found, None, outcome, age)
-        body = await self._kept(repository, tagged.found)
+        body = await self._pulls.kept(key[0], tagged.found)
         if body is None:
             return await self._pull_tagged(key, tagged, ask)
         return Found(tagged.found, body, outcome, age)
 
     async def _pull_tagged(self, key: TagKey, tagged: Tagged, ask: Ask) -> Found:
-        """Fetch what a tag points at now, or else fall back on what it pointed at before."""
-        repository = key[0]
+        """Fetch what a tag points at now, or else fall back on what it pointed at before.
+
+        The pull goes on if it takes longer than a client should wait for a stale answer.
+        """
+        before = tagged.before
+        servable = before is not None and self._pulls.known(key[0], before.found.digest)
         try:
-            pulled = await self._pull(repository, tagged.found.digest, ask)
-        except UpstreamFailure:
-            before = self._tags.revert(key, tagged)
-            body = await self._kept(repository, before.found) if before else None
-            if before is None or body is None:
+            async with asyncio.timeout(self._patience if servable else None):
+                pulled = await self._pulls.pull(key[0], tagged.found.digest, ask)
+        except (UpstreamFailure, TimeoutError):
+            stale = await self._stale(key, before)
+            if stale is None:
                 raise
-            return Found(before.found, body, Outcome.STALE, self._tags.age(before))
+            self._tags.revert(key, tagged)
+            return stale
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
     async def _pull_by_tag(self, key: TagKey, ask: Ask, *, head: bool) -> Found:
         """Fetch by tag from an upstream that names digests only with a body."""
         if head:
             raise UpstreamMisbehaved("upstream names no digest to a HEAD of this manifest")
-        pulled = await self._pull(*key, ask)
+        known = self._tags.get(key)
+        servable = known is not None and self._pulls.known(key[0], known.found.digest)
+        try:
+            async with asyncio.timeout(self._patience if servable else None):
+                pulled = await self._pulls.pull(*key, ask)
+        except (UpstreamFailure, TimeoutError):
+            stale = await self._stale(key, known)
+            if stale is None:
+                raise
+            self._tags.postpone(key)
+            return stale
         self._tags.put(key, pulled.descriptor)
         self._tags.arrived(key[0], pulled.descriptor.digest)
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
+
+    async def _stale(self, key: TagKey, tagged: Tagged | None) -> Found | None:
+        """Return what a tag is known to have pointed at, if it is here."""
+        body = await self._pulls.kept(key[0], tagged.found) if tagged else None
+        if tagged is None or body is None:
+            return None
+        return Found(tagged.found, body, Outcome.STALE, self._tags.age(tagged))
 
     async def _current(self, key: TagKey) -> tuple[Tagged, Outcome] | None:
         """Find out what a tag points at; None where upstream tells only with a body.
@@ -158,7 +174,7 @@ class Manifests:
         if tagged is not None and self._tags.fresh(tagged):
             return tagged, Outcome.HIT if self._tags.confirmed(tagged) else Outcome.STALE
         check = self._checks.task(key, lambda: self._check(key))
-        servable = tagged is not None and self._servable(key[0], tagged.found)
+        servable = tagged is not None and self._pulls.known(key[0], tagged.found.digest)
         try:
             async with asyncio.timeout(self._patience if servable else None):
                 checked = await asyncio.shield(check)
@@ -173,11 +189,16 @@ class Manifests:
         return now, Outcome.REVALIDATED if confirmed else Outcome.MISS
 
     async def _check(self, key: TagKey) -> tuple[Tagged, bool] | None:
-        """Ask upstream by HEAD; also tells whether it confirmed what was known."""
+        """Ask upstream by HEAD; also tells whether it confirmed what was known.
+
+        A tag does not move to a manifest that we know cannot be had: whoever asks HEAD and then
+        GET by digest, as dockerd does, would be refused what it could have had.
+        """
         repository, tag = key
+        registry = self._registries[repository.upstream]
         before = self._tags.get(key)
         try:
-            found = await self._registry(repository).head_manifest(repository.name, tag)
+            found = await registry.head_manifest(repository.name, tag)
         except (ManifestUnknown, Denied):
             self._tags.drop(key)
             raise
@@ -185,15 +206,12 @@ class Manifests:
             return None
         if before is not None and before.found.digest == found.digest:
             return self._tags.put(key, found), True
-        if refusal := self._refused.get((repository, found.digest)):
-            raise refusal.again()
+        if before is not None and self._pulls.known(repository, found.digest) is None:
+            if refusal := self._pulls.refusal(repository, found.digest):
+                raise refusal.again()
+            if registry.spent and self._pulls.known(repository, before.found.digest):
+                raise TooManyRequests("the pull limit is spent: the tag stays what it was")
         return self._tags.put(key, found), False
-
-    def _servable(self, repository: Repository, found: Descriptor) -> bool:
-        """Whether there is something to serve if upstream cannot be asked."""
-        loose = (repository, found.digest) in self._loose
-        kept = self._store.catalogue.get(found.digest) is not None
-        return loose or (kept and self._store.catalogue.belongs(found.digest, repository))
 
     # By digest
 
@@ -201,94 +219,18 @@ class Manifests:
         self, repository: Repository, digest: Digest, ask: Ask, *, head: bool
     ) -> Found:
         """There are three cases: known to be here; here, but not known to belong here; not here."""
-        known = self._known(repository, digest)
-        if known is not None:
-            found, outcome = known, Outcome.HIT
-        elif head or self._store.catalogue.get(digest) is not None:
-            found, outcome = await self._confirmed(repository, digest), Outcome.REVALIDATED
-        else:
-            return await self._pulled(repository, digest, ask)
+        here = self._store.catalogue.get(digest) is not None
+        found = self._pulls.known(repository, digest)
+        outcome = Outcome.HIT
+        if found is None and (head or here):
+            found = await self._pulls.confirm(repository, digest)
+            outcome = Outcome.REVALIDATED if here else Outcome.MISS
         if head:
+            if found is None:
+                raise UpstreamMisbehaved("upstream names no digest to a HEAD of this manifest")
             return Found(found, None, outcome)
-        body = await self._kept(repository, found)
-        if body is None:
-            return await self._pulled(repository, digest, ask)
-        return Found(found, body, outcome)
-
-    def _known(self, repository: Repository, digest: Digest) -> Descriptor | None:
-        """Return the descriptor of a manifest that is here and belongs here."""
-        if loose := self._loose.get((repository, digest)):
-            return loose.descriptor
-        entry = self._store.catalogue.get(digest)
-        if entry is None or entry.media_type is None:
-            return None
-        if not self._store.catalogue.belongs(digest, repository):
-            return None
-        return Descriptor(digest, entry.media_type, entry.size)
-
-    async def _confirmed(self, repository: Repository, digest: Digest) -> Descriptor:
-        """Ask upstream, which counts no HEAD, whether the repository has this manifest."""
-        found = await self._registry(repository).head_manifest(repository.name, digest)
-        if found is None or found.digest != digest:
-            raise UpstreamMisbehaved("upstream names no digest, or another, to a HEAD by digest")
-        return found
-
-    async def _pulled(self, repository: Repository, digest: Digest, ask: Ask) -> Found:
-        pulled = await self._pull(repository, digest, ask)
+        body = await self._pulls.kept(repository, found) if found else None
+        if found is not None and body is not None:
+            return Found(found, body, outcome)
+        pulled = await self._pulls.pull(repository, digest, ask)
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
-
-    # Bodies
-
-    async def _kept(self, repository: Repository, found: Descriptor) -> bytes | None:
-        """Return the body that is kept of what upstream says this repository holds."""
-        if loose := self._loose.get((repository, found.digest)):
-            return loose.body
-        entry = self._store.catalogue.get(found.digest)
-        if entry is None:
-            return None
-        body = self._memory.get(found.digest) or await self._load(found.digest)
-        if body is None:
-            return None
-        if entry.media_type is None:  # its row was lost, its file was not
-            self._store.describe(manifest.read(body, found.digest, found.media_type))
-        self._memory.put(found.digest, body)
-        self._store.link(found.digest, repository)
-        if self._store.catalogue.get(found.digest) is not None:
-            self._store.touch(found.digest)
-        self._tags.arrived(repository, found.digest)
-        return body
-
-    async def _load(self, digest: Digest) -> bytes | None:
-        """Read a kept manifest; one that was altered or lost on the disk is discarded."""
-        try:
-            body = await self._store.read(digest)
-        except OSError:
-            body = b""
-        if digest.proves(body):
-            return body
-        await self._store.discard(digest)
-        return None
-
-    async def _pull(self, repository: Repository, reference: Reference, ask: Ask) -> Manifest:
-        """GET a manifest, once for all who want it: this is what upstream counts."""
-        return await self._pulls.join(
-            (repository, reference), lambda: self._fetch(repository, reference, ask)
-        )
-
-    async def _fetch(self, repository: Repository, reference: Reference, ask: Ask) -> Manifest:
-        registry = self._registry(repository)
-        try:
-            pulled = await registry.get_manifest(repository.name, reference, ask)
-        except UpstreamFailure as failure:
-            if isinstance(reference, Digest):
-                self._refused[repository, reference] = failure
-            raise
-        if await self._store.keep_manifest(pulled, repository):
-            self._memory.put(pulled.descriptor.digest, pulled.body)
-        else:
-            self._loose[repository, pulled.descriptor.digest] = pulled
-        self._tags.arrived(repository, pulled.descriptor.digest)
-        return pulled
-
-    def _registry(self, repository: Repository) -> Registry:
-        return self._registries[repository.upstream]

@@ -88,6 +88,7 @@ class Tags:
         before = (old.before or old) if old and moved else old.before if old else None
         tagged = self._tags[key] = Tagged(found, now, now + self._ttl, before)
         self._missing.pop(key, None)
+        self._missing.pop((key[0], found.digest), None)
         self._awaiting.setdefault((key[0], found.digest), set()).add(key)
         return tagged
 
@@ -102,13 +103,19 @@ class Tags:
                 tagged.before = None
                 self._index.put_tag(*key, tagged.found, int(time.time()) - self.age(tagged))
 
-    def revert(self, key: TagKey, tagged: Tagged) -> Tagged | None:
+    def lost(self, repository: Repository, digest: Digest) -> None:
+        """Note that a manifest cannot be had: the tags that point at it go back."""
+        for key in list(self._awaiting.get((repository, digest), ())):
+            tagged = self._tags.get(key)
+            if tagged is not None and tagged.found.digest == digest:
+                self.revert(key, tagged)
+
+    def revert(self, key: TagKey, tagged: Tagged) -> None:
         """Go back, for some seconds, to what is here: what the tag points at cannot be had."""
         before = tagged.before
         if before is not None and self._tags.get(key) is tagged:
             self._tags[key] = before
             self.postpone(key)
-        return before
 
     def postpone(self, key: TagKey) -> None:
         """Upstream failed: serve what is known for some seconds before it is asked again."""

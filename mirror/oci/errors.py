@@ -166,6 +166,10 @@ class UpstreamMisbehaved(UpstreamFailure):
     """Upstream answered with something that must not be passed on or kept."""
 
 
+class ManifestUnfit(UpstreamMisbehaved):
+    """A manifest is what its digest says, and must not be kept all the same."""
+
+
 class UpstreamUnavailable(UpstreamFailure):
     """Upstream cannot be reached, or says itself that it cannot serve."""
 

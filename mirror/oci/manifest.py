@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mirror.oci import media
 from mirror.oci.digest import Digest
-from mirror.oci.errors import DigestInvalid, UpstreamMisbehaved, shown
+from mirror.oci.errors import DigestInvalid, ManifestUnfit, shown
 
 MAX_SIZE = 4 * 1024 * 1024  # bytes; distribution-spec, "Pushing manifests", and every client
 
@@ -31,21 +31,21 @@ class Manifest:
 
 
 def read(body: bytes, digest: Digest, media_type: str) -> Manifest:
-    """Read a manifest or index; raises UpstreamMisbehaved for what must not be kept.
+    """Read a manifest or index; raises ManifestUnfit for what must not be kept.
 
     Refused are documents whose meaning depends on the reader (CVE-2021-41190): both kinds at
     once, or a `mediaType` that differs from the Content-Type they came with.
     """
     if media_type not in media.KNOWN:
-        raise UpstreamMisbehaved(f"upstream sent a manifest of type {shown(media_type)}")
+        raise ManifestUnfit(f"upstream sent a manifest of type {shown(media_type)}")
     document = _object(body)
     declared = document.get("mediaType", media_type)
     if declared != media_type:
-        raise UpstreamMisbehaved(
+        raise ManifestUnfit(
             f"the manifest calls itself {shown(str(declared))}, upstream calls it {media_type}"
         )
     if "manifests" in document and ("layers" in document or "config" in document):
-        raise UpstreamMisbehaved("the manifest is an image and an index at once")
+        raise ManifestUnfit("the manifest is an image and an index at once")
     return Manifest(Descriptor(digest, media_type, len(body)), body, _children(document))
 
 
@@ -53,7 +53,7 @@ def guess_media_type(body: bytes) -> str | None:
     """Tell what a kept document is when nothing but its bytes is known; None if no manifest."""
     try:
         document = _object(body)
-    except UpstreamMisbehaved:
+    except ManifestUnfit:
         return None
     declared = document.get("mediaType")
     if declared in media.KNOWN:
@@ -69,9 +69,9 @@ def _object(body: bytes) -> dict[str, object]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        raise UpstreamMisbehaved("upstream's manifest is not JSON") from None
+        raise ManifestUnfit("upstream's manifest is not JSON") from None
     if not isinstance(document, dict):
-        raise UpstreamMisbehaved("upstream's manifest is not a JSON object")
+        raise ManifestUnfit("upstream's manifest is not a JSON object")
     return document
 
 
@@ -85,7 +85,7 @@ def _children(document: dict[str, object]) -> tuple[Digest, ...]:
                 try:
                     found[Digest.parse(text if isinstance(text, str) else "")] = None
                 except DigestInvalid:
-                    raise UpstreamMisbehaved(
+                    raise ManifestUnfit(
                         f"the manifest's {key} has an invalid digest {shown(str(text))}"
                     ) from None
     return tuple(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from yarl import URL
 
@@ -16,7 +16,7 @@ from mirror.upstream.tokens import Credentials, Token, TokenKey, Tokens, check_r
 class Grant:
     """An Authorization header, and the token behind it if it was one."""
 
-    header: str = ""
+    header: str = field(default="", repr=False)
     key: TokenKey | None = None
     token: Token | None = None
 
@@ -58,7 +58,7 @@ class Login:
             return Grant(self._credentials.basic())
         realm = check_realm(self._url, wanted.params["realm"], credentials=bool(self._credentials))
         key = TokenKey(realm, wanted.params.get("service", ""), scope, self._credentials)
-        token = self._tokens.kept(key) or await self._tokens.get(key, self._upstream)
+        token = await self._tokens.get(key, self._upstream)
         return Grant(token.header(), key, token)
 
 

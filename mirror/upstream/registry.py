@@ -21,6 +21,7 @@ from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
+    ManifestUnfit,
     ManifestUnknown,
     UpstreamFailure,
     UpstreamMisbehaved,
@@ -71,6 +72,7 @@ class Registry:
         self._login = Login(origin.name, origin.url, origin.credentials, tokens)
         self._on_answer = on_answer
         self.received = 0  # bytes of bodies
+        self.spent = False  # whether upstream said last that no pull is left
 
     def __repr__(self) -> str:
         return f"<Registry {self.origin.name} at {self.origin.url}>"
@@ -99,7 +101,7 @@ class Registry:
         async with await self._ask(question) as response:
             responses.check(response, ManifestUnknown(f"upstream has no {repository}:{reference}"))
             async with deadline(self._wire.patience.silence, url):
-                body = await read_capped(response, manifest.MAX_SIZE, "manifest")
+                body = await read_capped(response, manifest.MAX_SIZE, "manifest", ManifestUnfit)
             self._count(len(body))
             promised = responses.digest(response)
             media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
@@ -209,6 +211,8 @@ class Registry:
             ask=question.ask,
             limit=None if response is None else read_limit(response.headers),
         )
+        if answer.limit is not None:
+            self.spent = answer.limit.remaining == 0
         self._on_answer(answer)
 
 

@@ -85,10 +85,6 @@ class Tokens:
         """Stop what is being fetched."""
         await self._flights.close()
 
-    def kept(self, key: TokenKey) -> Token | None:
-        """Return the token that is still good, if there is one."""
-        return self._kept.get(key)
-
     def drop(self, key: TokenKey, token: Token) -> None:
         """Forget a token that upstream refused, unless it has been replaced already."""
         if self._kept.get(key) is token:

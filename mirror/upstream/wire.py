@@ -51,7 +51,8 @@ class Wire:
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> Self:
-        self._sessions = {"small": self._session(limit=64), "large": self._session(limit=64)}
+        # The large ones are counted before they get here, by fetches and passes.
+        self._sessions = {"small": self._session(limit=64), "large": self._session(limit=256)}
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -142,18 +143,25 @@ def named_faults(url: URL) -> Iterator[None]:
     except (aiohttp.ClientConnectionError, OSError) as error:
         raise UpstreamUnavailable(f"cannot reach upstream {url.host}: {error}") from error
     except (aiohttp.ClientError, ValueError) as error:
-        raise UpstreamMisbehaved(f"upstream {url.host} does not speak HTTP: {error}") from error
+        # Not its text: that has the URL, and a redirect's URL has a signature.
+        kind = type(error).__name__
+        raise UpstreamMisbehaved(f"upstream {url.host} does not speak HTTP: {kind}") from error
 
 
-async def read_capped(response: aiohttp.ClientResponse, cap: int, what: str) -> bytes:
-    """Read a whole body of at most `cap` bytes; raises UpstreamMisbehaved beyond it."""
+async def read_capped(
+    response: aiohttp.ClientResponse,
+    cap: int,
+    what: str,
+    error: type[UpstreamMisbehaved] = UpstreamMisbehaved,
+) -> bytes:
+    """Read a whole body of at most `cap` bytes; raises `error` beyond it."""
     with named_faults(response.url):
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > cap:
                 response.close()
-                raise UpstreamMisbehaved(f"upstream's {what} is larger than {cap} bytes")
+                raise error(f"upstream's {what} is larger than {cap} bytes")
         return bytes(body)
 
 
