@@ -46,6 +46,7 @@ class Closable(Protocol):
 
 
 P = TypeVar("P", bound=Closable)
+_PRUNE_EVERY = 3600.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +102,17 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         )
         fetches = Fetches(store, settings.abandon_after, settings.max_fetches)
         blobs = _closing(stack, Blobs(registries, store, fetches, memory, settings.missing_ttl))
-        listings = _closing(stack, Listings(registries, manifests, settings.tag_ttl))
-        metrics.registry.register(State(store, fetches, ledger, registries.values()))
+        listings = _closing(
+            stack, Listings(registries, manifests, settings.tag_ttl, settings.stale_after)
+        )
 
         log = AccessLog(settings.log_format, sys.stderr)
         stack.callback(log.flush)
+        metrics.registry.register(State(store, fetches, ledger, registries.values(), log))
         own = OwnPages(metrics, lambda: _troubles(store))
         api = RegistryApi(manifests, blobs, listings)
         server = Server(Router(frozenset(registries)), api, own, metrics, log)
-        for job in (store.keep_books(), log.run(), _feed_watchdog()):
+        for job in (store.keep_books(), log.run(), _prune(ledger), _feed_watchdog()):
             stack.push_async_callback(_cancel, asyncio.create_task(job))
 
         runner = server.runner(settings.shutdown_grace)
@@ -131,6 +134,13 @@ def _closing(stack: AsyncExitStack, part: P) -> P:
 
 def _troubles(store: Store) -> list[str]:
     return [] if store.files.writable() else [f"cannot write to {store.files.root}"]
+
+
+async def _prune(ledger: Ledger) -> None:
+    """Let old pulls leave the ledger, for ever."""
+    while True:
+        await asyncio.sleep(_PRUNE_EVERY)
+        await ledger.prune()
 
 
 async def _feed_watchdog() -> None:

@@ -232,8 +232,13 @@ def load(flags: Mapping[str, object] | None = None, file: Path | None = None) ->
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             from_secrets = NestedSecretsSettingsSource(file_secret_settings, secrets_dir=secrets)
-            values = (init_settings(), env_settings(), from_secrets(), from_file)
-            return tuple(InitSettingsSource(settings_cls, _dotted(each)) for each in values)
+            values = (
+                init_settings(),
+                _dotted(env_settings()),
+                _dotted(from_secrets()),
+                from_file,
+            )
+            return tuple(InitSettingsSource(settings_cls, each) for each in values)
 
     try:
         return Loaded(**dict(flags or {}))  # type: ignore[arg-type]
@@ -249,7 +254,7 @@ def load(flags: Mapping[str, object] | None = None, file: Path | None = None) ->
 
 
 def _dotted(values: dict[str, Any]) -> dict[str, Any]:
-    """Name upstreams alike in all sources: `DOCKER_IO` is for shells that allow no dots."""
+    """Name upstreams as a file does: `DOCKER_IO` is for shells that allow no dots."""
     upstreams = values.get("upstreams")
     if not isinstance(upstreams, dict):
         return values

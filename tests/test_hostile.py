@@ -150,6 +150,12 @@ async def test_http_1_0_and_connection_close_end_the_connection(
     assert b"Connection: close\r\n" in await _raw(mirror, closing.encode())
 
 
+async def test_a_target_with_a_host_is_understood(mirror: Mirror, image: Image) -> None:
+    ask = "GET http://mirror:5000{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    answer = await _raw(mirror, ask.format("/v2/nginx/manifests/latest").encode())
+    assert answer.endswith(image.manifest)
+
+
 async def test_pipelined_requests_are_answered_in_their_order(mirror: Mirror, image: Image) -> None:
     ask = "GET {} HTTP/1.1\r\nHost: a\r\n{}\r\n"
     requests = [

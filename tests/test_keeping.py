@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from pathlib import Path
 
 import aiohttp
@@ -12,6 +13,8 @@ import pytest
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, Entry, charged
+from mirror.store.index import open_index
+from mirror.store.sqlite import WAL_BYTES
 from tests.conftest import Run
 from tests.standin import Fault, Hub, Image, make_image
 
@@ -205,6 +208,72 @@ async def test_a_damaged_index_is_moved_aside_and_built_anew(
         await mirror.pull("library/i0", "latest", images[0])
     assert hub.pulls == 1
     assert len(list((tmp_path / "data").glob("index.damaged-*"))) == 1
+
+
+async def test_an_index_damaged_in_its_middle_is_built_anew(
+    hub: Hub, run: Run, images: list[Image], tmp_path: Path
+) -> None:
+    async with run() as mirror:
+        for number, image in enumerate(images):
+            await mirror.pull(f"library/i{number}", "latest", image)
+    path = tmp_path / "data" / "index.db"
+    with path.open("r+b") as file:
+        file.seek(2 * 4096)
+        file.write(b"\xff" * (path.stat().st_size // 2))
+    pulls = hub.pulls
+    async with run() as mirror:
+        await mirror.pull("library/i0", "latest", images[0])
+    assert hub.pulls == pulls
+
+
+def test_blobs_go_before_the_manifests_that_cost_a_pull() -> None:
+    catalogue = Catalogue()
+    manifest, config, layer = (Digest.of(bytes([n])) for n in range(3))
+    for digest, kind in ((manifest, "manifest"), (config, None), (layer, None)):
+        catalogue.add(digest, Entry(5000, kind, 0))
+    assert catalogue.victims(4096) == [config]
+    assert catalogue.victims(20_000) == [config, layer, manifest]
+    assert catalogue.victims(100_000) is None
+
+
+async def test_the_log_of_the_index_stays_within_what_is_counted_for_it(tmp_path: Path) -> None:
+    index = await open_index(tmp_path / "index.db")
+    for number in range(20_000):
+        index.put_blob(Digest.of(str(number).encode()), number, None, number)
+    await index.flush()
+    assert (tmp_path / "index.db-wal").stat().st_size <= WAL_BYTES
+    assert len(await index.blobs()) == 20_000
+    await index.close()
+
+
+async def test_a_disk_that_fails_midway_cuts_nobodys_body(
+    hub: Hub, run: Run, images: list[Image]
+) -> None:
+    layer = images[0].layers[0]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    async with run() as mirror:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MEBIBYTE, limits[1]))  # as a full disk would
+        try:
+            got = await asyncio.gather(*(mirror.blob("library/i0", layer.digest) for _ in range(3)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert all(answer.body == layer.read() for answer in got)
+        assert mirror.daemon.store.failures > 0
+        await mirror.settled()
+        again = await mirror.blob("library/i0", layer.digest)
+        assert again.body == layer.read()
+        await mirror.settled()
+        assert (await mirror.blob("library/i0", layer.digest)).cache == "hit"
+
+
+async def test_ninety_clients_of_a_blob_that_is_not_kept_all_get_it(
+    hub: Hub, run: Run, images: list[Image]
+) -> None:
+    layer = images[0].layers[0]
+    hub.faults.add(Fault(kind="blob", rate=4e6, times=None))
+    async with run(max_size=MEBIBYTE, answer_timeout=0.4) as mirror:
+        got = await asyncio.gather(*(mirror.blob("library/i0", layer.digest) for _ in range(90)))
+    assert all(answer.body == layer.read() for answer in got)
 
 
 def test_a_child_belongs_where_its_manifest_does() -> None:

@@ -101,6 +101,14 @@ async def test_no_referrers_are_an_empty_index(
     assert (got.status, json.loads(got.body)["manifests"]) == (200, [])
 
 
+async def test_a_head_of_referrers_is_refused_rather_than_a_pull(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    got = await mirror.ask(f"/v2/{REPOSITORY}/referrers/{image.digest}", "HEAD")
+    assert (got.status, got.headers["Allow"]) == (405, "GET")
+    assert hub.pulls == 0
+
+
 async def test_a_signature_tag_is_an_ordinary_tag(hub: Hub, mirror: Mirror, image: Image) -> None:
     signature = make_image(41)
     tag = image.digest.replace(":", "-") + ".sig"

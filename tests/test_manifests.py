@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -155,6 +156,100 @@ async def test_a_tag_that_moved_while_the_limit_is_spent_stays_what_it_was(
         assert refused.status == 429
         assert int(refused.headers["Retry-After"]) > 0
         assert b"TOOMANYREQUESTS" in refused.body
+
+
+async def test_dockerd_keeps_the_tag_it_had_while_the_limit_is_spent(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.terms.limit = 1
+    async with run(tag_ttl=0) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        hub.tag(REPOSITORY, "latest", make_image(2))
+        for _ in range(3):  # HEAD by tag, then GET by the digest that it names
+            head = await mirror.manifest(REPOSITORY, "latest", "HEAD")
+            assert (head.status, head.cache) == (200, "hit; detail=stale")
+            got = await mirror.manifest(REPOSITORY, head.headers["Docker-Content-Digest"])
+            assert got.body == image.manifest
+
+
+@pytest.mark.parametrize("fault", [Fault(hang=True, times=None), Fault(status=503, times=None)])
+async def test_a_tag_whose_new_manifest_does_not_come_stays_within_three_seconds(
+    hub: Hub, run: Run, image: Image, fault: Fault
+) -> None:
+    async with run(tag_ttl=0) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        moved = make_image(2)
+        hub.tag(REPOSITORY, "latest", moved)
+        hub.faults.add(replace(fault, kind="manifest", method="GET", reference=moved.digest))
+        async with asyncio.timeout(3):
+            got = await mirror.manifest(REPOSITORY, "latest")
+        assert (got.body, got.cache) == (image.manifest, "hit; detail=stale")
+
+
+async def test_an_upstream_that_names_no_digest_leaves_the_stale_tag_when_it_fails(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    nameless = Fault(kind="manifest", method="HEAD", headers={"Docker-Content-Digest": None})
+    hub.faults.add(replace(nameless, times=None))
+    async with run(tag_ttl=0) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        hub.faults.add(Fault(kind="manifest", method="GET", status=503, times=None))
+        got = await mirror.manifest(REPOSITORY, "latest")
+        assert (got.body, got.cache) == (image.manifest, "hit; detail=stale")
+
+
+async def test_a_manifest_that_must_not_be_kept_is_not_pulled_again_and_again(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    unfit = {"Content-Type": "application/vnd.docker.distribution.manifest.v1+prettyjws"}
+    hub.faults.add(Fault(kind="manifest", headers=unfit, times=None))
+    for reference in ("latest", image.digest):
+        for _ in range(4):
+            assert (await mirror.manifest(REPOSITORY, reference)).status == 502
+        assert hub.count(kind="manifest", method="GET", reference=reference, status=200) == 1
+
+
+async def test_one_digest_pulled_at_once_in_many_repositories_is_one_pull(
+    hub: Hub, mirror: Mirror
+) -> None:
+    shared = make_image(50)
+    names = [f"team{number}/app" for number in range(8)]
+    for name in names:
+        hub.add(shared, name, "latest")
+    got = await asyncio.gather(*(mirror.manifest(name, "latest") for name in names))
+    assert {answer.body for answer in got} == {shared.manifest}
+    assert hub.pulls == 1
+    assert mirror.daemon.store.failures == 0
+
+
+async def test_many_heads_by_digest_are_one_upstream(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    got = await asyncio.gather(
+        *(mirror.manifest(REPOSITORY, image.digest, "HEAD") for _ in range(30))
+    )
+    assert {answer.status for answer in got} == {200}
+    assert hub.count(kind="manifest", method="HEAD", status=200) == 1
+
+
+async def test_a_manifest_that_a_tag_was_found_to_name_is_no_longer_missing(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    pushed = make_image(60)
+    assert (await mirror.manifest(REPOSITORY, pushed.digest)).status == 404
+    hub.tag(REPOSITORY, "new", pushed)
+    assert (await mirror.manifest(REPOSITORY, "new", "HEAD")).status == 200
+    assert (await mirror.manifest(REPOSITORY, pushed.digest)).body == pushed.manifest
+
+
+async def test_if_none_match_of_what_is_not_here_costs_no_pull(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    path = f"/v2/{REPOSITORY}/manifests/latest"
+    assert (await mirror.ask(path, If_None_Match=f'"{image.digest}"')).status == 304
+    assert hub.pulls == 0
+    assert (await mirror.ask(path, If_None_Match='"sha256:other"')).body == image.manifest
+    assert hub.pulls == 1
 
 
 @pytest.mark.parametrize(

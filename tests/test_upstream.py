@@ -242,6 +242,15 @@ async def test_a_manifest_over_four_mebibytes_is_refused(
     assert (await mirror.manifest(REPOSITORY, "latest")).status == 200
 
 
+async def test_a_signed_address_is_told_to_nobody(
+    hub: Hub, mirror: Mirror, image: Image, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub.faults.add(Fault(kind="blob", headers={"Content-Length": "1\r\nbad header\r\n"}, times=9))
+    got = await mirror.blob(REPOSITORY, image.config.digest)
+    out = capfd.readouterr()
+    assert "verify" not in got.body.decode() + out.err
+
+
 async def test_a_redirect_within_the_registry_keeps_its_token(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:

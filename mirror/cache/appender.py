@@ -60,9 +60,13 @@ class Appender:
         self._some.set()
         if self._size >= _STEP:
             self._enough.set()
+        self._raise_failure()
         if self._size >= _MOST:
             self._room.clear()
             await self._room.wait()
+            self._raise_failure()
+
+    def _raise_failure(self) -> None:
         if self._task is not None and self._task.done():
             self._task.result()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from typing import IO
 
 from cachetools import TTLCache
 
@@ -18,6 +20,7 @@ from mirror.store.store import Store
 from mirror.upstream.registry import Registry
 
 _MISSING_KEPT = 10_000
+_PASSES = 64  # bodies straight from upstream at the same time; more wait
 
 
 class Blobs:
@@ -36,6 +39,7 @@ class Blobs:
         self._fetches = fetches
         self._memory = memory
         self._sizes: Flights[tuple[Repository, Digest], int] = Flights()
+        self._passes = asyncio.Semaphore(_PASSES)
         self._missing: TTLCache[tuple[Repository, Digest], str] = TTLCache(
             _MISSING_KEPT, missing_ttl
         )
@@ -74,6 +78,7 @@ class Blobs:
         repository must be known to hold it, and upstream is asked where that is not so.
         """
         self._refuse_missing(repository, digest)
+        await self._fetches.stopped(digest)  # else the next one to join might be another's
         asked = await self._belong(repository, digest)
         kept = await self._open_kept(digest)
         if kept is not None:
@@ -128,16 +133,19 @@ class Blobs:
             await self._store.discard(digest)
             return None
         if entry.size <= self._memory.largest:
-            await self._remember(digest)
+            await self._remember(digest, file, entry.size)
         if self._store.catalogue.get(digest) is not entry:
             file.close()
             return None
         self._store.touch(digest)
         return KeptBody(self._store, entry, file)
 
-    async def _remember(self, digest: Digest) -> None:
+    async def _remember(self, digest: Digest, file: IO[bytes], size: int) -> None:
         """Take a small blob into memory, so that it is opened once."""
-        body = await self._store.read(digest)
+        try:
+            body = await self._store.run(os.pread, file.fileno(), size, 0)
+        except OSError:
+            body = b""
         if digest.proves(body):
             self._memory.put(digest, body)
         else:
@@ -145,7 +153,7 @@ class Blobs:
 
     async def _open_fetch(self, repository: Repository, digest: Digest) -> Body:
         registry = self._registries[repository.upstream]
-        upstream = Upstream(registry, repository, digest)
+        upstream = Upstream(registry, repository, digest, self._passes)
         running = self._fetches.running(digest)
         fetch = await self._fetches.join(registry, repository, digest)
         proven = fetch.proven

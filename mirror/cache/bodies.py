@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import IO, Protocol
 
 from mirror.cache.download import Download
@@ -98,9 +99,16 @@ class FetchedBody:
 
 
 class Upstream:
-    """A blob straight from upstream, for one client, kept nowhere."""
+    """A blob straight from upstream, for one client, kept nowhere. `passes` bounds how many."""
 
-    def __init__(self, registry: Registry, repository: Repository, digest: Digest) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        repository: Repository,
+        digest: Digest,
+        passes: asyncio.Semaphore,
+    ) -> None:
+        self._passes = passes
         self._registry = registry
         self._repository = repository
         self._digest = digest
@@ -111,7 +119,7 @@ class Upstream:
 
     async def pass_span(self, span: Span, sink: Sink) -> None:
         """Send part of a blob, which nobody can prove."""
-        async with self._download(span.start, span.stop) as download:
+        async with self._passes, self._download(span.start, span.stop) as download:
             left = span.length
             while left and (data := await download.read()):
                 await sink.data(data[:left])  # an upstream that ignores ranges sends more
@@ -120,7 +128,7 @@ class Upstream:
     async def pass_rest(self, start: int, hasher: Hasher, sink: Sink) -> None:
         """Send all from `start` on, up to which `hasher` has come; the tail only when proven."""
         held = b""
-        async with self._download(start) as download:
+        async with self._passes, self._download(start) as download:
             while data := await download.read():
                 hasher.update(data)
                 held += data

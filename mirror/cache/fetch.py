@@ -66,6 +66,7 @@ class Fetch:
         self._promised = 0
         self._partial: Partial | None = None
         self.proven = False
+        self._left_behind = 0  # bytes of an earlier fetch, until they are taken over
         self._useless = False
         self._ended = False
         self._changed: set[asyncio.Future[None]] = set()
@@ -147,6 +148,7 @@ class Fetch:
             self._end()
 
     async def _fetch(self) -> None:
+        self._left_behind = self._store.idle_partials.get(self.digest, 0)
         self._promised = await self._store.take_partial(self.digest)
         partial = await self._store.run(self._store.files.partial, self.digest)
         self._partial = partial
@@ -214,9 +216,9 @@ class Fetch:
 
     def _end(self) -> None:
         """Give the promise back; what was written and not published waits for the next fetch."""
-        partial = self._partial
-        if partial is not None and self._entry is None and not self._useless:
-            self._store.idle_partials[self.digest] = partial.written
+        written = self._left_behind if self._partial is None else self._partial.written
+        if self._entry is None and not self._useless and (self._partial or written):
+            self._store.idle_partials[self.digest] = written
         self._release()
         self._ended = True
         self._announce()

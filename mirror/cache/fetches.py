@@ -49,11 +49,15 @@ class Fetches:
         """Return the fetch that one could join."""
         return None if digest in self._stopping else self._running.get(digest)
 
-    async def join(self, registry: Registry, repository: Repository, digest: Digest) -> Fetch:
-        """Join the running fetch or start one; `leave` is owed."""
+    async def stopped(self, digest: Digest) -> None:
+        """Wait until no fetch of this digest is about to end."""
         while digest in self._stopping:
             await asyncio.wait([self._tasks[digest]])
             await asyncio.sleep(0)  # for the task's own callback, which takes it off the books
+
+    async def join(self, registry: Registry, repository: Repository, digest: Digest) -> Fetch:
+        """Join the running fetch or start one; `leave` is owed."""
+        await self.stopped(digest)
         fetch = self._running.get(digest)
         if fetch is None:
             fetch = self._running[digest] = Fetch(registry, repository, digest, self._store)

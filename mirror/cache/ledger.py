@@ -48,7 +48,7 @@ class Ledger:
         return f"<Ledger: {len(self._windows)} accounts, {used} pulls in their windows>"
 
     async def load(self) -> None:
-        """Read the index, and drop from it what is older than needed."""
+        """Read the index, and prune it."""
         now = int(self._clock())
         for upstream, account, allowed, remaining, length, source, _ in await self._index.limits():
             window = Window(length, allowed, remaining, source)
@@ -56,7 +56,12 @@ class Ledger:
         longest = max([HUB_WINDOW, *(window.length for window in self._windows.values())])
         for upstream, account, at in await self._index.pulls(now - longest):
             self._windows[upstream, account].pulls.append(at)
-        await self._index.prune_pulls(now - max(self._keep, longest))
+        await self.prune()
+
+    async def prune(self) -> None:
+        """Drop from the index what is older than needed."""
+        longest = max([HUB_WINDOW, *(window.length for window in self._windows.values())])
+        await self._index.prune_pulls(int(self._clock()) - max(self._keep, longest))
 
     def windows(self) -> Iterator[tuple[Account, State]]:
         """Return every account's state as of now."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from mirror.cache.manifests import Manifests
+from mirror.cache.manifests import Manifests, within
 from mirror.cache.outcome import Outcome
 from mirror.flight import Flights
 from mirror.oci import media
@@ -32,10 +32,10 @@ _MAX_PAGES = 20  # of referrers
 
 @dataclass(frozen=True, slots=True)
 class TagList:
-    """A page of tags; `more` if there are others behind the last."""
+    """A page of tags; those behind `last` are the next page, if it is not empty."""
 
     tags: list[str]
-    more: bool
+    last: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +46,23 @@ class _Kept:
 
 
 class Listings:
-    """Asks upstream for listings. They are good for `ttl` seconds, and longer when it fails."""
+    """Asks upstream for listings. They are good for `ttl` seconds, and longer when it fails.
+
+    `patience` is how long, in seconds, one waits for it with an older listing at hand.
+    """
 
     def __init__(
         self,
         registries: dict[str, Registry],
         manifests: Manifests,
         ttl: float,
+        patience: float,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registries = registries
         self._manifests = manifests
         self._ttl = ttl
+        self._patience = patience
         self._timer = timer
         self._kept: LRUCache[object, _Kept] = LRUCache(_KEPT, getsizeof=lambda kept: kept.size)
         self._flights: Flights[object, Any] = Flights()
@@ -77,7 +82,7 @@ class Listings:
         Raises NameUnknown, Denied, or UpstreamFailure.
         """
         if count == 0:
-            return TagList([], more=False), Outcome.HIT
+            return TagList([]), Outcome.HIT
         key = ("tags", repository, count, last)
         page, outcome = await self._get(key, lambda: self._ask_tags(repository, count, last))
         return page, outcome
@@ -94,7 +99,8 @@ class Listings:
         if kept is not None and self._timer() < kept.checked + self._ttl:
             return kept.answer, Outcome.HIT
         try:
-            answer = await self._flights.join(key, ask)
+            async with within(None if kept is None else self._patience):
+                answer = await self._flights.join(key, ask)
         except UpstreamFailure:
             if kept is None:
                 raise
@@ -119,10 +125,13 @@ class Listings:
         tags = document.get("tags") or []
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
             raise UpstreamMisbehaved("upstream's list of tags is not understood")
-        behind = sorted(tag for tag in tags if tag > last)
-        if count and len(behind) > count:
-            return TagList(behind[:count], more=True)
-        return TagList(behind, more=bool(page.following))
+        if last in tags:  # an upstream that does not page begins anew each time
+            tags = tags[tags.index(last) + 1 :]
+        if count and len(tags) > count:
+            return TagList(tags[:count], tags[count - 1])
+        if page.following and tags:
+            return TagList(tags, page.following.get("last") or tags[-1])
+        return TagList(tags)
 
     async def _ask_referrers(
         self, repository: Repository, digest: Digest, client: str

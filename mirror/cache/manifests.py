@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from mirror.cache.memory import Memory
@@ -17,6 +19,7 @@ from mirror.oci.errors import (
     TooManyRequests,
     UpstreamFailure,
     UpstreamMisbehaved,
+    UpstreamTimeout,
 )
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Reference, Repository
@@ -36,6 +39,19 @@ class Found:
     body: bytes | None
     outcome: Outcome
     age: int | None = None
+
+
+@asynccontextmanager
+async def within(seconds: float | None) -> AsyncIterator[None]:
+    """Bound how long one waits for upstream while there is a stale answer; None: no bound.
+
+    Raises UpstreamTimeout.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise UpstreamTimeout("upstream takes too long") from None
 
 
 class Manifests:
@@ -128,9 +144,9 @@ class Manifests:
         before = tagged.before
         servable = before is not None and self._pulls.known(key[0], before.found.digest)
         try:
-            async with asyncio.timeout(self._patience if servable else None):
+            async with within(self._patience if servable else None):
                 pulled = await self._pulls.pull(key[0], tagged.found.digest, ask)
-        except (UpstreamFailure, TimeoutError):
+        except UpstreamFailure:
             stale = await self._stale(key, before)
             if stale is None:
                 raise
@@ -145,9 +161,9 @@ class Manifests:
         known = self._tags.get(key)
         servable = known is not None and self._pulls.known(key[0], known.found.digest)
         try:
-            async with asyncio.timeout(self._patience if servable else None):
+            async with within(self._patience if servable else None):
                 pulled = await self._pulls.pull(*key, ask)
-        except (UpstreamFailure, TimeoutError):
+        except UpstreamFailure:
             stale = await self._stale(key, known)
             if stale is None:
                 raise
@@ -176,9 +192,9 @@ class Manifests:
         check = self._checks.task(key, lambda: self._check(key))
         servable = tagged is not None and self._pulls.known(key[0], tagged.found.digest)
         try:
-            async with asyncio.timeout(self._patience if servable else None):
+            async with within(self._patience if servable else None):
                 checked = await asyncio.shield(check)
-        except (UpstreamFailure, TimeoutError):
+        except UpstreamFailure:
             self._tags.postpone(key)
             if tagged is None or not servable:
                 raise

@@ -124,6 +124,7 @@ class Pulls:
             shared = await self._from_elsewhere(repository, reference)
             if shared is not None:
                 return shared
+            self._leaders.setdefault(reference, repository)
         return await self._running.join(
             (repository, reference), lambda: self._fetch(repository, reference, ask)
         )
@@ -144,8 +145,6 @@ class Pulls:
 
     async def _fetch(self, repository: Repository, reference: Reference, ask: Ask) -> Manifest:
         registry = self._registries[repository.upstream]
-        if isinstance(reference, Digest):
-            self._leaders[reference] = repository
         try:
             pulled = await registry.get_manifest(repository.name, reference, ask)
             await self._keep(repository, pulled)

@@ -128,9 +128,13 @@ class Unsupported(RegistryError):
 
     status, code = 405, "UNSUPPORTED"
 
+    def __init__(self, message: str, *, allow: str = "GET, HEAD") -> None:
+        super().__init__(message)
+        self.allow = allow
+
     def headers(self) -> dict[str, str]:
         """Name the methods that are allowed (RFC 9110, 15.5.6)."""
-        return {"Allow": "GET, HEAD"}
+        return {"Allow": self.allow}
 
 
 class RangeMalformed(RegistryError):

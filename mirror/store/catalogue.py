@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
@@ -31,39 +32,43 @@ class Entry:
 
 
 class Catalogue:
-    """All that is kept, by digest, in the order of its last use."""
+    """All that is kept, by digest, in the order of its last use; manifests apart from blobs.
+
+    A manifest is small and costs a counted pull: blobs go before it.
+    """
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[Digest, Entry] = OrderedDict()
+        self._blobs: OrderedDict[Digest, Entry] = OrderedDict()
+        self._manifests: OrderedDict[Digest, Entry] = OrderedDict()
         self._parents: dict[Digest, tuple[Digest, ...]] = {}
         self.bytes = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._blobs) + len(self._manifests)
 
     def __iter__(self) -> Iterator[Digest]:
-        return iter(self._entries)
+        return chain(self._blobs, self._manifests)
 
     def __repr__(self) -> str:
         return f"<Catalogue: {len(self)} kept, {self.bytes} bytes>"
 
     def get(self, digest: Digest) -> Entry | None:
         """Return what is kept under a digest."""
-        return self._entries.get(digest)
+        return self._manifests.get(digest) or self._blobs.get(digest)
 
     def touch(self, digest: Digest) -> None:
         """Make this the most recently used."""
-        self._entries.move_to_end(digest)
+        (self._manifests if digest in self._manifests else self._blobs).move_to_end(digest)
 
     def add(self, digest: Digest, entry: Entry) -> None:
         """Take in a new entry as the most recently used."""
-        self._entries[digest] = entry
+        (self._manifests if entry.media_type else self._blobs)[digest] = entry
         self.bytes += charged(entry.size)
         self._adopt(digest, entry.children)
 
     def remove(self, digest: Digest) -> Entry | None:
         """Forget an entry and what it pointed at."""
-        entry = self._entries.pop(digest, None)
+        entry = self._manifests.pop(digest, None) or self._blobs.pop(digest, None)
         if entry is not None:
             self.bytes -= charged(entry.size)
             for child in entry.children:
@@ -76,14 +81,16 @@ class Catalogue:
 
     def describe(self, digest: Digest, media_type: str, children: tuple[Digest, ...]) -> None:
         """Note that a kept file is a manifest, and what it points at."""
-        entry = self._entries[digest]
+        entry = self._blobs.pop(digest, None) or self._manifests[digest]
+        self._manifests[digest] = entry
+        entry.media_type = media_type
         if not entry.children:
-            entry.media_type, entry.children = media_type, children
+            entry.children = children
             self._adopt(digest, children)
 
     def link(self, digest: Digest, repository: Repository) -> bool:
         """Note that a repository holds this; False if that was known or it is not kept."""
-        entry = self._entries.get(digest)
+        entry = self.get(digest)
         if entry is None or repository in entry.links:
             return False
         entry.links = (*entry.links, repository)
@@ -91,7 +98,7 @@ class Catalogue:
 
     def belongs(self, digest: Digest, repository: Repository) -> bool:
         """Whether the repository was seen to hold this, itself or in a manifest that it holds."""
-        entry = self._entries.get(digest)
+        entry = self.get(digest)
         if entry is not None and repository in entry.links:
             return True
         # Digests cannot form a circle, so this ends: blob, manifest, index.
@@ -105,7 +112,7 @@ class Catalogue:
         if wanted <= 0:
             return []
         chosen: list[Digest] = []
-        for digest, entry in self._entries.items():
+        for digest, entry in chain(self._blobs.items(), self._manifests.items()):
             if not entry.readers:
                 chosen.append(digest)
                 wanted -= charged(entry.size)

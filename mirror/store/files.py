@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,7 @@ from mirror.store.catalogue import charged
 from mirror.store.errors import StoreError
 from mirror.store.sqlite import WAL_BYTES
 
+_WHOLE = "whole-"  # files that are written in one go; one that a crash left is of no use
 _SLICE = 1024 * 1024  # bytes per read when a partial is hashed again
 
 
@@ -41,6 +43,8 @@ class Files:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise StoreError(f"another mirror is using the data folder {self.root}") from None
+        for left in self._partials.glob(_WHOLE + "*"):
+            left.unlink(missing_ok=True)
 
     def writable(self) -> bool:
         """Whether something new could be kept now."""
@@ -61,21 +65,36 @@ class Files:
 
     def partial(self, digest: Digest) -> Partial:
         """Open what there is of a blob on its way, hashed up to its end; raises OSError."""
-        return Partial(digest, self._partials / f"{digest.algorithm}-{digest.hex}")
+        return Partial(digest, self._partial_path(digest))
+
+    def _partial_path(self, digest: Digest) -> Path:
+        return self._partials / f"{digest.algorithm}-{digest.hex}"
+
+    def write_whole(self, digest: Digest, body: bytes) -> None:
+        """Publish proven bytes, whoever else is writing the same; raises OSError."""
+        descriptor, name = tempfile.mkstemp(prefix=_WHOLE, dir=self._partials)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(body)
+                file.flush()
+                os.fdatasync(descriptor)
+            self._name(Path(name), digest)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
     def publish(self, partial: Partial) -> None:
         """Make a proven partial a blob that survives a power cut; raises OSError."""
-        target = self.path(partial.digest)
-        with contextlib.suppress(FileNotFoundError):
-            self._rename(partial, target)
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sync_folder(target.parent.parent)  # else the new folder itself may be lost
-        self._rename(partial, target)
-
-    def _rename(self, partial: Partial, target: Path) -> None:
         partial.sync()  # the bytes before the name: a name must never lead to missing bytes
-        partial.path.rename(target)
+        self._name(partial.path, partial.digest)
+
+    def _name(self, written: Path, digest: Digest) -> None:
+        """Rename, so that it lasts."""
+        target = self.path(digest)
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _sync_folder(target.parent.parent)  # else the new folder itself may be lost
+        written.rename(target)
         _sync_folder(target.parent)
 
     def remove(self, digests: Iterable[Digest]) -> None:
@@ -86,7 +105,7 @@ class Files:
     def remove_partials(self, digests: Iterable[Digest]) -> None:
         """Unlink partials; one that is gone already is as good."""
         for digest in digests:
-            (self._partials / f"{digest.algorithm}-{digest.hex}").unlink(missing_ok=True)
+            self._partial_path(digest).unlink(missing_ok=True)
 
     def scan(self) -> Iterator[tuple[Digest, int, int]]:
         """List the blobs: digest, size in bytes, time of last change in seconds."""

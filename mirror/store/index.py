@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from mirror.oci.digest import Digest
@@ -18,6 +19,8 @@ from mirror.store.errors import StoreError
 from mirror.store.sqlite import Database, Row, Write, is_damage
 
 _log = logging.getLogger(__name__)
+
+_SLICE = 64  # writes in a transaction: each may touch a page or two
 
 _PUT_BLOB = """INSERT INTO blob (digest, size, media_type, used_at) VALUES ($1, $2, $3, $4)
     ON CONFLICT (digest) DO UPDATE SET size = excluded.size, media_type = excluded.media_type,
@@ -148,7 +151,11 @@ class Index:
 
     async def prune_pulls(self, before: int) -> None:
         """Forget pulls older than `before`, in seconds since the epoch."""
-        await self._database.write([("DELETE FROM pull WHERE at < $1", (before,))])
+        async with self._flushing:
+            try:
+                await self._database.write([("DELETE FROM pull WHERE at < $1", (before,))])
+            except sqlite3.Error as error:
+                _log.error("cannot prune the ledger, will try again: %s", error)
 
     # Reading, at start
 
@@ -200,17 +207,30 @@ class Index:
         If that fails it stays pending: requests do not depend on it.
         """
         async with self._flushing:
-            pending, self._pending = self._pending, {}
-            pulls, self._pulls = self._pulls, []
-            if not pending and not pulls:
+            if not self._pending and not self._pulls:
                 return False
-            try:
-                await self._database.write([*pulls, *pending.values()])
-            except (sqlite3.Error, ValueError) as error:
-                _log.error("cannot write to the index, will try again: %s", error)
-                self._pending = pending | self._pending
-                self._pulls = pulls + self._pulls
+            while self._pending or self._pulls:
+                if not await self._flush_slice():
+                    break
             return True
+
+    async def _flush_slice(self) -> bool:
+        """Write so much that the log stays within its bound, pulls first; tells whether it went."""
+        pulls, self._pulls = self._pulls, []
+        keys = list(islice(self._pending, _SLICE))
+        writes = {key: self._pending.pop(key) for key in keys}
+        try:
+            await self._database.write([*pulls, *writes.values()])
+        except (sqlite3.Error, ValueError) as error:
+            _log.error("cannot write to the index, will try again: %s", error)
+            # What came meanwhile is newer: it stays behind, and in the place of, what failed.
+            newer, self._pending = self._pending, writes
+            for key, write in newer.items():
+                self._pending.pop(key, None)
+                self._pending[key] = write
+            self._pulls = pulls + self._pulls
+            return False
+        return True
 
     def _later(self, key: tuple[object, ...], sql: str, *args: object) -> None:
         self._pending.pop(key, None)  # the newest write comes last
@@ -230,9 +250,14 @@ async def open_index(path: Path) -> Index:
     except sqlite3.Error as error:
         if not is_damage(error):
             raise StoreError(f"cannot open the index {path}: {error}") from None
-        aside = await asyncio.to_thread(_move_aside, path)
-        _log.error("the index %s is damaged (%s): moved to %s, building anew", path, error, aside)
-        return Index(await Database.open(path))
+        return await replace_index(path, error)
+
+
+async def replace_index(path: Path, error: sqlite3.Error) -> Index:
+    """Move a damaged index aside and open an empty one in its place."""
+    aside = await asyncio.to_thread(_move_aside, path)
+    _log.error("the index %s is damaged (%s): moved to %s, building anew", path, error, aside)
+    return Index(await Database.open(path))
 
 
 def _move_aside(path: Path) -> Path:

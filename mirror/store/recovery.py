@@ -12,8 +12,8 @@ from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.errors import StoreError
 from mirror.store.files import Files
-from mirror.store.index import Index, open_index
-from mirror.store.sqlite import Row
+from mirror.store.index import Index, open_index, replace_index
+from mirror.store.sqlite import Row, is_damage
 from mirror.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -26,17 +26,22 @@ async def open_store(files: Files, limit: int) -> Store:
     or with another size, is dropped; partials stay for whoever asks for them next.
     """
     await asyncio.to_thread(files.prepare)
-    index = await open_index(files.root / "index.db")
+    path = files.root / "index.db"
+    index = await open_index(path)
     try:
         return await _repair(files, index, limit)
-    except BaseException as error:
+    except sqlite3.Error as error:
         await index.close()  # an open index would keep the process alive
-        if isinstance(error, sqlite3.Error):
-            reason = f"cannot read the index {files.root / 'index.db'}: {error}"
-            raise StoreError(reason) from None
-        if isinstance(error, OSError):
-            reason = f"cannot read the data folder {files.root}: {error}"
-            raise StoreError(reason) from None
+        if not is_damage(error):
+            raise StoreError(f"cannot read the index {path}: {error}") from None
+        index = await replace_index(path, error)
+    except OSError as error:
+        await index.close()
+        raise StoreError(f"cannot read the data folder {files.root}: {error}") from None
+    try:
+        return await _repair(files, index, limit)
+    except BaseException:
+        await index.close()
         raise
 
 

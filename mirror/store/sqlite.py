@@ -16,7 +16,7 @@ from mirror.store.errors import StoreError
 Row = Sequence[Any]
 Write = tuple[str, tuple[object, ...]]
 
-WAL_BYTES = 384 * 1024  # what 64 pages and a transaction beyond them take
+WAL_BYTES = 640 * 1024  # what 64 pages and a transaction beyond them take
 
 # mmap stays off and one connection does all writing: SQLite up to 3.51.2 can corrupt a WAL
 # database otherwise (sqlite.org/wal.html#walresetbug).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, TypeVar
 
@@ -39,6 +39,8 @@ class Store:
         self.failures = 0
         self.idle_partials: dict[Digest, int] = {}
         self._promised = 0
+        self._doomed: set[Digest] = set()  # off the books, not yet unlinked
+        self._fewer_doomed = asyncio.Condition()
         self._overhead = 0
         self._headroom = min(1024 * 1024, limit // 64)  # what one flush may add to the index
         self._touched: set[Digest] = set()
@@ -98,8 +100,7 @@ class Store:
         partials, victims = self._make_room(wanted)
         self._promised += wanted
         try:
-            if partials or victims:
-                await self.run(self._unlink, partials, victims)
+            await self._unlink(partials, victims)
         except BaseException:
             self._promised -= wanted
             raise
@@ -161,14 +162,29 @@ class Store:
             self.index.drop(digest)
             self._touched.discard(digest)
 
-    def _unlink(self, partials: Iterable[Digest], victims: Iterable[Digest]) -> None:
-        self.files.remove_partials(partials)
-        self.files.remove(victims)
+    async def _unlink(self, partials: list[Digest], victims: list[Digest]) -> None:
+        """Unlink what is off the books; nobody publishes the same anew before that is done."""
+        if not partials and not victims:
+            return
+        self._doomed.update(victims)
+        try:
+            await self.run(self.files.remove_partials, partials)
+            await self.run(self.files.remove, victims)
+        finally:
+            self._doomed.difference_update(victims)
+            async with self._fewer_doomed:
+                self._fewer_doomed.notify_all()
+
+    async def _unlinked(self, digest: Digest) -> None:
+        """Wait until what was evicted under this name is gone."""
+        async with self._fewer_doomed:
+            await self._fewer_doomed.wait_for(lambda: digest not in self._doomed)
 
     # Keeping
 
     async def publish(self, partial: Partial, repository: Repository) -> Entry:
         """Keep a proven partial as a blob of a repository; raises OSError."""
+        await self._unlinked(partial.digest)
         await self.run(self.files.publish, partial)
         entry = self._enter(partial.digest, partial.written, None)
         self.link(partial.digest, repository)
@@ -177,11 +193,11 @@ class Store:
     async def keep_manifest(self, manifest: Manifest, repository: Repository) -> bool:
         """Keep a proven manifest; False, with a line in the log, where that cannot be."""
         digest = manifest.descriptor.digest
-        self.idle_partials.pop(digest, None)
         try:
             promised = await self.reserve(manifest.descriptor.size)
             try:
-                await self.run(self._write_whole, digest, manifest.body)
+                await self._unlinked(digest)
+                await self.run(self.files.write_whole, digest, manifest.body)
             finally:
                 self.release(promised)
         except (NoRoomError, OSError) as error:
@@ -214,18 +230,6 @@ class Store:
         self.index.put_blob(digest, size, entry.media_type, now)
         return entry
 
-    def _write_whole(self, digest: Digest, body: bytes) -> None:
-        partial = self.files.partial(digest)
-        try:
-            if partial.written:  # what a crash left of the same manifest
-                partial.close()
-                self.files.remove_partials([digest])
-                partial = self.files.partial(digest)
-            partial.append([body])
-            self.files.publish(partial)
-        finally:
-            partial.close()
-
     # Using
 
     def touch(self, digest: Digest) -> None:
@@ -246,7 +250,7 @@ class Store:
         _log.error("%s is not what it should be: discarded", digest)
         self.failures += 1
         self.forget(digest)
-        await self.run(self.files.remove, [digest])
+        await self._unlink([], [digest])
 
     async def open(self, digest: Digest) -> IO[bytes]:
         """Open a kept blob; raises OSError, which means that the disk and the books differ."""

@@ -95,8 +95,11 @@ class AccessLog:
     def flush(self) -> None:
         """Write what is waiting. Blocks for as long as the reader does."""
         lines, self._lines = self._lines, []
-        self._out.write("".join(lines))
-        self._out.flush()
+        try:
+            self._out.write("".join(lines))
+            self._out.flush()
+        except (OSError, ValueError):  # there is no log to tell it to: the metric does
+            self.dropped += len(lines)
 
 
 def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds: float) -> Line:

@@ -13,7 +13,7 @@ from mirror.cache.listings import Listings
 from mirror.cache.manifests import Found, Manifests
 from mirror.cache.outcome import Outcome
 from mirror.oci import media, ranges
-from mirror.oci.errors import RegistryError
+from mirror.oci.errors import RegistryError, Unsupported
 from mirror.oci.ranges import Span
 from mirror.web import fields
 from mirror.web.reply import Reply, Streamed
@@ -30,12 +30,20 @@ class RegistryApi:
 
     async def manifest(self, request: web.BaseRequest, path: ManifestPath) -> Reply:
         """Answer for a manifest or index, by tag or digest."""
-        head = request.method == hdrs.METH_HEAD
+        known = request.headers.get(hdrs.IF_NONE_MATCH)
         found = self._manifests.peek(path.repository, path.reference)
         if found is None:
-            client = request.remote or ""
-            found = await self._manifests.get(path.repository, path.reference, client, head=head)
-        return _manifest(request, path, found)
+            # Whoever has one already may need no other: a HEAD tells, and costs nothing.
+            head = request.method == hdrs.METH_HEAD or known is not None
+            found = await self._find(request, path, head=head)
+        unchanged = fields.matches(known, found.descriptor.digest)
+        if found.body is None and not unchanged and request.method != hdrs.METH_HEAD:
+            found = await self._find(request, path, head=False)
+        return _manifest(path, found, unchanged=unchanged)
+
+    async def _find(self, request: web.BaseRequest, path: ManifestPath, *, head: bool) -> Found:
+        client = request.remote or ""
+        return await self._manifests.get(path.repository, path.reference, client, head=head)
 
     async def blob(self, request: web.BaseRequest, path: BlobPath) -> Reply:
         """Answer for a blob: its headers, all of it, or a range."""
@@ -75,12 +83,17 @@ class RegistryApi:
         page, outcome = await self._listings.tags(path.repository, path.count, path.last)
         document = {"name": path.repository.name, "tags": page.tags}
         link = ""
-        if page.more and page.tags:
-            link = fields.lines({"Link": _next_link(path, page.tags[-1])})
+        if page.last:
+            link = fields.lines({"Link": _next_link(path, page.last)})
         return _listing(document, media.JSON, outcome, link + fields.namespace(path.namespace))
 
     async def referrers(self, request: web.BaseRequest, path: ReferrersPath) -> Reply:
-        """Answer with an index of what refers to a digest, filtered if that is wanted."""
+        """Answer with an index of what refers to a digest, filtered if that is wanted.
+
+        Its length is known only with its body, and that may be a pull: no HEAD.
+        """
+        if request.method == hdrs.METH_HEAD:
+            raise Unsupported("referrers are for GET", allow="GET")
         found, outcome = await self._listings.referrers(
             path.repository, path.digest, request.remote or ""
         )
@@ -92,9 +105,8 @@ class RegistryApi:
         return _listing(document, media.OCI_INDEX, outcome, more)
 
 
-def _manifest(request: web.BaseRequest, path: ManifestPath, found: Found) -> Reply:
+def _manifest(path: ManifestPath, found: Found, *, unchanged: bool) -> Reply:
     headers = fields.manifest(found) + fields.namespace(path.namespace)
-    unchanged = fields.matches(request.headers.get(hdrs.IF_NONE_MATCH), found.descriptor.digest)
     return Reply(
         304 if unchanged else 200,
         headers,

@@ -24,6 +24,7 @@ from mirror.cache.outcome import Outcome
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
 from mirror.upstream.registry import Registry
+from mirror.web.access import AccessLog
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
@@ -99,6 +100,7 @@ class State(Collector):
     fetches: Fetches
     ledger: Ledger
     registries: Iterable[Registry]
+    log: AccessLog
 
     def collect(self) -> Iterator[Metric]:
         """Read them."""
@@ -110,6 +112,9 @@ class State(Collector):
         for registry in self.registries:
             received.add_metric([registry.origin.name], registry.received)
         yield received
+        yield _counter(
+            "mirror_log_lines_dropped", "Lines of the access log not written.", self.log.dropped
+        )
 
     def _cache(self) -> Iterator[Metric]:
         store, fetches = self.store, self.fetches

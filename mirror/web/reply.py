@@ -107,6 +107,8 @@ class Reply(web.StreamResponse):
             self.broken = "upstream failed"
         except ConnectionError:
             self.broken = "client left"
+        except OSError as error:  # of the client's network, or of the disk
+            self.broken = f"broke off: {error.strerror}"
         finally:
             self._close()
             self.sent = client.sent
@@ -146,6 +148,8 @@ class Client:
         """Send a file's bytes by sendfile: none of them passes through Python."""
         if self._transport.is_closing():
             raise ConnectionResetError("the client has gone")
+        if start == stop:
+            return
         loop = asyncio.get_running_loop()
         count = await loop.sendfile(self._transport, file, start, stop - start)
         self.sent += count

@@ -88,6 +88,8 @@ class Router:
 
     def _read(self, target: str) -> Route:
         raw, _, query = target.partition("?")
+        if raw.startswith(("http://", "https://")):  # as a proxy is asked (RFC 9112, 3.2.2)
+            raw = "/" + raw.split("/", 3)[3] if raw.count("/") > 2 else "/"
         if "%2f" in raw.lower() or "%5c" in raw.lower():
             raise NameInvalid(raw)
         path = unquote(raw, errors="surrogateescape")
