@@ -134,8 +134,10 @@ class Pulls:
         leader = self._leaders.get(digest)
         while leader is not None and leader != repository:
             task = self._running.get((leader, digest))
-            if task is not None:
-                await asyncio.wait([task])
+            if task is None:  # it ended as another of its repository joined it
+                del self._leaders[digest]
+                return None
+            await asyncio.wait([task])
             found = await self.confirm(repository, digest)
             body = await self.kept(repository, found) if found else None
             if found is not None and body is not None:
