@@ -246,20 +246,22 @@ async def test_the_log_of_the_index_stays_within_what_is_counted_for_it(tmp_path
     await index.close()
 
 
+@pytest.mark.parametrize("rate", [None, 4e6], ids=["ahead of the disk", "behind the disk"])
 async def test_a_disk_that_fails_midway_cuts_nobodys_body(
-    hub: Hub, run: Run, images: list[Image]
+    hub: Hub, run: Run, images: list[Image], rate: float | None
 ) -> None:
     layer = images[0].layers[0]
+    hub.faults.add(Fault(kind="blob", rate=rate))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     async with run() as mirror:
         resource.setrlimit(resource.RLIMIT_FSIZE, (MEBIBYTE, limits[1]))  # as a full disk would
         try:
             got = await asyncio.gather(*(mirror.blob("library/i0", layer.digest) for _ in range(3)))
+            await mirror.settled()  # the clients have all of it before the disk
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert all(answer.body == layer.read() for answer in got)
         assert mirror.daemon.store.failures > 0
-        await mirror.settled()
         again = await mirror.blob("library/i0", layer.digest)
         assert again.body == layer.read()
         await mirror.settled()

@@ -7,8 +7,8 @@ import logging
 from dataclasses import dataclass
 from typing import IO, Protocol
 
-from mirror.cache.appender import Appender
 from mirror.cache.download import Download
+from mirror.cache.intake import Intake
 from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import RegistryError, UpstreamMisbehaved, UpstreamUnavailable
 from mirror.oci.names import Repository
@@ -22,13 +22,14 @@ from mirror.upstream.registry import Registry
 _log = logging.getLogger(__name__)
 
 TAIL = 16 * 1024  # bytes held back until the digest is proven: nobody completes on less
+_PIECE = 128 * 1024  # bytes that a slow client may keep from being freed
 _STEP = 64 * 1024 * 1024  # bytes promised at a time where upstream does not say how many come
 
 
 class Sink(Protocol):
     """Where a body goes."""
 
-    async def data(self, data: bytes) -> None:
+    async def data(self, data: bytes | memoryview) -> None:
         """Send bytes."""
 
     async def file(self, file: IO[bytes], start: int, stop: int) -> None:
@@ -65,6 +66,7 @@ class Fetch:
         self._entry: Entry | None = None
         self._promised = 0
         self._partial: Partial | None = None
+        self._intake: Intake | None = None
         self.proven = False
         self._left_behind = 0  # bytes of an earlier fetch, until they are taken over
         self._useless = False
@@ -111,10 +113,22 @@ class Fetch:
             await self._change()
         return self.visible
 
-    @property
-    def file(self) -> IO[bytes] | None:
-        """What followers read, open for as long as there are any; None where there is no disk."""
-        return None if self._partial is None else self._partial.file
+    async def send(self, position: int, stop: int, sink: Sink) -> int:
+        """Send visible bytes from `position` on, to `stop` or less far; returns where they ended.
+
+        The newest come from memory, so that a client never waits for the disk; the file has all
+        that one at its own pace is behind with.
+        """
+        piece = None if self._intake is None else self._intake.held(position)
+        if piece is not None:
+            piece = piece[: min(stop - position, _PIECE)]
+            await sink.data(piece)
+            return position + len(piece)
+        if self._partial is None:
+            raise UpstreamUnavailable("the fetch has no file any more")
+        stop = min(stop, self._partial.written)
+        await sink.file(self._partial.file, position, stop)
+        return stop
 
     async def _change(self) -> None:
         future = asyncio.get_running_loop().create_future()
@@ -153,61 +167,76 @@ class Fetch:
         partial = await self._store.run(self._store.files.partial, self.digest)
         self._partial = partial
         if partial.written and partial.proven:
-            self.size = await self._registry.head_blob(self.repository.name, self.digest)
-            await self._publish(partial)
-            return
-        download = Download(self._registry, self.repository, self.digest, partial.written)
-        async with download:
-            size = download.size
-            await self._reserve(partial.written + _STEP if size is None else size)
-            self._grow(partial, download.size)
-            await self._pour(download, partial)
-        if not partial.proven:
-            raise UpstreamMisbehaved(f"upstream sent bytes that are not {self.digest}")
-        self.size = partial.written
+            await self._registry.head_blob(self.repository.name, self.digest)
+            self._reveal(partial.written)
+        else:
+            await self._receive(partial)
         await self._publish(partial)
 
-    async def _pour(self, download: Download, partial: Partial) -> None:
-        def advanced() -> None:
-            self._grow(partial, download.size)
-
-        async with Appender(self._store, partial, advanced) as appender:
+    async def _receive(self, partial: Partial) -> None:
+        """Take the rest in; the followers have all of it before the disk does."""
+        async with (
+            Download(self._registry, self.repository, self.digest, partial.written) as download,
+            Intake(self._store, partial) as intake,
+        ):
+            self._intake = intake
+            size = download.size
+            await self._reserve(intake.received + _STEP if size is None else size)
+            self._grow(intake.received, size)
             while data := await download.read():
                 if download.position > self._promised:
                     await self._reserve(download.position + _STEP)
-                await appender.add(data)
+                intake.add(data)
+                self._grow(intake.received, download.size)
+                await intake.keep_up()
+            if not await intake.proven():
+                raise UpstreamMisbehaved(f"upstream sent bytes that are not {self.digest}")
+            self._reveal(intake.received)
 
     async def _reserve(self, size: int) -> None:
         """Have room promised for `size` bytes in all."""
         self._promised += await self._store.reserve(max(0, size - self._promised))
 
     async def _publish(self, partial: Partial) -> None:
-        """Let followers have the end, then make the file last: they need not wait for the disk."""
-        self.proven = True
-        self.visible = partial.written
-        self._announce()
+        """Make the file last; by now the followers have the end, and need not wait for it."""
         self._entry = await self._store.publish(partial, self.repository)
         self._entry.readers += self.followers
         self._release()
         for repository in self._also_in:
             self._store.link(self.digest, repository)
 
-    def _grow(self, partial: Partial, size: int | None) -> None:
+    def _grow(self, received: int, size: int | None) -> None:
         self.size = size
         if size is not None:  # else the end cannot be told from the middle: all is held back
-            self.visible = max(self.visible, min(partial.written, size - TAIL))
+            self.visible = max(self.visible, min(received, size - TAIL))
+        self._announce()
+
+    def _reveal(self, size: int) -> None:
+        """Let followers have the end: the digest is proven."""
+        self.size = self.visible = size
+        self.proven = True
         self._announce()
 
     def _give_up_disk(self, error: Exception) -> None:
-        """Send the followers to upstream: the bytes written so far are good, no more will come."""
+        """Send the followers to upstream: the bytes so far are good, no more will come."""
         self._store.failures += 1
         _log.error("cannot keep %s, passing it through: %s", self.digest, error)
         partial = self._partial
         if partial is None:
             self.detour = Detour(0, self.digest.hasher())
         elif not self.proven:
-            self.detour = Detour(partial.written, partial.hasher())
-            self.visible = partial.written if self.size is not None else 0
+            self._take_detour(partial)
+
+    def _take_detour(self, partial: Partial) -> None:
+        """Go on behind what was received, all of which is hashed; unless that was the end."""
+        if partial.hashed == self.size:
+            if partial.proven:
+                self._reveal(partial.hashed)
+            else:
+                self.failure = UpstreamMisbehaved(f"upstream sent bytes not {self.digest}")
+        else:
+            self.detour = Detour(partial.hashed, partial.hasher())
+            self.visible = partial.hashed if self.size is not None else 0
 
     async def _discard(self) -> None:
         """Unlink what is of no use to anyone."""
@@ -249,8 +278,7 @@ async def follow(fetch: Fetch, span: Span, sink: Sink) -> int:
     position = span.start
     while position < span.stop:
         end = min(await fetch.past(position), span.stop)
-        if end <= position or fetch.file is None:
+        if end <= position:
             break
-        await sink.file(fetch.file, position, end)
-        position = end
+        position = await fetch.send(position, end, sink)
     return position

@@ -134,9 +134,10 @@ class Files:
 
 
 class Partial:
-    """A blob on its way: appended to and hashed in one step, followed by many readers.
+    """A blob on its way: hashed and written, each in order, and followed by many readers.
 
     They all read `file`, each at places of its own; it stays good after publishing and unlinking.
+    `hashed` and `written` are how far those are, in bytes; either may be ahead of the other.
     """
 
     def __init__(self, digest: Digest, path: Path) -> None:
@@ -144,32 +145,37 @@ class Partial:
         self.path = path
         self._hasher: Hasher = digest.hasher()
         self.file = path.open("a+b", buffering=0)
-        self.written = 0
+        self.hashed = 0
         self._hash_again()
+        self.written = self.hashed
 
     def _hash_again(self) -> None:
         self.file.seek(0)
         while piece := self.file.read(_SLICE):
-            self._hasher.update(piece)
-            self.written += len(piece)
+            self.hash([piece])
 
-    def append(self, pieces: Iterable[bytes]) -> None:
-        """Write and hash; raises OSError, after which the hash still tells what was written."""
+    def hash(self, pieces: Iterable[bytes]) -> None:
+        """Hash what comes next."""
+        for piece in pieces:
+            self._hasher.update(piece)
+            self.hashed += len(piece)
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Write what comes next; raises OSError, after which `written` is still right."""
         for piece in pieces:
             view = memoryview(piece)
             while view:
                 count = self.file.write(view)  # a raw file may take less than it is given
-                self._hasher.update(view[:count])
                 self.written += count
                 view = view[count:]
 
     @property
     def proven(self) -> bool:
-        """Whether what was written is what the digest names."""
+        """Whether what was hashed is what the digest names."""
         return self._hasher.hexdigest() == self.digest.hex
 
     def hasher(self) -> Hasher:
-        """Return a copy of the hash of what was written, for whoever goes on without the disk."""
+        """Return a copy of the hash so far, for whoever goes on without the disk."""
         return self._hasher.copy()
 
     def sync(self) -> None:

@@ -139,7 +139,7 @@ class Client:
         self._transport = transport
         self.sent = 0
 
-    async def data(self, data: bytes) -> None:
+    async def data(self, data: bytes | memoryview) -> None:
         """Send bytes at the client's pace; raises ConnectionError when it has gone."""
         await self._writer.write(data)
         self.sent += len(data)
