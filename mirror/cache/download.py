@@ -14,7 +14,12 @@ from tenacity import (
 )
 
 from mirror.oci.digest import Digest
-from mirror.oci.errors import UpstreamMisbehaved, UpstreamTimeout, UpstreamUnavailable
+from mirror.oci.errors import (
+    ContentWrong,
+    UpstreamMisbehaved,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from mirror.oci.names import Repository
 from mirror.upstream.registry import Registry
 from mirror.upstream.responses import BlobBody
@@ -109,7 +114,7 @@ class Download:
         )
         body = await self._open.enter_async_context(opening)
         if self.size is not None and body.size != self.size:
-            raise UpstreamMisbehaved("upstream changed its mind about the size of a blob")
+            raise ContentWrong("upstream changed its mind about the size of a blob")
         self._body, self._at, self.size = body, body.start, body.size
 
     def _persistence(self) -> AsyncRetrying:

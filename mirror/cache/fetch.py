@@ -10,7 +10,7 @@ from typing import IO, Protocol
 from mirror.cache.download import Download
 from mirror.cache.intake import Intake
 from mirror.oci.digest import Digest, Hasher
-from mirror.oci.errors import RegistryError, UpstreamMisbehaved, UpstreamUnavailable
+from mirror.oci.errors import ContentWrong, RegistryError, UpstreamUnavailable
 from mirror.oci.names import Repository
 from mirror.oci.ranges import Span
 from mirror.store.catalogue import Entry
@@ -156,7 +156,7 @@ class Fetch:
             raise
         except RegistryError as failure:
             self.failure = failure
-            if isinstance(failure, UpstreamMisbehaved):
+            if isinstance(failure, ContentWrong):
                 await self._discard()
         finally:
             self._end()
@@ -170,8 +170,19 @@ class Fetch:
             await self._registry.head_blob(self.repository.name, self.digest)
             self._reveal(partial.written)
         else:
-            await self._receive(partial)
+            await self._receive_or_start_over(partial)
         await self._publish(partial)
+
+    async def _receive_or_start_over(self, partial: Partial) -> None:
+        """Give up what an earlier fetch left where it fits no blob, and nobody has seen it yet."""
+        left = partial.written
+        try:
+            await self._receive(partial)
+        except ContentWrong:
+            if self.visible or not left:
+                raise
+            await self._store.run(partial.start_over)
+            await self._receive(partial)
 
     async def _receive(self, partial: Partial) -> None:
         """Take the rest in; the followers have all of it before the disk does."""
@@ -181,6 +192,8 @@ class Fetch:
         ):
             self._intake = intake
             size = download.size
+            if size is not None and intake.received >= size:
+                raise ContentWrong("what an earlier fetch left behind is not part of the blob")
             await self._reserve(intake.received + _STEP if size is None else size)
             self._grow(intake.received, size)
             while data := await download.read():
@@ -190,7 +203,7 @@ class Fetch:
                 self._grow(intake.received, download.size)
                 await intake.keep_up()
             if not await intake.proven():
-                raise UpstreamMisbehaved(f"upstream sent bytes that are not {self.digest}")
+                raise ContentWrong(f"upstream sent bytes that are not {self.digest}")
             self._reveal(intake.received)
 
     async def _reserve(self, size: int) -> None:
@@ -233,7 +246,7 @@ class Fetch:
             if partial.proven:
                 self._reveal(partial.hashed)
             else:
-                self.failure = UpstreamMisbehaved(f"upstream sent bytes not {self.digest}")
+                self.failure = ContentWrong(f"upstream sent bytes that are not {self.digest}")
         else:
             self.detour = Detour(partial.hashed, partial.hasher())
             self.visible = partial.hashed if self.size is not None else 0

@@ -170,6 +170,10 @@ class UpstreamMisbehaved(UpstreamFailure):
     """Upstream answered with something that must not be passed on or kept."""
 
 
+class ContentWrong(UpstreamMisbehaved):
+    """What came of a blob cannot be part of it: no use in keeping it to be resumed."""
+
+
 class ManifestUnfit(UpstreamMisbehaved):
     """A manifest is what its digest says, and must not be kept all the same."""
 
@@ -178,6 +182,10 @@ class UpstreamUnavailable(UpstreamFailure):
     """Upstream cannot be reached, or says itself that it cannot serve."""
 
     status = 503
+
+
+class UpstreamDown(UpstreamUnavailable):
+    """Upstream failed so often of late that it was not even asked."""
 
 
 class UpstreamTimeout(UpstreamFailure):

@@ -169,6 +169,12 @@ class Partial:
                 self.written += count
                 view = view[count:]
 
+    def start_over(self) -> None:
+        """Throw away what there is; raises OSError."""
+        self.file.truncate(0)
+        self._hasher = self.digest.hasher()
+        self.hashed = self.written = 0
+
     @property
     def proven(self) -> bool:
         """Whether what was hashed is what the digest names."""

@@ -11,10 +11,12 @@ from aiohttp import hdrs
 from mirror.oci import media, ranges
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
+    ContentWrong,
     Denied,
     DigestInvalid,
     RegistryError,
     TooManyRequests,
+    UpstreamFailure,
     UpstreamMisbehaved,
     UpstreamUnavailable,
     shown,
@@ -46,18 +48,36 @@ class BlobBody:
     ) -> None:
         self._response = response
         self._count = count
+        self._fault: UpstreamFailure | None = None
         self.start = start
         self.size = size
 
     async def read(self) -> bytes:
         """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
+        if self._fault is not None:
+            raise self._fault
+        try:
+            data = await self._next()
+        except UpstreamFailure as fault:
+            self._fault, data = fault, self._rest()
+            if not data:
+                raise
+        self._count(len(data))
+        return data
+
+    async def _next(self) -> bytes:
         with named_faults(self._response.url):
             # readchunk hands over what the parser made; readany would copy it together first.
             data, between = await self._response.content.readchunk()
             while between and not data:
                 data, between = await self._response.content.readchunk()
-        self._count(len(data))
         return data
+
+    def _rest(self) -> bytes:
+        """Return what had arrived before the fault: aiohttp keeps it, but behind its exception."""
+        content = self._response.content
+        content.set_exception(None)  # type: ignore[arg-type]  # there is no other way past it
+        return content.read_nowait(-1)
 
 
 def refuse_faults(response: aiohttp.ClientResponse, upstream: str) -> None:
@@ -89,6 +109,8 @@ def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:
         raise missing
     if status in (401, 403):
         raise Denied("upstream denies access: the repository does not exist, or is private")
+    if status == 416:  # what we have is as long as the blob, or longer
+        raise ContentWrong("upstream has nothing behind what came before")
     raise UpstreamMisbehaved(f"upstream answers {status}")
 
 

@@ -1,0 +1,63 @@
+"""Whatever upstream does to a body, a pull that can finish does, at the cost of little more."""
+
+from __future__ import annotations
+
+import aiohttp
+import pytest
+
+from tests.conftest import Mirror, Run
+from tests.standin import Blob, Fault, Hub, make_image
+
+REPOSITORY = "library/large"
+SIZE = 8_000_000
+
+
+@pytest.fixture
+def layer(hub: Hub) -> Blob:
+    """A layer of eight megabytes."""
+    image = make_image(40, [SIZE])
+    hub.add(image, REPOSITORY, "latest")
+    return image.layers[0]
+
+
+@pytest.mark.parametrize("every", [1, 70_000, 300_000, 1_000_000])
+async def test_a_body_cut_many_times_costs_no_byte_twice(
+    hub: Hub, run: Run, layer: Blob, every: int
+) -> None:
+    hub.faults.add(Fault(kind="blob", cut_after=every, times=4))
+    async with run() as mirror:
+        assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+    assert hub.blob_bytes(layer.digest) <= 1.05 * SIZE
+    assert hub.count(kind="blob", port="cdn") == 5
+    assert hub.count(kind="blob", port="registry", status=307) == 5  # each signature is new
+
+
+async def test_a_stalled_body_is_cut_and_resumed(hub: Hub, run: Run, layer: Blob) -> None:
+    hub.faults.add(Fault(kind="blob", stall_after=3_000_000, times=2))
+    async with run(silence_timeout=0.3) as mirror:
+        assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+    assert hub.blob_bytes(layer.digest) <= 1.05 * SIZE
+
+
+@pytest.mark.parametrize("status", [200, 403])
+async def test_a_page_in_the_place_of_the_rest_costs_nothing_that_came_before(
+    hub: Hub, mirror: Mirror, layer: Blob, status: int
+) -> None:
+    hub.faults.add(Fault(kind="blob", cut_after=5_000_000))
+    hub.faults.add(Fault.page("blob", status=status))
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await mirror.blob(REPOSITORY, layer.digest)
+    await mirror.settled()
+    assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+    assert hub.blob_bytes(layer.digest) <= 1.05 * SIZE
+
+
+async def test_wrong_bytes_that_are_too_many_are_thrown_away(
+    hub: Hub, run: Run, layer: Blob
+) -> None:
+    async with run() as mirror:
+        data = mirror.daemon.store.files.root
+    name = layer.digest.replace(":", "-")
+    (data / "partial" / name).write_bytes(bytes(layer.size + 1))
+    async with run() as mirror:
+        assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
