@@ -90,7 +90,10 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             metrics.answer(answer)
 
         patience = Patience(
-            settings.connect_timeout, settings.silence_timeout, settings.answer_timeout
+            settings.connect_timeout,
+            settings.silence_timeout,
+            settings.answer_timeout,
+            settings.resume_timeout,
         )
         wire = await stack.enter_async_context(Wire(patience))
         tokens = _closing(stack, Tokens(wire, on_answer))

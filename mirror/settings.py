@@ -191,6 +191,9 @@ class Settings(BaseSettings):
     silence_timeout: Seconds = Field(
         30, description="How long upstream may send nothing in the middle of a body."
     )
+    resume_timeout: Seconds = Field(
+        30, description="How long a body that broke off is tried to be resumed."
+    )
     log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important lines that are written, beside the access log."

@@ -27,6 +27,7 @@ VALUES = {  # for each key a value that is not the default: as it is written, as
     "connect_timeout": ("5", 5),
     "answer_timeout": ("6", 6),
     "silence_timeout": ("7", 7),
+    "resume_timeout": ("9", 9),
     "log_format": ("json", "json"),
     "log_level": ("warning", "warning"),
 }

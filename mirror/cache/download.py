@@ -9,7 +9,7 @@ from typing import Self
 from tenacity import (
     AsyncRetrying,
     retry_if_exception_type,
-    stop_after_attempt,
+    stop_after_delay,
     wait_exponential_jitter,
 )
 
@@ -24,13 +24,13 @@ from mirror.oci.names import Repository
 from mirror.upstream.registry import Registry
 from mirror.upstream.responses import BlobBody
 
-_ATTEMPTS = 5  # in a row without a byte
 _RESUMES = 64  # in all: a body that breaks off more often will not come through
 
 
 class Download:
     """The bytes from `start` up to `stop`, or to the end. `size` is the whole blob's, in bytes.
 
+    What breaks off is resumed for as long as upstream's patience says, without a byte in between.
     Every resumption asks the registry again: the redirect's signature is short-lived.
     """
 
@@ -120,7 +120,7 @@ class Download:
     def _persistence(self) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception_type((UpstreamUnavailable, UpstreamTimeout)),
-            stop=stop_after_attempt(_ATTEMPTS),
+            stop=stop_after_delay(self._registry.patience.resume),
             wait=wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.3),
             reraise=True,
         )

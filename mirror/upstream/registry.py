@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import hdrs
 from tenacity import (
     AsyncRetrying,
-    retry_if_exception_type,
+    retry_if_exception,
     stop_after_attempt,
     wait_exponential_jitter,
 )
@@ -23,6 +23,7 @@ from mirror.oci.errors import (
     BlobUnknown,
     ManifestUnfit,
     ManifestUnknown,
+    UpstreamDown,
     UpstreamFailure,
     UpstreamMisbehaved,
     UpstreamUnavailable,
@@ -35,7 +36,7 @@ from mirror.upstream.answers import Answer, Ask, Kind, read_limit
 from mirror.upstream.login import Grant, Login
 from mirror.upstream.responses import BlobBody, Page
 from mirror.upstream.tokens import Credentials, Tokens
-from mirror.upstream.wire import Size, Wire, deadline, read_capped
+from mirror.upstream.wire import Patience, Size, Wire, deadline, read_capped
 
 _MAX_PAGE = 8 * 1024 * 1024  # bytes of one page of tags or referrers
 _ATTEMPTS = 3
@@ -76,6 +77,16 @@ class Registry:
 
     def __repr__(self) -> str:
         return f"<Registry {self.origin.name} at {self.origin.url}>"
+
+    @property
+    def patience(self) -> Patience:
+        """How long it may take."""
+        return self._wire.patience
+
+    @property
+    def down(self) -> bool:
+        """Whether it failed so often of late that it is not asked, but probed."""
+        return self._wire.down(self.origin.url)
 
     async def head_manifest(self, repository: str, reference: Reference) -> Descriptor | None:
         """Ask for a manifest's descriptor, which no registry counts; None if it does not say.
@@ -165,7 +176,7 @@ class Registry:
     async def _ask(self, question: _Question) -> aiohttp.ClientResponse:
         """Ask, again where that helps: after a refused connection or a 5xx, not after silence."""
         persistence = AsyncRetrying(
-            retry=retry_if_exception_type(UpstreamUnavailable),
+            retry=retry_if_exception(_worth_asking_again),
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2),
             reraise=True,
@@ -214,6 +225,10 @@ class Registry:
         if answer.limit is not None:
             self.spent = answer.limit.remaining == 0
         self._on_answer(answer)
+
+
+def _worth_asking_again(error: BaseException) -> bool:
+    return isinstance(error, UpstreamUnavailable) and not isinstance(error, UpstreamDown)
 
 
 def _accept() -> dict[str, str]:

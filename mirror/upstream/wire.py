@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -11,16 +12,21 @@ from typing import Literal, Self
 
 import aiohttp
 from aiohttp import hdrs
+from cachetools import LRUCache
 from yarl import URL
 
 import mirror
 from mirror.oci.errors import (
+    UpstreamDown,
     UpstreamFailure,
     UpstreamMisbehaved,
     UpstreamTimeout,
     UpstreamUnavailable,
     shown,
 )
+from mirror.upstream.breaker import Breaker
+
+_log = logging.getLogger(__name__)
 
 USER_AGENT = f"mirror/{mirror.__version__} (registry pull-through cache)"
 MAX_REDIRECTS = 5
@@ -28,6 +34,9 @@ MAX_REDIRECTS = 5
 Tell = Callable[[aiohttp.ClientResponse | None, float], None]
 Size = Literal["small", "large"]
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_GATEWAY_FAULTS = frozenset({502, 503, 504})  # said of a whole host, not of what was asked for
+_HOSTS = 1024  # whose failures are remembered
+_PROBE_PATIENCE = 5.0  # seconds
 _READ_BUFFER = 512 * 1024  # bytes that aiohttp may hold for us while the disk is busy
 
 
@@ -38,6 +47,7 @@ class Patience:
     connect: float = 10.0
     silence: float = 30.0
     answer: float = 15.0
+    resume: float = 30.0
 
 
 class Wire:
@@ -49,6 +59,8 @@ class Wire:
     def __init__(self, patience: Patience | None = None) -> None:
         self.patience = patience or Patience()
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
+        self._breakers: LRUCache[URL, Breaker] = LRUCache(_HOSTS)
+        self._probes: dict[URL, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
         # The large ones are counted before they get here, by fetches and passes.
@@ -56,6 +68,9 @@ class Wire:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for probe in self._probes.values():
+            probe.cancel()
+        await asyncio.gather(*self._probes.values(), return_exceptions=True)
         for session in self._sessions.values():
             await session.close()
 
@@ -101,7 +116,7 @@ class Wire:
         self, session: aiohttp.ClientSession, method: str, url: URL, headers: dict[str, str]
     ) -> aiohttp.ClientResponse:
         for _ in range(MAX_REDIRECTS + 1):
-            response = await session.request(method, url, headers=headers, allow_redirects=False)
+            response = await self._ask_host(session, method, url, headers)
             if response.status not in _REDIRECTS:
                 return response
             response.release()
@@ -110,6 +125,65 @@ class Wire:
                 headers.pop(hdrs.AUTHORIZATION, None)
             url = target
         raise UpstreamMisbehaved(f"upstream redirects more than {MAX_REDIRECTS} times")
+
+    # Hosts that fail
+
+    def down(self, url: URL) -> bool:
+        """Whether this host failed so often of late that it is not asked, but probed."""
+        breaker = self._breakers.get(url.origin())
+        return breaker is not None and breaker.open
+
+    async def _ask_host(
+        self, session: aiohttp.ClientSession, method: str, url: URL, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Ask one host, and note whether it answered."""
+        breaker = self._breakers.setdefault(url.origin(), Breaker())
+        if breaker.open:
+            raise UpstreamDown(
+                f"upstream {url.host} does not answer at present; it is tried again and again",
+                retry_after=breaker.retry_after,
+            )
+        began = time.monotonic()
+        try:
+            response = await session.request(method, url, headers=headers, allow_redirects=False)
+        except (TimeoutError, asyncio.CancelledError):
+            # One who gave up early says nothing about the host.
+            if time.monotonic() - began > self.patience.answer / 2:
+                self._failed(url.origin(), breaker, silent=True)
+            raise
+        except (aiohttp.ClientConnectionError, OSError):
+            self._failed(url.origin(), breaker, silent=False)
+            raise
+        if response.status in _GATEWAY_FAULTS:
+            self._failed(url.origin(), breaker, silent=False)
+        else:
+            breaker.succeeded()
+        return response
+
+    def _failed(self, origin: URL, breaker: Breaker, *, silent: bool) -> None:
+        if breaker.failed(silent=silent) and origin not in self._probes:
+            _log.warning("%s does not answer: probing it until it does", origin)
+            probe = self._probes[origin] = asyncio.create_task(self._probe(origin, breaker))
+            probe.add_done_callback(lambda _: self._probes.pop(origin))
+
+    async def _probe(self, origin: URL, breaker: Breaker) -> None:
+        """Ask what costs nothing until there is an answer."""
+        while breaker.open:
+            await asyncio.sleep(breaker.pause())
+            if await self._alive(origin / "v2/"):
+                breaker.succeeded()
+        _log.warning("%s answers again", origin)
+
+    async def _alive(self, url: URL) -> bool:
+        session = self._sessions["small"]
+        try:
+            async with (
+                asyncio.timeout(_PROBE_PATIENCE),
+                session.get(url, allow_redirects=False) as response,
+            ):
+                return response.status not in _GATEWAY_FAULTS
+        except (aiohttp.ClientError, OSError, ValueError):  # a TimeoutError is an OSError
+            return False
 
 
 def _target(url: URL, location: str) -> URL:

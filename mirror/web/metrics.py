@@ -109,9 +109,15 @@ class State(Collector):
         received = CounterMetricFamily(
             "mirror_upstream_received_bytes", "Bytes of bodies received.", labels=["upstream"]
         )
+        down = GaugeMetricFamily(
+            "mirror_upstream_down",
+            "Whether upstream failed so often of late that it is probed instead of asked.",
+            labels=["upstream"],
+        )
         for registry in self.registries:
             received.add_metric([registry.origin.name], registry.received)
-        yield received
+            down.add_metric([registry.origin.name], registry.down)
+        yield from (received, down)
         yield _counter(
             "mirror_log_lines_dropped", "Lines of the access log not written.", self.log.dropped
         )

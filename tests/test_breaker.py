@@ -1,0 +1,110 @@
+"""A dead upstream costs whoever asks next no time, and is asked again as soon as it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from mirror.upstream.breaker import Breaker
+from tests.conftest import Got, Mirror, Run
+from tests.standin import Fault, Hub, Image
+
+REPOSITORY = "library/nginx"
+
+
+async def is_down(mirror: Mirror) -> bool:
+    metrics = (await mirror.ask("/metrics")).body.decode()
+    return 'mirror_upstream_down{upstream="docker.io"} 1.0' in metrics
+
+
+async def wear_out(mirror: Mirror) -> None:
+    """Ask for what is not cached until upstream counts as down."""
+    async with asyncio.timeout(10):
+        number = 0
+        while not await is_down(mirror):
+            assert (await mirror.manifest(REPOSITORY, f"other{number}")).status in (502, 503, 504)
+            number += 1
+
+
+async def back(mirror: Mirror) -> None:
+    """Wait until upstream counts as up."""
+    async with asyncio.timeout(10):
+        while await is_down(mirror):
+            await mirror.ask("/healthz")
+
+
+async def quick(mirror: Mirror, reference: str) -> Got:
+    """Ask for a manifest, which must not take long."""
+    began = time.monotonic()
+    got = await mirror.manifest(REPOSITORY, reference)
+    assert time.monotonic() - began < 0.15
+    return got
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(drop=True, times=None),
+        Fault(hang=True, times=None),
+        Fault(status=503, times=None),
+    ],
+    ids=["drops", "hangs", "says 503"],
+)
+async def test_a_dead_upstream_costs_no_time_until_it_is_back(
+    hub: Hub, run: Run, image: Image, fault: Fault
+) -> None:
+    async with run(tag_ttl=0, answer_timeout=0.4) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        hub.faults.add(fault)
+        await wear_out(mirror)
+        refused = await quick(mirror, "uncached")
+        assert (refused.status, int(refused.headers["Retry-After"]) > 0) == (503, True)
+        assert (await quick(mirror, "latest")).body == image.manifest
+        hub.faults.clear()
+        await back(mirror)
+        hub.add(image, REPOSITORY, "uncached")
+        assert (await mirror.manifest(REPOSITORY, "uncached")).body == image.manifest
+
+
+async def test_a_dead_upstream_is_probed_by_what_costs_nothing(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.faults.add(Fault(kind="manifest", drop=True, times=None))
+    async with run() as mirror:
+        await wear_out(mirror)
+        hub.journal.clear()
+        await quick(mirror, "latest")
+        await back(mirror)
+    assert {seen.kind for seen in hub.requests} == {"ping"}
+
+
+async def test_a_content_network_that_is_down_leaves_the_registry_up(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.faults.add(Fault(kind="blob", port="cdn", drop=True, times=None))
+    async with run() as mirror:
+        for _ in range(3):
+            assert (await mirror.blob(REPOSITORY, image.layers[0].digest)).status == 503
+        assert not await is_down(mirror)
+        assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
+
+
+def test_a_few_failures_between_answers_open_nothing() -> None:
+    breaker = Breaker()
+    for _ in range(100):
+        breaker.failed(silent=True)
+        breaker.failed(silent=False)
+        assert not breaker.open
+        breaker.succeeded()
+
+
+def test_it_opens_once_and_asks_ever_less_often_up_to_a_bound() -> None:
+    breaker = Breaker()
+    assert [breaker.failed(silent=False) for _ in range(7)].count(True) == 1
+    pauses = [breaker.pause() for _ in range(10)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == pauses[-2] <= 15
+    breaker.succeeded()
+    assert not breaker.open
