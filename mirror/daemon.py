@@ -32,10 +32,11 @@ from mirror.upstream.tokens import Credentials, Tokens
 from mirror.upstream.wire import Patience, Wire
 from mirror.web.access import AccessLog
 from mirror.web.api import RegistryApi
+from mirror.web.connections import Connections, listen
 from mirror.web.metrics import Metrics, State
 from mirror.web.own import OwnPages
 from mirror.web.route import Router
-from mirror.web.server import Server, listen
+from mirror.web.server import Server
 
 
 class Closable(Protocol):
@@ -47,6 +48,7 @@ class Closable(Protocol):
 
 P = TypeVar("P", bound=Closable)
 _PRUNE_EVERY = 3600.0  # seconds
+_OWN_DESCRIPTORS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,13 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
     async with AsyncExitStack() as stack:
         origins = [_origin(name, upstream) for name, upstream in settings.upstreams.items()]
         try:
-            listener = listen(*settings.listen)
+            listener = listen(*settings.listen, settings.client_timeout)
         except (OSError, UnicodeError) as error:
             cause = error.strerror if isinstance(error, OSError) else "no name of a host"
             reason = f"{cause}; another address or port is wanted"
             raise ConfigurationError(f"listen is '{settings.listen}': {reason}") from None
         stack.callback(listener.close)
-        _raise_descriptor_limit()
+        connections = Connections(min(settings.max_connections, _bearable_connections()))
 
         store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
         stack.push_async_callback(store.close)
@@ -111,14 +113,15 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
 
         log = AccessLog(settings.log_format, sys.stderr)
         stack.callback(log.flush)
-        metrics.registry.register(State(store, fetches, ledger, registries.values(), log))
+        state = State(store, fetches, ledger, registries.values(), connections, log)
+        metrics.registry.register(state)
         own = OwnPages(metrics, lambda: _troubles(store))
         api = RegistryApi(manifests, blobs, listings)
-        server = Server(Router(frozenset(registries)), api, own, metrics, log)
+        server = Server(Router(frozenset(registries)), api, own, metrics, log, connections)
         for job in (store.keep_books(), log.run(), _prune(ledger), _feed_watchdog()):
             stack.push_async_callback(_cancel, asyncio.create_task(job))
 
-        runner = server.runner(settings.shutdown_grace)
+        runner = server.runner(settings.idle_timeout, settings.shutdown_grace)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         await web.SockSite(runner, listener, backlog=4096).start()
@@ -160,7 +163,11 @@ async def _cancel(task: asyncio.Task[None]) -> None:
         await task
 
 
-def _raise_descriptor_limit() -> None:
-    """Take as many descriptors as we may: each client and each blob on its way needs some."""
+def _bearable_connections() -> int:
+    """Take as many descriptors as we may; returns for how many connections they do.
+
+    Each may have a file open beside it, and upstream and store need some.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return max(1, (most - _OWN_DESCRIPTORS) // 2)

@@ -194,6 +194,15 @@ class Settings(BaseSettings):
     resume_timeout: Seconds = Field(
         30, description="How long a body that broke off is tried to be resumed."
     )
+    max_connections: Annotated[int, Field(ge=1)] = Field(
+        10_000, description="Connections of clients; beyond it, the longest idle makes room."
+    )
+    idle_timeout: Seconds = Field(
+        75, description="How long a connection may be without a whole request."
+    )
+    client_timeout: Seconds = Field(
+        60, description="How long a client may take nothing of what it is sent."
+    )
     log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important lines that are written, beside the access log."

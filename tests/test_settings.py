@@ -28,6 +28,9 @@ VALUES = {  # for each key a value that is not the default: as it is written, as
     "answer_timeout": ("6", 6),
     "silence_timeout": ("7", 7),
     "resume_timeout": ("9", 9),
+    "max_connections": ("8", 8),
+    "idle_timeout": ("11", 11),
+    "client_timeout": ("12", 12),
     "log_format": ("json", "json"),
     "log_level": ("warning", "warning"),
 }

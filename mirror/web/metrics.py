@@ -25,6 +25,7 @@ from mirror.store.store import Store
 from mirror.upstream.answers import Answer
 from mirror.upstream.registry import Registry
 from mirror.web.access import AccessLog
+from mirror.web.connections import Connections
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
@@ -100,6 +101,7 @@ class State(Collector):
     fetches: Fetches
     ledger: Ledger
     registries: Iterable[Registry]
+    connections: Connections
     log: AccessLog
 
     def collect(self) -> Iterator[Metric]:
@@ -118,6 +120,12 @@ class State(Collector):
             received.add_metric([registry.origin.name], registry.received)
             down.add_metric([registry.origin.name], registry.down)
         yield from (received, down)
+        yield _gauge("mirror_connections", "Clients' connections.", len(self.connections))
+        yield _counter(
+            "mirror_connections_shed",
+            "Connections closed because there were too many.",
+            self.connections.shed,
+        )
         yield _counter(
             "mirror_log_lines_dropped", "Lines of the access log not written.", self.log.dropped
         )
