@@ -113,7 +113,9 @@ class Tokens:
             )
 
         async with (
-            deadline(self._wire.patience.answer, url),
+            # Ends before the question that waits for it: the next one must not join what is
+            # about to fail.
+            deadline(0.9 * self._wire.patience.answer, url),
             await self._wire.ask("GET", url, headers, tell) as response,
         ):
             if response.status in (401, 403) and "html" not in response.content_type:
