@@ -1,0 +1,86 @@
+"""The world: the images that the plan names, made, and the stand-in hub that has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from tests.standin import Blob, Fault, Hub, Image, Seen, Terms, make_image
+from tests.torture.plan import FaultPlan, ImagePlan, RoundPlan, plan_images
+
+RATE = 40e6  # bytes per second of all bodies: slow enough that kills and cuts come in the middle
+SLOW = 4e6  # bytes per second of a body that crawls
+
+
+class World:
+    """The hub with all images of a seed. Tag T is `team-T/app:latest`."""
+
+    def __init__(self, seed: int) -> None:
+        self.images = make_images(plan_images(seed))
+        self.blobs = {blob.digest: blob for image in self.images for blob in image.blobs}
+        self.manifests = {image.digest: image for image in self.images}
+        self.hub = Hub(Terms(), rate=RATE)
+        self.meant: dict[int, set[str]] = {}  # all that a tag ever named, stale or not
+
+    def turn(self, plan: RoundPlan) -> None:
+        """Move the tags, forget the journal, and let the round's faults come."""
+        for tag, number in enumerate(plan.tags):
+            image = self.images[number]
+            self.hub.tag(repository(tag), "latest", image)
+            self.meant.setdefault(tag, set()).add(image.digest)
+        self.hub.journal.clear()
+        for fault in plan.faults:
+            self.hub.faults.add(self._fault(fault))
+
+    def digest(self, fault: FaultPlan) -> str | None:
+        """Return the digest of the blob that a fault is for."""
+        return None if fault.blob is None else self._blob(fault).digest
+
+    def _blob(self, fault: FaultPlan) -> Blob:
+        blobs = self.images[fault.image].blobs
+        return blobs[(fault.blob or 0) % len(blobs)]
+
+    def _fault(self, plan: FaultPlan) -> Fault:
+        if plan.trouble == "token":
+            return Fault(kind="token", status=503, times=plan.times)
+        fault = _FAULTS[plan.trouble](int(plan.at * self._size(plan)))
+        if plan.blob is None:
+            return replace(fault, kind="manifest", times=plan.times)
+        digest = self._blob(plan).digest
+        return replace(fault, kind="blob", match=_of(digest), times=plan.times)
+
+    def _size(self, plan: FaultPlan) -> int:
+        return max(self._blob(plan).size - 1, 1)
+
+
+def repository(tag: int) -> str:
+    """Name the repository of a tag."""
+    return f"team-{tag}/app"
+
+
+def make_images(plans: tuple[ImagePlan, ...]) -> list[Image]:
+    """Make the images; the same plan makes the same bytes."""
+    images: list[Image] = []
+    for plan in plans:
+        base = None if plan.base is None else images[plan.base]
+        images.append(make_image(f"{plan.number}/{plan.layers}", plan.layers, base=base))
+    return images
+
+
+def _of(digest: str) -> Callable[[Seen], bool]:
+    return lambda seen: seen.reference == digest
+
+
+_FAULTS: dict[str, Callable[[int], Fault]] = {
+    "cut": lambda at: Fault(cut_after=at),
+    "stall": lambda at: Fault(stall_after=at),
+    "corrupt": lambda at: Fault(corrupt_at=at),
+    "no_range": lambda _: Fault(ignore_range=True),
+    "slow": lambda _: Fault(rate=SLOW),
+    "short": lambda at: Fault(short_at=at),
+    "429": lambda _: Fault.abuse(),
+    "5xx": lambda at: Fault(status=(500, 502, 503, 504)[at % 4], method="GET"),
+    "drop": lambda _: Fault(drop=True),
+    "hang": lambda _: Fault(hang=True),
+    "page": lambda _: Fault.page(),
+}
