@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     seed = secrets.randbelow(10**6) if asked.seed is None else asked.seed
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-        return asyncio.run(_run(asked, seed, Path(folder) / "data"))
+        return asyncio.run(_run(asked, seed, Path(folder)))
 
 
 async def _run(asked: argparse.Namespace, seed: int, folder: Path) -> int:

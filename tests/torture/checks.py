@@ -41,12 +41,19 @@ class Circumstances:
         """Tell whether the plan explains that a client got an error, or half a body."""
         if self.dead_between(outcome.began, outcome.ended):
             return True
-        faults = self.plan.faults
-        if any(f.trouble in SPOILS and self.struck(f) == outcome.digest for f in faults):
+        if self.spoilt(outcome.digest):
             return True
         if (outcome.digest, repository(outcome.tag)) in self.held:
             return False
-        return bool(self.plan.outages) or any(f.trouble in REFUSALS for f in faults)
+        return bool(self.plan.outages) or any(
+            fault.trouble in REFUSALS for fault in self.plan.faults
+        )
+
+    def spoilt(self, digest: str) -> bool:
+        """Tell whether upstream was to send wrong bytes of this blob."""
+        return any(
+            fault.trouble in SPOILS and self.struck(fault) == digest for fault in self.plan.faults
+        )
 
 
 def clients(outcomes: Iterable[Outcome], around: Circumstances) -> list[str]:
@@ -60,7 +67,11 @@ def _client(outcome: Outcome, around: Circumstances) -> str | None:
     match outcome.end:
         case "complete" | "left":
             return None
-        case "wrong":
+        # A part of a blob on its way is proven by nobody: only its client knows the whole. Upstream
+        # must have spoilt it, though.
+        case "unproven" if around.spoilt(outcome.digest):
+            return None
+        case "wrong" | "unproven":
             return "a client completed on what is wrong"
         case "hung":
             return "a client hung"

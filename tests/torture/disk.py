@@ -37,6 +37,16 @@ def blobs(folder: Path) -> dict[str, Path]:
     return {f"sha256:{path.name}": path for path in folder.glob("blobs/sha256/*/*")}
 
 
+def identities(folder: Path) -> dict[str, tuple[int, int]]:
+    """Tell each kept file from one of the same digest that is fetched again later."""
+    found: dict[str, tuple[int, int]] = {}
+    for digest, path in blobs(folder).items():
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            found[digest] = (state.st_ino, state.st_mtime_ns)
+    return found
+
+
 def partials(folder: Path) -> dict[str, Path]:
     """List what is in `partial/`, by the name that it has there."""
     return {path.name: path for path in folder.glob("partial/*")}

@@ -1,6 +1,7 @@
 """The plan: what is pulled, what goes wrong and when, from the seed alone. Pure.
 
 Round N depends on the seed and N only, so that a run of any length is replayed by its seed.
+Images go on for ever; each round pulls some that are new and some that rounds before it pulled.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 KIB, MIB = 1024, 1024 * 1024
-IMAGES = 14
+FRESH = 4  # images that each round adds
+WINDOW = 12  # of the newest images are pulled in a round
 TAGS = 8  # names that are pulled; which image each means changes from round to round
 
 Mood: TypeAlias = Literal["mended", "calm", "crash", "tight", "storm"]
@@ -94,18 +96,22 @@ class RoundPlan:
     outages: tuple[Outage, ...]
 
 
-def plan_images(seed: int) -> tuple[ImagePlan, ...]:
-    """Plan the images; every third stands on an earlier one, and shares its layers."""
-    chance = random.Random(f"{seed}/images")
-    return tuple(_image(chance, number) for number in range(IMAGES))
+def plan_image(seed: int, number: int) -> ImagePlan:
+    """Plan an image; every third stands on the one before it, and shares its layers."""
+    chance = random.Random(f"{seed}/image/{number}")
+    sizes = [chance.choice((2 * KIB, 40 * KIB, 300 * KIB, MIB, 3 * MIB)) for _ in range(2)]
+    if number % 5 == 1:
+        sizes.append(chance.randrange(16 * MIB, 24 * MIB))  # large enough to be abandoned midway
+    layers = tuple(size + chance.randrange(1000) for size in sizes)
+    return ImagePlan(number, layers, number - 1 if number % 3 == 2 else None)
 
 
 def plan_round(seed: int, number: int, *, crowd: int = 24, lasts: float = 4.0) -> RoundPlan:
     """Plan a round: `crowd` clients, `lasts` seconds. The first five rounds have all moods."""
     chance = random.Random(f"{seed}/round/{number}")
     mood = MOODS[number] if number < len(MOODS) else chance.choice(MOODS)
-    tags = tuple(chance.randrange(IMAGES) for _ in range(TAGS))
-    images = plan_images(seed)
+    first = number * FRESH
+    tags = tuple(chance.randrange(first, first + WINDOW) for _ in range(TAGS))
     rough = mood in ("crash", "storm")
     return RoundPlan(
         number=number,
@@ -113,7 +119,7 @@ def plan_round(seed: int, number: int, *, crowd: int = 24, lasts: float = 4.0) -
         lasts=lasts,
         max_size=_room(chance, mood),
         tags=tags,
-        faults=tuple(_fault(chance, images, tags, mood) for _ in range(chance.randint(4, 12))),
+        faults=tuple(_fault(chance, seed, tags, mood) for _ in range(chance.randint(4, 12))),
         clients=tuple(_client(chance, mood, lasts) for _ in range(crowd)),
         kills=tuple(
             sorted(chance.uniform(0.2, lasts) for _ in range(chance.randint(1, 2) if rough else 0))
@@ -122,24 +128,14 @@ def plan_round(seed: int, number: int, *, crowd: int = 24, lasts: float = 4.0) -
     )
 
 
-def _image(chance: random.Random, number: int) -> ImagePlan:
-    base = chance.randrange(number) if number and number % 3 == 0 else None
-    sizes = [chance.choice((2 * KIB, 40 * KIB, 300 * KIB, MIB, 3 * MIB)) for _ in range(2)]
-    if number % 5 == 1:
-        sizes.append(chance.randrange(16 * MIB, 24 * MIB))  # large enough to be abandoned midway
-    return ImagePlan(number, tuple(size + chance.randrange(1000) for size in sizes), base)
-
-
 def _room(chance: random.Random, mood: Mood) -> int:
     if mood in ("tight", "storm"):
         return chance.randrange(12 * MIB, 40 * MIB)
-    return 400 * MIB
+    return 1024 * MIB
 
 
-def _fault(
-    chance: random.Random, images: tuple[ImagePlan, ...], tags: tuple[int, ...], mood: Mood
-) -> FaultPlan:
-    image = images[chance.choice(tags)]
+def _fault(chance: random.Random, seed: int, tags: tuple[int, ...], mood: Mood) -> FaultPlan:
+    image = plan_image(seed, chance.choice(tags))
     trouble = chance.choice(MENDED if mood == "mended" else ALL)
     blobs = 1 + len(image.layers)  # the config is the first
     of_manifest = trouble in REFUSALS and chance.random() < 0.4

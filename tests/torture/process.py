@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import socket
 import time
@@ -123,8 +124,11 @@ class Daemon:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on, and no outgoing connection will be given."""
-    for number in _PORTS:
+    """Return a loopback port that nobody listens on, and no outgoing connection will be given.
+
+    Any one: another torture beside this one may be between two lives of its daemon.
+    """
+    for number in random.sample(_PORTS, len(_PORTS)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.torture.rounds import Counted
 
 HEAD = (
-    "round  mood    clients:whole  refused  cut  left  kills  to clients  from upstream"
-    "  evicted  kept  partial    disk/bound  s"
+    "round  mood    clients:whole  refused  cut  unproven  left  kills  to clients  from upstream"
+    "  bound   evicted  kept  partial    disk/bound  s"
 )
 _MIB = 1024 * 1024
 _SHOWN = 20  # things that are wrong
@@ -18,8 +18,9 @@ def line(counted: Counted) -> str:
     disk = f"{counted.most / _MIB:.1f}/{plan.max_size / _MIB:.1f}"
     return (
         f"{plan.number:5}  {plan.mood:6}  {ends['complete']:13}  {ends['refused']:7}"
-        f"  {ends['cut']:3}  {ends['left']:4}  {len(plan.kills):5}"
+        f"  {ends['cut']:3}  {ends['unproven']:8}  {ends['left']:4}  {len(plan.kills):5}"
         f"  {counted.received / _MIB:6.1f} MiB  {counted.sent / _MIB:9.1f} MiB"
+        f"  {'strict' if counted.strict else 'loose':6}"
         f"  {counted.evicted:7}  {counted.kept:4}  {counted.partials:7}  {disk:>12}"
         f"  {counted.seconds:.1f}"
     )

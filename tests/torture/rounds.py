@@ -37,6 +37,7 @@ class Counted:
     received: int = 0
     sent: int = 0
     evicted: int = 0
+    strict: bool = False
     most: int = 0
     samples: int = 0
     kept: int = 0
@@ -57,7 +58,7 @@ class Torture:
         counted, began = Counted(plan), time.monotonic()
         await self._turn(plan)
         rows = disk.rows(self._daemon.folder)
-        kept = disk.blobs(self._daemon.folder).keys()
+        kept = disk.identities(self._daemon.folder)
         before = await self._daemon.metrics()
         gauge = Gauge(self._daemon.folder)
         sampling = asyncio.create_task(gauge.run())
@@ -67,7 +68,7 @@ class Torture:
             if not await self._daemon.settled(SETTLES_WITHIN):
                 counted.wrong.append(f"fetches still ran {SETTLES_WITHIN:.0f} s after the last")
             after = await self._daemon.metrics()
-            self._judge(plan, counted, outcomes, (rows, set(kept)), (before, after))
+            self._judge(plan, counted, outcomes, (rows, kept), (before, after))
             counted.wrong += await self._healed(plan)
             await self._daemon.settled(SETTLES_WITHIN)
         finally:
@@ -116,18 +117,18 @@ class Torture:
         plan: RoundPlan,
         counted: Counted,
         outcomes: list[Outcome],
-        before: tuple[Rows, set[str]],
+        before: tuple[Rows, dict[str, tuple[int, int]]],
         figures: tuple[Mapping[str, float], Mapping[str, float]],
     ) -> None:
         """Check what clients got and what upstream sent for it."""
         world, daemon = self._world, self._daemon
         (rows, kept), (earlier, later) = before, figures
-        still = kept & disk.blobs(daemon.folder).keys() if not plan.kills else set()
+        still = {digest for digest, _ in kept.items() & disk.identities(daemon.folder).items()}
         held = frozenset(link for link in rows.links if link[0] in still)
         around = Circumstances(plan, held, world.digest, daemon.dead_between)
         counted.wrong += checks.clients(outcomes, around)
-        sent = {digest: n for digest in world.blobs if (n := world.hub.blob_bytes(digest))}
-        strict = checks.undisturbed(plan, earlier, later)
+        sent = world.sent()
+        counted.strict = strict = checks.undisturbed(plan, earlier, later)
         counted.wrong += checks.upstream(sent, world.blobs, outcomes, around, undisturbed=strict)
         counted.ends.update(outcome.end for outcome in outcomes)
         counted.received = sum(outcome.received for outcome in outcomes)
@@ -145,7 +146,9 @@ class Torture:
             if not await _before(until, run):
                 wrong += [f"not mended after {HEALS_WITHIN:.0f} s: {o}" for o in outcomes[-1:]]
             wrong += [
-                f"a client completed on what is wrong: {o}" for o in outcomes if o.end == "wrong"
+                f"a client completed on what is wrong: {o}"
+                for o in outcomes
+                if o.end in ("wrong", "unproven")
             ]
         return wrong
 
@@ -202,11 +205,12 @@ class Torture:
 
 @asynccontextmanager
 async def torture(seed: int, folder: Path) -> AsyncIterator[Torture]:
-    """Make the world of a seed and a daemon before it, which keeps its data in `folder`."""
+    """Make the world of a seed, and a daemon before it; all their files are in `folder`."""
     async with AsyncExitStack() as stack:
-        world = World(seed)
+        (folder / "layers").mkdir(parents=True)
+        world = World(seed, folder / "layers")
         await stack.enter_async_context(world.hub)
-        daemon = Daemon(folder, world.hub.url, max_size=0)
+        daemon = Daemon(folder / "data", world.hub.url, max_size=0)
         stack.push_async_callback(daemon.close)
         yield Torture(world, daemon)
 

@@ -2,42 +2,64 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from tests.standin import Blob, Fault, Hub, Image, Seen, Terms, make_image
-from tests.torture.plan import FaultPlan, ImagePlan, RoundPlan, plan_images
+from tests.standin.stats import is_body
+from tests.torture.plan import FaultPlan, RoundPlan, plan_image
 
 RATE = 40e6  # bytes per second of all bodies: slow enough that kills and cuts come in the middle
 SLOW = 4e6  # bytes per second of a body that crawls
 
 
 class World:
-    """The hub with all images of a seed. Tag T is `team-T/app:latest`."""
+    """The hub with the images of a seed, in files under `folder`. Tag T is `team-T/app:latest`."""
 
-    def __init__(self, seed: int) -> None:
-        self.images = make_images(plan_images(seed))
-        self.blobs = {blob.digest: blob for image in self.images for blob in image.blobs}
-        self.manifests = {image.digest: image for image in self.images}
+    def __init__(self, seed: int, folder: Path) -> None:
+        self._seed = seed
+        self._folder = folder
+        self._images: dict[int, Image] = {}
+        self.blobs: dict[str, Blob] = {}
+        self.manifests: dict[str, Image] = {}
         self.hub = Hub(Terms(), rate=RATE)
         self.meant: dict[int, set[str]] = {}  # all that a tag ever named, stale or not
 
     def turn(self, plan: RoundPlan) -> None:
         """Move the tags, forget the journal, and let the round's faults come."""
         for tag, number in enumerate(plan.tags):
-            image = self.images[number]
+            image = self.image(number)
             self.hub.tag(repository(tag), "latest", image)
             self.meant.setdefault(tag, set()).add(image.digest)
         self.hub.journal.clear()
         for fault in plan.faults:
             self.hub.faults.add(self._fault(fault))
 
+    def image(self, number: int) -> Image:
+        """Return an image by its number, made when it is first asked for."""
+        if number not in self._images:
+            plan = plan_image(self._seed, number)
+            base = None if plan.base is None else self.image(plan.base)
+            image = make_image(f"{number}", plan.layers, base=base, folder=self._folder)
+            self._images[number] = self.manifests[image.digest] = image
+            self.blobs |= {blob.digest: blob for blob in image.blobs}
+        return self._images[number]
+
+    def sent(self) -> dict[str, int]:
+        """Count what was sent of each blob since the round began, in bytes."""
+        counts: Counter[str] = Counter()
+        for seen in filter(is_body, self.hub.requests):
+            counts[str(seen.digest)] += seen.bytes_sent
+        return counts
+
     def digest(self, fault: FaultPlan) -> str | None:
         """Return the digest of the blob that a fault is for."""
         return None if fault.blob is None else self._blob(fault).digest
 
     def _blob(self, fault: FaultPlan) -> Blob:
-        blobs = self.images[fault.image].blobs
+        blobs = self.image(fault.image).blobs
         return blobs[(fault.blob or 0) % len(blobs)]
 
     def _fault(self, plan: FaultPlan) -> Fault:
@@ -56,15 +78,6 @@ class World:
 def repository(tag: int) -> str:
     """Name the repository of a tag."""
     return f"team-{tag}/app"
-
-
-def make_images(plans: tuple[ImagePlan, ...]) -> list[Image]:
-    """Make the images; the same plan makes the same bytes."""
-    images: list[Image] = []
-    for plan in plans:
-        base = None if plan.base is None else images[plan.base]
-        images.append(make_image(f"{plan.number}/{plan.layers}", plan.layers, base=base))
-    return images
 
 
 def _of(digest: str) -> Callable[[Seen], bool]:
