@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -121,7 +120,7 @@ def test_a_disk_beyond_its_bound_is_found(folder: Path) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     """A data folder with nothing in it, laid out as the daemon does."""
     (tmp_path / "blobs/sha256").mkdir(parents=True)
     (tmp_path / "partial").mkdir()

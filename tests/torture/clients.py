@@ -123,7 +123,9 @@ class Client:
         return Wanted("blob", whole.blob, start, stop)
 
     async def _resolve(self, session: aiohttp.ClientSession) -> Image | None:
-        """Ask what the tag means, as dockerd does."""
+        """Ask what the tag means, as dockerd does; who has the digest need not."""
+        if self._plan.image is not None:
+            return self._world.image(self._plan.image)
         began = time.monotonic()
         status, digest, end, detail = None, "", "complete", ""
         try:

@@ -63,10 +63,12 @@ class FaultPlan:
 class ClientPlan:
     """A client: what it pulls, when it begins (in s), and how it behaves.
 
-    `seed` decides its ranges; `share` is the part of a body after which one leaves.
+    `seed` decides its ranges; `share` is the part of a body after which one leaves. One that knows
+    the digest pulls `image`, which its tag means now; others ask, and may be told a stale one.
     """
 
     tag: int
+    image: int | None
     begins: float
     manner: Manner
     share: float
@@ -120,7 +122,7 @@ def plan_round(seed: int, number: int, *, crowd: int = 24, lasts: float = 4.0) -
         max_size=_room(chance, mood),
         tags=tags,
         faults=tuple(_fault(chance, seed, tags, mood) for _ in range(chance.randint(4, 12))),
-        clients=tuple(_client(chance, mood, lasts) for _ in range(crowd)),
+        clients=tuple(_client(chance, mood, tags, lasts) for _ in range(crowd)),
         kills=tuple(
             sorted(chance.uniform(0.2, lasts) for _ in range(chance.randint(1, 2) if rough else 0))
         ),
@@ -144,10 +146,12 @@ def _fault(chance: random.Random, seed: int, tags: tuple[int, ...], mood: Mood) 
     return FaultPlan(trouble, image.number, blob, chance.random(), times)
 
 
-def _client(chance: random.Random, mood: Mood, lasts: float) -> ClientPlan:
+def _client(chance: random.Random, mood: Mood, tags: tuple[int, ...], lasts: float) -> ClientPlan:
     quiet = tuple(m for m in MANNERS if m not in ("leaves", "deaf"))
+    tag = chance.randrange(TAGS)
     return ClientPlan(
-        tag=chance.randrange(TAGS),
+        tag=tag,
+        image=tags[tag] if chance.random() < 0.5 else None,
         begins=chance.uniform(0, lasts * 0.8),
         manner=chance.choice(quiet if mood in QUIET else MANNERS),
         share=chance.random(),

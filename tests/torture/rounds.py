@@ -140,7 +140,7 @@ class Torture:
         until = time.monotonic() + HEALS_WITHIN
         wrong = []
         for client in plan.clients[:_HEALED]:
-            wanted = ClientPlan(client.tag, 0, "plain", 0, 0)
+            wanted = ClientPlan(client.tag, client.image, 0, "plain", 0, 0)
             outcomes: list[Outcome] = []
             run = Client(wanted, self._daemon.url, self._world, outcomes).run
             if not await _before(until, run):
