@@ -67,8 +67,8 @@ def _client(outcome: Outcome, around: Circumstances) -> str | None:
     match outcome.end:
         case "complete" | "left":
             return None
-        # A part of a blob on its way is proven by nobody: only its client knows the whole. Upstream
-        # must have spoilt it, though.
+        # A part of a blob on its way is proven by nobody, nor is the size that a range must lie
+        # within: only the client knows the whole. Upstream must have spoilt it, though.
         case "unproven" if around.spoilt(outcome.digest):
             return None
         case "wrong" | "unproven":

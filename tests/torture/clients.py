@@ -206,7 +206,9 @@ class Reading:
             if self.status in (200, 206):
                 await self._read(response)
             else:
-                self.end, self.detail = "refused", (await response.text())[:200]
+                outside = self.status == 416  # by the size that upstream claims
+                self.end = "unproven" if outside and self._wanted.stop else "refused"
+                self.detail = (await response.text())[:200]
         finally:
             if self.end == "complete":
                 response.release()
