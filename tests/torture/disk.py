@@ -1,0 +1,121 @@
+"""What the daemon leaves on the machine: files, index rows, descriptors, threads. Only read."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sqlite3
+from collections import Counter
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_BLOCK = 512  # bytes, the unit of st_blocks
+_SAMPLES_EVERY = 0.05  # s
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """Open descriptors of a process, by what they are for."""
+
+    content: tuple[str, ...]  # blobs and partials
+    sockets: int
+    others: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the index says is kept: sizes in bytes by digest, and (digest, repository) pairs."""
+
+    sizes: dict[str, int]
+    links: frozenset[tuple[str, str]]
+
+
+def blobs(folder: Path) -> dict[str, Path]:
+    """List the kept files by digest."""
+    return {f"sha256:{path.name}": path for path in folder.glob("blobs/sha256/*/*")}
+
+
+def identities(folder: Path) -> dict[str, tuple[int, int]]:
+    """Tell each kept file from one of the same digest that is fetched again later."""
+    found: dict[str, tuple[int, int]] = {}
+    for digest, path in blobs(folder).items():
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            found[digest] = (state.st_ino, state.st_mtime_ns)
+    return found
+
+
+def partials(folder: Path) -> dict[str, Path]:
+    """List what is in `partial/`, by the name that it has there."""
+    return {path.name: path for path in folder.glob("partial/*")}
+
+
+def digest_of(path: Path) -> str:
+    """Hash a file."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def rows(folder: Path) -> Rows:
+    """Read the index, without a lock on anybody; an index that is not there says nothing."""
+    path = folder / "index.db"
+    if not path.exists():
+        return Rows({}, frozenset())
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
+        sizes = dict(database.execute("SELECT digest, size FROM blob"))
+        links = frozenset(database.execute("SELECT digest, repository FROM link"))
+    return Rows(sizes, links)
+
+
+def used(folder: Path) -> int:
+    """Return the bytes of blocks that the files take; folders are not counted, as documented.
+
+    Partials are looked at first and no file is counted twice: what is renamed or evicted meanwhile
+    makes the sum too small, never too large.
+    """
+    seen: set[int] = set()
+    total = 0
+    for path in (*folder.glob("partial/*"), *folder.glob("blobs/*/*/*"), *folder.glob("*")):
+        with suppress(FileNotFoundError):
+            state = path.stat()
+            if path.is_file() and state.st_ino not in seen:
+                seen.add(state.st_ino)
+                total += state.st_blocks * _BLOCK
+    return total
+
+
+def descriptors(pid: int, folder: Path) -> Descriptors:
+    """Count the descriptors of a process that keeps its data in `folder`."""
+    content: list[str] = []
+    counts: Counter[str] = Counter()
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            target = str(Path(entry.path).readlink())
+            if target.startswith((f"{folder}/blobs", f"{folder}/partial")):
+                content.append(target)
+            else:
+                counts["sockets" if target.startswith("socket:") else "others"] += 1
+    return Descriptors(tuple(content), counts["sockets"], counts["others"])
+
+
+def threads(pid: int) -> int:
+    """Count the threads of a process."""
+    return len([*Path(f"/proc/{pid}/task").iterdir()])
+
+
+class Gauge:
+    """Samples what the folder takes, for as long as it runs: the most, in bytes, and how often."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.most = 0
+        self.samples = 0
+
+    async def run(self) -> None:
+        """Sample for ever; to be cancelled."""
+        while True:
+            self.most = max(self.most, await asyncio.to_thread(used, self._folder))
+            self.samples += 1
+            await asyncio.sleep(_SAMPLES_EVERY)

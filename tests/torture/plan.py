@@ -1,0 +1,165 @@
+"""The plan: what is pulled, what goes wrong and when, from the seed alone. Pure.
+
+Round N depends on the seed and N only, so that a run of any length is replayed by its seed.
+Images go on for ever; each round pulls some that are new and some that rounds before it pulled.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+KIB, MIB = 1024, 1024 * 1024
+FRESH = 4  # images that each round adds
+WINDOW = 12  # of the newest images are pulled in a round
+TAGS = 8  # names that are pulled; which image each means changes from round to round
+
+Mood: TypeAlias = Literal["mended", "calm", "crash", "tight", "storm"]
+# mended: only faults that no client may see; calm: upstream's faults alone, so that what it sends
+# is bounded strictly; crash: kill -9 too; tight: far less room than is pulled; storm: all at once.
+MOODS: tuple[Mood, ...] = ("mended", "crash", "tight", "storm", "calm")
+QUIET: frozenset[Mood] = frozenset({"mended", "calm"})  # nobody leaves, dies or is evicted
+
+Trouble: TypeAlias = Literal[
+    "cut", "stall", "corrupt", "no_range", "slow", "short", "429", "5xx", "drop", "hang", "page",
+    "token",
+]  # fmt: skip
+# What a client cannot be kept from seeing, unless the content is here: of any content, as one
+# upstream that fails may be left alone for a while; and of the spoilt blob alone.
+REFUSALS: frozenset[Trouble] = frozenset({"429", "5xx", "drop", "hang", "page", "token"})
+SPOILS: frozenset[Trouble] = frozenset({"corrupt", "short"})
+MENDED: tuple[Trouble, ...] = ("cut", "cut", "stall", "no_range", "slow")
+ALL: tuple[Trouble, ...] = (*MENDED, *sorted(SPOILS), *sorted(REFUSALS))
+
+Manner: TypeAlias = Literal["plain", "slow", "leaves", "ranges", "deaf"]
+MANNERS: tuple[Manner, ...] = ("plain", "plain", "plain", "slow", "leaves", "ranges", "deaf")
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """An image: `layers` are sizes in bytes, `base` is the number of the image it stands on."""
+
+    number: int
+    layers: tuple[int, ...]
+    base: int | None
+
+
+@dataclass(frozen=True)
+class FaultPlan:
+    """A fault for `times` answers; it strikes a blob of an image, or (None) any manifest.
+
+    `at` is where in the body, as a fraction.
+    """
+
+    trouble: Trouble
+    image: int
+    blob: int | None
+    at: float
+    times: int
+
+
+@dataclass(frozen=True)
+class ClientPlan:
+    """A client: what it pulls, when it begins (in s), and how it behaves.
+
+    `seed` decides its ranges; `share` is the part of a body after which one leaves. One that knows
+    the digest pulls `image`, which its tag means now; others ask, and may be told a stale one.
+    """
+
+    tag: int
+    image: int | None
+    begins: float
+    manner: Manner
+    share: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outage:
+    """Upstream is gone from `begins` on, for so many seconds."""
+
+    begins: float
+    lasts: float
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """One round of `lasts` seconds. `tags` are image numbers, by tag; `max_size` in bytes."""
+
+    number: int
+    mood: Mood
+    lasts: float
+    max_size: int
+    tags: tuple[int, ...]
+    faults: tuple[FaultPlan, ...]
+    clients: tuple[ClientPlan, ...]
+    kills: tuple[float, ...]
+    outages: tuple[Outage, ...]
+
+
+def plan_image(seed: int, number: int) -> ImagePlan:
+    """Plan an image; every third stands on the one before it, and shares its layers."""
+    chance = random.Random(f"{seed}/image/{number}")
+    sizes = [chance.choice((2 * KIB, 40 * KIB, 300 * KIB, MIB, 3 * MIB)) for _ in range(2)]
+    if number % 5 == 1:
+        sizes.append(chance.randrange(16 * MIB, 24 * MIB))  # large enough to be abandoned midway
+    layers = tuple(size + chance.randrange(1000) for size in sizes)
+    return ImagePlan(number, layers, number - 1 if number % 3 == 2 else None)
+
+
+def plan_round(seed: int, number: int, *, crowd: int = 24, lasts: float = 4.0) -> RoundPlan:
+    """Plan a round: `crowd` clients, `lasts` seconds. The first five rounds have all moods."""
+    chance = random.Random(f"{seed}/round/{number}")
+    mood = MOODS[number] if number < len(MOODS) else chance.choice(MOODS)
+    first = number * FRESH
+    tags = tuple(chance.randrange(first, first + WINDOW) for _ in range(TAGS))
+    rough = mood in ("crash", "storm")
+    return RoundPlan(
+        number=number,
+        mood=mood,
+        lasts=lasts,
+        max_size=_room(chance, mood),
+        tags=tags,
+        faults=tuple(_fault(chance, seed, tags, mood) for _ in range(chance.randint(4, 12))),
+        clients=tuple(_client(chance, mood, tags, lasts) for _ in range(crowd)),
+        kills=tuple(
+            sorted(chance.uniform(0.2, lasts) for _ in range(chance.randint(1, 2) if rough else 0))
+        ),
+        outages=tuple(_outages(chance, mood, lasts)),
+    )
+
+
+def _room(chance: random.Random, mood: Mood) -> int:
+    if mood in ("tight", "storm"):
+        return chance.randrange(12 * MIB, 40 * MIB)
+    return 1024 * MIB
+
+
+def _fault(chance: random.Random, seed: int, tags: tuple[int, ...], mood: Mood) -> FaultPlan:
+    image = plan_image(seed, chance.choice(tags))
+    trouble = chance.choice(MENDED if mood == "mended" else ALL)
+    blobs = 1 + len(image.layers)  # the config is the first
+    of_manifest = trouble in REFUSALS and chance.random() < 0.4
+    times = chance.randint(1, 2 if mood in QUIET else 4)
+    blob = None if of_manifest else chance.randrange(blobs)
+    return FaultPlan(trouble, image.number, blob, chance.random(), times)
+
+
+def _client(chance: random.Random, mood: Mood, tags: tuple[int, ...], lasts: float) -> ClientPlan:
+    quiet = tuple(m for m in MANNERS if m not in ("leaves", "deaf"))
+    tag = chance.randrange(TAGS)
+    return ClientPlan(
+        tag=tag,
+        image=tags[tag] if chance.random() < 0.5 else None,
+        begins=chance.uniform(0, lasts * 0.8),
+        manner=chance.choice(quiet if mood in QUIET else MANNERS),
+        share=chance.random(),
+        seed=chance.randrange(2**32),
+    )
+
+
+def _outages(chance: random.Random, mood: Mood, lasts: float) -> list[Outage]:
+    if mood in QUIET or chance.random() < 0.5:
+        return []
+    return [Outage(chance.uniform(0, lasts / 2), chance.uniform(0.2, lasts / 3))]

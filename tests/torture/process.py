@@ -1,0 +1,139 @@
+"""The daemon: a real process on one port and one folder, killed, stopped and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.command import Command, launched
+
+# Short, so that a round of some seconds sees each of them pass.
+PATIENCE = {
+    "connect-timeout": "2",
+    "answer-timeout": "4",
+    "silence-timeout": "1",
+    "stale-after": "1",
+    "tag-ttl": "1",
+    "missing-ttl": "1",
+    "abandon-after": "0.5",
+    "shutdown-grace": "1",
+    "memory-cache": "2MiB",
+    "max-fetches": "16",
+}
+STARTS_WITHIN = 30.0
+STOPS_WITHIN = 20.0
+_PORTS = range(20_000, 30_000)  # below those that the kernel gives to outgoing connections
+
+
+class Daemon:
+    """`mirror serve` on `folder`. `killed` are the times, by the monotonic clock, of its deaths."""
+
+    def __init__(self, folder: Path, upstream: str, max_size: int) -> None:
+        self.folder = folder
+        self.max_size = max_size
+        self.killed: list[float] = []
+        self.restored: list[float] = []
+        self.said = ""
+        self._upstream = upstream
+        self._port = free_port()
+        self._command: Command | None = None
+        self._life = AsyncExitStack()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, in all its lives."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, while it lives."""
+        return self._command.pid if self._command else None
+
+    async def start(self) -> None:
+        """Start it and wait until it serves; fails if it does not within a bound."""
+        flags = {
+            **PATIENCE,
+            "listen": f"127.0.0.1:{self._port}",
+            "data-dir": str(self.folder),
+            "max-size": str(self.max_size),
+            "upstream": f"docker.io={self._upstream}",
+        }
+        options = [part for key, value in flags.items() for part in (f"--{key}", value)]
+        command = await self._life.enter_async_context(launched("serve", *options))
+        await command.address(STARTS_WITHIN)
+        self._command = command
+
+    async def kill(self) -> None:
+        """`kill -9` it, and start it again."""
+        assert self._command
+        self.killed.append(time.monotonic())
+        self._command.send(signal.SIGKILL)
+        await self._bury()
+        await self.start()
+        self.restored.append(time.monotonic())
+
+    async def stop(self) -> int:
+        """Stop it in order; returns its exit code. Fails if it takes too long."""
+        assert self._command
+        self._command.send(signal.SIGTERM)
+        code = (await self._command.ended(STOPS_WITHIN)).code
+        await self._bury()
+        return code
+
+    async def close(self) -> None:
+        """End it in any case."""
+        if self._command:
+            await self._bury()
+
+    async def _bury(self) -> None:
+        command, self._command = self._command, None
+        await self._life.aclose()
+        self.said += command.err if command else ""
+
+    def dead_between(self, began: float, ended: float) -> bool:
+        """Tell whether it was killed, or not yet back, at some time between these."""
+        lives = zip(self.killed, [*self.restored, float("inf")], strict=False)
+        return any(died <= ended and began <= back for died, back in lives)
+
+    async def metrics(self) -> dict[str, float]:
+        """Return its figures without labels."""
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
+            session.get(f"{self.url}/metrics", timeout=aiohttp.ClientTimeout(10)) as response,
+        ):
+            families = text_string_to_metric_families(await response.text())
+            return {s.name: s.value for family in families for s in family.samples if not s.labels}
+
+    async def settled(self, within: float) -> bool:
+        """Wait until it fetches nothing for nobody; False if it goes on for too long."""
+        until = time.monotonic() + within
+        while time.monotonic() < until:
+            figures = await self.metrics()
+            if not figures["mirror_fetches"] and not figures["mirror_followers"]:
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on, and no outgoing connection will be given.
+
+    Any one: another torture beside this one may be between two lives of its daemon.
+    """
+    for number in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", number))
+            except OSError:
+                continue
+            return number
+    raise RuntimeError("no free port")

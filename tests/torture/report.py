@@ -1,0 +1,52 @@
+"""The report: one line per round, what was wrong, and how to have it again."""
+
+from __future__ import annotations
+
+from tests.torture.rounds import Counted
+
+HEAD = (
+    "round  mood    clients:whole  refused  cut  unproven  left  kills  to clients  from upstream"
+    "  bound   evicted  kept  partial    disk/bound  s"
+)
+_MIB = 1024 * 1024
+_SHOWN = 20  # things that are wrong
+
+
+def line(counted: Counted) -> str:
+    """Say what a round did."""
+    plan, ends = counted.plan, counted.ends
+    disk = f"{counted.most / _MIB:.1f}/{plan.max_size / _MIB:.1f}"
+    return (
+        f"{plan.number:5}  {plan.mood:6}  {ends['complete']:13}  {ends['refused']:7}"
+        f"  {ends['cut']:3}  {ends['unproven']:8}  {ends['left']:4}  {len(plan.kills):5}"
+        f"  {counted.received / _MIB:6.1f} MiB  {counted.sent / _MIB:9.1f} MiB"
+        f"  {'strict' if counted.strict else 'loose':6}"
+        f"  {counted.evicted:7}  {counted.kept:4}  {counted.partials:7}  {disk:>12}"
+        f"  {counted.seconds:.1f}"
+    )
+
+
+def failure(seed: int, counted: Counted) -> str:
+    """Say what was wrong, and how to replay it."""
+    wrong = counted.wrong
+    more = [f"  … and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+    return "\n".join(
+        [
+            f"seed {seed}, round {counted.plan.number} ({counted.plan.mood}): wrong",
+            *(f"  {each}" for each in wrong[:_SHOWN]),
+            *more,
+            f"replay: make torture SEED={seed} ROUNDS={counted.plan.number + 1}",
+        ]
+    )
+
+
+def summary(seed: int, rounds: list[Counted]) -> str:
+    """Add all rounds up."""
+    complete = sum(each.ends["complete"] for each in rounds)
+    kills = sum(len(each.plan.kills) for each in rounds)
+    faults = sum(fault.times for each in rounds for fault in each.plan.faults)
+    return (
+        f"seed {seed}: {len(rounds)} rounds, {complete} bodies and tags right, {faults} faults "
+        f"planned, {kills} kills, {sum(each.evicted for each in rounds)} evictions, "
+        f"{sum(each.samples for each in rounds)} looks at the disk"
+    )

@@ -1,0 +1,235 @@
+"""The rounds: play one as planned, let it settle, check what must hold, count what was done."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mirror.store.sqlite import WAL_BYTES
+from tests.torture import checks, disk
+from tests.torture.checks import Circumstances
+from tests.torture.clients import Client, Outcome
+from tests.torture.disk import Descriptors, Gauge, Rows
+from tests.torture.plan import ClientPlan, Outage, RoundPlan
+from tests.torture.process import Daemon
+from tests.torture.world import World
+
+SETTLES_WITHIN = 30.0  # s for the last fetch to end after the last client
+HEALS_WITHIN = 20.0  # s after the last fault until every pull is right
+LETS_GO_WITHIN = 5.0  # s for descriptors to be closed
+FLUSHES_WITHIN = 5.0  # s for the index to be written behind
+_HEALED = 2  # images that are pulled when all faults are over
+_LOOK_EVERY = 0.1  # s
+
+
+@dataclass
+class Counted:
+    """What a round did and what was wrong with it. Sizes in bytes, durations in seconds."""
+
+    plan: RoundPlan
+    seconds: float = 0.0
+    ends: Counter[str] = field(default_factory=Counter)
+    received: int = 0
+    sent: int = 0
+    evicted: int = 0
+    strict: bool = False
+    most: int = 0
+    samples: int = 0
+    kept: int = 0
+    partials: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+class Torture:
+    """A daemon and the world around it, from round to round. Use as `async with torture(…)`."""
+
+    def __init__(self, world: World, daemon: Daemon) -> None:
+        self._world = world
+        self._daemon = daemon
+        self._base = Descriptors((), 0, 0)
+
+    async def play(self, plan: RoundPlan) -> Counted:
+        """Play a round and check it."""
+        counted, began = Counted(plan), time.monotonic()
+        await self._turn(plan)
+        rows = disk.rows(self._daemon.folder)
+        kept = disk.identities(self._daemon.folder)
+        before = await self._daemon.metrics()
+        gauge = Gauge(self._daemon.folder)
+        sampling = asyncio.create_task(gauge.run())
+        try:
+            outcomes = await self._clients(plan)
+            self._world.hub.faults.clear()
+            if not await self._daemon.settled(SETTLES_WITHIN):
+                counted.wrong.append(f"fetches still ran {SETTLES_WITHIN:.0f} s after the last")
+            after = await self._daemon.metrics()
+            self._judge(plan, counted, outcomes, (rows, kept), (before, after))
+            counted.wrong += await self._healed(plan)
+            await self._daemon.settled(SETTLES_WITHIN)
+        finally:
+            sampling.cancel()
+            await asyncio.gather(sampling, return_exceptions=True)
+        counted.most, counted.samples = gauge.most, gauge.samples
+        counted.wrong += checks.bound(gauge.most, plan.max_size)
+        counted.wrong += await self._left_behind(counted)
+        counted.seconds = time.monotonic() - began
+        return counted
+
+    async def _turn(self, plan: RoundPlan) -> None:
+        """Begin: tags move, faults wait, the daemon has the room of this round."""
+        self._world.turn(plan)
+        self._daemon.max_size = plan.max_size
+        await self._daemon.start()
+        assert self._daemon.pid
+        self._base = disk.descriptors(self._daemon.pid, self._daemon.folder)
+
+    async def _clients(self, plan: RoundPlan) -> list[Outcome]:
+        """Let the clients pull while upstream and the daemon die as planned."""
+        outcomes: list[Outcome] = []
+        async with asyncio.TaskGroup() as group:
+            for client in plan.clients:
+                run = Client(client, self._daemon.url, self._world, outcomes).run
+                group.create_task(_drop_result(run))
+            group.create_task(self._kill(plan.kills))
+            group.create_task(self._lose_upstream(plan.outages))
+        return outcomes
+
+    async def _kill(self, moments: tuple[float, ...]) -> None:
+        began = time.monotonic()
+        for moment in moments:
+            await asyncio.sleep(max(began + moment - time.monotonic(), 0))
+            await self._daemon.kill()
+
+    async def _lose_upstream(self, outages: tuple[Outage, ...]) -> None:
+        for outage in outages:
+            await asyncio.sleep(outage.begins)
+            await self._world.hub.down()
+            await asyncio.sleep(outage.lasts)
+            await self._world.hub.up()
+
+    def _judge(
+        self,
+        plan: RoundPlan,
+        counted: Counted,
+        outcomes: list[Outcome],
+        before: tuple[Rows, dict[str, tuple[int, int]]],
+        figures: tuple[Mapping[str, float], Mapping[str, float]],
+    ) -> None:
+        """Check what clients got and what upstream sent for it."""
+        world, daemon = self._world, self._daemon
+        (rows, kept), (earlier, later) = before, figures
+        still = {digest for digest, _ in kept.items() & disk.identities(daemon.folder).items()}
+        held = frozenset(link for link in rows.links if link[0] in still)
+        around = Circumstances(plan, held, world.digest, daemon.dead_between)
+        counted.wrong += checks.clients(outcomes, around)
+        sent = world.sent()
+        counted.strict = strict = checks.undisturbed(plan, earlier, later)
+        counted.wrong += checks.upstream(sent, world.blobs, outcomes, around, undisturbed=strict)
+        counted.ends.update(outcome.end for outcome in outcomes)
+        counted.received = sum(outcome.received for outcome in outcomes)
+        counted.sent = sum(sent.values())
+        counted.evicted = int(later["mirror_evictions_total"])
+
+    async def _healed(self, plan: RoundPlan) -> list[str]:
+        """Pull once more, without faults: before long, everything is had and right."""
+        until = time.monotonic() + HEALS_WITHIN
+        wrong = []
+        for client in plan.clients[:_HEALED]:
+            wanted = ClientPlan(client.tag, client.image, 0, "plain", 0, 0)
+            outcomes: list[Outcome] = []
+            run = Client(wanted, self._daemon.url, self._world, outcomes).run
+            if not await _before(until, run):
+                wrong += [f"not mended after {HEALS_WITHIN:.0f} s: {o}" for o in outcomes[-1:]]
+            wrong += [
+                f"a client completed on what is wrong: {o}"
+                for o in outcomes
+                if o.end in ("wrong", "unproven")
+            ]
+        return wrong
+
+    async def _left_behind(self, counted: Counted) -> list[str]:
+        """Check what a daemon that rests holds open, and what one that ended leaves on the disk."""
+        daemon, blobs = self._daemon, self._world.blobs
+        leaks = await self._leaks()
+        figures = await daemon.metrics()
+        accounted = int(figures["mirror_cache_bytes"])
+        books = checks.books(daemon.folder, accounted, WAL_BYTES)
+        counted.kept, counted.partials = (
+            len(disk.blobs(daemon.folder)),
+            len(disk.partials(daemon.folder)),
+        )
+        live = await self._indexed()
+        code = await daemon.stop()
+        said, daemon.said = daemon.said, ""
+        return [
+            *leaks,
+            *books,
+            *live,
+            *([f"it ended with exit code {code}"] if code else []),
+            *checks.index(daemon.folder, disk.rows(daemon.folder)),
+            *checks.files(daemon.folder),
+            *checks.partials(daemon.folder, blobs),
+            *checks.log(said),
+        ]
+
+    async def _leaks(self) -> list[str]:
+        """Break upstream's idle connections, and see whether all descriptors are given back."""
+        daemon = self._daemon
+        assert daemon.pid
+        await self._world.hub.down()
+        await self._world.hub.up()
+        wrong: list[str] = []
+        for _ in _looks(LETS_GO_WITHIN):
+            now = disk.descriptors(daemon.pid, daemon.folder)
+            wrong = checks.leaks(self._base, now, disk.threads(daemon.pid))
+            if not wrong:
+                break
+            await asyncio.sleep(_LOOK_EVERY)
+        return wrong
+
+    async def _indexed(self) -> list[str]:
+        """Wait for the index to be written behind; returns where it still differs."""
+        wrong: list[str] = []
+        for _ in _looks(FLUSHES_WITHIN):
+            wrong = checks.index(self._daemon.folder, disk.rows(self._daemon.folder))
+            if not wrong:
+                break
+            await asyncio.sleep(_LOOK_EVERY)
+        return [f"while it runs: {each}" for each in wrong]
+
+
+@asynccontextmanager
+async def torture(seed: int, folder: Path) -> AsyncIterator[Torture]:
+    """Make the world of a seed, and a daemon before it; all their files are in `folder`."""
+    async with AsyncExitStack() as stack:
+        (folder / "layers").mkdir(parents=True)
+        world = World(seed, folder / "layers")
+        await stack.enter_async_context(world.hub)
+        daemon = Daemon(folder / "data", world.hub.url, max_size=0)
+        stack.push_async_callback(daemon.close)
+        yield Torture(world, daemon)
+
+
+def _looks(within: float) -> Iterator[None]:
+    """Have another look, for so many seconds."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        yield
+
+
+async def _drop_result(work: Callable[[], Awaitable[bool]]) -> None:
+    await work()
+
+
+async def _before(until: float, work: Callable[[], Awaitable[bool]]) -> bool:
+    """Try until it succeeds; False if it has not in time."""
+    while not await work():
+        if time.monotonic() > until:
+            return False
+        await asyncio.sleep(_LOOK_EVERY)
+    return True
