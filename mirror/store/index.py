@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,9 +22,10 @@ _log = logging.getLogger(__name__)
 
 _SLICE = 64  # writes in a transaction: each may touch a page or two
 
-_PUT_BLOB = """INSERT INTO blob (digest, size, media_type, used_at) VALUES ($1, $2, $3, $4)
+_PUT_BLOB = """INSERT INTO blob (digest, size, media_type, used_at, changed_at)
+    VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (digest) DO UPDATE SET size = excluded.size, media_type = excluded.media_type,
-    used_at = excluded.used_at"""
+    used_at = excluded.used_at, changed_at = excluded.changed_at"""
 _TOUCH = "UPDATE blob SET used_at = $2 WHERE digest = $1"
 _PUT_CHILD = "INSERT INTO child (manifest, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _PUT_LINK = """INSERT INTO link (digest, upstream, repository) VALUES ($1, $2, $3)
@@ -80,6 +81,9 @@ class Index:
 
     Writes coalesce by what they are about and reach the disk every `interval` seconds; a crash
     loses at most these, and the start repairs what that left behind. A pull is written at once.
+
+    `sources` are asked to tell all they know where the database turns out to be damaged while it
+    is in use, and an empty one takes its place.
     """
 
     def __init__(self, database: Database, interval: float = 1.0) -> None:
@@ -87,6 +91,7 @@ class Index:
         self._interval = interval
         self._pending: dict[tuple[object, ...], Write] = {}
         self._pulls: list[Write] = []
+        self.sources: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
 
@@ -100,9 +105,17 @@ class Index:
 
     # What is kept
 
-    def put_blob(self, digest: Digest, size: int, media_type: str | None, used_at: int) -> None:
-        """Note a kept blob or manifest."""
-        self._later(("blob", digest), _PUT_BLOB, str(digest), size, media_type, used_at)
+    def put_blob(
+        self,
+        digest: Digest,
+        size: int,
+        media_type: str | None,
+        used_at: int,
+        changed_at: int | None = None,
+    ) -> None:
+        """Note a kept blob or manifest; see `Entry` for the units."""
+        args = (str(digest), size, media_type, used_at, changed_at)
+        self._later(("blob", digest), _PUT_BLOB, *args)
 
     def put_children(self, digest: Digest, children: Iterable[Digest]) -> None:
         """Note what a kept manifest points at."""
@@ -160,9 +173,9 @@ class Index:
     # Reading, at start
 
     async def blobs(self) -> list[Row]:
-        """Return (digest, size, media type, used at), least recently used first."""
+        """Return (digest, size, media type, used at, changed at), least recently used first."""
         return await self._database.fetch(
-            "SELECT digest, size, media_type, used_at FROM blob ORDER BY used_at"
+            "SELECT digest, size, media_type, used_at, changed_at FROM blob ORDER BY used_at"
         )
 
     async def children(self) -> list[Row]:
@@ -207,6 +220,7 @@ class Index:
         If that fails it stays pending: requests do not depend on it.
         """
         async with self._flushing:
+            await self._rescue()
             if not self._pending and not self._pulls:
                 return False
             while self._pending or self._pulls:
@@ -229,12 +243,48 @@ class Index:
                 self._pending.pop(key, None)
                 self._pending[key] = write
             self._pulls = pulls + self._pulls
+            if self._database.closed or _has_lost(error):
+                await self._begin_anew(error)
             return False
         return True
+
+    async def _rescue(self) -> None:
+        """Write the database anew where its file was deleted: we still have it open."""
+        try:
+            if not self._database.closed and await self._database.vanished():
+                _log.error("the index %s was deleted: written anew", self._database.path)
+                await self._database.rewrite()
+        except (sqlite3.Error, OSError) as error:
+            _log.error("cannot write the index anew, will try again: %s", error)
+
+    async def _begin_anew(self, error: Exception) -> None:
+        """Put an empty database in place of a damaged one, and have all that is known told again.
+
+        What no part keeps in memory is lost: the names of the pulls in the ledger, not their count.
+        """
+        path = self._database.path
+        try:
+            await self._database.close()
+            await asyncio.to_thread(_move_aside, path)
+            self._database = await Database.open(path)
+        except (sqlite3.Error, OSError, ValueError) as failure:
+            _log.error("cannot replace the damaged index %s: %s", path, failure)
+            return
+        _log.error("the index %s is damaged (%s): moved aside, told anew", path, error)
+        self._pulls.clear()
+        for tell in self.sources:
+            tell()
 
     def _later(self, key: tuple[object, ...], sql: str, *args: object) -> None:
         self._pending.pop(key, None)  # the newest write comes last
         self._pending[key] = (sql, args)
+
+
+def _has_lost(error: Exception) -> bool:
+    """Whether a database that was sound when it was opened is so no longer."""
+    return isinstance(error, sqlite3.Error) and (
+        is_damage(error) or str(error).startswith("no such table")
+    )
 
 
 async def open_index(path: Path) -> Index:
@@ -244,13 +294,18 @@ async def open_index(path: Path) -> Index:
     """
     try:
         await asyncio.to_thread(path.open("ab").close)
-        return Index(await Database.open(path))
+        database = await Database.open(path)
+        damage = await database.damage()
     except OSError as error:
         raise StoreError(f"cannot open the index {path}: {error.strerror}") from None
     except sqlite3.Error as error:
         if not is_damage(error):
             raise StoreError(f"cannot open the index {path}: {error}") from None
         return await replace_index(path, error)
+    if damage is None:
+        return Index(database)
+    await database.close()
+    return await replace_index(path, damage)
 
 
 async def replace_index(path: Path, error: sqlite3.Error) -> Index:
@@ -261,8 +316,11 @@ async def replace_index(path: Path, error: sqlite3.Error) -> Index:
 
 
 def _move_aside(path: Path) -> Path:
+    for older in path.parent.glob(f"{path.stem}.damaged-*"):
+        older.unlink(missing_ok=True)  # one is enough to look at, and it takes room
     aside = path.with_suffix(f".damaged-{int(time.time())}")
-    path.rename(aside)
+    with contextlib.suppress(FileNotFoundError):  # gone is as good
+        path.rename(aside)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     return aside
