@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
 import sqlite3
+from collections.abc import Iterator
 from itertools import groupby
 
 from mirror.oci.digest import Digest
@@ -49,10 +52,17 @@ async def open_store(files: Files, limit: int) -> Store:
 
 
 async def _repair(files: Files, index: Index, limit: int) -> Store:
-    on_disk = {found.digest: found for found in files.scan()}
-    catalogue = _known(files, index, on_disk, await index.blobs())
-    adopted = _adopt(index, catalogue, on_disk)
-    await _relate(index, catalogue)
+    # SQLite reads on a thread of its own, while this one waits for the disk.
+    scan = asyncio.create_task(asyncio.to_thread(lambda: {f.digest: f for f in files.scan()}))
+    try:
+        rows = await index.blobs()
+    finally:
+        await asyncio.wait([scan])
+    on_disk = scan.result()
+    with _uncollected():
+        catalogue = _known(files, index, on_disk, rows)
+        adopted = _adopt(index, catalogue, on_disk)
+        await _relate(index, catalogue)
     store = Store(files, index, catalogue, limit)
     partials = sorted(files.scan_partials(), key=lambda found: found.changed_at)
     store.idle_partials.update((found.digest, found.size) for found in partials)
@@ -61,6 +71,16 @@ async def _repair(files: Files, index: Index, limit: int) -> Store:
     await store.trim()
     _log.info("%r, %d adopted", store, adopted)
     return store
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Make many objects that all stay, without a look at each again and again for garbage."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _known(files: Files, index: Index, on_disk: dict[Digest, Found], rows: list[Row]) -> Catalogue:
