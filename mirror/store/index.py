@@ -16,7 +16,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository
 from mirror.store.errors import StoreError
-from mirror.store.sqlite import Database, Row, Write, is_damage
+from mirror.store.sqlite import Database, Row, Write, is_damage, is_failure_of_disk
 
 _log = logging.getLogger(__name__)
 
@@ -226,6 +226,9 @@ class Index:
             while self._pending or self._pulls:
                 if not await self._flush_slice():
                     break
+            else:
+                if self._database.alone:  # opened on a full disk, which takes writes again
+                    await self._reopen()
             return True
 
     async def _flush_slice(self) -> bool:
@@ -243,8 +246,10 @@ class Index:
                 self._pending.pop(key, None)
                 self._pending[key] = write
             self._pulls = pulls + self._pulls
-            if self._database.closed or _has_lost(error):
+            if _has_lost(error):
                 await self._begin_anew(error)
+            elif self._database.closed or is_failure_of_disk(error):
+                await self._reopen()
             return False
         return True
 
@@ -256,6 +261,20 @@ class Index:
                 await self._database.rewrite()
         except (sqlite3.Error, OSError) as error:
             _log.error("cannot write the index anew, will try again: %s", error)
+
+    async def _reopen(self) -> None:
+        """Open the file anew: a disk that is back may serve a new connection, not the old one."""
+        path = self._database.path
+        try:
+            await self._database.close()
+            if await self._database.vanished():
+                raise sqlite3.DatabaseError("deleted")
+            self._database = await Database.open(path)
+        except (sqlite3.Error, OSError, StoreError) as error:
+            if _has_lost(error):
+                await self._begin_anew(error)
+            else:
+                _log.error("cannot open the index %s, will try again: %s", path, error)
 
     async def _begin_anew(self, error: Exception) -> None:
         """Put an empty database in place of a damaged one, and have all that is known told again.

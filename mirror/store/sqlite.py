@@ -31,6 +31,8 @@ _PRAGMAS = (
     f"PRAGMA journal_size_limit={WAL_BYTES}",
     "PRAGMA mmap_size=0",
 )
+# On a full disk there is no room for the file that connections share; one alone needs none.
+_ALONE = ("PRAGMA locking_mode=EXCLUSIVE", *_PRAGMAS)
 
 
 class Database:
@@ -41,13 +43,22 @@ class Database:
         self._connection = connection
         self._file = _identity(path)
         self.closed = False
+        self.alone = False  # nobody else can read it: its lock and log are in memory
 
     @classmethod
     async def open(cls, path: Path) -> Self:
         """Open and migrate; raises StoreError for a newer schema, sqlite3.Error otherwise."""
-        connection = await _connect(path)
+        alone = False
+        try:
+            connection = await _connect(path, _PRAGMAS)
+        except sqlite3.OperationalError as error:
+            if not is_failure_of_disk(error):
+                raise
+            alone = True
+            connection = await _connect(path, _ALONE)
         try:
             database = cls(connection, path)
+            database.alone = alone
             await database._migrate(path)
         except BaseException:
             await connection.close()
@@ -107,7 +118,7 @@ class Database:
         for suffix in ("-wal", "-shm"):
             await asyncio.to_thread(_log_of(self.path, suffix).unlink, missing_ok=True)
         await asyncio.to_thread(fresh.rename, self.path)
-        self._connection = await _connect(self.path)
+        self._connection = await _connect(self.path, _PRAGMAS)
         self._file = _identity(self.path)
         self.closed = False
 
@@ -125,10 +136,10 @@ class Database:
             await self._connection.executescript(text)
 
 
-async def _connect(path: Path) -> aiosqlite.Connection:
+async def _connect(path: Path, pragmas: Iterable[str]) -> aiosqlite.Connection:
     connection = await aiosqlite.connect(path, isolation_level=None)
     try:
-        for pragma in _PRAGMAS:
+        for pragma in pragmas:
             await connection.execute_fetchall(pragma)
     except BaseException:
         await connection.close()
@@ -177,3 +188,8 @@ def is_damage(error: sqlite3.Error) -> bool:
     if not isinstance(error, sqlite3.OperationalError):
         return isinstance(error, sqlite3.DatabaseError)
     return getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHORT_READ"  # it was cut
+
+
+def is_failure_of_disk(error: Exception) -> bool:
+    """Whether an error means that the file could not be read or written; a full disk is none."""
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))
