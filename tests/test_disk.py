@@ -328,3 +328,29 @@ async def test_only_the_last_damaged_index_is_kept(tmp_path: Path) -> None:
     await index.close()
     asides = await asyncio.to_thread(lambda: list(tmp_path.glob("index.damaged-*")))
     assert [path.name != "index.damaged-1" for path in asides] == [True]
+
+
+async def test_a_wrong_file_that_cannot_be_moved_is_out_of_use_until_it_can(
+    hub: Hub, run: Run, image: Image, tmp_path: Path
+) -> None:
+    layer = image.layers[1]
+    quarantine = tmp_path / "data" / "quarantine"
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        store = mirror.daemon.store
+        quarantine.rmdir()
+        quarantine.touch()  # nothing can be moved into a file
+        path = path_of(mirror, layer.digest)
+        alter(path)
+        used = store.used
+        await store.discard(Digest(layer.digest))
+        assert path.exists()
+        assert store.catalogue.get(Digest(layer.digest)) is None
+        assert store.used == used
+        quarantine.unlink()
+        quarantine.mkdir()
+        await until(mirror, lambda: len(store.quarantine) == 1)
+        assert not path.exists()
+        assert store.used == used
+        await mirror.pull(REPOSITORY, "latest", image)
+    assert hub.bodies(layer.digest) == 2

@@ -15,39 +15,13 @@ from pathlib import Path
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository
+from mirror.store import statements as sql
 from mirror.store.errors import StoreError
 from mirror.store.sqlite import Database, Row, Write, is_damage, is_failure_of_disk
 
 _log = logging.getLogger(__name__)
 
 _SLICE = 64  # writes in a transaction: each may touch a page or two
-
-_PUT_BLOB = """INSERT INTO blob (digest, size, media_type, used_at, changed_at)
-    VALUES ($1, $2, $3, $4, $5)
-    ON CONFLICT (digest) DO UPDATE SET size = excluded.size, media_type = excluded.media_type,
-    used_at = excluded.used_at, changed_at = excluded.changed_at"""
-_TOUCH = "UPDATE blob SET used_at = $2 WHERE digest = $1"
-_PUT_CHILD = "INSERT INTO child (manifest, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-_PUT_LINK = """INSERT INTO link (digest, upstream, repository) VALUES ($1, $2, $3)
-    ON CONFLICT DO NOTHING"""
-_PUT_TAG = """INSERT INTO tag (upstream, repository, tag, digest, media_type, size, checked_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
-    ON CONFLICT (upstream, repository, tag) DO UPDATE SET digest = excluded.digest,
-    media_type = excluded.media_type, size = excluded.size, checked_at = excluded.checked_at"""
-_DROP_TAG = "DELETE FROM tag WHERE upstream = $1 AND repository = $2 AND tag = $3"
-_DROP = (
-    ("blob", "DELETE FROM blob WHERE digest = $1"),
-    ("child", "DELETE FROM child WHERE manifest = $1"),
-    ("link", "DELETE FROM link WHERE digest = $1"),
-)
-_PUT_PULL = """INSERT INTO pull (upstream, account, at, repository, reference, digest, client)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)"""
-_PUT_LIMIT = """INSERT INTO pull_limit
-    (upstream, account, allowed, remaining, window_length, source, at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
-    ON CONFLICT (upstream, account) DO UPDATE SET allowed = excluded.allowed,
-    remaining = excluded.remaining, window_length = excluded.window_length,
-    source = excluded.source, at = excluded.at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,52 +89,52 @@ class Index:
     ) -> None:
         """Note a kept blob or manifest; see `Entry` for the units."""
         args = (str(digest), size, media_type, used_at, changed_at)
-        self._later(("blob", digest), _PUT_BLOB, *args)
+        self._later(("blob", digest), sql.PUT_BLOB, *args)
 
     def put_children(self, digest: Digest, children: Iterable[Digest]) -> None:
         """Note what a kept manifest points at."""
         for child in children:
-            self._later(("child", digest, child), _PUT_CHILD, str(digest), str(child))
+            self._later(("child", digest, child), sql.PUT_CHILD, str(digest), str(child))
 
     def put_link(self, digest: Digest, repository: Repository) -> None:
         """Note that a repository holds a digest."""
         args = (str(digest), repository.upstream, repository.name)
-        self._later(("link", *args), _PUT_LINK, *args)
+        self._later(("link", *args), sql.PUT_LINK, *args)
 
     def touch(self, digest: Digest, used_at: int) -> None:
         """Note a use. A blob that is still to be written keeps its own time: it is as recent."""
         if ("blob", digest) not in self._pending:
-            self._later(("touch", digest), _TOUCH, str(digest), used_at)
+            self._later(("touch", digest), sql.TOUCH, str(digest), used_at)
 
     def drop(self, digest: Digest) -> None:
         """Forget a digest with its links and children."""
-        for table, sql in _DROP:
-            self._later((table, digest), sql, str(digest))
+        for table, statement in sql.DROP:
+            self._later((table, digest), statement, str(digest))
 
     def put_tag(self, repository: Repository, tag: str, found: Descriptor, at: int) -> None:
         """Note what a tag pointed at when it was checked."""
         key = (repository.upstream, repository.name, str(tag))
         args = (*key, str(found.digest), found.media_type, found.size, at)
-        self._later(("tag", *key), _PUT_TAG, *args)
+        self._later(("tag", *key), sql.PUT_TAG, *args)
 
     def drop_tag(self, repository: Repository, tag: str) -> None:
         """Forget a tag."""
         key = (repository.upstream, repository.name, str(tag))
-        self._later(("tag", *key), _DROP_TAG, *key)
+        self._later(("tag", *key), sql.DROP_TAG, *key)
 
     # The ledger
 
     def add_pull(self, pull: PullRow) -> None:
         """Enter a counted request; written at once, because it is money."""
         args = (pull.upstream, pull.account, pull.at, pull.repository, pull.reference)
-        self._pulls.append((_PUT_PULL, (*args, pull.digest, pull.client)))
+        self._pulls.append((sql.PUT_PULL, (*args, pull.digest, pull.client)))
         self._wake.set()
 
     def put_limit(self, row: LimitRow) -> None:
         """Note what upstream said of its limit."""
         args = (row.upstream, row.account, row.allowed, row.remaining, row.window)
         key = ("limit", row.upstream, row.account)
-        self._later(key, _PUT_LIMIT, *args, row.source, row.at)
+        self._later(key, sql.PUT_LIMIT, *args, row.source, row.at)
 
     async def prune_pulls(self, before: int) -> None:
         """Forget pulls older than `before`, in seconds since the epoch."""
@@ -294,9 +268,9 @@ class Index:
         for tell in self.sources:
             tell()
 
-    def _later(self, key: tuple[object, ...], sql: str, *args: object) -> None:
+    def _later(self, key: tuple[object, ...], statement: str, *args: object) -> None:
         self._pending.pop(key, None)  # the newest write comes last
-        self._pending[key] = (sql, args)
+        self._pending[key] = (statement, args)
 
 
 def _has_lost(error: Exception) -> bool:

@@ -7,15 +7,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import IO, NamedTuple, TypeVar
 
-from mirror.flight import Flights
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, Entry, charged
-from mirror.store.errors import NoRoomError, is_of_disk
+from mirror.store.disk import Disk
+from mirror.store.errors import NoRoomError
 from mirror.store.files import Files, Partial
 from mirror.store.index import Index
 from mirror.store.quarantine import Quarantine, Suspect
@@ -23,7 +22,6 @@ from mirror.store.quarantine import Quarantine, Suspect
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _USES_EVERY = 60.0  # seconds between writing down what was used
-_PROOFS = 2  # blobs hashed again at the same time: the threads are there for others too
 
 
 class _Doomed(NamedTuple):
@@ -49,12 +47,9 @@ class Store:
         self.evicted = 0
         self.evicted_bytes = 0
         self.failures = 0
-        self.trouble: str | None = None  # what is wrong with the disk, until it takes bytes again
         self.idle_partials: dict[Digest, int] = {}
         self.quarantine = Quarantine(limit)
         self._stuck: dict[Digest, int] = {}  # wrong, and not to be moved: the disk would not
-        self._proofs: Flights[Digest, int | None] = Flights()
-        self._proving = asyncio.Semaphore(_PROOFS)
         self._promised = 0
         self._doomed: set[Digest] = set()  # off the books, not yet unlinked
         self._fewer_doomed = asyncio.Condition()
@@ -62,11 +57,16 @@ class Store:
         self._headroom = min(1024 * 1024, limit // 64)  # what one flush may add to the index
         self._touched: set[Digest] = set()
         self._noted = time.monotonic()
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
+        self._disk = Disk(files)
         index.sources.append(self._tell)
 
     def __repr__(self) -> str:
         return f"<Store: {len(self.catalogue)} kept, {self.used} of {self.limit} bytes>"
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the disk, if anything."""
+        return self._disk.trouble
 
     @property
     def used(self) -> int:
@@ -76,21 +76,8 @@ class Store:
         return self.catalogue.bytes + beside + self._promised + self._overhead
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
-        """Do blocking work on a thread of the store's own, so that DNS never waits for a disk.
-
-        Work that has begun is waited for even by a task that is cancelled: nobody closes a file
-        under a thread that writes to it.
-        """
-        job = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-        try:
-            return await asyncio.shield(job)
-        except OSError as error:
-            if is_of_disk(error):
-                self.trouble = f"cannot write to {self.files.root}: {error.strerror}"
-            raise
-        except asyncio.CancelledError:
-            await asyncio.wait([job])
-            raise
+        """Do blocking work on a thread; see `Disk.run`."""
+        return await self._disk.run(work, *args)
 
     async def keep_books(self) -> None:
         """Write behind and keep the bound as the index grows, for ever; to be cancelled."""
@@ -105,10 +92,9 @@ class Store:
 
     async def close(self) -> None:
         """Write behind what is pending, let go of files and folder."""
-        await self._proofs.close()
         self.note_uses()
         await self.index.close()
-        await asyncio.to_thread(self._threads.shutdown)
+        await self._disk.close()
         self.files.release()
 
     # Room
@@ -214,8 +200,7 @@ class Store:
         finally:
             await self._no_longer_doomed(names)
         for error in failed.values():
-            if is_of_disk(error):
-                self.trouble = f"cannot write to {self.files.root}: {error.strerror}"
+            self._disk.note(error)
             raise error
 
     def _unlink_now(self, doomed: _Doomed) -> dict[Digest, OSError]:
@@ -341,7 +326,7 @@ class Store:
         """
         status = os.fstat(file.fileno())
         if status.st_size == entry.size and status.st_mtime_ns != entry.changed_at:
-            proof = await self._proofs.join(digest, lambda: self._prove(digest, entry.size))
+            proof = await self._disk.prove(digest, entry.size)
             if proof is None:
                 return False
             entry.changed_at = proof
@@ -349,10 +334,6 @@ class Store:
                 self._tell_of(digest, entry)
             status = os.fstat(file.fileno())
         return (status.st_size, status.st_mtime_ns) == (entry.size, entry.changed_at)
-
-    async def _prove(self, digest: Digest, size: int) -> int | None:
-        async with self._proving:
-            return await self.run(self.files.prove, digest, size)
 
     async def discard(self, digest: Digest) -> None:
         """Take a blob that is not what the books say out of use, and its file into quarantine.
@@ -381,9 +362,7 @@ class Store:
     async def _mend(self) -> None:
         """Do what the disk would not, and let what was quarantined go in its time."""
         try:
-            if self.trouble:
-                await self.run(self.files.probe)
-                self.trouble = None
+            await self._disk.probe()
             for digest in list(self._stuck):
                 await self._set_aside(digest)
             await self._unlink(self._doom(self.quarantine.overdue(time.time()), [], []))
@@ -396,7 +375,7 @@ class Store:
 
     def close_file(self, file: IO[bytes]) -> None:
         """Close a file on a thread: the last close of an unlinked one frees its blocks."""
-        self._threads.submit(file.close)
+        self._disk.close_file(file)
 
     async def read(self, digest: Digest) -> bytes:
         """Read a small blob whole; raises OSError."""
