@@ -139,6 +139,8 @@ def _closing(stack: AsyncExitStack, part: P) -> P:
 
 
 def _troubles(store: Store) -> list[str]:
+    if store.trouble:
+        return [store.trouble]
     return [] if store.files.writable() else [f"cannot write to {store.files.root}"]
 
 

@@ -73,6 +73,20 @@ async def test_an_index_of_another_program_stops_it_with_one_line(tmp_path: Path
     assert "index.db" in refused(await serve_to_the_end(*options))
 
 
+async def test_an_index_of_a_newer_version_stops_it_with_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "index.db"
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("PRAGMA user_version=99")
+    line = refused(
+        await serve_to_the_end("--listen", "127.0.0.1:0", "--data-dir", tmp_path / "data")
+    )
+    for part in (str(path), "newer version", "schema 99", "upgrade"):
+        assert part in line
+    with closing(sqlite3.connect(path)) as newer:
+        assert newer.execute("PRAGMA user_version").fetchone() == (99,)
+
+
 async def test_a_stray_file_among_the_blobs_keeps_it_from_nothing(tmp_path: Path) -> None:
     stray = tmp_path / "data" / "blobs" / "sha256" / "stray"
     stray.parent.mkdir(parents=True)

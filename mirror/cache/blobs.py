@@ -16,6 +16,8 @@ from mirror.flight import Flights
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown
 from mirror.oci.names import Repository
+from mirror.store.catalogue import Entry
+from mirror.store.errors import says_nothing
 from mirror.store.store import Store
 from mirror.upstream.registry import Registry
 
@@ -119,37 +121,45 @@ class Blobs:
             raise BlobUnknown(message)
 
     async def _open_kept(self, digest: Digest) -> KeptBody | None:
-        """Open the kept file. One that is gone or has another size is discarded."""
+        """Open the kept file. One that is gone, altered or unreadable is discarded.
+
+        Where we cannot tell, for want of descriptors say, upstream has it too.
+        """
         entry = self._store.catalogue.get(digest)
         if entry is None:
             return None
+        file: IO[bytes] | None = None
         try:
             file = await self._store.open(digest)
-        except OSError:
-            await self._store.discard(digest)
+            right = await self._is_right(digest, entry, file)
+        except OSError as error:
+            right = False
+            if says_nothing(error):
+                _let_go(file)
+                return None
+        except BaseException:
+            _let_go(file)
+            raise
+        if self._store.catalogue.get(digest) is not entry:  # evicted, or discarded by another
+            _let_go(file)
             return None
-        if os.fstat(file.fileno()).st_size != entry.size:
-            file.close()
+        if file is None or not right:
+            _let_go(file)
             await self._store.discard(digest)
-            return None
-        if entry.size <= self._memory.largest:
-            await self._remember(digest, file, entry.size)
-        if self._store.catalogue.get(digest) is not entry:
-            file.close()
             return None
         self._store.touch(digest)
         return KeptBody(self._store, entry, file)
 
-    async def _remember(self, digest: Digest, file: IO[bytes], size: int) -> None:
-        """Take a small blob into memory, so that it is opened once."""
-        try:
-            body = await self._store.run(os.pread, file.fileno(), size, 0)
-        except OSError:
-            body = b""
-        if digest.proves(body):
-            self._memory.put(digest, body)
-        else:
-            await self._store.discard(digest)
+    async def _is_right(self, digest: Digest, entry: Entry, file: IO[bytes]) -> bool:
+        """Whether a file is what it should be; a small one is remembered, to be opened once."""
+        if entry.size > self._memory.largest:
+            return await self._store.intact(digest, entry, file)
+        # One byte more than it should have, so that a longer one shows.
+        body = await self._store.run(os.pread, file.fileno(), entry.size + 1, 0)
+        if not digest.proves(body):
+            return False
+        self._memory.put(digest, body)
+        return True
 
     async def _open_fetch(self, repository: Repository, digest: Digest) -> Body:
         registry = self._registries[repository.upstream]
@@ -169,3 +179,9 @@ class Blobs:
         # Proven and about to be in its place: this one costs upstream nothing.
         outcome = Outcome.HIT if collapsed and proven else Outcome.MISS
         return FetchedBody(self._fetches, fetch, size, upstream, outcome, collapsed=collapsed)
+
+
+def _let_go(file: IO[bytes] | None) -> None:
+    """Let go of a file that is not served."""
+    if file is not None:
+        file.close()

@@ -10,10 +10,11 @@ from mirror.cache.fetch import TAIL, Fetch, Sink, follow
 from mirror.cache.fetches import Fetches
 from mirror.cache.outcome import Outcome
 from mirror.oci.digest import Digest, Hasher
-from mirror.oci.errors import UpstreamMisbehaved
+from mirror.oci.errors import RegistryError, UpstreamMisbehaved
 from mirror.oci.names import Repository
 from mirror.oci.ranges import Span
 from mirror.store.catalogue import Entry
+from mirror.store.errors import is_of_disk
 from mirror.store.store import Store
 from mirror.upstream.registry import Registry
 
@@ -48,8 +49,13 @@ class KeptBody:
         entry.readers += 1
 
     async def send(self, span: Span, sink: Sink) -> None:
-        """Hand the file to the sink."""
-        await sink.file(self._file, span.start, span.stop)
+        """Hand the file to the sink; one that fails midway is proven before its next use."""
+        try:
+            await sink.file(self._file, span.start, span.stop)
+        except (OSError, RegistryError) as error:
+            if not isinstance(error, OSError) or is_of_disk(error):
+                self._entry.changed_at = None
+            raise
 
     def close(self) -> None:
         """Let it be evicted again."""

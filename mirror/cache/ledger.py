@@ -39,6 +39,7 @@ class Ledger:
 
     def __init__(self, index: Index, keep: int, clock: Callable[[], float] = time.time) -> None:
         self._index = index
+        index.sources.append(self._tell)
         self._keep = keep
         self._clock = clock
         self._windows: defaultdict[Account, Window] = defaultdict(Window)
@@ -96,6 +97,15 @@ class Ledger:
         mark = "@" if row.reference == row.digest else ":"
         pulled = f"{row.upstream}/{row.repository}{mark}{row.reference}"
         _log.info("pull of %s counted for %s", pulled, row.client)
+
+    def _tell(self) -> None:
+        """Tell the index how many pulls there were: it was lost, and what they were of with it."""
+        for account, window in self._windows.items():
+            for at in window.pulls:
+                self._index.add_pull(PullRow(*account, at, "", "", "", ""))
+            if window.limit is not None and window.remaining is not None:
+                limit = PullLimit(window.limit, window.remaining, window.length, window.source)
+                self._limit(account, limit)
 
     def _limit(self, account: Account, limit: PullLimit) -> None:
         window = self._windows[account]

@@ -14,6 +14,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import ManifestUnfit, UpstreamFailure, UpstreamMisbehaved
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference, Repository
+from mirror.store.errors import says_nothing
 from mirror.store.store import Store
 from mirror.upstream.answers import Ask
 from mirror.upstream.registry import Registry
@@ -84,13 +85,17 @@ class Pulls:
 
     async def _load(self, digest: Digest) -> bytes | None:
         """Read a kept manifest; one that was altered or lost on the disk is discarded."""
+        entry = self._store.catalogue.get(digest)
         try:
             body = await self._store.read(digest)
-        except OSError:
+        except OSError as error:
+            if says_nothing(error):
+                return None
             body = b""
         if digest.proves(body):
             return body
-        await self._store.discard(digest)
+        if self._store.catalogue.get(digest) is entry:  # else another found it, and sooner
+            await self._store.discard(digest)
         return None
 
     # What is not

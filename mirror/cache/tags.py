@@ -44,6 +44,7 @@ class Tags:
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._index = index
+        index.sources.append(self._tell)
         self._ttl = ttl
         self._timer = timer
         self._tags = _Kept(_KEPT, index)
@@ -101,6 +102,14 @@ class Tags:
             tagged = self._tags.get(key)
             if tagged is not None and tagged.found.digest == digest:
                 tagged.before = None
+                self._index.put_tag(*key, tagged.found, int(time.time()) - self.age(tagged))
+
+    def _tell(self) -> None:
+        """Tell the index all there is: it was lost, and begins anew."""
+        for key, newest in self._tags.items():
+            awaited = key in self._awaiting.get((key[0], newest.found.digest), ())
+            tagged = newest.before if awaited else newest
+            if tagged is not None:
                 self._index.put_tag(*key, tagged.found, int(time.time()) - self.age(tagged))
 
     def lost(self, repository: Repository, digest: Digest) -> None:

@@ -18,14 +18,21 @@ def charged(size: int) -> int:
 
 
 class Entry:
-    """One kept blob or manifest. `size` in bytes; `used_at` in seconds since the epoch."""
+    """One kept blob or manifest. `size` in bytes; `used_at` in seconds since the epoch.
 
-    __slots__ = ("children", "links", "media_type", "readers", "size", "used_at")
+    `changed_at` is when its file was last written, in nanoseconds since the epoch, as of when it
+    was proven last; None if that was before anyone took note.
+    """
 
-    def __init__(self, size: int, media_type: str | None, used_at: int) -> None:
+    __slots__ = ("changed_at", "children", "links", "media_type", "readers", "size", "used_at")
+
+    def __init__(
+        self, size: int, media_type: str | None, used_at: int, changed_at: int | None = None
+    ) -> None:
         self.size = size
         self.media_type = media_type
         self.used_at = used_at
+        self.changed_at = changed_at
         self.links: tuple[Repository, ...] = ()
         self.children: tuple[Digest, ...] = ()
         self.readers = 0
@@ -65,6 +72,12 @@ class Catalogue:
         (self._manifests if entry.media_type else self._blobs)[digest] = entry
         self.bytes += charged(entry.size)
         self._adopt(digest, entry.children)
+
+    def put_back(self, digest: Digest, entry: Entry) -> None:
+        """Take an entry in again that was about to be evicted: it stays the first to go."""
+        self.add(digest, entry)
+        kept = self._manifests if digest in self._manifests else self._blobs
+        kept.move_to_end(digest, last=False)
 
     def remove(self, digest: Digest) -> Entry | None:
         """Forget an entry and what it pointed at."""

@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+
+_OUT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+
+
+def says_nothing(error: OSError) -> bool:
+    """Whether an error is about this process, or passes by, and not about the file it met."""
+    return error.errno in _OUT_OF
+
+
+def is_of_disk(error: OSError) -> bool:
+    """Whether an error means that the disk is full, read-only or broken."""
+    return error.errno in _DISK
+
 
 class StoreError(Exception):
     """The data folder cannot be used; the message names it and the reason."""

@@ -1,4 +1,4 @@
-"""Blob files: written as partials, published by a rename, only ever unlinked. Blocking calls."""
+"""Blob files: written as partials, published by a rename, then never written. Blocking calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import DigestInvalid
@@ -16,17 +16,35 @@ from mirror.store.catalogue import charged
 from mirror.store.errors import StoreError
 from mirror.store.sqlite import WAL_BYTES
 
+_PROBE = bytes(64 * 1024)
 _WHOLE = "whole-"  # files that are written in one go; one that a crash left is of no use
 _SLICE = 1024 * 1024  # bytes per read when a partial is hashed again
 
 
+class Found(NamedTuple):
+    """A file as listed: size in bytes, when it was last written and when moved, in nanoseconds."""
+
+    digest: Digest
+    size: int
+    changed_at: int
+    moved_at: int
+
+
 class Files:
-    """The data folder: `blobs/ALGORITHM/AB/HEX`, `partial/ALGORITHM-HEX`, and a lock."""
+    """The data folder: `blobs/ALGORITHM/AB/HEX`, `partial/` and `quarantine/ALGORITHM-HEX`, a lock.
+
+    What is synced, and why: a partial's bytes before it gets its name, for a name must never lead
+    to missing bytes; the folder after the rename, and a new folder in the one above, for a blob
+    that was announced must not need to be fetched again. What is unlinked, set aside, or still a
+    partial is not: after a power cut each of these is found in one state or the other, and the
+    start takes either.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._blobs = root / "blobs"
         self._partials = root / "partial"
+        self._quarantine = root / "quarantine"
         self._lock: IO[bytes] | None = None
 
     def prepare(self) -> None:
@@ -34,6 +52,7 @@ class Files:
         try:
             self._blobs.mkdir(parents=True, exist_ok=True)
             self._partials.mkdir(exist_ok=True)
+            self._quarantine.mkdir(exist_ok=True)
             self._lock = (self.root / "lock").open("ab")
         except OSError as error:
             raise StoreError(
@@ -43,8 +62,20 @@ class Files:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise StoreError(f"another mirror is using the data folder {self.root}") from None
-        for left in self._partials.glob(_WHOLE + "*"):
-            left.unlink(missing_ok=True)
+        try:
+            for left in self._partials.glob(_WHOLE + "*"):
+                left.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to the data folder {self.root}: {error.strerror}"
+            ) from None
+
+    def probe(self) -> None:
+        """Write something, and take it away again; raises OSError where that cannot be."""
+        with tempfile.NamedTemporaryFile(prefix=_WHOLE, dir=self._partials) as file:
+            file.write(_PROBE)
+            file.flush()
+            os.fsync(file.fileno())
 
     def writable(self) -> bool:
         """Whether something new could be kept now."""
@@ -63,6 +94,18 @@ class Files:
         """Open a published blob; raises OSError."""
         return self.path(digest).open("rb", buffering=0)
 
+    def prove(self, digest: Digest, size: int) -> int | None:
+        """Hash a published blob; returns when it was last written, in ns, or None if it is wrong.
+
+        Raises OSError.
+        """
+        hasher = digest.hasher()
+        with self.open(digest) as file:
+            status = os.fstat(file.fileno())
+            while status.st_size == size and (piece := file.read(_SLICE)):
+                hasher.update(piece)
+        return status.st_mtime_ns if hasher.hexdigest() == digest.hex else None
+
     def partial(self, digest: Digest) -> Partial:
         """Open what there is of a blob on its way, hashed up to its end; raises OSError."""
         return Partial(digest, self._partial_path(digest))
@@ -70,23 +113,35 @@ class Files:
     def _partial_path(self, digest: Digest) -> Path:
         return self._partials / f"{digest.algorithm}-{digest.hex}"
 
-    def write_whole(self, digest: Digest, body: bytes) -> None:
-        """Publish proven bytes, whoever else is writing the same; raises OSError."""
+    def _quarantined_path(self, digest: Digest) -> Path:
+        return self._quarantine / f"{digest.algorithm}-{digest.hex}"
+
+    def write_whole(self, digest: Digest, body: bytes) -> int:
+        """Publish proven bytes, whoever else is writing the same; raises OSError.
+
+        Returns when the file was last written, in nanoseconds since the epoch.
+        """
         descriptor, name = tempfile.mkstemp(prefix=_WHOLE, dir=self._partials)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(body)
                 file.flush()
                 os.fdatasync(descriptor)
+                written_at = os.fstat(descriptor).st_mtime_ns
             self._name(Path(name), digest)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+        return written_at
 
-    def publish(self, partial: Partial) -> None:
-        """Make a proven partial a blob that survives a power cut; raises OSError."""
+    def publish(self, partial: Partial) -> int:
+        """Make a proven partial a blob that survives a power cut; raises OSError.
+
+        Returns when it was last written, in nanoseconds since the epoch.
+        """
         partial.sync()  # the bytes before the name: a name must never lead to missing bytes
         self._name(partial.path, partial.digest)
+        return os.fstat(partial.file.fileno()).st_mtime_ns
 
     def _name(self, written: Path, digest: Digest) -> None:
         """Rename, so that it lasts."""
@@ -95,29 +150,48 @@ class Files:
             target.parent.mkdir(parents=True, exist_ok=True)
             _sync_folder(target.parent.parent)  # else the new folder itself may be lost
         written.rename(target)
-        _sync_folder(target.parent)
+        try:
+            _sync_folder(target.parent)
+        except OSError:  # the caller takes it for not published, and so must the disk
+            target.rename(written)
+            raise
 
-    def remove(self, digests: Iterable[Digest]) -> None:
-        """Unlink blobs; one that is gone already is as good."""
-        for digest in digests:
-            self.path(digest).unlink(missing_ok=True)
+    def set_aside(self, digest: Digest) -> int | None:
+        """Move a blob into quarantine; returns its size, None if it is gone. Raises OSError."""
+        aside = self._quarantined_path(digest)
+        try:
+            self.path(digest).rename(aside)
+        except FileNotFoundError:
+            return None
+        return aside.stat().st_size
 
-    def remove_partials(self, digests: Iterable[Digest]) -> None:
-        """Unlink partials; one that is gone already is as good."""
-        for digest in digests:
-            self._partial_path(digest).unlink(missing_ok=True)
+    def remove(self, digests: Iterable[Digest]) -> dict[Digest, OSError]:
+        """Unlink blobs; returns those that could not be. One that is gone already is as good."""
+        return _unlink(digests, self.path)
 
-    def scan(self) -> Iterator[tuple[Digest, int, int]]:
-        """List the blobs: digest, size in bytes, time of last change in seconds."""
+    def remove_quarantined(self, digests: Iterable[Digest]) -> dict[Digest, OSError]:
+        """Unlink what was set aside, in the same way."""
+        return _unlink(digests, self._quarantined_path)
+
+    def remove_partials(self, digests: Iterable[Digest]) -> dict[Digest, OSError]:
+        """Unlink partials, in the same way."""
+        return _unlink(digests, self._partial_path)
+
+    def scan(self) -> Iterator[Found]:
+        """List the blobs."""
         for algorithm in ("sha256", "sha512"):
             with contextlib.suppress(FileNotFoundError):
                 for shard in os.scandir(self._blobs / algorithm):
                     if shard.is_dir(follow_symlinks=False):
                         yield from _scan(shard.path, f"{algorithm}:{{}}".format)
 
-    def scan_partials(self) -> Iterator[tuple[Digest, int, int]]:
-        """List the partials in the same way."""
+    def scan_partials(self) -> Iterator[Found]:
+        """List the partials."""
         return _scan(str(self._partials), lambda name: name.replace("-", ":", 1))
+
+    def scan_quarantine(self) -> Iterator[Found]:
+        """List what was set aside."""
+        return _scan(str(self._quarantine), lambda name: name.replace("-", ":", 1))
 
     def index_bytes(self) -> int:
         """Return the bytes that everything beside blobs and partials takes, or soon will.
@@ -193,7 +267,17 @@ class Partial:
         self.file.close()
 
 
-def _scan(folder: str, name_of: Callable[[str], str]) -> Iterator[tuple[Digest, int, int]]:
+def _unlink(digests: Iterable[Digest], path_of: Callable[[Digest], Path]) -> dict[Digest, OSError]:
+    failed: dict[Digest, OSError] = {}
+    for digest in digests:
+        try:
+            path_of(digest).unlink(missing_ok=True)
+        except OSError as error:
+            failed[digest] = error
+    return failed
+
+
+def _scan(folder: str, name_of: Callable[[str], str]) -> Iterator[Found]:
     """List a folder, passing over what has no digest for a name."""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -202,7 +286,7 @@ def _scan(folder: str, name_of: Callable[[str], str]) -> Iterator[tuple[Digest, 
                 status = entry.stat(follow_symlinks=False)
             except (DigestInvalid, FileNotFoundError):
                 continue
-            yield digest, status.st_size, int(status.st_mtime)
+            yield Found(digest, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,38 +15,13 @@ from pathlib import Path
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository
+from mirror.store import statements as sql
 from mirror.store.errors import StoreError
-from mirror.store.sqlite import Database, Row, Write, is_damage
+from mirror.store.sqlite import Database, Row, Write, is_damage, is_failure_of_disk
 
 _log = logging.getLogger(__name__)
 
 _SLICE = 64  # writes in a transaction: each may touch a page or two
-
-_PUT_BLOB = """INSERT INTO blob (digest, size, media_type, used_at) VALUES ($1, $2, $3, $4)
-    ON CONFLICT (digest) DO UPDATE SET size = excluded.size, media_type = excluded.media_type,
-    used_at = excluded.used_at"""
-_TOUCH = "UPDATE blob SET used_at = $2 WHERE digest = $1"
-_PUT_CHILD = "INSERT INTO child (manifest, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-_PUT_LINK = """INSERT INTO link (digest, upstream, repository) VALUES ($1, $2, $3)
-    ON CONFLICT DO NOTHING"""
-_PUT_TAG = """INSERT INTO tag (upstream, repository, tag, digest, media_type, size, checked_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
-    ON CONFLICT (upstream, repository, tag) DO UPDATE SET digest = excluded.digest,
-    media_type = excluded.media_type, size = excluded.size, checked_at = excluded.checked_at"""
-_DROP_TAG = "DELETE FROM tag WHERE upstream = $1 AND repository = $2 AND tag = $3"
-_DROP = (
-    ("blob", "DELETE FROM blob WHERE digest = $1"),
-    ("child", "DELETE FROM child WHERE manifest = $1"),
-    ("link", "DELETE FROM link WHERE digest = $1"),
-)
-_PUT_PULL = """INSERT INTO pull (upstream, account, at, repository, reference, digest, client)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)"""
-_PUT_LIMIT = """INSERT INTO pull_limit
-    (upstream, account, allowed, remaining, window_length, source, at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
-    ON CONFLICT (upstream, account) DO UPDATE SET allowed = excluded.allowed,
-    remaining = excluded.remaining, window_length = excluded.window_length,
-    source = excluded.source, at = excluded.at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +55,9 @@ class Index:
 
     Writes coalesce by what they are about and reach the disk every `interval` seconds; a crash
     loses at most these, and the start repairs what that left behind. A pull is written at once.
+
+    `sources` are asked to tell all they know where the database turns out to be damaged while it
+    is in use, and an empty one takes its place.
     """
 
     def __init__(self, database: Database, interval: float = 1.0) -> None:
@@ -87,6 +65,7 @@ class Index:
         self._interval = interval
         self._pending: dict[tuple[object, ...], Write] = {}
         self._pulls: list[Write] = []
+        self.sources: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
 
@@ -100,54 +79,62 @@ class Index:
 
     # What is kept
 
-    def put_blob(self, digest: Digest, size: int, media_type: str | None, used_at: int) -> None:
-        """Note a kept blob or manifest."""
-        self._later(("blob", digest), _PUT_BLOB, str(digest), size, media_type, used_at)
+    def put_blob(
+        self,
+        digest: Digest,
+        size: int,
+        media_type: str | None,
+        used_at: int,
+        changed_at: int | None = None,
+    ) -> None:
+        """Note a kept blob or manifest; see `Entry` for the units."""
+        args = (str(digest), size, media_type, used_at, changed_at)
+        self._later(("blob", digest), sql.PUT_BLOB, *args)
 
     def put_children(self, digest: Digest, children: Iterable[Digest]) -> None:
         """Note what a kept manifest points at."""
         for child in children:
-            self._later(("child", digest, child), _PUT_CHILD, str(digest), str(child))
+            self._later(("child", digest, child), sql.PUT_CHILD, str(digest), str(child))
 
     def put_link(self, digest: Digest, repository: Repository) -> None:
         """Note that a repository holds a digest."""
         args = (str(digest), repository.upstream, repository.name)
-        self._later(("link", *args), _PUT_LINK, *args)
+        self._later(("link", *args), sql.PUT_LINK, *args)
 
     def touch(self, digest: Digest, used_at: int) -> None:
         """Note a use. A blob that is still to be written keeps its own time: it is as recent."""
         if ("blob", digest) not in self._pending:
-            self._later(("touch", digest), _TOUCH, str(digest), used_at)
+            self._later(("touch", digest), sql.TOUCH, str(digest), used_at)
 
     def drop(self, digest: Digest) -> None:
         """Forget a digest with its links and children."""
-        for table, sql in _DROP:
-            self._later((table, digest), sql, str(digest))
+        for table, statement in sql.DROP:
+            self._later((table, digest), statement, str(digest))
 
     def put_tag(self, repository: Repository, tag: str, found: Descriptor, at: int) -> None:
         """Note what a tag pointed at when it was checked."""
         key = (repository.upstream, repository.name, str(tag))
         args = (*key, str(found.digest), found.media_type, found.size, at)
-        self._later(("tag", *key), _PUT_TAG, *args)
+        self._later(("tag", *key), sql.PUT_TAG, *args)
 
     def drop_tag(self, repository: Repository, tag: str) -> None:
         """Forget a tag."""
         key = (repository.upstream, repository.name, str(tag))
-        self._later(("tag", *key), _DROP_TAG, *key)
+        self._later(("tag", *key), sql.DROP_TAG, *key)
 
     # The ledger
 
     def add_pull(self, pull: PullRow) -> None:
         """Enter a counted request; written at once, because it is money."""
         args = (pull.upstream, pull.account, pull.at, pull.repository, pull.reference)
-        self._pulls.append((_PUT_PULL, (*args, pull.digest, pull.client)))
+        self._pulls.append((sql.PUT_PULL, (*args, pull.digest, pull.client)))
         self._wake.set()
 
     def put_limit(self, row: LimitRow) -> None:
         """Note what upstream said of its limit."""
         args = (row.upstream, row.account, row.allowed, row.remaining, row.window)
         key = ("limit", row.upstream, row.account)
-        self._later(key, _PUT_LIMIT, *args, row.source, row.at)
+        self._later(key, sql.PUT_LIMIT, *args, row.source, row.at)
 
     async def prune_pulls(self, before: int) -> None:
         """Forget pulls older than `before`, in seconds since the epoch."""
@@ -160,9 +147,9 @@ class Index:
     # Reading, at start
 
     async def blobs(self) -> list[Row]:
-        """Return (digest, size, media type, used at), least recently used first."""
+        """Return (digest, size, media type, used at, changed at), least recently used first."""
         return await self._database.fetch(
-            "SELECT digest, size, media_type, used_at FROM blob ORDER BY used_at"
+            "SELECT digest, size, media_type, used_at, changed_at FROM blob ORDER BY used_at"
         )
 
     async def children(self) -> list[Row]:
@@ -207,11 +194,15 @@ class Index:
         If that fails it stays pending: requests do not depend on it.
         """
         async with self._flushing:
+            await self._rescue()
             if not self._pending and not self._pulls:
                 return False
             while self._pending or self._pulls:
                 if not await self._flush_slice():
                     break
+            else:
+                if self._database.alone:  # opened on a full disk, which takes writes again
+                    await self._reopen()
             return True
 
     async def _flush_slice(self) -> bool:
@@ -229,12 +220,64 @@ class Index:
                 self._pending.pop(key, None)
                 self._pending[key] = write
             self._pulls = pulls + self._pulls
+            if _has_lost(error):
+                await self._begin_anew(error)
+            elif self._database.closed or is_failure_of_disk(error):
+                await self._reopen()
             return False
         return True
 
-    def _later(self, key: tuple[object, ...], sql: str, *args: object) -> None:
+    async def _rescue(self) -> None:
+        """Write the database anew where its file was deleted: we still have it open."""
+        try:
+            if not self._database.closed and await self._database.vanished():
+                _log.error("the index %s was deleted: written anew", self._database.path)
+                await self._database.rewrite()
+        except (sqlite3.Error, OSError) as error:
+            _log.error("cannot write the index anew, will try again: %s", error)
+
+    async def _reopen(self) -> None:
+        """Open the file anew: a disk that is back may serve a new connection, not the old one."""
+        path = self._database.path
+        try:
+            await self._database.close()
+            if await self._database.vanished():
+                raise sqlite3.DatabaseError("deleted")
+            self._database = await Database.open(path)
+        except (sqlite3.Error, OSError, StoreError) as error:
+            if _has_lost(error):
+                await self._begin_anew(error)
+            else:
+                _log.error("cannot open the index %s, will try again: %s", path, error)
+
+    async def _begin_anew(self, error: Exception) -> None:
+        """Put an empty database in place of a damaged one, and have all that is known told again.
+
+        What no part keeps in memory is lost: the names of the pulls in the ledger, not their count.
+        """
+        path = self._database.path
+        try:
+            await self._database.close()
+            await asyncio.to_thread(_move_aside, path)
+            self._database = await Database.open(path)
+        except (sqlite3.Error, OSError, ValueError) as failure:
+            _log.error("cannot replace the damaged index %s: %s", path, failure)
+            return
+        _log.error("the index %s is damaged (%s): moved aside, told anew", path, error)
+        self._pulls.clear()
+        for tell in self.sources:
+            tell()
+
+    def _later(self, key: tuple[object, ...], statement: str, *args: object) -> None:
         self._pending.pop(key, None)  # the newest write comes last
-        self._pending[key] = (sql, args)
+        self._pending[key] = (statement, args)
+
+
+def _has_lost(error: Exception) -> bool:
+    """Whether a database that was sound when it was opened is so no longer."""
+    return isinstance(error, sqlite3.Error) and (
+        is_damage(error) or str(error).startswith("no such table")
+    )
 
 
 async def open_index(path: Path) -> Index:
@@ -244,13 +287,18 @@ async def open_index(path: Path) -> Index:
     """
     try:
         await asyncio.to_thread(path.open("ab").close)
-        return Index(await Database.open(path))
+        database = await Database.open(path)
+        damage = await database.damage()
     except OSError as error:
         raise StoreError(f"cannot open the index {path}: {error.strerror}") from None
     except sqlite3.Error as error:
         if not is_damage(error):
             raise StoreError(f"cannot open the index {path}: {error}") from None
         return await replace_index(path, error)
+    if damage is None:
+        return Index(database)
+    await database.close()
+    return await replace_index(path, damage)
 
 
 async def replace_index(path: Path, error: sqlite3.Error) -> Index:
@@ -261,8 +309,11 @@ async def replace_index(path: Path, error: sqlite3.Error) -> Index:
 
 
 def _move_aside(path: Path) -> Path:
+    for older in path.parent.glob(f"{path.stem}.damaged-*"):
+        older.unlink(missing_ok=True)  # one is enough to look at, and it takes room
     aside = path.with_suffix(f".damaged-{int(time.time())}")
-    path.rename(aside)
+    with contextlib.suppress(FileNotFoundError):  # gone is as good
+        path.rename(aside)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     return aside

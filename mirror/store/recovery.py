@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
 import sqlite3
+from collections.abc import Iterator
 from itertools import groupby
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.errors import StoreError
-from mirror.store.files import Files
+from mirror.store.files import Files, Found
 from mirror.store.index import Index, open_index, replace_index
+from mirror.store.quarantine import Suspect
 from mirror.store.sqlite import Row, is_damage
 from mirror.store.store import Store
 
 _log = logging.getLogger(__name__)
+_SECOND = 10**9  # nanoseconds
 
 
 async def open_store(files: Files, limit: int) -> Store:
     """Open the data folder and repair its index; raises StoreError.
 
-    A file without a row is adopted, as a blob that no repository holds yet; a row without a file,
-    or with another size, is dropped; partials stay for whoever asks for them next.
+    A file without a row is adopted, as a blob that no repository holds yet, to be hashed before it
+    is served; a row without a file is dropped; a file with another size than its row is
+    quarantined; partials stay for whoever asks for them next.
     """
     await asyncio.to_thread(files.prepare)
     path = files.root / "index.db"
@@ -46,55 +52,80 @@ async def open_store(files: Files, limit: int) -> Store:
 
 
 async def _repair(files: Files, index: Index, limit: int) -> Store:
-    on_disk = {digest: (size, at) for digest, size, at in files.scan()}
-    catalogue = _known(files, index, on_disk, await index.blobs())
-    adopted = _adopt(index, catalogue, on_disk)
-    await _relate(index, catalogue)
+    # SQLite reads on a thread of its own, while this one waits for the disk.
+    scan = asyncio.create_task(asyncio.to_thread(lambda: {f.digest: f for f in files.scan()}))
+    try:
+        rows = await index.blobs()
+    finally:
+        await asyncio.wait([scan])
+    on_disk = scan.result()
+    with _uncollected():
+        catalogue = _known(files, index, on_disk, rows)
+        adopted = _adopt(index, catalogue, on_disk)
+        await _relate(index, catalogue)
     store = Store(files, index, catalogue, limit)
-    store.idle_partials.update(
-        (digest, size) for digest, size, _ in sorted(files.scan_partials(), key=lambda p: p[2])
-    )
+    partials = sorted(files.scan_partials(), key=lambda found: found.changed_at)
+    store.idle_partials.update((found.digest, found.size) for found in partials)
+    for found in sorted(files.scan_quarantine(), key=lambda found: found.moved_at):
+        store.quarantine.add(found.digest, Suspect(found.size, found.moved_at // _SECOND))
     await store.trim()
     _log.info("%r, %d adopted", store, adopted)
     return store
 
 
-def _known(
-    files: Files, index: Index, on_disk: dict[Digest, tuple[int, int]], rows: list[Row]
-) -> Catalogue:
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Make many objects that all stay, without a look at each again and again for garbage."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _known(files: Files, index: Index, on_disk: dict[Digest, Found], rows: list[Row]) -> Catalogue:
     """Enter the rows that have their file, least recently used first."""
     catalogue = Catalogue()
-    altered: list[Digest] = []
-    for text, size, media_type, used_at in rows:
+    for text, size, media_type, used_at, changed_at in rows:
         digest = Digest(text)
-        if on_disk.get(digest, (None,))[0] == size:
-            catalogue.add(digest, Entry(size, media_type, used_at))
+        found = on_disk.get(digest)
+        if found is not None and found.size == size:
+            catalogue.add(digest, Entry(size, media_type, used_at, changed_at))
         else:
             index.drop(digest)
             if on_disk.pop(digest, None):  # altered behind our back: not to be adopted again
-                altered.append(digest)
-    files.remove(altered)
+                files.set_aside(digest)
     return catalogue
 
 
-def _adopt(index: Index, catalogue: Catalogue, on_disk: dict[Digest, tuple[int, int]]) -> int:
-    """Enter the files that no row knows: each was proven before it got its name."""
-    strangers = [digest for digest in on_disk if catalogue.get(digest) is None]
-    for digest in sorted(strangers, key=lambda digest: on_disk[digest][1]):
-        size, at = on_disk[digest]
-        catalogue.add(digest, Entry(size, None, at))
-        index.put_blob(digest, size, None, at)
+def _adopt(index: Index, catalogue: Catalogue, on_disk: dict[Digest, Found]) -> int:
+    """Enter the files that no row knows: each was proven before it got its name.
+
+    Whether it is what it was is another matter: without a time to compare it is hashed once.
+    """
+    strangers = [found for found in on_disk.values() if catalogue.get(found.digest) is None]
+    for found in sorted(strangers, key=lambda found: found.changed_at):
+        used_at = found.changed_at // _SECOND
+        catalogue.add(found.digest, Entry(found.size, None, used_at))
+        index.put_blob(found.digest, found.size, None, used_at)
     return len(strangers)
 
 
 async def _relate(index: Index, catalogue: Catalogue) -> None:
-    """Enter links and children; equal repositories share one object."""
+    """Enter links and children; equal repositories share one object.
+
+    What a crash left of things that are gone leaves the index too.
+    """
     repositories: dict[tuple[str, str], Repository] = {}
     for text, upstream, name in await index.links():
         known = repositories.setdefault((upstream, name), Repository(upstream, name))
-        catalogue.link(Digest(text), known)
+        if catalogue.get(digest := Digest(text)) is None:
+            index.drop(digest)
+        catalogue.link(digest, known)
     for text, rows in groupby(await index.children(), key=lambda row: row[0]):
         digest = Digest(text)
         entry = catalogue.get(digest)
-        if entry is not None and entry.media_type is not None:
+        if entry is None:
+            index.drop(digest)
+        elif entry.media_type is not None:
             catalogue.describe(digest, entry.media_type, tuple(Digest(row[1]) for row in rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -30,22 +31,34 @@ _PRAGMAS = (
     f"PRAGMA journal_size_limit={WAL_BYTES}",
     "PRAGMA mmap_size=0",
 )
+# On a full disk there is no room for the file that connections share; one alone needs none.
+_ALONE = ("PRAGMA locking_mode=EXCLUSIVE", *_PRAGMAS)
 
 
 class Database:
     """A database file. Statements take `$1`, `$2`, … as PostgreSQL's do."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
+        self.path = path
         self._connection = connection
+        self._file = _identity(path)
+        self.closed = False
+        self.alone = False  # nobody else can read it: its lock and log are in memory
 
     @classmethod
     async def open(cls, path: Path) -> Self:
         """Open and migrate; raises StoreError for a newer schema, sqlite3.Error otherwise."""
-        connection = await aiosqlite.connect(path, isolation_level=None)
+        alone = False
         try:
-            for pragma in _PRAGMAS:
-                await connection.execute_fetchall(pragma)
-            database = cls(connection)
+            connection = await _connect(path, _PRAGMAS)
+        except sqlite3.OperationalError as error:
+            if not is_failure_of_disk(error):
+                raise
+            alone = True
+            connection = await _connect(path, _ALONE)
+        try:
+            database = cls(connection, path)
+            database.alone = alone
             await database._migrate(path)
         except BaseException:
             await connection.close()
@@ -54,6 +67,7 @@ class Database:
 
     async def close(self) -> None:
         """Close; an open connection would keep the process alive."""
+        self.closed = True
         await self._connection.close()
 
     async def fetch(self, sql: str, *args: object) -> list[Row]:
@@ -72,6 +86,42 @@ class Database:
             raise
         await self._connection.execute_fetchall("COMMIT")
 
+    async def damage(self) -> sqlite3.Error | None:
+        """Read all of it, in some tenths of a second; return what is wrong with it, if anything.
+
+        Closes it and raises sqlite3.Error where it cannot be read for now.
+        """
+        try:
+            rows = await self.fetch("PRAGMA quick_check(1)")
+        except sqlite3.Error as error:
+            if is_damage(error):
+                return error
+            await self.close()
+            raise
+        verdict = str(rows[0][0])
+        return None if verdict == "ok" else sqlite3.DatabaseError(verdict)
+
+    async def vanished(self) -> bool:
+        """Whether the file was deleted, or another put in its place, while we have it open."""
+        return await asyncio.to_thread(_identity, self.path) != self._file
+
+    async def rewrite(self) -> None:
+        """Put a file in place of the one that was deleted, with all that was in that.
+
+        Raises sqlite3.Error, OSError.
+        """
+        fresh = self.path.with_suffix(".fresh")
+        await asyncio.to_thread(fresh.unlink, missing_ok=True)
+        await self._connection.execute_fetchall("VACUUM INTO ?", (str(fresh),))
+        # Closed before the new one opens: closing removes the log, which goes by the same name.
+        await self.close()
+        for suffix in ("-wal", "-shm"):
+            await asyncio.to_thread(_log_of(self.path, suffix).unlink, missing_ok=True)
+        await asyncio.to_thread(fresh.rename, self.path)
+        self._connection = await _connect(self.path, _PRAGMAS)
+        self._file = _identity(self.path)
+        self.closed = False
+
     async def _migrate(self, path: Path) -> None:
         rows = await self.fetch("PRAGMA user_version")
         version = int(rows[0][0])
@@ -84,6 +134,30 @@ class Database:
         for number, script in enumerate(scripts[version:], version + 1):
             text = f"BEGIN; {script}; PRAGMA user_version={number}; COMMIT;"
             await self._connection.executescript(text)
+
+
+async def _connect(path: Path, pragmas: Iterable[str]) -> aiosqlite.Connection:
+    connection = await aiosqlite.connect(path, isolation_level=None)
+    try:
+        for pragma in pragmas:
+            await connection.execute_fetchall(pragma)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another of the same name; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _log_of(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def _bound(args: Sequence[object]) -> dict[str, object]:
@@ -111,6 +185,11 @@ def _scripts() -> list[str]:
 
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether an error means that the file is no database any more, rather than busy or full."""
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
-        error, sqlite3.OperationalError
-    )
+    if not isinstance(error, sqlite3.OperationalError):
+        return isinstance(error, sqlite3.DatabaseError)
+    return getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHORT_READ"  # it was cut
+
+
+def is_failure_of_disk(error: Exception) -> bool:
+    """Whether an error means that the file could not be read or written; a full disk is none."""
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import IO, TypeVar
+from collections.abc import Callable, Iterable
+from typing import IO, NamedTuple, TypeVar
 
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, Entry, charged
+from mirror.store.disk import Disk
 from mirror.store.errors import NoRoomError
 from mirror.store.files import Files, Partial
 from mirror.store.index import Index
+from mirror.store.quarantine import Quarantine, Suspect
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _USES_EVERY = 60.0  # seconds between writing down what was used
+
+
+class _Doomed(NamedTuple):
+    """What is off the books and about to be unlinked."""
+
+    suspects: dict[Digest, Suspect]
+    partials: dict[Digest, int]
+    victims: dict[Digest, Entry]
 
 
 class Store:
@@ -38,6 +48,8 @@ class Store:
         self.evicted_bytes = 0
         self.failures = 0
         self.idle_partials: dict[Digest, int] = {}
+        self.quarantine = Quarantine(limit)
+        self._stuck: dict[Digest, int] = {}  # wrong, and not to be moved: the disk would not
         self._promised = 0
         self._doomed: set[Digest] = set()  # off the books, not yet unlinked
         self._fewer_doomed = asyncio.Condition()
@@ -45,32 +57,27 @@ class Store:
         self._headroom = min(1024 * 1024, limit // 64)  # what one flush may add to the index
         self._touched: set[Digest] = set()
         self._noted = time.monotonic()
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="store")
+        self._disk = Disk(files)
+        index.sources.append(self._tell)
 
     def __repr__(self) -> str:
         return f"<Store: {len(self.catalogue)} kept, {self.used} of {self.limit} bytes>"
 
     @property
-    def used(self) -> int:
-        """Bytes taken or promised."""
-        return self.catalogue.bytes + self._partial_bytes + self._promised + self._overhead
+    def trouble(self) -> str | None:
+        """What is wrong with the disk, if anything."""
+        return self._disk.trouble
 
     @property
-    def _partial_bytes(self) -> int:
-        return sum(charged(size) for size in self.idle_partials.values())
+    def used(self) -> int:
+        """Bytes taken or promised."""
+        sizes = (*self.idle_partials.values(), *self._stuck.values())
+        beside = self.quarantine.bytes + sum(charged(size) for size in sizes)
+        return self.catalogue.bytes + beside + self._promised + self._overhead
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
-        """Do blocking work on a thread of the store's own, so that DNS never waits for a disk.
-
-        Work that has begun is waited for even by a task that is cancelled: nobody closes a file
-        under a thread that writes to it.
-        """
-        job = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-        try:
-            return await asyncio.shield(job)
-        except asyncio.CancelledError:
-            await asyncio.wait([job])
-            raise
+        """Do blocking work on a thread; see `Disk.run`."""
+        return await self._disk.run(work, *args)
 
     async def keep_books(self) -> None:
         """Write behind and keep the bound as the index grows, for ever; to be cancelled."""
@@ -81,12 +88,13 @@ class Store:
             # Shielded: a flush that is cancelled midway would lose what it was writing.
             if await asyncio.shield(self.index.flush()):
                 await self.trim()
+            await self._mend()
 
     async def close(self) -> None:
         """Write behind what is pending, let go of files and folder."""
         self.note_uses()
         await self.index.close()
-        await asyncio.to_thread(self._threads.shutdown)
+        await self._disk.close()
         self.files.release()
 
     # Room
@@ -97,10 +105,10 @@ class Store:
         Raises NoRoomError where the bound leaves none, OSError where nothing can be unlinked.
         """
         wanted = charged(size)
-        partials, victims = self._make_room(wanted)
+        doomed = self._make_room(wanted)
         self._promised += wanted
         try:
-            await self._unlink(partials, victims)
+            await self._unlink(doomed)
         except BaseException:
             self._promised -= wanted
             raise
@@ -115,6 +123,7 @@ class Store:
 
         Returns what to give back later. Raises NoRoomError, OSError.
         """
+        await self._unlinked(digest)
         size = self.idle_partials.pop(digest, 0)
         try:
             return await self.reserve(size)
@@ -134,9 +143,12 @@ class Store:
             self.failures += 1
             _log.error("cannot evict: %s", error)
 
-    def _make_room(self, wanted: int) -> tuple[list[Digest], list[Digest]]:
-        """Decide what goes, abandoned partials first, and take it off the books."""
+    def _make_room(self, wanted: int) -> _Doomed:
+        """Decide what goes, quarantine and abandoned partials first, and take it off the books."""
         excess = self.used + wanted + self._headroom - self.limit
+        suspects = self.quarantine.to_free(excess)
+        left = self.quarantine
+        excess -= sum(charged(suspect.size) for each in suspects if (suspect := left.get(each)))
         partials: list[Digest] = []
         for digest, size in self.idle_partials.items():
             if excess <= 0:
@@ -146,34 +158,73 @@ class Store:
         victims = self.catalogue.victims(excess)
         if victims is None:
             raise NoRoomError(f"{wanted} bytes do not fit beside what is in use")
-        for digest in partials:
-            del self.idle_partials[digest]
-        before = self.catalogue.bytes
-        for digest in victims:
-            self.forget(digest)
-        self.evicted += len(victims)
-        self.evicted_bytes += before - self.catalogue.bytes
-        return partials, victims
+        return self._doom(suspects, partials, victims)
 
-    def forget(self, digest: Digest) -> None:
+    def _doom(
+        self, suspects: Iterable[Digest], partials: Iterable[Digest], victims: Iterable[Digest]
+    ) -> _Doomed:
+        """Take things off the books."""
+        doomed = _Doomed({}, {digest: self.idle_partials.pop(digest) for digest in partials}, {})
+        for digest in suspects:
+            if suspect := self.quarantine.remove(digest):
+                doomed.suspects[digest] = suspect
+        for digest in victims:
+            if entry := self.forget(digest):
+                doomed.victims[digest] = entry
+                self.evicted += 1
+                self.evicted_bytes += charged(entry.size)
+        return doomed
+
+    def forget(self, digest: Digest) -> Entry | None:
         """Take a blob off the books; its file is the caller's to unlink."""
         entry = self.catalogue.remove(digest)
         if entry is not None:
             self.index.drop(digest)
             self._touched.discard(digest)
+        return entry
 
-    async def _unlink(self, partials: list[Digest], victims: list[Digest]) -> None:
-        """Unlink what is off the books; nobody publishes the same anew before that is done."""
-        if not partials and not victims:
+    async def _unlink(self, doomed: _Doomed) -> None:
+        """Unlink what is off the books; nobody publishes the same anew before that is done.
+
+        What cannot be unlinked returns to the books, for it still takes its room, and can still
+        be served. Raises OSError then.
+        """
+        if not any(doomed):
             return
-        self._doomed.update(victims)
+        names = {*doomed.partials, *doomed.victims}
+        self._doomed.update(names)
         try:
-            await self.run(self.files.remove_partials, partials)
-            await self.run(self.files.remove, victims)
+            failed = await self.run(self._unlink_now, doomed)
+            for digest in failed:
+                self._put_back(digest, doomed)
         finally:
-            self._doomed.difference_update(victims)
-            async with self._fewer_doomed:
-                self._fewer_doomed.notify_all()
+            await self._no_longer_doomed(names)
+        for error in failed.values():
+            self._disk.note(error)
+            raise error
+
+    def _unlink_now(self, doomed: _Doomed) -> dict[Digest, OSError]:
+        return (
+            self.files.remove_quarantined(doomed.suspects)
+            | self.files.remove_partials(doomed.partials)
+            | self.files.remove(doomed.victims)
+        )
+
+    def _put_back(self, digest: Digest, doomed: _Doomed) -> None:
+        if digest in doomed.suspects:
+            self.quarantine.add(digest, doomed.suspects[digest])
+        if digest in doomed.partials:
+            self.idle_partials[digest] = doomed.partials[digest]
+        if entry := doomed.victims.get(digest):
+            self.catalogue.put_back(digest, entry)
+            self._tell_of(digest, entry)
+            self.evicted -= 1
+            self.evicted_bytes -= charged(entry.size)
+
+    async def _no_longer_doomed(self, names: set[Digest]) -> None:
+        self._doomed.difference_update(names)
+        async with self._fewer_doomed:
+            self._fewer_doomed.notify_all()
 
     async def _unlinked(self, digest: Digest) -> None:
         """Wait until what was evicted under this name is gone."""
@@ -185,8 +236,14 @@ class Store:
     async def publish(self, partial: Partial, repository: Repository) -> Entry:
         """Keep a proven partial as a blob of a repository; raises OSError."""
         await self._unlinked(partial.digest)
-        await self.run(self.files.publish, partial)
-        entry = self._enter(partial.digest, partial.written, None)
+        stuck = self._stuck.pop(partial.digest, None)  # the rename replaces what is there
+        try:
+            changed_at = await self.run(self.files.publish, partial)
+        except BaseException:
+            if stuck is not None:
+                self._stuck[partial.digest] = stuck
+            raise
+        entry = self._enter(partial.digest, partial.written, None, changed_at)
         self.link(partial.digest, repository)
         return entry
 
@@ -197,14 +254,16 @@ class Store:
             promised = await self.reserve(manifest.descriptor.size)
             try:
                 await self._unlinked(digest)
-                await self.run(self.files.write_whole, digest, manifest.body)
+                changed_at = await self.run(self.files.write_whole, digest, manifest.body)
+                self._stuck.pop(digest, None)
             finally:
                 self.release(promised)
         except (NoRoomError, OSError) as error:
             self.failures += 1
             _log.error("cannot keep manifest %s: %s", digest, error)
             return False
-        self._enter(digest, manifest.descriptor.size, manifest.descriptor.media_type)
+        found = manifest.descriptor
+        self._enter(digest, found.size, found.media_type, changed_at)
         self.describe(manifest)
         self.link(digest, repository)
         return True
@@ -213,22 +272,35 @@ class Store:
         """Note that a kept file is this manifest."""
         found = manifest.descriptor
         self.catalogue.describe(found.digest, found.media_type, manifest.children)
-        self.index.put_blob(found.digest, found.size, found.media_type, int(time.time()))
-        self.index.put_children(found.digest, manifest.children)
+        if entry := self.catalogue.get(found.digest):
+            entry.used_at = int(time.time())
+            self._tell_of(found.digest, entry)
 
     def link(self, digest: Digest, repository: Repository) -> None:
         """Note that a repository holds a kept digest."""
         if self.catalogue.link(digest, repository):
             self.index.put_link(digest, repository)
 
-    def _enter(self, digest: Digest, size: int, media_type: str | None) -> Entry:
-        now = int(time.time())
+    def _enter(self, digest: Digest, size: int, media_type: str | None, changed_at: int) -> Entry:
         entry = self.catalogue.get(digest)
         if entry is None:
-            entry = Entry(size, media_type, now)
+            entry = Entry(size, media_type, 0)
             self.catalogue.add(digest, entry)
-        self.index.put_blob(digest, size, entry.media_type, now)
+        entry.used_at, entry.changed_at = int(time.time()), changed_at
+        self._tell_of(digest, entry)
         return entry
+
+    def _tell(self) -> None:
+        """Tell the index all there is: it was lost, and begins anew."""
+        for digest in self.catalogue:
+            if entry := self.catalogue.get(digest):
+                self._tell_of(digest, entry)
+
+    def _tell_of(self, digest: Digest, entry: Entry) -> None:
+        self.index.put_blob(digest, entry.size, entry.media_type, entry.used_at, entry.changed_at)
+        self.index.put_children(digest, entry.children)
+        for repository in entry.links:
+            self.index.put_link(digest, repository)
 
     # Using
 
@@ -241,16 +313,61 @@ class Store:
         """Hand the uses so far to the index."""
         now = int(time.time())
         for digest in self._touched:
+            if entry := self.catalogue.get(digest):
+                entry.used_at = now
             self.index.touch(digest, now)
         self._touched.clear()
         self._noted = time.monotonic()
 
+    async def intact(self, digest: Digest, entry: Entry, file: IO[bytes]) -> bool:
+        """Whether an open file is what was published: its size and time say so, or its hash.
+
+        Raises OSError where that cannot be found out.
+        """
+        status = os.fstat(file.fileno())
+        if status.st_size == entry.size and status.st_mtime_ns != entry.changed_at:
+            proof = await self._disk.prove(digest, entry.size)
+            if proof is None:
+                return False
+            entry.changed_at = proof
+            if self.catalogue.get(digest) is entry:
+                self._tell_of(digest, entry)
+            status = os.fstat(file.fileno())
+        return (status.st_size, status.st_mtime_ns) == (entry.size, entry.changed_at)
+
     async def discard(self, digest: Digest) -> None:
-        """Throw away a blob that is not what the books say."""
-        _log.error("%s is not what it should be: discarded", digest)
+        """Take a blob that is not what the books say out of use, and its file into quarantine.
+
+        A file that is gone is as good. One that the disk will not have moved is moved later.
+        """
+        _log.error("%s is not what it should be: quarantined", digest)
         self.failures += 1
-        self.forget(digest)
-        await self._unlink([], [digest])
+        entry = self.forget(digest)
+        self._stuck[digest] = entry.size if entry else 0
+        await self._set_aside(digest)
+
+    async def _set_aside(self, digest: Digest) -> None:
+        self._doomed.add(digest)
+        try:
+            size = await self.run(self.files.set_aside, digest)
+        except OSError as error:
+            _log.error("cannot quarantine %s, will try again: %s", digest, error)
+            return
+        finally:
+            await self._no_longer_doomed({digest})
+        self._stuck.pop(digest, None)
+        if size is not None:
+            self.quarantine.add(digest, Suspect(size, int(time.time())))
+
+    async def _mend(self) -> None:
+        """Do what the disk would not, and let what was quarantined go in its time."""
+        try:
+            await self._disk.probe()
+            for digest in list(self._stuck):
+                await self._set_aside(digest)
+            await self._unlink(self._doom(self.quarantine.overdue(time.time()), [], []))
+        except OSError as error:
+            _log.debug("the disk still fails: %s", error)
 
     async def open(self, digest: Digest) -> IO[bytes]:
         """Open a kept blob; raises OSError, which means that the disk and the books differ."""
@@ -258,7 +375,7 @@ class Store:
 
     def close_file(self, file: IO[bytes]) -> None:
         """Close a file on a thread: the last close of an unlinked one frees its blocks."""
-        self._threads.submit(file.close)
+        self._disk.close_file(file)
 
     async def read(self, digest: Digest) -> bytes:
         """Read a small blob whole; raises OSError."""

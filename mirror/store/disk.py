@@ -1,0 +1,75 @@
+"""The threads that wait for the disk, and what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, TypeVar
+
+from mirror.flight import Flights
+from mirror.oci.digest import Digest
+from mirror.store.errors import is_of_disk
+from mirror.store.files import Files
+
+T = TypeVar("T")
+_THREADS = 8
+_PROOFS = 2  # blobs hashed again at the same time: the threads are there for others too
+
+
+class Disk:
+    """Does what blocks. `trouble` is what the disk said last, until it takes bytes again."""
+
+    def __init__(self, files: Files) -> None:
+        self.trouble: str | None = None
+        self._files = files
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
+        self._proofs: Flights[Digest, int | None] = Flights()
+        self._proving = asyncio.Semaphore(_PROOFS)
+
+    def __repr__(self) -> str:
+        return f"<Disk: {self.trouble or 'well'}, {len(self._proofs)} blobs being hashed>"
+
+    async def close(self) -> None:
+        """Wait for what has begun."""
+        await self._proofs.close()
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def run(self, work: Callable[..., T], *args: object) -> T:
+        """Do blocking work on a thread of the store's own, so that DNS never waits for a disk.
+
+        Work that has begun is waited for even by a task that is cancelled: nobody closes a file
+        under a thread that writes to it.
+        """
+        job = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        try:
+            return await asyncio.shield(job)
+        except OSError as error:
+            self.note(error)
+            raise
+        except asyncio.CancelledError:
+            await asyncio.wait([job])
+            raise
+
+    def note(self, error: OSError) -> None:
+        """Note an error, if it is the disk's."""
+        if is_of_disk(error):
+            self.trouble = f"cannot write to {self._files.root}: {error.strerror}"
+
+    async def probe(self) -> None:
+        """See whether what was wrong still is; raises OSError if so."""
+        if self.trouble:
+            await self.run(self._files.probe)
+            self.trouble = None
+
+    async def prove(self, digest: Digest, size: int) -> int | None:
+        """Hash a published blob, once for all who ask; see `Files.prove`. Raises OSError."""
+        return await self._proofs.join(digest, lambda: self._prove(digest, size))
+
+    async def _prove(self, digest: Digest, size: int) -> int | None:
+        async with self._proving:
+            return await self.run(self._files.prove, digest, size)
+
+    def close_file(self, file: IO[bytes]) -> None:
+        """Close a file on a thread: the last close of an unlinked one frees its blocks."""
+        self._threads.submit(file.close)

@@ -1,0 +1,30 @@
+"""The index's SQL: what it writes. Kept to what PostgreSQL takes too."""
+
+from __future__ import annotations
+
+PUT_BLOB = """INSERT INTO blob (digest, size, media_type, used_at, changed_at)
+    VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (digest) DO UPDATE SET size = excluded.size, media_type = excluded.media_type,
+    used_at = excluded.used_at, changed_at = excluded.changed_at"""
+TOUCH = "UPDATE blob SET used_at = $2 WHERE digest = $1"
+PUT_CHILD = "INSERT INTO child (manifest, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+PUT_LINK = """INSERT INTO link (digest, upstream, repository) VALUES ($1, $2, $3)
+    ON CONFLICT DO NOTHING"""
+PUT_TAG = """INSERT INTO tag (upstream, repository, tag, digest, media_type, size, checked_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (upstream, repository, tag) DO UPDATE SET digest = excluded.digest,
+    media_type = excluded.media_type, size = excluded.size, checked_at = excluded.checked_at"""
+DROP_TAG = "DELETE FROM tag WHERE upstream = $1 AND repository = $2 AND tag = $3"
+DROP = (
+    ("blob", "DELETE FROM blob WHERE digest = $1"),
+    ("child", "DELETE FROM child WHERE manifest = $1"),
+    ("link", "DELETE FROM link WHERE digest = $1"),
+)
+PUT_PULL = """INSERT INTO pull (upstream, account, at, repository, reference, digest, client)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)"""
+PUT_LIMIT = """INSERT INTO pull_limit
+    (upstream, account, allowed, remaining, window_length, source, at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (upstream, account) DO UPDATE SET allowed = excluded.allowed,
+    remaining = excluded.remaining, window_length = excluded.window_length,
+    source = excluded.source, at = excluded.at"""
