@@ -104,6 +104,34 @@ class Catalogue:
         # Digests cannot form a circle, so this ends: blob, manifest, index.
         return any(self.belongs(parent, repository) for parent in self._parents.get(digest, ()))
 
+    def unlink(self, digest: Digest, repository: Repository) -> bool:
+        """Note that a repository holds this no more by itself; False if it did not."""
+        entry = self.get(digest)
+        if entry is None or repository not in entry.links:
+            return False
+        entry.links = tuple(link for link in entry.links if link != repository)
+        return True
+
+    def manifests(self) -> Iterator[Digest]:
+        """Return the kept manifests."""
+        return iter(self._manifests)
+
+    def parents(self, digest: Digest) -> tuple[Digest, ...]:
+        """Return the kept manifests that point at this."""
+        return self._parents.get(digest, ())
+
+    def reach(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return what is kept of these and of all that they point at."""
+        reached: set[Digest] = set()
+        ahead = list(digests)
+        while ahead:
+            digest = ahead.pop()
+            entry = self.get(digest)
+            if entry is not None and digest not in reached:
+                reached.add(digest)
+                ahead.extend(entry.children)
+        return reached
+
     def victims(self, wanted: int) -> list[Digest] | None:
         """Return what to evict so that `wanted` bytes come free; None if that cannot be.
 

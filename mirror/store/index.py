@@ -29,6 +29,7 @@ _TOUCH = "UPDATE blob SET used_at = $2 WHERE digest = $1"
 _PUT_CHILD = "INSERT INTO child (manifest, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _PUT_LINK = """INSERT INTO link (digest, upstream, repository) VALUES ($1, $2, $3)
     ON CONFLICT DO NOTHING"""
+_DROP_LINK = "DELETE FROM link WHERE digest = $1 AND upstream = $2 AND repository = $3"
 _PUT_TAG = """INSERT INTO tag (upstream, repository, tag, digest, media_type, size, checked_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7)
     ON CONFLICT (upstream, repository, tag) DO UPDATE SET digest = excluded.digest,
@@ -113,6 +114,11 @@ class Index:
         """Note that a repository holds a digest."""
         args = (str(digest), repository.upstream, repository.name)
         self._later(("link", *args), _PUT_LINK, *args)
+
+    def drop_link(self, digest: Digest, repository: Repository) -> None:
+        """Forget that a repository holds a digest."""
+        args = (str(digest), repository.upstream, repository.name)
+        self._later(("link", *args), _DROP_LINK, *args)
 
     def touch(self, digest: Digest, used_at: int) -> None:
         """Note a use. A blob that is still to be written keeps its own time: it is as recent."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, TypeVar
 
 from mirror.oci.digest import Digest
@@ -20,6 +23,22 @@ from mirror.store.index import Index
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _USES_EVERY = 60.0  # seconds between writing down what was used
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the bound covers, in bytes. `leaving` is unlinked, and read to its end by someone."""
+
+    kept: int
+    partial: int
+    promised: int
+    index: int
+    leaving: int
+
+    @property
+    def all(self) -> int:
+        """The sum."""
+        return self.kept + self.partial + self.promised + self.index + self.leaving
 
 
 class Store:
@@ -40,6 +59,8 @@ class Store:
         self.idle_partials: dict[Digest, int] = {}
         self._promised = 0
         self._doomed: set[Digest] = set()  # off the books, not yet unlinked
+        self._publishing: Counter[Digest] = Counter()  # named or about to be, not yet entered
+        self._leaving: list[Entry] = []  # off the books and unlinked, but still being read
         self._fewer_doomed = asyncio.Condition()
         self._overhead = 0
         self._headroom = min(1024 * 1024, limit // 64)  # what one flush may add to the index
@@ -53,11 +74,13 @@ class Store:
     @property
     def used(self) -> int:
         """Bytes taken or promised."""
-        return self.catalogue.bytes + self._partial_bytes + self._promised + self._overhead
+        return self.taken().all
 
-    @property
-    def _partial_bytes(self) -> int:
-        return sum(charged(size) for size in self.idle_partials.values())
+    def taken(self) -> Taken:
+        """Tell what `used` is made of."""
+        partial = sum(charged(size) for size in self.idle_partials.values())
+        leaving = sum(charged(entry.size) for entry in self._leaving if entry.readers)
+        return Taken(self.catalogue.bytes, partial, self._promised, self._overhead, leaving)
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
         """Do blocking work on a thread of the store's own, so that DNS never waits for a disk.
@@ -115,6 +138,7 @@ class Store:
 
         Returns what to give back later. Raises NoRoomError, OSError.
         """
+        await self._unlinked(digest)  # else the new one would lose its file to the old one's end
         size = self.idle_partials.pop(digest, 0)
         try:
             return await self.reserve(size)
@@ -161,17 +185,21 @@ class Store:
         if entry is not None:
             self.index.drop(digest)
             self._touched.discard(digest)
+            self._leaving = [left for left in self._leaving if left.readers]
+            if entry.readers:
+                self._leaving.append(entry)
 
     async def _unlink(self, partials: list[Digest], victims: list[Digest]) -> None:
         """Unlink what is off the books; nobody publishes the same anew before that is done."""
         if not partials and not victims:
             return
-        self._doomed.update(victims)
+        doomed = {*partials, *victims}
+        self._doomed |= doomed
         try:
             await self.run(self.files.remove_partials, partials)
             await self.run(self.files.remove, victims)
         finally:
-            self._doomed.difference_update(victims)
+            self._doomed -= doomed
             async with self._fewer_doomed:
                 self._fewer_doomed.notify_all()
 
@@ -180,13 +208,54 @@ class Store:
         async with self._fewer_doomed:
             await self._fewer_doomed.wait_for(lambda: digest not in self._doomed)
 
+    # Removing
+
+    async def remove(self, digests: Iterable[Digest]) -> int:
+        """Remove blobs, whoever reads them: readers keep their open file.
+
+        Returns the bytes that come free, at once or when the last reader ends. Raises OSError.
+        """
+        gone = [digest for digest in digests if self.catalogue.get(digest) is not None]
+        before = self.catalogue.bytes
+        for digest in gone:
+            self.forget(digest)
+        freed = before - self.catalogue.bytes
+        await self._unlink([], gone)
+        return freed
+
+    async def remove_partials(self, digests: Iterable[Digest]) -> tuple[int, int]:
+        """Remove those of these partials that nobody is fetching; returns how many, and bytes.
+
+        Raises OSError.
+        """
+        idle = [digest for digest in digests if digest in self.idle_partials]
+        freed = sum(charged(self.idle_partials.pop(digest)) for digest in idle)
+        await self._unlink(idle, [])
+        return len(idle), freed
+
+    async def remove_strangers(self, sizes: dict[Digest, int]) -> tuple[int, int]:
+        """Remove those of these files, by size in bytes, that are not on the books.
+
+        Returns how many, and bytes. Raises OSError.
+        """
+        strangers = [
+            digest
+            for digest in sizes
+            if self.catalogue.get(digest) is None
+            and digest not in self._doomed
+            and not self._publishing[digest]
+        ]
+        await self._unlink([], strangers)
+        return len(strangers), sum(charged(sizes[digest]) for digest in strangers)
+
     # Keeping
 
     async def publish(self, partial: Partial, repository: Repository) -> Entry:
         """Keep a proven partial as a blob of a repository; raises OSError."""
         await self._unlinked(partial.digest)
-        await self.run(self.files.publish, partial)
-        entry = self._enter(partial.digest, partial.written, None)
+        with self._naming(partial.digest):
+            await self.run(self.files.publish, partial)
+            entry = self._enter(partial.digest, partial.written, None)
         self.link(partial.digest, repository)
         return entry
 
@@ -197,14 +266,15 @@ class Store:
             promised = await self.reserve(manifest.descriptor.size)
             try:
                 await self._unlinked(digest)
-                await self.run(self.files.write_whole, digest, manifest.body)
+                with self._naming(digest):
+                    await self.run(self.files.write_whole, digest, manifest.body)
+                    self._enter(digest, manifest.descriptor.size, manifest.descriptor.media_type)
             finally:
                 self.release(promised)
         except (NoRoomError, OSError) as error:
             self.failures += 1
             _log.error("cannot keep manifest %s: %s", digest, error)
             return False
-        self._enter(digest, manifest.descriptor.size, manifest.descriptor.media_type)
         self.describe(manifest)
         self.link(digest, repository)
         return True
@@ -220,6 +290,22 @@ class Store:
         """Note that a repository holds a kept digest."""
         if self.catalogue.link(digest, repository):
             self.index.put_link(digest, repository)
+
+    def unlink(self, digest: Digest, repository: Repository) -> None:
+        """Note that a repository holds a kept digest no more by itself."""
+        if self.catalogue.unlink(digest, repository):
+            self.index.drop_link(digest, repository)
+
+    @contextmanager
+    def _naming(self, digest: Digest) -> Iterator[None]:
+        """Keep a file that gets its name from being taken for a stranger until it is entered."""
+        self._publishing[digest] += 1
+        try:
+            yield
+        finally:
+            self._publishing[digest] -= 1
+            if not self._publishing[digest]:
+                del self._publishing[digest]
 
     def _enter(self, digest: Digest, size: int, media_type: str | None) -> Entry:
         now = int(time.time())
