@@ -103,7 +103,7 @@ async def _here(settings: Settings, folder: Path, order: Order) -> AsyncGenerato
         store.limit = settings.max_size
         tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
         await tags.load()
-        upkeep = Upkeep(store, tags, Memory(settings.memory_cache))
+        upkeep = Upkeep(store, tags, Memory(settings.memory_cache), tuple(store.altered))
         async with aclosing(upkeep.carry_out(order)) as records:
             async for record in records:
                 yield record

@@ -33,13 +33,17 @@ class Upkeep:
     """Carries out orders. Content that goes leaves the books, the disk, and memory.
 
     Nobody's body is cut: a file that is read stays readable, and a fetch enters what it brings
-    when it is proven, whatever was removed before.
+    when it is proven, whatever was removed before. `altered` is what was found wrong, and
+    discarded, when the store was opened for this: to be told of by the first to verify.
     """
 
-    def __init__(self, store: Store, tags: Tags, memory: Memory) -> None:
+    def __init__(
+        self, store: Store, tags: Tags, memory: Memory, altered: tuple[Digest, ...] = ()
+    ) -> None:
         self._store = store
         self._tags = tags
         self._memory = memory
+        self._altered = altered
 
     def __repr__(self) -> str:
         return f"<Upkeep of {self._store!r}>"
@@ -48,7 +52,7 @@ class Upkeep:
         """Tell of progress, at last the result; what cannot be done ends in Refused."""
         try:
             if isinstance(order, Verify):
-                run = Verification(self._store, self._memory, order).run()
+                run = Verification(self._store, self._memory, order, self._altered).run()
                 async with aclosing(run) as records:
                     async for record in records:
                         yield record

@@ -29,7 +29,9 @@ _DAMAGE = {errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENODATA, errno.EUCLEAN, 
 class Verification:
     """One run over a store. Raises OSError where the fault is not the blob's."""
 
-    def __init__(self, store: Store, memory: Memory, order: Verify) -> None:
+    def __init__(
+        self, store: Store, memory: Memory, order: Verify, altered: tuple[Digest, ...] = ()
+    ) -> None:
         self._store = store
         self._memory = memory
         self._pace = _Pace(order.rate)
@@ -38,11 +40,15 @@ class Verification:
         self._blobs = 0
         self._expected = 0  # bytes of the blobs before this one, as the books have them
         self._bytes = 0
+        self._altered = altered
         self._wrong = 0
 
     async def run(self) -> AsyncGenerator[Progress | Wrong | Verified, None]:
         """Tell of progress and of what is wrong, at last the result."""
         told = -math.inf
+        for digest in self._altered:
+            self._wrong += 1
+            yield Wrong(str(digest), "has another size than when it was kept")
         for digest, size in self._chosen:
             entry = self._store.catalogue.get(digest)
             if entry is not None:

@@ -47,16 +47,28 @@ async def open_store(files: Files, limit: int) -> Store:
 
 async def _repair(files: Files, index: Index, limit: int) -> Store:
     on_disk = {digest: (size, at) for digest, size, at in files.scan()}
-    catalogue = _known(files, index, on_disk, await index.blobs())
+    rows = await index.blobs()
+    altered = _altered(rows, on_disk)
+    catalogue = _known(files, index, on_disk, rows)
     adopted = _adopt(index, catalogue, on_disk)
     await _relate(index, catalogue)
     store = Store(files, index, catalogue, limit)
+    store.altered = altered
     store.idle_partials.update(
         (digest, size) for digest, size, _ in sorted(files.scan_partials(), key=lambda p: p[2])
     )
     await store.trim()
     _log.info("%r, %d adopted", store, adopted)
     return store
+
+
+def _altered(rows: list[Row], on_disk: dict[Digest, tuple[int, int]]) -> list[Digest]:
+    """Return what has another size than its row.
+
+    A file that is gone tells nothing: a crash may have come between its eviction and its row's.
+    """
+    sizes = {Digest(text): size for text, size, *_ in rows}
+    return [d for d, (size, _) in on_disk.items() if sizes.get(d, size) != size]
 
 
 def _known(

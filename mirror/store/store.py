@@ -56,6 +56,7 @@ class Store:
         self.evicted = 0
         self.evicted_bytes = 0
         self.failures = 0
+        self.altered: list[Digest] = []  # what the start found with a wrong size, and discarded
         self.idle_partials: dict[Digest, int] = {}
         self._promised = 0
         self._doomed: set[Digest] = set()  # off the books, not yet unlinked
