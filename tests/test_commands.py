@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.cli import main
 from mirror.oci.digest import Digest
 from mirror.store.files import Files
 from tests.command import MODULE, Command, Ended, environment, fetch, launched, serving
@@ -343,32 +344,12 @@ async def test_what_a_running_mirror_cannot_read_is_refused(hub: Hub, folder: Pa
 
 
 @BOTH
-@pytest.mark.parametrize(
-    "target",
-    [
-        "",
-        "A",
-        "a:",
-        "a:..",
-        "../../etc/passwd",
-        "a@sha256:12",
-        "a:1@sha256:" + "a" * 64,
-        "sha256:" + "A" * 64,
-        "a" * 300,
-        "a\nb",
-        "never-pulled",
-        "a:2",
-        "ghcr.io/a:1",
-        "sha256:" + "a" * 64,
-    ],
-)
 async def test_what_cannot_be_purged_gets_one_line(
-    hub: Hub, folder: Path, filled: list[Image], beside: bool, target: str
+    hub: Hub, folder: Path, filled: list[Image], beside: bool
 ) -> None:
     async with daemon(hub, folder, there=beside):
-        line = one_line(await do("purge", "--data-dir", folder, target))
-    assert "nothing is kept of" in line or "invalid" in line
-    assert path_of(folder, filled[0].digest).exists()
+        line = one_line(await do("purge", "--data-dir", folder, "never-pulled"))
+    assert "nothing is kept of 'docker.io/library/never-pulled'" in line
 
 
 @pytest.mark.parametrize(
@@ -387,11 +368,13 @@ async def test_what_cannot_be_purged_gets_one_line(
         ("du", "--yaml"),
     ],
 )
-async def test_an_option_that_means_nothing_is_refused(arguments: tuple[str, ...]) -> None:
-    ended = await do(*arguments)
-    assert ended.code == 2
-    assert "error: " in ended.err.splitlines()[-1]
-    assert "Traceback" not in ended.err
+def test_an_option_that_means_nothing_is_refused(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err.splitlines()[-1]
 
 
 async def test_a_folder_that_is_no_mirrors_stays_as_it_is(tmp_path: Path) -> None:
