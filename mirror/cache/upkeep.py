@@ -68,11 +68,11 @@ class Upkeep:
             return await self.collect()
         if isinstance(order, Purge):
             return await self.purge(order.target)
-        return self.measure()
+        return await self.measure()
 
-    def measure(self) -> Usage:
+    async def measure(self) -> Usage:
         """Tell what takes the space."""
-        return measure(self._store, self._tags)
+        return await measure(self._store, self._tags)
 
     # Removing what is of no use
 

@@ -6,18 +6,23 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from mirror.cache.records import ImageUsage, RepositoryUsage, Usage
-from mirror.cache.tags import Tags
+from mirror.cache.tags import TagKey, Tags
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, charged
-from mirror.store.store import Store
+from mirror.store.store import Store, Taken
 
+_Tags = list[tuple[TagKey, Digest]]
 _Roots = dict[tuple[Repository, str], Digest]  # by repository and tag, or digest where untagged
 
 
-def measure(store: Store, tags: Tags) -> Usage:
-    """Reckon what takes the space."""
-    catalogue = store.catalogue
+async def measure(store: Store, tags: Tags) -> Usage:
+    """Reckon what takes the space, on a thread: a large cache takes a second."""
+    known = list(tags.known())
+    return await store.run(_measure, store.catalogue.copy(), known, store.taken(), store.limit)
+
+
+def _measure(catalogue: Catalogue, tags: _Tags, taken: Taken, limit: int) -> Usage:
     holders = holders_of(catalogue)
     sizes = {digest: _size(catalogue, digest) for digest in holders}
     images = _images(catalogue, _roots(catalogue, tags, holders))
@@ -34,9 +39,8 @@ def measure(store: Store, tags: Tags) -> Usage:
         )
         for repository, digests in held.items()
     ]
-    taken = store.taken()
     return Usage(
-        limit=store.limit,
+        limit=limit,
         used=taken.all,
         kept=taken.kept,
         partial=taken.partial,
@@ -71,12 +75,12 @@ def _size(catalogue: Catalogue, digest: Digest) -> int:
 
 
 def _roots(
-    catalogue: Catalogue, tags: Tags, holders: dict[Digest, frozenset[Repository]]
+    catalogue: Catalogue, tags: _Tags, holders: dict[Digest, frozenset[Repository]]
 ) -> _Roots:
     """Return the images: tags, and manifests that neither a tag nor a manifest leads to."""
     roots: _Roots = {}
     reached: dict[Repository, list[Digest]] = defaultdict(list)
-    for (repository, tag), digest in tags.known():
+    for (repository, tag), digest in tags:
         roots[repository, tag] = digest
         reached[repository].append(digest)
     tagged = {repository: catalogue.reach(digests) for repository, digests in reached.items()}

@@ -52,6 +52,13 @@ class Catalogue:
     def __repr__(self) -> str:
         return f"<Catalogue: {len(self)} kept, {self.bytes} bytes>"
 
+    def copy(self) -> Catalogue:
+        """Return what is kept now, to be looked at on a thread. The entries are shared."""
+        other = Catalogue()
+        other._blobs, other._manifests = self._blobs.copy(), self._manifests.copy()
+        other._parents, other.bytes = self._parents.copy(), self.bytes
+        return other
+
     def get(self, digest: Digest) -> Entry | None:
         """Return what is kept under a digest."""
         return self._manifests.get(digest) or self._blobs.get(digest)
