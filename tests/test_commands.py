@@ -148,7 +148,7 @@ async def test_verify_keeps_to_its_rate_and_can_be_interrupted(
             if command is not None:
                 await command.says("rate=11000")
             else:
-                await asyncio.to_thread(locked, folder)
+                await opened(folder)
             slow.send(signal.SIGINT)
             ended = await slow.ended(within=5)
         assert (ended.code, ended.out) == (130, "")
@@ -156,18 +156,11 @@ async def test_verify_keeps_to_its_rate_and_can_be_interrupted(
         await is_pulled(hub, folder, command, filled[0])
 
 
-def locked(folder: Path) -> None:
-    """Wait until somebody has the data folder."""
-    import fcntl  # noqa: PLC0415
-    import time  # noqa: PLC0415
-
-    while True:
-        with (folder / "lock").open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return
-        time.sleep(0.02)
+async def opened(folder: Path) -> None:
+    """Wait until somebody has the index open."""
+    async with asyncio.timeout(10):
+        while not await asyncio.to_thread((folder / "index.db-wal").exists):  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0.02)
 
 
 async def test_verify_shows_a_bar_on_a_terminal(folder: Path, filled: list[Image]) -> None:
