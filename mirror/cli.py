@@ -6,21 +6,30 @@ import argparse
 import asyncio
 import json
 import logging
+import math
+import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mirror
-from mirror import logs
+from mirror import commands, logs
+from mirror.cache.records import Collect, Measure, Order, Purge, UpkeepError, Verify
 from mirror.daemon import Daemon, running
 from mirror.sdnotify import notify
-from mirror.settings import ConfigurationError, Settings, load
+from mirror.settings import ConfigurationError, Settings, load, parse_size
+from mirror.sizes import human
 from mirror.store.errors import StoreError
+
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _log = logging.getLogger(__name__)
 _BAD_START = 2  # exit code: the configuration or the data folder cannot be used
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,11 +37,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = load(_flags(options), options.config)
-        logs.set_up(settings.log_format, settings.log_level)
-        return asyncio.run(_serve(settings))
-    except (ConfigurationError, StoreError) as error:
+        if options.order is None:
+            logs.set_up(settings.log_format, settings.log_level)
+            return asyncio.run(_serve(settings))
+        logs.set_up(settings.log_format, "error")  # what is told of is printed
+        return _carry_out(settings, options)
+    except (ConfigurationError, StoreError, UpkeepError) as error:
         print(f"mirror: {error}", file=sys.stderr)
         return _BAD_START
+
+
+def _carry_out(settings: Settings, options: argparse.Namespace) -> int:
+    """Run an upkeep command; returns the exit code."""
+    order = options.order(options)
+    try:
+        return asyncio.run(commands.run(settings, order, as_json=options.json))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 async def _serve(settings: Settings) -> int:
@@ -83,18 +107,10 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
         f"  listens on   {url}\n"
         f"  mirrors      {upstreams}\n"
         f"  keeps data   in {store.files.root}\n"
-        f"  keeps        at most {_human(store.limit)}, {_human(store.used)} now\n"
+        f"  keeps        at most {human(store.limit)}, {human(store.used)} now\n"
         f"in /etc/docker/daemon.json, then restart Docker:\n"
         f"  {json.dumps({'registry-mirrors': [url]})}"
     )
-
-
-def _human(size: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 def _flags(options: argparse.Namespace) -> dict[str, object]:
@@ -102,7 +118,7 @@ def _flags(options: argparse.Namespace) -> dict[str, object]:
     given = {
         name: value
         for name in Settings.model_fields
-        if name != "upstreams" and (value := getattr(options, name)) is not None
+        if name != "upstreams" and (value := getattr(options, name, None)) is not None
     }
     upstreams = dict(options.upstream)
     return given | ({"upstreams": upstreams} if upstreams else {})
@@ -118,8 +134,24 @@ def _upstream(text: str) -> tuple[str, dict[str, str]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mirror", description=mirror.__doc__)
     parser.add_argument("--version", action="version", version=f"mirror {mirror.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="run the mirror", description="Run the mirror.")
+    these = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(these)
+    _add_verify(these)
+    _add(these, "gc", lambda _: Collect(), "remove what is of no use, and keep the bound")
+    purge = _add(these, "purge", lambda given: Purge(given.target), "remove an image or its like")
+    purge.add_argument(
+        "target",
+        metavar="IMAGE|DIGEST|REPOSITORY",
+        help="nginx:1.25, ghcr.io/a/b@sha256:..., sha256:..., or library/nginx",
+    )
+    usage = _add(these, "du", lambda _: Measure(), "tell what takes the space, by image")
+    usage.add_argument("--json", action="store_true", help="print an object, sizes in bytes")
+    return parser
+
+
+def _add_serve(these: _Commands) -> None:
+    serve = these.add_parser("serve", help="run the mirror", description="Run the mirror.")
+    serve.set_defaults(order=None)
     serve.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with these keys")
     for name, field in Settings.model_fields.items():
         if name != "upstreams":
@@ -133,4 +165,61 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=URL",
         help="a registry to mirror; passwords are not for the command line",
     )
-    return parser
+
+
+def _add_verify(these: _Commands) -> None:
+    def order(given: argparse.Namespace) -> Order:
+        return Verify(**given.sample, rate=given.rate)
+
+    verify = _add(these, "verify", order, "hash what is kept, and discard what is wrong")
+    verify.add_argument(
+        "--sample",
+        type=_sample,
+        default={},
+        metavar="N%|N",
+        help="a share of the files, or so many, chosen at random; all without it",
+    )
+    verify.add_argument(
+        "--rate", type=_rate, metavar="SIZE", help="bytes read a second at most, such as 50MiB"
+    )
+
+
+def _add(
+    these: _Commands, name: str, order: Callable[[argparse.Namespace], Order], text: str
+) -> argparse.ArgumentParser:
+    """Add an upkeep command, which finds its data as `serve` does."""
+    about = f"{text[0].upper()}{text[1:]}. Works beside a running mirror and without one."
+    command = these.add_parser(name, help=text, description=about)
+    command.set_defaults(order=order, json=False, upstream=[])
+    command.add_argument("--config", type=Path, metavar="FILE", help="the file given to serve")
+    described = Settings.model_fields["data_dir"].description
+    command.add_argument("--data-dir", dest="data_dir", metavar="VALUE", help=described)
+    return command
+
+
+def _sample(text: str) -> dict[str, float | int]:
+    number = text.removesuffix("%")
+    try:
+        if number != text:
+            percent = float(number)
+            if math.isfinite(percent) and 0 < percent <= 100:
+                return {"percent": percent}
+        elif number.isascii() and number.isdigit() and int(number[:19]) > 0:
+            return {"count": int(number[:19])}
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"{text!r}: a share above 0% up to 100% is wanted, such as 5%, or a number of files"
+    )
+
+
+def _rate(text: str) -> int:
+    try:
+        rate = parse_size(text)
+    except ValueError:
+        rate = 0
+    if not 0 < rate < 2**63:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: bytes a second are wanted, above 0, with or without a suffix, such as 50MiB"
+        )
+    return rate

@@ -21,6 +21,7 @@ from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
 from mirror.cache.memory import Memory
 from mirror.cache.tags import Tags
+from mirror.cache.upkeep import Upkeep
 from mirror.sdnotify import notify, watchdog_interval
 from mirror.settings import Address, ConfigurationError, Settings, Upstream
 from mirror.store.files import Files
@@ -33,6 +34,7 @@ from mirror.upstream.wire import Patience, Wire
 from mirror.web.access import AccessLog
 from mirror.web.api import RegistryApi
 from mirror.web.connections import Connections, listen
+from mirror.web.control import controlled
 from mirror.web.metrics import Metrics, State
 from mirror.web.own import OwnPages
 from mirror.web.route import Router
@@ -120,6 +122,9 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         server = Server(Router(frozenset(registries)), api, own, metrics, log, connections)
         for job in (store.keep_books(), log.run(), _prune(ledger), _feed_watchdog()):
             stack.push_async_callback(_cancel, asyncio.create_task(job))
+
+        upkeep = Upkeep(store, tags, memory)
+        await stack.enter_async_context(controlled(store.files.root, upkeep))
 
         runner = server.runner(settings.idle_timeout, settings.shutdown_grace)
         stack.push_async_callback(runner.cleanup)

@@ -70,7 +70,8 @@ def _path(value: object) -> Path:
     return Path(text)
 
 
-def _size(value: object) -> int:
+def parse_size(value: object) -> int:
+    """Read bytes, with or without a suffix; raises ValueError."""
     try:
         size = TypeAdapter(ByteSize).validate_python(value)
     except ValidationError:
@@ -110,7 +111,7 @@ def _plain_url(text: str) -> bool:
     return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
 
 
-Size = Annotated[int, BeforeValidator(_size)]
+Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 
 

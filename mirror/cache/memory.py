@@ -29,3 +29,7 @@ class Memory:
         """Take in a body, unless it is too large to be worth it."""
         if len(body) <= self.largest:
             self._bodies[digest] = body
+
+    def drop(self, digest: Digest) -> None:
+        """Forget a body."""
+        self._bodies.pop(digest, None)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cachetools import LRUCache, TTLCache
+from cachetools import Cache, LRUCache, TTLCache
 
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
@@ -68,6 +68,16 @@ class Tags:
     def get(self, key: TagKey) -> Tagged | None:
         """Return what is known of a tag, fresh or not."""
         return self._tags.get(key)
+
+    def known(self) -> Iterator[tuple[TagKey, Digest]]:
+        """Return all tags with what they point at, or pointed at while the new is on its way.
+
+        That is no use of them.
+        """
+        for key, tagged in self._tags.peeked():
+            yield key, tagged.found.digest
+            if tagged.before is not None:
+                yield key, tagged.before.found.digest
 
     def fresh(self, tagged: Tagged) -> bool:
         """Whether upstream need not be asked: it said so lately, or failed just now."""
@@ -154,6 +164,10 @@ class _Kept(LRUCache[TagKey, Tagged]):
     def __init__(self, maxsize: int, index: Index) -> None:
         super().__init__(maxsize)
         self._index = index
+
+    def peeked(self) -> list[tuple[TagKey, Tagged]]:
+        """Return all without making any the most recently used."""
+        return [(key, Cache.__getitem__(self, key)) for key in self]
 
     def popitem(self) -> tuple[TagKey, Tagged]:
         """Evict the least recently used."""

@@ -11,6 +11,13 @@ from mirror.oci.errors import NameInvalid, TagInvalid
 
 HUB = "docker.io"
 
+# What clients call Docker Hub beside its name (protocol: "docker.io = index.docker.io").
+HUB_ALIASES = {
+    "index.docker.io": HUB,
+    "registry-1.docker.io": HUB,
+    "registry.hub.docker.com": HUB,
+}
+
 # distribution-spec, "Pulling manifests": <name> and <tag>. The length is checked before the
 # pattern is tried, so that a hostile name cannot make the match expensive.
 MAX_NAME = 255
@@ -35,6 +42,11 @@ class Repository:
 
     def __str__(self) -> str:
         return f"{self.upstream}/{self.name}"
+
+
+def full_name(upstream: str, name: str) -> str:
+    """Return the name that an upstream knows: Docker Hub's short ones are of `library`."""
+    return f"library/{name}" if upstream == HUB and "/" not in name else name
 
 
 class Tag(str):

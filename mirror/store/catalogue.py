@@ -59,6 +59,13 @@ class Catalogue:
     def __repr__(self) -> str:
         return f"<Catalogue: {len(self)} kept, {self.bytes} bytes>"
 
+    def copy(self) -> Catalogue:
+        """Return what is kept now, to be looked at on a thread. The entries are shared."""
+        other = Catalogue()
+        other._blobs, other._manifests = self._blobs.copy(), self._manifests.copy()
+        other._parents, other.bytes = self._parents.copy(), self.bytes
+        return other
+
     def get(self, digest: Digest) -> Entry | None:
         """Return what is kept under a digest."""
         return self._manifests.get(digest) or self._blobs.get(digest)
@@ -116,6 +123,34 @@ class Catalogue:
             return True
         # Digests cannot form a circle, so this ends: blob, manifest, index.
         return any(self.belongs(parent, repository) for parent in self._parents.get(digest, ()))
+
+    def unlink(self, digest: Digest, repository: Repository) -> bool:
+        """Note that a repository holds this no more by itself; False if it did not."""
+        entry = self.get(digest)
+        if entry is None or repository not in entry.links:
+            return False
+        entry.links = tuple(link for link in entry.links if link != repository)
+        return True
+
+    def manifests(self) -> Iterator[Digest]:
+        """Return the kept manifests."""
+        return iter(self._manifests)
+
+    def parents(self, digest: Digest) -> tuple[Digest, ...]:
+        """Return the kept manifests that point at this."""
+        return self._parents.get(digest, ())
+
+    def reach(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return what is kept of these and of all that they point at."""
+        reached: set[Digest] = set()
+        ahead = list(digests)
+        while ahead:
+            digest = ahead.pop()
+            entry = self.get(digest)
+            if entry is not None and digest not in reached:
+                reached.add(digest)
+                ahead.extend(entry.children)
+        return reached
 
     def victims(self, wanted: int) -> list[Digest] | None:
         """Return what to evict so that `wanted` bytes come free; None if that cannot be.

@@ -101,6 +101,11 @@ class Index:
         args = (str(digest), repository.upstream, repository.name)
         self._later(("link", *args), sql.PUT_LINK, *args)
 
+    def drop_link(self, digest: Digest, repository: Repository) -> None:
+        """Forget that a repository holds a digest."""
+        args = (str(digest), repository.upstream, repository.name)
+        self._later(("link", *args), sql.DROP_LINK, *args)
+
     def touch(self, digest: Digest, used_at: int) -> None:
         """Note a use. A blob that is still to be written keeps its own time: it is as recent."""
         if ("blob", digest) not in self._pending:

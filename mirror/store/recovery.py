@@ -59,11 +59,13 @@ async def _repair(files: Files, index: Index, limit: int) -> Store:
     finally:
         await asyncio.wait([scan])
     on_disk = scan.result()
+    altered = _altered(rows, on_disk)
     with _uncollected():
         catalogue = _known(files, index, on_disk, rows)
         adopted = _adopt(index, catalogue, on_disk)
         await _relate(index, catalogue)
     store = Store(files, index, catalogue, limit)
+    store.altered = altered
     partials = sorted(files.scan_partials(), key=lambda found: found.changed_at)
     store.idle_partials.update((found.digest, found.size) for found in partials)
     for found in sorted(files.scan_quarantine(), key=lambda found: found.moved_at):
@@ -71,6 +73,15 @@ async def _repair(files: Files, index: Index, limit: int) -> Store:
     await store.trim()
     _log.info("%r, %d adopted", store, adopted)
     return store
+
+
+def _altered(rows: list[Row], on_disk: dict[Digest, Found]) -> list[Digest]:
+    """Return what has another size than its row.
+
+    A file that is gone tells nothing: a crash may have come between its eviction and its row's.
+    """
+    sizes = {Digest(text): size for text, size, *_ in rows}
+    return [d for d, found in on_disk.items() if sizes.get(d, found.size) != found.size]
 
 
 @contextlib.contextmanager

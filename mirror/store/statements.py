@@ -10,6 +10,7 @@ TOUCH = "UPDATE blob SET used_at = $2 WHERE digest = $1"
 PUT_CHILD = "INSERT INTO child (manifest, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 PUT_LINK = """INSERT INTO link (digest, upstream, repository) VALUES ($1, $2, $3)
     ON CONFLICT DO NOTHING"""
+DROP_LINK = "DELETE FROM link WHERE digest = $1 AND upstream = $2 AND repository = $3"
 PUT_TAG = """INSERT INTO tag (upstream, repository, tag, digest, media_type, size, checked_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7)
     ON CONFLICT (upstream, repository, tag) DO UPDATE SET digest = excluded.digest,

@@ -6,7 +6,10 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, NamedTuple, TypeVar
 
 from mirror.oci.digest import Digest
@@ -30,6 +33,25 @@ class _Doomed(NamedTuple):
     suspects: dict[Digest, Suspect]
     partials: dict[Digest, int]
     victims: dict[Digest, Entry]
+    evicting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the bound covers, in bytes. `leaving` is unlinked, and read to its end by someone."""
+
+    kept: int
+    partial: int
+    promised: int
+    index: int
+    leaving: int
+    quarantine: int
+
+    @property
+    def all(self) -> int:
+        """The sum."""
+        fetched = self.kept + self.partial + self.promised
+        return fetched + self.index + self.leaving + self.quarantine
 
 
 class Store:
@@ -47,11 +69,14 @@ class Store:
         self.evicted = 0
         self.evicted_bytes = 0
         self.failures = 0
+        self.altered: list[Digest] = []  # what the start found with a wrong size, and discarded
         self.idle_partials: dict[Digest, int] = {}
         self.quarantine = Quarantine(limit)
         self._stuck: dict[Digest, int] = {}  # wrong, and not to be moved: the disk would not
         self._promised = 0
         self._doomed: set[Digest] = set()  # off the books, not yet unlinked
+        self._publishing: Counter[Digest] = Counter()  # named or about to be, not yet entered
+        self._leaving: list[Entry] = []  # off the books and unlinked, but still being read
         self._fewer_doomed = asyncio.Condition()
         self._overhead = 0
         self._headroom = min(1024 * 1024, limit // 64)  # what one flush may add to the index
@@ -71,9 +96,18 @@ class Store:
     @property
     def used(self) -> int:
         """Bytes taken or promised."""
-        sizes = (*self.idle_partials.values(), *self._stuck.values())
-        beside = self.quarantine.bytes + sum(charged(size) for size in sizes)
-        return self.catalogue.bytes + beside + self._promised + self._overhead
+        return self.taken().all
+
+    def taken(self) -> Taken:
+        """Tell what `used` is made of."""
+        return Taken(
+            kept=self.catalogue.bytes,
+            partial=sum(charged(size) for size in self.idle_partials.values()),
+            promised=self._promised,
+            index=self._overhead,
+            leaving=sum(charged(entry.size) for entry in self._leaving if entry.readers),
+            quarantine=self.quarantine.bytes + sum(map(charged, self._stuck.values())),
+        )
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
         """Do blocking work on a thread; see `Disk.run`."""
@@ -158,21 +192,28 @@ class Store:
         victims = self.catalogue.victims(excess)
         if victims is None:
             raise NoRoomError(f"{wanted} bytes do not fit beside what is in use")
-        return self._doom(suspects, partials, victims)
+        doomed = self._doom(suspects, partials, victims, evicting=True)
+        self.evicted += len(doomed.victims)
+        self.evicted_bytes += sum(charged(entry.size) for entry in doomed.victims.values())
+        return doomed
 
     def _doom(
-        self, suspects: Iterable[Digest], partials: Iterable[Digest], victims: Iterable[Digest]
+        self,
+        suspects: Iterable[Digest] = (),
+        partials: Iterable[Digest] = (),
+        victims: Iterable[Digest] = (),
+        *,
+        evicting: bool = False,
     ) -> _Doomed:
         """Take things off the books."""
-        doomed = _Doomed({}, {digest: self.idle_partials.pop(digest) for digest in partials}, {})
+        off = {digest: self.idle_partials.pop(digest) for digest in partials}
+        doomed = _Doomed({}, off, {}, evicting)
         for digest in suspects:
             if suspect := self.quarantine.remove(digest):
                 doomed.suspects[digest] = suspect
         for digest in victims:
             if entry := self.forget(digest):
                 doomed.victims[digest] = entry
-                self.evicted += 1
-                self.evicted_bytes += charged(entry.size)
         return doomed
 
     def forget(self, digest: Digest) -> Entry | None:
@@ -181,6 +222,9 @@ class Store:
         if entry is not None:
             self.index.drop(digest)
             self._touched.discard(digest)
+            self._leaving = [left for left in self._leaving if left.readers]
+            if entry.readers:
+                self._leaving.append(entry)
         return entry
 
     async def _unlink(self, doomed: _Doomed) -> None:
@@ -216,10 +260,12 @@ class Store:
         if digest in doomed.partials:
             self.idle_partials[digest] = doomed.partials[digest]
         if entry := doomed.victims.get(digest):
+            self._leaving = [left for left in self._leaving if left is not entry]
             self.catalogue.put_back(digest, entry)
             self._tell_of(digest, entry)
-            self.evicted -= 1
-            self.evicted_bytes -= charged(entry.size)
+            if doomed.evicting:
+                self.evicted -= 1
+                self.evicted_bytes -= charged(entry.size)
 
     async def _no_longer_doomed(self, names: set[Digest]) -> None:
         self._doomed.difference_update(names)
@@ -231,6 +277,50 @@ class Store:
         async with self._fewer_doomed:
             await self._fewer_doomed.wait_for(lambda: digest not in self._doomed)
 
+    # Removing
+
+    async def remove(self, digests: Iterable[Digest]) -> int:
+        """Remove blobs, whoever reads them: readers keep their open file.
+
+        Returns the bytes that come free, at once or when the last reader ends. Raises OSError.
+        """
+        before = self.catalogue.bytes
+        doomed = self._doom(victims=digests)
+        freed = before - self.catalogue.bytes
+        await self._unlink(doomed)
+        return freed
+
+    async def remove_partials(self, digests: Iterable[Digest]) -> tuple[int, int]:
+        """Remove those of these partials that nobody is fetching; returns how many, and bytes.
+
+        Raises OSError.
+        """
+        idle = [digest for digest in digests if digest in self.idle_partials]
+        doomed = self._doom(partials=idle)
+        await self._unlink(doomed)
+        return len(idle), sum(charged(size) for size in doomed.partials.values())
+
+    async def remove_strangers(self, sizes: dict[Digest, int]) -> tuple[int, int]:
+        """Remove those of these files, by size in bytes, that are not on the books.
+
+        Returns how many, and bytes. Raises OSError.
+        """
+        strangers = [
+            digest
+            for digest in sizes
+            if self.catalogue.get(digest) is None
+            and digest not in self._doomed
+            and not self._publishing[digest]
+        ]
+        self._doomed.update(strangers)
+        try:
+            failed = await self.run(self.files.remove, strangers)
+        finally:
+            await self._no_longer_doomed(set(strangers))
+        for error in failed.values():
+            raise error
+        return len(strangers), sum(charged(sizes[digest]) for digest in strangers)
+
     # Keeping
 
     async def publish(self, partial: Partial, repository: Repository) -> Entry:
@@ -238,12 +328,13 @@ class Store:
         await self._unlinked(partial.digest)
         stuck = self._stuck.pop(partial.digest, None)  # the rename replaces what is there
         try:
-            changed_at = await self.run(self.files.publish, partial)
+            with self._naming(partial.digest):
+                changed_at = await self.run(self.files.publish, partial)
+                entry = self._enter(partial.digest, partial.written, None, changed_at)
         except BaseException:
             if stuck is not None:
                 self._stuck[partial.digest] = stuck
             raise
-        entry = self._enter(partial.digest, partial.written, None, changed_at)
         self.link(partial.digest, repository)
         return entry
 
@@ -254,16 +345,17 @@ class Store:
             promised = await self.reserve(manifest.descriptor.size)
             try:
                 await self._unlinked(digest)
-                changed_at = await self.run(self.files.write_whole, digest, manifest.body)
-                self._stuck.pop(digest, None)
+                with self._naming(digest):
+                    changed_at = await self.run(self.files.write_whole, digest, manifest.body)
+                    self._stuck.pop(digest, None)
+                    found = manifest.descriptor
+                    self._enter(digest, found.size, found.media_type, changed_at)
             finally:
                 self.release(promised)
         except (NoRoomError, OSError) as error:
             self.failures += 1
             _log.error("cannot keep manifest %s: %s", digest, error)
             return False
-        found = manifest.descriptor
-        self._enter(digest, found.size, found.media_type, changed_at)
         self.describe(manifest)
         self.link(digest, repository)
         return True
@@ -280,6 +372,22 @@ class Store:
         """Note that a repository holds a kept digest."""
         if self.catalogue.link(digest, repository):
             self.index.put_link(digest, repository)
+
+    def unlink(self, digest: Digest, repository: Repository) -> None:
+        """Note that a repository holds a kept digest no more by itself."""
+        if self.catalogue.unlink(digest, repository):
+            self.index.drop_link(digest, repository)
+
+    @contextmanager
+    def _naming(self, digest: Digest) -> Iterator[None]:
+        """Keep a file that gets its name from being taken for a stranger until it is entered."""
+        self._publishing[digest] += 1
+        try:
+            yield
+        finally:
+            self._publishing[digest] -= 1
+            if not self._publishing[digest]:
+                del self._publishing[digest]
 
     def _enter(self, digest: Digest, size: int, media_type: str | None, changed_at: int) -> Entry:
         entry = self.catalogue.get(digest)
@@ -365,7 +473,7 @@ class Store:
             await self._disk.probe()
             for digest in list(self._stuck):
                 await self._set_aside(digest)
-            await self._unlink(self._doom(self.quarantine.overdue(time.time()), [], []))
+            await self._unlink(self._doom(self.quarantine.overdue(time.time())))
         except OSError as error:
             _log.debug("the disk still fails: %s", error)
 

@@ -9,14 +9,8 @@ from urllib.parse import parse_qs, unquote
 
 from mirror.oci.digest import Digest
 from mirror.oci.errors import NameInvalid, NameUnknown, PageInvalid, PathUnknown, shown
-from mirror.oci.names import HUB, Reference, Repository, parse_reference
+from mirror.oci.names import HUB, HUB_ALIASES, Reference, Repository, full_name, parse_reference
 
-# What clients call Docker Hub beside its name (protocol: "docker.io = index.docker.io").
-_ALIASES = {
-    "index.docker.io": HUB,
-    "registry-1.docker.io": HUB,
-    "registry.hub.docker.com": HUB,
-}
 MAX_PAGE = 1000  # entries a client may ask for (CVE-2023-2253)
 _CACHED_LENGTH = 512  # characters; longer paths are not worth remembering
 
@@ -121,13 +115,11 @@ class Router:
         return TagsPath(repository, namespace, _count(query.get("n")), query.get("last", ""))
 
     def _repository(self, name: str, namespace: str) -> Repository:
-        upstream = _ALIASES.get(namespace, namespace) or self._default
+        upstream = HUB_ALIASES.get(namespace, namespace) or self._default
         if upstream not in self._upstreams:
             known = ", ".join(sorted(self._upstreams))
             raise NameUnknown(f"no upstream {shown(namespace)} here; there is {known}")
-        if upstream == HUB and "/" not in name:
-            name = f"library/{name}"
-        return Repository.parse(upstream, name)
+        return Repository.parse(upstream, full_name(upstream, name))
 
 
 def _first_values(query: str) -> dict[str, str]:

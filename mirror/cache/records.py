@@ -1,0 +1,202 @@
+"""What an operator orders and what is told of it, as values and as lines of JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+_STRICT = ConfigDict(extra="forbid")
+_Positive = Annotated[int, Field(gt=0)]
+
+
+class UpkeepError(Exception):
+    """An order cannot be carried out; the message says why, in one line."""
+
+
+# Orders
+
+
+@checked(frozen=True, config=_STRICT)
+class Verify:
+    """Hash what is kept: all, `percent` of it or `count` blobs; at most `rate` bytes a second."""
+
+    percent: Annotated[float, Field(gt=0, le=100)] | None = None
+    count: _Positive | None = None
+    rate: _Positive | None = None
+    kind: Literal["verify"] = "verify"
+
+
+@checked(frozen=True, config=_STRICT)
+class Collect:
+    """Remove what is of no use, and keep the bound."""
+
+    kind: Literal["gc"] = "gc"
+
+
+@checked(frozen=True, config=_STRICT)
+class Purge:
+    """Remove an image, a repository, or content by its digest, as the operator names it."""
+
+    target: str
+    kind: Literal["purge"] = "purge"
+
+
+@checked(frozen=True, config=_STRICT)
+class Measure:
+    """Tell what takes the space."""
+
+    kind: Literal["du"] = "du"
+
+
+Order = Verify | Collect | Purge | Measure
+
+# What is told on the way
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is: so many of these blobs, so many of their bytes."""
+
+    blobs: int
+    all_blobs: int
+    bytes: int
+    all_bytes: int
+    kind: Literal["progress"] = "progress"
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A blob that is not what its name says, and why."""
+
+    digest: str
+    reason: str
+    kind: Literal["wrong"] = "wrong"
+
+
+# How it ended
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why nothing could be done."""
+
+    reason: str
+    kind: Literal["refused"] = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """How many blobs were hashed, their bytes, and how many of them were wrong."""
+
+    blobs: int
+    bytes: int
+    wrong: int
+    kind: Literal["verified"] = "verified"
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """How many partials, files without a row, rows without their file and victims of the bound.
+
+    `freed` is in bytes.
+    """
+
+    partials: int
+    strangers: int
+    rows: int
+    evicted: int
+    freed: int
+    kind: Literal["collected"] = "collected"
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """How many tags and files went, how many stayed because others need them; bytes freed."""
+
+    target: str
+    tags: int
+    files: int
+    shared: int
+    freed: int
+    kind: Literal["purged"] = "purged"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUsage:
+    """A tag, or a manifest without one. Bytes of all that is kept of it, and that only it needs."""
+
+    reference: str
+    digest: str
+    bytes: int
+    alone: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryUsage:
+    """A repository. Bytes of all that it holds, and that no other holds, too."""
+
+    repository: str
+    bytes: int
+    alone: int
+    images: tuple[ImageUsage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What takes the space, in bytes.
+
+    `used` is the sum of kept, partial, promised, index, leaving and quarantine.
+    `kept` is the sum of what each repository holds alone, what several share, and what belongs
+    to none yet.
+    """
+
+    limit: int
+    used: int
+    kept: int
+    partial: int
+    promised: int
+    index: int
+    leaving: int
+    quarantine: int
+    shared: int
+    unclaimed: int
+    repositories: tuple[RepositoryUsage, ...]
+    kind: Literal["usage"] = "usage"
+
+
+Record = Progress | Wrong | Refused | Verified | Collected | Purged | Usage
+
+_orders: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
+_records: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
+
+
+def order_line(order: Order) -> bytes:
+    """Write an order as JSON."""
+    return _orders.dump_json(order)
+
+
+def read_order(line: bytes) -> Order:
+    """Read an order; raises UpkeepError."""
+    try:
+        return _orders.validate_json(line)
+    except ValidationError:
+        raise UpkeepError("this is no order that the running mirror knows") from None
+
+
+def record_line(record: Record) -> bytes:
+    """Write a record as a line of JSON."""
+    return _records.dump_json(record, ensure_ascii=True) + b"\n"
+
+
+def read_record(line: bytes) -> Record:
+    """Read a record; raises UpkeepError."""
+    try:
+        return _records.validate_json(line)
+    except ValidationError:
+        raise UpkeepError(
+            "the running mirror answers what this command does not know: is it of another "
+            "version? Restart it"
+        ) from None

@@ -1,0 +1,60 @@
+"""What an operator names on the command line: an image, content by digest, or a repository."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from mirror.oci.digest import Digest
+from mirror.oci.errors import NameInvalid
+from mirror.oci.names import (
+    HUB,
+    HUB_ALIASES,
+    Reference,
+    Repository,
+    Tag,
+    full_name,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageName:
+    """A tag or a manifest of one repository."""
+
+    repository: Repository
+    reference: Reference
+
+    def __str__(self) -> str:
+        sign = "@" if isinstance(self.reference, Digest) else ":"
+        return f"{self.repository}{sign}{self.reference}"
+
+
+Target = ImageName | Digest | Repository
+
+
+def parse_target(text: str, upstreams: Collection[str] = ()) -> Target:
+    """Read `nginx:1.25`, `ghcr.io/a/b@sha256:…`, `sha256:…` or `library/nginx`, as docker does.
+
+    `upstreams` are names that need no dot to be told from the first part of a repository's.
+    Raises NameInvalid, TagInvalid, or DigestInvalid.
+    """
+    if text.startswith(("sha256:", "sha512:")):
+        return Digest.parse(text)
+    name, at, digest = text.partition("@")
+    head, colon, tag = name.rpartition(":")
+    tagged = bool(colon) and "/" not in tag  # else it is the port of a registry
+    if at and tagged:
+        raise NameInvalid(text)
+    repository = _repository(head if tagged else name, upstreams)
+    if at:
+        return ImageName(repository, Digest.parse(digest))
+    return ImageName(repository, Tag.parse(tag)) if tagged else repository
+
+
+def _repository(text: str, upstreams: Collection[str]) -> Repository:
+    first, slash, rest = text.partition("/")
+    elsewhere = first in upstreams or first == "localhost" or "." in first or ":" in first
+    if slash and elsewhere:
+        upstream = HUB_ALIASES.get(first, first)
+        return Repository.parse(upstream, full_name(upstream, rest))
+    return Repository.parse(HUB, full_name(HUB, text))

@@ -1,0 +1,104 @@
+"""The control socket: an operator's orders to a daemon that runs, on this machine only."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from pathlib import Path
+
+from aiohttp import ClientConnectionError, web
+
+from mirror.cache.records import Record, Refused, UpkeepError, read_order, record_line
+from mirror.cache.upkeep import Upkeep
+
+_log = logging.getLogger(__name__)
+
+SOCKET = "control.sock"
+_GRACE = 0.1  # seconds that a running order gets at the end
+_MAX_ORDER = 64 * 1024  # bytes
+
+
+@asynccontextmanager
+async def controlled(folder: Path, upkeep: Upkeep) -> AsyncIterator[None]:
+    """Take orders on a socket in a data folder, which must be locked, while the context lasts.
+
+    A folder that takes no socket (a full disk) leaves the daemon without one: pulls matter more.
+    """
+    try:
+        listener = _listen(folder)
+    except OSError as error:
+        _log.error("cannot take orders on %s: %s", folder / SOCKET, error.strerror)
+        yield
+        return
+    runner = web.AppRunner(_app(upkeep), access_log=None, shutdown_timeout=_GRACE)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # a disk that fails does not keep it from stopping
+            (folder / SOCKET).unlink(missing_ok=True)
+        await runner.cleanup()
+
+
+@contextmanager
+def short_path(folder: Path) -> Iterator[str]:
+    """Lend a path of the socket that fits into its 108 bytes, however deep the folder is."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{SOCKET}"
+    finally:
+        os.close(descriptor)
+
+
+def _listen(folder: Path) -> socket.socket:
+    """Listen for our own user only; raises OSError."""
+    (folder / SOCKET).unlink(missing_ok=True)  # a crash left it: the folder's lock is ours
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with short_path(folder) as path:
+            listener.bind(path)
+            Path(path).chmod(0o600)  # before it listens, nobody can connect
+        listener.listen()
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _app(upkeep: Upkeep) -> web.Application:
+    async def orders(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
+        await response.prepare(request)
+        # One who has gone wants no more: the order ends with its connection.
+        with contextlib.suppress(ClientConnectionError):
+            async with aclosing(_records(upkeep, await request.read())) as records:
+                async for record in records:
+                    await response.write(record_line(record))
+            await response.write_eof()
+        return response
+
+    app = web.Application(client_max_size=_MAX_ORDER)
+    app.router.add_post("/orders", orders)
+    return app
+
+
+async def _records(upkeep: Upkeep, line: bytes) -> AsyncGenerator[Record, None]:
+    try:
+        order = read_order(line)
+    except UpkeepError as error:
+        yield Refused(str(error))
+        return
+    _log.info("order: %s", order)
+    try:
+        async with aclosing(upkeep.carry_out(order)) as records:
+            async for record in records:
+                yield record
+    except Exception:  # noqa: BLE001 - the last resort, and it is logged
+        _log.exception("an order failed in a way nobody foresaw: %s", order)
+        yield Refused("the mirror failed; its log has the reason")
