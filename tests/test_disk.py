@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing
 from importlib import resources
@@ -279,27 +278,6 @@ async def test_an_index_of_the_first_schema_is_migrated(
         assert entry is not None
         assert entry.changed_at is not None
     await hub.up()
-
-
-async def test_a_hundred_thousand_blobs_are_listed_in_two_seconds(tmp_path: Path) -> None:
-    files = Files(tmp_path)
-    files.prepare()
-    index = await open_index(tmp_path / "index.db")
-    for number in range(100_000):
-        digest = Digest.of(str(number).encode())
-        path = files.path(digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        index.put_blob(digest, 0, None, number, path.stat().st_mtime_ns)
-    await index.flush()
-    await index.close()
-    files.release()
-    began = time.process_time()  # of all its threads; others use this machine too
-    store = await open_store(Files(tmp_path), 1024 * MEBIBYTE)
-    took = time.process_time() - began
-    assert len(store.catalogue) == 100_000
-    await store.close()
-    assert took < 2
 
 
 async def test_what_the_disk_will_not_remove_stays_on_the_books(tmp_path: Path) -> None:
