@@ -61,3 +61,27 @@ async def test_wrong_bytes_that_are_too_many_are_thrown_away(
     (data / "partial" / name).write_bytes(bytes(layer.size + 1))
     async with run() as mirror:
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+
+
+@pytest.mark.parametrize("claimed", [SIZE // 2, 2 * SIZE], ids=["too short", "too long"])
+async def test_a_wrong_content_length_completes_nobody_and_is_kept_nowhere(
+    hub: Hub, run: Run, layer: Blob, claimed: int
+) -> None:
+    hub.faults.add(Fault(kind="blob", content_length=claimed, times=None))
+    async with run(silence_timeout=0.5, resume_timeout=0.5) as mirror:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await mirror.blob(REPOSITORY, layer.digest)
+        await mirror.settled()
+        assert not len(mirror.daemon.store.catalogue)
+        hub.faults.clear()
+        assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+
+
+async def test_an_upstream_that_restarts_midway_costs_a_pause(
+    hub: Hub, run: Run, layer: Blob
+) -> None:
+    hub.faults.add(Fault(kind="blob", cut_after=SIZE // 2))
+    hub.faults.add(Fault(kind="blob", drop=True, times=8))  # more than open the breaker
+    async with run() as mirror:
+        assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+    assert hub.blob_bytes(layer.digest) <= 1.05 * SIZE

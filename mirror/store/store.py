@@ -233,7 +233,7 @@ class Store:
         What cannot be unlinked returns to the books, for it still takes its room, and can still
         be served. Raises OSError then.
         """
-        if not any(doomed):
+        if not (doomed.suspects or doomed.partials or doomed.victims):
             return
         names = {*doomed.partials, *doomed.victims}
         self._doomed.update(names)
