@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _BAD_START = 2  # exit code: the configuration or the data folder cannot be used
+_TABLES = ("upstreams", "shares")  # keys that take more than a flag can hold
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -118,7 +119,7 @@ def _flags(options: argparse.Namespace) -> dict[str, object]:
     given = {
         name: value
         for name in Settings.model_fields
-        if name != "upstreams" and (value := getattr(options, name, None)) is not None
+        if name not in _TABLES and (value := getattr(options, name, None)) is not None
     }
     upstreams = dict(options.upstream)
     return given | ({"upstreams": upstreams} if upstreams else {})
@@ -154,7 +155,7 @@ def _add_serve(these: _Commands) -> None:
     serve.set_defaults(order=None)
     serve.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with these keys")
     for name, field in Settings.model_fields.items():
-        if name != "upstreams":
+        if name not in _TABLES:
             flag = "--" + name.replace("_", "-")
             serve.add_argument(flag, dest=name, metavar="VALUE", help=field.description)
     serve.add_argument(

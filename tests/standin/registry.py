@@ -125,7 +125,10 @@ class Registry:
 
     def _manifest(self, repository: Repository, seen: Seen) -> Answer:
         document, user = repository.find(seen.reference or ""), self._user(seen)
-        if seen.method == "GET" and self._limits.spent(user):
+        if seen.repository in self._terms.sponsored and document is not None:
+            return _serve(document, seen, counted=False)
+        limited = seen.method == "GET" or self._terms.limit_heads
+        if limited and self._limits.spent(user):
             message = SPENT.format("" if user else "unauthenticated ")
             return error(429, message).with_headers(self._limits.headers(user))
         if document is None:
