@@ -72,6 +72,7 @@ class Budget:
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ledger = ledger
+        ledger.when_lost(self._tell)
         self.now = timer
         self._terms = terms
         self._accounts: dict[Key, Account] = {}
@@ -222,7 +223,7 @@ class Budget:
 
     # The books
 
-    def tell(self) -> None:
+    def _tell(self) -> None:
         """Tell the ledger all there is: it was lost, and begins anew."""
         now = self.now()
         for key, account in self._accounts.items():

@@ -42,6 +42,10 @@ class Ledger:
     def __repr__(self) -> str:
         return f"<Ledger in {self._index!r}>"
 
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Have all there is told again should the index be lost while it is in use."""
+        self._index.sources.append(tell)
+
     async def load(self) -> dict[Key, Past]:
         """Read what may still matter, and drop the rest: two windows back, for upstream's word."""
         now = int(self._clock())
