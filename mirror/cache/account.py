@@ -183,7 +183,7 @@ class Account:
         if want.cost <= left:
             kept = f"the last {left} pulls of {self._upstream} are kept for {self._kept_for()}"
             return _error(ReserveKept, kept, wait)
-        few = f"{self._upstream} has {left} pulls left, {want.cost} are wanted"
+        few = f"{want.cost} pulls of {self._upstream} are wanted, {left} is left"
         return _error(PullLimitSpent, few + self._account_of(now), wait)
 
     def holds_back(self, want: Want, changed_for: float, now: float) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Mapping
 
 from mirror.cache.budget import CHECKED, Budget
@@ -44,11 +43,14 @@ class LimitChecks:
 
     def due(self, upstream: str) -> bool:
         """Whether what upstream said last is too old."""
+        if upstream not in self._asked:  # at the start: much may have changed
+            return True
         now, account = self._budget.now(), self._budget.present(upstream)
         word = account.window.word
-        heard = -math.inf if word is None else word.at
-        every = min(self._every, _WHILE_SHUT) if account.shut_in(now) else self._every
-        return now >= max(heard, self._asked.get(upstream, -math.inf)) + every
+        heard = self._asked[upstream] if word is None else max(word.at, self._asked[upstream])
+        return now >= heard + (
+            min(self._every, _WHILE_SHUT) if account.shut_in(now) else self._every
+        )
 
     async def check(self, upstream: str) -> None:
         """Ask once. The budget hears the answer as it does every other."""
