@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING
 
 import mirror
 from mirror import commands, logs
-from mirror.cache.records import Collect, Measure, Order, Purge, UpkeepError, Verify
+from mirror.cache.records import (
+    Collect,
+    Measure,
+    Order,
+    Purge,
+    Reckon,
+    UpkeepError,
+    Verify,
+)
 from mirror.daemon import Daemon, running
 from mirror.sdnotify import notify
 from mirror.settings import ConfigurationError, Settings, load, parse_size
@@ -147,6 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     usage = _add(these, "du", lambda _: Measure(), "tell what takes the space, by image")
     usage.add_argument("--json", action="store_true", help="print an object, sizes in bytes")
+    budget = _add(these, "budget", lambda _: Reckon(), "tell what is left of the pull limits")
+    budget.add_argument("--json", action="store_true", help="print an object, times in seconds")
     return parser
 
 

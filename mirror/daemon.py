@@ -15,7 +15,6 @@ from typing import Protocol, TypeVar
 from aiohttp import web
 from yarl import URL
 
-from mirror.cache.account import Terms
 from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
@@ -24,11 +23,9 @@ from mirror.cache.limits import LimitChecks
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
 from mirror.cache.memory import Memory
-from mirror.cache.shares import Shares
 from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
-from mirror.oci.patterns import Patterns
 from mirror.sdnotify import notify, watchdog_interval
 from mirror.settings import Address, ConfigurationError, Settings, Upstream
 from mirror.store.files import Files
@@ -89,10 +86,10 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
 
         store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
         stack.push_async_callback(store.close)
-        budget = _budget(settings, store)
+        ledger = Ledger(store.index, settings.ledger_keep)
+        budget, tally = Budget(ledger, settings.budgets()), Tally(ledger)
         await budget.load()
-        tally = Tally(budget.ledger)
-        await tally.load(2 * 86400)
+        await tally.load()
         stack.callback(tally.tick)
         tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
         await tags.load()
@@ -135,7 +132,7 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         for job in (*jobs, _feed_watchdog()):
             stack.push_async_callback(_cancel, asyncio.create_task(job))
 
-        upkeep = Upkeep(store, tags, memory)
+        upkeep = Upkeep(store, tags, memory, budget, tally)
         await stack.enter_async_context(controlled(store.files.root, upkeep))
 
         runner = server.runner(settings.idle_timeout, settings.shutdown_grace)
@@ -159,23 +156,6 @@ def _troubles(store: Store) -> list[str]:
     if store.trouble:
         return [store.trouble]
     return [] if store.files.writable() else [f"cannot write to {store.files.root}"]
-
-
-def _budget(settings: Settings, store: Store) -> Budget:
-    shares = Shares(settings.shares)
-    terms = {
-        name: Terms(
-            upstream.pull_limit,
-            upstream.pull_window,
-            upstream.reserve,
-            Patterns(upstream.reserved_for),
-            shares,
-            settings.max_stale,
-        )
-        for name, upstream in settings.upstreams.items()
-    }
-    users = {name: upstream.username for name, upstream in settings.upstreams.items()}
-    return Budget(Ledger(store.index, settings.ledger_keep), terms, users)
 
 
 async def _keep_count(budget: Budget, tally: Tally) -> None:

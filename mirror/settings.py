@@ -32,10 +32,11 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from mirror.cache.shares import EACH, Share
+from mirror.cache.account import Terms
+from mirror.cache.shares import EACH, Share, Shares
 from mirror.cache.window import HUB_WINDOW
 from mirror.oci.names import HUB
-from mirror.oci.patterns import check_pattern
+from mirror.oci.patterns import Patterns, check_pattern
 
 PREFIX = "MIRROR_"
 HUB_URL = "https://registry-1.docker.io"
@@ -278,6 +279,22 @@ class Settings(BaseSettings):
         if not isinstance(hub, dict):
             return values
         return {**values, "upstreams": {**upstreams, HUB: {"url": HUB_URL, **hub}}}
+
+    def budgets(self) -> dict[str, Terms]:
+        """Return what is said of each upstream's pull budget."""
+        shares = Shares(self.shares)
+        return {
+            name: Terms(
+                upstream.username,
+                upstream.pull_limit,
+                upstream.pull_window,
+                upstream.reserve,
+                Patterns(upstream.reserved_for),
+                shares,
+                self.max_stale,
+            )
+            for name, upstream in self.upstreams.items()
+        }
 
 
 def load(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:

@@ -265,7 +265,7 @@ async def test_an_index_without_a_pull_for_its_platform_is_refused_before_it_is_
         for reference in ("multi", index.digest):
             got = await mirror.manifest(REPOSITORY, reference)
             assert got.status == 429
-            assert "2 pulls of docker.io are wanted, 1 is left" in message(got)
+            assert "pull limit is nearly spent, 1 left of 2 wanted" in message(got)
     assert hub.pulls == 0
 
 

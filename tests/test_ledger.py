@@ -145,7 +145,7 @@ def _counted(limit: PullLimit | None = None) -> Answer:
 
 def _budget_of(index: Index, clock: list[float]) -> Budget:
     ledger = Ledger(index, keep=0, clock=lambda: clock[0])
-    return Budget(ledger, {"docker.io": Terms()}, {}, timer=lambda: clock[0])
+    return Budget(ledger, {"docker.io": Terms()}, timer=lambda: clock[0])
 
 
 def _used(budget: Budget) -> int:

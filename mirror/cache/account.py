@@ -30,10 +30,12 @@ E = TypeVar("E", bound=TooManyRequests)
 class Terms:
     """What an operator says of a budget.
 
-    `limit` and `length` (in seconds) are for an upstream that does not say itself; `reserve` pulls
-    are kept for the repositories in `reserved_for`; `max_stale` is in seconds.
+    `user` is whom upstream is asked as, empty where anonymous. `limit` and `length` (in seconds)
+    are for an upstream that does not say itself; `reserve` pulls are kept for the repositories in
+    `reserved_for`; `max_stale` is in seconds.
     """
 
+    user: str = ""
     limit: int | None = None
     length: float = HUB_WINDOW
     reserve: int = 0
@@ -181,9 +183,10 @@ class Account:
     def _too_few(self, want: Want, left: int, available: int, now: float) -> TooManyRequests:
         wait = self.window.back_in(now, want.cost - available)
         if want.cost <= left:
-            kept = f"the last {left} pulls of {self._upstream} are kept for {self._kept_for()}"
-            return _error(ReserveKept, kept, wait)
-        few = f"{want.cost} pulls of {self._upstream} are wanted, {left} is left"
+            kept = self._kept_from(want)
+            text = f"the last {left} pulls of {self._upstream} are kept for {kept}"
+            return _error(ReserveKept, text, wait)
+        few = f"{self._upstream}'s pull limit is nearly spent, {left} left of {want.cost} wanted"
         return _error(PullLimitSpent, few + self._account_of(now), wait)
 
     def holds_back(self, want: Want, changed_for: float, now: float) -> bool:
@@ -219,8 +222,8 @@ class Account:
         chosen = self._terms.reserved_for.match(want.repository)
         return left - promised - (0 if chosen else self._terms.reserve)
 
-    def _kept_for(self) -> str:
-        if self._terms.reserve:
+    def _kept_from(self, want: Want) -> str:
+        if self._terms.reserve and not self._terms.reserved_for.match(want.repository):
             return f"{self._terms.reserved_for}"
         return "platforms of indexes that were pulled just now"
 

@@ -59,16 +59,12 @@ class Permit:
 
 
 class Budget:
-    """All accounts' windows. `terms` and `users` (whom we pull as) are by upstream.
-
-    `timer` is a clock that never steps.
-    """
+    """All accounts' windows. `terms` are by upstream; `timer` is a clock that never steps."""
 
     def __init__(
         self,
         ledger: Ledger,
         terms: Mapping[str, Terms],
-        users: Mapping[str, str],
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ledger = ledger
@@ -76,7 +72,7 @@ class Budget:
         self.now = timer
         self._terms = terms
         self._accounts: dict[Key, Account] = {}
-        self._present = {upstream: (upstream, users.get(upstream, "")) for upstream in terms}
+        self._present = {upstream: (upstream, said.user) for upstream, said in terms.items()}
         self._waiting: defaultdict[int, list[asyncio.Future[None]]] = defaultdict(list)
         self._shut: set[Key] = set()
         self.shut_times: defaultdict[Key, int] = defaultdict(int)

@@ -121,6 +121,7 @@ class Ledger:
     async def spenders(self, key: Key, since: float, most: int) -> dict[str, list[SpenderRow]]:
         """Return who spent the most pulls of so many seconds: clients, repositories, tags."""
         begin = int(self._clock() - since)
+        await self._index.flush()
         return {
             what: await self._index.spenders(what, *key, begin, most)
             for what in ("client", "repository", "tag")

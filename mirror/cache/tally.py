@@ -7,6 +7,8 @@ from collections import Counter
 from mirror.cache.ledger import HOUR, Ledger
 from mirror.cache.outcome import Why
 
+_HOURS = 48  # in memory
+
 
 class Tally:
     """Counts in memory; once a second or so the hours' sums go to the ledger."""
@@ -21,9 +23,9 @@ class Tally:
     def __repr__(self) -> str:
         return f"<Tally: {self.asked.total()} manifests asked for>"
 
-    async def load(self, seconds: float) -> None:
+    async def load(self) -> None:
         """Read so much of the past as will be asked about."""
-        self._hours.update(await self._ledger.asked(seconds))
+        self._hours.update(await self._ledger.asked(_HOURS * HOUR))
 
     def tick(self) -> None:
         """Enter what was asked since the last time into the hour that it is."""
@@ -33,7 +35,7 @@ class Tally:
                 self._entered[upstream] = asked
                 self._hours[upstream, hour] += new
                 self._ledger.put_asked(upstream, hour, self._hours[upstream, hour])
-        for old in [key for key in self._hours if key[1] < hour - 48]:
+        for old in [key for key in self._hours if key[1] < hour - _HOURS]:
             del self._hours[old]
 
     def asked_for(self, upstream: str, seconds: float) -> int:
