@@ -10,12 +10,19 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from hypothesis import settings
 from multidict import CIMultiDictProxy
 from yarl import URL
 
 from mirror.daemon import Daemon, running
 from mirror.settings import load
 from tests.standin import Hub, Image, Terms, make_image
+
+# The same examples each time, so that a failure is the change's; slow machines are no failure.
+settings.register_profile("steady", derandomize=True, deadline=None, database=None)
+# `pytest --hypothesis-profile=search`: others each time, and more of them.
+settings.register_profile("search", deadline=None, max_examples=2000, print_blob=True)
+settings.load_profile("steady")
 
 
 @dataclass(frozen=True)
