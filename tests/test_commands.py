@@ -282,6 +282,8 @@ async def test_budget_tells_what_is_left_and_who_spent_it(
         url = await command.address()
         for _ in range(3):
             assert (await fetch(f"{url}/v2/library/c/manifests/2"))[0] == 200
+        command.send(signal.SIGTERM)
+        await command.ended()
     async with daemon(hub, folder, there=beside):
         told = json.loads((await do("budget", "--data-dir", folder, "--json")).out)
         shown = await do("budget", "--data-dir", folder)
