@@ -90,7 +90,7 @@ def stock(hub: Hub) -> tuple[Image, Known]:
 
 
 class Asking:
-    """Sends what is made up, all on one connection: an answer too long would spoil the next."""
+    """Sends what is made up, and looks at each answer. `statuses` are what came."""
 
     def __init__(self, address: str, known: Known) -> None:
         self.statuses: set[int] = set()
