@@ -122,6 +122,8 @@ def refused(read: Callable[[str], object], text: str) -> RegistryError | None:
 @example("a" * 255)
 @example("a" * 256)
 @example("a/" * 127 + "a\n")
+@example("a___b")
+@example("a_-b")
 def test_just_what_the_grammar_has_is_a_repository(text: str) -> None:
     assert taken(lambda text: Repository.parse(HUB, text), text) == is_name(text)
 
@@ -132,7 +134,8 @@ def test_just_what_the_grammar_has_is_a_tag(text: str) -> None:
     assert taken(Tag.parse, text) == is_tag(text)
 
 
-@given(any_text(DIGESTS))
+@given(any_text(DIGESTS) | DIGESTS.map(str.upper))
+@example("sha256:" + "A" * 64)
 def test_just_a_registered_digest_is_one(text: str) -> None:
     assert taken(Digest.parse, text) == is_digest(text)
 
@@ -231,7 +234,7 @@ _TOKEN68 = st.from_regex(re.compile(r"[A-Za-z0-9._~+/-]{1,16}={0,2}", re.ASCII),
 @st.composite
 def _parameter(draw: st.DrawFn) -> tuple[str, str, str]:
     """One parameter as sent, its name, and what it means."""
-    name, value = draw(_TOKEN), draw(_QUOTED | _TOKEN)
+    name, value = draw(_TOKEN | st.sampled_from(["realm", "REALM"])), draw(_QUOTED | _TOKEN)
     escaped = "".join(f"\\{c}" if c in '"\\' or draw(st.integers(0, 9)) == 0 else c for c in value)
     plain = value and not set(value) - set("!#$%&'*+-.^_`|~" + string.ascii_letters + string.digits)
     sent = value if plain and draw(st.booleans()) else f'"{escaped}"'
