@@ -76,6 +76,7 @@ async def _serve(settings: Settings) -> int:
     stop = asyncio.Event()
     loop, serving = asyncio.get_running_loop(), asyncio.current_task()
     hurried: list[int] = []
+    tasks: set[asyncio.Task[None]] = set()
 
     def asked_to_stop(number: int) -> None:
         if stop.is_set() and not hurried and serving is not None:
@@ -87,6 +88,11 @@ async def _serve(settings: Settings) -> int:
         loop.add_signal_handler(number, asked_to_stop, number)
     try:
         async with running(settings) as daemon:
+            if daemon.certificate is not None:
+                renew = daemon.certificate.renew
+                loop.add_signal_handler(
+                    signal.SIGHUP, lambda: tasks.add(loop.create_task(renew(now=True)))
+                )
             _log.info(
                 "listening on %s, keeping data in %s", daemon.address, daemon.store.files.root
             )
@@ -102,10 +108,9 @@ async def _serve(settings: Settings) -> int:
 
 
 def _greeting(settings: Settings, daemon: Daemon) -> str:
-    host = daemon.address.host
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - recognised, not bound
-        host = socket.gethostname()
-    url = f"http://{daemon.address._replace(host=host)}"
+    url = str(daemon.url)
+    if daemon.address.host in ("0.0.0.0", "::"):  # noqa: S104 - recognised, not bound
+        url = str(daemon.url.with_host(socket.gethostname()))
     upstreams = ", ".join(
         f"{name} ({upstream.url}, {upstream.username or 'anonymous'})"
         for name, upstream in settings.upstreams.items()

@@ -205,6 +205,15 @@ class Settings(BaseSettings):
     listen: Annotated[Address, NoDecode, BeforeValidator(_address)] = Field(
         Address("127.0.0.1", 5000), description="The address and port to listen on."
     )
+    tls_cert: Annotated[Path, BeforeValidator(_path)] | None = Field(
+        None, description="A certificate with its chain, in PEM: TLS is served with it."
+    )
+    tls_key: Annotated[Path, BeforeValidator(_path)] | None = Field(
+        None, description="The certificate's key, in PEM, without a password."
+    )
+    client_ca: Annotated[Path, BeforeValidator(_path)] | None = Field(
+        None, description="Who must have signed the certificates that clients show, in PEM."
+    )
     data_dir: Annotated[Path, BeforeValidator(_path)] = Field(
         Path("data"), description="The folder for blobs and their index."
     )
@@ -269,6 +278,14 @@ class Settings(BaseSettings):
     upstreams: dict[str, Upstream] = Field(
         default_factory=dict, description="The registries to mirror, by the name images use."
     )
+
+    @model_validator(mode="after")
+    def _whole_tls(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+        if self.client_ca is not None and self.tls_cert is None:
+            raise ValueError("client_ca wants tls_cert and tls_key")
+        return self
 
     @model_validator(mode="before")
     @classmethod
