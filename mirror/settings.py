@@ -32,6 +32,9 @@ from pydantic_settings import (
 )
 
 from mirror.oci.names import HUB
+from mirror.upstream.auth.credentials import read_password
+from mirror.upstream.auth.google import KEY_USERS
+from mirror.upstream.auth.sources import Auth
 
 PREFIX = "MIRROR_"
 HUB_URL = "https://registry-1.docker.io"
@@ -111,6 +114,16 @@ def _plain_url(text: str) -> bool:
     return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
 
 
+def _origins(value: object) -> list[str]:
+    given = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(given, list | tuple):
+        given = [value]
+    for each in given:
+        if not _plain_url(str(each)) or urlsplit(str(each)).path not in ("", "/"):
+            raise ValueError("origins are wanted, such as https://auth.example:8443")
+    return [str(each).rstrip("/") for each in given]
+
+
 Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 
@@ -126,6 +139,14 @@ class Upstream(BaseModel):
     password_file: Annotated[Path, BeforeValidator(_path)] | None = Field(
         None, description="A file that holds the password."
     )
+    auth: Auth = Field("auto", description="How to log in.")
+    docker_config: Annotated[Path, BeforeValidator(_path)] | None = Field(
+        None, description="A config.json to take this registry's credentials from."
+    )
+    realms: Annotated[list[str], BeforeValidator(_origins)] = Field(
+        default_factory=list,
+        description="Token servers' origins that may see the credentials, too.",
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Upstream:
@@ -133,14 +154,27 @@ class Upstream(BaseModel):
             raise ValueError("password and password_file are both given: one is wanted")
         if bool(self.username) != bool(self.password.get_secret_value() or self.password_file):
             raise ValueError("username and password (or password_file) go together")
+        if self.username and self.docker_config:
+            raise ValueError("username and docker_config are both given: one is wanted")
+        self._fit()
         return self
+
+    def _fit(self) -> None:
+        """Refuse an account where `auth` has no use for one, and none where it wants one."""
+        own = bool(self.username or self.docker_config)
+        if own and self.auth == "google" and self.username in KEY_USERS:
+            return
+        if own and self.auth in ("anonymous", "ecr", "ecr-public", "google", "azure"):
+            raise ValueError(f"an account is given, which auth = {self.auth!r} does not use")
+        if not own and self.auth in ("basic", "acr"):
+            raise ValueError(f"auth = {self.auth!r} wants an account or docker_config")
 
     def secret(self) -> str:
         """Return the password; raises ConfigurationError where its file cannot be read."""
         if self.password_file is None:
             return self.password.get_secret_value()
         try:
-            return self.password_file.read_text("utf-8").strip("\r\n")
+            return read_password(self.password_file)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(
                 f"password_file {self.password_file}: cannot be read: {error}"

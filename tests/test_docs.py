@@ -93,11 +93,13 @@ def test_the_sample_configuration_has_every_key_at_its_default(tmp_path: Path) -
     assert given.keys() == Settings.model_fields.keys()
     assert given["upstreams"].keys() == {"docker.io"}
     assert given["upstreams"]["docker.io"].keys() == Upstream.model_fields.keys() - {
-        "password_file"
+        "password_file",
+        "docker_config",
     }
     (tmp_path / "mirror.toml").write_text(text)
     assert load(file=tmp_path / "mirror.toml").model_dump() == load().model_dump()
     assert "# password_file = " in text
+    assert "# docker_config = " in text
 
 
 def test_the_sample_configuration_says_of_each_key_what_the_settings_say() -> None:

@@ -33,9 +33,10 @@ from mirror.oci.names import Reference
 from mirror.oci.ranges import Span
 from mirror.upstream import responses
 from mirror.upstream.answers import Answer, Ask, Kind, read_limit
-from mirror.upstream.login import Grant, Login
+from mirror.upstream.auth.account import Account
+from mirror.upstream.auth.login import Grant, Login, Ways
+from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.responses import BlobBody, Page
-from mirror.upstream.tokens import Credentials, Tokens
 from mirror.upstream.wire import Patience, Size, Wire, deadline, read_capped
 
 _MAX_PAGE = 8 * 1024 * 1024  # bytes of one page of tags or referrers
@@ -44,11 +45,12 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an upstream is, and as whom it is asked. `name` is what images call it."""
+    """Where an upstream is, and how it is logged in to. `name` is what images call it."""
 
     name: str
     url: URL
-    credentials: Credentials = field(default_factory=Credentials)
+    account: Account
+    ways: Ways = field(default_factory=Ways)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Registry:
     ) -> None:
         self.origin = origin
         self._wire = wire
-        self._login = Login(origin.name, origin.url, origin.credentials, tokens)
+        self._login = Login(origin.name, origin.url, origin.account, origin.ways, tokens)
         self._on_answer = on_answer
         self.received = 0  # bytes of bodies
         self.spent = False  # whether upstream said last that no pull is left
@@ -204,15 +206,19 @@ class Registry:
         headers = question.headers
         if grant.header:
             headers = {**headers, hdrs.AUTHORIZATION: grant.header}
-        tell = partial(self._tell, question)
+        tell = partial(self._tell, question, grant.credentials.username)
         return await self._wire.ask(question.method, question.url, headers, tell, question.size)
 
     def _tell(
-        self, question: _Question, response: aiohttp.ClientResponse | None, seconds: float
+        self,
+        question: _Question,
+        account: str,
+        response: aiohttp.ClientResponse | None,
+        seconds: float,
     ) -> None:
         answer = Answer(
             upstream=self.origin.name,
-            account=self.origin.credentials.username,
+            account=account,
             kind=question.kind,
             method=question.method,
             status=None if response is None else response.status,
