@@ -21,7 +21,6 @@ REST = 600.0  # seconds; Docker Hub locks an account for about ten minutes after
 _LOOK_AGAIN = (
     5.0  # seconds between looks at a source that failed, or whose credentials were refused
 )
-_JUST = 1.0  # seconds, in which a source says nothing new
 _EARLY = 0.8  # of the credentials' life, after which they are renewed
 
 
@@ -130,17 +129,18 @@ class Account:
         self._accepted.discard(refused)
         if denied is None:
             self._let_rest(refused)
-        other = await self._another(refused, repository)
+        other = await self._another(refused, repository, sure=denied is None)
         self._raise_if_resting(other)
         if other == refused:
             raise denied or self._refusal(refused)
         return other
 
-    async def _another(self, refused: Credentials, repository: str) -> Credentials:
-        """Read the source again, unless it was just read."""
+    async def _another(self, refused: Credentials, repository: str, *, sure: bool) -> Credentials:
+        """Read the source again; not for each of many who may not see something."""
         place = self._source.place(repository)
         held = self._held[place]
-        if held.credentials != refused or held.read > self._timer() - _JUST:
+        just = not sure and held.read > self._timer() - _LOOK_AGAIN
+        if held.credentials != refused or just:
             return held.credentials
         try:
             return (await self._read(place)).credentials

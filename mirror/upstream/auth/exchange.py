@@ -109,8 +109,9 @@ def read(body: bytes, *names: str) -> Token:
         raise UpstreamMisbehaved("upstream's token answer is not understood") from None
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
         raise UpstreamMisbehaved("upstream's token answer holds no token")
-    life = life or _life_of(claims(value)) or _DEFAULT_LIFE
-    return Token(value, min(max(life, _DEFAULT_LIFE), _LONGEST_LIFE) * _EARLY)
+    if not life > 0:  # nothing was said, or nonsense, NaN included
+        life = _life_of(claims(value))
+    return Token(value, min(max(_DEFAULT_LIFE, life), _LONGEST_LIFE) * _EARLY)
 
 
 def claims(token: str) -> dict[str, Any]:
