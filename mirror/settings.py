@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -115,13 +116,21 @@ def _plain_url(text: str) -> bool:
 
 
 def _origins(value: object) -> list[str]:
-    given = value.replace(",", " ").split() if isinstance(value, str) else value
-    if not isinstance(given, list | tuple):
-        given = [value]
+    given = _listed(value)
     for each in given:
-        if not _plain_url(str(each)) or urlsplit(str(each)).path not in ("", "/"):
+        if not _plain_url(each) or urlsplit(each).path not in ("", "/"):
             raise ValueError("origins are wanted, such as https://auth.example:8443")
-    return [str(each).rstrip("/") for each in given]
+    return [each.rstrip("/") for each in given]
+
+
+def _listed(value: object) -> list[str]:
+    """Read a list; in a variable it is JSON's, or has commas."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = [each.strip() for each in str(value).split(",") if each.strip()]
+    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
 
 
 Size = Annotated[int, BeforeValidator(parse_size)]
@@ -143,7 +152,7 @@ class Upstream(BaseModel):
     docker_config: Annotated[Path, BeforeValidator(_path)] | None = Field(
         None, description="A config.json to take this registry's credentials from."
     )
-    realms: Annotated[list[str], BeforeValidator(_origins)] = Field(
+    realms: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = Field(
         default_factory=list,
         description="Token servers' origins that may see the credentials, too.",
     )

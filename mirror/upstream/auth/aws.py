@@ -6,12 +6,12 @@ bearer tokens for it (GetAuthorizationToken of `ecr-public`, which is in us-east
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from mirror.upstream.auth.aside import aside
 from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialsUnavailable,
@@ -42,12 +42,8 @@ class Aws(Everywhere):
         self._region = _PUBLIC_REGION if service == "ecr-public" else match and match["region"]
 
     async def read(self, _place: str) -> Found:
-        """Ask for a login; raises CredentialsUnavailable.
-
-        On a thread with a loop of its own: botocore reads its descriptions of the services, and
-        the chain its files, without letting anybody else run (0.3 s, measured here).
-        """
-        return await asyncio.to_thread(asyncio.run, self._read())
+        """Ask for a login; raises CredentialsUnavailable."""
+        return await aside(self._read, "AWS")
 
     async def _read(self) -> Found:
         from aiobotocore.session import get_session  # noqa: PLC0415 - an extra

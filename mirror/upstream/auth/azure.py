@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from mirror.upstream.auth.aside import aside
 from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialsUnavailable,
@@ -28,6 +29,9 @@ class Azure(Everywhere):
 
     async def read(self, _place: str) -> Found:
         """Ask for an access token; raises CredentialsUnavailable."""
+        return await aside(self._read, "Azure")
+
+    async def _read(self) -> Found:
         from azure.core.exceptions import AzureError  # noqa: PLC0415 - an extra
         from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
 

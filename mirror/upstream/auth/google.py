@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 from datetime import UTC, datetime
 from functools import partial
@@ -55,10 +54,10 @@ def _read(key: Credentials | None) -> Found:
             kind: Any = service_account.Credentials  # untyped
             account = kind.from_service_account_info(_key_of(key), scopes=[_SCOPE])
         account.refresh(request)
+    except ValueError:  # not its text: it may quote the key
+        raise CredentialsUnavailable("the service account's key is none") from None
     except GoogleAuthError as error:
         raise CredentialsUnavailable("Google gives no access token", str(error)) from None
-    except (ValueError, binascii.Error):  # not its text: it may quote the key
-        raise CredentialsUnavailable("the service account's key is none") from None
     life = (account.expiry.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
     return Found(Credentials(_USER, account.token), max(life, 0))
 
