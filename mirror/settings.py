@@ -163,10 +163,19 @@ class Upstream(BaseModel):
             raise ValueError("password and password_file are both given: one is wanted")
         if bool(self.username) != bool(self.password.get_secret_value() or self.password_file):
             raise ValueError("username and password (or password_file) go together")
+        if ":" in self.username:  # RFC 7617, 2: the password begins behind the first
+            raise ValueError("a username without a colon is wanted")
         if self.username and self.docker_config:
             raise ValueError("username and docker_config are both given: one is wanted")
         self._fit()
         return self
+
+    @property
+    def whose(self) -> str:
+        """Whose account it is pulled with, in a word."""
+        cloud = self.auth in ("ecr", "ecr-public", "google", "azure")
+        file = self.docker_config
+        return self.username or (str(file) if file else self.auth if cloud else "anonymous")
 
     def _fit(self) -> None:
         """Refuse an account where `auth` has no use for one, and none where it wants one."""

@@ -38,7 +38,8 @@ HUB = "https://registry-1.docker.io"
         (HUB, "https://2130706433/token", False, False),
         (HUB, "https://0x7f.1/token", False, False),
         (HUB, "https://localhost/token", False, False),
-        (HUB, "https://metadata.google.internal/token", False, False),
+        (HUB, "https://metadata.google.internal/token", True, False),
+        ("https://registry.corp.internal", "https://auth.corp.internal/token", True, True),
         ("https://registry.gitlab.com", "https://gitlab.com/jwt/auth", True, True),
         ("https://a.github.io", "https://b.github.io/token", True, False),
         ("https://a.co.uk", "https://b.co.uk/token", True, False),
@@ -67,9 +68,16 @@ async def test_a_password_goes_to_the_upstreams_own_domain_only(
             await check_realm(URL(upstream), realm, (), credentials=credentials)
 
 
-@pytest.mark.parametrize("realm", ["https://gitlab.example:8443/jwt/auth", "http://10.1.2.3/token"])
-async def test_who_is_listed_is_trusted_by_origin(realm: str) -> None:
-    own, listed = URL("https://registry.other.example"), {URL(realm).origin()}
+@pytest.mark.parametrize(
+    ("origin", "realm"),
+    [
+        ("https://gitlab.example:8443", "https://gitlab.example:8443/jwt/auth"),
+        ("https://gitlab.example:443", "https://GitLab.example/jwt/auth"),
+        ("http://10.1.2.3", "http://10.1.2.3:80/token"),
+    ],
+)
+async def test_who_is_listed_is_trusted_by_origin(origin: str, realm: str) -> None:
+    own, listed = URL("https://registry.other.example"), {URL(origin)}
     assert await check_realm(own, realm, listed, credentials=True) == URL(realm)
     near = str(URL(realm).with_port(1))
     with pytest.raises(UpstreamMisbehaved):
@@ -97,6 +105,18 @@ async def test_a_realm_that_changes_is_checked_again(hub: Hub, run: Run, image: 
             hub.tokens.revoke()
             assert (await mirror.manifest("library/nginx", "other")).status == 502
             assert foreign.asked == []
+
+
+async def test_a_realm_that_was_not_trusted_is_asked_for_again(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    users = {"robot": "s3cret-word"}
+    account = {"url": hub.url, "username": "robot", "password": "s3cret-word"}
+    async with Quay(hub, users, host="127.0.0.2"), run(upstreams={"docker.io": account}) as mirror:
+        assert (await mirror.manifest("library/nginx", "latest")).status == 502
+        assert (await mirror.manifest("library/nginx", "latest")).status == 502
+        async with Harbor(hub, users):
+            await mirror.pull("library/nginx", "latest", image)
 
 
 class Elsewhere(Flavour):

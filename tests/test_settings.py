@@ -270,10 +270,29 @@ def test_an_account_that_would_not_be_used_is_refused(file: Path, auth: str, key
     assert f"which auth = '{auth}' does not use" in refusal(file)
 
 
+def test_a_name_that_basic_cannot_say_is_refused(file: Path) -> None:
+    file.write_text('[upstreams."docker.io"]\nusername = "a:b"\npassword = "c"')
+    assert "without a colon" in refusal(file)
+
+
 def test_an_account_stands_in_one_place(file: Path) -> None:
     account = 'username = "robot"\npassword = "word"\ndocker_config = "/c"'
     file.write_text(f'[upstreams."docker.io"]\n{account}')
     assert "one is wanted" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("keys", "whose"),
+    [
+        ("", "anonymous"),
+        ('username = "robot"\npassword = "word"', "robot"),
+        ('docker_config = "/c/config.json"', "/c/config.json"),
+        ('auth = "ecr"', "ecr"),
+    ],
+)
+def test_it_is_told_whose_account_is_used(file: Path, keys: str, whose: str) -> None:
+    file.write_text(f'[upstreams."docker.io"]\n{keys}')
+    assert load(file=file).upstreams["docker.io"].whose == whose
 
 
 def test_realms_can_be_given_in_each_way(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
+from mirror.oci.errors import UpstreamDown, UpstreamMisbehaved, UpstreamUnavailable
 from mirror.upstream.auth import challenge
 from mirror.upstream.auth.account import Account, CredentialsRefused
 from mirror.upstream.auth.challenge import Challenge
@@ -54,7 +55,8 @@ class Login:
         self._account = account
         self._ways = ways
         self._tokens = tokens
-        self._known = Challenge("basic") if ways.eager else None
+        self._first = Challenge("basic") if ways.eager else None
+        self._known = self._first
         self._checked: dict[tuple[str, bool], URL] = {}  # the last realm
 
     async def grant(self, repository: str) -> Grant:
@@ -64,7 +66,13 @@ class Login:
         """
         if self._known is None:
             return Grant()
-        return await self._answer(self._known, repository)
+        try:
+            return await self._answer(self._known, repository)
+        except (UpstreamMisbehaved, UpstreamUnavailable) as error:
+            # It may name another token server by now; one that is down is still the same.
+            if not isinstance(error, UpstreamDown):
+                self._known = self._first
+            raise
 
     async def retry(
         self, refused: Grant, challenges: Iterable[str], repository: str

@@ -23,7 +23,7 @@ async def check_realm(
     (CVE-2026-33540: an upstream that names a foreign realm gets them).
     """
     url = _read(realm)
-    if url.origin() in listed:
+    if any(_origin(each) == _origin(url) for each in listed):
         return url
     if url.scheme != "https" and upstream.scheme != "http":
         raise UpstreamMisbehaved(f"upstream names the token server {shown(realm)}")
@@ -31,7 +31,10 @@ async def check_realm(
     if host == own:
         return url
     if _is_local(host):
-        raise UpstreamMisbehaved(f"upstream names the token server {host}, which is not its own")
+        raise UpstreamMisbehaved(
+            f"upstream {own} names the token server {host}, an address not its own: "
+            "`realms` may list it"
+        )
     if credentials and not await asyncio.to_thread(_related, host, own):
         raise UpstreamMisbehaved(
             f"token server {host} is not trusted with the login of {own}: `realms` may list it"
@@ -53,14 +56,19 @@ def _host(url: URL) -> str:
     return (url.host or "").lower().rstrip(".")
 
 
+def _origin(url: URL) -> tuple[str, str, int | None]:
+    """Return scheme, host and port; the last is the scheme's own where none is named."""
+    return url.scheme, _host(url), url.port
+
+
 def _is_local(host: str) -> bool:
-    """Tell an address, in whichever notation, and this machine's names, from a name of the DNS."""
+    """Tell an address, in whichever notation, and this machine's name, from a name of the DNS."""
     try:
         return bool(ipaddress.ip_address(host))
     except ValueError:
         # inet_aton takes 127.1, 0x7f000001 and 2130706433 too; no top-level domain looks so.
         last = host.rpartition(".")[2]
-        return last in ("localhost", "local", "internal") or last[:1].isdigit()
+        return last == "localhost" or last[:1].isdigit()
 
 
 def _related(host: str, own: str) -> bool:
