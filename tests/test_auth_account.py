@@ -122,6 +122,20 @@ async def test_a_wrong_password_is_one_failed_login_however_many_ask(
     assert WORD not in caplog.text
 
 
+async def test_a_login_refused_to_many_at_once_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They were let in before, so that they did not have to wait for each other."""
+    vault, door = Vault(), Door()
+    account = Account("docker.io", vault, Clock())
+    await outcome(account, door)
+    door.word = "another"
+    with caplog.at_level(logging.WARNING):
+        outcomes = await asyncio.gather(*(outcome(account, door) for _ in range(20)))
+    assert set(outcomes) == {"LoginRefused"}
+    assert len(caplog.records) == 1
+
+
 async def test_a_refused_login_is_tried_again_after_its_rest() -> None:
     clock, vault, door = Clock(), Vault(), Door("another")
     account = Account("docker.io", vault, clock)

@@ -57,7 +57,7 @@ DOCUMENTS: list[dict[str, Any]] = [
     {"auths": {"docker.io": basic("hub")}},
     {"auths": {"index.docker.io": basic("hub")}},
     {"auths": {"https://ghcr.io": basic("octocat"), "http://127.0.0.1:5000/v1/": basic("own")}},
-    {"auths": {"https://ghcr.io/v2/": basic("url"), "ghcr.io": basic("plain")}},
+    {"auths": {"https://quay.io/v2/": basic("url"), "quay.io": basic("plain")}},
     {"auths": {"127.0.0.1:5000": basic("robot$name", "with:colon"), "127.0.0.1": basic("other")}},
     {"auths": {"ghcr.io": {"identitytoken": WORD}, INDEX: {}}},
     {"auths": {"ghcr.io": {**basic("<token>"), "identitytoken": WORD}}},
@@ -68,7 +68,7 @@ DOCUMENTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("registry", ["docker.io", "ghcr.io", "127.0.0.1:5000"])
+@pytest.mark.parametrize("registry", ["docker.io", "ghcr.io", "quay.io", "127.0.0.1:5000"])
 @pytest.mark.parametrize("document", DOCUMENTS)
 async def test_it_finds_what_docker_py_finds(
     config: Path, document: dict[str, Any], registry: str
@@ -286,6 +286,19 @@ async def test_an_identity_token_is_posted_for_access_tokens(
         assert asked.method == "POST"
         assert asked.form["scope"] == f"repository:{REPOSITORY}:pull"
     assert all(WORD not in str(seen) for seen in hub.requests)
+
+
+async def test_a_refused_identity_token_is_called_that_and_rests(
+    hub: Hub, run: Run, image: Image, config: Path
+) -> None:
+    put(config, {"auths": {"docker.io": {"identitytoken": WORD}}})
+    upstream = {"url": hub.url, "docker_config": str(config)}
+    async with OAuth(hub) as server:
+        async with run(upstreams={"docker.io": upstream}) as mirror:
+            for name in ("latest", "other"):
+                got = await mirror.manifest(REPOSITORY, name)
+                assert (got.status, b"refuses the login" in got.body) == (403, True)
+        assert server.asks("POST") == 1
 
 
 async def test_a_registrys_own_token_is_used_as_it_is(

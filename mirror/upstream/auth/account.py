@@ -159,9 +159,6 @@ class Account:
                 REST / 60,
             )
         self._refused[refused] = now + REST
-        for held in self._held.values():
-            if held.credentials == refused:
-                held.due = min(held.due, now + _LOOK_AGAIN)
 
     def _raise_if_resting(self, credentials: Credentials) -> None:
         if self._refused.get(credentials, 0) > self._timer():
