@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import pytest
 from docker import auth as oracle
 
+from mirror.settings import ConfigurationError
 from mirror.upstream.auth import helper
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
 from mirror.upstream.auth.docker_config import DockerConfigFile, parse
@@ -271,6 +272,18 @@ async def test_a_helper_that_hangs_is_ended_with_all_it_started(scripted: Script
 
 
 # Through a mirror
+
+
+@pytest.mark.parametrize("document", [None, [], {"auths": 3}])
+async def test_a_config_that_cannot_be_used_stops_the_start(
+    hub: Hub, run: Run, config: Path, document: object
+) -> None:
+    if document is not None:
+        put(config, document)
+    upstream = {"url": hub.url, "docker_config": str(config)}
+    with pytest.raises(ConfigurationError, match=rf"docker\.io: docker_config {config}"):
+        async with run(upstreams={"docker.io": upstream}):
+            pass
 
 
 async def test_an_identity_token_is_posted_for_access_tokens(

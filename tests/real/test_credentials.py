@@ -11,10 +11,12 @@ import pytest
 from tests.standin import Hub, Image
 
 from .mirrors import COMMAND
+from .plain import PlainRegistry
 from .processes import Process, answers, environment, needs, read, run, scratch
 
 APP = "library/app"
 WORD = "s3cret-word"
+HTPASSWD = "robot:$2y$05$abcdefghijklmnopqrstuuEpHRRKIlpAGo.iP7Bpa.htQEJMAAnRe\n"  # WORD
 INDEX = "https://index.docker.io/v1/"
 KEY = """\
 %no-protection
@@ -25,6 +27,11 @@ Subkey-Curve: cv25519
 Name-Real: mirror
 %commit
 """
+
+
+def basic(user: str) -> dict[str, str]:
+    """Return an entry as `docker login` writes it."""
+    return {"auth": base64.b64encode(f"{user}:{WORD}".encode()).decode()}
 
 
 @pytest.fixture
@@ -41,13 +48,13 @@ async def home() -> AsyncIterator[Path]:
         await run("gpgconf", "--kill", "gpg-agent", env=env)
 
 
-async def pulled(home: Path, hub: Hub, port: int, config: object) -> bytes:
+async def pulled(home: Path, upstream: str, port: int, config: object) -> bytes:
     """Return a manifest that a mirror gave which has this config.json; it must end well."""
     file = home / "config.json"
     file.write_text(json.dumps(config))
     env = environment(home, MIRROR_UPSTREAMS__DOCKER_IO__DOCKER_CONFIG=str(file))
     url = f"http://127.0.0.1:{port}"
-    options = ["--listen", f"127.0.0.1:{port}", "--upstream", f"docker.io={hub.url}"]
+    options = ["--listen", f"127.0.0.1:{port}", "--upstream", f"docker.io={upstream}"]
     process = Process([COMMAND, "serve", "--data-dir", home / "data", *options], env, home / "log")
     try:
         process.until(lambda: answers(f"{url}/readyz"))
@@ -62,7 +69,7 @@ async def test_an_account_kept_in_pass_pulls(home: Path, hub: Hub, image: Image,
     hub.add(image, APP, "1")
     hub.make_private(APP, "robot")
     config = {"auths": {INDEX: {}}, "credsStore": "pass"}
-    assert await pulled(home, hub, port, config) == image.manifest
+    assert await pulled(home, hub.url, port, config) == image.manifest
 
 
 async def test_what_pass_does_not_have_is_looked_for_in_the_file(
@@ -72,6 +79,16 @@ async def test_what_pass_does_not_have_is_looked_for_in_the_file(
     hub.add(image, APP, "1")
     hub.make_private(APP, "own")
     await run("docker-credential-pass", "erase", env=environment(home), data=INDEX.encode())
-    auth = base64.b64encode(f"own:{WORD}".encode()).decode()
-    config = {"auths": {INDEX: {"auth": auth}}, "credsStore": "pass"}
-    assert await pulled(home, hub, port, config) == image.manifest
+    config = {"auths": {INDEX: basic("own")}, "credsStore": "pass"}
+    assert await pulled(home, hub.url, port, config) == image.manifest
+
+
+async def test_a_registry_with_htpasswd_gives_what_the_account_may_have(
+    hub: Hub, image: Image, port: int
+) -> None:
+    needs("docker-registry", "skopeo")
+    hub.add(image, APP, "1")
+    with scratch() as home, PlainRegistry(home, HTPASSWD) as registry:
+        await registry.fill(hub.url, f"{APP}:1", "--dest-creds", f"robot:{WORD}")
+        config = {"auths": {registry.url.removeprefix("http://"): basic("robot")}}
+        assert await pulled(home, registry.url, port, config) == image.manifest
