@@ -48,7 +48,7 @@ class Vault(Everywhere):
         """Return the word as it is."""
         self.reads += 1
         if self.broken:
-            raise CredentialsUnavailable("the vault is shut")
+            raise CredentialsUnavailable("the vault is shut", "first\nsecond" + 1000 * "!")
         return Found(Credentials("robot", self.word), self.life)
 
 
@@ -104,6 +104,19 @@ async def test_what_cannot_be_renewed_is_used_to_its_end_and_no_longer() -> None
     assert vault.reads == reads  # not for each who asks
     vault.broken, clock.now = False, 1010
     assert await outcome(account, door) == WORD
+
+
+async def test_why_there_is_no_account_is_said_once_and_on_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, vault = Clock(), Vault()
+    vault.broken = True
+    account = Account("docker.io", vault, clock)
+    for clock.now in (0, 1, 60):
+        assert await outcome(account, Door()) == "CredentialsUnavailable"
+    [record] = caplog.records
+    assert "docker.io cannot be had at present: the vault is shut (first second!" in record.message
+    assert len(record.message) < 400
 
 
 async def test_a_wrong_password_is_one_failed_login_however_many_ask(

@@ -196,7 +196,8 @@ class Account:
         """Go on with what is held while it is good, else raise the error; look again soon."""
         now = self._timer()
         if place not in self._failed:
-            _log.warning("upstream %s: %s (%s)", self._upstream, error, error.cause)
+            words = "the account for upstream %s cannot be had at present: %s (%s)"
+            _log.warning(words, self._upstream, error, error.cause)
         self._failed[place] = (now + _LOOK_AGAIN, error)
         held = self._held.get(place)
         if held is None or held.ends <= now:

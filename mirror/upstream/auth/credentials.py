@@ -32,6 +32,7 @@ class Credentials:
         return aiohttp.encode_basic_auth(self.username, self.password)
 
 
+_SHOWN = 300  # characters of a library's or a helper's own words
 ANONYMOUS = Credentials()
 
 
@@ -50,7 +51,7 @@ class CredentialsUnavailable(UpstreamFailure):
 
     def __init__(self, message: str, cause: str = "") -> None:
         super().__init__(message)
-        self.cause = cause
+        self.cause = " ".join(cause.split())[:_SHOWN]
 
 
 class Source(Protocol):
