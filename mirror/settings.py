@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -32,7 +33,11 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from mirror.cache.account import Terms
+from mirror.cache.shares import EACH, Share, Shares
+from mirror.cache.window import HUB_WINDOW
 from mirror.oci.names import HUB
+from mirror.oci.patterns import Patterns, check_pattern
 from mirror.upstream.auth.credentials import read_password
 from mirror.upstream.auth.google import KEY_USERS
 from mirror.upstream.auth.sources import Auth
@@ -115,12 +120,12 @@ def _plain_url(text: str) -> bool:
     return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
 
 
-def _origins(value: object) -> list[str]:
+def _origins(value: object) -> tuple[str, ...]:
     given = _listed(value)
     for each in given:
         if not _plain_url(each) or urlsplit(each).path not in ("", "/"):
             raise ValueError("origins are wanted, such as https://auth.example:8443")
-    return [each.rstrip("/") for each in given]
+    return tuple(each.rstrip("/") for each in given)
 
 
 def _listed(value: object) -> list[str]:
@@ -130,11 +135,42 @@ def _listed(value: object) -> list[str]:
             value = json.loads(value)
         except ValueError:
             value = [each.strip() for each in str(value).split(",") if each.strip()]
-    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
+    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+def _pattern(value: object) -> str:
+    return check_pattern(str(value))
+
+
+def _share(value: object) -> Share:
+    text = str(value)
+    if isinstance(value, Share):
+        return value
+    if not isinstance(value, bool) and _is_number(text) and int(text) > 0:
+        return Share(int(text))
+    try:
+        percent = float(text.removesuffix("%")) if text.endswith("%") else 0.0
+    except ValueError:
+        percent = 0.0
+    if not 0 < percent <= 100:
+        raise ValueError('a number of pulls or a part of the limit is wanted, such as 20 or "25%"')
+    return Share(percent=percent)
+
+
+def _party(value: object) -> str:
+    try:
+        return EACH if value == EACH else str(ip_network(str(value)))
+    except ValueError:
+        raise ValueError(
+            f'{value!r}: an address, a network such as 10.0.0.0/8, or "*" is wanted'
+        ) from None
 
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
+Party = Annotated[str, BeforeValidator(_party)]
+PartysShare = Annotated[Share, BeforeValidator(_share)]
+Pulls = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class Upstream(BaseModel):
@@ -152,9 +188,19 @@ class Upstream(BaseModel):
     docker_config: Annotated[Path, BeforeValidator(_path)] | None = Field(
         None, description="A config.json to take this registry's credentials from."
     )
-    realms: Annotated[list[str], NoDecode, BeforeValidator(_origins)] = Field(
-        default_factory=list,
+    realms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
+        (),
         description="Token servers' origins that may see the credentials, too.",
+    )
+    pull_limit: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+        None, description="Pulls it allows per window, if it does not say so itself."
+    )
+    pull_window: Annotated[Seconds, Field(ge=60)] = Field(
+        HUB_WINDOW, description="The window of its pull limit, if it does not say so itself."
+    )
+    reserve: Pulls = Field(0, description="Pulls of each window kept for reserved_for.")
+    reserved_for: tuple[Annotated[str, BeforeValidator(_pattern)], ...] = Field(
+        (), description="Repositories that may spend the reserve, such as library/* or org/**."
     )
 
     @model_validator(mode="after")
@@ -168,14 +214,16 @@ class Upstream(BaseModel):
         if self.username and self.docker_config:
             raise ValueError("username and docker_config are both given: one is wanted")
         self._fit()
+        if bool(self.reserve) != bool(self.reserved_for):
+            raise ValueError("reserve and reserved_for go together")
         return self
 
     @property
     def whose(self) -> str:
-        """Whose account it is pulled with, in a word."""
+        """Whose account it is pulled with, in a word known at the start; none if nobody's."""
         cloud = self.auth in ("ecr", "ecr-public", "google", "azure")
         file = self.docker_config
-        return self.username or (str(file) if file else self.auth if cloud else "anonymous")
+        return self.username or (str(file) if file else self.auth if cloud else "")
 
     def _fit(self) -> None:
         """Refuse an account where `auth` has no use for one, and none where it wants one."""
@@ -234,6 +282,12 @@ class Settings(BaseSettings):
     shutdown_grace: Seconds = Field(
         20, description="How long running transfers may go on after SIGTERM."
     )
+    max_stale: Seconds = Field(
+        3600, description="How long a changed tag may be served as it was while few pulls are left."
+    )
+    limit_check: Seconds = Field(
+        900, description="How old upstream's word on its pull limit may get; 0 never asks for it."
+    )
     ledger_keep: Seconds = Field(
         30 * 86400, description="How long counted pulls stay in the ledger."
     )
@@ -260,6 +314,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important lines that are written, beside the access log."
     )
+    shares: dict[Party, PartysShare] = Field(
+        default_factory=dict,
+        description="The most that clients may spend of each pull limit, by address or network.",
+    )
     upstreams: dict[str, Upstream] = Field(
         default_factory=dict, description="The registries to mirror, by the name images use."
     )
@@ -273,6 +331,22 @@ class Settings(BaseSettings):
         if not isinstance(hub, dict):
             return values
         return {**values, "upstreams": {**upstreams, HUB: {"url": HUB_URL, **hub}}}
+
+    def budgets(self) -> dict[str, Terms]:
+        """Return what is said of each upstream's pull budget."""
+        shares = Shares(self.shares)
+        return {
+            name: Terms(
+                upstream.whose,
+                upstream.pull_limit,
+                upstream.pull_window,
+                upstream.reserve,
+                Patterns(upstream.reserved_for),
+                shares,
+                self.max_stale,
+            )
+            for name, upstream in self.upstreams.items()
+        }
 
 
 def load(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:

@@ -37,13 +37,14 @@ class ExtraMissing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What is configured of one upstream's login."""
+    """What is configured of one upstream's login, and what its account is called."""
 
     auth: Auth = "auto"
     account: Credentials = ANONYMOUS
     password_file: Path | None = None
     docker_config: Path | None = None
     realms: Sequence[str] = ()
+    whose: str = ""
 
 
 def origin(name: str, url: URL, configured: Configured) -> Origin:
@@ -56,9 +57,10 @@ def origin(name: str, url: URL, configured: Configured) -> Origin:
     schemes = {"basic": {"basic"}, "ecr": {"basic"}, "bearer": {"bearer"}}.get(
         auth, {"basic", "bearer"}
     )
+    whose = configured.whose
     realms = frozenset(URL(realm).origin() for realm in configured.realms)
     ways = Ways(frozenset(schemes), auth in ("basic", "ecr"), realms)
-    return Origin(name, url, Account(name, _source(name, url, auth, configured)), ways)
+    return Origin(name, url, Account(name, _source(name, url, auth, configured)), ways, whose)
 
 
 def detect(url: URL, configured: Configured) -> Auth:

@@ -11,8 +11,9 @@ from cachetools import TLRUCache
 from yarl import URL
 
 from mirror.flight import Flights
-from mirror.oci.errors import Denied, UpstreamUnavailable
-from mirror.upstream.answers import Answer
+from mirror.oci.errors import Denied, TooManyRequests, UpstreamUnavailable
+from mirror.upstream import responses
+from mirror.upstream.answers import PACE, Answer, read_retry_after
 from mirror.upstream.auth import exchange
 from mirror.upstream.auth.account import CredentialsRefused
 from mirror.upstream.auth.exchange import Question, Token, TokenKey
@@ -67,8 +68,7 @@ class Tokens:
             deadline(0.9 * self._wire.patience.answer, url),
             await self._send(question, upstream, account, "") as response,
         ):
-            if response.status >= 500 or response.status == 429:
-                raise UpstreamUnavailable(f"upstream {url.host} answers {response.status}")
+            responses.refuse_faults(response, upstream)
             return response.status != 401
 
     async def _fetch(self, key: TokenKey, upstream: str) -> Token:
@@ -137,6 +137,9 @@ def _refusal(response: aiohttp.ClientResponse, key: TokenKey, method: str) -> Ex
     if who and status == 403:  # GHCR says this to a wrong password, too
         denied = Denied(f"{refused}, or gives it no access to {key.scope}")
         return CredentialsRefused(refused, denied)
+    if status == 429:
+        wait = read_retry_after(response.headers) or PACE
+        return TooManyRequests(f"token server {host} is asked too often", retry_after=wait)
     if status in (401, 403):
         return Denied(f"{host} gives nobody anonymous access to {key.scope}")
     return UpstreamUnavailable(f"token server {host} answers {status}")
