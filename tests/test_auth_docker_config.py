@@ -20,7 +20,7 @@ from mirror.upstream.auth import helper
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
 from mirror.upstream.auth.docker_config import DockerConfigFile, parse
 from tests.conftest import Run
-from tests.standin import Hub, Image
+from tests.standin import Hub, Image, make_image
 from tests.standin.flavours import OAuth, Quay
 
 REPOSITORY = "library/nginx"
@@ -388,3 +388,17 @@ async def test_a_new_login_in_the_file_is_found_when_the_old_one_fails(
         hub.terms.users = {"robot": "new"}
         hub.tokens.revoke()
         await mirror.pull(REPOSITORY, "latest", image)
+
+
+async def test_pulls_are_counted_for_the_account_that_the_budget_looks_at(
+    hub: Hub, run: Run, image: Image, config: Path
+) -> None:
+    hub.terms.users = {"robot": WORD}
+    hub.terms.account_limit = 1
+    hub.tag(REPOSITORY, "other", make_image(2, [1000]))
+    put(config, {"auths": {"docker.io": basic("robot")}})
+    upstream = {"url": hub.url, "docker_config": str(config)}
+    async with run(upstreams={"docker.io": upstream}) as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        assert (await mirror.manifest(REPOSITORY, "other")).status == 429
+    assert hub.count(kind="manifest", method="GET", status=429) == 0
