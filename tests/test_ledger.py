@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mirror.cache.ledger import HUB_WINDOW, Ledger
-from mirror.store.index import open_index
+from mirror.store.recovery import open_index
 from mirror.upstream.answers import Answer, Ask, PullLimit, read_limit, read_retry_after
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image

@@ -8,7 +8,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from mirror.store.index import Index, LimitRow, PullRow
+from mirror.store.index import Index
+from mirror.store.rows import LimitRow, PullRow
 from mirror.upstream.answers import Answer, PullLimit
 
 _log = logging.getLogger(__name__)

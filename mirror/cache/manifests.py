@@ -97,7 +97,7 @@ class Manifests:
             return None
         if not self._store.catalogue.belongs(digest, repository):
             return None
-        self._store.touch(digest)
+        self._store.books.touch(digest)
         return Found(Descriptor(digest, entry.media_type, entry.size), body, Outcome.HIT)
 
     async def get(

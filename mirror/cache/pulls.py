@@ -76,10 +76,10 @@ class Pulls:
         if body is None or entry is None:
             return body
         if entry.media_type is None:  # its row was lost, its file was not
-            self._store.describe(manifest.read(body, found.digest, found.media_type))
+            self._store.books.describe(manifest.read(body, found.digest, found.media_type))
         self._memory.put(found.digest, body)
-        self._store.link(found.digest, repository)
-        self._store.touch(found.digest)
+        self._store.books.link(found.digest, repository)
+        self._store.books.touch(found.digest)
         self._tags.arrived(repository, found.digest)
         return body
 

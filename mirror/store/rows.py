@@ -1,0 +1,31 @@
+"""Rows of the index that other parts pass around."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PullRow:
+    """One counted request. `at` in seconds since the epoch."""
+
+    upstream: str
+    account: str
+    at: int
+    repository: str
+    reference: str
+    digest: str
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRow:
+    """What upstream said last of its limit: pulls per `window` seconds, and when it said so."""
+
+    upstream: str
+    account: str
+    allowed: int
+    remaining: int
+    window: int
+    source: str
+    at: int
