@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING
 
 import mirror
 from mirror import commands, logs
-from mirror.cache.records import Collect, Measure, Order, Purge, UpkeepError, Verify
+from mirror.cache.records import (
+    Collect,
+    Measure,
+    Order,
+    Purge,
+    Reckon,
+    UpkeepError,
+    Verify,
+)
 from mirror.daemon import Daemon, running
 from mirror.sdnotify import notify
 from mirror.settings import ConfigurationError, Settings, load, parse_size
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _BAD_START = 2  # exit code: the configuration or the data folder cannot be used
+_TABLES = ("upstreams", "shares")  # keys that take more than a flag can hold
 _INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -118,7 +127,7 @@ def _flags(options: argparse.Namespace) -> dict[str, object]:
     given = {
         name: value
         for name in Settings.model_fields
-        if name != "upstreams" and (value := getattr(options, name, None)) is not None
+        if name not in _TABLES and (value := getattr(options, name, None)) is not None
     }
     upstreams = dict(options.upstream)
     return given | ({"upstreams": upstreams} if upstreams else {})
@@ -146,6 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     usage = _add(these, "du", lambda _: Measure(), "tell what takes the space, by image")
     usage.add_argument("--json", action="store_true", help="print an object, sizes in bytes")
+    budget = _add(these, "budget", lambda _: Reckon(), "tell what is left of the pull limits")
+    budget.add_argument("--json", action="store_true", help="print an object, times in seconds")
     return parser
 
 
@@ -154,7 +165,7 @@ def _add_serve(these: _Commands) -> None:
     serve.set_defaults(order=None)
     serve.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with these keys")
     for name, field in Settings.model_fields.items():
-        if name != "upstreams":
+        if name not in _TABLES:
             flag = "--" + name.replace("_", "-")
             serve.add_argument(flag, dest=name, metavar="VALUE", help=field.description)
     serve.add_argument(

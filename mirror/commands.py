@@ -10,8 +10,9 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import TextIO
 
-from mirror import errand
+from mirror import errand, forecast
 from mirror.cache.records import (
+    Budgets,
     Collected,
     Order,
     Progress,
@@ -79,6 +80,8 @@ def _lines(record: Record) -> Iterator[str]:
         )
     elif isinstance(record, Usage):
         yield from _table(record)
+    elif isinstance(record, Budgets):
+        yield from forecast.lines(record, time.time())
 
 
 def _table(usage: Usage) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import resource
 import sys
 from collections.abc import AsyncIterator
@@ -15,12 +16,15 @@ from aiohttp import web
 from yarl import URL
 
 from mirror.cache.blobs import Blobs
+from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
 from mirror.cache.ledger import Ledger
+from mirror.cache.limits import LimitChecks
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
 from mirror.cache.memory import Memory
 from mirror.cache.tags import Tags
+from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
 from mirror.sdnotify import notify, watchdog_interval
 from mirror.settings import Address, ConfigurationError, Settings, Upstream
@@ -49,7 +53,7 @@ class Closable(Protocol):
 
 
 P = TypeVar("P", bound=Closable)
-_PRUNE_EVERY = 3600.0  # seconds
+_PRUNE_EVERY = 3600  # seconds
 _OWN_DESCRIPTORS = 512
 
 
@@ -82,15 +86,18 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
 
         store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
         stack.push_async_callback(store.close)
-        ledger = Ledger(store.index, int(settings.ledger_keep))
-        await ledger.load()
+        ledger = Ledger(store.index, settings.ledger_keep)
+        budget, tally = Budget(ledger, settings.budgets()), Tally(ledger)
+        await budget.load()
+        await tally.load()
+        stack.callback(tally.tick)
         tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
         await tags.load()
 
         metrics = Metrics()
 
         def on_answer(answer: Answer) -> None:
-            ledger.note(answer)
+            budget.note(answer)
             metrics.answer(answer)
 
         patience = Patience(
@@ -105,7 +112,7 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
 
         memory = Memory(settings.memory_cache)
         manifests = _closing(
-            stack, Manifests(registries, store, tags, memory, settings.stale_after)
+            stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
         )
         fetches = Fetches(store, settings.abandon_after, settings.max_fetches)
         blobs = _closing(stack, Blobs(registries, store, fetches, memory, settings.missing_ttl))
@@ -115,15 +122,17 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
 
         log = AccessLog(settings.log_format, sys.stderr)
         stack.callback(log.flush)
-        state = State(store, fetches, ledger, registries.values(), connections, log)
+        state = State(store, fetches, budget, tally, registries.values(), connections, log)
         metrics.registry.register(state)
         own = OwnPages(metrics, lambda: _troubles(store))
-        api = RegistryApi(manifests, blobs, listings)
+        api = RegistryApi(manifests, blobs, listings, tally)
         server = Server(Router(frozenset(registries)), api, own, metrics, log, connections)
-        for job in (store.keep_books(), log.run(), _prune(ledger), _feed_watchdog()):
+        checks = LimitChecks(registries, budget, settings.limit_check)
+        jobs = (store.keep_books(), log.run(), _keep_count(budget, tally), checks.run())
+        for job in (*jobs, _feed_watchdog()):
             stack.push_async_callback(_cancel, asyncio.create_task(job))
 
-        upkeep = Upkeep(store, tags, memory)
+        upkeep = Upkeep(store, tags, memory, budget, tally)
         await stack.enter_async_context(controlled(store.files.root, upkeep))
 
         runner = server.runner(settings.idle_timeout, settings.shutdown_grace)
@@ -149,11 +158,14 @@ def _troubles(store: Store) -> list[str]:
     return [] if store.files.writable() else [f"cannot write to {store.files.root}"]
 
 
-async def _prune(ledger: Ledger) -> None:
-    """Let old pulls leave the ledger, for ever."""
-    while True:
-        await asyncio.sleep(_PRUNE_EVERY)
-        await ledger.prune()
+async def _keep_count(budget: Budget, tally: Tally) -> None:
+    """See gates open, enter what was asked for, and let old pulls leave the ledger, for ever."""
+    for seconds in itertools.count(1):
+        await asyncio.sleep(1)
+        budget.tick()
+        tally.tick()
+        if seconds % _PRUNE_EVERY == 0:
+            await budget.prune()
 
 
 async def _feed_watchdog() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import aiohttp
 
+from mirror.cache.budget import Budget
+from mirror.cache.ledger import Ledger
 from mirror.cache.memory import Memory
 from mirror.cache.records import (
     Order,
@@ -19,6 +21,7 @@ from mirror.cache.records import (
     read_record,
 )
 from mirror.cache.tags import Tags
+from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
 from mirror.settings import Settings
 from mirror.store.files import Files
@@ -103,7 +106,12 @@ async def _here(settings: Settings, folder: Path, order: Order) -> AsyncGenerato
         store.books.limit = settings.max_size
         tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
         await tags.load()
-        upkeep = Upkeep(store, tags, Memory(settings.memory_cache), tuple(store.altered))
+        ledger = Ledger(store.index, settings.ledger_keep)
+        budget, tally = Budget(ledger, settings.budgets()), Tally(ledger)
+        await budget.load()
+        await tally.load()
+        memory = Memory(settings.memory_cache)
+        upkeep = Upkeep(store, tags, memory, budget, tally, tuple(store.altered))
         async with aclosing(upkeep.carry_out(order)) as records:
             async for record in records:
                 yield record

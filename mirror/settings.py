@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -31,7 +32,11 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from mirror.cache.account import Terms
+from mirror.cache.shares import EACH, Share, Shares
+from mirror.cache.window import HUB_WINDOW
 from mirror.oci.names import HUB
+from mirror.oci.patterns import Patterns, check_pattern
 
 PREFIX = "MIRROR_"
 HUB_URL = "https://registry-1.docker.io"
@@ -111,8 +116,39 @@ def _plain_url(text: str) -> bool:
     return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
 
 
+def _pattern(value: object) -> str:
+    return check_pattern(str(value))
+
+
+def _share(value: object) -> Share:
+    text = str(value)
+    if isinstance(value, Share):
+        return value
+    if not isinstance(value, bool) and _is_number(text) and int(text) > 0:
+        return Share(int(text))
+    try:
+        percent = float(text.removesuffix("%")) if text.endswith("%") else 0.0
+    except ValueError:
+        percent = 0.0
+    if not 0 < percent <= 100:
+        raise ValueError('a number of pulls or a part of the limit is wanted, such as 20 or "25%"')
+    return Share(percent=percent)
+
+
+def _party(value: object) -> str:
+    try:
+        return EACH if value == EACH else str(ip_network(str(value)))
+    except ValueError:
+        raise ValueError(
+            f'{value!r}: an address, a network such as 10.0.0.0/8, or "*" is wanted'
+        ) from None
+
+
 Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
+Party = Annotated[str, BeforeValidator(_party)]
+PartysShare = Annotated[Share, BeforeValidator(_share)]
+Pulls = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class Upstream(BaseModel):
@@ -126,6 +162,16 @@ class Upstream(BaseModel):
     password_file: Annotated[Path, BeforeValidator(_path)] | None = Field(
         None, description="A file that holds the password."
     )
+    pull_limit: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+        None, description="Pulls it allows per window, if it does not say so itself."
+    )
+    pull_window: Annotated[Seconds, Field(ge=60)] = Field(
+        HUB_WINDOW, description="The window of its pull limit, if it does not say so itself."
+    )
+    reserve: Pulls = Field(0, description="Pulls of each window kept for reserved_for.")
+    reserved_for: tuple[Annotated[str, BeforeValidator(_pattern)], ...] = Field(
+        (), description="Repositories that may spend the reserve, such as library/* or org/**."
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Upstream:
@@ -133,6 +179,8 @@ class Upstream(BaseModel):
             raise ValueError("password and password_file are both given: one is wanted")
         if bool(self.username) != bool(self.password.get_secret_value() or self.password_file):
             raise ValueError("username and password (or password_file) go together")
+        if bool(self.reserve) != bool(self.reserved_for):
+            raise ValueError("reserve and reserved_for go together")
         return self
 
     def secret(self) -> str:
@@ -182,6 +230,12 @@ class Settings(BaseSettings):
     shutdown_grace: Seconds = Field(
         20, description="How long running transfers may go on after SIGTERM."
     )
+    max_stale: Seconds = Field(
+        3600, description="How long a changed tag may be served as it was while few pulls are left."
+    )
+    limit_check: Seconds = Field(
+        900, description="How old upstream's word on its pull limit may get; 0 never asks for it."
+    )
     ledger_keep: Seconds = Field(
         30 * 86400, description="How long counted pulls stay in the ledger."
     )
@@ -208,6 +262,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important lines that are written, beside the access log."
     )
+    shares: dict[Party, PartysShare] = Field(
+        default_factory=dict,
+        description="The most that clients may spend of each pull limit, by address or network.",
+    )
     upstreams: dict[str, Upstream] = Field(
         default_factory=dict, description="The registries to mirror, by the name images use."
     )
@@ -221,6 +279,22 @@ class Settings(BaseSettings):
         if not isinstance(hub, dict):
             return values
         return {**values, "upstreams": {**upstreams, HUB: {"url": HUB_URL, **hub}}}
+
+    def budgets(self) -> dict[str, Terms]:
+        """Return what is said of each upstream's pull budget."""
+        shares = Shares(self.shares)
+        return {
+            name: Terms(
+                upstream.username,
+                upstream.pull_limit,
+                upstream.pull_window,
+                upstream.reserve,
+                Patterns(upstream.reserved_for),
+                shares,
+                self.max_stale,
+            )
+            for name, upstream in self.upstreams.items()
+        }
 
 
 def load(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:

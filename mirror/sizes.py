@@ -1,4 +1,4 @@
-"""Sizes as people read them."""
+"""Sizes and durations as people read them."""
 
 from __future__ import annotations
 
@@ -10,3 +10,17 @@ def human(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the one or two units that fit: `45 s`, `12 min`, `5 h 20 min`, `3 d`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{round(hours / 24)} d"

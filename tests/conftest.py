@@ -10,12 +10,19 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from hypothesis import settings
 from multidict import CIMultiDictProxy
 from yarl import URL
 
 from mirror.daemon import Daemon, running
 from mirror.settings import load
 from tests.standin import Hub, Image, Terms, make_image
+
+# The same examples each time, so that a failure is the change's; slow machines are no failure.
+settings.register_profile("steady", derandomize=True, deadline=None, database=None)
+# `pytest --hypothesis-profile=search`: others each time, and more of them.
+settings.register_profile("search", deadline=None, max_examples=2000, print_blob=True)
+settings.load_profile("steady")
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,12 @@ class Mirror:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.request(path, method, named) as response:
             return Got(response.status, response.headers, await response.read())
+
+    async def ask_from(self, address: str, path: str, method: str = "GET") -> Got:
+        """Ask as a client at another address of the loopback."""
+        connector = aiohttp.TCPConnector(local_addr=(address, 0))
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+            return await Mirror(self.daemon, session).ask(path, method)
 
     def request(
         self, path: str, method: str = "GET", headers: dict[str, str] | None = None
@@ -99,6 +112,7 @@ def run(hub: Hub, tmp_path: Path) -> Run:
             "data_dir": tmp_path / "data",
             "upstreams": {"docker.io": {"url": hub.url}},
             "shutdown_grace": 1,
+            "limit_check": 0,  # nobody asks but the test
         }
         # Connections are not shared between requests: each test sees its own.
         connector = aiohttp.TCPConnector(limit=0, force_close=True)

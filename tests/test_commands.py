@@ -269,6 +269,59 @@ async def test_du_adds_up(hub: Hub, folder: Path, filled: list[Image], beside: b
         assert name in table
 
 
+@BOTH
+async def test_budget_tells_what_is_left_and_who_spent_it(
+    hub: Hub, folder: Path, filled: list[Image], beside: bool
+) -> None:
+    hub.terms.limit = 40
+    for _ in range(7):
+        hub.limits.count(None)  # others behind the same address
+    hub.add(make_image(9), "library/c", "2")
+    async with daemon(hub, folder) as command:
+        assert command is not None
+        url = await command.address()
+        for _ in range(3):
+            assert (await fetch(f"{url}/v2/library/c/manifests/2"))[0] == 200
+        command.send(signal.SIGTERM)
+        await command.ended()
+    async with daemon(hub, folder, there=beside):
+        told = json.loads((await do("budget", "--data-dir", folder, "--json")).out)
+        shown = await do("budget", "--data-dir", folder)
+    [account] = told["accounts"]
+    assert (account["upstream"], account["account"]) == ("docker.io", "")
+    assert (account["limit"], account["remaining"], account["window"]) == (40, 30, 21600)
+    assert (account["used"], account["others"], account["asked"]) == (3, 7, 5)
+    assert sum(account["spent"]) == 3
+    assert len(account["returns"]) == 3
+    assert all(21500 < seconds <= 21600 for seconds in account["returns"])
+    assert account["clients"] == [{"name": "127.0.0.1", "pulls": 3}]
+    assert {spender["name"] for spender in account["tags"]} == {
+        "library/a:1",
+        "library/b:1",
+        "library/c:2",
+    }
+    assert shown.code == 0
+    lines = [" ".join(line.split()) for line in shown.out.splitlines()]
+    assert lines[0] == "docker.io, anonymous, seen as 127.0.0.1"
+    assert "limit 40 pulls in 6 h" in lines
+    assert "used 3 by this mirror, 7 by others behind the same address" in lines
+    assert "saved 2 of the 5 pulls that clients made in about 6 h" in lines
+    assert "1 library/c:2" in lines
+    assert any(line.endswith("3 ###") for line in lines)
+
+
+async def test_budget_says_when_nothing_is_left(hub: Hub, folder: Path) -> None:
+    hub.terms.limit = 1
+    hub.add(make_image(9), "library/c", "2")
+    async with daemon(hub, folder) as command:
+        assert command is not None
+        url = await command.address()
+        assert (await fetch(f"{url}/v2/library/c/manifests/2"))[0] == 200
+        shown = (await do("budget", "--data-dir", folder)).out
+    assert "forecast  spent; the next pull is back at " in shown
+    assert "gate      shut: not asked for pulls before " in shown
+
+
 async def test_the_socket_is_its_users_alone_and_goes_with_the_daemon(
     hub: Hub, folder: Path
 ) -> None:

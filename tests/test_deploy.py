@@ -67,7 +67,10 @@ def test_the_grace_fits_twice_into_the_time_to_stop() -> None:
     assert float(seconds) > 2 * GRACE
 
 
-@pytest.mark.parametrize("file", sorted(DEPLOY.iterdir()), ids=lambda file: file.name)
+# The alerts are about metrics, which begin as variables do.
+@pytest.mark.parametrize(
+    "file", sorted(set(DEPLOY.iterdir()) - set(DEPLOY.glob("alerts*"))), ids=lambda file: file.name
+)
 def test_every_variable_and_secret_is_one_that_the_mirror_reads(file: Path) -> None:
     known = {name.upper() for name in Settings.model_fields} | {"CONFIG", "SECRETS_DIR"}
     for variable in re.findall(rf"\b{PREFIX}\w+", file.read_text(), flags=re.IGNORECASE):
@@ -82,10 +85,29 @@ def test_prometheus_understands_its_configuration() -> None:
     check("promtool", "check", "config", DEPLOY / "prometheus.yml")
 
 
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="apt-get install prometheus")
+def test_alerts_go_off_when_they_should() -> None:
+    check("promtool", "test", "rules", DEPLOY / "alerts.test.yml")
+
+
+def test_every_alert_is_tried_and_asks_for_metrics_that_exist() -> None:
+    alerts = (DEPLOY / "alerts.yml").read_text()
+    tried = (DEPLOY / "alerts.test.yml").read_text()
+    names = re.findall(r"- alert: (\w+)", alerts)
+    assert names
+    for name in names:
+        assert f"alertname: {name}\n        exp_alerts:" in tried, name
+    documented = (PROJECT / "docs/metrics.md").read_text()
+    for expression in re.findall(r"expr: (.*)", alerts):
+        for metric in re.findall(r"\bmirror_\w+", expression):
+            assert f"| `{metric}` |" in documented, metric
+
+
 def test_prometheus_finds_the_mirror_where_it_listens() -> None:
     assert "MIRROR_LISTEN=0.0.0.0:5000" in DOCKERFILE
     assert 'targets: ["mirror:5000"]' in (DEPLOY / "prometheus.yml").read_text()
-    assert "./prometheus.yml:/etc/prometheus/prometheus.yml:ro" in COMPOSE
+    for file in ("prometheus.yml", "alerts.yml"):
+        assert f"./{file}:/etc/prometheus/{file}:ro" in COMPOSE
     assert re.search(r"^  mirror:$", COMPOSE, flags=re.MULTILINE)
 
 

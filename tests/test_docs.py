@@ -66,7 +66,9 @@ def documented_default(key: str, text: str) -> object:
     if text == "none":
         return None
     value = tomllib.loads(f"value = {text}")["value"]
-    return getattr(load({key: value}), key) if key in Settings.model_fields else value
+    if key in Settings.model_fields:
+        return getattr(load({key: value}), key)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def real_default(model: type[BaseModel], key: str) -> object:
@@ -76,11 +78,11 @@ def real_default(model: type[BaseModel], key: str) -> object:
 
 
 def test_the_blocks_of_the_configuration_can_be_used(tmp_path: Path) -> None:
-    [example] = code(CONFIGURATION, "toml")
-    (tmp_path / "mirror.toml").write_text(example)
-    upstreams = load(file=tmp_path / "mirror.toml").upstreams
-    assert upstreams["docker.io"].username == "your-account"
-    assert upstreams["ghcr.io"].url == "https://ghcr.io"
+    (tmp_path / "mirror.toml").write_text("\n".join(code(CONFIGURATION, "toml")))
+    settings = load(file=tmp_path / "mirror.toml")
+    assert settings.upstreams["docker.io"].username == "your-account"
+    assert settings.upstreams["ghcr.io"].url == "https://ghcr.io"
+    assert settings.shares.keys() == {"10.0.5.0/24", "10.0.9.9/32", "*"}
 
 
 def test_the_sample_configuration_changes_nothing() -> None:
@@ -92,12 +94,11 @@ def test_the_sample_configuration_has_every_key_at_its_default(tmp_path: Path) -
     given = tomllib.loads(text)
     assert given.keys() == Settings.model_fields.keys()
     assert given["upstreams"].keys() == {"docker.io"}
-    assert given["upstreams"]["docker.io"].keys() == Upstream.model_fields.keys() - {
-        "password_file"
-    }
+    without = {"password_file", "pull_limit"}  # no value is their default
+    assert given["upstreams"]["docker.io"].keys() == Upstream.model_fields.keys() - without
     (tmp_path / "mirror.toml").write_text(text)
     assert load(file=tmp_path / "mirror.toml").model_dump() == load().model_dump()
-    assert "# password_file = " in text
+    assert all(f"# {key} = " in text for key in without)
 
 
 def test_the_sample_configuration_says_of_each_key_what_the_settings_say() -> None:

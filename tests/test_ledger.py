@@ -7,13 +7,18 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from mirror.cache.ledger import HUB_WINDOW, Ledger
+from mirror.cache.account import Terms
+from mirror.cache.budget import Budget
+from mirror.cache.ledger import Ledger
+from mirror.cache.window import HUB_WINDOW
+from mirror.store.index import Index
 from mirror.store.recovery import open_index
 from mirror.upstream.answers import Answer, Ask, PullLimit, read_limit, read_retry_after
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image
 
 REPOSITORY = "library/nginx"
+_STATE = ("limit", "remaining", "used", "others", "window_seconds")
 
 
 def entries(data: Path) -> list[tuple[object, ...]]:
@@ -71,6 +76,7 @@ async def test_what_upstream_says_of_its_limit_survives_a_restart(
         "mirror_pull_limit": 100.0,
         "mirror_pull_remaining": 99.0,
         "mirror_pull_used": 1.0,
+        "mirror_pull_others": 0.0,
         "mirror_pull_window_seconds": 21600.0,
     }
 
@@ -88,13 +94,13 @@ async def test_an_account_has_a_window_of_its_own(hub: Hub, run: Run, image: Ima
 async def test_pulls_leave_the_window_when_their_time_has_come(tmp_path: Path) -> None:
     clock = [1_000_000.0]
     index = await open_index(tmp_path / "index.db")
-    ledger = Ledger(index, keep=HUB_WINDOW * 2, clock=lambda: clock[0])
-    for _ in range(3):
-        ledger.note(_counted(limit=PullLimit(100, 97, 600, "me")))
+    budget = _budget_of(index, clock)
+    for left in (99, 98, 97):
+        budget.note(_counted(limit=PullLimit(100, left, 600, "me")))
         clock[0] += 200
-    assert _used(ledger) == 2  # the first is as old as the window is long
+    assert _used(budget) == 2  # the first is as old as the window is long
     await index.flush()
-    again = Ledger(index, keep=HUB_WINDOW * 2, clock=lambda: clock[0])
+    again = _budget_of(index, clock)
     await again.load()
     assert _used(again) == 2
     clock[0] += 600
@@ -105,10 +111,10 @@ async def test_pulls_leave_the_window_when_their_time_has_come(tmp_path: Path) -
 async def test_old_pulls_leave_the_ledger(tmp_path: Path) -> None:
     clock = [1_000_000.0]
     index = await open_index(tmp_path / "index.db")
-    Ledger(index, keep=0, clock=lambda: clock[0]).note(_counted())
+    _budget_of(index, clock).note(_counted())
     await index.flush()
-    clock[0] += HUB_WINDOW + 1
-    await Ledger(index, keep=0, clock=lambda: clock[0]).load()
+    clock[0] += 2 * HUB_WINDOW + 1
+    await _budget_of(index, clock).load()
     assert await index.pulls(0) == []
     await index.close()
 
@@ -138,12 +144,17 @@ def _counted(limit: PullLimit | None = None) -> Answer:
     return Answer("docker.io", "", "manifest", "GET", 200, 0.1, REPOSITORY, "sha256:0", ask, limit)
 
 
-def _used(ledger: Ledger) -> int:
-    [(_, state)] = ledger.windows()
-    return state.used
+def _budget_of(index: Index, clock: list[float]) -> Budget:
+    ledger = Ledger(index, keep=0, clock=lambda: clock[0])
+    return Budget(ledger, {"docker.io": Terms()}, timer=lambda: clock[0])
+
+
+def _used(budget: Budget) -> int:
+    return budget.present("docker.io").window.used(budget.now())
 
 
 async def _budget(mirror: Mirror) -> dict[str, float]:
     lines = (await mirror.ask("/metrics")).body.decode().splitlines()
     found = [line.rpartition(" ") for line in lines if line.startswith("mirror_pull_")]
-    return {name.partition("{")[0]: float(value) for name, _, value in found}
+    values = {name.partition("{")[0]: float(value) for name, _, value in found}
+    return {f"mirror_pull_{name}": values[f"mirror_pull_{name}"] for name in _STATE}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.cache.shares import Share
 from mirror.settings import ConfigurationError, Settings, load
 from tests.command import environment
 
@@ -23,6 +24,8 @@ VALUES = {  # for each key a value that is not the default: as it is written, as
     "max_fetches": ("7", 7),
     "abandon_after": ("3", 3),
     "shutdown_grace": ("4", 4),
+    "max_stale": ("600", 600),
+    "limit_check": ("0", 0),
     "ledger_keep": ("86400", 86400),
     "connect_timeout": ("5", 5),
     "answer_timeout": ("6", 6),
@@ -58,7 +61,7 @@ def refusal(file: Path | None = None) -> str:
 
 
 def test_every_key_has_a_value_here_to_be_tried() -> None:
-    assert VALUES.keys() | {"upstreams"} == Settings.model_fields.keys()
+    assert VALUES.keys() | {"upstreams", "shares"} == Settings.model_fields.keys()
 
 
 @pytest.mark.parametrize("key", VALUES)
@@ -293,3 +296,54 @@ def test_settings_print_no_password(file: Path) -> None:
     for shown in (repr(settings), str(settings), settings.model_dump_json()):
         assert "robot" in shown
         assert WORD not in shown
+
+
+def test_shares_come_from_the_file_or_the_environment(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    file.write_text('[shares]\n"10.0.0.0/8" = "30%"\n"::1" = 5\n"*" = "12.5%"')
+    given = load(file=file).shares
+    assert given == {
+        "10.0.0.0/8": Share(percent=30),
+        "::1/128": Share(pulls=5),
+        "*": Share(percent=12.5),
+    }
+    monkeypatch.setenv("MIRROR_SHARES", '{"10.1.1.1": 7}')
+    assert load().shares == {"10.1.1.1/32": Share(pulls=7)}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('"10.0.0.0/99" = 5', "10.0.0.0/99"),
+        ('"runner" = 5', "an address, a network"),
+        ('"10.0.0.1/8" = 5', "an address, a network"),
+        ('"*" = 0', "a number of pulls or a part"),
+        ('"*" = "0%"', "a number of pulls or a part"),
+        ('"*" = "101%"', "a number of pulls or a part"),
+        ('"*" = "nan%"', "a number of pulls or a part"),
+        ('"*" = true', "a number of pulls or a part"),
+        ('"*" = "many"', "a number of pulls or a part"),
+    ],
+)
+def test_a_share_that_means_nothing_is_refused(file: Path, text: str, said: str) -> None:
+    file.write_text(f"[shares]\n{text}")
+    line = refusal(file)
+    assert "shares" in line
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pull_limit = 0", "pull_limit"),
+        ("pull_window = 5", "pull_window"),
+        ("reserve = 5", "reserve and reserved_for go together"),
+        ('reserve = 5\nreserved_for = ["UPPER/*"]', "a pattern of repositories"),
+        ('reserve = 5\nreserved_for = ["a***b"]', "a pattern of repositories"),
+        ('reserve = -1\nreserved_for = ["a/*"]', "reserve"),
+    ],
+)
+def test_a_budget_that_means_nothing_is_refused(file: Path, text: str, said: str) -> None:
+    file.write_text(f'[upstreams."docker.io"]\n{text}')
+    assert said in refusal(file)

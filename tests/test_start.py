@@ -102,7 +102,7 @@ async def test_passwords_are_used_and_never_printed(hub: Hub, image: Image, tmp_
     secret.write_text(PASSWORD + "\n")
     config = tmp_path / "mirror.toml"
     config.write_text(
-        'log_level = "debug"\ntag_ttl = 0\n'
+        'log_level = "debug"\ntag_ttl = 0\nlimit_check = 0\n'
         + "".join(
             f'upstreams."{name}" = {{ url = "{hub.url}", username = "{name}" }}\n'
             for name in names[:2]

@@ -1,94 +1,81 @@
-"""The pull ledger: every counted request, and what upstream says of its limit."""
+"""The pull ledger in the index: every counted request, upstream's word, what clients asked for."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from mirror.cache.window import HUB_WINDOW
 from mirror.store.index import Index
-from mirror.store.rows import LimitRow, PullRow
+from mirror.store.rows import GateRow, LimitRow, PullRow, SpenderRow
 from mirror.upstream.answers import Answer, PullLimit
 
 _log = logging.getLogger(__name__)
 
-HUB_WINDOW = 6 * 3600  # seconds; Docker Hub's, and the guess for upstreams that do not say
-Account = tuple[str, str]  # the upstream's name and the user's, empty where anonymous
+Key = tuple[str, str]  # the upstream's name and the account's, empty where anonymous
+HOUR = 3600
 
 
-@dataclass(slots=True)
-class Window:
-    """One account's pulls of the last window, and its limit. `length` is in seconds."""
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the ledger holds of one account. Ages and waits are in seconds, pulls oldest first."""
 
-    length: int = HUB_WINDOW
-    limit: int | None = None
-    remaining: int | None = None
-    source: str = ""
-    pulls: deque[int] = field(default_factory=deque)
-
-    def used(self, now: float) -> int:
-        """Return the pulls of the window that ends now; each falls out of it just once."""
-        while self.pulls and self.pulls[0] <= now - self.length:
-            self.pulls.popleft()
-        return len(self.pulls)
+    pulls: list[tuple[float, str]]  # age, client
+    limit: PullLimit | None = None
+    limit_age: float = 0.0
+    shut_for: float = 0.0
 
 
 class Ledger:
-    """Counts pulls by upstream and account. `keep` is how many seconds rows stay in the index."""
+    """Rows in and out. `keep` is how many seconds they stay, `clock` the one on the wall.
 
-    def __init__(self, index: Index, keep: int, clock: Callable[[], float] = time.time) -> None:
+    Only ages leave it: the clock may have been set while nobody looked, and what would lie in the
+    future is taken as just now, so that nothing is spent twice.
+    """
+
+    def __init__(self, index: Index, keep: float, clock: Callable[[], float] = time.time) -> None:
         self._index = index
-        index.sources.append(self._tell)
         self._keep = keep
         self._clock = clock
-        self._windows: defaultdict[Account, Window] = defaultdict(Window)
 
     def __repr__(self) -> str:
-        used = sum(window.used for _, window in self.windows())
-        return f"<Ledger: {len(self._windows)} accounts, {used} pulls in their windows>"
+        return f"<Ledger in {self._index!r}>"
 
-    async def load(self) -> None:
-        """Read the index, and prune it."""
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Have all there is told again should the index be lost while it is in use."""
+        self._index.sources.append(tell)
+
+    async def load(self) -> dict[Key, Past]:
+        """Read what may still matter, and drop the rest: two windows back, for upstream's word."""
         now = int(self._clock())
-        for upstream, account, allowed, remaining, length, source, _ in await self._index.limits():
-            window = Window(length, allowed, remaining, source)
-            self._windows[upstream, account] = window
-        longest = max([HUB_WINDOW, *(window.length for window in self._windows.values())])
-        for upstream, account, at in await self._index.pulls(now - longest):
-            self._windows[upstream, account].pulls.append(at)
-        await self.prune()
+        past: dict[Key, Past] = {}
+        longest = HUB_WINDOW
+        for row in await self._index.limits():
+            limit = PullLimit(row.allowed, row.remaining, row.window, row.source)
+            past[row.upstream, row.account] = Past([], limit, max(0, now - row.at))
+            longest = max(longest, row.window)
+        for upstream, account, at, client in await self._index.pulls(now - 2 * longest):
+            pulls = past.setdefault((upstream, account), Past([])).pulls
+            pulls.append((max(0, now - at), client))
+        for gate in await self._index.gates():
+            key, rest = (gate.upstream, gate.account), gate.until - now
+            known = past.get(key, Past([]))
+            past[key] = Past(known.pulls, known.limit, known.limit_age, max(0, rest))
+        await self.prune(longest)
+        return past
 
-    async def prune(self) -> None:
-        """Drop from the index what is older than needed."""
-        longest = max([HUB_WINDOW, *(window.length for window in self._windows.values())])
-        await self._index.prune_pulls(int(self._clock()) - max(self._keep, longest))
+    async def prune(self, longest: float) -> None:
+        """Drop what is older than is kept, or than two windows of the `longest` kind."""
+        await self._index.prune_pulls(int(self._clock() - max(self._keep, 2 * longest)))
 
-    def windows(self) -> Iterator[tuple[Account, State]]:
-        """Return every account's state as of now."""
-        now = self._clock()
-        for account, window in self._windows.items():
-            state = State(
-                window.limit, window.remaining, window.used(now), window.length, window.source
-            )
-            yield account, state
-
-    def note(self, answer: Answer) -> None:
-        """Take note of an answer of upstream: whether it was counted, what it says of limits."""
-        account = (answer.upstream, answer.account)
-        if answer.counted:
-            self._count(account, answer)
-        if answer.limit is not None:
-            self._limit(account, answer.limit)
-
-    def _count(self, account: Account, answer: Answer) -> None:
-        now = int(self._clock())
-        self._windows[account].pulls.append(now)
+    def add_pull(self, key: Key, answer: Answer) -> None:
+        """Enter a counted request."""
         ask = answer.ask
         row = PullRow(
-            *account,
-            now,
+            *key,
+            int(self._clock()),
             answer.repository,
             ask.reference if ask else answer.asked,
             answer.asked if ":" in answer.asked else "",
@@ -99,38 +86,44 @@ class Ledger:
         pulled = f"{row.upstream}/{row.repository}{mark}{row.reference}"
         _log.info("pull of %s counted for %s", pulled, row.client)
 
-    def _tell(self) -> None:
-        """Tell the index how many pulls there were: it was lost, and what they were of with it."""
-        for account, window in self._windows.items():
-            for at in window.pulls:
-                self._index.add_pull(PullRow(*account, at, "", "", "", ""))
-            if window.limit is not None and window.remaining is not None:
-                limit = PullLimit(window.limit, window.remaining, window.length, window.source)
-                self._limit(account, limit)
+    def tell_pull(self, key: Key, age: float) -> None:
+        """Enter a pull once more, in an index that was lost: what it was of is lost with it."""
+        self._index.add_pull(PullRow(*key, int(self._clock() - age), "", "", "", ""))
 
-    def _limit(self, account: Account, limit: PullLimit) -> None:
-        window = self._windows[account]
-        if limit.window:
-            window.length = limit.window
-        window.limit, window.remaining, window.source = limit.limit, limit.remaining, limit.source
+    def put_limit(self, key: Key, limit: PullLimit, window: float, age: float = 0.0) -> None:
+        """Note what upstream said of its limit; `window` in seconds."""
+        at = int(self._clock() - age)
         self._index.put_limit(
-            LimitRow(
-                *account,
-                limit.limit,
-                limit.remaining,
-                window.length,
-                limit.source,
-                int(self._clock()),
-            )
+            LimitRow(*key, limit.limit, limit.remaining, int(window), limit.source, at)
         )
 
+    def drop_limit(self, key: Key) -> None:
+        """Note that upstream names no limit any more."""
+        self._index.drop_limit(*key)
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """An account's budget as of now: `used` by our count, the rest by upstream's word."""
+    def put_gate(self, key: Key, seconds: float) -> None:
+        """Note for how long upstream is not to be asked."""
+        self._index.put_gate(GateRow(*key, int(self._clock() + seconds)))
 
-    limit: int | None
-    remaining: int | None
-    used: int
-    window: int
-    source: str
+    def put_asked(self, upstream: str, hour: int, pulls: int) -> None:
+        """Note how many manifests clients pulled in an hour, counted since the epoch."""
+        self._index.put_asked(upstream, hour * HOUR, pulls)
+
+    @property
+    def hour(self) -> int:
+        """The hour that it is, counted since the epoch."""
+        return int(self._clock()) // HOUR
+
+    async def asked(self, since: float) -> dict[tuple[str, int], int]:
+        """Return how many manifests clients pulled, by upstream and hour, for so many seconds."""
+        rows = await self._index.asked(int(self._clock() - since) // HOUR * HOUR)
+        return {(upstream, hour // HOUR): pulls for upstream, hour, pulls in rows}
+
+    async def spenders(self, key: Key, since: float, most: int) -> dict[str, list[SpenderRow]]:
+        """Return who spent the most pulls of so many seconds: clients, repositories, tags."""
+        begin = int(self._clock() - since)
+        await self._index.flush()
+        return {
+            what: await self._index.spenders(what, *key, begin, most)
+            for what in ("client", "repository", "tag")
+        }

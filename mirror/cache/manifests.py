@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from mirror.cache.budget import Budget
 from mirror.cache.memory import Memory
-from mirror.cache.outcome import Outcome
-from mirror.cache.pulls import Pulls
+from mirror.cache.outcome import Outcome, Why, why
+from mirror.cache.pulls import Pulls, Source
 from mirror.cache.tags import Tagged, TagKey, Tags
 from mirror.flight import Flights
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     Denied,
+    HeldBack,
     ManifestUnknown,
-    TooManyRequests,
+    ShareSpent,
     UpstreamFailure,
     UpstreamMisbehaved,
     UpstreamTimeout,
@@ -25,20 +27,20 @@ from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Reference, Repository
 from mirror.store.store import Store
 from mirror.upstream.answers import Ask
-from mirror.upstream.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A manifest to be served; no body where none was asked for.
 
-    `age` is the seconds since upstream confirmed it, where that matters: for a stale tag.
+    A stale tag has an `age`, the seconds since upstream confirmed it, and the reason `why`.
     """
 
     descriptor: Descriptor
     body: bytes | None
     outcome: Outcome
     age: int | None = None
+    why: Why | None = None
 
 
 @asynccontextmanager
@@ -59,18 +61,20 @@ class Manifests:
 
     def __init__(
         self,
-        registries: dict[str, Registry],
+        registries: Mapping[str, Source],
+        budget: Budget,
         store: Store,
         tags: Tags,
         memory: Memory,
         patience: float,
     ) -> None:
         self._registries = registries
+        self._budget = budget
         self._store = store
         self._tags = tags
         self._memory = memory
         self._patience = patience
-        self._pulls = Pulls(registries, store, tags, memory)
+        self._pulls = Pulls(registries, budget, store, tags, memory)
         self._checks: Flights[TagKey, tuple[Tagged, bool] | None] = Flights()
 
     def __repr__(self) -> str:
@@ -125,16 +129,26 @@ class Manifests:
         current = await self._current(key)
         if current is None:
             return await self._pull_by_tag(key, ask, head=head)
-        tagged, outcome = current
+        tagged, outcome, reason = current
         age = self._tags.age(tagged) if outcome is Outcome.STALE else None
         if head:
-            if self._pulls.known(key[0], tagged.found.digest):
-                self._tags.arrived(key[0], tagged.found.digest)
-            return Found(tagged.found, None, outcome, age)
+            return self._head(key, tagged, ask, Found(tagged.found, None, outcome, age, reason))
         body = await self._pulls.kept(key[0], tagged.found)
         if body is None:
             return await self._pull_tagged(key, tagged, ask)
-        return Found(tagged.found, body, outcome, age)
+        return Found(tagged.found, body, outcome, age, reason)
+
+    def _head(self, key: TagKey, tagged: Tagged, ask: Ask, found: Found) -> Found:
+        """Answer a HEAD with what its client could GET next: dockerd asks for that digest."""
+        before = tagged.before
+        if self._pulls.known(key[0], tagged.found.digest):
+            self._tags.arrived(key[0], tagged.found.digest)
+        elif before is not None and self._pulls.known(key[0], before.found.digest):
+            refusal = self._pulls.unaffordable(key[0], tagged.found, ask, spare=True)
+            if refusal is not None:
+                age = self._tags.age(before)
+                return Found(before.found, None, Outcome.STALE, age, why(refusal))
+        return found
 
     async def _pull_tagged(self, key: TagKey, tagged: Tagged, ask: Ask) -> Found:
         """Fetch what a tag points at now, or else fall back on what it pointed at before.
@@ -142,15 +156,18 @@ class Manifests:
         The pull goes on if it takes longer than a client should wait for a stale answer.
         """
         before = tagged.before
-        servable = before is not None and self._pulls.known(key[0], before.found.digest)
+        servable = before is not None and self._pulls.known(key[0], before.found.digest) is not None
         try:
             async with within(self._patience if servable else None):
-                pulled = await self._pulls.pull(key[0], tagged.found.digest, ask)
-        except UpstreamFailure:
-            stale = await self._stale(key, before)
+                pulled = await self._pulls.pull(
+                    key[0], tagged.found.digest, ask, tagged.found, spare=servable
+                )
+        except UpstreamFailure as failure:
+            stale = await self._stale(key, before, failure)
             if stale is None:
                 raise
-            self._tags.revert(key, tagged)
+            if not isinstance(failure, ShareSpent):  # that concerns this client only
+                self._tags.revert(key, tagged, why(failure))
             return stale
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
@@ -159,28 +176,31 @@ class Manifests:
         if head:
             raise UpstreamMisbehaved("upstream names no digest to a HEAD of this manifest")
         known = self._tags.get(key)
-        servable = known is not None and self._pulls.known(key[0], known.found.digest)
+        servable = known is not None and self._pulls.known(key[0], known.found.digest) is not None
         try:
             async with within(self._patience if servable else None):
-                pulled = await self._pulls.pull(*key, ask)
-        except UpstreamFailure:
-            stale = await self._stale(key, known)
+                pulled = await self._pulls.pull(*key, ask, spare=servable)
+        except UpstreamFailure as failure:
+            stale = await self._stale(key, known, failure)
             if stale is None:
                 raise
-            self._tags.postpone(key)
+            if not isinstance(failure, ShareSpent):
+                self._tags.postpone(key, why(failure))
             return stale
         self._tags.put(key, pulled.descriptor)
         self._tags.arrived(key[0], pulled.descriptor.digest)
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
-    async def _stale(self, key: TagKey, tagged: Tagged | None) -> Found | None:
+    async def _stale(
+        self, key: TagKey, tagged: Tagged | None, failure: UpstreamFailure
+    ) -> Found | None:
         """Return what a tag is known to have pointed at, if it is here."""
         body = await self._pulls.kept(key[0], tagged.found) if tagged else None
         if tagged is None or body is None:
             return None
-        return Found(tagged.found, body, Outcome.STALE, self._tags.age(tagged))
+        return Found(tagged.found, body, Outcome.STALE, self._tags.age(tagged), why(failure))
 
-    async def _current(self, key: TagKey) -> tuple[Tagged, Outcome] | None:
+    async def _current(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | None:
         """Find out what a tag points at; None where upstream tells only with a body.
 
         There are three cases: upstream said so lately; it says so now; or it cannot say, and what
@@ -188,21 +208,23 @@ class Manifests:
         """
         tagged = self._tags.get(key)
         if tagged is not None and self._tags.fresh(tagged):
-            return tagged, Outcome.HIT if self._tags.confirmed(tagged) else Outcome.STALE
+            if self._tags.confirmed(tagged):
+                return tagged, Outcome.HIT, None
+            return tagged, Outcome.STALE, tagged.why
         check = self._checks.task(key, lambda: self._check(key))
         servable = tagged is not None and self._pulls.known(key[0], tagged.found.digest)
         try:
             async with within(self._patience if servable else None):
                 checked = await asyncio.shield(check)
-        except UpstreamFailure:
-            self._tags.postpone(key)
+        except UpstreamFailure as failure:
+            self._tags.postpone(key, why(failure))
             if tagged is None or not servable:
                 raise
-            return tagged, Outcome.STALE
+            return tagged, Outcome.STALE, why(failure)
         if checked is None:
             return None
         now, confirmed = checked
-        return now, Outcome.REVALIDATED if confirmed else Outcome.MISS
+        return now, Outcome.REVALIDATED if confirmed else Outcome.MISS, None
 
     async def _check(self, key: TagKey) -> tuple[Tagged, bool] | None:
         """Ask upstream by HEAD; also tells whether it confirmed what was known.
@@ -214,7 +236,8 @@ class Manifests:
         registry = self._registries[repository.upstream]
         before = self._tags.get(key)
         try:
-            found = await registry.head_manifest(repository.name, tag)
+            with self._budget.asking(repository):
+                found = await registry.head_manifest(repository.name, tag)
         except (ManifestUnknown, Denied):
             self._tags.drop(key)
             raise
@@ -225,9 +248,17 @@ class Manifests:
         if before is not None and self._pulls.known(repository, found.digest) is None:
             if refusal := self._pulls.refusal(repository, found.digest):
                 raise refusal.again()
-            if registry.spent and self._pulls.known(repository, before.found.digest):
-                raise TooManyRequests("the pull limit is spent: the tag stays what it was")
+            if self._pulls.known(repository, before.found.digest) is not None:
+                self._consider(repository, found, before)
         return self._tags.put(key, found), False
+
+    def _consider(self, repository: Repository, found: Descriptor, before: Tagged) -> None:
+        """Raise TooManyRequests where a tag that changed had better stay what it was for now."""
+        nobody = Ask("", str(found.digest))
+        if refusal := self._pulls.unaffordable(repository, found, nobody, spare=True):
+            raise refusal
+        if self._budget.holds_back(repository, found, self._tags.changed_for(before)):
+            raise HeldBack("few pulls are left: the tag stays what it was for now")
 
     # By digest
 
@@ -248,5 +279,8 @@ class Manifests:
         body = await self._pulls.kept(repository, found) if found else None
         if found is not None and body is not None:
             return Found(found, body, outcome)
-        pulled = await self._pulls.pull(repository, digest, ask)
+        if awaiting := self._tags.awaiting(repository, digest):  # a tag named it a moment ago
+            tag, found = awaiting
+            ask = Ask(ask.client, str(tag))
+        pulled = await self._pulls.pull(repository, digest, ask, found)
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from mirror.oci.errors import HeldBack, TooManyRequests, UpstreamFailure
+
 
 class Outcome(StrEnum):
     """The five ways."""
@@ -13,3 +15,18 @@ class Outcome(StrEnum):
     REVALIDATED = "revalidated"  # upstream confirmed what the cache holds
     STALE = "stale"  # upstream could not be asked, the cache answered all the same
     ERROR = "error"  # neither could
+
+
+class Why(StrEnum):
+    """Why an answer is stale."""
+
+    FAULT = "fault"  # upstream failed, or took too long
+    LIMIT = "limit"  # no pull was left, or not for this client or repository
+    SAVING = "saving"  # few pulls are left, and the change can wait
+
+
+def why(failure: UpstreamFailure) -> Why:
+    """Return why what is stale is served in the place of this failure."""
+    if isinstance(failure, HeldBack):
+        return Why.SAVING
+    return Why.LIMIT if isinstance(failure, TooManyRequests) else Why.FAULT

@@ -3,34 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Protocol
 
 from cachetools import LRUCache, TTLCache
 
+from mirror.cache.budget import Budget, Permit, wanted
 from mirror.cache.memory import Memory
+from mirror.cache.outcome import why
 from mirror.cache.tags import Tags
 from mirror.flight import Flights
-from mirror.oci import manifest
+from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
-from mirror.oci.errors import ManifestUnfit, UpstreamFailure, UpstreamMisbehaved
+from mirror.oci.errors import (
+    ManifestUnfit,
+    TooManyRequests,
+    UpstreamFailure,
+    UpstreamMisbehaved,
+)
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference, Repository
 from mirror.store.errors import says_nothing
 from mirror.store.store import Store
 from mirror.upstream.answers import Ask
-from mirror.upstream.registry import Registry
 
 _REFUSED_FOR = 30.0  # seconds in which a manifest that cannot be had is not counted on
 _REFUSED_KEPT = 10_000
 _LOOSE = 16 * 1024 * 1024  # bytes of manifests that the disk would not take
 
 
+class Source(Protocol):
+    """What manifests come from; see `Registry` for what it raises."""
+
+    async def head_manifest(self, repository: str, reference: Reference) -> Descriptor | None:
+        """Ask for a manifest's descriptor."""
+
+    async def get_manifest(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
+        """Fetch a manifest."""
+
+
 class Pulls:
     """What upstream counts happens here only."""
 
     def __init__(
-        self, registries: dict[str, Registry], store: Store, tags: Tags, memory: Memory
+        self,
+        registries: Mapping[str, Source],
+        budget: Budget,
+        store: Store,
+        tags: Tags,
+        memory: Memory,
     ) -> None:
         self._registries = registries
+        self._budget = budget
         self._store = store
         self._tags = tags
         self._memory = memory
@@ -106,9 +130,10 @@ class Pulls:
         Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
         registry = self._registries[repository.upstream]
-        found = await self._heads.join(
-            (repository, digest), lambda: registry.head_manifest(repository.name, digest)
-        )
+        with self._budget.asking(repository):
+            found = await self._heads.join(
+                (repository, digest), lambda: registry.head_manifest(repository.name, digest)
+            )
         if found is not None and found.digest != digest:
             raise UpstreamMisbehaved(f"upstream answers {found.digest} to a HEAD of {digest}")
         return found
@@ -117,9 +142,26 @@ class Pulls:
         """Return why this manifest could not be had a moment ago."""
         return self._refused.get((repository, digest))
 
-    async def pull(self, repository: Repository, reference: Reference, ask: Ask) -> Manifest:
+    def unaffordable(
+        self, repository: Repository, found: Descriptor, ask: Ask, *, spare: bool
+    ) -> TooManyRequests | None:
+        """Return why a pull would be refused now; None too where it costs nothing more."""
+        if self._running.get((repository, found.digest)) is not None:
+            return None
+        return self._budget.refusal(repository, wanted(repository, found, ask, spare=spare))
+
+    async def pull(
+        self,
+        repository: Repository,
+        reference: Reference,
+        ask: Ask,
+        found: Descriptor | None = None,
+        *,
+        spare: bool = False,
+    ) -> Manifest:
         """GET a manifest, once for all who want it: this is what upstream counts.
 
+        `found` is what a HEAD told of it; `spare` says that the client could have something else.
         Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
         refusal = self._refused.get((repository, reference))
@@ -129,9 +171,14 @@ class Pulls:
             shared = await self._from_elsewhere(repository, reference)
             if shared is not None:
                 return shared
+        running = self._running.get((repository, reference))
+        if running is not None:  # whoever joins spends nothing
+            return await asyncio.shield(running)
+        permit = self._budget.admit(repository, wanted(repository, found, ask, spare=spare))
+        if isinstance(reference, Digest):
             self._leaders.setdefault(reference, repository)
         return await self._running.join(
-            (repository, reference), lambda: self._fetch(repository, reference, ask)
+            (repository, reference), lambda: self._fetch(repository, reference, ask, permit)
         )
 
     async def _from_elsewhere(self, repository: Repository, digest: Digest) -> Manifest | None:
@@ -150,15 +197,21 @@ class Pulls:
             leader = self._leaders.get(digest)
         return None
 
-    async def _fetch(self, repository: Repository, reference: Reference, ask: Ask) -> Manifest:
+    async def _fetch(
+        self, repository: Repository, reference: Reference, ask: Ask, permit: Permit
+    ) -> Manifest:
         registry = self._registries[repository.upstream]
         try:
-            pulled = await registry.get_manifest(repository.name, reference, ask)
+            async with permit:
+                with self._budget.asking(repository):
+                    pulled = await registry.get_manifest(repository.name, reference, ask)
+                if pulled.descriptor.media_type in media.INDEXES and not self._any_here(pulled):
+                    self._budget.promise(repository, pulled)
             await self._keep(repository, pulled)
         except UpstreamFailure as failure:
             self._refused[repository, reference] = failure
             if isinstance(reference, Digest):
-                self._tags.lost(repository, reference)
+                self._tags.lost(repository, reference, why(failure))
             raise
         finally:
             if isinstance(reference, Digest) and self._leaders.get(reference) == repository:
@@ -172,3 +225,6 @@ class Pulls:
         else:
             self._loose[repository, digest] = pulled
         self._tags.arrived(repository, digest)
+
+    def _any_here(self, index: Manifest) -> bool:
+        return any(self._store.catalogue.get(child) is not None for child in index.children)

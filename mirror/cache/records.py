@@ -51,7 +51,14 @@ class Measure:
     kind: Literal["du"] = "du"
 
 
-Order = Verify | Collect | Purge | Measure
+@checked(frozen=True, config=_STRICT)
+class Reckon:
+    """Tell what is left of the pull limits, who spent it, and how long it lasts."""
+
+    kind: Literal["budget"] = "budget"
+
+
+Order = Verify | Collect | Purge | Measure | Reckon
 
 # What is told on the way
 
@@ -167,7 +174,54 @@ class Usage:
     kind: Literal["usage"] = "usage"
 
 
-Record = Progress | Wrong | Refused | Verified | Collected | Purged | Usage
+@dataclass(frozen=True, slots=True)
+class Spender:
+    """Who spent pulls, or on what they were spent."""
+
+    name: str
+    pulls: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountBudget:
+    """The pull limit of one account of an upstream. Durations are in seconds from now.
+
+    `heard` is how long ago upstream said something of it, `rate` in pulls an hour. `spent` has the
+    window's pulls in equal parts of it, the oldest first; `returns` when they come back, at most a
+    thousand of them. `asked` is what clients pulled in the hours that the window touches.
+    None is no limit, no end, or nothing known.
+    """
+
+    upstream: str
+    account: str
+    source: str
+    window: int
+    limit: int | None
+    remaining: int | None
+    used: int
+    others: int | None
+    heard: int | None
+    rate: float
+    lasts: int | None
+    whole: int | None
+    shut: int
+    asked: int
+    spent: tuple[int, ...]
+    returns: tuple[int, ...]
+    clients: tuple[Spender, ...]
+    repositories: tuple[Spender, ...]
+    tags: tuple[Spender, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """What is left, who spent it, and how long it lasts."""
+
+    accounts: tuple[AccountBudget, ...]
+    kind: Literal["budgets"] = "budgets"
+
+
+Record = Progress | Wrong | Refused | Verified | Collected | Purged | Usage | Budgets
 
 _orders: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
 _records: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])

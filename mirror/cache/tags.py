@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cachetools import Cache, LRUCache, TTLCache
 
+from mirror.cache.outcome import Why
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Reference, Repository, Tag
@@ -24,13 +25,17 @@ TagKey = tuple[Repository, Tag]
 class Tagged:
     """What a tag pointed at when upstream said so. Times are of the monotonic clock.
 
-    `before` is what it pointed at while the manifest it points at now has not been fetched.
+    `before` is what it pointed at while the manifest it points at now has not been fetched, `why`
+    the reason for which upstream is not asked though its word is old, `changed` when it was first
+    seen to point elsewhere, which is held back.
     """
 
     found: Descriptor
     checked: float
     ask_again: float
     before: Tagged | None = None
+    why: Why = Why.FAULT
+    changed: float | None = None
 
 
 class Tags:
@@ -122,25 +127,45 @@ class Tags:
             if tagged is not None:
                 self._index.put_tag(*key, tagged.found, int(time.time()) - self.age(tagged))
 
-    def lost(self, repository: Repository, digest: Digest) -> None:
+    def lost(self, repository: Repository, digest: Digest, why: Why) -> None:
         """Note that a manifest cannot be had: the tags that point at it go back."""
         for key in list(self._awaiting.get((repository, digest), ())):
             tagged = self._tags.get(key)
             if tagged is not None and tagged.found.digest == digest:
-                self.revert(key, tagged)
+                self.revert(key, tagged, why)
 
-    def revert(self, key: TagKey, tagged: Tagged) -> None:
+    def revert(self, key: TagKey, tagged: Tagged, why: Why) -> None:
         """Go back, for some seconds, to what is here: what the tag points at cannot be had."""
         before = tagged.before
         if before is not None and self._tags.get(key) is tagged:
             self._tags[key] = before
-            self.postpone(key)
+            self.postpone(key, why)
 
-    def postpone(self, key: TagKey) -> None:
-        """Upstream failed: serve what is known for some seconds before it is asked again."""
+    def postpone(self, key: TagKey, why: Why) -> None:
+        """Upstream failed, or is spared: serve what is known for some seconds before it is asked.
+
+        What is held back is good for as long as any tag.
+        """
         tagged = self._tags.get(key)
         if tagged is not None:
-            tagged.ask_again = max(tagged.ask_again, self._timer() + _PAUSE)
+            pause = max(_PAUSE, self._ttl) if why is Why.SAVING else _PAUSE
+            tagged.ask_again = max(tagged.ask_again, self._timer() + pause)
+            tagged.why = why
+
+    def changed_for(self, tagged: Tagged) -> float:
+        """Note that a tag points elsewhere by now; returns for how many seconds that is known."""
+        now = self._timer()
+        if tagged.changed is None:
+            tagged.changed = now
+        return now - tagged.changed
+
+    def awaiting(self, repository: Repository, digest: Digest) -> tuple[Tag, Descriptor] | None:
+        """Return a tag that points at a manifest that has not been fetched, and what it is."""
+        for key in self._awaiting.get((repository, digest), ()):
+            tagged = self._tags.get(key)
+            if tagged is not None and tagged.found.digest == digest:
+                return key[1], tagged.found
+        return None
 
     def missing(self, repository: Repository, reference: Reference) -> str | None:
         """Return what upstream said if it lately had no such manifest."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
+from mirror.cache.budget import Budget
 from mirror.cache.memory import Memory
+from mirror.cache.reckoning import reckon
 from mirror.cache.records import (
     Collect,
     Collected,
@@ -13,6 +15,7 @@ from mirror.cache.records import (
     Order,
     Purge,
     Purged,
+    Reckon,
     Record,
     Refused,
     UpkeepError,
@@ -20,6 +23,7 @@ from mirror.cache.records import (
     Verify,
 )
 from mirror.cache.tags import TagKey, Tags
+from mirror.cache.tally import Tally
 from mirror.cache.usage import holders_of, measure
 from mirror.cache.verify import Verification
 from mirror.oci.digest import Digest
@@ -38,11 +42,19 @@ class Upkeep:
     """
 
     def __init__(
-        self, store: Store, tags: Tags, memory: Memory, altered: tuple[Digest, ...] = ()
+        self,
+        store: Store,
+        tags: Tags,
+        memory: Memory,
+        budget: Budget,
+        tally: Tally,
+        altered: tuple[Digest, ...] = (),
     ) -> None:
         self._store = store
         self._tags = tags
         self._memory = memory
+        self._budget = budget
+        self._tally = tally
         self._altered = altered
 
     def __repr__(self) -> str:
@@ -63,11 +75,14 @@ class Upkeep:
         except OSError as error:
             yield Refused(f"the data folder {self._store.files.root} fails: {error.strerror}")
 
-    async def _result(self, order: Collect | Purge | Measure) -> Record:
+    async def _result(self, order: Collect | Purge | Measure | Reckon) -> Record:
         if isinstance(order, Collect):
             return await self.collect()
         if isinstance(order, Purge):
             return await self.purge(order.target)
+        if isinstance(order, Reckon):
+            self._tally.tick()
+            return await reckon(self._budget, self._tally)
         return await self.measure()
 
     async def measure(self) -> Usage:

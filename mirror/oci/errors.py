@@ -195,6 +195,22 @@ class UpstreamTimeout(UpstreamFailure):
 
 
 class TooManyRequests(UpstreamFailure):
-    """Upstream's pull limit is spent."""
+    """Upstream has been asked more often than it likes."""
 
     status, code = 429, "TOOMANYREQUESTS"
+
+
+class PullLimitSpent(TooManyRequests):
+    """No pull is left of what upstream allows, or not enough for what is wanted."""
+
+
+class ReserveKept(TooManyRequests):
+    """The pulls that are left are kept for other repositories."""
+
+
+class ShareSpent(TooManyRequests):
+    """The client has spent what it may of the pulls that upstream allows."""
+
+
+class HeldBack(TooManyRequests):
+    """A tag has changed, and stays what it was for now, to save what is left of the pulls."""

@@ -14,7 +14,7 @@ from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository
 from mirror.store import statements as sql
 from mirror.store.errors import StoreError
-from mirror.store.rows import LimitRow, PullRow
+from mirror.store.rows import GateRow, LimitRow, PullRow, SpenderRow
 from mirror.store.sqlite import Database, Row, Write, is_damage, is_failure_of_disk, move_aside
 
 _log = logging.getLogger(__name__)
@@ -113,11 +113,24 @@ class Index:
         key = ("limit", row.upstream, row.account)
         self._later(key, sql.PUT_LIMIT, *args, row.source, row.at)
 
+    def drop_limit(self, upstream: str, account: str) -> None:
+        """Forget a limit that upstream names no more."""
+        self._later(("limit", upstream, account), sql.DROP_LIMIT, upstream, account)
+
+    def put_gate(self, row: GateRow) -> None:
+        """Note until when upstream is not asked."""
+        args = (row.upstream, row.account)
+        self._later(("gate", *args), sql.PUT_GATE, *args, row.until)
+
+    def put_asked(self, upstream: str, hour: int, pulls: int) -> None:
+        """Note how many pulls clients asked for in the hour that began then."""
+        self._later(("asked", upstream, hour), sql.PUT_ASKED, upstream, hour, pulls)
+
     async def prune_pulls(self, before: int) -> None:
         """Forget pulls older than `before`, in seconds since the epoch."""
         async with self._flushing:
             try:
-                await self._database.write([("DELETE FROM pull WHERE at < $1", (before,))])
+                await self._database.write([(prune, (before,)) for prune in sql.PRUNE])
             except sqlite3.Error as error:
                 _log.error("cannot prune the ledger, will try again: %s", error)
 
@@ -144,18 +157,39 @@ class Index:
             "ORDER BY checked_at"
         )
 
-    async def limits(self) -> list[Row]:
-        """Return (upstream, account, allowed, remaining, window, source, at)."""
-        return await self._database.fetch(
+    async def limits(self) -> list[LimitRow]:
+        """Return what upstreams said of their limits."""
+        rows = await self._database.fetch(
             "SELECT upstream, account, allowed, remaining, window_length, source, at "
             "FROM pull_limit"
         )
+        return [LimitRow(*row) for row in rows]
+
+    async def gates(self) -> list[GateRow]:
+        """Return until when upstreams are not asked."""
+        rows = await self._database.fetch("SELECT upstream, account, until FROM pull_gate")
+        return [GateRow(*row) for row in rows]
 
     async def pulls(self, since: int) -> list[Row]:
-        """Return (upstream, account, at) of the pulls since then, oldest first."""
+        """Return (upstream, account, at, client) of the pulls since then, oldest first."""
         return await self._database.fetch(
-            "SELECT upstream, account, at FROM pull WHERE at >= $1 ORDER BY at", since
+            "SELECT upstream, account, at, client FROM pull WHERE at >= $1 ORDER BY at", since
         )
+
+    # Reading, for an operator
+
+    async def asked(self, since: int) -> list[Row]:
+        """Return (upstream, hour, pulls) of the hours since then."""
+        return await self._database.fetch(
+            "SELECT upstream, hour, pulls FROM asked WHERE hour >= $1", since
+        )
+
+    async def spenders(
+        self, what: str, upstream: str, account: str, since: int, most: int
+    ) -> list[SpenderRow]:
+        """Return the clients, repositories or tags with the most pulls since then."""
+        rows = await self._database.fetch(sql.SPENDERS[what], upstream, account, since, most)
+        return [SpenderRow(*row) for row in rows]
 
     # Writing behind
 

@@ -29,3 +29,20 @@ class LimitRow:
     window: int
     source: str
     at: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateRow:
+    """Until when, in seconds since the epoch, an upstream that refused is not asked."""
+
+    upstream: str
+    account: str
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpenderRow:
+    """How many pulls somebody spent, or something cost."""
+
+    name: str
+    pulls: int

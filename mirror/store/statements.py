@@ -1,4 +1,4 @@
-"""The index's SQL: what it writes. Kept to what PostgreSQL takes too."""
+"""The index's SQL: what it writes, and what it reckons. Kept to what PostgreSQL takes too."""
 
 from __future__ import annotations
 
@@ -29,3 +29,18 @@ PUT_LIMIT = """INSERT INTO pull_limit
     ON CONFLICT (upstream, account) DO UPDATE SET allowed = excluded.allowed,
     remaining = excluded.remaining, window_length = excluded.window_length,
     source = excluded.source, at = excluded.at"""
+DROP_LIMIT = "DELETE FROM pull_limit WHERE upstream = $1 AND account = $2"
+PUT_GATE = """INSERT INTO pull_gate (upstream, account, until) VALUES ($1, $2, $3)
+    ON CONFLICT (upstream, account) DO UPDATE SET until = excluded.until"""
+PUT_ASKED = """INSERT INTO asked (upstream, hour, pulls) VALUES ($1, $2, $3)
+    ON CONFLICT (upstream, hour) DO UPDATE SET pulls = excluded.pulls"""
+PRUNE = ("DELETE FROM pull WHERE at < $1", "DELETE FROM asked WHERE hour < $1")
+_SPENDERS = """SELECT {what}, count(*) FROM pull
+    WHERE upstream = $1 AND account = $2 AND at > $3 AND repository <> ''
+    GROUP BY {what} ORDER BY count(*) DESC, {what} LIMIT $4"""
+_IMAGE = "repository || CASE WHEN reference LIKE '%:%' THEN '@' ELSE ':' END || reference"
+SPENDERS = {
+    "client": _SPENDERS.format(what="client"),
+    "repository": _SPENDERS.format(what="repository"),
+    "tag": _SPENDERS.format(what=_IMAGE),
+}

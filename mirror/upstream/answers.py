@@ -9,6 +9,7 @@ from typing import Literal
 
 Kind = Literal["manifest", "blob", "tags", "referrers", "token"]
 
+PACE = 5  # seconds to leave alone whoever is asked too often and does not say for how long
 _RATE = re.compile(r"(\d{1,9})(?:\s*;\s*w=(\d{1,9}))?", re.ASCII)
 
 
@@ -34,7 +35,8 @@ class Ask:
 class Answer:
     """One request to upstream as it went: no `status` means that no answer came.
 
-    `seconds` runs from asking to the answer's headers.
+    `seconds` runs from asking to the answer's headers. `spent` is a 429 that says that no pull is
+    left, `retry_after` the seconds after which to ask again, if a 429 names them.
     """
 
     upstream: str
@@ -47,6 +49,8 @@ class Answer:
     asked: str
     ask: Ask | None = None
     limit: PullLimit | None = None
+    spent: bool = False
+    retry_after: int | None = None
 
     @property
     def counted(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +25,8 @@ from mirror.oci.errors import (
     BlobUnknown,
     ManifestUnfit,
     ManifestUnknown,
+    PullLimitSpent,
+    TooManyRequests,
     UpstreamDown,
     UpstreamFailure,
     UpstreamMisbehaved,
@@ -32,7 +36,7 @@ from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference
 from mirror.oci.ranges import Span
 from mirror.upstream import responses
-from mirror.upstream.answers import Answer, Ask, Kind, read_limit
+from mirror.upstream.answers import Answer, Ask, Kind, read_limit, read_retry_after
 from mirror.upstream.login import Grant, Login
 from mirror.upstream.responses import BlobBody, Page
 from mirror.upstream.tokens import Credentials, Tokens
@@ -73,7 +77,7 @@ class Registry:
         self._login = Login(origin.name, origin.url, origin.credentials, tokens)
         self._on_answer = on_answer
         self.received = 0  # bytes of bodies
-        self.spent = False  # whether upstream said last that no pull is left
+        self._quiet_until = -math.inf
 
     def __repr__(self) -> str:
         return f"<Registry {self.origin.name} at {self.origin.url}>"
@@ -174,15 +178,28 @@ class Registry:
         return URL(f"{base}/v2/{repository}/{'/'.join(rest)}", encoded=True)
 
     async def _ask(self, question: _Question) -> aiohttp.ClientResponse:
-        """Ask, again where that helps: after a refused connection or a 5xx, not after silence."""
+        """Ask, again where that helps: after a refused connection or a 5xx, not after silence.
+
+        An upstream that is asked too often is left alone for as long as it says.
+        """
+        rest = self._quiet_until - time.monotonic()
+        if rest > 0:
+            text = f"upstream {self.origin.name} was asked too often, and is left alone for now"
+            raise TooManyRequests(text, retry_after=math.ceil(rest))
         persistence = AsyncRetrying(
             retry=retry_if_exception(_worth_asking_again),
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2),
             reraise=True,
         )
-        async with deadline(self._wire.patience.answer, question.url):
-            return await persistence(self._ask_once, question)
+        try:
+            async with deadline(self._wire.patience.answer, question.url):
+                return await persistence(self._ask_once, question)
+        except PullLimitSpent:
+            raise
+        except TooManyRequests as error:
+            self._quiet_until = time.monotonic() + (error.retry_after or 0)
+            raise
 
     async def _ask_once(self, question: _Question) -> aiohttp.ClientResponse:
         grant = await self._login.grant(question.repository)
@@ -221,9 +238,9 @@ class Registry:
             asked=question.url.name,
             ask=question.ask,
             limit=None if response is None else read_limit(response.headers),
+            spent=response is not None and responses.says_spent(response),
+            retry_after=None if response is None else read_retry_after(response.headers),
         )
-        if answer.limit is not None:
-            self.spent = answer.limit.remaining == 0
         self._on_answer(answer)
 
 

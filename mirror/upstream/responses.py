@@ -14,6 +14,7 @@ from mirror.oci.errors import (
     ContentWrong,
     Denied,
     DigestInvalid,
+    PullLimitSpent,
     RegistryError,
     TooManyRequests,
     UpstreamFailure,
@@ -22,10 +23,8 @@ from mirror.oci.errors import (
     shown,
 )
 from mirror.oci.manifest import MAX_SIZE, Descriptor
-from mirror.upstream.answers import read_retry_after
+from mirror.upstream.answers import PACE, read_retry_after
 from mirror.upstream.wire import named_faults
-
-_RETRY_AFTER_LIMITED = 60  # seconds, where a 429 does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +86,25 @@ def refuse_faults(response: aiohttp.ClientResponse, upstream: str) -> None:
     """
     status = response.status
     if status == 429:
-        raise TooManyRequests(
-            f"upstream {upstream} refuses further pulls for now: its pull limit is spent",
-            retry_after=read_retry_after(response.headers) or _RETRY_AFTER_LIMITED,
-        )
+        wait = read_retry_after(response.headers)
+        if says_spent(response):
+            raise PullLimitSpent(f"{upstream}'s pull limit is spent", retry_after=wait)
+        raise TooManyRequests(f"upstream {upstream} is asked too often", retry_after=wait or PACE)
     if status >= 500 or status == 408:
         raise UpstreamUnavailable(f"upstream {upstream} answers {status}")
     if media.bare(response.headers.get(hdrs.CONTENT_TYPE, "")) == "text/html":
         raise UpstreamMisbehaved(f"upstream {upstream} answers {status} with a web page")
+
+
+def says_spent(response: aiohttp.ClientResponse) -> bool:
+    """Whether a 429 is about manifests that were pulled, rather than requests a minute.
+
+    The first is an OCI document (TOOMANYREQUESTS), the second, of whatever stands before Docker
+    Hub's registry, is plain text (docker/hub-feedback #1907).
+    """
+    about_manifests = "/manifests/" in response.url.raw_path
+    plain = media.bare(response.headers.get(hdrs.CONTENT_TYPE, "")) == "text/plain"
+    return response.status == 429 and about_manifests and not plain
 
 
 def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:

@@ -15,8 +15,14 @@ from cachetools import TLRUCache
 from yarl import URL
 
 from mirror.flight import Flights
-from mirror.oci.errors import Denied, UpstreamMisbehaved, UpstreamUnavailable, shown
-from mirror.upstream.answers import Answer
+from mirror.oci.errors import (
+    Denied,
+    TooManyRequests,
+    UpstreamMisbehaved,
+    UpstreamUnavailable,
+    shown,
+)
+from mirror.upstream.answers import PACE, Answer, read_retry_after
 from mirror.upstream.wire import Wire, deadline, read_capped
 
 MAX_ANSWER = 64 * 1024  # bytes of a token answer
@@ -120,6 +126,11 @@ class Tokens:
         ):
             if response.status in (401, 403) and "html" not in response.content_type:
                 raise Denied(f"{url.host} refuses the login of {account!r}")
+            if response.status == 429:
+                raise TooManyRequests(
+                    f"token server {url.host} is asked too often",
+                    retry_after=read_retry_after(response.headers) or PACE,
+                )
             if response.status != 200:
                 raise UpstreamUnavailable(f"token server {url.host} answers {response.status}")
             token = _read(await read_capped(response, MAX_ANSWER, "token answer"))

@@ -12,6 +12,7 @@ from mirror.cache.blobs import Blobs
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Found, Manifests
 from mirror.cache.outcome import Outcome
+from mirror.cache.tally import Tally
 from mirror.oci import media, ranges
 from mirror.oci.errors import RegistryError, Unsupported
 from mirror.oci.ranges import Span
@@ -23,10 +24,13 @@ from mirror.web.route import BlobPath, ManifestPath, ReferrersPath, TagsPath
 class RegistryApi:
     """Answers what clients ask of `/v2/`; raises RegistryError for what it cannot."""
 
-    def __init__(self, manifests: Manifests, blobs: Blobs, listings: Listings) -> None:
+    def __init__(
+        self, manifests: Manifests, blobs: Blobs, listings: Listings, tally: Tally
+    ) -> None:
         self._manifests = manifests
         self._blobs = blobs
         self._listings = listings
+        self._tally = tally
 
     async def manifest(self, request: web.BaseRequest, path: ManifestPath) -> Reply:
         """Answer for a manifest or index, by tag or digest."""
@@ -39,6 +43,11 @@ class RegistryApi:
         unchanged = fields.matches(known, found.descriptor.digest)
         if found.body is None and not unchanged and request.method != hdrs.METH_HEAD:
             found = await self._find(request, path, head=False)
+        upstream = path.repository.upstream
+        if request.method == hdrs.METH_GET:
+            self._tally.asked[upstream] += 1
+        if found.why is not None:
+            self._tally.stale[upstream, found.why] += 1
         return _manifest(path, found, unchanged=unchanged)
 
     async def _find(self, request: web.BaseRequest, path: ManifestPath, *, head: bool) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from mirror.cache.manifests import Found
-from mirror.cache.outcome import Outcome
+from mirror.cache.outcome import Outcome, Why
 from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
@@ -16,6 +16,11 @@ _CACHE_STATUS = {  # RFC 9211, by what was asked of upstream
     Outcome.REVALIDATED: "mirror; fwd=stale; detail=revalidated",
     Outcome.STALE: "mirror; hit; detail=stale",
     Outcome.ERROR: "mirror; fwd=miss; detail=error",
+}
+_STALE = {
+    Why.FAULT: "upstream could not be asked",
+    Why.LIMIT: "no pull is left of upstream's limit",
+    Why.SAVING: "few pulls are left of upstream's limit",
 }
 _UNSAFE = str.maketrans(dict.fromkeys([*range(0x20), 0x7F], " "))
 _OWN = "Cache-Status: mirror; detail=own\r\n"
@@ -59,7 +64,7 @@ def manifest(found: Found) -> str:
     kept = _content(found.descriptor.digest, found.descriptor.media_type)
     if found.age is None:
         return kept + cache_status(found.outcome)
-    text = f'299 - "upstream could not be asked: as of {found.age} s ago"'
+    text = f'299 - "{_STALE[found.why or Why.FAULT]}: as of {found.age} s ago"'
     return kept + cache_status(found.outcome) + f"Age: {found.age}\r\nWarning: {text}\r\n"
 
 

@@ -18,12 +18,14 @@ from prometheus_client import (
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
-from mirror.cache.ledger import Ledger
 from mirror.cache.outcome import Outcome
+from mirror.cache.tally import Tally
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
 from mirror.upstream.registry import Registry
+from mirror.web import pulls
 from mirror.web.access import AccessLog
 from mirror.web.connections import Connections
 
@@ -99,7 +101,8 @@ class State(Collector):
 
     store: Store
     fetches: Fetches
-    ledger: Ledger
+    budget: Budget
+    tally: Tally
     registries: Iterable[Registry]
     connections: Connections
     log: AccessLog
@@ -107,7 +110,7 @@ class State(Collector):
     def collect(self) -> Iterator[Metric]:
         """Read them."""
         yield from self._cache()
-        yield from self._budget()
+        yield from pulls.collect(self.budget, self.tally)
         received = CounterMetricFamily(
             "mirror_upstream_received_bytes", "Bytes of bodies received.", labels=["upstream"]
         )
@@ -144,29 +147,6 @@ class State(Collector):
             "Times that content could not be kept, or was not what it should be.",
             store.failures,
         )
-
-    def _budget(self) -> Iterator[Metric]:
-        labels = ["upstream", "account"]
-        limit = GaugeMetricFamily(
-            "mirror_pull_limit", "Pulls that upstream allows per window.", labels=labels
-        )
-        remaining = GaugeMetricFamily(
-            "mirror_pull_remaining", "Pulls left, as upstream said last.", labels=labels
-        )
-        used = GaugeMetricFamily(
-            "mirror_pull_used", "Pulls of the last window, by our own ledger.", labels=labels
-        )
-        window = GaugeMetricFamily(
-            "mirror_pull_window_seconds", "Length of the pull limit's window.", labels=labels
-        )
-        for account, state in self.ledger.windows():
-            used.add_metric(account, state.used)
-            window.add_metric(account, state.window)
-            if state.limit is not None:
-                limit.add_metric(account, state.limit)
-            if state.remaining is not None:
-                remaining.add_metric(account, state.remaining)
-        yield from (limit, remaining, used, window)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

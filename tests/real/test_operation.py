@@ -41,6 +41,14 @@ async def test_promtool_is_content_with_the_configuration(tmp_path: Path) -> Non
         await run("promtool", "check", "config", file, env=environment(tmp_path))
 
 
+async def test_promtool_is_content_with_the_alerts(tmp_path: Path) -> None:
+    needs("promtool")
+    tests = list(DEPLOY.glob("*.test.yml"))
+    assert tests
+    for file in tests:
+        await run("promtool", "test", "rules", file, env=environment(tmp_path))
+
+
 async def test_systemd_is_content_with_the_unit(tmp_path: Path) -> None:
     needs("systemd-analyze")
     units = list(DEPLOY.glob("*.service"))

@@ -53,9 +53,11 @@ class Fault:
     rate: float | None = None  # bytes per second, not counted on the hub's line
 
     @classmethod
-    def abuse(cls, kind: Kind | None = None, times: int | None = 1) -> "Fault":
+    def abuse(
+        cls, kind: Kind | None = None, times: int | None = 1, retry_after: int = 60
+    ) -> "Fault":
         """Make Hub's answer to too many requests a minute: plain text, and when to come back."""
-        headers = {"Content-Type": "text/plain", "Retry-After": "60"}
+        headers = {"Content-Type": "text/plain", "Retry-After": str(retry_after)}
         body = b"Too Many Requests (HAP429).\n"
         return cls(kind=kind, times=times, status=429, body=body, headers=headers)
 

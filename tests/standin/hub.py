@@ -6,7 +6,7 @@ from typing import Self
 from .answers import Answer, as_json
 from .cdn import Cdn
 from .faults import Faults
-from .images import Document, Image
+from .images import Document, Image, make_image
 from .journal import Journal, PortName, Seen
 from .limits import PullLimit
 from .line import Line
@@ -16,6 +16,8 @@ from .repositories import Repositories
 from .stats import is_body, summary
 from .terms import Terms
 from .tokens import Tokens
+
+CHECK = "ratelimitpreview/test"  # a HEAD of its `latest` tells what is left (Docker's docs)
 
 
 class Hub:
@@ -48,6 +50,7 @@ class Hub:
             realm=lambda: self.realm,
             sign=self.cdn.sign,
         )
+        self.add(make_image(0), CHECK, "latest")
         self._host = host
         self._name = advertise or host
         self._port = port

@@ -21,6 +21,7 @@ ROUTES: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(rf"/v2/{NAME}/tags/list"), "tags"),
     (re.compile(rf"/v2/{NAME}/referrers/(?P<reference>[^/]+)"), "referrers"),
 )
+DIGEST = r"sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}"  # image-spec, "Registered algorithms"
 API = {"Docker-Distribution-Api-Version": "registry/2.0"}
 FOR_A_YEAR = {"Cache-Control": "max-age=31536000", "Accept-Ranges": "bytes"}
 SPENT = "You have reached your {}pull rate limit. https://www.docker.com/increase-rate-limit"
@@ -125,7 +126,10 @@ class Registry:
 
     def _manifest(self, repository: Repository, seen: Seen) -> Answer:
         document, user = repository.find(seen.reference or ""), self._user(seen)
-        if seen.method == "GET" and self._limits.spent(user):
+        if seen.repository in self._terms.sponsored and document is not None:
+            return _serve(document, seen, counted=False)
+        limited = seen.method == "GET" or self._terms.limit_heads
+        if limited and self._limits.spent(user):
             message = SPENT.format("" if user else "unauthenticated ")
             return error(429, message).with_headers(self._limits.headers(user))
         if document is None:
@@ -167,7 +171,7 @@ class Registry:
     def _referrers(self, repository: Repository, seen: Seen) -> Answer:
         if seen.kind != "referrers" or not self._terms.referrers:
             return text(404, b"404 page not found\n", "text/plain; charset=utf-8")
-        if not re.fullmatch(r"sha256:[a-f0-9]{64}", seen.reference or ""):
+        if not re.fullmatch(DIGEST, seen.reference or ""):
             return error(400, "provided digest did not match", "DIGEST_INVALID")
         wanted = parse_qs(seen.query).get("artifactType", [None])[-1]
         entries = [

@@ -18,6 +18,8 @@ class Terms:
     limit: int | None = None  # pulls of an anonymous client per window; None: unlimited, no headers
     account_limit: int | None = None  # pulls of a user per window
     window: int = 21600  # seconds
+    sponsored: set[str] = field(default_factory=set)  # repositories outside of the limit
+    limit_heads: bool = False  # also a HEAD is refused when nothing is left
     redirect: bool = True  # blobs come from the CDN
     redirect_head: bool = True  # also for a HEAD
     signature_life: float = 1200

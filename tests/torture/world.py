@@ -91,7 +91,7 @@ _FAULTS: dict[str, Callable[[int], Fault]] = {
     "no_range": lambda _: Fault(ignore_range=True),
     "slow": lambda _: Fault(rate=SLOW),
     "short": lambda at: Fault(short_at=at),
-    "429": lambda _: Fault.abuse(),
+    "429": lambda _: Fault.abuse(retry_after=1),
     "5xx": lambda at: Fault(status=(500, 502, 503, 504)[at % 4], method="GET"),
     "drop": lambda _: Fault(drop=True),
     "hang": lambda _: Fault(hang=True),

@@ -1,0 +1,246 @@
+"""The pull budget: every pull is granted here, or refused before upstream is bothered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+
+from mirror.cache.account import Account, Go, Terms, Want
+from mirror.cache.ledger import Key, Ledger, Past
+from mirror.cache.window import HUB_WINDOW
+from mirror.oci import media
+from mirror.oci.errors import PullLimitSpent, TooManyRequests
+from mirror.oci.manifest import Descriptor, Manifest
+from mirror.oci.names import HUB, Repository
+from mirror.sizes import duration
+from mirror.upstream.answers import Answer, Ask, PullLimit
+
+_log = logging.getLogger(__name__)
+
+CHECKED = {HUB: "ratelimitpreview/test"}  # where a HEAD tells the limit (Docker's docs)
+
+
+class Permit:
+    """The right to one pull. What it may cost is set aside until it is left."""
+
+    def __init__(self, budget: Budget, account: Account, want: Want, go: Go) -> None:
+        self._budget = budget
+        self._account = account
+        self._want = want
+        self._granted = go is Go.NOW
+        if self._granted:
+            account.take(want)
+
+    async def __aenter__(self) -> None:
+        """Wait while it depends on what runs; raises TooManyRequests."""
+        while not self._granted:
+            await self._budget.changed(self._account)
+            verdict = self._account.verdict(self._want, self._budget.now())
+            if isinstance(verdict, TooManyRequests):
+                raise verdict
+            if verdict is Go.NOW:
+                self._granted = True
+                self._account.take(self._want)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._granted:
+            self._account.release(self._want)
+            self._budget.wake(self._account)
+
+
+class Budget:
+    """All accounts' windows. `terms` are by upstream; `timer` is a clock that never steps."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        terms: Mapping[str, Terms],
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.ledger = ledger
+        ledger.when_lost(self._tell)
+        self.now = timer
+        self._terms = terms
+        self._accounts: dict[Key, Account] = {}
+        self._present = {upstream: (upstream, said.user) for upstream, said in terms.items()}
+        self._waiting: defaultdict[int, list[asyncio.Future[None]]] = defaultdict(list)
+        self._shut: set[Key] = set()
+        self.shut_times: defaultdict[Key, int] = defaultdict(int)
+        self.counted: defaultdict[str, int] = defaultdict(int)  # pulls since the start
+        for key in self._present.values():
+            self._account(key)
+
+    def __repr__(self) -> str:
+        return f"<Budget: {len(self._accounts)} accounts, {len(self._shut)} gates shut>"
+
+    async def load(self) -> None:
+        """Take up where the ledger left off."""
+        for key, past in (await self.ledger.load()).items():
+            self._restore(self._account(key), past)
+
+    def _restore(self, account: Account, past: Past) -> None:
+        """Tell an account its past again, upstream's word at its place between the pulls."""
+        now, said = self.now(), past.limit_age
+        before = [pull for pull in past.pulls if past.limit is not None and pull[0] >= said]
+        for age, client in before:
+            account.count(now - age, client)
+        if past.limit is not None:
+            account.hear(past.limit, now - said, now - said)
+        for age, client in past.pulls[len(before) :]:
+            account.count(now - age, client)
+        if past.shut_for:
+            account.shut_for(past.shut_for, now)
+
+    def accounts(self) -> Iterator[tuple[Key, Account]]:
+        """Return all there are, those of former users too."""
+        yield from self._accounts.items()
+
+    def present(self, upstream: str) -> Account:
+        """Return the account that an upstream is asked as."""
+        return self._account(self._present[upstream])
+
+    def _account(self, key: Key) -> Account:
+        if key not in self._accounts:
+            self._accounts[key] = Account(key[0], self._terms.get(key[0], Terms()))
+        return self._accounts[key]
+
+    # Before upstream is asked
+
+    @contextmanager
+    def asking(self, repository: Repository) -> Iterator[None]:
+        """Ask for a manifest or its descriptor, unless the gate is shut.
+
+        Raises PullLimitSpent, also in the place of upstream's own 429: we can say more.
+        """
+        account = self.present(repository.upstream)
+        if closed := account.closed(repository.name, self.now()):
+            raise closed
+        try:
+            yield
+        except PullLimitSpent as error:
+            raise account.closed(repository.name, self.now()) or error from error
+
+    def admit(self, repository: Repository, want: Want) -> Permit:
+        """Grant a pull, or let it wait for those that run; raises TooManyRequests."""
+        account = self.present(repository.upstream)
+        verdict = account.verdict(want, self.now())
+        if isinstance(verdict, TooManyRequests):
+            raise verdict
+        return Permit(self, account, want, verdict)
+
+    def holds_back(self, repository: Repository, found: Descriptor, changed_for: float) -> bool:
+        """Whether a tag that changed so many seconds ago stays what it was, to save pulls."""
+        want = wanted(repository, found, Ask("", ""), spare=True)
+        return self.present(repository.upstream).holds_back(want, changed_for, self.now())
+
+    def refusal(self, repository: Repository, want: Want) -> TooManyRequests | None:
+        """Return why a pull would be refused now."""
+        verdict = self.present(repository.upstream).verdict(want, self.now())
+        return verdict if isinstance(verdict, TooManyRequests) else None
+
+    async def changed(self, account: Account) -> None:
+        """Wait until a pull has ended."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[id(account)].append(future)
+        await future
+
+    def wake(self, account: Account) -> None:
+        """Let all who wait look again."""
+        for future in self._waiting.pop(id(account), []):
+            if not future.done():
+                future.set_result(None)
+
+    # After it has answered
+
+    def promise(self, repository: Repository, pulled: Manifest) -> None:
+        """Keep a pull for one of the manifests that an index leads to, none of which is here."""
+        account = self.present(repository.upstream)
+        account.promise(pulled.descriptor.digest, pulled.children, self.now())
+
+    def note(self, answer: Answer) -> None:
+        """Take note of an answer: whether it was counted, what it says of limits."""
+        if answer.kind != "manifest" or answer.status is None:
+            return
+        key, now = (answer.upstream, answer.account), self.now()
+        account = self._account(key)
+        if answer.status == 200:
+            self._limited(key, account, answer)
+        if answer.counted and not account.exempts(answer.repository):
+            account.count(now, answer.ask.client if answer.ask else "")
+            self.counted[answer.upstream] += 1
+            self.ledger.add_pull(key, answer)
+        if answer.limit is not None:
+            account.hear(answer.limit, now - answer.seconds, now)
+            self.ledger.put_limit(key, answer.limit, account.window.length)
+        if answer.spent:
+            account.refused(answer.retry_after, now)
+            self.ledger.put_gate(key, account.shut_in(now))
+        self.tick()
+        self.wake(account)
+
+    def _limited(self, key: Key, account: Account, answer: Answer) -> None:
+        """See whether a limit still holds, and for what.
+
+        Where no limit is named there is none; but Docker Hub names none for images that it
+        exempts, so that only the repository made for asking tells.
+        """
+        tells = CHECKED.get(answer.upstream, answer.repository) == answer.repository
+        if answer.limit is None and account.window.word is not None and tells:
+            account.lift()
+            self.ledger.drop_limit(key)
+            _log.info("%s names no pull limit any more", _name(key))
+        exempt = answer.limit is None and account.window.word is not None
+        account.exempt(answer.repository, exempt=exempt)
+
+    def tick(self) -> None:
+        """Log the gates that shut or opened since the last time."""
+        now = self.now()
+        for key, account in self._accounts.items():
+            wait = account.shut_in(now)
+            if wait and key not in self._shut:
+                self._shut.add(key)
+                self.shut_times[key] += 1
+                self.ledger.put_gate(key, wait)
+                _log.warning("%s: no pulls left, not asked for %s", _name(key), duration(wait))
+            elif not wait and key in self._shut:
+                self._shut.discard(key)
+                self.ledger.put_gate(key, 0)
+                _log.warning("%s: pulls are left again", _name(key))
+
+    # The books
+
+    def _tell(self) -> None:
+        """Tell the ledger all there is: it was lost, and begins anew."""
+        now = self.now()
+        for key, account in self._accounts.items():
+            for at in account.window.pulls(now):
+                self.ledger.tell_pull(key, now - at)
+            if word := account.window.word:
+                limit = PullLimit(word.limit, word.remaining, None, word.source)
+                self.ledger.put_limit(key, limit, account.window.length, now - word.at)
+
+    async def prune(self) -> None:
+        """Let old pulls leave the ledger."""
+        lengths = [account.window.length for account in self._accounts.values()]
+        await self.ledger.prune(max([HUB_WINDOW, *lengths]))
+
+
+def wanted(repository: Repository, found: Descriptor | None, ask: Ask, *, spare: bool) -> Want:
+    """Describe a pull; `found` is what a HEAD told of it, if one did."""
+    index = found is not None and found.media_type in media.INDEXES
+    reference = found.digest if found is not None else ask.reference
+    return Want(repository.name, reference, ask.client, spare, 2 if index else 1)
+
+
+def _name(key: Key) -> str:
+    return f"{key[0]} as {key[1]}" if key[1] else key[0]

@@ -1,0 +1,61 @@
+"""Limit checks: upstream is asked, for nothing that counts, how many pulls are left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from mirror.cache.budget import CHECKED, Budget
+from mirror.cache.pulls import Source
+from mirror.oci.errors import RegistryError
+from mirror.oci.names import Tag
+
+_log = logging.getLogger(__name__)
+
+_LATEST = Tag("latest")
+_WHILE_SHUT = 60.0  # seconds between checks while no pull is left
+_LOOK = 1.0  # seconds between looks whether a check is due
+
+
+class LimitChecks:
+    """Keeps upstream's word fresh where there is a repository made for asking.
+
+    `every` is how old it may get, in seconds; 0 for never asking. While the gate is shut it is
+    asked more often: when others' pulls come back nobody tells.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], budget: Budget, every: float) -> None:
+        self._sources = {name: source for name, source in sources.items() if name in CHECKED}
+        self._budget = budget
+        self._every = every
+        self._asked: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<LimitChecks of {', '.join(self._sources) or 'nobody'}>"
+
+    async def run(self) -> None:
+        """Check for ever; to be cancelled."""
+        while self._every and self._sources:
+            for name in [name for name in self._sources if self.due(name)]:
+                await self.check(name)
+            await asyncio.sleep(_LOOK)
+
+    def due(self, upstream: str) -> bool:
+        """Whether what upstream said last is too old."""
+        if upstream not in self._asked:  # at the start: much may have changed
+            return True
+        now, account = self._budget.now(), self._budget.present(upstream)
+        word = account.window.word
+        heard = self._asked[upstream] if word is None else max(word.at, self._asked[upstream])
+        return now >= heard + (
+            min(self._every, _WHILE_SHUT) if account.shut_in(now) else self._every
+        )
+
+    async def check(self, upstream: str) -> None:
+        """Ask once. The budget hears the answer as it does every other."""
+        self._asked[upstream] = self._budget.now()
+        try:
+            await self._sources[upstream].head_manifest(CHECKED[upstream], _LATEST)
+        except RegistryError as error:
+            _log.info("cannot tell how many pulls %s has left: %s", upstream, error)

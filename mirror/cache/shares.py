@@ -1,0 +1,82 @@
+"""Shares: how much of a budget window one client, or a network of them, may spend."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+EACH = "*"  # the share of every address that no other names
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """So many pulls of a window, or such a part of its limit."""
+
+    pulls: int | None = None
+    percent: float = 0.0
+
+    def of(self, limit: int) -> int:
+        """Return how many pulls that is; never none, so that nobody is locked out."""
+        return self.pulls if self.pulls is not None else max(1, int(limit * self.percent / 100))
+
+
+class Shares:
+    """Who shares what. Keys are addresses, networks (all of its clients together), or `*`."""
+
+    def __init__(self, shares: Mapping[str, Share] | None = None) -> None:
+        given = dict(shares or {})
+        self._each = given.pop(EACH, None)
+        networks = {ip_network(key): (key, share) for key, share in given.items()}
+        # The most specific first: it is the one that counts.
+        self._networks = sorted(networks.items(), key=lambda item: -item[0].prefixlen)
+        self.party = lru_cache(maxsize=4096)(self._party)
+
+    def __repr__(self) -> str:
+        return f"<Shares: {len(self._networks)} networks, {self._each or 'none'} for the others>"
+
+    def _party(self, client: str) -> tuple[str, Share] | None:
+        """Return whose share a client spends, and the share; None where it is not bounded."""
+        try:
+            address = ip_address(client)
+        except ValueError:
+            return (client, self._each) if self._each else None
+        address = getattr(address, "ipv4_mapped", None) or address
+        for network, named in self._networks:
+            if address.version == network.version and address in network:
+                return named
+        return (str(address), self._each) if self._each else None
+
+
+class Spending:
+    """What each party spent in the window. Times are the window's."""
+
+    def __init__(self) -> None:
+        self.running: Counter[str] = Counter()
+        self._pulls: deque[tuple[float, str]] = deque()
+        self._used: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<Spending of {len(self._used)} parties>"
+
+    def count(self, at: float, party: str) -> None:
+        """Note a counted pull."""
+        self._pulls.append((at, party))
+        self._used[party] += 1
+
+    def used(self, party: str, now: float, length: float) -> int:
+        """Return a party's pulls of the last `length` seconds, and those that may be any moment."""
+        while self._pulls and self._pulls[0][0] <= now - length:
+            _, gone = self._pulls.popleft()
+            self._used[gone] -= 1
+            if not self._used[gone]:
+                del self._used[gone]
+        return self._used[party] + self.running[party]
+
+    def back_in(self, party: str, now: float, length: float) -> float:
+        """Return after how many seconds its oldest pull comes back."""
+        oldest = (at for at, spender in self._pulls if spender == party)
+        return next(oldest, now - length) + length - now

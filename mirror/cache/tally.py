@@ -1,0 +1,45 @@
+"""The tally: what clients asked for, and what they got stale, beside what upstream counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from mirror.cache.ledger import HOUR, Ledger
+from mirror.cache.outcome import Why
+
+_HOURS = 48  # in memory
+
+
+class Tally:
+    """Counts in memory; once a second or so the hours' sums go to the ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.asked: Counter[str] = Counter()  # manifests that clients pulled, by upstream
+        self.stale: Counter[tuple[str, Why]] = Counter()
+        self._entered: Counter[str] = Counter()
+        self._hours: Counter[tuple[str, int]] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<Tally: {self.asked.total()} manifests asked for>"
+
+    async def load(self) -> None:
+        """Read so much of the past as will be asked about."""
+        self._hours.update(await self._ledger.asked(_HOURS * HOUR))
+
+    def tick(self) -> None:
+        """Enter what was asked since the last time into the hour that it is."""
+        hour = self._ledger.hour
+        for upstream, asked in self.asked.items():
+            if new := asked - self._entered[upstream]:
+                self._entered[upstream] = asked
+                self._hours[upstream, hour] += new
+                self._ledger.put_asked(upstream, hour, self._hours[upstream, hour])
+        for old in [key for key in self._hours if key[1] < hour - _HOURS]:
+            del self._hours[old]
+
+    def asked_for(self, upstream: str, seconds: float) -> int:
+        """Return how many manifests were asked for in the hours that so many seconds touch."""
+        first = self._ledger.hour - int(seconds // HOUR)
+        hours = ((hour, n) for (name, hour), n in self._hours.items() if name == upstream)
+        return sum(n for hour, n in hours if hour >= first)

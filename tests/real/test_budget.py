@@ -1,0 +1,52 @@
+"""The pull limit as clients meet it: what was pulled stays, what cannot be had costs nothing."""
+
+import pytest
+
+from tests.standin import Hub, Image, make_index
+
+from .engines import Engine
+from .mirrors import mirroring
+from .processes import CommandFailed
+
+APP = "library/app"
+
+
+async def test_a_tag_that_moves_while_no_pull_is_left_can_still_be_pulled(
+    engine: Engine, hub: Hub, port: int, image: Image, other: Image
+) -> None:
+    hub.terms.limit = 1
+    hub.add(image, APP, "1")
+    async with mirroring(hub.url, port, "--tag-ttl", "0") as mirror:
+        await engine.pull(APP, "1")
+        await engine.forget(APP, "1")
+        hub.tag(APP, "1", other)
+        await engine.pull(APP, "1")
+        assert (await engine.held(APP, "1")).is_same(image)
+        assert mirror.metric('mirror_pull_gate_shut{account="",upstream="docker.io"}') == 1
+    assert hub.count(kind="manifest", status=429) == 0  # nobody knocked in vain
+
+
+async def test_an_image_for_several_platforms_costs_two_pulls(
+    engine: Engine, hub: Hub, port: int, image: Image
+) -> None:
+    hub.terms.limit = 2
+    index = make_index([image])
+    hub.add(index, APP, "1")
+    async with mirroring(hub.url, port) as mirror:
+        await engine.pull(APP, "1")
+        assert (await engine.held(APP, "1")).is_same(index)
+        assert mirror.metric('mirror_pull_remaining{account="",upstream="docker.io"}') == 0
+    assert hub.pulls == 2
+
+
+# podman and its kin sleep for as long as Retry-After says, and come again.
+@pytest.mark.parametrize("engine", ["dockerd", "containerd"], indirect=True)
+async def test_an_index_whose_platform_could_not_be_pulled_costs_nothing(
+    engine: Engine, hub: Hub, port: int, image: Image
+) -> None:
+    hub.terms.limit = 1
+    hub.add(make_index([image]), APP, "1")
+    async with mirroring(hub.url, port):
+        with pytest.raises(CommandFailed):
+            await engine.pull(APP, "1")
+    assert hub.pulls == 0
