@@ -138,15 +138,20 @@ class Budget:
             raise verdict
         return Permit(self, account, want, verdict)
 
-    def holds_back(self, repository: Repository, found: Descriptor, changed_for: float) -> bool:
+    def holds_back(self, repository: Repository, found: Descriptor, unconfirmed_for: float) -> bool:
         """Whether a tag that changed so many seconds ago stays what it was, to save pulls."""
         want = wanted(repository, found, Ask("", ""), spare=True)
-        return self.present(repository.upstream).holds_back(want, changed_for, self.now())
+        return self.present(repository.upstream).holds_back(want, unconfirmed_for, self.now())
 
     def refusal(self, repository: Repository, want: Want) -> TooManyRequests | None:
         """Return why a pull would be refused now."""
         verdict = self.present(repository.upstream).verdict(want, self.now())
         return verdict if isinstance(verdict, TooManyRequests) else None
+
+    def tell(self, repository: Repository, found: Descriptor, ask: Ask) -> None:
+        """Keep a pull for a client that is told of a manifest that is not here."""
+        want = wanted(repository, found, ask, spare=False)
+        self.present(repository.upstream).tell(want, self.now())
 
     async def changed(self, account: Account) -> None:
         """Wait until a pull has ended."""

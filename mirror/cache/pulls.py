@@ -62,7 +62,7 @@ class Pulls:
         self._heads: Flights[tuple[Repository, Digest], Descriptor | None] = Flights()
         self._leaders: dict[Digest, Repository] = {}
         self._refused: TTLCache[tuple[Repository, Reference], UpstreamFailure] = TTLCache(
-            _REFUSED_KEPT, _REFUSED_FOR
+            _REFUSED_KEPT, _REFUSED_FOR, budget.now
         )
         self._loose: LRUCache[tuple[Repository, Digest], Manifest] = LRUCache(
             _LOOSE, getsizeof=lambda loose: loose.descriptor.size
@@ -149,6 +149,11 @@ class Pulls:
         if self._running.get((repository, found.digest)) is not None:
             return None
         return self._budget.refusal(repository, wanted(repository, found, ask, spare=spare))
+
+    def tell(self, repository: Repository, found: Descriptor, ask: Ask) -> None:
+        """Keep a pull for a client that is told of a manifest, unless it is being pulled."""
+        if self._running.get((repository, found.digest)) is None:
+            self._budget.tell(repository, found, ask)
 
     async def pull(
         self,
