@@ -124,7 +124,7 @@ class Account:
         """Note a pull that was counted."""
         self.window.count(at)
         if party := self._terms.shares.party(client):
-            self.spending.count(at, party[0])
+            self.spending.count(at, party[0], self.window.length)
 
     def promise(self, index: Digest, missing: Iterable[Digest], now: float) -> None:
         """Keep a pull for a manifest that an index leads to: it is of no use without."""
@@ -156,7 +156,7 @@ class Account:
     def _run(self, want: Want, pulls: int) -> None:
         self.window.running += pulls
         if party := self._terms.shares.party(want.client):
-            self.spending.running[party[0]] += pulls
+            self.spending.run(party[0], pulls)
 
     # What is decided
 

@@ -39,13 +39,15 @@ class Permit:
     async def __aenter__(self) -> None:
         """Wait while it depends on what runs; raises TooManyRequests."""
         while not self._granted:
-            await self._budget.changed(self._account)
+            # Looked at before each wait: what it waits for may have ended meanwhile.
             verdict = self._account.verdict(self._want, self._budget.now())
             if isinstance(verdict, TooManyRequests):
                 raise verdict
             if verdict is Go.NOW:
                 self._granted = True
                 self._account.take(self._want)
+            else:
+                await self._budget.changed(self._account)
 
     async def __aexit__(
         self,
