@@ -116,7 +116,7 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
         f"  listens on   {url}\n"
         f"  mirrors      {upstreams}\n"
         f"  keeps data   in {store.files.root}\n"
-        f"  keeps        at most {human(store.limit)}, {human(store.used)} now\n"
+        f"  keeps        at most {human(store.books.limit)}, {human(store.books.used)} now\n"
         f"in /etc/docker/daemon.json, then restart Docker:\n"
         f"  {json.dumps({'registry-mirrors': [url]})}"
     )
