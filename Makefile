@@ -36,7 +36,7 @@ bench: $(READY)  ## measure beside Debian's docker-registry; the result goes to 
 lock: $(READY)  ## renew the lock files from pyproject.toml
 	@$(BIN)/pip install --quiet uv
 	@$(LOCK) pyproject.toml -o requirements.lock
-	@$(LOCK) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) pyproject.toml --all-extras --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:  ## remove the environment and caches, keep the data
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

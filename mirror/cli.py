@@ -107,7 +107,7 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
         host = socket.gethostname()
     url = f"http://{daemon.address._replace(host=host)}"
     upstreams = ", ".join(
-        f"{name} ({upstream.url}, {upstream.username or 'anonymous'})"
+        f"{name} ({upstream.url}, {upstream.whose or 'anonymous'})"
         for name, upstream in settings.upstreams.items()
     )
     store = daemon.store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -37,6 +38,9 @@ from mirror.cache.shares import EACH, Share, Shares
 from mirror.cache.window import HUB_WINDOW
 from mirror.oci.names import HUB
 from mirror.oci.patterns import Patterns, check_pattern
+from mirror.upstream.auth.credentials import read_password
+from mirror.upstream.auth.google import KEY_USERS
+from mirror.upstream.auth.sources import Auth
 
 PREFIX = "MIRROR_"
 HUB_URL = "https://registry-1.docker.io"
@@ -116,6 +120,24 @@ def _plain_url(text: str) -> bool:
     return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
 
 
+def _origins(value: object) -> tuple[str, ...]:
+    given = _listed(value)
+    for each in given:
+        if not _plain_url(each) or urlsplit(each).path not in ("", "/"):
+            raise ValueError("origins are wanted, such as https://auth.example:8443")
+    return tuple(each.rstrip("/") for each in given)
+
+
+def _listed(value: object) -> list[str]:
+    """Read a list; in a variable it is JSON's, or has commas."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = [each.strip() for each in str(value).split(",") if each.strip()]
+    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
+
+
 def _pattern(value: object) -> str:
     return check_pattern(str(value))
 
@@ -162,6 +184,14 @@ class Upstream(BaseModel):
     password_file: Annotated[Path, BeforeValidator(_path)] | None = Field(
         None, description="A file that holds the password."
     )
+    auth: Auth = Field("auto", description="How to log in.")
+    docker_config: Annotated[Path, BeforeValidator(_path)] | None = Field(
+        None, description="A config.json to take this registry's credentials from."
+    )
+    realms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
+        (),
+        description="Token servers' origins that may see the credentials, too.",
+    )
     pull_limit: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
         None, description="Pulls it allows per window, if it does not say so itself."
     )
@@ -179,16 +209,38 @@ class Upstream(BaseModel):
             raise ValueError("password and password_file are both given: one is wanted")
         if bool(self.username) != bool(self.password.get_secret_value() or self.password_file):
             raise ValueError("username and password (or password_file) go together")
+        if ":" in self.username:  # RFC 7617, 2: the password begins behind the first
+            raise ValueError("a username without a colon is wanted")
+        if self.username and self.docker_config:
+            raise ValueError("username and docker_config are both given: one is wanted")
+        self._fit()
         if bool(self.reserve) != bool(self.reserved_for):
             raise ValueError("reserve and reserved_for go together")
         return self
+
+    @property
+    def whose(self) -> str:
+        """Whose account it is pulled with, in a word known at the start; none if nobody's."""
+        cloud = self.auth in ("ecr", "ecr-public", "google", "azure")
+        file = self.docker_config
+        return self.username or (str(file) if file else self.auth if cloud else "")
+
+    def _fit(self) -> None:
+        """Refuse an account where `auth` has no use for one, and none where it wants one."""
+        own = bool(self.username or self.docker_config)
+        if own and self.auth == "google" and self.username in KEY_USERS:
+            return
+        if own and self.auth in ("anonymous", "ecr", "ecr-public", "google", "azure"):
+            raise ValueError(f"an account is given, which auth = {self.auth!r} does not use")
+        if not own and self.auth in ("basic", "acr"):
+            raise ValueError(f"auth = {self.auth!r} wants an account or docker_config")
 
     def secret(self) -> str:
         """Return the password; raises ConfigurationError where its file cannot be read."""
         if self.password_file is None:
             return self.password.get_secret_value()
         try:
-            return self.password_file.read_text("utf-8").strip("\r\n")
+            return read_password(self.password_file)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(
                 f"password_file {self.password_file}: cannot be read: {error}"
@@ -285,7 +337,7 @@ class Settings(BaseSettings):
         shares = Shares(self.shares)
         return {
             name: Terms(
-                upstream.username,
+                upstream.whose,
                 upstream.pull_limit,
                 upstream.pull_window,
                 upstream.reserve,

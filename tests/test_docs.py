@@ -94,7 +94,7 @@ def test_the_sample_configuration_has_every_key_at_its_default(tmp_path: Path) -
     given = tomllib.loads(text)
     assert given.keys() == Settings.model_fields.keys()
     assert given["upstreams"].keys() == {"docker.io"}
-    without = {"password_file", "pull_limit"}  # no value is their default
+    without = {"password_file", "docker_config", "pull_limit"}  # no value is their default
     assert given["upstreams"]["docker.io"].keys() == Upstream.model_fields.keys() - without
     (tmp_path / "mirror.toml").write_text(text)
     assert load(file=tmp_path / "mirror.toml").model_dump() == load().model_dump()
