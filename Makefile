@@ -5,7 +5,7 @@ READY := .venv/ready
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-real torture lint format bench lock clean
+.PHONY: help run test test-real torture simulate lint format bench lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -21,6 +21,9 @@ test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as roo
 torture: $(READY)  ## pull through faults, kills and evictions: MINUTES=1, SEED= and ROUNDS= to replay
 	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
+simulate: $(READY)  ## weeks of a fleet against a model of the pull limit: DAYS=14, SEED=7
+	@$(BIN)/python -m tests.simulation $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))
+
 lint: $(READY)  ## style, types and the import contract
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
@@ -33,7 +36,7 @@ bench: $(READY)  ## measure beside Debian's docker-registry; the result goes to 
 lock: $(READY)  ## renew the lock files from pyproject.toml
 	@$(BIN)/pip install --quiet uv
 	@$(LOCK) pyproject.toml -o requirements.lock
-	@$(LOCK) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) pyproject.toml --all-extras --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:  ## remove the environment and caches, keep the data
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

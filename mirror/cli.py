@@ -112,7 +112,7 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
     if daemon.address.host in ("0.0.0.0", "::"):  # noqa: S104 - recognised, not bound
         url = str(daemon.url.with_host(socket.gethostname()))
     upstreams = ", ".join(
-        f"{name} ({upstream.url}, {upstream.username or 'anonymous'})"
+        f"{name} ({upstream.url}, {upstream.whose or 'anonymous'})"
         for name, upstream in settings.upstreams.items()
     )
     store = daemon.store
@@ -121,7 +121,7 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
         f"  listens on   {url}\n"
         f"  mirrors      {upstreams}\n"
         f"  keeps data   in {store.files.root}\n"
-        f"  keeps        at most {human(store.limit)}, {human(store.used)} now\n"
+        f"  keeps        at most {human(store.books.limit)}, {human(store.books.used)} now\n"
         f"in /etc/docker/daemon.json, then restart Docker:\n"
         f"  {json.dumps({'registry-mirrors': [url]})}"
     )

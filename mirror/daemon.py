@@ -33,8 +33,10 @@ from mirror.store.files import Files
 from mirror.store.recovery import open_store
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
+from mirror.upstream.auth.credentials import Credentials
+from mirror.upstream.auth.sources import Configured, ExtraMissing, origin
+from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.registry import Origin, Registry
-from mirror.upstream.tokens import Credentials, Tokens
 from mirror.upstream.wire import Patience, Wire
 from mirror.web.access import AccessLog
 from mirror.web.api import RegistryApi
@@ -85,7 +87,7 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
     """
     async with AsyncExitStack() as stack:
         certificate = _certificate(settings)
-        origins = [_origin(name, upstream) for name, upstream in settings.upstreams.items()]
+        origins = [_origin(name, each) for name, each in settings.upstreams.items()]
         listener = stack.enter_context(closing(_listener(settings)))
         connections = Connections(min(settings.max_connections, _bearable_connections()))
 
@@ -107,7 +109,9 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
 
         wire = await stack.enter_async_context(Wire(_patience(settings)))
         tokens = _closing(stack, Tokens(wire, on_answer))
-        registries = {origin.name: Registry(origin, wire, tokens, on_answer) for origin in origins}
+        registries = {
+            each.name: _closing(stack, Registry(each, wire, tokens, on_answer)) for each in origins
+        }
 
         memory = Memory(settings.memory_cache)
         manifests = _closing(
@@ -183,7 +187,14 @@ def _certificate(settings: Settings) -> Certificate | None:
 
 
 def _origin(name: str, upstream: Upstream) -> Origin:
-    return Origin(name, URL(upstream.url), Credentials(upstream.username, upstream.secret()))
+    """Say how an upstream is asked; raises ConfigurationError."""
+    account = Credentials(upstream.username, upstream.secret())
+    files = (upstream.password_file, upstream.docker_config)
+    configured = Configured(upstream.auth, account, *files, upstream.realms, upstream.whose)
+    try:
+        return origin(name, URL(upstream.url), configured)
+    except (ExtraMissing, ValueError) as error:
+        raise ConfigurationError(f"upstreams.{name}: {error}") from None
 
 
 def _closing(stack: AsyncExitStack, part: P) -> P:

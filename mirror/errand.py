@@ -103,7 +103,7 @@ async def _here(settings: Settings, folder: Path, order: Order) -> AsyncGenerato
     # Opened without a bound: to look at what is kept must not evict any of it.
     store = await open_store(Files(folder), sys.maxsize)
     try:
-        store.limit = settings.max_size
+        store.books.limit = settings.max_size
         tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
         await tags.load()
         ledger = Ledger(store.index, settings.ledger_keep)

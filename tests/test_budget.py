@@ -344,6 +344,39 @@ async def test_a_change_is_held_back_no_longer_than_configured(
                 await mirror.ask("/healthz")
 
 
+async def test_no_head_names_what_another_head_was_promised(hub: Hub, run: Run) -> None:
+    """The last pull is for one of those that are told of a change; the others keep what was."""
+    hub.terms.limit = 4
+    add_images(hub, 3)
+    async with run(tag_ttl=0, max_stale=0) as mirror:
+        for tag in ("0", "1", "2"):
+            await mirror.manifest(REPOSITORY, tag)
+            hub.tag(REPOSITORY, tag, make_image(f"moved/{tag}"))
+        asked = (mirror.manifest(REPOSITORY, tag, "HEAD") for tag in ("0", "1", "2"))
+        heads = await asyncio.gather(*asked)
+        digests = [head.headers["Docker-Content-Digest"] for head in heads]
+        for digest in digests:
+            assert (await mirror.manifest(REPOSITORY, digest)).status == 200
+    assert hub.pulls == 4
+
+
+async def test_a_change_that_nobody_fetched_is_not_in_the_way_of_what_is_here(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.terms.limit = 2
+    add_images(hub, 1)
+    async with run(tag_ttl=0, max_stale=0) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        moved = make_image(2)
+        hub.tag(REPOSITORY, "latest", moved)
+        head = await mirror.manifest(REPOSITORY, "latest", "HEAD")
+        assert head.headers["Docker-Content-Digest"] == moved.digest
+        assert (await mirror.manifest(REPOSITORY, "0")).status == 200  # the last pull
+        head = await mirror.manifest(REPOSITORY, "latest", "HEAD")
+        assert (head.status, head.headers["Docker-Content-Digest"]) == (200, image.digest)
+        assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
+
+
 async def test_a_reserve_is_for_chosen_repositories(hub: Hub, run: Run) -> None:
     hub.terms.limit = 4
     add_images(hub, 4)

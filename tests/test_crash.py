@@ -16,8 +16,7 @@ import pytest
 from mirror.oci.digest import Digest
 from mirror.store.catalogue import charged
 from mirror.store.files import Files
-from mirror.store.index import open_index
-from mirror.store.recovery import open_store
+from mirror.store.recovery import open_index, open_store
 from tests.command import Command, fetch, serving
 from tests.standin import Blob, Fault, Hub, Image, make_image
 
@@ -180,9 +179,9 @@ async def the_books_are_right(data: Path, limit: int) -> None:
         for digest, size in found.items():
             assert store.files.prove(digest, size) is not None
         partials = {each.digest: each.size for each in store.files.scan_partials()}
-        assert partials == store.idle_partials
+        assert partials == store.books.idle_partials
         assert not partials.keys() & found.keys()
-        assert held(data) <= store.used <= limit
+        assert held(data) <= store.books.used <= limit
     finally:
         await store.close()
     with contextlib.closing(sqlite3.connect(data / "index.db")) as database:

@@ -15,9 +15,9 @@ import pytest
 from mirror.oci.digest import Digest
 from mirror.store.catalogue import Entry, charged
 from mirror.store.files import Files
-from mirror.store.index import Index, open_index
+from mirror.store.index import Index
 from mirror.store.quarantine import Quarantine, Suspect
-from mirror.store.recovery import open_store
+from mirror.store.recovery import open_index, open_store
 from tests.conftest import Mirror, Run
 from tests.standin import Hub, Image, make_image
 
@@ -177,18 +177,18 @@ async def test_what_is_quarantined_counts_and_goes_first(
         store = mirror.daemon.store
         await mirror.pull("library/i0", "latest", images[0])
         alter(path_of(mirror, images[0].layers[1].digest))
-        before = store.used
+        before = store.books.used
         await mirror.pull("library/i0", "latest", images[0])
-        assert len(store.quarantine) == 1
-        assert store.used >= before + charged(200_000)
+        assert len(store.books.quarantine) == 1
+        assert store.books.used >= before + charged(200_000)
     async with run(max_size=8 * MEBIBYTE) as mirror:
         store = mirror.daemon.store
-        assert len(store.quarantine) == 1
+        assert len(store.books.quarantine) == 1
         await mirror.pull("library/i1", "latest", images[1])
         await mirror.pull("library/i2", "latest", images[2])
-        assert store.evicted == 0
+        assert store.books.evicted == 0
         await mirror.pull("library/i3", "latest", images[3])
-        assert len(store.quarantine) == 0
+        assert len(store.books.quarantine) == 0
         assert not list((tmp_path / "data" / "quarantine").iterdir())
 
 
@@ -286,16 +286,16 @@ async def test_what_the_disk_will_not_remove_stays_on_the_books(tmp_path: Path) 
     path = store.files.path(digest)
     path.mkdir(parents=True)  # unlinking a folder fails
     store.catalogue.add(digest, Entry(4 * MEBIBYTE, None, 0))
-    used = store.used
+    used = store.books.used
     with pytest.raises(OSError, match=r"(?i)is a directory|not permitted"):
-        await store.reserve(5 * MEBIBYTE)
-    assert store.used == used
+        await store.room.reserve(5 * MEBIBYTE)
+    assert store.books.used == used
     assert store.catalogue.get(digest) is not None
-    assert store.evicted == 0
+    assert store.books.evicted == 0
     path.rmdir()
-    store.release(await store.reserve(5 * MEBIBYTE))
+    store.room.release(await store.room.reserve(5 * MEBIBYTE))
     assert store.catalogue.get(digest) is None
-    assert store.evicted == 1
+    assert store.books.evicted == 1
     await store.close()
 
 
@@ -320,15 +320,15 @@ async def test_a_wrong_file_that_cannot_be_moved_is_out_of_use_until_it_can(
         quarantine.touch()  # nothing can be moved into a file
         path = path_of(mirror, layer.digest)
         alter(path)
-        used = store.used
+        used = store.books.used
         await store.discard(Digest(layer.digest))
         assert path.exists()
         assert store.catalogue.get(Digest(layer.digest)) is None
-        assert store.used == used
+        assert store.books.used == used
         quarantine.unlink()
         quarantine.mkdir()
-        await until(mirror, lambda: len(store.quarantine) == 1)
+        await until(mirror, lambda: len(store.books.quarantine) == 1)
         assert not path.exists()
-        assert store.used == used
+        assert store.books.used == used
         await mirror.pull(REPOSITORY, "latest", image)
     assert hub.bodies(layer.digest) == 2

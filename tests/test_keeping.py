@@ -13,7 +13,7 @@ import pytest
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, Entry, charged
-from mirror.store.index import open_index
+from mirror.store.recovery import open_index
 from mirror.store.sqlite import WAL_BYTES
 from tests.conftest import Run
 from tests.standin import Fault, Hub, Image, make_image
@@ -60,8 +60,8 @@ async def test_the_bound_holds_at_every_moment(
                 await mirror.pull(f"library/i{number}", "latest", image)
         watcher.cancel()
         store = mirror.daemon.store
-        assert store.evicted > 0
-        assert store.used <= limit
+        assert store.books.evicted > 0
+        assert store.books.used <= limit
     assert 0 < most <= limit
     assert taken(tmp_path / "data") <= limit
 
@@ -107,7 +107,7 @@ async def test_the_books_match_the_disk_after_a_restart(
         assert store.catalogue.bytes == before
         assert len(store.catalogue) == 3 * len(images)
         assert store.catalogue.bytes == taken(tmp_path / "data" / "blobs")
-        assert taken(tmp_path / "data") <= store.used
+        assert taken(tmp_path / "data") <= store.books.used
 
 
 async def test_a_lower_bound_is_kept_from_the_start(
@@ -153,11 +153,11 @@ async def test_a_partial_that_nobody_wants_goes_before_any_blob(
         await leaver.content.readexactly(1000)
     async with run(max_size=7_400_000) as mirror:
         store = mirror.daemon.store
-        assert list(store.idle_partials) == [layer.digest]
+        assert list(store.books.idle_partials) == [layer.digest]
         for number in (1, 2, 3):
             await mirror.pull(f"library/i{number}", "latest", images[number])
-        assert not store.idle_partials
-        assert store.evicted == 0
+        assert not store.books.idle_partials
+        assert store.books.evicted == 0
 
 
 async def test_what_is_being_read_is_not_evicted(hub: Hub, run: Run, images: list[Image]) -> None:
@@ -172,7 +172,7 @@ async def test_what_is_being_read_is_not_evicted(hub: Hub, run: Run, images: lis
                 await mirror.pull(f"library/i{number}", "latest", images[number])
                 assert entry.readers == 1
                 assert mirror.daemon.store.catalogue.get(Digest(layer.digest)) is entry
-            assert mirror.daemon.store.evicted > 0
+            assert mirror.daemon.store.books.evicted > 0
 
 
 async def test_files_and_index_that_differ_are_reconciled_at_start(
@@ -304,4 +304,4 @@ async def test_a_full_cache_serves_many_at_once(run: Run, images: list[Image]) -
                 for number, image in enumerate(images)
             )
         )
-        assert mirror.daemon.store.used <= 5 * MEBIBYTE
+        assert mirror.daemon.store.books.used <= 5 * MEBIBYTE

@@ -11,7 +11,8 @@ from mirror.cache.account import Terms
 from mirror.cache.budget import Budget
 from mirror.cache.ledger import Ledger
 from mirror.cache.window import HUB_WINDOW
-from mirror.store.index import Index, open_index
+from mirror.store.index import Index
+from mirror.store.recovery import open_index
 from mirror.upstream.answers import Answer, Ask, PullLimit, read_limit, read_retry_after
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image

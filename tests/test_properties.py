@@ -20,7 +20,7 @@ from mirror.oci.ranges import Span
 from mirror.oci.target import ImageName, parse_target
 from mirror.settings import parse_size
 from mirror.store.catalogue import Catalogue, Entry, charged
-from mirror.upstream.challenge import Challenge, parse
+from mirror.upstream.auth.challenge import Challenge, parse
 from mirror.web.route import Router
 
 # The grammars, letter by letter, beside the mirror's own patterns.

@@ -15,6 +15,9 @@ from tests.command import environment
 WORD = "s3cret-word"  # must never be printed
 VALUES = {  # for each key a value that is not the default: as it is written, as it is read
     "listen": ("[::1]:5001", ("::1", 5001)),
+    "tls_cert": ("/etc/mirror/mirror.pem", Path("/etc/mirror/mirror.pem")),
+    "tls_key": ("/etc/mirror/mirror.key", Path("/etc/mirror/mirror.key")),
+    "client_ca": ("/etc/mirror/clients.pem", Path("/etc/mirror/clients.pem")),
     "data_dir": ("/srv/mirror", Path("/srv/mirror")),
     "max_size": ("800MB", 800_000_000),
     "tag_ttl": ("2.5", 2.5),
@@ -37,6 +40,7 @@ VALUES = {  # for each key a value that is not the default: as it is written, as
     "log_format": ("json", "json"),
     "log_level": ("warning", "warning"),
 }
+TOGETHER = {"tls_cert", "tls_key", "client_ca"}  # one alone is refused
 
 
 @pytest.fixture(autouse=True)
@@ -69,11 +73,12 @@ def test_every_key_can_be_given_in_each_way(
     monkeypatch: pytest.MonkeyPatch, file: Path, key: str
 ) -> None:
     written, read = VALUES[key]
-    assert getattr(load({key: written}), key) == read
+    beside = {other: VALUES[other][0] for other in TOGETHER - {key}} if key in TOGETHER else {}
+    assert getattr(load({key: written, **beside}), key) == read
     file.write_text(f"{key} = {json.dumps(written)}")
-    assert getattr(load(file=file), key) == read
+    assert getattr(load(beside, file=file), key) == read
     monkeypatch.setenv(f"MIRROR_{key.upper()}", written)
-    assert getattr(load(), key) == read
+    assert getattr(load(beside), key) == read
 
 
 def test_flags_beat_environment_beats_secrets_beat_file_beats_defaults(
@@ -174,6 +179,13 @@ def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path
         ('log_format = "xml"', ["log_format", "'xml'", "text", "json"]),
         ('log_level = "loud"', ["log_level", "'loud'", "debug", "info", "warning", "error"]),
         ("upstreams = 3", ["upstreams", "3"]),
+        ('upstreams."docker.io".auth = "digest"', ["docker.io.auth", "'basic'", "'ecr-public'"]),
+        ('upstreams."docker.io".auth = "basic"', ["docker.io", "wants an account"]),
+        ('upstreams."docker.io".auth = "acr"', ["docker.io", "wants an account"]),
+        ('upstreams."docker.io".realms = ["a.io"]', ["docker.io.realms", "origins", "https://"]),
+        ('upstreams."docker.io".realms = "https://a/b"', ["docker.io.realms", "origins"]),
+        ('upstreams."docker.io".realms = 3', ["docker.io.realms", "origins"]),
+        ('upstreams."docker.io".docker_config = ""', ["docker.io.docker_config", "path"]),
         ("\ntag_ttl = often", ["mirror.toml", "TOML", "line 2"]),
     ],
 )
@@ -259,10 +271,54 @@ def test_an_account_is_whole_or_not_there(file: Path) -> None:
     assert "one is wanted" in refusal(file)
 
 
+@pytest.mark.parametrize("auth", ["anonymous", "ecr", "ecr-public", "google", "azure"])
+@pytest.mark.parametrize("keys", ['username = "a"\npassword = "b"', 'docker_config = "/c"'])
+def test_an_account_that_would_not_be_used_is_refused(file: Path, auth: str, keys: str) -> None:
+    file.write_text(f'[upstreams."docker.io"]\nauth = "{auth}"\n{keys}')
+    assert f"which auth = '{auth}' does not use" in refusal(file)
+
+
+def test_a_name_that_basic_cannot_say_is_refused(file: Path) -> None:
+    file.write_text('[upstreams."docker.io"]\nusername = "a:b"\npassword = "c"')
+    assert "without a colon" in refusal(file)
+
+
+def test_an_account_stands_in_one_place(file: Path) -> None:
+    account = 'username = "robot"\npassword = "word"\ndocker_config = "/c"'
+    file.write_text(f'[upstreams."docker.io"]\n{account}')
+    assert "one is wanted" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("keys", "whose"),
+    [
+        ("", ""),
+        ('username = "robot"\npassword = "word"', "robot"),
+        ('docker_config = "/c/config.json"', "/c/config.json"),
+        ('auth = "ecr"', "ecr"),
+    ],
+)
+def test_it_is_told_whose_account_is_used(file: Path, keys: str, whose: str) -> None:
+    file.write_text(f'[upstreams."docker.io"]\n{keys}')
+    assert load(file=file).upstreams["docker.io"].whose == whose
+
+
+def test_realms_can_be_given_in_each_way(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    origins = ["https://gitlab.example:8443", "http://10.0.0.1"]
+    file.write_text(f'[upstreams."docker.io"]\nrealms = {json.dumps(origins)}')
+    assert load(file=file).upstreams["docker.io"].realms == tuple(origins)
+    for written in (",".join(origins), json.dumps(origins)):
+        monkeypatch.setenv("MIRROR_UPSTREAMS__DOCKER_IO__REALMS", written)
+        assert load().upstreams["docker.io"].realms == tuple(origins)
+
+
 @pytest.mark.parametrize(
     "text",
     [
         f'[upstreams."docker.io"]\npassword = "{WORD}"',
+        f'[upstreams."docker.io"]\nusername = "robot"\npassword = "{WORD}"\nauth = "ecr"',
+        f'[upstreams."docker.io"]\nauth = "{WORD}"',
+        f'[upstreams."docker.io"]\nrealms = ["https://robot:{WORD}@a.example"]',
         f'[upstreams."docker.io"]\nusername = "robot"\npassword = ["{WORD}"]',
         f'[upstreams."docker.io"]\nusername = "robot"\npasswd = "{WORD}"',
         f'[upstreams."docker.io"]\nusername = 3\npassword = "{WORD}"',

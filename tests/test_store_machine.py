@@ -143,7 +143,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.end_read(reading)
         self.reading.clear()
         while self.promises:
-            self.store.release(self.promises.pop())
+            self.store.room.release(self.promises.pop())
 
     def kept(self) -> list[Digest]:
         """What is kept, in an order that is the same each time, the spoilt and the read first."""
@@ -156,18 +156,18 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(size=st.sampled_from(SIZES))
     def reserve(self, size: int) -> None:
-        before = self.store.taken()
+        before = self.store.books.taken()
         try:
-            self.promises.append(self.do(self.store.reserve(size)))
+            self.promises.append(self.do(self.store.room.reserve(size)))
         except NoRoomError:
-            assert self.store.taken() == before
+            assert self.store.books.taken() == before
         else:
             assert self.promises[-1] == charged(size)
 
     @precondition(lambda self: self.promises)
     @rule()
     def release(self) -> None:
-        self.store.release(self.promises.pop())
+        self.store.room.release(self.promises.pop())
 
     # Fetching
 
@@ -176,11 +176,11 @@ class StoreMachine(RuleBasedStateMachine):
         """Take up what an earlier fetch left."""
         if digest in self.fetching or self.store.catalogue.get(digest) is not None:
             return
-        left = self.store.idle_partials.get(digest, 0)
+        left = self.store.books.idle_partials.get(digest, 0)
         try:
-            promised = self.do(self.store.take_partial(digest))
+            promised = self.do(self.store.room.take_partial(digest))
         except NoRoomError:
-            assert self.store.idle_partials.get(digest, 0) == left
+            assert self.store.books.idle_partials.get(digest, 0) == left
             return
         partial = self.do(self.store.run(self.store.files.partial, digest))
         self.fetching[digest] = Fetching(partial, promised)
@@ -203,7 +203,7 @@ class StoreMachine(RuleBasedStateMachine):
         partial = fetching.partial
         end = len(body) if part is None else min(partial.written + part, len(body))
         try:
-            fetching.promised += self.do(self.store.reserve(max(0, end - fetching.promised)))
+            fetching.promised += self.do(self.store.room.reserve(max(0, end - fetching.promised)))
         except NoRoomError:
             self.end_fetch(digest)
             return
@@ -216,7 +216,7 @@ class StoreMachine(RuleBasedStateMachine):
         fetching = self.fetching.pop(digest)
         assert fetching.partial.proven
         self.do(self.store.publish(fetching.partial, REPOSITORIES[0]))
-        self.store.release(fetching.promised)
+        self.store.room.release(fetching.promised)
         fetching.partial.close()
         self.spoilt.discard(digest)
         assert self.store.catalogue.belongs(digest, REPOSITORIES[0])
@@ -229,8 +229,8 @@ class StoreMachine(RuleBasedStateMachine):
     def end_fetch(self, digest: Digest) -> None:
         """Leave a partial for the next one, as a fetch that fails or is given up does."""
         fetching = self.fetching.pop(digest)
-        self.store.idle_partials[digest] = fetching.partial.written
-        self.store.release(fetching.promised)
+        self.store.books.idle_partials[digest] = fetching.partial.written
+        self.store.room.release(fetching.promised)
         fetching.partial.close()
 
     # Keeping
@@ -244,11 +244,11 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(digest=_any_content, repository=_any_repository)
     def link(self, digest: Digest, repository: Repository) -> None:
-        self.store.link(digest, repository)
+        self.store.books.link(digest, repository)
 
     @rule(digest=_any_content, repository=_any_repository)
     def unlink(self, digest: Digest, repository: Repository) -> None:
-        self.store.unlink(digest, repository)
+        self.store.books.unlink(digest, repository)
 
     # Reading
 
@@ -267,7 +267,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.store.catalogue.get(digest) is None
             assert not self.store.files.path(digest).exists()
             return
-        self.store.touch(digest)
+        self.store.books.touch(digest)
         entry.readers += 1
         self.reading.append(Reading(digest, entry, file))
         if not stay:
@@ -300,7 +300,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def write_behind(self) -> None:
         """After a flush the index knows what the catalogue knows."""
-        self.store.note_uses()
+        self.store.books.note_uses()
         self.do(self.store.index.flush())
         self.do(self.store.trim())
         self.do(self.store.index.flush())
@@ -329,14 +329,14 @@ class StoreMachine(RuleBasedStateMachine):
     def remove(self, count: int) -> None:
         digests = self.kept()[:count]
         before = self.store.catalogue.bytes
-        assert self.do(self.store.remove(digests)) == before - self.store.catalogue.bytes
+        assert self.do(self.store.room.remove(digests)) == before - self.store.catalogue.bytes
         assert not any(self.store.catalogue.get(digest) for digest in digests)
 
     @rule(digests=st.sets(_any_blob, max_size=3))
     def remove_partials(self, digests: set[Digest]) -> None:
-        idle = {digest for digest in digests if digest in self.store.idle_partials}
-        taken = sum(charged(self.store.idle_partials[digest]) for digest in idle)
-        assert self.do(self.store.remove_partials(digests)) == (len(idle), taken)
+        idle = {digest for digest in digests if digest in self.store.books.idle_partials}
+        taken = sum(charged(self.store.books.idle_partials[digest]) for digest in idle)
+        assert self.do(self.store.room.remove_partials(digests)) == (len(idle), taken)
 
     @rule(digest=_any_content)
     def collect(self, digest: Digest) -> None:
@@ -345,7 +345,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.files.write_whole(digest, b"stray")
         sizes = {found.digest: found.size for found in self.store.files.scan()}
         strays = sizes.keys() - set(self.store.catalogue)
-        assert self.do(self.store.remove_strangers(sizes))[0] == len(strays)
+        assert self.do(self.store.room.remove_strangers(sizes))[0] == len(strays)
 
     # What is done behind the store's back
 
@@ -401,26 +401,27 @@ class StoreMachine(RuleBasedStateMachine):
     def left(self) -> Left:
         """What is on the books, or on its way, now."""
         written = {digest: each.partial.written for digest, each in self.fetching.items()}
-        return Left(set(self.store.catalogue), self.store.idle_partials | written)
+        return Left(set(self.store.catalogue), self.store.books.idle_partials | written)
 
     def has_begun_again(self, left: Left) -> None:
         """All that was whole is here, all that was begun can be resumed, and nothing else."""
-        here, partials = set(self.store.catalogue), self.store.idle_partials
+        here, partials = set(self.store.catalogue), self.store.books.idle_partials
         assert here <= left.kept
         assert partials.items() <= left.partials.items()
         assert set(self.store.altered) <= self.spoilt
-        if not self.store.evicted:
+        if not self.store.books.evicted:
             assert left.kept - here <= self.spoilt
         if partials != left.partials:  # only the bound takes partials, and quarantine before them
-            assert not len(self.store.quarantine)
+            assert not len(self.store.books.quarantine)
         self.spoilt &= here
 
     # What always holds
 
     @invariant()
     def the_bound_holds(self) -> None:
-        assert self.store.used <= self.store.limit
-        assert sum(charged(path.stat().st_size) for path in self.files_of("")) <= self.store.limit
+        assert self.store.books.used <= self.store.books.limit
+        taken = sum(charged(path.stat().st_size) for path in self.files_of(""))
+        assert taken <= self.store.books.limit
 
     @invariant()
     def the_books_are_what_the_files_are(self) -> None:
@@ -432,7 +433,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert entry is not None
             assert entry.size == blobs[digest].stat().st_size == len(CONTENT[digest])
         entries = [entry for each in store.catalogue if (entry := store.catalogue.get(each))]
-        taken = store.taken()
+        taken = store.books.taken()
         assert taken.kept == sum(charged(entry.size) for entry in entries)
         promised = sum(fetching.promised for fetching in self.fetching.values())
         assert taken.promised == promised + sum(self.promises)
@@ -440,7 +441,7 @@ class StoreMachine(RuleBasedStateMachine):
         gone = [entry for entry in leaving.values() if entry not in entries]
         assert taken.leaving == sum(charged(entry.size) for entry in gone)
         aside = [charged(path.stat().st_size) for path in self.files_of("quarantine")]
-        assert (len(store.quarantine), taken.quarantine) == (len(aside), sum(aside))
+        assert (len(store.books.quarantine), taken.quarantine) == (len(aside), sum(aside))
 
     @invariant()
     def a_partial_is_counted_once(self) -> None:
@@ -449,9 +450,9 @@ class StoreMachine(RuleBasedStateMachine):
             Digest.parse(path.name.replace("-", ":")): path.stat().st_size
             for path in self.files_of("partial")
         }
-        assert store.idle_partials.keys().isdisjoint(self.fetching)
+        assert store.books.idle_partials.keys().isdisjoint(self.fetching)
         written = {digest: each.partial.written for digest, each in self.fetching.items()}
-        assert store.idle_partials | written == found
+        assert store.books.idle_partials | written == found
         for digest, fetching in self.fetching.items():
             assert found[digest] <= fetching.promised
 

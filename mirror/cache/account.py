@@ -21,7 +21,8 @@ from mirror.upstream.answers import PullLimit
 _PLENTY = 0.5  # of the limit: while more is left, nothing is saved at the cost of freshness
 _DOUBT = 60.0  # seconds to leave upstream alone where it refuses a pull that we think is left
 _EXEMPT = 10_000  # repositories remembered as such
-_PROMISED = 30.0  # seconds in which a client that got an index asks for its platform's manifest
+_PROMISED = 30.0  # seconds in which a client asks for what a HEAD or an index told it of
+_TOLD = 256  # manifests that clients were told of and have not asked for yet
 
 E = TypeVar("E", bound=TooManyRequests)
 
@@ -77,6 +78,7 @@ class Account:
         self._shut_at = self._shut_until = -math.inf
         self._exempt: LRUCache[str, None] = LRUCache(_EXEMPT)
         self._promises: dict[Digest, tuple[float, frozenset[Digest]]] = {}  # by index; until when
+        self._told: LRUCache[str, tuple[float, int]] = LRUCache(_TOLD)  # until when, cost
 
     def __repr__(self) -> str:
         return f"<Account of {self._upstream}: {self.window!r}>"
@@ -122,15 +124,25 @@ class Account:
         """Note a pull that was counted."""
         self.window.count(at)
         if party := self._terms.shares.party(client):
-            self.spending.count(at, party[0])
+            self.spending.count(at, party[0], self.window.length)
 
     def promise(self, index: Digest, missing: Iterable[Digest], now: float) -> None:
         """Keep a pull for a manifest that an index leads to: it is of no use without."""
         if self.window.limit is not None and (wanted := frozenset(missing)):
             self._promises[index] = (now + _PROMISED, wanted)
 
+    def tell(self, want: Want, now: float) -> None:
+        """Keep what it costs for a client that is told of a manifest, and will ask for its digest.
+
+        It is kept from those who could have something cached, and not anew each time: one that
+        asks HEAD for ever costs nobody more than the first time.
+        """
+        if self.window.limit is not None:
+            self._told.setdefault(want.reference, (now + _PROMISED, want.cost))
+
     def take(self, want: Want) -> None:
         """Set aside what a pull costs while it runs."""
+        self._told.pop(want.reference, None)
         for index, (_, missing) in self._promises.items():
             if want.reference in missing:
                 del self._promises[index]
@@ -144,7 +156,7 @@ class Account:
     def _run(self, want: Want, pulls: int) -> None:
         self.window.running += pulls
         if party := self._terms.shares.party(want.client):
-            self.spending.running[party[0]] += pulls
+            self.spending.run(party[0], pulls)
 
     # What is decided
 
@@ -189,7 +201,7 @@ class Account:
         few = f"{self._upstream}'s pull limit is nearly spent, {left} left of {want.cost} wanted"
         return _error(PullLimitSpent, few + self._account_of(now), wait)
 
-    def holds_back(self, want: Want, changed_for: float, now: float) -> bool:
+    def holds_back(self, want: Want, unconfirmed_for: float, now: float) -> bool:
         """Whether a tag stays what it was for now, so that others' pulls find something left.
 
         The less is left, the longer: from nothing at half of the limit to `max_stale`.
@@ -198,7 +210,7 @@ class Account:
         if left is None or not limit or self.exempts(want.repository):
             return False
         share = max(0, self._available(want, left, now)) / limit
-        return changed_for < self._terms.max_stale * (1 - share / _PLENTY)
+        return unconfirmed_for < self._terms.max_stale * (1 - share / _PLENTY)
 
     def _overspent(self, want: Want, now: float) -> ShareSpent | None:
         party, limit = self._terms.shares.party(want.client), self.window.limit
@@ -219,13 +231,23 @@ class Account:
         for index in [index for index, (until, _) in self._promises.items() if until <= now]:
             del self._promises[index]
         promised = sum(want.reference not in missing for _, missing in self._promises.values())
+        if want.spare:
+            promised += self._told_others(want, now)
         chosen = self._terms.reserved_for.match(want.repository)
         return left - promised - (0 if chosen else self._terms.reserve)
+
+    def _told_others(self, want: Want, now: float) -> int:
+        """Return what it costs if all others ask for what they were told of just now."""
+        return sum(
+            cost
+            for digest, (until, cost) in self._told.items()
+            if until > now and digest != want.reference
+        )
 
     def _kept_from(self, want: Want) -> str:
         if self._terms.reserve and not self._terms.reserved_for.match(want.repository):
             return f"{self._terms.reserved_for}"
-        return "platforms of indexes that were pulled just now"
+        return "manifests that clients were told of just now"
 
     def _account_of(self, now: float) -> str:
         """Tell where the pulls went."""

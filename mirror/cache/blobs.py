@@ -61,7 +61,7 @@ class Blobs:
             return None
         if not self._store.catalogue.belongs(digest, repository):
             return None
-        self._store.touch(digest)
+        self._store.books.touch(digest)
         return body
 
     async def head(self, repository: Repository, digest: Digest) -> tuple[int, Outcome]:
@@ -113,7 +113,7 @@ class Blobs:
         except BlobUnknown as error:
             self._missing[repository, digest] = error.message
             raise
-        self._store.link(digest, repository)
+        self._store.books.link(digest, repository)
         return size
 
     def _refuse_missing(self, repository: Repository, digest: Digest) -> None:
@@ -147,7 +147,7 @@ class Blobs:
             _let_go(file)
             await self._store.discard(digest)
             return None
-        self._store.touch(digest)
+        self._store.books.touch(digest)
         return KeptBody(self._store, entry, file)
 
     async def _is_right(self, digest: Digest, entry: Entry, file: IO[bytes]) -> bool:

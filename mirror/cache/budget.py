@@ -39,13 +39,15 @@ class Permit:
     async def __aenter__(self) -> None:
         """Wait while it depends on what runs; raises TooManyRequests."""
         while not self._granted:
-            await self._budget.changed(self._account)
+            # Looked at before each wait: what it waits for may have ended meanwhile.
             verdict = self._account.verdict(self._want, self._budget.now())
             if isinstance(verdict, TooManyRequests):
                 raise verdict
             if verdict is Go.NOW:
                 self._granted = True
                 self._account.take(self._want)
+            else:
+                await self._budget.changed(self._account)
 
     async def __aexit__(
         self,
@@ -138,15 +140,20 @@ class Budget:
             raise verdict
         return Permit(self, account, want, verdict)
 
-    def holds_back(self, repository: Repository, found: Descriptor, changed_for: float) -> bool:
+    def holds_back(self, repository: Repository, found: Descriptor, unconfirmed_for: float) -> bool:
         """Whether a tag that changed so many seconds ago stays what it was, to save pulls."""
         want = wanted(repository, found, Ask("", ""), spare=True)
-        return self.present(repository.upstream).holds_back(want, changed_for, self.now())
+        return self.present(repository.upstream).holds_back(want, unconfirmed_for, self.now())
 
     def refusal(self, repository: Repository, want: Want) -> TooManyRequests | None:
         """Return why a pull would be refused now."""
         verdict = self.present(repository.upstream).verdict(want, self.now())
         return verdict if isinstance(verdict, TooManyRequests) else None
+
+    def tell(self, repository: Repository, found: Descriptor, ask: Ask) -> None:
+        """Keep a pull for a client that is told of a manifest that is not here."""
+        want = wanted(repository, found, ask, spare=False)
+        self.present(repository.upstream).tell(want, self.now())
 
     async def changed(self, account: Account) -> None:
         """Wait until a pull has ended."""

@@ -162,8 +162,8 @@ class Fetch:
             self._end()
 
     async def _fetch(self) -> None:
-        self._left_behind = self._store.idle_partials.get(self.digest, 0)
-        self._promised = await self._store.take_partial(self.digest)
+        self._left_behind = self._store.books.idle_partials.get(self.digest, 0)
+        self._promised = await self._store.room.take_partial(self.digest)
         partial = await self._store.run(self._store.files.partial, self.digest)
         self._partial = partial
         if partial.written and partial.proven:
@@ -208,7 +208,7 @@ class Fetch:
 
     async def _reserve(self, size: int) -> None:
         """Have room promised for `size` bytes in all."""
-        self._promised += await self._store.reserve(max(0, size - self._promised))
+        self._promised += await self._store.room.reserve(max(0, size - self._promised))
 
     async def _publish(self, partial: Partial) -> None:
         """Make the file last; by now the followers have the end, and need not wait for it."""
@@ -216,7 +216,7 @@ class Fetch:
         self._entry.readers += self.followers
         self._release()
         for repository in self._also_in:
-            self._store.link(self.digest, repository)
+            self._store.books.link(self.digest, repository)
 
     def _grow(self, received: int, size: int | None) -> None:
         self.size = size
@@ -260,7 +260,7 @@ class Fetch:
         """Give the promise back; what was written and not published waits for the next fetch."""
         written = self._left_behind if self._partial is None else self._partial.written
         if self._entry is None and not self._useless and (self._partial or written):
-            self._store.idle_partials[self.digest] = written
+            self._store.books.idle_partials[self.digest] = written
         self._release()
         self._ended = True
         self._announce()
@@ -272,7 +272,7 @@ class Fetch:
             self._partial = None
 
     def _release(self) -> None:
-        self._store.release(self._promised)
+        self._store.room.release(self._promised)
         self._promised = 0
 
     def _announce(self) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mirror.cache.window import HUB_WINDOW
-from mirror.store.index import GateRow, Index, LimitRow, PullRow, SpenderRow
+from mirror.store.index import Index
+from mirror.store.rows import GateRow, LimitRow, PullRow, SpenderRow
 from mirror.upstream.answers import Answer, PullLimit
 
 _log = logging.getLogger(__name__)

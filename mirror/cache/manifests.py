@@ -101,7 +101,7 @@ class Manifests:
             return None
         if not self._store.catalogue.belongs(digest, repository):
             return None
-        self._store.touch(digest)
+        self._store.books.touch(digest)
         return Found(Descriptor(digest, entry.media_type, entry.size), body, Outcome.HIT)
 
     async def get(
@@ -143,11 +143,13 @@ class Manifests:
         before = tagged.before
         if self._pulls.known(key[0], tagged.found.digest):
             self._tags.arrived(key[0], tagged.found.digest)
-        elif before is not None and self._pulls.known(key[0], before.found.digest):
+            return found
+        if before is not None and self._pulls.known(key[0], before.found.digest):
             refusal = self._pulls.unaffordable(key[0], tagged.found, ask, spare=True)
             if refusal is not None:
                 age = self._tags.age(before)
                 return Found(before.found, None, Outcome.STALE, age, why(refusal))
+        self._pulls.tell(key[0], tagged.found, ask)
         return found
 
     async def _pull_tagged(self, key: TagKey, tagged: Tagged, ask: Ask) -> Found:
@@ -212,19 +214,35 @@ class Manifests:
                 return tagged, Outcome.HIT, None
             return tagged, Outcome.STALE, tagged.why
         check = self._checks.task(key, lambda: self._check(key))
-        servable = tagged is not None and self._pulls.known(key[0], tagged.found.digest)
         try:
-            async with within(self._patience if servable else None):
+            async with within(self._patience if self._here(key) else None):
                 checked = await asyncio.shield(check)
         except UpstreamFailure as failure:
-            self._tags.postpone(key, why(failure))
-            if tagged is None or not servable:
+            stale = self._fall_back(key, why(failure))
+            if stale is None:
                 raise
-            return tagged, Outcome.STALE, why(failure)
+            return stale, Outcome.STALE, why(failure)
         if checked is None:
             return None
         now, confirmed = checked
         return now, Outcome.REVALIDATED if confirmed else Outcome.MISS, None
+
+    def _here(self, key: TagKey) -> Tagged | None:
+        """Return the last that a tag is known to have pointed at and that is here."""
+        tagged = self._tags.get(key)
+        for each in (tagged, tagged.before) if tagged else ():
+            if each is not None and self._pulls.known(key[0], each.found.digest) is not None:
+                return each
+        return None
+
+    def _fall_back(self, key: TagKey, reason: Why) -> Tagged | None:
+        """Leave upstream alone for some seconds; returns what is served meanwhile."""
+        tagged, here = self._tags.get(key), self._here(key)
+        if tagged is not None and here is tagged.before:
+            self._tags.revert(key, tagged, reason)
+        else:
+            self._tags.postpone(key, reason)
+        return here
 
     async def _check(self, key: TagKey) -> tuple[Tagged, bool] | None:
         """Ask upstream by HEAD; also tells whether it confirmed what was known.
@@ -248,8 +266,8 @@ class Manifests:
         if before is not None and self._pulls.known(repository, found.digest) is None:
             if refusal := self._pulls.refusal(repository, found.digest):
                 raise refusal.again()
-            if self._pulls.known(repository, before.found.digest) is not None:
-                self._consider(repository, found, before)
+            if here := self._here(key):
+                self._consider(repository, found, here)
         return self._tags.put(key, found), False
 
     def _consider(self, repository: Repository, found: Descriptor, before: Tagged) -> None:
@@ -257,7 +275,7 @@ class Manifests:
         nobody = Ask("", str(found.digest))
         if refusal := self._pulls.unaffordable(repository, found, nobody, spare=True):
             raise refusal
-        if self._budget.holds_back(repository, found, self._tags.changed_for(before)):
+        if self._budget.holds_back(repository, found, self._tags.unconfirmed_for(before)):
             raise HeldBack("few pulls are left: the tag stays what it was for now")
 
     # By digest

@@ -62,7 +62,7 @@ class Pulls:
         self._heads: Flights[tuple[Repository, Digest], Descriptor | None] = Flights()
         self._leaders: dict[Digest, Repository] = {}
         self._refused: TTLCache[tuple[Repository, Reference], UpstreamFailure] = TTLCache(
-            _REFUSED_KEPT, _REFUSED_FOR
+            _REFUSED_KEPT, _REFUSED_FOR, budget.now
         )
         self._loose: LRUCache[tuple[Repository, Digest], Manifest] = LRUCache(
             _LOOSE, getsizeof=lambda loose: loose.descriptor.size
@@ -100,10 +100,10 @@ class Pulls:
         if body is None or entry is None:
             return body
         if entry.media_type is None:  # its row was lost, its file was not
-            self._store.describe(manifest.read(body, found.digest, found.media_type))
+            self._store.books.describe(manifest.read(body, found.digest, found.media_type))
         self._memory.put(found.digest, body)
-        self._store.link(found.digest, repository)
-        self._store.touch(found.digest)
+        self._store.books.link(found.digest, repository)
+        self._store.books.touch(found.digest)
         self._tags.arrived(repository, found.digest)
         return body
 
@@ -149,6 +149,11 @@ class Pulls:
         if self._running.get((repository, found.digest)) is not None:
             return None
         return self._budget.refusal(repository, wanted(repository, found, ask, spare=spare))
+
+    def tell(self, repository: Repository, found: Descriptor, ask: Ask) -> None:
+        """Keep a pull for a client that is told of a manifest, unless it is being pulled."""
+        if self._running.get((repository, found.digest)) is None:
+            self._budget.tell(repository, found, ask)
 
     async def pull(
         self,

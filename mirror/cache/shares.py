@@ -55,26 +55,39 @@ class Spending:
     """What each party spent in the window. Times are the window's."""
 
     def __init__(self) -> None:
-        self.running: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()
         self._pulls: deque[tuple[float, str]] = deque()
         self._used: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"<Spending of {len(self._used)} parties>"
+        return f"<Spending of {len(self)} parties>"
 
-    def count(self, at: float, party: str) -> None:
-        """Note a counted pull."""
+    def __len__(self) -> int:
+        return len(self._used.keys() | self._running.keys())
+
+    def run(self, party: str, pulls: int) -> None:
+        """Note pulls that begin, or with a number below zero have ended."""
+        self._running[party] += pulls
+        if not self._running[party]:
+            del self._running[party]
+
+    def count(self, at: float, party: str, length: float) -> None:
+        """Note a counted pull; those older than `length` seconds are forgotten."""
+        self._forget(at - length)
         self._pulls.append((at, party))
         self._used[party] += 1
 
     def used(self, party: str, now: float, length: float) -> int:
         """Return a party's pulls of the last `length` seconds, and those that may be any moment."""
-        while self._pulls and self._pulls[0][0] <= now - length:
+        self._forget(now - length)
+        return self._used[party] + self._running[party]
+
+    def _forget(self, until: float) -> None:
+        while self._pulls and self._pulls[0][0] <= until:
             _, gone = self._pulls.popleft()
             self._used[gone] -= 1
             if not self._used[gone]:
                 del self._used[gone]
-        return self._used[party] + self.running[party]
 
     def back_in(self, party: str, now: float, length: float) -> float:
         """Return after how many seconds its oldest pull comes back."""

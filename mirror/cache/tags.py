@@ -26,8 +26,7 @@ class Tagged:
     """What a tag pointed at when upstream said so. Times are of the monotonic clock.
 
     `before` is what it pointed at while the manifest it points at now has not been fetched, `why`
-    the reason for which upstream is not asked though its word is old, `changed` when it was first
-    seen to point elsewhere, which is held back.
+    the reason for which upstream is not asked though its word is old.
     """
 
     found: Descriptor
@@ -35,11 +34,13 @@ class Tagged:
     ask_again: float
     before: Tagged | None = None
     why: Why = Why.FAULT
-    changed: float | None = None
 
 
 class Tags:
-    """All tags that upstream was asked about. `ttl` and `missing_ttl` are in seconds."""
+    """All tags that upstream was asked about. `ttl` and `missing_ttl` are in seconds.
+
+    `timer` never steps; `clock` is the one on the wall, for the index.
+    """
 
     def __init__(
         self,
@@ -47,11 +48,13 @@ class Tags:
         ttl: float,
         missing_ttl: float,
         timer: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._index = index
         index.sources.append(self._tell)
         self._ttl = ttl
         self._timer = timer
+        self._clock = clock
         self._tags = _Kept(_KEPT, index)
         self._awaiting: LRUCache[tuple[Repository, Digest], set[TagKey]] = LRUCache(_MISSING_KEPT)
         self._missing: TTLCache[tuple[Repository, Reference], str] = TTLCache(
@@ -63,7 +66,7 @@ class Tags:
 
     async def load(self) -> None:
         """Read the index. A tag checked in the future, by a clock since set back, is stale."""
-        now, wall = self._timer(), time.time()
+        now, wall = self._timer(), self._clock()
         for upstream, name, tag, digest, media_type, size, at in await self._index.tags():
             age = wall - at if at <= wall else self._ttl
             found = Descriptor(Digest(digest), media_type, size)
@@ -92,9 +95,13 @@ class Tags:
         """Whether upstream's word is still good, rather than its failure recent."""
         return self._timer() < tagged.checked + self._ttl
 
+    def unconfirmed_for(self, tagged: Tagged) -> float:
+        """Return the seconds since upstream said so: for no longer than that it may be wrong."""
+        return max(0.0, self._timer() - tagged.checked)
+
     def age(self, tagged: Tagged) -> int:
-        """Return the seconds since upstream said so."""
-        return max(0, int(self._timer() - tagged.checked))
+        """Return the same in whole seconds, as Age has it."""
+        return int(self.unconfirmed_for(tagged))
 
     def put(self, key: TagKey, found: Descriptor) -> Tagged:
         """Note what upstream just said."""
@@ -117,7 +124,7 @@ class Tags:
             tagged = self._tags.get(key)
             if tagged is not None and tagged.found.digest == digest:
                 tagged.before = None
-                self._index.put_tag(*key, tagged.found, int(time.time()) - self.age(tagged))
+                self._index.put_tag(*key, tagged.found, int(self._clock()) - self.age(tagged))
 
     def _tell(self) -> None:
         """Tell the index all there is: it was lost, and begins anew."""
@@ -125,7 +132,7 @@ class Tags:
             awaited = key in self._awaiting.get((key[0], newest.found.digest), ())
             tagged = newest.before if awaited else newest
             if tagged is not None:
-                self._index.put_tag(*key, tagged.found, int(time.time()) - self.age(tagged))
+                self._index.put_tag(*key, tagged.found, int(self._clock()) - self.age(tagged))
 
     def lost(self, repository: Repository, digest: Digest, why: Why) -> None:
         """Note that a manifest cannot be had: the tags that point at it go back."""
@@ -151,13 +158,6 @@ class Tags:
             pause = max(_PAUSE, self._ttl) if why is Why.SAVING else _PAUSE
             tagged.ask_again = max(tagged.ask_again, self._timer() + pause)
             tagged.why = why
-
-    def changed_for(self, tagged: Tagged) -> float:
-        """Note that a tag points elsewhere by now; returns for how many seconds that is known."""
-        now = self._timer()
-        if tagged.changed is None:
-            tagged.changed = now
-        return now - tagged.changed
 
     def awaiting(self, repository: Repository, digest: Digest) -> tuple[Tag, Descriptor] | None:
         """Return a tag that points at a manifest that has not been fetched, and what it is."""

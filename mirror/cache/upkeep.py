@@ -110,12 +110,12 @@ class Upkeep:
         for digest in lost:
             self._memory.drop(digest)
             await store.discard(digest)
-        partials, partial_bytes = await store.remove_partials(list(store.idle_partials))
-        strangers, stranger_bytes = await store.remove_strangers(found)
-        evicted, evicted_bytes = store.evicted, store.evicted_bytes
+        partials, partial_bytes = await store.room.remove_partials(list(store.books.idle_partials))
+        strangers, stranger_bytes = await store.room.remove_strangers(found)
+        evicted, evicted_bytes = store.books.evicted, store.books.evicted_bytes
         await store.trim()
-        freed = partial_bytes + stranger_bytes + store.evicted_bytes - evicted_bytes
-        return Collected(partials, strangers, len(lost), store.evicted - evicted, freed)
+        freed = partial_bytes + stranger_bytes + store.books.evicted_bytes - evicted_bytes
+        return Collected(partials, strangers, len(lost), store.books.evicted - evicted, freed)
 
     # Removing what is named
 
@@ -140,7 +140,7 @@ class Upkeep:
 
     async def _purge_digest(self, digest: Digest) -> Purged:
         """Remove content by its name, whoever needs it: they will fetch it again."""
-        partials, partial_bytes = await self._store.remove_partials([digest])
+        partials, partial_bytes = await self._store.room.remove_partials([digest])
         kept = self._store.catalogue.get(digest) is not None
         if not kept and not partials:
             raise UpkeepError(f"nothing is kept of {digest}")
@@ -199,7 +199,7 @@ class Upkeep:
         ]
         needed_here = catalogue.reach([*tagged_here, *rest])
         for digest in needed - needed_here:
-            self._store.unlink(digest, here)
+            self._store.books.unlink(digest, here)
 
     async def _purge_repository(self, repository: Repository) -> Purged:
         """Remove its tags, and what no other repository holds."""
@@ -211,7 +211,7 @@ class Upkeep:
         alone = {digest for digest, where in held.items() if len(where) == 1}
         self._drop(keys)
         for digest in held.keys() - alone:
-            self._store.unlink(digest, repository)
+            self._store.books.unlink(digest, repository)
         freed = await self._remove(alone)
         return Purged(str(repository), len(keys), len(alone), len(held) - len(alone), freed)
 
@@ -224,7 +224,7 @@ class Upkeep:
         digests = list(digests)
         for digest in digests:
             self._memory.drop(digest)
-        return await self._store.remove(digests)
+        return await self._store.room.remove(digests)
 
 
 def _names(image: ImageName, key: TagKey, digest: Digest) -> bool:

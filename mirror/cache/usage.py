@@ -9,8 +9,9 @@ from mirror.cache.records import ImageUsage, RepositoryUsage, Usage
 from mirror.cache.tags import TagKey, Tags
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.store.books import Taken
 from mirror.store.catalogue import Catalogue, charged
-from mirror.store.store import Store, Taken
+from mirror.store.store import Store
 
 _Tags = list[tuple[TagKey, Digest]]
 _Roots = dict[tuple[Repository, str], Digest]  # by repository and tag, or digest where untagged
@@ -19,7 +20,9 @@ _Roots = dict[tuple[Repository, str], Digest]  # by repository and tag, or diges
 async def measure(store: Store, tags: Tags) -> Usage:
     """Reckon what takes the space, on a thread: a large cache takes a second."""
     known = list(tags.known())
-    return await store.run(_measure, store.catalogue.copy(), known, store.taken(), store.limit)
+    return await store.run(
+        _measure, store.catalogue.copy(), known, store.books.taken(), store.books.limit
+    )
 
 
 def _measure(catalogue: Catalogue, tags: _Tags, taken: Taken, limit: int) -> Usage:

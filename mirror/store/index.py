@@ -6,65 +6,20 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository
 from mirror.store import statements as sql
 from mirror.store.errors import StoreError
-from mirror.store.sqlite import Database, Row, Write, is_damage, is_failure_of_disk
+from mirror.store.rows import GateRow, LimitRow, PullRow, SpenderRow
+from mirror.store.sqlite import Database, Row, Write, is_damage, is_failure_of_disk, move_aside
 
 _log = logging.getLogger(__name__)
 
 _SLICE = 64  # writes in a transaction: each may touch a page or two
-
-
-@dataclass(frozen=True, slots=True)
-class PullRow:
-    """One counted request. `at` in seconds since the epoch."""
-
-    upstream: str
-    account: str
-    at: int
-    repository: str
-    reference: str
-    digest: str
-    client: str
-
-
-@dataclass(frozen=True, slots=True)
-class LimitRow:
-    """What upstream said last of its limit: pulls per `window` seconds, and when it said so."""
-
-    upstream: str
-    account: str
-    allowed: int
-    remaining: int
-    window: int
-    source: str
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class GateRow:
-    """Until when, in seconds since the epoch, an upstream that refused is not asked."""
-
-    upstream: str
-    account: str
-    until: int
-
-
-@dataclass(frozen=True, slots=True)
-class SpenderRow:
-    """How many pulls somebody spent, or something cost."""
-
-    name: str
-    pulls: int
 
 
 class Index:
@@ -314,7 +269,7 @@ class Index:
         path = self._database.path
         try:
             await self._database.close()
-            await asyncio.to_thread(_move_aside, path)
+            await asyncio.to_thread(move_aside, path)
             self._database = await Database.open(path)
         except (sqlite3.Error, OSError, ValueError) as failure:
             _log.error("cannot replace the damaged index %s: %s", path, failure)
@@ -334,42 +289,3 @@ def _has_lost(error: Exception) -> bool:
     return isinstance(error, sqlite3.Error) and (
         is_damage(error) or str(error).startswith("no such table")
     )
-
-
-async def open_index(path: Path) -> Index:
-    """Open the index at `path`; one that is damaged is moved aside, to be built anew.
-
-    Raises StoreError where it was written by a newer version or cannot be opened at all.
-    """
-    try:
-        await asyncio.to_thread(path.open("ab").close)
-        database = await Database.open(path)
-        damage = await database.damage()
-    except OSError as error:
-        raise StoreError(f"cannot open the index {path}: {error.strerror}") from None
-    except sqlite3.Error as error:
-        if not is_damage(error):
-            raise StoreError(f"cannot open the index {path}: {error}") from None
-        return await replace_index(path, error)
-    if damage is None:
-        return Index(database)
-    await database.close()
-    return await replace_index(path, damage)
-
-
-async def replace_index(path: Path, error: sqlite3.Error) -> Index:
-    """Move a damaged index aside and open an empty one in its place."""
-    aside = await asyncio.to_thread(_move_aside, path)
-    _log.error("the index %s is damaged (%s): moved to %s, building anew", path, error, aside)
-    return Index(await Database.open(path))
-
-
-def _move_aside(path: Path) -> Path:
-    for older in path.parent.glob(f"{path.stem}.damaged-*"):
-        older.unlink(missing_ok=True)  # one is enough to look at, and it takes room
-    aside = path.with_suffix(f".damaged-{int(time.time())}")
-    with contextlib.suppress(FileNotFoundError):  # gone is as good
-        path.rename(aside)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    return aside

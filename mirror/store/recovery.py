@@ -9,15 +9,16 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.errors import StoreError
 from mirror.store.files import Files, Found
-from mirror.store.index import Index, open_index, replace_index
+from mirror.store.index import Index
 from mirror.store.quarantine import Suspect
-from mirror.store.sqlite import Row, is_damage
+from mirror.store.sqlite import Database, Row, is_damage, move_aside
 from mirror.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ async def _open(files: Files, limit: int, on_disk: dict[Digest, Found]) -> Store
         await index.close()  # an open index would keep the process alive
         if not is_damage(error):
             raise StoreError(f"cannot read the index {path}: {error}") from None
-        index = await replace_index(path, error)
+        index = await _replace_index(path, error)
     except OSError as error:
         await index.close()
         raise StoreError(f"cannot read the data folder {files.root}: {error}") from None
@@ -62,6 +63,34 @@ async def _open(files: Files, limit: int, on_disk: dict[Digest, Found]) -> Store
         raise
 
 
+async def open_index(path: Path) -> Index:
+    """Open the index at `path`; one that is damaged is moved aside, to be built anew.
+
+    Raises StoreError where it was written by a newer version or cannot be opened at all.
+    """
+    try:
+        await asyncio.to_thread(path.open("ab").close)
+        database = await Database.open(path)
+        damage = await database.damage()
+    except OSError as error:
+        raise StoreError(f"cannot open the index {path}: {error.strerror}") from None
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise StoreError(f"cannot open the index {path}: {error}") from None
+        return await _replace_index(path, error)
+    if damage is None:
+        return Index(database)
+    await database.close()
+    return await _replace_index(path, damage)
+
+
+async def _replace_index(path: Path, error: sqlite3.Error) -> Index:
+    """Move a damaged index aside and open an empty one in its place."""
+    aside = await asyncio.to_thread(move_aside, path)
+    _log.error("the index %s is damaged (%s): moved to %s, building anew", path, error, aside)
+    return Index(await Database.open(path))
+
+
 async def _repair(files: Files, index: Index, limit: int, on_disk: dict[Digest, Found]) -> Store:
     catalogue, altered = _known(files, index, on_disk, await index.blobs())
     adopted = _adopt(index, catalogue, on_disk)
@@ -69,9 +98,9 @@ async def _repair(files: Files, index: Index, limit: int, on_disk: dict[Digest, 
     store = Store(files, index, catalogue, limit)
     store.altered = altered
     partials = sorted(files.scan_partials(), key=lambda found: found.changed_at)
-    store.idle_partials.update((found.digest, found.size) for found in partials)
+    store.books.idle_partials.update((found.digest, found.size) for found in partials)
     for found in sorted(files.scan_quarantine(), key=lambda found: found.moved_at):
-        store.quarantine.add(found.digest, Suspect(found.size, found.moved_at // _SECOND))
+        store.books.quarantine.add(found.digest, Suspect(found.size, found.moved_at // _SECOND))
     await store.trim()
     _log.info("%r, %d adopted", store, adopted)
     return store

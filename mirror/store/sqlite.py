@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sqlite3
+import time
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -181,6 +183,18 @@ def _scripts() -> list[str]:
     folder = resources.files("mirror.store") / "schema"
     files = [file for file in folder.iterdir() if re.fullmatch(r"\d{4}\.sql", file.name)]
     return [file.read_text("utf-8") for file in sorted(files, key=lambda file: file.name)]
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a damaged database, and remove its log; returns its new name. Raises OSError."""
+    for older in path.parent.glob(f"{path.stem}.damaged-*"):
+        older.unlink(missing_ok=True)  # one is enough to look at, and it takes room
+    aside = path.with_suffix(f".damaged-{int(time.time())}")
+    with contextlib.suppress(FileNotFoundError):  # gone is as good
+        path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        _log_of(path, suffix).unlink(missing_ok=True)
+    return aside
 
 
 def is_damage(error: sqlite3.Error) -> bool:

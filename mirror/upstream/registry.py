@@ -37,9 +37,10 @@ from mirror.oci.names import Reference
 from mirror.oci.ranges import Span
 from mirror.upstream import responses
 from mirror.upstream.answers import Answer, Ask, Kind, read_limit, read_retry_after
-from mirror.upstream.login import Grant, Login
+from mirror.upstream.auth.account import Account
+from mirror.upstream.auth.login import Grant, Login, Ways
+from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.responses import BlobBody, Page
-from mirror.upstream.tokens import Credentials, Tokens
 from mirror.upstream.wire import Patience, Size, Wire, deadline, read_capped
 
 _MAX_PAGE = 8 * 1024 * 1024  # bytes of one page of tags or referrers
@@ -48,11 +49,16 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an upstream is, and as whom it is asked. `name` is what images call it."""
+    """Where an upstream is, and how it is logged in to. `name` is what images call it.
+
+    `whose` is what the account is called where pulls are counted: nothing if nobody's.
+    """
 
     name: str
     url: URL
-    credentials: Credentials = field(default_factory=Credentials)
+    account: Account
+    ways: Ways = field(default_factory=Ways)
+    whose: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +80,17 @@ class Registry:
     ) -> None:
         self.origin = origin
         self._wire = wire
-        self._login = Login(origin.name, origin.url, origin.credentials, tokens)
+        self._login = Login(origin.name, origin.url, origin.account, origin.ways, tokens)
         self._on_answer = on_answer
         self.received = 0  # bytes of bodies
         self._quiet_until = -math.inf
 
     def __repr__(self) -> str:
         return f"<Registry {self.origin.name} at {self.origin.url}>"
+
+    async def close(self) -> None:
+        """Stop what is being read of its account."""
+        await self.origin.account.close()
 
     @property
     def patience(self) -> Patience:
@@ -229,7 +239,7 @@ class Registry:
     ) -> None:
         answer = Answer(
             upstream=self.origin.name,
-            account=self.origin.credentials.username,
+            account=self.origin.whose,
             kind=question.kind,
             method=question.method,
             status=None if response is None else response.status,

@@ -96,28 +96,36 @@ class Wire:
         headers: Mapping[str, str],
         tell: Tell,
         size: Size = "small",
+        form: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         """Ask once and follow redirects; the caller closes the response. `tell` hears how it went.
 
         Authorization is dropped as soon as a redirect leaves the origin: content networks refuse
-        it, and it is none of their business (RFC 9110, 15.4). Raises UpstreamFailure for anything
-        but an answer.
+        it, and it is none of their business (RFC 9110, 15.4). A form, which has a secret, is sent
+        nowhere else at all. Raises UpstreamFailure for anything but an answer.
         """
         began = time.perf_counter()
         response: aiohttp.ClientResponse | None = None
         try:
             with named_faults(url):
-                response = await self._follow(self._sessions[size], method, url, dict(headers))
+                response = await self._follow(
+                    self._sessions[size], method, url, dict(headers), form
+                )
         finally:
             tell(response, time.perf_counter() - began)
         return response
 
     async def _follow(
-        self, session: aiohttp.ClientSession, method: str, url: URL, headers: dict[str, str]
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        url: URL,
+        headers: dict[str, str],
+        form: Mapping[str, str] | None,
     ) -> aiohttp.ClientResponse:
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._ask_host(session, method, url, headers)
-            if response.status not in _REDIRECTS:
+            response = await self._ask_host(session, method, url, headers, form)
+            if form or response.status not in _REDIRECTS:
                 return response
             response.release()
             target = _target(url, response.headers.get(hdrs.LOCATION, ""))
@@ -134,7 +142,12 @@ class Wire:
         return breaker is not None and breaker.open
 
     async def _ask_host(
-        self, session: aiohttp.ClientSession, method: str, url: URL, headers: Mapping[str, str]
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None,
     ) -> aiohttp.ClientResponse:
         """Ask one host, and note whether it answered."""
         breaker = self._breakers.setdefault(url.origin(), Breaker())
@@ -145,7 +158,9 @@ class Wire:
             )
         began = time.monotonic()
         try:
-            response = await session.request(method, url, headers=headers, allow_redirects=False)
+            response = await session.request(
+                method, url, headers=headers, data=form, allow_redirects=False
+            )
         except (TimeoutError, asyncio.CancelledError):
             # One who gave up early says nothing about the host.
             if time.monotonic() - began > self.patience.answer / 2:

@@ -137,11 +137,11 @@ class State(Collector):
         store, fetches = self.store, self.fetches
         yield _gauge("mirror_fetches", "Fetches running.", len(fetches))
         yield _gauge("mirror_followers", "Clients following a fetch.", fetches.followers)
-        yield _gauge("mirror_cache_bytes", "Bytes kept or promised.", store.used)
-        yield _gauge("mirror_cache_limit_bytes", "Bytes that may be kept.", store.limit)
+        yield _gauge("mirror_cache_bytes", "Bytes kept or promised.", store.books.used)
+        yield _gauge("mirror_cache_limit_bytes", "Bytes that may be kept.", store.books.limit)
         yield _gauge("mirror_cache_blobs", "Blobs and manifests kept.", len(store.catalogue))
-        yield _counter("mirror_evictions", "Blobs and manifests evicted.", store.evicted)
-        yield _counter("mirror_evicted_bytes", "Bytes evicted.", store.evicted_bytes)
+        yield _counter("mirror_evictions", "Blobs and manifests evicted.", store.books.evicted)
+        yield _counter("mirror_evicted_bytes", "Bytes evicted.", store.books.evicted_bytes)
         yield _counter(
             "mirror_store_failures",
             "Times that content could not be kept, or was not what it should be.",

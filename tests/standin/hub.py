@@ -69,7 +69,7 @@ class Hub:
     @property
     def realm(self) -> str:
         """The token endpoint."""
-        return self._origin("token") + "/token"
+        return self.terms.realm or self._origin("token") + "/token"
 
     @property
     def cdn_url(self) -> str:

@@ -11,7 +11,7 @@ from .journal import Kind, Seen
 from .limits import PullLimit
 from .repositories import Repositories, Repository
 from .terms import Terms
-from .tokens import SERVICE, Tokens
+from .tokens import Tokens
 
 NAME = r"(?P<repository>.+)"
 ROUTES: tuple[tuple[re.Pattern[str], Kind], ...] = (
@@ -79,7 +79,7 @@ class Registry:
         grant = self._tokens.grant(seen.headers.get("authorization"))
         if grant and (seen.repository is None or seen.repository in grant.repositories):
             return None
-        challenge = f'Bearer realm="{self._realm()}",service="{SERVICE}"'
+        challenge = f'Bearer realm="{self._realm()}",service="{self._terms.service}"'
         if seen.repository:
             challenge += f',scope="repository:{seen.repository}:pull"'
         if grant:

@@ -13,6 +13,8 @@ class Terms:
     """Docker Hub's ways, unless told otherwise."""
 
     auth: Auth = "bearer"
+    realm: str | None = None  # another token server than the hub's own, a flavour's for example
+    service: str = "registry.docker.io"
     users: dict[str, str] = field(default_factory=dict)  # name: password
     token_life: float = 300
     limit: int | None = None  # pulls of an anonymous client per window; None: unlimited, no headers

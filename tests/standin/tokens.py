@@ -13,7 +13,6 @@ from .journal import Kind, Seen
 from .repositories import Repositories
 from .terms import Terms
 
-SERVICE = "registry.docker.io"
 TOKEN_BYTES = 1500  # as long as Hub's
 
 
@@ -38,7 +37,7 @@ class Tokens:
         """Understand a request: the repository is that of its (first) scope."""
         path, _, query = target.partition("?")
         kind: Kind = "token" if path == "/token" else "other"
-        repository = next(iter(_repositories(query)), None)
+        repository = next(iter(repositories(query)), None)
         return Seen(serial, "token", method, path, query, headers, kind, repository)
 
     def challenge(self, seen: Seen) -> Answer | None:
@@ -54,10 +53,10 @@ class Tokens:
             return error(404, "page not found")
         if seen.method != "GET":
             return error(405, "the token endpoint answers GET")
-        if parse_qs(seen.query).get("service") != [SERVICE]:
+        if parse_qs(seen.query).get("service") != [self._terms.service]:
             return error(400, "unknown service", "UNKNOWN")
         user = self.user(seen.headers.get("authorization"))
-        return as_json(self._issue(user, _repositories(seen.query)))
+        return as_json(self.issue(user, repositories(seen.query)))
 
     def user(self, authorization: str | None) -> str | None:
         """Return the user of these Basic credentials, if they are right."""
@@ -80,8 +79,11 @@ class Tokens:
         """Make every token so far worthless."""
         self._grants.clear()
 
-    def _issue(self, user: str | None, names: list[str]) -> dict[str, object]:
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+    def issue(
+        self, user: str | None, names: list[str], token: str | None = None
+    ) -> dict[str, object]:
+        """Make a token for a user, or make this one good; returns the answer of Hub's kind."""
+        token = token or secrets.token_urlsafe(TOKEN_BYTES)
         allowed = frozenset(name for name in names if self._allowed(name, user))
         expires_at = self._terms.clock() + self._terms.token_life
         self._grants[token] = Grant(user, allowed, expires_at)
@@ -100,8 +102,8 @@ class Tokens:
         return f"<Tokens: {len(self._grants)} issued>"
 
 
-def _repositories(query: str) -> list[str]:
-    """Return the repositories a query asks to pull from."""
+def repositories(query: str) -> list[str]:
+    """Return the repositories that a query, or a form, asks to pull from."""
     scopes = [
         scope.split(":") for value in parse_qs(query).get("scope", []) for scope in value.split()
     ]

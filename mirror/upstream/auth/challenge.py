@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 _WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -32,13 +32,13 @@ def parse(headers: Iterable[str]) -> list[Challenge]:
     return [challenge for header in headers for challenge in _read_line(header)]
 
 
-def choose(challenges: Iterable[Challenge], *, credentials: bool) -> Challenge | None:
-    """Pick the challenge to answer: Bearer before Basic, and Basic only with credentials."""
+def choose(challenges: Iterable[Challenge], schemes: Collection[str]) -> Challenge | None:
+    """Pick the challenge to answer: Bearer before Basic, and only one of these schemes."""
     by_scheme = {challenge.scheme: challenge for challenge in reversed(list(challenges))}
-    bearer = by_scheme.get("bearer")
+    bearer = by_scheme.get("bearer") if "bearer" in schemes else None
     if bearer is not None and "realm" in bearer.params:
         return bearer
-    return by_scheme.get("basic") if credentials else None
+    return by_scheme.get("basic") if "basic" in schemes else None
 
 
 def _read_line(header: str) -> Iterator[Challenge]:

@@ -1,0 +1,144 @@
+"""All that can be configured: the keys and their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mirror.cache.account import Terms
+from mirror.cache.shares import Shares
+from mirror.oci.names import HUB
+from mirror.oci.patterns import Patterns
+from mirror.settings.upstream import Upstream
+from mirror.settings.values import (
+    Address,
+    FilePath,
+    ListenAddress,
+    Party,
+    PartysShare,
+    Seconds,
+    Size,
+)
+
+PREFIX = "MIRROR_"
+HUB_URL = "https://registry-1.docker.io"
+
+
+class Settings(BaseSettings):
+    """All keys. Durations are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__"
+    )
+
+    listen: ListenAddress = Field(
+        Address("127.0.0.1", 5000), description="The address and port to listen on."
+    )
+    tls_cert: FilePath | None = Field(
+        None, description="A certificate with its chain, in PEM: TLS is served with it."
+    )
+    tls_key: FilePath | None = Field(
+        None, description="The certificate's key, in PEM, without a password."
+    )
+    client_ca: FilePath | None = Field(
+        None, description="Who must have signed the certificates that clients show, in PEM."
+    )
+    data_dir: FilePath = Field(Path("data"), description="The folder for blobs and their index.")
+    max_size: Size = Field(
+        50 * 1024**3, description="Bytes kept at most: blobs, partial downloads, and the index."
+    )
+    tag_ttl: Seconds = Field(60, description="How long a tag is served without asking upstream.")
+    missing_ttl: Seconds = Field(
+        10, description="How long a missing tag, manifest or blob is remembered as missing."
+    )
+    stale_after: Seconds = Field(
+        2.5, description="How long a client waits for upstream before it gets a stale tag."
+    )
+    memory_cache: Size = Field(
+        16 * 1024**2, description="Bytes of manifests and small blobs kept in memory."
+    )
+    max_fetches: Annotated[int, Field(ge=1, le=100)] = Field(
+        48, description="Blobs fetched from upstream at the same time; more wait."
+    )
+    abandon_after: Seconds = Field(
+        10, description="How long a large fetch goes on after its last client has left."
+    )
+    shutdown_grace: Seconds = Field(
+        20, description="How long running transfers may go on after SIGTERM."
+    )
+    max_stale: Seconds = Field(
+        3600, description="How long a changed tag may be served as it was while few pulls are left."
+    )
+    limit_check: Seconds = Field(
+        900, description="How old upstream's word on its pull limit may get; 0 never asks for it."
+    )
+    ledger_keep: Seconds = Field(
+        30 * 86400, description="How long counted pulls stay in the ledger."
+    )
+    connect_timeout: Seconds = Field(10, description="How long connecting to upstream may take.")
+    answer_timeout: Seconds = Field(
+        15, description="How long upstream may take to answer, logins and retries included."
+    )
+    silence_timeout: Seconds = Field(
+        30, description="How long upstream may send nothing in the middle of a body."
+    )
+    resume_timeout: Seconds = Field(
+        30, description="How long a body that broke off is tried to be resumed."
+    )
+    max_connections: Annotated[int, Field(ge=1)] = Field(
+        10_000, description="Connections of clients; beyond it, the longest idle makes room."
+    )
+    idle_timeout: Seconds = Field(
+        75, description="How long a connection may be without a whole request."
+    )
+    client_timeout: Seconds = Field(
+        60, description="How long a client may take nothing of what it is sent."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important lines that are written, beside the access log."
+    )
+    shares: dict[Party, PartysShare] = Field(
+        default_factory=dict,
+        description="The most that clients may spend of each pull limit, by address or network.",
+    )
+    upstreams: dict[str, Upstream] = Field(
+        default_factory=dict, description="The registries to mirror, by the name images use."
+    )
+
+    @model_validator(mode="after")
+    def _whole_tls(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+        if self.client_ca is not None and self.tls_cert is None:
+            raise ValueError("client_ca wants tls_cert and tls_key")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_the_hub(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Have Docker Hub among the upstreams, whatever else is."""
+        upstreams = values.get("upstreams", {})
+        hub = upstreams.get(HUB, {}) if isinstance(upstreams, dict) else None
+        if not isinstance(hub, dict):
+            return values
+        return {**values, "upstreams": {**upstreams, HUB: {"url": HUB_URL, **hub}}}
+
+    def budgets(self) -> dict[str, Terms]:
+        """Return what is said of each upstream's pull budget."""
+        shares = Shares(self.shares)
+        return {
+            name: Terms(
+                upstream.whose,
+                upstream.pull_limit,
+                upstream.pull_window,
+                upstream.reserve,
+                Patterns(upstream.reserved_for),
+                shares,
+                self.max_stale,
+            )
+            for name, upstream in self.upstreams.items()
+        }

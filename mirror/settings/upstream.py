@@ -1,0 +1,93 @@
+"""What can be said of one registry: the keys of `[upstreams.NAME]`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from mirror.cache.window import HUB_WINDOW
+from mirror.settings.values import (
+    ConfigurationError,
+    FilePath,
+    Origins,
+    Pattern,
+    Pulls,
+    Seconds,
+    Url,
+)
+from mirror.upstream.auth.credentials import read_password
+from mirror.upstream.auth.google import KEY_USERS
+from mirror.upstream.auth.sources import Auth
+
+
+class Upstream(BaseModel):
+    """One registry to mirror."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Url = Field(description="The registry's address.")
+    username: str = Field("", description="The account to pull with; anonymous without one.")
+    password: SecretStr = Field(SecretStr(""), description="Its password or access token.")
+    password_file: FilePath | None = Field(None, description="A file that holds the password.")
+    auth: Auth = Field("auto", description="How to log in.")
+    docker_config: FilePath | None = Field(
+        None, description="A config.json to take this registry's credentials from."
+    )
+    realms: Origins = Field(
+        (),
+        description="Token servers' origins that may see the credentials, too.",
+    )
+    pull_limit: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+        None, description="Pulls it allows per window, if it does not say so itself."
+    )
+    pull_window: Annotated[Seconds, Field(ge=60)] = Field(
+        HUB_WINDOW, description="The window of its pull limit, if it does not say so itself."
+    )
+    reserve: Pulls = Field(0, description="Pulls of each window kept for reserved_for.")
+    reserved_for: tuple[Pattern, ...] = Field(
+        (), description="Repositories that may spend the reserve, such as library/* or org/**."
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Upstream:
+        if self.password_file is not None and self.password.get_secret_value():
+            raise ValueError("password and password_file are both given: one is wanted")
+        if bool(self.username) != bool(self.password.get_secret_value() or self.password_file):
+            raise ValueError("username and password (or password_file) go together")
+        if ":" in self.username:  # RFC 7617, 2: the password begins behind the first
+            raise ValueError("a username without a colon is wanted")
+        if self.username and self.docker_config:
+            raise ValueError("username and docker_config are both given: one is wanted")
+        self._fit()
+        if bool(self.reserve) != bool(self.reserved_for):
+            raise ValueError("reserve and reserved_for go together")
+        return self
+
+    @property
+    def whose(self) -> str:
+        """Whose account it is pulled with, in a word known at the start; none if nobody's."""
+        cloud = self.auth in ("ecr", "ecr-public", "google", "azure")
+        file = self.docker_config
+        return self.username or (str(file) if file else self.auth if cloud else "")
+
+    def _fit(self) -> None:
+        """Refuse an account where `auth` has no use for one, and none where it wants one."""
+        own = bool(self.username or self.docker_config)
+        if own and self.auth == "google" and self.username in KEY_USERS:
+            return
+        if own and self.auth in ("anonymous", "ecr", "ecr-public", "google", "azure"):
+            raise ValueError(f"an account is given, which auth = {self.auth!r} does not use")
+        if not own and self.auth in ("basic", "acr"):
+            raise ValueError(f"auth = {self.auth!r} wants an account or docker_config")
+
+    def secret(self) -> str:
+        """Return the password; raises ConfigurationError where its file cannot be read."""
+        if self.password_file is None:
+            return self.password.get_secret_value()
+        try:
+            return read_password(self.password_file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"password_file {self.password_file}: cannot be read: {error}"
+            ) from None

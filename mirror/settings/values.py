@@ -1,0 +1,146 @@
+"""The values that keys take: how each is read, and what is said of one that cannot be."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
+from pydantic_settings import NoDecode
+
+from mirror.cache.shares import EACH, Share
+from mirror.oci.patterns import check_pattern
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the message names the key, the value, what is allowed."""
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _address(value: object) -> Address:
+    host, colon, port = str(value).rpartition(":")
+    if not colon or not _is_number(port) or int(port) > 65535 or (":" in host and "[" not in host):
+        raise ValueError("host:port is wanted, such as 127.0.0.1:5000, [::]:5000 or :5000")
+    return Address(host.strip("[]"), int(port))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
+def _path(value: object) -> Path:
+    text = str(value)
+    if not isinstance(value, str | Path) or not text or "\0" in text:
+        raise ValueError("a path is wanted")
+    return Path(text)
+
+
+def parse_size(value: object) -> int:
+    """Read bytes, with or without a suffix; raises ValueError."""
+    try:
+        size = TypeAdapter(ByteSize).validate_python(value)
+    except ValidationError:
+        size = ByteSize(-1)
+    if size < 0 or isinstance(value, bool):
+        raise ValueError("bytes are wanted, with or without a suffix, such as 50GiB or 800MB")
+    return size
+
+
+def _seconds(value: object) -> float:
+    try:
+        seconds = -1.0 if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise ValueError("seconds are wanted, such as 60 or 2.5")
+    return seconds
+
+
+def _url(value: object) -> str:
+    if not _plain_url(str(value)):
+        raise ValueError(
+            "http://host[:port] or https://host[:port] is wanted, a path may follow; "
+            "username and password have keys of their own"
+        )
+    return str(value).rstrip("/")
+
+
+def _plain_url(text: str) -> bool:
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return False
+    return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
+
+
+def _origins(value: object) -> tuple[str, ...]:
+    given = _listed(value)
+    for each in given:
+        if not _plain_url(each) or urlsplit(each).path not in ("", "/"):
+            raise ValueError("origins are wanted, such as https://auth.example:8443")
+    return tuple(each.rstrip("/") for each in given)
+
+
+def _listed(value: object) -> list[str]:
+    """Read a list; in a variable it is JSON's, or has commas."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = [each.strip() for each in str(value).split(",") if each.strip()]
+    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+def _pattern(value: object) -> str:
+    return check_pattern(str(value))
+
+
+def _share(value: object) -> Share:
+    text = str(value)
+    if isinstance(value, Share):
+        return value
+    if not isinstance(value, bool) and _is_number(text) and int(text) > 0:
+        return Share(int(text))
+    try:
+        percent = float(text.removesuffix("%")) if text.endswith("%") else 0.0
+    except ValueError:
+        percent = 0.0
+    if not 0 < percent <= 100:
+        raise ValueError('a number of pulls or a part of the limit is wanted, such as 20 or "25%"')
+    return Share(percent=percent)
+
+
+def _party(value: object) -> str:
+    try:
+        return EACH if value == EACH else str(ip_network(str(value)))
+    except ValueError:
+        raise ValueError(
+            f'{value!r}: an address, a network such as 10.0.0.0/8, or "*" is wanted'
+        ) from None
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+Party = Annotated[str, BeforeValidator(_party)]
+PartysShare = Annotated[Share, BeforeValidator(_share)]
+Pulls = Annotated[int, Field(ge=0, le=10**9)]
+ListenAddress = Annotated[Address, NoDecode, BeforeValidator(_address)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
+Url = Annotated[str, BeforeValidator(_url)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
+Pattern = Annotated[str, BeforeValidator(_pattern)]

@@ -1,0 +1,212 @@
+"""The books: what is kept, what takes room, and what goes first. Pure bookkeeping, no file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Manifest
+from mirror.oci.names import Repository
+from mirror.store.catalogue import Catalogue, Entry, charged
+from mirror.store.errors import NoRoomError
+from mirror.store.index import Index
+from mirror.store.quarantine import Quarantine, Suspect
+
+
+class Doomed(NamedTuple):
+    """What is off the books and about to be unlinked."""
+
+    suspects: dict[Digest, Suspect]
+    partials: dict[Digest, int]
+    victims: dict[Digest, Entry]
+    evicting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the bound covers, in bytes. `leaving` is unlinked, and read to its end by someone."""
+
+    kept: int
+    partial: int
+    promised: int
+    index: int
+    leaving: int
+    quarantine: int
+
+    @property
+    def all(self) -> int:
+        """The sum."""
+        fetched = self.kept + self.partial + self.promised
+        return fetched + self.index + self.leaving + self.quarantine
+
+
+class Books:
+    """Catalogue and index in step, and all that counts within `limit`, in bytes.
+
+    `overhead` is what the index takes on the disk, `promised` what is about to be written, in
+    bytes; `stuck` are files that are wrong, by size in bytes, and that the disk would not move.
+    """
+
+    def __init__(self, index: Index, catalogue: Catalogue, limit: int) -> None:
+        self.index = index
+        self.catalogue = catalogue
+        self.limit = limit
+        self.evicted = 0
+        self.evicted_bytes = 0
+        self.promised = 0
+        self.overhead = 0
+        self.idle_partials: dict[Digest, int] = {}
+        self.quarantine = Quarantine(limit)
+        self.stuck: dict[Digest, int] = {}
+        self._leaving: list[Entry] = []  # off the books and unlinked, but still being read
+        self._headroom = min(1024 * 1024, limit // 64)  # what one flush may add to the index
+        self._touched: set[Digest] = set()
+        index.sources.append(self._tell)
+
+    def __repr__(self) -> str:
+        return f"<Books: {len(self.catalogue)} kept, {self.used} of {self.limit} bytes>"
+
+    @property
+    def used(self) -> int:
+        """Bytes taken or promised."""
+        return self.taken().all
+
+    def taken(self) -> Taken:
+        """Tell what `used` is made of."""
+        return Taken(
+            kept=self.catalogue.bytes,
+            partial=sum(charged(size) for size in self.idle_partials.values()),
+            promised=self.promised,
+            index=self.overhead,
+            leaving=sum(charged(entry.size) for entry in self._leaving if entry.readers),
+            quarantine=self.quarantine.bytes + sum(map(charged, self.stuck.values())),
+        )
+
+    # What goes
+
+    def make_room(self, wanted: int) -> Doomed:
+        """Decide what goes, quarantine and abandoned partials first, and take it off the books.
+
+        Raises NoRoomError where `wanted` bytes cannot come free.
+        """
+        excess = self.used + wanted + self._headroom - self.limit
+        suspects = self.quarantine.to_free(excess)
+        left = self.quarantine
+        excess -= sum(charged(suspect.size) for each in suspects if (suspect := left.get(each)))
+        partials: list[Digest] = []
+        for digest, size in self.idle_partials.items():
+            if excess <= 0:
+                break
+            partials.append(digest)
+            excess -= charged(size)
+        victims = self.catalogue.victims(excess)
+        if victims is None:
+            raise NoRoomError(f"{wanted} bytes do not fit beside what is in use")
+        doomed = self.doom(suspects, partials, victims, evicting=True)
+        self.evicted += len(doomed.victims)
+        self.evicted_bytes += sum(charged(entry.size) for entry in doomed.victims.values())
+        return doomed
+
+    def doom(
+        self,
+        suspects: Iterable[Digest] = (),
+        partials: Iterable[Digest] = (),
+        victims: Iterable[Digest] = (),
+        *,
+        evicting: bool = False,
+    ) -> Doomed:
+        """Take things off the books."""
+        off = {digest: self.idle_partials.pop(digest) for digest in partials}
+        doomed = Doomed({}, off, {}, evicting)
+        for digest in suspects:
+            if suspect := self.quarantine.remove(digest):
+                doomed.suspects[digest] = suspect
+        for digest in victims:
+            if entry := self.forget(digest):
+                doomed.victims[digest] = entry
+        return doomed
+
+    def forget(self, digest: Digest) -> Entry | None:
+        """Take a blob off the books; its file is the caller's to unlink."""
+        entry = self.catalogue.remove(digest)
+        if entry is not None:
+            self.index.drop(digest)
+            self._touched.discard(digest)
+            self._leaving = [left for left in self._leaving if left.readers]
+            if entry.readers:
+                self._leaving.append(entry)
+        return entry
+
+    def put_back(self, digest: Digest, doomed: Doomed) -> None:
+        """Enter again what could not be unlinked."""
+        if digest in doomed.suspects:
+            self.quarantine.add(digest, doomed.suspects[digest])
+        if digest in doomed.partials:
+            self.idle_partials[digest] = doomed.partials[digest]
+        if entry := doomed.victims.get(digest):
+            self._leaving = [left for left in self._leaving if left is not entry]
+            self.catalogue.put_back(digest, entry)
+            self.tell_of(digest, entry)
+            if doomed.evicting:
+                self.evicted -= 1
+                self.evicted_bytes -= charged(entry.size)
+
+    # What is kept
+
+    def enter(self, digest: Digest, size: int, media_type: str | None, changed_at: int) -> Entry:
+        """Enter a file that has got its name; see `Entry` for the units."""
+        entry = self.catalogue.get(digest)
+        if entry is None:
+            entry = Entry(size, media_type, 0)
+            self.catalogue.add(digest, entry)
+        entry.used_at, entry.changed_at = int(time.time()), changed_at
+        self.tell_of(digest, entry)
+        return entry
+
+    def describe(self, manifest: Manifest) -> None:
+        """Note that a kept file is this manifest."""
+        found = manifest.descriptor
+        self.catalogue.describe(found.digest, found.media_type, manifest.children)
+        if entry := self.catalogue.get(found.digest):
+            entry.used_at = int(time.time())
+            self.tell_of(found.digest, entry)
+
+    def link(self, digest: Digest, repository: Repository) -> None:
+        """Note that a repository holds a kept digest."""
+        if self.catalogue.link(digest, repository):
+            self.index.put_link(digest, repository)
+
+    def unlink(self, digest: Digest, repository: Repository) -> None:
+        """Note that a repository holds a kept digest no more by itself."""
+        if self.catalogue.unlink(digest, repository):
+            self.index.drop_link(digest, repository)
+
+    def touch(self, digest: Digest) -> None:
+        """Note a use: in memory now, in the index some time later."""
+        self.catalogue.touch(digest)
+        self._touched.add(digest)
+
+    def note_uses(self) -> None:
+        """Hand the uses so far to the index."""
+        now = int(time.time())
+        for digest in self._touched:
+            if entry := self.catalogue.get(digest):
+                entry.used_at = now
+            self.index.touch(digest, now)
+        self._touched.clear()
+
+    def tell_of(self, digest: Digest, entry: Entry) -> None:
+        """Tell the index all about an entry."""
+        self.index.put_blob(digest, entry.size, entry.media_type, entry.used_at, entry.changed_at)
+        self.index.put_children(digest, entry.children)
+        for repository in entry.links:
+            self.index.put_link(digest, repository)
+
+    def _tell(self) -> None:
+        """Tell the index all there is: it was lost, and begins anew."""
+        for digest in self.catalogue:
+            if entry := self.catalogue.get(digest):
+                self.tell_of(digest, entry)

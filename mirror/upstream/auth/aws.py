@@ -1,0 +1,68 @@
+"""Amazon's registries: the login that AWS gives for its own credentials, good for twelve hours.
+
+ECR takes it as Basic (GetAuthorizationToken of `ecr`, in the registry's region); ECR Public gives
+bearer tokens for it (GetAuthorizationToken of `ecr-public`, which is in us-east-1 only).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from mirror.upstream.auth.aside import aside
+from mirror.upstream.auth.credentials import (
+    Credentials,
+    CredentialsUnavailable,
+    Everywhere,
+    Found,
+)
+
+_HOST = re.compile(
+    r"\d{12}\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)"
+    r"\.(?:amazonaws\.com(?:\.cn)?|on\.aws|on\.amazonwebservices\.com\.cn)",
+    re.ASCII,
+)
+_PUBLIC_REGION = "us-east-1"
+Service = Literal["ecr", "ecr-public"]
+
+
+def is_registry(host: str) -> bool:
+    """Tell ECR's hosts from others."""
+    return _HOST.fullmatch(host) is not None
+
+
+class Aws(Everywhere):
+    """Asks AWS, as whom its credential chain finds: environment, profile, role, instance."""
+
+    def __init__(self, service: Service, host: str) -> None:
+        match = _HOST.fullmatch(host)
+        self._service = service
+        self._region = _PUBLIC_REGION if service == "ecr-public" else match and match["region"]
+
+    async def read(self, _place: str) -> Found:
+        """Ask for a login; raises CredentialsUnavailable."""
+        return await aside(self._read, "AWS")
+
+    async def _read(self) -> Found:
+        from aiobotocore.session import get_session  # noqa: PLC0415 - an extra
+        from botocore.config import Config  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+        config = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
+        client = get_session().create_client(self._service, self._region, config=config)
+        try:
+            async with client as service:
+                answer = await service.get_authorization_token()
+        except (BotoCoreError, ClientError) as error:
+            words = f"AWS gives no login for {self._service}"
+            raise CredentialsUnavailable(words, str(error)) from None
+        return _found(answer["authorizationData"])
+
+
+def _found(data: Any) -> Found:  # noqa: ANN401 - a list for ECR, an object for ECR Public
+    login = data[0] if isinstance(data, list) else data
+    username, _, password = base64.b64decode(login["authorizationToken"]).decode().partition(":")
+    life = (login["expiresAt"] - datetime.now(UTC)).total_seconds()
+    return Found(Credentials(username, password), max(life, 0))

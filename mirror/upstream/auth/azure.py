@@ -1,0 +1,77 @@
+"""Azure's registries: what a login is exchanged from (Azure/acr docs/AAD-OAuth.md)."""
+
+from __future__ import annotations
+
+import time
+
+from mirror.upstream.auth.aside import aside
+from mirror.upstream.auth.credentials import (
+    Credentials,
+    CredentialsUnavailable,
+    Everywhere,
+    Found,
+    Kind,
+    Source,
+)
+from mirror.upstream.auth.exchange import claims
+
+NOBODY = "00000000-0000-0000-0000-000000000000"  # the user name beside a token
+_SCOPE = "https://containerregistry.azure.net/.default"
+
+
+def is_registry(host: str) -> bool:
+    """Tell ACR's hosts from others."""
+    return host.endswith((".azurecr.io", ".azurecr.cn", ".azurecr.us"))
+
+
+class Azure(Everywhere):
+    """Asks Azure's directory, as the environment's, the workload's or the machine's identity."""
+
+    async def read(self, _place: str) -> Found:
+        """Ask for an access token; raises CredentialsUnavailable."""
+        return await aside(self._read, "Azure")
+
+    async def _read(self) -> Found:
+        from azure.core.exceptions import AzureError  # noqa: PLC0415 - an extra
+        from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
+
+        identity = DefaultAzureCredential(
+            exclude_cli_credential=True,
+            exclude_developer_cli_credential=True,
+            exclude_powershell_credential=True,
+            exclude_shared_token_cache_credential=True,
+            exclude_visual_studio_code_credential=True,
+        )
+        try:
+            async with identity:
+                token = await identity.get_token(_SCOPE)
+        except AzureError as error:
+            words = "Azure gives no access token"
+            raise CredentialsUnavailable(words, error.message) from None
+        return Found(
+            Credentials(NOBODY, token.token, "access"), max(token.expires_on - time.time(), 0)
+        )
+
+
+class Acr:
+    """An account of ACR: beside the user of all zeroes, its password is a token to be exchanged."""
+
+    def __init__(self, source: Source, host: str) -> None:
+        self._source = source
+        self._host = host
+
+    def place(self, repository: str) -> str:
+        """Return what the account's own source says."""
+        return self._source.place(repository)
+
+    async def read(self, place: str) -> Found:
+        """Read the account; raises CredentialsUnavailable."""
+        found = await self._source.read(place)
+        who = found.credentials
+        if who.kind != "password" or who.username != NOBODY:
+            return found
+        # A refresh token is made by the registry, and for it; the directory's for a resource.
+        said = claims(who.password)
+        mine = said.get("grant_type") == "refresh_token" or said.get("aud") == self._host
+        kind: Kind = "refresh" if mine or not said else "access"
+        return Found(Credentials(NOBODY, who.password, kind), found.life)

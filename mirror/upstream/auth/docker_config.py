@@ -1,0 +1,186 @@
+"""Docker's config.json: which credentials it has for a registry, in whichever of its shapes.
+
+docker/cli's cli/config, containers-auth.json(5) and Kubernetes' `.dockerconfigjson` are the shapes;
+where they differ, the first entry wins that one of them would find.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mirror.oci.names import HUB, HUB_ALIASES
+from mirror.upstream.auth import helper
+from mirror.upstream.auth.credentials import (
+    ANONYMOUS,
+    Credentials,
+    CredentialsUnavailable,
+    Found,
+    Kind,
+)
+
+_log = logging.getLogger(__name__)
+
+_HUB_KEY = "https://index.docker.io/v1/"
+_API_PATHS = frozenset({"", "v1", "v2"})  # not a part of a repository's name, as podman's keys have
+_TOKENS: Mapping[str, Kind] = {"registrytoken": "registry", "identitytoken": "refresh"}
+_LIFE = 300.0  # seconds, after which the file is read, and a helper asked, again
+
+
+@dataclass(frozen=True, slots=True)
+class DockerConfig:
+    """What a config.json says: accounts by host or `host/path`, and helpers by host."""
+
+    auths: Mapping[str, Credentials] = field(default_factory=dict)
+    helpers: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # suffix, the key as it is
+    store: str = ""  # the helper of all other hosts
+
+    def place(self, hosts: Sequence[str], repository: str) -> str:
+        """Return the longest path of a repository that has an account of its own; "" for none."""
+        parts = repository.split("/")
+        for length in range(len(parts), 0, -1):
+            path = "/".join(parts[:length])
+            if any(f"{host}/{path}" in self.auths for host in hosts):
+                return path
+        return ""
+
+    def account(self, hosts: Sequence[str], place: str) -> Credentials | None:
+        """Return the account of a place, None if there is none."""
+        suffix = f"/{place}" if place else ""
+        found = (self.auths.get(host + suffix) for host in hosts)
+        return next((each for each in found if each is not None), None)
+
+    def questions(self, hosts: Sequence[str]) -> list[tuple[str, str]]:
+        """Return which helpers to ask, in turn, and for which server."""
+        asked = []
+        for host in hosts:
+            if host in self.helpers:
+                asked.append(self.helpers[host])
+            elif self.store:
+                asked.append((self.store, _HUB_KEY if host == HUB else host))
+        return asked
+
+
+def parse(text: str) -> DockerConfig:
+    """Read a config.json; raises ValueError, whose message has nothing of the content."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("is not JSON") from None
+    if not isinstance(document, dict):
+        raise ValueError("is not an object")  # noqa: TRY004 - of what is in it
+    auths = _table(document, "auths")
+    helpers = _table(document, "credHelpers")
+    store = document.get("credsStore") or ""
+    for suffix in (*helpers.values(), *([store] if store else [])):
+        if not isinstance(suffix, str) or not helper.SUFFIX.fullmatch(suffix):
+            raise ValueError("names a credential helper that cannot be one")
+    accounts: dict[str, Credentials] = {}
+    # A key that is a plain name beats an old one that means the same.
+    for key in sorted(auths, key=lambda key: _name(key) != key):
+        if (account := _account(auths[key])) is not None:
+            accounts.setdefault(_name(key), account)
+    named = {_name(key): (suffix, _server(key)) for key, suffix in helpers.items()}
+    return DockerConfig(accounts, named, store)
+
+
+def _table(document: dict[str, Any], name: str) -> dict[str, Any]:
+    table = document.get(name) or {}
+    if not isinstance(table, dict):
+        raise ValueError(f"has {name} that are not an object")  # noqa: TRY004
+    return table
+
+
+def _name(key: str) -> str:
+    """Return a key's host, `docker.io` for the hub's; with the path that podman's keys have."""
+    _, scheme, rest = key.rpartition("://")
+    host, _, path = rest.partition("/")
+    host = HUB_ALIASES.get(host, host)
+    path = path.strip("/")
+    return host if scheme or path in _API_PATHS else f"{host}/{path}"
+
+
+def _server(key: str) -> str:
+    return _HUB_KEY if _name(key) == HUB else key
+
+
+def _account(entry: object) -> Credentials | None:
+    """Read an entry; None if it has nothing, as one whose account is with a helper."""
+    if not isinstance(entry, dict):
+        raise ValueError("has an entry that is not an object")  # noqa: TRY004
+    username, password = _decode(entry.get("auth")) or (
+        entry.get("username"),
+        entry.get("password"),
+    )
+    username = username if isinstance(username, str) else ""
+    for name, kind in _TOKENS.items():
+        if (token := entry.get(name)) and isinstance(token, str):
+            return Credentials(username or helper.IDENTITY, token, kind)
+    if username and isinstance(password, str) and password:
+        return Credentials(username, password)
+    return None
+
+
+def _decode(auth: object) -> tuple[str, str] | None:
+    """Read base64 of `user:password`, which Go pads with zero bytes."""
+    if not isinstance(auth, str) or not auth:
+        return None
+    try:
+        username, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        raise ValueError("has an auth that is not base64 of a user and a password") from None
+    return (username, password.strip("\0")) if colon else None
+
+
+class DockerConfigFile:
+    """The credentials that a config.json has for one registry: `hosts` are its names there."""
+
+    def __init__(self, file: Path, hosts: Sequence[str]) -> None:
+        self._file = file
+        self._hosts = tuple(dict.fromkeys(HUB_ALIASES.get(host, host) for host in hosts))
+        self._config = self._load()
+        self._told = False
+
+    def place(self, repository: str) -> str:
+        """Return the path within the registry that has an account of its own."""
+        return self._config.place(self._hosts, repository)
+
+    async def read(self, place: str) -> Found:
+        """Read the file again, ask the helper if there is one; anonymous if neither has any.
+
+        Raises CredentialsUnavailable.
+        """
+        try:
+            self._config = self._load()
+        except ValueError as error:
+            raise CredentialsUnavailable(str(error)) from None
+        account = await self._helped() or self._config.account(self._hosts, place)
+        if account is None and not self._told:
+            self._told = True
+            _log.warning("%s has no account for %s", self._file, " or ".join(self._hosts))
+        return Found(account or ANONYMOUS, _LIFE)
+
+    async def _helped(self) -> Credentials | None:
+        for suffix, server in self._config.questions(self._hosts):
+            if (account := await helper.ask(suffix, server)) is not None:
+                return account
+        return None
+
+    def _load(self) -> DockerConfig:
+        """Read the file; raises ValueError."""
+        try:
+            return parse(self._file.read_text("utf-8"))
+        except OSError as error:
+            raise ValueError(
+                f"docker_config {self._file} cannot be read: {error.strerror}"
+            ) from None
+        except UnicodeDecodeError:
+            raise ValueError(f"docker_config {self._file} cannot be read: not UTF-8") from None
+        except ValueError as error:
+            raise ValueError(f"docker_config {self._file} {error}") from None

@@ -1,0 +1,134 @@
+"""The exchanges: how each kind of credentials is turned into a bearer token, and what comes back.
+
+Sources: distribution's docs/content/spec/auth/{token,oauth}.md; Azure/acr docs/AAD-OAuth.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aiohttp import hdrs
+from yarl import URL
+
+from mirror.oci.errors import UpstreamMisbehaved
+from mirror.upstream.auth.credentials import Credentials
+
+_CLIENT = "mirror"  # "client_id": a name for the token server's log
+_DEFAULT_LIFE = 60.0  # seconds; distribution's token spec, "expires_in"
+_LONGEST_LIFE = 3600.0  # seconds; whatever an answer claims
+_EARLY = 0.8  # of its life, after which a token is not used any more
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """What a token is good for."""
+
+    realm: str
+    service: str
+    scope: str
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token and how long it may be used, in seconds from its receipt."""
+
+    value: str = field(repr=False)
+    life: float
+
+    def header(self) -> str:
+        """Return the Authorization header's value."""
+        return f"Bearer {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request to a token server. `form` is its body, if it has one."""
+
+    method: Literal["GET", "POST"]
+    url: URL
+    authorization: str = field(default="", repr=False)
+    form: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers to send."""
+        headers: dict[str, str] = {hdrs.ACCEPT: "application/json"}
+        if self.authorization:
+            headers[hdrs.AUTHORIZATION] = self.authorization
+        return headers
+
+
+def with_password(key: TokenKey) -> Question:
+    """Ask by GET, with Basic where there is an account; the realm may have a query already."""
+    who = key.credentials
+    query = {"service": key.service, "scope": key.scope, "account": who.username if who else ""}
+    url = URL(key.realm).extend_query({name: value for name, value in query.items() if value})
+    return Question("GET", url, who.basic() if who else "")
+
+
+def with_refresh_token(key: TokenKey, token: str) -> Question:
+    """Ask by POST, as OAuth 2 does (RFC 6749, 6)."""
+    form = {
+        "grant_type": "refresh_token",
+        "service": key.service,
+        "client_id": _CLIENT,
+        "scope": key.scope,
+        "refresh_token": token,
+    }
+    return Question("POST", URL(key.realm), form=form)
+
+
+def for_refresh_token(key: TokenKey) -> Question:
+    """Ask Azure's registry for a refresh token, with an access token of its directory."""
+    url = URL(key.realm)
+    form = {
+        "grant_type": "access_token",
+        "service": key.service,
+        "access_token": key.credentials.password,
+    }
+    return Question("POST", url.with_path(url.path.rpartition("/")[0] + "/exchange"), form=form)
+
+
+def read(body: bytes, *names: str) -> Token:
+    """Read the first of these fields as a token; its life is cut by a fifth, to be safe.
+
+    Where nothing says how long it lives, the token itself may (a JWT's `exp`). Raises
+    UpstreamMisbehaved.
+    """
+    try:
+        answer: dict[str, Any] = json.loads(body)
+        value = next((answer[name] for name in names if answer.get(name)), None)
+        life = float(answer.get("expires_in") or 0)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise UpstreamMisbehaved("upstream's token answer is not understood") from None
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise UpstreamMisbehaved("upstream's token answer holds no token")
+    if not life > 0:  # nothing was said, or nonsense, NaN included
+        life = _life_of(claims(value))
+    return Token(value, min(max(_DEFAULT_LIFE, life), _LONGEST_LIFE) * _EARLY)
+
+
+def claims(token: str) -> dict[str, Any]:
+    """Read what a JWT says (RFC 7519), believing it; nothing if it is none."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        found = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _life_of(said: Mapping[str, Any]) -> float:
+    """Return a JWT's life in seconds, by the clock of who made it if it tells; 0 if unknown."""
+    begins, ends = said.get("iat", time.time()), said.get("exp")
+    if not isinstance(ends, int | float) or not isinstance(begins, int | float):
+        return 0
+    return max(ends - begins, 0)

@@ -1,0 +1,69 @@
+"""Google's registries: the access tokens of a service account, good for about an hour."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from mirror.upstream.auth.credentials import (
+    Credentials,
+    CredentialsUnavailable,
+    Everywhere,
+    Found,
+    Source,
+)
+
+KEY_USERS = ("_json_key", "_json_key_base64")  # whose password is a service account's key
+_USER = "oauth2accesstoken"  # whose password is an access token
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_PATIENCE = 10.0  # seconds for one request
+
+
+class Google(Everywhere):
+    """Asks Google, as the service account of a key or else of the machine.
+
+    Without a key it is google-auth's "application default": the file that
+    GOOGLE_APPLICATION_CREDENTIALS names, or the metadata server.
+    """
+
+    def __init__(self, key: Source | None = None) -> None:
+        self._key = key
+
+    async def read(self, place: str) -> Found:
+        """Ask for an access token; raises CredentialsUnavailable."""
+        key = None if self._key is None else (await self._key.read(place)).credentials
+        return await asyncio.to_thread(_read, key)
+
+
+def _read(key: Credentials | None) -> Found:
+    import google.auth  # noqa: PLC0415 - an extra
+    from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
+    from google.auth.transport.requests import Request  # noqa: PLC0415
+    from google.oauth2 import service_account  # noqa: PLC0415
+
+    request: Any = partial(Request(), timeout=_PATIENCE)
+    account: Any
+    try:
+        if key is None:
+            account, _ = google.auth.default(scopes=[_SCOPE], request=request)
+        else:
+            kind: Any = service_account.Credentials  # untyped
+            account = kind.from_service_account_info(_key_of(key), scopes=[_SCOPE])
+        account.refresh(request)
+    except ValueError:  # not its text: it may quote the key
+        raise CredentialsUnavailable("the service account's key is none") from None
+    except GoogleAuthError as error:
+        raise CredentialsUnavailable("Google gives no access token", str(error)) from None
+    life = (account.expiry.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
+    return Found(Credentials(_USER, account.token), max(life, 0))
+
+
+def _key_of(given: Credentials) -> object:
+    text = given.password
+    if given.username.endswith("base64"):
+        text = base64.b64decode(text).decode()
+    return json.loads(text)

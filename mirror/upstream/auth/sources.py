@@ -1,0 +1,119 @@
+"""Choosing: where an upstream's credentials come from, and how it is logged in to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from yarl import URL
+
+from mirror.upstream.auth import aws, azure, google
+from mirror.upstream.auth.account import Account
+from mirror.upstream.auth.aws import Aws
+from mirror.upstream.auth.azure import Acr, Azure
+from mirror.upstream.auth.credentials import ANONYMOUS, Credentials, Given, PasswordFile, Source
+from mirror.upstream.auth.docker_config import DockerConfigFile
+from mirror.upstream.auth.google import Google
+from mirror.upstream.auth.login import Ways
+from mirror.upstream.registry import Origin
+
+Auth = Literal[
+    "auto", "anonymous", "basic", "bearer", "acr", "ecr", "ecr-public", "google", "azure"
+]
+EXTRAS = {  # the extra, and the module it brings, that an `auth` cannot do without
+    "ecr": ("aws", "aiobotocore"),
+    "ecr-public": ("aws", "aiobotocore"),
+    "google": ("google", "google.auth"),
+    "azure": ("azure", "azure.identity"),
+}
+
+
+class ExtraMissing(Exception):
+    """A login wants packages that are not installed; the message says how to get them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What is configured of one upstream's login, and what its account is called."""
+
+    auth: Auth = "auto"
+    account: Credentials = ANONYMOUS
+    password_file: Path | None = None
+    docker_config: Path | None = None
+    realms: Sequence[str] = ()
+    whose: str = ""
+
+
+def origin(name: str, url: URL, configured: Configured) -> Origin:
+    """Put together how an upstream is asked.
+
+    Raises ExtraMissing, and ValueError where docker_config cannot be used.
+    """
+    auth = detect(url, configured)
+    _check_extra(auth)
+    schemes = {"basic": {"basic"}, "ecr": {"basic"}, "bearer": {"bearer"}}.get(
+        auth, {"basic", "bearer"}
+    )
+    whose = configured.whose
+    realms = frozenset(URL(realm).origin() for realm in configured.realms)
+    ways = Ways(frozenset(schemes), auth in ("basic", "ecr"), realms)
+    return Origin(name, url, Account(name, _source(name, url, auth, configured)), ways, whose)
+
+
+def detect(url: URL, configured: Configured) -> Auth:
+    """Return what "auto" stands for at this host; what can be left to the challenge stays "auto".
+
+    ECR gives nothing to nobody. Other clouds do, so that their machines' identities are used
+    only where that is configured.
+    """
+    host = url.host or ""
+    own = bool(configured.account.username or configured.docker_config)
+    if configured.auth == "auto" and not own and aws.is_registry(host):
+        return "ecr"
+    if configured.auth == "auto" and own and azure.is_registry(host):
+        return "acr"
+    return configured.auth
+
+
+def _check_extra(auth: Auth) -> None:
+    extra, module = EXTRAS.get(auth, ("", ""))
+    try:
+        there = not module or find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package it is in
+        there = False
+    if not there:
+        raise ExtraMissing(
+            f"auth is {auth!r}, which wants more packages: pip install 'mirror[{extra}]'"
+        )
+
+
+def _source(name: str, url: URL, auth: Auth, configured: Configured) -> Source:
+    host = url.host or ""
+    match auth:
+        case "anonymous":
+            return Given()
+        case "ecr" | "ecr-public":
+            return Aws(auth, host)
+        case "azure":
+            return Azure()
+        case "google":
+            key = configured.account.username in google.KEY_USERS
+            return Google(_own(name, url, configured) if key else None)
+        case "acr":
+            return Acr(_own(name, url, configured), host)
+    return _own(name, url, configured)
+
+
+def _own(name: str, url: URL, configured: Configured) -> Source:
+    """Return the account that is configured, or nobody's."""
+    if configured.docker_config is not None:
+        address = url.host or ""
+        if url.explicit_port:
+            address = f"{address}:{url.explicit_port}"
+        return DockerConfigFile(configured.docker_config, (address, name))
+    if configured.password_file is not None:
+        return PasswordFile(configured.account.username, configured.password_file)
+    return Given(configured.account)

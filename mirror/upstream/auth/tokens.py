@@ -1,0 +1,145 @@
+"""Bearer tokens: fetched once for all who wait, and kept while they last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import aiohttp
+from cachetools import TLRUCache
+from yarl import URL
+
+from mirror.flight import Flights
+from mirror.oci.errors import Denied, TooManyRequests, UpstreamUnavailable
+from mirror.upstream import responses
+from mirror.upstream.answers import PACE, Answer, read_retry_after
+from mirror.upstream.auth import exchange
+from mirror.upstream.auth.account import CredentialsRefused
+from mirror.upstream.auth.exchange import Question, Token, TokenKey
+from mirror.upstream.wire import Wire, deadline, read_capped
+
+MAX_ANSWER = 64 * 1024  # bytes of a token answer
+_KEPT = 4096
+
+
+class Tokens:
+    """The tokens of all upstreams, single flight."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        on_answer: Callable[[Answer], None],
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wire = wire
+        self._on_answer = on_answer
+        self._kept: TLRUCache[TokenKey, Token] = TLRUCache(
+            _KEPT, ttu=lambda _, token, now: now + token.life, timer=timer
+        )
+        self._flights: Flights[TokenKey, Token] = Flights()
+
+    def __repr__(self) -> str:
+        return f"<Tokens: {len(self._kept)} kept, {len(self._flights)} being fetched>"
+
+    async def close(self) -> None:
+        """Stop what is being fetched."""
+        await self._flights.close()
+
+    def drop(self, key: TokenKey, token: Token) -> None:
+        """Forget a token that upstream refused, unless it has been replaced already."""
+        if self._kept.get(key) is token:
+            del self._kept[key]
+
+    async def get(self, key: TokenKey, upstream: str) -> Token:
+        """Return a good token, fetching it for `upstream` once however many ask.
+
+        Raises CredentialsRefused, Denied where nobody is to have it, UpstreamFailure for
+        everything else.
+        """
+        return self._kept.get(key) or await self._flights.join(
+            key, lambda: self._fetch(key, upstream)
+        )
+
+    async def welcome(self, url: URL, basic: str, account: str, upstream: str) -> bool:
+        """Ask a registry whether it takes this Basic login; raises UpstreamFailure."""
+        question = Question("GET", url, basic)
+        async with (
+            deadline(0.9 * self._wire.patience.answer, url),
+            await self._send(question, upstream, account, "") as response,
+        ):
+            responses.refuse_faults(response, upstream)
+            return response.status != 401
+
+    async def _fetch(self, key: TokenKey, upstream: str) -> Token:
+        # Ends before the question that waits for it: the next one must not join what is
+        # about to fail.
+        async with deadline(0.9 * self._wire.patience.answer, URL(key.realm)):
+            question = await self._question(key, upstream)
+            body = await self._ask(question, key, upstream)
+        token = self._kept[key] = exchange.read(body, "access_token", "token")
+        return token
+
+    async def _question(self, key: TokenKey, upstream: str) -> Question:
+        match key.credentials.kind:
+            case "refresh":
+                return exchange.with_refresh_token(key, key.credentials.password)
+            case "access":
+                refresh = await self._refresh_token(key, upstream)
+                return exchange.with_refresh_token(key, refresh.value)
+            case _:
+                return exchange.with_password(key)
+
+    async def _refresh_token(self, key: TokenKey, upstream: str) -> Token:
+        """Return the refresh token that serves all scopes of a registry."""
+        for_all = _for_all(key)
+        if (kept := self._kept.get(for_all)) is not None:
+            return kept
+        body = await self._ask(exchange.for_refresh_token(key), for_all, upstream)
+        token = self._kept[for_all] = exchange.read(body, "refresh_token")
+        return token
+
+    async def _ask(self, question: Question, key: TokenKey, upstream: str) -> bytes:
+        account = key.credentials.username
+        async with await self._send(question, upstream, account, key.scope) as response:
+            if response.status != 200:
+                self._kept.pop(_for_all(key), None)
+                raise _refusal(response, key, question.method)
+            return await read_capped(response, MAX_ANSWER, "token answer")
+
+    async def _send(
+        self, question: Question, upstream: str, account: str, scope: str
+    ) -> aiohttp.ClientResponse:
+        def tell(response: aiohttp.ClientResponse | None, seconds: float) -> None:
+            status = None if response is None else response.status
+            method = question.method
+            self._on_answer(Answer(upstream, account, "token", method, status, seconds, "", scope))
+
+        return await self._wire.ask(
+            question.method, question.url, question.headers(), tell, form=question.form or None
+        )
+
+
+def _for_all(key: TokenKey) -> TokenKey:
+    """Name the refresh token that serves all scopes of a registry."""
+    return replace(key, scope="")
+
+
+def _refusal(response: aiohttp.ClientResponse, key: TokenKey, method: str) -> Exception:
+    """Tell what a token server refuses: the account, the scope, or to answer at all."""
+    host, who, status = response.url.host, key.credentials, response.status
+    if "html" in response.content_type:
+        return UpstreamUnavailable(f"token server {host} answers {status} with a web page")
+    refused = f"{host} refuses the login of {who.username!r}"
+    # 400 is OAuth 2's answer to a refresh token that is no good (RFC 6749, 5.2).
+    if who and (status == 401 or (status == 400 and method == "POST")):
+        return CredentialsRefused(refused)
+    if who and status == 403:  # GHCR says this to a wrong password, too
+        denied = Denied(f"{refused}, or gives it no access to {key.scope}")
+        return CredentialsRefused(refused, denied)
+    if status == 429:
+        wait = read_retry_after(response.headers) or PACE
+        return TooManyRequests(f"token server {host} is asked too often", retry_after=wait)
+    if status in (401, 403):
+        return Denied(f"{host} gives nobody anonymous access to {key.scope}")
+    return UpstreamUnavailable(f"token server {host} answers {status}")

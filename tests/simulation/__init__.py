@@ -1,0 +1,1 @@
+"""Simulation: weeks of a CI fleet in seconds, through the mirror's own decisions."""

@@ -1,0 +1,137 @@
+"""A model of Docker Hub: tags that move, and a pull limit that counts each GET of a manifest."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mirror.cache.budget import CHECKED
+from mirror.cache.window import HUB_WINDOW
+from mirror.oci.errors import ManifestUnknown, PullLimitSpent, UpstreamUnavailable
+from mirror.oci.names import HUB
+from mirror.upstream.answers import PullLimit
+from tests.simulation.trace import Name
+from tests.standin import Document, Image, Index, make_image, make_index
+
+_CHECK = Name(CHECKED[HUB], "latest")
+
+
+@dataclass
+class Clock:
+    """The time of a simulation, in seconds from its first midnight."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the hub allows: `limit` pulls in any `window` seconds, or in each of a `fixed` grid."""
+
+    limit: int = 100
+    window: int = HUB_WINDOW
+    fixed: bool = False
+
+
+@dataclass
+class Hub:
+    """Everybody who asks it comes from one address."""
+
+    terms: Terms
+    clock: Callable[[], float]
+    down: bool = False
+    counted: int = 0  # pulls, but for those of others
+    documents: dict[str, Document] = field(default_factory=dict)
+    _tags: dict[Name, Document] = field(default_factory=dict)
+    _left_at: dict[tuple[Name, str], float] = field(default_factory=dict)
+    _spent: deque[float] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.tag(_CHECK, make_image("check", (1,)))
+
+    def __repr__(self) -> str:
+        return f"<Hub: {self.counted} pulls counted, {self.remaining} left>"
+
+    # What it has
+
+    def tag(self, name: Name, document: Document) -> None:
+        """Let a tag point at a document."""
+        if (old := self._tags.get(name)) is not None:
+            self._left_at[name, old.digest] = self.clock()
+        self._tags[name] = document
+        for each in (document, *(document.images if isinstance(document, Index) else ())):
+            self.documents[each.digest] = each
+
+    def points_at(self, name: Name) -> Document:
+        """Return what a tag points at now."""
+        return self._tags[name]
+
+    def stale_for(self, name: Name, digest: str) -> float:
+        """Return for how many seconds a tag points elsewhere; 0 where it does not."""
+        if self._tags[name].digest == digest:
+            return 0.0
+        return self.clock() - self._left_at[name, digest]
+
+    # What it allows
+
+    @property
+    def remaining(self) -> int:
+        """How many pulls are left."""
+        now = self.clock()
+        begin = now - now % self.terms.window if self.terms.fixed else now - self.terms.window
+        while self._spent and (self._spent[0] < begin or self._spent[0] <= now - self.terms.window):
+            self._spent.popleft()
+        return max(0, self.terms.limit - len(self._spent))
+
+    @property
+    def word(self) -> PullLimit:
+        """What its headers say."""
+        return PullLimit(self.terms.limit, self.remaining, self.terms.window, "192.0.2.1")
+
+    def spend_elsewhere(self) -> None:
+        """Count a pull of somebody else, if it is granted."""
+        if self.remaining and not self.down:
+            self._spent.append(self.clock())
+
+    # What it answers
+
+    def head(self, repository: str, reference: str) -> Document:
+        """Answer a HEAD, which is not counted. Raises ManifestUnknown, UpstreamUnavailable."""
+        if self.down:
+            raise UpstreamUnavailable("the hub is away")
+        if ":" in reference:
+            document = self.documents.get(reference)
+        else:
+            document = self._tags.get(Name(repository, reference))
+        if document is None:
+            raise ManifestUnknown(f"no {repository}:{reference}")
+        return document
+
+    def get(self, repository: str, reference: str) -> Document:
+        """Answer a GET, which is counted. Raises what a HEAD does, and PullLimitSpent."""
+        document = self.head(repository, reference)
+        if not self.remaining:
+            raise PullLimitSpent("You have reached your pull rate limit.")
+        self._spent.append(self.clock())
+        self.counted += 1
+        return document
+
+
+def make_document(name: Name, version: int, platforms: int) -> Document:
+    """Make what a tag points at: one manifest, or an index with one for each of the platforms."""
+    images = [
+        make_image(f"{name}/{version}", (1,), architecture=f"arch{number}")
+        for number in range(platforms)
+    ]
+    return images[0] if platforms == 1 else make_index(images)
+
+
+def parts(document: Document) -> tuple[str, ...]:
+    """List the digests that a runner, of the first platform, needs of a document."""
+    if isinstance(document, Image):
+        return (document.digest,)
+    return (document.digest, document.images[0].digest)

@@ -1,0 +1,188 @@
+"""The mirror in a simulation: its own decisions and store, wired as the daemon wires them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirror.cache.budget import Budget
+from mirror.cache.ledger import Ledger
+from mirror.cache.limits import LimitChecks
+from mirror.cache.manifests import Found, Manifests
+from mirror.cache.memory import Memory
+from mirror.cache.tags import Tags
+from mirror.oci import manifest, media
+from mirror.oci.digest import Digest
+from mirror.oci.errors import RegistryError
+from mirror.oci.manifest import Descriptor, Manifest
+from mirror.oci.names import HUB, Reference, Repository, Tag
+from mirror.settings import Settings
+from mirror.store.files import Files
+from mirror.store.recovery import open_store
+from mirror.upstream.answers import Answer, Ask
+from tests.simulation.hub import Clock, Hub
+from tests.simulation.trace import Pull
+from tests.standin import Document
+
+_EPOCH = 1_767_225_600  # seconds; the wall clock's time at the first midnight
+
+
+class Upstream:
+    """The model of the hub as a `Source`, whose answers are told as `Registry` tells them."""
+
+    def __init__(self, hub: Hub, on_answer: Callable[[Answer], None]) -> None:
+        self._hub = hub
+        self._on_answer = on_answer
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self._hub!r}>"
+
+    async def head_manifest(self, repository: str, reference: Reference) -> Descriptor | None:
+        """Ask for a manifest's descriptor."""
+        document = await self._ask("HEAD", repository, reference, None)
+        return Descriptor(Digest(document.digest), document.media_type, document.size)
+
+    async def get_manifest(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
+        """Fetch a manifest."""
+        document = await self._ask("GET", repository, reference, ask)
+        return manifest.read(document.manifest, Digest(document.digest), document.media_type)
+
+    async def _ask(
+        self, method: str, repository: str, reference: Reference, ask: Ask | None
+    ) -> Document:
+        await asyncio.sleep(0)  # on its way there
+        say = self._hub.head if method == "HEAD" else self._hub.get
+        try:
+            document = say(repository, reference)
+        except RegistryError as error:
+            self._tell(method, repository, reference, ask, error)
+            raise
+        self._tell(method, repository, reference, ask)
+        await asyncio.sleep(0)  # and back
+        return document
+
+    def _tell(
+        self,
+        method: str,
+        repository: str,
+        reference: Reference,
+        ask: Ask | None,
+        error: RegistryError | None = None,
+    ) -> None:
+        status = error.status if error else 200
+        answer = Answer(
+            upstream=HUB,
+            account="",
+            kind="manifest",
+            method=method,
+            status=None if status == 503 else status,
+            seconds=0.0,
+            repository=repository,
+            asked=str(reference),
+            ask=ask,
+            limit=None if status == 503 else self._hub.word,
+            spent=status == 429,
+        )
+        self._on_answer(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A mirror that runs."""
+
+    budget: Budget
+    manifests: Manifests
+    checks: LimitChecks
+
+
+class Mirrored:
+    """A mirror between the runners and the hub."""
+
+    name = "mirror"
+
+    def __init__(self, hub: Hub, clock: Clock, folder: Path, settings: Settings) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._folder = folder
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._parts: _Parts | None = None
+
+    def __repr__(self) -> str:
+        return f"<Mirrored: {self._parts}>"
+
+    async def start(self) -> None:
+        """Wire the parts, and load what was kept."""
+        self._parts = await self._stack.enter_async_context(self._running())
+        await self.tick()
+
+    async def stop(self) -> None:
+        """Stop; all that is kept is on the disk."""
+        await self._stack.aclose()
+
+    async def restart(self) -> None:
+        """Stop, and start with what was kept."""
+        await self.stop()
+        await self.start()
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[_Parts]:
+        settings, clock = self._settings, self._clock
+        async with AsyncExitStack() as stack:
+            store = await open_store(Files(self._folder), settings.max_size)
+            stack.push_async_callback(store.close)
+            ledger = Ledger(store.index, settings.ledger_keep, self._wall)
+            budget = Budget(ledger, settings.budgets(), clock)
+            await budget.load()
+            tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl, clock, self._wall)
+            await tags.load()
+            registries = {HUB: Upstream(self._hub, budget.note)}
+            memory = Memory(settings.memory_cache)
+            manifests = Manifests(registries, budget, store, tags, memory, settings.stale_after)
+            stack.push_async_callback(manifests.close)
+            books = asyncio.create_task(store.keep_books())
+            stack.callback(books.cancel)
+            yield _Parts(budget, manifests, LimitChecks(registries, budget, settings.limit_check))
+
+    def _wall(self) -> float:
+        return self._clock() + _EPOCH
+
+    async def tick(self) -> None:
+        """Check the limit and see gates open, as the daemon does every second."""
+        budget, checks = self._running_parts.budget, self._running_parts.checks
+        budget.tick()
+        if checks.due(HUB):
+            await checks.check(HUB)
+
+    async def pull(self, wanted: Pull) -> tuple[str, ...]:
+        """Pull as dockerd does: HEAD by tag, GET by digest, and the platform's manifest."""
+        client, repository = wanted.client, Repository(HUB, wanted.name.repository)
+        head = await self._ask(client, repository, Tag(wanted.name.tag), head=True)
+        found = await self._ask(client, repository, head.descriptor.digest)
+        if found.descriptor.media_type not in media.INDEXES:
+            return (found.descriptor.digest,)
+        platforms = json.loads(found.body or b"")["manifests"]
+        child = await self._ask(client, repository, Digest(platforms[0]["digest"]))
+        return (found.descriptor.digest, child.descriptor.digest)
+
+    async def _ask(
+        self, client: str, repository: Repository, reference: Reference, *, head: bool = False
+    ) -> Found:
+        """Ask as `RegistryApi.manifest` does."""
+        manifests = self._running_parts.manifests
+        found = manifests.peek(repository, reference)
+        if found is None or (found.body is None and not head):
+            found = await manifests.get(repository, reference, client, head=head)
+        if not head:
+            digest = found.descriptor.digest
+            assert found.body == self._hub.documents[digest].manifest, f"not {digest}"
+        return found
+
+    @property
+    def _running_parts(self) -> _Parts:
+        assert self._parts is not None, "not started"
+        return self._parts

@@ -1,0 +1,103 @@
+"""What others do, modelled plainly: no mirror at all, and the official registry's proxy."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from mirror.oci.errors import UpstreamUnavailable
+from tests.simulation.hub import Hub, parts
+from tests.simulation.trace import Name, Pull
+from tests.standin import Document
+
+
+class Policy(Protocol):
+    """A way to pull from a hub."""
+
+    async def pull(self, wanted: Pull) -> tuple[str, ...]:
+        """Pull as an engine does; returns the digests it got, the tag's first.
+
+        Raises RegistryError where that cannot be.
+        """
+
+    async def tick(self) -> None:
+        """Do what is due, as some time has passed."""
+
+    async def restart(self) -> None:
+        """Stop, and start with what was kept."""
+
+
+class Direct:
+    """Every runner asks the hub: a GET by tag, and one of its platform's manifest."""
+
+    name = "every client direct"
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def __repr__(self) -> str:
+        return "<Direct>"
+
+    async def pull(self, wanted: Pull) -> tuple[str, ...]:
+        """Pull; see `Policy`."""
+        name = wanted.name
+        await asyncio.sleep(0)
+        document = self._hub.get(name.repository, name.tag)
+        for digest in parts(document)[1:]:
+            await asyncio.sleep(0)
+            self._hub.get(name.repository, digest)
+        return parts(document)
+
+    async def tick(self) -> None:
+        """Nothing is ever due."""
+
+    async def restart(self) -> None:
+        """Nothing was kept."""
+
+
+class OfficialProxy:
+    """HEAD on every pull; a GET for every client that asks while a manifest is not stored.
+
+    Where the hub does not answer to the HEAD, what the tag pointed at before is served. Where it
+    refuses the GET there is nothing to serve: the client asks for the digest that the HEAD named.
+    """
+
+    name = "HEAD each time, no coalescing"
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._tags: dict[Name, str] = {}
+        self._stored: dict[str, Document] = {}
+
+    def __repr__(self) -> str:
+        return f"<OfficialProxy: {len(self._stored)} manifests stored>"
+
+    async def pull(self, wanted: Pull) -> tuple[str, ...]:
+        """Pull; see `Policy`."""
+        name = wanted.name
+        document = await self._manifest(name, await self._resolve(name))
+        for digest in parts(document)[1:]:
+            await self._manifest(name, digest)
+        return parts(document)
+
+    async def _resolve(self, name: Name) -> str:
+        await asyncio.sleep(0)
+        try:
+            self._tags[name] = self._hub.head(name.repository, name.tag).digest
+        except UpstreamUnavailable:
+            if name not in self._tags:
+                raise
+        return self._tags[name]
+
+    async def _manifest(self, name: Name, digest: str) -> Document:
+        if digest not in self._stored:
+            document = self._hub.get(name.repository, digest)
+            await asyncio.sleep(0)  # on its way: whoever asks meanwhile asks the hub too
+            self._stored[digest] = document
+        return self._stored[digest]
+
+    async def tick(self) -> None:
+        """Nothing is ever due."""
+
+    async def restart(self) -> None:
+        """All of it was kept."""

@@ -1,0 +1,49 @@
+"""The scenarios: fleets, limits, and what a mirror has to stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from tests.simulation.hub import Terms
+from tests.simulation.trace import DAY, Fleet
+
+NOON = 12 * 3600.0
+_SHORT = 5  # days, where more would tell no more
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A fleet before a hub. In `strict` ones no pull fails that need not."""
+
+    name: str
+    fleet: Fleet
+    terms: Terms = field(default_factory=Terms)
+    strict: bool = True
+    days: int = 366  # at most
+
+
+# Few tags that move all day long: more changes than the limit lets through. Each tag is known
+# before that begins.
+_BUSY = Fleet(repositories=4, tags=20, moves=100, moves_from=1)
+_NOONS = tuple(day * DAY + NOON for day in range(_SHORT))
+
+SCENARIOS = (
+    Scenario("a fleet's days", Fleet()),
+    Scenario("a window on a fixed grid", Fleet(), Terms(fixed=True), days=_SHORT),
+    Scenario("others spend 60 of the 100", Fleet(foreign=60), strict=False, days=_SHORT),
+    Scenario("two manifests for each image", Fleet(platforms=2), strict=False),
+    Scenario("a limit of 30, spent every day", _BUSY, Terms(limit=30), days=_SHORT),
+    Scenario(
+        "the same, restarted every noon",
+        replace(_BUSY, restarts=_NOONS),
+        Terms(limit=30),
+        days=_SHORT,
+    ),
+    Scenario(
+        "the same from the first moment on",
+        replace(_BUSY, moves_from=0),
+        Terms(limit=30),
+        strict=False,
+        days=_SHORT,
+    ),
+)

@@ -1,0 +1,265 @@
+"""An account is renewed in time; a refused one is not tried again, and called what it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from mirror.oci.errors import Denied
+from mirror.upstream.auth.account import REST, Account, CredentialsRefused, LoginRefused
+from mirror.upstream.auth.credentials import (
+    Credentials,
+    CredentialsUnavailable,
+    Everywhere,
+    Found,
+)
+from tests.conftest import Run
+from tests.standin import Hub, Image
+from tests.standin.flavours import Ghcr
+
+REPOSITORY = "library/nginx"
+WORD = "s3cret-word"
+
+
+class Clock:
+    """A clock that is set by hand, in seconds."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+class Vault(Everywhere):
+    """A source whose word can be changed, and that can be out of order."""
+
+    def __init__(self, life: float = 1000) -> None:
+        self.word = WORD
+        self.life = life
+        self.reads = 0
+        self.broken = False
+
+    async def read(self, _place: str) -> Found:
+        """Return the word as it is."""
+        self.reads += 1
+        if self.broken:
+            raise CredentialsUnavailable("the vault is shut", "first\nsecond" + 1000 * "!")
+        return Found(Credentials("robot", self.word), self.life)
+
+
+class Door:
+    """Upstream: takes one word."""
+
+    def __init__(self, word: str = WORD) -> None:
+        self.word = word
+        self.tried: list[str] = []
+
+    async def __call__(self, credentials: Credentials) -> str:
+        """Let in, or not."""
+        self.tried.append(credentials.password)
+        await asyncio.sleep(0)
+        if credentials.password != self.word:
+            raise CredentialsRefused("no")
+        return credentials.password
+
+
+Attempt = Callable[[Credentials], Awaitable[str]]
+
+
+async def outcome(account: Account, door: Attempt) -> str:
+    """Return what came of an attempt."""
+    try:
+        return await account.use(REPOSITORY, door)
+    except (LoginRefused, CredentialsUnavailable, Denied) as error:
+        return type(error).__name__
+
+
+async def test_credentials_are_read_once_and_renewed_before_they_end() -> None:
+    clock, vault, door = Clock(), Vault(1000), Door()
+    account = Account("docker.io", vault, clock)
+    for _ in range(3):
+        assert await outcome(account, door) == WORD
+    assert vault.reads == 1
+    clock.now = 801
+    assert await outcome(account, door) == WORD
+    assert vault.reads == 2
+
+
+async def test_what_cannot_be_renewed_is_used_to_its_end_and_no_longer() -> None:
+    clock, vault, door = Clock(), Vault(1000), Door()
+    account = Account("docker.io", vault, clock)
+    await outcome(account, door)
+    vault.broken = True
+    clock.now = 900
+    assert await outcome(account, door) == WORD
+    clock.now = 1001
+    assert await outcome(account, door) == "CredentialsUnavailable"
+    reads = vault.reads
+    assert await outcome(account, door) == "CredentialsUnavailable"
+    assert vault.reads == reads  # not for each who asks
+    vault.broken, clock.now = False, 1010
+    assert await outcome(account, door) == WORD
+
+
+async def test_why_there_is_no_account_is_said_once_and_on_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, vault = Clock(), Vault()
+    vault.broken = True
+    account = Account("docker.io", vault, clock)
+    for clock.now in (0, 1, 60):
+        assert await outcome(account, Door()) == "CredentialsUnavailable"
+    [record] = caplog.records
+    assert "docker.io cannot be had at present: the vault is shut (first second!" in record.message
+    assert len(record.message) < 400
+
+
+async def test_a_wrong_password_is_one_failed_login_however_many_ask(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, vault, door = Clock(), Vault(), Door("another")
+    account = Account("docker.io", vault, clock)
+    with caplog.at_level(logging.WARNING):
+        outcomes = await asyncio.gather(*(outcome(account, door) for _ in range(20)))
+        clock.now = REST - 1
+        outcomes.append(await outcome(account, door))
+    assert set(outcomes) == {"LoginRefused"}
+    assert door.tried == [WORD]
+    [record] = caplog.records
+    assert "docker.io refuses the login of 'robot'" in record.message
+    assert WORD not in caplog.text
+
+
+async def test_a_login_refused_to_many_at_once_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They were let in before, so that they did not have to wait for each other."""
+    vault, door = Vault(), Door()
+    account = Account("docker.io", vault, Clock())
+    await outcome(account, door)
+    door.word = "another"
+    with caplog.at_level(logging.WARNING):
+        outcomes = await asyncio.gather(*(outcome(account, door) for _ in range(20)))
+    assert set(outcomes) == {"LoginRefused"}
+    assert len(caplog.records) == 1
+
+
+async def test_a_refused_login_is_tried_again_after_its_rest() -> None:
+    clock, vault, door = Clock(), Vault(), Door("another")
+    account = Account("docker.io", vault, clock)
+    await outcome(account, door)
+    door.word = WORD
+    clock.now = REST + 1
+    assert await outcome(account, door) == WORD
+
+
+async def test_another_password_is_tried_at_once() -> None:
+    clock, vault, door = Clock(), Vault(), Door("new")
+    account = Account("docker.io", vault, clock)
+    assert await outcome(account, door) == "LoginRefused"
+    vault.word = "new"
+    clock.now = 6
+    assert await outcome(account, door) == "new"
+
+
+async def test_an_accepted_login_that_is_refused_one_day_finds_the_new_password() -> None:
+    clock, vault, door = Clock(), Vault(), Door()
+    account = Account("docker.io", vault, clock)
+    assert await outcome(account, door) == WORD
+    vault.word = door.word = "new"
+    assert await outcome(account, door) == "new"
+    assert door.tried == [WORD, WORD, "new"]
+
+
+async def test_a_no_that_may_mean_the_repository_keeps_nobody_from_others() -> None:
+    vault = Vault()
+    account = Account("ghcr.io", vault, Clock())
+
+    async def may_not(_: Credentials) -> str:
+        raise CredentialsRefused("no", Denied("no"))
+
+    assert await outcome(account, may_not) == "Denied"
+    assert await outcome(account, Door()) == WORD
+
+
+async def test_an_account_shows_no_password() -> None:
+    account = Account("docker.io", Vault(), Clock())
+    await outcome(account, Door())
+    assert WORD not in repr(account) + repr(Credentials("robot", WORD))
+
+
+# Through a mirror
+
+
+async def test_a_refused_login_is_called_that_and_not_repeated(
+    hub: Hub, run: Run, image: Image, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub.terms.users = {"robot": "right"}
+    account = {"url": hub.url, "username": "robot", "password": WORD}
+    async with run(upstreams={"docker.io": account}) as mirror:
+        for name in ("latest", "other", image.digest):
+            got = await mirror.manifest(REPOSITORY, name)
+            assert got.status == 403
+            assert b"docker.io refuses the login of 'robot'" in got.body
+            assert int(got.headers["Retry-After"]) > 500
+            assert WORD.encode() not in got.body
+        metrics = (await mirror.ask("/metrics")).body.decode()
+    assert hub.count(kind="token") == 1
+    out = capfd.readouterr()
+    assert WORD not in out.out + out.err + metrics
+
+
+async def test_a_refused_basic_login_is_not_repeated_either(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.terms.auth = "basic"
+    hub.terms.users = {"robot": "right"}
+    account = {"url": hub.url, "username": "robot", "password": WORD}
+    async with run(upstreams={"docker.io": account}) as mirror:
+        for name in ("latest", "other"):
+            assert b"refuses the login" in (await mirror.manifest(REPOSITORY, name)).body
+    tried = [seen for seen in hub.requests if "authorization" in seen.headers]
+    assert [seen.kind for seen in tried] == ["ping"]
+
+
+async def test_what_is_kept_outlives_a_refused_login(hub: Hub, run: Run, image: Image) -> None:
+    hub.terms.users = {"robot": WORD}
+    account = {"url": hub.url, "username": "robot", "password": WORD}
+    async with run(upstreams={"docker.io": account}, tag_ttl=0) as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        hub.terms.users = {"robot": "another"}
+        hub.tokens.revoke()
+        for _ in range(2):
+            got = await mirror.manifest(REPOSITORY, "latest")
+            assert (got.status, got.body) == (200, image.manifest)
+            assert "Warning" in got.headers
+
+
+@pytest.mark.parametrize("auth", ["bearer", "basic"])
+async def test_a_password_file_is_read_again_when_the_login_fails(
+    hub: Hub, run: Run, image: Image, tmp_path: Path, auth: str
+) -> None:
+    hub.terms.auth = "bearer" if auth == "bearer" else "basic"
+    word = tmp_path / "word"
+    word.write_text("old\n")
+    hub.terms.users = {"robot": "old"}
+    account = {"url": hub.url, "username": "robot", "password_file": str(word), "auth": auth}
+    async with run(upstreams={"docker.io": account}) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        word.write_text("new\n")
+        hub.terms.users = {"robot": "new"}
+        hub.tokens.revoke()
+        await mirror.pull(REPOSITORY, "latest", image)
+
+
+async def test_ghcrs_no_is_told_as_what_it_may_be(hub: Hub, run: Run, image: Image) -> None:
+    account = {"url": hub.url, "username": "octocat", "password": WORD}
+    async with Ghcr(hub, {"octocat": "right"}), run(upstreams={"docker.io": account}) as mirror:
+        got = await mirror.manifest(REPOSITORY, "latest")
+        assert got.status == 403
+        assert b"refuses the login of 'octocat', or gives it no access" in got.body

@@ -1,0 +1,163 @@
+"""A fleet's days against a model of Docker Hub's limit: the budget's bar, and the model itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirror.oci.errors import PullLimitSpent
+from mirror.settings import load
+from tests.simulation import report
+from tests.simulation.bounds import unavoidable
+from tests.simulation.hub import Clock, Hub, Terms, make_document
+from tests.simulation.play import Score, play_mirror, play_others
+from tests.simulation.scenarios import SCENARIOS, Scenario
+from tests.simulation.trace import (
+    DAY,
+    Event,
+    Fleet,
+    Job,
+    Move,
+    Name,
+    Outage,
+    Pull,
+    Trace,
+    plan,
+)
+
+SEED = 7
+HOUR = 3600.0
+NAME = Name("team/image-0", "v0")
+OTHER = Name("team/image-1", "v0")
+ONE = Fleet(runners=1, repositories=2, tags=2, moves=0)
+
+
+def by_hand(*events: Event, fleet: Fleet = ONE) -> Trace:
+    """A trace with these events."""
+    return Trace(fleet, 1, events)
+
+
+def job(at: float, *names: Name, runners: int = 1) -> Job:
+    """A matrix that pulls these."""
+    return Job(at, tuple(Pull(f"10.0.0.{n}", name) for n in range(runners) for name in names))
+
+
+# The bar
+
+
+async def test_a_fleets_days_cost_the_floor_and_no_pull_fails(tmp_path: Path) -> None:
+    """40 runners, 12 images, 200 jobs a day, 60 tags of which 5 move a day; 100 pulls per 6 h."""
+    trace = plan(Fleet(), 4, SEED)
+    score = await play_mirror(trace, Terms(), tmp_path, load())
+    assert score.pulls > 20_000
+    assert not score.failed
+    assert score.counted == len(score.wanted) >= 60 + 3 * 5
+    for other in await play_others(trace, Terms()):
+        assert other.failed.total() > 500
+        assert other.counted > 2 * score.counted
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS[1:], ids=lambda scenario: scenario.name)
+async def test_what_a_mirror_promises_holds_in_every_scenario(
+    tmp_path: Path, scenario: Scenario
+) -> None:
+    settings = load()
+    trace = plan(scenario.fleet, 2, SEED)
+    score = await play_mirror(trace, scenario.terms, tmp_path, settings)
+    most = settings.max_stale + settings.tag_ttl
+    assert not list(report.wrong(scenario, score, unavoidable(trace, scenario.terms), most))
+    assert score.pulls > 10_000
+
+
+async def test_a_tag_that_nobody_asked_about_for_hours_is_not_held_back(tmp_path: Path) -> None:
+    """What is held back was confirmed a while ago: no tag is wrong for longer than `max_stale`."""
+    settings = load({"max_stale": HOUR})
+    moved = (job(0, NAME, OTHER), Move(60, NAME, 1))
+    soon = by_hand(*moved, job(600, NAME))
+    score = await play_mirror(soon, Terms(limit=3), tmp_path / "soon", settings)
+    assert score.stale == [540.0]
+    late = by_hand(*moved, job(5 * HOUR, NAME))
+    score = await play_mirror(late, Terms(limit=3), tmp_path / "late", settings)
+    assert not score.stale
+    assert score.counted == 3
+
+
+# The trace
+
+
+def test_the_same_seed_makes_the_same_trace_and_another_seed_another() -> None:
+    assert plan(Fleet(), 3, 7) == plan(Fleet(), 3, 7)
+    assert plan(Fleet(), 3, 7) != plan(Fleet(), 3, 8)
+
+
+def test_a_day_has_the_jobs_and_the_moves_that_it_should() -> None:
+    trace = plan(Fleet(), 2, SEED)
+    assert 400 <= len(list(trace.jobs)) <= 480  # some run again
+    assert sum(isinstance(event, Move) for event in trace.events) == 10
+    names = {pull.name for each in trace.jobs for pull in each.pulls}
+    assert names <= set(Fleet().names)
+    assert len({name.repository for name in names}) == 12
+    assert len({pull.client for each in trace.jobs for pull in each.pulls}) == 40
+    assert [event.at for event in trace.events] == sorted(event.at for event in trace.events)
+
+
+# The hub
+
+
+def hub_of(terms: Terms) -> tuple[Hub, Clock]:
+    """A hub with a document for NAME."""
+    clock = Clock()
+    hub = Hub(terms, clock)
+    hub.tag(NAME, make_document(NAME, 0, 1))
+    return hub, clock
+
+
+def test_a_pull_comes_back_a_window_later_or_with_the_grid() -> None:
+    for fixed, back in ((False, 15 * HOUR), (True, 12 * HOUR)):
+        hub, clock = hub_of(Terms(limit=1, fixed=fixed))
+        clock.now = 9 * HOUR
+        hub.get(NAME.repository, NAME.tag)
+        clock.now = back - 1
+        hub.head(NAME.repository, NAME.tag)
+        with pytest.raises(PullLimitSpent):
+            hub.get(NAME.repository, NAME.tag)
+        clock.now = back
+        hub.get(NAME.repository, NAME.tag)
+
+
+async def test_others_fail_where_the_limit_is_less_than_their_pulls() -> None:
+    trace = by_hand(job(0, NAME, runners=30))
+    direct, proxy = await play_others(trace, Terms(limit=10))
+    assert (direct.failed.total(), direct.counted) == (20, 10)
+    assert (proxy.failed.total(), proxy.counted) == (20, 10)
+    direct, proxy = await play_others(by_hand(job(0, NAME), job(9, NAME)), Terms(limit=10))
+    assert (direct.counted, proxy.counted) == (2, 1)
+
+
+# What cannot be avoided, and what is wrong
+
+
+def test_an_oracle_fails_only_where_nothing_could_be_had() -> None:
+    crowd = by_hand(job(0, NAME, runners=9), job(60, OTHER, runners=4))
+    assert unavoidable(crowd, Terms(limit=2)) == 0
+    assert unavoidable(crowd, Terms(limit=1)) == 4
+    two = replace(crowd, fleet=replace(ONE, platforms=2))
+    assert unavoidable(two, Terms(limit=3)) == 4
+    dark = by_hand(job(0, NAME), Outage(1, down=True), job(2, NAME, OTHER))
+    assert unavoidable(dark, Terms()) == 1
+
+
+def test_what_does_not_hold_is_said() -> None:
+    scenario = Scenario("some", ONE)
+    good = Score("mirror", pulls=3, counted=1, served={"a"}, wanted={"a"})
+    assert not list(report.wrong(scenario, good, 0, 3660))
+    assert list(report.wrong(scenario, replace(good, counted=2), 0, 3660))
+    assert list(report.wrong(scenario, replace(good, wanted={"b"}), 0, 3660))
+    assert list(report.wrong(scenario, replace(good, worst_in_plenty=DAY), 0, 3660))
+    failing = replace(good)
+    failing.failed["PullLimitSpent"] += 1
+    assert list(report.wrong(scenario, failing, 0, 3660))
+    assert not list(report.wrong(scenario, failing, 1, 3660))
+    assert not list(report.wrong(replace(scenario, strict=False), failing, 0, 3660))
