@@ -33,6 +33,7 @@ _METADATA = frozenset(
     map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"))
 )
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
+_OWN_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215: its operator's, and so is what it wraps
 _COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1
 _FAR = frozenset({Place.PUBLIC})
 
@@ -45,7 +46,9 @@ def place(address: IPAddress) -> Place:
     if address.is_multicast:
         return Place.NOWHERE
     # Beside RFC 1918: loopback, unspecified, CGNAT, unique and site local, and what is reserved.
-    near = not address.is_global or (isinstance(address, IPv6Address) and address.is_site_local)
+    near = not address.is_global or address in _OWN_NAT64
+    if isinstance(address, IPv6Address):
+        near = near or address.is_site_local
     return Place.NEAR if near else Place.PUBLIC
 
 
