@@ -8,7 +8,7 @@ import itertools
 import resource
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -107,10 +107,9 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             budget.note(answer)
             metrics.answer(answer)
 
-        wire = await stack.enter_async_context(Wire(_patience(settings)))
-        tokens = _closing(stack, Tokens(wire, on_answer))
+        patience = _patience(settings)
         registries = {
-            each.name: _closing(stack, Registry(each, wire, tokens, on_answer)) for each in origins
+            each.name: await _registry(stack, each, patience, on_answer) for each in origins
         }
 
         memory = Memory(settings.memory_cache)
@@ -195,6 +194,15 @@ def _origin(name: str, upstream: Upstream) -> Origin:
         return origin(name, URL(upstream.url), configured)
     except (ExtraMissing, ValueError) as error:
         raise ConfigurationError(f"upstreams.{name}: {error}") from None
+
+
+async def _registry(
+    stack: AsyncExitStack, origin: Origin, patience: Patience, on_answer: Callable[[Answer], None]
+) -> Registry:
+    """Give an upstream connections and tokens of its own."""
+    wire = await stack.enter_async_context(Wire(origin.url, patience))
+    tokens = _closing(stack, Tokens(wire, on_answer))
+    return _closing(stack, Registry(origin, wire, tokens, on_answer))
 
 
 def _closing(stack: AsyncExitStack, part: P) -> P:

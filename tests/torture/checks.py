@@ -93,13 +93,15 @@ def upstream(
     Where nobody left, died or was evicted (`undisturbed`), a blob comes once, plus once for each
     time that upstream spoilt it or could not resume it, and not at all if it was kept. Else each
     request of a client may cost one: what it wanted may be gone again before the next one comes,
-    or may not have been kept at all for lack of room.
+    or may not have been kept at all for lack of room. A kill and an outage lose what is on its way:
+    upstream handed it to a socket whose other end never reads it, so each may cost one too.
     """
+    lost = len(around.plan.kills) + len(around.plan.outages)
     asked = Counter(outcome.digest for outcome in outcomes if outcome.kind == "blob")
     kept = {digest for digest, _ in around.held}
     wrong = []
     for digest, count in sent.items():
-        bodies = 1 if undisturbed else max(asked[digest], 1)
+        bodies = 1 if undisturbed else max(asked[digest], 1) + lost
         bodies = 0 if undisturbed and digest in kept else bodies + _forced(digest, around)
         most = int(bodies * blobs[digest].size * OVERHEAD)
         if count > most:
