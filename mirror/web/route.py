@@ -180,7 +180,9 @@ class Router:
         upstream, is_domain = canonical(first), stands_for_host(first)
         if slash and (is_domain and upstream == named if named else upstream in self._upstreams):
             return first + slash, Repository.parse(upstream, full_name(upstream, rest))
-        if slash and not named and is_domain and is_host(upstream):
+        if slash and not named and is_domain:
+            if not is_host(upstream):
+                Repository.parse(unnamed, name)  # no name at all is no unknown one
             raise self._unknown(first)
         upstream = named or unnamed
         return "", Repository.parse(upstream, full_name(upstream, name))
