@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import ClassVar
 from urllib.parse import parse_qs, unquote
@@ -104,7 +104,10 @@ class Router:
         self._upstreams = frozenset(upstreams)
         self._default = default
         self._hosts = hosts
-        self._remembered = lru_cache(maxsize=8192)(self._read)
+        self._read_at = {  # a memory for each, as its key is then no more than the target
+            unnamed: lru_cache(maxsize=8192)(partial(self._read, unnamed))
+            for unnamed in {default, *hosts.values()}
+        }
 
     @property
     def wants_host(self) -> bool:
@@ -118,8 +121,8 @@ class Router:
         """
         unnamed = self._meant_by(target, host) if self._hosts else self._default
         if len(target) < _CACHED_LENGTH:
-            return self._remembered(target, unnamed)
-        return self._read(target, unnamed)
+            return self._read_at[unnamed](target)
+        return self._read(unnamed, target)
 
     def _meant_by(self, target: str, host: str) -> str:
         """Return the upstream of a request that does not name one, by the host that it went to."""
@@ -131,7 +134,7 @@ class Router:
             name = host
         return self._hosts.get(host) or self._hosts.get(name.removesuffix(".")) or self._default
 
-    def _read(self, target: str, unnamed: str) -> Route:
+    def _read(self, unnamed: str, target: str) -> Route:
         raw, _, query = target.partition("?")
         if raw.startswith(_PROXIED):
             raw = "/" + raw.split("/", 3)[3] if raw.count("/") > 2 else "/"
