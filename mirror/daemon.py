@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import resource
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -108,10 +108,8 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             settings.answer_timeout,
             settings.resume_timeout,
         )
-        wire = await stack.enter_async_context(Wire(patience))
-        tokens = _closing(stack, Tokens(wire, on_answer))
         registries = {
-            each.name: _closing(stack, Registry(each, wire, tokens, on_answer)) for each in origins
+            each.name: await _registry(stack, each, patience, on_answer) for each in origins
         }
 
         memory = Memory(settings.memory_cache)
@@ -159,6 +157,15 @@ def _origin(name: str, upstream: Upstream) -> Origin:
 
 def _router(settings: Settings) -> Router:
     return Router(settings.upstreams, settings.default_upstream, settings.hosts())
+
+
+async def _registry(
+    stack: AsyncExitStack, origin: Origin, patience: Patience, on_answer: Callable[[Answer], None]
+) -> Registry:
+    """Give an upstream connections and tokens of its own."""
+    wire = await stack.enter_async_context(Wire(origin.url, patience))
+    tokens = _closing(stack, Tokens(wire, on_answer))
+    return _closing(stack, Registry(origin, wire, tokens, on_answer))
 
 
 def _closing(stack: AsyncExitStack, part: P) -> P:

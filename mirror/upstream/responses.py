@@ -157,10 +157,15 @@ def blob_body(
 
 def page(response: aiohttp.ClientResponse, body: bytes) -> Page:
     """Take a listing's page apart; a Link that leaves the registry's origin is not followed."""
-    link = response.links.get("next")
-    following: dict[str, str] = {}
-    if link is not None:
-        url = response.url.join(link["url"])  # type: ignore[arg-type]
-        if url.origin() == response.url.origin():
-            following = dict(url.query)
-    return Page(body, following)
+    return Page(body, _following(response))
+
+
+def _following(response: aiohttp.ClientResponse) -> dict[str, str]:
+    try:
+        link = response.links.get("next")
+        url = response.url.join(link["url"]) if link else None  # type: ignore[arg-type]
+        if url is not None and url.origin() == response.url.origin():
+            return dict(url.query)
+    except ValueError:  # no URL, or one without a host
+        pass
+    return {}

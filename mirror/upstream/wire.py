@@ -1,4 +1,4 @@
-"""The connections to upstream: one exchange, its redirects followed by hand, its faults named."""
+"""The connections to an upstream: an exchange, its redirects followed by hand, its faults named."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Literal, Self
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.abc import AbstractResolver
+from aiohttp.connector import SocketFactoryType
 from cachetools import LRUCache
 from yarl import URL
 
@@ -22,9 +24,9 @@ from mirror.oci.errors import (
     UpstreamMisbehaved,
     UpstreamTimeout,
     UpstreamUnavailable,
-    shown,
 )
 from mirror.upstream.breaker import Breaker
+from mirror.upstream.guard import Guard, GuardedResolver, follow
 
 _log = logging.getLogger(__name__)
 
@@ -51,20 +53,36 @@ class Patience:
 
 
 class Wire:
-    """HTTP to upstream registries, their token servers and their content networks.
+    """HTTP to one upstream registry at `own`, its token server and its content networks.
 
     Blobs have connections of their own, so that big ones never starve the small questions.
+    Names are resolved by `resolver` (the system's if there is none) and connections made of
+    `sockets` (aiohttp's if there is none); both are asked for nothing that the guard refuses.
     """
 
-    def __init__(self, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        own: URL,
+        patience: Patience | None = None,
+        resolver: AbstractResolver | None = None,
+        sockets: SocketFactoryType | None = None,
+    ) -> None:
         self.patience = patience or Patience()
+        self._guard = Guard(own)
+        self._inner = resolver
+        self._sockets = sockets
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
         self._breakers: LRUCache[URL, Breaker] = LRUCache(_HOSTS)
         self._probes: dict[URL, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
+        resolver = GuardedResolver(self._guard, self._inner or aiohttp.DefaultResolver())
+        self._resolver = resolver
         # The large ones are counted before they get here, by fetches and passes.
-        self._sessions = {"small": self._session(limit=64), "large": self._session(limit=256)}
+        self._sessions = {
+            "small": self._session(resolver, limit=64),
+            "large": self._session(resolver, limit=256),
+        }
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -73,13 +91,16 @@ class Wire:
         await asyncio.gather(*self._probes.values(), return_exceptions=True)
         for session in self._sessions.values():
             await session.close()
+        await self._resolver.close()
 
-    def _session(self, limit: int) -> aiohttp.ClientSession:
+    def _session(self, resolver: AbstractResolver, limit: int) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=self.patience.connect, sock_read=self.patience.silence
         )
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=limit),
+            connector=aiohttp.TCPConnector(
+                limit=limit, resolver=resolver, socket_factory=self._sockets
+            ),
             timeout=timeout,
             headers={hdrs.USER_AGENT: USER_AGENT, hdrs.ACCEPT_ENCODING: "identity"},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -128,7 +149,7 @@ class Wire:
             if form or response.status not in _REDIRECTS:
                 return response
             response.release()
-            target = _target(url, response.headers.get(hdrs.LOCATION, ""))
+            target = follow(url, response.headers.get(hdrs.LOCATION, ""))
             if target.origin() != url.origin():
                 headers.pop(hdrs.AUTHORIZATION, None)
             url = target
@@ -149,7 +170,8 @@ class Wire:
         headers: Mapping[str, str],
         form: Mapping[str, str] | None,
     ) -> aiohttp.ClientResponse:
-        """Ask one host, and note whether it answered."""
+        """Ask one host, if the guard allows it, and note whether it answered."""
+        self._guard.check(url)
         breaker = self._breakers.setdefault(url.origin(), Breaker())
         if breaker.open:
             raise UpstreamDown(
@@ -192,30 +214,15 @@ class Wire:
     async def _alive(self, url: URL) -> bool:
         session = self._sessions["small"]
         try:
+            self._guard.check(url)
             async with (
                 asyncio.timeout(_PROBE_PATIENCE),
                 session.get(url, allow_redirects=False) as response,
             ):
                 return response.status not in _GATEWAY_FAULTS
-        except (aiohttp.ClientError, OSError, ValueError):  # a TimeoutError is an OSError
+        # A TimeoutError is an OSError; a failure is the guard's.
+        except (aiohttp.ClientError, OSError, ValueError, UpstreamFailure):
             return False
-
-
-def _target(url: URL, location: str) -> URL:
-    """Resolve a Location; its encoding is left alone, because signatures cover it."""
-    try:
-        target = url.join(URL(location, encoded=True))
-        allowed = target.scheme == "https" or target.scheme == url.scheme == "http"
-        if location and target.host and allowed:
-            return target
-    except ValueError:
-        pass
-    raise UpstreamMisbehaved(f"upstream redirects to {shown(_public(location))}")
-
-
-def _public(location: str) -> str:
-    """Leave out the query: it may hold a signature."""
-    return location.partition("?")[0]
 
 
 @contextmanager

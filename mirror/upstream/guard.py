@@ -1,0 +1,178 @@
+"""The guard: which addresses an upstream may lead to, decided on the address that is connected to.
+
+What an upstream names (redirects, token servers) is asked with this machine's place in the network:
+it must not be a way to what only this machine can reach.
+"""
+
+from __future__ import annotations
+
+import socket
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from mirror.oci.errors import UpstreamMisbehaved, shown
+
+IPAddress = IPv4Address | IPv6Address
+
+
+class Place(Enum):
+    """Where an address lies, as seen from here."""
+
+    PUBLIC = "public"
+    NEAR = "private or loopback"
+    LINK = "link-local or metadata"
+    NOWHERE = "multicast"
+
+
+# Where clouds tell a machine its secrets, beside link-local 169.254.169.254: AWS, Alibaba, Oracle,
+# Azure (a public address, by the look of it).
+_METADATA = frozenset(
+    map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"))
+)
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
+_OWN_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215: its operator's, and so is what it wraps
+_COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1
+_FAR = frozenset({Place.PUBLIC})
+
+
+def place(address: IPAddress) -> Place:
+    """Say where an address lies; one that wraps an IPv4 address lies where that does."""
+    address = _unwrapped(address)
+    if address in _METADATA or address.is_link_local:
+        return Place.LINK
+    if address.is_multicast:
+        return Place.NOWHERE
+    # Beside RFC 1918: loopback, unspecified, CGNAT, unique and site local, and what is reserved.
+    near = not address.is_global or address in _OWN_NAT64
+    if isinstance(address, IPv6Address):
+        near = near or address.is_site_local
+    return Place.NEAR if near else Place.PUBLIC
+
+
+def _unwrapped(address: IPAddress) -> IPAddress:
+    """Take an IPv4 address out of IPv6 (mapped, 6to4, Teredo, NAT64, compatible)."""
+    if isinstance(address, IPv4Address):
+        return address
+    low = int(address) & 0xFFFFFFFF
+    if address in _NAT64 or (address in _COMPATIBLE and low > 1):
+        return IPv4Address(low)
+    teredo = address.teredo[1] if address.teredo else None
+    return address.ipv4_mapped or address.sixtofour or teredo or address
+
+
+class Guard:
+    """Decides for one upstream, whose own origin is always allowed: the operator named it.
+
+    Whether it is public is learned from the addresses of its own host, and it stays so once it
+    was: who answers for its name could otherwise turn private after the redirect was sent.
+    """
+
+    def __init__(self, own: URL) -> None:
+        self._own = _end(own)
+        self._places: set[Place] = set()
+        if (literal := _literal(self._own[0])) is not None:
+            self._places.add(place(literal))
+
+    def __repr__(self) -> str:
+        return f"<Guard of {self._own[0]}: {sorted(each.value for each in self._places)}>"
+
+    def check(self, url: URL) -> None:
+        """Refuse a URL for its host as it is written; raises UpstreamMisbehaved.
+
+        A name passes: its addresses are seen when it is resolved.
+        """
+        end = _end(url)
+        if end == self._own:
+            return
+        host = end[0]
+        literal = _literal(host)
+        if "%" in host or (literal is None and _numeric(host)):
+            raise UpstreamMisbehaved(
+                f"upstream leads to {shown(host)}, no address as it is written"
+            )
+        if literal is not None and not self._allowed(place(literal)):
+            raise _refusal(host, place(literal))
+
+    def choose(self, host: str, port: int, found: list[ResolveResult]) -> list[ResolveResult]:
+        """Return the addresses of a name that may be connected to; raises UpstreamMisbehaved."""
+        places = [place(ip_address(each["host"])) for each in found]
+        if (_bare(host), port) == self._own:
+            self._places.update(places)
+            return found
+        chosen = [each for each, lies in zip(found, places, strict=True) if self._allowed(lies)]
+        if found and not chosen:
+            raise _refusal(host, places[0])
+        return chosen
+
+    def _allowed(self, target: Place) -> bool:
+        """Let everybody go out, the near stay near; an upstream nothing is known of is public."""
+        own = self._places or _FAR
+        if target is Place.NEAR:
+            return Place.PUBLIC not in own
+        if target is Place.LINK:
+            return own == {Place.LINK}
+        return target is Place.PUBLIC
+
+
+class GuardedResolver(AbstractResolver):
+    """A resolver that gives out only what its guard lets pass, so what is checked is connected to.
+
+    Raises UpstreamMisbehaved where nothing is left, OSError as `inner` does.
+    """
+
+    def __init__(self, guard: Guard, inner: AbstractResolver) -> None:
+        self._guard = guard
+        self._inner = inner
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Resolve a name; its addresses that are refused are left out."""
+        return self._guard.choose(host, port, await self._inner.resolve(host, port, family))
+
+    async def close(self) -> None:
+        """Close what it stands on."""
+        await self._inner.close()
+
+
+def follow(url: URL, location: str) -> URL:
+    """Return where a Location leads from `url`; never from https to http, nor to another scheme.
+
+    Its encoding is left alone, because signatures cover it. Raises UpstreamMisbehaved, without
+    the query: that may hold a signature.
+    """
+    try:
+        target = url.join(URL(location, encoded=True))
+        allowed = target.scheme == "https" or target.scheme == url.scheme == "http"
+        if location and target.host and allowed:
+            return target
+    except ValueError:
+        pass
+    raise UpstreamMisbehaved(f"upstream redirects to {shown(location.partition('?')[0])}")
+
+
+def _end(url: URL) -> tuple[str, int | None]:
+    return _bare(url.raw_host or ""), url.port
+
+
+def _bare(host: str) -> str:
+    return host.lower().rstrip(".")
+
+
+def _literal(host: str) -> IPAddress | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _numeric(host: str) -> bool:
+    """Tell what inet_aton takes for an address (127.1, 0x7f000001, 2130706433) from a name."""
+    return host.rpartition(".")[2][:1].isdigit()
+
+
+def _refusal(host: str, lies: Place) -> UpstreamMisbehaved:
+    return UpstreamMisbehaved(f"upstream leads to {shown(host)}, a {lies.value} address")

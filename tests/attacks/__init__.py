@@ -1,0 +1,1 @@
+"""Attacks: one test for each way in."""
