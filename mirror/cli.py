@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import math
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mirror
-from mirror import commands, logs
+from mirror import client_config, commands, logs
 from mirror.cache.records import (
     Collect,
     Measure,
@@ -28,7 +27,14 @@ from mirror.cache.records import (
 )
 from mirror.daemon import Daemon, running
 from mirror.sdnotify import notify
-from mirror.settings import ConfigurationError, Settings, load, parse_size
+from mirror.settings import (
+    Address,
+    ConfigurationError,
+    Settings,
+    load,
+    parse_origin,
+    parse_size,
+)
 from mirror.sizes import human
 from mirror.store.errors import StoreError
 
@@ -46,11 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = load(_flags(options), options.config)
-        if options.order is None:
-            logs.set_up(settings.log_format, settings.log_level)
-            return asyncio.run(_serve(settings))
-        logs.set_up(settings.log_format, "error")  # what is told of is printed
-        return _carry_out(settings, options)
+        run: Callable[[Settings, argparse.Namespace], int] = options.run
+        return run(settings, options)
     except (ConfigurationError, StoreError, UpkeepError) as error:
         print(f"mirror: {error}", file=sys.stderr)
         return _BAD_START
@@ -58,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(settings: Settings, options: argparse.Namespace) -> int:
     """Run an upkeep command; returns the exit code."""
+    logs.set_up(settings.log_format, "error")  # what is told of is printed
     order = options.order(options)
     try:
         return asyncio.run(commands.run(settings, order, as_json=options.json))
@@ -66,6 +70,37 @@ def _carry_out(settings: Settings, options: argparse.Namespace) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+
+
+def _tell_client(settings: Settings, options: argparse.Namespace) -> int:
+    """Print a client's configuration, or write it into its folder; returns the exit code."""
+    files = client_config.files(options.client, options.url or _url(settings, settings.listen), settings)
+    if options.output is None:
+        heads = (f"# {name}\n" if len(files) > 1 else "" for name in files)
+        print("\n".join(map(str.__add__, heads, files.values())), end="")
+        return 0
+    places = {options.output / name: text for name, text in files.items()}
+    try:
+        _write(places, force=options.force)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{options.output}: cannot be written: {error}") from None
+    return 0
+
+
+def _write(files: dict[Path, str], *, force: bool) -> None:
+    """Write files, all or none; those of others are replaced by `force` only. Raises OSError."""
+    for place, text in files.items():
+        if not force and place.exists() and place.read_text("utf-8") != text:
+            raise ConfigurationError(f"{place} is there and says otherwise; --force replaces it")
+    for place, text in files.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, "utf-8")
+        print(place)
+
+
+def _run(settings: Settings, _: argparse.Namespace) -> int:
+    logs.set_up(settings.log_format, settings.log_level)
+    return asyncio.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> int:
@@ -108,9 +143,8 @@ async def _serve(settings: Settings) -> int:
 
 
 def _greeting(settings: Settings, daemon: Daemon) -> str:
-    url = str(daemon.url)
-    if daemon.address.host in ("0.0.0.0", "::"):  # noqa: S104 - recognised, not bound
-        url = str(daemon.url.with_host(socket.gethostname()))
+    url = _url(settings, daemon.address)
+    [docker] = client_config.files("docker", url, settings).values()
     upstreams = ", ".join(
         f"{name} ({upstream.url}, {upstream.whose or 'anonymous'})"
         for name, upstream in settings.upstreams.items()
@@ -123,8 +157,18 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
         f"  keeps data   in {store.files.root}\n"
         f"  keeps        at most {human(store.books.limit)}, {human(store.books.used)} now\n"
         f"in /etc/docker/daemon.json, then restart Docker:\n"
-        f"  {json.dumps({'registry-mirrors': [url]})}"
+        f"  {docker.rstrip()}"
     )
+
+
+def _url(settings: Settings, address: Address) -> str:
+    """Return the URL at which clients reach this address; raises ConfigurationError."""
+    if not address.port:
+        raise ConfigurationError(f"listen is '{address}': which port is free? --url is wanted")
+    if address.host in ("0.0.0.0", "::", ""):  # noqa: S104 - recognised, not bound
+        address = address._replace(host=socket.gethostname())
+    scheme = "http" if settings.tls_cert is None else "https"
+    return f"{scheme}://{address}"
 
 
 def _flags(options: argparse.Namespace) -> dict[str, object]:
@@ -145,11 +189,20 @@ def _upstream(text: str) -> tuple[str, dict[str, str]]:
     return name, {"url": url}
 
 
+def _origin(text: str) -> str:
+    try:
+        return parse_origin(text)
+    except ValueError:
+        wanted = "http://host[:port] or https://host[:port] is wanted, without a path"
+        raise argparse.ArgumentTypeError(f"{text!r}: {wanted}") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mirror", description=mirror.__doc__)
     parser.add_argument("--version", action="version", version=f"mirror {mirror.__version__}")
     these = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(these)
+    _add_client_config(these)
     _add_verify(these)
     _add(these, "gc", lambda _: Collect(), "remove what is of no use, and keep the bound")
     purge = _add(these, "purge", lambda given: Purge(given.target), "remove an image or its like")
@@ -167,13 +220,37 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_serve(these: _Commands) -> None:
     serve = these.add_parser("serve", help="run the mirror", description="Run the mirror.")
-    serve.set_defaults(order=None)
-    serve.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with these keys")
+    serve.set_defaults(run=_run)
+    _add_keys(serve)
+
+
+def _add_client_config(these: _Commands) -> None:
+    text = "write what a client has to be told of the mirror"
+    command = these.add_parser(
+        "client-config",
+        help=text,
+        description=f"{text.capitalize()}, which is configured as by serve's own flags.",
+    )
+    command.set_defaults(run=_tell_client)
+    clients = list(client_config.CLIENTS)
+    command.add_argument("client", metavar="CLIENT", choices=clients, help=", ".join(clients))
+    command.add_argument(
+        "--url", type=_origin, help="where clients reach the mirror, if not where it listens"
+    )
+    command.add_argument(
+        "--output", type=Path, metavar="DIR", help="the client's folder to write its files into"
+    )
+    command.add_argument("--force", action="store_true", help="replace files that are there")
+    _add_keys(command)
+
+
+def _add_keys(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with these keys")
     for name, field in Settings.model_fields.items():
         if name not in _TABLES:
             flag = "--" + name.replace("_", "-")
-            serve.add_argument(flag, dest=name, metavar="VALUE", help=field.description)
-    serve.add_argument(
+            command.add_argument(flag, dest=name, metavar="VALUE", help=field.description)
+    command.add_argument(
         "--upstream",
         type=_upstream,
         action="append",
@@ -206,7 +283,7 @@ def _add(
     """Add an upkeep command, which finds its data as `serve` does."""
     about = f"{text[0].upper()}{text[1:]}. Works beside a running mirror and without one."
     command = these.add_parser(name, help=text, description=about)
-    command.set_defaults(order=order, json=False, upstream=[])
+    command.set_defaults(run=_carry_out, order=order, json=False, upstream=[])
     command.add_argument("--config", type=Path, metavar="FILE", help="the file given to serve")
     described = Settings.model_fields["data_dir"].description
     command.add_argument("--data-dir", dest="data_dir", metavar="VALUE", help=described)

@@ -128,7 +128,7 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         metrics.registry.register(state)
         own = OwnPages(metrics, lambda: _troubles(store))
         api = RegistryApi(manifests, blobs, listings, tally)
-        server = Server(Router(frozenset(registries)), api, own, metrics, log, connections)
+        server = Server(_router(settings), api, own, metrics, log, connections)
         checks = LimitChecks(registries, budget, settings.limit_check)
         jobs = (store.keep_books(), log.run(), _keep_count(budget, tally), checks.run())
         for job in (*jobs, _feed_watchdog()):
@@ -194,6 +194,10 @@ def _origin(name: str, upstream: Upstream) -> Origin:
         return origin(name, URL(upstream.url), configured)
     except (ExtraMissing, ValueError) as error:
         raise ConfigurationError(f"upstreams.{name}: {error}") from None
+
+
+def _router(settings: Settings) -> Router:
+    return Router(settings.upstreams, settings.default_upstream, settings.hosts())
 
 
 async def _registry(

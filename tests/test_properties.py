@@ -6,6 +6,7 @@ import contextlib
 import re
 import string
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from hypothesis import assume, example, given
@@ -21,7 +22,7 @@ from mirror.oci.target import ImageName, parse_target
 from mirror.settings import parse_size
 from mirror.store.catalogue import Catalogue, Entry, charged
 from mirror.upstream.auth.challenge import Challenge, parse
-from mirror.web.route import Router
+from mirror.web.route import ManifestPath, Own, Router
 
 # The grammars, letter by letter, beside the mirror's own patterns.
 
@@ -200,7 +201,9 @@ def test_an_image_is_found_by_its_full_name(host: str, name: str, reference: str
 
 # What a client asks for
 
-_ROUTER = Router(frozenset({HUB, "ghcr.io"}))
+_UPSTREAMS = (HUB, "ghcr.io", "quay.example:5000", "localhost", "[::1]:5000", "plain")
+_MEANT = {"ghcr.mirror": "ghcr.io", "mirror:5001": "plain", "10.0.0.9": "quay.example:5000"}
+_ROUTER = Router(_UPSTREAMS, hosts=_MEANT)
 _QUERY = st.lists(
     st.tuples(st.sampled_from(["n", "last", "ns", "artifactType", "x"]), st.text(max_size=8)),
     max_size=3,
@@ -218,9 +221,99 @@ _PATHS = st.builds(
 )
 
 
-@given(any_text(_PATHS) | st.text().map("/v2/".__add__) | st.text().map("http://".__add__))
-def test_any_request_target_is_read_or_refused(text: str) -> None:
-    taken(_ROUTER.read, text)
+_BASED = st.builds("/{}{}".format, st.sampled_from([*_UPSTREAMS, "gcr.io"]), _PATHS)
+_TARGETS_OF_ALL_KINDS = st.one_of(
+    any_text(_PATHS),
+    any_text(_BASED),
+    st.text().map("/v2/".__add__),
+    st.text().map("http://".__add__),
+)
+
+
+@given(_TARGETS_OF_ALL_KINDS, any_text(st.sampled_from([*_MEANT, "mirror"])))
+def test_any_request_target_is_read_or_refused(text: str, host: str) -> None:
+    taken(lambda text: _ROUTER.read(text, host), text)
+    with contextlib.suppress(RegistryError):
+        route = _ROUTER.read(text, host)
+        assert route == _ROUTER.read(text, host) == Router(_UPSTREAMS, HUB, _MEANT).read(text, host)
+        assert isinstance(route, Own) or route.repository.upstream in _UPSTREAMS
+        assert route.namespace.isascii()
+
+
+@given(_TARGETS_OF_ALL_KINDS, st.text(), st.text())
+def test_no_host_means_anything_unless_it_is_configured(text: str, one: str, other: str) -> None:
+    router, hosted = Router(_UPSTREAMS), Router(_UPSTREAMS, hosts={"m": "ghcr.io"})
+    assume("m" not in one.lower() and "m" not in other.lower() and "://m" not in text.lower())
+    found = [
+        _read_or_refused(each, text, host) for each in (router, hosted) for host in (one, other)
+    ]
+    assert all(each == found[0] for each in found)
+
+
+def _read_or_refused(router: Router, text: str, host: str) -> object:
+    try:
+        return router.read(text, host)
+    except RegistryError as error:
+        return error.body()
+
+
+_UPSTREAM = st.sampled_from([*_UPSTREAMS, *HUB_ALIASES])
+_ELSEWHERE = st.sampled_from(["", *_UPSTREAMS])
+
+
+def _meant(name: str) -> str:
+    return HUB_ALIASES.get(name, name)
+
+
+@given(_UPSTREAM, NAMES, TAGS | DIGESTS, st.sampled_from(["", *_MEANT]), _ELSEWHERE)
+def test_an_upstream_is_found_by_any_form_of_address(
+    upstream: str, name: str, reference: str, host: str, other: str
+) -> None:
+    """`ns` beats the path, and the path beats the host; what is left is upstream's own name."""
+    assume(len(name) < MAX_NAME - len("library/"))
+    full = f"library/{name}" if _meant(upstream) == HUB and "/" not in name else name
+    tail = f"{name}/manifests/{reference}"
+    base = f"/{other}" if other else ""
+    for target in (
+        f"{base}/v2/{tail}?ns={upstream}",
+        f"{base}/v2/{tail}?x=1&ns={upstream.replace(':', '%3a').upper()}",
+        f"/{upstream}/v2/{tail}",
+        f"/v2/{upstream}/{tail}",
+        f"http://mirror/v2/{upstream}/{tail}",
+    ):
+        assume(not (name.startswith("localhost/") and upstream == "localhost"))  # taken off
+        route = _ROUTER.read(target, host)
+        assert isinstance(route, ManifestPath), target
+        assert route.repository == Repository(_meant(upstream), full)
+        assert route.reference == reference
+
+
+@given(NAMES, TAGS, st.sampled_from(["", "mirror", *_MEANT]))
+def test_without_a_name_it_is_what_the_host_means_or_the_default(
+    name: str, tag: str, host: str
+) -> None:
+    first, slash, _ = name.partition("/")
+    assume(len(name) < MAX_NAME - len("library/"))
+    upstream = _MEANT.get(host, HUB)
+    target = f"/v2/{name}/manifests/{tag}"
+    if slash and (first in _UPSTREAMS or "." in first):
+        error = refused(lambda target: _ROUTER.read(target, host), target)
+        assert first in _UPSTREAMS or (error and error.code == "NAME_UNKNOWN")
+        return
+    route = _ROUTER.read(target, host)
+    full = f"library/{name}" if upstream == HUB and not slash else name
+    assert isinstance(route, ManifestPath)
+    assert route.repository == Repository(upstream, full)
+
+
+@given(any_text(st.sampled_from([*_UPSTREAMS, *HUB_ALIASES, "gcr.io", "10.0.0.1:80"])), _PATHS)
+def test_no_other_upstream_is_ever_meant(name: str, path: str) -> None:
+    known = name.isascii() and _meant(name.lower()) in _UPSTREAMS
+    assume(name and "ns=" not in path and taken(_ROUTER.read, path))
+    mark = "&" if "?" in path else "?"
+    error = refused(_ROUTER.read, f"{path}{mark}ns={quote(name, safe='', errors='surrogatepass')}")
+    assert known == (error is None)
+    assert known or (error and error.code == "NAME_UNKNOWN")
 
 
 # Challenges

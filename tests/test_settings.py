@@ -65,7 +65,8 @@ def refusal(file: Path | None = None) -> str:
 
 
 def test_every_key_has_a_value_here_to_be_tried() -> None:
-    assert VALUES.keys() | {"upstreams", "shares"} == Settings.model_fields.keys()
+    elsewhere = {"upstreams", "default_upstream", "shares"}  # have tests of their own
+    assert VALUES.keys() | elsewhere == Settings.model_fields.keys()
 
 
 @pytest.mark.parametrize("key", VALUES)
@@ -186,6 +187,16 @@ def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path
         ('upstreams."docker.io".realms = "https://a/b"', ["docker.io.realms", "origins"]),
         ('upstreams."docker.io".realms = 3', ["docker.io.realms", "origins"]),
         ('upstreams."docker.io".docker_config = ""', ["docker.io.docker_config", "path"]),
+        ('upstreams."a.io" = { url = "http://a", hosts = "a/b" }', ["a.io.hosts", "hosts are"]),
+        ('upstreams."a.io" = { url = "http://a", hosts = [3.5, ""] }', ["a.io.hosts", "hosts are"]),
+        ('upstreams."a.io/b".url = "http://a"', ["upstreams.a.io/b: ", "such as ghcr.io"]),
+        ('upstreams."A.io".url = "http://a"', ["upstreams.A.io: ", "in lower case"]),
+        ('upstreams."http://a.io".url = "http://a"', ["upstreams.http://a.io: ", "such as"]),
+        ('upstreams."a.io\\n".url = "http://a"', ["upstreams.a.io: ", "such as ghcr.io"]),
+        ('upstreams."index.docker.io".url = "http://a"', ["index.docker.io", "is docker.io"]),
+        ('default_upstream = "quay.io"', ["default_upstream", "'quay.io'", "wanted: docker.io"]),
+        ('default_upstream = ""', ["default_upstream", "''", "such as ghcr.io"]),
+        ('default_upstream = "index.docker.io"', ["default_upstream", "name", "is docker.io"]),
         ("\ntag_ttl = often", ["mirror.toml", "TOML", "line 2"]),
     ],
 )
@@ -301,6 +312,34 @@ def test_an_account_stands_in_one_place(file: Path) -> None:
 def test_it_is_told_whose_account_is_used(file: Path, keys: str, whose: str) -> None:
     file.write_text(f'[upstreams."docker.io"]\n{keys}')
     assert load(file=file).upstreams["docker.io"].whose == whose
+
+
+def test_the_default_upstream_can_be_given_in_each_way(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    file.write_text(
+        'default_upstream = "a.io"\nupstreams."a.io".url = "http://a"\nupstreams."b.io".url = "http://b"'
+    )
+    assert load(file=file).default_upstream == "a.io"
+    monkeypatch.setenv("MIRROR_DEFAULT_UPSTREAM", "b.io")
+    assert load(file=file).default_upstream == "b.io"
+    assert load({"default_upstream": "docker.io"}, file).default_upstream == "docker.io"
+
+
+def test_hosts_can_be_given_in_each_way(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    file.write_text('upstreams."a.io" = { url = "http://a", hosts = ["A.mirror", "[::1]:5001"] }')
+    assert load(file=file).hosts() == {"a.mirror": "a.io", "[::1]:5001": "a.io"}
+    monkeypatch.setenv("MIRROR_UPSTREAMS__A_IO__HOSTS", "b.mirror, b.mirror:5001")
+    assert load(file=file).hosts() == {"b.mirror": "a.io", "b.mirror:5001": "a.io"}
+
+
+def test_a_host_means_one_upstream(file: Path) -> None:
+    file.write_text(
+        'upstreams."a.io" = { url = "http://a", hosts = ["m.example", "m.example"] }\n'
+        'upstreams."b.io" = { url = "http://b", hosts = ["M.EXAMPLE"] }'
+    )
+    for part in ("upstreams", "hosts", "'m.example'", "a.io", "b.io"):
+        assert part in refusal(file)
 
 
 def test_realms_can_be_given_in_each_way(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:

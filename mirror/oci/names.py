@@ -25,6 +25,27 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 
+# distribution/reference, "domain" (without upper case), and its rule which first parts are one.
+_LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?", re.ASCII)
+
+
+def is_host(text: str) -> bool:
+    """Whether this is a registry's name as images use it: `host[:port]`, in lower case."""
+    return len(text) <= MAX_NAME and bool(_HOST.fullmatch(text))
+
+
+def stands_for_host(first: str) -> bool:
+    """Whether the first part of an image's name is its registry, not a part of the repository."""
+    return first == "localhost" or "." in first or ":" in first
+
+
+def canonical(upstream: str) -> str:
+    """Return the one name of an upstream that has several; host names know no case."""
+    if upstream.isascii():  # other letters have ASCII's for lower case, too
+        upstream = upstream.lower()
+    return HUB_ALIASES.get(upstream, upstream)
+
 
 @dataclass(frozen=True, slots=True)
 class Repository:

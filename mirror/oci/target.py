@@ -9,11 +9,12 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import NameInvalid
 from mirror.oci.names import (
     HUB,
-    HUB_ALIASES,
     Reference,
     Repository,
     Tag,
+    canonical,
     full_name,
+    stands_for_host,
 )
 
 
@@ -53,8 +54,7 @@ def parse_target(text: str, upstreams: Collection[str] = ()) -> Target:
 
 def _repository(text: str, upstreams: Collection[str]) -> Repository:
     first, slash, rest = text.partition("/")
-    elsewhere = first in upstreams or first == "localhost" or "." in first or ":" in first
-    if slash and elsewhere:
-        upstream = HUB_ALIASES.get(first, first)
+    if slash and (first in upstreams or stands_for_host(first)):
+        upstream = canonical(first)
         return Repository.parse(upstream, full_name(upstream, rest))
     return Repository.parse(HUB, full_name(HUB, text))

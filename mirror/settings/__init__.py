@@ -1,16 +1,18 @@
 """What can be configured: keys, defaults, and where their values come from."""
 
-from mirror.settings.keys import PREFIX, Settings
+from mirror.settings.keys import HUB_URL, PREFIX, Settings
 from mirror.settings.load import load
 from mirror.settings.upstream import Upstream
-from mirror.settings.values import Address, ConfigurationError, parse_size
+from mirror.settings.values import Address, ConfigurationError, parse_origin, parse_size
 
 __all__ = [
+    "HUB_URL",
     "PREFIX",
     "Address",
     "ConfigurationError",
     "Settings",
     "Upstream",
     "load",
+    "parse_origin",
     "parse_size",
 ]

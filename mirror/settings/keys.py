@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mirror.cache.account import Terms
@@ -21,6 +21,7 @@ from mirror.settings.values import (
     PartysShare,
     Seconds,
     Size,
+    UpstreamName,
 )
 
 PREFIX = "MIRROR_"
@@ -105,8 +106,11 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="The most that clients may spend of each pull limit, by address or network.",
     )
-    upstreams: dict[str, Upstream] = Field(
+    upstreams: dict[UpstreamName, Upstream] = Field(
         default_factory=dict, description="The registries to mirror, by the name images use."
+    )
+    default_upstream: UpstreamName = Field(
+        HUB, description="The upstream of a request that names none."
     )
 
     @model_validator(mode="after")
@@ -126,6 +130,29 @@ class Settings(BaseSettings):
         if not isinstance(hub, dict):
             return values
         return {**values, "upstreams": {**upstreams, HUB: {"url": HUB_URL, **hub}}}
+
+    @field_validator("upstreams")
+    @classmethod
+    def _tell_hosts_apart(cls, upstreams: dict[str, Upstream]) -> dict[str, Upstream]:
+        taken: dict[str, str] = {}
+        for name, upstream in upstreams.items():
+            for host in upstream.hosts:
+                if taken.setdefault(host, name) != name:
+                    raise ValueError(f"hosts has {host!r} for both {taken[host]} and {name}")
+        return upstreams
+
+    @field_validator("default_upstream")
+    @classmethod
+    def _default_to_one_of_them(cls, name: str, info: ValidationInfo) -> str:
+        upstreams = info.data.get("upstreams", {name})  # not there if it is refused itself
+        if name not in upstreams:
+            known = ", ".join(sorted(upstreams))
+            raise ValueError(f"one of the upstreams is wanted: {known}")
+        return name
+
+    def hosts(self) -> dict[str, str]:
+        """Return the upstreams that Host headers mean."""
+        return {host: name for name, each in self.upstreams.items() for host in each.hosts}
 
     def budgets(self) -> dict[str, Terms]:
         """Return what is said of each upstream's pull budget."""

@@ -124,7 +124,8 @@ def _in_words(error: ValidationError) -> str:
     """Say the first thing that is wrong: the key, the value, what is allowed."""
     first = error.errors()[0]
     place = first["loc"]
-    key = " ".join(".".join(str(part) for part in place).split()) or "configuration"
+    parts = (str(part) for part in place if part != "[key]")  # pydantic's, of a table's key
+    key = " ".join(".".join(parts).split()) or "configuration"
     if first["type"] == "extra_forbidden":
         model = Upstream if place[0] == "upstreams" else Settings
         return f"unknown key {key}; known are {', '.join(sorted(model.model_fields))}"

@@ -10,6 +10,7 @@ from mirror.cache.window import HUB_WINDOW
 from mirror.settings.values import (
     ConfigurationError,
     FilePath,
+    Hosts,
     Origins,
     Pattern,
     Pulls,
@@ -38,6 +39,7 @@ class Upstream(BaseModel):
         (),
         description="Token servers' origins that may see the credentials, too.",
     )
+    hosts: Hosts = Field((), description="Host headers that mean this upstream.")
     pull_limit: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
         None, description="Pulls it allows per window, if it does not say so itself."
     )

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationEr
 from pydantic_settings import NoDecode
 
 from mirror.cache.shares import EACH, Share
+from mirror.oci.names import HUB, HUB_ALIASES, is_host
 from mirror.oci.patterns import check_pattern
 
 
@@ -88,12 +89,34 @@ def _plain_url(text: str) -> bool:
     return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
 
 
+def parse_origin(text: str) -> str:
+    """Read a URL that is no more than scheme, host and port; raises ValueError."""
+    if not _plain_url(text) or urlsplit(text).path not in ("", "/"):
+        raise ValueError("origins are wanted, such as https://auth.example:8443")
+    return text.rstrip("/")
+
+
 def _origins(value: object) -> tuple[str, ...]:
-    given = _listed(value)
-    for each in given:
-        if not _plain_url(each) or urlsplit(each).path not in ("", "/"):
-            raise ValueError("origins are wanted, such as https://auth.example:8443")
-    return tuple(each.rstrip("/") for each in given)
+    return tuple(parse_origin(each) for each in _listed(value))
+
+
+def _upstream_name(value: object) -> str:
+    name = str(value)
+    if not is_host(name):
+        raise ValueError(
+            "a registry's name as images use it is wanted, in lower case, such as ghcr.io or "
+            "registry.example:5000"
+        )
+    if name in HUB_ALIASES:
+        raise ValueError(f"the name of this registry is {HUB}")
+    return name
+
+
+def _hosts(value: object) -> tuple[str, ...]:
+    hosts = tuple(each.lower() for each in _listed(value))
+    if not all(map(is_host, hosts)):
+        raise ValueError("hosts are wanted, such as ghcr.mirror.example or 10.0.0.9:5001")
+    return hosts
 
 
 def _listed(value: object) -> list[str]:
@@ -143,4 +166,6 @@ ListenAddress = Annotated[Address, NoDecode, BeforeValidator(_address)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Url = Annotated[str, BeforeValidator(_url)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
+Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)]
+UpstreamName = Annotated[str, BeforeValidator(_upstream_name)]
 Pattern = Annotated[str, BeforeValidator(_pattern)]

@@ -151,13 +151,13 @@ def _content_range(span: Span | None, size: int) -> str:
 
 
 def _next_link(path: TagsPath, last: str) -> str:
-    """Return a Link relative to whatever name the client has for us."""
+    """Return a Link relative to whatever name the client has for us, its path as it asked."""
     query = f"last={quote(last, safe='')}"
     if path.count is not None:
         query = f"n={path.count}&{query}"
     if path.namespace:
         query += f"&ns={quote(path.namespace, safe='')}"
-    return f'</v2/{path.repository.name}/tags/list?{query}>; rel="next"'
+    return f'<{path.address}{path.repository.name}/tags/list?{query}>; rel="next"'
 
 
 def _listing(document: Mapping[str, object], media_type: str, outcome: Outcome, more: str) -> Reply:

@@ -23,10 +23,11 @@ class OwnPages:
         self._metrics = metrics
         self._troubles = troubles
 
-    def get(self, name: str) -> Reply:
-        """Answer one of them."""
+    def get(self, name: str, namespace: str = "") -> Reply:
+        """Answer one of them; `namespace` is what `/v2/` was asked for, if it was."""
         if name == "v2":
-            return _page(200, media.JSON, b"{}")
+            headers = fields.own(media.JSON) + fields.namespace(namespace)
+            return Reply(200, headers, length=2, body=b"{}")
         if name == "metrics":
             return _page(200, CONTENT_TYPE, self._metrics.render())
         troubles = self._troubles() if name == "readyz" else []

@@ -15,12 +15,15 @@ from mirror.web import fields
 from mirror.web.reply import Reply
 
 
-def refusal(error: RegistryError, *, last: bool = False) -> Reply:
-    """Answer with an error document; `last` ends the connection."""
+def refusal(error: RegistryError, *, last: bool = False, namespace: str = "") -> Reply:
+    """Answer with an error document; `last` ends the connection.
+
+    `namespace` is the upstream that the client named.
+    """
     body, outcome = error.body(), _outcome(error)
     return Reply(
         error.status,
-        fields.error(error, outcome),
+        fields.error(error, outcome) + fields.namespace(namespace),
         length=len(body),
         body=body,
         outcome=outcome,

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import ClassVar
 from urllib.parse import parse_qs, unquote
 
 from mirror.oci.digest import Digest
 from mirror.oci.errors import NameInvalid, NameUnknown, PageInvalid, PathUnknown, shown
-from mirror.oci.names import HUB, HUB_ALIASES, Reference, Repository, full_name, parse_reference
+from mirror.oci.names import (
+    HUB,
+    Reference,
+    Repository,
+    canonical,
+    full_name,
+    is_host,
+    parse_reference,
+    stands_for_host,
+)
 
 MAX_PAGE = 1000  # entries a client may ask for (CVE-2023-2253)
 _CACHED_LENGTH = 512  # characters; longer paths are not worth remembering
+_PROXIED = ("http://", "https://")  # how a target begins where a proxy is asked
+_REGISTRY = re.compile(r"/(?:([^/]+)/)??v2(?:/(.*))?", re.DOTALL)  # base and rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +35,7 @@ class Own:
 
     kind: ClassVar[str] = "own"
     name: str
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +64,15 @@ class BlobPath(Target):
 
 @dataclass(frozen=True, slots=True)
 class TagsPath(Target):
-    """`/v2/NAME/tags/list`; `count` is the page's length, if the client wants one."""
+    """`/v2/NAME/tags/list`; `count` is the page's length, if the client wants one.
+
+    `address` is the path as the client had it, up to the repository's name.
+    """
 
     kind: ClassVar[str] = "tags"
     count: int | None
     last: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,40 +88,78 @@ Route = Own | ManifestPath | BlobPath | TagsPath | ReferrersPath
 
 
 class Router:
-    """Reads paths. `upstreams` are the names that may be asked for; `default` needs no asking."""
+    """Reads paths, and finds the upstream that is meant.
 
-    def __init__(self, upstreams: frozenset[str], default: str = HUB) -> None:
-        self._upstreams = upstreams
+    That is, first of all, what `ns` names; then what the path names, as `/v2/NAME/…` or
+    `/NAME/v2/…`; then what the Host header means, by `hosts` (host or host:port, in lower case, to
+    upstream); then `default`. Only `upstreams` can be meant: all else is refused.
+    """
+
+    def __init__(
+        self,
+        upstreams: Collection[str],
+        default: str = HUB,
+        hosts: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._upstreams = frozenset(upstreams)
         self._default = default
-        self._remembered = lru_cache(maxsize=8192)(self._read)
+        self._hosts = hosts
+        self._read_at = {  # a memory for each, as its key is then no more than the target
+            unnamed: lru_cache(maxsize=8192)(partial(self._read, unnamed))
+            for unnamed in {default, *hosts.values()}
+        }
 
-    def read(self, target: str) -> Route:
-        """Read a request target as it came; raises RegistryError for what is not served."""
-        return self._remembered(target) if len(target) < _CACHED_LENGTH else self._read(target)
+    @property
+    def wants_host(self) -> bool:
+        """Whether the Host header means anything here."""
+        return bool(self._hosts)
 
-    def _read(self, target: str) -> Route:
+    def read(self, target: str, host: str = "") -> Route:
+        """Read a request target as it came; raises RegistryError for what is not served.
+
+        What is remembered is told apart by upstream, not by Host: that is any client's own text.
+        """
+        unnamed = self._meant_by(target, host) if self._hosts else self._default
+        if len(target) < _CACHED_LENGTH:
+            return self._read_at[unnamed](target)
+        return self._read(unnamed, target)
+
+    def _meant_by(self, target: str, host: str) -> str:
+        """Return the upstream of a request that does not name one, by the host that it went to."""
+        if target.startswith(_PROXIED):  # its host counts, not the header's (RFC 9112, 3.2.2)
+            host = target.split("/", 3)[2].partition("?")[0]
+        host = host.lower()
+        name, colon, port = host.rpartition(":")
+        if not (colon and port.isdigit()):
+            name = host
+        return self._hosts.get(host) or self._hosts.get(name.removesuffix(".")) or self._default
+
+    def _read(self, unnamed: str, target: str) -> Route:
         raw, _, query = target.partition("?")
-        if raw.startswith(("http://", "https://")):  # as a proxy is asked (RFC 9112, 3.2.2)
+        if raw.startswith(_PROXIED):
             raw = "/" + raw.split("/", 3)[3] if raw.count("/") > 2 else "/"
         if "%2f" in raw.lower() or "%5c" in raw.lower():
             raise NameInvalid(raw)
         path = unquote(raw, errors="surrogateescape")
-        if path in ("/v2", "/v2/"):
-            return Own("v2")
-        if path.startswith("/v2/"):
-            return self._registry(path[4:], _first_values(query))
         if path in ("/healthz", "/readyz", "/metrics"):
             return Own(path[1:])
-        raise PathUnknown(f"nothing is served at {shown(path)}")
+        registry = _REGISTRY.fullmatch(path)
+        if registry is None:
+            raise PathUnknown(f"nothing is served at {shown(path)}")
+        base, rest = registry.groups(default="")
+        return self._registry(base, rest, _first_values(query), unnamed)
 
-    def _registry(self, path: str, query: dict[str, str]) -> Route:
+    def _registry(self, base: str, path: str, query: dict[str, str], unnamed: str) -> Route:
         """Read from the right end: `blobs` and `tags` are good names of repositories, too."""
+        namespace = query.get("ns", "")
+        named = [self._known(name) for name in (namespace, base) if name]
+        if not path or canonical(path.removesuffix("/")) in self._upstreams:
+            return Own("v2", namespace)
         name, _, last = path.rpartition("/")
         name, _, noun = name.rpartition("/")
-        namespace = query.get("ns", "")
         if noun not in ("manifests", "blobs", "referrers", "tags") or (noun, last) == ("tags", ""):
             raise PathUnknown(f"no registry serves {shown('/v2/' + path)}")
-        repository = self._repository(name, namespace)
+        prefix, repository = self._repository(name, named[0] if named else "", unnamed)
         if noun == "manifests":
             return ManifestPath(repository, namespace, parse_reference(last))
         if noun == "blobs":
@@ -112,14 +169,37 @@ class Router:
             return ReferrersPath(repository, namespace, Digest.parse(last), wanted)
         if last != "list":
             raise PathUnknown(f"no registry serves {shown('/v2/' + path)}")
-        return TagsPath(repository, namespace, _count(query.get("n")), query.get("last", ""))
+        address = f"/{base}/v2/{prefix}" if base else f"/v2/{prefix}"
+        count = _count(query.get("n"))
+        return TagsPath(repository, namespace, count, query.get("last", ""), address)
 
-    def _repository(self, name: str, namespace: str) -> Repository:
-        upstream = HUB_ALIASES.get(namespace, namespace) or self._default
+    def _repository(self, name: str, named: str, unnamed: str) -> tuple[str, Repository]:
+        """Find whose repository it is; returns what of `name` said so, too: a first part, or none.
+
+        Where the upstream is `named` already, the name is that upstream's own, but for its name
+        before it: BuildKit asks a mirror with a path for `/v2/ghcr.io/org/app/…?ns=ghcr.io`.
+        """
+        first, slash, rest = name.partition("/")
+        upstream, is_domain = canonical(first), stands_for_host(first)
+        if slash and (is_domain and upstream == named if named else upstream in self._upstreams):
+            return first + slash, Repository.parse(upstream, full_name(upstream, rest))
+        if slash and not named and is_domain:
+            if not is_host(upstream):
+                Repository.parse(unnamed, name)  # no name at all is no unknown one
+            raise self._unknown(first)
+        upstream = named or unnamed
+        return "", Repository.parse(upstream, full_name(upstream, name))
+
+    def _known(self, name: str) -> str:
+        """Return the upstream of this name; raises NameUnknown."""
+        upstream = canonical(name)
         if upstream not in self._upstreams:
-            known = ", ".join(sorted(self._upstreams))
-            raise NameUnknown(f"no upstream {shown(namespace)} here; there is {known}")
-        return Repository.parse(upstream, full_name(upstream, name))
+            raise self._unknown(name)
+        return upstream
+
+    def _unknown(self, name: str) -> NameUnknown:
+        known = ", ".join(sorted(self._upstreams))
+        return NameUnknown(f"no upstream {shown(name)} here; there is {known}")
 
 
 def _first_values(query: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
 from mirror.cache.outcome import Outcome
@@ -67,7 +67,7 @@ class Server:
         try:
             return await self._answer(request)
         except RegistryError as error:
-            return refusal(error)
+            return refusal(error, namespace=self._namespace(request))
         except Exception:  # noqa: BLE001 - the last resort, and it is logged
             _log.exception("a request failed in a way nobody foresaw: %s", shown(request.raw_path))
             return refusal(RegistryError("the mirror failed; its log has the reason"))
@@ -75,13 +75,13 @@ class Server:
     async def _answer(self, request: web.BaseRequest) -> Reply:
         if request.method not in ("GET", "HEAD"):
             raise Unsupported(f"{request.method} is not for a mirror: it can be pulled from, only")
-        route = self._router.read(request.raw_path)
+        route = self._read(request)
         if isinstance(route, ManifestPath):
             return await self._api.manifest(request, route)
         if isinstance(route, BlobPath):
             return await self._api.blob(request, route)
         if isinstance(route, Own):
-            return self._own.get(route.name)
+            return self._own.get(route.name, route.namespace)
         if isinstance(route, TagsPath):
             return await self._api.tags(route)
         return await self._api.referrers(request, route)
@@ -98,11 +98,21 @@ class Server:
         sent = reply.sent if reply.status < 400 else 0
         self._metrics.request(line.kind, reply.outcome, sent, seconds)
 
+    def _read(self, request: web.BaseRequest) -> Route:
+        if self._router.wants_host:
+            return self._router.read(request.raw_path, request.headers.get(hdrs.HOST, ""))
+        return self._router.read(request.raw_path)
+
     def _route(self, request: web.BaseRequest) -> Route | None:
         try:
-            return self._router.read(request.raw_path)
+            return self._read(request)
         except RegistryError:
             return None
+
+    def _namespace(self, request: web.BaseRequest) -> str:
+        """Return what the client called the upstream, if that is one."""
+        route = self._route(request)
+        return route.namespace if route else ""
 
 
 def _hook(

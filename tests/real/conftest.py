@@ -55,15 +55,16 @@ async def mirror(hub: Hub, port: int) -> AsyncIterator[Mirror]:
 @pytest.fixture
 def image(request: pytest.FixtureRequest) -> Image:
     """An image like no other, of three layers; one has a program and the test's name."""
-    return _image(request.node.name)
+    return image_called(request.node.name)
 
 
 @pytest.fixture
 def other(request: pytest.FixtureRequest) -> Image:
     """Another one."""
-    return _image(f"{request.node.name}, the other")
+    return image_called(f"{request.node.name}, the other")
 
 
-def _image(name: str) -> Image:
+def image_called(name: str) -> Image:
+    """Make an image of three layers like no other; one has a program and this name."""
     base = image_from_rootfs(rootfs(name), [PROGRAM, GREETING], architecture=NATIVE)
     return make_image(name, [1_500_000, 1000], architecture=NATIVE, base=base)

@@ -1,19 +1,15 @@
 """containerd: a daemon of its own, told of the mirror by a `hosts.toml`."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from .engines import Held, Runner, held_of, joined
+from .engines import Held, Runner, full_name, held_of
+from .mirrors import tell
 from .processes import Command, Process, environment, run, succeeds
 from .rootfs import NATIVE
 
-HOSTS = """\
-server = "https://registry-1.docker.io"
-
-[host."http://127.0.0.1:{port}"]
-  capabilities = ["pull", "resolve"]
-"""
 CONFIG = """\
 version = 2
 root = "{folder}/root"
@@ -27,16 +23,21 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 
 
 class Containerd(Runner):
-    """containerd and ctr, which ask a mirror with `?ns=docker.io` and without a ping."""
+    """containerd and ctr, which ask a mirror with `?ns=docker.io` and without a ping.
+
+    With `default` the only file is that for all registries that have none.
+    """
 
     programs: ClassVar = ("containerd", "ctr", "runc")
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, *, default: bool = False) -> None:
         super().__init__(folder, port)
         self._env = environment(folder)
         self._hosts = folder / "hosts"
-        (self._hosts / "docker.io").mkdir(parents=True)
-        (self._hosts / "docker.io" / "hosts.toml").write_text(HOSTS.format(port=port))
+        tell("containerd", port, self._hosts)
+        for registry in self._hosts.iterdir() if default else ():
+            if registry.name != "_default":
+                shutil.rmtree(registry)
         self._config = folder / "config.toml"
         self._config.write_text(CONFIG.format(folder=folder))
         self._ctr = ("ctr", "--address", f"{folder}/containerd.sock")
@@ -55,15 +56,15 @@ class Containerd(Runner):
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
         """Pull and unpack."""
         options = [f"--hosts-dir={self._hosts}", f"--platform=linux/{architecture}"]
-        await self._run("images", "pull", *options, _name(repository, reference))
+        await self._run("images", "pull", *options, full_name(repository, reference))
 
     async def forget(self, repository: str, reference: str) -> None:
         """Remove an image, and wait until its content is gone."""
-        await self._run("images", "rm", "--sync", _name(repository, reference))
+        await self._run("images", "rm", "--sync", full_name(repository, reference))
 
     async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
         """Read the content store and hash what is there."""
-        name = _name(repository, reference)
+        name = full_name(repository, reference)
         listed = (await self._run("images", "ls", f"name=={name}")).decode().splitlines()
         target = listed[1].split()[2]
         manifest = await self._content(target)
@@ -78,7 +79,7 @@ class Containerd(Runner):
 
     async def output(self, repository: str, reference: str, *command: str) -> str:
         """Run a command in a container."""
-        name = _name(repository, reference)
+        name = full_name(repository, reference)
         return (await self._run("run", "--rm", name, "a-container", *command)).decode()
 
     async def _content(self, digest: str) -> bytes:
@@ -86,7 +87,3 @@ class Containerd(Runner):
 
     async def _run(self, *words: str) -> bytes:
         return await run(*self._ctr, *words, env=self._env)
-
-
-def _name(repository: str, reference: str) -> str:
-    return joined(f"docker.io/{repository}", reference)

@@ -5,18 +5,11 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
-from .engines import Engine, Held, Runner, held_of, joined
+from .engines import Engine, Held, Runner, full_name, held_of
+from .mirrors import tell
 from .processes import environment, run
 from .rootfs import NATIVE
 
-REGISTRIES = """\
-[[registry]]
-location = "docker.io"
-
-[[registry.mirror]]
-location = "127.0.0.1:{port}"
-insecure = true
-"""
 STORAGE = """\
 [storage]
 driver = "vfs"
@@ -47,22 +40,24 @@ class Podman(Runner):
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
         """Pull an image."""
-        await self._podman("pull", "--arch", architecture, _name(repository, reference))
+        await self._podman("pull", "--arch", architecture, full_name(repository, reference))
 
     async def forget(self, repository: str, reference: str) -> None:
         """Remove an image with its layers."""
-        await self._podman("image", "rm", "--force", _name(repository, reference))
+        await self._podman("image", "rm", "--force", full_name(repository, reference))
 
     async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
         """Tell what `podman image inspect` does."""
-        [image] = json.loads(await self._podman("image", "inspect", _name(repository, reference)))
+        [image] = json.loads(
+            await self._podman("image", "inspect", full_name(repository, reference))
+        )
         assert image["Architecture"] == architecture
         manifests = frozenset(name.partition("@")[2] for name in image["RepoDigests"])
         return Held(manifests, f"sha256:{image['Id']}", tuple(image["RootFS"]["Layers"]))
 
     async def output(self, repository: str, reference: str, *command: str) -> str:
         """Run a command in a container without a network."""
-        name = _name(repository, reference)
+        name = full_name(repository, reference)
         return (await self._podman("run", "--rm", "--network=none", name, *command)).decode()
 
     async def _podman(self, *words: str) -> bytes:
@@ -80,17 +75,17 @@ class Buildah(Runner):
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
         """Begin a build from an image, and leave it at that."""
-        words = ["from", "--pull-always", "--arch", architecture, _name(repository, reference)]
+        words = ["from", "--pull-always", "--arch", architecture, full_name(repository, reference)]
         container = (await self._buildah(*words)).decode().split()[-1]
         await self._buildah("rm", container)
 
     async def forget(self, repository: str, reference: str) -> None:
         """Remove an image with its layers."""
-        await self._buildah("rmi", "--force", _name(repository, reference))
+        await self._buildah("rmi", "--force", full_name(repository, reference))
 
     async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
         """Tell what `buildah inspect` does."""
-        name = _name(repository, reference)
+        name = full_name(repository, reference)
         image = json.loads(await self._buildah("inspect", "--type=image", name))
         assert image["OCIv1"]["architecture"] == architecture
         manifests = frozenset([image["FromImageDigest"]])
@@ -99,7 +94,7 @@ class Buildah(Runner):
 
     async def output(self, repository: str, reference: str, *command: str) -> str:
         """Run a command as a build would."""
-        name = _name(repository, reference)
+        name = full_name(repository, reference)
         container = (await self._buildah("from", "--pull-never", name)).decode().split()[-1]
         words = ["run", "--isolation=chroot", container, *command]
         printed = (await self._buildah(*words)).decode()
@@ -111,20 +106,19 @@ class Buildah(Runner):
 
 
 class Skopeo(Engine):
-    """skopeo, which asks the mirror by its address and copies images into folders."""
+    """skopeo, told of the mirror by `registries.conf`, which copies images into folders."""
 
     programs: ClassVar = ("skopeo",)
 
     def __init__(self, folder: Path, port: int) -> None:
         super().__init__(folder, port)
-        self._env = environment(folder)
+        self._env = _environment(folder, port)
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
         """Copy an image into a folder."""
-        source = f"docker://127.0.0.1:{self.port}/{joined(repository, reference)}"
+        source = f"docker://{full_name(repository, reference)}"
         target = f"dir:{self._folder(repository, reference)}"
-        options = ["--override-arch", architecture, "copy", "--src-tls-verify=false"]
-        await run("skopeo", *options, source, target, env=self._env)
+        await run("skopeo", "--override-arch", architecture, "copy", source, target, env=self._env)
 
     async def forget(self, repository: str, reference: str) -> None:
         """Remove the folder."""
@@ -147,17 +141,12 @@ class Skopeo(Engine):
 
 
 def _environment(folder: Path, port: int) -> dict[str, str]:
-    """Write the three configuration files, and return the variables that name them."""
-    files = {"registries": REGISTRIES, "storage": STORAGE, "containers": CONTAINERS}
-    for name, text in files.items():
-        (folder / f"{name}.conf").write_text(text.format(folder=folder, port=port))
+    """Write the three configuration files, and return the variables that lead to them."""
+    tell("podman", port, folder / ".config" / "containers")
+    for name, text in (("storage", STORAGE), ("containers", CONTAINERS)):
+        (folder / f"{name}.conf").write_text(text.format(folder=folder))
     return environment(
         folder,
-        CONTAINERS_REGISTRIES_CONF=f"{folder}/registries.conf",
         CONTAINERS_STORAGE_CONF=f"{folder}/storage.conf",
         CONTAINERS_CONF=f"{folder}/containers.conf",
     )
-
-
-def _name(repository: str, reference: str) -> str:
-    return joined(f"docker.io/{repository}", reference)

@@ -1,19 +1,20 @@
-"""Docker: a daemon that is configured with nothing but `daemon.json.example`."""
+"""Docker: a daemon that is configured with nothing but its `daemon.json`."""
 
 import json
 from pathlib import Path
 from typing import ClassVar, Self
 
 from .engines import Held, Runner, joined
+from .mirrors import tell
 from .processes import Command, Process, environment, run, succeeds
 from .rootfs import GREETING, NATIVE, PROGRAM
 
-EXAMPLE = Path(__file__).parents[2] / "daemon.json.example"
-EXAMPLE_PORT = ":5000"
-
 
 class Docker(Runner):
-    """dockerd with its classic image store, `registry-mirrors`, and the docker command."""
+    """dockerd with its classic image store, `registry-mirrors`, and the docker command.
+
+    It has mirrors for Docker Hub only: what is of other registries it pulls by the mirror's name.
+    """
 
     programs: ClassVar = ("dockerd", "docker", "containerd", "runc")
 
@@ -22,7 +23,7 @@ class Docker(Runner):
         self._env = environment(folder)
         self._socket = f"unix://{folder}/docker.sock"
         self._config = folder / "daemon.json"
-        self._config.write_text(EXAMPLE.read_text().replace(EXAMPLE_PORT, f":{port}"))
+        tell("docker", port, folder)
         self._daemon: Process | None = None
 
     def __enter__(self) -> Self:
@@ -40,22 +41,26 @@ class Docker(Runner):
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
         """Pull by the short name, as users do."""
-        await self._docker("pull", f"--platform=linux/{architecture}", _name(repository, reference))
+        await self._docker(
+            "pull", f"--platform=linux/{architecture}", self._name(repository, reference)
+        )
 
     async def forget(self, repository: str, reference: str) -> None:
         """Remove an image with its layers."""
-        await self._docker("image", "rm", "--force", _name(repository, reference))
+        await self._docker("image", "rm", "--force", self._name(repository, reference))
 
     async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
         """Tell what `docker image inspect` does."""
-        [image] = json.loads(await self._docker("image", "inspect", _name(repository, reference)))
+        [image] = json.loads(
+            await self._docker("image", "inspect", self._name(repository, reference))
+        )
         assert image["Architecture"] == architecture
         manifests = frozenset(name.partition("@")[2] for name in image["RepoDigests"])
         return Held(manifests, image["Id"], tuple(image["RootFS"]["Layers"]))
 
     async def output(self, repository: str, reference: str, *command: str) -> str:
         """Run a command in a container without a network."""
-        name = _name(repository, reference)
+        name = self._name(repository, reference)
         printed = await self._docker("run", "--rm", "--network=none", name, *command)
         return printed.decode()
 
@@ -63,7 +68,9 @@ class Docker(Runner):
         """Have BuildKit build an image that is from another."""
         context = self.folder / "context"
         context.mkdir(exist_ok=True)
-        instructions = f'FROM {_name(repository, reference)}\nCMD ["{PROGRAM}", "{GREETING}"]\n'
+        instructions = (
+            f'FROM {self._name(repository, reference)}\nCMD ["{PROGRAM}", "{GREETING}"]\n'
+        )
         (context / "Dockerfile").write_text(instructions)
         await self._docker("build", "--pull", "--tag", tag, str(context))
 
@@ -71,6 +78,10 @@ class Docker(Runner):
         env = self._env | {"DOCKER_BUILDKIT": "1"}
         return await run("docker", "--host", self._socket, *words, env=env)
 
-
-def _name(repository: str, reference: str) -> str:
-    return joined(repository.removeprefix("library/"), reference)
+    def _name(self, repository: str, reference: str) -> str:
+        first, _, rest = repository.partition("/")
+        if ":" in first:  # no path can hold it, so that a host means it
+            return joined(f"localhost:{self.port}/{rest}", reference)
+        if "." in first:
+            return joined(f"127.0.0.1:{self.port}/{repository}", reference)
+        return joined(repository.removeprefix("library/"), reference)

@@ -37,8 +37,9 @@ def image_for(offered: Document, architecture: str) -> Image:
 
 
 class Engine(ABC):
-    """A client of its own, which pulls `docker.io` through the mirror on `port`.
+    """A client of its own, which pulls through the mirror on `port`, as `client-config` told it.
 
+    A `repository` is Docker Hub's, if its name does not begin with another registry's;
     `reference` is a tag or a digest. All its files are under `folder`.
     """
 
@@ -73,6 +74,13 @@ class Runner(Engine):
     @abstractmethod
     async def output(self, repository: str, reference: str, *command: str) -> str:
         """Run a command in the image and return what it printed."""
+
+
+def full_name(repository: str, reference: str) -> str:
+    """Write a name with its registry, Docker Hub if it has none."""
+    first = repository.partition("/")[0]
+    registry = "" if "." in first or ":" in first else "docker.io/"
+    return joined(f"{registry}{repository}", reference)
 
 
 def joined(repository: str, reference: str) -> str:

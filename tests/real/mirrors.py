@@ -1,6 +1,7 @@
 """The mirror, started as its users start it: `mirror serve`, a folder, an upstream."""
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,6 +10,27 @@ from pathlib import Path
 from .processes import Command, Process, answers, environment, listens, read, scratch
 
 COMMAND = Path(sys.executable).parent / "mirror"
+
+# What engines are told of, once; the third cannot be in a path, so that a host means it.
+HUB, GHCR, QUAY = UPSTREAMS = ("docker.io", "ghcr.example", "quay.example:5000")
+CONFIG = f"""\
+[upstreams."{GHCR}"]
+url = "https://{GHCR}"
+[upstreams."{QUAY}"]
+url = "https://{QUAY}"
+hosts = ["localhost"]
+"""
+
+
+def tell(client: str, port: int, folder: Path) -> None:
+    """Write into a client's folder what it has to be told of a mirror on `port`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "mirror.toml"
+    config.write_text(CONFIG)
+    command: Command = [COMMAND, "client-config", client, "--config", config, "--output", folder]
+    command += ["--listen", f"127.0.0.1:{port}"]
+    subprocess.run(command, env=environment(folder), check=True, capture_output=True, timeout=20)
+    config.unlink()
 
 
 class Mirror:

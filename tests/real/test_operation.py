@@ -9,12 +9,12 @@ import pytest
 
 from tests.standin import Hub, Image
 
-from .dockerd import EXAMPLE
 from .engines import Engine
 from .mirrors import COMMAND, Mirror
 from .processes import environment, needs, run
 
-DEPLOY = EXAMPLE.parent / "deploy"
+PROJECT = Path(__file__).parents[2]
+EXAMPLE, DEPLOY = PROJECT / "daemon.json.example", PROJECT / "deploy"
 APP = "library/app"
 
 

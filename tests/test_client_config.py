@@ -1,0 +1,269 @@
+"""What clients are told: files that they can read, and requests that mean what was promised.
+
+How each client makes a request of its file is said here anew; tests/real has the clients.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from yarl import URL
+
+from mirror.cli import main
+from mirror.client_config import CLIENTS, files
+from mirror.settings import Settings, load
+from mirror.web.route import ManifestPath, Router
+from tests.command import MODULE, environment, launched, serving
+
+HUB, GHCR, QUAY, PLAIN = "docker.io", "ghcr.io", "quay.example:5000", "r.example:8080"
+CONFIG = """
+listen = "10.0.0.9:5000"
+[upstreams."ghcr.io"]
+url = "https://ghcr.io"
+[upstreams."quay.example:5000"]
+url = "https://inside.example/quay"
+hosts = ["quay.mirror.example"]
+[upstreams."r.example:8080"]
+url = "http://r.example:8080"
+hosts = ["mirror.example:5001"]
+"""
+URLS = ["http://mirror.example:5000", "https://mirror.example", "http://[::1]:5000"]
+EXAMPLE = Path(__file__).parents[1] / "daemon.json.example"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in set(os.environ) - set(environment()):
+        monkeypatch.delenv(name)
+    (tmp_path / "mirror.toml").write_text(CONFIG)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Docker Hub and three other registries, two of which have hosts of their own."""
+    return load(file=tmp_path / "mirror.toml")
+
+
+def image(settings: Settings, url: str) -> str:
+    """Return the image that a request means, by its upstream's name."""
+    asked = URL(url, encoded=True)
+    router = Router(settings.upstreams, settings.default_upstream, settings.hosts())
+    route = router.read(asked.raw_path_qs, asked.authority)
+    assert isinstance(route, ManifestPath)
+    return f"{route.repository}:{route.reference}"
+
+
+def of_docker(text: str) -> Iterator[tuple[str, str]]:
+    """What dockerd asks for: the mirror's path, then `/v2/`; Docker Hub's images only."""
+    for mirror in json.loads(text)["registry-mirrors"]:
+        yield f"{mirror}/v2/org/app/manifests/1", f"{HUB}/org/app:1"
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_dockerd_finds_docker_hub(settings: Settings, url: str) -> None:
+    [text] = files("docker", url, settings).values()
+    [(asked, wanted)] = of_docker(text)
+    assert asked.startswith(f"{url}/v2/")
+    assert image(settings, asked) == wanted
+
+
+@pytest.mark.parametrize(
+    ("hosts", "url"),
+    [
+        ([], "http://mirror.example:5000/docker.io"),
+        (["hub.mirror.example"], "http://hub.mirror.example:5000"),
+        (["hub.mirror.example:5002"], "http://hub.mirror.example:5002"),
+        (["mirror.example"], "http://mirror.example:5000"),
+    ],
+)
+def test_dockerd_finds_docker_hub_where_another_is_the_default(hosts: list[str], url: str) -> None:
+    upstreams = {HUB: {"hosts": hosts}, GHCR: {"url": "https://ghcr.io"}}
+    settings = load({"upstreams": upstreams, "default_upstream": GHCR})
+    [text] = files("docker", URLS[0], settings).values()
+    [(asked, wanted)] = of_docker(text)
+    assert asked.startswith(f"{url}/v2/")
+    assert image(settings, asked) == wanted
+
+
+def test_dockerd_finds_docker_hub_where_the_mirrors_name_means_another() -> None:
+    upstreams = {GHCR: {"url": "https://ghcr.io", "hosts": ["mirror.example"]}}
+    settings = load({"upstreams": upstreams})
+    [text] = files("docker", URLS[0], settings).values()
+    [(asked, wanted)] = of_docker(text)
+    assert image(settings, asked) == wanted
+
+
+def test_the_example_is_what_is_written() -> None:
+    settings = load()
+    assert files("docker", f"http://{settings.listen}", settings) == {
+        "daemon.json": EXAMPLE.read_text()
+    }
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_containerd_finds_each_upstream_and_goes_there_without_the_mirror(
+    settings: Settings, url: str
+) -> None:
+    written = files("containerd", url, settings)
+    folders = {path.removesuffix("/hosts.toml"): tomllib.loads(t) for path, t in written.items()}
+    assert folders.keys() == {HUB, GHCR, QUAY, PLAIN, "_default"}
+    for name, hosts in folders.items():
+        [(host, can)] = hosts["host"].items()
+        assert can == {"capabilities": ["pull", "resolve"]}
+        for wanted in [HUB, GHCR, QUAY, PLAIN] if name == "_default" else [name]:
+            asked = f"{host}/v2/org/app/manifests/1?ns={wanted}"
+            assert image(settings, asked) == f"{wanted}/org/app:1"
+    assert {name: hosts.get("server") for name, hosts in folders.items()} == {
+        HUB: "https://registry-1.docker.io",
+        GHCR: "https://ghcr.io",
+        QUAY: "https://quay.example:5000",  # not where only the mirror may get to
+        PLAIN: "http://r.example:8080",
+        "_default": None,
+    }
+
+
+@pytest.mark.parametrize("client", ["podman", "cri-o", "buildah", "skopeo"])
+@pytest.mark.parametrize("url", URLS)
+def test_podman_finds_each_upstream_and_goes_there_without_the_mirror(
+    settings: Settings, client: str, url: str
+) -> None:
+    [(path, text)] = files(client, url, settings).items()
+    assert path == "registries.conf"
+    registries = {each["prefix"]: each for each in tomllib.loads(text)["registry"]}
+    assert registries.keys() == {HUB, GHCR, QUAY, PLAIN}
+    scheme = URL(url).scheme
+    for name, registry in registries.items():
+        assert registry["location"] == name
+        assert registry.get("insecure", False) == (name == PLAIN)
+        [mirror] = registry["mirror"]
+        assert mirror.get("insecure", False) == (scheme == "http")
+        host, slash, path = mirror["location"].partition("/")
+        assert ":" not in path  # or it is no name of an image
+        asked = f"{scheme}://{host}/v2/{path}{slash}org/app/manifests/1"
+        assert image(settings, asked) == f"{name}/org/app:1"
+
+
+def test_podman_is_not_told_what_it_cannot_ask_for() -> None:
+    settings = load({"upstreams": {QUAY: {"url": "https://quay.example:5000"}}})
+    [text] = files("podman", URLS[0], settings).values()
+    assert [each["prefix"] for each in tomllib.loads(text)["registry"]] == [HUB]
+    assert f"# {QUAY}" in text
+    assert "hosts" in text
+    default = settings.model_copy(update={"default_upstream": QUAY})
+    [text] = files("podman", URLS[0], default).values()
+    assert {each["prefix"] for each in tomllib.loads(text)["registry"]} == {HUB, QUAY}
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_buildkit_finds_each_upstream(settings: Settings, url: str) -> None:
+    [(path, text)] = files("buildkit", url, settings).items()
+    assert path == "buildkitd.toml"
+    registries: dict[str, Any] = tomllib.loads(text)["registry"]
+    for name in (HUB, GHCR, QUAY, PLAIN):
+        [mirror] = registries[name]["mirrors"]
+        scheme = "http" if registries.get(mirror, {}).get("http") else "https"
+        assert f"{scheme}://{mirror}" == url
+        asked = f"{url}/v2/org/app/manifests/1?ns={name}"
+        assert image(settings, asked) == f"{name}/org/app:1"
+        assert registries[name].get("http", False) == (name == PLAIN)
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_k3s_finds_each_upstream(settings: Settings, url: str) -> None:
+    [(path, text)] = files("k3s", url, settings).items()
+    assert path == "registries.yaml"
+    assert yaml.safe_load(text) == {
+        "mirrors": {name: {"endpoint": [url]} for name in (HUB, GHCR, QUAY, PLAIN)}
+    }
+
+
+# The command
+
+
+def written(folder: Path) -> dict[str, str]:
+    """Return what files a folder has."""
+    return {
+        str(file.relative_to(folder)): file.read_text()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_files_are_written_for_what_is_configured(
+    settings: Settings, tmp_path: Path, client: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["client-config", client, "--config", str(tmp_path / "mirror.toml")]
+    folder = tmp_path / "etc" / "client"
+    assert main([*command, "--output", str(folder)]) == 0
+    assert written(folder) == files(client, "http://10.0.0.9:5000", settings)
+    told = capsys.readouterr().out.splitlines()
+    assert sorted(told) == sorted(str(folder / path) for path in written(folder))
+    assert main([*command, "--url", "https://m.example/"]) == 0
+    printed = capsys.readouterr().out
+    for path, text in files(client, "https://m.example", settings).items():
+        assert text in printed
+        assert (path in printed) == (client == "containerd")
+
+
+def test_no_file_of_anybody_elses_is_replaced_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "docker.io" / "hosts.toml"
+    place.parent.mkdir()
+    place.write_text("# mine")
+    command = ["client-config", "containerd", "--output", str(tmp_path)]
+    before = written(tmp_path)
+    assert main(command) == 2
+    said = capsys.readouterr()
+    assert str(place) in said.err
+    assert "--force" in said.err
+    assert (written(tmp_path), said.out) == (before, "")
+    assert main([*command, "--force"]) == 0
+    assert "mine" not in place.read_text()
+    assert main(command) == 0  # what is the same already is nobody else's
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mirror.toml" / "docker"
+    assert main(["client-config", "docker", "--output", str(folder)]) == 2
+    assert str(folder) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url", ["mirror.example", "ftp://m", "http://m/path", "http://u:p@m", "http://m?x", "http://"]
+)
+def test_an_address_that_no_client_can_use_is_refused(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["client-config", "docker", "--url", url])
+    assert ended.value.code == 2
+    assert "https://host[:port]" in capsys.readouterr().err
+
+
+def test_a_port_that_is_chosen_later_wants_an_address(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["client-config", "docker", "--listen", "127.0.0.1:0"]) == 2
+    assert "--url" in capsys.readouterr().err
+    assert main(["client-config", "docker", "--listen", "127.0.0.1:0", "--url", URLS[0]]) == 0
+
+
+async def test_the_greeting_says_what_dockerd_is_to_be_told(tmp_path: Path) -> None:
+    flags = ("--upstream", "ghcr.io=http://127.0.0.1:1", "--default-upstream", "ghcr.io")
+    async with serving(tmp_path / "data", *flags) as mirror:
+        address = await mirror.address()
+        assert json.dumps({"registry-mirrors": [f"{address}/docker.io"]}) in mirror.out
+    everywhere = ("--listen", "0.0.0.0:5000")
+    async with launched("client-config", "docker", *everywhere, command=MODULE) as command:
+        ended = await command.ended()
+    [mirror_url] = json.loads(ended.out)["registry-mirrors"]
+    assert URL(mirror_url).host not in ("0.0.0.0", "127.0.0.1")
