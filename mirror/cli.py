@@ -74,7 +74,8 @@ def _carry_out(settings: Settings, options: argparse.Namespace) -> int:
 
 def _tell_client(settings: Settings, options: argparse.Namespace) -> int:
     """Print a client's configuration, or write it into its folder; returns the exit code."""
-    files = client_config.files(options.client, options.url or _url(settings, settings.listen), settings)
+    url = options.url or _url(settings, settings.listen)
+    files = client_config.files(options.client, url, settings)
     if options.output is None:
         heads = (f"# {name}\n" if len(files) > 1 else "" for name in files)
         print("\n".join(map(str.__add__, heads, files.values())), end="")
