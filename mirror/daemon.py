@@ -8,7 +8,7 @@ import itertools
 import resource
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from aiohttp import web
 from yarl import URL
 
+from mirror.cache.access import Access
 from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
@@ -34,7 +35,7 @@ from mirror.store.recovery import open_store
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
 from mirror.upstream.auth.credentials import Credentials
-from mirror.upstream.auth.sources import Configured, ExtraMissing, origin
+from mirror.upstream.auth.sources import Configured, ExtraMissing, nobodys, origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.registry import Origin, Registry
 from mirror.upstream.wire import Patience, Wire
@@ -112,6 +113,7 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             each.name: await _registry(stack, each, patience, on_answer) for each in origins
         }
 
+        access = await _access(stack, settings, origins, store, patience, on_answer)
         memory = Memory(settings.memory_cache)
         manifests = _closing(
             stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
@@ -128,7 +130,7 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         metrics.registry.register(state)
         own = OwnPages(metrics, lambda: _troubles(store))
         api = RegistryApi(manifests, blobs, listings, tally)
-        server = Server(_router(settings), api, own, metrics, log, connections)
+        server = Server(_router(settings), access, api, own, metrics, log, connections)
         checks = LimitChecks(registries, budget, settings.limit_check)
         jobs = (store.keep_books(), log.run(), _keep_count(budget, tally), checks.run())
         for job in (*jobs, _feed_watchdog()):
@@ -207,6 +209,26 @@ async def _registry(
     wire = await stack.enter_async_context(Wire(origin.url, patience))
     tokens = _closing(stack, Tokens(wire, on_answer))
     return _closing(stack, Registry(origin, wire, tokens, on_answer))
+
+
+async def _access(
+    stack: AsyncExitStack,
+    settings: Settings,
+    origins: Iterable[Origin],
+    store: Store,
+    patience: Patience,
+    on_answer: Callable[[Answer], None],
+) -> Access:
+    """Hang the door; an upstream that knows us is asked as nobody on connections of its own."""
+    anyone = {
+        each.name: await _registry(stack, nobodys(each), patience, on_answer)
+        for each in origins
+        if each.logs_in
+    }
+    rules = {name: each.rules() for name, each in settings.upstreams.items()}
+    access = _closing(stack, Access(rules, anyone, store.index, settings.stale_after))
+    await access.load()
+    return access
 
 
 def _closing(stack: AsyncExitStack, part: P) -> P:

@@ -442,3 +442,26 @@ def test_a_share_that_means_nothing_is_refused(file: Path, text: str, said: str)
 def test_a_budget_that_means_nothing_is_refused(file: Path, text: str, said: str) -> None:
     file.write_text(f'[upstreams."docker.io"]\n{text}')
     assert said in refusal(file)
+
+
+@pytest.mark.parametrize("key", ["allow", "deny"])
+def test_patterns_can_be_given_in_a_file_and_in_a_variable(
+    file: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    file.write_text(f'[upstreams."docker.io"]\n{key} = ["library/*", "org/**"]')
+    assert getattr(load(file=file).upstreams["docker.io"], key) == ("library/*", "org/**")
+    monkeypatch.setenv(f"MIRROR_UPSTREAMS__DOCKER_IO__{key.upper()}", "library/*, org/**")
+    assert getattr(load().upstreams["docker.io"], key) == ("library/*", "org/**")
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ('allow = ["Library/*"]', "upstreams.docker.io.allow: a pattern"),
+        ('deny = ["a/***"]', "upstreams.docker.io.deny: a pattern"),
+        ('private = "friends"', "'nobody', 'authenticated' or 'everyone'"),
+    ],
+)
+def test_rules_that_cannot_be_are_refused(file: Path, line: str, word: str) -> None:
+    file.write_text(f'[upstreams."docker.io"]\n{line}')
+    assert word in refusal(file)

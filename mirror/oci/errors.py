@@ -123,6 +123,12 @@ class Denied(RegistryError):
     status, code = 403, "DENIED"
 
 
+class NotAllowed(RegistryError):
+    """The mirror may not give this to whoever asks; upstream has no say in it."""
+
+    status, code = 403, "DENIED"
+
+
 class Unsupported(RegistryError):
     """A push, a delete, or a method that means nothing here."""
 

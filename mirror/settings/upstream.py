@@ -6,13 +6,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from mirror.cache.access import Private, Rules
 from mirror.cache.window import HUB_WINDOW
+from mirror.oci.patterns import Patterns
 from mirror.settings.values import (
     ConfigurationError,
     FilePath,
     Hosts,
     Origins,
     Pattern,
+    PatternList,
     Pulls,
     Seconds,
     Url,
@@ -40,6 +43,12 @@ class Upstream(BaseModel):
         description="Token servers' origins that may see the credentials, too.",
     )
     hosts: Hosts = Field((), description="Host headers that mean this upstream.")
+    allow: PatternList = Field(("**",), description="Repositories that may be read.")
+    deny: PatternList = Field((), description="Repositories that may not, whatever allow says.")
+    private: Private = Field(
+        "authenticated",
+        description="Who may read what upstream gives to the account, but not to everybody.",
+    )
     pull_limit: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
         None, description="Pulls it allows per window, if it does not say so itself."
     )
@@ -72,6 +81,10 @@ class Upstream(BaseModel):
         cloud = self.auth in ("ecr", "ecr-public", "google", "azure")
         file = self.docker_config
         return self.username or (str(file) if file else self.auth if cloud else "")
+
+    def rules(self) -> Rules:
+        """Return who may read what."""
+        return Rules(Patterns(self.allow), Patterns(self.deny), self.private)
 
     def _fit(self) -> None:
         """Refuse an account where `auth` has no use for one, and none where it wants one."""

@@ -133,6 +133,10 @@ def _pattern(value: object) -> str:
     return check_pattern(str(value))
 
 
+def _patterns(value: object) -> tuple[str, ...]:
+    return tuple(check_pattern(each) for each in _listed(value))
+
+
 def _share(value: object) -> Share:
     text = str(value)
     if isinstance(value, Share):
@@ -169,3 +173,4 @@ Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)]
 UpstreamName = Annotated[str, BeforeValidator(_upstream_name)]
 Pattern = Annotated[str, BeforeValidator(_pattern)]
+PatternList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_patterns)]

@@ -23,6 +23,7 @@ from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
+    Denied,
     ManifestUnfit,
     ManifestUnknown,
     PullLimitSpent,
@@ -51,7 +52,8 @@ _ATTEMPTS = 3
 class Origin:
     """Where an upstream is, and how it is logged in to. `name` is what images call it.
 
-    `whose` is what the account is called where pulls are counted: nothing if nobody's.
+    `whose` is what the account is called where pulls are counted: nothing if nobody's. `logs_in`
+    says whether it may have one, so that what it gives us it may not give to everybody.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Origin:
     account: Account
     ways: Ways = field(default_factory=Ways)
     whose: str = ""
+    logs_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,20 @@ class Registry:
             async with deadline(self._wire.patience.silence, url):
                 body = await read_capped(response, _MAX_PAGE, f"page of {kind}")
             return responses.page(response, body)
+
+    async def readable(self, repository: str) -> bool:
+        """Ask, by its list of tags, which nobody counts, whether a repository may be read.
+
+        One that is hidden is not told from one that does not exist. Raises UpstreamFailure.
+        """
+        url = self._url(repository, "tags/list").with_query({"n": "1"})
+        hidden = Denied(f"upstream has no {repository}")
+        try:
+            async with await self._ask(_Question("GET", "tags", repository, url)) as response:
+                responses.check(response, hidden)
+        except Denied:
+            return False
+        return True
 
     def _count(self, received: int) -> None:
         self.received += received

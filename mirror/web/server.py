@@ -8,6 +8,8 @@ from collections.abc import Callable
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
+from mirror.cache.access import Access
+from mirror.cache.caller import Caller
 from mirror.cache.outcome import Outcome
 from mirror.oci.errors import RegistryError, Unsupported, shown
 from mirror.web.access import AccessLog, line_of
@@ -30,6 +32,7 @@ class Server:
     def __init__(
         self,
         router: Router,
+        access: Access,
         api: RegistryApi,
         own: OwnPages,
         metrics: Metrics,
@@ -37,6 +40,7 @@ class Server:
         connections: Connections,
     ) -> None:
         self._router = router
+        self._access = access
         self._api = api
         self._own = own
         self._metrics = metrics
@@ -76,15 +80,17 @@ class Server:
         if request.method not in ("GET", "HEAD"):
             raise Unsupported(f"{request.method} is not for a mirror: it can be pulled from, only")
         route = self._read(request)
-        if isinstance(route, ManifestPath):
-            return await self._api.manifest(request, route)
-        if isinstance(route, BlobPath):
-            return await self._api.blob(request, route)
         if isinstance(route, Own):
             return self._own.get(route.name, route.namespace)
+        caller = Caller(request.remote or "")
+        await self._access.admit(route.repository, caller)
+        if isinstance(route, ManifestPath):
+            return await self._api.manifest(request, route, caller)
+        if isinstance(route, BlobPath):
+            return await self._api.blob(request, route)
         if isinstance(route, TagsPath):
             return await self._api.tags(route)
-        return await self._api.referrers(request, route)
+        return await self._api.referrers(request, route, caller)
 
     def _done(self, request: web.BaseRequest, reply: web.StreamResponse, seconds: float) -> None:
         """Log and count a reply, its last byte sent or not."""
