@@ -28,6 +28,7 @@ from mirror.cache.memory import Memory
 from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
+from mirror.oci.patterns import Patterns
 from mirror.sdnotify import notify, watchdog_interval
 from mirror.settings import Address, ConfigurationError, Settings, Upstream
 from mirror.store.files import Files
@@ -41,11 +42,14 @@ from mirror.upstream.registry import Origin, Registry
 from mirror.upstream.wire import Patience, Wire
 from mirror.web.access import AccessLog
 from mirror.web.api import RegistryApi
+from mirror.web.clients import Clients, Known
 from mirror.web.connections import BACKLOG, Connections, listen
 from mirror.web.control import controlled
 from mirror.web.handshake import TlsSite
+from mirror.web.htpasswd import Htpasswd, HtpasswdError
 from mirror.web.metrics import Metrics, State
 from mirror.web.own import OwnPages
+from mirror.web.rate import Rates
 from mirror.web.route import Router
 from mirror.web.server import Server
 from mirror.web.tls import Certificate, Pem, TlsError
@@ -113,6 +117,7 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             each.name: await _registry(stack, each, patience, on_answer) for each in origins
         }
 
+        clients = _clients(stack, settings)
         access = await _access(stack, settings, origins, store, patience, on_answer)
         memory = Memory(settings.memory_cache)
         manifests = _closing(
@@ -126,11 +131,20 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
 
         log = AccessLog(settings.log_format, sys.stderr)
         stack.callback(log.flush)
-        state = State(store, fetches, budget, tally, registries.values(), connections, log)
+        state = State(store, fetches, budget, tally, registries.values(), connections, clients, log)
         metrics.registry.register(state)
         own = OwnPages(metrics, lambda: _troubles(store))
         api = RegistryApi(manifests, blobs, listings, tally)
-        server = Server(_router(settings), access, api, own, metrics, log, connections)
+        server = Server(
+            _router(settings),
+            clients,
+            access,
+            api,
+            own,
+            metrics,
+            log,
+            connections,
+        )
         checks = LimitChecks(registries, budget, settings.limit_check)
         jobs = (store.keep_books(), log.run(), _keep_count(budget, tally), checks.run())
         for job in (*jobs, _feed_watchdog()):
@@ -229,6 +243,21 @@ async def _access(
     access = _closing(stack, Access(rules, anyone, store.index, settings.stale_after))
     await access.load()
     return access
+
+
+def _clients(stack: AsyncExitStack, settings: Settings) -> Clients:
+    """Say who may log in; raises ConfigurationError."""
+    known = {
+        name: Known(each.token.get_secret_value(), Patterns(each.allow))
+        for name, each in settings.clients.items()
+    }
+    try:
+        users = Htpasswd(settings.htpasswd) if settings.htpasswd else None
+    except HtpasswdError as error:
+        raise ConfigurationError(f"htpasswd is '{settings.htpasswd}': {error}") from None
+    if users is not None:
+        stack.push_async_callback(users.close)
+    return Clients(known, users, Rates(settings.client_rate), challenge=settings.challenge)
 
 
 def _closing(stack: AsyncExitStack, part: P) -> P:

@@ -37,6 +37,8 @@ VALUES = {  # for each key a value that is not the default: as it is written, as
     "max_connections": ("8", 8),
     "idle_timeout": ("11", 11),
     "client_timeout": ("12", 12),
+    "htpasswd": ("/etc/mirror/users", Path("/etc/mirror/users")),
+    "client_rate": ("20", 20),
     "log_format": ("json", "json"),
     "log_level": ("warning", "warning"),
 }
@@ -65,7 +67,13 @@ def refusal(file: Path | None = None) -> str:
 
 
 def test_every_key_has_a_value_here_to_be_tried() -> None:
-    elsewhere = {"upstreams", "default_upstream", "shares"}  # have tests of their own
+    elsewhere = {
+        "upstreams",
+        "default_upstream",
+        "shares",
+        "clients",
+        "challenge",
+    }  # have tests of their own
     assert VALUES.keys() | elsewhere == Settings.model_fields.keys()
 
 
@@ -411,7 +419,7 @@ def test_shares_come_from_the_file_or_the_environment(
     ("text", "said"),
     [
         ('"10.0.0.0/99" = 5', "10.0.0.0/99"),
-        ('"runner" = 5', "an address, a network"),
+        ('"runner" = 5', "none can log in"),
         ('"10.0.0.1/8" = 5', "an address, a network"),
         ('"*" = 0', "a number of pulls or a part"),
         ('"*" = "0%"', "a number of pulls or a part"),

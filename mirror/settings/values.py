@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
 from pydantic_settings import NoDecode
 
+from mirror.cache.caller import is_client_name
 from mirror.cache.shares import EACH, Share
 from mirror.oci.names import HUB, HUB_ALIASES, is_host
 from mirror.oci.patterns import check_pattern
@@ -153,12 +154,23 @@ def _share(value: object) -> Share:
 
 
 def _party(value: object) -> str:
+    if value == EACH or is_client_name(str(value)):
+        return str(value)
     try:
-        return EACH if value == EACH else str(ip_network(str(value)))
+        return str(ip_network(str(value)))
     except ValueError:
         raise ValueError(
-            f'{value!r}: an address, a network such as 10.0.0.0/8, or "*" is wanted'
+            f"{value!r}: an address, a network such as 10.0.0.0/8, the name of a client that "
+            'logs in, or "*" is wanted'
         ) from None
+
+
+def _client_name(value: object) -> str:
+    if not is_client_name(str(value)):
+        raise ValueError(
+            "a client's name is wanted: a letter, then letters, digits, '.', '_', '@' or '-'"
+        )
+    return str(value)
 
 
 Size = Annotated[int, BeforeValidator(parse_size)]
@@ -171,6 +183,7 @@ FilePath = Annotated[Path, BeforeValidator(_path)]
 Url = Annotated[str, BeforeValidator(_url)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)]
+ClientName = Annotated[str, BeforeValidator(_client_name)]
 UpstreamName = Annotated[str, BeforeValidator(_upstream_name)]
 Pattern = Annotated[str, BeforeValidator(_pattern)]
 PatternList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_patterns)]

@@ -9,11 +9,11 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
 from mirror.cache.access import Access
-from mirror.cache.caller import Caller
 from mirror.cache.outcome import Outcome
 from mirror.oci.errors import RegistryError, Unsupported, shown
-from mirror.web.access import AccessLog, line_of
+from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
+from mirror.web.clients import Clients
 from mirror.web.connections import Connections, Listener
 from mirror.web.metrics import Metrics
 from mirror.web.own import OwnPages
@@ -32,6 +32,7 @@ class Server:
     def __init__(
         self,
         router: Router,
+        clients: Clients,
         access: Access,
         api: RegistryApi,
         own: OwnPages,
@@ -40,6 +41,7 @@ class Server:
         connections: Connections,
     ) -> None:
         self._router = router
+        self._clients = clients
         self._access = access
         self._api = api
         self._own = own
@@ -80,9 +82,11 @@ class Server:
         if request.method not in ("GET", "HEAD"):
             raise Unsupported(f"{request.method} is not for a mirror: it can be pulled from, only")
         route = self._read(request)
+        if isinstance(route, Own) and route.name != "v2":  # the operator's own, and for probes
+            return self._own.get(route.name, route.namespace)
+        caller = request[CALLER] = await self._clients.who(request)
         if isinstance(route, Own):
             return self._own.get(route.name, route.namespace)
-        caller = Caller(request.remote or "")
         await self._access.admit(route.repository, caller)
         if isinstance(route, ManifestPath):
             return await self._api.manifest(request, route, caller)
