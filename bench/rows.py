@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from bench import cold, footprint, warm
 from bench.figures import Figure
@@ -14,15 +15,17 @@ from bench.site import Scale, Site, open_site
 FULL = Scale(rounds=5, seconds=2, cold_rounds=7, startup_blobs=100_000)
 QUICK = Scale(rounds=2, seconds=1, cold_rounds=2, startup_blobs=10_000)
 
+Place = Literal["free", "tls", "held"]
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing to measure; `held` where the hub is to be held back."""
+    """One thing to measure, and where: before a hub that is held back, or over TLS."""
 
     name: str
     measure: Callable[[Site], list[Figure]]
     images: Callable[[Scale], list[str]] = lambda _: []
-    held: bool = False
+    place: Place = "free"
 
 
 ROWS = (
@@ -30,10 +33,11 @@ ROWS = (
     Row("digest", warm.digest_manifest, lambda _: warm.SMALL),
     Row("config", warm.config_blob, lambda _: warm.SMALL),
     Row("big", warm.big_blob, lambda _: warm.BIG),
+    Row("tls", warm.big_blob_over_tls, lambda _: warm.BIG, "tls"),
     Row("cold", cold.image, cold.cold_images),
     Row("first-byte", cold.first_byte, cold.first_byte_images),
     Row("herd", cold.herd, cold.herd_images),
-    Row("held", cold.held_image, cold.cold_images, held=True),
+    Row("held", cold.held_image, cold.cold_images, "held"),
     Row("memory", footprint.memory, lambda _: footprint.MEMORY),
     Row("startup", footprint.startup),
 )
@@ -42,27 +46,23 @@ ROWS = (
 def measure(rows: Sequence[Row], scale: Scale, say: Callable[[str], None]) -> Iterator[Figure]:
     """Measure rows, each figure as it is known."""
     with tempfile.TemporaryDirectory(prefix="mirror-bench-") as folder:
-        free = [row for row in rows if not row.held]
-        if free:
-            yield from _at_site(Path(folder, "free"), free, scale, say, None)
-        held = [row for row in rows if row.held]
-        if held:
-            yield from _at_site(Path(folder, "held"), held, scale, say, cold.HELD)
+        for place in get_args(Place):
+            if here := [row for row in rows if row.place == place]:
+                yield from _at_site(Path(folder, place), here, scale, say)
 
 
 def _at_site(
-    folder: Path,
-    rows: Sequence[Row],
-    scale: Scale,
-    say: Callable[[str], None],
-    rate: float | None,
+    folder: Path, rows: Sequence[Row], scale: Scale, say: Callable[[str], None]
 ) -> Iterator[Figure]:
     images = dict.fromkeys(image for row in rows for image in row.images(scale))
     say(f"the hub makes {len(images)} images")
-    with open_site(folder, list(images) or warm.SMALL, scale, rate) as site:
+    place = rows[0].place
+    rate = cold.HELD if place == "held" else None
+    with open_site(folder, list(images) or warm.SMALL, scale, rate, tls=place == "tls") as site:
         for row in rows:
             say(f"measuring {row.name}")
             yield from row.measure(site)
-        if rows == [row for row in ROWS if not row.held]:  # else they have not worked the same
+        # Else they have not worked the same.
+        if rows == [row for row in ROWS if row.place == "free"]:
             servers = (site.mirror, site.registry)
             yield from footprint.resident("after", "after all rows above", servers)

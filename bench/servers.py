@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import trustme
+
 from bench.client import Connection
 from bench.processes import Failed, Process, free_port
 
@@ -42,6 +44,28 @@ health:
 proxy:
   remoteurl: {hub}
 """
+_REGISTRY_TLS = """\
+  tls:
+    certificate: {pair.cert}
+    key: {pair.key}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate and its key, as files, for servers that speak TLS."""
+
+    cert: Path
+    key: Path
+
+
+def make_pair(folder: Path) -> Pair:
+    """Make a pair for the loopback."""
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    pair = Pair(folder / "server.pem", folder / "server.key")
+    pair.cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+    pair.key.write_bytes(issued.private_key_pem.bytes())
+    return pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,26 +151,30 @@ def start_hub(
     )
 
 
-def start_mirror(stack: ExitStack, folder: Path, hub: str) -> Server:
+def start_mirror(stack: ExitStack, folder: Path, hub: str, tls: Pair | None = None) -> Server:
     """Start the mirror on the data in `folder`, which is made if need be."""
     folder.mkdir(exist_ok=True)
     port = free_port()
     command = [mirror_command(), "serve", "--listen", f"127.0.0.1:{port}"]
     command += ["--data-dir", str(folder / "data"), "--upstream", f"docker.io={hub}"]
+    command += ["--tls-cert", str(tls.cert), "--tls-key", str(tls.key)] if tls else []
     process = _start(stack, "mirror", command, folder)
-    url = f"http://127.0.0.1:{port}"
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     return Server("mirror", process, url, process.ready(url, "/readyz"))
 
 
-def start_registry(stack: ExitStack, folder: Path, hub: str) -> Server:
+def start_registry(stack: ExitStack, folder: Path, hub: str, tls: Pair | None = None) -> Server:
     """Start docker-registry as a pull-through proxy on an empty folder."""
     folder.mkdir()
     port = free_port()
     config = folder / "config.yml"
-    config.write_text(_REGISTRY_CONFIG.format(data=folder / "data", port=port, hub=hub))
+    text = _REGISTRY_CONFIG.format(data=folder / "data", port=port, hub=hub)
+    if tls:
+        text = text.replace("http:\n", "http:\n" + _REGISTRY_TLS.format(pair=tls), 1)
+    config.write_text(text)
     command = ["docker-registry", "serve", str(config)]
     process = _start(stack, "docker-registry", command, folder)
-    url = f"http://127.0.0.1:{port}"
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     return Server("docker-registry", process, url, process.ready(url, "/v2/"))
 
 

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from bench.engine import Engine
 from bench.processes import Failed
-from bench.servers import Hub, Image, Server, start_hub, start_mirror, start_registry
+from bench.servers import (
+    Hub,
+    Image,
+    Pair,
+    Server,
+    make_pair,
+    start_hub,
+    start_mirror,
+    start_registry,
+)
 
 _WARM_WITHIN = 10  # pulls
 
@@ -66,19 +75,27 @@ class Site:
 
 @contextmanager
 def open_site(
-    folder: Path, images: Sequence[str], scale: Scale, rate: float | None = None
+    folder: Path,
+    images: Sequence[str],
+    scale: Scale,
+    rate: float | None = None,
+    *,
+    tls: bool = False,
 ) -> Iterator[Site]:
-    """Run a site in a folder of its own; `rate` in bytes per second holds the hub back."""
+    """Run a site in a folder of its own; `rate` in bytes per second holds the hub back.
+
+    With `tls` both servers speak it to their clients.
+    """
     folder.mkdir()
     with ExitStack() as stack:
         hub = start_hub(stack, folder / "hub", images, rate)
-        with pair(folder, hub) as (mirror, registry):
+        with pair(folder, hub, make_pair(folder) if tls else None) as (mirror, registry):
             yield Site(hub, mirror, registry, scale, folder)
 
 
 @contextmanager
-def pair(folder: Path, hub: Hub) -> Iterator[tuple[Server, Server]]:
+def pair(folder: Path, hub: Hub, tls: Pair | None = None) -> Iterator[tuple[Server, Server]]:
     """Run both servers on empty folders."""
     with ExitStack() as stack:
-        mirror = start_mirror(stack, folder / "mirror", hub.url)
-        yield mirror, start_registry(stack, folder / "docker-registry", hub.url)
+        mirror = start_mirror(stack, folder / "mirror", hub.url, tls)
+        yield mirror, start_registry(stack, folder / "docker-registry", hub.url, tls)

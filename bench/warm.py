@@ -51,6 +51,15 @@ def _requests(site: Site, row: str, what: str, path: str, bar: Bar) -> list[Figu
 
 def big_blob(site: Site) -> list[Figure]:
     """Ask for a blob of 96 MiB over 8 connections: how fast, and what it costs the server."""
+    return _big(site, "big", "96 MiB blob", at_least(1), at_most(0.75))
+
+
+def big_blob_over_tls(site: Site) -> list[Figure]:
+    """Ask for the same, both servers speaking TLS."""
+    return _big(site, "tls", "96 MiB blob over TLS", at_least(0.95), None)
+
+
+def _big(site: Site, row: str, what: str, fast: Bar, cheap: Bar | None) -> list[Figure]:
     image = site.image("big")
     for server in (site.mirror, site.registry):
         site.warm(server, image)
@@ -64,9 +73,9 @@ def big_blob(site: Site) -> list[Figure]:
         cost[server.name].append((server.process.cpu() - before) / (done.size / _GB))
         ours[server.name].append(done.cpu / (done.size / _GB))
     return [
-        Figure("big", "96 MiB blob, 8 connections", "GB/s", rate, at_least(1)),
-        Figure("big", "96 MiB blob: server CPU", "s/GB", cost, at_most(0.75)),
-        Figure("big", "96 MiB blob: the client's own CPU", "s/GB", ours),
+        Figure(row, f"{what}, 8 connections", "GB/s", rate, fast),
+        Figure(row, f"{what}: server CPU", "s/GB", cost, cheap),
+        Figure(row, f"{what}: the client's own CPU", "s/GB", ours),
     ]
 
 

@@ -74,7 +74,8 @@ def _carry_out(settings: Settings, options: argparse.Namespace) -> int:
 
 def _tell_client(settings: Settings, options: argparse.Namespace) -> int:
     """Print a client's configuration, or write it into its folder; returns the exit code."""
-    files = client_config.files(options.client, options.url or _url(settings.listen), settings)
+    url = options.url or _url(settings, settings.listen)
+    files = client_config.files(options.client, url, settings)
     if options.output is None:
         heads = (f"# {name}\n" if len(files) > 1 else "" for name in files)
         print("\n".join(map(str.__add__, heads, files.values())), end="")
@@ -111,6 +112,7 @@ async def _serve(settings: Settings) -> int:
     stop = asyncio.Event()
     loop, serving = asyncio.get_running_loop(), asyncio.current_task()
     hurried: list[int] = []
+    tasks: set[asyncio.Task[None]] = set()
 
     def asked_to_stop(number: int) -> None:
         if stop.is_set() and not hurried and serving is not None:
@@ -122,6 +124,11 @@ async def _serve(settings: Settings) -> int:
         loop.add_signal_handler(number, asked_to_stop, number)
     try:
         async with running(settings) as daemon:
+            if daemon.certificate is not None:
+                renew = daemon.certificate.renew
+                loop.add_signal_handler(
+                    signal.SIGHUP, lambda: tasks.add(loop.create_task(renew(now=True)))
+                )
             _log.info(
                 "listening on %s, keeping data in %s", daemon.address, daemon.store.files.root
             )
@@ -137,7 +144,7 @@ async def _serve(settings: Settings) -> int:
 
 
 def _greeting(settings: Settings, daemon: Daemon) -> str:
-    url = _url(daemon.address)
+    url = _url(settings, daemon.address)
     [docker] = client_config.files("docker", url, settings).values()
     upstreams = ", ".join(
         f"{name} ({upstream.url}, {upstream.whose or 'anonymous'})"
@@ -155,13 +162,14 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
     )
 
 
-def _url(address: Address) -> str:
+def _url(settings: Settings, address: Address) -> str:
     """Return the URL at which clients reach this address; raises ConfigurationError."""
     if not address.port:
         raise ConfigurationError(f"listen is '{address}': which port is free? --url is wanted")
     if address.host in ("0.0.0.0", "::", ""):  # noqa: S104 - recognised, not bound
         address = address._replace(host=socket.gethostname())
-    return f"http://{address}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    return f"{scheme}://{address}"
 
 
 def _flags(options: argparse.Namespace) -> dict[str, object]:

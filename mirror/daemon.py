@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import itertools
 import resource
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -40,12 +41,14 @@ from mirror.upstream.registry import Origin, Registry
 from mirror.upstream.wire import Patience, Wire
 from mirror.web.access import AccessLog
 from mirror.web.api import RegistryApi
-from mirror.web.connections import Connections, listen
+from mirror.web.connections import BACKLOG, Connections, listen
 from mirror.web.control import controlled
+from mirror.web.handshake import TlsSite
 from mirror.web.metrics import Metrics, State
 from mirror.web.own import OwnPages
 from mirror.web.route import Router
 from mirror.web.server import Server
+from mirror.web.tls import Certificate, Pem, TlsError
 
 
 class Closable(Protocol):
@@ -62,11 +65,18 @@ _OWN_DESCRIPTORS = 512
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A mirror that runs: where it listens, what it keeps, what it is fetching."""
+    """A mirror that runs: where it listens and as whom, what it keeps, what it is fetching."""
 
     address: Address
     store: Store
     fetches: Fetches
+    certificate: Certificate | None = None
+
+    @property
+    def url(self) -> URL:
+        """Where clients reach it."""
+        scheme = "http" if self.certificate is None else "https"
+        return URL.build(scheme=scheme, host=self.address.host, port=self.address.port)
 
 
 @asynccontextmanager
@@ -77,14 +87,9 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
     StoreError where the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
+        certificate = _certificate(settings)
         origins = [_origin(name, each) for name, each in settings.upstreams.items()]
-        try:
-            listener = listen(*settings.listen, settings.client_timeout)
-        except (OSError, UnicodeError) as error:
-            cause = error.strerror if isinstance(error, OSError) else "no name of a host"
-            reason = f"{cause}; another address or port is wanted"
-            raise ConfigurationError(f"listen is '{settings.listen}': {reason}") from None
-        stack.callback(listener.close)
+        listener = stack.enter_context(closing(_listener(settings)))
         connections = Connections(min(settings.max_connections, _bearable_connections()))
 
         store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
@@ -103,12 +108,7 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             budget.note(answer)
             metrics.answer(answer)
 
-        patience = Patience(
-            settings.connect_timeout,
-            settings.silence_timeout,
-            settings.answer_timeout,
-            settings.resume_timeout,
-        )
+        patience = _patience(settings)
         registries = {
             each.name: await _registry(stack, each, patience, on_answer) for each in origins
         }
@@ -142,8 +142,49 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         runner = server.runner(settings.idle_timeout, settings.shutdown_grace)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        await web.SockSite(runner, listener, backlog=4096).start()
-        yield Daemon(Address(*listener.getsockname()[:2]), store, fetches)
+        await _site(stack, runner, listener, connections, certificate).start()
+        yield Daemon(Address(*listener.getsockname()[:2]), store, fetches, certificate)
+
+
+def _site(
+    stack: AsyncExitStack,
+    runner: web.ServerRunner,
+    listener: socket.socket,
+    connections: Connections,
+    certificate: Certificate | None,
+) -> web.BaseSite:
+    if certificate is None:
+        return web.SockSite(runner, listener, backlog=BACKLOG)
+    stack.push_async_callback(_cancel, asyncio.create_task(certificate.run()))
+    return TlsSite(runner, listener, certificate.context, connections)
+
+
+def _listener(settings: Settings) -> socket.socket:
+    try:
+        return listen(*settings.listen, settings.client_timeout)
+    except (OSError, UnicodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "no name of a host"
+        reason = f"{cause}; another address or port is wanted"
+        raise ConfigurationError(f"listen is '{settings.listen}': {reason}") from None
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(
+        settings.connect_timeout,
+        settings.silence_timeout,
+        settings.answer_timeout,
+        settings.resume_timeout,
+    )
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    try:
+        return Certificate(Pem(settings.tls_cert, settings.tls_key, settings.client_ca))
+    except TlsError as error:
+        value = getattr(settings, error.key)
+        raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None
 
 
 def _origin(name: str, upstream: Upstream) -> Origin:

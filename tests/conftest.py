@@ -45,7 +45,7 @@ class Mirror:
     def __init__(self, daemon: Daemon, session: aiohttp.ClientSession) -> None:
         self.daemon = daemon
         self.session = session
-        self.url = f"http://{daemon.address}"
+        self.url = str(daemon.url)
 
     async def ask(self, path: str, method: str = "GET", **headers: str) -> Got:
         """Ask for a path as it stands, with `If_None_Match="…"` for a header."""

@@ -15,6 +15,9 @@ from tests.command import environment
 WORD = "s3cret-word"  # must never be printed
 VALUES = {  # for each key a value that is not the default: as it is written, as it is read
     "listen": ("[::1]:5001", ("::1", 5001)),
+    "tls_cert": ("/etc/mirror/mirror.pem", Path("/etc/mirror/mirror.pem")),
+    "tls_key": ("/etc/mirror/mirror.key", Path("/etc/mirror/mirror.key")),
+    "client_ca": ("/etc/mirror/clients.pem", Path("/etc/mirror/clients.pem")),
     "data_dir": ("/srv/mirror", Path("/srv/mirror")),
     "max_size": ("800MB", 800_000_000),
     "tag_ttl": ("2.5", 2.5),
@@ -37,6 +40,7 @@ VALUES = {  # for each key a value that is not the default: as it is written, as
     "log_format": ("json", "json"),
     "log_level": ("warning", "warning"),
 }
+TOGETHER = {"tls_cert", "tls_key", "client_ca"}  # one alone is refused
 
 
 @pytest.fixture(autouse=True)
@@ -70,11 +74,12 @@ def test_every_key_can_be_given_in_each_way(
     monkeypatch: pytest.MonkeyPatch, file: Path, key: str
 ) -> None:
     written, read = VALUES[key]
-    assert getattr(load({key: written}), key) == read
+    beside = {other: VALUES[other][0] for other in TOGETHER - {key}} if key in TOGETHER else {}
+    assert getattr(load({key: written, **beside}), key) == read
     file.write_text(f"{key} = {json.dumps(written)}")
-    assert getattr(load(file=file), key) == read
+    assert getattr(load(beside, file=file), key) == read
     monkeypatch.setenv(f"MIRROR_{key.upper()}", written)
-    assert getattr(load(), key) == read
+    assert getattr(load(beside), key) == read
 
 
 def test_flags_beat_environment_beats_secrets_beat_file_beats_defaults(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from mirror.cache.budget import Budget
+from mirror.cache.found import Found
 from mirror.cache.memory import Memory
 from mirror.cache.outcome import Outcome, Why, why
 from mirror.cache.pulls import Pulls, Source
@@ -27,20 +27,6 @@ from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Reference, Repository
 from mirror.store.store import Store
 from mirror.upstream.answers import Ask
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A manifest to be served; no body where none was asked for.
-
-    A stale tag has an `age`, the seconds since upstream confirmed it, and the reason `why`.
-    """
-
-    descriptor: Descriptor
-    body: bytes | None
-    outcome: Outcome
-    age: int | None = None
-    why: Why | None = None
 
 
 @asynccontextmanager

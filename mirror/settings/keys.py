@@ -38,6 +38,15 @@ class Settings(BaseSettings):
     listen: ListenAddress = Field(
         Address("127.0.0.1", 5000), description="The address and port to listen on."
     )
+    tls_cert: FilePath | None = Field(
+        None, description="A certificate with its chain, in PEM: TLS is served with it."
+    )
+    tls_key: FilePath | None = Field(
+        None, description="The certificate's key, in PEM, without a password."
+    )
+    client_ca: FilePath | None = Field(
+        None, description="Who must have signed the certificates that clients show, in PEM."
+    )
     data_dir: FilePath = Field(Path("data"), description="The folder for blobs and their index.")
     max_size: Size = Field(
         50 * 1024**3, description="Bytes kept at most: blobs, partial downloads, and the index."
@@ -103,6 +112,14 @@ class Settings(BaseSettings):
     default_upstream: UpstreamName = Field(
         HUB, description="The upstream of a request that names none."
     )
+
+    @model_validator(mode="after")
+    def _whole_tls(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+        if self.client_ca is not None and self.tls_cert is None:
+            raise ValueError("client_ca wants tls_cert and tls_key")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -10,8 +10,9 @@ from aiohttp import hdrs, web
 
 from mirror.cache.blobs import Blobs
 from mirror.cache.caller import Caller
+from mirror.cache.found import Found
 from mirror.cache.listings import Listings
-from mirror.cache.manifests import Found, Manifests
+from mirror.cache.manifests import Manifests
 from mirror.cache.outcome import Outcome
 from mirror.cache.tally import Tally
 from mirror.oci import media, ranges

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from mirror.cache.manifests import Found
+from mirror.cache.found import Found
 from mirror.cache.outcome import Outcome, Why
 from mirror.oci import media
 from mirror.oci.digest import Digest

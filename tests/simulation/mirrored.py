@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.cache.budget import Budget
+from mirror.cache.found import Found
 from mirror.cache.ledger import Ledger
 from mirror.cache.limits import LimitChecks
-from mirror.cache.manifests import Found, Manifests
+from mirror.cache.manifests import Manifests
 from mirror.cache.memory import Memory
 from mirror.cache.tags import Tags
 from mirror.oci import manifest, media

@@ -1,0 +1,22 @@
+"""What is found of a manifest, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mirror.cache.outcome import Outcome, Why
+from mirror.oci.manifest import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A manifest to be served; no body where none was asked for.
+
+    A stale tag has an `age`, the seconds since upstream confirmed it, and the reason `why`.
+    """
+
+    descriptor: Descriptor
+    body: bytes | None
+    outcome: Outcome
+    age: int | None = None
+    why: Why | None = None

@@ -1,0 +1,135 @@
+"""TLS: the certificate that is shown, renewed without a restart, and whom clients prove to be."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+_PROTOCOLS = ["http/1.1"]
+
+
+class TlsError(Exception):
+    """A file cannot be used; `key` names the setting, the message says what is wanted."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """What TLS is served with: a chain and its key, and who must have signed clients' ones."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+
+    def stamp(self) -> tuple[tuple[int, int], ...]:
+        """Return what changes when the certificate or its key does; nothing where one is gone."""
+        try:
+            found = (self.cert.stat(), self.key.stat())
+        except OSError:
+            return ()
+        return tuple((stat.st_mtime_ns, stat.st_ino) for stat in found)
+
+
+class Certificate:
+    """A server's context, whose certificate follows its files; raises TlsError.
+
+    New connections are shown the new one; those that are open keep the one they began with.
+    `every` is how many seconds may pass before a change is seen.
+    """
+
+    def __init__(self, files: Pem, every: float = 5.0) -> None:
+        self._files = files
+        self._every = every
+        self._stamp = files.stamp()
+        self.context = _context(files)
+
+    def __repr__(self) -> str:
+        return f"<Certificate of {self._files.cert}>"
+
+    async def run(self) -> None:
+        """Look for changes for ever; to be cancelled."""
+        while True:
+            await asyncio.sleep(self._every)
+            await self.renew()
+
+    async def renew(self, *, now: bool = False) -> None:
+        """Take up files that have changed, or in any case if it is to be `now`.
+
+        What cannot be used is told of once, and the certificate stays what it was.
+        """
+        stamp = await asyncio.to_thread(self._files.stamp)
+        if stamp == self._stamp and not now:
+            return
+        self._stamp = stamp
+        try:
+            await asyncio.to_thread(_context, self._files)  # a context that fails is half changed
+            await asyncio.to_thread(_load, self.context, self._files)
+        except TlsError as error:
+            _log.error("the certificate stays what it was: %s %s", error.key, error)
+        else:
+            _log.warning("the certificate is that of %s now", self._files.cert)
+
+
+def _context(files: Pem) -> ssl.SSLContext:
+    """Make a context by today's defaults: TLS 1.2 and later, no compression, HTTP/1.1."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(_PROTOCOLS)
+    _load(context, files)
+    if files.client_ca is not None:
+        try:
+            context.load_verify_locations(files.client_ca)
+        except (OSError, ValueError) as error:
+            raise TlsError("client_ca", _reason(error, "certificates in PEM")) from None
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _load(context: ssl.SSLContext, files: Pem) -> None:
+    try:
+        files.key.open("rb").close()
+    except OSError as error:
+        raise TlsError("tls_key", _reason(error, "")) from None
+    try:
+        context.load_cert_chain(files.cert, files.key, password=_no_password)
+    except _Encrypted:
+        raise TlsError("tls_key", "is encrypted: a key without a password is wanted") from None
+    except ssl.SSLError as error:
+        if "KEY_VALUES_MISMATCH" in str(error):
+            raise TlsError("tls_key", "is not the key of the certificate in tls_cert") from None
+        wanted = "a certificate with its chain, and in tls_key its key, both in PEM, are wanted"
+        raise TlsError("tls_cert", wanted) from None
+    except OSError as error:
+        raise TlsError("tls_cert", _reason(error, "")) from None
+
+
+class _Encrypted(Exception):
+    """OpenSSL asks for a password: it would do so on the terminal."""
+
+
+def _no_password() -> str:
+    raise _Encrypted
+
+
+def _reason(error: Exception, wanted: str) -> str:
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        return f"cannot be read: {error.strerror}"
+    return f"{wanted} are wanted"
+
+
+def peer(transport: asyncio.BaseTransport | None) -> str:
+    """Return the common name that a client's verified certificate gives, empty without one."""
+    certificate = transport.get_extra_info("peercert") if transport is not None else None
+    for names in (certificate or {}).get("subject", ()):
+        for field, value in names:
+            if field == "commonName":
+                return str(value)
+    return ""

@@ -1,0 +1,332 @@
+"""TLS served by the daemon itself: whole bodies, a certificate that is renewed, who may come in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from mirror.oci.digest import Digest
+from mirror.web.tls import Certificate, Pem
+from tests.command import NOBODY, serve_to_the_end, serving
+from tests.conftest import Mirror, Run
+from tests.standin import Fault, Hub, Image, make_image
+
+REPOSITORY = "library/nginx"
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Who signs the mirror's certificate."""
+    return trustme.CA()
+
+
+class Pair:
+    """A certificate and its key as files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cert, self.key = folder / "mirror.pem", folder / "mirror.key"
+
+    def renew(self, authority: trustme.CA, name: str = "127.0.0.1") -> None:
+        """Have another one issued."""
+        issued = authority.issue_cert(name, common_name=name)
+        self.key.write_bytes(issued.private_key_pem.bytes())
+        self.cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+
+    @property
+    def settings(self) -> dict[str, Path]:
+        """What the mirror is told of them."""
+        return {"tls_cert": self.cert, "tls_key": self.key}
+
+
+@pytest.fixture
+def pair(authority: trustme.CA, tmp_path: Path) -> Pair:
+    """The mirror's."""
+    pair = Pair(tmp_path)
+    pair.renew(authority)
+    return pair
+
+
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    """A client that trusts the authority."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@asynccontextmanager
+async def encrypted(mirror: Mirror, context: ssl.SSLContext) -> AsyncIterator[Mirror]:
+    """The same mirror, spoken to in TLS."""
+    connector = aiohttp.TCPConnector(ssl=context, limit=0, force_close=True)
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+        yield Mirror(mirror.daemon, session)
+
+
+async def served(mirror: Mirror, context: ssl.SSLContext) -> dict[str, object]:
+    """The certificate that a new connection is shown."""
+    host, port = mirror.daemon.address
+    _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+    certificate: dict[str, object] = writer.get_extra_info("peercert")
+    writer.close()
+    await writer.wait_closed()
+    return certificate
+
+
+async def test_a_pull_over_tls_is_whole_cold_and_warm(
+    hub: Hub, run: Run, pair: Pair, authority: trustme.CA
+) -> None:
+    image = make_image(5, [70_000, 5_000_000])
+    hub.add(image, REPOSITORY, "big")
+    async with run(**pair.settings) as plain, encrypted(plain, trusting(authority)) as mirror:
+        assert mirror.url.startswith("https://")
+        for _ in range(2):
+            await mirror.pull(REPOSITORY, "big", image)
+    assert [hub.bodies(blob.digest) for blob in image.blobs] == [1, 1, 1]
+
+
+async def test_ranges_of_a_kept_blob_are_right_over_tls(
+    hub: Hub, run: Run, image: Image, pair: Pair, authority: trustme.CA
+) -> None:
+    layer = image.layers[1]
+    data = layer.read()
+    async with run(**pair.settings) as plain, encrypted(plain, trusting(authority)) as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        for first, last in ((0, 0), (65_535, 65_536), (1_000_000, 1_999_999), (5, layer.size - 1)):
+            got = await mirror.blob(REPOSITORY, layer.digest, Range=f"bytes={first}-{last}")
+            assert (got.status, got.body) == (206, data[first : last + 1])
+
+
+async def test_a_file_that_was_cut_behind_the_mirrors_back_completes_nobody(
+    hub: Hub, run: Run, pair: Pair, authority: trustme.CA
+) -> None:
+    image = make_image(8, [30_000_000])
+    hub.add(image, REPOSITORY, "big")
+    layer = image.layers[0]
+    async with run(**pair.settings) as plain, encrypted(plain, trusting(authority)) as mirror:
+        await mirror.pull(REPOSITORY, "big", image)
+        path = mirror.daemon.store.files.path(Digest(layer.digest))
+        async with mirror.request(f"/v2/{REPOSITORY}/blobs/{layer.digest}") as response:
+            os.truncate(path, 1000)
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await response.read()
+        assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+
+
+async def test_many_clients_at_once_each_get_all_of_it(
+    hub: Hub, run: Run, image: Image, pair: Pair, authority: trustme.CA
+) -> None:
+    layer = image.layers[1]
+    async with run(**pair.settings) as plain, encrypted(plain, trusting(authority)) as mirror:
+        asked = (mirror.blob(REPOSITORY, layer.digest) for _ in range(20))
+        assert all(got.body == layer.read() for got in await asyncio.gather(*asked))
+    assert hub.bodies(layer.digest) == 1
+
+
+async def test_a_new_certificate_is_shown_to_new_clients_and_nobody_is_cut(
+    hub: Hub, run: Run, image: Image, pair: Pair, authority: trustme.CA
+) -> None:
+    layer, context = image.layers[1], trusting(authority)
+    gate = asyncio.Event()
+    hub.faults.add(Fault(kind="blob", reference=layer.digest, stall_after=100_000, until=gate))
+    async with run(**pair.settings) as plain, encrypted(plain, context) as mirror:
+        assert mirror.daemon.certificate is not None
+        first = await served(mirror, context)
+        async with mirror.request(f"/v2/{REPOSITORY}/blobs/{layer.digest}") as response:
+            pair.renew(authority)
+            await mirror.daemon.certificate.renew()
+            second = await served(mirror, context)
+            gate.set()
+            assert await response.read() == layer.read()
+    assert first["serialNumber"] != second["serialNumber"]
+
+
+async def test_a_changed_certificate_is_found_without_being_told(
+    pair: Pair, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    certificate = Certificate(Pem(pair.cert, pair.key), every=0.01)
+    watch = asyncio.create_task(certificate.run())
+    pair.renew(authority)
+    async with asyncio.timeout(5):
+        while "is that of" not in caplog.text:
+            await asyncio.to_thread(pair.cert.stat)
+    watch.cancel()
+
+
+@pytest.mark.parametrize("broken", ["cert", "key", "gone"])
+async def test_a_certificate_that_cannot_be_used_leaves_the_old_one_and_one_line(
+    run: Run,
+    pair: Pair,
+    authority: trustme.CA,
+    caplog: pytest.LogCaptureFixture,
+    broken: str,
+) -> None:
+    context = trusting(authority)
+    async with run(**pair.settings) as mirror:
+        assert mirror.daemon.certificate is not None
+        first = await served(mirror, context)
+        if broken == "gone":
+            pair.cert.unlink()
+        else:
+            getattr(pair, broken).write_text("nothing of use")
+        for _ in range(3):
+            await mirror.daemon.certificate.renew()
+        assert (await served(mirror, context))["serialNumber"] == first["serialNumber"]
+        pair.renew(authority)
+        await mirror.daemon.certificate.renew()
+        assert (await served(mirror, context))["serialNumber"] != first["serialNumber"]
+    said = [record.getMessage() for record in caplog.records if record.name == "mirror.web.tls"]
+    assert len(said) == 2
+    assert said[0].startswith("the certificate stays what it was: tls_")
+
+
+async def test_a_client_without_a_certificate_stays_out_where_one_is_demanded(
+    hub: Hub, run: Run, image: Image, pair: Pair, authority: trustme.CA, tmp_path: Path
+) -> None:
+    clients, strangers = trustme.CA(), trustme.CA()
+    clients.cert_pem.write_to_path(tmp_path / "clients.pem")
+    settings = pair.settings | {"client_ca": tmp_path / "clients.pem"}
+    async with run(**settings) as plain:
+        for issuer in (None, strangers):
+            context = trusting(authority)
+            if issuer is not None:
+                issuer.issue_cert("runner@ci", common_name="runner").configure_cert(context)
+            async with encrypted(plain, context) as mirror:
+                with pytest.raises(aiohttp.ClientError):
+                    await mirror.manifest(REPOSITORY, "latest")
+        context = trusting(authority)
+        clients.issue_cert("runner@ci", common_name="runner").configure_cert(context)
+        async with encrypted(plain, context) as mirror:
+            assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
+    assert hub.count(kind="manifest", method="GET") == 1
+
+
+async def test_old_tls_is_refused(run: Run, pair: Pair, authority: trustme.CA) -> None:
+    context = trusting(authority)
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
+        context.minimum_version = ssl.TLSVersion.TLSv1
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    async with run(**pair.settings) as mirror:
+        with pytest.raises(OSError):  # noqa: PT011 - how the refusal shows is OpenSSL's
+            await served(mirror, context)
+
+
+async def test_plain_http_sent_to_tls_ends_cleanly(
+    run: Run, pair: Pair, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with run(**pair.settings) as mirror:
+        reader, writer = await asyncio.open_connection(*mirror.daemon.address)
+        writer.write(b"GET /v2/ HTTP/1.1\r\nHost: mirror\r\n\r\n")
+        async with asyncio.timeout(5):
+            await reader.read()
+        writer.close()
+        await served(mirror, trusting(authority))
+    said = [record for record in caplog.records if "no TLS with 127.0.0.1" in record.getMessage()]
+    assert len(said) == 1
+    assert not any(record.exc_info for record in caplog.records)
+
+
+async def test_connections_that_never_shake_hands_are_bounded_and_cut(
+    run: Run, pair: Pair, authority: trustme.CA
+) -> None:
+    """They count as idle: the longest idle makes room for one that does."""
+    async with run(max_connections=10, **pair.settings) as mirror:
+        silent = [await asyncio.open_connection(*mirror.daemon.address) for _ in range(15)]
+        assert await served(mirror, trusting(authority))
+        async with asyncio.timeout(15):  # those that were not shed are cut after ten seconds
+            for reader, writer in silent:
+                with suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+                writer.close()
+
+
+async def test_stopping_does_not_wait_for_a_handshake(run: Run, pair: Pair) -> None:
+    async with asyncio.timeout(5), run(**pair.settings) as mirror:
+        _, writer = await asyncio.open_connection(*mirror.daemon.address)
+    writer.close()
+
+
+async def test_a_slow_client_over_tls_pins_little_and_gets_all(
+    hub: Hub, run: Run, pair: Pair, authority: trustme.CA
+) -> None:
+    image = make_image(7, [8_000_000])
+    hub.add(image, REPOSITORY, "big")
+    layer = image.layers[0]
+    async with run(**pair.settings) as plain, encrypted(plain, trusting(authority)) as mirror:
+        await mirror.pull(REPOSITORY, "big", image)
+        async with mirror.request(f"/v2/{REPOSITORY}/blobs/{layer.digest}") as slow:
+            got = await slow.content.readexactly(1000)
+            assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+            assert got + await slow.read() == layer.read()
+
+
+async def test_sighup_has_the_certificate_read_again(
+    hub: Hub, image: Image, pair: Pair, authority: trustme.CA, tmp_path: Path
+) -> None:
+    options = ("--tls-cert", pair.cert, "--tls-key", pair.key)
+    upstream = ("--upstream", f"docker.io={hub.url}")
+    async with serving(tmp_path / "data", *options, *upstream) as mirror:
+        url = await mirror.address()
+        assert url.startswith("https://127.0.0.1:")
+        pair.renew(authority)
+        mirror.send(signal.SIGHUP)
+        await mirror.says(f"the certificate is that of {pair.cert} now")
+        mirror.send(signal.SIGTERM)
+        assert (await mirror.ended()).code == 0
+
+
+def _locked(issued: trustme.LeafCert) -> bytes:
+    key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+    encryption = BestAvailableEncryption(b"word")
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+
+
+async def _refused(*options: str | Path) -> str:
+    ended = await serve_to_the_end("--upstream", NOBODY, *options)
+    assert ended.code == 2
+    [line] = ended.err.splitlines()
+    return line
+
+
+async def test_a_pair_that_cannot_be_used_is_told_of_in_one_line(
+    pair: Pair, authority: trustme.CA, tmp_path: Path
+) -> None:
+    other = authority.issue_cert("other")
+    (tmp_path / "other.key").write_bytes(other.private_key_pem.bytes())
+    (tmp_path / "locked.key").write_bytes(_locked(other))
+    (tmp_path / "nothing").write_text("nothing")
+    cert, key = ("--tls-cert", pair.cert), ("--tls-key", pair.key)
+    assert "tls_cert and tls_key go together" in await _refused(*cert)
+    assert "client_ca wants tls_cert" in await _refused("--client-ca", pair.cert)
+    missing = tmp_path / "missing"
+    assert f"tls_cert is '{missing}': cannot be read" in await _refused("--tls-cert", missing, *key)
+    assert f"tls_key is '{missing}': cannot be read" in await _refused(*cert, "--tls-key", missing)
+    assert "in PEM, are wanted" in await _refused("--tls-cert", tmp_path / "nothing", *key)
+    assert "is not the key of" in await _refused(*cert, "--tls-key", tmp_path / "other.key")
+    assert "without a password" in await _refused(*cert, "--tls-key", tmp_path / "locked.key")
+    told = await _refused(*cert, *key, "--client-ca", tmp_path / "nothing")
+    assert "client_ca is" in told
+    assert "certificates in PEM are wanted" in told
+
+
+async def test_health_is_told_over_tls(run: Run, pair: Pair, authority: trustme.CA) -> None:
+    async with run(**pair.settings) as plain, encrypted(plain, trusting(authority)) as mirror:
+        for path in ("/healthz", "/readyz", "/v2/"):
+            assert (await mirror.ask(path)).status == 200
