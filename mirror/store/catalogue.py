@@ -18,9 +18,9 @@ def charged(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
 
 
-def _compact(repositories: set[Repository]) -> Collection[Repository]:
+def _compact(repositories: tuple[Repository, ...]) -> Collection[Repository]:
     """Return what takes little room, or is looked through fast where there are many."""
-    return tuple(repositories) if len(repositories) < _MANY else frozenset(repositories)
+    return repositories if len(repositories) < _MANY else frozenset(repositories)
 
 
 class Entry:
@@ -119,7 +119,7 @@ class Catalogue:
         entry = self.get(digest)
         if entry is None or repository in entry.links:
             return False
-        entry.links = _compact({*entry.links, repository})
+        entry.links = _compact((*entry.links, repository))
         return True
 
     def belongs(self, digest: Digest, repository: Repository) -> bool:
@@ -143,7 +143,7 @@ class Catalogue:
         entry = self.get(digest)
         if entry is None or repository not in entry.links:
             return False
-        entry.links = _compact({*entry.links} - {repository})
+        entry.links = _compact(tuple(link for link in entry.links if link != repository))
         return True
 
     def manifests(self) -> Iterator[Digest]:
