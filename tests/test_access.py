@@ -15,10 +15,10 @@ from mirror.oci.patterns import Patterns
 from mirror.store.index import Index
 from mirror.store.recovery import open_index
 from tests.conftest import Mirror, Run
-from tests.standin import Hub, Image, make_image
+from tests.standin import Fault, Hub, Image, make_image, make_index
 
 WORD = "s3cret-word"
-PUBLIC, SECRET = "library/nginx", "team/secret"
+PUBLIC, SECRET, LIAR = "library/nginx", "team/secret", "mallory/app"
 APP = Repository("docker.io", SECRET)
 STRANGER, FRIEND = Caller("10.0.0.1"), Caller("10.0.0.2", "friend")
 
@@ -159,6 +159,87 @@ async def test_a_registry_with_basic_logins_gives_nobody_anything(
     hub.terms.auth = "basic"
     async with run(upstreams=account(hub)) as mirror:
         await refused(mirror, SECRET, secret)
+
+
+# Across repositories
+
+
+def lie(hub: Hub, about: Image) -> None:
+    """Have a public repository whose manifest lists another's blobs, which it does not hold."""
+    hub.add(about, LIAR, "latest")
+    hub.repositories.make(LIAR).blobs.clear()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_manifest_that_lists_anothers_blob_does_not_get_it(
+    hub: Hub, run: Run, secret: Image, kept: bool
+) -> None:
+    lie(hub, secret)
+    layer = secret.layers[0].digest
+    async with run(upstreams=account(hub, private="everyone")) as mirror:
+        await mirror.pull(SECRET, "latest", secret)
+    async with run(upstreams=account(hub)) as mirror:
+        if kept:
+            assert (await mirror.manifest(LIAR, "latest")).status == 200
+        for digest in (layer, secret.blobs[-1].digest):
+            for method in ("HEAD", "GET"):
+                assert (await mirror.blob(LIAR, digest, method)).status == 404
+        await hub.down()
+        assert (await mirror.blob(LIAR, layer)).status in (404, 503)
+        await hub.up()
+
+
+async def test_an_index_that_lists_anothers_manifest_does_not_get_it(
+    hub: Hub, run: Run, secret: Image
+) -> None:
+    index = make_index([secret])
+    hub.add(index, LIAR, "latest")
+    hub.repositories.make(LIAR).manifests.pop(secret.digest)
+    hub.repositories.make(LIAR).blobs.clear()
+    async with run(upstreams=account(hub, private="everyone")) as mirror:
+        await mirror.pull(SECRET, "latest", secret)
+        assert (await mirror.manifest(LIAR, "latest")).body == index.manifest
+        for method in ("HEAD", "GET"):
+            assert (await mirror.manifest(LIAR, secret.digest, method)).status == 404
+
+
+async def test_a_shared_layer_costs_each_repository_one_question_for_ever(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.add(image, "team/b", "latest")
+    async with run(tag_ttl=3600) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+        hub.journal.clear()
+        await mirror.pull("team/b", "latest", image)
+        asked = [seen for seen in hub.requests if seen.port == "registry" and seen.kind == "blob"]
+        assert sorted(seen.reference or "" for seen in asked if seen.status != 401) == sorted(
+            blob.digest for blob in image.blobs
+        )
+        assert all(seen.method == "HEAD" for seen in asked)
+    await hub.down()
+    async with run(tag_ttl=3600) as mirror:
+        await mirror.pull("team/b", "latest", image)
+    await hub.up()
+
+
+async def test_a_layer_on_its_way_is_asked_for_once_in_each_repository(
+    hub: Hub, mirror: Mirror
+) -> None:
+    shared = make_image(7, [6_000_000])
+    layer = shared.layers[0]
+    for repository in (PUBLIC, "team/b"):
+        hub.add(shared, repository, "latest")
+    go = asyncio.Event()
+    hub.faults.add(Fault(kind="blob", method="GET", stall_after=3_000_000, until=go))
+    async with mirror.request(f"/v2/{PUBLIC}/blobs/{layer.digest}") as owner:
+        await owner.content.readexactly(1000)
+        for _ in range(3):
+            async with mirror.request(f"/v2/team/b/blobs/{layer.digest}") as other:
+                await other.content.readexactly(1000)
+        heads = hub.journal.matching(port="registry", method="HEAD", repository="team/b")
+        assert len([seen for seen in heads if seen.status != 401]) == 1
+        go.set()
+        await owner.read()
 
 
 # The decision
