@@ -211,7 +211,12 @@ async def test_a_password_is_compared_once_for_all_who_show_it_at_once(
 ) -> None:
     seen = []
     compare = bcrypt.checkpw
-    monkeypatch.setattr(bcrypt, "checkpw", lambda *a: seen.append(a) or compare(*a))
+
+    def count(password: bytes, hashed: bytes) -> bool:
+        seen.append(hashed)
+        return compare(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", count)
     file = Htpasswd(users)
     assert all(await asyncio.gather(*(file.check("alice", WORD) for _ in range(100))))
     assert await file.check("alice", WORD)
@@ -265,7 +270,6 @@ async def test_a_share_may_be_a_clients_by_name(hub: Hub, run: Run, image: Image
     async with run(clients=clients(), shares={"ci": 1}, upstreams={
         "docker.io": {"url": hub.url, "pull_limit": 100}
     }) as mirror:  # fmt: skip
-        digest = image.digest
         assert (await ask(mirror, f"Bearer {TOKEN}")).status == 200
         hub.add(other := make_image("another", [1000]), REPOSITORY, "next")
         path = f"/v2/{REPOSITORY}/manifests/next"
@@ -273,7 +277,7 @@ async def test_a_share_may_be_a_clients_by_name(hub: Hub, run: Run, image: Image
         assert got.status == 429
         assert b"ci" in got.body
         got = await mirror.ask(path, Authorization=f"Bearer {OTHER}")
-        assert got.body == other.manifest != digest
+        assert got.body == other.manifest
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1", "::1", "fe80::1", "", "-a", "a b", "a:b", "1a", "ä"])

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -128,7 +128,8 @@ def _in_words(error: ValidationError) -> str:
     parts = (str(part) for part in place if part != "[key]")  # pydantic's, of a table's key
     key = " ".join(".".join(parts).split()) or "configuration"
     if first["type"] == "extra_forbidden":
-        model = {"upstreams": Upstream, "clients": Client}.get(str(place[0]), Settings)
+        models: dict[str, type[BaseModel]] = {"upstreams": Upstream, "clients": Client}
+        model = models.get(str(place[0]), Settings)
         return f"unknown key {key}; known are {', '.join(sorted(model.model_fields))}"
     message = _WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
     value = first["input"]
