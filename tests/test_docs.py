@@ -95,7 +95,8 @@ def test_the_sample_configuration_has_every_key_at_its_default(tmp_path: Path) -
     text = re.sub(r"^#(?=[a-z\[])", "", SAMPLE.read_text(), flags=re.MULTILINE)
     given = tomllib.loads(text)
     files = {"tls_cert", "tls_key", "client_ca", "htpasswd"}  # no value is their default
-    without = {"password_file", "docker_config", "pull_limit"}  # nor of these
+    without = {"password_file", "docker_config", "pull_limit", "proxy"}
+    without |= {"ca_file", "client_cert", "client_key"}  # nor of these
     assert given.keys() == Settings.model_fields.keys() - files
     assert given["upstreams"].keys() == {"docker.io"}
     assert given["upstreams"]["docker.io"].keys() == Upstream.model_fields.keys() - without

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import NoDecode
 
 from mirror.cache.caller import is_client_name
@@ -88,6 +88,18 @@ def _plain_url(text: str) -> bool:
     except ValueError:
         return False
     return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
+
+
+def _proxy(value: object) -> SecretStr:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    login, at, rest = text.rpartition("@")
+    scheme, colon, _ = (login or text).partition("://")
+    bare = f"{scheme}://{rest}" if at else text
+    if not colon or not _plain_url(bare) or urlsplit(bare).path not in ("", "/"):
+        raise ValueError(
+            "http://[user:password@]host:port or https://[user:password@]host:port is wanted"
+        )
+    return SecretStr(text)
 
 
 def parse_origin(text: str) -> str:
@@ -182,6 +194,7 @@ ListenAddress = Annotated[Address, NoDecode, BeforeValidator(_address)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Url = Annotated[str, BeforeValidator(_url)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
+ProxyUrl = Annotated[SecretStr, BeforeValidator(_proxy)]
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)]
 ClientName = Annotated[str, BeforeValidator(_client_name)]
 UpstreamName = Annotated[str, BeforeValidator(_upstream_name)]

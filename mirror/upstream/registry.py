@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -166,9 +166,9 @@ class Registry:
             headers[hdrs.RANGE] = f"bytes={start}-"
         url = self._url(repository, "blobs", digest)
         question = _Question("GET", "blob", repository, url, headers, "large")
-        async with await self._ask(question) as response:
+        async with self._wire.turns["large"], await self._ask(question) as response:
             responses.check(response, BlobUnknown(f"upstream has no {digest} in {repository}"))
-            yield responses.blob_body(response, start, self._count)
+            yield responses.blob_body(response, start, self._count, self._wire.link.pace)
 
     async def get_page(self, kind: Kind, repository: str, path: str, query: dict[str, str]) -> Page:
         """Fetch a page of tags or referrers: `path` is what follows the repository's.
@@ -220,13 +220,18 @@ class Registry:
             reraise=True,
         )
         try:
-            async with deadline(self._wire.patience.answer, question.url):
+            # Whoever waits for a connection is not kept waiting by upstream: no deadline yet.
+            async with self._turn(question), deadline(self._wire.patience.answer, question.url):
                 return await persistence(self._ask_once, question)
         except PullLimitSpent:
             raise
         except TooManyRequests as error:
             self._quiet_until = time.monotonic() + (error.retry_after or 0)
             raise
+
+    def _turn(self, question: _Question) -> AbstractAsyncContextManager[None]:
+        """Wait for a connection; a large question has waited for as long as its body lasts."""
+        return self._wire.turns["small"] if question.size == "small" else nullcontext()
 
     async def _ask_once(self, question: _Question) -> aiohttp.ClientResponse:
         grant = await self._login.grant(question.repository)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, TypedDict
 
 import aiohttp
 from aiohttp import hdrs
@@ -27,6 +28,7 @@ from mirror.oci.errors import (
 )
 from mirror.upstream.breaker import Breaker
 from mirror.upstream.guard import Guard, GuardedResolver, follow
+from mirror.upstream.link import Link
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GATEWAY_FAULTS = frozenset({502, 503, 504})  # said of a whole host, not of what was asked for
 _HOSTS = 1024  # whose failures are remembered
 _PROBE_PATIENCE = 5.0  # seconds
+_PROXY_LOGIN = "the proxy wants a login, or another one (407)"
 _READ_BUFFER = 512 * 1024  # bytes that aiohttp may hold for us while the disk is busy
 
 
@@ -50,6 +53,12 @@ class Patience:
     silence: float = 30.0
     answer: float = 15.0
     resume: float = 30.0
+
+
+class _Means(TypedDict):
+    allow_redirects: bool
+    proxy: URL | None
+    ssl: ssl.SSLContext | bool
 
 
 class Wire:
@@ -66,8 +75,11 @@ class Wire:
         patience: Patience | None = None,
         resolver: AbstractResolver | None = None,
         sockets: SocketFactoryType | None = None,
+        link: Link | None = None,
     ) -> None:
         self.patience = patience or Patience()
+        self.link = link or Link()
+        self._own = own.origin()
         self._guard = Guard(own)
         self._inner = resolver
         self._sockets = sockets
@@ -76,13 +88,13 @@ class Wire:
         self._probes: dict[URL, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
-        resolver = GuardedResolver(self._guard, self._inner or aiohttp.DefaultResolver())
+        inner = self._inner or aiohttp.DefaultResolver()
+        resolver = GuardedResolver(self._guard, inner, self.link.proxy)
         self._resolver = resolver
-        # The large ones are counted before they get here, by fetches and passes.
         self._sessions = {
-            "small": self._session(resolver, limit=64),
-            "large": self._session(resolver, limit=256),
+            size: self._session(resolver, limit) for size, limit in self._bounds().items()
         }
+        self.turns = {size: asyncio.Semaphore(limit) for size, limit in self._bounds().items()}
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -93,13 +105,20 @@ class Wire:
             await session.close()
         await self._resolver.close()
 
+    def _bounds(self) -> dict[Size, int]:
+        """Return how many connections there may be for each size of question."""
+        return {"small": self.link.few, "large": max(1, self.link.connections - self.link.few)}
+
     def _session(self, resolver: AbstractResolver, limit: int) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=self.patience.connect, sock_read=self.patience.silence
         )
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=limit, resolver=resolver, socket_factory=self._sockets
+                limit=limit,
+                resolver=resolver,
+                socket_factory=self._sockets,
+                ssl=self.link.trusted or True,
             ),
             timeout=timeout,
             headers={hdrs.USER_AGENT: USER_AGENT, hdrs.ACCEPT_ENCODING: "identity"},
@@ -181,7 +200,7 @@ class Wire:
         began = time.monotonic()
         try:
             response = await session.request(
-                method, url, headers=headers, data=form, allow_redirects=False
+                method, url, headers=headers, data=form, **self._means(url)
             )
         except (TimeoutError, asyncio.CancelledError):
             # One who gave up early says nothing about the host.
@@ -191,11 +210,23 @@ class Wire:
         except (aiohttp.ClientConnectionError, OSError):
             self._failed(url.origin(), breaker, silent=False)
             raise
+        if response.status == 407:
+            response.release()
+            raise UpstreamUnavailable(_PROXY_LOGIN)
         if response.status in _GATEWAY_FAULTS:
             self._failed(url.origin(), breaker, silent=False)
         else:
             breaker.succeeded()
         return response
+
+    def _means(self, url: URL) -> _Means:
+        """Say how to ask: through the proxy, and with our certificate only where it is meant."""
+        shown = self.link.shown if url.origin() == self._own else None
+        return {
+            "allow_redirects": False,
+            "proxy": self.link.proxy,
+            "ssl": shown or self.link.trusted or True,
+        }
 
     def _failed(self, origin: URL, breaker: Breaker, *, silent: bool) -> None:
         if breaker.failed(silent=silent) and origin not in self._probes:
@@ -217,7 +248,7 @@ class Wire:
             self._guard.check(url)
             async with (
                 asyncio.timeout(_PROBE_PATIENCE),
-                session.get(url, allow_redirects=False) as response,
+                session.get(url, **self._means(url)) as response,
             ):
                 return response.status not in _GATEWAY_FAULTS
         # A TimeoutError is an OSError; a failure is the guard's.
@@ -234,6 +265,9 @@ def named_faults(url: URL) -> Iterator[None]:
         raise
     except (TimeoutError, aiohttp.ServerTimeoutError) as error:
         raise UpstreamTimeout(f"upstream {url.host} does not answer") from error
+    except aiohttp.ClientHttpProxyError as error:
+        says = _PROXY_LOGIN if error.status == 407 else f"the proxy answers {error.status}"
+        raise UpstreamUnavailable(f"cannot reach upstream {url.host}: {says}") from error
     except aiohttp.ClientPayloadError as error:
         raise UpstreamUnavailable(f"upstream {url.host} broke off") from error
     except (aiohttp.ClientConnectionError, OSError) as error:
