@@ -41,8 +41,9 @@ from mirror.upstream.answers import Answer, Ask, Kind, read_limit, read_retry_af
 from mirror.upstream.auth.account import Account
 from mirror.upstream.auth.login import Grant, Login, Ways
 from mirror.upstream.auth.tokens import Tokens
+from mirror.upstream.faults import deadline, read_capped
 from mirror.upstream.responses import BlobBody, Page
-from mirror.upstream.wire import Patience, Size, Wire, deadline, read_capped
+from mirror.upstream.wire import Patience, Size, Wire
 
 _MAX_PAGE = 8 * 1024 * 1024  # bytes of one page of tags or referrers
 _ATTEMPTS = 3

@@ -24,8 +24,8 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import MAX_SIZE, Descriptor
 from mirror.upstream.answers import PACE, read_retry_after
+from mirror.upstream.faults import named_faults
 from mirror.upstream.pace import Pace
-from mirror.upstream.wire import named_faults
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self, TypedDict
 
@@ -23,10 +22,10 @@ from mirror.oci.errors import (
     UpstreamDown,
     UpstreamFailure,
     UpstreamMisbehaved,
-    UpstreamTimeout,
     UpstreamUnavailable,
 )
 from mirror.upstream.breaker import Breaker
+from mirror.upstream.faults import PROXY_LOGIN, named_faults
 from mirror.upstream.guard import Guard, GuardedResolver, follow
 from mirror.upstream.link import Link
 
@@ -41,7 +40,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GATEWAY_FAULTS = frozenset({502, 503, 504})  # said of a whole host, not of what was asked for
 _HOSTS = 1024  # whose failures are remembered
 _PROBE_PATIENCE = 5.0  # seconds
-_PROXY_LOGIN = "the proxy wants a login, or another one (407)"
 _READ_BUFFER = 512 * 1024  # bytes that aiohttp may hold for us while the disk is busy
 
 
@@ -212,7 +210,7 @@ class Wire:
             raise
         if response.status == 407:
             response.release()
-            raise UpstreamUnavailable(_PROXY_LOGIN)
+            raise UpstreamUnavailable(PROXY_LOGIN)
         if response.status in _GATEWAY_FAULTS:
             self._failed(url.origin(), breaker, silent=False)
         else:
@@ -254,52 +252,3 @@ class Wire:
         # A TimeoutError is an OSError; a failure is the guard's.
         except (aiohttp.ClientError, OSError, ValueError, UpstreamFailure):
             return False
-
-
-@contextmanager
-def named_faults(url: URL) -> Iterator[None]:
-    """Turn aiohttp's exceptions, once, at this edge, into what clients are told."""
-    try:
-        yield
-    except UpstreamFailure:
-        raise
-    except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-        raise UpstreamTimeout(f"upstream {url.host} does not answer") from error
-    except aiohttp.ClientHttpProxyError as error:
-        says = _PROXY_LOGIN if error.status == 407 else f"the proxy answers {error.status}"
-        raise UpstreamUnavailable(f"cannot reach upstream {url.host}: {says}") from error
-    except aiohttp.ClientPayloadError as error:
-        raise UpstreamUnavailable(f"upstream {url.host} broke off") from error
-    except (aiohttp.ClientConnectionError, OSError) as error:
-        raise UpstreamUnavailable(f"cannot reach upstream {url.host}: {error}") from error
-    except (aiohttp.ClientError, ValueError) as error:
-        # Not its text: that has the URL, and a redirect's URL has a signature.
-        kind = type(error).__name__
-        raise UpstreamMisbehaved(f"upstream {url.host} does not speak HTTP: {kind}") from error
-
-
-async def read_capped(
-    response: aiohttp.ClientResponse,
-    cap: int,
-    what: str,
-    error: type[UpstreamMisbehaved] = UpstreamMisbehaved,
-) -> bytes:
-    """Read a whole body of at most `cap` bytes; raises `error` beyond it."""
-    with named_faults(response.url):
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > cap:
-                response.close()
-                raise error(f"upstream's {what} is larger than {cap} bytes")
-        return bytes(body)
-
-
-@asynccontextmanager
-async def deadline(seconds: float, url: URL) -> AsyncIterator[None]:
-    """Bound a question and its retries as a whole; raises UpstreamTimeout."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise UpstreamTimeout(f"upstream {url.host} does not answer") from error
