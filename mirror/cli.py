@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _BAD_START = 2  # exit code: the configuration or the data folder cannot be used
-_TABLES = ("upstreams", "shares")  # keys that take more than a flag can hold
+_TABLES = ("upstreams", "shares", "clients")  # keys that take more than a flag can hold
 _INTERRUPTED = 128 + signal.SIGINT
 
 

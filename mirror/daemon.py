@@ -8,14 +8,15 @@ import itertools
 import resource
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 from aiohttp import web
 from yarl import URL
 
+from mirror import wiring
+from mirror.cache.access import Access
 from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
@@ -28,36 +29,23 @@ from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
 from mirror.sdnotify import notify, watchdog_interval
-from mirror.settings import Address, ConfigurationError, Settings, Upstream
+from mirror.settings import Address, Settings
 from mirror.store.files import Files
 from mirror.store.recovery import open_store
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
-from mirror.upstream.auth.credentials import Credentials
-from mirror.upstream.auth.sources import Configured, ExtraMissing, origin
-from mirror.upstream.auth.tokens import Tokens
-from mirror.upstream.registry import Origin, Registry
-from mirror.upstream.wire import Patience, Wire
 from mirror.web.access import AccessLog
 from mirror.web.api import RegistryApi
-from mirror.web.connections import BACKLOG, Connections, listen
+from mirror.web.connections import BACKLOG, Connections
 from mirror.web.control import controlled
 from mirror.web.handshake import TlsSite
 from mirror.web.metrics import Metrics, State
 from mirror.web.own import OwnPages
 from mirror.web.route import Router
 from mirror.web.server import Server
-from mirror.web.tls import Certificate, Pem, TlsError
+from mirror.web.tls import Certificate
+from mirror.wiring import Reach, closed
 
-
-class Closable(Protocol):
-    """A part that has something to stop."""
-
-    async def close(self) -> None:
-        """Stop it."""
-
-
-P = TypeVar("P", bound=Closable)
 _PRUNE_EVERY = 3600  # seconds
 _OWN_DESCRIPTORS = 512
 
@@ -86,9 +74,9 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
     StoreError where the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
-        certificate = _certificate(settings)
-        origins = [_origin(name, each) for name, each in settings.upstreams.items()]
-        listener = stack.enter_context(closing(_listener(settings)))
+        certificate = wiring.certificate(settings)
+        reach = Reach(settings)
+        listener = stack.enter_context(closing(wiring.listener(settings)))
         connections = Connections(min(settings.max_connections, _bearable_connections()))
 
         store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
@@ -107,28 +95,38 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             budget.note(answer)
             metrics.answer(answer)
 
-        patience = _patience(settings)
-        registries = {
-            each.name: await _registry(stack, each, patience, on_answer) for each in origins
-        }
-
+        registries = await reach.open(stack, on_answer)
+        anyone = await reach.anyone(stack, on_answer)
+        rules = {name: each.rules() for name, each in settings.upstreams.items()}
+        access = closed(stack, Access(rules, anyone, store.index, settings.stale_after))
+        await access.load()
+        clients = wiring.clients(stack, settings)
         memory = Memory(settings.memory_cache)
-        manifests = _closing(
+        manifests = closed(
             stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
         )
         fetches = Fetches(store, settings.abandon_after, settings.max_fetches)
-        blobs = _closing(stack, Blobs(registries, store, fetches, memory, settings.missing_ttl))
-        listings = _closing(
+        blobs = closed(stack, Blobs(registries, store, fetches, memory, settings.missing_ttl))
+        listings = closed(
             stack, Listings(registries, manifests, settings.tag_ttl, settings.stale_after)
         )
 
         log = AccessLog(settings.log_format, sys.stderr)
         stack.callback(log.flush)
-        state = State(store, fetches, budget, tally, registries.values(), connections, log)
+        state = State(store, fetches, budget, tally, registries.values(), connections, clients, log)
         metrics.registry.register(state)
         own = OwnPages(metrics, lambda: _troubles(store))
         api = RegistryApi(manifests, blobs, listings, tally)
-        server = Server(_router(settings), api, own, metrics, log, connections)
+        server = Server(
+            Router(settings.upstreams, settings.default_upstream, settings.hosts()),
+            clients,
+            access,
+            api,
+            own,
+            metrics,
+            log,
+            connections,
+        )
         checks = LimitChecks(registries, budget, settings.limit_check)
         jobs = (store.keep_books(), log.run(), _keep_count(budget, tally), checks.run())
         for job in (*jobs, _feed_watchdog()):
@@ -155,64 +153,6 @@ def _site(
         return web.SockSite(runner, listener, backlog=BACKLOG)
     stack.push_async_callback(_cancel, asyncio.create_task(certificate.run()))
     return TlsSite(runner, listener, certificate.context, connections)
-
-
-def _listener(settings: Settings) -> socket.socket:
-    try:
-        return listen(*settings.listen, settings.client_timeout)
-    except (OSError, UnicodeError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "no name of a host"
-        reason = f"{cause}; another address or port is wanted"
-        raise ConfigurationError(f"listen is '{settings.listen}': {reason}") from None
-
-
-def _patience(settings: Settings) -> Patience:
-    return Patience(
-        settings.connect_timeout,
-        settings.silence_timeout,
-        settings.answer_timeout,
-        settings.resume_timeout,
-    )
-
-
-def _certificate(settings: Settings) -> Certificate | None:
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    try:
-        return Certificate(Pem(settings.tls_cert, settings.tls_key, settings.client_ca))
-    except TlsError as error:
-        value = getattr(settings, error.key)
-        raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None
-
-
-def _origin(name: str, upstream: Upstream) -> Origin:
-    """Say how an upstream is asked; raises ConfigurationError."""
-    account = Credentials(upstream.username, upstream.secret())
-    files = (upstream.password_file, upstream.docker_config)
-    configured = Configured(upstream.auth, account, *files, upstream.realms, upstream.whose)
-    try:
-        return origin(name, URL(upstream.url), configured)
-    except (ExtraMissing, ValueError) as error:
-        raise ConfigurationError(f"upstreams.{name}: {error}") from None
-
-
-def _router(settings: Settings) -> Router:
-    return Router(settings.upstreams, settings.default_upstream, settings.hosts())
-
-
-async def _registry(
-    stack: AsyncExitStack, origin: Origin, patience: Patience, on_answer: Callable[[Answer], None]
-) -> Registry:
-    """Give an upstream connections and tokens of its own."""
-    wire = await stack.enter_async_context(Wire(origin.url, patience))
-    tokens = _closing(stack, Tokens(wire, on_answer))
-    return _closing(stack, Registry(origin, wire, tokens, on_answer))
-
-
-def _closing(stack: AsyncExitStack, part: P) -> P:
-    """Have a part closed at the end; returns it."""
-    stack.push_async_callback(part.close)
-    return part
 
 
 def _troubles(store: Store) -> list[str]:

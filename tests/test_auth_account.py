@@ -200,7 +200,7 @@ async def test_a_refused_login_is_called_that_and_not_repeated(
     hub: Hub, run: Run, image: Image, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hub.terms.users = {"robot": "right"}
-    account = {"url": hub.url, "username": "robot", "password": WORD}
+    account = {"url": hub.url, "private": "everyone", "username": "robot", "password": WORD}
     async with run(upstreams={"docker.io": account}) as mirror:
         for name in ("latest", "other", image.digest):
             got = await mirror.manifest(REPOSITORY, name)
@@ -219,7 +219,7 @@ async def test_a_refused_basic_login_is_not_repeated_either(
 ) -> None:
     hub.terms.auth = "basic"
     hub.terms.users = {"robot": "right"}
-    account = {"url": hub.url, "username": "robot", "password": WORD}
+    account = {"url": hub.url, "private": "everyone", "username": "robot", "password": WORD}
     async with run(upstreams={"docker.io": account}) as mirror:
         for name in ("latest", "other"):
             assert b"refuses the login" in (await mirror.manifest(REPOSITORY, name)).body
@@ -229,7 +229,7 @@ async def test_a_refused_basic_login_is_not_repeated_either(
 
 async def test_what_is_kept_outlives_a_refused_login(hub: Hub, run: Run, image: Image) -> None:
     hub.terms.users = {"robot": WORD}
-    account = {"url": hub.url, "username": "robot", "password": WORD}
+    account = {"url": hub.url, "private": "everyone", "username": "robot", "password": WORD}
     async with run(upstreams={"docker.io": account}, tag_ttl=0) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
         hub.terms.users = {"robot": "another"}
@@ -248,7 +248,13 @@ async def test_a_password_file_is_read_again_when_the_login_fails(
     word = tmp_path / "word"
     word.write_text("old\n")
     hub.terms.users = {"robot": "old"}
-    account = {"url": hub.url, "username": "robot", "password_file": str(word), "auth": auth}
+    account = {
+        "url": hub.url,
+        "private": "everyone",
+        "username": "robot",
+        "password_file": str(word),
+        "auth": auth,
+    }
     async with run(upstreams={"docker.io": account}) as mirror:
         await mirror.manifest(REPOSITORY, "latest")
         word.write_text("new\n")
@@ -258,7 +264,7 @@ async def test_a_password_file_is_read_again_when_the_login_fails(
 
 
 async def test_ghcrs_no_is_told_as_what_it_may_be(hub: Hub, run: Run, image: Image) -> None:
-    account = {"url": hub.url, "username": "octocat", "password": WORD}
+    account = {"url": hub.url, "private": "everyone", "username": "octocat", "password": WORD}
     async with Ghcr(hub, {"octocat": "right"}), run(upstreams={"docker.io": account}) as mirror:
         got = await mirror.manifest(REPOSITORY, "latest")
         assert got.status == 403

@@ -280,7 +280,7 @@ async def test_a_config_that_cannot_be_used_stops_the_start(
 ) -> None:
     if document is not None:
         put(config, document)
-    upstream = {"url": hub.url, "docker_config": str(config)}
+    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
     with pytest.raises(ConfigurationError, match=rf"docker\.io: docker_config {config}"):
         async with run(upstreams={"docker.io": upstream}):
             pass
@@ -291,7 +291,7 @@ async def test_an_identity_token_is_posted_for_access_tokens(
 ) -> None:
     hub.make_private(REPOSITORY, "octocat")
     put(config, {"auths": {"docker.io": {"identitytoken": WORD}}})
-    upstream = {"url": hub.url, "docker_config": str(config)}
+    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
     async with OAuth(hub, {"octocat": WORD}) as server:
         async with run(upstreams={"docker.io": upstream}) as mirror:
             await mirror.pull(REPOSITORY, "latest", image)
@@ -305,7 +305,7 @@ async def test_a_refused_identity_token_is_called_that_and_rests(
     hub: Hub, run: Run, image: Image, config: Path
 ) -> None:
     put(config, {"auths": {"docker.io": {"identitytoken": WORD}}})
-    upstream = {"url": hub.url, "docker_config": str(config)}
+    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
     async with OAuth(hub) as server:
         async with run(upstreams={"docker.io": upstream}) as mirror:
             for name in ("latest", "other"):
@@ -320,7 +320,7 @@ async def test_a_registrys_own_token_is_used_as_it_is(
     token = str(hub.tokens.issue("octocat", [REPOSITORY])["token"])
     hub.make_private(REPOSITORY, "octocat")
     put(config, {"auths": {"docker.io": {"registrytoken": token}}})
-    upstream = {"url": hub.url, "docker_config": str(config)}
+    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
     async with run(upstreams={"docker.io": upstream}) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
     assert hub.count(kind="token") == 0
@@ -336,7 +336,7 @@ async def test_each_repository_is_pulled_with_the_account_of_its_path(
     for user in users:
         hub.add(image, f"{user.split('+')[0]}/app", "latest")
         hub.make_private(f"{user.split('+')[0]}/app", user)
-    upstream = {"url": hub.url, "docker_config": str(config)}
+    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
     async with Quay(hub, users), run(upstreams={"docker.io": upstream}) as mirror:
         for name in ("org/app", "team/app"):
             await mirror.pull(name, "latest", image)
@@ -354,7 +354,7 @@ async def test_a_helpers_account_pulls_and_is_printed_nowhere(
     hub.terms.users = {"robot": WORD}
     hub.make_private(REPOSITORY, "robot")
     put(config, {"credsStore": "test"})
-    upstream = {"url": hub.url, "docker_config": str(config)}
+    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
     async with run(upstreams={"docker.io": upstream}) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
         shown = repr(mirror.daemon) + (await mirror.ask("/metrics")).body.decode()
@@ -381,7 +381,7 @@ async def test_a_new_login_in_the_file_is_found_when_the_old_one_fails(
 ) -> None:
     hub.terms.users = {"robot": "old"}
     put(config, {"auths": {INDEX: basic("robot", "old")}})
-    upstream = {"url": hub.url, "docker_config": str(config)}
+    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
     async with run(upstreams={"docker.io": upstream}) as mirror:
         await mirror.manifest(REPOSITORY, "latest")
         put(config, {"auths": {INDEX: basic("robot", "new")}})
@@ -397,7 +397,7 @@ async def test_pulls_are_counted_for_the_account_that_the_budget_looks_at(
     hub.terms.account_limit = 1
     hub.tag(REPOSITORY, "other", make_image(2, [1000]))
     put(config, {"auths": {"docker.io": basic("robot")}})
-    upstream = {"url": hub.url, "docker_config": str(config)}
+    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
     async with run(upstreams={"docker.io": upstream}) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
         assert (await mirror.manifest(REPOSITORY, "other")).status == 429

@@ -30,7 +30,7 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 
 def upstream(hub: Hub, **keys: object) -> dict[str, object]:
     """Return the settings of an upstream."""
-    return {"docker.io": {"url": hub.url, **keys}}
+    return {"docker.io": {"url": hub.url, "private": "everyone", **keys}}
 
 
 @pytest.fixture

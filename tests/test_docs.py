@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, SecretStr
 
 from mirror.oci.errors import RegistryError
-from mirror.settings import Settings, Upstream, load
+from mirror.settings import Client, Settings, Upstream, load
 from tests.conftest import Mirror
 from tests.standin import Hub, Image
 
@@ -52,11 +52,13 @@ def code(text: str, language: str) -> list[str]:
 # Configuration
 
 
-@pytest.mark.parametrize(("heading", "model"), [("Keys", Settings), ("Upstreams", Upstream)])
+@pytest.mark.parametrize(
+    ("heading", "model"), [("Keys", Settings), ("Upstreams", Upstream), ("Clients", Client)]
+)
 def test_every_key_is_documented_with_its_default(heading: str, model: type[BaseModel]) -> None:
     table = {plain(row[0]): plain(row[1]) for row in rows(section(CONFIGURATION, heading))}
     assert table.keys() == model.model_fields.keys()
-    del table["upstreams" if model is Settings else "url"]
+    table.pop("upstreams" if model is Settings else "url", None)
     for key, default in table.items():
         assert documented_default(key, default) == real_default(model, key), key
 
@@ -92,8 +94,9 @@ def test_the_sample_configuration_changes_nothing() -> None:
 def test_the_sample_configuration_has_every_key_at_its_default(tmp_path: Path) -> None:
     text = re.sub(r"^#(?=[a-z\[])", "", SAMPLE.read_text(), flags=re.MULTILINE)
     given = tomllib.loads(text)
-    files = {"tls_cert", "tls_key", "client_ca"}  # no value is their default
-    without = {"password_file", "docker_config", "pull_limit"}  # nor of these
+    files = {"tls_cert", "tls_key", "client_ca", "htpasswd"}  # no value is their default
+    without = {"password_file", "docker_config", "pull_limit", "proxy"}
+    without |= {"ca_file", "client_cert", "client_key"}  # nor of these
     assert given.keys() == Settings.model_fields.keys() - files
     assert given["upstreams"].keys() == {"docker.io"}
     assert given["upstreams"]["docker.io"].keys() == Upstream.model_fields.keys() - without

@@ -278,7 +278,7 @@ async def test_ninety_clients_of_a_blob_that_is_not_kept_all_get_it(
     assert all(answer.body == layer.read() for answer in got)
 
 
-def test_a_child_belongs_where_its_manifest_does() -> None:
+def test_a_manifests_word_keeps_a_child_and_gives_it_to_nobody() -> None:
     index, manifest, layer, other = (Digest.of(bytes([n])) for n in range(4))
     here, there = Repository("docker.io", "a/b"), Repository("docker.io", "c/d")
     catalogue = Catalogue()
@@ -287,11 +287,13 @@ def test_a_child_belongs_where_its_manifest_does() -> None:
     catalogue.describe(index, "index", (manifest,))
     catalogue.describe(manifest, "manifest", (layer,))
     catalogue.link(index, here)
-    assert catalogue.belongs(layer, here)
-    assert not catalogue.belongs(layer, there)
-    assert not catalogue.belongs(other, here)
-    catalogue.remove(manifest)
+    assert catalogue.belongs(index, here)
     assert not catalogue.belongs(layer, here)
+    assert catalogue.held(layer, here)
+    assert not catalogue.held(layer, there)
+    assert not catalogue.held(other, here)
+    catalogue.remove(manifest)
+    assert not catalogue.held(layer, here)
     assert catalogue.bytes == 3 * 8192
 
 
@@ -305,3 +307,17 @@ async def test_a_full_cache_serves_many_at_once(run: Run, images: list[Image]) -
             )
         )
         assert mirror.daemon.store.books.used <= 5 * MEBIBYTE
+
+
+def test_a_layer_of_many_repositories_belongs_to_each() -> None:
+    layer = Digest.of(b"layer")
+    catalogue = Catalogue()
+    catalogue.add(layer, Entry(5000, None, 0))
+    many = [Repository("docker.io", f"a/b{number}") for number in range(20)]
+    for count, repository in enumerate(many):
+        assert catalogue.link(layer, repository)
+        assert not catalogue.link(layer, repository)
+        assert sum(catalogue.belongs(layer, each) for each in many) == count + 1
+    for count, repository in enumerate(many):
+        assert catalogue.unlink(layer, repository)
+        assert sum(catalogue.belongs(layer, each) for each in many) == 19 - count

@@ -84,7 +84,7 @@ async def test_what_upstream_says_of_its_limit_survives_a_restart(
 async def test_an_account_has_a_window_of_its_own(hub: Hub, run: Run, image: Image) -> None:
     hub.terms.users = {"robot": "word"}
     hub.terms.account_limit = 200
-    account = {"url": hub.url, "username": "robot", "password": "word"}
+    account = {"url": hub.url, "private": "everyone", "username": "robot", "password": "word"}
     async with run(upstreams={"docker.io": account}) as mirror:
         await mirror.manifest(REPOSITORY, "latest")
         metrics = (await mirror.ask("/metrics")).body.decode()

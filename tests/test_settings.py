@@ -37,6 +37,8 @@ VALUES = {  # for each key a value that is not the default: as it is written, as
     "max_connections": ("8", 8),
     "idle_timeout": ("11", 11),
     "client_timeout": ("12", 12),
+    "htpasswd": ("/etc/mirror/users", Path("/etc/mirror/users")),
+    "client_rate": ("20", 20),
     "log_format": ("json", "json"),
     "log_level": ("warning", "warning"),
 }
@@ -65,7 +67,13 @@ def refusal(file: Path | None = None) -> str:
 
 
 def test_every_key_has_a_value_here_to_be_tried() -> None:
-    elsewhere = {"upstreams", "default_upstream", "shares"}  # have tests of their own
+    elsewhere = {
+        "upstreams",
+        "default_upstream",
+        "shares",
+        "clients",
+        "challenge",
+    }  # have tests of their own
     assert VALUES.keys() | elsewhere == Settings.model_fields.keys()
 
 
@@ -411,7 +419,7 @@ def test_shares_come_from_the_file_or_the_environment(
     ("text", "said"),
     [
         ('"10.0.0.0/99" = 5', "10.0.0.0/99"),
-        ('"runner" = 5', "an address, a network"),
+        ('"runner" = 5', "none can log in"),
         ('"10.0.0.1/8" = 5', "an address, a network"),
         ('"*" = 0', "a number of pulls or a part"),
         ('"*" = "0%"', "a number of pulls or a part"),
@@ -442,3 +450,26 @@ def test_a_share_that_means_nothing_is_refused(file: Path, text: str, said: str)
 def test_a_budget_that_means_nothing_is_refused(file: Path, text: str, said: str) -> None:
     file.write_text(f'[upstreams."docker.io"]\n{text}')
     assert said in refusal(file)
+
+
+@pytest.mark.parametrize("key", ["allow", "deny"])
+def test_patterns_can_be_given_in_a_file_and_in_a_variable(
+    file: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    file.write_text(f'[upstreams."docker.io"]\n{key} = ["library/*", "org/**"]')
+    assert getattr(load(file=file).upstreams["docker.io"], key) == ("library/*", "org/**")
+    monkeypatch.setenv(f"MIRROR_UPSTREAMS__DOCKER_IO__{key.upper()}", "library/*, org/**")
+    assert getattr(load().upstreams["docker.io"], key) == ("library/*", "org/**")
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ('allow = ["Library/*"]', "upstreams.docker.io.allow: a pattern"),
+        ('deny = ["a/***"]', "upstreams.docker.io.deny: a pattern"),
+        ('private = "friends"', "'nobody', 'authenticated' or 'everyone'"),
+    ],
+)
+def test_rules_that_cannot_be_are_refused(file: Path, line: str, word: str) -> None:
+    file.write_text(f'[upstreams."docker.io"]\n{line}')
+    assert word in refusal(file)

@@ -104,10 +104,12 @@ async def test_passwords_are_used_and_never_printed(hub: Hub, image: Image, tmp_
     config.write_text(
         'log_level = "debug"\ntag_ttl = 0\nlimit_check = 0\n'
         + "".join(
-            f'upstreams."{name}" = {{ url = "{hub.url}", username = "{name}" }}\n'
+            f'upstreams."{name}" = '
+            f'{{ url = "{hub.url}", username = "{name}", private = "everyone" }}\n'
             for name in names[:2]
         )
         + f'[upstreams."b.example"]\nurl = "{hub.url}"\nusername = "b.example"\n'
+        + 'private = "everyone"\n'
         + f'password_file = "{tmp_path / "password"}"\n'
     )
     env = {

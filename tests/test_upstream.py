@@ -116,7 +116,12 @@ async def test_an_account_pulls_with_its_password_and_nobody_is_told(
     hub: Hub, run: Run, image: Image, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hub.terms.users = {"robot": "s3cret-word"}
-    account = {"url": hub.url, "username": "robot", "password": "s3cret-word"}
+    account = {
+        "url": hub.url,
+        "private": "everyone",
+        "username": "robot",
+        "password": "s3cret-word",
+    }
     async with run(upstreams={"docker.io": account}) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
         shown = repr(mirror.daemon) + (await mirror.ask("/metrics")).body.decode()
@@ -132,7 +137,7 @@ async def test_an_account_pulls_with_its_password_and_nobody_is_told(
 
 async def test_a_wrong_password_is_called_that(hub: Hub, run: Run, image: Image) -> None:
     hub.terms.users = {"robot": "right"}
-    account = {"url": hub.url, "username": "robot", "password": "wrong"}
+    account = {"url": hub.url, "private": "everyone", "username": "robot", "password": "wrong"}
     async with run(upstreams={"docker.io": account}) as mirror:
         got = await mirror.manifest(REPOSITORY, "latest")
     assert (got.status, b"login" in got.body) == (403, True)
@@ -143,7 +148,7 @@ async def test_basic_authentication_works_where_that_is_asked_for(
 ) -> None:
     hub.terms.auth = "basic"
     hub.terms.users = {"robot": "right"}
-    account = {"url": hub.url, "username": "robot", "password": "right"}
+    account = {"url": hub.url, "private": "everyone", "username": "robot", "password": "right"}
     async with run(upstreams={"docker.io": account}) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
 

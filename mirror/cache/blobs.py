@@ -96,7 +96,7 @@ class Blobs:
         """
         fetch = self._fetches.running(digest)
         kept = self._store.catalogue.get(digest) is not None
-        if not kept and (fetch is None or fetch.repository == repository):
+        if not kept and (fetch is None or fetch.serves(repository)):
             return False
         if self._store.catalogue.belongs(digest, repository):
             return False

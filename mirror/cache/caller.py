@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from mirror.oci.patterns import Patterns
+
+# No address is one: they begin with a digit, or have a colon.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._@-]{0,63}", re.ASCII)
+
+
+def is_client_name(text: str) -> bool:
+    """Whether a client may be called that: never as an address is."""
+    return _NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,10 @@ class Fetch:
 
     # The followers' side
 
+    def serves(self, repository: Repository) -> bool:
+        """Whether it fetches from this repository, or for followers who were let in for it."""
+        return repository == self.repository or repository in self._also_in
+
     def join(self, repository: Repository) -> None:
         """Count a follower in, whose repository holds the blob too."""
         self.followers += 1

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from mirror.cache.caller import is_client_name
+
 EACH = "*"  # the share of every address that no other names
 Network = IPv4Network | IPv6Network
 
@@ -25,21 +27,28 @@ class Share:
 
 
 class Shares:
-    """Who shares what. Keys are addresses, networks (all of its clients together), or `*`."""
+    """Who shares what.
+
+    Keys are addresses, networks (all of its clients together), names of clients, or `*`.
+    """
 
     def __init__(self, shares: Mapping[str, Share] | None = None) -> None:
         given = dict(shares or {})
         self._each = given.pop(EACH, None)
+        self._names = {key: given.pop(key) for key in [*given] if is_client_name(key)}
         networks = {ip_network(key): (key, share) for key, share in given.items()}
         # The most specific first: it is the one that counts.
         self._networks = sorted(networks.items(), key=lambda item: -item[0].prefixlen)
         self.party = lru_cache(maxsize=4096)(self._party)
 
     def __repr__(self) -> str:
-        return f"<Shares: {len(self._networks)} networks, {self._each or 'none'} for the others>"
+        named = f"{len(self._names)} names, {len(self._networks)} networks"
+        return f"<Shares: {named}, {self._each or 'none'} for the others>"
 
     def _party(self, client: str) -> tuple[str, Share] | None:
         """Return whose share a client spends, and the share; None where it is not bounded."""
+        if client in self._names:
+            return client, self._names[client]
         try:
             address = ip_address(client)
         except ValueError:

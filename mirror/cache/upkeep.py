@@ -151,7 +151,7 @@ class Upkeep:
         """Remove its tag, and what nothing else needs of what that leads to."""
         here = image.repository
         leads = {digest for key, digest in self._tags.known() if key == (here, image.reference)}
-        if isinstance(image.reference, Digest) and self._store.catalogue.belongs(
+        if isinstance(image.reference, Digest) and self._store.catalogue.held(
             image.reference, here
         ):
             leads.add(image.reference)
@@ -195,7 +195,7 @@ class Upkeep:
         rest = [
             digest
             for digest in catalogue.manifests()
-            if digest not in whole and catalogue.belongs(digest, here)
+            if digest not in whole and catalogue.held(digest, here)
         ]
         needed_here = catalogue.reach([*tagged_here, *rest])
         for digest in needed - needed_here:

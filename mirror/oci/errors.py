@@ -123,6 +123,28 @@ class Denied(RegistryError):
     status, code = 403, "DENIED"
 
 
+class NotAllowed(RegistryError):
+    """The mirror may not give this to whoever asks; upstream has no say in it."""
+
+    status, code = 403, "DENIED"
+
+
+class Unauthorized(RegistryError):
+    """Who asks has to log in to the mirror (RFC 9110, 15.5.2)."""
+
+    status, code = 401, "UNAUTHORIZED"
+
+    def headers(self) -> dict[str, str]:
+        """Say how; clients of registries know what to do (RFC 7617, 2)."""
+        return {"WWW-Authenticate": 'Basic realm="mirror", charset="UTF-8"'}
+
+
+class ClientTooFast(RegistryError):
+    """A client asks more often than the mirror takes from one."""
+
+    status, code = 429, "TOOMANYREQUESTS"
+
+
 class Unsupported(RegistryError):
     """A push, a delete, or a method that means nothing here."""
 

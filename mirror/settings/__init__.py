@@ -1,5 +1,6 @@
 """What can be configured: keys, defaults, and where their values come from."""
 
+from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
 from mirror.settings.load import load
 from mirror.settings.upstream import Upstream
@@ -9,6 +10,7 @@ __all__ = [
     "HUB_URL",
     "PREFIX",
     "Address",
+    "Client",
     "ConfigurationError",
     "Settings",
     "Upstream",

@@ -9,12 +9,15 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mirror.cache.account import Terms
+from mirror.cache.caller import is_client_name
 from mirror.cache.shares import Shares
 from mirror.oci.names import HUB
 from mirror.oci.patterns import Patterns
+from mirror.settings.client import Client
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import (
     Address,
+    ClientName,
     FilePath,
     ListenAddress,
     Party,
@@ -102,9 +105,21 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least important lines that are written, beside the access log."
     )
+    htpasswd: FilePath | None = Field(
+        None, description="A file of client users, their passwords hashed by bcrypt."
+    )
+    challenge: bool = Field(
+        False, description="Whether clients are asked to log in, and get nothing if they do not."
+    )
+    client_rate: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        0, description="Requests a second taken from one client, over ten seconds; 0: any number."
+    )
+    clients: dict[ClientName, Client] = Field(
+        default_factory=dict, description="Clients that log in with a token of their own."
+    )
     shares: dict[Party, PartysShare] = Field(
         default_factory=dict,
-        description="The most that clients may spend of each pull limit, by address or network.",
+        description="The most that clients may spend of each pull limit, by address or name.",
     )
     upstreams: dict[UpstreamName, Upstream] = Field(
         default_factory=dict, description="The registries to mirror, by the name images use."
@@ -119,6 +134,23 @@ class Settings(BaseSettings):
             raise ValueError("tls_cert and tls_key go together")
         if self.client_ca is not None and self.tls_cert is None:
             raise ValueError("client_ca wants tls_cert and tls_key")
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_can_log_in(self) -> Settings:
+        tokens = [token for each in self.clients.values() if (token := each.token)]
+        if len(set(tokens)) < len(tokens):
+            raise ValueError("clients: two have the same token")
+        if self.htpasswd or self.client_ca or tokens:
+            return self
+        if self.challenge:
+            raise ValueError("challenge wants htpasswd, client_ca, or the token of a client")
+        for name in (*self.clients, *filter(is_client_name, self.shares)):
+            table = "clients" if name in self.clients else "shares"
+            raise ValueError(
+                f"{table}.{name} is the name of a client, but none can log in: htpasswd, "
+                "client_ca, or the token of a client is wanted"
+            )
         return self
 
     @model_validator(mode="before")

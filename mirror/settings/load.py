@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from mirror.oci.names import HUB
+from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import ConfigurationError
@@ -101,7 +102,7 @@ def _refuse_unknown_variables() -> None:
     known = {name.upper() for name in Settings.model_fields} | _NOT_KEYS
     for variable in os.environ:
         name = variable.upper().removeprefix(PREFIX)
-        nested = name.startswith("UPSTREAMS__")
+        nested = name.startswith(("UPSTREAMS__", "CLIENTS__"))
         if variable.upper().startswith(PREFIX) and name not in known and not nested:
             raise ConfigurationError(
                 f"unknown environment variable {variable}; known are "
@@ -127,13 +128,14 @@ def _in_words(error: ValidationError) -> str:
     parts = (str(part) for part in place if part != "[key]")  # pydantic's, of a table's key
     key = " ".join(".".join(parts).split()) or "configuration"
     if first["type"] == "extra_forbidden":
-        model = Upstream if place[0] == "upstreams" else Settings
+        models: dict[str, type[BaseModel]] = {"upstreams": Upstream, "clients": Client}
+        model = models.get(str(place[0]), Settings)
         return f"unknown key {key}; known are {', '.join(sorted(model.model_fields))}"
     message = _WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
     value = first["input"]
     # What stands where a password may stand, or holds what looks like one, is not repeated.
-    private = place[:1] == ("upstreams",) and (
-        place[-1] != "url" or not _HARMLESS.fullmatch(str(value))
+    private = place[:1] == ("clients",) or (
+        place[:1] == ("upstreams",) and (place[-1] != "url" or not _HARMLESS.fullmatch(str(value)))
     )
     if isinstance(value, dict) or (private and not isinstance(value, int | float)):
         return f"{key}: {message}"

@@ -5,21 +5,29 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from yarl import URL
 
+from mirror.cache.access import Private, Rules
 from mirror.cache.window import HUB_WINDOW
+from mirror.oci.patterns import Patterns
 from mirror.settings.values import (
     ConfigurationError,
     FilePath,
     Hosts,
     Origins,
     Pattern,
+    PatternList,
+    ProxyUrl,
     Pulls,
     Seconds,
+    Size,
     Url,
 )
 from mirror.upstream.auth.credentials import read_password
 from mirror.upstream.auth.google import KEY_USERS
 from mirror.upstream.auth.sources import Auth
+from mirror.upstream.link import CONNECTIONS, Link, LinkError, trust
+from mirror.upstream.pace import Pace
 
 
 class Upstream(BaseModel):
@@ -40,6 +48,24 @@ class Upstream(BaseModel):
         description="Token servers' origins that may see the credentials, too.",
     )
     hosts: Hosts = Field((), description="Host headers that mean this upstream.")
+    allow: PatternList = Field(("**",), description="Repositories that may be read.")
+    deny: PatternList = Field((), description="Repositories that may not, whatever allow says.")
+    private: Private = Field(
+        "authenticated",
+        description="Who may read what upstream gives to the account, but not to everybody.",
+    )
+    ca_file: FilePath | None = Field(
+        None, description="Who may have signed its certificate, beside those the system trusts."
+    )
+    client_cert: FilePath | None = Field(
+        None, description="A certificate to show it, in PEM, with its chain."
+    )
+    client_key: FilePath | None = Field(None, description="The certificate's key, in PEM.")
+    proxy: ProxyUrl | None = Field(None, description="A proxy to reach it through.")
+    max_connections: Annotated[int, Field(ge=2, le=10_000)] = Field(
+        CONNECTIONS, description="Connections to it at a time; more questions wait."
+    )
+    max_rate: Size = Field(0, description="Bytes a second of blobs taken from it; 0: any number.")
     pull_limit: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
         None, description="Pulls it allows per window, if it does not say so itself."
     )
@@ -61,6 +87,8 @@ class Upstream(BaseModel):
             raise ValueError("a username without a colon is wanted")
         if self.username and self.docker_config:
             raise ValueError("username and docker_config are both given: one is wanted")
+        if (self.client_cert is None) != (self.client_key is None):
+            raise ValueError("client_cert and client_key go together")
         self._fit()
         if bool(self.reserve) != bool(self.reserved_for):
             raise ValueError("reserve and reserved_for go together")
@@ -72,6 +100,27 @@ class Upstream(BaseModel):
         cloud = self.auth in ("ecr", "ecr-public", "google", "azure")
         file = self.docker_config
         return self.username or (str(file) if file else self.auth if cloud else "")
+
+    def link(self) -> Link:
+        """Return how it is reached; raises ConfigurationError where a file cannot be used."""
+        try:
+            trusted = trust(self.ca_file)
+            shown = trust(self.ca_file, self.client_cert, self.client_key)
+        except LinkError as error:
+            value = getattr(self, error.key)
+            raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None
+        proxy = URL(self.proxy.get_secret_value()) if self.proxy else None
+        return Link(
+            trusted,
+            shown if self.client_cert else None,
+            proxy,
+            self.max_connections,
+            Pace(self.max_rate),
+        )
+
+    def rules(self) -> Rules:
+        """Return who may read what."""
+        return Rules(Patterns(self.allow), Patterns(self.deny), self.private)
 
     def _fit(self) -> None:
         """Refuse an account where `auth` has no use for one, and none where it wants one."""

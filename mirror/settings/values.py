@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import NoDecode
 
+from mirror.cache.caller import is_client_name
 from mirror.cache.shares import EACH, Share
 from mirror.oci.names import HUB, HUB_ALIASES, is_host
 from mirror.oci.patterns import check_pattern
@@ -89,6 +90,18 @@ def _plain_url(text: str) -> bool:
     return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
 
 
+def _proxy(value: object) -> SecretStr:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    login, at, rest = text.rpartition("@")
+    scheme, colon, _ = (login or text).partition("://")
+    bare = f"{scheme}://{rest}" if at else text
+    if not colon or not _plain_url(bare) or urlsplit(bare).path not in ("", "/"):
+        raise ValueError(
+            "http://[user:password@]host:port or https://[user:password@]host:port is wanted"
+        )
+    return SecretStr(text)
+
+
 def parse_origin(text: str) -> str:
     """Read a URL that is no more than scheme, host and port; raises ValueError."""
     if not _plain_url(text) or urlsplit(text).path not in ("", "/"):
@@ -133,6 +146,10 @@ def _pattern(value: object) -> str:
     return check_pattern(str(value))
 
 
+def _patterns(value: object) -> tuple[str, ...]:
+    return tuple(check_pattern(each) for each in _listed(value))
+
+
 def _share(value: object) -> Share:
     text = str(value)
     if isinstance(value, Share):
@@ -149,12 +166,23 @@ def _share(value: object) -> Share:
 
 
 def _party(value: object) -> str:
+    if value == EACH or is_client_name(str(value)):
+        return str(value)
     try:
-        return EACH if value == EACH else str(ip_network(str(value)))
+        return str(ip_network(str(value)))
     except ValueError:
         raise ValueError(
-            f'{value!r}: an address, a network such as 10.0.0.0/8, or "*" is wanted'
+            f"{value!r}: an address, a network such as 10.0.0.0/8, the name of a client that "
+            'logs in, or "*" is wanted'
         ) from None
+
+
+def _client_name(value: object) -> str:
+    if not is_client_name(str(value)):
+        raise ValueError(
+            "a client's name is wanted: a letter, then letters, digits, '.', '_', '@' or '-'"
+        )
+    return str(value)
 
 
 Size = Annotated[int, BeforeValidator(parse_size)]
@@ -166,6 +194,9 @@ ListenAddress = Annotated[Address, NoDecode, BeforeValidator(_address)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Url = Annotated[str, BeforeValidator(_url)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
+ProxyUrl = Annotated[SecretStr, BeforeValidator(_proxy)]
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)]
+ClientName = Annotated[str, BeforeValidator(_client_name)]
 UpstreamName = Annotated[str, BeforeValidator(_upstream_name)]
 Pattern = Annotated[str, BeforeValidator(_pattern)]
+PatternList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_patterns)]

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 
+_MANY = 8
 _BLOCK = 4096  # bytes; what a file takes is rounded up to this
 
 
 def charged(size: int) -> int:
     """Return the bytes that a file of `size` bytes takes on a disk."""
     return -(-size // _BLOCK) * _BLOCK
+
+
+def _compact(repositories: tuple[Repository, ...]) -> Collection[Repository]:
+    """Return what takes little room, or is looked through fast where there are many."""
+    return repositories if len(repositories) < _MANY else frozenset(repositories)
 
 
 class Entry:
@@ -33,7 +39,7 @@ class Entry:
         self.media_type = media_type
         self.used_at = used_at
         self.changed_at = changed_at
-        self.links: tuple[Repository, ...] = ()
+        self.links: Collection[Repository] = ()
         self.children: tuple[Digest, ...] = ()
         self.readers = 0
 
@@ -113,23 +119,31 @@ class Catalogue:
         entry = self.get(digest)
         if entry is None or repository in entry.links:
             return False
-        entry.links = (*entry.links, repository)
+        entry.links = _compact((*entry.links, repository))
         return True
 
     def belongs(self, digest: Digest, repository: Repository) -> bool:
-        """Whether the repository was seen to hold this, itself or in a manifest that it holds."""
+        """Whether the repository was seen to hold this: it came from there, or upstream said so.
+
+        That a manifest points at it proves nothing: anybody may write a digest into one.
+        """
+        entry = self.get(digest)
+        return entry is not None and repository in entry.links
+
+    def held(self, digest: Digest, repository: Repository) -> bool:
+        """Whether the repository holds this or a manifest that leads to it, and so needs it."""
         entry = self.get(digest)
         if entry is not None and repository in entry.links:
             return True
         # Digests cannot form a circle, so this ends: blob, manifest, index.
-        return any(self.belongs(parent, repository) for parent in self._parents.get(digest, ()))
+        return any(self.held(parent, repository) for parent in self._parents.get(digest, ()))
 
     def unlink(self, digest: Digest, repository: Repository) -> bool:
         """Note that a repository holds this no more by itself; False if it did not."""
         entry = self.get(digest)
         if entry is None or repository not in entry.links:
             return False
-        entry.links = tuple(link for link in entry.links if link != repository)
+        entry.links = _compact(tuple(link for link in entry.links if link != repository))
         return True
 
     def manifests(self) -> Iterator[Digest]:

@@ -99,6 +99,16 @@ class Index:
         key = (repository.upstream, repository.name, str(tag))
         self._later(("tag", *key), sql.DROP_TAG, *key)
 
+    def put_publicity(self, repository: Repository, asked_at: int, *, public: bool) -> None:
+        """Note whether upstream gives a repository to everybody, as it said then."""
+        key = (repository.upstream, repository.name)
+        self._later(("publicity", *key), sql.PUT_PUBLICITY, *key, int(public), asked_at)
+
+    def drop_publicity(self, repository: Repository) -> None:
+        """Forget whether upstream gives a repository to everybody."""
+        key = (repository.upstream, repository.name)
+        self._later(("publicity", *key), sql.DROP_PUBLICITY, *key)
+
     # The ledger
 
     def add_pull(self, pull: PullRow) -> None:
@@ -155,6 +165,12 @@ class Index:
         return await self._database.fetch(
             "SELECT upstream, repository, tag, digest, media_type, size, checked_at FROM tag "
             "ORDER BY checked_at"
+        )
+
+    async def publicity(self) -> list[Row]:
+        """Return (upstream, repository, public, asked at) by age."""
+        return await self._database.fetch(
+            "SELECT upstream, repository, public, asked_at FROM publicity ORDER BY asked_at"
         )
 
     async def limits(self) -> list[LimitRow]:

@@ -34,6 +34,11 @@ PUT_GATE = """INSERT INTO pull_gate (upstream, account, until) VALUES ($1, $2, $
     ON CONFLICT (upstream, account) DO UPDATE SET until = excluded.until"""
 PUT_ASKED = """INSERT INTO asked (upstream, hour, pulls) VALUES ($1, $2, $3)
     ON CONFLICT (upstream, hour) DO UPDATE SET pulls = excluded.pulls"""
+PUT_PUBLICITY = """INSERT INTO publicity (upstream, repository, public, asked_at)
+    VALUES ($1, $2, $3, $4)
+    ON CONFLICT (upstream, repository) DO UPDATE SET public = excluded.public,
+    asked_at = excluded.asked_at"""
+DROP_PUBLICITY = "DELETE FROM publicity WHERE upstream = $1 AND repository = $2"
 PRUNE = ("DELETE FROM pull WHERE at < $1", "DELETE FROM asked WHERE hour < $1")
 _SPENDERS = """SELECT {what}, count(*) FROM pull
     WHERE upstream = $1 AND account = $2 AND at > $3 AND repository <> ''

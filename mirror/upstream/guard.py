@@ -120,18 +120,23 @@ class Guard:
 class GuardedResolver(AbstractResolver):
     """A resolver that gives out only what its guard lets pass, so what is checked is connected to.
 
+    Behind a proxy names are resolved there, and only the proxy's own is seen here.
     Raises UpstreamMisbehaved where nothing is left, OSError as `inner` does.
     """
 
-    def __init__(self, guard: Guard, inner: AbstractResolver) -> None:
+    def __init__(self, guard: Guard, inner: AbstractResolver, proxy: URL | None = None) -> None:
         self._guard = guard
         self._inner = inner
+        self._proxy = None if proxy is None else _end(proxy)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Resolve a name; its addresses that are refused are left out."""
-        return self._guard.choose(host, port, await self._inner.resolve(host, port, family))
+        found = await self._inner.resolve(host, port, family)
+        if (_bare(host), port) == self._proxy:  # the operator named it, too
+            return found
+        return self._guard.choose(host, port, found)
 
     async def close(self) -> None:
         """Close what it stands on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,6 +23,7 @@ from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
+    Denied,
     ManifestUnfit,
     ManifestUnknown,
     PullLimitSpent,
@@ -40,8 +41,9 @@ from mirror.upstream.answers import Answer, Ask, Kind, read_limit, read_retry_af
 from mirror.upstream.auth.account import Account
 from mirror.upstream.auth.login import Grant, Login, Ways
 from mirror.upstream.auth.tokens import Tokens
+from mirror.upstream.faults import deadline, read_capped
 from mirror.upstream.responses import BlobBody, Page
-from mirror.upstream.wire import Patience, Size, Wire, deadline, read_capped
+from mirror.upstream.wire import Patience, Size, Wire
 
 _MAX_PAGE = 8 * 1024 * 1024  # bytes of one page of tags or referrers
 _ATTEMPTS = 3
@@ -51,7 +53,8 @@ _ATTEMPTS = 3
 class Origin:
     """Where an upstream is, and how it is logged in to. `name` is what images call it.
 
-    `whose` is what the account is called where pulls are counted: nothing if nobody's.
+    `whose` is what the account is called where pulls are counted: nothing if nobody's. `logs_in`
+    says whether it may have one, so that what it gives us it may not give to everybody.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Origin:
     account: Account
     ways: Ways = field(default_factory=Ways)
     whose: str = ""
+    logs_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +167,9 @@ class Registry:
             headers[hdrs.RANGE] = f"bytes={start}-"
         url = self._url(repository, "blobs", digest)
         question = _Question("GET", "blob", repository, url, headers, "large")
-        async with await self._ask(question) as response:
+        async with self._wire.turns["large"], await self._ask(question) as response:
             responses.check(response, BlobUnknown(f"upstream has no {digest} in {repository}"))
-            yield responses.blob_body(response, start, self._count)
+            yield responses.blob_body(response, start, self._count, self._wire.link.pace)
 
     async def get_page(self, kind: Kind, repository: str, path: str, query: dict[str, str]) -> Page:
         """Fetch a page of tags or referrers: `path` is what follows the repository's.
@@ -178,6 +182,20 @@ class Registry:
             async with deadline(self._wire.patience.silence, url):
                 body = await read_capped(response, _MAX_PAGE, f"page of {kind}")
             return responses.page(response, body)
+
+    async def readable(self, repository: str) -> bool:
+        """Ask, by its list of tags, which nobody counts, whether a repository may be read.
+
+        One that is hidden is not told from one that does not exist. Raises UpstreamFailure.
+        """
+        url = self._url(repository, "tags/list").with_query({"n": "1"})
+        hidden = Denied(f"upstream has no {repository}")
+        try:
+            async with await self._ask(_Question("GET", "tags", repository, url)) as response:
+                responses.check(response, hidden)
+        except Denied:
+            return False
+        return True
 
     def _count(self, received: int) -> None:
         self.received += received
@@ -203,13 +221,18 @@ class Registry:
             reraise=True,
         )
         try:
-            async with deadline(self._wire.patience.answer, question.url):
+            # Whoever waits for a connection is not kept waiting by upstream: no deadline yet.
+            async with self._turn(question), deadline(self._wire.patience.answer, question.url):
                 return await persistence(self._ask_once, question)
         except PullLimitSpent:
             raise
         except TooManyRequests as error:
             self._quiet_until = time.monotonic() + (error.retry_after or 0)
             raise
+
+    def _turn(self, question: _Question) -> AbstractAsyncContextManager[None]:
+        """Wait for a connection; a large question has waited for as long as its body lasts."""
+        return self._wire.turns["small"] if question.size == "small" else nullcontext()
 
     async def _ask_once(self, question: _Question) -> aiohttp.ClientResponse:
         grant = await self._login.grant(question.repository)

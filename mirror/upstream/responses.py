@@ -24,7 +24,8 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import MAX_SIZE, Descriptor
 from mirror.upstream.answers import PACE, read_retry_after
-from mirror.upstream.wire import named_faults
+from mirror.upstream.faults import named_faults
+from mirror.upstream.pace import Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,11 @@ class BlobBody:
         start: int,
         size: int | None,
         count: Callable[[int], None],
+        pace: Pace,
     ) -> None:
         self._response = response
         self._count = count
+        self._pace = pace
         self._fault: UpstreamFailure | None = None
         self.start = start
         self.size = size
@@ -55,6 +58,7 @@ class BlobBody:
         """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
         if self._fault is not None:
             raise self._fault
+        await self._pace.wait()
         try:
             data = await self._next()
         except UpstreamFailure as fault:
@@ -62,6 +66,7 @@ class BlobBody:
             if not data:
                 raise
         self._count(len(data))
+        self._pace.spend(len(data))
         return data
 
     async def _next(self) -> bytes:
@@ -144,15 +149,15 @@ def descriptor(response: aiohttp.ClientResponse) -> Descriptor | None:
 
 
 def blob_body(
-    response: aiohttp.ClientResponse, start: int, count: Callable[[int], None]
+    response: aiohttp.ClientResponse, start: int, count: Callable[[int], None], pace: Pace
 ) -> BlobBody:
     """Check that the body begins where it was asked to, or at 0 if ranges were ignored."""
     if response.status == 200:
-        return BlobBody(response, 0, response.content_length, count)
+        return BlobBody(response, 0, response.content_length, count, pace)
     content_range = ranges.parse_content_range(response.headers.get(hdrs.CONTENT_RANGE, ""))
     if content_range is None or content_range[0].start != start:
         raise UpstreamMisbehaved("upstream sends another range than it was asked for")
-    return BlobBody(response, start, content_range[1], count)
+    return BlobBody(response, start, content_range[1], count, pace)
 
 
 def page(response: aiohttp.ClientResponse, body: bytes) -> Page:

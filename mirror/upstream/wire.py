@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, TypedDict
 
 import aiohttp
 from aiohttp import hdrs
@@ -22,11 +22,12 @@ from mirror.oci.errors import (
     UpstreamDown,
     UpstreamFailure,
     UpstreamMisbehaved,
-    UpstreamTimeout,
     UpstreamUnavailable,
 )
 from mirror.upstream.breaker import Breaker
+from mirror.upstream.faults import PROXY_LOGIN, named_faults
 from mirror.upstream.guard import Guard, GuardedResolver, follow
+from mirror.upstream.link import Link
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,12 @@ class Patience:
     resume: float = 30.0
 
 
+class _Means(TypedDict):
+    allow_redirects: bool
+    proxy: URL | None
+    ssl: ssl.SSLContext | bool
+
+
 class Wire:
     """HTTP to one upstream registry at `own`, its token server and its content networks.
 
@@ -66,8 +73,11 @@ class Wire:
         patience: Patience | None = None,
         resolver: AbstractResolver | None = None,
         sockets: SocketFactoryType | None = None,
+        link: Link | None = None,
     ) -> None:
         self.patience = patience or Patience()
+        self.link = link or Link()
+        self._own = own.origin()
         self._guard = Guard(own)
         self._inner = resolver
         self._sockets = sockets
@@ -76,13 +86,13 @@ class Wire:
         self._probes: dict[URL, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
-        resolver = GuardedResolver(self._guard, self._inner or aiohttp.DefaultResolver())
+        inner = self._inner or aiohttp.DefaultResolver()
+        resolver = GuardedResolver(self._guard, inner, self.link.proxy)
         self._resolver = resolver
-        # The large ones are counted before they get here, by fetches and passes.
         self._sessions = {
-            "small": self._session(resolver, limit=64),
-            "large": self._session(resolver, limit=256),
+            size: self._session(resolver, limit) for size, limit in self._bounds().items()
         }
+        self.turns = {size: asyncio.Semaphore(limit) for size, limit in self._bounds().items()}
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -93,13 +103,20 @@ class Wire:
             await session.close()
         await self._resolver.close()
 
+    def _bounds(self) -> dict[Size, int]:
+        """Return how many connections there may be for each size of question."""
+        return {"small": self.link.few, "large": max(1, self.link.connections - self.link.few)}
+
     def _session(self, resolver: AbstractResolver, limit: int) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=self.patience.connect, sock_read=self.patience.silence
         )
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=limit, resolver=resolver, socket_factory=self._sockets
+                limit=limit,
+                resolver=resolver,
+                socket_factory=self._sockets,
+                ssl=self.link.trusted or True,
             ),
             timeout=timeout,
             headers={hdrs.USER_AGENT: USER_AGENT, hdrs.ACCEPT_ENCODING: "identity"},
@@ -181,7 +198,7 @@ class Wire:
         began = time.monotonic()
         try:
             response = await session.request(
-                method, url, headers=headers, data=form, allow_redirects=False
+                method, url, headers=headers, data=form, **self._means(url)
             )
         except (TimeoutError, asyncio.CancelledError):
             # One who gave up early says nothing about the host.
@@ -191,11 +208,23 @@ class Wire:
         except (aiohttp.ClientConnectionError, OSError):
             self._failed(url.origin(), breaker, silent=False)
             raise
+        if response.status == 407:
+            response.release()
+            raise UpstreamUnavailable(PROXY_LOGIN)
         if response.status in _GATEWAY_FAULTS:
             self._failed(url.origin(), breaker, silent=False)
         else:
             breaker.succeeded()
         return response
+
+    def _means(self, url: URL) -> _Means:
+        """Say how to ask: through the proxy, and with our certificate only where it is meant."""
+        shown = self.link.shown if url.origin() == self._own else None
+        return {
+            "allow_redirects": False,
+            "proxy": self.link.proxy,
+            "ssl": shown or self.link.trusted or True,
+        }
 
     def _failed(self, origin: URL, breaker: Breaker, *, silent: bool) -> None:
         if breaker.failed(silent=silent) and origin not in self._probes:
@@ -217,55 +246,9 @@ class Wire:
             self._guard.check(url)
             async with (
                 asyncio.timeout(_PROBE_PATIENCE),
-                session.get(url, allow_redirects=False) as response,
+                session.get(url, **self._means(url)) as response,
             ):
                 return response.status not in _GATEWAY_FAULTS
         # A TimeoutError is an OSError; a failure is the guard's.
         except (aiohttp.ClientError, OSError, ValueError, UpstreamFailure):
             return False
-
-
-@contextmanager
-def named_faults(url: URL) -> Iterator[None]:
-    """Turn aiohttp's exceptions, once, at this edge, into what clients are told."""
-    try:
-        yield
-    except UpstreamFailure:
-        raise
-    except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-        raise UpstreamTimeout(f"upstream {url.host} does not answer") from error
-    except aiohttp.ClientPayloadError as error:
-        raise UpstreamUnavailable(f"upstream {url.host} broke off") from error
-    except (aiohttp.ClientConnectionError, OSError) as error:
-        raise UpstreamUnavailable(f"cannot reach upstream {url.host}: {error}") from error
-    except (aiohttp.ClientError, ValueError) as error:
-        # Not its text: that has the URL, and a redirect's URL has a signature.
-        kind = type(error).__name__
-        raise UpstreamMisbehaved(f"upstream {url.host} does not speak HTTP: {kind}") from error
-
-
-async def read_capped(
-    response: aiohttp.ClientResponse,
-    cap: int,
-    what: str,
-    error: type[UpstreamMisbehaved] = UpstreamMisbehaved,
-) -> bytes:
-    """Read a whole body of at most `cap` bytes; raises `error` beyond it."""
-    with named_faults(response.url):
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > cap:
-                response.close()
-                raise error(f"upstream's {what} is larger than {cap} bytes")
-        return bytes(body)
-
-
-@asynccontextmanager
-async def deadline(seconds: float, url: URL) -> AsyncIterator[None]:
-    """Bound a question and its retries as a whole; raises UpstreamTimeout."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise UpstreamTimeout(f"upstream {url.host} does not answer") from error

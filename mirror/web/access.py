@@ -12,11 +12,13 @@ from typing import Literal, NamedTuple, TextIO
 
 from aiohttp import hdrs, web
 
+from mirror.cache.caller import Caller
 from mirror.web.reply import Reply
 from mirror.web.route import Own, Route
 
 Format = Literal["text", "json"]
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+", re.ASCII)  # printable, without blank, quote, = and \
+CALLER = web.RequestKey("caller", Caller)  # where a request keeps who asks, once that is known
 _MOST = 100_000  # lines waiting for a reader that does not read
 
 
@@ -25,6 +27,7 @@ class Line(NamedTuple):
 
     at: float
     client: str
+    user: str
     method: str
     target: str
     status: int
@@ -41,6 +44,7 @@ class Line(NamedTuple):
         document = {
             "time": _time(int(self.at)) + f".{int(self.at * 1000) % 1000:03d}Z",
             "client": self.client,
+            "user": self.user,
             "method": self.method,
             "target": self.target,
             "status": self.status,
@@ -59,9 +63,10 @@ class Line(NamedTuple):
         error = f" error={_quoted(self.cause)}" if self.cause else ""
         return (
             f"{_time(int(self.at))}.{int(self.at * 1000) % 1000:03d}Z client={self.client} "
-            f"method={self.method} target={_quoted(self.target)} status={self.status} "
-            f"bytes={self.sent} seconds={self.seconds:.6f} outcome={self.outcome} "
-            f"kind={self.kind} repository={self.repository} agent={_quoted(self.agent)}{error}\n"
+            f"user={self.user} method={self.method} target={_quoted(self.target)} "
+            f"status={self.status} bytes={self.sent} seconds={self.seconds:.6f} "
+            f"outcome={self.outcome} kind={self.kind} repository={self.repository} "
+            f"agent={_quoted(self.agent)}{error}\n"
         )
 
 
@@ -105,9 +110,11 @@ class AccessLog:
 def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds: float) -> Line:
     """Gather what is logged of a request."""
     target = request.raw_path
+    caller = request.get(CALLER)
     return Line(
         at=time.time(),
         client=request.remote or "-",
+        user=(caller.name if caller else None) or "-",
         method=request.method,
         target=target,
         status=reply.status,

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from mirror.cache.blobs import Blobs
+from mirror.cache.caller import Caller
 from mirror.cache.found import Found
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
@@ -33,17 +34,17 @@ class RegistryApi:
         self._listings = listings
         self._tally = tally
 
-    async def manifest(self, request: web.BaseRequest, path: ManifestPath) -> Reply:
+    async def manifest(self, request: web.BaseRequest, path: ManifestPath, caller: Caller) -> Reply:
         """Answer for a manifest or index, by tag or digest."""
         known = request.headers.get(hdrs.IF_NONE_MATCH)
         found = self._manifests.peek(path.repository, path.reference)
         if found is None:
             # Whoever has one already may need no other: a HEAD tells, and costs nothing.
             head = request.method == hdrs.METH_HEAD or known is not None
-            found = await self._find(request, path, head=head)
+            found = await self._find(path, caller, head=head)
         unchanged = fields.matches(known, found.descriptor.digest)
         if found.body is None and not unchanged and request.method != hdrs.METH_HEAD:
-            found = await self._find(request, path, head=False)
+            found = await self._find(path, caller, head=False)
         upstream = path.repository.upstream
         if request.method == hdrs.METH_GET:
             self._tally.asked[upstream] += 1
@@ -51,9 +52,8 @@ class RegistryApi:
             self._tally.stale[upstream, found.why] += 1
         return _manifest(path, found, unchanged=unchanged)
 
-    async def _find(self, request: web.BaseRequest, path: ManifestPath, *, head: bool) -> Found:
-        client = request.remote or ""
-        return await self._manifests.get(path.repository, path.reference, client, head=head)
+    async def _find(self, path: ManifestPath, caller: Caller, *, head: bool) -> Found:
+        return await self._manifests.get(path.repository, path.reference, caller.party, head=head)
 
     async def blob(self, request: web.BaseRequest, path: BlobPath) -> Reply:
         """Answer for a blob: its headers, all of it, or a range."""
@@ -97,16 +97,16 @@ class RegistryApi:
             link = fields.lines({"Link": _next_link(path, page.last)})
         return _listing(document, media.JSON, outcome, link + fields.namespace(path.namespace))
 
-    async def referrers(self, request: web.BaseRequest, path: ReferrersPath) -> Reply:
+    async def referrers(
+        self, request: web.BaseRequest, path: ReferrersPath, caller: Caller
+    ) -> Reply:
         """Answer with an index of what refers to a digest, filtered if that is wanted.
 
         Its length is known only with its body, and that may be a pull: no HEAD.
         """
         if request.method == hdrs.METH_HEAD:
             raise Unsupported("referrers are for GET", allow="GET")
-        found, outcome = await self._listings.referrers(
-            path.repository, path.digest, request.remote or ""
-        )
+        found, outcome = await self._listings.referrers(path.repository, path.digest, caller.party)
         more = fields.namespace(path.namespace)
         if path.artifact_type:
             found = [item for item in found if item.get("artifactType") == path.artifact_type]

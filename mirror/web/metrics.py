@@ -27,6 +27,7 @@ from mirror.upstream.answers import Answer
 from mirror.upstream.registry import Registry
 from mirror.web import pulls
 from mirror.web.access import AccessLog
+from mirror.web.clients import Clients
 from mirror.web.connections import Connections
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -105,6 +106,7 @@ class State(Collector):
     tally: Tally
     registries: Iterable[Registry]
     connections: Connections
+    clients: Clients
     log: AccessLog
 
     def collect(self) -> Iterator[Metric]:
@@ -129,6 +131,7 @@ class State(Collector):
             "Connections closed because there were too many.",
             self.connections.shed,
         )
+        yield _counter("mirror_logins_refused", "Wrong logins of clients.", self.clients.refused)
         yield _counter(
             "mirror_log_lines_dropped", "Lines of the access log not written.", self.log.dropped
         )

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
+from mirror.cache.access import Access
 from mirror.cache.outcome import Outcome
 from mirror.oci.errors import RegistryError, Unsupported, shown
-from mirror.web.access import AccessLog, line_of
+from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
+from mirror.web.clients import Clients
 from mirror.web.connections import Connections, Listener
 from mirror.web.metrics import Metrics
 from mirror.web.own import OwnPages
@@ -30,6 +32,8 @@ class Server:
     def __init__(
         self,
         router: Router,
+        clients: Clients,
+        access: Access,
         api: RegistryApi,
         own: OwnPages,
         metrics: Metrics,
@@ -37,6 +41,8 @@ class Server:
         connections: Connections,
     ) -> None:
         self._router = router
+        self._clients = clients
+        self._access = access
         self._api = api
         self._own = own
         self._metrics = metrics
@@ -76,15 +82,19 @@ class Server:
         if request.method not in ("GET", "HEAD"):
             raise Unsupported(f"{request.method} is not for a mirror: it can be pulled from, only")
         route = self._read(request)
-        if isinstance(route, ManifestPath):
-            return await self._api.manifest(request, route)
-        if isinstance(route, BlobPath):
-            return await self._api.blob(request, route)
+        if isinstance(route, Own) and route.name != "v2":  # the operator's own, and for probes
+            return self._own.get(route.name, route.namespace)
+        caller = request[CALLER] = await self._clients.who(request)
         if isinstance(route, Own):
             return self._own.get(route.name, route.namespace)
+        await self._access.admit(route.repository, caller)
+        if isinstance(route, ManifestPath):
+            return await self._api.manifest(request, route, caller)
+        if isinstance(route, BlobPath):
+            return await self._api.blob(request, route)
         if isinstance(route, TagsPath):
             return await self._api.tags(route)
-        return await self._api.referrers(request, route)
+        return await self._api.referrers(request, route, caller)
 
     def _done(self, request: web.BaseRequest, reply: web.StreamResponse, seconds: float) -> None:
         """Log and count a reply, its last byte sent or not."""

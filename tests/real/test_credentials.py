@@ -52,7 +52,11 @@ async def pulled(home: Path, upstream: str, port: int, config: object) -> bytes:
     """Return a manifest that a mirror gave which has this config.json; it must end well."""
     file = home / "config.json"
     file.write_text(json.dumps(config))
-    env = environment(home, MIRROR_UPSTREAMS__DOCKER_IO__DOCKER_CONFIG=str(file))
+    env = environment(
+        home,
+        MIRROR_UPSTREAMS__DOCKER_IO__DOCKER_CONFIG=str(file),
+        MIRROR_UPSTREAMS__DOCKER_IO__PRIVATE="everyone",
+    )
     url = f"http://127.0.0.1:{port}"
     options = ["--listen", f"127.0.0.1:{port}", "--upstream", f"docker.io={upstream}"]
     process = Process([COMMAND, "serve", "--data-dir", home / "data", *options], env, home / "log")

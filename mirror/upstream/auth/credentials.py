@@ -76,11 +76,11 @@ class Given(Everywhere):
     """Credentials that stand in the settings, or nobody's."""
 
     def __init__(self, credentials: Credentials = ANONYMOUS) -> None:
-        self._credentials = credentials
+        self.credentials = credentials
 
     async def read(self, _place: str) -> Found:
         """Return them."""
-        return Found(self._credentials)
+        return Found(self.credentials)
 
 
 class PasswordFile(Everywhere):

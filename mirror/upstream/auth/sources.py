@@ -60,7 +60,15 @@ def origin(name: str, url: URL, configured: Configured) -> Origin:
     whose = configured.whose
     realms = frozenset(URL(realm).origin() for realm in configured.realms)
     ways = Ways(frozenset(schemes), auth in ("basic", "ecr"), realms)
-    return Origin(name, url, Account(name, _source(name, url, auth, configured)), ways, whose)
+    source = _source(name, url, auth, configured)
+    logs_in = not isinstance(source, Given) or bool(source.credentials)
+    return Origin(name, url, Account(name, source), ways, whose, logs_in)
+
+
+def nobodys(origin: Origin) -> Origin:
+    """Say how the same upstream is asked without an account."""
+    account, ways = Account(origin.name, Given()), Ways(realms=origin.ways.realms)
+    return Origin(origin.name, origin.url, account, ways)
 
 
 def detect(url: URL, configured: Configured) -> Auth:

@@ -17,7 +17,8 @@ from mirror.upstream.answers import PACE, Answer, read_retry_after
 from mirror.upstream.auth import exchange
 from mirror.upstream.auth.account import CredentialsRefused
 from mirror.upstream.auth.exchange import Question, Token, TokenKey
-from mirror.upstream.wire import Wire, deadline, read_capped
+from mirror.upstream.faults import deadline, read_capped
+from mirror.upstream.wire import Wire
 
 MAX_ANSWER = 64 * 1024  # bytes of a token answer
 _KEPT = 4096

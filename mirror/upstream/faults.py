@@ -1,0 +1,68 @@
+"""Faults: aiohttp's exceptions and what takes too long, in the words that clients are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import aiohttp
+from yarl import URL
+
+from mirror.oci.errors import (
+    UpstreamFailure,
+    UpstreamMisbehaved,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+
+PROXY_LOGIN = "the proxy wants a login, or another one (407)"
+
+
+@contextmanager
+def named_faults(url: URL) -> Iterator[None]:
+    """Turn aiohttp's exceptions, once, at this edge, into what clients are told."""
+    try:
+        yield
+    except UpstreamFailure:
+        raise
+    except (TimeoutError, aiohttp.ServerTimeoutError) as error:
+        raise UpstreamTimeout(f"upstream {url.host} does not answer") from error
+    except aiohttp.ClientHttpProxyError as error:
+        says = PROXY_LOGIN if error.status == 407 else f"the proxy answers {error.status}"
+        raise UpstreamUnavailable(f"cannot reach upstream {url.host}: {says}") from error
+    except aiohttp.ClientPayloadError as error:
+        raise UpstreamUnavailable(f"upstream {url.host} broke off") from error
+    except (aiohttp.ClientConnectionError, OSError) as error:
+        raise UpstreamUnavailable(f"cannot reach upstream {url.host}: {error}") from error
+    except (aiohttp.ClientError, ValueError) as error:
+        # Not its text: that has the URL, and a redirect's URL has a signature.
+        kind = type(error).__name__
+        raise UpstreamMisbehaved(f"upstream {url.host} does not speak HTTP: {kind}") from error
+
+
+async def read_capped(
+    response: aiohttp.ClientResponse,
+    cap: int,
+    what: str,
+    error: type[UpstreamMisbehaved] = UpstreamMisbehaved,
+) -> bytes:
+    """Read a whole body of at most `cap` bytes; raises `error` beyond it."""
+    with named_faults(response.url):
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > cap:
+                response.close()
+                raise error(f"upstream's {what} is larger than {cap} bytes")
+        return bytes(body)
+
+
+@asynccontextmanager
+async def deadline(seconds: float, url: URL) -> AsyncIterator[None]:
+    """Bound a question and its retries as a whole; raises UpstreamTimeout."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise UpstreamTimeout(f"upstream {url.host} does not answer") from error

@@ -1,0 +1,84 @@
+"""The link: how an upstream is reached: whom to trust, as whom, through what, and how much."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from yarl import URL
+
+from mirror.upstream.pace import Pace
+
+CONNECTIONS = 256
+
+
+class LinkError(Exception):
+    """A file cannot be used; `key` names the setting, the message says what is wanted."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What is configured of an upstream's connections.
+
+    `trusted` holds for every host it leads to; `shown` has a client certificate, too, for its own
+    origin. The proxy's URL may hold a login.
+    """
+
+    trusted: ssl.SSLContext | None = None
+    shown: ssl.SSLContext | None = None
+    proxy: URL | None = field(default=None, repr=False)
+    connections: int = CONNECTIONS
+    pace: Pace = field(default_factory=Pace)
+
+    @property
+    def few(self) -> int:
+        """How many connections are for small questions: big bodies never take the last."""
+        return max(1, self.connections // 4)
+
+    def as_nobody(self) -> Self:
+        """Return the same way without the client certificate."""
+        return replace(self, shown=None)
+
+
+def trust(
+    ca_file: Path | None, client_cert: Path | None = None, client_key: Path | None = None
+) -> ssl.SSLContext | None:
+    """Make a context that trusts a bundle beside the system's; None where nothing is wanted.
+
+    Raises LinkError.
+    """
+    if ca_file is None and client_cert is None:
+        return None
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise LinkError("ca_file", _reason(error, "certificates in PEM")) from None
+    if client_cert is not None:
+        try:
+            context.load_cert_chain(client_cert, client_key, password=_no_password)
+        except (OSError, ssl.SSLError, _EncryptedError) as error:
+            wanted = "a certificate and its key, in PEM, without a password"
+            raise LinkError("client_cert", _reason(error, wanted)) from None
+    return context
+
+
+class _EncryptedError(Exception):
+    """OpenSSL asks for a password: it would do so on the terminal."""
+
+
+def _no_password() -> str:
+    raise _EncryptedError
+
+
+def _reason(error: Exception, wanted: str) -> str:
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        return f"cannot be read: {error.strerror}"
+    return f"{wanted}, is wanted"

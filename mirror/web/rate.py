@@ -1,0 +1,45 @@
+"""The rate of a client's requests: so many a second, with some at once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from cachetools import LRUCache
+
+from mirror.oci.errors import ClientTooFast
+
+_BURST = 10.0  # seconds' worth that may come at once: an image is many requests
+_KEPT = 50_000  # clients; one that is forgotten begins anew
+
+
+class Rates:
+    """Bounds each client to `rate` requests a second; 0 bounds nobody.
+
+    By the generic cell rate algorithm (ITU-T I.371): one number is kept of each client, the time
+    at which all it asked for would have been due.
+    """
+
+    def __init__(self, rate: float, timer: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._timer = timer
+        self._due: LRUCache[str, float] = LRUCache(_KEPT)
+
+    def __repr__(self) -> str:
+        return f"<Rates: {self._rate} requests/s, {len(self._due)} clients>"
+
+    def take(self, party: str) -> None:
+        """Count a request; raises ClientTooFast."""
+        if not self._rate:
+            return
+        now = self._timer()
+        due = max(self._due.get(party, now), now)
+        # A slow rate lets one come, too.
+        wait = due - now - max(_BURST, 1 / self._rate) + 1 / self._rate
+        if wait > 1e-9:
+            raise ClientTooFast(
+                f"this mirror takes {self._rate:g} requests a second from one client",
+                retry_after=math.ceil(wait),
+            )
+        self._due[party] = due + 1 / self._rate

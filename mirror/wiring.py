@@ -1,0 +1,144 @@
+"""The wiring of what settings describe: a part as it is configured, or a plain refusal."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Protocol, TypeAlias, TypeVar
+
+from yarl import URL
+
+from mirror.oci.patterns import Patterns
+from mirror.settings import ConfigurationError, Settings, Upstream
+from mirror.upstream.answers import Answer
+from mirror.upstream.auth.credentials import Credentials
+from mirror.upstream.auth.sources import Configured, ExtraMissing, nobodys, origin
+from mirror.upstream.auth.tokens import Tokens
+from mirror.upstream.link import Link
+from mirror.upstream.registry import Origin, Registry
+from mirror.upstream.wire import Patience, Wire
+from mirror.web.clients import Clients, Known
+from mirror.web.connections import listen
+from mirror.web.htpasswd import Htpasswd, HtpasswdError
+from mirror.web.rate import Rates
+from mirror.web.tls import Certificate, Pem, TlsError
+
+OnAnswer: TypeAlias = Callable[[Answer], None]
+
+
+class Closable(Protocol):
+    """A part that has something to stop."""
+
+    async def close(self) -> None:
+        """Stop it."""
+
+
+P = TypeVar("P", bound=Closable)
+
+
+def listener(settings: Settings) -> socket.socket:
+    """Listen; raises ConfigurationError where the address cannot be had."""
+    try:
+        return listen(*settings.listen, settings.client_timeout)
+    except (OSError, UnicodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "no name of a host"
+        reason = f"{cause}; another address or port is wanted"
+        raise ConfigurationError(f"listen is '{settings.listen}': {reason}") from None
+
+
+def certificate(settings: Settings) -> Certificate | None:
+    """Say what TLS is served with, if it is; raises ConfigurationError."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    try:
+        return Certificate(Pem(settings.tls_cert, settings.tls_key, settings.client_ca))
+    except TlsError as error:
+        value = getattr(settings, error.key)
+        raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None
+
+
+def _origin(name: str, upstream: Upstream) -> Origin:
+    """Say how an upstream is asked; raises ConfigurationError."""
+    account = Credentials(upstream.username, upstream.secret())
+    files = (upstream.password_file, upstream.docker_config)
+    configured = Configured(upstream.auth, account, *files, upstream.realms, upstream.whose)
+    try:
+        found = origin(name, URL(upstream.url), configured)
+    except (ExtraMissing, ValueError) as error:
+        raise ConfigurationError(f"upstreams.{name}: {error}") from None
+    return replace(found, logs_in=found.logs_in or upstream.client_cert is not None)
+
+
+class Reach:
+    """Every upstream as it is configured, with connections and tokens of its own.
+
+    `origins` say how each is asked; `open` and `anyone` are entered into `stack`, which ends them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.origins = [_origin(name, each) for name, each in settings.upstreams.items()]
+        self._links = {name: _link(name, each) for name, each in settings.upstreams.items()}
+        self._patience = Patience(
+            settings.connect_timeout,
+            settings.silence_timeout,
+            settings.answer_timeout,
+            settings.resume_timeout,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Reach: {len(self.origins)} upstreams>"
+
+    async def open(self, stack: AsyncExitStack, on_answer: OnAnswer) -> dict[str, Registry]:
+        """Return each as it is pulled from."""
+        return {
+            each.name: await self._registry(stack, each, self._links[each.name], on_answer)
+            for each in self.origins
+        }
+
+    async def anyone(self, stack: AsyncExitStack, on_answer: OnAnswer) -> dict[str, Registry]:
+        """Return those that know us as they are to those they do not know."""
+        return {
+            each.name: await self._registry(
+                stack, nobodys(each), self._links[each.name].as_nobody(), on_answer
+            )
+            for each in self.origins
+            if each.logs_in
+        }
+
+    async def _registry(
+        self, stack: AsyncExitStack, origin: Origin, link: Link, on_answer: OnAnswer
+    ) -> Registry:
+        wire = await stack.enter_async_context(Wire(origin.url, self._patience, link=link))
+        tokens = closed(stack, Tokens(wire, on_answer))
+        return closed(stack, Registry(origin, wire, tokens, on_answer))
+
+
+def _link(name: str, upstream: Upstream) -> Link:
+    """Say how an upstream is reached; raises ConfigurationError."""
+    try:
+        return upstream.link()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"upstreams.{name}.{error}") from None
+
+
+def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
+    """Say who may log in; raises ConfigurationError."""
+    known = {
+        name: Known(each.token.get_secret_value(), Patterns(each.allow))
+        for name, each in settings.clients.items()
+    }
+    try:
+        users = Htpasswd(settings.htpasswd) if settings.htpasswd else None
+    except HtpasswdError as error:
+        raise ConfigurationError(f"htpasswd is '{settings.htpasswd}': {error}") from None
+    if users is not None:
+        stack.push_async_callback(users.close)
+    return Clients(known, users, Rates(settings.client_rate), challenge=settings.challenge)
+
+
+def closed(stack: AsyncExitStack, part: P) -> P:
+    """Have a part closed at the end; returns it."""
+    stack.push_async_callback(part.close)
+    return part

@@ -1,0 +1,357 @@
+"""Access: nobody gets through the mirror what was not given to them, kept or not."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mirror.cache.access import PRIVATE_FOR, PUBLIC_FOR, Access, Private, Rules
+from mirror.cache.caller import Caller
+from mirror.oci.errors import NotAllowed, UpstreamUnavailable
+from mirror.oci.names import Repository
+from mirror.oci.patterns import Patterns
+from mirror.store.index import Index
+from mirror.store.recovery import open_index
+from tests.conftest import Mirror, Run
+from tests.standin import Fault, Hub, Image, make_image, make_index
+
+WORD = "s3cret-word"
+PUBLIC, SECRET, LIAR = "library/nginx", "team/secret", "mallory/app"
+APP = Repository("docker.io", SECRET)
+STRANGER, FRIEND = Caller("10.0.0.1"), Caller("10.0.0.2", "friend")
+
+
+@pytest.fixture
+def secret(hub: Hub) -> Image:
+    """An image that only the mirror's account may read."""
+    hub.terms.users = {"robot": WORD}
+    image = make_image(5, [200_000])
+    hub.add(image, SECRET, "latest")
+    hub.make_private(SECRET, "robot")
+    return image
+
+
+def account(hub: Hub, **more: object) -> dict[str, object]:
+    """Configure the hub with an account."""
+    return {"docker.io": {"url": hub.url, "username": "robot", "password": WORD, **more}}
+
+
+def ways(repository: str, image: Image) -> list[tuple[str, str]]:
+    """Return every way to read something of an image."""
+    base, layer = f"/v2/{repository}", image.layers[0].digest
+    return [
+        (method, f"{base}/{rest}")
+        for method in ("GET", "HEAD")
+        for rest in (
+            "manifests/latest",
+            f"manifests/{image.digest}",
+            f"blobs/{layer}",
+            f"blobs/{image.blobs[-1].digest}",
+            "tags/list",
+            f"referrers/{image.digest}",
+        )
+    ]
+
+
+async def refused(mirror: Mirror, repository: str, image: Image) -> None:
+    """Check that nothing of an image can be had, in no way."""
+    for method, path in ways(repository, image):
+        got = await mirror.ask(path, method, Range="bytes=0-3")
+        assert got.status == 403, (method, path)
+        assert method == "HEAD" or b'"DENIED"' in got.body
+
+
+# Patterns
+
+
+@pytest.mark.parametrize("rules", [{"allow": ["team/**"]}, {"deny": ["library/*"]}])
+async def test_what_is_not_allowed_or_denied_is_not_given_though_it_is_kept(
+    hub: Hub, run: Run, image: Image, rules: dict[str, list[str]]
+) -> None:
+    async with run() as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+    hub.journal.clear()
+    async with run(upstreams={"docker.io": {"url": hub.url, **rules}}) as mirror:
+        await refused(mirror, PUBLIC, image)
+        got = await mirror.manifest(PUBLIC, "latest")
+        assert str(*rules.values()).strip("[']").encode() in got.body
+        assert (await mirror.ask("/v2/")).status == 200
+    assert hub.requests == []
+
+
+async def test_deny_beats_allow(hub: Hub, run: Run, image: Image) -> None:
+    rules = {"allow": ["library/*"], "deny": ["library/nginx"]}
+    hub.add(image, "library/other", "latest")
+    async with run(upstreams={"docker.io": {"url": hub.url, **rules}}) as mirror:
+        await refused(mirror, PUBLIC, image)
+        await mirror.pull("library/other", "latest", image)
+
+
+# Private repositories
+
+
+@pytest.mark.parametrize("private", ["nobody", "authenticated"])
+async def test_a_private_repository_is_not_given_to_everybody_though_it_is_kept(
+    hub: Hub, run: Run, secret: Image, private: str
+) -> None:
+    async with run(upstreams=account(hub, private="everyone")) as mirror:
+        await mirror.pull(SECRET, "latest", secret)
+    async with run(upstreams=account(hub, private=private)) as mirror:
+        await refused(mirror, SECRET, secret)
+    assert hub.pulls == 1
+
+
+async def test_a_public_repository_is_given_to_everybody_and_asked_about_once(
+    hub: Hub, run: Run, secret: Image, image: Image
+) -> None:
+    async with run(upstreams=account(hub)) as mirror:
+        await asyncio.gather(*(mirror.manifest(PUBLIC, "latest") for _ in range(10)))
+        await mirror.pull(PUBLIC, "latest", image)
+        assert hub.count(kind="tags") == 2  # the first of all meets a 401
+        assert hub.pulls == 1
+        hub.journal.clear()
+        await mirror.pull(PUBLIC, "latest", image)
+        assert hub.requests == []
+
+
+async def test_the_question_shows_no_credentials(hub: Hub, run: Run, secret: Image) -> None:
+    async with run(upstreams=account(hub)) as mirror:
+        assert (await mirror.manifest(SECRET, "latest")).status == 403
+    assert hub.requests
+    assert not [seen for seen in hub.requests if "Basic" in seen.headers.get("authorization", "")]
+
+
+async def test_what_upstream_said_outlives_a_restart_and_its_outage(
+    hub: Hub, run: Run, secret: Image, image: Image
+) -> None:
+    async with run(upstreams=account(hub), tag_ttl=3600) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+        assert (await mirror.manifest(SECRET, "latest")).status == 403
+    await hub.down()
+    async with run(upstreams=account(hub), tag_ttl=3600) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+        await refused(mirror, SECRET, secret)
+    await hub.up()
+
+
+async def test_what_upstream_never_said_anything_of_is_private_while_it_is_down(
+    hub: Hub, run: Run, secret: Image, image: Image
+) -> None:
+    async with run(tag_ttl=3600) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+    await hub.down()
+    async with run(upstreams=account(hub), tag_ttl=3600) as mirror:
+        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+    await hub.up()
+
+
+async def test_everyone_is_everyone_and_nothing_is_asked(hub: Hub, run: Run, secret: Image) -> None:
+    async with run(upstreams=account(hub, private="everyone")) as mirror:
+        await mirror.pull(SECRET, "latest", secret)
+    assert hub.count(kind="tags") == 0
+
+
+async def test_a_registry_with_basic_logins_gives_nobody_anything(
+    hub: Hub, run: Run, secret: Image
+) -> None:
+    hub.terms.auth = "basic"
+    async with run(upstreams=account(hub)) as mirror:
+        await refused(mirror, SECRET, secret)
+
+
+# Across repositories
+
+
+def lie(hub: Hub, about: Image) -> None:
+    """Have a public repository whose manifest lists another's blobs, which it does not hold."""
+    hub.add(about, LIAR, "latest")
+    hub.repositories.make(LIAR).blobs.clear()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_manifest_that_lists_anothers_blob_does_not_get_it(
+    hub: Hub, run: Run, secret: Image, kept: bool
+) -> None:
+    lie(hub, secret)
+    layer = secret.layers[0].digest
+    async with run(upstreams=account(hub, private="everyone")) as mirror:
+        await mirror.pull(SECRET, "latest", secret)
+    async with run(upstreams=account(hub)) as mirror:
+        if kept:
+            assert (await mirror.manifest(LIAR, "latest")).status == 200
+        for digest in (layer, secret.blobs[-1].digest):
+            for method in ("HEAD", "GET"):
+                assert (await mirror.blob(LIAR, digest, method)).status == 404
+        await hub.down()
+        assert (await mirror.blob(LIAR, layer)).status in (404, 503)
+        await hub.up()
+
+
+async def test_an_index_that_lists_anothers_manifest_does_not_get_it(
+    hub: Hub, run: Run, secret: Image
+) -> None:
+    index = make_index([secret])
+    hub.add(index, LIAR, "latest")
+    hub.repositories.make(LIAR).manifests.pop(secret.digest)
+    hub.repositories.make(LIAR).blobs.clear()
+    async with run(upstreams=account(hub, private="everyone")) as mirror:
+        await mirror.pull(SECRET, "latest", secret)
+        assert (await mirror.manifest(LIAR, "latest")).body == index.manifest
+        for method in ("HEAD", "GET"):
+            assert (await mirror.manifest(LIAR, secret.digest, method)).status == 404
+
+
+async def test_a_shared_layer_costs_each_repository_one_question_for_ever(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.add(image, "team/b", "latest")
+    async with run(tag_ttl=3600) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+        hub.journal.clear()
+        await mirror.pull("team/b", "latest", image)
+        asked = [seen for seen in hub.requests if seen.port == "registry" and seen.kind == "blob"]
+        assert sorted(seen.reference or "" for seen in asked if seen.status != 401) == sorted(
+            blob.digest for blob in image.blobs
+        )
+        assert all(seen.method == "HEAD" for seen in asked)
+    await hub.down()
+    async with run(tag_ttl=3600) as mirror:
+        await mirror.pull("team/b", "latest", image)
+    await hub.up()
+
+
+async def test_a_layer_on_its_way_is_asked_for_once_in_each_repository(
+    hub: Hub, mirror: Mirror
+) -> None:
+    shared = make_image(7, [6_000_000])
+    layer = shared.layers[0]
+    for repository in (PUBLIC, "team/b"):
+        hub.add(shared, repository, "latest")
+    go = asyncio.Event()
+    hub.faults.add(Fault(kind="blob", method="GET", stall_after=3_000_000, until=go))
+    async with mirror.request(f"/v2/{PUBLIC}/blobs/{layer.digest}") as owner:
+        await owner.content.readexactly(1000)
+        for _ in range(3):
+            async with mirror.request(f"/v2/team/b/blobs/{layer.digest}") as other:
+                await other.content.readexactly(1000)
+        heads = hub.journal.matching(port="registry", method="HEAD", repository="team/b")
+        assert len([seen for seen in heads if seen.status != 401]) == 1
+        go.set()
+        await owner.read()
+
+
+# The decision
+
+
+class Clock:
+    """A clock that is set by hand, in seconds."""
+
+    now = 1e6
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+class Word:
+    """An upstream's word on all its repositories."""
+
+    def __init__(self) -> None:
+        self.public = True
+        self.down = False
+        self.asked = 0
+
+    async def readable(self, _repository: str) -> bool:
+        """Return it."""
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.down:
+            raise UpstreamUnavailable("down")
+        return self.public
+
+
+@pytest.fixture
+async def index(tmp_path: Path) -> Index:
+    """An index of its own."""
+    return await open_index(tmp_path / "index.db")
+
+
+def door(index: Index, word: Word, clock: Clock, private: Private = "authenticated") -> Access:
+    """Return the door of an upstream that is pulled from with an account."""
+    rules = Rules(Patterns(["**"]), Patterns(()), private)
+    return Access({"docker.io": rules}, {"docker.io": word}, index, 1, clock, clock)
+
+
+async def lets_in(access: Access, caller: Caller) -> bool:
+    """Return what the door says."""
+    try:
+        await access.admit(APP, caller)
+    except NotAllowed:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("private", "stranger", "friend"),
+    [("nobody", False, False), ("authenticated", False, True), ("everyone", True, True)],
+)
+async def test_who_may_read_what_is_private(
+    index: Index, private: Private, stranger: bool, friend: bool
+) -> None:
+    word = Word()
+    word.public = False
+    access = door(index, word, Clock(), private)
+    assert await lets_in(access, STRANGER) is stranger
+    assert await lets_in(access, FRIEND) is friend
+    assert word.asked == (0 if private == "everyone" else 1)
+    await index.close()
+
+
+async def test_a_client_may_read_no_more_than_its_own_list(index: Index) -> None:
+    access = door(index, Word(), Clock(), "everyone")
+    assert await lets_in(access, Caller("10.0.0.2", "friend", Patterns(["team/*"])))
+    assert not await lets_in(access, Caller("10.0.0.2", "friend", Patterns(["org/*"])))
+    assert not await lets_in(access, Caller("10.0.0.2", None, Patterns(())))
+    await index.close()
+
+
+async def test_upstreams_word_lasts_for_a_while(index: Index) -> None:
+    word, clock = Word(), Clock()
+    access = door(index, word, clock)
+    assert await lets_in(access, STRANGER)
+    word.public = False
+    clock.now += PUBLIC_FOR - 1
+    assert await lets_in(access, STRANGER)
+    clock.now += 1
+    assert not await lets_in(access, STRANGER)
+    word.public = True
+    clock.now += PRIVATE_FOR - 1
+    assert not await lets_in(access, STRANGER)
+    clock.now += 1
+    assert await lets_in(access, STRANGER)
+    assert word.asked == 3
+    await index.close()
+
+
+async def test_an_upstream_that_fails_is_taken_at_its_last_word_and_given_a_rest(
+    index: Index,
+) -> None:
+    word, clock = Word(), Clock()
+    access = door(index, word, clock)
+    assert await lets_in(access, STRANGER)
+    clock.now += PUBLIC_FOR
+    word.down = True
+    for _ in range(3):
+        assert await lets_in(access, STRANGER)
+    assert word.asked == 2
+    await index.close()
+
+
+async def test_many_at_once_are_one_question(index: Index) -> None:
+    word = Word()
+    access = door(index, word, Clock())
+    assert all(await asyncio.gather(*(lets_in(access, STRANGER) for _ in range(50))))
+    assert word.asked == 1
+    await index.close()

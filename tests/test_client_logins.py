@@ -1,0 +1,300 @@
+"""Client logins: who is let in as whom, who is not, and nobody is asked unless that is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from mirror.cache.caller import is_client_name
+from mirror.oci.errors import ClientTooFast
+from mirror.settings import ConfigurationError
+from mirror.web.htpasswd import Htpasswd, HtpasswdError
+from mirror.web.rate import Rates
+from tests.conftest import Got, Mirror, Run
+from tests.standin import Hub, Image, make_image
+
+REPOSITORY = "library/nginx"
+PATH = f"/v2/{REPOSITORY}/manifests/latest"
+TOKEN, OTHER = "0123456789abcdef-ci", "0123456789abcdef-release"
+WORD = "pass:word ü"
+
+
+def hashed(password: str) -> str:
+    """Hash as cheaply as bcrypt may."""
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+
+
+def basic(name: str, password: str) -> str:
+    """The header of a Basic login."""
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    """A file with one user."""
+    file = tmp_path / "users"
+    file.write_text(f"# who\n\nalice:{hashed(WORD)}\n")
+    return file
+
+
+def clients(**allow: list[str]) -> dict[str, object]:
+    """Two clients with tokens."""
+    ci = {"token": TOKEN, "allow": allow.get("ci", ["**"])}
+    return {"ci": ci, "release": {"token": OTHER}}
+
+
+def write(file: Path, text: str | None) -> None:
+    """Write a file, or delete it."""
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+
+
+async def ask(mirror: Mirror, login: str) -> Got:
+    return await mirror.ask(PATH, Authorization=login)
+
+
+async def test_a_client_gets_in_with_its_token_in_either_form(
+    run: Run, image: Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with run(clients=clients()) as mirror:
+        for login in (f"Bearer {TOKEN}", f"bearer {TOKEN}", basic("ci", TOKEN)):
+            assert (await ask(mirror, login)).body == image.manifest
+    lines = [line for line in capsys.readouterr().err.splitlines() if "manifests" in line]
+    assert all("user=ci " in line for line in lines)
+    assert len(lines) == 3
+
+
+async def test_a_user_gets_in_with_the_password_of_the_file(
+    run: Run, image: Image, users: Path
+) -> None:
+    async with run(htpasswd=users) as mirror:
+        assert (await ask(mirror, basic("alice", WORD))).body == image.manifest
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        "Bearer " + TOKEN[:-1],
+        "Bearer ",
+        "Bearer",
+        basic("ci", OTHER),  # another client's
+        basic("", TOKEN),
+        basic("alice", "wrong"),
+        basic("alice", WORD + "!"),
+        basic("alice", f"{WORD}\0"),
+        basic("alice", ""),
+        basic("bob", WORD),
+        "Basic !!!",
+        "Basic " + base64.b64encode(b"\xff:\xff").decode(),
+        "Digest username=alice",
+    ],
+)
+async def test_a_wrong_login_is_refused_though_everyone_may_read(
+    run: Run, image: Image, users: Path, login: str
+) -> None:
+    async with run(htpasswd=users, clients=clients()) as mirror:
+        got = await ask(mirror, login)
+        assert got.status == 403
+        assert b'"DENIED"' in got.body
+        assert "WWW-Authenticate" not in got.headers
+        assert "mirror_logins_refused_total 1.0" in (await mirror.ask("/metrics")).body.decode()
+        assert (await mirror.ask(PATH)).body == image.manifest
+
+
+async def test_nobody_is_asked_to_log_in_unless_that_is_wanted(run: Run, image: Image) -> None:
+    async with run(clients=clients()) as mirror:
+        assert (await mirror.ask("/v2/")).status == 200
+        assert (await mirror.ask(PATH)).status == 200
+    async with run(clients=clients(), challenge=True) as mirror:
+        for path in ("/v2/", PATH, f"/v2/{REPOSITORY}/blobs/{image.layers[0].digest}"):
+            got = await mirror.ask(path)
+            assert got.status == 401
+            assert got.headers["WWW-Authenticate"].startswith("Basic realm=")
+        assert (await ask(mirror, "Bearer no")).status == 401
+        assert (await ask(mirror, f"Bearer {TOKEN}")).status == 200
+        assert (await mirror.ask("/v2/", Authorization=basic("ci", TOKEN))).status == 200
+
+
+async def test_probes_and_metrics_want_no_login(run: Run) -> None:
+    async with run(clients=clients(), challenge=True) as mirror:
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert (await mirror.ask(path)).status == 200
+
+
+async def test_a_login_for_somebody_else_is_not_looked_at_where_there_are_none(
+    mirror: Mirror, image: Image
+) -> None:
+    assert (await ask(mirror, basic("hub-user", "hub-password"))).body == image.manifest
+
+
+async def test_a_client_reads_what_it_may_and_nothing_else(run: Run, image: Image) -> None:
+    async with run(clients=clients(ci=["other/*"])) as mirror:
+        assert (await ask(mirror, f"Bearer {OTHER}")).status == 200
+        got = await ask(mirror, f"Bearer {TOKEN}")
+        assert got.status == 403
+        assert b"ci may not read" in got.body
+
+
+async def test_a_users_table_bounds_the_user(run: Run, image: Image, users: Path) -> None:
+    table = {"alice": {"allow": ["other/*"]}}
+    async with run(htpasswd=users, clients=table) as mirror:
+        assert (await ask(mirror, basic("alice", WORD))).status == 403
+
+
+async def test_what_is_private_is_for_those_who_log_in(hub: Hub, run: Run, image: Image) -> None:
+    hub.terms.users = {"robot": "s3cret"}
+    hub.make_private(REPOSITORY, "robot")
+    account = {"url": hub.url, "username": "robot", "password": "s3cret"}
+    async with run(clients=clients(), upstreams={"docker.io": account}) as mirror:
+        assert (await ask(mirror, f"Bearer {TOKEN}")).body == image.manifest
+        assert (await mirror.ask(PATH)).status == 403  # it is cached, and still private
+
+
+async def test_the_file_is_followed_and_a_broken_one_is_not(
+    users: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    file = Htpasswd(users, clock)
+    assert await file.check("alice", WORD)
+    write(users, f"bob:{hashed('other')}\n")
+    now = 2
+    assert await file.check("bob", "other")
+    assert not await file.check("alice", WORD)
+    for text in ("nonsense", None):
+        now += 2
+        write(users, text)
+        assert await file.check("bob", "other")
+    errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert ["line 1" in errors[0], "cannot be read" in errors[1]] == [True, True]
+    assert "nonsense" not in caplog.text
+    await file.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "alice",
+        "alice:plain-word",
+        "alice:$apr1$abc$0123456789",
+        "alice:{SHA}0123456789=",
+        "alice:$2y$31$" + 53 * "a",
+        "10.0.0.1:$2y$05$" + 53 * "a",
+        ":$2y$05$" + 53 * "a",
+    ],
+)
+async def test_a_file_that_cannot_be_used_is_refused_by_its_line_alone(
+    run: Run, users: Path, line: str
+) -> None:
+    write(users, f"# who\n{line}\n")
+    with pytest.raises(HtpasswdError, match="line 2: ") as caught:
+        Htpasswd(users)
+    assert line.partition(":")[2] not in str(caught.value) or ":" not in line
+    with pytest.raises(ConfigurationError, match=r"htpasswd is '.*': line 2"):
+        async with run(htpasswd=users):
+            pass
+
+
+async def test_a_password_is_compared_once_for_all_who_show_it_at_once(
+    users: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    compare = bcrypt.checkpw
+
+    def count(password: bytes, hashed: bytes) -> bool:
+        seen.append(hashed)
+        return compare(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", count)
+    file = Htpasswd(users)
+    assert all(await asyncio.gather(*(file.check("alice", WORD) for _ in range(100))))
+    assert await file.check("alice", WORD)
+    assert len(seen) == 1
+    assert WORD not in repr(vars(file))
+    await file.close()
+
+
+async def test_whoever_guesses_is_held_off_and_others_are_not(
+    run: Run, image: Image, users: Path
+) -> None:
+    async with run(htpasswd=users, clients=clients()) as mirror:
+        assert (await ask(mirror, basic("alice", WORD))).status == 200
+        logins = [basic("alice", f"guess {number}") for number in range(60)]
+        got = await asyncio.gather(*(ask(mirror, login) for login in logins))
+        assert sorted({each.status for each in got}) == [403, 429]
+        assert sum(each.status == 403 for each in got) <= 20
+        refused = next(each for each in got if each.status == 429)
+        assert int(refused.headers["Retry-After"]) > 0
+        # Known logins go on, from this address too.
+        assert (await ask(mirror, f"Bearer {TOKEN}")).status == 200
+        assert (await mirror.ask_from("127.0.0.9", PATH)).status == 200
+
+
+async def test_one_client_is_bounded_and_the_others_are_not(run: Run, image: Image) -> None:
+    async with run(client_rate=0.5, clients=clients()) as mirror:
+        got = [await mirror.ask("/v2/") for _ in range(6)]
+        assert [each.status for each in got] == [200] * 5 + [429]
+        assert b"requests a second from one client" in got[-1].body
+        assert 0 < int(got[-1].headers["Retry-After"]) <= 2
+        assert (await mirror.ask("/healthz")).status == 200
+        assert (await ask(mirror, f"Bearer {TOKEN}")).status == 200
+        assert (await mirror.ask_from("127.0.0.9", PATH)).status == 200
+
+
+def test_a_rate_lets_so_many_through_in_the_long_run() -> None:
+    clock: Iterator[int] = iter(range(10_000))
+    rates = Rates(0.25, lambda: float(next(clock)))
+    let = 0
+    for _ in range(4000):
+        try:
+            rates.take("one")
+            let += 1
+        except ClientTooFast:
+            continue
+    assert 1000 <= let <= 1003
+
+
+async def test_a_share_may_be_a_clients_by_name(hub: Hub, run: Run, image: Image) -> None:
+    hub.terms.limit = 100
+    async with run(clients=clients(), shares={"ci": 1}, upstreams={
+        "docker.io": {"url": hub.url, "pull_limit": 100}
+    }) as mirror:  # fmt: skip
+        assert (await ask(mirror, f"Bearer {TOKEN}")).status == 200
+        hub.add(other := make_image("another", [1000]), REPOSITORY, "next")
+        path = f"/v2/{REPOSITORY}/manifests/next"
+        got = await mirror.ask(path, Authorization=f"Bearer {TOKEN}")
+        assert got.status == 429
+        assert b"ci" in got.body
+        got = await mirror.ask(path, Authorization=f"Bearer {OTHER}")
+        assert got.body == other.manifest
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1", "::1", "fe80::1", "", "-a", "a b", "a:b", "1a", "ä"])
+def test_no_client_can_be_called_what_an_address_is(text: str) -> None:
+    assert not is_client_name(text)
+
+
+async def test_no_secret_of_a_client_is_ever_told(
+    run: Run, image: Image, users: Path, caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    caplog.set_level(logging.DEBUG)
+    told: list[str] = []
+    async with run(htpasswd=users, clients=clients()) as mirror:
+        logins = (f"Bearer {TOKEN}", basic("alice", WORD), basic("alice", TOKEN + "x"))
+        told += [(await ask(mirror, login)).body.decode() for login in logins]
+        told.append((await mirror.ask("/metrics")).body.decode())
+    told += [caplog.text, *capsys.readouterr()]
+    for secret in (TOKEN, OTHER, WORD, "$2b$"):
+        assert not any(secret in each for each in told)
