@@ -1,4 +1,4 @@
-"""What a hostile upstream answers: it reaches no client, fills no memory, and breaks nothing else."""
+"""What a hostile upstream answers reaches no client, fills no memory, and breaks nothing else."""
 
 from __future__ import annotations
 
