@@ -63,6 +63,7 @@ def _carry_out(settings: Settings, options: argparse.Namespace) -> int:
     """Run an upkeep command; returns the exit code."""
     logs.set_up(settings.log_format, "error")  # what is told of is printed
     order = options.order(options)
+    os.umask(0o077)
     try:
         return asyncio.run(commands.run(settings, order, as_json=options.json))
     except KeyboardInterrupt:
@@ -100,6 +101,7 @@ def _write(files: dict[Path, str], *, force: bool) -> None:
 
 
 def _run(settings: Settings, _: argparse.Namespace) -> int:
+    os.umask(0o077)  # what is kept may be private, and the index tells who pulled what
     logs.set_up(settings.log_format, settings.log_level)
     return asyncio.run(_serve(settings))
 

@@ -25,6 +25,7 @@ SAMPLE = PROJECT / "deploy" / "mirror.toml"
 CONFIGURATION = (PROJECT / "docs" / "configuration.md").read_text()
 METRICS = (PROJECT / "docs" / "metrics.md").read_text()
 OPERATIONS = (PROJECT / "docs" / "operations.md").read_text()
+SECURITY = (PROJECT / "docs" / "security.md").read_text()
 
 
 def section(text: str, heading: str) -> str:
@@ -200,7 +201,30 @@ def test_what_is_to_be_pasted_can_be_read() -> None:
     assert engine == {"registry-mirrors": ["http://mirror.example:5000"]}
 
 
-@pytest.mark.parametrize("text", [CONFIGURATION, METRICS, OPERATIONS], ids=["c", "m", "o"])
+@pytest.mark.parametrize(
+    "text", [CONFIGURATION, METRICS, OPERATIONS, SECURITY], ids=["c", "m", "o", "s"]
+)
 def test_links_lead_somewhere(text: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert (PROJECT / "docs" / target).exists(), target
+
+
+# Security
+
+
+def in_file(file: Path) -> set[str]:
+    """Return the names of a file's tests."""
+    return set(re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), flags=re.MULTILINE))
+
+
+def test_every_promise_of_security_is_held_by_a_test_that_exists() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", SECURITY)
+    assert len(named) > 50
+    for file, name in named:
+        assert name in in_file(PROJECT / "tests" / file), f"{file}::{name}"
+
+
+def test_every_attack_that_is_tried_is_named() -> None:
+    named = set(re.findall(r"`attacks/(\w+\.py)::(test_\w+)`", SECURITY))
+    files = (PROJECT / "tests" / "attacks").glob("test_*.py")
+    assert named == {(file.name, name) for file in files for name in in_file(file)}

@@ -136,6 +136,20 @@ async def test_passwords_are_used_and_never_printed(hub: Hub, image: Image, tmp_
         assert secret_word not in shown
 
 
+async def test_what_is_written_is_for_its_own_user(hub: Hub, image: Image, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    async with serving(folder, "--upstream", f"docker.io={hub.url}") as mirror:
+        url = f"{await mirror.address()}/v2/library/nginx"
+        assert await fetch(f"{url}/manifests/latest") == (200, image.manifest)
+        layer = image.layers[1]
+        assert await fetch(f"{url}/blobs/{layer.digest}") == (200, layer.read())
+        mirror.send(signal.SIGTERM)
+        await mirror.ended()
+    written = [folder, *folder.rglob("*")]
+    assert {path.stat().st_mode & 0o077 for path in written} == {0}
+    assert len([path for path in written if path.is_file()]) > 2
+
+
 async def test_with_json_lines_every_line_is_json(tmp_path: Path) -> None:
     options = ("--log-format", "json", "--upstream", NOBODY)
     async with serving(tmp_path / "data", *options) as mirror:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,14 @@ from cachetools import LRUCache
 from mirror.cache.manifests import Manifests, within
 from mirror.cache.outcome import Outcome
 from mirror.flight import Flights
-from mirror.oci import media
+from mirror.oci import documents, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     Denied,
+    DigestInvalid,
     ManifestUnknown,
     NameUnknown,
+    TagInvalid,
     UpstreamFailure,
     UpstreamMisbehaved,
 )
@@ -121,10 +123,7 @@ class Listings:
             )
         except ManifestUnknown as error:
             raise NameUnknown(error.message) from None
-        document = _document(page.body)
-        tags = document.get("tags") or []
-        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-            raise UpstreamMisbehaved("upstream's list of tags is not understood")
+        tags = _tags(_document(page.body))
         if last in tags:  # an upstream that does not page begins anew each time
             tags = tags[tags.index(last) + 1 :]
         if count and len(tags) > count:
@@ -171,16 +170,33 @@ class Listings:
 
 def _document(body: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise UpstreamMisbehaved("upstream's listing is not a JSON object")
-    return document
+        return documents.read(body)
+    except ValueError:
+        raise UpstreamMisbehaved("upstream's listing is not a JSON object") from None
+
+
+def _tags(document: dict[str, Any]) -> list[str]:
+    tags = document.get("tags") or []
+    if isinstance(tags, list) and all(isinstance(tag, str) for tag in tags):
+        with suppress(TagInvalid):
+            return [Tag.parse(tag) for tag in tags]
+    raise UpstreamMisbehaved("upstream's list of tags is not understood")
 
 
 def _descriptors(document: dict[str, Any]) -> list[dict[str, Any]]:
     manifests = document.get("manifests") or []
-    if not isinstance(manifests, list) or not all(isinstance(item, dict) for item in manifests):
+    if not isinstance(manifests, list) or not all(map(_is_descriptor, manifests)):
         raise UpstreamMisbehaved("upstream's list of referrers is not understood")
     return manifests
+
+
+def _is_descriptor(item: object) -> bool:
+    """Whether this has what every descriptor has (image-spec, descriptor.md)."""
+    if not isinstance(item, dict):
+        return False
+    digest, media_type, size = (item.get(key) for key in ("digest", "mediaType", "size"))
+    try:
+        Digest.parse(digest if isinstance(digest, str) else "")
+    except DigestInvalid:
+        return False
+    return isinstance(media_type, str) and type(size) is int and size >= 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from mirror.cache.budget import Budget
 from mirror.cache.found import Found
@@ -119,17 +120,17 @@ class Manifests:
         age = self._tags.age(tagged) if outcome is Outcome.STALE else None
         if head:
             return self._head(key, tagged, ask, Found(tagged.found, None, outcome, age, reason))
-        body = await self._pulls.kept(key[0], tagged.found)
-        if body is None:
+        kept = await self._pulls.kept(key[0], tagged.found)
+        if kept is None:
             return await self._pull_tagged(key, tagged, ask)
-        return Found(tagged.found, body, outcome, age, reason)
+        return Found(kept.descriptor, kept.body, outcome, age, reason)
 
     def _head(self, key: TagKey, tagged: Tagged, ask: Ask, found: Found) -> Found:
         """Answer a HEAD with what its client could GET next: dockerd asks for that digest."""
         before = tagged.before
-        if self._pulls.known(key[0], tagged.found.digest):
+        if known := self._pulls.known(key[0], tagged.found.digest):
             self._tags.arrived(key[0], tagged.found.digest)
-            return found
+            return replace(found, descriptor=known)
         if before is not None and self._pulls.known(key[0], before.found.digest):
             refusal = self._pulls.unaffordable(key[0], tagged.found, ask, spare=True)
             if refusal is not None:
@@ -183,10 +184,11 @@ class Manifests:
         self, key: TagKey, tagged: Tagged | None, failure: UpstreamFailure
     ) -> Found | None:
         """Return what a tag is known to have pointed at, if it is here."""
-        body = await self._pulls.kept(key[0], tagged.found) if tagged else None
-        if tagged is None or body is None:
+        kept = await self._pulls.kept(key[0], tagged.found) if tagged else None
+        if tagged is None or kept is None:
             return None
-        return Found(tagged.found, body, Outcome.STALE, self._tags.age(tagged), why(failure))
+        age = self._tags.age(tagged)
+        return Found(kept.descriptor, kept.body, Outcome.STALE, age, why(failure))
 
     async def _current(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | None:
         """Find out what a tag points at; None where upstream tells only with a body.
@@ -280,9 +282,9 @@ class Manifests:
             if found is None:
                 raise UpstreamMisbehaved("upstream names no digest to a HEAD of this manifest")
             return Found(found, None, outcome)
-        body = await self._pulls.kept(repository, found) if found else None
-        if found is not None and body is not None:
-            return Found(found, body, outcome)
+        kept = await self._pulls.kept(repository, found) if found else None
+        if kept is not None:
+            return Found(kept.descriptor, kept.body, outcome)
         if awaiting := self._tags.awaiting(repository, digest):  # a tag named it a moment ago
             tag, found = awaiting
             ask = Ask(ask.client, str(tag))

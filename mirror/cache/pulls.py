@@ -89,23 +89,33 @@ class Pulls:
             return None
         return Descriptor(digest, entry.media_type, entry.size)
 
-    async def kept(self, repository: Repository, found: Descriptor) -> bytes | None:
-        """Return the body that is here of what upstream says this repository holds."""
+    async def kept(self, repository: Repository, found: Descriptor) -> Manifest | None:
+        """Return what is here of what upstream says this repository holds.
+
+        Its type and size are what they were found to be, whatever upstream's last HEAD says.
+        """
         if loose := self._loose.get((repository, found.digest)):
-            return loose.body
+            return loose
         if self._store.catalogue.get(found.digest) is None:
             return None
         body = self._memory.get(found.digest) or await self._load(found.digest)
         entry = self._store.catalogue.get(found.digest)  # it may have been evicted meanwhile
-        if body is None or entry is None:
-            return body
-        if entry.media_type is None:  # its row was lost, its file was not
-            self._store.books.describe(manifest.read(body, found.digest, found.media_type))
+        if body is None:
+            return None
+        media_type = entry.media_type if entry else None
+        if media_type is None:  # its row was lost, its file was not
+            read = manifest.read(body, found.digest, found.media_type)
+        else:
+            read = Manifest(Descriptor(found.digest, media_type, len(body)), body, ())
+        if entry is None:
+            return read
+        if media_type is None:
+            self._store.books.describe(read)
         self._memory.put(found.digest, body)
         self._store.books.link(found.digest, repository)
         self._store.books.touch(found.digest)
         self._tags.arrived(repository, found.digest)
-        return body
+        return read
 
     async def _load(self, digest: Digest) -> bytes | None:
         """Read a kept manifest; one that was altered or lost on the disk is discarded."""
@@ -196,9 +206,9 @@ class Pulls:
                 return None
             await asyncio.wait([task])
             found = await self.confirm(repository, digest)
-            body = await self.kept(repository, found) if found else None
-            if found is not None and body is not None:
-                return Manifest(found, body, ())
+            kept = await self.kept(repository, found) if found else None
+            if kept is not None:
+                return kept
             leader = self._leaders.get(digest)
         return None
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from mirror.oci import media
+from mirror.oci import documents, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import DigestInvalid, ManifestUnfit, shown
 
 MAX_SIZE = 4 * 1024 * 1024  # bytes; distribution-spec, "Pushing manifests", and every client
+
+_POINTERS = ("config", "layers", "manifests", "blobs")
+# What says that a document is of another kind (as containerd has it).
+_NOT_OF_IMAGES = ("manifests", "fsLayers")
+_NOT_OF_INDEXES = ("config", "layers", "fsLayers")
+# Keys that must be written just so: Go, which most clients are of, finds them in any case.
+_KEYS = frozenset({*_POINTERS, "fsLayers", "mediaType", "schemaVersion", "subject"})
+_DESCRIPTOR_KEYS = frozenset({"digest", "mediaType", "size", "urls", "data"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +42,9 @@ class Manifest:
 def read(body: bytes, digest: Digest, media_type: str) -> Manifest:
     """Read a manifest or index; raises ManifestUnfit for what must not be kept.
 
-    Refused are documents whose meaning depends on the reader (CVE-2021-41190): both kinds at
-    once, or a `mediaType` that differs from the Content-Type they came with.
+    Refused are documents whose meaning depends on the reader (CVE-2021-41190): with what belongs to
+    the other kind, with a `mediaType` that differs from the Content-Type they came with, with
+    a key twice, or in capitals.
     """
     if media_type not in media.KNOWN:
         raise ManifestUnfit(f"upstream sent a manifest of type {shown(media_type)}")
@@ -44,8 +54,9 @@ def read(body: bytes, digest: Digest, media_type: str) -> Manifest:
         raise ManifestUnfit(
             f"the manifest calls itself {shown(str(declared))}, upstream calls it {media_type}"
         )
-    if "manifests" in document and ("layers" in document or "config" in document):
-        raise ManifestUnfit("the manifest is an image and an index at once")
+    for key in _NOT_OF_INDEXES if media_type in media.INDEXES else _NOT_OF_IMAGES:
+        if key in document:
+            raise ManifestUnfit(f"the manifest has {key}, and upstream calls it {media_type}")
     return Manifest(Descriptor(digest, media_type, len(body)), body, _children(document))
 
 
@@ -65,22 +76,31 @@ def guess_media_type(body: bytes) -> str | None:
     return media.OCI_MANIFEST if "layers" in document and "config" in document else None
 
 
-def _object(body: bytes) -> dict[str, object]:
+def _object(body: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ManifestUnfit("upstream's manifest is not JSON") from None
-    if not isinstance(document, dict):
-        raise ManifestUnfit("upstream's manifest is not a JSON object")
+        document = documents.read(body)
+    except ValueError:
+        raise ManifestUnfit(
+            "upstream's manifest is not a JSON object that all would read alike"
+        ) from None
+    _check_case(document, _KEYS)
     return document
 
 
-def _children(document: dict[str, object]) -> tuple[Digest, ...]:
+def _check_case(keys: Iterable[str], known: Collection[str]) -> None:
+    folded = {key.casefold() for key in known}
+    for key in keys:
+        if key not in known and key.casefold() in folded:
+            raise ManifestUnfit(f"the manifest has {shown(key)}, which some would read as another")
+
+
+def _children(document: dict[str, Any]) -> tuple[Digest, ...]:
     found: dict[Digest, None] = {}
-    for key in ("config", "layers", "manifests", "blobs"):
+    for key in _POINTERS:
         value = document.get(key)
         for descriptor in value if isinstance(value, list) else [value]:
             if isinstance(descriptor, dict):
+                _check_case(descriptor, _DESCRIPTOR_KEYS)
                 text = descriptor.get("digest")
                 try:
                     found[Digest.parse(text if isinstance(text, str) else "")] = None

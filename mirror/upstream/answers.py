@@ -10,6 +10,7 @@ from typing import Literal
 Kind = Literal["manifest", "blob", "tags", "referrers", "token"]
 
 PACE = 5  # seconds to leave alone whoever is asked too often and does not say for how long
+_UNPRINTABLE = re.compile(r"[^ -~]")
 _RATE = re.compile(r"(\d{1,9})(?:\s*;\s*w=(\d{1,9}))?", re.ASCII)
 
 
@@ -65,7 +66,8 @@ def read_limit(headers: Mapping[str, str]) -> PullLimit | None:
     if limit is None or remaining is None:
         return None
     window = limit[2] or remaining[2]
-    source = headers.get("docker-ratelimit-source", "").strip()[:128]
+    # It goes to the index and to terminals: neither takes all that a header may hold.
+    source = _UNPRINTABLE.sub("?", headers.get("docker-ratelimit-source", "").strip()[:128])
     return PullLimit(int(limit[1]), int(remaining[1]), int(window) if window else None, source)
 
 

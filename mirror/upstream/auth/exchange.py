@@ -6,8 +6,6 @@ Sources: distribution's docs/content/spec/auth/{token,oauth}.md; Azure/acr docs/
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from typing import Any, Literal
 from aiohttp import hdrs
 from yarl import URL
 
+from mirror.oci import documents
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.upstream.auth.credentials import Credentials
 
@@ -102,10 +101,10 @@ def read(body: bytes, *names: str) -> Token:
     UpstreamMisbehaved.
     """
     try:
-        answer: dict[str, Any] = json.loads(body)
+        answer = documents.read(body)
         value = next((answer[name] for name in names if answer.get(name)), None)
-        life = float(answer.get("expires_in") or 0)
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        life = _seconds(answer.get("expires_in") or 0)
+    except (ValueError, TypeError):
         raise UpstreamMisbehaved("upstream's token answer is not understood") from None
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
         raise UpstreamMisbehaved("upstream's token answer holds no token")
@@ -120,10 +119,9 @@ def claims(token: str) -> dict[str, Any]:
     if len(parts) != 3:
         return {}
     try:
-        found = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (binascii.Error, ValueError, RecursionError):
+        return documents.read(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _life_of(said: Mapping[str, Any]) -> float:
@@ -131,4 +129,12 @@ def _life_of(said: Mapping[str, Any]) -> float:
     begins, ends = said.get("iat", time.time()), said.get("exp")
     if not isinstance(ends, int | float) or not isinstance(begins, int | float):
         return 0
-    return max(ends - begins, 0)
+    return max(_seconds(ends) - _seconds(begins), 0)
+
+
+def _seconds(number: Any) -> float:  # noqa: ANN401 - whatever stands there
+    """Return a number of seconds, 0 for an integer that no float can hold."""
+    try:
+        return float(number)
+    except OverflowError:
+        return 0

@@ -1,0 +1,234 @@
+"""Documents that mean one thing to the mirror and another to its clients, or too much to all."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+
+import pytest
+
+from mirror.oci import manifest, media
+from mirror.oci.digest import Digest
+from mirror.upstream.auth import exchange
+from tests.attacks.test_addresses import Site, serving
+from tests.conftest import Mirror
+from tests.standin import Fault, Hub, Image, make_artifact, with_fields
+from tests.standin.images import Index
+
+REPOSITORY = "library/nginx"
+DEEP = 100_000
+CONFIG = '"config":{"digest":"sha256:' + "a" * 64 + '"}'
+
+
+def push(hub: Hub, body: bytes, media_type: str = media.OCI_MANIFEST) -> str:
+    """Let upstream have these bytes as a manifest; returns the digest."""
+    digest = str(Digest.of(body))
+    hub.add(Index(body, media_type, digest, ()), REPOSITORY)
+    return digest
+
+
+AMBIGUOUS = [
+    ('{"manifests":[],"layers":[]}', media.OCI_INDEX),
+    ('{"manifests":[],"layers":[]}', media.OCI_MANIFEST),
+    ('{"manifests":[],"config":{}}', media.DOCKER_LIST),
+    ('{"manifests":[]}', media.OCI_MANIFEST),
+    ('{"manifests":[]}', media.DOCKER_MANIFEST),
+    ('{"layers":[]}', media.OCI_INDEX),
+    ("{" + CONFIG + "}", media.DOCKER_LIST),
+    ('{"fsLayers":[],"layers":[]}', media.OCI_MANIFEST),
+    ('{"fsLayers":[],"manifests":[]}', media.OCI_INDEX),
+    ('{"Manifests":[],"layers":[]}', media.OCI_MANIFEST),  # Go's JSON knows no case
+    ('{"manifests":[],"LAYERS":[]}', media.OCI_INDEX),
+    ('{"MediaType":"' + media.OCI_INDEX + '"}', media.OCI_MANIFEST),
+    ('{"mediaType":"' + media.OCI_INDEX + '"}', media.OCI_MANIFEST),
+    ('{"mediaType":"' + media.DOCKER_MANIFEST + '"}', media.OCI_MANIFEST),
+    ('{"mediaType":["' + media.OCI_MANIFEST + '"]}', media.OCI_MANIFEST),
+    ("{" + CONFIG + "," + CONFIG + "}", media.OCI_MANIFEST),
+    (
+        '{"layers":[{"digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","digest":"sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"}]}',
+        media.OCI_MANIFEST,
+    ),
+    (
+        '{"layers":[{"digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","Digest":"sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"}]}',
+        media.OCI_MANIFEST,
+    ),
+]
+
+
+@pytest.mark.parametrize(("document", "media_type"), AMBIGUOUS)
+async def test_a_document_that_reads_in_two_ways_is_neither_served_nor_kept(
+    hub: Hub, mirror: Mirror, document: str, media_type: str
+) -> None:
+    digest = push(hub, document.encode(), media_type)
+    got = await mirror.manifest(REPOSITORY, digest)
+    assert (got.status, json.loads(got.body)["errors"][0]["code"]) == (502, "UNAVAILABLE")
+    assert len(list(mirror.daemon.store.files.scan())) == 0
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/json", "application/vnd.x+json"])
+async def test_a_manifest_of_another_type_is_not_served(
+    hub: Hub, mirror: Mirror, media_type: str
+) -> None:
+    digest = push(hub, b'{"schemaVersion":2}', media_type)
+    assert (await mirror.manifest(REPOSITORY, digest)).status == 502
+
+
+BOMBS = {
+    "nested lists": b'{"x":' + b"[" * DEEP + b"]" * DEEP + b"}",
+    "nested objects": b'{"x":' * DEEP + b"1" + b"}" * DEEP,
+    "nested a little": b'{"x":' + b"[" * 400 + b"]" * 400 + b"}",
+    "a huge number": b'{"x":' + b"9" * 100_000 + b"}",
+    "not a number": b'{"x":NaN}',
+    "infinity": b'{"x":-Infinity}',
+    "not UTF-8": b'{"x":"\xff\xfe"}',
+    "a list": b"[]",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+async def test_a_bomb_in_place_of_a_manifest_is_a_502(
+    hub: Hub, mirror: Mirror, image: Image, bomb: bytes
+) -> None:
+    digest = push(hub, bomb)
+    async with asyncio.timeout(5):
+        assert (await mirror.manifest(REPOSITORY, digest)).status == 502
+    assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+@pytest.mark.parametrize("kind", ["tags", "referrers"])
+async def test_a_bomb_in_place_of_a_listing_is_a_502(
+    hub: Hub, mirror: Mirror, image: Image, kind: str, bomb: bytes
+) -> None:
+    hub.faults.add(Fault(kind="tags" if kind == "tags" else "referrers", body=bomb, times=None))
+    path = "tags/list" if kind == "tags" else f"referrers/{image.digest}"
+    async with asyncio.timeout(5):
+        assert (await mirror.ask(f"/v2/{REPOSITORY}/{path}")).status == 502
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+async def test_a_bomb_in_place_of_a_token_is_a_502(
+    hub: Hub, mirror: Mirror, image: Image, bomb: bytes
+) -> None:
+    hub.faults.add(Fault(kind="token", body=bomb, times=None))
+    async with asyncio.timeout(5):
+        assert (await mirror.manifest(REPOSITORY, "latest")).status == 502
+    hub.faults.clear()
+    assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
+
+
+@pytest.mark.parametrize("life", ["1" + "0" * 400, "-1" + "0" * 400, "1e999", '"1e999"', '"nan"'])
+def test_a_token_of_a_monstrous_life_is_used_for_an_hour_at_most(life: str) -> None:
+    token = exchange.read(b'{"token":"t","expires_in":' + life.encode() + b"}", "token")
+    assert 0 < token.life <= 3600
+
+
+@pytest.mark.parametrize("claim", ['{"exp":1' + "0" * 400 + "}", '{"exp":1e308,"iat":-1e308}'])
+def test_a_token_that_claims_a_monstrous_end_is_used_for_an_hour_at_most(claim: str) -> None:
+    payload = base64.urlsafe_b64encode(claim.encode()).decode().rstrip("=")
+    token = exchange.read(json.dumps({"token": f"a.{payload}.c"}).encode(), "token")
+    assert 0 < token.life <= 3600
+
+
+@pytest.mark.parametrize("token", ["a\r\nX-Injected: 1", "a\0", "a\x7f", "é", ""])
+async def test_a_token_that_would_end_its_header_is_refused(
+    hub: Hub, mirror: Mirror, image: Image, token: str
+) -> None:
+    hub.faults.add(
+        Fault(kind="token", body=with_fields(token=token, access_token=token), times=None)
+    )
+    assert (await mirror.manifest(REPOSITORY, "latest")).status == 502
+    assert all("x-injected" not in seen.headers for seen in hub.requests)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 2**63, 10**300, "1", None, True, 1.5])
+async def test_the_size_that_a_descriptor_claims_is_not_believed(
+    hub: Hub, mirror: Mirror, image: Image, size: object
+) -> None:
+    document = json.loads(image.manifest)
+    for layer in document["layers"]:
+        layer["size"] = size
+    digest = push(hub, json.dumps(document).encode())
+    assert (await mirror.manifest(REPOSITORY, digest)).status == 200
+    layer = image.layers[0]
+    assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+    assert mirror.daemon.store.books.used < 10_000_000
+
+
+@pytest.mark.parametrize("digest", ["sha256:../../../etc/passwd", "sha256:" + "A" * 64, "", None])
+async def test_a_descriptor_whose_digest_is_a_path_is_refused(
+    hub: Hub, mirror: Mirror, digest: object
+) -> None:
+    body = json.dumps({"layers": [{"digest": digest}]}).encode()
+    assert (await mirror.manifest(REPOSITORY, push(hub, body))).status == 502
+
+
+async def test_the_urls_of_foreign_layers_are_never_asked(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    foreign = "sha256:" + "f" * 64
+    async with serving(Site()) as thief:
+        url = f"http://127.0.0.1:{thief.port}/layer"
+        descriptor = {"mediaType": "application/x", "digest": foreign, "size": 2, "urls": [url]}
+        body = json.dumps({"schemaVersion": 2, "layers": [descriptor]}).encode()
+        assert (await mirror.manifest(REPOSITORY, push(hub, body))).status == 200
+        assert (await mirror.blob(REPOSITORY, foreign)).status == 404
+        assert thief.seen == []
+
+
+TAGS: list[object] = [
+    ["ok", "\ud800"],
+    ["ok", "a\r\nSet-Cookie: x=1"],
+    ["ok", ".."],
+    ["ok", "a" * 129],
+    ["ok", 5],
+    {"ok": 1},
+    "latest",
+]
+
+
+@pytest.mark.parametrize("tags", TAGS)
+async def test_what_is_no_tag_is_not_listed(
+    hub: Hub, mirror: Mirror, image: Image, tags: object
+) -> None:
+    hub.faults.add(Fault(kind="tags", body=with_fields(tags=tags), times=None))
+    for query in ("", "?n=1", "?n=2"):
+        assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list{query}")).status == 502
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"digest": "sha256:../../etc"},
+        {"digest": 5},
+        {},
+        {"digest": "sha256:" + "a" * 64, "mediaType": 5},
+        {"digest": "sha256:" + "a" * 64, "mediaType": "m", "size": -1},
+        {"digest": "sha256:" + "a" * 64, "mediaType": "m", "size": "big"},
+    ],
+)
+async def test_what_is_no_descriptor_is_no_referrer(
+    hub: Hub, mirror: Mirror, image: Image, item: object
+) -> None:
+    hub.faults.add(Fault(kind="referrers", body=with_fields(manifests=[item]), times=None))
+    assert (await mirror.ask(f"/v2/{REPOSITORY}/referrers/{image.digest}")).status == 502
+
+
+async def test_referrers_of_one_repository_are_not_told_of_another(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    hub.add(image, "library/other", "latest")
+    poison = make_artifact(9, image, annotations={"who": "evil"})
+    hub.add(poison, "library/other")
+    told = await mirror.ask(f"/v2/library/other/referrers/{image.digest}")
+    assert [each["digest"] for each in json.loads(told.body)["manifests"]] == [poison.digest]
+    told = await mirror.ask(f"/v2/{REPOSITORY}/referrers/{image.digest}")
+    assert json.loads(told.body)["manifests"] == []
+
+
+def test_a_manifest_is_read_without_a_key_of_its_own_type_only() -> None:
+    body = b'{"schemaVersion":2,"annotations":{"A":"1","a":"2"},"layers":[]}'
+    read = manifest.read(body, Digest.of(body), media.OCI_MANIFEST)
+    assert read.body == body
