@@ -46,7 +46,7 @@ async def copied(folder: Path, port: int, upstream: object) -> bytes:
     """Return the manifest that skopeo got through a mirror of this; raises CommandFailed."""
     await asyncio.to_thread(folder.mkdir)
     env = environment(folder, MIRROR_UPSTREAMS=json.dumps({"docker.io": upstream}))
-    options = ["--listen", f"127.0.0.1:{port}", "--data-dir", folder / "data"]
+    options: list[str | Path] = ["--listen", f"127.0.0.1:{port}", "--data-dir", folder / "data"]
     mirror = Process([COMMAND, "serve", *options], env, folder / "log")
     source = f"docker://127.0.0.1:{port}/{APP}:1"
     try:
@@ -73,7 +73,7 @@ async def test_a_client_that_is_asked_to_logs_in_over_tls(
         authority.cert_pem.write_to_path(str(folder / "certs" / "ca.crt"))
         hashed = bcrypt.hashpw(WORD.encode(), bcrypt.gensalt(4)).decode()
         (folder / "users").write_text(f"ci:{hashed}\n")
-        options = ["--listen", f"127.0.0.1:{port}", "--data-dir", folder / "data"]
+        options: list[str | Path] = ["--listen", f"127.0.0.1:{port}", "--data-dir", folder / "data"]
         options += ["--tls-cert", folder / "mirror.pem", "--tls-key", folder / "mirror.key"]
         options += ["--htpasswd", folder / "users", "--challenge", "true"]
         options += ["--upstream", f"docker.io={hub.url}"]
