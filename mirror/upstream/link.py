@@ -9,6 +9,7 @@ from typing import Self
 
 from yarl import URL
 
+from mirror.pem import EncryptedKey, no_password, reason
 from mirror.upstream.pace import Pace
 
 CONNECTIONS = 256
@@ -60,25 +61,11 @@ def trust(
         try:
             context.load_verify_locations(ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise LinkError("ca_file", _reason(error, "certificates in PEM")) from None
+            raise LinkError("ca_file", reason(error, "certificates in PEM")) from None
     if client_cert is not None:
         try:
-            context.load_cert_chain(client_cert, client_key, password=_no_password)
-        except (OSError, ssl.SSLError, _EncryptedError) as error:
-            wanted = "a certificate and its key, in PEM, without a password"
-            raise LinkError("client_cert", _reason(error, wanted)) from None
+            context.load_cert_chain(client_cert, client_key, password=no_password)
+        except (OSError, ssl.SSLError, EncryptedKey) as error:
+            wanted = "a certificate and its key, both in PEM, without a password,"
+            raise LinkError("client_cert", reason(error, wanted)) from None
     return context
-
-
-class _EncryptedError(Exception):
-    """OpenSSL asks for a password: it would do so on the terminal."""
-
-
-def _no_password() -> str:
-    raise _EncryptedError
-
-
-def _reason(error: Exception, wanted: str) -> str:
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-        return f"cannot be read: {error.strerror}"
-    return f"{wanted}, is wanted"

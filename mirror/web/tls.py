@@ -8,6 +8,8 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirror.pem import EncryptedKey, no_password, reason
+
 _log = logging.getLogger(__name__)
 
 _PROTOCOLS = ["http/1.1"]
@@ -88,7 +90,7 @@ def _context(files: Pem) -> ssl.SSLContext:
         try:
             context.load_verify_locations(files.client_ca)
         except (OSError, ValueError) as error:
-            raise TlsError("client_ca", _reason(error, "certificates in PEM")) from None
+            raise TlsError("client_ca", reason(error, "certificates in PEM")) from None
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -97,10 +99,10 @@ def _load(context: ssl.SSLContext, files: Pem) -> None:
     try:
         files.key.open("rb").close()
     except OSError as error:
-        raise TlsError("tls_key", _reason(error, "")) from None
+        raise TlsError("tls_key", reason(error, "")) from None
     try:
-        context.load_cert_chain(files.cert, files.key, password=_no_password)
-    except _Encrypted:
+        context.load_cert_chain(files.cert, files.key, password=no_password)
+    except EncryptedKey:
         raise TlsError("tls_key", "is encrypted: a key without a password is wanted") from None
     except ssl.SSLError as error:
         if "KEY_VALUES_MISMATCH" in str(error):
@@ -108,21 +110,7 @@ def _load(context: ssl.SSLContext, files: Pem) -> None:
         wanted = "a certificate with its chain, and in tls_key its key, both in PEM, are wanted"
         raise TlsError("tls_cert", wanted) from None
     except OSError as error:
-        raise TlsError("tls_cert", _reason(error, "")) from None
-
-
-class _Encrypted(Exception):
-    """OpenSSL asks for a password: it would do so on the terminal."""
-
-
-def _no_password() -> str:
-    raise _Encrypted
-
-
-def _reason(error: Exception, wanted: str) -> str:
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-        return f"cannot be read: {error.strerror}"
-    return f"{wanted} are wanted"
+        raise TlsError("tls_cert", reason(error, "")) from None
 
 
 def peer(transport: asyncio.BaseTransport | None) -> str:

@@ -14,20 +14,30 @@ http: {{addr: "127.0.0.1:{port}"}}
 LOGIN = """\
 auth: {{htpasswd: {{realm: "private", path: "{folder}/htpasswd"}}}}
 """
+TOKENS = """\
+auth: {{token: {{realm: "{realm}", service: "plain", issuer: "tests", rootcertbundle: "{bundle}"}}}}
+"""
 ASKED = re.compile(r'"((?:GET|HEAD) \S+) HTTP/1\.1"')
 
 
 class PlainRegistry:
-    """A registry as one runs it at home; with an htpasswd file, nobody else gets in."""
+    """A registry as one runs it at home; with an htpasswd file, nobody else gets in.
 
-    def __init__(self, folder: Path, htpasswd: str = "") -> None:
+    Nor does anybody without a token where `realm` issues them, signed by one in `bundle`.
+    """
+
+    def __init__(
+        self, folder: Path, htpasswd: str = "", realm: str = "", bundle: Path | None = None
+    ) -> None:
         self._folder = folder
         self._env = environment(folder)
         self._port = free_port()
         self._address = f"127.0.0.1:{self._port}"
         self._config = folder / "registry.yml"
-        config = CONFIG + (LOGIN if htpasswd else "")
-        self._config.write_text(config.format(folder=folder, port=self._port))
+        config = CONFIG + (LOGIN if htpasswd else "") + (TOKENS if realm else "")
+        self._config.write_text(
+            config.format(folder=folder, port=self._port, realm=realm, bundle=bundle)
+        )
         (folder / "htpasswd").write_text(htpasswd)
         self._process: Process | None = None
 
