@@ -26,7 +26,8 @@ class Index:
     """The database and what is still to be written to it.
 
     Writes coalesce by what they are about and reach the disk every `interval` seconds; a crash
-    loses at most these, and the start repairs what that left behind. A pull is written at once.
+    loses at most these, and the start repairs what that left behind. Written at once are a pull,
+    and that a repository holds a digest: without it, upstream would be asked for that again.
 
     `sources` are asked to tell all they know where the database turns out to be damaged while it
     is in use, and an empty one takes its place.
@@ -72,6 +73,7 @@ class Index:
         """Note that a repository holds a digest."""
         args = (str(digest), repository.upstream, repository.name)
         self._later(("link", *args), sql.PUT_LINK, *args)
+        self._wake.set()
 
     def drop_link(self, digest: Digest, repository: Repository) -> None:
         """Forget that a repository holds a digest."""

@@ -25,7 +25,7 @@ WAL_BYTES = 640 * 1024  # what 64 pages and a transaction beyond them take
 # database otherwise (sqlite.org/wal.html#walresetbug).
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=NORMAL",
+    "PRAGMA synchronous=FULL",  # what is written stays so through a power cut: pulls are money
     "PRAGMA busy_timeout=5000",
     "PRAGMA temp_store=MEMORY",
     "PRAGMA cache_size=-4000",

@@ -4,9 +4,10 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import sqlite3
 import struct
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -164,6 +165,7 @@ async def test_a_disk_that_is_gone_breaks_no_pull_and_the_next_start_has_what_it
     mirror = Mirror(folder, port, hub.url, ("--max-size", "1GiB"))
     await asyncio.to_thread(mirror.start)
     await kept_again(mirror, 0, images[0])
+    await mirror.until(lambda: links(data) == 3)
     shut_down(data)
     for number in (0, 1, 2):
         await pull(mirror, number, images[number])
@@ -174,6 +176,13 @@ async def test_a_disk_that_is_gone_breaks_no_pull_and_the_next_start_has_what_it
     async with mirroring(folder, port, hub) as mirror:
         assert all("hit" in outcome for outcome in await pull(mirror, 0, images[0]))
         await kept_again(mirror, 1, images[1])
+
+
+def links(data: Path) -> int:
+    """Return for how many blobs and manifests it is written down whose they are."""
+    with closing(sqlite3.connect(data / "index.db")) as database:
+        [(count,)] = database.execute("SELECT count(*) FROM link")
+    return int(count)
 
 
 def shut_down(data: Path) -> None:
