@@ -136,7 +136,7 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         await stack.enter_async_context(controlled(store.files.root, upkeep))
 
         runner = server.runner(settings.idle_timeout, settings.shutdown_grace)
-        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(_stop, runner, connections, settings.shutdown_grace)
         await runner.setup()
         await _site(stack, runner, listener, connections, certificate).start()
         yield Daemon(Address(*listener.getsockname()[:2]), store, fetches, certificate)
@@ -153,6 +153,19 @@ def _site(
         return web.SockSite(runner, listener, backlog=BACKLOG)
     stack.push_async_callback(_cancel, asyncio.create_task(certificate.run()))
     return TlsSite(runner, listener, certificate.context, connections)
+
+
+async def _stop(runner: web.ServerRunner, connections: Connections, grace: float) -> None:
+    """Listen no more, and let what was begun be sent within the grace, in seconds.
+
+    aiohttp waits for the replies, not for their last bytes: these wait for a slow client in
+    memory, and the end of the process would be theirs.
+    """
+    deadline = asyncio.get_running_loop().time() + grace
+    await runner.cleanup()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(deadline):
+            await connections.gone()
 
 
 def _troubles(store: Store) -> list[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.command import NOBODY, Command, Supervisor, fetch, serving, supervisor
 from tests.standin import Blob, Fault, Hub, make_image
@@ -76,6 +78,51 @@ async def test_a_running_transfer_is_finished_within_the_grace(
             ended = await command.ended(within=5)
     assert ended.code == 0
     assert f"bytes={layer.size} " in ended.err  # its line was still written
+
+
+async def test_an_answer_that_is_begun_reaches_a_slow_client_whole(
+    hub: Hub, tmp_path: Path
+) -> None:
+    image = make_image(8, [1] * 150)  # its manifest is kept in memory, and is no small one
+    hub.add(image, REPOSITORY, "latest")
+    path = f"/v2/{REPOSITORY}/manifests/{image.digest}"
+    with supervisor() as systemd:
+        async with serving(tmp_path / "data", *options(hub, 60), env=systemd.env) as command:
+            url = URL(await command.address())
+            assert await fetch(f"{url}{path}") == (200, image.manifest)
+            # The kernel takes so much of what nobody reads, and the daemon some more: for one of
+            # these it has the end, and nothing to do but to wait.
+            clients = [await _asking(url, path, times) for times in range(16, 0, -1)]
+            for _ in range(50):
+                assert (await fetch(f"{url}/healthz"))[0] == 200
+            command.send(signal.SIGTERM)
+            await systemd.hears("STOPPING=1")
+            ending = asyncio.create_task(command.ended(within=60))
+            for client in clients:
+                await asyncio.wait([ending], timeout=0.1)
+                body = await _read(client)
+                assert body.count(b"HTTP/1.1 200") == body.count(image.manifest)
+            assert (await ending).code == 0
+
+
+async def _asking(url: URL, path: str, times: int) -> socket.socket:
+    """Ask so often, by a connection whose client's side takes little."""
+    loop, client = asyncio.get_running_loop(), socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    await loop.sock_connect(client, (str(url.host), url.port))
+    request = f"GET {path} HTTP/1.1\r\nHost: {url.authority}\r\n\r\n".encode()
+    await loop.sock_sendall(client, request * times)
+    return client
+
+
+async def _read(client: socket.socket) -> bytes:
+    """Read all that comes."""
+    loop, body = asyncio.get_running_loop(), bytearray()
+    with client, suppress(ConnectionResetError):
+        while data := await loop.sock_recv(client, 65536):
+            body += data
+    return bytes(body)
 
 
 async def test_a_transfer_beyond_the_grace_is_cut_and_resumed_by_the_next_daemon(

@@ -41,6 +41,7 @@ class Connections:
         self.shed = 0
         self._open: set[Connection] = set()
         self._idle: OrderedDict[Connection, None] = OrderedDict()
+        self._none = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -50,6 +51,7 @@ class Connections:
 
     def opened(self, protocol: Connection) -> None:
         """Take one in, and let go of another if need be."""
+        self._none.clear()
         self._open.add(protocol)
         self._idle[protocol] = None
         if len(self._open) > self.most:
@@ -71,6 +73,13 @@ class Connections:
         """Note that one is gone."""
         self._open.discard(protocol)
         self._idle.pop(protocol, None)
+        if not self._open:
+            self._none.set()
+
+    async def gone(self) -> None:
+        """Wait until none is open: what was answered has then left, to the last byte."""
+        if self._open:
+            await self._none.wait()
 
 
 class Protocol(web.RequestHandler):
