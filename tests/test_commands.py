@@ -169,7 +169,8 @@ async def test_verify_shows_a_bar_on_a_terminal(folder: Path, filled: list[Image
         *MODULE, "verify", "--data-dir", folder, env=environment(), stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    async with asyncio.timeout(10):
+        assert await process.wait() == 0
     shown = os.read(ours, 65536).decode()
     os.close(ours)
     assert "[" + "#" * 30 + "] 100%" in shown

@@ -14,6 +14,10 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.store.files import Files
+from mirror.store.recovery import open_store
 from tests.command import NOBODY, Command, Supervisor, fetch, serving, supervisor
 from tests.standin import Blob, Fault, Hub, make_image
 
@@ -194,3 +198,21 @@ async def test_a_supervisor_that_has_gone_keeps_it_from_nothing(tmp_path: Path) 
         assert (await fetch(f"{await command.address()}/readyz"))[0] == 200
         command.send(signal.SIGTERM)
         assert (await command.ended()).code == 0
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_stop_is_heard_though_something_is_to_be_written_at_that_moment(
+    tmp_path: Path, turns: int
+) -> None:
+    """The write wakes the keeper of the books, some turns of the loop before the stop does."""
+    store = await open_store(Files(tmp_path), 8 * 1024**2)
+    keeper = asyncio.create_task(store.keep_books())
+    await asyncio.sleep(0)
+    store.index.put_link(Digest.of(b"some"), Repository("docker.io", "library/some"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    keeper.cancel()
+    done, _ = await asyncio.wait([keeper], timeout=1)
+    keeper.cancel()
+    await store.close()
+    assert done

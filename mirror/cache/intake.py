@@ -137,7 +137,8 @@ class _Stage:
     async def _step(self) -> None:
         await self._some.wait()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._enough.wait(), _LINGER)
+            async with asyncio.timeout(_LINGER):
+                await self._enough.wait()
         pieces = self.pieces.copy()
         self._some.clear()
         self._enough.clear()

@@ -214,7 +214,8 @@ class Index:
     async def due(self) -> None:
         """Wait until it is time to flush."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self._interval)
+            async with asyncio.timeout(self._interval):
+                await self._wake.wait()
         self._wake.clear()
 
     async def flush(self) -> bool:
