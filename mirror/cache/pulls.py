@@ -16,7 +16,7 @@ from mirror.flight import Flights
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
-    ManifestUnfit,
+    ShareSpent,
     TooManyRequests,
     UpstreamFailure,
     UpstreamMisbehaved,
@@ -153,17 +153,17 @@ class Pulls:
         return self._refused.get((repository, digest))
 
     def unaffordable(
-        self, repository: Repository, found: Descriptor, ask: Ask, *, spare: bool
+        self, repository: Repository, found: Descriptor, ask: Ask, spare: float
     ) -> TooManyRequests | None:
         """Return why a pull would be refused now; None too where it costs nothing more."""
         if self._running.get((repository, found.digest)) is not None:
             return None
-        return self._budget.refusal(repository, wanted(repository, found, ask, spare=spare))
+        return self._budget.refusal(repository, wanted(repository, found, ask, spare))
 
-    def tell(self, repository: Repository, found: Descriptor, ask: Ask) -> None:
+    def expect(self, repository: Repository, found: Descriptor, ask: Ask) -> None:
         """Keep a pull for a client that is told of a manifest, unless it is being pulled."""
         if self._running.get((repository, found.digest)) is None:
-            self._budget.tell(repository, found, ask)
+            self._budget.expect(repository, wanted(repository, found, ask))
 
     async def pull(
         self,
@@ -171,30 +171,40 @@ class Pulls:
         reference: Reference,
         ask: Ask,
         found: Descriptor | None = None,
-        *,
-        spare: bool = False,
+        spare: float | None = None,
     ) -> Manifest:
         """GET a manifest, once for all who want it: this is what upstream counts.
 
-        `found` is what a HEAD told of it; `spare` says that the client could have something else.
-        Raises ManifestUnknown, Denied, or UpstreamFailure.
+        `found` is what a HEAD told of it; for `spare` see `Want`. Raises ManifestUnknown, Denied,
+        or UpstreamFailure.
         """
         refusal = self._refused.get((repository, reference))
-        if isinstance(refusal, ManifestUnfit):  # the same bytes would be as unfit again
+        if isinstance(refusal, UpstreamMisbehaved):  # it would cost another pull, for the same
             raise refusal.again()
         if isinstance(reference, Digest):
+            found = found or await self._kind(repository, reference, ask)
             shared = await self._from_elsewhere(repository, reference)
             if shared is not None:
                 return shared
-        running = self._running.get((repository, reference))
-        if running is not None:  # whoever joins spends nothing
-            return await asyncio.shield(running)
-        permit = self._budget.admit(repository, wanted(repository, found, ask, spare=spare))
+        while running := self._running.get((repository, reference)):
+            try:
+                return await asyncio.shield(running)  # whoever joins spends nothing
+            except ShareSpent:  # that concerns who began it, and waited until it was spent
+                await asyncio.sleep(0)  # until it has left
+        permit = self._budget.admit(repository, wanted(repository, found, ask, spare))
         if isinstance(reference, Digest):
             self._leaders.setdefault(reference, repository)
         return await self._running.join(
             (repository, reference), lambda: self._fetch(repository, reference, ask, permit)
         )
+
+    async def _kind(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor | None:
+        """Ask, which costs nothing, what a manifest is, if there may be too little for an index."""
+        if self._running.get((repository, digest)) is not None:
+            return None
+        if not self._budget.refuses_index(repository, wanted(repository, None, ask)):
+            return None
+        return await self.confirm(repository, digest)
 
     async def _from_elsewhere(self, repository: Repository, digest: Digest) -> Manifest | None:
         """Wait for a pull of the same digest in another repository; a HEAD is all it costs then."""
@@ -220,9 +230,12 @@ class Pulls:
             async with permit:
                 with self._budget.asking(repository):
                     pulled = await registry.get_manifest(repository.name, reference, ask)
-                if pulled.descriptor.media_type in media.INDEXES and not self._any_here(pulled):
-                    self._budget.promise(repository, pulled)
+                if pulled.descriptor.media_type in media.INDEXES:
+                    missing = self._missing(pulled)
+                    self._budget.promise(repository, pulled.descriptor.digest, missing, ask.client)
             await self._keep(repository, pulled)
+        except ShareSpent:  # others may have it
+            raise
         except UpstreamFailure as failure:
             self._refused[repository, reference] = failure
             if isinstance(reference, Digest):
@@ -241,5 +254,11 @@ class Pulls:
             self._loose[repository, digest] = pulled
         self._tags.arrived(repository, digest)
 
-    def _any_here(self, index: Manifest) -> bool:
-        return any(self._store.catalogue.get(child) is not None for child in index.children)
+    def _missing(self, index: Manifest) -> list[Digest]:
+        """List the platforms of an index that are not here.
+
+        One that is here is of no use to a client of another, whose pull of the index would be in
+        vain. Where nobody wants one, a pull is kept in vain, for half a minute.
+        """
+        known = self._store.catalogue
+        return [child for child in manifest.platforms(index) if known.get(child) is None]
