@@ -115,8 +115,9 @@ async def test_who_joins_the_pull_of_one_whose_share_is_spent_meanwhile_has_it(
 ) -> None:
     """Two pulls wait for what runs, though the share of who wants them has room for one only."""
     shares = Shares({"10.0.0.1": Share(pulls=1)})
-    budget = Budget(Ledger(store.index, 0), {"docker.io": Terms(limit=2, shares=shares)})
-    upstream = model.Hub(model.Terms(limit=2), budget.now)
+    terms, clock = {"docker.io": Terms(limit=2, shares=shares)}, model.Clock()
+    budget = Budget(Ledger(store.index, 0), terms, clock)
+    upstream = model.Hub(model.Terms(limit=2), clock)
     tags, memory = Tags(store.index, 0, 0), Memory(1_000_000)
     registries = {"docker.io": Upstream(upstream, budget.note)}
     pulls = Pulls(registries, budget, store, tags, memory)
