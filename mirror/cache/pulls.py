@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache, TLRUCache
 
 from mirror.cache.budget import Budget, Permit, wanted
 from mirror.cache.memory import Memory
@@ -16,6 +16,7 @@ from mirror.flight import Flights
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
+    ManifestUnfit,
     ShareSpent,
     TooManyRequests,
     UpstreamFailure,
@@ -28,6 +29,7 @@ from mirror.store.store import Store
 from mirror.upstream.answers import Ask
 
 _REFUSED_FOR = 30.0  # seconds in which a manifest that cannot be had is not counted on
+_WRONG_FOR = 10.0  # the same where something else came in its place: that may end any moment
 _REFUSED_KEPT = 10_000
 _LOOSE = 16 * 1024 * 1024  # bytes of manifests that the disk would not take
 
@@ -61,8 +63,8 @@ class Pulls:
         self._running: Flights[tuple[Repository, Reference], Manifest] = Flights()
         self._heads: Flights[tuple[Repository, Digest], Descriptor | None] = Flights()
         self._leaders: dict[Digest, Repository] = {}
-        self._refused: TTLCache[tuple[Repository, Reference], UpstreamFailure] = TTLCache(
-            _REFUSED_KEPT, _REFUSED_FOR, budget.now
+        self._refused: TLRUCache[tuple[Repository, Reference], UpstreamFailure] = TLRUCache(
+            _REFUSED_KEPT, lambda _, failure, now: now + _refused_for(failure), budget.now
         )
         self._loose: LRUCache[tuple[Repository, Digest], Manifest] = LRUCache(
             _LOOSE, getsizeof=lambda loose: loose.descriptor.size
@@ -262,3 +264,8 @@ class Pulls:
         """
         known = self._store.catalogue
         return [child for child in manifest.platforms(index) if known.get(child) is None]
+
+
+def _refused_for(failure: UpstreamFailure) -> float:
+    came_wrong = isinstance(failure, UpstreamMisbehaved) and not isinstance(failure, ManifestUnfit)
+    return _WRONG_FOR if came_wrong else _REFUSED_FOR
