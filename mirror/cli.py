@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mirror
-from mirror import client_config, commands, logs
+from mirror import client_config, client_files, commands, logs
 from mirror.cache.records import (
     Collect,
     Measure,
@@ -25,6 +25,7 @@ from mirror.cache.records import (
     UpkeepError,
     Verify,
 )
+from mirror.client_config import Place
 from mirror.daemon import Daemon, running
 from mirror.sdnotify import notify
 from mirror.settings import (
@@ -76,28 +77,13 @@ def _carry_out(settings: Settings, options: argparse.Namespace) -> int:
 def _tell_client(settings: Settings, options: argparse.Namespace) -> int:
     """Print a client's configuration, or write it into its folder; returns the exit code."""
     url = options.url or _url(settings, settings.listen)
-    files = client_config.files(options.client, url, settings)
+    place = Place(url, client_files.ca(options.ca) if options.ca else "")
+    files = client_config.files(options.client, place, settings)
     if options.output is None:
-        heads = (f"# {name}\n" if len(files) > 1 else "" for name in files)
-        print("\n".join(map(str.__add__, heads, files.values())), end="")
-        return 0
-    places = {options.output / name: text for name, text in files.items()}
-    try:
-        _write(places, force=options.force)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{options.output}: cannot be written: {error}") from None
+        client_files.show(files)
+    else:
+        client_files.write(files, options.output, force=options.force)
     return 0
-
-
-def _write(files: dict[Path, str], *, force: bool) -> None:
-    """Write files, all or none; those of others are replaced by `force` only. Raises OSError."""
-    for place, text in files.items():
-        if not force and place.exists() and place.read_text("utf-8") != text:
-            raise ConfigurationError(f"{place} is there and says otherwise; --force replaces it")
-    for place, text in files.items():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text, "utf-8")
-        print(place)
 
 
 def _run(settings: Settings, _: argparse.Namespace) -> int:
@@ -147,7 +133,6 @@ async def _serve(settings: Settings) -> int:
 
 def _greeting(settings: Settings, daemon: Daemon) -> str:
     url = _url(settings, daemon.address)
-    [docker] = client_config.files("docker", url, settings).values()
     upstreams = ", ".join(
         f"{name} ({upstream.url}, {upstream.whose or 'anonymous'})"
         for name, upstream in settings.upstreams.items()
@@ -159,9 +144,16 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
         f"  mirrors      {upstreams}\n"
         f"  keeps data   in {store.files.root}\n"
         f"  keeps        at most {human(store.books.limit)}, {human(store.books.used)} now\n"
-        f"in /etc/docker/daemon.json, then restart Docker:\n"
-        f"  {docker.rstrip()}"
+        f"{_for_docker(url, settings)}"
     )
+
+
+def _for_docker(url: str, settings: Settings) -> str:
+    try:
+        [told] = client_config.files("docker", Place(url), settings).values()
+    except ConfigurationError:
+        return "for clients: mirror client-config"
+    return f"in /etc/docker/daemon.json, then restart Docker:\n  {told.rstrip()}"
 
 
 def _url(settings: Settings, address: Address) -> str:
@@ -239,6 +231,9 @@ def _add_client_config(these: _Commands) -> None:
     command.add_argument("client", metavar="CLIENT", choices=clients, help=", ".join(clients))
     command.add_argument(
         "--url", type=_origin, help="where clients reach the mirror, if not where it listens"
+    )
+    command.add_argument(
+        "--ca", type=Path, metavar="FILE", help="who signed its certificate, for clients to trust"
     )
     command.add_argument(
         "--output", type=Path, metavar="DIR", help="the client's folder to write its files into"
