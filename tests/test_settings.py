@@ -199,6 +199,7 @@ def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path
         ('upstreams."a.io" = { url = "http://a", hosts = [3.5, ""] }', ["a.io.hosts", "hosts are"]),
         ('upstreams."a.io/b".url = "http://a"', ["upstreams.a.io/b: ", "such as ghcr.io"]),
         ('upstreams."A.io".url = "http://a"', ["upstreams.A.io: ", "in lower case"]),
+        ('upstreams.nexus.url = "http://a"', ["upstreams.nexus: ", "with a dot or a port"]),
         ('upstreams."http://a.io".url = "http://a"', ["upstreams.http://a.io: ", "such as"]),
         ('upstreams."a.io\\n".url = "http://a"', ["upstreams.a.io: ", "such as ghcr.io"]),
         ('upstreams."index.docker.io".url = "http://a"', ["index.docker.io", "is docker.io"]),
