@@ -18,7 +18,7 @@ from mirror.upstream.auth.credentials import ANONYMOUS, Credentials, Given, Pass
 from mirror.upstream.auth.docker_config import DockerConfigFile
 from mirror.upstream.auth.google import Google
 from mirror.upstream.auth.login import Ways
-from mirror.upstream.registry import Origin
+from mirror.upstream.auth.origin import Origin
 
 Auth = Literal[
     "auto", "anonymous", "basic", "bearer", "acr", "ecr", "ecr-public", "google", "azure"
