@@ -10,29 +10,21 @@ from pathlib import Path
 import pytest
 
 from mirror.oci.errors import Denied
-from mirror.upstream.auth.account import REST, Account, CredentialsRefused, LoginRefused
+from mirror.upstream.auth.account import Account, CredentialsRefused, LoginRefused
 from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialsUnavailable,
     Everywhere,
     Found,
 )
+from mirror.upstream.auth.place import REST
+from tests.clock import Clock
 from tests.conftest import Run
 from tests.standin import Hub, Image
 from tests.standin.flavours import Ghcr
 
 REPOSITORY = "library/nginx"
 WORD = "s3cret-word"
-
-
-class Clock:
-    """A clock that is set by hand, in seconds."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
 
 
 class Vault(Everywhere):
@@ -50,6 +42,15 @@ class Vault(Everywhere):
         if self.broken:
             raise CredentialsUnavailable("the vault is shut", "first\nsecond" + 1000 * "!")
         return Found(Credentials("robot", self.word), self.life)
+
+
+class Mint(Vault):
+    """A source that makes another word each time, as clouds and some helpers do."""
+
+    async def read(self, place: str) -> Found:
+        """Return a new word."""
+        self.word = f"{WORD}-{self.reads}"
+        return await super().read(place)
 
 
 class Door:
@@ -165,6 +166,94 @@ async def test_another_password_is_tried_at_once() -> None:
     vault.word = "new"
     clock.now = 6
     assert await outcome(account, door) == "new"
+
+
+async def test_who_waited_with_the_old_password_goes_on_with_the_new_one() -> None:
+    vault, door = Vault(), Door("new")
+    account = Account("docker.io", vault, Clock())
+
+    async def change(credentials: Credentials) -> str:
+        vault.word = "new"
+        return await door(credentials)
+
+    outcomes = await asyncio.gather(*(outcome(account, change) for _ in range(20)))
+    assert set(outcomes) == {"new"}
+    assert door.tried.count(WORD) == 1
+
+
+async def test_who_waited_for_a_login_is_not_kept_waiting_by_the_others() -> None:
+    account, first, rest = Account("docker.io", Vault(), Clock()), asyncio.Event(), asyncio.Event()
+    entered = asyncio.Semaphore(0)
+
+    async def enter(_: Credentials) -> str:
+        entered.release()
+        await (first if not first.is_set() else rest).wait()
+        return WORD
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(outcome(account, enter))
+        await entered.acquire()
+        first.set()
+        for _ in range(19):
+            await entered.acquire()
+        rest.set()
+
+
+async def test_a_source_that_has_another_password_each_time_is_not_tried_for_ever() -> None:
+    clock, vault, door = Clock(), Mint(), Door("none of these")
+    account = Account("docker.io", vault, clock)
+    outcomes = await asyncio.gather(*(outcome(account, door) for _ in range(20)))
+    for clock.now in range(6, int(REST), 6):
+        outcomes.append(await outcome(account, door))
+    assert set(outcomes) == {"LoginRefused"}
+    assert len(door.tried) == 2
+    reads = vault.reads
+    assert reads == 2  # nor is the cloud asked for more of them
+    clock.now = REST + 1
+    door.word = f"{WORD}-{reads}"
+    assert await outcome(account, door) == door.word
+
+
+async def test_a_wrong_password_after_another_does_not_hide_the_right_one_for_ever() -> None:
+    clock, vault, door = Clock(), Vault(), Door("new")
+    account = Account("docker.io", vault, clock)
+    assert await outcome(account, door) == "LoginRefused"
+    vault.word, clock.now = "mistyped", 300
+    assert await outcome(account, door) == "LoginRefused"
+    vault.word, clock.now = "new", REST + 1
+    assert await outcome(account, door) == "new"
+
+
+async def test_a_password_that_ends_before_its_time_is_renewed_as_often_as_that_happens() -> None:
+    """A helper may give tokens of a minute: each is refused in the end, and none was wrong."""
+    clock, vault, door = Clock(), Mint(), Door(f"{WORD}-0")
+    account = Account("docker.io", vault, clock)
+    for minute in range(9):
+        clock.now, door.word = 60 * minute, f"{WORD}-{minute}"
+        assert await outcome(account, door) == door.word
+
+
+async def test_what_one_may_not_see_keeps_nobody_waiting_who_sees_something_else() -> None:
+    account = Account("ghcr.io", Vault(), Clock())
+    assert await outcome(account, Door()) == WORD
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def may_not(_: Credentials) -> str:
+        raise CredentialsRefused("no", Denied("no"))
+
+    async def slowly(credentials: Credentials) -> str:
+        entered.set()
+        await go.wait()
+        return await may_not(credentials)
+
+    assert await outcome(account, may_not) == "Denied"
+    async with asyncio.TaskGroup() as group:
+        denied = group.create_task(outcome(account, slowly))
+        await entered.wait()
+        assert await outcome(account, Door()) == WORD
+        go.set()
+    assert denied.result() == "Denied"
 
 
 async def test_an_accepted_login_that_is_refused_one_day_finds_the_new_password() -> None:

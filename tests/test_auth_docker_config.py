@@ -17,8 +17,10 @@ from docker import auth as oracle
 
 from mirror.settings import ConfigurationError
 from mirror.upstream.auth import helper
+from mirror.upstream.auth.account import Account, CredentialsRefused
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
 from mirror.upstream.auth.docker_config import DockerConfigFile, parse
+from tests.clock import Clock
 from tests.conftest import Run
 from tests.standin import Hub, Image, make_image
 from tests.standin.flavours import OAuth, Quay
@@ -42,6 +44,11 @@ def config(tmp_path: Path) -> Path:
 def put(config: Path, document: object) -> None:
     """Write a config.json."""
     config.write_text(json.dumps(document))
+
+
+async def user(credentials: Credentials) -> str:
+    """Let everybody in, and say who it is."""
+    return credentials.username
 
 
 async def found(
@@ -100,6 +107,45 @@ async def test_podmans_keys_with_a_path_are_for_what_is_below_them(config: Path)
     }.items():
         ours = await found(config, document, "quay.io", repository=repository)
         assert ours.username == key
+
+
+async def test_a_path_that_gets_an_account_while_it_is_asked_for_is_answered(
+    config: Path,
+) -> None:
+    put(config, {"auths": {"quay.io": basic("all", "old")}})
+    account = Account("quay.io", DockerConfigFile(config, ("quay.io",)))
+
+    async def attempt(credentials: Credentials) -> str:
+        put(config, {"auths": {"quay.io": basic("all"), "quay.io/org": basic("org")}})
+        if credentials.password == "old":
+            raise CredentialsRefused("no")
+        return credentials.username
+
+    assert await account.use("org/a", attempt) == "all"
+    assert await account.use("org/a", attempt) == "org"
+
+
+async def test_a_path_that_lost_its_account_has_the_registrys_at_once(config: Path) -> None:
+    clock = Clock()
+    put(config, {"auths": {"quay.io": basic("all"), "quay.io/org": basic("org")}})
+    account = Account("quay.io", DockerConfigFile(config, ("quay.io",)), clock)
+    assert await account.use("org/a", user) == "org"
+    put(config, {"auths": {"quay.io": basic("all")}})
+    clock.now = 300
+    assert await account.use("org/a", user) == "all"
+
+
+async def test_it_is_read_again_every_five_minutes(config: Path) -> None:
+    """A new login is used before the old one is refused."""
+    clock = Clock()
+    put(config, {"auths": {"quay.io": basic("old")}})
+    account = Account("quay.io", DockerConfigFile(config, ("quay.io",)), clock)
+    assert await account.use("org/a", user) == "old"
+    put(config, {"auths": {"quay.io": basic("new")}})
+    clock.now = 200
+    assert await account.use("org/a", user) == "old"
+    clock.now = 300
+    assert await account.use("org/a", user) == "new"
 
 
 async def test_the_address_is_looked_for_before_the_name(config: Path) -> None:

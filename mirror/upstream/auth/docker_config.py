@@ -160,6 +160,8 @@ class DockerConfigFile:
             self._config = self._load()
         except ValueError as error:
             raise CredentialsUnavailable(str(error)) from None
+        # The place's own account may be gone by now: then it is part of a larger one.
+        place = self._config.place(self._hosts, place)
         account = await self._helped() or self._config.account(self._hosts, place)
         if account is None and not self._told:
             self._told = True
