@@ -16,6 +16,7 @@ from mirror.upstream.auth.credentials import (
     CredentialsUnavailable,
     Everywhere,
     Found,
+    PasswordFile,
 )
 from mirror.upstream.auth.place import REST
 from tests.clock import Clock
@@ -273,6 +274,33 @@ async def test_a_no_that_may_mean_the_repository_keeps_nobody_from_others() -> N
         raise CredentialsRefused("no", Denied("no"))
 
     assert await outcome(account, may_not) == "Denied"
+    assert await outcome(account, Door()) == WORD
+
+
+async def test_a_password_file_that_is_empty_for_a_moment_makes_nobody_anonymous(
+    tmp_path: Path,
+) -> None:
+    """A shell's `>` empties a file before it is written."""
+    clock, door, word = Clock(), Door("old"), tmp_path / "word"
+    word.write_text("old\n")
+    account = Account("docker.io", PasswordFile("robot", word), clock)
+    assert await outcome(account, door) == "old"
+    word.write_text("\n")
+    door.word = "new"
+    assert await outcome(account, door) == "LoginRefused"
+    word.write_text("new\n")
+    clock.now = 6
+    assert await outcome(account, door) == "new"
+    assert "" not in door.tried
+
+
+async def test_an_empty_password_file_is_no_account_and_looked_at_again(tmp_path: Path) -> None:
+    clock, word = Clock(), tmp_path / "word"
+    word.write_text("")
+    account = Account("docker.io", PasswordFile("robot", word), clock)
+    assert await outcome(account, Door()) == "CredentialsUnavailable"
+    word.write_text(WORD)
+    clock.now = 6
     assert await outcome(account, Door()) == WORD
 
 

@@ -263,9 +263,13 @@ def test_a_secret_that_may_not_be_read_is_named(
     assert str(tmp_path) in refusal()
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["missing", "no text"])
-def test_a_password_file_that_cannot_be_read_is_named(
-    file: Path, tmp_path: Path, content: bytes | None
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "No such file"), (b"\xff\xfe", "is no text"), (b"\n", "is empty")],
+    ids=["missing", "no text", "empty"],
+)
+def test_a_password_file_that_holds_no_password_is_named(
+    file: Path, tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     word = tmp_path / "word"
     if content is not None:
@@ -276,8 +280,8 @@ def test_a_password_file_that_cannot_be_read_is_named(
     upstream = load(file=file).upstreams["docker.io"]
     with pytest.raises(ConfigurationError) as caught:
         upstream.secret()
-    assert "password_file" in str(caught.value)
-    assert str(word) in str(caught.value)
+    assert f"password_file {word} " in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_an_account_is_whole_or_not_there(file: Path) -> None:

@@ -133,12 +133,14 @@ class Upstream(BaseModel):
             raise ValueError(f"auth = {self.auth!r} wants an account or docker_config")
 
     def secret(self) -> str:
-        """Return the password; raises ConfigurationError where its file cannot be read."""
+        """Return the password; raises ConfigurationError where its file has none."""
         if self.password_file is None:
             return self.password.get_secret_value()
         try:
             return read_password(self.password_file)
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise ConfigurationError(
-                f"password_file {self.password_file}: cannot be read: {error}"
+                f"password_file {self.password_file} cannot be read: {error.strerror}"
             ) from None
+        except ValueError as error:
+            raise ConfigurationError(f"password_file {self.password_file} {error}") from None
