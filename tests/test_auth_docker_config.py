@@ -20,6 +20,7 @@ from mirror.upstream.auth import helper
 from mirror.upstream.auth.account import Account, CredentialsRefused
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
 from mirror.upstream.auth.docker_config import DockerConfigFile, parse
+from tests.accounts import upstream
 from tests.clock import Clock
 from tests.conftest import Run
 from tests.standin import Hub, Image, make_image
@@ -326,9 +327,9 @@ async def test_a_config_that_cannot_be_used_stops_the_start(
 ) -> None:
     if document is not None:
         put(config, document)
-    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
+    account = upstream(hub, docker_config=str(config))
     with pytest.raises(ConfigurationError, match=rf"docker\.io: docker_config {config}"):
-        async with run(upstreams={"docker.io": upstream}):
+        async with run(upstreams=account):
             pass
 
 
@@ -337,9 +338,9 @@ async def test_an_identity_token_is_posted_for_access_tokens(
 ) -> None:
     hub.make_private(REPOSITORY, "octocat")
     put(config, {"auths": {"docker.io": {"identitytoken": WORD}}})
-    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
+    account = upstream(hub, docker_config=str(config))
     async with OAuth(hub, {"octocat": WORD}) as server:
-        async with run(upstreams={"docker.io": upstream}) as mirror:
+        async with run(upstreams=account) as mirror:
             await mirror.pull(REPOSITORY, "latest", image)
         [asked] = server.asked
         assert asked.method == "POST"
@@ -351,9 +352,9 @@ async def test_a_refused_identity_token_is_called_that_and_rests(
     hub: Hub, run: Run, image: Image, config: Path
 ) -> None:
     put(config, {"auths": {"docker.io": {"identitytoken": WORD}}})
-    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
+    account = upstream(hub, docker_config=str(config))
     async with OAuth(hub) as server:
-        async with run(upstreams={"docker.io": upstream}) as mirror:
+        async with run(upstreams=account) as mirror:
             for name in ("latest", "other"):
                 got = await mirror.manifest(REPOSITORY, name)
                 assert (got.status, b"refuses the login" in got.body) == (403, True)
@@ -366,8 +367,8 @@ async def test_a_registrys_own_token_is_used_as_it_is(
     token = str(hub.tokens.issue("octocat", [REPOSITORY])["token"])
     hub.make_private(REPOSITORY, "octocat")
     put(config, {"auths": {"docker.io": {"registrytoken": token}}})
-    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
-    async with run(upstreams={"docker.io": upstream}) as mirror:
+    account = upstream(hub, docker_config=str(config))
+    async with run(upstreams=account) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
     assert hub.count(kind="token") == 0
 
@@ -382,8 +383,8 @@ async def test_each_repository_is_pulled_with_the_account_of_its_path(
     for user in users:
         hub.add(image, f"{user.split('+')[0]}/app", "latest")
         hub.make_private(f"{user.split('+')[0]}/app", user)
-    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
-    async with Quay(hub, users), run(upstreams={"docker.io": upstream}) as mirror:
+    account = upstream(hub, docker_config=str(config))
+    async with Quay(hub, users), run(upstreams=account) as mirror:
         for name in ("org/app", "team/app"):
             await mirror.pull(name, "latest", image)
 
@@ -400,8 +401,8 @@ async def test_a_helpers_account_pulls_and_is_printed_nowhere(
     hub.terms.users = {"robot": WORD}
     hub.make_private(REPOSITORY, "robot")
     put(config, {"credsStore": "test"})
-    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
-    async with run(upstreams={"docker.io": upstream}) as mirror:
+    account = upstream(hub, docker_config=str(config))
+    async with run(upstreams=account) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
         shown = repr(mirror.daemon) + (await mirror.ask("/metrics")).body.decode()
     out = capfd.readouterr()
@@ -411,12 +412,11 @@ async def test_a_helpers_account_pulls_and_is_printed_nowhere(
 async def test_a_helper_that_fails_is_a_503_and_what_is_kept_is_served(
     hub: Hub, run: Run, image: Image, config: Path
 ) -> None:
-    upstream = {"url": hub.url}
-    async with run(upstreams={"docker.io": upstream}) as mirror:
+    async with run(upstreams=upstream(hub)) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
     put(config, {"credsStore": "nowhere"})
-    upstream["docker_config"] = str(config)
-    async with run(upstreams={"docker.io": upstream}, tag_ttl=0) as mirror:
+    account = upstream(hub, docker_config=str(config))
+    async with run(upstreams=account, tag_ttl=0) as mirror:
         assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
         got = await mirror.manifest(REPOSITORY, "other")
         assert (got.status, b"docker-credential-nowhere" in got.body) == (503, True)
@@ -427,8 +427,8 @@ async def test_a_new_login_in_the_file_is_found_when_the_old_one_fails(
 ) -> None:
     hub.terms.users = {"robot": "old"}
     put(config, {"auths": {INDEX: basic("robot", "old")}})
-    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
-    async with run(upstreams={"docker.io": upstream}) as mirror:
+    account = upstream(hub, docker_config=str(config))
+    async with run(upstreams=account) as mirror:
         await mirror.manifest(REPOSITORY, "latest")
         put(config, {"auths": {INDEX: basic("robot", "new")}})
         hub.terms.users = {"robot": "new"}
@@ -443,8 +443,8 @@ async def test_pulls_are_counted_for_the_account_that_the_budget_looks_at(
     hub.terms.account_limit = 1
     hub.tag(REPOSITORY, "other", make_image(2, [1000]))
     put(config, {"auths": {"docker.io": basic("robot")}})
-    upstream = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
-    async with run(upstreams={"docker.io": upstream}) as mirror:
+    account = upstream(hub, docker_config=str(config))
+    async with run(upstreams=account) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
         assert (await mirror.manifest(REPOSITORY, "other")).status == 429
     assert hub.count(kind="manifest", method="GET", status=429) == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.upstream.auth import exchange
+from tests.accounts import upstream
 from tests.conftest import Run
 from tests.standin import Hub, Image
 from tests.standin.flavours import (
@@ -26,11 +27,6 @@ from tests.standin.flavours import (
 REPOSITORY = "library/nginx"
 WORD = "s3cret-word"
 NOBODY = "00000000-0000-0000-0000-000000000000"
-
-
-def upstream(hub: Hub, **keys: object) -> dict[str, object]:
-    """Return the settings of an upstream."""
-    return {"docker.io": {"url": hub.url, "private": "everyone", **keys}}
 
 
 @pytest.fixture
