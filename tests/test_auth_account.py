@@ -19,10 +19,12 @@ from mirror.upstream.auth.credentials import (
     PasswordFile,
 )
 from mirror.upstream.auth.place import REST
+from tests.accounts import upstream
 from tests.clock import Clock
 from tests.conftest import Run
-from tests.standin import Hub, Image
+from tests.standin import Fault, Hub, Image
 from tests.standin.flavours import Ghcr
+from tests.standin.terms import Auth
 
 REPOSITORY = "library/nginx"
 WORD = "s3cret-word"
@@ -317,8 +319,7 @@ async def test_a_refused_login_is_called_that_and_not_repeated(
     hub: Hub, run: Run, image: Image, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hub.terms.users = {"robot": "right"}
-    account = {"url": hub.url, "private": "everyone", "username": "robot", "password": WORD}
-    async with run(upstreams={"docker.io": account}) as mirror:
+    async with run(upstreams=upstream(hub, username="robot", password=WORD)) as mirror:
         for name in ("latest", "other", image.digest):
             got = await mirror.manifest(REPOSITORY, name)
             assert got.status == 403
@@ -336,18 +337,48 @@ async def test_a_refused_basic_login_is_not_repeated_either(
 ) -> None:
     hub.terms.auth = "basic"
     hub.terms.users = {"robot": "right"}
-    account = {"url": hub.url, "private": "everyone", "username": "robot", "password": WORD}
-    async with run(upstreams={"docker.io": account}) as mirror:
+    async with run(upstreams=upstream(hub, username="robot", password=WORD)) as mirror:
         for name in ("latest", "other"):
             assert b"refuses the login" in (await mirror.manifest(REPOSITORY, name)).body
     tried = [seen for seen in hub.requests if "authorization" in seen.headers]
     assert [seen.kind for seen in tried] == ["ping"]
 
 
+@pytest.mark.parametrize("auth", ["bearer", "basic"])
+async def test_a_login_refused_with_a_web_page_is_refused_all_the_same(
+    hub: Hub, run: Run, image: Image, auth: Auth
+) -> None:
+    """As by nginx, and whatever else checks passwords before a registry."""
+    hub.terms.auth = auth
+    hub.terms.users = {"robot": "right"}
+    page = {"Content-Type": "text/html"}
+    hub.faults.add(Fault(kind="token", times=None, headers=page))
+    hub.faults.add(Fault(at_door=True, times=None, headers=page))
+    async with run(upstreams=upstream(hub, username="robot", password=WORD)) as mirror:
+        for name in ("latest", "other"):
+            got = await mirror.manifest(REPOSITORY, name)
+            assert (got.status, b"refuses the login" in got.body) == (403, True)
+    tried = [seen for seen in hub.requests if "authorization" in seen.headers]
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 502])
+async def test_another_web_page_is_no_refused_login(
+    hub: Hub, run: Run, image: Image, status: int
+) -> None:
+    hub.terms.users = {"robot": WORD}
+    hub.faults.add(Fault.page("token", times=None, status=status))
+    async with run(upstreams=upstream(hub, username="robot", password=WORD)) as mirror:
+        got = await mirror.manifest(REPOSITORY, "latest")
+        assert (got.status >= 500, b"refuses the login" in got.body) == (True, False)
+        hub.faults.clear()
+        await mirror.pull(REPOSITORY, "latest", image)
+
+
 async def test_what_is_kept_outlives_a_refused_login(hub: Hub, run: Run, image: Image) -> None:
     hub.terms.users = {"robot": WORD}
-    account = {"url": hub.url, "private": "everyone", "username": "robot", "password": WORD}
-    async with run(upstreams={"docker.io": account}, tag_ttl=0) as mirror:
+    account = upstream(hub, username="robot", password=WORD)
+    async with run(upstreams=account, tag_ttl=0) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
         hub.terms.users = {"robot": "another"}
         hub.tokens.revoke()
@@ -359,20 +390,14 @@ async def test_what_is_kept_outlives_a_refused_login(hub: Hub, run: Run, image: 
 
 @pytest.mark.parametrize("auth", ["bearer", "basic"])
 async def test_a_password_file_is_read_again_when_the_login_fails(
-    hub: Hub, run: Run, image: Image, tmp_path: Path, auth: str
+    hub: Hub, run: Run, image: Image, tmp_path: Path, auth: Auth
 ) -> None:
-    hub.terms.auth = "bearer" if auth == "bearer" else "basic"
+    hub.terms.auth = auth
     word = tmp_path / "word"
     word.write_text("old\n")
     hub.terms.users = {"robot": "old"}
-    account = {
-        "url": hub.url,
-        "private": "everyone",
-        "username": "robot",
-        "password_file": str(word),
-        "auth": auth,
-    }
-    async with run(upstreams={"docker.io": account}) as mirror:
+    account = upstream(hub, username="robot", password_file=str(word), auth=auth)
+    async with run(upstreams=account) as mirror:
         await mirror.manifest(REPOSITORY, "latest")
         word.write_text("new\n")
         hub.terms.users = {"robot": "new"}
@@ -381,8 +406,8 @@ async def test_a_password_file_is_read_again_when_the_login_fails(
 
 
 async def test_ghcrs_no_is_told_as_what_it_may_be(hub: Hub, run: Run, image: Image) -> None:
-    account = {"url": hub.url, "private": "everyone", "username": "octocat", "password": WORD}
-    async with Ghcr(hub, {"octocat": "right"}), run(upstreams={"docker.io": account}) as mirror:
+    account = upstream(hub, username="octocat", password=WORD)
+    async with Ghcr(hub, {"octocat": "right"}), run(upstreams=account) as mirror:
         got = await mirror.manifest(REPOSITORY, "latest")
         assert got.status == 403
         assert b"refuses the login of 'octocat', or gives it no access" in got.body

@@ -25,7 +25,7 @@ _KEPT = 4096
 
 
 class Tokens:
-    """The tokens of all upstreams, single flight."""
+    """The tokens of one upstream, single flight."""
 
     def __init__(
         self,
@@ -69,8 +69,11 @@ class Tokens:
             deadline(0.9 * self._wire.patience.answer, url),
             await self._send(question, upstream, account, "") as response,
         ):
+            # First of all: what checks passwords before a registry may say no with a web page.
+            if response.status == 401:
+                return False
             responses.refuse_faults(response, upstream)
-            return response.status != 401
+            return True
 
     async def _fetch(self, key: TokenKey, upstream: str) -> Token:
         # Ends before the question that waits for it: the next one must not join what is
@@ -129,12 +132,14 @@ def _for_all(key: TokenKey) -> TokenKey:
 def _refusal(response: aiohttp.ClientResponse, key: TokenKey, method: str) -> Exception:
     """Tell what a token server refuses: the account, the scope, or to answer at all."""
     host, who, status = response.url.host, key.credentials, response.status
-    if "html" in response.content_type:
-        return UpstreamUnavailable(f"token server {host} answers {status} with a web page")
+    page = "html" in response.content_type
     refused = f"{host} refuses the login of {who.username!r}"
-    # 400 is OAuth 2's answer to a refresh token that is no good (RFC 6749, 5.2).
-    if who and (status == 401 or (status == 400 and method == "POST")):
+    # 401 with a web page locks accounts as any does. 400 is OAuth 2's answer to a refresh token
+    # that is no good (RFC 6749, 5.2).
+    if who and (status == 401 or (status == 400 and method == "POST" and not page)):
         return CredentialsRefused(refused)
+    if page:
+        return UpstreamUnavailable(f"token server {host} answers {status} with a web page")
     if who and status == 403:  # GHCR says this to a wrong password, too
         denied = Denied(f"{refused}, or gives it no access to {key.scope}")
         return CredentialsRefused(refused, denied)
