@@ -123,6 +123,25 @@ async def test_why_there_is_no_account_is_said_once_and_on_one_line(
     assert len(record.message) < 400
 
 
+async def test_what_nobody_foresaw_of_a_source_is_no_account_and_not_asked_for_again_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Odd(Vault):
+        async def read(self, _place: str) -> Found:
+            self.reads += 1
+            raise LookupError(WORD)
+
+    clock, vault = Clock(), Odd()
+    account = Account("docker.io", vault, clock)
+    for clock.now in (0, 1, 2):
+        assert await outcome(account, Door()) == "CredentialsUnavailable"
+    assert vault.reads == 1
+    [record] = caplog.records
+    assert "docker.io cannot be had at present" in record.message
+    assert "LookupError" in record.message
+    assert WORD not in caplog.text
+
+
 async def test_a_wrong_password_is_one_failed_login_however_many_ask(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

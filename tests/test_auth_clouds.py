@@ -219,7 +219,7 @@ async def test_a_service_accounts_key_gives_access_tokens_and_goes_nowhere(
 
 
 async def test_a_key_that_is_none_is_not_repeated() -> None:
-    for text in ("s3cret-word", '{"private_key": "s3cret-word"}'):
+    for text in ("s3cret-word", '{"private_key": "s3cret-word"}', "null", '["s3cret-word"]'):
         source = Google(Given(Credentials("_json_key", text)))
         with pytest.raises(CredentialsUnavailable, match="key is none") as caught:
             await source.read("")
@@ -258,6 +258,24 @@ async def test_azures_identity_is_exchanged_for_a_refresh_token_and_that_for_tok
 async def test_azure_that_gives_no_token_is_said() -> None:
     with pytest.raises(CredentialsUnavailable, match="Azure gives no access token"):
         await azure.Azure().read("")
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        {"AZURE_TENANT_ID": "no tenant!", "AZURE_CLIENT_SECRET": "s3cret-word"},
+        {"AZURE_TENANT_ID": "tenant", "AZURE_CLIENT_CERTIFICATE_PATH": "/nowhere/key.pem"},
+    ],
+)
+async def test_an_identity_that_azure_cannot_have_is_said(
+    monkeypatch: pytest.MonkeyPatch, identity: dict[str, str]
+) -> None:
+    for name, value in {"AZURE_CLIENT_ID": "robot", **identity}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CredentialsUnavailable, match="Azure gives no access token") as caught:
+        await azure.Azure().read("")
+    assert "tenant" in caught.value.cause or "/nowhere" in caught.value.cause
+    assert "s3cret" not in caught.value.cause
 
 
 # Extras

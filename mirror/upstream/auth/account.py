@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from mirror.flight import Flights
 from mirror.oci.errors import Denied, UpstreamFailure
-from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable, Source
+from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable, Found, Source
 from mirror.upstream.auth.place import LOOK_AGAIN, REST, Place
 
 _log = logging.getLogger(__name__)
@@ -165,9 +165,19 @@ class Account:
             raise place.failure.again()
         await self._flights.join(place.name, lambda: self._read_anew(place))
 
+    async def _found(self, place: Place) -> Found:
+        try:
+            return await self._source.read(place.name)
+        except CredentialsUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - it runs others' code, on what others wrote
+            # Not its text: that may quote a secret.
+            words, kind = "the account's source is out of order", type(error).__name__
+            raise CredentialsUnavailable(words, kind) from None
+
     async def _read_anew(self, place: Place) -> None:
         try:
-            found = await self._source.read(place.name)
+            found = await self._found(place)
         except CredentialsUnavailable as error:
             self._make_do(place, error)
             return
