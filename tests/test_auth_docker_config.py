@@ -15,12 +15,17 @@ from typing import Any, TypeAlias
 
 import pytest
 from docker import auth as oracle
+from yarl import URL
 
+from mirror.oci.errors import Denied
 from mirror.settings import ConfigurationError
 from mirror.upstream.auth import helper
 from mirror.upstream.auth.account import Account, CredentialsRefused
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
 from mirror.upstream.auth.docker_config import DockerConfigFile, parse
+from mirror.upstream.auth.login import Grant, Login, Ways
+from mirror.upstream.auth.tokens import Tokens
+from mirror.upstream.wire import Wire
 from tests.accounts import upstream
 from tests.clock import Clock
 from tests.conftest import Run
@@ -399,6 +404,41 @@ async def test_a_registrys_own_token_is_used_as_it_is(
     async with run(upstreams=account) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
     assert hub.count(kind="token") == 0
+
+
+async def test_a_registrys_own_token_that_is_refused_is_looked_for_again(
+    hub: Hub, config: Path
+) -> None:
+    clock, challenges = Clock(), [f'Bearer realm="{hub.realm}"']
+    put(config, {"auths": {"docker.io": {"registrytoken": "old"}}})
+    account = Account("docker.io", DockerConfigFile(config, ("docker.io",)), clock)
+    async with Wire(URL(hub.url)) as wire:
+        tokens = Tokens(wire, lambda _: None)
+        login = Login("docker.io", URL(hub.url), account, Ways(), tokens)
+        grant = await login.retry(Grant(), challenges, REPOSITORY)
+        assert grant == Grant("Bearer old", Credentials("<token>", "old", "registry"))
+        clock.now = 6
+        with pytest.raises(Denied, match="refuses the token it gave, or gives it no access"):
+            await login.retry(grant, challenges, REPOSITORY)
+        put(config, {"auths": {"docker.io": {"registrytoken": "new"}}})
+        clock.now = 12
+        better = await login.retry(grant, challenges, REPOSITORY)
+    assert better == Grant("Bearer new", Credentials("<token>", "new", "registry"))
+
+
+async def test_a_registrys_own_token_may_see_one_thing_and_not_another(
+    hub: Hub, run: Run, image: Image, config: Path
+) -> None:
+    hub.add(image, "library/other", "latest")
+    for repository in (REPOSITORY, "library/other"):
+        hub.make_private(repository, "octocat")
+    token = str(hub.tokens.issue("octocat", [REPOSITORY])["token"])
+    put(config, {"auths": {"docker.io": {"registrytoken": token}}})
+    async with run(upstreams=upstream(hub, docker_config=str(config))) as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        got = await mirror.manifest("library/other", "latest")
+        assert (got.status, b"or gives it no access to library/other" in got.body) == (403, True)
+        await mirror.pull(REPOSITORY, "latest", image)
 
 
 async def test_each_repository_is_pulled_with_the_account_of_its_path(

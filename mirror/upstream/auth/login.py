@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-from mirror.oci.errors import UpstreamDown, UpstreamMisbehaved, UpstreamUnavailable
+from mirror.oci.errors import Denied, UpstreamDown, UpstreamMisbehaved, UpstreamUnavailable
 from mirror.upstream.auth import challenge
 from mirror.upstream.auth.account import Account, CredentialsRefused
 from mirror.upstream.auth.challenge import Challenge
@@ -90,15 +90,17 @@ class Login:
             self._account.doubt(refused.credentials)
         anywhere = {name: value for name, value in wanted.params.items() if name != "scope"}
         self._known = Challenge(wanted.scheme, anywhere)
-        better = await self._answer(wanted, repository)
+        better = await self._answer(wanted, repository, refused)
         return None if better.header == refused.header else better
 
-    async def _answer(self, wanted: Challenge, repository: str) -> Grant:
+    async def _answer(
+        self, wanted: Challenge, repository: str, refused: Grant | None = None
+    ) -> Grant:
         async def attempt(credentials: Credentials) -> Grant:
             if wanted.scheme == "basic":
                 return await self._basic(credentials)
             if credentials.kind == "registry":
-                return Grant(f"Bearer {credentials.password}", credentials)
+                return self._own_token(credentials, repository, refused)
             return await self._bearer(wanted, repository, credentials)
 
         return await self._account.use(repository, attempt)
@@ -114,6 +116,14 @@ class Login:
                 url, grant.header, credentials.username, self._upstream
             ):
                 raise CredentialsRefused(f"{url.host} refuses the login")
+        return grant
+
+    def _own_token(self, credentials: Credentials, repository: str, refused: Grant | None) -> Grant:
+        """Show the token that the registry gave before; once, as nobody exchanges it."""
+        grant = Grant(f"Bearer {credentials.password}", credentials)
+        if grant == refused:
+            words = f"{self._upstream} refuses the token it gave, or gives it no access to"
+            raise CredentialsRefused(words, Denied(f"{words} {repository}"))
         return grant
 
     async def _bearer(self, wanted: Challenge, repository: str, credentials: Credentials) -> Grant:
