@@ -24,6 +24,7 @@ from mirror.upstream.auth.account import Account, CredentialsRefused
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
 from mirror.upstream.auth.docker_config import DockerConfigFile, parse
 from mirror.upstream.auth.login import Grant, Login, Ways
+from mirror.upstream.auth.sources import Configured, origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.wire import Wire
 from tests.accounts import upstream
@@ -53,7 +54,7 @@ def put(config: Path, document: object) -> None:
     config.write_text(json.dumps(document))
 
 
-async def user(credentials: Credentials) -> str:
+async def username(credentials: Credentials) -> str:
     """Let everybody in, and say who it is."""
     return credentials.username
 
@@ -136,10 +137,10 @@ async def test_a_path_that_lost_its_account_has_the_registrys_at_once(config: Pa
     clock = Clock()
     put(config, {"auths": {"quay.io": basic("all"), "quay.io/org": basic("org")}})
     account = Account("quay.io", DockerConfigFile(config, ("quay.io",)), clock)
-    assert await account.use("org/a", user) == "org"
+    assert await account.use("org/a", username) == "org"
     put(config, {"auths": {"quay.io": basic("all")}})
     clock.now = 300
-    assert await account.use("org/a", user) == "all"
+    assert await account.use("org/a", username) == "all"
 
 
 async def test_it_is_read_again_every_five_minutes(config: Path) -> None:
@@ -147,18 +148,38 @@ async def test_it_is_read_again_every_five_minutes(config: Path) -> None:
     clock = Clock()
     put(config, {"auths": {"quay.io": basic("old")}})
     account = Account("quay.io", DockerConfigFile(config, ("quay.io",)), clock)
-    assert await account.use("org/a", user) == "old"
+    assert await account.use("org/a", username) == "old"
     put(config, {"auths": {"quay.io": basic("new")}})
     clock.now = 200
-    assert await account.use("org/a", user) == "old"
+    assert await account.use("org/a", username) == "old"
     clock.now = 300
-    assert await account.use("org/a", user) == "new"
+    assert await account.use("org/a", username) == "new"
 
 
 async def test_the_address_is_looked_for_before_the_name(config: Path) -> None:
     document = {"auths": {"docker.io": basic("name"), "127.0.0.1:5000": basic("address")}}
     assert (await found(config, document, "127.0.0.1:5000", "docker.io")).username == "address"
     assert (await found(config, document, "127.0.0.1:5001", "docker.io")).username == "name"
+
+
+async def test_an_address_of_ipv6_is_looked_for_as_docker_writes_it(config: Path) -> None:
+    """In brackets, with the port that stands in the upstream's url."""
+    put(config, {"auths": {"[::1]:5000": basic("port"), "[::1]": basic("none")}})
+    for url, user in (("http://[::1]:5000", "port"), ("https://[::1]", "none")):
+        configured = Configured(docker_config=config)
+        account = origin("docker.io", URL(url), configured).account
+        assert await account.use("a/b", username) == user
+
+
+async def test_an_entry_that_is_null_is_none(config: Path) -> None:
+    """As Go reads it, which the programs that write this file are written in."""
+    document = {
+        "auths": {"a.example": None, "b.example": basic("robot")},
+        "credsStore": None,
+        "credHelpers": {"a.example": None},
+    }
+    assert not await found(config, document, "a.example")
+    assert (await found(config, document, "b.example")).username == "robot"
 
 
 async def test_plain_fields_and_a_registrys_own_token_are_understood(config: Path) -> None:
@@ -246,6 +267,18 @@ async def test_a_helper_is_told_the_server_as_it_stands_there(
         assert await found(config, document, host) == Credentials("robot", WORD)
         assert (folder / "server").read_text() == server
         assert (folder / "arguments").read_text() == "get\n"
+
+
+async def test_a_helper_without_a_name_is_the_file(config: Path, scripted: Scripted) -> None:
+    """For one registry, where the others' accounts are with a helper."""
+    scripted("store", says("store"))
+    document = {
+        "auths": {name: basic("file") for name in ("ghcr.io", "docker.io")},
+        "credsStore": "store",
+        "credHelpers": {"ghcr.io": "", "https://index.docker.io/v1/": ""},
+    }
+    for registry, user in {"ghcr.io": "file", "docker.io": "file", "quay.io": "store"}.items():
+        assert (await found(config, document, registry)).username == user
 
 
 @pytest.mark.parametrize("registry", ["docker.io", "ghcr.io", "quay.io"])
@@ -352,6 +385,23 @@ async def test_what_a_helper_left_running_keeps_nobody_waiting(
 
 
 # Through a mirror
+
+
+async def test_the_secret_of_a_kubernetes_pod_is_read_as_it_is_mounted(
+    hub: Hub, run: Run, image: Image, tmp_path: Path
+) -> None:
+    """Kubernetes' own documentation, "Pull an Image from a Private Registry"."""
+    folder = tmp_path / "..2026_01_01"
+    folder.mkdir()
+    login = {"username": "robot", "password": WORD, "email": "a@example.org", **basic("robot")}
+    host = hub.url.removeprefix("http://")
+    put(folder / ".dockerconfigjson", {"auths": {host: login}})
+    secret = tmp_path / ".dockerconfigjson"
+    secret.symlink_to(folder / ".dockerconfigjson")
+    hub.terms.users = {"robot": WORD}
+    hub.make_private(REPOSITORY, "robot")
+    async with run(upstreams=upstream(hub, docker_config=str(secret))) as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
 
 
 @pytest.mark.parametrize("document", [None, [], {"auths": 3}])

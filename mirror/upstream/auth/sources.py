@@ -118,7 +118,7 @@ def _source(name: str, url: URL, auth: Auth, configured: Configured) -> Source:
 def _own(name: str, url: URL, configured: Configured) -> Source:
     """Return the account that is configured, or nobody's."""
     if configured.docker_config is not None:
-        address = url.host or ""
+        address = url.host_subcomponent or ""
         if url.explicit_port:
             address = f"{address}:{url.explicit_port}"
         return DockerConfigFile(configured.docker_config, (address, name))
