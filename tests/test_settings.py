@@ -160,6 +160,21 @@ def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path
     assert load(file=file).upstreams["docker.io"].secret() == f" {WORD}"
 
 
+def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As everybody writes ~/.docker/config.json: no shell reads a file, or systemd's variables."""
+    monkeypatch.setenv("HOME", "/home/robot")
+    file.write_text(
+        'data_dir = "~/data"\n[upstreams."docker.io"]\ndocker_config = "~/.docker/config.json"'
+    )
+    settings = load(file=file)
+    assert settings.data_dir == Path("/home/robot/data")
+    assert settings.upstreams["docker.io"].docker_config == Path("/home/robot/.docker/config.json")
+    assert load({"data_dir": "~"}).data_dir == Path("/home/robot")
+    file.write_text('data_dir = "~nobody-of-that-name/data"')
+    assert "'~nobody-of-that-name/data'" in refusal(file)
+    assert "no home" in refusal(file)
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
