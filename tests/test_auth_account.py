@@ -203,23 +203,29 @@ async def test_who_waited_with_the_old_password_goes_on_with_the_new_one() -> No
     assert door.tried.count(WORD) == 1
 
 
-async def test_who_waited_for_a_login_is_not_kept_waiting_by_the_others() -> None:
-    account, first, rest = Account("docker.io", Vault(), Clock()), asyncio.Event(), asyncio.Event()
-    entered = asyncio.Semaphore(0)
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "no access"])
+async def test_who_waited_for_a_login_is_not_kept_waiting_by_the_others(taken: bool) -> None:
+    """Nor where it cannot be told whether it is the login that is refused."""
+    account, entered = Account("ghcr.io", Vault(), Clock()), asyncio.Semaphore(0)
+    first, rest = asyncio.Event(), asyncio.Event()
 
     async def enter(_: Credentials) -> str:
         entered.release()
-        await (first if not first.is_set() else rest).wait()
+        await (rest if first.is_set() else first).wait()
+        if not taken:
+            raise CredentialsRefused("no", Denied("no"))
         return WORD
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(20):
-            group.create_task(outcome(account, enter))
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(outcome(account, enter)) for _ in range(20)]
         await entered.acquire()
+        await asyncio.sleep(0)
+        assert entered.locked()  # nobody else tries
         first.set()
         for _ in range(19):
             await entered.acquire()
         rest.set()
+    assert {task.result() for task in tasks} == {WORD if taken else "Denied"}
 
 
 async def test_a_source_that_has_another_password_each_time_is_not_tried_for_ever() -> None:

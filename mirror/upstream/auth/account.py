@@ -100,15 +100,26 @@ class Account:
             return await attempt(credentials)
         async with self._trial:
             if place.accepted != credentials:  # nor while this waited
-                if reading := self._flights.get(place.name):  # by whom they were refused to
-                    await asyncio.wait([reading])
-                if place.credentials != credentials:
-                    raise CredentialsRefused("others are held by now")
-                self._raise_if_resting(place, credentials)
-                result = await attempt(credentials)
-                place.accept(credentials)
-                return result
+                return await self._first(place, credentials, attempt)
         return await attempt(credentials)
+
+    async def _first(
+        self, place: Place, credentials: Credentials, attempt: Callable[[Credentials], Awaitable[T]]
+    ) -> T:
+        """Try what nobody has accepted yet."""
+        if reading := self._flights.get(place.name):  # by whom they were refused to
+            await asyncio.wait([reading])
+        if place.credentials != credentials:
+            raise CredentialsRefused("others are held by now")
+        self._raise_if_resting(place, credentials)
+        try:
+            result = await attempt(credentials)
+        except CredentialsRefused as refusal:
+            if refusal.denied:  # no more is to be learned of them: nobody need wait for that
+                place.accepted = credentials
+            raise
+        place.accept(credentials)
+        return result
 
     async def _current(self, place: Place) -> Credentials:
         if place.shut(self._timer()):

@@ -22,8 +22,9 @@ _TRIES = 2  # refused one after the other: a source may have other credentials a
 class Place:
     """Credentials: when they were read, are to be read anew, and end, by the account's timer.
 
-    `accepted` are those that upstream took last; `refused` says until when each rests of those
-    that it refused since. `failure` is why the source gave none, `failed` until when that counts.
+    `accepted` are those that upstream took last, or that it cannot be told of; `refused` says until
+    when each rests of those that it refused since. `failure` is why the source gave none, `failed`
+    until when that counts.
     """
 
     name: str
