@@ -57,7 +57,7 @@ class Login:
         self._tokens = tokens
         self._first = Challenge("basic") if ways.eager else None
         self._known = self._first
-        self._checked: dict[tuple[str, bool], URL] = {}  # the last realm
+        self._checked: tuple[tuple[str, bool], URL] | None = None  # the last realm
 
     async def grant(self, repository: str) -> Grant:
         """Return what to send with a question about `repository`; nothing if nothing is known.
@@ -135,9 +135,9 @@ class Login:
 
     async def _realm(self, realm: str, *, credentials: bool) -> URL:
         """Check a realm, once for as long as upstream names the same."""
-        known = self._checked.get((realm, credentials))
-        if known is None:
+        asked, known = (realm, credentials), self._checked
+        if known is None or known[0] != asked:
             listed = self._ways.realms
-            known = await check_realm(self._url, realm, listed, credentials=credentials)
-            self._checked = {(realm, credentials): known}
-        return known
+            url = await check_realm(self._url, realm, listed, credentials=credentials)
+            known = self._checked = (asked, url)
+        return known[1]
