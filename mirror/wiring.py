@@ -14,10 +14,11 @@ from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.upstream.answers import Answer
 from mirror.upstream.auth.credentials import Credentials
+from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.sources import Configured, ExtraMissing, nobodys, origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.link import Link
-from mirror.upstream.registry import Origin, Registry
+from mirror.upstream.registry import Registry
 from mirror.upstream.wire import Patience, Wire
 from mirror.web.clients import Clients, Known
 from mirror.web.connections import listen

@@ -46,7 +46,10 @@ def _path(value: object) -> Path:
     text = str(value)
     if not isinstance(value, str | Path) or not text or "\0" in text:
         raise ValueError("a path is wanted")
-    return Path(text)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("a path is wanted, and this user has no home for ~ to mean") from None
 
 
 def parse_size(value: object) -> int:

@@ -38,8 +38,8 @@ from mirror.oci.names import Reference
 from mirror.oci.ranges import Span
 from mirror.upstream import responses
 from mirror.upstream.answers import Answer, Ask, Kind, read_limit, read_retry_after
-from mirror.upstream.auth.account import Account
-from mirror.upstream.auth.login import Grant, Login, Ways
+from mirror.upstream.auth.login import Grant, Login
+from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.faults import deadline, read_capped
 from mirror.upstream.responses import BlobBody, Page
@@ -47,22 +47,6 @@ from mirror.upstream.wire import Patience, Size, Wire
 
 _MAX_PAGE = 8 * 1024 * 1024  # bytes of one page of tags or referrers
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where an upstream is, and how it is logged in to. `name` is what images call it.
-
-    `whose` is what the account is called where pulls are counted: nothing if nobody's. `logs_in`
-    says whether it may have one, so that what it gives us it may not give to everybody.
-    """
-
-    name: str
-    url: URL
-    account: Account
-    ways: Ways = field(default_factory=Ways)
-    whose: str = ""
-    logs_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
