@@ -131,6 +131,22 @@ async def test_too_many_headers_are_a_502(run: Run, raw: Raw, count: int) -> Non
     assert (await asked(run, raw)).status == (200 if count < 128 else 502)
 
 
+@pytest.mark.parametrize("status", [b"200 OK", b"307 Elsewhere", b"401 Unauthorized"])
+async def test_what_upstream_said_before_it_hung_up_is_told_to_nobody(
+    run: Run, raw: Raw, status: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Within its headers: a library's exception may hold all of them."""
+    lines = b"Location: http://cdn.example/x?sig=S1GNATURE\r\nX-Token: T0KEN\r\n"
+    raw.answers["/manifests/"] = b"HTTP/1.1 " + status + b"\r\n" + lines
+    got = await asked(run, raw)
+    assert (got.status, b"it hung up" in got.body) == (503, True)
+    told = "".join(capfd.readouterr()) + got.body.decode()
+    assert "it hung up" in told.replace(got.body.decode(), "")  # the access log says so, too
+    assert "S1GNATURE" not in told
+    assert "T0KEN" not in told
+    assert len(got.body) < 300
+
+
 # How long it is
 
 
