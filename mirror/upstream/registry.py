@@ -45,7 +45,7 @@ from mirror.upstream.faults import deadline, read_capped
 from mirror.upstream.responses import BlobBody, Page
 from mirror.upstream.wire import Patience, Size, Wire
 
-_MAX_PAGE = 8 * 1024 * 1024  # bytes of one page of tags or referrers
+_MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
 _ATTEMPTS = 3
 
 

@@ -172,8 +172,8 @@ async def test_two_lengths_or_a_length_and_chunks_are_no_answer(run: Run, raw: R
     ("path", "most"),
     [
         (f"manifests/{DIGEST}", 4 * MIB),
-        ("tags/list", 8 * MIB),
-        (f"referrers/{DIGEST}", 8 * MIB),
+        ("tags/list", 4 * MIB),
+        (f"referrers/{DIGEST}", 4 * MIB),
     ],
 )
 async def test_what_never_ends_is_cut_at_its_bound(
