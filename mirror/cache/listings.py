@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +21,22 @@ from mirror.oci.errors import (
     DigestInvalid,
     ManifestUnknown,
     NameUnknown,
-    TagInvalid,
+    PageInvalid,
     UpstreamFailure,
     UpstreamMisbehaved,
+    shown,
 )
 from mirror.oci.manifest import MAX_SIZE
-from mirror.oci.names import Repository, Tag
+from mirror.oci.names import Repository, Tag, is_tag
 from mirror.upstream.registry import Registry
 
-_KEPT = 16 * 1024 * 1024  # bytes
+_KEPT = 32 * 1024 * 1024  # bytes of memory
+_ENTRY = 1024  # bytes of it for each listing, beside what was listed
 _MAX_PAGES = 20  # of referrers
+# A tag, or what registries that page by a token of their own (ECR) write in the place of one.
+_LAST = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}", re.ASCII)
+
+_Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,8 @@ class _Kept:
 class Listings:
     """Asks upstream for listings. They are good for `ttl` seconds, and longer when it fails.
 
-    `patience` is how long, in seconds, one waits for it with an older listing at hand.
+    `patience` is how long, in seconds, one waits for it with an older listing at hand. What is kept
+    takes `room` bytes of memory, what it is called included: that is a client's own text.
     """
 
     def __init__(
@@ -60,14 +68,15 @@ class Listings:
         ttl: float,
         patience: float,
         timer: Callable[[], float] = time.monotonic,
+        room: int = _KEPT,
     ) -> None:
         self._registries = registries
         self._manifests = manifests
         self._ttl = ttl
         self._patience = patience
         self._timer = timer
-        self._kept: LRUCache[object, _Kept] = LRUCache(_KEPT, getsizeof=lambda kept: kept.size)
-        self._flights: Flights[object, Any] = Flights()
+        self._kept: LRUCache[_Key, _Kept] = LRUCache(room, getsizeof=lambda kept: kept.size)
+        self._flights: Flights[_Key, Any] = Flights()
 
     def __repr__(self) -> str:
         return f"<Listings: {len(self._kept)} kept, {len(self._flights)} running>"
@@ -81,8 +90,10 @@ class Listings:
     ) -> tuple[TagList, Outcome]:
         """Return at most `count` tags behind `last`, in lexical order.
 
-        Raises NameUnknown, Denied, or UpstreamFailure.
+        Raises PageInvalid, NameUnknown, Denied, or UpstreamFailure.
         """
+        if last and not _LAST.fullmatch(last):
+            raise PageInvalid(f"last is {shown(last)}: a tag is wanted, or what a Link had there")
         if count == 0:
             return TagList([]), Outcome.HIT
         key = ("tags", repository, count, last)
@@ -96,7 +107,7 @@ class Listings:
         key = ("referrers", repository, digest)
         return await self._get(key, lambda: self._ask_referrers(repository, digest, client))
 
-    async def _get(self, key: object, ask: Callable[[], Any]) -> tuple[Any, Outcome]:
+    async def _get(self, key: _Key, ask: Callable[[], Any]) -> tuple[Any, Outcome]:
         kept = self._kept.get(key)
         if kept is not None and self._timer() < kept.checked + self._ttl:
             return kept.answer, Outcome.HIT
@@ -107,8 +118,9 @@ class Listings:
             if kept is None:
                 raise
             return kept.answer, Outcome.STALE
-        size = len(repr(answer))
-        if size < _KEPT // 4:
+        listed = answer.tags if isinstance(answer, TagList) else answer
+        size = _ENTRY + sum(map(sys.getsizeof, key)) + _memory(listed)
+        if size < self._kept.maxsize // 4:
             self._kept[key] = _Kept(answer, size, self._timer())
         return answer, Outcome.MISS
 
@@ -129,14 +141,19 @@ class Listings:
         if count and len(tags) > count:
             return TagList(tags[:count], tags[count - 1])
         if page.following and tags:
-            return TagList(tags, page.following.get("last") or tags[-1])
+            following = page.following.get("last", "")
+            return TagList(tags, following if _LAST.fullmatch(following) else tags[-1])
         return TagList(tags)
 
     async def _ask_referrers(
         self, repository: Repository, digest: Digest, client: str
     ) -> list[dict[str, Any]]:
-        """Ask for all pages, unfiltered; where upstream has no such API, read the fallback tag."""
+        """Ask for all pages, unfiltered; where upstream has no such API, read the fallback tag.
+
+        What would not fit into an index that clients read is left out.
+        """
         found: list[dict[str, Any]] = []
+        room = MAX_SIZE
         query: dict[str, str] = {}
         for _ in range(_MAX_PAGES):
             try:
@@ -145,8 +162,11 @@ class Listings:
                 )
             except ManifestUnknown:
                 return await self._fallback(repository, digest, client)
+            room -= len(page.body)
+            if room < 0:
+                break
             found += _descriptors(_document(page.body))
-            if not page.following or len(found) * 100 > MAX_SIZE:
+            if not page.following:
                 break
             query = page.following
         return found
@@ -177,9 +197,8 @@ def _document(body: bytes) -> dict[str, Any]:
 
 def _tags(document: dict[str, Any]) -> list[str]:
     tags = document.get("tags") or []
-    if isinstance(tags, list) and all(isinstance(tag, str) for tag in tags):
-        with suppress(TagInvalid):
-            return [Tag.parse(tag) for tag in tags]
+    if isinstance(tags, list) and all(isinstance(tag, str) and is_tag(tag) for tag in tags):
+        return tags
     raise UpstreamMisbehaved("upstream's list of tags is not understood")
 
 
@@ -200,3 +219,20 @@ def _is_descriptor(item: object) -> bool:
     except DigestInvalid:
         return False
     return isinstance(media_type, str) and type(size) is int and size >= 0
+
+
+def _memory(listed: list[Any]) -> int:
+    """Return about how many bytes of memory this takes: of many short texts, far more than these.
+
+    Keys are not counted, of which the parser makes one for all.
+    """
+    size, level = 0, listed
+    while level:
+        size += sum(map(sys.getsizeof, level))
+        level = [
+            child
+            for each in level
+            if type(each) in (dict, list)
+            for child in (each.values() if type(each) is dict else each)
+        ]
+    return size
