@@ -19,7 +19,7 @@ from tenacity import (
 )
 from yarl import URL
 
-from mirror.oci import manifest, media
+from mirror.oci import documents, manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
@@ -186,16 +186,14 @@ class Registry:
     async def readable(self, repository: str) -> bool:
         """Ask, by its list of tags, which nobody counts, whether a repository may be read.
 
-        One that is hidden is not told from one that does not exist. Raises UpstreamFailure.
+        One that is hidden is not told from one that does not exist, and what is no list from
+        either: an error may come under a 200, too. Raises UpstreamFailure.
         """
-        url = self._url(repository, "tags/list").with_query({"n": "1"})
-        hidden = Denied(f"upstream has no {repository}")
         try:
-            async with await self._ask(_Question("GET", "tags", repository, url)) as response:
-                responses.check(response, hidden)
-        except Denied:
+            page = await self.get_page("tags", repository, "tags/list", {"n": "1"})
+            return isinstance(documents.read(page.body).get("tags"), list)
+        except (Denied, ManifestUnknown, ValueError):
             return False
-        return True
 
     def _count(self, received: int) -> None:
         self.received += received

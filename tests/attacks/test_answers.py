@@ -147,6 +147,29 @@ async def test_what_upstream_said_before_it_hung_up_is_told_to_nobody(
     assert len(got.body) < 300
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"name":"library/nginx","tags":["latest"]}', 200),
+        (b'{"name":"library/nginx","tags":[]}', 200),
+        (b'{"name":"library/nginx","tags":null}', 403),
+        (b'{"name":"library/nginx","tags":{"latest":1}}', 403),
+        (b'{"errors":[{"code":"UNAUTHORIZED"}]}', 403),
+        (b"<html>Please log in</html>", 403),
+        (b'["latest"]', 403),
+        (b"", 403),
+    ],
+)
+async def test_just_a_list_of_tags_makes_a_repository_public(
+    run: Run, raw: Raw, body: bytes, status: int
+) -> None:
+    raw.answers["/tags/list"] = answer(body, b"Content-Type: application/json")
+    raw.answers["/manifests/"] = answer(BODY, TYPE)
+    account = {"url": raw.url, "username": "robot", "password": "s3cret-word"}
+    async with run(upstreams={"docker.io": account}) as mirror:
+        assert (await mirror.manifest(NAME, DIGEST)).status == status
+
+
 # How long it is
 
 
