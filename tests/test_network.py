@@ -317,6 +317,18 @@ def test_what_is_no_proxy_is_refused_and_not_repeated(text: object) -> None:
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scheme", ["https", "HTTPS"])
+def test_a_certificate_is_not_shown_to_a_proxy(tmp_path: Path, scheme: str) -> None:
+    file = tmp_path / "client.pem"
+    keys = {"client_cert": file, "client_key": file}
+    wanted = r"upstreams\.docker\.io.*client_cert would be shown to the proxy, too"
+    with pytest.raises(ConfigurationError, match=wanted) as caught:
+        load({"upstreams": at("https://a.io", proxy=f"{scheme}://{LOGIN}@p.io:1", **keys)})
+    assert LOGIN not in str(caught.value)
+    load({"upstreams": at("https://a.io", proxy=f"http://{LOGIN}@p.io:1", **keys)})
+    load({"upstreams": at("https://a.io", proxy=f"{scheme}://{LOGIN}@p.io:1")})
+
+
 def test_a_proxys_login_is_not_shown() -> None:
     settings = load({"upstreams": at("https://a.io", proxy=f"http://{LOGIN}@p.io:1")})
     told = repr(settings) + repr(settings.upstreams["docker.io"].link())
