@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,8 @@ _MAX_PAGES = 20  # of referrers
 _LAST = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}", re.ASCII)
 
 _Key = tuple[object, ...]
+# Brings an answer, and how many bytes of memory it takes.
+_Ask = Callable[[], Coroutine[Any, Any, tuple[Any, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,12 @@ class Listings:
             raise PageInvalid(f"last is {shown(last)}: a tag is wanted, or what a Link had there")
         if count == 0:
             return TagList([]), Outcome.HIT
-        key = ("tags", repository, count, last)
-        page, outcome = await self._get(key, lambda: self._ask_tags(repository, count, last))
-        return page, outcome
+
+        async def ask() -> tuple[TagList, int]:
+            page = await self._ask_tags(repository, count, last)
+            return page, sum(map(sys.getsizeof, (page.tags, *page.tags)))
+
+        return await self._get(("tags", repository, count, last), ask)
 
     async def referrers(
         self, repository: Repository, digest: Digest, client: str
@@ -107,19 +112,18 @@ class Listings:
         key = ("referrers", repository, digest)
         return await self._get(key, lambda: self._ask_referrers(repository, digest, client))
 
-    async def _get(self, key: _Key, ask: Callable[[], Any]) -> tuple[Any, Outcome]:
+    async def _get(self, key: _Key, ask: _Ask) -> tuple[Any, Outcome]:
         kept = self._kept.get(key)
         if kept is not None and self._timer() < kept.checked + self._ttl:
             return kept.answer, Outcome.HIT
         try:
             async with within(None if kept is None else self._patience):
-                answer = await self._flights.join(key, ask)
+                answer, memory = await self._flights.join(key, ask)
         except UpstreamFailure:
             if kept is None:
                 raise
             return kept.answer, Outcome.STALE
-        listed = answer.tags if isinstance(answer, TagList) else answer
-        size = _ENTRY + sum(map(sys.getsizeof, key)) + _memory(listed)
+        size = _ENTRY + sum(map(sys.getsizeof, key)) + memory
         if size < self._kept.maxsize // 4:
             self._kept[key] = _Kept(answer, size, self._timer())
         return answer, Outcome.MISS
@@ -135,7 +139,7 @@ class Listings:
             )
         except ManifestUnknown as error:
             raise NameUnknown(error.message) from None
-        tags = _tags(_document(page.body))
+        tags = await documents.aside(_tags, page.body)
         if last in tags:  # an upstream that does not page begins anew each time
             tags = tags[tags.index(last) + 1 :]
         if count and len(tags) > count:
@@ -147,13 +151,14 @@ class Listings:
 
     async def _ask_referrers(
         self, repository: Repository, digest: Digest, client: str
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[list[dict[str, Any]], int]:
         """Ask for all pages, unfiltered; where upstream has no such API, read the fallback tag.
 
-        What would not fit into an index that clients read is left out.
+        What would not fit into an index that clients read is left out. Returns also how many bytes
+        of memory it takes.
         """
         found: list[dict[str, Any]] = []
-        room = MAX_SIZE
+        room, memory = MAX_SIZE, 0
         query: dict[str, str] = {}
         for _ in range(_MAX_PAGES):
             try:
@@ -165,24 +170,25 @@ class Listings:
             room -= len(page.body)
             if room < 0:
                 break
-            found += _descriptors(_document(page.body))
+            found += await documents.aside(_descriptors, page.body)
+            memory += documents.memory(page.body)
             if not page.following:
                 break
             query = page.following
-        return found
+        return found, memory
 
     async def _fallback(
         self, repository: Repository, digest: Digest, client: str
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[list[dict[str, Any]], int]:
         """Read the index under a tag that stands in for the API (distribution-spec, 1.1)."""
         tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
         try:
             found = await self._manifests.get(repository, tag, client, head=False)
         except (ManifestUnknown, Denied):
-            return []
+            return [], 0
         if found.body is None or found.descriptor.media_type not in media.INDEXES:
-            return []
-        return _descriptors(_document(found.body))
+            return [], 0
+        return await documents.aside(_descriptors, found.body), documents.memory(found.body)
 
     def _registry(self, repository: Repository) -> Registry:
         return self._registries[repository.upstream]
@@ -195,15 +201,15 @@ def _document(body: bytes) -> dict[str, Any]:
         raise UpstreamMisbehaved("upstream's listing is not a JSON object") from None
 
 
-def _tags(document: dict[str, Any]) -> list[str]:
-    tags = document.get("tags") or []
+def _tags(body: bytes) -> list[str]:
+    tags = _document(body).get("tags") or []
     if isinstance(tags, list) and all(isinstance(tag, str) and is_tag(tag) for tag in tags):
         return tags
     raise UpstreamMisbehaved("upstream's list of tags is not understood")
 
 
-def _descriptors(document: dict[str, Any]) -> list[dict[str, Any]]:
-    manifests = document.get("manifests") or []
+def _descriptors(body: bytes) -> list[dict[str, Any]]:
+    manifests = _document(body).get("manifests") or []
     if not isinstance(manifests, list) or not all(map(_is_descriptor, manifests)):
         raise UpstreamMisbehaved("upstream's list of referrers is not understood")
     return manifests
@@ -219,20 +225,3 @@ def _is_descriptor(item: object) -> bool:
     except DigestInvalid:
         return False
     return isinstance(media_type, str) and type(size) is int and size >= 0
-
-
-def _memory(listed: list[Any]) -> int:
-    """Return about how many bytes of memory this takes: of many short texts, far more than these.
-
-    Keys are not counted, of which the parser makes one for all.
-    """
-    size, level = 0, listed
-    while level:
-        size += sum(map(sys.getsizeof, level))
-        level = [
-            child
-            for each in level
-            if type(each) in (dict, list)
-            for child in (each.values() if type(each) is dict else each)
-        ]
-    return size

@@ -134,10 +134,8 @@ class Registry:
             self._count(len(body))
             promised = responses.digest(response)
             media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
-        digest = reference if isinstance(reference, Digest) else promised or Digest.of(body)
-        if not digest.proves(body):
-            raise UpstreamMisbehaved(f"upstream sent a manifest that is not {digest}")
-        return manifest.read(body, digest, media_type)
+        named = reference if isinstance(reference, Digest) else promised
+        return await documents.aside(_proven, body, named, media_type)
 
     async def head_blob(self, repository: str, digest: Digest) -> int:
         """Ask whether a repository has a blob, and its size in bytes.
@@ -191,7 +189,8 @@ class Registry:
         """
         try:
             page = await self.get_page("tags", repository, "tags/list", {"n": "1"})
-            return isinstance(documents.read(page.body).get("tags"), list)
+            document = await documents.aside(documents.read, page.body)
+            return isinstance(document.get("tags"), list)
         except (Denied, ManifestUnknown, ValueError):
             return False
 
@@ -273,6 +272,13 @@ class Registry:
             retry_after=None if response is None else read_retry_after(response.headers),
         )
         self._on_answer(answer)
+
+
+def _proven(body: bytes, named: Digest | None, media_type: str) -> Manifest:
+    digest = named or Digest.of(body)
+    if not digest.proves(body):
+        raise UpstreamMisbehaved(f"upstream sent a manifest that is not {digest}")
+    return manifest.read(body, digest, media_type)
 
 
 def _worth_asking_again(error: BaseException) -> bool:
