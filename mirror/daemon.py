@@ -152,7 +152,7 @@ def _site(
     if certificate is None:
         return web.SockSite(runner, listener, backlog=BACKLOG)
     stack.push_async_callback(_cancel, asyncio.create_task(certificate.run()))
-    return TlsSite(runner, listener, certificate.context, connections)
+    return TlsSite(runner, listener, certificate, connections)
 
 
 async def _stop(runner: web.ServerRunner, connections: Connections, grace: float) -> None:

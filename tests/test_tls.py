@@ -168,6 +168,25 @@ async def test_a_changed_certificate_is_found_without_being_told(
     watch.cancel()
 
 
+async def test_no_handshake_fails_while_the_certificate_changes(
+    run: Run, pair: Pair, authority: trustme.CA
+) -> None:
+    shown: set[object] = set()
+
+    async def shake_hands() -> None:
+        context = trusting(authority)
+        while len(shown) < 40:
+            shown.add((await served(mirror, context))["serialNumber"])
+
+    async with run(**pair.settings) as mirror:
+        assert mirror.daemon.certificate is not None
+        shaking = [asyncio.create_task(shake_hands()) for _ in range(4)]
+        while not all(task.done() for task in shaking):
+            pair.renew(authority)
+            await mirror.daemon.certificate.renew(now=True)
+        await asyncio.gather(*shaking)
+
+
 @pytest.mark.parametrize("broken", ["cert", "key", "gone"])
 async def test_a_certificate_that_cannot_be_used_leaves_the_old_one_and_one_line(
     run: Run,
@@ -214,6 +233,31 @@ async def test_a_client_without_a_certificate_stays_out_where_one_is_demanded(
         async with encrypted(plain, context) as mirror:
             assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
     assert hub.count(kind="manifest", method="GET") == 1
+
+
+async def test_whom_clients_must_be_signed_by_changes_without_a_restart(
+    run: Run, pair: Pair, authority: trustme.CA, tmp_path: Path
+) -> None:
+    before, after = trustme.CA(), trustme.CA()
+    file = tmp_path / "clients.pem"
+    before.cert_pem.write_to_path(file)
+    async with run(**pair.settings, client_ca=file) as mirror:
+        assert mirror.daemon.certificate is not None
+        assert [await lets_in(mirror, authority, each) for each in (before, after)] == [True, False]
+        after.cert_pem.write_to_path(file)
+        await mirror.daemon.certificate.renew()
+        assert [await lets_in(mirror, authority, each) for each in (before, after)] == [False, True]
+
+
+async def lets_in(mirror: Mirror, authority: trustme.CA, issuer: trustme.CA) -> bool:
+    """Whether a client is served whose certificate has this issuer."""
+    context = trusting(authority)
+    issuer.issue_cert("runner@ci", common_name="runner").configure_cert(context)
+    async with encrypted(mirror, context) as client:
+        try:
+            return (await client.ask("/v2/")).status == 200
+        except aiohttp.ClientError:
+            return False
 
 
 async def test_old_tls_is_refused(run: Run, pair: Pair, authority: trustme.CA) -> None:

@@ -12,6 +12,7 @@ from typing import cast
 from aiohttp import web
 
 from mirror.web.connections import BACKLOG, Connections
+from mirror.web.tls import Certificate
 
 _log = logging.getLogger(__name__)
 
@@ -31,11 +32,11 @@ class TlsSite(web.SockSite):
         self,
         runner: web.ServerRunner,
         listener: socket.socket,
-        context: ssl.SSLContext,
+        certificate: Certificate,
         connections: Connections,
     ) -> None:
-        super().__init__(runner, listener, ssl_context=context, backlog=BACKLOG)
-        self._context = context
+        super().__init__(runner, listener, ssl_context=certificate.context, backlog=BACKLOG)
+        self._certificate = certificate
         self._connections = connections
         self._listener = listener
         self._make = cast("Make", runner.server)  # there once the runner is set up
@@ -58,7 +59,7 @@ class TlsSite(web.SockSite):
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _begin(self, handshake: Handshake, transport: asyncio.Transport) -> None:
-        task = asyncio.create_task(handshake.run(transport, self._context, self._make))
+        task = asyncio.create_task(handshake.run(transport, self._certificate.context, self._make))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 

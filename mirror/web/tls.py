@@ -32,18 +32,21 @@ class Pem:
     client_ca: Path | None = None
 
     def stamp(self) -> tuple[tuple[int, int], ...]:
-        """Return what changes when the certificate or its key does; nothing where one is gone."""
+        """Return what changes when one of the files does; nothing where one is gone."""
+        files = (self.cert, self.key, self.client_ca)
         try:
-            found = (self.cert.stat(), self.key.stat())
+            found = [file.stat() for file in files if file is not None]
         except OSError:
             return ()
         return tuple((stat.st_mtime_ns, stat.st_ino) for stat in found)
 
 
 class Certificate:
-    """A server's context, whose certificate follows its files; raises TlsError.
+    """A server's `context`, made anew when its files change; raises TlsError.
 
-    New connections are shown the new one; those that are open keep the one they began with.
+    It is for one connection, and to be asked for again with the next: those that are open keep
+    what they began with. A context that is in use is never altered: its certificate and its key
+    change one after the other, under the hands of whoever shakes hands, and OpenSSL may crash.
     `every` is how many seconds may pass before a change is seen.
     """
 
@@ -51,6 +54,7 @@ class Certificate:
         self._files = files
         self._every = every
         self._stamp = files.stamp()
+        self._turn = asyncio.Lock()
         self.context = _context(files)
 
     def __repr__(self) -> str:
@@ -65,15 +69,17 @@ class Certificate:
     async def renew(self, *, now: bool = False) -> None:
         """Take up files that have changed, or in any case if it is to be `now`.
 
-        What cannot be used is told of once, and the certificate stays what it was.
+        What cannot be used is told of once, and everything stays what it was.
         """
-        stamp = await asyncio.to_thread(self._files.stamp)
-        if stamp == self._stamp and not now:
-            return
-        self._stamp = stamp
+        async with self._turn:  # what was read later must not be overtaken
+            stamp = await asyncio.to_thread(self._files.stamp)
+            if stamp != self._stamp or now:
+                self._stamp = stamp
+                await self._take_up()
+
+    async def _take_up(self) -> None:
         try:
-            await asyncio.to_thread(_context, self._files)  # a context that fails is half changed
-            await asyncio.to_thread(_load, self.context, self._files)
+            self.context = await asyncio.to_thread(_context, self._files)
         except TlsError as error:
             _log.error("the certificate stays what it was: %s %s", error.key, error)
         else:
