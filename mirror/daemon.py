@@ -128,8 +128,8 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             connections,
         )
         checks = LimitChecks(registries, budget, settings.limit_check)
-        jobs = (store.keep_books(), log.run(), _keep_count(budget, tally), checks.run())
-        for job in (*jobs, _feed_watchdog()):
+        counting = (_keep_count(budget, tally), checks.run())
+        for job in (store.keep_books(), log.run(), clients.run(), *counting, _feed_watchdog()):
             stack.push_async_callback(_cancel, asyncio.create_task(job))
 
         upkeep = Upkeep(store, tags, memory, budget, tally)

@@ -73,6 +73,7 @@ def test_every_key_has_a_value_here_to_be_tried() -> None:
         "shares",
         "clients",
         "challenge",
+        "anonymous",
     }  # have tests of their own
     assert VALUES.keys() | elsewhere == Settings.model_fields.keys()
 

@@ -249,6 +249,85 @@ async def test_whom_clients_must_be_signed_by_changes_without_a_restart(
         assert [await lets_in(mirror, authority, each) for each in (before, after)] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("common_name", "identities", "name"),
+    [
+        ("runner", ["other.example", "other@example"], "runner"),
+        (None, ["runner@ci", "runner.example", "other.example"], "runner.example"),
+        (None, ["10.0.0.9", "runner@ci"], "runner@ci"),
+    ],
+)
+async def test_a_certificate_names_its_client(
+    run: Run,
+    image: Image,
+    pair: Pair,
+    authority: trustme.CA,
+    tmp_path: Path,
+    common_name: str | None,
+    identities: list[str],
+    name: str,
+) -> None:
+    """By its common name, else by what stands in its place today; its own list holds then."""
+    authority.cert_pem.write_to_path(tmp_path / "clients.pem")
+    settings = {**pair.settings, "client_ca": tmp_path / "clients.pem"}
+    context = trusting(authority)
+    authority.issue_cert(*identities, common_name=common_name).configure_cert(context)
+    async with (
+        run(**settings, clients={name: {"allow": ["other/*"]}}) as plain,
+        encrypted(plain, context) as mirror,
+    ):
+        got = await mirror.manifest(REPOSITORY, "latest")
+        assert (got.status, f"{name} may not read" in got.body.decode()) == (403, True)
+        assert (await mirror.ask("/v2/")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("common_name", "identity", "told"),
+    [
+        ("10.0.0.1", "runner@ci", "it names '10.0.0.1'"),
+        ("a runner", "runner@ci", "it names 'a runner'"),
+        (None, "*.example", "it names '*.example'"),
+        (None, "10.0.0.9", "it names nobody"),
+    ],
+)
+async def test_a_certificate_that_names_no_client_is_nobodys(
+    run: Run,
+    image: Image,
+    pair: Pair,
+    authority: trustme.CA,
+    tmp_path: Path,
+    common_name: str | None,
+    identity: str,
+    told: str,
+) -> None:
+    authority.cert_pem.write_to_path(tmp_path / "clients.pem")
+    context = trusting(authority)
+    authority.issue_cert(identity, common_name=common_name).configure_cert(context)
+    async with (
+        run(**pair.settings, client_ca=tmp_path / "clients.pem") as plain,
+        encrypted(plain, context) as mirror,
+    ):
+        for path in ("/v2/", f"/v2/{REPOSITORY}/manifests/latest"):
+            got = await mirror.ask(path)
+            assert (got.status, told in got.body.decode()) == (403, True)
+
+
+async def test_a_share_may_be_a_certificates(
+    hub: Hub, run: Run, image: Image, pair: Pair, authority: trustme.CA, tmp_path: Path
+) -> None:
+    authority.cert_pem.write_to_path(tmp_path / "clients.pem")
+    settings = {**pair.settings, "client_ca": tmp_path / "clients.pem", "shares": {"runner": 1}}
+    upstream = {"url": hub.url, "pull_limit": 100}
+    hub.add(make_image("another", [1000]), REPOSITORY, "next")
+    async with run(**settings, upstreams={"docker.io": upstream}) as plain:
+        for name, statuses in {"runner": [200, 429], "other": [200, 200]}.items():
+            context = trusting(authority)
+            authority.issue_cert("host.example", common_name=name).configure_cert(context)
+            async with encrypted(plain, context) as mirror:
+                got = [await mirror.manifest(REPOSITORY, tag) for tag in ("latest", "next")]
+                assert [each.status for each in got] == statuses
+
+
 async def lets_in(mirror: Mirror, authority: trustme.CA, issuer: trustme.CA) -> bool:
     """Whether a client is served whose certificate has this issuer."""
     context = trusting(authority)

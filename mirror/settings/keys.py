@@ -22,6 +22,7 @@ from mirror.settings.values import (
     ListenAddress,
     Party,
     PartysShare,
+    PatternList,
     Seconds,
     Size,
     UpstreamName,
@@ -111,6 +112,9 @@ class Settings(BaseSettings):
     challenge: bool = Field(
         False, description="Whether clients are asked to log in, and get nothing if they do not."
     )
+    anonymous: PatternList = Field(
+        ("**",), description="Repositories that may be read without a login."
+    )
     client_rate: Annotated[float, Field(ge=0, le=1e6)] = Field(
         0, description="Requests a second taken from one client, over ten seconds; 0: any number."
     )
@@ -145,6 +149,8 @@ class Settings(BaseSettings):
             return self
         if self.challenge:
             raise ValueError("challenge wants htpasswd, client_ca, or the token of a client")
+        if "**" not in self.anonymous:
+            raise ValueError("anonymous wants htpasswd, client_ca, or the token of a client")
         for name in (*self.clients, *filter(is_client_name, self.shares)):
             table = "clients" if name in self.clients else "shares"
             raise ValueError(

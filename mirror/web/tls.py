@@ -13,6 +13,7 @@ from mirror.pem import EncryptedKey, no_password, reason
 _log = logging.getLogger(__name__)
 
 _PROTOCOLS = ["http/1.1"]
+_NAMES = ("commonName", "DNS", "email")  # where a certificate names a client, as `ssl` calls these
 
 
 class TlsError(Exception):
@@ -119,11 +120,16 @@ def _load(context: ssl.SSLContext, files: Pem) -> None:
         raise TlsError("tls_cert", reason(error, "")) from None
 
 
-def peer(transport: asyncio.BaseTransport | None) -> str:
-    """Return the common name that a client's verified certificate gives, empty without one."""
+def peer(transport: asyncio.BaseTransport | None) -> str | None:
+    """Return whom a client's verified certificate names, empty if nobody; None without one.
+
+    That is its common name; without one the first DNS name, or else the first e-mail address, of
+    its subjectAltName.
+    """
     certificate = transport.get_extra_info("peercert") if transport is not None else None
-    for names in (certificate or {}).get("subject", ()):
-        for field, value in names:
-            if field == "commonName":
-                return str(value)
-    return ""
+    if not certificate:
+        return None
+    subject = (pair for names in certificate.get("subject", ()) for pair in names)
+    pairs = [*subject, *certificate.get("subjectAltName", ())]
+    named = (value for kind in _NAMES for field, value in pairs if field == kind)
+    return next(named, "")
