@@ -77,7 +77,8 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         certificate = wiring.certificate(settings)
         reach = Reach(settings)
         listener = stack.enter_context(closing(wiring.listener(settings)))
-        connections = Connections(min(settings.max_connections, _bearable_connections()))
+        most = min(settings.max_connections, _bearable_connections())
+        connections = Connections(most, settings.client_connections)
 
         store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
         stack.push_async_callback(store.close)

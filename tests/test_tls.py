@@ -339,15 +339,37 @@ async def lets_in(mirror: Mirror, authority: trustme.CA, issuer: trustme.CA) -> 
             return False
 
 
-async def test_old_tls_is_refused(run: Run, pair: Pair, authority: trustme.CA) -> None:
+async def test_old_tls_is_refused(
+    run: Run, pair: Pair, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For its version, not for want of a cipher: OpenSSL's own defaults may allow those."""
+    caplog.set_level(logging.INFO)
     context = trusting(authority)
     with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.minimum_version = ssl.TLSVersion.TLSv1
     with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # or the client would not even try
     async with run(**pair.settings) as mirror:
         with pytest.raises(OSError):  # noqa: PT011 - how the refusal shows is OpenSSL's
             await served(mirror, context)
+        await served(mirror, trusting(authority))
+    assert "no TLS with 127.0.0.1: [SSL: UNSUPPORTED_PROTOCOL]" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("offered", "taken"), [(["h2", "http/1.1"], "http/1.1"), (["h2"], None), ([], None)]
+)
+async def test_http_1_1_is_spoken_and_nothing_else(
+    run: Run, pair: Pair, authority: trustme.CA, offered: list[str], taken: str | None
+) -> None:
+    context = trusting(authority)
+    context.set_alpn_protocols(offered)
+    async with run(**pair.settings) as mirror:
+        host, port = mirror.daemon.address
+        _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == taken
+        writer.close()
 
 
 async def test_plain_http_sent_to_tls_ends_cleanly(
@@ -370,14 +392,55 @@ async def test_connections_that_never_shake_hands_are_bounded_and_cut(
     run: Run, pair: Pair, authority: trustme.CA
 ) -> None:
     """They count as idle: the longest idle makes room for one that does."""
-    async with run(max_connections=10, **pair.settings) as mirror:
-        silent = [await asyncio.open_connection(*mirror.daemon.address) for _ in range(15)]
-        assert await served(mirror, trusting(authority))
-        async with asyncio.timeout(15):  # those that were not shed are cut after ten seconds
-            for reader, writer in silent:
-                with suppress(ConnectionResetError):
-                    assert await reader.read() == b""
-                writer.close()
+    context = trusting(authority)
+    async with (
+        run(max_connections=10, **pair.settings) as plain,
+        encrypted(plain, context) as mirror,
+    ):
+        silent = [await asyncio.open_connection(*plain.daemon.address) for _ in range(15)]
+        told = (await mirror.ask("/metrics")).body.decode()
+        assert "mirror_connections 10.0\n" in told
+        assert "mirror_connections_shed_total 6.0\n" in told
+        async with asyncio.timeout(5):
+            for reader, _ in silent[:6]:
+                assert await ended(reader)
+        assert not any(reader.at_eof() for reader, _ in silent[6:])
+        async with asyncio.timeout(15):  # those are cut after ten seconds
+            for reader, _ in silent[6:]:
+                assert await ended(reader)
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_whoever_holds_most_gives_one_up_over_tls_too(
+    hub: Hub, run: Run, pair: Pair, authority: trustme.CA
+) -> None:
+    image, context = make_image(9, [12_000_000]), trusting(authority)
+    hub.add(image, REPOSITORY, "big")
+    said = f"GET /v2/{REPOSITORY}/blobs/{image.layers[0].digest} HTTP/1.1\r\nHost: mirror\r\n\r\n"
+    async with run(max_connections=3, **pair.settings) as mirror:
+        taken, (host, port) = [], mirror.daemon.address
+        for _ in range(3):
+            taken.append(await asyncio.open_connection(host, port, ssl=context))
+            taken[-1][1].write(said.encode())
+            assert await taken[-1][0].readline() == b"HTTP/1.1 200 OK\r\n"
+        _, late = await asyncio.open_connection(
+            host, port, ssl=context, local_addr=("127.0.0.9", 0)
+        )
+        late.close()
+        async with asyncio.timeout(5):
+            with suppress(ConnectionError):
+                assert len(await taken[-1][0].read()) < image.layers[0].size
+            assert len(await taken[0][0].readexactly(12_000_000)) == 12_000_000
+        for _, writer in taken:
+            writer.close()
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Wait for the end of a connection on which nothing is said."""
+    with suppress(ConnectionResetError):
+        return await reader.read() == b""
+    return True
 
 
 async def test_stopping_does_not_wait_for_a_handshake(run: Run, pair: Pair) -> None:

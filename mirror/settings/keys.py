@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     max_connections: Annotated[int, Field(ge=1)] = Field(
         10_000, description="Connections of clients; beyond it, the longest idle makes room."
     )
+    client_connections: Annotated[int, Field(ge=0)] = Field(
+        0, description="Connections of one client address at a time; 0: any number."
+    )
     idle_timeout: Seconds = Field(
         75, description="How long a connection may be without a whole request."
     )

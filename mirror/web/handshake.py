@@ -74,23 +74,18 @@ class Handshake(asyncio.Protocol):
     ) -> None:
         self._begin = begin
         self._connections = connections
-        self._transport: asyncio.Transport | None = None
         self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it, and begin."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._connections.opened(self)
-        self._begin(self, self._transport)
+        plain = cast("asyncio.Transport", transport)
+        self._connections.opened(self, plain)
+        if not plain.is_closing():  # there was room
+            self._begin(self, plain)
 
     def data_received(self, data: bytes) -> None:
         """Keep what comes right behind the handshake."""
         self._early += data
-
-    def force_close(self) -> None:
-        """Make room for others."""
-        if self._transport is not None:
-            self._transport.abort()
 
     async def run(self, transport: asyncio.Transport, context: ssl.SSLContext, make: Make) -> None:
         """Shake hands, and leave the rest to the server's protocol."""
