@@ -77,7 +77,8 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         certificate = wiring.certificate(settings)
         reach = Reach(settings)
         listener = stack.enter_context(closing(wiring.listener(settings)))
-        connections = Connections(min(settings.max_connections, _bearable_connections()))
+        most = min(settings.max_connections, _bearable_connections())
+        connections = Connections(most, settings.client_connections)
 
         store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
         stack.push_async_callback(store.close)
@@ -128,8 +129,8 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             connections,
         )
         checks = LimitChecks(registries, budget, settings.limit_check)
-        jobs = (store.keep_books(), log.run(), _keep_count(budget, tally), checks.run())
-        for job in (*jobs, _feed_watchdog()):
+        counting = (_keep_count(budget, tally), checks.run())
+        for job in (store.keep_books(), log.run(), clients.run(), *counting, _feed_watchdog()):
             stack.push_async_callback(_cancel, asyncio.create_task(job))
 
         upkeep = Upkeep(store, tags, memory, budget, tally)
@@ -152,7 +153,7 @@ def _site(
     if certificate is None:
         return web.SockSite(runner, listener, backlog=BACKLOG)
     stack.push_async_callback(_cancel, asyncio.create_task(certificate.run()))
-    return TlsSite(runner, listener, certificate.context, connections)
+    return TlsSite(runner, listener, certificate, connections)
 
 
 async def _stop(runner: web.ServerRunner, connections: Connections, grace: float) -> None:

@@ -79,10 +79,9 @@ class Server:
             return refusal(RegistryError("the mirror failed; its log has the reason"))
 
     async def _answer(self, request: web.BaseRequest) -> Reply:
-        if request.method not in ("GET", "HEAD"):
-            raise Unsupported(f"{request.method} is not for a mirror: it can be pulled from, only")
-        route = self._read(request)
-        if isinstance(route, Own) and route.name != "v2":  # the operator's own, and for probes
+        route = self._wanted(request)
+        # For probes and the operator: no crowd behind their address may have the mirror restarted.
+        if isinstance(route, Own) and route.name != "v2":
             return self._own.get(route.name, route.namespace)
         caller = request[CALLER] = await self._clients.who(request)
         if isinstance(route, Own):
@@ -95,6 +94,18 @@ class Server:
         if isinstance(route, TagsPath):
             return await self._api.tags(route)
         return await self._api.referrers(request, route, caller)
+
+    def _wanted(self, request: web.BaseRequest) -> Route:
+        """Read what is wanted; what is refused here counts in the client's rate like all else."""
+        try:
+            if request.method not in ("GET", "HEAD"):
+                raise Unsupported(
+                    f"{request.method} is not for a mirror: it can be pulled from, only"
+                )
+            return self._read(request)
+        except RegistryError:
+            self._clients.take(request)
+            raise
 
     def _done(self, request: web.BaseRequest, reply: web.StreamResponse, seconds: float) -> None:
         """Log and count a reply, its last byte sent or not."""
