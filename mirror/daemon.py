@@ -25,6 +25,7 @@ from mirror.cache.limits import LimitChecks
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
 from mirror.cache.memory import Memory
+from mirror.cache.possession import Possession
 from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
@@ -105,8 +106,11 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         manifests = closed(
             stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
         )
-        fetches = Fetches(store, settings.abandon_after, settings.max_fetches)
-        blobs = closed(stack, Blobs(registries, store, fetches, memory, settings.missing_ttl))
+        possession = closed(stack, Possession(store))
+        fetches = Fetches(store, possession, settings.abandon_after, settings.max_fetches)
+        blobs = closed(
+            stack, Blobs(registries, store, fetches, possession, memory, settings.missing_ttl)
+        )
         listings = closed(
             stack, Listings(registries, manifests, settings.tag_ttl, settings.stale_after)
         )

@@ -1,4 +1,4 @@
-"""All fetches: one per digest, each for as long as somebody wants it."""
+"""All fetches: one per digest and upstream, each for as long as somebody wants it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from mirror.cache.fetch import Fetch
+from mirror.cache.possession import Possession
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.store import Store
@@ -15,6 +16,8 @@ from mirror.upstream.registry import Registry
 _log = logging.getLogger(__name__)
 
 _SMALL = 8 * 1024 * 1024  # bytes still to come that are fetched for nobody rather than lost
+
+Key = tuple[str, Digest]  # an upstream's name, and what it sends
 
 
 @dataclass(slots=True)
@@ -30,11 +33,18 @@ class _Running:
 class Fetches:
     """Runs fetches. `grace` is how long, in s, one goes on for nobody; `most` how many run."""
 
-    def __init__(self, store: Store, grace: float, most: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        possession: Possession,
+        grace: float,
+        most: int,
+    ) -> None:
         self._store = store
+        self._possession = possession
         self._grace = grace
         self._slots = asyncio.Semaphore(most)
-        self._running: dict[Digest, _Running] = {}
+        self._running: dict[Key, _Running] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -54,33 +64,43 @@ class Fetches:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def running(self, digest: Digest) -> Fetch | None:
+    def running(self, upstream: str, digest: Digest) -> Fetch | None:
         """Return the fetch that one could join."""
-        running = self._running.get(digest)
+        running = self._running.get((upstream, digest))
         return None if running is None or running.stopping else running.fetch
 
-    async def stopped(self, digest: Digest) -> None:
-        """Wait until no fetch of this digest is about to end."""
-        while (running := self._running.get(digest)) and running.stopping:
+    async def stopped(self, upstream: str, digest: Digest) -> None:
+        """Wait until no fetch of this digest from there is about to end."""
+        while (running := self._running.get((upstream, digest))) and running.stopping:
             await asyncio.wait([running.task])
             await asyncio.sleep(0)  # for the task's own callback, which takes it off the books
 
     async def join(self, registry: Registry, repository: Repository, digest: Digest) -> Fetch:
-        """Join the running fetch or start one; `leave` is owed."""
-        await self.stopped(digest)
-        running = self._running.get(digest)
+        """Join the running fetch or start one; `leave` is owed.
+
+        One of another upstream is not joined: what it brings may be private, and it may be slow.
+        """
+        key = repository.upstream, digest
+        await self.stopped(*key)
+        running = self._running.get(key)
         if running is None:
-            fetch = Fetch(registry, repository, digest, self._store)
-            task = asyncio.create_task(self._run(fetch))
-            task.add_done_callback(lambda done: self._ended(digest, done))
-            running = self._running[digest] = _Running(fetch, task)
+            running = self._running[key] = self._start(key, registry, repository)
         running.fetch.join(repository)
         return running.fetch
+
+    def _start(self, key: Key, registry: Registry, repository: Repository) -> _Running:
+        digest = key[1]
+        others = (each.fetch for (_, other), each in self._running.items() if other == digest)
+        apart = any(not other.apart for other in others)
+        fetch = Fetch(registry, repository, digest, self._store, self._possession, apart=apart)
+        task = asyncio.create_task(self._run(fetch))
+        task.add_done_callback(lambda done: self._ended(key, done))
+        return _Running(fetch, task)
 
     def leave(self, fetch: Fetch) -> None:
         """Count a follower out; nobody left may end the fetch, after a while."""
         fetch.leave()
-        running = self._running.get(fetch.digest)
+        running = self._running.get((fetch.repository.upstream, fetch.digest))
         if fetch.followers or running is None or running.fetch is not fetch:
             return
         if running.check is not None:
@@ -105,9 +125,9 @@ class Fetches:
         async with self._slots:
             await fetch.run()
 
-    def _ended(self, digest: Digest, task: asyncio.Task[None]) -> None:
-        running = self._running.pop(digest)
+    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+        running = self._running.pop(key)
         if running.check is not None:
             running.check.cancel()
         if not task.cancelled() and (error := task.exception()):
-            _log.error("a fetch of %s ended in a way nobody foresaw", digest, exc_info=error)
+            _log.error("a fetch of %s ended in a way nobody foresaw", key[1], exc_info=error)

@@ -130,6 +130,18 @@ class Catalogue:
         entry = self.get(digest)
         return entry is not None and repository in entry.links
 
+    def within(self, digest: Digest, upstream: str, *, alone: bool = False) -> bool:
+        """Whether any repository of this upstream was seen to hold this.
+
+        With `alone` there is no other upstream, so that what is of nobody, its row lost, is of it.
+        """
+        entry = self.get(digest)
+        if entry is None:
+            return False
+        if alone and not entry.links:
+            return True
+        return any(link.upstream == upstream for link in entry.links)
+
     def held(self, digest: Digest, repository: Repository) -> bool:
         """Whether the repository holds this or a manifest that leads to it, and so needs it."""
         entry = self.get(digest)
