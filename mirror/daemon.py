@@ -107,7 +107,9 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
         )
         possession = closed(stack, Possession(store))
-        fetches = Fetches(store, possession, settings.abandon_after, settings.max_fetches)
+        fetches = Fetches(
+            registries, store, possession, settings.abandon_after, settings.max_fetches
+        )
         blobs = closed(
             stack, Blobs(registries, store, fetches, possession, memory, settings.missing_ttl)
         )

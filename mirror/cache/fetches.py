@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from mirror.cache.fetch import Fetch
@@ -16,6 +17,7 @@ from mirror.upstream.registry import Registry
 _log = logging.getLogger(__name__)
 
 _SMALL = 8 * 1024 * 1024  # bytes still to come that are fetched for nobody rather than lost
+_REPRIEVE = 60.0  # seconds for these: an upstream that drips would hold a place for hours
 
 Key = tuple[str, Digest]  # an upstream's name, and what it sends
 
@@ -27,23 +29,33 @@ class _Running:
     fetch: Fetch
     task: asyncio.Task[None]
     stopping: bool = False
+    reprieved: bool = False  # it goes on for nobody, for a while
     check: asyncio.TimerHandle | None = None  # whether anybody still wants it
 
 
 class Fetches:
-    """Runs fetches. `grace` is how long, in s, one goes on for nobody; `most` how many run."""
+    """Runs fetches. `most` is how many run at a time, for all `upstreams` together.
+
+    `grace` is how long, in seconds, one goes on for nobody, and `reprieve` how much longer where
+    little is left.
+    """
 
     def __init__(
         self,
+        upstreams: Collection[str],
         store: Store,
         possession: Possession,
         grace: float,
         most: int,
+        reprieve: float = _REPRIEVE,
     ) -> None:
         self._store = store
         self._possession = possession
         self._grace = grace
+        self._reprieve = reprieve
+        share = most if len(upstreams) == 1 else _share(most)
         self._slots = asyncio.Semaphore(most)
+        self._shares = {name: asyncio.Semaphore(share) for name in upstreams}
         self._running: dict[Key, _Running] = {}
 
     def __len__(self) -> int:
@@ -105,24 +117,29 @@ class Fetches:
             return
         if running.check is not None:
             running.check.cancel()
+        running.reprieved = False
+        self._check_after(self._grace, running)
+
+    def _check_after(self, seconds: float, running: _Running) -> None:
         loop = asyncio.get_running_loop()
-        running.check = loop.call_later(self._grace, self._reconsider, running)
+        running.check = loop.call_later(seconds, self._reconsider, running)
 
     def _reconsider(self, running: _Running) -> None:
-        """Stop a fetch that nobody follows, unless it is small or nearly done."""
+        """Stop a fetch that nobody follows; one that is small or nearly done a while later."""
         fetch = running.fetch
-        if fetch.followers:
+        if fetch.followers or fetch.proven:
             return
-        if fetch.size is not None:
-            rest = fetch.size - fetch.visible
-            if rest <= _SMALL or rest <= fetch.size // 2:
-                return
+        if _nearly_done(fetch) and not running.reprieved:
+            running.reprieved = True
+            self._check_after(self._reprieve, running)
+            return
         _log.info("nobody follows %r any more: stopped", fetch)
         running.stopping = True
         running.task.cancel()
 
     async def _run(self, fetch: Fetch) -> None:
-        async with self._slots:
+        # Its own share first: who waits for that holds no place of the others'.
+        async with self._shares[fetch.repository.upstream], self._slots:
             await fetch.run()
 
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
@@ -131,3 +148,15 @@ class Fetches:
             running.check.cancel()
         if not task.cancelled() and (error := task.exception()):
             _log.error("a fetch of %s ended in a way nobody foresaw", key[1], exc_info=error)
+
+
+def _share(most: int) -> int:
+    """Return how many of all fetches may be one upstream's: three quarters, but never all."""
+    return max(1, min(most - 1, -(-most * 3 // 4)))
+
+
+def _nearly_done(fetch: Fetch) -> bool:
+    if fetch.size is None:
+        return False
+    rest = fetch.size - fetch.visible
+    return rest <= max(_SMALL, fetch.size // 2)
