@@ -97,9 +97,19 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             metrics.answer(answer)
 
         registries = await reach.open(stack, on_answer)
-        anyone = await reach.anyone(stack, on_answer)
+        strangers = await reach.anyone(stack, on_answer)
         rules = {name: each.rules() for name, each in settings.upstreams.items()}
-        access = closed(stack, Access(rules, anyone, store.index, settings.stale_after))
+        access = closed(
+            stack,
+            Access(
+                rules,
+                registries | strangers,
+                strangers,
+                store.index,
+                store.catalogue.holds,
+                settings.stale_after,
+            ),
+        )
         await access.load()
         clients = wiring.clients(stack, settings)
         memory = Memory(settings.memory_cache)
