@@ -25,6 +25,7 @@ from mirror.cache.limits import LimitChecks
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
 from mirror.cache.memory import Memory
+from mirror.cache.possession import Possession
 from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
@@ -97,17 +98,32 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             metrics.answer(answer)
 
         registries = await reach.open(stack, on_answer)
-        anyone = await reach.anyone(stack, on_answer)
+        strangers = await reach.anyone(stack, on_answer)
         rules = {name: each.rules() for name, each in settings.upstreams.items()}
-        access = closed(stack, Access(rules, anyone, store.index, settings.stale_after))
+        access = closed(
+            stack,
+            Access(
+                rules,
+                registries | strangers,
+                strangers,
+                store.index,
+                store.catalogue.holds,
+                settings.stale_after,
+            ),
+        )
         await access.load()
         clients = wiring.clients(stack, settings)
         memory = Memory(settings.memory_cache)
         manifests = closed(
             stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
         )
-        fetches = Fetches(store, settings.abandon_after, settings.max_fetches)
-        blobs = closed(stack, Blobs(registries, store, fetches, memory, settings.missing_ttl))
+        possession = closed(stack, Possession(store))
+        fetches = Fetches(
+            registries, store, possession, settings.abandon_after, settings.max_fetches
+        )
+        blobs = closed(
+            stack, Blobs(registries, store, fetches, possession, memory, settings.missing_ttl)
+        )
         listings = closed(
             stack, Listings(registries, manifests, settings.tag_ttl, settings.stale_after)
         )

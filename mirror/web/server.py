@@ -9,8 +9,9 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
 from mirror.cache.access import Access
+from mirror.cache.caller import Caller
 from mirror.cache.outcome import Outcome
-from mirror.oci.errors import RegistryError, Unsupported, shown
+from mirror.oci.errors import Denied, RegistryError, Unsupported, shown
 from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
 from mirror.web.clients import Clients
@@ -19,7 +20,7 @@ from mirror.web.metrics import Metrics
 from mirror.web.own import OwnPages
 from mirror.web.refusal import refusal
 from mirror.web.reply import Reply
-from mirror.web.route import BlobPath, ManifestPath, Own, Route, Router, TagsPath
+from mirror.web.route import BlobPath, ManifestPath, Own, ReferrersPath, Route, Router, TagsPath
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +88,18 @@ class Server:
         if isinstance(route, Own):
             return self._own.get(route.name, route.namespace)
         await self._access.admit(route.repository, caller)
+        try:
+            return await self._serve(request, route, caller)
+        except Denied:
+            self._access.denied(route.repository)
+            raise
+
+    async def _serve(
+        self,
+        request: web.BaseRequest,
+        route: ManifestPath | BlobPath | TagsPath | ReferrersPath,
+        caller: Caller,
+    ) -> Reply:
         if isinstance(route, ManifestPath):
             return await self._api.manifest(request, route, caller)
         if isinstance(route, BlobPath):
