@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from yarl import URL
 
+from mirror.cache.caller import Unnamed
 from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.upstream.answers import Answer
@@ -136,7 +137,13 @@ def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
         raise ConfigurationError(f"htpasswd is '{settings.htpasswd}': {error}") from None
     if users is not None:
         stack.push_async_callback(users.close)
-    return Clients(known, users, Rates(settings.client_rate), challenge=settings.challenge)
+    return Clients(
+        known,
+        users,
+        Rates(settings.client_rate),
+        anonymous=None if "**" in settings.anonymous else Unnamed(settings.anonymous),
+        challenge=settings.challenge,
+    )
 
 
 def closed(stack: AsyncExitStack, part: P) -> P:

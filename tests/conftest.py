@@ -53,11 +53,11 @@ class Mirror:
         async with self.request(path, method, named) as response:
             return Got(response.status, response.headers, await response.read())
 
-    async def ask_from(self, address: str, path: str, method: str = "GET") -> Got:
+    async def ask_from(self, address: str, path: str, method: str = "GET", **headers: str) -> Got:
         """Ask as a client at another address of the loopback."""
         connector = aiohttp.TCPConnector(local_addr=(address, 0))
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
-            return await Mirror(self.daemon, session).ask(path, method)
+            return await Mirror(self.daemon, session).ask(path, method, **headers)
 
     def request(
         self, path: str, method: str = "GET", headers: dict[str, str] | None = None

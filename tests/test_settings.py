@@ -35,6 +35,7 @@ VALUES = {  # for each key a value that is not the default: as it is written, as
     "silence_timeout": ("7", 7),
     "resume_timeout": ("9", 9),
     "max_connections": ("8", 8),
+    "client_connections": ("8", 8),
     "idle_timeout": ("11", 11),
     "client_timeout": ("12", 12),
     "htpasswd": ("/etc/mirror/users", Path("/etc/mirror/users")),
@@ -73,6 +74,7 @@ def test_every_key_has_a_value_here_to_be_tried() -> None:
         "shares",
         "clients",
         "challenge",
+        "anonymous",
     }  # have tests of their own
     assert VALUES.keys() | elsewhere == Settings.model_fields.keys()
 
@@ -214,6 +216,7 @@ def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -
         ('upstreams."a.io" = { url = "http://a", hosts = [3.5, ""] }', ["a.io.hosts", "hosts are"]),
         ('upstreams."a.io/b".url = "http://a"', ["upstreams.a.io/b: ", "such as ghcr.io"]),
         ('upstreams."A.io".url = "http://a"', ["upstreams.A.io: ", "in lower case"]),
+        ('upstreams.nexus.url = "http://a"', ["upstreams.nexus: ", "with a dot or a port"]),
         ('upstreams."http://a.io".url = "http://a"', ["upstreams.http://a.io: ", "such as"]),
         ('upstreams."a.io\\n".url = "http://a"', ["upstreams.a.io: ", "such as ghcr.io"]),
         ('upstreams."index.docker.io".url = "http://a"', ["index.docker.io", "is docker.io"]),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import IO, Protocol
 
 from mirror.cache.download import Download
 from mirror.cache.intake import Intake
+from mirror.cache.possession import Possession
 from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import ContentWrong, RegistryError, UpstreamUnavailable
 from mirror.oci.names import Repository
@@ -47,11 +49,20 @@ class Detour:
 class Fetch:
     """A blob on its way. Owned by the daemon, never by a request.
 
-    `visible` is how far followers may read, in bytes; `size` the whole, once upstream said so.
+    `visible` is how far followers may read, in bytes; `size` the whole, once upstream said so. One
+    that is `apart` leaves alone what there is of the blob, on its way or left behind: it is of
+    another upstream. It begins at the beginning, and leaves nothing behind itself.
     """
 
     def __init__(
-        self, registry: Registry, repository: Repository, digest: Digest, store: Store
+        self,
+        registry: Registry,
+        repository: Repository,
+        digest: Digest,
+        store: Store,
+        possession: Possession,
+        *,
+        apart: bool,
     ) -> None:
         self.digest = digest
         self.repository = repository
@@ -60,8 +71,10 @@ class Fetch:
         self.followers = 0
         self.detour: Detour | None = None
         self.failure: RegistryError | None = None
+        self.apart = apart
         self._registry = registry
         self._store = store
+        self._possession = possession
         self._also_in: set[Repository] = set()
         self._entry: Entry | None = None
         self._promised = 0
@@ -69,6 +82,7 @@ class Fetch:
         self._intake: Intake | None = None
         self.proven = False
         self._left_behind = 0  # bytes of an earlier fetch, until they are taken over
+        self._has_it = False  # upstream has what there is of the partial
         self._useless = False
         self._ended = False
         self._changed: set[asyncio.Future[None]] = set()
@@ -163,19 +177,63 @@ class Fetch:
             if isinstance(failure, ContentWrong):
                 await self._discard()
         finally:
+            if self.apart and self._entry is None:
+                with contextlib.suppress(OSError):  # a start clears it away
+                    await self._discard()
             self._end()
 
     async def _fetch(self) -> None:
-        self._left_behind = self._store.books.idle_partials.get(self.digest, 0)
-        self._promised = await self._store.room.take_partial(self.digest)
-        partial = await self._store.run(self._store.files.partial, self.digest)
-        self._partial = partial
+        partial = None if self.apart else await self._take_over()
+        if partial is None:
+            self.apart = True
+            partial = await self._store.run(self._store.files.partial_apart, self.digest)
+            self._partial = partial
         if partial.written and partial.proven:
-            await self._registry.head_blob(self.repository.name, self.digest)
             self._reveal(partial.written)
         else:
             await self._receive_or_start_over(partial)
         await self._publish(partial)
+
+    async def _take_over(self) -> Partial | None:
+        """Go on from what an earlier fetch left, if there is anything.
+
+        None where upstream does not have that: it stays for the one that it came from.
+        """
+        self._left_behind = self._store.books.idle_partials.get(self.digest, 0)
+        self._promised = await self._store.room.take_partial(self.digest)
+        partial = await self._store.run(self._store.files.partial, self.digest)
+        self._partial = partial
+        try:
+            await self._show(partial)
+        except ContentWrong:
+            self._leave_behind(partial)
+            return None
+        return partial
+
+    async def _show(self, partial: Partial) -> None:
+        """Have upstream show that it has what was left, unless it is known to be its own.
+
+        The whole of a blob needs no other question, so that it is asked for anyway. Raises
+        ContentWrong where it has not, BlobUnknown, Denied, or UpstreamFailure.
+        """
+        whole = partial.written > 0 and partial.proven
+        own = self._possession.has_left(self.digest, self.repository.upstream)
+        if whole or (partial.written and not own):
+            await self._possession.show(
+                self._registry,
+                self.repository,
+                self.digest,
+                partial.file,
+                partial.written,
+                whole=whole,
+            )
+        self._has_it = True
+
+    def _leave_behind(self, partial: Partial) -> None:
+        self._store.books.idle_partials[self.digest] = partial.written
+        self._release()
+        self._store.close_file(partial.file)
+        self._partial = None
 
     async def _receive_or_start_over(self, partial: Partial) -> None:
         """Give up what an earlier fetch left where it fits no blob, and nobody has seen it yet."""
@@ -215,12 +273,20 @@ class Fetch:
         self._promised += await self._store.room.reserve(max(0, size - self._promised))
 
     async def _publish(self, partial: Partial) -> None:
-        """Make the file last; by now the followers have the end, and need not wait for it."""
-        self._entry = await self._store.publish(partial, self.repository)
+        """Make the file last; by now the followers have the end, and need not wait for it.
+
+        What another upstream's fetch has published meanwhile stays: it has its readers.
+        """
+        kept = self._store.catalogue.get(self.digest)
+        self._entry = kept or await self._store.publish(partial, self.repository)
         self._entry.readers += self.followers
-        self._release()
-        for repository in self._also_in:
+        for repository in (self.repository, *self._also_in):
             self._store.books.link(self.digest, repository)
+        if kept is not None:
+            await self._discard()
+        self._release()
+        if self.apart:
+            await self._store.room.remove_partials([self.digest])
 
     def _grow(self, received: int, size: int | None) -> None:
         self.size = size
@@ -258,13 +324,17 @@ class Fetch:
     async def _discard(self) -> None:
         """Unlink what is of no use to anyone."""
         self._useless = True
-        await self._store.run(self._store.files.remove_partials, [self.digest])
+        if self._partial is not None:
+            await self._store.run(self._partial.unlink)
 
     def _end(self) -> None:
         """Give the promise back; what was written and not published waits for the next fetch."""
         written = self._left_behind if self._partial is None else self._partial.written
-        if self._entry is None and not self._useless and (self._partial or written):
+        useless = self._useless or self.apart
+        if self._entry is None and not useless and (self._partial or written):
             self._store.books.idle_partials[self.digest] = written
+            if self._has_it:
+                self._possession.left(self.digest, self.repository.upstream)
         self._release()
         self._ended = True
         self._announce()

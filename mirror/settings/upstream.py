@@ -88,6 +88,9 @@ class Upstream(BaseModel):
             raise ValueError("username and docker_config are both given: one is wanted")
         if (self.client_cert is None) != (self.client_key is None):
             raise ValueError("client_cert and client_key go together")
+        if self.client_cert and self.proxy and URL(self.proxy.get_secret_value()).scheme == "https":
+            # aiohttp shakes hands with both in one and the same way.
+            raise ValueError("client_cert would be shown to the proxy, too: http://… is wanted")
         self._fit()
         if bool(self.reserve) != bool(self.reserved_for):
             raise ValueError("reserve and reserved_for go together")

@@ -47,8 +47,10 @@ class Index:
 
     async def close(self) -> None:
         """Write what is pending and close."""
-        await self.flush()
-        await self._database.close()
+        try:
+            await self.flush()
+        finally:
+            await self._database.close()
 
     # What is kept
 

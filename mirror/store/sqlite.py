@@ -91,12 +91,13 @@ class Database:
     async def damage(self) -> sqlite3.Error | None:
         """Read all of it, in some tenths of a second; return what is wrong with it, if anything.
 
-        Closes it and raises sqlite3.Error where it cannot be read for now.
+        Closes it and raises sqlite3.Error where it cannot be read for now; closes it too where
+        nobody waits any more.
         """
         try:
             rows = await self.fetch("PRAGMA quick_check(1)")
-        except sqlite3.Error as error:
-            if is_damage(error):
+        except BaseException as error:
+            if isinstance(error, sqlite3.Error) and is_damage(error):
                 return error
             await self.close()
             raise

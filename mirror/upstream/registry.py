@@ -19,7 +19,7 @@ from tenacity import (
 )
 from yarl import URL
 
-from mirror.oci import manifest, media
+from mirror.oci import documents, manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
@@ -45,7 +45,7 @@ from mirror.upstream.faults import deadline, read_capped
 from mirror.upstream.responses import BlobBody, Page
 from mirror.upstream.wire import Patience, Size, Wire
 
-_MAX_PAGE = 8 * 1024 * 1024  # bytes of one page of tags or referrers
+_MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
 _ATTEMPTS = 3
 
 
@@ -118,10 +118,8 @@ class Registry:
             self._count(len(body))
             promised = responses.digest(response)
             media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
-        digest = reference if isinstance(reference, Digest) else promised or Digest.of(body)
-        if not digest.proves(body):
-            raise UpstreamMisbehaved(f"upstream sent a manifest that is not {digest}")
-        return manifest.read(body, digest, media_type)
+        named = reference if isinstance(reference, Digest) else promised
+        return await documents.aside(_proven, body, named, media_type)
 
     async def head_blob(self, repository: str, digest: Digest) -> int:
         """Ask whether a repository has a blob, and its size in bytes.
@@ -170,16 +168,15 @@ class Registry:
     async def readable(self, repository: str) -> bool:
         """Ask, by its list of tags, which nobody counts, whether a repository may be read.
 
-        One that is hidden is not told from one that does not exist. Raises UpstreamFailure.
+        One that is hidden is not told from one that does not exist, and what is no list from
+        either: an error may come under a 200, too. Raises UpstreamFailure.
         """
-        url = self._url(repository, "tags/list").with_query({"n": "1"})
-        hidden = Denied(f"upstream has no {repository}")
         try:
-            async with await self._ask(_Question("GET", "tags", repository, url)) as response:
-                responses.check(response, hidden)
-        except Denied:
+            page = await self.get_page("tags", repository, "tags/list", {"n": "1"})
+            document = await documents.aside(documents.read, page.body)
+            return isinstance(document.get("tags"), list)
+        except (Denied, ManifestUnknown, ValueError):
             return False
-        return True
 
     def _count(self, received: int) -> None:
         self.received += received
@@ -259,6 +256,13 @@ class Registry:
             retry_after=None if response is None else read_retry_after(response.headers),
         )
         self._on_answer(answer)
+
+
+def _proven(body: bytes, named: Digest | None, media_type: str) -> Manifest:
+    digest = named or Digest.of(body)
+    if not digest.proves(body):
+        raise UpstreamMisbehaved(f"upstream sent a manifest that is not {digest}")
+    return manifest.read(body, digest, media_type)
 
 
 def _worth_asking_again(error: BaseException) -> bool:
