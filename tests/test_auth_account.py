@@ -19,7 +19,7 @@ from mirror.upstream.auth.credentials import (
     PasswordFile,
 )
 from mirror.upstream.auth.place import REST
-from tests.accounts import upstream
+from tests.accounts import WORD, upstream
 from tests.clock import Clock
 from tests.conftest import Run
 from tests.standin import Fault, Hub, Image
@@ -27,7 +27,6 @@ from tests.standin.flavours import Ghcr
 from tests.standin.terms import Auth
 
 REPOSITORY = "library/nginx"
-WORD = "s3cret-word"
 
 
 class Vault(Everywhere):
