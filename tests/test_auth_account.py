@@ -19,7 +19,7 @@ from mirror.upstream.auth.credentials import (
     PasswordFile,
 )
 from mirror.upstream.auth.place import REST
-from tests.accounts import upstream
+from tests.accounts import WORD, upstream
 from tests.clock import Clock
 from tests.conftest import Run
 from tests.standin import Fault, Hub, Image
@@ -27,7 +27,6 @@ from tests.standin.flavours import Ghcr
 from tests.standin.terms import Auth
 
 REPOSITORY = "library/nginx"
-WORD = "s3cret-word"
 
 
 class Vault(Everywhere):
@@ -398,6 +397,24 @@ async def test_another_web_page_is_no_refused_login(
         assert (got.status >= 500, b"refuses the login" in got.body) == (True, False)
         hub.faults.clear()
         await mirror.pull(REPOSITORY, "latest", image)
+
+
+async def test_a_login_refused_without_a_challenge_is_not_repeated_either(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    """It was taken before, and RFC 9110 wants a challenge with each 401."""
+    hub.terms.auth = "basic"
+    hub.terms.users = {"robot": WORD}
+    account = upstream(hub, username="robot", password=WORD, auth="basic")
+    async with run(upstreams=account) as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        hub.terms.users = {"robot": "another"}
+        hub.faults.add(Fault(at_door=True, times=None, headers={"WWW-Authenticate": None}))
+        before = len(hub.requests)
+        for name in ("a", "b", "c", "d"):
+            assert (await mirror.manifest(REPOSITORY, name)).status == 403
+    tried = [seen.kind for seen in hub.requests[before:] if "authorization" in seen.headers]
+    assert tried == ["manifest", "ping"]
 
 
 async def test_what_is_kept_outlives_a_refused_login(hub: Hub, run: Run, image: Image) -> None:

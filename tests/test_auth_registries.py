@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.upstream.auth import exchange
-from tests.accounts import upstream
+from tests.accounts import WORD, upstream
 from tests.conftest import Run
 from tests.standin import Hub, Image
 from tests.standin.flavours import (
@@ -25,7 +25,6 @@ from tests.standin.flavours import (
 )
 
 REPOSITORY = "library/nginx"
-WORD = "s3cret-word"
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 

@@ -84,10 +84,10 @@ class Login:
         if refused.key and refused.token:
             self._tokens.drop(refused.key, refused.token)
         wanted = challenge.choose(challenge.parse(challenges), self._ways.schemes)
+        if wanted is None or wanted.scheme == "basic":  # in doubt, or it may not read this
+            self._account.doubt(refused.credentials)
         if wanted is None:
             return None
-        if wanted.scheme == "basic":  # the login is in doubt, or it may not read this
-            self._account.doubt(refused.credentials)
         anywhere = {name: value for name, value in wanted.params.items() if name != "scope"}
         self._known = Challenge(wanted.scheme, anywhere)
         better = await self._answer(wanted, repository, refused)
