@@ -10,7 +10,6 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from yarl import URL
 
-from mirror.cache.caller import Unnamed
 from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.upstream.answers import Answer
@@ -141,7 +140,7 @@ def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
         known,
         users,
         Rates(settings.client_rate),
-        anonymous=None if "**" in settings.anonymous else Unnamed(settings.anonymous),
+        anonymous=None if "**" in settings.anonymous else Patterns(settings.anonymous),
         challenge=settings.challenge,
     )
 

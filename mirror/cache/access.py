@@ -132,8 +132,7 @@ class Access:
         if not rules.gives(repository.name):
             raise NotAllowed(_not_given(repository, rules))
         if caller.allow is not None and not caller.allow.match(repository.name):
-            who = caller.name or caller.address
-            raise NotAllowed(f"{who} may not read {repository.name}; it may read {caller.allow}")
+            raise NotAllowed(_not_for(caller, repository))
         open_to_all = repository.upstream not in self._accounts and repository not in self._hidden
         if open_to_all or rules.trusts(caller):
             return
@@ -220,11 +219,15 @@ def _lasts(public: bool) -> float:
 
 
 def _not_given(repository: Repository, rules: Rules) -> str:
-    denied = f", but {rules.deny}" if rules.deny else ""
-    return (
-        f"this mirror does not give {repository.name} of {repository.upstream}; "
-        f"it gives {rules.allow}{denied}"
-    )
+    """Say so; what else is denied is nobody's business who asks."""
+    refused = f"this mirror does not give {repository.name} of {repository.upstream}"
+    return refused if rules.deny.match(repository.name) else f"{refused}; it gives {rules.allow}"
+
+
+def _not_for(caller: Caller, repository: Repository) -> str:
+    if caller.name is None:
+        return f"{repository.name} wants a login to this mirror; without one: {caller.allow}"
+    return f"{caller.name} may not read {repository.name}; it may read {caller.allow}"
 
 
 def _not_public(repository: Repository, rules: Rules) -> str:

@@ -16,13 +16,6 @@ def is_client_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-class Unnamed(Patterns):
-    """What may be read without a login, which is told where that is not enough."""
-
-    def __str__(self) -> str:
-        return f"{super().__str__()} as long as a login is missing"
-
-
 @dataclass(frozen=True, slots=True)
 class Caller:
     """An address, and the name of a client that proved to be it; none of one that did not.
