@@ -34,7 +34,7 @@ class Possession:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._questions: Flights[tuple[Repository, Digest], None] = Flights()
+        self._questions: Flights[tuple[Repository, Digest, int], None] = Flights()
         self._spans: TTLCache[tuple[str, Digest, int], Span] = TTLCache(_SAME_KEPT, _SAME_FOR)
         self._left: LRUCache[Digest, str] = LRUCache(_SAME_KEPT)
 
@@ -71,7 +71,7 @@ class Possession:
         span = self._spans.setdefault((repository.upstream, digest, length), _anywhere(length))
         here = await self._store.run(os.pread, file.fileno(), span.length, span.start)
         await self._questions.join(
-            (repository, digest),
+            (repository, digest, length),  # to have a beginning is not to have the rest
             lambda: self._ask(registry, repository, digest, span, here, length if whole else None),
         )
 
