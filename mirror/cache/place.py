@@ -49,7 +49,6 @@ class Place:
         """Open the file; raises BlobUnknown, Denied, UpstreamFailure, NoRoomError, OSError."""
         partial = None if self.apart else await self._take_over()
         if partial is None:
-            self.apart = True
             partial = await self._store.run(self._store.files.partial_apart, self._digest)
             self.partial = partial
         return partial
@@ -57,7 +56,9 @@ class Place:
     async def _take_over(self) -> Partial | None:
         """Go on from what an earlier fetch left, if there is anything.
 
-        None where upstream does not have that: it stays for the one that it came from.
+        None where upstream does not have that: it stays for the one that it came from. So it does
+        where it is known to be another's, and only a copy is gone on from: who has the beginning
+        could spoil it with another end.
         """
         self._left_behind = self._store.books.idle_partials.get(self._digest, 0)
         self.promised = await self._store.room.take_partial(self._digest)
@@ -66,11 +67,31 @@ class Place:
         try:
             await self._show(partial)
         except ContentWrong:
-            self._store.books.idle_partials[self._digest] = partial.written
-            self.release()
-            self.close_file()
+            self._put_back(partial)
+            self._store.close_file(partial.file)
             return None
-        return partial
+        if not partial.written or self._left_by() in (None, self._repository.upstream):
+            return partial
+        self._put_back(partial)
+        try:
+            return await self._copy(partial)
+        finally:
+            self._store.close_file(partial.file)
+
+    def _left_by(self) -> str | None:
+        return self._possession.left_by(self._digest)
+
+    def _put_back(self, partial: Partial) -> None:
+        self._store.books.idle_partials[self._digest] = partial.written
+        self.release()
+        self.partial, self.apart = None, True
+
+    async def _copy(self, partial: Partial) -> Partial:
+        await self.reserve(partial.written)
+        copy = await self._store.run(self._store.files.partial_apart, self._digest)
+        self.partial = copy
+        await self._store.run(copy.take_in, partial.file, partial.written)
+        return copy
 
     async def _show(self, partial: Partial) -> None:
         """Have upstream show that it has what was left, unless it is known to be its own.
@@ -79,7 +100,7 @@ class Place:
         ContentWrong where it has not, BlobUnknown, Denied, or UpstreamFailure.
         """
         whole = partial.written > 0 and partial.proven
-        own = self._possession.has_left(self._digest, self._repository.upstream)
+        own = self._left_by() == self._repository.upstream
         if whole or (partial.written and not own):
             await self._possession.show(
                 self._registry,

@@ -49,9 +49,9 @@ class Possession:
         """Note whose fetch left a part of a blob behind, all of which it had."""
         self._left[digest] = upstream
 
-    def has_left(self, digest: Digest, upstream: str) -> bool:
-        """Whether the part of a blob that was left behind last is this upstream's."""
-        return self._left.get(digest) == upstream
+    def left_by(self, digest: Digest) -> str | None:
+        """Return whose fetch it was, if that is known."""
+        return self._left.get(digest)
 
     async def show(
         self,
