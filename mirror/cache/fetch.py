@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass
 from typing import IO, Protocol
 
 from mirror.cache.download import Download
 from mirror.cache.intake import Intake
-from mirror.cache.possession import Possession
+from mirror.cache.place import Place
 from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import ContentWrong, RegistryError, UpstreamUnavailable
 from mirror.oci.names import Repository
@@ -49,9 +48,7 @@ class Detour:
 class Fetch:
     """A blob on its way. Owned by the daemon, never by a request.
 
-    `visible` is how far followers may read, in bytes; `size` the whole, once upstream said so. One
-    that is `apart` leaves alone what there is of the blob, on its way or left behind: it is of
-    another upstream. It begins at the beginning, and leaves nothing behind itself.
+    `visible` is how far followers may read, in bytes; `size` the whole, once upstream said so.
     """
 
     def __init__(
@@ -60,9 +57,7 @@ class Fetch:
         repository: Repository,
         digest: Digest,
         store: Store,
-        possession: Possession,
-        *,
-        apart: bool,
+        place: Place,
     ) -> None:
         self.digest = digest
         self.repository = repository
@@ -71,19 +66,13 @@ class Fetch:
         self.followers = 0
         self.detour: Detour | None = None
         self.failure: RegistryError | None = None
-        self.apart = apart
         self._registry = registry
         self._store = store
-        self._possession = possession
+        self._place = place
         self._also_in: set[Repository] = set()
         self._entry: Entry | None = None
-        self._promised = 0
-        self._partial: Partial | None = None
         self._intake: Intake | None = None
         self.proven = False
-        self._left_behind = 0  # bytes of an earlier fetch, until they are taken over
-        self._has_it = False  # upstream has what there is of the partial
-        self._useless = False
         self._ended = False
         self._changed: set[asyncio.Future[None]] = set()
 
@@ -142,10 +131,11 @@ class Fetch:
             piece = piece[: min(stop - position, _PIECE)]
             await sink.data(piece)
             return position + len(piece)
-        if self._partial is None:
+        partial = self._place.partial
+        if partial is None:
             raise UpstreamUnavailable("the fetch has no file any more")
-        stop = min(stop, self._partial.written)
-        await sink.file(self._partial.file, position, stop)
+        stop = min(stop, partial.written)
+        await sink.file(partial.file, position, stop)
         return stop
 
     async def _change(self) -> None:
@@ -175,65 +165,21 @@ class Fetch:
         except RegistryError as failure:
             self.failure = failure
             if isinstance(failure, ContentWrong):
-                await self._discard()
+                await self._place.discard()
         finally:
-            if self.apart and self._entry is None:
-                with contextlib.suppress(OSError):  # a start clears it away
-                    await self._discard()
-            self._end()
+            try:
+                if self._entry is None:
+                    await self._place.abandon()
+            finally:
+                self._end()
 
     async def _fetch(self) -> None:
-        partial = None if self.apart else await self._take_over()
-        if partial is None:
-            self.apart = True
-            partial = await self._store.run(self._store.files.partial_apart, self.digest)
-            self._partial = partial
+        partial = await self._place.take()
         if partial.written and partial.proven:
             self._reveal(partial.written)
         else:
             await self._receive_or_start_over(partial)
         await self._publish(partial)
-
-    async def _take_over(self) -> Partial | None:
-        """Go on from what an earlier fetch left, if there is anything.
-
-        None where upstream does not have that: it stays for the one that it came from.
-        """
-        self._left_behind = self._store.books.idle_partials.get(self.digest, 0)
-        self._promised = await self._store.room.take_partial(self.digest)
-        partial = await self._store.run(self._store.files.partial, self.digest)
-        self._partial = partial
-        try:
-            await self._show(partial)
-        except ContentWrong:
-            self._leave_behind(partial)
-            return None
-        return partial
-
-    async def _show(self, partial: Partial) -> None:
-        """Have upstream show that it has what was left, unless it is known to be its own.
-
-        The whole of a blob needs no other question, so that it is asked for anyway. Raises
-        ContentWrong where it has not, BlobUnknown, Denied, or UpstreamFailure.
-        """
-        whole = partial.written > 0 and partial.proven
-        own = self._possession.has_left(self.digest, self.repository.upstream)
-        if whole or (partial.written and not own):
-            await self._possession.show(
-                self._registry,
-                self.repository,
-                self.digest,
-                partial.file,
-                partial.written,
-                whole=whole,
-            )
-        self._has_it = True
-
-    def _leave_behind(self, partial: Partial) -> None:
-        self._store.books.idle_partials[self.digest] = partial.written
-        self._release()
-        self._store.close_file(partial.file)
-        self._partial = None
 
     async def _receive_or_start_over(self, partial: Partial) -> None:
         """Give up what an earlier fetch left where it fits no blob, and nobody has seen it yet."""
@@ -256,21 +202,17 @@ class Fetch:
             size = download.size
             if size is not None and intake.received >= size:
                 raise ContentWrong("what an earlier fetch left behind is not part of the blob")
-            await self._reserve(intake.received + _STEP if size is None else size)
+            await self._place.reserve(intake.received + _STEP if size is None else size)
             self._grow(intake.received, size)
             while data := await download.read():
-                if download.position > self._promised:
-                    await self._reserve(download.position + _STEP)
+                if download.position > self._place.promised:
+                    await self._place.reserve(download.position + _STEP)
                 intake.add(data)
                 self._grow(intake.received, download.size)
                 await intake.keep_up()
             if not await intake.proven():
                 raise ContentWrong(f"upstream sent bytes that are not {self.digest}")
             self._reveal(intake.received)
-
-    async def _reserve(self, size: int) -> None:
-        """Have room promised for `size` bytes in all."""
-        self._promised += await self._store.room.reserve(max(0, size - self._promised))
 
     async def _publish(self, partial: Partial) -> None:
         """Make the file last; by now the followers have the end, and need not wait for it.
@@ -283,10 +225,8 @@ class Fetch:
         for repository in (self.repository, *self._also_in):
             self._store.books.link(self.digest, repository)
         if kept is not None:
-            await self._discard()
-        self._release()
-        if self.apart:
-            await self._store.room.remove_partials([self.digest])
+            await self._place.discard()
+        await self._place.published()
 
     def _grow(self, received: int, size: int | None) -> None:
         self.size = size
@@ -304,7 +244,7 @@ class Fetch:
         """Send the followers to upstream: the bytes so far are good, no more will come."""
         self._store.failures += 1
         _log.error("cannot keep %s, passing it through: %s", self.digest, error)
-        partial = self._partial
+        partial = self._place.partial
         if partial is None:
             self.detour = Detour(0, self.digest.hasher())
         elif not self.proven:
@@ -321,33 +261,17 @@ class Fetch:
             self.detour = Detour(partial.hashed, partial.hasher())
             self.visible = partial.hashed if self.size is not None else 0
 
-    async def _discard(self) -> None:
-        """Unlink what is of no use to anyone."""
-        self._useless = True
-        if self._partial is not None:
-            await self._store.run(self._partial.unlink)
-
     def _end(self) -> None:
-        """Give the promise back; what was written and not published waits for the next fetch."""
-        written = self._left_behind if self._partial is None else self._partial.written
-        useless = self._useless or self.apart
-        if self._entry is None and not useless and (self._partial or written):
-            self._store.books.idle_partials[self.digest] = written
-            if self._has_it:
-                self._possession.left(self.digest, self.repository.upstream)
-        self._release()
+        if self._entry is None:
+            self._place.leave()
+        self._place.release()
         self._ended = True
         self._announce()
         self._close_file()
 
     def _close_file(self) -> None:
-        if self._ended and not self.followers and self._partial is not None:
-            self._store.close_file(self._partial.file)
-            self._partial = None
-
-    def _release(self) -> None:
-        self._store.room.release(self._promised)
-        self._promised = 0
+        if self._ended and not self.followers:
+            self._place.close_file()
 
     def _announce(self) -> None:
         for future in self._changed:

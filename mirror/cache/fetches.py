@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from mirror.cache.fetch import Fetch
+from mirror.cache.place import Place
 from mirror.cache.possession import Possession
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
@@ -27,6 +28,7 @@ class _Running:
     """A fetch and its task; one that is stopping can be waited for, but no longer be joined."""
 
     fetch: Fetch
+    place: Place
     task: asyncio.Task[None]
     stopping: bool = False
     reprieved: bool = False  # it goes on for nobody, for a while
@@ -102,12 +104,13 @@ class Fetches:
 
     def _start(self, key: Key, registry: Registry, repository: Repository) -> _Running:
         digest = key[1]
-        others = (each.fetch for (_, other), each in self._running.items() if other == digest)
+        others = (each.place for (_, other), each in self._running.items() if other == digest)
         apart = any(not other.apart for other in others)
-        fetch = Fetch(registry, repository, digest, self._store, self._possession, apart=apart)
+        place = Place(registry, repository, digest, self._store, self._possession, apart=apart)
+        fetch = Fetch(registry, repository, digest, self._store, place)
         task = asyncio.create_task(self._run(fetch))
         task.add_done_callback(lambda done: self._ended(key, done))
-        return _Running(fetch, task)
+        return _Running(fetch, place, task)
 
     def leave(self, fetch: Fetch) -> None:
         """Count a follower out; nobody left may end the fetch, after a while."""

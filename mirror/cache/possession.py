@@ -34,7 +34,7 @@ class Possession:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._questions: Flights[tuple[Repository, Digest], None] = Flights()
+        self._questions: Flights[tuple[Repository, Digest, int], None] = Flights()
         self._spans: TTLCache[tuple[str, Digest, int], Span] = TTLCache(_SAME_KEPT, _SAME_FOR)
         self._left: LRUCache[Digest, str] = LRUCache(_SAME_KEPT)
 
@@ -49,9 +49,9 @@ class Possession:
         """Note whose fetch left a part of a blob behind, all of which it had."""
         self._left[digest] = upstream
 
-    def has_left(self, digest: Digest, upstream: str) -> bool:
-        """Whether the part of a blob that was left behind last is this upstream's."""
-        return self._left.get(digest) == upstream
+    def left_by(self, digest: Digest) -> str | None:
+        """Return whose fetch it was, if that is known."""
+        return self._left.get(digest)
 
     async def show(
         self,
@@ -71,7 +71,7 @@ class Possession:
         span = self._spans.setdefault((repository.upstream, digest, length), _anywhere(length))
         here = await self._store.run(os.pread, file.fileno(), span.length, span.start)
         await self._questions.join(
-            (repository, digest),
+            (repository, digest, length),  # to have a beginning is not to have the rest
             lambda: self._ask(registry, repository, digest, span, here, length if whole else None),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import tempfile
@@ -248,6 +249,16 @@ class Partial:
                 count = self.file.write(view)  # a raw file may take less than it is given
                 self.written += count
                 view = view[count:]
+
+    def take_in(self, file: IO[bytes], length: int) -> None:
+        """Hash and write the first bytes of another file; raises OSError."""
+        while self.written < length:
+            size = min(_SLICE, length - self.written)
+            piece = os.pread(file.fileno(), size, self.written)
+            if not piece:
+                raise OSError(errno.EIO, "a partial is shorter than it was")
+            self.hash([piece])
+            self.write([piece])
 
     def start_over(self) -> None:
         """Throw away what there is; raises OSError."""

@@ -289,6 +289,15 @@ async def twin(image: Image) -> AsyncIterator[Hub]:
         yield twin
 
 
+@pytest.fixture
+def large(hub: Hub, twin: Hub) -> Blob:
+    """A layer that both have, too large to be fetched for nobody."""
+    image = make_image(9, [24_000_000])
+    hub.add(image, OWN, "large")
+    twin.add(image, "org/app", "large")
+    return image.layers[0]
+
+
 def two(hub: Hub, twin: Hub) -> dict[str, object]:
     """Configure both."""
     return {"upstreams": {"docker.io": {"url": hub.url}, "twin.example": {"url": twin.url}}}
@@ -342,6 +351,49 @@ async def test_an_upstream_without_ranges_may_show_it_by_all_of_it(
     async with run(**two(hub, twin)) as mirror:
         await mirror.pull(OWN, "latest", image)
         await pull_there(mirror, image)
+
+
+async def test_who_has_the_beginning_of_a_blob_spoils_none_of_what_was_left(
+    hub: Hub, twin: Hub, run: Run, large: Blob
+) -> None:
+    hub.faults.add(Fault(kind="blob", method="GET", stall_after=8_000_000))
+    twin.faults.add(Fault(kind="blob", method="GET", corrupt_at=large.size - 9, times=None))
+    async with run(**two(hub, twin), abandon_after=0) as mirror:
+        await left_by_its_client(mirror, large)
+        store = mirror.daemon.store
+        before = store.books.used
+        with contextlib.suppress(aiohttp.ClientPayloadError):
+            assert (await mirror.blob(THERE, large.digest)).status == 502
+        await mirror.settled()
+        assert (store.books.used, len(list((store.files.root / "partial").iterdir()))) == (
+            before,
+            1,
+        )
+        assert (await mirror.blob(OWN, large.digest)).body == large.read()
+    assert hub.blob_bytes(large.digest) <= 1.3 * large.size
+
+
+async def test_what_one_upstream_left_is_copied_for_another_that_has_it(
+    hub: Hub, twin: Hub, run: Run, large: Blob
+) -> None:
+    hub.faults.add(Fault(kind="blob", method="GET", stall_after=8_000_000))
+    async with run(**two(hub, twin), abandon_after=0) as mirror:
+        await left_by_its_client(mirror, large)
+        assert (await mirror.blob(THERE, large.digest)).body == large.read()
+        await mirror.settled()
+        store = mirror.daemon.store
+        assert list((store.files.root / "partial").iterdir()) == []
+        assert not store.books.idle_partials
+        assert not store.books.promised
+        assert (await mirror.blob(THERE, large.digest)).cache == "hit"
+    assert twin.blob_bytes(large.digest) <= 0.9 * large.size
+
+
+async def left_by_its_client(mirror: Mirror, layer: Blob) -> None:
+    """Have a fetch be stopped midway, with a good part of the layer fetched."""
+    async with mirror.request(f"/v2/{OWN}/blobs/{layer.digest}") as leaver:
+        await leaver.content.readexactly(4_000_000)
+    await mirror.settled()
 
 
 async def test_what_one_upstream_left_is_gone_on_with_from_another_that_has_it(
