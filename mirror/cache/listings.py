@@ -22,6 +22,7 @@ from mirror.oci.errors import (
     ManifestUnknown,
     NameUnknown,
     PageInvalid,
+    RegistryError,
     UpstreamFailure,
     UpstreamMisbehaved,
     shown,
@@ -123,6 +124,9 @@ class Listings:
             if kept is None:
                 raise
             return kept.answer, Outcome.STALE
+        except RegistryError:  # an answer: what was listed before is not to be had any more
+            self._kept.pop(key, None)
+            raise
         size = _ENTRY + sum(map(sys.getsizeof, key)) + memory
         if size < self._kept.maxsize // 4:
             self._kept[key] = _Kept(answer, size, self._timer())
