@@ -14,8 +14,10 @@ import pytest
 from mirror.cache.account import Terms
 from mirror.cache.budget import Budget
 from mirror.cache.ledger import Ledger
+from mirror.cache.reckoning import reckon
 from mirror.cache.tally import Tally
 from mirror.cache.window import HUB_WINDOW
+from mirror.forecast import lines
 from mirror.store.index import Index
 from mirror.upstream.answers import Answer, Ask, PullLimit, read_limit, read_retry_after
 from tests.conftest import Mirror, Run
@@ -303,6 +305,31 @@ async def test_what_was_said_to_a_former_account_is_forgotten(index: Index) -> N
     await index.flush()
     await budget.prune()
     assert [row.account for row in await index.limits()] == ["robot"]
+
+
+async def test_what_was_saved_is_told_of_the_present_account_alone(index: Index) -> None:
+    wall = [2_000_000_000.0]
+    budget = _budget_of(index, wall)
+    budget.note(_counted(PullLimit(100, 40, None, "me")))
+    await index.flush()
+    budget = _budget_of(index, wall, terms=Terms(user="robot"))
+    await budget.load()
+    tally = Tally(budget.ledger)
+    await tally.load(budget.longest)
+    tally.asked["docker.io"] += 3
+    tally.tick()
+    told = await reckon(budget, tally)
+    assert [(each.account, each.asked) for each in told.accounts] == [("robot", 3), ("", None)]
+    assert sum(line.startswith("  saved") for line in lines(told, wall[0])) == 1
+
+
+async def test_a_word_that_is_older_than_the_window_is_not_called_upstreams(index: Index) -> None:
+    wall = [2_000_000_000.0]
+    budget = _budget_of(index, wall)
+    budget.note(_counted(PullLimit(100, 40, None, "me")))
+    for passed, said in ((7200, "as upstream said 2 h ago"), (HUB_WINDOW, "last is 8 h old")):
+        wall[0] += passed
+        assert any(said in line for line in lines(await reckon(budget, Tally(budget.ledger)), 0))
 
 
 async def test_who_spent_is_told_of_each_account_alone(index: Index) -> None:
