@@ -209,13 +209,16 @@ async def test_an_index_that_was_lost_is_told_of_window_and_gate(
     budget.note(answer(429, retry_after=600))
     await index.flush()
     with closing(sqlite3.connect(tmp_path / "index.db")) as other:
-        other.execute("DROP TABLE pull_gate")
-    budget.note(answer(429, retry_after=600))
+        other.execute("DROP TABLE pull")
+    clock.now += 100
+    budget.note(answer(garbled=True))
     await index.flush()
     found = (await again(index, clock)).present(HUB)
-    assert (found.window.used(clock.now), found.window.left(clock.now)) == (3, 7)
+    assert (found.window.used(clock.now), found.window.left(clock.now)) == (4, 6)
     assert found.window.others(clock.now) == 0
-    assert found.shut_in(clock.now) == pytest.approx(600, abs=1)
+    assert found.window.word is not None
+    assert clock.now - found.window.word.at == pytest.approx(100, abs=1)
+    assert found.shut_in(clock.now) == pytest.approx(500, abs=1)
 
 
 class _Unasked:

@@ -125,24 +125,37 @@ async def test_old_pulls_leave_the_ledger(index: Index) -> None:
 
 @pytest.mark.parametrize("told", [False, True])
 async def test_a_long_window_is_as_long_after_a_restart(index: Index, told: bool) -> None:
-    """As it is configured, and as upstream said itself, however long the ledger is kept."""
+    """As it is configured, or as upstream said itself; however long the ledger is kept."""
     wall = [2_000_000_000.0]
     terms = Terms() if told else Terms(limit=10, length=86400)
-    said = PullLimit(10, 5, 86400, "me") if told else None
     budget = _budget_of(index, wall, terms=terms)
-    for _ in range(5):
-        budget.note(_counted(said))
+    for left in range(9, 4, -1):
+        budget.note(_counted(PullLimit(10, left, 86400, "me") if told else None))
     await index.flush()
-    wall[0] += 25 * 3600 if told else 13 * 3600
-    budget.note(_counted(PullLimit(10, 9, 86400, "me") if told else None))
-    await index.flush()
-    if told:
-        wall[0] += 20 * 3600
-    for _ in range(2):
+    for passed, used in ((13 * 3600, 5), (12 * 3600, 0)):
+        wall[0] += passed
         again = _budget_of(index, wall, terms=terms)
         await again.load()
-        assert _left(again) == (9 if told else 4)
-    assert len(await index.pulls(0)) == 6
+        assert (_used(again), _left(again)) == (used, 10 - used)
+
+
+async def test_a_pull_follows_the_word_that_came_before_it_though_older_ones_are_gone(
+    index: Index,
+) -> None:
+    wall = [2_000_000_000.0]
+    budget = _budget_of(index, wall)
+    for left in (99, 98):
+        budget.note(_counted(PullLimit(100, left, None, "me")))
+    wall[0] += 2 * HUB_WINDOW + 1
+    budget.note(_head(PullLimit(100, 40, None, "me")))
+    await index.flush()
+    for left in (39, 38):
+        budget = _budget_of(index, wall)
+        await budget.load()
+        assert len(await index.pulls(0)) == 39 - left
+        budget.note(replace(_counted(), garbled=True))
+        assert _left(budget) == left
+        await index.flush()
 
 
 async def test_what_was_asked_for_is_told_of_the_whole_of_a_long_window(index: Index) -> None:
@@ -225,10 +238,13 @@ async def test_a_clock_that_was_set_has_nothing_counted_twice_nor_forgotten(
 async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: Index) -> None:
     """A machine without a clock of its own begins in 1970, until it has asked another."""
     clocks = _Clocks()
+    clocks.budget(index).note(_counted())
+    await index.flush()
+    clocks.pass_on(HUB_WINDOW - 1000)
     true, clocks.wall = clocks.wall, 100.0
     budget = clocks.budget(index, Terms(limit=10))
     await budget.load()
-    for _ in range(10):
+    for _ in range(9):
         budget.note(_counted())
     clocks.wall = true
     clocks.pass_on(60)
@@ -237,7 +253,8 @@ async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: Index) -> None:
     again = clocks.budget(index, Terms(limit=10))
     await again.load()
     assert _left(again) == 0
-    assert next(_returns(again)) == pytest.approx(HUB_WINDOW - 60, abs=2)
+    returns = list(_returns(again))
+    assert returns == pytest.approx([940, *[HUB_WINDOW - 60] * 9], abs=2)
 
 
 @pytest.mark.parametrize("wrong", [-7200.0, -86400.0 * 365, 7200.0, 86400.0 * 365])

@@ -240,11 +240,13 @@ def test_the_forecast_of_a_short_window_ends_within_it() -> None:
 
 
 def test_the_forecast_counts_on_others_at_the_latest() -> None:
-    window = spent(*[HUB_WINDOW - 3600.0 + at * 60 for at in range(60)])
-    window.hear(said(5), sent=600, now=600)
-    window.hear(said(5), sent=HUB_WINDOW - 1, now=HUB_WINDOW - 1)
-    assert window.others(HUB_WINDOW) == 35
-    assert window.lasts(HUB_WINDOW) == pytest.approx(5 * 60, rel=0.1)
+    window = spent()
+    window.hear(said(10), sent=0, now=0)
+    for _ in range(6):
+        window.count(HUB_WINDOW - 600.0)
+    now = HUB_WINDOW - 300.0  # four left, six an hour, others' ninety back in five minutes
+    assert window.left(now) == 4
+    assert window.lasts(now) == math.inf
 
 
 def test_the_forecast_counts_on_what_comes_back() -> None:

@@ -100,7 +100,7 @@ class Budget:
     def accounts(self) -> Iterator[tuple[Key, Account]]:
         """Return all there are, those of former users too while something of them matters."""
         now = self.now()
-        for key, account in self._accounts.items():
+        for key, account in [*self._accounts.items()]:
             if self.is_present(key) or not account.window.idle(now):
                 yield key, account
 

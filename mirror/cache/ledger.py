@@ -70,7 +70,8 @@ class Ledger:
     async def load(self, longest: float, timer: float) -> dict[Key, Past]:
         """Read what may still matter: two windows of the `longest` kind back, for upstream's word.
 
-        `timer` is what the clock that never steps shows.
+        It comes before all that is entered, which it finds the next number for. `timer` is what the
+        clock that never steps shows.
         """
         self._ahead = self._clock() - timer
         limits = {(row.upstream, row.account): row for row in await self._index.limits()}

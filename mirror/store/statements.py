@@ -22,7 +22,7 @@ DROP = (
     ("link", "DELETE FROM link WHERE digest = $1"),
 )
 PUT_PULL = """INSERT INTO pull (id, upstream, account, at, repository, reference, digest, client)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"""
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING"""
 MOVE_PULLS = "UPDATE pull SET at = at + $2 WHERE id > $1"
 PUT_LIMIT = """INSERT INTO pull_limit
     (upstream, account, allowed, remaining, window_length, source, at, after_pull)
