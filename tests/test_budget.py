@@ -243,6 +243,22 @@ async def test_an_upstream_that_stops_naming_a_limit_is_unlimited(hub: Hub, run:
         assert "mirror_pull_limit{" not in (await mirror.ask("/metrics")).body.decode()
 
 
+async def test_a_limit_that_cannot_be_read_is_not_lifted(hub: Hub, run: Run) -> None:
+    hub.terms.limit = 1
+    add_images(hub, 2)
+    unread = {"ratelimit-limit": "1;w=21600;policy=fair"}
+    hub.faults.add(Fault(kind="manifest", repository=CHECK, headers=unread, times=None))
+    async with run(limit_check=1) as mirror:
+        assert (await mirror.manifest(REPOSITORY, "0")).status == 200
+        asked = hub.count(repository=CHECK, status=200)
+        async with asyncio.timeout(5):
+            while hub.count(repository=CHECK, status=200) < asked + 2:
+                await mirror.ask("/healthz")
+        assert await gauge(mirror, "mirror_pull_limit") == 1
+        assert (await mirror.manifest(REPOSITORY, "1")).status == 429
+    assert hub.pulls == 1
+
+
 async def test_images_that_upstream_exempts_are_not_counted_nor_refused(hub: Hub, run: Run) -> None:
     hub.terms.limit = 1
     hub.terms.sponsored = {"oss/app"}
