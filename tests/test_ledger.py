@@ -149,6 +149,7 @@ async def test_a_pull_follows_the_word_that_came_before_it_though_older_ones_are
     wall[0] += 2 * HUB_WINDOW + 1
     budget.note(_head(PullLimit(100, 40, None, "me")))
     await index.flush()
+    await budget.prune()
     for left in (39, 38):
         budget = _budget_of(index, wall)
         await budget.load()

@@ -376,10 +376,19 @@ class Wire:
 
     def pull(self, there: float, back: float, *, said: bool) -> None:
         """Pull, where one is granted; its answer tells what is left or does not."""
-        if self.window.left(self.now):
+        if self.window.left(self.now) and not self._doubted():
             sent = self.now
             self.window.running += 1
             self._at(sent + there, lambda: self._counted(sent, back, said=said))
+
+    def _doubted(self) -> bool:
+        """Whether one is granted to find out about others, which is refused where there are none.
+
+        Of what came back while an answer was on its way nobody can tell whose it was.
+        """
+        word = self.window.word
+        assert word is not None
+        return self.window.others(self.now) > 0 and self.now >= word.at + PROBE
 
     def pass_on(self, seconds: float) -> None:
         """Let time pass, and what happens meanwhile happen."""
