@@ -86,7 +86,7 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         ledger = Ledger(store.index, settings.ledger_keep)
         budget, tally = Budget(ledger, settings.budgets()), Tally(ledger)
         await budget.load()
-        await tally.load()
+        await tally.load(budget.longest)
         stack.callback(tally.tick)
         tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
         await tags.load()

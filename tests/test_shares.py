@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from mirror.cache.budget import Budget
 from mirror.cache.ledger import Ledger
 from mirror.cache.shares import Share, Shares, Spending
 from mirror.oci.names import Repository
-from mirror.store.recovery import open_index
+from mirror.store.index import Index
 
 SHARES = Shares(
     {
@@ -66,8 +65,7 @@ def test_what_is_spent_is_forgotten_with_its_window() -> None:
     assert len(spending) == 0
 
 
-async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(tmp_path: Path) -> None:
-    index = await open_index(tmp_path / "index.db")
+async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Index) -> None:
     budget = Budget(Ledger(index, 0), {"docker.io": Terms(limit=1)})
     account, repository = budget.present("docker.io"), Repository("docker.io", "library/a")
     first = budget.admit(repository, Want("library/a", "1", "10.0.0.1"))
@@ -77,4 +75,3 @@ async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(tmp_path: Pat
         pass  # not counted: upstream had no such thing
     async with asyncio.timeout(1), second:
         assert account.window.left(budget.now()) == 0
-    await index.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,7 +37,7 @@ from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference
 from mirror.oci.ranges import Span
 from mirror.upstream import responses
-from mirror.upstream.answers import Answer, Ask, Kind, read_limit, read_retry_after
+from mirror.upstream.answers import Answer, Ask, Kind, names_limit, read_limit, read_retry_after
 from mirror.upstream.auth.login import Grant, Login
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
@@ -241,6 +241,8 @@ class Registry:
     def _tell(
         self, question: _Question, response: aiohttp.ClientResponse | None, seconds: float
     ) -> None:
+        headers: Mapping[str, str] = {} if response is None else response.headers
+        limit = read_limit(headers)
         answer = Answer(
             upstream=self.origin.name,
             account=self.origin.whose,
@@ -251,9 +253,10 @@ class Registry:
             repository=question.repository,
             asked=question.url.name,
             ask=question.ask,
-            limit=None if response is None else read_limit(response.headers),
+            limit=limit,
             spent=response is not None and responses.says_spent(response),
-            retry_after=None if response is None else read_retry_after(response.headers),
+            retry_after=read_retry_after(headers),
+            garbled=limit is None and names_limit(headers),
         )
         self._on_answer(answer)
 
