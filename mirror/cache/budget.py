@@ -95,7 +95,7 @@ class Budget:
     @property
     def longest(self) -> float:
         """The length of the longest window there is, in seconds."""
-        return max(HUB_WINDOW, *(account.window.length for account in self._accounts.values()))
+        return max([HUB_WINDOW, *(account.window.length for account in self._accounts.values())])
 
     def accounts(self) -> Iterator[tuple[Key, Account]]:
         """Return all there are, those of former users too while something of them matters."""
@@ -182,12 +182,14 @@ class Budget:
         key = (answer.upstream, answer.account)
         account = self._account(key)
         self._see_clock()
+        refused = account.refused_for(self.now())
         if answer.status == 200:
             self._limited(key, account, answer)
         self._enter(key, account, answer)
         if answer.spent:
             account.exempt(answer.repository, exempt=False)
             account.refused(answer.retry_after, self.now())
+        if answer.spent or (refused and not account.refused_for(self.now())):
             self._put_gate(key, account)
         self.tick()
         self.wake(account)

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # the upstream's name and the account's, empty where anonymous
 HOUR = 3600
-_STEP = 2.0  # seconds that the clock on the wall may be off within a second before it was set
+_STEP = 2.0  # seconds; a clock on the wall that moves so far against the timer was set
 
 
 class _Entry(NamedTuple):
