@@ -4,60 +4,100 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from yarl import URL
 
 from mirror.oci.names import HUB
-from mirror.settings import HUB_URL, Settings
+from mirror.settings import HUB_URL, ConfigurationError, Settings
 from mirror.web.route import Router, Target
 
 Files: TypeAlias = dict[str, str]  # contents, by path in the client's own folder
 
 _HEAD = "# Written by `mirror client-config`.\n"
+_CA = "mirror-ca.crt"  # for clients whose files name it
 
 
-def files(client: str, url: str, settings: Settings) -> Files:
-    """Return a client's files for the mirror at `url` (scheme, host and port), as it is set.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where clients reach the mirror: `url` is scheme, host and port.
 
-    `client` is one of CLIENTS. Where each kind of file lies is in docs/clients.md.
+    `ca` is, in PEM, who signed its certificate; empty where clients know that anyway.
     """
-    return CLIENTS[client](url, settings)
+
+    url: str
+    ca: str = ""
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as clients write them where they want no scheme."""
+        return _authority(self.url)
+
+    def trust(self, path: str) -> Files:
+        """Return the CA as a client's file, if it needs one."""
+        return {path: self.ca} if self.ca else {}
 
 
-def _docker(url: str, settings: Settings) -> Files:
-    """Tell dockerd, which has mirrors for Docker Hub only and does not tell them so."""
-    address = _address(url, HUB, settings)
-    return {"daemon.json": json.dumps({"registry-mirrors": [address]}) + "\n"}
+def files(client: str, place: Place, settings: Settings) -> Files:
+    """Return a client's files for the mirror at a place, as it is set.
+
+    `client` is one of CLIENTS. Where each kind of file lies is in docs/clients.md. Raises
+    ConfigurationError where a client could not say what it wants.
+    """
+    return CLIENTS[client](place, settings)
 
 
-def _containerd(url: str, settings: Settings) -> Files:
+def _docker(place: Place, settings: Settings) -> Files:
+    """Tell dockerd, which has mirrors for Docker Hub only and does not tell them so.
+
+    Before version 25 it does not start if one of them has a path (measured: 20.10).
+    """
+    address = _address(place.url, HUB, settings)
+    if address is None:
+        raise ConfigurationError(
+            f"{place.url} is not {HUB} to who names no upstream, as dockerd: wanted is "
+            f'default_upstream = "{HUB}", or a host of the mirror in `hosts` of upstreams."{HUB}"'
+        )
+    told = {"daemon.json": json.dumps({"registry-mirrors": [address]}) + "\n"}
+    return told | place.trust(f"certs.d/{_authority(address)}/ca.crt")
+
+
+def _containerd(place: Place, settings: Settings) -> Files:
     """Tell containerd, which says what it wants by `ns`: a folder per registry, one for others."""
-    host = f'[host.{_quoted(url)}]\n  capabilities = ["pull", "resolve"]\n'
+    host = f'[host.{_quoted(place.url)}]\n  capabilities = ["pull", "resolve"]\n'
+    host += f'  ca = "../{_CA}"\n' if place.ca else ""  # from the folder of the file that has it
     servers = {
         f"{name}/hosts.toml": f"{_HEAD}server = {_quoted(_itself(name, settings))}\n\n{host}"
         for name in settings.upstreams
     }
-    return servers | {"_default/hosts.toml": f"{_HEAD}{host}"}
+    return servers | {"_default/hosts.toml": f"{_HEAD}{host}"} | place.trust(_CA)
 
 
-def _podman(url: str, settings: Settings) -> Files:
+def _podman(place: Place, settings: Settings) -> Files:
     """Tell containers/image, which asks for what stands in the mirror's location."""
-    tables = [_podman_registry(url, name, settings) for name in settings.upstreams]
-    return {"registries.conf": "\n".join([_HEAD, *tables])}
+    found = {name: _location(place, name, settings) for name in settings.upstreams}
+    tables = [_podman_registry(place, name, found[name], settings) for name in found]
+    told = {"registries.conf": "\n".join([_HEAD, *tables])}
+    for location in filter(None, found.values()):
+        told |= place.trust(f"certs.d/{location.partition('/')[0]}/ca.crt")
+    return told
 
 
-def _podman_registry(url: str, name: str, settings: Settings) -> str:
-    place = f"{_authority(url)}/{name}"
-    if ":" in name:  # the path of an image's name cannot hold it
-        address = _address(url, name, settings)
-        if URL(address).path != "/":
-            return f"# {name}: wants a host of the mirror's that means it (hosts)\n"
-        place = _authority(address)
+def _location(place: Place, name: str, settings: Settings) -> str | None:
+    if ":" not in name:
+        return f"{place.authority}/{name}"
+    address = _address(place.url, name, settings)  # a path cannot hold the colon
+    return None if address is None else _authority(address)
+
+
+def _podman_registry(place: Place, name: str, location: str | None, settings: Settings) -> str:
+    if location is None:
+        return f"# {name}: wants a host of the mirror's that means it (hosts)\n"
     return (
         f"[[registry]]\nprefix = {_quoted(name)}\nlocation = {_quoted(name)}\n"
         f"{_insecure(_itself(name, settings))}\n[[registry.mirror]]\n"
-        f"location = {_quoted(place)}\n{_insecure(url)}"
+        f"location = {_quoted(location)}\n{_insecure(place.url)}"
     )
 
 
@@ -65,28 +105,37 @@ def _insecure(url: str) -> str:
     return "insecure = true\n" if url.startswith("http:") else ""
 
 
-def _buildkit(url: str, settings: Settings) -> Files:
+def _buildkit(place: Place, settings: Settings) -> Files:
     """Tell BuildKit, which says what it wants by `ns`, and by a table whether it takes TLS."""
-    mirror = _quoted(_authority(url))
+    mirror = _quoted(place.authority)
     tables = []
     for name in settings.upstreams:
         plain = "  http = true\n" if _itself(name, settings).startswith("http:") else ""
         tables.append(f"[registry.{_quoted(name)}]\n  mirrors = [{mirror}]\n{plain}")
-    if URL(url).scheme == "http":
+    if URL(place.url).scheme == "http":
         tables.append(f"[registry.{mirror}]\n  http = true\n")
-    return {"buildkitd.toml": "\n".join([_HEAD, *tables])}
+    elif place.ca:
+        tables.append(f'[registry.{mirror}]\n  ca = ["{FOLDERS["buildkit"]}/{_CA}"]\n')
+    return {"buildkitd.toml": "\n".join([_HEAD, *tables])} | place.trust(_CA)
 
 
-def _k3s(url: str, settings: Settings) -> Files:
+def _k3s(place: Place, settings: Settings) -> Files:
     """Tell k3s and RKE2, which make their containerd's files of it."""
     mirrors = "".join(
-        f"  {_quoted(name)}:\n    endpoint:\n      - {_quoted(url)}\n"
+        f"  {_quoted(name)}:\n    endpoint:\n      - {_quoted(place.url)}\n"
         for name in settings.upstreams
     )
-    return {"registries.yaml": f"{_HEAD}mirrors:\n{mirrors}"}
+    trusted = (
+        f"configs:\n  {_quoted(place.authority)}:\n    tls:\n"
+        f"      ca_file: {FOLDERS['k3s']}/{_CA}\n"
+    )
+    text = f"{_HEAD}mirrors:\n{mirrors}" + (trusted if place.ca else "")
+    return {"registries.yaml": text} | place.trust(_CA)
 
 
-CLIENTS: Mapping[str, Callable[[str, Settings], Files]] = {
+# Where the files of those that can name others by their whole path only are expected.
+FOLDERS: Mapping[str, str] = {"buildkit": "/etc/buildkit", "k3s": "/etc/rancher/k3s"}
+CLIENTS: Mapping[str, Callable[[Place, Settings], Files]] = {
     "docker": _docker,
     "containerd": _containerd,
     "podman": _podman,
@@ -98,7 +147,7 @@ CLIENTS: Mapping[str, Callable[[str, Settings], Files]] = {
 }
 
 
-def _address(url: str, name: str, settings: Settings) -> str:
+def _address(url: str, name: str, settings: Settings) -> str | None:
     """Return the URL at which the mirror is this upstream, for who does not say which it wants."""
     hosts = settings.hosts()
     here = URL(url)
@@ -109,7 +158,7 @@ def _address(url: str, name: str, settings: Settings) -> str:
     for host in settings.upstreams[name].hosts:
         port = here.explicit_port if URL(f"//{host}").explicit_port is None else None
         return f"{here.scheme}://{host}" + (f":{port}" if port else "")
-    return f"{url}/{name}"
+    return None
 
 
 def _itself(name: str, settings: Settings) -> str:

@@ -25,6 +25,7 @@ from mirror.cache.limits import LimitChecks
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
 from mirror.cache.memory import Memory
+from mirror.cache.possession import Possession
 from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
@@ -77,14 +78,15 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
         certificate = wiring.certificate(settings)
         reach = Reach(settings)
         listener = stack.enter_context(closing(wiring.listener(settings)))
-        connections = Connections(min(settings.max_connections, _bearable_connections()))
+        most = min(settings.max_connections, _bearable_connections())
+        connections = Connections(most, settings.client_connections)
 
         store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
         stack.push_async_callback(store.close)
         ledger = Ledger(store.index, settings.ledger_keep)
         budget, tally = Budget(ledger, settings.budgets()), Tally(ledger)
         await budget.load()
-        await tally.load()
+        await tally.load(budget.longest)
         stack.callback(tally.tick)
         tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
         await tags.load()
@@ -96,17 +98,32 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             metrics.answer(answer)
 
         registries = await reach.open(stack, on_answer)
-        anyone = await reach.anyone(stack, on_answer)
+        strangers = await reach.anyone(stack, on_answer)
         rules = {name: each.rules() for name, each in settings.upstreams.items()}
-        access = closed(stack, Access(rules, anyone, store.index, settings.stale_after))
+        access = closed(
+            stack,
+            Access(
+                rules,
+                registries | strangers,
+                strangers,
+                store.index,
+                store.catalogue.holds,
+                settings.stale_after,
+            ),
+        )
         await access.load()
         clients = wiring.clients(stack, settings)
         memory = Memory(settings.memory_cache)
         manifests = closed(
             stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
         )
-        fetches = Fetches(store, settings.abandon_after, settings.max_fetches)
-        blobs = closed(stack, Blobs(registries, store, fetches, memory, settings.missing_ttl))
+        possession = closed(stack, Possession(store))
+        fetches = Fetches(
+            registries, store, possession, settings.abandon_after, settings.max_fetches
+        )
+        blobs = closed(
+            stack, Blobs(registries, store, fetches, possession, memory, settings.missing_ttl)
+        )
         listings = closed(
             stack, Listings(registries, manifests, settings.tag_ttl, settings.stale_after)
         )
@@ -128,8 +145,8 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             connections,
         )
         checks = LimitChecks(registries, budget, settings.limit_check)
-        jobs = (store.keep_books(), log.run(), _keep_count(budget, tally), checks.run())
-        for job in (*jobs, _feed_watchdog()):
+        counting = (_keep_count(budget, tally), checks.run())
+        for job in (store.keep_books(), log.run(), clients.run(), *counting, _feed_watchdog()):
             stack.push_async_callback(_cancel, asyncio.create_task(job))
 
         upkeep = Upkeep(store, tags, memory, budget, tally)
@@ -152,7 +169,7 @@ def _site(
     if certificate is None:
         return web.SockSite(runner, listener, backlog=BACKLOG)
     stack.push_async_callback(_cancel, asyncio.create_task(certificate.run()))
-    return TlsSite(runner, listener, certificate.context, connections)
+    return TlsSite(runner, listener, certificate, connections)
 
 
 async def _stop(runner: web.ServerRunner, connections: Connections, grace: float) -> None:

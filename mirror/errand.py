@@ -109,7 +109,7 @@ async def _here(settings: Settings, folder: Path, order: Order) -> AsyncGenerato
         ledger = Ledger(store.index, settings.ledger_keep)
         budget, tally = Budget(ledger, settings.budgets()), Tally(ledger)
         await budget.load()
-        await tally.load()
+        await tally.load(budget.longest)
         memory = Memory(settings.memory_cache)
         upkeep = Upkeep(store, tags, memory, budget, tally, tuple(store.altered))
         async with aclosing(upkeep.carry_out(order)) as records:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from mirror.cache.ledger import HOUR
 from mirror.cache.records import AccountBudget, Budgets, Spender
+from mirror.cache.window import recent
 from mirror.sizes import duration
 
 _WIDE = 40  # characters of the longest bar
@@ -37,17 +39,25 @@ def _facts(account: AccountBudget, now: float) -> Iterator[tuple[str, str]]:
         yield "limit", f"{account.limit} pulls in {window}"
         yield "left", f"{account.remaining}, {_source(account)}"
     yield "used", _used(account)
-    yield "rate", f"{account.rate:g} pulls an hour, by the last one"
+    yield "rate", f"{account.rate:g} pulls an hour, by the last {_recent(account)}"
     if account.limit is not None:
         yield "forecast", _forecast(account, now)
     if account.shut:
         yield "gate", f"shut: not asked for pulls before {_clock(now + account.shut, now)}"
-    yield "saved", _saved(account, window)
+    if account.asked is not None:
+        yield "saved", _saved(account.asked, account.used, window)
+
+
+def _recent(account: AccountBudget) -> str:
+    span = recent(account.window)
+    return "one" if span == HOUR else duration(span)
 
 
 def _source(account: AccountBudget) -> str:
     if account.heard is None:
         return "by our own count: it says nothing itself"
+    if account.heard >= account.window:
+        return f"by our own count: what upstream said last is {duration(account.heard)} old"
     return f"as upstream said {duration(account.heard)} ago, less what was spent since"
 
 
@@ -74,9 +84,8 @@ def _forecast(account: AccountBudget, now: float) -> str:
     return text
 
 
-def _saved(account: AccountBudget, window: str) -> str:
-    saved = max(0, account.asked - account.used)
-    return f"{saved} of the {account.asked} pulls that clients made in about {window}"
+def _saved(asked: int, used: int, window: str) -> str:
+    return f"{max(0, asked - used)} of the {asked} pulls that clients made in about {window}"
 
 
 def _bars(account: AccountBudget, now: float) -> Iterator[str]:

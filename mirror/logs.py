@@ -9,10 +9,16 @@ from typing import Literal
 
 
 def set_up(form: Literal["text", "json"], level: str) -> None:
-    """Write the mirror's log to standard error."""
+    """Write the mirror's log to standard error, from this level on.
+
+    Others only warn, whatever the level: libraries write whole answers to their debug log, with the
+    passwords that stand in these.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if form == "json" else _Text())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    least = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger("mirror").setLevel(least)
 
 
 class _Text(logging.Formatter):

@@ -14,10 +14,11 @@ from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.upstream.answers import Answer
 from mirror.upstream.auth.credentials import Credentials
+from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.sources import Configured, ExtraMissing, nobodys, origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.link import Link
-from mirror.upstream.registry import Origin, Registry
+from mirror.upstream.registry import Registry
 from mirror.upstream.wire import Patience, Wire
 from mirror.web.clients import Clients, Known
 from mirror.web.connections import listen
@@ -135,7 +136,13 @@ def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
         raise ConfigurationError(f"htpasswd is '{settings.htpasswd}': {error}") from None
     if users is not None:
         stack.push_async_callback(users.close)
-    return Clients(known, users, Rates(settings.client_rate), challenge=settings.challenge)
+    return Clients(
+        known,
+        users,
+        Rates(settings.client_rate),
+        anonymous=None if "**" in settings.anonymous else Patterns(settings.anonymous),
+        challenge=settings.challenge,
+    )
 
 
 def closed(stack: AsyncExitStack, part: P) -> P:

@@ -73,7 +73,7 @@ class Command:
 
     async def address(self, within: float = 10) -> str:
         """Wait for the greeting and return where it listens."""
-        await self.says("registry-mirrors", within)
+        await self.says("listens on", within)
         [line] = [line for line in self.out.splitlines() if "listens on" in line]
         return line.split()[-1]
 

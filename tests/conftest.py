@@ -16,6 +16,8 @@ from yarl import URL
 
 from mirror.daemon import Daemon, running
 from mirror.settings import load
+from mirror.store.index import Index
+from mirror.store.recovery import open_index
 from tests.standin import Hub, Image, Terms, make_image
 
 # The same examples each time, so that a failure is the change's; slow machines are no failure.
@@ -53,11 +55,11 @@ class Mirror:
         async with self.request(path, method, named) as response:
             return Got(response.status, response.headers, await response.read())
 
-    async def ask_from(self, address: str, path: str, method: str = "GET") -> Got:
+    async def ask_from(self, address: str, path: str, method: str = "GET", **headers: str) -> Got:
         """Ask as a client at another address of the loopback."""
         connector = aiohttp.TCPConnector(local_addr=(address, 0))
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
-            return await Mirror(self.daemon, session).ask(path, method)
+            return await Mirror(self.daemon, session).ask(path, method, **headers)
 
     def request(
         self, path: str, method: str = "GET", headers: dict[str, str] | None = None
@@ -138,3 +140,13 @@ def image(hub: Hub) -> Image:
     image = make_image(1, [300_000, 2_000_000])
     hub.add(image, "library/nginx", "latest")
     return image
+
+
+@pytest.fixture
+async def index(tmp_path: Path) -> AsyncIterator[Index]:
+    """An index of its own, closed whatever becomes of the test."""
+    index = await open_index(tmp_path / "index.db")
+    try:
+        yield index
+    finally:
+        await index.close()

@@ -14,8 +14,10 @@ from mirror.oci.names import Repository
 from mirror.oci.patterns import Patterns
 from mirror.store.index import Index
 from mirror.store.recovery import open_index
+from tests.clock import Clock
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image, make_index
+from tests.test_client_logins import TOKEN, clients
 
 WORD = "s3cret-word"
 PUBLIC, SECRET, LIAR = "library/nginx", "team/secret", "mallory/app"
@@ -76,7 +78,9 @@ async def test_what_is_not_allowed_or_denied_is_not_given_though_it_is_kept(
     async with run(upstreams={"docker.io": {"url": hub.url, **rules}}) as mirror:
         await refused(mirror, PUBLIC, image)
         got = await mirror.manifest(PUBLIC, "latest")
-        assert str(*rules.values()).strip("[']").encode() in got.body
+        assert PUBLIC.encode() in got.body
+        assert (b"team/**" in got.body) == ("allow" in rules)
+        assert b"library/*" not in got.body  # what else is denied is not told
         assert (await mirror.ask("/v2/")).status == 200
     assert hub.requests == []
 
@@ -159,6 +163,83 @@ async def test_a_registry_with_basic_logins_gives_nobody_anything(
     hub.terms.auth = "basic"
     async with run(upstreams=account(hub)) as mirror:
         await refused(mirror, SECRET, secret)
+
+
+# What becomes private
+
+
+def hide(hub: Hub) -> None:
+    """Have upstream give the public repository to its account only, from now on."""
+    hub.terms.users = {"robot": WORD}
+    hub.make_private(PUBLIC, "robot")
+    hub.tokens.revoke()
+
+
+async def test_what_upstream_denies_is_given_to_nobody_from_then_on(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    async with run(tag_ttl=0) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+        assert (await mirror.ask(f"/v2/{PUBLIC}/tags/list")).status == 200
+        hide(hub)
+        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+        await refused(mirror, PUBLIC, image)
+    await hub.down()
+    async with run(tag_ttl=0) as mirror:
+        await refused(mirror, PUBLIC, image)
+    await hub.up()
+
+
+async def test_what_upstream_denies_is_asked_about_once_more_and_then_left(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    async with run(tag_ttl=0) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+        hide(hub)
+        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+        assert (await mirror.manifest(PUBLIC, image.digest)).status == 403
+        hub.journal.clear()
+        await refused(mirror, PUBLIC, image)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("private", ["nobody", "authenticated"])
+async def test_what_upstream_denies_is_private_as_any_other(
+    hub: Hub, run: Run, image: Image, private: str
+) -> None:
+    upstreams = {"docker.io": {"url": hub.url, "private": private}}
+    async with run(tag_ttl=0, upstreams=upstreams, clients=clients()) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+        hide(hub)
+        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+        path = f"/v2/{PUBLIC}/manifests/{image.digest}"
+        got = await mirror.ask(path, Authorization=f"Bearer {TOKEN}")
+        assert got.status == (200 if private == "authenticated" else 403)
+        assert (await mirror.ask(path)).status == 403
+
+
+async def test_a_refusal_by_mistake_hides_nothing(hub: Hub, run: Run, image: Image) -> None:
+    async with run(tag_ttl=0) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+        hub.faults.add(Fault(kind="manifest", status=403))
+        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+        assert (await mirror.blob(PUBLIC, image.layers[0].digest)).status == 200
+        await mirror.pull(PUBLIC, "latest", image)
+    async with run(tag_ttl=3600) as mirror:
+        hub.journal.clear()
+        await mirror.manifest(PUBLIC, image.digest)
+    assert hub.requests == []
+
+
+async def test_what_upstream_denies_its_account_is_public_no_more(
+    hub: Hub, run: Run, secret: Image, image: Image
+) -> None:
+    async with run(upstreams=account(hub), tag_ttl=0) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+        hub.make_private(PUBLIC, "another")
+        hub.tokens.revoke()
+        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+        await refused(mirror, PUBLIC, image)
 
 
 # Across repositories
@@ -245,16 +326,6 @@ async def test_a_layer_on_its_way_is_asked_for_once_in_each_repository(
 # The decision
 
 
-class Clock:
-    """A clock that is set by hand, in seconds."""
-
-    now = 1e6
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-
 class Word:
     """An upstream's word on all its repositories."""
 
@@ -278,10 +349,20 @@ async def index(tmp_path: Path) -> Index:
     return await open_index(tmp_path / "index.db")
 
 
-def door(index: Index, word: Word, clock: Clock, private: Private = "authenticated") -> Access:
-    """Return the door of an upstream that is pulled from with an account."""
-    rules = Rules(Patterns(["**"]), Patterns(()), private)
-    return Access({"docker.io": rules}, {"docker.io": word}, index, 1, clock, clock)
+def door(
+    index: Index,
+    word: Word,
+    clock: Clock,
+    private: Private = "authenticated",
+    *,
+    account: bool = True,
+    holds: bool = True,
+) -> Access:
+    """Return the door of an upstream, which is pulled from with an account."""
+    rules = {"docker.io": Rules(Patterns(["**"]), Patterns(()), private)}
+    accounts = ["docker.io"] if account else []
+    asked = {"docker.io": word}
+    return Access(rules, asked, accounts, index, lambda _: holds, 1, clock, clock)
 
 
 async def lets_in(access: Access, caller: Caller) -> bool:
@@ -332,6 +413,60 @@ async def test_upstreams_word_lasts_for_a_while(index: Index) -> None:
     clock.now += 1
     assert await lets_in(access, STRANGER)
     assert word.asked == 3
+    await index.close()
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_what_was_denied_is_asked_about_at_once_and_as_any_other_afterwards(
+    index: Index, account: bool
+) -> None:
+    word, clock = Word(), Clock()
+    access = door(index, word, clock, account=account)
+    assert await lets_in(access, STRANGER)
+    assert word.asked == account
+    access.denied(APP)
+    word.public = False
+    assert not await lets_in(access, STRANGER)
+    assert await lets_in(access, FRIEND)
+    access.denied(APP)  # the friend's pull: it is known
+    word.public = True
+    clock.now += PRIVATE_FOR - 1
+    assert not await lets_in(access, STRANGER)
+    assert word.asked == account + 1
+    clock.now += 1
+    assert await lets_in(access, STRANGER)
+    assert await lets_in(access, STRANGER)
+    assert word.asked == account + 2
+    await index.close()
+
+
+async def test_what_was_denied_stays_hidden_while_upstream_cannot_be_asked(index: Index) -> None:
+    word, clock = Word(), Clock()
+    access = door(index, word, clock, account=False)
+    word.down = True
+    assert await lets_in(access, STRANGER)
+    access.denied(APP)
+    assert not await lets_in(access, STRANGER)
+    later = door(index, word, clock, account=False)
+    await index.flush()
+    await later.load()
+    assert not await lets_in(later, STRANGER)
+    word.down = False
+    clock.now += 6
+    assert await lets_in(later, STRANGER)
+    await index.flush()
+    assert await index.publicity() == []
+    await index.close()
+
+
+async def test_what_was_never_there_is_not_remembered(index: Index) -> None:
+    word = Word()
+    access = door(index, word, Clock(), account=False, holds=False)
+    access.denied(APP)
+    assert await lets_in(access, STRANGER)
+    assert word.asked == 0
+    await index.flush()
+    assert await index.publicity() == []
     await index.close()
 
 

@@ -23,6 +23,7 @@ from mirror.upstream.auth.account import Account
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable, Given
 from mirror.upstream.auth.google import Google
 from mirror.upstream.auth.sources import Configured, detect
+from tests.accounts import upstream
 from tests.command import NOBODY, launched, serve_to_the_end
 from tests.conftest import Run
 from tests.standin import Hub, Image
@@ -87,9 +88,7 @@ async def test_ecr_is_pulled_from_with_the_login_that_aws_gives(
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto)
     hub.terms.auth = "basic"
     hub.terms.users = {"AWS": "123456789012-auth-token"}
-    async with run(
-        upstreams={"docker.io": {"url": hub.url, "private": "everyone", "auth": "ecr"}}
-    ) as mirror:
+    async with run(upstreams=upstream(hub, auth="ecr")) as mirror:
         await mirror.pull(REPOSITORY, "latest", private)
     assert hub.count(status=401) == 0
 
@@ -99,8 +98,7 @@ async def test_ecr_public_is_pulled_from_with_tokens_for_the_login_that_aws_give
 ) -> None:
     async with EcrPublicApi() as api, EcrPublic(hub, {"AWS": api.password}) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", api.url)
-        upstream = {"url": hub.url, "private": "everyone", "auth": "ecr-public"}
-        async with run(upstreams={"docker.io": upstream}) as mirror:
+        async with run(upstreams=upstream(hub, auth="ecr-public")) as mirror:
             await mirror.pull(REPOSITORY, "latest", private)
         assert len(api.asked) == 1
         assert server.asks("GET") == 1
@@ -126,9 +124,7 @@ async def test_aws_that_gives_no_login_is_a_503_that_says_so(
     hub: Hub, run: Run, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    async with run(
-        upstreams={"docker.io": {"url": hub.url, "private": "everyone", "auth": "ecr"}}
-    ) as mirror:
+    async with run(upstreams=upstream(hub, auth="ecr")) as mirror:
         got = await mirror.manifest(REPOSITORY, "latest")
     assert (got.status, b"AWS gives no login" in got.body) == (503, True)
 
@@ -191,8 +187,7 @@ async def test_googles_metadata_server_gives_access_tokens(
         address = accounts.url.removeprefix("http://")
         monkeypatch.setenv("GCE_METADATA_HOST", address)
         monkeypatch.setenv("GCE_METADATA_IP", address)
-        upstream = {"url": hub.url, "private": "everyone", "auth": "google"}
-        async with run(upstreams={"docker.io": upstream}) as mirror:
+        async with run(upstreams=upstream(hub, auth="google")) as mirror:
             await mirror.pull(REPOSITORY, "latest", private)
         assert accounts.asked
 
@@ -211,12 +206,12 @@ async def test_a_service_accounts_key_gives_access_tokens_and_goes_nowhere(
         encoded = base64.b64encode(word.encode()).decode()
         file = tmp_path / "key.json"
         file.write_text(encoded if user.endswith("64") else word)
-        upstream = {"url": hub.url, "private": "everyone", "auth": "google"}
+        keys = {"auth": "google"}
         if user.startswith("_"):
-            upstream |= {"username": user, "password_file": str(file)}
+            keys |= {"username": user, "password_file": str(file)}
         else:
             monkeypatch.setenv(user, str(file))
-        async with run(upstreams={"docker.io": upstream}) as mirror:
+        async with run(upstreams=upstream(hub, **keys)) as mirror:
             await mirror.pull(REPOSITORY, "latest", private)
         [asked] = accounts.asked
         assert (asked.method, asked.path) == ("POST", "/token")
@@ -224,7 +219,7 @@ async def test_a_service_accounts_key_gives_access_tokens_and_goes_nowhere(
 
 
 async def test_a_key_that_is_none_is_not_repeated() -> None:
-    for text in ("s3cret-word", '{"private_key": "s3cret-word"}'):
+    for text in ("s3cret-word", '{"private_key": "s3cret-word"}', "null", '["s3cret-word"]'):
         source = Google(Given(Credentials("_json_key", text)))
         with pytest.raises(CredentialsUnavailable, match="key is none") as caught:
             await source.read("")
@@ -237,9 +232,7 @@ async def test_google_that_gives_no_token_is_a_503_that_says_so(
     file = tmp_path / "key.json"
     file.write_text(key("http://127.0.0.1:1/token"))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
-    async with run(
-        upstreams={"docker.io": {"url": hub.url, "private": "everyone", "auth": "google"}}
-    ) as mirror:
+    async with run(upstreams=upstream(hub, auth="google")) as mirror:
         got = await mirror.manifest(REPOSITORY, "latest")
     assert (got.status, b"Google gives no access token" in got.body) == (503, True)
 
@@ -253,8 +246,7 @@ async def test_azures_identity_is_exchanged_for_a_refresh_token_and_that_for_tok
     async with AzureIdentity() as identity, Acr(hub) as server:
         monkeypatch.setenv("IDENTITY_ENDPOINT", identity.url + "/msi/token")
         server.directory["identity"] = identity.access_token
-        upstream = {"url": hub.url, "private": "everyone", "auth": "azure"}
-        async with run(upstreams={"docker.io": upstream}) as mirror:
+        async with run(upstreams=upstream(hub, auth="azure")) as mirror:
             await mirror.pull(REPOSITORY, "latest", private)
         assert server.asks("POST", "/oauth2/exchange") == 1
         assert server.asks("POST") == 1
@@ -266,6 +258,24 @@ async def test_azures_identity_is_exchanged_for_a_refresh_token_and_that_for_tok
 async def test_azure_that_gives_no_token_is_said() -> None:
     with pytest.raises(CredentialsUnavailable, match="Azure gives no access token"):
         await azure.Azure().read("")
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        {"AZURE_TENANT_ID": "no tenant!", "AZURE_CLIENT_SECRET": "s3cret-word"},
+        {"AZURE_TENANT_ID": "tenant", "AZURE_CLIENT_CERTIFICATE_PATH": "/nowhere/key.pem"},
+    ],
+)
+async def test_an_identity_that_azure_cannot_have_is_said(
+    monkeypatch: pytest.MonkeyPatch, identity: dict[str, str]
+) -> None:
+    for name, value in {"AZURE_CLIENT_ID": "robot", **identity}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CredentialsUnavailable, match="Azure gives no access token") as caught:
+        await azure.Azure().read("")
+    assert "tenant" in caught.value.cause or "/nowhere" in caught.value.cause
+    assert "s3cret" not in caught.value.cause
 
 
 # Extras

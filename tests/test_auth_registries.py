@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.upstream.auth import exchange
+from tests.accounts import WORD, upstream
 from tests.conftest import Run
 from tests.standin import Hub, Image
 from tests.standin.flavours import (
@@ -24,13 +25,7 @@ from tests.standin.flavours import (
 )
 
 REPOSITORY = "library/nginx"
-WORD = "s3cret-word"
 NOBODY = "00000000-0000-0000-0000-000000000000"
-
-
-def upstream(hub: Hub, **keys: object) -> dict[str, object]:
-    """Return the settings of an upstream."""
-    return {"docker.io": {"url": hub.url, "private": "everyone", **keys}}
 
 
 @pytest.fixture
@@ -183,3 +178,25 @@ async def test_an_access_token_of_azures_directory_is_exchanged_once_for_all_rep
                 await mirror.pull(name, "latest", image)
         assert server.asks("POST", "/oauth2/exchange") == 1
         assert server.asks("POST") == 2
+
+
+async def test_a_refresh_token_that_was_revoked_is_no_fault_of_the_account(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    for name in ("library/a", "library/b", "library/c"):
+        hub.add(image, name, "latest")
+        hub.make_private(name, "identity")
+    async with Acr(hub) as server:
+        token = jwt(aud="https://containerregistry.azure.net", exp=time.time() + 3600)
+        server.directory["identity"] = token
+        async with run(
+            upstreams=upstream(hub, auth="acr", username=NOBODY, password=token)
+        ) as mirror:
+            await mirror.pull("library/a", "latest", image)
+            server.refresh_tokens.clear()
+            await mirror.pull("library/b", "latest", image)
+            server.refresh_tokens.clear()
+            server.directory.clear()
+            got = await mirror.manifest("library/c", "latest")
+            assert (got.status, b"refuses the login" in got.body) == (403, True)
+        assert server.asks("POST", "/oauth2/exchange") == 3

@@ -12,6 +12,7 @@ from yarl import URL
 
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.upstream.auth.trust import check_realm
+from tests.accounts import upstream
 from tests.conftest import Run
 from tests.standin import Hub, Image, make_image
 from tests.standin.flavours import Asked, Flavour, Harbor, OAuth, Quay
@@ -87,14 +88,9 @@ async def test_who_is_listed_is_trusted_by_origin(origin: str, realm: str) -> No
 async def test_a_foreign_realm_gets_no_password_and_is_named(
     hub: Hub, run: Run, image: Image
 ) -> None:
-    account = {
-        "url": hub.url,
-        "private": "everyone",
-        "username": "robot",
-        "password": "s3cret-word",
-    }
+    account = upstream(hub, username="robot", password="s3cret-word")
     async with Harbor(hub, {"robot": "s3cret-word"}, host="127.0.0.2") as server:
-        async with run(upstreams={"docker.io": account}) as mirror:
+        async with run(upstreams=account) as mirror:
             got = await mirror.manifest("library/nginx", "latest")
         assert (got.status, b"127.0.0.2" in got.body, server.asked) == (502, True, [])
 
@@ -103,13 +99,8 @@ async def test_a_realm_that_changes_is_checked_again(hub: Hub, run: Run, image: 
     """It was trusted when it was another."""
     hub.tag("library/nginx", "other", make_image(2, [1000]))
     users = {"robot": "s3cret-word"}
-    account = {
-        "url": hub.url,
-        "private": "everyone",
-        "username": "robot",
-        "password": "s3cret-word",
-    }
-    async with Harbor(hub, users), run(upstreams={"docker.io": account}) as mirror:
+    account = upstream(hub, username="robot", password="s3cret-word")
+    async with Harbor(hub, users), run(upstreams=account) as mirror:
         await mirror.pull("library/nginx", "latest", image)
         async with Quay(hub, users, host="127.0.0.2") as foreign:
             hub.tokens.revoke()
@@ -121,13 +112,8 @@ async def test_a_realm_that_was_not_trusted_is_asked_for_again(
     hub: Hub, run: Run, image: Image
 ) -> None:
     users = {"robot": "s3cret-word"}
-    account = {
-        "url": hub.url,
-        "private": "everyone",
-        "username": "robot",
-        "password": "s3cret-word",
-    }
-    async with Quay(hub, users, host="127.0.0.2"), run(upstreams={"docker.io": account}) as mirror:
+    account = upstream(hub, username="robot", password="s3cret-word")
+    async with Quay(hub, users, host="127.0.0.2"), run(upstreams=account) as mirror:
         assert (await mirror.manifest("library/nginx", "latest")).status == 502
         assert (await mirror.manifest("library/nginx", "latest")).status == 502
         async with Harbor(hub, users):
@@ -155,10 +141,10 @@ async def test_a_form_with_a_secret_follows_no_redirect(
     host = hub.url.removeprefix("http://")
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"auths": {host: {"identitytoken": "s3cret-word"}}}))
-    account = {"url": hub.url, "private": "everyone", "docker_config": str(config)}
+    account = upstream(hub, docker_config=str(config))
     async with OAuth(hub) as thief, Elsewhere(hub) as server:
         server.target = thief.url + "/token"
-        async with run(upstreams={"docker.io": account}) as mirror:
+        async with run(upstreams=account) as mirror:
             assert (await mirror.manifest("library/nginx", "latest")).status == 503
         assert server.asked[0].form["refresh_token"] == "s3cret-word"
         assert thief.asked == []

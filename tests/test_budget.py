@@ -136,6 +136,40 @@ async def test_too_many_requests_a_minute_leave_upstream_alone_for_as_long_as_it
     assert await gauge(mirror, "mirror_pull_gate_shut") == 0
 
 
+async def test_a_web_page_in_place_of_a_refusal_says_nothing_of_pulls(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    """Whatever stands before a registry counts requests, and answers in its own way."""
+    hub.faults.add(Fault.page("manifest", status=429))
+    got = await mirror.manifest(REPOSITORY, "latest")
+    assert got.status == 429
+    assert "asked too often" in message(got)
+    assert await gauge(mirror, "mirror_pull_gate_shut") == 0
+
+
+async def test_a_hub_that_refuses_heads_too_is_left_alone_until_it_does_not(
+    hub: Hub, run: Run
+) -> None:
+    hub.terms.limit, hub.terms.limit_heads = 2, True
+    images = add_images(hub, 3)
+    async with run(tag_ttl=0) as mirror:
+        assert (await mirror.manifest(REPOSITORY, "0")).status == 200
+    hub.limits.count(None)  # another's, which is found out by the refusal
+    async with run(tag_ttl=0, limit_check=1) as mirror:
+        await hub.seen(lambda seen: seen.repository == CHECK and seen.status == 429)
+        asked = hub.count(repository=REPOSITORY)
+        got = await mirror.manifest(REPOSITORY, "1")
+        assert got.status == 429
+        assert 60 <= int(got.headers["Retry-After"]) <= 900
+        assert (await mirror.manifest(REPOSITORY, "0")).body == images[0].manifest
+        assert hub.count(repository=REPOSITORY) == asked
+        hub.limits.renew()
+        async with asyncio.timeout(10):
+            while (await mirror.manifest(REPOSITORY, "1")).status == 429:
+                await hub.seen(lambda seen: seen.repository == CHECK and seen.status == 200)
+                await mirror.ask("/healthz")
+
+
 async def test_a_spent_window_is_still_spent_after_a_restart(hub: Hub, run: Run) -> None:
     hub.terms.limit = 2
     images = add_images(hub, 3)
@@ -207,6 +241,22 @@ async def test_an_upstream_that_stops_naming_a_limit_is_unlimited(hub: Hub, run:
         assert (await mirror.manifest(REPOSITORY, "2")).status == 200
     async with run() as mirror:
         assert "mirror_pull_limit{" not in (await mirror.ask("/metrics")).body.decode()
+
+
+async def test_a_limit_that_cannot_be_read_is_not_lifted(hub: Hub, run: Run) -> None:
+    hub.terms.limit = 1
+    add_images(hub, 2)
+    unread = {"ratelimit-limit": "1;w=21600;policy=fair"}
+    hub.faults.add(Fault(kind="manifest", repository=CHECK, headers=unread, times=None))
+    async with run(limit_check=1) as mirror:
+        assert (await mirror.manifest(REPOSITORY, "0")).status == 200
+        asked = hub.count(repository=CHECK, status=200)
+        async with asyncio.timeout(5):
+            while hub.count(repository=CHECK, status=200) < asked + 2:
+                await mirror.ask("/healthz")
+        assert await gauge(mirror, "mirror_pull_limit") == 1
+        assert (await mirror.manifest(REPOSITORY, "1")).status == 429
+    assert hub.pulls == 1
 
 
 async def test_images_that_upstream_exempts_are_not_counted_nor_refused(hub: Hub, run: Run) -> None:

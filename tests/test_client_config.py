@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 from yarl import URL
 
 from mirror.cli import main
-from mirror.client_config import CLIENTS, files
+from mirror.client_config import CLIENTS, Files, Place
+from mirror.client_config import files as files_at
 from mirror.settings import Settings, load
 from mirror.web.route import ManifestPath, Router
 from tests.command import MODULE, environment, launched, serving
@@ -51,6 +53,11 @@ def settings(tmp_path: Path) -> Settings:
     return load(file=tmp_path / "mirror.toml")
 
 
+def files(client: str, url: str, settings: Settings, ca: str = "") -> Files:
+    """Return what is written for a mirror at `url`."""
+    return files_at(client, Place(url, ca), settings)
+
+
 def image(settings: Settings, url: str) -> str:
     """Return the image that a request means, by its upstream's name."""
     asked = URL(url, encoded=True)
@@ -77,7 +84,6 @@ def test_dockerd_finds_docker_hub(settings: Settings, url: str) -> None:
 @pytest.mark.parametrize(
     ("hosts", "url"),
     [
-        ([], "http://mirror.example:5000/docker.io"),
         (["hub.mirror.example"], "http://hub.mirror.example:5000"),
         (["hub.mirror.example:5002"], "http://hub.mirror.example:5002"),
         (["mirror.example"], "http://mirror.example:5000"),
@@ -92,12 +98,23 @@ def test_dockerd_finds_docker_hub_where_another_is_the_default(hosts: list[str],
     assert image(settings, asked) == wanted
 
 
-def test_dockerd_finds_docker_hub_where_the_mirrors_name_means_another() -> None:
-    upstreams = {GHCR: {"url": "https://ghcr.io", "hosts": ["mirror.example"]}}
-    settings = load({"upstreams": upstreams})
-    [text] = files("docker", URLS[0], settings).values()
-    [(asked, wanted)] = of_docker(text)
-    assert image(settings, asked) == wanted
+@pytest.mark.parametrize(
+    ("hosts", "default"), [([], GHCR), (["mirror.example"], HUB)], ids=["default", "host"]
+)
+def test_dockerd_is_told_nothing_that_it_would_not_start_with(
+    hosts: list[str], default: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where Docker Hub could be reached by a path only, which it refuses before version 25."""
+    config = tmp_path / "other.toml"
+    config.write_text(
+        f'default_upstream = "{default}"\n'
+        f'upstreams."{GHCR}" = {{ url = "https://ghcr.io", hosts = {json.dumps(hosts)} }}\n'
+    )
+    command = ["client-config", "docker", "--config", str(config), "--url", URLS[0]]
+    assert main([*command, "--output", str(tmp_path / "etc")]) == 2
+    said = capsys.readouterr()
+    assert "`hosts`" in said.err
+    assert not (tmp_path / "etc").exists()
 
 
 def test_the_example_is_what_is_written() -> None:
@@ -184,6 +201,48 @@ def test_k3s_finds_each_upstream(settings: Settings, url: str) -> None:
     }
 
 
+# A CA of the mirror's own
+
+CA = trustme.CA().cert_pem.bytes().decode()
+SAFE = "https://mirror.example:5000"
+PLACES = {
+    "docker": ["certs.d/mirror.example:5000/ca.crt"],
+    "containerd": ["mirror-ca.crt"],
+    "podman": [f"certs.d/{host}/ca.crt" for host in ("mirror.example:5000", "mirror.example:5001")],
+    "buildkit": ["mirror-ca.crt"],
+    "k3s": ["mirror-ca.crt"],
+}
+
+
+@pytest.mark.parametrize("client", PLACES)
+def test_a_client_gets_the_ca_where_it_looks_for_it(settings: Settings, client: str) -> None:
+    without, told = files(client, SAFE, settings), files(client, SAFE, settings, CA)
+    added = told.keys() - without.keys()
+    assert added >= set(PLACES[client])
+    assert {told[path] for path in added} == {CA}
+
+
+def test_clients_that_look_nowhere_are_told_where_the_ca_is(settings: Settings) -> None:
+    for path, text in files("containerd", SAFE, settings, CA).items():
+        if path.endswith("hosts.toml"):
+            [host] = tomllib.loads(text)["host"].values()
+            assert (Path(path).parent / host["ca"]).parts[1:] == ("..", "mirror-ca.crt")
+    buildkit = tomllib.loads(files("buildkit", SAFE, settings, CA)["buildkitd.toml"])
+    assert buildkit["registry"]["mirror.example:5000"]["ca"] == ["/etc/buildkit/mirror-ca.crt"]
+    k3s = yaml.safe_load(files("k3s", SAFE, settings, CA)["registries.yaml"])
+    assert k3s["configs"] == {
+        "mirror.example:5000": {"tls": {"ca_file": "/etc/rancher/k3s/mirror-ca.crt"}}
+    }
+
+
+def test_what_is_no_ca_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    for name in ("ca.pem", "missing"):
+        assert main(["client-config", "k3s", "--ca", str(tmp_path / name)]) == 2
+        said = capsys.readouterr().err
+        assert f"--ca is '{tmp_path / name}'" in said
+
+
 # The command
 
 
@@ -258,10 +317,13 @@ def test_a_port_that_is_chosen_later_wants_an_address(capsys: pytest.CaptureFixt
 
 
 async def test_the_greeting_says_what_dockerd_is_to_be_told(tmp_path: Path) -> None:
-    flags = ("--upstream", "ghcr.io=http://127.0.0.1:1", "--default-upstream", "ghcr.io")
+    flags = ("--upstream", "ghcr.io=http://127.0.0.1:1")
     async with serving(tmp_path / "data", *flags) as mirror:
         address = await mirror.address()
-        assert json.dumps({"registry-mirrors": [f"{address}/docker.io"]}) in mirror.out
+        assert json.dumps({"registry-mirrors": [address]}) in mirror.out
+    async with serving(tmp_path / "data", *flags, "--default-upstream", "ghcr.io") as mirror:
+        await mirror.says("mirror client-config")
+        assert "registry-mirrors" not in mirror.out
     everywhere = ("--listen", "0.0.0.0:5000")
     async with launched("client-config", "docker", *everywhere, command=MODULE) as command:
         ended = await command.ended()

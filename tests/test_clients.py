@@ -6,12 +6,15 @@ import asyncio
 import resource
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from yarl import URL
 
+from mirror.web.crowd import Crowd
 from tests.command import fetch, serving
 from tests.conftest import Mirror, Run
 from tests.standin import Blob, Fault, Hub, make_image
@@ -152,6 +155,74 @@ async def test_one_that_is_being_answered_never_makes_room(hub: Hub, run: Run, l
         gate.set()
         for got in await asyncio.gather(*busy):
             assert got.body == layer.read()
+
+
+async def test_whoever_holds_most_gives_one_up_to_others(run: Run, layer: Blob) -> None:
+    async with run(max_connections=10) as mirror:
+        await mirror.blob(REPOSITORY, layer.digest)
+        await until(lambda: _holds(blobs_open() == 0))
+        with ExitStack() as stack:
+            taken = [stack.enter_context(connect(mirror, question(layer))) for _ in range(10)]
+            await until(lambda: _holds(blobs_open() == 10))
+            for _ in range(3):
+                assert (await mirror.ask_from("127.0.0.9", "/healthz")).status == 200
+            await until(lambda: _holds(blobs_open() == 9))  # what it read was let go of
+            assert await length(taken[-1]) < SIZE
+            assert await length(taken[0]) > SIZE
+        got = await mirror.ask("/metrics")
+        assert "mirror_connections_shed_total 1.0" in got.body.decode()
+
+
+async def length(client: socket.socket) -> int:
+    """Count what comes until the whole answer is there, or the connection ends."""
+    client.setblocking(False)
+    got = 0
+    with suppress(ConnectionError):
+        while got < SIZE and (data := await asyncio.get_running_loop().sock_recv(client, 1 << 20)):
+            got += len(data)
+    return got
+
+
+async def test_one_client_holds_no_more_connections_than_it_may(run: Run, layer: Blob) -> None:
+    """Its own make room, if they are idle; those of others do not care."""
+    loop = asyncio.get_running_loop()
+    async with run(client_connections=3) as mirror:
+        await mirror.blob(REPOSITORY, layer.digest)
+        await until(lambda: _holds(blobs_open() == 0))
+        with ExitStack() as stack:
+            idle = stack.enter_context(connect(mirror))
+            idle.setblocking(False)
+            for _ in range(3):
+                stack.enter_context(connect(mirror, question(layer)))
+            await until(lambda: _holds(blobs_open() == 3))
+            late = stack.enter_context(connect(mirror))
+            late.setblocking(False)
+            async with asyncio.timeout(10):
+                for each in (idle, late):
+                    assert await loop.sock_recv(each, 1) == b""
+            assert (await mirror.ask_from("127.0.0.9", "/healthz")).status == 200
+        await until(lambda: _holds(blobs_open() == 0))
+        assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5))))
+def test_who_holds_most_is_known_at_any_time(steps: list[tuple[str, int]]) -> None:
+    crowd: Crowd[int] = Crowd()
+    model: dict[str, list[int]] = {client: [] for client in "abc"}
+    for client, connection in steps:
+        if connection in model[client]:
+            crowd.remove(client, connection)
+            model[client].remove(connection)
+        else:
+            crowd.add(client, connection)
+            model[client].append(connection)
+        counts = {name: len(held) for name, held in model.items()}
+        assert counts == {name: crowd.count(name) for name in model}
+        if any(counts.values()):
+            largest = crowd.largest()
+            assert counts[largest] == max(counts.values())
+            assert crowd.newest(largest) == model[largest][-1]
+            assert list(crowd.of(largest)) == model[largest]
 
 
 async def test_one_that_leaves_midway_costs_the_next_little(hub: Hub, run: Run) -> None:

@@ -255,12 +255,15 @@ async def test_an_index_that_another_holds_is_caught_up_with(
 async def test_an_index_of_the_first_schema_is_migrated(
     hub: Hub, run: Run, image: Image, tmp_path: Path
 ) -> None:
+    hub.terms.limit = 100
     path = tmp_path / "data" / "index.db"
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
-    tables = ("child", "link", "tag", "pull", "pull_limit")
+    tables = ("child", "link", "tag", "pull")
+    said = "upstream, account, allowed, remaining, window_length, source, at"
     with closing(sqlite3.connect(path)) as new:
         rows = {name: new.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+        rows["pull_limit"] = new.execute(f"SELECT {said} FROM pull_limit").fetchall()
         rows["blob"] = new.execute("SELECT digest, size, media_type, used_at FROM blob").fetchall()
     path.unlink()
     first = (resources.files("mirror.store") / "schema" / "0001.sql").read_text("utf-8")
@@ -277,6 +280,8 @@ async def test_an_index_of_the_first_schema_is_migrated(
         entry = mirror.daemon.store.catalogue.get(Digest(image.layers[1].digest))
         assert entry is not None
         assert entry.changed_at is not None
+        metrics = (await mirror.ask("/metrics")).body.decode()
+    assert 'mirror_pull_remaining{account="",upstream="docker.io"} 99.0' in metrics
     await hub.up()
 
 

@@ -321,3 +321,23 @@ def test_a_layer_of_many_repositories_belongs_to_each() -> None:
     for count, repository in enumerate(many):
         assert catalogue.unlink(layer, repository)
         assert sum(catalogue.belongs(layer, each) for each in many) == 19 - count
+
+
+def test_a_repository_holds_something_until_the_last_of_it_goes() -> None:
+    first, second = Digest.of(b"first"), Digest.of(b"second")
+    here, there = Repository("docker.io", "a/b"), Repository("ghcr.io", "a/b")
+    catalogue = Catalogue()
+    for digest in (first, second):
+        catalogue.add(digest, Entry(5000, None, 0))
+        catalogue.link(digest, here)
+    assert catalogue.within(first, "docker.io")
+    assert not catalogue.within(first, "ghcr.io")
+    assert not catalogue.holds(there)
+    entry = catalogue.remove(first)
+    assert entry is not None
+    catalogue.unlink(second, here)
+    assert not catalogue.holds(here)
+    catalogue.put_back(first, entry)
+    assert catalogue.holds(here)
+    assert not catalogue.within(second, "docker.io")
+    assert catalogue.within(second, "docker.io", alone=True)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from mirror.cache.account import Terms
 from mirror.cache.budget import Budget
 from mirror.cache.ledger import Ledger
+from mirror.cache.reckoning import reckon
+from mirror.cache.tally import Tally
 from mirror.cache.window import HUB_WINDOW
+from mirror.forecast import lines
 from mirror.store.index import Index
-from mirror.store.recovery import open_index
 from mirror.upstream.answers import Answer, Ask, PullLimit, read_limit, read_retry_after
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image
@@ -91,9 +97,8 @@ async def test_an_account_has_a_window_of_its_own(hub: Hub, run: Run, image: Ima
     assert 'mirror_pull_limit{account="robot",upstream="docker.io"} 200.0' in metrics
 
 
-async def test_pulls_leave_the_window_when_their_time_has_come(tmp_path: Path) -> None:
+async def test_pulls_leave_the_window_when_their_time_has_come(index: Index) -> None:
     clock = [1_000_000.0]
-    index = await open_index(tmp_path / "index.db")
     budget = _budget_of(index, clock)
     for left in (99, 98, 97):
         budget.note(_counted(limit=PullLimit(100, left, 600, "me")))
@@ -105,18 +110,256 @@ async def test_pulls_leave_the_window_when_their_time_has_come(tmp_path: Path) -
     assert _used(again) == 2
     clock[0] += 600
     assert _used(again) == 0
-    await index.close()
 
 
-async def test_old_pulls_leave_the_ledger(tmp_path: Path) -> None:
+async def test_old_pulls_leave_the_ledger(index: Index) -> None:
     clock = [1_000_000.0]
-    index = await open_index(tmp_path / "index.db")
-    _budget_of(index, clock).note(_counted())
-    await index.flush()
+    budget = _budget_of(index, clock)
+    budget.note(_counted())
     clock[0] += 2 * HUB_WINDOW + 1
+    budget.note(_counted())
+    await index.flush()
     await _budget_of(index, clock).load()
-    assert await index.pulls(0) == []
-    await index.close()
+    assert [row[0] for row in await index.pulls(0)] == [2]
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_a_long_window_is_as_long_after_a_restart(index: Index, told: bool) -> None:
+    """As it is configured, or as upstream said itself; however long the ledger is kept."""
+    wall = [2_000_000_000.0]
+    terms = Terms() if told else Terms(limit=10, length=86400)
+    budget = _budget_of(index, wall, terms=terms)
+    for left in range(9, 4, -1):
+        budget.note(_counted(PullLimit(10, left, 86400, "me") if told else None))
+    await index.flush()
+    for passed, used in ((13 * 3600, 5), (12 * 3600, 0)):
+        wall[0] += passed
+        again = _budget_of(index, wall, terms=terms)
+        await again.load()
+        assert (_used(again), _left(again)) == (used, 10 - used)
+
+
+async def test_a_pull_follows_the_word_that_came_before_it_though_older_ones_are_gone(
+    index: Index,
+) -> None:
+    wall = [2_000_000_000.0]
+    budget = _budget_of(index, wall)
+    for left in (99, 98):
+        budget.note(_counted(PullLimit(100, left, None, "me")))
+    wall[0] += 2 * HUB_WINDOW + 1
+    budget.note(_head(PullLimit(100, 40, None, "me")))
+    await index.flush()
+    await budget.prune()
+    for left in (39, 38):
+        budget = _budget_of(index, wall)
+        await budget.load()
+        assert len(await index.pulls(0)) == 39 - left
+        budget.note(replace(_counted(), garbled=True))
+        assert _left(budget) == left
+        await index.flush()
+
+
+async def test_what_was_asked_for_is_told_of_the_whole_of_a_long_window(index: Index) -> None:
+    wall = [2_000_000_000.0]
+    ledger = Ledger(index, keep=0, clock=lambda: wall[0])
+    for tally in (Tally(ledger), Tally(ledger)):  # before a restart, and after it
+        await tally.load(7 * 86400)
+        tally.asked["docker.io"] += 3
+        tally.tick()
+        await index.flush()
+        wall[0] += 3 * 86400
+        tally.tick()
+    assert tally.asked_for("docker.io", 7 * 86400) == 6
+
+
+# The clock on the wall
+
+
+class _Clocks:
+    """The clock on the wall, which may be set, and the timer, which may not."""
+
+    def __init__(self) -> None:
+        self.wall = 2_000_000_000.0
+        self.timer = 1000.0
+
+    def pass_on(self, seconds: float) -> None:
+        """Let time pass."""
+        self.wall += seconds
+        self.timer += seconds
+
+    def budget(self, index: Index, terms: Terms | None = None) -> Budget:
+        """A budget by these clocks, in a process of its own."""
+        ledger = Ledger(index, keep=0, clock=lambda: self.wall)
+        return Budget(ledger, {"docker.io": terms or Terms()}, timer=lambda: self.timer)
+
+
+async def test_setting_the_clock_moves_nothing_while_the_mirror_runs(index: Index) -> None:
+    clocks = _Clocks()
+    budget = clocks.budget(index)
+    budget.note(_counted(PullLimit(100, 99, None, "me")))
+    for step in (-86400 * 30, 86400 * 365, -7200):
+        clocks.wall += step
+        budget.tick()
+        assert (_used(budget), _left(budget)) == (1, 99)
+    clocks.pass_on(HUB_WINDOW)
+    assert (_used(budget), _left(budget)) == (0, 100)
+
+
+@pytest.mark.parametrize("step", [-7200, 7200, -86400 * 30, 86400 * 365])
+@pytest.mark.parametrize("seen", [False, True])
+async def test_a_clock_that_was_set_has_nothing_counted_twice_nor_forgotten(
+    index: Index, step: float, seen: bool
+) -> None:
+    """Between the pulls and upstream's word on them; before the mirror was stopped, or after."""
+    clocks = _Clocks()
+    budget = clocks.budget(index)
+    await budget.load()
+    for left in range(99, 39, -1):
+        budget.note(_counted(PullLimit(100, left, None, "me")))
+    if not seen:
+        await index.flush()
+        budget = clocks.budget(index)
+        clocks.wall += step
+        await budget.load()
+    else:
+        clocks.wall += step
+    clocks.pass_on(10)
+    budget.note(_head(PullLimit(100, 40, None, "me")))
+    await index.flush()
+    clocks.pass_on(10)
+    again = clocks.budget(index)
+    await again.load()
+    assert _left(again) == 40
+    if seen or step < 0:
+        assert _used(again) == 60
+        clocks.pass_on(HUB_WINDOW)
+        assert _used(again) == 0
+
+
+async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: Index) -> None:
+    """A machine without a clock of its own begins in 1970, until it has asked another."""
+    clocks = _Clocks()
+    clocks.budget(index).note(_counted())
+    await index.flush()
+    clocks.pass_on(HUB_WINDOW - 1000)
+    true, clocks.wall = clocks.wall, 100.0
+    budget = clocks.budget(index, Terms(limit=10))
+    await budget.load()
+    for _ in range(9):
+        budget.note(_counted())
+    clocks.wall = true
+    clocks.pass_on(60)
+    budget.tick()
+    await index.flush()
+    again = clocks.budget(index, Terms(limit=10))
+    await again.load()
+    assert _left(again) == 0
+    returns = list(_returns(again))
+    assert returns == pytest.approx([940, *[HUB_WINDOW - 60] * 9], abs=2)
+
+
+@pytest.mark.parametrize("wrong", [-7200.0, -86400.0 * 365, 7200.0, 86400.0 * 365])
+async def test_one_entry_by_a_wrong_clock_leaves_the_others_their_ages(
+    index: Index, wrong: float
+) -> None:
+    """It is as old as what was entered before it at most, and at least as what came next."""
+    clocks = _Clocks()
+    for step in (0.0, wrong, -wrong):
+        clocks.wall += step
+        budget = clocks.budget(index, Terms(limit=10))
+        await budget.load()
+        budget.note(_counted())
+        await index.flush()
+        clocks.pass_on(600)
+    again = clocks.budget(index, Terms(limit=10))
+    await again.load()
+    returns = [HUB_WINDOW - seconds for seconds in _returns(again)]
+    assert returns == pytest.approx([1800, 1800 if wrong < 0 else 600, 600], abs=3)
+
+
+async def test_a_clock_far_ahead_does_not_have_the_ledger_dropped(index: Index) -> None:
+    clocks = _Clocks()
+    budget = clocks.budget(index, Terms(limit=10))
+    budget.note(_counted())
+    await index.flush()
+    clocks.wall += 86400 * 3650
+    await clocks.budget(index, Terms(limit=10)).load()
+    clocks.wall -= 86400 * 3650
+    again = clocks.budget(index, Terms(limit=10))
+    await again.load()
+    assert _left(again) == 9
+
+
+async def test_a_refusal_lasts_no_longer_however_the_clock_is_set(index: Index) -> None:
+    clocks = _Clocks()
+    clocks.budget(index).note(_refused(60))
+    await index.flush()
+    clocks.wall -= 86400 * 30
+    again = clocks.budget(index)
+    await again.load()
+    assert 0 < again.present("docker.io").shut_in(clocks.timer) <= 60
+    clocks.wall += 86400 * 30 + 61
+    again = clocks.budget(index)
+    await again.load()
+    assert again.present("docker.io").shut_in(clocks.timer) == 0
+
+
+# What is not of use any more
+
+
+async def test_what_was_said_to_a_former_account_is_forgotten(index: Index) -> None:
+    wall = [2_000_000_000.0]
+    said = PullLimit(100, 40, None, "me")
+    _budget_of(index, wall).note(_head(said))
+    await index.flush()
+    wall[0] += 3600
+    budget = _budget_of(index, wall, terms=Terms(user="robot"))
+    await budget.load()
+    assert [key for key, _ in budget.accounts()] == [("docker.io", "robot"), ("docker.io", "")]
+    wall[0] += HUB_WINDOW
+    assert [key for key, _ in budget.accounts()] == [("docker.io", "robot")]
+    wall[0] += 2 * HUB_WINDOW
+    budget.note(_head(said, account="robot"))
+    await index.flush()
+    await budget.prune()
+    assert [row.account for row in await index.limits()] == ["robot"]
+
+
+async def test_what_was_saved_is_told_of_the_present_account_alone(index: Index) -> None:
+    wall = [2_000_000_000.0]
+    budget = _budget_of(index, wall)
+    budget.note(_counted(PullLimit(100, 40, None, "me")))
+    await index.flush()
+    budget = _budget_of(index, wall, terms=Terms(user="robot"))
+    await budget.load()
+    tally = Tally(budget.ledger)
+    await tally.load(budget.longest)
+    tally.asked["docker.io"] += 3
+    tally.tick()
+    told = await reckon(budget, tally)
+    assert [(each.account, each.asked) for each in told.accounts] == [("robot", 3), ("", None)]
+    assert sum(line.startswith("  saved") for line in lines(told, wall[0])) == 1
+
+
+async def test_a_word_that_is_older_than_the_window_is_not_called_upstreams(index: Index) -> None:
+    wall = [2_000_000_000.0]
+    budget = _budget_of(index, wall)
+    budget.note(_counted(PullLimit(100, 40, None, "me")))
+    for passed, said in ((7200, "as upstream said 2 h ago"), (HUB_WINDOW, "last is 8 h old")):
+        wall[0] += passed
+        assert any(said in line for line in lines(await reckon(budget, Tally(budget.ledger)), 0))
+
+
+async def test_who_spent_is_told_of_each_account_alone(index: Index) -> None:
+    wall = [2_000_000_000.0]
+    budget = _budget_of(index, wall)
+    budget.note(_counted())
+    budget.note(replace(_counted(), account="robot"))
+    budget.note(replace(_counted(), upstream="ghcr.io"))
+    wall[0] += 1
+    for key in (("docker.io", ""), ("docker.io", "robot"), ("ghcr.io", "")):
+        spent = await budget.ledger.spenders(key, 600, 5)
+        assert [(row.name, row.pulls) for row in spent["client"]] == [("10.0.0.9", 1)]
 
 
 def test_the_forms_of_the_limit_headers_are_read() -> None:
@@ -144,9 +387,28 @@ def _counted(limit: PullLimit | None = None) -> Answer:
     return Answer("docker.io", "", "manifest", "GET", 200, 0.1, REPOSITORY, "sha256:0", ask, limit)
 
 
-def _budget_of(index: Index, clock: list[float]) -> Budget:
+def _head(limit: PullLimit, account: str = "") -> Answer:
+    return Answer(
+        "docker.io", account, "manifest", "HEAD", 200, 0.1, REPOSITORY, "latest", limit=limit
+    )
+
+
+def _refused(retry_after: int | None) -> Answer:
+    answer = replace(_counted(), status=429, spent=True)
+    return replace(answer, retry_after=retry_after)
+
+
+def _budget_of(index: Index, clock: list[float], terms: Terms | None = None) -> Budget:
     ledger = Ledger(index, keep=0, clock=lambda: clock[0])
-    return Budget(ledger, {"docker.io": Terms()}, timer=lambda: clock[0])
+    return Budget(ledger, {"docker.io": terms or Terms()}, timer=lambda: clock[0])
+
+
+def _left(budget: Budget) -> int | None:
+    return budget.present("docker.io").window.left(budget.now())
+
+
+def _returns(budget: Budget) -> Iterator[float]:
+    return budget.present("docker.io").window.returns(budget.now())
 
 
 def _used(budget: Budget) -> int:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from typing import cast
+from urllib.parse import parse_qs, quote
 
 import pytest
+from yarl import URL
 
+from mirror.cache.listings import Listings
+from mirror.cache.manifests import Manifests
+from mirror.oci.names import Repository
+from mirror.upstream.wire import Wire
+from tests.attacks.test_addresses import registry
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_artifact, make_image
 
 REPOSITORY = "library/nginx"
 INDEX = "application/vnd.oci.image.index.v1+json"
+MIB = 1024 * 1024
+_NO_MANIFESTS = cast("Manifests", None)  # which tags have no use for
 
 
 @pytest.fixture
@@ -43,6 +53,17 @@ async def test_pages_follow_one_another_by_relative_links(mirror: Mirror, tags: 
     assert found == tags
 
 
+async def test_a_hundred_thousand_tags_are_listed_at_once(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    """An upstream may not page."""
+    names = [f"v{number}-of-a-build-of-the-main-branch" for number in range(100_000)]
+    body = json.dumps({"name": REPOSITORY, "tags": names}).encode()
+    hub.faults.add(Fault(kind="tags", body=body))
+    got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list")
+    assert json.loads(got.body)["tags"] == names
+
+
 async def test_last_and_zero_are_understood(hub: Hub, mirror: Mirror, tags: list[str]) -> None:
     got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list?last=1.9")
     assert json.loads(got.body)["tags"] == ["latest"]
@@ -50,6 +71,58 @@ async def test_last_and_zero_are_understood(hub: Hub, mirror: Mirror, tags: list
     got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list?n=0")
     assert json.loads(got.body)["tags"] == []
     assert hub.requests == []
+
+
+async def test_what_upstream_pages_by_is_passed_on(
+    hub: Hub, mirror: Mirror, tags: list[str]
+) -> None:
+    """Amazon's registry writes a token where others have a tag."""
+    token = "ukD72mdD/mC8b5xV3susmJzzaTgp3hKwR9nRUW1yZZ5+SfYlKkjGpQ=="
+    link = f'</v2/{REPOSITORY}/tags/list?last={quote(token, safe="")}>; rel="next"'
+    hub.faults.add(Fault(kind="tags", headers={"Link": link}))
+    got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list")
+    path = got.headers["Link"].partition(">")[0].removeprefix("<")
+    hub.journal.clear()
+    assert (await mirror.ask(path)).status == 200
+    assert parse_qs(hub.requests[-1].query)["last"] == [token]
+
+
+@pytest.mark.parametrize(
+    "last", ["a%20b", "%2e%2e%0d%0a", "caf%C3%A9", "a" * 5000, "a%26n=1", "%00", "%ff", "%3Ca%3E"]
+)
+async def test_what_nothing_is_listed_behind_is_refused(
+    hub: Hub, mirror: Mirror, image: Image, last: str
+) -> None:
+    got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list?last={last}")
+    assert (got.status, len(got.body) < 300) == (400, True)
+    assert hub.requests == []
+
+
+async def test_what_listings_are_called_counts_in_what_is_kept(hub: Hub, image: Image) -> None:
+    room = 100_000
+    async with Wire(URL(hub.url)) as wire:
+        upstream = registry(wire, URL(hub.url))
+        listings = Listings({"docker.io": upstream}, _NO_MANIFESTS, 60, 1, room=room)
+        repository = Repository.parse("docker.io", REPOSITORY)
+        for number in range(50):
+            await listings.tags(repository, None, f"{number}" + "a" * 4000)
+        kept = int(repr(listings).split()[1])
+        await listings.close()
+    assert 0 < kept < room / 4000
+
+
+async def test_the_pages_of_referrers_are_bounded_as_a_whole(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    item = {"digest": image.digest, "mediaType": INDEX, "size": 1, "annotations": {"a": "b" * MIB}}
+    body = json.dumps({"manifests": [item]}).encode()
+    path = f"/v2/{REPOSITORY}/referrers/{image.digest}"
+    link = {"Link": f'<{path}?next=1>; rel="next"'}
+    hub.faults.add(Fault(kind="referrers", status=200, body=body, headers=link, times=None))
+    got = await mirror.ask(path)
+    assert (got.status, len(json.loads(got.body)["manifests"])) == (200, 3)
+    assert len(got.body) < 4 * MIB
+    assert len(hub.journal.matching(kind="referrers", status=200)) == 4
 
 
 async def test_a_listing_is_good_for_a_while_and_longer_when_upstream_fails(
@@ -115,3 +188,15 @@ async def test_a_signature_tag_is_an_ordinary_tag(hub: Hub, mirror: Mirror, imag
     assert (await mirror.manifest(REPOSITORY, tag)).status == 404
     hub.tag(REPOSITORY, "v1.sig", signature)
     assert (await mirror.manifest(REPOSITORY, "v1.sig")).body == signature.manifest
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_listing_that_upstream_does_not_give_any_more_is_not_given_while_it_fails(
+    hub: Hub, run: Run, tags: list[str], status: int
+) -> None:
+    async with run(tag_ttl=0) as mirror:
+        assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status == 200
+        hub.faults.add(Fault(kind="tags", status=status))
+        assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status == status
+        hub.faults.add(Fault(kind="tags", status=503, times=None))
+        assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status == 503

@@ -129,9 +129,31 @@ async def test_an_upstream_is_trusted_if_its_own_authority_is(
         async with run(upstreams=at(url)) as mirror:
             got = await mirror.manifest(REPOSITORY, "latest")
             assert got.status == 503
-            assert b"certificate" in got.body
+            assert b"certificate verify failed: " in got.body
         async with run(upstreams=at(url, ca_file=ca_file)) as mirror:
             await mirror.pull(REPOSITORY, "latest", image)
+
+
+async def test_why_an_upstream_cannot_be_reached_is_said_in_a_few_words(
+    run: Run, image: Image, authority: trustme.CA, ca_file: Path
+) -> None:
+    async def told(url: str) -> str:
+        async with run(upstreams=at(url, ca_file=ca_file)) as mirror:
+            got = await mirror.manifest(REPOSITORY, "latest")
+            assert got.status == 503
+            return str(json.loads(got.body)["errors"][0]["message"])
+
+    why = "cannot reach upstream "
+    async with served(Registry(image), server(authority)) as url:
+        other = url.replace("localhost", "127.0.0.1")
+        mismatch = "certificate verify failed: IP address mismatch"
+        assert await told(other) == f"{why}127.0.0.1: {mismatch}"
+    assert await told(url) == f"{why}localhost: Connection refused"
+    async with served(Registry(image)) as url:
+        assert await told(url.replace("http:", "https:")) in {
+            f"{why}localhost: TLS fails: {reason}"
+            for reason in ("wrong version number", "record layer failure")
+        }
 
 
 async def test_a_certificate_is_shown_to_its_upstream_and_to_nobody_it_leads_to(
@@ -293,6 +315,18 @@ def test_what_is_no_proxy_is_refused_and_not_repeated(text: object) -> None:
     with pytest.raises(ConfigurationError, match=r"upstreams\.docker\.io\.proxy") as caught:
         load({"upstreams": at("https://a.io", proxy=text)})
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["https", "HTTPS"])
+def test_a_certificate_is_not_shown_to_a_proxy(tmp_path: Path, scheme: str) -> None:
+    file = tmp_path / "client.pem"
+    keys = {"client_cert": file, "client_key": file}
+    wanted = r"upstreams\.docker\.io.*client_cert would be shown to the proxy, too"
+    with pytest.raises(ConfigurationError, match=wanted) as caught:
+        load({"upstreams": at("https://a.io", proxy=f"{scheme}://{LOGIN}@p.io:1", **keys)})
+    assert LOGIN not in str(caught.value)
+    load({"upstreams": at("https://a.io", proxy=f"http://{LOGIN}@p.io:1", **keys)})
+    load({"upstreams": at("https://a.io", proxy=f"{scheme}://{LOGIN}@p.io:1")})
 
 
 def test_a_proxys_login_is_not_shown() -> None:

@@ -35,6 +35,7 @@ VALUES = {  # for each key a value that is not the default: as it is written, as
     "silence_timeout": ("7", 7),
     "resume_timeout": ("9", 9),
     "max_connections": ("8", 8),
+    "client_connections": ("8", 8),
     "idle_timeout": ("11", 11),
     "client_timeout": ("12", 12),
     "htpasswd": ("/etc/mirror/users", Path("/etc/mirror/users")),
@@ -73,6 +74,7 @@ def test_every_key_has_a_value_here_to_be_tried() -> None:
         "shares",
         "clients",
         "challenge",
+        "anonymous",
     }  # have tests of their own
     assert VALUES.keys() | elsewhere == Settings.model_fields.keys()
 
@@ -160,6 +162,21 @@ def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path
     assert load(file=file).upstreams["docker.io"].secret() == f" {WORD}"
 
 
+def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As everybody writes ~/.docker/config.json: no shell reads a file, or systemd's variables."""
+    monkeypatch.setenv("HOME", "/home/robot")
+    file.write_text(
+        'data_dir = "~/data"\n[upstreams."docker.io"]\ndocker_config = "~/.docker/config.json"'
+    )
+    settings = load(file=file)
+    assert settings.data_dir == Path("/home/robot/data")
+    assert settings.upstreams["docker.io"].docker_config == Path("/home/robot/.docker/config.json")
+    assert load({"data_dir": "~"}).data_dir == Path("/home/robot")
+    file.write_text('data_dir = "~nobody-of-that-name/data"')
+    assert "'~nobody-of-that-name/data'" in refusal(file)
+    assert "no home" in refusal(file)
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
@@ -199,6 +216,7 @@ def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path
         ('upstreams."a.io" = { url = "http://a", hosts = [3.5, ""] }', ["a.io.hosts", "hosts are"]),
         ('upstreams."a.io/b".url = "http://a"', ["upstreams.a.io/b: ", "such as ghcr.io"]),
         ('upstreams."A.io".url = "http://a"', ["upstreams.A.io: ", "in lower case"]),
+        ('upstreams.nexus.url = "http://a"', ["upstreams.nexus: ", "with a dot or a port"]),
         ('upstreams."http://a.io".url = "http://a"', ["upstreams.http://a.io: ", "such as"]),
         ('upstreams."a.io\\n".url = "http://a"', ["upstreams.a.io: ", "such as ghcr.io"]),
         ('upstreams."index.docker.io".url = "http://a"', ["index.docker.io", "is docker.io"]),
@@ -263,9 +281,13 @@ def test_a_secret_that_may_not_be_read_is_named(
     assert str(tmp_path) in refusal()
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["missing", "no text"])
-def test_a_password_file_that_cannot_be_read_is_named(
-    file: Path, tmp_path: Path, content: bytes | None
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "No such file"), (b"\xff\xfe", "is no text"), (b"\n", "is empty")],
+    ids=["missing", "no text", "empty"],
+)
+def test_a_password_file_that_holds_no_password_is_named(
+    file: Path, tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     word = tmp_path / "word"
     if content is not None:
@@ -276,8 +298,8 @@ def test_a_password_file_that_cannot_be_read_is_named(
     upstream = load(file=file).upstreams["docker.io"]
     with pytest.raises(ConfigurationError) as caught:
         upstream.secret()
-    assert "password_file" in str(caught.value)
-    assert str(word) in str(caught.value)
+    assert f"password_file {word} " in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_an_account_is_whole_or_not_there(file: Path) -> None:

@@ -21,7 +21,8 @@ from mirror.oci.errors import ShareSpent
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Repository
 from mirror.store.files import Files
-from mirror.store.recovery import open_index, open_store
+from mirror.store.index import Index
+from mirror.store.recovery import open_store
 from mirror.store.store import Store
 from mirror.upstream.answers import Ask
 from tests.simulation import hub as model
@@ -88,8 +89,7 @@ def test_what_is_spent_is_forgotten_with_its_window() -> None:
     assert len(spending) == 0
 
 
-async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(tmp_path: Path) -> None:
-    index = await open_index(tmp_path / "index.db")
+async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Index) -> None:
     budget = Budget(Ledger(index, 0), {"docker.io": Terms(limit=1)})
     account, repository = budget.present("docker.io"), Repository("docker.io", "library/a")
     first = budget.admit(repository, Want("library/a", "1", "10.0.0.1"))
@@ -99,7 +99,6 @@ async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(tmp_path: Pat
         pass  # not counted: upstream had no such thing
     async with asyncio.timeout(1), second:
         assert account.window.left(budget.now()) == 0
-    await index.close()
 
 
 @pytest.fixture

@@ -136,6 +136,22 @@ async def test_passwords_are_used_and_never_printed(hub: Hub, image: Image, tmp_
         assert secret_word not in shown
 
 
+async def test_what_libraries_say_of_their_work_is_not_written_at_any_level() -> None:
+    """Some of them write whole answers, and with these the passwords that came."""
+    said = (
+        "import logging, mirror.logs\n"
+        "mirror.logs.set_up('text', 'debug')\n"
+        "logging.getLogger('mirror.cli').debug('our own')\n"
+        f"logging.getLogger('botocore.parsers').debug('{PASSWORD}')\n"
+        f"logging.getLogger('other').info('{PASSWORD}')\n"
+        "logging.getLogger('other').warning('a warning')\n"
+    )
+    async with launched("-c", said, command=[sys.executable]) as program:
+        ended = await program.ended()
+    assert [line.split(": ")[1] for line in ended.err.splitlines()] == ["our own", "a warning"]
+    assert PASSWORD not in ended.out + ended.err
+
+
 async def test_what_is_written_is_for_its_own_user(hub: Hub, image: Image, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     async with serving(folder, "--upstream", f"docker.io={hub.url}") as mirror:

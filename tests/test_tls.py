@@ -168,6 +168,25 @@ async def test_a_changed_certificate_is_found_without_being_told(
     watch.cancel()
 
 
+async def test_no_handshake_fails_while_the_certificate_changes(
+    run: Run, pair: Pair, authority: trustme.CA
+) -> None:
+    shown: set[object] = set()
+
+    async def shake_hands() -> None:
+        context = trusting(authority)
+        while len(shown) < 40:
+            shown.add((await served(mirror, context))["serialNumber"])
+
+    async with run(**pair.settings) as mirror:
+        assert mirror.daemon.certificate is not None
+        shaking = [asyncio.create_task(shake_hands()) for _ in range(4)]
+        while not all(task.done() for task in shaking):
+            pair.renew(authority)
+            await mirror.daemon.certificate.renew(now=True)
+        await asyncio.gather(*shaking)
+
+
 @pytest.mark.parametrize("broken", ["cert", "key", "gone"])
 async def test_a_certificate_that_cannot_be_used_leaves_the_old_one_and_one_line(
     run: Run,
@@ -216,15 +235,141 @@ async def test_a_client_without_a_certificate_stays_out_where_one_is_demanded(
     assert hub.count(kind="manifest", method="GET") == 1
 
 
-async def test_old_tls_is_refused(run: Run, pair: Pair, authority: trustme.CA) -> None:
+async def test_whom_clients_must_be_signed_by_changes_without_a_restart(
+    run: Run, pair: Pair, authority: trustme.CA, tmp_path: Path
+) -> None:
+    before, after = trustme.CA(), trustme.CA()
+    file = tmp_path / "clients.pem"
+    before.cert_pem.write_to_path(file)
+    async with run(**pair.settings, client_ca=file) as mirror:
+        assert mirror.daemon.certificate is not None
+        assert [await lets_in(mirror, authority, each) for each in (before, after)] == [True, False]
+        after.cert_pem.write_to_path(file)
+        await mirror.daemon.certificate.renew()
+        assert [await lets_in(mirror, authority, each) for each in (before, after)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("common_name", "identities", "name"),
+    [
+        ("runner", ["other.example", "other@example"], "runner"),
+        (None, ["runner@ci", "runner.example", "other.example"], "runner.example"),
+        (None, ["10.0.0.9", "runner@ci"], "runner@ci"),
+    ],
+)
+async def test_a_certificate_names_its_client(
+    run: Run,
+    image: Image,
+    pair: Pair,
+    authority: trustme.CA,
+    tmp_path: Path,
+    common_name: str | None,
+    identities: list[str],
+    name: str,
+) -> None:
+    """By its common name, else by what stands in its place today; its own list holds then."""
+    authority.cert_pem.write_to_path(tmp_path / "clients.pem")
+    settings = {**pair.settings, "client_ca": tmp_path / "clients.pem"}
+    context = trusting(authority)
+    authority.issue_cert(*identities, common_name=common_name).configure_cert(context)
+    async with (
+        run(**settings, clients={name: {"allow": ["other/*"]}}) as plain,
+        encrypted(plain, context) as mirror,
+    ):
+        got = await mirror.manifest(REPOSITORY, "latest")
+        assert (got.status, f"{name} may not read" in got.body.decode()) == (403, True)
+        assert (await mirror.ask("/v2/")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("common_name", "identity", "told"),
+    [
+        ("10.0.0.1", "runner@ci", "it names '10.0.0.1'"),
+        ("a runner", "runner@ci", "it names 'a runner'"),
+        (None, "*.example", "it names '*.example'"),
+        (None, "10.0.0.9", "it names nobody"),
+    ],
+)
+async def test_a_certificate_that_names_no_client_is_nobodys(
+    run: Run,
+    image: Image,
+    pair: Pair,
+    authority: trustme.CA,
+    tmp_path: Path,
+    common_name: str | None,
+    identity: str,
+    told: str,
+) -> None:
+    authority.cert_pem.write_to_path(tmp_path / "clients.pem")
+    context = trusting(authority)
+    authority.issue_cert(identity, common_name=common_name).configure_cert(context)
+    async with (
+        run(**pair.settings, client_ca=tmp_path / "clients.pem") as plain,
+        encrypted(plain, context) as mirror,
+    ):
+        for path in ("/v2/", f"/v2/{REPOSITORY}/manifests/latest"):
+            got = await mirror.ask(path)
+            assert (got.status, told in got.body.decode()) == (403, True)
+
+
+async def test_a_share_may_be_a_certificates(
+    hub: Hub, run: Run, image: Image, pair: Pair, authority: trustme.CA, tmp_path: Path
+) -> None:
+    authority.cert_pem.write_to_path(tmp_path / "clients.pem")
+    settings = {**pair.settings, "client_ca": tmp_path / "clients.pem", "shares": {"runner": 1}}
+    upstream = {"url": hub.url, "pull_limit": 100}
+    hub.add(make_image("another", [1000]), REPOSITORY, "next")
+    async with run(**settings, upstreams={"docker.io": upstream}) as plain:
+        for name, statuses in {"runner": [200, 429], "other": [200, 200]}.items():
+            context = trusting(authority)
+            authority.issue_cert("host.example", common_name=name).configure_cert(context)
+            async with encrypted(plain, context) as mirror:
+                got = [await mirror.manifest(REPOSITORY, tag) for tag in ("latest", "next")]
+                assert [each.status for each in got] == statuses
+
+
+async def lets_in(mirror: Mirror, authority: trustme.CA, issuer: trustme.CA) -> bool:
+    """Whether a client is served whose certificate has this issuer."""
+    context = trusting(authority)
+    issuer.issue_cert("runner@ci", common_name="runner").configure_cert(context)
+    async with encrypted(mirror, context) as client:
+        try:
+            return (await client.ask("/v2/")).status == 200
+        except aiohttp.ClientError:
+            return False
+
+
+async def test_old_tls_is_refused(
+    run: Run, pair: Pair, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For its version, not for want of a cipher: OpenSSL's own defaults may allow those."""
+    caplog.set_level(logging.INFO)
     context = trusting(authority)
     with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.minimum_version = ssl.TLSVersion.TLSv1
     with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # or the client would not even try
     async with run(**pair.settings) as mirror:
         with pytest.raises(OSError):  # noqa: PT011 - how the refusal shows is OpenSSL's
             await served(mirror, context)
+        await served(mirror, trusting(authority))
+    assert "no TLS with 127.0.0.1: [SSL: UNSUPPORTED_PROTOCOL]" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("offered", "taken"), [(["h2", "http/1.1"], "http/1.1"), (["h2"], None), ([], None)]
+)
+async def test_http_1_1_is_spoken_and_nothing_else(
+    run: Run, pair: Pair, authority: trustme.CA, offered: list[str], taken: str | None
+) -> None:
+    context = trusting(authority)
+    context.set_alpn_protocols(offered)
+    async with run(**pair.settings) as mirror:
+        host, port = mirror.daemon.address
+        _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == taken
+        writer.close()
 
 
 async def test_plain_http_sent_to_tls_ends_cleanly(
@@ -247,14 +392,55 @@ async def test_connections_that_never_shake_hands_are_bounded_and_cut(
     run: Run, pair: Pair, authority: trustme.CA
 ) -> None:
     """They count as idle: the longest idle makes room for one that does."""
-    async with run(max_connections=10, **pair.settings) as mirror:
-        silent = [await asyncio.open_connection(*mirror.daemon.address) for _ in range(15)]
-        assert await served(mirror, trusting(authority))
-        async with asyncio.timeout(15):  # those that were not shed are cut after ten seconds
-            for reader, writer in silent:
-                with suppress(ConnectionResetError):
-                    assert await reader.read() == b""
-                writer.close()
+    context = trusting(authority)
+    async with (
+        run(max_connections=10, **pair.settings) as plain,
+        encrypted(plain, context) as mirror,
+    ):
+        silent = [await asyncio.open_connection(*plain.daemon.address) for _ in range(15)]
+        told = (await mirror.ask("/metrics")).body.decode()
+        assert "mirror_connections 10.0\n" in told
+        assert "mirror_connections_shed_total 6.0\n" in told
+        async with asyncio.timeout(5):
+            for reader, _ in silent[:6]:
+                assert await ended(reader)
+        assert not any(reader.at_eof() for reader, _ in silent[6:])
+        async with asyncio.timeout(15):  # those are cut after ten seconds
+            for reader, _ in silent[6:]:
+                assert await ended(reader)
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_whoever_holds_most_gives_one_up_over_tls_too(
+    hub: Hub, run: Run, pair: Pair, authority: trustme.CA
+) -> None:
+    image, context = make_image(9, [12_000_000]), trusting(authority)
+    hub.add(image, REPOSITORY, "big")
+    said = f"GET /v2/{REPOSITORY}/blobs/{image.layers[0].digest} HTTP/1.1\r\nHost: mirror\r\n\r\n"
+    async with run(max_connections=3, **pair.settings) as mirror:
+        taken, (host, port) = [], mirror.daemon.address
+        for _ in range(3):
+            taken.append(await asyncio.open_connection(host, port, ssl=context))
+            taken[-1][1].write(said.encode())
+            assert await taken[-1][0].readline() == b"HTTP/1.1 200 OK\r\n"
+        _, late = await asyncio.open_connection(
+            host, port, ssl=context, local_addr=("127.0.0.9", 0)
+        )
+        late.close()
+        async with asyncio.timeout(5):
+            with suppress(ConnectionError):
+                assert len(await taken[-1][0].read()) < image.layers[0].size
+            assert len(await taken[0][0].readexactly(12_000_000)) == 12_000_000
+        for _, writer in taken:
+            writer.close()
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Wait for the end of a connection on which nothing is said."""
+    with suppress(ConnectionResetError):
+        return await reader.read() == b""
+    return True
 
 
 async def test_stopping_does_not_wait_for_a_handshake(run: Run, pair: Pair) -> None:

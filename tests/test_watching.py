@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import tracemalloc
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mirror.web.access import AccessLog, Line
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image
 
@@ -146,6 +149,39 @@ async def test_each_request_leaves_one_line_with_what_one_greps_for(
     assert " outcome=own " in refused
     assert "invalid repository name" in refused
     assert "s3cret" not in err
+
+
+async def test_what_a_client_says_at_length_is_cut_in_the_log(
+    run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with run() as mirror:
+        await mirror.ask("/" + "p" * 9000, User_Agent="a" * 9000)
+    [line] = [line for line in capfd.readouterr().err.splitlines() if "client=" in line]
+    assert len(line) < 2000
+    assert line.count("(9001 characters)") == line.count("(9000 characters)") == 1
+
+
+async def test_no_client_fills_the_memory_by_what_it_says(run: Run) -> None:
+    async with run() as mirror:
+        await mirror.ask("/healthz")
+        tracemalloc.start()
+        for number in range(300):
+            await mirror.ask("/healthz", User_Agent=f"{number}" + "ü" * 7000)
+        grown, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert grown < 4 * 1024**2
+
+
+def test_a_reader_that_stalls_costs_lines_and_no_more_than_so_much_memory() -> None:
+    out = io.StringIO()
+    log = AccessLog("text", out)
+    line = Line(0, "c", "-", "GET", "/" * 5000, 200, 0, 0, "hit", "blob", "r", "ü" * 5000, "")
+    while not log.dropped:
+        log.add(line)
+    log.flush()
+    assert len(out.getvalue()) < 20 * 1024**2
+    log.add(line)
+    assert log.dropped == 1
 
 
 async def test_lines_are_json_by_choice(

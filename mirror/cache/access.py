@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, Protocol
@@ -72,40 +72,50 @@ class _Known:
 class Access:
     """The one door that a request for a repository passes before anything is served, kept or not.
 
-    `anyone` are the upstreams that are pulled from with an account, asked without it: any other
-    gives us only what it gives to everybody. `patience` is how long a client waits, in seconds, for
-    an upstream whose older word is known. `timer` never steps; `clock` is the one on the wall.
+    `anyone` are all upstreams, asked as nobody. Those with `accounts` are asked before anything is
+    served; any other gives us only what it gives to everybody, until it denies what it gave: then
+    it is asked too, about what `holds` says is kept. `patience` is how long a client waits, in
+    seconds, for an upstream whose older word is known. `timer` never steps; `clock` is the one on
+    the wall.
     """
 
     def __init__(
         self,
         rules: Mapping[str, Rules],
         anyone: Mapping[str, Anyone],
+        accounts: Collection[str],
         index: Index,
+        holds: Callable[[Repository], bool],
         patience: float,
         timer: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._rules = rules
         self._anyone = anyone
+        self._accounts = accounts
         self._index = index
         index.sources.append(self._tell)
+        self._holds = holds
         self._patience = patience
         self._timer = timer
         self._clock = clock
         self._known = _Kept(_KEPT, index)
+        # Apart from the others, so that no crowd of names drives one out: it would be open again.
+        self._hidden = _Kept(_KEPT, index)
         self._questions: Flights[Repository, bool] = Flights()
 
     def __repr__(self) -> str:
-        return f"<Access: {len(self._known)} known, {len(self._questions)} asked for>"
+        known, hidden = len(self._known), len(self._hidden)
+        return f"<Access: {known} known, {hidden} hidden, {len(self._questions)} asked for>"
 
     async def load(self) -> None:
         """Remember what upstreams said before the start; what is old is asked for anew."""
         for upstream, name, public, asked_at in await self._index.publicity():
-            if upstream in self._anyone:
+            if upstream in self._anyone and (upstream in self._accounts or not public):
+                repository = Repository(upstream, name)
                 asked = self._timer() - max(0.0, self._clock() - asked_at)
                 known = _Known(bool(public), asked, asked + _lasts(bool(public)))
-                self._known[Repository(upstream, name)] = known
+                self._table(repository)[repository] = known
 
     async def close(self) -> None:
         """Stop what runs."""
@@ -114,22 +124,40 @@ class Access:
     async def admit(self, repository: Repository, caller: Caller) -> None:
         """Let a caller read a repository; raises NotAllowed.
 
-        Upstream is asked at most where it is pulled from with an account, and only for callers
-        that may not read all that account can; what it said is a look into a table.
+        Upstream is asked at most where it is pulled from with an account, or denied the repository
+        to us, and only for callers that may read no more than what is public; what it said is a
+        look into a table.
         """
         rules = self._rules[repository.upstream]
         if not rules.gives(repository.name):
             raise NotAllowed(_not_given(repository, rules))
         if caller.allow is not None and not caller.allow.match(repository.name):
-            who = caller.name or caller.address
-            raise NotAllowed(f"{who} may not read {repository.name}; it may read {caller.allow}")
-        if repository.upstream not in self._anyone or rules.trusts(caller):
+            raise NotAllowed(_not_for(caller, repository))
+        open_to_all = repository.upstream not in self._accounts and repository not in self._hidden
+        if open_to_all or rules.trusts(caller):
             return
         if not await self._is_public(repository):
             raise NotAllowed(_not_public(repository, rules))
 
+    def denied(self, repository: Repository) -> None:
+        """Note that upstream denied a repository to us: what it said of it before is void.
+
+        It is not public until upstream says so again, and is asked at the next request. Of one
+        that nothing is kept of, nothing could be served.
+        """
+        table, now = self._table(repository), self._timer()
+        known = table.get(repository)
+        if known is None and not self._holds(repository):
+            return
+        if known is None or known.public or now >= known.ask_again:
+            table[repository] = _Known(public=False, asked=now - PRIVATE_FOR, ask_again=now)
+            self._index.put_publicity(repository, int(self._clock() - PRIVATE_FOR), public=False)
+
+    def _table(self, repository: Repository) -> _Kept:
+        return self._known if repository.upstream in self._accounts else self._hidden
+
     async def _is_public(self, repository: Repository) -> bool:
-        known = self._known.get(repository)
+        known = self._table(repository).get(repository)
         if known is not None and self._timer() < known.ask_again:
             return known.public
         try:
@@ -140,24 +168,29 @@ class Access:
 
     async def _ask(self, repository: Repository) -> bool:
         public = await self._anyone[repository.upstream].readable(repository.name)
+        if public and repository.upstream not in self._accounts:
+            self._hidden.pop(repository, None)
+            self._index.drop_publicity(repository)
+            return True
         now = self._timer()
-        self._known[repository] = _Known(public, now, now + _lasts(public))
+        self._table(repository)[repository] = _Known(public, now, now + _lasts(public))
         self._index.put_publicity(repository, int(self._clock()), public=public)
         return public
 
     def _fall_back(self, repository: Repository) -> bool:
         """Go by what upstream said last: if it never said anything, it may give it to nobody."""
         pause = self._timer() + _PAUSE
-        known = self._known.get(repository)
+        table = self._table(repository)
+        known = table.get(repository)
         if known is None:
-            known = self._known[repository] = _Known(public=False, asked=None, ask_again=pause)
+            known = table[repository] = _Known(public=False, asked=None, ask_again=pause)
         known.ask_again = max(known.ask_again, pause)
         return known.public
 
     def _tell(self) -> None:
         """Tell the index all there is: it was lost, and begins anew."""
         now, wall = self._timer(), self._clock()
-        for repository, known in self._known.peeked():
+        for repository, known in (*self._known.peeked(), *self._hidden.peeked()):
             if known.asked is not None:
                 asked_at = int(wall - (now - known.asked))
                 self._index.put_publicity(repository, asked_at, public=known.public)
@@ -186,11 +219,15 @@ def _lasts(public: bool) -> float:
 
 
 def _not_given(repository: Repository, rules: Rules) -> str:
-    denied = f", but {rules.deny}" if rules.deny else ""
-    return (
-        f"this mirror does not give {repository.name} of {repository.upstream}; "
-        f"it gives {rules.allow}{denied}"
-    )
+    """Say so; what else is denied is nobody's business who asks."""
+    refused = f"this mirror does not give {repository.name} of {repository.upstream}"
+    return refused if rules.deny.match(repository.name) else f"{refused}; it gives {rules.allow}"
+
+
+def _not_for(caller: Caller, repository: Repository) -> str:
+    if caller.name is None:
+        return f"{repository.name} wants a login to this mirror; without one: {caller.allow}"
+    return f"{caller.name} may not read {repository.name}; it may read {caller.allow}"
 
 
 def _not_public(repository: Repository, rules: Rules) -> str:

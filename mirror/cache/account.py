@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from cachetools import LRUCache
 
+from mirror.cache.ledger import Past
 from mirror.cache.promises import KEPT_FOR, Promises
 from mirror.cache.shares import Shares, Spending
 from mirror.cache.window import HUB_WINDOW, Window
@@ -108,21 +109,29 @@ class Account:
         return repository in self._exempt
 
     def refused(self, retry_after: float | None, now: float) -> None:
-        """Note a 429, which shuts the gate: until upstream says, or else a pull comes back."""
-        wait = retry_after
-        if wait is None:
-            word = self.window.word
-            spent = word is not None and word.remaining == 0
-            wait = self.window.back_in(now) if spent else _DOUBT
-        self._shut_at, self._shut_until = now, now + wait
+        """Note a 429, which shuts the gate for as long as upstream says.
 
-    def shut_for(self, seconds: float, now: float) -> None:
-        """Restore the gate as it was before a restart."""
-        self._shut_at, self._shut_until = now, now + seconds
+        Where it says nothing, or to ask again at once, it is left alone for a moment all the same.
+        """
+        self._shut_at, self._shut_until = now, now + (retry_after or _DOUBT)
 
-    def count(self, at: float, client: str) -> None:
-        """Note a pull that was counted."""
-        self.window.count(at)
+    def restore(self, past: Past, now: float) -> None:
+        """Take up a past, with the gate as it was."""
+        pulls = [now - age for age, _ in past.pulls]
+        self.window.restore(pulls, past.limit, now - past.limit_age, past.before)
+        for at, (_, client) in zip(pulls, past.pulls, strict=True):
+            self._spend(at, client)
+        if past.shut_for:
+            self._shut_at, self._shut_until = now, now + past.shut_for
+
+    def count(
+        self, at: float, client: str, sent: float | None = None, *, said: bool = False
+    ) -> None:
+        """Note a pull that was counted; see `Window.count`."""
+        self.window.count(at, sent, said=said)
+        self._spend(at, client)
+
+    def _spend(self, at: float, client: str) -> None:
         if party := self._terms.shares.party(client):
             self.spending.count(at, party[0], self.window.length)
 
@@ -158,10 +167,13 @@ class Account:
 
     def shut_in(self, now: float) -> float:
         """Return for how many seconds upstream is not asked for manifests; 0 while it is."""
-        if now < self._shut_until:
-            return self._shut_until - now
+        refused = self.refused_for(now)
         spent = self.window.left(now) == 0 and not self.window.running
-        return max(1.0, self.window.back_in(now)) if spent else 0.0
+        return max(1.0, refused, self.window.back_in(now)) if spent else refused
+
+    def refused_for(self, now: float) -> float:
+        """Return for how many seconds a 429 keeps the gate shut, whatever the window holds."""
+        return max(0.0, self._shut_until - now)
 
     def closed(self, repository: str, now: float) -> PullLimitSpent | None:
         """Return what those are told who ask while the gate is shut."""

@@ -12,6 +12,7 @@ from mirror.cache.bodies import Body, FetchedBody, KeptBody, Upstream
 from mirror.cache.fetches import Fetches
 from mirror.cache.memory import Memory
 from mirror.cache.outcome import Outcome
+from mirror.cache.possession import Possession
 from mirror.flight import Flights
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown
@@ -33,12 +34,15 @@ class Blobs:
         registries: dict[str, Registry],
         store: Store,
         fetches: Fetches,
+        possession: Possession,
         memory: Memory,
         missing_ttl: float,
     ) -> None:
         self._registries = registries
+        self._alone = len(registries) == 1
         self._store = store
         self._fetches = fetches
+        self._possession = possession
         self._memory = memory
         self._sizes: Flights[tuple[Repository, Digest], int] = Flights()
         self._passes = asyncio.Semaphore(_PASSES)
@@ -70,38 +74,38 @@ class Blobs:
         entry = self._store.catalogue.get(digest)
         if entry is not None and self._store.catalogue.belongs(digest, repository):
             return entry.size, Outcome.HIT
-        size = await self._confirm(repository, digest)
-        return size, Outcome.MISS if entry is None else Outcome.REVALIDATED
+        outcome = Outcome.REVALIDATED if self._within(repository, digest) else Outcome.MISS
+        return await self._confirm(repository, digest), outcome
 
     async def open(self, repository: Repository, digest: Digest) -> Body:
         """Open a blob to be sent and closed; raises RegistryError.
 
-        There are three cases: it is kept; it is on its way; it must be fetched. In each the
-        repository must be known to hold it, and upstream is asked where that is not so.
+        There are three cases: it is kept; its upstream is sending it; it must be fetched. In each
+        the repository must be known to hold it, and upstream is asked where that is not so.
         """
         self._refuse_missing(repository, digest)
-        await self._fetches.stopped(digest)  # else the next one to join might be another's
-        asked = await self._belong(repository, digest)
+        await self._fetches.stopped(repository.upstream, digest)  # or it may become another's
+        running = self._fetches.running(repository.upstream, digest)
+        asked = running is not None and not running.serves(repository)
+        if asked:
+            await self._confirm(repository, digest)
         kept = await self._open_kept(digest)
-        if kept is not None:
-            if asked:
-                kept.outcome = Outcome.REVALIDATED
-            return kept
-        return await self._open_fetch(repository, digest)
+        if kept is None:
+            return await self._open_fetch(repository, digest)
+        try:
+            if not self._store.catalogue.belongs(digest, repository):
+                asked = True
+                await self._claim(repository, digest, kept)
+        except BaseException:
+            kept.close()
+            raise
+        if asked:
+            kept.outcome = Outcome.REVALIDATED
+        return kept
 
-    async def _belong(self, repository: Repository, digest: Digest) -> bool:
-        """Make sure that a blob we could serve belongs to the repository; True if that was asked.
-
-        A blob that we could not serve is asked for in that repository anyway.
-        """
-        fetch = self._fetches.running(digest)
-        kept = self._store.catalogue.get(digest) is not None
-        if not kept and (fetch is None or fetch.serves(repository)):
-            return False
-        if self._store.catalogue.belongs(digest, repository):
-            return False
-        await self._confirm(repository, digest)
-        return True
+    def _within(self, repository: Repository, digest: Digest) -> bool:
+        """Whether it is kept and of this upstream, which is believed about where it is."""
+        return self._store.catalogue.within(digest, repository.upstream, alone=self._alone)
 
     async def _confirm(self, repository: Repository, digest: Digest) -> int:
         """Ask upstream, once for all, whether the repository has it; returns its size in bytes."""
@@ -113,8 +117,22 @@ class Blobs:
         except BlobUnknown as error:
             self._missing[repository, digest] = error.message
             raise
-        self._store.books.link(digest, repository)
+        if self._within(repository, digest):
+            self._store.books.link(digest, repository)
         return size
+
+    async def _claim(self, repository: Repository, digest: Digest, kept: KeptBody) -> None:
+        """Have a kept blob belong to the repository as well, if it does: upstream must show it."""
+        if self._within(repository, digest):
+            await self._confirm(repository, digest)
+            return
+        registry, size = self._registries[repository.upstream], kept.size
+        try:
+            await self._possession.show(registry, repository, digest, kept.file, size, whole=True)
+        except BlobUnknown as error:
+            self._missing[repository, digest] = error.message
+            raise
+        self._store.books.link(digest, repository)
 
     def _refuse_missing(self, repository: Repository, digest: Digest) -> None:
         if message := self._missing.get((repository, digest)):
@@ -164,7 +182,7 @@ class Blobs:
     async def _open_fetch(self, repository: Repository, digest: Digest) -> Body:
         registry = self._registries[repository.upstream]
         upstream = Upstream(registry, repository, digest, self._passes)
-        running = self._fetches.running(digest)
+        running = self._fetches.running(repository.upstream, digest)
         fetch = await self._fetches.join(registry, repository, digest)
         proven = fetch.proven
         try:

@@ -43,15 +43,15 @@ class KeptBody:
 
     def __init__(self, store: Store, entry: Entry, file: IO[bytes]) -> None:
         self.size = entry.size
+        self.file = file
         self._store = store
         self._entry = entry
-        self._file = file
         entry.readers += 1
 
     async def send(self, span: Span, sink: Sink) -> None:
         """Hand the file to the sink; one that fails midway is proven before its next use."""
         try:
-            await sink.file(self._file, span.start, span.stop)
+            await sink.file(self.file, span.start, span.stop)
         except (OSError, RegistryError) as error:
             if not isinstance(error, OSError) or is_of_disk(error):
                 self._entry.changed_at = None
@@ -59,7 +59,7 @@ class KeptBody:
 
     def close(self) -> None:
         """Let it be evicted again."""
-        self._store.close_file(self._file)
+        self._store.close_file(self.file)
         self._entry.readers -= 1
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from mirror.cache.account import Account, Go, Terms, Want
-from mirror.cache.ledger import Key, Ledger, Past
+from mirror.cache.ledger import Key, Ledger
 from mirror.cache.window import HUB_WINDOW
 from mirror.oci import media
 from mirror.oci.digest import Digest
@@ -20,7 +20,7 @@ from mirror.oci.errors import PullLimitSpent, TooManyRequests
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import HUB, Repository
 from mirror.sizes import duration
-from mirror.upstream.answers import Answer, Ask, PullLimit
+from mirror.upstream.answers import Answer, Ask
 
 _log = logging.getLogger(__name__)
 
@@ -90,25 +90,26 @@ class Budget:
 
     async def load(self) -> None:
         """Take up where the ledger left off."""
-        for key, past in (await self.ledger.load()).items():
-            self._restore(self._account(key), past)
+        now = self.now()
+        for key, past in (await self.ledger.load(self.longest, now)).items():
+            self._account(key).restore(past, now)
+        await self.prune()
 
-    def _restore(self, account: Account, past: Past) -> None:
-        """Tell an account its past again, upstream's word at its place between the pulls."""
-        now, said = self.now(), past.limit_age
-        before = [pull for pull in past.pulls if past.limit is not None and pull[0] >= said]
-        for age, client in before:
-            account.count(now - age, client)
-        if past.limit is not None:
-            account.hear(past.limit, now - said, now - said)
-        for age, client in past.pulls[len(before) :]:
-            account.count(now - age, client)
-        if past.shut_for:
-            account.shut_for(past.shut_for, now)
+    @property
+    def longest(self) -> float:
+        """The length of the longest window there is, in seconds."""
+        return max([HUB_WINDOW, *(account.window.length for account in self._accounts.values())])
 
     def accounts(self) -> Iterator[tuple[Key, Account]]:
-        """Return all there are, those of former users too."""
-        yield from self._accounts.items()
+        """Return all there are, those of former users too while something of them matters."""
+        now = self.now()
+        for key, account in [*self._accounts.items()]:
+            if self.is_present(key) or not account.window.idle(now):
+                yield key, account
+
+    def is_present(self, key: Key) -> bool:
+        """Whether an account is what its upstream is asked as."""
+        return self._present.get(key[0]) == key
 
     def present(self, upstream: str) -> Account:
         """Return the account that an upstream is asked as."""
@@ -186,29 +187,42 @@ class Budget:
         """Take note of an answer: whether it was counted, what it says of limits."""
         if answer.kind != "manifest" or answer.status is None:
             return
-        key, now = (answer.upstream, answer.account), self.now()
+        key = (answer.upstream, answer.account)
         account = self._account(key)
+        self._see_clock()
+        refused = account.refused_for(self.now())
         if answer.status == 200:
             self._limited(key, account, answer)
-        if answer.counted and not account.exempts(answer.repository):
-            account.count(now, answer.ask.client if answer.ask else "")
-            self.counted[answer.upstream] += 1
-            self.ledger.add_pull(key, answer)
-        if answer.limit is not None:
-            account.hear(answer.limit, now - answer.seconds, now)
-            self.ledger.put_limit(key, answer.limit, account.window.length)
+        self._enter(key, account, answer)
         if answer.spent:
-            account.refused(answer.retry_after, now)
-            self.ledger.put_gate(key, account.shut_in(now))
+            account.exempt(answer.repository, exempt=False)
+            account.refused(answer.retry_after, self.now())
+        if answer.spent or (refused and not account.refused_for(self.now())):
+            self._put_gate(key, account)
         self.tick()
         self.wake(account)
+
+    def _enter(self, key: Key, account: Account, answer: Answer) -> None:
+        """Count it if upstream did, and hear what it says of the limit."""
+        now, limit = self.now(), answer.limit
+        sent = now - answer.seconds
+        if answer.counted and not account.exempts(answer.repository):
+            client = answer.ask.client if answer.ask else ""
+            account.count(now, client, sent, said=limit is not None)
+            self.counted[answer.upstream] += 1
+            self.ledger.add_pull(key, answer)
+        if limit is not None:
+            account.hear(limit, sent, now)
+            self._put_limit(key, account)
 
     def _limited(self, key: Key, account: Account, answer: Answer) -> None:
         """See whether a limit still holds, and for what.
 
         Where no limit is named there is none; but Docker Hub names none for images that it
-        exempts, so that only the repository made for asking tells.
+        exempts, so that only the repository made for asking tells. What cannot be read names one.
         """
+        if answer.garbled:
+            return
         tells = CHECKED.get(answer.upstream, answer.repository) == answer.repository
         if answer.limit is None and account.window.word is not None and tells:
             account.lift()
@@ -220,16 +234,16 @@ class Budget:
     def tick(self) -> None:
         """Log the gates that shut or opened since the last time."""
         now = self.now()
+        self._see_clock()
         for key, account in self._accounts.items():
             wait = account.shut_in(now)
             if wait and key not in self._shut:
                 self._shut.add(key)
                 self.shut_times[key] += 1
-                self.ledger.put_gate(key, wait)
                 _log.warning("%s: no pulls left, not asked for %s", _name(key), duration(wait))
             elif not wait and key in self._shut:
                 self._shut.discard(key)
-                self.ledger.put_gate(key, 0)
+                self._put_gate(key, account)
                 _log.warning("%s: pulls are left again", _name(key))
 
     # The books
@@ -238,16 +252,35 @@ class Budget:
         """Tell the ledger all there is: it was lost, and begins anew."""
         now = self.now()
         for key, account in self._accounts.items():
-            for at in account.window.pulls(now):
+            pulls = account.window.pulls(now)
+            before = max(0, len(pulls) - account.window.unsaid)
+            for at in pulls[:before]:
                 self.ledger.tell_pull(key, now - at)
-            if word := account.window.word:
-                limit = PullLimit(word.limit, word.remaining, None, word.source)
-                self.ledger.put_limit(key, limit, account.window.length, now - word.at)
+            self._put_limit(key, account)
+            for at in pulls[before:]:
+                self.ledger.tell_pull(key, now - at)
+        self._put_gates()
+
+    def _see_clock(self) -> None:
+        """Let the ledger see whether the clock on the wall was set."""
+        if self.ledger.see_clock(self.now()):
+            self._put_gates()
+
+    def _put_gates(self) -> None:
+        for key, account in self._accounts.items():
+            if account.refused_for(self.now()):
+                self._put_gate(key, account)
+
+    def _put_limit(self, key: Key, account: Account) -> None:
+        if word := account.window.word:
+            self.ledger.put_limit(key, word, account.window.length, self.now() - word.at)
+
+    def _put_gate(self, key: Key, account: Account) -> None:
+        self.ledger.put_gate(key, account.refused_for(self.now()))
 
     async def prune(self) -> None:
-        """Let old pulls leave the ledger."""
-        lengths = [account.window.length for account in self._accounts.values()]
-        await self.ledger.prune(max([HUB_WINDOW, *lengths]))
+        """Let what is old leave the ledger."""
+        await self.ledger.prune(self.longest)
 
 
 def wanted(

@@ -9,6 +9,7 @@ from typing import IO, Protocol
 
 from mirror.cache.download import Download
 from mirror.cache.intake import Intake
+from mirror.cache.place import Place
 from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import ContentWrong, RegistryError, UpstreamUnavailable
 from mirror.oci.names import Repository
@@ -51,7 +52,12 @@ class Fetch:
     """
 
     def __init__(
-        self, registry: Registry, repository: Repository, digest: Digest, store: Store
+        self,
+        registry: Registry,
+        repository: Repository,
+        digest: Digest,
+        store: Store,
+        place: Place,
     ) -> None:
         self.digest = digest
         self.repository = repository
@@ -62,14 +68,11 @@ class Fetch:
         self.failure: RegistryError | None = None
         self._registry = registry
         self._store = store
+        self._place = place
         self._also_in: set[Repository] = set()
         self._entry: Entry | None = None
-        self._promised = 0
-        self._partial: Partial | None = None
         self._intake: Intake | None = None
         self.proven = False
-        self._left_behind = 0  # bytes of an earlier fetch, until they are taken over
-        self._useless = False
         self._ended = False
         self._changed: set[asyncio.Future[None]] = set()
 
@@ -128,10 +131,11 @@ class Fetch:
             piece = piece[: min(stop - position, _PIECE)]
             await sink.data(piece)
             return position + len(piece)
-        if self._partial is None:
+        partial = self._place.partial
+        if partial is None:
             raise UpstreamUnavailable("the fetch has no file any more")
-        stop = min(stop, self._partial.written)
-        await sink.file(self._partial.file, position, stop)
+        stop = min(stop, partial.written)
+        await sink.file(partial.file, position, stop)
         return stop
 
     async def _change(self) -> None:
@@ -161,17 +165,17 @@ class Fetch:
         except RegistryError as failure:
             self.failure = failure
             if isinstance(failure, ContentWrong):
-                await self._discard()
+                await self._place.discard()
         finally:
-            self._end()
+            try:
+                if self._entry is None:
+                    await self._place.abandon()
+            finally:
+                self._end()
 
     async def _fetch(self) -> None:
-        self._left_behind = self._store.books.idle_partials.get(self.digest, 0)
-        self._promised = await self._store.room.take_partial(self.digest)
-        partial = await self._store.run(self._store.files.partial, self.digest)
-        self._partial = partial
+        partial = await self._place.take()
         if partial.written and partial.proven:
-            await self._registry.head_blob(self.repository.name, self.digest)
             self._reveal(partial.written)
         else:
             await self._receive_or_start_over(partial)
@@ -198,11 +202,11 @@ class Fetch:
             size = download.size
             if size is not None and intake.received >= size:
                 raise ContentWrong("what an earlier fetch left behind is not part of the blob")
-            await self._reserve(intake.received + _STEP if size is None else size)
+            await self._place.reserve(intake.received + _STEP if size is None else size)
             self._grow(intake.received, size)
             while data := await download.read():
-                if download.position > self._promised:
-                    await self._reserve(download.position + _STEP)
+                if download.position > self._place.promised:
+                    await self._place.reserve(download.position + _STEP)
                 intake.add(data)
                 self._grow(intake.received, download.size)
                 await intake.keep_up()
@@ -210,17 +214,19 @@ class Fetch:
                 raise ContentWrong(f"upstream sent bytes that are not {self.digest}")
             self._reveal(intake.received)
 
-    async def _reserve(self, size: int) -> None:
-        """Have room promised for `size` bytes in all."""
-        self._promised += await self._store.room.reserve(max(0, size - self._promised))
-
     async def _publish(self, partial: Partial) -> None:
-        """Make the file last; by now the followers have the end, and need not wait for it."""
-        self._entry = await self._store.publish(partial, self.repository)
+        """Make the file last; by now the followers have the end, and need not wait for it.
+
+        What another upstream's fetch has published meanwhile stays: it has its readers.
+        """
+        kept = self._store.catalogue.get(self.digest)
+        self._entry = kept or await self._store.publish(partial, self.repository)
         self._entry.readers += self.followers
-        self._release()
-        for repository in self._also_in:
+        for repository in (self.repository, *self._also_in):
             self._store.books.link(self.digest, repository)
+        if kept is not None:
+            await self._place.discard()
+        await self._place.published()
 
     def _grow(self, received: int, size: int | None) -> None:
         self.size = size
@@ -238,7 +244,7 @@ class Fetch:
         """Send the followers to upstream: the bytes so far are good, no more will come."""
         self._store.failures += 1
         _log.error("cannot keep %s, passing it through: %s", self.digest, error)
-        partial = self._partial
+        partial = self._place.partial
         if partial is None:
             self.detour = Detour(0, self.digest.hasher())
         elif not self.proven:
@@ -255,29 +261,17 @@ class Fetch:
             self.detour = Detour(partial.hashed, partial.hasher())
             self.visible = partial.hashed if self.size is not None else 0
 
-    async def _discard(self) -> None:
-        """Unlink what is of no use to anyone."""
-        self._useless = True
-        await self._store.run(self._store.files.remove_partials, [self.digest])
-
     def _end(self) -> None:
-        """Give the promise back; what was written and not published waits for the next fetch."""
-        written = self._left_behind if self._partial is None else self._partial.written
-        if self._entry is None and not self._useless and (self._partial or written):
-            self._store.books.idle_partials[self.digest] = written
-        self._release()
+        if self._entry is None:
+            self._place.leave()
+        self._place.release()
         self._ended = True
         self._announce()
         self._close_file()
 
     def _close_file(self) -> None:
-        if self._ended and not self.followers and self._partial is not None:
-            self._store.close_file(self._partial.file)
-            self._partial = None
-
-    def _release(self) -> None:
-        self._store.room.release(self._promised)
-        self._promised = 0
+        if self._ended and not self.followers:
+            self._place.close_file()
 
     def _announce(self) -> None:
         for future in self._changed:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import NamedTuple
 
-from mirror.cache.window import HUB_WINDOW
+from mirror.cache.window import Word
 from mirror.store.index import Index
 from mirror.store.rows import GateRow, LimitRow, PullRow, SpenderRow
 from mirror.upstream.answers import Answer, PullLimit
@@ -16,13 +19,26 @@ _log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # the upstream's name and the account's, empty where anonymous
 HOUR = 3600
+_STEP = 2.0  # seconds; a clock on the wall that moves so far against the timer was set
+
+
+class _Entry(NamedTuple):
+    """A pull as it stands in the ledger; `at` in seconds since the epoch."""
+
+    number: int
+    at: int
+    client: str
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What the ledger holds of one account. Ages and waits are in seconds, pulls oldest first."""
+    """What the ledger holds of one account. Ages and waits are in seconds.
+
+    Pulls are in the order in which they were counted, so many of them `before` upstream's word.
+    """
 
     pulls: list[tuple[float, str]]  # age, client
+    before: int = 0
     limit: PullLimit | None = None
     limit_age: float = 0.0
     shut_for: float = 0.0
@@ -31,14 +47,18 @@ class Past:
 class Ledger:
     """Rows in and out. `keep` is how many seconds they stay, `clock` the one on the wall.
 
-    Only ages leave it: the clock may have been set while nobody looked, and what would lie in the
-    future is taken as just now, so that nothing is spent twice.
+    Only ages leave it, and its order is that of the entries: the clock may have been set while
+    nobody looked. What lies in the future is as old as what was entered next, or just now; nothing
+    is older than what was entered before it. So nothing is spent twice.
     """
 
     def __init__(self, index: Index, keep: float, clock: Callable[[], float] = time.time) -> None:
         self._index = index
         self._keep = keep
         self._clock = clock
+        self._first = 0  # the last pull that was entered before we were
+        self._last = 0  # the last one
+        self._ahead: float | None = None  # of the timer, when it was last looked at
 
     def __repr__(self) -> str:
         return f"<Ledger in {self._index!r}>"
@@ -47,35 +67,76 @@ class Ledger:
         """Have all there is told again should the index be lost while it is in use."""
         self._index.sources.append(tell)
 
-    async def load(self) -> dict[Key, Past]:
-        """Read what may still matter, and drop the rest: two windows back, for upstream's word."""
-        now = int(self._clock())
-        past: dict[Key, Past] = {}
-        longest = HUB_WINDOW
-        for row in await self._index.limits():
-            limit = PullLimit(row.allowed, row.remaining, row.window, row.source)
-            past[row.upstream, row.account] = Past([], limit, max(0, now - row.at))
-            longest = max(longest, row.window)
-        for upstream, account, at, client in await self._index.pulls(now - 2 * longest):
-            pulls = past.setdefault((upstream, account), Past([])).pulls
-            pulls.append((max(0, now - at), client))
+    async def load(self, longest: float, timer: float) -> dict[Key, Past]:
+        """Read what may still matter: two windows of the `longest` kind back, for upstream's word.
+
+        It comes before all that is entered, which it finds the next number for. `timer` is what the
+        clock that never steps shows.
+        """
+        self._ahead = self._clock() - timer
+        limits = {(row.upstream, row.account): row for row in await self._index.limits()}
+        longest = max([longest, *(row.window for row in limits.values())])
+        pulls: dict[Key, list[_Entry]] = {key: [] for key in limits}
+        entries = await self._index.pulls(self._now - int(2 * longest))
+        for number, upstream, account, at, client in entries:
+            pulls.setdefault((upstream, account), []).append(_Entry(number, at, client))
+        past = {key: self._past(told, limits.get(key)) for key, told in pulls.items()}
         for gate in await self._index.gates():
-            key, rest = (gate.upstream, gate.account), gate.until - now
-            known = past.get(key, Past([]))
-            past[key] = Past(known.pulls, known.limit, known.limit_age, max(0, rest))
-        await self.prune(longest)
+            key, rest = (gate.upstream, gate.account), min(gate.until - self._now, gate.seconds)
+            past[key] = replace(past.get(key, Past([])), shut_for=max(0, rest))
+        last = max([await self._index.last_pull(), *(row.after for row in limits.values())])
+        self._first = self._last = last
         return past
+
+    def _past(self, entries: list[_Entry], limit: LimitRow | None) -> Past:
+        times, clients = [each.at for each in entries], [each.client for each in entries]
+        if limit is None:
+            return Past(list(zip(self._ages(times), clients, strict=True)))
+        before = sum(each.number <= limit.after for each in entries)
+        ages = self._ages([*times[:before], limit.at, *times[before:]])
+        said = ages.pop(before)
+        word = PullLimit(limit.allowed, limit.remaining, limit.window, limit.source)
+        return Past(list(zip(ages, clients, strict=True)), before, word, said)
+
+    def _ages(self, times: list[int]) -> list[float]:
+        """Return the ages of what was entered in this order, by a clock that may have been set."""
+        now = self._now
+        ages = list(accumulate((now - at if at <= now else math.inf for at in times), min))
+        for place in reversed(range(len(times))):
+            if times[place] > now:
+                ages[place] = ages[place + 1] if place + 1 < len(times) else 0.0
+        return ages
+
+    @property
+    def _now(self) -> int:
+        return int(self._clock())
+
+    def see_clock(self, timer: float) -> bool:
+        """Move what was entered since the start where the clock was set; tells whether it was.
+
+        `timer` is what the clock that never steps shows.
+        """
+        ahead = self._clock() - timer
+        step = 0.0 if self._ahead is None else ahead - self._ahead
+        self._ahead = ahead
+        if abs(step) < _STEP:
+            return False
+        _log.warning("the clock was set by %d s: so are the pulls entered since the start", step)
+        self._index.move_pulls(self._first, round(step))
+        return True
 
     async def prune(self, longest: float) -> None:
         """Drop what is older than is kept, or than two windows of the `longest` kind."""
-        await self._index.prune_pulls(int(self._clock() - max(self._keep, 2 * longest)))
+        words = int(2 * longest)
+        await self._index.prune(self._now, max(int(self._keep), words), words)
 
     def add_pull(self, key: Key, answer: Answer) -> None:
         """Enter a counted request."""
         ask = answer.ask
         row = PullRow(
+            self._next(),
             *key,
-            int(self._clock()),
+            self._now,
             answer.repository,
             ask.reference if ask else answer.asked,
             answer.asked if ":" in answer.asked else "",
@@ -88,14 +149,19 @@ class Ledger:
 
     def tell_pull(self, key: Key, age: float) -> None:
         """Enter a pull once more, in an index that was lost: what it was of is lost with it."""
-        self._index.add_pull(PullRow(*key, int(self._clock() - age), "", "", "", ""))
+        self._index.add_pull(PullRow(self._next(), *key, int(self._clock() - age), "", "", "", ""))
 
-    def put_limit(self, key: Key, limit: PullLimit, window: float, age: float = 0.0) -> None:
-        """Note what upstream said of its limit; `window` in seconds."""
+    def _next(self) -> int:
+        self._last += 1
+        return self._last
+
+    def put_limit(self, key: Key, word: Word, window: float, age: float) -> None:
+        """Note what upstream said of its limit, all that was entered included; in seconds."""
         at = int(self._clock() - age)
-        self._index.put_limit(
-            LimitRow(*key, limit.limit, limit.remaining, int(window), limit.source, at)
+        row = LimitRow(
+            *key, word.limit, word.remaining, int(window), word.source, at, after=self._last
         )
+        self._index.put_limit(row)
 
     def drop_limit(self, key: Key) -> None:
         """Note that upstream names no limit any more."""
@@ -103,7 +169,7 @@ class Ledger:
 
     def put_gate(self, key: Key, seconds: float) -> None:
         """Note for how long upstream is not to be asked."""
-        self._index.put_gate(GateRow(*key, int(self._clock() + seconds)))
+        self._index.put_gate(GateRow(*key, int(self._clock() + seconds), math.ceil(seconds)))
 
     def put_asked(self, upstream: str, hour: int, pulls: int) -> None:
         """Note how many manifests clients pulled in an hour, counted since the epoch."""
@@ -112,7 +178,7 @@ class Ledger:
     @property
     def hour(self) -> int:
         """The hour that it is, counted since the epoch."""
-        return int(self._clock()) // HOUR
+        return self._now // HOUR
 
     async def asked(self, since: float) -> dict[tuple[str, int], int]:
         """Return how many manifests clients pulled, by upstream and hour, for so many seconds."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +21,25 @@ from mirror.oci.errors import (
     DigestInvalid,
     ManifestUnknown,
     NameUnknown,
-    TagInvalid,
+    PageInvalid,
+    RegistryError,
     UpstreamFailure,
     UpstreamMisbehaved,
+    shown,
 )
 from mirror.oci.manifest import MAX_SIZE
-from mirror.oci.names import Repository, Tag
+from mirror.oci.names import Repository, Tag, is_tag
 from mirror.upstream.registry import Registry
 
-_KEPT = 16 * 1024 * 1024  # bytes
+_KEPT = 32 * 1024 * 1024  # bytes of memory
+_ENTRY = 1024  # bytes of it for each listing, beside what was listed
 _MAX_PAGES = 20  # of referrers
+# A tag, or what registries that page by a token of their own (ECR) write in the place of one.
+_LAST = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}", re.ASCII)
+
+_Key = tuple[object, ...]
+# Brings an answer, and how many bytes of memory it takes.
+_Ask = Callable[[], Coroutine[Any, Any, tuple[Any, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,8 @@ class _Kept:
 class Listings:
     """Asks upstream for listings. They are good for `ttl` seconds, and longer when it fails.
 
-    `patience` is how long, in seconds, one waits for it with an older listing at hand.
+    `patience` is how long, in seconds, one waits for it with an older listing at hand. What is kept
+    takes `room` bytes of memory, what it is called included: that is a client's own text.
     """
 
     def __init__(
@@ -60,14 +71,15 @@ class Listings:
         ttl: float,
         patience: float,
         timer: Callable[[], float] = time.monotonic,
+        room: int = _KEPT,
     ) -> None:
         self._registries = registries
         self._manifests = manifests
         self._ttl = ttl
         self._patience = patience
         self._timer = timer
-        self._kept: LRUCache[object, _Kept] = LRUCache(_KEPT, getsizeof=lambda kept: kept.size)
-        self._flights: Flights[object, Any] = Flights()
+        self._kept: LRUCache[_Key, _Kept] = LRUCache(room, getsizeof=lambda kept: kept.size)
+        self._flights: Flights[_Key, Any] = Flights()
 
     def __repr__(self) -> str:
         return f"<Listings: {len(self._kept)} kept, {len(self._flights)} running>"
@@ -81,13 +93,18 @@ class Listings:
     ) -> tuple[TagList, Outcome]:
         """Return at most `count` tags behind `last`, in lexical order.
 
-        Raises NameUnknown, Denied, or UpstreamFailure.
+        Raises PageInvalid, NameUnknown, Denied, or UpstreamFailure.
         """
+        if last and not _LAST.fullmatch(last):
+            raise PageInvalid(f"last is {shown(last)}: a tag is wanted, or what a Link had there")
         if count == 0:
             return TagList([]), Outcome.HIT
-        key = ("tags", repository, count, last)
-        page, outcome = await self._get(key, lambda: self._ask_tags(repository, count, last))
-        return page, outcome
+
+        async def ask() -> tuple[TagList, int]:
+            page = await self._ask_tags(repository, count, last)
+            return page, sum(map(sys.getsizeof, (page.tags, *page.tags)))
+
+        return await self._get(("tags", repository, count, last), ask)
 
     async def referrers(
         self, repository: Repository, digest: Digest, client: str
@@ -96,19 +113,22 @@ class Listings:
         key = ("referrers", repository, digest)
         return await self._get(key, lambda: self._ask_referrers(repository, digest, client))
 
-    async def _get(self, key: object, ask: Callable[[], Any]) -> tuple[Any, Outcome]:
+    async def _get(self, key: _Key, ask: _Ask) -> tuple[Any, Outcome]:
         kept = self._kept.get(key)
         if kept is not None and self._timer() < kept.checked + self._ttl:
             return kept.answer, Outcome.HIT
         try:
             async with within(None if kept is None else self._patience):
-                answer = await self._flights.join(key, ask)
+                answer, memory = await self._flights.join(key, ask)
         except UpstreamFailure:
             if kept is None:
                 raise
             return kept.answer, Outcome.STALE
-        size = len(repr(answer))
-        if size < _KEPT // 4:
+        except RegistryError:  # an answer: what was listed before is not to be had any more
+            self._kept.pop(key, None)
+            raise
+        size = _ENTRY + sum(map(sys.getsizeof, key)) + memory
+        if size < self._kept.maxsize // 4:
             self._kept[key] = _Kept(answer, size, self._timer())
         return answer, Outcome.MISS
 
@@ -123,20 +143,26 @@ class Listings:
             )
         except ManifestUnknown as error:
             raise NameUnknown(error.message) from None
-        tags = _tags(_document(page.body))
+        tags = await documents.aside(_tags, page.body)
         if last in tags:  # an upstream that does not page begins anew each time
             tags = tags[tags.index(last) + 1 :]
         if count and len(tags) > count:
             return TagList(tags[:count], tags[count - 1])
         if page.following and tags:
-            return TagList(tags, page.following.get("last") or tags[-1])
+            following = page.following.get("last", "")
+            return TagList(tags, following if _LAST.fullmatch(following) else tags[-1])
         return TagList(tags)
 
     async def _ask_referrers(
         self, repository: Repository, digest: Digest, client: str
-    ) -> list[dict[str, Any]]:
-        """Ask for all pages, unfiltered; where upstream has no such API, read the fallback tag."""
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Ask for all pages, unfiltered; where upstream has no such API, read the fallback tag.
+
+        What would not fit into an index that clients read is left out. Returns also how many bytes
+        of memory it takes.
+        """
         found: list[dict[str, Any]] = []
+        room, memory = MAX_SIZE, 0
         query: dict[str, str] = {}
         for _ in range(_MAX_PAGES):
             try:
@@ -145,24 +171,28 @@ class Listings:
                 )
             except ManifestUnknown:
                 return await self._fallback(repository, digest, client)
-            found += _descriptors(_document(page.body))
-            if not page.following or len(found) * 100 > MAX_SIZE:
+            room -= len(page.body)
+            if room < 0:
+                break
+            found += await documents.aside(_descriptors, page.body)
+            memory += documents.memory(page.body)
+            if not page.following:
                 break
             query = page.following
-        return found
+        return found, memory
 
     async def _fallback(
         self, repository: Repository, digest: Digest, client: str
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[list[dict[str, Any]], int]:
         """Read the index under a tag that stands in for the API (distribution-spec, 1.1)."""
         tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
         try:
             found = await self._manifests.get(repository, tag, client, head=False)
         except (ManifestUnknown, Denied):
-            return []
+            return [], 0
         if found.body is None or found.descriptor.media_type not in media.INDEXES:
-            return []
-        return _descriptors(_document(found.body))
+            return [], 0
+        return await documents.aside(_descriptors, found.body), documents.memory(found.body)
 
     def _registry(self, repository: Repository) -> Registry:
         return self._registries[repository.upstream]
@@ -175,16 +205,15 @@ def _document(body: bytes) -> dict[str, Any]:
         raise UpstreamMisbehaved("upstream's listing is not a JSON object") from None
 
 
-def _tags(document: dict[str, Any]) -> list[str]:
-    tags = document.get("tags") or []
-    if isinstance(tags, list) and all(isinstance(tag, str) for tag in tags):
-        with suppress(TagInvalid):
-            return [Tag.parse(tag) for tag in tags]
+def _tags(body: bytes) -> list[str]:
+    tags = _document(body).get("tags") or []
+    if isinstance(tags, list) and all(isinstance(tag, str) and is_tag(tag) for tag in tags):
+        return tags
     raise UpstreamMisbehaved("upstream's list of tags is not understood")
 
 
-def _descriptors(document: dict[str, Any]) -> list[dict[str, Any]]:
-    manifests = document.get("manifests") or []
+def _descriptors(body: bytes) -> list[dict[str, Any]]:
+    manifests = _document(body).get("manifests") or []
     if not isinstance(manifests, list) or not all(map(_is_descriptor, manifests)):
         raise UpstreamMisbehaved("upstream's list of referrers is not understood")
     return manifests

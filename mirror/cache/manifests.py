@@ -279,8 +279,11 @@ class Manifests:
     async def _by_digest(
         self, repository: Repository, digest: Digest, ask: Ask, *, head: bool
     ) -> Found:
-        """There are three cases: known to be here; here, but not known to belong here; not here."""
-        here = self._store.catalogue.get(digest) is not None
+        """There are three cases: known to be here; here, but not known to belong here; not here.
+
+        What only another upstream brought is not here.
+        """
+        here = self._pulls.within(repository, digest)
         found = self._pulls.known(repository, digest)
         outcome = Outcome.HIT
         if found is None and (head or here):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from cachetools import LRUCache, TLRUCache
@@ -60,9 +61,10 @@ class Pulls:
         self._store = store
         self._tags = tags
         self._memory = memory
+        self._alone = len(registries) == 1
         self._running: Flights[tuple[Repository, Reference], Manifest] = Flights()
         self._heads: Flights[tuple[Repository, Digest], Descriptor | None] = Flights()
-        self._leaders: dict[Digest, Repository] = {}
+        self._leaders: dict[tuple[str, Digest], Repository] = {}  # by upstream
         self._refused: TLRUCache[tuple[Repository, Reference], UpstreamFailure] = TLRUCache(
             _REFUSED_KEPT, lambda _, failure, now: now + _refused_for(failure), budget.now
         )
@@ -91,14 +93,19 @@ class Pulls:
             return None
         return Descriptor(digest, entry.media_type, entry.size)
 
+    def within(self, repository: Repository, digest: Digest) -> bool:
+        """Whether a manifest is here and of this upstream, which is believed about where it is."""
+        return self._store.catalogue.within(digest, repository.upstream, alone=self._alone)
+
     async def kept(self, repository: Repository, found: Descriptor) -> Manifest | None:
         """Return what is here of what upstream says this repository holds.
 
-        Its type and size are what they were found to be, whatever upstream's last HEAD says.
+        Its type and size are what they were found to be, whatever upstream's last HEAD says. What
+        other upstreams brought is none of it: a HEAD takes no more than knowing a digest.
         """
         if loose := self._loose.get((repository, found.digest)):
             return loose
-        if self._store.catalogue.get(found.digest) is None:
+        if not self.within(repository, found.digest):
             return None
         body = self._memory.get(found.digest) or await self._load(found.digest)
         entry = self._store.catalogue.get(found.digest)  # it may have been evicted meanwhile
@@ -195,7 +202,7 @@ class Pulls:
                 await asyncio.sleep(0)  # until it has left
         permit = self._budget.admit(repository, wanted(repository, found, ask, spare))
         if isinstance(reference, Digest):
-            self._leaders.setdefault(reference, repository)
+            self._leaders.setdefault((repository.upstream, reference), repository)
         return await self._running.join(
             (repository, reference), lambda: self._fetch(repository, reference, ask, permit)
         )
@@ -209,19 +216,23 @@ class Pulls:
         return await self.confirm(repository, digest)
 
     async def _from_elsewhere(self, repository: Repository, digest: Digest) -> Manifest | None:
-        """Wait for a pull of the same digest in another repository; a HEAD is all it costs then."""
-        leader = self._leaders.get(digest)
+        """Wait for a pull of the same digest in another repository of the same upstream.
+
+        A HEAD is all that it costs then.
+        """
+        key = repository.upstream, digest
+        leader = self._leaders.get(key)
         while leader is not None and leader != repository:
             task = self._running.get((leader, digest))
             if task is None:  # it ended as another of its repository joined it
-                del self._leaders[digest]
+                del self._leaders[key]
                 return None
             await asyncio.wait([task])
             found = await self.confirm(repository, digest)
             kept = await self.kept(repository, found) if found else None
             if kept is not None:
                 return kept
-            leader = self._leaders.get(digest)
+            leader = self._leaders.get(key)
         return None
 
     async def _fetch(
@@ -233,9 +244,9 @@ class Pulls:
                 with self._budget.asking(repository):
                     pulled = await registry.get_manifest(repository.name, reference, ask)
                 if pulled.descriptor.media_type in media.INDEXES:
-                    missing = self._missing(pulled)
+                    missing = self._missing(repository, pulled)
                     self._budget.promise(repository, pulled.descriptor.digest, missing, ask.client)
-            await self._keep(repository, pulled)
+            return await self._keep(repository, pulled)
         except ShareSpent:  # others may have it
             raise
         except UpstreamFailure as failure:
@@ -244,26 +255,39 @@ class Pulls:
                 self._tags.lost(repository, reference, why(failure))
             raise
         finally:
-            if isinstance(reference, Digest) and self._leaders.get(reference) == repository:
-                del self._leaders[reference]
-        return pulled
+            if isinstance(reference, Digest):
+                self._follow_no_more(repository, reference)
 
-    async def _keep(self, repository: Repository, pulled: Manifest) -> None:
+    def _follow_no_more(self, repository: Repository, digest: Digest) -> None:
+        key = repository.upstream, digest
+        if self._leaders.get(key) == repository:
+            del self._leaders[key]
+
+    async def _keep(self, repository: Repository, pulled: Manifest) -> Manifest:
+        """Keep it; what is here already, of another upstream, has the type that it had."""
         digest = pulled.descriptor.digest
-        if await self._store.keep_manifest(pulled, repository):
+        entry = self._store.catalogue.get(digest)
+        if entry is not None and entry.media_type is not None:
+            found = replace(pulled.descriptor, media_type=entry.media_type)
+            pulled = replace(pulled, descriptor=found)
+            self._store.books.link(digest, repository)
+            self._store.books.touch(digest)
+            self._memory.put(digest, pulled.body)
+        elif await self._store.keep_manifest(pulled, repository):
             self._memory.put(digest, pulled.body)
         else:
             self._loose[repository, digest] = pulled
         self._tags.arrived(repository, digest)
+        return pulled
 
-    def _missing(self, index: Manifest) -> list[Digest]:
+    def _missing(self, repository: Repository, index: Manifest) -> list[Digest]:
         """List the platforms of an index that are not here.
 
         One that is here is of no use to a client of another, whose pull of the index would be in
         vain. Where nobody wants one, a pull is kept in vain, for half a minute.
         """
-        known = self._store.catalogue
-        return [child for child in manifest.platforms(index) if known.get(child) is None]
+        children = manifest.platforms(index)
+        return [child for child in children if not self.within(repository, child)]
 
 
 def _refused_for(failure: UpstreamFailure) -> float:

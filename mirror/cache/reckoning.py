@@ -45,7 +45,7 @@ async def _account(budget: Budget, tally: Tally, key: Key, account: Account) -> 
         lasts=_whole(window.lasts(now)),
         whole=_whole(window.whole_in(now)) if limited else None,
         shut=math.ceil(account.shut_in(now)),
-        asked=tally.asked_for(key[0], window.length),
+        asked=tally.asked_for(key[0], window.length) if budget.is_present(key) else None,
         spent=_parts(window, now),
         returns=tuple(math.ceil(back) for back in list(window.returns(now))[:_RETURNS]),
         clients=top["client"],

@@ -188,8 +188,8 @@ class AccountBudget:
 
     `heard` is how long ago upstream said something of it, `rate` in pulls an hour. `spent` has the
     window's pulls in equal parts of it, the oldest first; `returns` when they come back, at most a
-    thousand of them. `asked` is what clients pulled in the hours that the window touches.
-    None is no limit, no end, or nothing known.
+    thousand of them. `asked` is what clients pulled in the hours that the window touches, of the
+    account that upstream is asked as now. None is no limit, no end, or nothing known.
     """
 
     upstream: str
@@ -205,7 +205,7 @@ class AccountBudget:
     lasts: int | None
     whole: int | None
     shut: int
-    asked: int
+    asked: int | None
     spent: tuple[int, ...]
     returns: tuple[int, ...]
     clients: tuple[Spender, ...]

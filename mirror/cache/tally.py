@@ -7,7 +7,7 @@ from collections import Counter
 from mirror.cache.ledger import HOUR, Ledger
 from mirror.cache.outcome import Why
 
-_HOURS = 48  # in memory
+_LONGEST = 31 * 24  # hours in memory: a window that is longer is not told of whole
 
 
 class Tally:
@@ -17,15 +17,17 @@ class Tally:
         self._ledger = ledger
         self.asked: Counter[str] = Counter()  # manifests that clients pulled, by upstream
         self.stale: Counter[tuple[str, Why]] = Counter()
+        self._keep = 0  # hours
         self._entered: Counter[str] = Counter()
         self._hours: Counter[tuple[str, int]] = Counter()
 
     def __repr__(self) -> str:
         return f"<Tally: {self.asked.total()} manifests asked for>"
 
-    async def load(self) -> None:
-        """Read so much of the past as will be asked about."""
-        self._hours.update(await self._ledger.asked(_HOURS * HOUR))
+    async def load(self, longest: float) -> None:
+        """Read so much of the past as will be asked about: the `longest` window, in seconds."""
+        self._keep = min(_LONGEST, int(longest // HOUR) + 1)
+        self._hours.update(await self._ledger.asked(self._keep * HOUR))
 
     def tick(self) -> None:
         """Enter what was asked since the last time into the hour that it is."""
@@ -35,7 +37,7 @@ class Tally:
                 self._entered[upstream] = asked
                 self._hours[upstream, hour] += new
                 self._ledger.put_asked(upstream, hour, self._hours[upstream, hour])
-        for old in [key for key in self._hours if key[1] < hour - _HOURS]:
+        for old in [key for key in self._hours if key[1] < hour - self._keep]:
             del self._hours[old]
 
     def asked_for(self, upstream: str, seconds: float) -> int:

@@ -82,7 +82,7 @@ class DigestInvalid(RegistryError):
 
 
 class PageInvalid(RegistryError):
-    """The page size of a listing is not a number of tags."""
+    """The page of a listing is not named by a number of tags, nor by the last one before it."""
 
     status, code = 400, "PAGINATION_NUMBER_INVALID"
 

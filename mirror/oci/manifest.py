@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,12 @@ _POINTERS = ("config", "layers", "manifests", "blobs")
 # What says that a document is of another kind (as containerd has it).
 _NOT_OF_IMAGES = ("manifests", "fsLayers")
 _NOT_OF_INDEXES = ("config", "layers", "fsLayers")
-# Keys that must be written just so: Go, which most clients are of, finds them in any case.
-_KEYS = frozenset({*_POINTERS, "fsLayers", "mediaType", "schemaVersion", "subject"})
-_DESCRIPTOR_KEYS = frozenset({"digest", "mediaType", "size", "urls", "data"})
+# Keys that must be written just so, by their folded forms: Go, which most clients are of, finds
+# them in any case.
+_KEYS = {
+    key.casefold(): key for key in (*_POINTERS, "fsLayers", "mediaType", "schemaVersion", "subject")
+}
+_DESCRIPTOR_KEYS = {key.casefold(): key for key in ("digest", "mediaType", "size", "urls", "data")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +106,9 @@ def _object(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _check_case(keys: Iterable[str], known: Collection[str]) -> None:
-    folded = {key.casefold() for key in known}
+def _check_case(keys: Iterable[str], known: Mapping[str, str]) -> None:
     for key in keys:
-        if key not in known and key.casefold() in folded:
+        if known.get(key.casefold(), key) != key:
             raise ManifestUnfit(f"the manifest has {shown(key)}, which some would read as another")
 
 

@@ -70,6 +70,11 @@ def full_name(upstream: str, name: str) -> str:
     return f"library/{name}" if upstream == HUB and "/" not in name else name
 
 
+def is_tag(text: str) -> bool:
+    """Whether this is a tag; for where there are too many to make a value of each."""
+    return bool(_TAG.fullmatch(text))
+
+
 class Tag(str):
     """A validated tag."""
 
@@ -78,7 +83,7 @@ class Tag(str):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Validate `text`; raises TagInvalid."""
-        if not _TAG.fullmatch(text):
+        if not is_tag(text):
             raise TagInvalid(text)
         return cls(text)
 

@@ -22,6 +22,7 @@ from mirror.settings.values import (
     ListenAddress,
     Party,
     PartysShare,
+    PatternList,
     Seconds,
     Size,
     UpstreamName,
@@ -95,6 +96,9 @@ class Settings(BaseSettings):
     max_connections: Annotated[int, Field(ge=1)] = Field(
         10_000, description="Connections of clients; beyond it, the longest idle makes room."
     )
+    client_connections: Annotated[int, Field(ge=0)] = Field(
+        0, description="Connections of one client address at a time; 0: any number."
+    )
     idle_timeout: Seconds = Field(
         75, description="How long a connection may be without a whole request."
     )
@@ -110,6 +114,9 @@ class Settings(BaseSettings):
     )
     challenge: bool = Field(
         False, description="Whether clients are asked to log in, and get nothing if they do not."
+    )
+    anonymous: PatternList = Field(
+        ("**",), description="Repositories that may be read without a login."
     )
     client_rate: Annotated[float, Field(ge=0, le=1e6)] = Field(
         0, description="Requests a second taken from one client, over ten seconds; 0: any number."
@@ -145,6 +152,8 @@ class Settings(BaseSettings):
             return self
         if self.challenge:
             raise ValueError("challenge wants htpasswd, client_ca, or the token of a client")
+        if "**" not in self.anonymous:
+            raise ValueError("anonymous wants htpasswd, client_ca, or the token of a client")
         for name in (*self.clients, *filter(is_client_name, self.shares)):
             table = "clients" if name in self.clients else "shares"
             raise ValueError(

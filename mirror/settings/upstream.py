@@ -24,8 +24,7 @@ from mirror.settings.values import (
     Url,
 )
 from mirror.upstream.auth.credentials import read_password
-from mirror.upstream.auth.google import KEY_USERS
-from mirror.upstream.auth.sources import Auth
+from mirror.upstream.auth.methods import METHODS, Auth
 from mirror.upstream.link import CONNECTIONS, Link, LinkError, trust
 from mirror.upstream.pace import Pace
 
@@ -89,6 +88,9 @@ class Upstream(BaseModel):
             raise ValueError("username and docker_config are both given: one is wanted")
         if (self.client_cert is None) != (self.client_key is None):
             raise ValueError("client_cert and client_key go together")
+        if self.client_cert and self.proxy and URL(self.proxy.get_secret_value()).scheme == "https":
+            # aiohttp shakes hands with both in one and the same way.
+            raise ValueError("client_cert would be shown to the proxy, too: http://… is wanted")
         self._fit()
         if bool(self.reserve) != bool(self.reserved_for):
             raise ValueError("reserve and reserved_for go together")
@@ -97,9 +99,8 @@ class Upstream(BaseModel):
     @property
     def whose(self) -> str:
         """Whose account it is pulled with, in a word known at the start; none if nobody's."""
-        cloud = self.auth in ("ecr", "ecr-public", "google", "azure")
-        file = self.docker_config
-        return self.username or (str(file) if file else self.auth if cloud else "")
+        cloud = self.auth if METHODS[self.auth].cloud else ""
+        return self.username or str(self.docker_config or cloud)
 
     def link(self) -> Link:
         """Return how it is reached; raises ConfigurationError where a file cannot be used."""
@@ -125,20 +126,21 @@ class Upstream(BaseModel):
     def _fit(self) -> None:
         """Refuse an account where `auth` has no use for one, and none where it wants one."""
         own = bool(self.username or self.docker_config)
-        if own and self.auth == "google" and self.username in KEY_USERS:
-            return
-        if own and self.auth in ("anonymous", "ecr", "ecr-public", "google", "azure"):
+        method = METHODS[self.auth]
+        if own and not method.uses(self.username):
             raise ValueError(f"an account is given, which auth = {self.auth!r} does not use")
-        if not own and self.auth in ("basic", "acr"):
+        if not own and method.account == "wanted":
             raise ValueError(f"auth = {self.auth!r} wants an account or docker_config")
 
     def secret(self) -> str:
-        """Return the password; raises ConfigurationError where its file cannot be read."""
+        """Return the password; raises ConfigurationError where its file has none."""
         if self.password_file is None:
             return self.password.get_secret_value()
         try:
             return read_password(self.password_file)
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise ConfigurationError(
-                f"password_file {self.password_file}: cannot be read: {error}"
+                f"password_file {self.password_file} cannot be read: {error.strerror}"
             ) from None
+        except ValueError as error:
+            raise ConfigurationError(f"password_file {self.password_file} {error}") from None

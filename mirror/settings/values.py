@@ -13,7 +13,7 @@ from pydantic_settings import NoDecode
 
 from mirror.cache.caller import is_client_name
 from mirror.cache.shares import EACH, Share
-from mirror.oci.names import HUB, HUB_ALIASES, is_host
+from mirror.oci.names import HUB, HUB_ALIASES, is_host, stands_for_host
 from mirror.oci.patterns import check_pattern
 
 
@@ -46,7 +46,10 @@ def _path(value: object) -> Path:
     text = str(value)
     if not isinstance(value, str | Path) or not text or "\0" in text:
         raise ValueError("a path is wanted")
-    return Path(text)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("a path is wanted, and this user has no home for ~ to mean") from None
 
 
 def parse_size(value: object) -> int:
@@ -115,10 +118,11 @@ def _origins(value: object) -> tuple[str, ...]:
 
 def _upstream_name(value: object) -> str:
     name = str(value)
-    if not is_host(name):
+    # Without a dot or a colon it would be taken for a part of Docker Hub's names, and they for it.
+    if not is_host(name) or not stands_for_host(name):
         raise ValueError(
-            "a registry's name as images use it is wanted, in lower case, such as ghcr.io or "
-            "registry.example:5000"
+            "a registry's name as images use it is wanted, in lower case, with a dot or a port, "
+            "such as ghcr.io or registry.example:5000"
         )
     if name in HUB_ALIASES:
         raise ValueError(f"the name of this registry is {HUB}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 
@@ -54,6 +54,7 @@ class Catalogue:
         self._blobs: OrderedDict[Digest, Entry] = OrderedDict()
         self._manifests: OrderedDict[Digest, Entry] = OrderedDict()
         self._parents: dict[Digest, tuple[Digest, ...]] = {}
+        self._holdings: Counter[Repository] = Counter()
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -70,6 +71,7 @@ class Catalogue:
         other = Catalogue()
         other._blobs, other._manifests = self._blobs.copy(), self._manifests.copy()
         other._parents, other.bytes = self._parents.copy(), self.bytes
+        other._holdings = self._holdings.copy()
         return other
 
     def get(self, digest: Digest) -> Entry | None:
@@ -84,6 +86,7 @@ class Catalogue:
         """Take in a new entry as the most recently used."""
         (self._manifests if entry.media_type else self._blobs)[digest] = entry
         self.bytes += charged(entry.size)
+        self._holdings.update(entry.links)
         self._adopt(digest, entry.children)
 
     def put_back(self, digest: Digest, entry: Entry) -> None:
@@ -97,6 +100,8 @@ class Catalogue:
         entry = self._manifests.pop(digest, None) or self._blobs.pop(digest, None)
         if entry is not None:
             self.bytes -= charged(entry.size)
+            for repository in entry.links:
+                self._give_up(repository)
             for child in entry.children:
                 rest = tuple(parent for parent in self._parents[child] if parent != digest)
                 if rest:
@@ -120,6 +125,7 @@ class Catalogue:
         if entry is None or repository in entry.links:
             return False
         entry.links = _compact((*entry.links, repository))
+        self._holdings[repository] += 1
         return True
 
     def belongs(self, digest: Digest, repository: Repository) -> bool:
@@ -129,6 +135,18 @@ class Catalogue:
         """
         entry = self.get(digest)
         return entry is not None and repository in entry.links
+
+    def within(self, digest: Digest, upstream: str, *, alone: bool = False) -> bool:
+        """Whether any repository of this upstream was seen to hold this.
+
+        With `alone` there is no other upstream, so that what is of nobody, its row lost, is of it.
+        """
+        entry = self.get(digest)
+        if entry is None:
+            return False
+        if alone and not entry.links:
+            return True
+        return any(link.upstream == upstream for link in entry.links)
 
     def held(self, digest: Digest, repository: Repository) -> bool:
         """Whether the repository holds this or a manifest that leads to it, and so needs it."""
@@ -144,7 +162,17 @@ class Catalogue:
         if entry is None or repository not in entry.links:
             return False
         entry.links = _compact(tuple(link for link in entry.links if link != repository))
+        self._give_up(repository)
         return True
+
+    def _give_up(self, repository: Repository) -> None:
+        self._holdings[repository] -= 1
+        if not self._holdings[repository]:
+            del self._holdings[repository]
+
+    def holds(self, repository: Repository) -> bool:
+        """Whether anything is kept that the repository was seen to hold."""
+        return repository in self._holdings
 
     def manifests(self) -> Iterator[Digest]:
         """Return the kept manifests."""

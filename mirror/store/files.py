@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import tempfile
@@ -17,7 +18,7 @@ from mirror.store.errors import StoreError
 from mirror.store.sqlite import WAL_BYTES
 
 _PROBE = bytes(64 * 1024)
-_WHOLE = "whole-"  # files that are written in one go; one that a crash left is of no use
+_WHOLE = "whole-"  # files that nobody goes on writing: one that a crash left is of no use
 _SLICE = 1024 * 1024  # bytes per read when a partial is hashed again
 
 
@@ -109,6 +110,12 @@ class Files:
     def partial(self, digest: Digest) -> Partial:
         """Open what there is of a blob on its way, hashed up to its end; raises OSError."""
         return Partial(digest, self._partial_path(digest))
+
+    def partial_apart(self, digest: Digest) -> Partial:
+        """Open an empty one beside it, which no other fetch goes on from; raises OSError."""
+        descriptor, name = tempfile.mkstemp(prefix=_WHOLE, dir=self._partials)
+        os.close(descriptor)
+        return Partial(digest, Path(name))
 
     def _partial_path(self, digest: Digest) -> Path:
         return self._partials / f"{digest.algorithm}-{digest.hex}"
@@ -243,6 +250,16 @@ class Partial:
                 self.written += count
                 view = view[count:]
 
+    def take_in(self, file: IO[bytes], length: int) -> None:
+        """Hash and write the first bytes of another file; raises OSError."""
+        while self.written < length:
+            size = min(_SLICE, length - self.written)
+            piece = os.pread(file.fileno(), size, self.written)
+            if not piece:
+                raise OSError(errno.EIO, "a partial is shorter than it was")
+            self.hash([piece])
+            self.write([piece])
+
     def start_over(self) -> None:
         """Throw away what there is; raises OSError."""
         self.file.truncate(0)
@@ -261,6 +278,10 @@ class Partial:
     def sync(self) -> None:
         """Bring the bytes to the disk."""
         os.fdatasync(self.file.fileno())
+
+    def unlink(self) -> None:
+        """Take its name from it; raises OSError."""
+        self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Stop writing; what was written stays for the next one to resume."""

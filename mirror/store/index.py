@@ -117,15 +117,21 @@ class Index:
 
     def add_pull(self, pull: PullRow) -> None:
         """Enter a counted request; written at once, because it is money."""
-        args = (pull.upstream, pull.account, pull.at, pull.repository, pull.reference)
-        self._pulls.append((sql.PUT_PULL, (*args, pull.digest, pull.client)))
+        args = (pull.number, pull.upstream, pull.account, pull.at)
+        what = (pull.repository, pull.reference, pull.digest, pull.client)
+        self._pulls.append((sql.PUT_PULL, (*args, *what)))
+        self._wake.set()
+
+    def move_pulls(self, after: int, seconds: int) -> None:
+        """Have all pulls after that number entered so many seconds later."""
+        self._pulls.append((sql.MOVE_PULLS, (after, seconds)))
         self._wake.set()
 
     def put_limit(self, row: LimitRow) -> None:
         """Note what upstream said of its limit."""
         args = (row.upstream, row.account, row.allowed, row.remaining, row.window)
         key = ("limit", row.upstream, row.account)
-        self._later(key, sql.PUT_LIMIT, *args, row.source, row.at)
+        self._later(key, sql.PUT_LIMIT, *args, row.source, row.at, row.after)
 
     def drop_limit(self, upstream: str, account: str) -> None:
         """Forget a limit that upstream names no more."""
@@ -134,18 +140,25 @@ class Index:
     def put_gate(self, row: GateRow) -> None:
         """Note until when upstream is not asked."""
         args = (row.upstream, row.account)
-        self._later(("gate", *args), sql.PUT_GATE, *args, row.until)
+        self._later(("gate", *args), sql.PUT_GATE, *args, row.until, row.seconds)
 
     def put_asked(self, upstream: str, hour: int, pulls: int) -> None:
         """Note how many pulls clients asked for in the hour that began then."""
         self._later(("asked", upstream, hour), sql.PUT_ASKED, upstream, hour, pulls)
 
-    async def prune_pulls(self, before: int) -> None:
-        """Forget pulls older than `before`, in seconds since the epoch."""
+    async def prune(self, now: int, keep: int, words: int) -> None:
+        """Forget pulls that are older than `keep` seconds, and what was said, than `words`.
+
+        The age is that before the last entry: a clock far ahead must not have all there is dropped.
+        """
         async with self._flushing:
             try:
-                await self._database.write([(prune, (before,)) for prune in sql.PRUNE])
-            except sqlite3.Error as error:
+                [[last]] = await self._database.fetch(sql.LAST_ENTRY)
+                now = now if last is None else min(now, last)
+                writes = [(prune, (now - keep,)) for prune in sql.PRUNE]
+                writes += [(prune, (now - words,)) for prune in sql.PRUNE_WORDS]
+                await self._database.write(writes)
+            except (sqlite3.Error, ValueError) as error:
                 _log.error("cannot prune the ledger, will try again: %s", error)
 
     # Reading, at start
@@ -180,21 +193,31 @@ class Index:
     async def limits(self) -> list[LimitRow]:
         """Return what upstreams said of their limits."""
         rows = await self._database.fetch(
-            "SELECT upstream, account, allowed, remaining, window_length, source, at "
+            "SELECT upstream, account, allowed, remaining, window_length, source, at, after_pull "
             "FROM pull_limit"
         )
         return [LimitRow(*row) for row in rows]
 
     async def gates(self) -> list[GateRow]:
         """Return until when upstreams are not asked."""
-        rows = await self._database.fetch("SELECT upstream, account, until FROM pull_gate")
+        rows = await self._database.fetch("SELECT upstream, account, until, seconds FROM pull_gate")
         return [GateRow(*row) for row in rows]
 
     async def pulls(self, since: int) -> list[Row]:
-        """Return (upstream, account, at, client) of the pulls since then, oldest first."""
+        """Return (number, upstream, account, at, client) of what was entered since then, in order.
+
+        By the order of entry: what has an older time among them was entered by a wrong clock.
+        """
         return await self._database.fetch(
-            "SELECT upstream, account, at, client FROM pull WHERE at >= $1 ORDER BY at", since
+            "SELECT id, upstream, account, at, client FROM pull "
+            "WHERE id >= (SELECT min(id) FROM pull WHERE at >= $1) ORDER BY id",
+            since,
         )
+
+    async def last_pull(self) -> int:
+        """Return the number of the last pull."""
+        [[number]] = await self._database.fetch("SELECT coalesce(max(id), 0) FROM pull")
+        return int(number)
 
     # Reading, for an operator
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PullRow:
-    """One counted request. `at` in seconds since the epoch."""
+    """One counted request, numbered in the order of entry. `at` in seconds since the epoch."""
 
+    number: int
     upstream: str
     account: str
     at: int
@@ -20,7 +21,10 @@ class PullRow:
 
 @dataclass(frozen=True, slots=True)
 class LimitRow:
-    """What upstream said last of its limit: pulls per `window` seconds, and when it said so."""
+    """What upstream said last of its limit: pulls per `window` seconds, and when it said so.
+
+    `after` is the number of the last pull that it knew of.
+    """
 
     upstream: str
     account: str
@@ -29,15 +33,20 @@ class LimitRow:
     window: int
     source: str
     at: int
+    after: int
 
 
 @dataclass(frozen=True, slots=True)
 class GateRow:
-    """Until when, in seconds since the epoch, an upstream that refused is not asked."""
+    """Until when, in seconds since the epoch, an upstream that refused is not asked.
+
+    That was `seconds` ahead when it was noted.
+    """
 
     upstream: str
     account: str
     until: int
+    seconds: int
 
 
 @dataclass(frozen=True, slots=True)

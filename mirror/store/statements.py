@@ -21,17 +21,19 @@ DROP = (
     ("child", "DELETE FROM child WHERE manifest = $1"),
     ("link", "DELETE FROM link WHERE digest = $1"),
 )
-PUT_PULL = """INSERT INTO pull (upstream, account, at, repository, reference, digest, client)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)"""
+PUT_PULL = """INSERT INTO pull (id, upstream, account, at, repository, reference, digest, client)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING"""
+MOVE_PULLS = "UPDATE pull SET at = at + $2 WHERE id > $1"
 PUT_LIMIT = """INSERT INTO pull_limit
-    (upstream, account, allowed, remaining, window_length, source, at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    (upstream, account, allowed, remaining, window_length, source, at, after_pull)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
     ON CONFLICT (upstream, account) DO UPDATE SET allowed = excluded.allowed,
     remaining = excluded.remaining, window_length = excluded.window_length,
-    source = excluded.source, at = excluded.at"""
+    source = excluded.source, at = excluded.at, after_pull = excluded.after_pull"""
 DROP_LIMIT = "DELETE FROM pull_limit WHERE upstream = $1 AND account = $2"
-PUT_GATE = """INSERT INTO pull_gate (upstream, account, until) VALUES ($1, $2, $3)
-    ON CONFLICT (upstream, account) DO UPDATE SET until = excluded.until"""
+PUT_GATE = """INSERT INTO pull_gate (upstream, account, until, seconds) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (upstream, account) DO UPDATE SET until = excluded.until,
+    seconds = excluded.seconds"""
 PUT_ASKED = """INSERT INTO asked (upstream, hour, pulls) VALUES ($1, $2, $3)
     ON CONFLICT (upstream, hour) DO UPDATE SET pulls = excluded.pulls"""
 PUT_PUBLICITY = """INSERT INTO publicity (upstream, repository, public, asked_at)
@@ -40,6 +42,9 @@ PUT_PUBLICITY = """INSERT INTO publicity (upstream, repository, public, asked_at
     asked_at = excluded.asked_at"""
 DROP_PUBLICITY = "DELETE FROM publicity WHERE upstream = $1 AND repository = $2"
 PRUNE = ("DELETE FROM pull WHERE at < $1", "DELETE FROM asked WHERE hour < $1")
+PRUNE_WORDS = ("DELETE FROM pull_limit WHERE at < $1", "DELETE FROM pull_gate WHERE until < $1")
+LAST_ENTRY = """SELECT max(at) FROM (SELECT at FROM pull WHERE id = (SELECT max(id) FROM pull)
+    UNION ALL SELECT max(at) AS at FROM pull_limit) AS entry"""
 _SPENDERS = """SELECT {what}, count(*) FROM pull
     WHERE upstream = $1 AND account = $2 AND at > $3 AND repository <> ''
     GROUP BY {what} ORDER BY count(*) DESC, {what} LIMIT $4"""

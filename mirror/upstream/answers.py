@@ -11,6 +11,7 @@ Kind = Literal["manifest", "blob", "tags", "referrers", "token"]
 
 PACE = 5  # seconds to leave alone whoever is asked too often and does not say for how long
 _UNPRINTABLE = re.compile(r"[^ -~]")
+_NAMES = ("ratelimit-limit", "ratelimit-remaining")
 _RATE = re.compile(r"(\d{1,9})(?:\s*;\s*w=(\d{1,9}))?", re.ASCII)
 
 
@@ -37,7 +38,8 @@ class Answer:
     """One request to upstream as it went: no `status` means that no answer came.
 
     `seconds` runs from asking to the answer's headers. `spent` is a 429 that says that no pull is
-    left, `retry_after` the seconds after which to ask again, if a 429 names them.
+    left, `retry_after` the seconds after which to ask again, if a 429 names them. `garbled` is that
+    a limit is named which cannot be read.
     """
 
     upstream: str
@@ -52,6 +54,7 @@ class Answer:
     limit: PullLimit | None = None
     spent: bool = False
     retry_after: int | None = None
+    garbled: bool = False
 
     @property
     def counted(self) -> bool:
@@ -60,15 +63,19 @@ class Answer:
 
 
 def read_limit(headers: Mapping[str, str]) -> PullLimit | None:
-    """Read `ratelimit-limit: 100;w=21600` and its companions; None where they are absent."""
-    limit = _RATE.fullmatch(headers.get("ratelimit-limit", "").strip())
-    remaining = _RATE.fullmatch(headers.get("ratelimit-remaining", "").strip())
+    """Read `ratelimit-limit: 100;w=21600` and its companions; None where that cannot be done."""
+    limit, remaining = (_RATE.fullmatch(headers.get(name, "").strip()) for name in _NAMES)
     if limit is None or remaining is None:
         return None
     window = limit[2] or remaining[2]
     # It goes to the index and to terminals: neither takes all that a header may hold.
     source = _UNPRINTABLE.sub("?", headers.get("docker-ratelimit-source", "").strip()[:128])
     return PullLimit(int(limit[1]), int(remaining[1]), int(window) if window else None, source)
+
+
+def names_limit(headers: Mapping[str, str]) -> bool:
+    """Whether a limit is named at all, be it one that can be read or not."""
+    return any(name in headers for name in _NAMES)
 
 
 def read_retry_after(headers: Mapping[str, str]) -> int | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -17,6 +20,7 @@ from mirror.oci.errors import (
 )
 
 PROXY_LOGIN = "the proxy wants a login, or another one (407)"
+_LONGEST = 200  # characters of a reason
 
 
 @contextmanager
@@ -34,11 +38,43 @@ def named_faults(url: URL) -> Iterator[None]:
     except aiohttp.ClientPayloadError as error:
         raise UpstreamUnavailable(f"upstream {url.host} broke off") from error
     except (aiohttp.ClientConnectionError, OSError) as error:
-        raise UpstreamUnavailable(f"cannot reach upstream {url.host}: {error}") from error
+        says = _reason(error)
+        raise UpstreamUnavailable(f"cannot reach upstream {url.host}: {says}") from error
     except (aiohttp.ClientError, ValueError) as error:
         # Not its text: that has the URL, and a redirect's URL has a signature.
         kind = type(error).__name__
         raise UpstreamMisbehaved(f"upstream {url.host} does not speak HTTP: {kind}") from error
+
+
+def _reason(error: aiohttp.ClientConnectionError | OSError) -> str:
+    """Say why in our own words or the system's: an exception's text may hold what upstream sent.
+
+    aiohttp's for a connection that ends within the headers is these headers, tokens and all.
+    """
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it hung up"
+    cause: Exception = error
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+    if isinstance(cause, OSError):
+        return (_of_tls(cause) if isinstance(cause, ssl.SSLError) else _of_system(cause))[:_LONGEST]
+    return "the connection is closed"
+
+
+def _of_tls(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = error.verify_message.partition(",")[0]  # a name that it is not for comes behind
+        return f"certificate verify failed: {what}"
+    return f"TLS fails: {(error.reason or 'for no reason given').replace('_', ' ').lower()}"
+
+
+def _of_system(error: OSError) -> str:
+    """Name an error by its number, or as the resolver does, whose numbers are its own."""
+    if error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__
 
 
 async def read_capped(

@@ -6,6 +6,7 @@ it must not be a way to what only this machine can reach.
 
 from __future__ import annotations
 
+import re
 import socket
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
@@ -27,47 +28,61 @@ class Place(Enum):
     NOWHERE = "multicast"
 
 
-# Where clouds tell a machine its secrets, beside link-local 169.254.169.254: AWS, Alibaba, Oracle,
-# Azure (a public address, by the look of it).
+# Where clouds tell a machine its secrets, beside link-local 169.254.169.254: Alibaba, Oracle, Azure
+# (a public address, by the look of it), Google, Scaleway; and AWS, which has its services there.
 _METADATA = frozenset(
-    map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"))
+    ip_address(each)
+    for each in (
+        *("100.100.100.200", "192.0.0.192", "168.63.129.16"),
+        *("fd20:ce::254", "fd00:42::42"),
+    )
 )
+_AWS = IPv6Network("fd00:ec2::/32")
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
 _OWN_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215: its operator's, and so is what it wraps
 _COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1
+_TRANSLATED = IPv6Network("::ffff:0:0:0/96")  # RFC 2765, 2.1
 _FAR = frozenset({Place.PUBLIC})
+_NAME = re.compile(r"[a-z0-9._-]{1,253}", re.ASCII)  # RFC 1035, 2.3, and the underscores in use
 
 
 def place(address: IPAddress) -> Place:
     """Say where an address lies; one that wraps an IPv4 address lies where that does."""
     address = _unwrapped(address)
-    if address in _METADATA or address.is_link_local:
+    if address in _METADATA or address in _AWS or address.is_link_local:
         return Place.LINK
     if address.is_multicast:
         return Place.NOWHERE
+    if isinstance(address, IPv6Address) and address in _OWN_NAT64:
+        return Place.LINK if Place.LINK in map(place, _translated(address)) else Place.NEAR
     # Beside RFC 1918: loopback, unspecified, CGNAT, unique and site local, and what is reserved.
-    near = not address.is_global or address in _OWN_NAT64
-    if isinstance(address, IPv6Address):
-        near = near or address.is_site_local
-    return Place.NEAR if near else Place.PUBLIC
+    site_local = isinstance(address, IPv6Address) and address.is_site_local
+    return Place.NEAR if site_local or not address.is_global else Place.PUBLIC
 
 
 def _unwrapped(address: IPAddress) -> IPAddress:
-    """Take an IPv4 address out of IPv6 (mapped, 6to4, Teredo, NAT64, compatible)."""
+    """Take an IPv4 address out of IPv6 (mapped, translated, 6to4, Teredo, NAT64, compatible)."""
     if isinstance(address, IPv4Address):
         return address
     low = int(address) & 0xFFFFFFFF
-    if address in _NAT64 or (address in _COMPATIBLE and low > 1):
+    if address in _NAT64 or address in _TRANSLATED or (address in _COMPATIBLE and low > 1):
         return IPv4Address(low)
     teredo = address.teredo[1] if address.teredo else None
     return address.ipv4_mapped or address.sixtofour or teredo or address
 
 
+def _translated(address: IPv6Address) -> list[IPv4Address]:
+    """Return what a prefix of 48, 56, 64 or 96 bits would have wrapped (RFC 6052, 2.2)."""
+    packed = address.packed
+    split = packed[:8] + packed[9:]  # the ninth octet is left out of what is wrapped
+    return [IPv4Address(each) for each in (split[6:10], split[7:11], split[8:12], packed[12:])]
+
+
 class Guard:
-    """Decides for one upstream, whose own origin is always allowed: the operator named it.
+    """Decides for one upstream, whose own origin is allowed: the operator named it.
 
     Whether it is public is learned from the addresses of its own host, and it stays so once it
-    was: who answers for its name could otherwise turn private after the redirect was sent.
+    was: who answers for its name could turn it inward, for itself or after a redirect was sent.
     """
 
     def __init__(self, own: URL) -> None:
@@ -89,7 +104,7 @@ class Guard:
             return
         host = end[0]
         literal = _literal(host)
-        if "%" in host or (literal is None and _numeric(host)):
+        if "%" in host or (literal is None and not _is_name(host)):
             raise UpstreamMisbehaved(
                 f"upstream leads to {shown(host)}, no address as it is written"
             )
@@ -97,15 +112,26 @@ class Guard:
             raise _refusal(host, place(literal))
 
     def choose(self, host: str, port: int, found: list[ResolveResult]) -> list[ResolveResult]:
-        """Return the addresses of a name that may be connected to; raises UpstreamMisbehaved."""
+        """Return the addresses of a name that may be connected to; raises UpstreamMisbehaved.
+
+        No name leads to where machines are told their secrets, be it the upstream's own.
+        """
+        own = (_bare(host), port) == self._own
+        passes = self._may_lie if own else self._allowed
         places = [place(ip_address(each["host"])) for each in found]
-        if (_bare(host), port) == self._own:
-            self._places.update(places)
-            return found
-        chosen = [each for each, lies in zip(found, places, strict=True) if self._allowed(lies)]
+        chosen = {each for each in places if each is not Place.LINK and passes(each)}
         if found and not chosen:
             raise _refusal(host, places[0])
-        return chosen
+        if own:
+            self._places |= chosen
+        return [each for each, lies in zip(found, places, strict=True) if lies in chosen]
+
+    def _may_lie(self, target: Place) -> bool:
+        """Let its own name lie out in public, and inside if that is where it, too, lay at first."""
+        first = not self._places
+        return target is Place.PUBLIC or (
+            target is Place.NEAR and (first or Place.NEAR in self._places)
+        )
 
     def _allowed(self, target: Place) -> bool:
         """Let everybody go out, the near stay near; an upstream nothing is known of is public."""
@@ -174,9 +200,9 @@ def _literal(host: str) -> IPAddress | None:
         return None
 
 
-def _numeric(host: str) -> bool:
-    """Tell what inet_aton takes for an address (127.1, 0x7f000001, 2130706433) from a name."""
-    return host.rpartition(".")[2][:1].isdigit()
+def _is_name(host: str) -> bool:
+    """Tell a name from what inet_aton takes for an address (127.1, 0x7f000001, 2130706433)."""
+    return bool(_NAME.fullmatch(host)) and not host.rpartition(".")[2][:1].isdigit()
 
 
 def _refusal(host: str, lies: Place) -> UpstreamMisbehaved:

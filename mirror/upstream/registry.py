@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from tenacity import (
 )
 from yarl import URL
 
-from mirror.oci import manifest, media
+from mirror.oci import documents, manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
@@ -37,32 +37,16 @@ from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference
 from mirror.oci.ranges import Span
 from mirror.upstream import responses
-from mirror.upstream.answers import Answer, Ask, Kind, read_limit, read_retry_after
-from mirror.upstream.auth.account import Account
-from mirror.upstream.auth.login import Grant, Login, Ways
+from mirror.upstream.answers import Answer, Ask, Kind, names_limit, read_limit, read_retry_after
+from mirror.upstream.auth.login import Grant, Login
+from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.faults import deadline, read_capped
 from mirror.upstream.responses import BlobBody, Page
 from mirror.upstream.wire import Patience, Size, Wire
 
-_MAX_PAGE = 8 * 1024 * 1024  # bytes of one page of tags or referrers
+_MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where an upstream is, and how it is logged in to. `name` is what images call it.
-
-    `whose` is what the account is called where pulls are counted: nothing if nobody's. `logs_in`
-    says whether it may have one, so that what it gives us it may not give to everybody.
-    """
-
-    name: str
-    url: URL
-    account: Account
-    ways: Ways = field(default_factory=Ways)
-    whose: str = ""
-    logs_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +118,8 @@ class Registry:
             self._count(len(body))
             promised = responses.digest(response)
             media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
-        digest = reference if isinstance(reference, Digest) else promised or Digest.of(body)
-        if not digest.proves(body):
-            raise UpstreamMisbehaved(f"upstream sent a manifest that is not {digest}")
-        return manifest.read(body, digest, media_type)
+        named = reference if isinstance(reference, Digest) else promised
+        return await documents.aside(_proven, body, named, media_type)
 
     async def head_blob(self, repository: str, digest: Digest) -> int:
         """Ask whether a repository has a blob, and its size in bytes.
@@ -186,16 +168,15 @@ class Registry:
     async def readable(self, repository: str) -> bool:
         """Ask, by its list of tags, which nobody counts, whether a repository may be read.
 
-        One that is hidden is not told from one that does not exist. Raises UpstreamFailure.
+        One that is hidden is not told from one that does not exist, and what is no list from
+        either: an error may come under a 200, too. Raises UpstreamFailure.
         """
-        url = self._url(repository, "tags/list").with_query({"n": "1"})
-        hidden = Denied(f"upstream has no {repository}")
         try:
-            async with await self._ask(_Question("GET", "tags", repository, url)) as response:
-                responses.check(response, hidden)
-        except Denied:
+            page = await self.get_page("tags", repository, "tags/list", {"n": "1"})
+            document = await documents.aside(documents.read, page.body)
+            return isinstance(document.get("tags"), list)
+        except (Denied, ManifestUnknown, ValueError):
             return False
-        return True
 
     def _count(self, received: int) -> None:
         self.received += received
@@ -260,6 +241,8 @@ class Registry:
     def _tell(
         self, question: _Question, response: aiohttp.ClientResponse | None, seconds: float
     ) -> None:
+        headers: Mapping[str, str] = {} if response is None else response.headers
+        limit = read_limit(headers)
         answer = Answer(
             upstream=self.origin.name,
             account=self.origin.whose,
@@ -270,11 +253,19 @@ class Registry:
             repository=question.repository,
             asked=question.url.name,
             ask=question.ask,
-            limit=None if response is None else read_limit(response.headers),
+            limit=limit,
             spent=response is not None and responses.says_spent(response),
-            retry_after=None if response is None else read_retry_after(response.headers),
+            retry_after=read_retry_after(headers),
+            garbled=limit is None and names_limit(headers),
         )
         self._on_answer(answer)
+
+
+def _proven(body: bytes, named: Digest | None, media_type: str) -> Manifest:
+    digest = named or Digest.of(body)
+    if not digest.proves(body):
+        raise UpstreamMisbehaved(f"upstream sent a manifest that is not {digest}")
+    return manifest.read(body, digest, media_type)
 
 
 def _worth_asking_again(error: BaseException) -> bool:

@@ -104,12 +104,12 @@ def refuse_faults(response: aiohttp.ClientResponse, upstream: str) -> None:
 def says_spent(response: aiohttp.ClientResponse) -> bool:
     """Whether a 429 is about manifests that were pulled, rather than requests a minute.
 
-    The first is an OCI document (TOOMANYREQUESTS), the second, of whatever stands before Docker
-    Hub's registry, is plain text (docker/hub-feedback #1907).
+    The first is an OCI document (TOOMANYREQUESTS). Whatever stands before a registry writes
+    something else: plain text before Docker Hub's (docker/hub-feedback #1907), web pages elsewhere.
     """
     about_manifests = "/manifests/" in response.url.raw_path
-    plain = media.bare(response.headers.get(hdrs.CONTENT_TYPE, "")) == "text/plain"
-    return response.status == 429 and about_manifests and not plain
+    document = media.bare(response.headers.get(hdrs.CONTENT_TYPE, "")) == media.JSON
+    return response.status == 429 and about_manifests and document
 
 
 def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:

@@ -19,7 +19,9 @@ from mirror.web.route import Own, Route
 Format = Literal["text", "json"]
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+", re.ASCII)  # printable, without blank, quote, = and \
 CALLER = web.RequestKey("caller", Caller)  # where a request keeps who asks, once that is known
-_MOST = 100_000  # lines waiting for a reader that does not read
+_MOST = 16 * 1024**2  # characters, ASCII all, waiting for a reader that does not read
+_SHOWN = 512  # characters of a client's own words that a line repeats
+_CACHED_LENGTH = 256  # characters; longer words are not worth remembering
 
 
 class Line(NamedTuple):
@@ -81,25 +83,38 @@ class AccessLog:
         self._out = out
         self._interval = interval
         self._lines: list[str] = []
+        self._waiting = 0  # characters
         self.dropped = 0
+
+    def __repr__(self) -> str:
+        return f"<AccessLog: {len(self._lines)} lines waiting, {self.dropped} dropped>"
 
     def add(self, line: Line) -> None:
         """Take a line in."""
-        if len(self._lines) < _MOST:
-            self._lines.append(self._render(line))
-        else:
+        text = self._render(line)
+        if self._waiting + len(text) > _MOST:
             self.dropped += 1
+            return
+        self._lines.append(text)
+        self._waiting += len(text)
 
     async def run(self) -> None:
         """Write for ever; to be cancelled."""
         while True:
             await asyncio.sleep(self._interval)
             if self._lines:
-                await asyncio.to_thread(self.flush)
+                await asyncio.to_thread(self._write, self._take())
 
     def flush(self) -> None:
         """Write what is waiting. Blocks for as long as the reader does."""
-        lines, self._lines = self._lines, []
+        self._write(self._take())
+
+    def _take(self) -> list[str]:
+        """Take what is waiting: on the loop, so that no line is added meanwhile, and lost."""
+        lines, self._lines, self._waiting = self._lines, [], 0
+        return lines
+
+    def _write(self, lines: list[str]) -> None:
         try:
             self._out.write("".join(lines))
             self._out.flush()
@@ -109,28 +124,38 @@ class AccessLog:
 
 def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds: float) -> Line:
     """Gather what is logged of a request."""
-    target = request.raw_path
     caller = request.get(CALLER)
     return Line(
         at=time.time(),
         client=request.remote or "-",
         user=(caller.name if caller else None) or "-",
         method=request.method,
-        target=target,
+        target=_cut(request.raw_path),
         status=reply.status,
         sent=reply.sent,
         seconds=seconds,
         outcome=reply.outcome or "own",
         kind="other" if route is None else route.kind,
         repository="-" if route is None or isinstance(route, Own) else str(route.repository),
-        agent=request.headers.get(hdrs.USER_AGENT, "-"),
-        cause=reply.cause or reply.broken,
+        agent=_cut(request.headers.get(hdrs.USER_AGENT, "-")),
+        cause=_cut(reply.cause or reply.broken),
     )
 
 
-@lru_cache(maxsize=4096)
+def _cut(text: str) -> str:
+    """Bound what is repeated of a client's words, and say so: they may be thousands."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+
+
 def _quoted(text: str) -> str:
+    return _remembered(text) if len(text) <= _CACHED_LENGTH else _quote(text)
+
+
+def _quote(text: str) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+_remembered = lru_cache(maxsize=4096)(_quote)
 
 
 @lru_cache(maxsize=2)

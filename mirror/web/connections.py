@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import typing
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple, cast
 
 from aiohttp import web
 
 from mirror.oci.errors import RegistryError, RequestInvalid
+from mirror.web.address import one_client
+from mirror.web.crowd import Crowd
 from mirror.web.refusal import refusal
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -23,24 +25,27 @@ _TCP_NOTSENT_LOWAT = 25
 _UNSENT = 128 * 1024
 
 
-class Connection(typing.Protocol):
-    """What is counted: one that can be made to end."""
-
-    def force_close(self) -> None:
-        """End it at once."""
+class _Open(NamedTuple):
+    client: str
+    transport: asyncio.Transport
 
 
 class Connections:
-    """All that are open. Beyond `most`, the one that has been idle for longest makes room.
+    """All that are open: `most` at a time, and `each` of one client, if that is not 0.
 
-    Where none is idle the new one is closed: it would wait for ever, and the others be cut.
+    For one more another makes room: the one that has been idle for longest. Where none is idle, it
+    is the newest of the client that holds the most, if that holds more than the one who comes;
+    else the new one itself is closed: it would wait for ever. Beyond `each` only the client's
+    own make room.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, each: int = 0) -> None:
         self.most = most
+        self.each = each
         self.shed = 0
-        self._open: set[Connection] = set()
-        self._idle: OrderedDict[Connection, None] = OrderedDict()
+        self._open: dict[object, _Open] = {}
+        self._idle: OrderedDict[object, None] = OrderedDict()
+        self._crowd: Crowd[object] = Crowd()
         self._none = asyncio.Event()
 
     def __len__(self) -> int:
@@ -49,16 +54,17 @@ class Connections:
     def __repr__(self) -> str:
         return f"<Connections: {len(self)} of at most {self.most}, {len(self._idle)} idle>"
 
-    def opened(self, protocol: Connection) -> None:
+    def opened(self, connection: object, transport: asyncio.Transport) -> None:
         """Take one in, and let go of another if need be."""
+        client = _client(transport)
         self._none.clear()
-        self._open.add(protocol)
-        self._idle[protocol] = None
-        if len(self._open) > self.most:
-            oldest, _ = self._idle.popitem(last=False)
-            self._open.discard(oldest)
-            self.shed += 1
-            oldest.force_close()
+        self._open[connection] = _Open(client, transport)
+        self._idle[connection] = None
+        self._crowd.add(client, connection)
+        if self.each and self._crowd.count(client) > self.each:
+            self._let_go(self._own_idle(client))
+        elif len(self._open) > self.most:
+            self._let_go(self._least_needed(client))
 
     def busy(self, request: web.BaseRequest) -> None:
         """Note that a request is being answered."""
@@ -69,17 +75,55 @@ class Connections:
         if request.protocol in self._open:
             self._idle[request.protocol] = None
 
-    def closed(self, protocol: Connection) -> None:
+    def closed(self, connection: object) -> None:
         """Note that one is gone."""
-        self._open.discard(protocol)
-        self._idle.pop(protocol, None)
+        found = self._open.pop(connection, None)
+        if found is None:  # it had to go
+            return
+        self._idle.pop(connection, None)
+        self._crowd.remove(found.client, connection)
         if not self._open:
             self._none.set()
+
+    def _own_idle(self, client: str) -> object:
+        """Return the oldest of a client's that is idle: if need be the newest, which always is."""
+        return next(each for each in self._crowd.of(client) if each in self._idle)
+
+    def _least_needed(self, client: str) -> object:
+        """Return what makes room for a client's newest, which is itself the last idle."""
+        if len(self._idle) == 1:
+            holder = self._crowd.largest()
+            if self._crowd.count(holder) > self._crowd.count(client):
+                return self._crowd.newest(holder)
+        return next(iter(self._idle))
+
+    def _let_go(self, connection: object) -> None:
+        transport, idle = self._open[connection].transport, connection in self._idle
+        self.closed(connection)
+        self.shed += 1
+        if idle:
+            transport.abort()
+        else:
+            _hang_up(transport)
 
     async def gone(self) -> None:
         """Wait until none is open: what was answered has then left, to the last byte."""
         if self._open:
             await self._none.wait()
+
+
+def _client(transport: asyncio.Transport) -> str:
+    address = transport.get_extra_info("peername")
+    return one_client(address[0]) if address else ""
+
+
+def _hang_up(transport: asyncio.Transport) -> None:
+    """End a connection on which somebody sends, as if the client had left.
+
+    To close the transport would leave a sendfile that runs on it waiting for ever.
+    """
+    with suppress(OSError):  # it has left, indeed
+        transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
 class Protocol(web.RequestHandler):
@@ -97,7 +141,7 @@ class Protocol(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it."""
         super().connection_made(transport)
-        self._counted.opened(self)
+        self._counted.opened(self, cast("asyncio.Transport", transport))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count it out."""

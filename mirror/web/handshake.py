@@ -12,6 +12,7 @@ from typing import cast
 from aiohttp import web
 
 from mirror.web.connections import BACKLOG, Connections
+from mirror.web.tls import Certificate
 
 _log = logging.getLogger(__name__)
 
@@ -31,11 +32,11 @@ class TlsSite(web.SockSite):
         self,
         runner: web.ServerRunner,
         listener: socket.socket,
-        context: ssl.SSLContext,
+        certificate: Certificate,
         connections: Connections,
     ) -> None:
-        super().__init__(runner, listener, ssl_context=context, backlog=BACKLOG)
-        self._context = context
+        super().__init__(runner, listener, ssl_context=certificate.context, backlog=BACKLOG)
+        self._certificate = certificate
         self._connections = connections
         self._listener = listener
         self._make = cast("Make", runner.server)  # there once the runner is set up
@@ -58,7 +59,7 @@ class TlsSite(web.SockSite):
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _begin(self, handshake: Handshake, transport: asyncio.Transport) -> None:
-        task = asyncio.create_task(handshake.run(transport, self._context, self._make))
+        task = asyncio.create_task(handshake.run(transport, self._certificate.context, self._make))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -73,23 +74,18 @@ class Handshake(asyncio.Protocol):
     ) -> None:
         self._begin = begin
         self._connections = connections
-        self._transport: asyncio.Transport | None = None
         self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it, and begin."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._connections.opened(self)
-        self._begin(self, self._transport)
+        plain = cast("asyncio.Transport", transport)
+        self._connections.opened(self, plain)
+        if not plain.is_closing():  # there was room
+            self._begin(self, plain)
 
     def data_received(self, data: bytes) -> None:
         """Keep what comes right behind the handshake."""
         self._early += data
-
-    def force_close(self) -> None:
-        """Make room for others."""
-        if self._transport is not None:
-            self._transport.abort()
 
     async def run(self, transport: asyncio.Transport, context: ssl.SSLContext, make: Make) -> None:
         """Shake hands, and leave the rest to the server's protocol."""

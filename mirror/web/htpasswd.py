@@ -16,6 +16,7 @@ from cachetools import TTLCache
 
 from mirror.cache.caller import is_client_name
 from mirror.flight import Flights
+from mirror.oci.errors import ClientTooFast
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +26,9 @@ _READ = 72  # bytes of a password that bcrypt reads; htpasswd cuts it there, too
 _REMEMBERED = 300.0  # seconds in which a password is not looked at again
 _KEPT = 4096
 _AT_ONCE = 2  # each takes a core for tens of milliseconds and longer
-_LOOK_EVERY = 1.0  # seconds between looks at the file
+_WAITING = 64  # more that come at once are told to come again
+_AGAIN = 2  # seconds: by then they have been
+_SALT = b"." * 22
 
 
 class HtpasswdError(Exception):
@@ -35,15 +38,17 @@ class HtpasswdError(Exception):
 class Htpasswd:
     """Tells whether a name and a password go together; raises HtpasswdError at the start.
 
-    What was checked is remembered under a keyed hash that lasts as long as the process.
+    What was checked is remembered under a keyed hash that lasts as long as the process. `every` is
+    how many seconds may pass before a change of the file is seen.
     """
 
-    def __init__(self, file: Path, timer: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, file: Path, every: float = 1.0, timer: Callable[[], float] = time.monotonic
+    ) -> None:
         self._file = file
-        self._timer = timer
+        self._every = every
         self._stamp = _stamp(file)
-        self._users = _read(file)
-        self._looked = timer()
+        self._users = Users(_read(file))
         self._key = secrets.token_bytes(32)
         self._known: TTLCache[bytes, bool] = TTLCache(_KEPT, _REMEMBERED, timer)
         self._checks: Flights[bytes, bool] = Flights()
@@ -56,50 +61,85 @@ class Htpasswd:
         """Stop what runs."""
         await self._checks.close()
 
-    def remembers(self, name: str, password: str) -> bool | None:
-        """Return what was found of them lately; None if nothing was, or the file may differ."""
-        if self._timer() - self._looked > _LOOK_EVERY:
-            return None
-        return self._known.get(self._fingerprint(name, password))
+    async def run(self) -> None:
+        """Look for changes for ever; to be cancelled."""
+        while True:
+            await asyncio.sleep(self._every)
+            await self.renew()
 
-    async def check(self, name: str, password: str) -> bool:
-        """Tell whether the file has this user with this password."""
-        if self._timer() - self._looked > _LOOK_EVERY:
-            self._looked = self._timer()
-            await asyncio.to_thread(self._follow)
-        key = self._fingerprint(name, password)
-        known = self._known.get(key)
-        if known is not None:
-            return known
-        return await self._checks.join(key, lambda: self._compare(key, name, password))
-
-    async def _compare(self, key: bytes, name: str, password: str) -> bool:
-        """Compare with the user's hash; a name that nobody has takes as long as one that is."""
-        users = self._users
-        hashed = users.get(name)
-        against = hashed or next(iter(users.values()), None)
-        async with self._turns:
-            right = against is not None and await asyncio.to_thread(_matches, password, against)
-        found = right and hashed is not None
-        if users is self._users:
-            self._known[key] = found
-        return found
-
-    def _fingerprint(self, name: str, password: str) -> bytes:
-        return hmac.digest(self._key, f"{name}\0{password}".encode(), "sha256")
-
-    def _follow(self) -> None:
-        stamp = _stamp(self._file)
+    async def renew(self) -> None:
+        """Take up a file that has changed; what cannot be used leaves the users as they were."""
+        stamp = await asyncio.to_thread(_stamp, self._file)
         if stamp == self._stamp:
             return
         self._stamp = stamp
         try:
-            self._users = _read(self._file)
+            users = Users(await asyncio.to_thread(_read, self._file))
         except HtpasswdError as error:
             _log.error("htpasswd %s: %s; the users are as they were", self._file, error)
-        else:
-            self._known.clear()
-            _log.info("htpasswd %s was read again", self._file)
+            return
+        self._users = users
+        _log.info("htpasswd %s was read again", self._file)
+
+    def remembers(self, name: str, password: str) -> bool | None:
+        """Return what was found of them lately; None if nothing was."""
+        return self._known.get(self._fingerprint(name, password))
+
+    async def check(self, name: str, password: str) -> bool:
+        """Tell whether the file has this user with this password; raises ClientTooFast.
+
+        Comparing is slow by design: whoever sends more than can be compared soon must not have
+        everybody else wait behind him.
+        """
+        key = self._fingerprint(name, password)
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        if len(self._checks) >= _WAITING and self._checks.get(key) is None:
+            raise ClientTooFast("too many logins are being checked", retry_after=_AGAIN)
+        return await self._checks.join(key, lambda: self._compare(key, name, password))
+
+    async def _compare(self, key: bytes, name: str, password: str) -> bool:
+        users = self._users
+        async with self._turns:
+            found = self._known[key] = await asyncio.to_thread(users.have, name, password)
+        return found
+
+    def _fingerprint(self, name: str, password: str) -> bytes:
+        """Return what a question is known by; with the user's hash, so that a new one asks anew."""
+        question = b"\0".join((self._users.hash(name), name.encode(), password.encode()))
+        return hmac.digest(self._key, question, "sha256")
+
+
+class Users:
+    """The users of a file. A wrong login takes as long whoever it names, and if it names nobody."""
+
+    def __init__(self, hashes: dict[str, bytes]) -> None:
+        self._hashes = hashes
+        self._slowest = max(hashes.values(), key=_cost, default=None)
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def hash(self, name: str) -> bytes:
+        """Return a user's hash, empty if there is no such user."""
+        return self._hashes.get(name, b"")
+
+    def have(self, name: str, password: str) -> bool:
+        """Compare; slow, and for a thread."""
+        given = password.encode()
+        if self._slowest is None or b"\0" in given:
+            return False
+        hashed = self._hashes.get(name, self._slowest)
+        right = bcrypt.checkpw(given[:_READ], hashed) and name in self._hashes
+        if not right:  # each cost takes twice as long as the one before: the sum is the slowest's
+            for cost in range(_cost(hashed), _cost(self._slowest)):
+                bcrypt.hashpw(given[:_READ], b"$2b$%02d$%s" % (cost, _SALT))
+        return right
+
+
+def _cost(hashed: bytes) -> int:
+    return int(hashed.split(b"$")[2])
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:
@@ -129,8 +169,3 @@ def _read(file: Path) -> dict[str, bytes]:
             )
         users[name] = hashed.encode()
     return users
-
-
-def _matches(password: str, hashed: bytes) -> bool:
-    given = password.encode()
-    return b"\0" not in given and bcrypt.checkpw(given[:_READ], hashed)

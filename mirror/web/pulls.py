@@ -40,7 +40,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Account, float], float | None]], ...] =
     ),
     (
         "mirror_pull_spend_rate",
-        "Pulls a second, of the last hour.",
+        "Pulls a second, of the last hour, or the last sixth of a shorter window.",
         lambda account, now: account.window.rate(now),
     ),
     (

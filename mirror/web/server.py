@@ -9,8 +9,9 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
 from mirror.cache.access import Access
+from mirror.cache.caller import Caller
 from mirror.cache.outcome import Outcome
-from mirror.oci.errors import RegistryError, Unsupported, shown
+from mirror.oci.errors import Denied, RegistryError, Unsupported, shown
 from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
 from mirror.web.clients import Clients
@@ -19,7 +20,7 @@ from mirror.web.metrics import Metrics
 from mirror.web.own import OwnPages
 from mirror.web.refusal import refusal
 from mirror.web.reply import Reply
-from mirror.web.route import BlobPath, ManifestPath, Own, Route, Router, TagsPath
+from mirror.web.route import BlobPath, ManifestPath, Own, ReferrersPath, Route, Router, TagsPath
 
 _log = logging.getLogger(__name__)
 
@@ -79,15 +80,26 @@ class Server:
             return refusal(RegistryError("the mirror failed; its log has the reason"))
 
     async def _answer(self, request: web.BaseRequest) -> Reply:
-        if request.method not in ("GET", "HEAD"):
-            raise Unsupported(f"{request.method} is not for a mirror: it can be pulled from, only")
-        route = self._read(request)
-        if isinstance(route, Own) and route.name != "v2":  # the operator's own, and for probes
+        route = self._wanted(request)
+        # For probes and the operator: no crowd behind their address may have the mirror restarted.
+        if isinstance(route, Own) and route.name != "v2":
             return self._own.get(route.name, route.namespace)
         caller = request[CALLER] = await self._clients.who(request)
         if isinstance(route, Own):
             return self._own.get(route.name, route.namespace)
         await self._access.admit(route.repository, caller)
+        try:
+            return await self._serve(request, route, caller)
+        except Denied:
+            self._access.denied(route.repository)
+            raise
+
+    async def _serve(
+        self,
+        request: web.BaseRequest,
+        route: ManifestPath | BlobPath | TagsPath | ReferrersPath,
+        caller: Caller,
+    ) -> Reply:
         if isinstance(route, ManifestPath):
             return await self._api.manifest(request, route, caller)
         if isinstance(route, BlobPath):
@@ -95,6 +107,18 @@ class Server:
         if isinstance(route, TagsPath):
             return await self._api.tags(route)
         return await self._api.referrers(request, route, caller)
+
+    def _wanted(self, request: web.BaseRequest) -> Route:
+        """Read what is wanted; what is refused here counts in the client's rate like all else."""
+        try:
+            if request.method not in ("GET", "HEAD"):
+                raise Unsupported(
+                    f"{request.method} is not for a mirror: it can be pulled from, only"
+                )
+            return self._read(request)
+        except RegistryError:
+            self._clients.take(request)
+            raise
 
     def _done(self, request: web.BaseRequest, reply: web.StreamResponse, seconds: float) -> None:
         """Log and count a reply, its last byte sent or not."""

@@ -13,6 +13,7 @@ from mirror.pem import EncryptedKey, no_password, reason
 _log = logging.getLogger(__name__)
 
 _PROTOCOLS = ["http/1.1"]
+_NAMES = ("commonName", "DNS", "email")  # where a certificate names a client, as `ssl` calls these
 
 
 class TlsError(Exception):
@@ -32,18 +33,21 @@ class Pem:
     client_ca: Path | None = None
 
     def stamp(self) -> tuple[tuple[int, int], ...]:
-        """Return what changes when the certificate or its key does; nothing where one is gone."""
+        """Return what changes when one of the files does; nothing where one is gone."""
+        files = (self.cert, self.key, self.client_ca)
         try:
-            found = (self.cert.stat(), self.key.stat())
+            found = [file.stat() for file in files if file is not None]
         except OSError:
             return ()
         return tuple((stat.st_mtime_ns, stat.st_ino) for stat in found)
 
 
 class Certificate:
-    """A server's context, whose certificate follows its files; raises TlsError.
+    """A server's `context`, made anew when its files change; raises TlsError.
 
-    New connections are shown the new one; those that are open keep the one they began with.
+    It is for one connection, and to be asked for again with the next: those that are open keep
+    what they began with. A context that is in use is never altered: its certificate and its key
+    change one after the other, under the hands of whoever shakes hands, and OpenSSL may crash.
     `every` is how many seconds may pass before a change is seen.
     """
 
@@ -51,6 +55,7 @@ class Certificate:
         self._files = files
         self._every = every
         self._stamp = files.stamp()
+        self._turn = asyncio.Lock()
         self.context = _context(files)
 
     def __repr__(self) -> str:
@@ -65,15 +70,17 @@ class Certificate:
     async def renew(self, *, now: bool = False) -> None:
         """Take up files that have changed, or in any case if it is to be `now`.
 
-        What cannot be used is told of once, and the certificate stays what it was.
+        What cannot be used is told of once, and everything stays what it was.
         """
-        stamp = await asyncio.to_thread(self._files.stamp)
-        if stamp == self._stamp and not now:
-            return
-        self._stamp = stamp
+        async with self._turn:  # what was read later must not be overtaken
+            stamp = await asyncio.to_thread(self._files.stamp)
+            if stamp != self._stamp or now:
+                self._stamp = stamp
+                await self._take_up()
+
+    async def _take_up(self) -> None:
         try:
-            await asyncio.to_thread(_context, self._files)  # a context that fails is half changed
-            await asyncio.to_thread(_load, self.context, self._files)
+            self.context = await asyncio.to_thread(_context, self._files)
         except TlsError as error:
             _log.error("the certificate stays what it was: %s %s", error.key, error)
         else:
@@ -113,11 +120,16 @@ def _load(context: ssl.SSLContext, files: Pem) -> None:
         raise TlsError("tls_cert", reason(error, "")) from None
 
 
-def peer(transport: asyncio.BaseTransport | None) -> str:
-    """Return the common name that a client's verified certificate gives, empty without one."""
+def peer(transport: asyncio.BaseTransport | None) -> str | None:
+    """Return whom a client's verified certificate names, empty if nobody; None without one.
+
+    That is its common name; without one the first DNS name, or else the first e-mail address, of
+    its subjectAltName.
+    """
     certificate = transport.get_extra_info("peercert") if transport is not None else None
-    for names in (certificate or {}).get("subject", ()):
-        for field, value in names:
-            if field == "commonName":
-                return str(value)
-    return ""
+    if not certificate:
+        return None
+    subject = (pair for names in certificate.get("subject", ()) for pair in names)
+    pairs = [*subject, *certificate.get("subjectAltName", ())]
+    named = (value for kind in _NAMES for field, value in pairs if field == kind)
+    return next(named, "")

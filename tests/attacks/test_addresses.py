@@ -47,7 +47,7 @@ class Names(AbstractResolver):
     ) -> list[ResolveResult]:
         """Give the next answer."""
         self.asked.append(host)
-        answers = self.names[host]
+        answers = self.names[host.rstrip(".")]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         return [_result(host, port, address) for address in answer]
 
@@ -156,15 +156,20 @@ async def test_a_public_redirect_is_followed(site: Site) -> None:
     assert (told, refusal) == ([PUBLIC, OTHER], "")
 
 
-METADATA = ["169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16"]
+METADATA = [
+    *("169.254.169.254", "100.100.100.200", "192.0.0.192", "168.63.129.16"),
+    *("fd00:ec2::254", "fd00:ec2::23", "fd00:ec2:1::1", "fd20:ce::254", "fd00:42::42"),
+    *("::ffff:169.254.169.254", "::ffff:0:a9fe:a9fe", "2002:a9fe:a9fe::1", "64:ff9b::a9fe:a9fe"),
+    *("64:ff9b:1::a9fe:a9fe", "64:ff9b:1:a9fe:a9:fe00::", "64:ff9b:1:a9:fe:a9fe::"),
+    "64:ff9b:1:0:a9:fea9:fe00::",
+]
 INSIDE = [
     *METADATA,
     *("127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::"),
     *("10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fc00::1", "fec0::1"),
     *("169.254.1.1", "fe80::1", "224.0.0.1", "ff02::1", "255.255.255.255"),
-    *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1"),
-    *("2002:7f00:1::", "2002:a9fe:a9fe::1", "64:ff9b::a9fe:a9fe", "64:ff9b::10.0.0.1"),
-    "64:ff9b:1::a00:1",
+    *("::ffff:127.0.0.1", "::ffff:0:127.0.0.1", "::127.0.0.1"),
+    *("2002:7f00:1::", "64:ff9b::10.0.0.1", "64:ff9b:1::a00:1"),
 ]
 
 
@@ -185,6 +190,14 @@ async def test_an_address_in_an_odd_form_is_refused(site: Site, host: str) -> No
     await refuses(site, host)
 
 
+@pytest.mark.parametrize("host", ["a%20b", "a%00", "a" * 300, "a!", "a%0ab"])
+async def test_what_is_no_name_is_refused_and_not_repeated_as_it_is(site: Site, host: str) -> None:
+    told, refusal = await redirected(site, Names(), f"http://{host}:PORT/x")
+    assert told == [PUBLIC]
+    assert refusal.isprintable()
+    assert len(refusal) < 200
+
+
 @pytest.mark.parametrize("host", ["[fe80::1%25lo]", "[fe80::1%lo]", "[2606:4700::1%25lo]"])
 async def test_an_address_with_a_zone_is_refused(site: Site, host: str) -> None:
     await refuses(site, host)
@@ -203,12 +216,60 @@ async def test_of_mixed_answers_only_the_public_are_connected_to(site: Site) -> 
     assert told == [PUBLIC, OTHER]
 
 
+async def renamed(site: Site, *answers: str) -> tuple[list[str], str]:
+    """Have an upstream redirect to its own name, which is resolved anew: with a dot behind it."""
+    names = Names(registry_example=[answer.split() for answer in answers])
+    return await redirected(site, names, "http://registry.example.:PORT/latest/meta-data/")
+
+
+@pytest.mark.parametrize("address", [*METADATA, "127.0.0.1", "10.0.0.1", "fc00::1"])
+async def test_a_public_upstreams_own_name_does_not_turn_inward(site: Site, address: str) -> None:
+    told, refusal = await renamed(site, PUBLIC, address)
+    assert (told, "registry.example" in refusal) == ([PUBLIC], True)
+    assert [seen.path for seen in site.seen] == ["/start"]
+
+
+@pytest.mark.parametrize("address", METADATA)
+async def test_no_name_leads_to_where_machines_are_told_their_secrets(
+    site: Site, address: str
+) -> None:
+    """Not even the one that the operator wrote, though it may lie inside."""
+    told, refusal = await renamed(site, address)
+    assert (told, "registry.example" in refusal) == ([], True)
+    told, refusal = await renamed(site, "10.0.0.1", address)
+    assert (told, "registry.example" in refusal) == (["10.0.0.1"], True)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("10.0.0.1", "10.0.0.2"),
+        ("10.0.0.1", OTHER),
+        (f"{PUBLIC} 10.0.0.1", "10.0.0.2"),  # inside and outside at once: a split horizon
+        (PUBLIC, OTHER),
+        (PUBLIC, f"10.0.0.1 {OTHER}"),
+    ],
+)
+async def test_an_upstreams_own_name_may_lie_where_it_lay_at_first_or_outside(
+    site: Site, first: str, then: str
+) -> None:
+    told, refusal = await renamed(site, first, then)
+    assert (told, refusal) == ([first.split(maxsplit=1)[0], then.rsplit(maxsplit=1)[-1]], "")
+
+
 def test_an_upstream_that_was_public_stays_so_when_its_name_turns_inward() -> None:
-    guard = Guard(URL("https://registry.example"))
-    for address in (PUBLIC, "10.0.0.1"):
-        guard.choose("registry.example", 443, [_result("registry.example", 443, address)])
+    guard, name = Guard(URL("https://registry.example")), "registry.example"
+    guard.choose(name, 443, [_result(name, 443, PUBLIC)])
     with pytest.raises(UpstreamMisbehaved):
-        guard.check(URL("https://10.0.0.2/"))
+        guard.choose(name, 443, [_result(name, 443, "10.0.0.1")])
+    assert not _passes(guard, "https://10.0.0.2/")
+
+
+def test_an_upstream_of_which_some_is_public_leads_nowhere_inside() -> None:
+    guard, name = Guard(URL("https://registry.example")), "registry.example"
+    found = [_result(name, 443, address) for address in (PUBLIC, "10.0.0.1")]
+    assert guard.choose(name, 443, found) == found
+    assert not _passes(guard, "https://10.0.0.2/")
 
 
 async def test_its_own_name_leads_inside_on_no_other_port(site: Site) -> None:
@@ -287,6 +348,8 @@ async def test_authorization_does_not_go_to_another_port_of_the_same_host(site: 
         ("http://127.0.0.1:5000", "http://127.0.0.1:5001/", True),
         ("http://10.0.0.1:5000", "https://93.184.216.34/", True),
         ("http://10.0.0.1:5000", "http://169.254.169.254/", False),
+        ("http://10.0.0.1:5000", "http://[64:ff9b:1::a00:1]/", True),
+        *(("http://10.0.0.1:5000", f"http://[{each}]/", False) for each in METADATA if ":" in each),
         ("http://169.254.1.1:5000", "http://169.254.1.2/", True),
         ("http://169.254.1.1:5000", "http://10.0.0.1/", True),
         ("http://93.184.216.34", "http://10.0.0.1/", False),

@@ -131,6 +131,45 @@ async def test_too_many_headers_are_a_502(run: Run, raw: Raw, count: int) -> Non
     assert (await asked(run, raw)).status == (200 if count < 128 else 502)
 
 
+@pytest.mark.parametrize("status", [b"200 OK", b"307 Elsewhere", b"401 Unauthorized"])
+async def test_what_upstream_said_before_it_hung_up_is_told_to_nobody(
+    run: Run, raw: Raw, status: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Within its headers: a library's exception may hold all of them."""
+    lines = b"Location: http://cdn.example/x?sig=S1GNATURE\r\nX-Token: T0KEN\r\n"
+    raw.answers["/manifests/"] = b"HTTP/1.1 " + status + b"\r\n" + lines
+    got = await asked(run, raw)
+    assert (got.status, b"it hung up" in got.body) == (503, True)
+    told = "".join(capfd.readouterr()) + got.body.decode()
+    assert "it hung up" in told.replace(got.body.decode(), "")  # the access log says so, too
+    assert "S1GNATURE" not in told
+    assert "T0KEN" not in told
+    assert len(got.body) < 300
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"name":"library/nginx","tags":["latest"]}', 200),
+        (b'{"name":"library/nginx","tags":[]}', 200),
+        (b'{"name":"library/nginx","tags":null}', 403),
+        (b'{"name":"library/nginx","tags":{"latest":1}}', 403),
+        (b'{"errors":[{"code":"UNAUTHORIZED"}]}', 403),
+        (b"<html>Please log in</html>", 403),
+        (b'["latest"]', 403),
+        (b"", 403),
+    ],
+)
+async def test_just_a_list_of_tags_makes_a_repository_public(
+    run: Run, raw: Raw, body: bytes, status: int
+) -> None:
+    raw.answers["/tags/list"] = answer(body, b"Content-Type: application/json")
+    raw.answers["/manifests/"] = answer(BODY, TYPE)
+    account = {"url": raw.url, "username": "robot", "password": "s3cret-word"}
+    async with run(upstreams={"docker.io": account}) as mirror:
+        assert (await mirror.manifest(NAME, DIGEST)).status == status
+
+
 # How long it is
 
 
@@ -156,8 +195,8 @@ async def test_two_lengths_or_a_length_and_chunks_are_no_answer(run: Run, raw: R
     ("path", "most"),
     [
         (f"manifests/{DIGEST}", 4 * MIB),
-        ("tags/list", 8 * MIB),
-        (f"referrers/{DIGEST}", 8 * MIB),
+        ("tags/list", 4 * MIB),
+        (f"referrers/{DIGEST}", 4 * MIB),
     ],
 )
 async def test_what_never_ends_is_cut_at_its_bound(

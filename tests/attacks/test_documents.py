@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import tracemalloc
 
 import pytest
 
-from mirror.oci import manifest, media
+from mirror.oci import documents, manifest, media
 from mirror.oci.digest import Digest
 from mirror.upstream.auth import exchange
 from tests.attacks.test_addresses import Site, serving
@@ -74,6 +75,11 @@ async def test_a_manifest_of_another_type_is_not_served(
     assert (await mirror.manifest(REPOSITORY, digest)).status == 502
 
 
+def wide(item: bytes) -> bytes:
+    """Make a document of as many of these as a manifest has room for."""
+    return b'{"x":[' + item * ((manifest.MAX_SIZE - 10) // len(item)) + b"0]}"
+
+
 BOMBS = {
     "nested lists": b'{"x":' + b"[" * DEEP + b"]" * DEEP + b"}",
     "nested objects": b'{"x":' * DEEP + b"1" + b"}" * DEEP,
@@ -84,6 +90,11 @@ BOMBS = {
     "not UTF-8": b'{"x":"\xff\xfe"}',
     "a list": b"[]",
     "nothing": b"",
+    "many lists": wide(b"[],"),
+    "many objects": wide(b"{},"),
+    "many numbers": wide(b"0,"),
+    "many texts": wide(b'"",'),
+    "many members": b"{" + b",".join(b'"%x":0' % n for n in range(300_000)) + b"}",
 }
 
 
@@ -117,6 +128,33 @@ async def test_a_bomb_in_place_of_a_token_is_a_502(
         assert (await mirror.manifest(REPOSITORY, "latest")).status == 502
     hub.faults.clear()
     assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
+
+
+@pytest.mark.parametrize("bomb", [bomb for name, bomb in BOMBS.items() if "many" in name])
+def test_a_wide_document_is_refused_before_anything_is_made_of_it(bomb: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="too many"):
+            documents.read(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 10_000
+    finally:
+        tracemalloc.stop()
+
+
+SHORT = b'{"digest":"sha256:%064x","size":1,"mediaType":"a/b"}'  # no shorter one is of use
+FULL = SHORT[:-1] + b',"platform":{"architecture":"arm","os":"linux","variant":"v7"}}'
+
+
+@pytest.mark.parametrize("descriptor", [SHORT, FULL])
+async def test_an_honest_index_of_the_largest_size_is_served(
+    hub: Hub, mirror: Mirror, descriptor: bytes
+) -> None:
+    count = (manifest.MAX_SIZE - 100) // (len(descriptor % 0) + 1)
+    items = b",".join(descriptor % number for number in range(count))
+    body = b'{"schemaVersion":2,"manifests":[' + items + b"]}"
+    assert len(body) > 0.999 * manifest.MAX_SIZE
+    digest = push(hub, body, media.OCI_INDEX)
+    assert (await mirror.manifest(REPOSITORY, digest)).body == body
 
 
 @pytest.mark.parametrize("life", ["1" + "0" * 400, "-1" + "0" * 400, "1e999", '"1e999"', '"nan"'])

@@ -30,14 +30,16 @@ class Containerd(Runner):
 
     programs: ClassVar = ("containerd", "ctr", "runc")
 
-    def __init__(self, folder: Path, port: int, *, default: bool = False) -> None:
+    def __init__(
+        self, folder: Path, port: int, *, default: bool = False, ca: Path | None = None
+    ) -> None:
         super().__init__(folder, port)
         self._env = environment(folder)
         self._hosts = folder / "hosts"
-        tell("containerd", port, self._hosts)
-        for registry in self._hosts.iterdir() if default else ():
-            if registry.name != "_default":
-                shutil.rmtree(registry)
+        tell("containerd", port, self._hosts, ca)
+        for hosts in self._hosts.glob("*/hosts.toml") if default else ():
+            if hosts.parent.name != "_default":
+                shutil.rmtree(hosts.parent)
         self._config = folder / "config.toml"
         self._config.write_text(CONFIG.format(folder=folder))
         self._ctr = ("ctr", "--address", f"{folder}/containerd.sock")

@@ -110,9 +110,9 @@ class Skopeo(Engine):
 
     programs: ClassVar = ("skopeo",)
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, ca: Path | None = None) -> None:
         super().__init__(folder, port)
-        self._env = _environment(folder, port)
+        self._env = _environment(folder, port, ca)
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
         """Copy an image into a folder."""
@@ -140,9 +140,9 @@ class Skopeo(Engine):
         return self.folder / f"{repository}-{reference}".replace("/", "-").replace(":", "-")
 
 
-def _environment(folder: Path, port: int) -> dict[str, str]:
+def _environment(folder: Path, port: int, ca: Path | None = None) -> dict[str, str]:
     """Write the three configuration files, and return the variables that lead to them."""
-    tell("podman", port, folder / ".config" / "containers")
+    tell("podman", port, folder / ".config" / "containers", ca)
     for name, text in (("storage", STORAGE), ("containers", CONTAINERS)):
         (folder / f"{name}.conf").write_text(text.format(folder=folder))
     return environment(

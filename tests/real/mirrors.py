@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import trustme
+
 from .processes import Command, Process, answers, environment, listens, read, scratch
 
 COMMAND = Path(sys.executable).parent / "mirror"
@@ -22,15 +24,27 @@ hosts = ["localhost"]
 """
 
 
-def tell(client: str, port: int, folder: Path) -> None:
-    """Write into a client's folder what it has to be told of a mirror on `port`."""
+def tell(client: str, port: int, folder: Path, ca: Path | None = None) -> None:
+    """Write into a client's folder what it has to be told of a mirror on `port`.
+
+    With a `ca` the mirror serves TLS, with a certificate that this signed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "mirror.toml"
     config.write_text(CONFIG)
     command: Command = [COMMAND, "client-config", client, "--config", config, "--output", folder]
     command += ["--listen", f"127.0.0.1:{port}"]
+    command += ["--url", f"https://127.0.0.1:{port}", "--ca", ca] if ca else []
     subprocess.run(command, env=environment(folder), check=True, capture_output=True, timeout=20)
     config.unlink()
+
+
+def shown(authority: trustme.CA, folder: Path) -> list[str | Path]:
+    """Return the options to serve TLS on loopback with a certificate that this CA signed."""
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(str(folder / "mirror.pem"))
+    issued.private_key_pem.write_to_path(str(folder / "mirror.key"))
+    return ["--tls-cert", folder / "mirror.pem", "--tls-key", folder / "mirror.key"]
 
 
 class Mirror:

@@ -10,7 +10,7 @@ import trustme
 
 from tests.standin import Hub, Image
 
-from .mirrors import COMMAND
+from .mirrors import COMMAND, shown
 from .plain import PlainRegistry
 from .processes import CommandFailed, Process, environment, listens, needs, run, scratch
 from .tokens import TokenServer, issuing
@@ -65,16 +65,13 @@ async def test_a_client_that_is_asked_to_logs_in_over_tls(
     needs("skopeo")
     hub.add(image, APP, "1")
     authority = trustme.CA()
-    issued = authority.issue_cert("localhost")
     with scratch() as folder:
-        issued.cert_chain_pems[0].write_to_path(str(folder / "mirror.pem"))
-        issued.private_key_pem.write_to_path(str(folder / "mirror.key"))
         (folder / "certs").mkdir()
         authority.cert_pem.write_to_path(str(folder / "certs" / "ca.crt"))
         hashed = bcrypt.hashpw(WORD.encode(), bcrypt.gensalt(4)).decode()
         (folder / "users").write_text(f"ci:{hashed}\n")
         options: list[str | Path] = ["--listen", f"127.0.0.1:{port}", "--data-dir", folder / "data"]
-        options += ["--tls-cert", folder / "mirror.pem", "--tls-key", folder / "mirror.key"]
+        options += shown(authority, folder)
         options += ["--htpasswd", folder / "users", "--challenge", "true"]
         options += ["--upstream", f"docker.io={hub.url}"]
         env = environment(folder)

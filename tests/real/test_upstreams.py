@@ -81,7 +81,7 @@ async def test_three_registries_at_once(
     engine: Engine, registries: Registries, mirror: Mirror
 ) -> None:
     await pulled_at_once(engine, registries)
-    assert "NAME_UNKNOWN" not in mirror.log
+    assert "no upstream" not in mirror.log
 
 
 async def test_containerd_needs_one_file_for_all(

@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from mirror.flight import Flights
 from mirror.oci.errors import Denied, UpstreamFailure
-from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable, Source
+from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable, Found, Source
+from mirror.upstream.auth.place import LOOK_AGAIN, REST, Place
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-REST = 600.0  # seconds; Docker Hub locks an account for about ten minutes after failed logins
-_LOOK_AGAIN = (
-    5.0  # seconds between looks at a source that failed, or whose credentials were refused
-)
-_EARLY = 0.8  # of the credentials' life, after which they are renewed
 
 
 class CredentialsRefused(Exception):
@@ -44,16 +39,6 @@ class LoginRefused(UpstreamFailure):
     status, code = 403, "DENIED"
 
 
-@dataclass(slots=True)
-class _Held:
-    """Credentials: when they were read, are to be read anew, and end, by the account's timer."""
-
-    credentials: Credentials
-    read: float
-    due: float
-    ends: float
-
-
 class Account:
     """Hands out the credentials of one upstream. `timer` counts seconds.
 
@@ -67,15 +52,13 @@ class Account:
         self._upstream = upstream
         self._source = source
         self._timer = timer
-        self._held: dict[str, _Held] = {}  # by place
-        self._failed: dict[str, tuple[float, CredentialsUnavailable]] = {}  # by place: until when
-        self._refused: dict[Credentials, float] = {}  # until when they rest
-        self._accepted: set[Credentials] = set()
+        self._places: dict[str, Place] = {}
         self._trial = asyncio.Lock()
-        self._flights: Flights[str, _Held] = Flights()
+        self._flights: Flights[str, None] = Flights()
 
     def __repr__(self) -> str:
-        return f"<Account of {self._upstream}: {len(self._held)} held, {len(self._refused)} rest>"
+        rest = sum(len(place.refused) for place in self._places.values())
+        return f"<Account of {self._upstream}: {len(self._places)} held, {rest} rest>"
 
     async def close(self) -> None:
         """Stop what is being read."""
@@ -85,72 +68,85 @@ class Account:
         """Return what `attempt` makes of the credentials for a repository.
 
         It raises CredentialsRefused where upstream does: then the source is read again, and other
-        credentials are tried at once. Raises LoginRefused, CredentialsUnavailable, and what
-        `attempt` raises.
+        credentials are tried at once, for once. Raises LoginRefused, CredentialsUnavailable, and
+        what `attempt` raises.
         """
-        credentials = await self._current(repository)
-        while True:
-            try:
-                async with self._tried(credentials):
-                    return await attempt(credentials)
-            except CredentialsRefused as refusal:
-                credentials = await self._instead_of(credentials, repository, refusal.denied)
+        name = self._source.place(repository)
+        place = self._places.setdefault(name, Place(name))
+        credentials = await self._current(place)
+        try:
+            return await self._try(place, credentials, attempt)
+        except CredentialsRefused as refusal:
+            other = await self._instead_of(place, credentials, refusal.denied)
+        try:
+            return await self._try(place, other, attempt)
+        except CredentialsRefused as refusal:
+            self._note(place, other, refusal.denied)
+            raise refusal.denied or self._refusal(place, other) from None
 
     def accepted(self, credentials: Credentials) -> bool:
         """Whether upstream has taken these since they were last in doubt."""
-        return credentials in self._accepted
+        return any(place.accepted == credentials for place in self._places.values())
 
     def doubt(self, credentials: Credentials) -> None:
         """Have credentials tried anew that were accepted before."""
-        self._accepted.discard(credentials)
+        for place in self._places.values():
+            place.doubt(credentials)
 
-    @asynccontextmanager
-    async def _tried(self, credentials: Credentials) -> AsyncIterator[None]:
-        if not credentials or credentials in self._accepted:
-            yield
-            return
+    async def _try(
+        self, place: Place, credentials: Credentials, attempt: Callable[[Credentials], Awaitable[T]]
+    ) -> T:
+        if not credentials or place.accepted == credentials:
+            return await attempt(credentials)
         async with self._trial:
-            self._raise_if_resting(credentials)
-            yield
-            self._accepted.add(credentials)
+            if place.accepted != credentials:  # nor while this waited
+                return await self._first(place, credentials, attempt)
+        return await attempt(credentials)
 
-    async def _current(self, repository: str) -> Credentials:
-        place = self._source.place(repository)
-        held = self._held.get(place)
-        if held is None or held.due <= self._timer():
-            held = await self._read(place)
-        self._raise_if_resting(held.credentials)
-        return held.credentials
+    async def _first(
+        self, place: Place, credentials: Credentials, attempt: Callable[[Credentials], Awaitable[T]]
+    ) -> T:
+        """Try what nobody has accepted yet."""
+        if reading := self._flights.get(place.name):  # by whom they were refused to
+            await asyncio.wait([reading])
+        if place.credentials != credentials:
+            raise CredentialsRefused("others are held by now")
+        self._raise_if_resting(place, credentials)
+        try:
+            result = await attempt(credentials)
+        except CredentialsRefused as refusal:
+            if refusal.denied:  # no more is to be learned of them: nobody need wait for that
+                place.accepted = credentials
+            raise
+        place.accept(credentials)
+        return result
+
+    async def _current(self, place: Place) -> Credentials:
+        if place.shut(self._timer()):
+            raise self._refusal(place, place.credentials)
+        if place.due <= self._timer():
+            await self._read(place)
+        self._raise_if_resting(place, place.credentials)
+        return place.credentials
 
     async def _instead_of(
-        self, refused: Credentials, repository: str, denied: Denied | None
+        self, place: Place, refused: Credentials, denied: Denied | None
     ) -> Credentials:
         """Return other credentials if the source has some by now, else raise what it means."""
-        self._accepted.discard(refused)
-        if denied is None:
-            self._let_rest(refused)
-        other = await self._another(refused, repository, sure=denied is None)
-        self._raise_if_resting(other)
-        if other == refused:
-            raise denied or self._refusal(refused)
-        return other
+        self._note(place, refused, denied)
+        # It is not read for each of many who may not see something.
+        just = denied is not None and place.read > self._timer() - LOOK_AGAIN
+        if place.credentials == refused and not just:
+            with suppress(CredentialsUnavailable):
+                await self._read(place)
+        self._raise_if_resting(place, place.credentials)
+        if place.credentials == refused:
+            raise denied or self._refusal(place, refused)
+        return place.credentials
 
-    async def _another(self, refused: Credentials, repository: str, *, sure: bool) -> Credentials:
-        """Read the source again; not for each of many who may not see something."""
-        place = self._source.place(repository)
-        held = self._held[place]
-        just = not sure and held.read > self._timer() - _LOOK_AGAIN
-        if held.credentials != refused or just:
-            return held.credentials
-        try:
-            return (await self._read(place)).credentials
-        except CredentialsUnavailable:
-            return refused
-
-    def _let_rest(self, refused: Credentials) -> None:
-        now = self._timer()
-        self._refused = {who: until for who, until in self._refused.items() if until > now}
-        if refused not in self._refused:
+    def _note(self, place: Place, refused: Credentials, denied: Denied | None) -> None:
+        """Have credentials rest, unless it may mean what was asked for and not the login."""
+        if denied is None and place.refuse(refused, self._timer()):
             _log.warning(
                 "upstream %s refuses the login of %r; it is not tried again with the same "
                 "password for %d minutes",
@@ -158,49 +154,52 @@ class Account:
                 refused.username,
                 REST / 60,
             )
-        self._refused[refused] = now + REST
 
-    def _raise_if_resting(self, credentials: Credentials) -> None:
-        if self._refused.get(credentials, 0) > self._timer():
-            raise self._refusal(credentials)
+    def _raise_if_resting(self, place: Place, credentials: Credentials) -> None:
+        if self._rests(place, credentials) > 0:
+            raise self._refusal(place, credentials)
 
-    def _refusal(self, credentials: Credentials) -> LoginRefused:
-        rest = self._refused.get(credentials, 0) - self._timer()
+    def _rests(self, place: Place, credentials: Credentials) -> float:
+        """Return for how many seconds; what was refused in one place is in the others, too."""
+        now = self._timer()
+        refused = (each.refused.get(credentials, now) - now for each in self._places.values())
+        return max(place.shut(now), *refused)
+
+    def _refusal(self, place: Place, credentials: Credentials) -> LoginRefused:
         return LoginRefused(
             f"upstream {self._upstream} refuses the login of {credentials.username!r}",
-            retry_after=max(1, round(rest)),
+            retry_after=max(1, round(self._rests(place, credentials))),
         )
 
-    async def _read(self, place: str) -> _Held:
-        until, failure = self._failed.get(place, (0.0, None))
-        if failure is not None and until > self._timer():
-            raise failure.again()
-        return await self._flights.join(place, lambda: self._read_anew(place))
+    async def _read(self, place: Place) -> None:
+        if place.failure is not None and place.failed > self._timer():
+            raise place.failure.again()
+        await self._flights.join(place.name, lambda: self._read_anew(place))
 
-    async def _read_anew(self, place: str) -> _Held:
+    async def _found(self, place: Place) -> Found:
         try:
-            found = await self._source.read(place)
-        except CredentialsUnavailable as error:
-            return self._make_do(place, error)
-        if self._failed.pop(place, None):
-            _log.warning("the credentials for upstream %s are there again", self._upstream)
-        now = self._timer()
-        due = now + _EARLY * found.life
-        if self._refused.get(found.credentials, 0) > now:
-            due = min(due, now + _LOOK_AGAIN)
-        held = self._held[place] = _Held(found.credentials, now, due, now + found.life)
-        self._accepted &= {each.credentials for each in self._held.values()}
-        return held
+            return await self._source.read(place.name)
+        except CredentialsUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - it runs others' code, on what others wrote
+            # Not its text: that may quote a secret.
+            words, kind = "the account's source is out of order", type(error).__name__
+            raise CredentialsUnavailable(words, kind) from None
 
-    def _make_do(self, place: str, error: CredentialsUnavailable) -> _Held:
+    async def _read_anew(self, place: Place) -> None:
+        try:
+            found = await self._found(place)
+        except CredentialsUnavailable as error:
+            self._make_do(place, error)
+            return
+        if place.failure is not None:
+            _log.warning("the credentials for upstream %s are there again", self._upstream)
+        place.take(found, self._timer())
+
+    def _make_do(self, place: Place, error: CredentialsUnavailable) -> None:
         """Go on with what is held while it is good, else raise the error; look again soon."""
-        now = self._timer()
-        if place not in self._failed:
+        if place.failure is None:
             words = "the account for upstream %s cannot be had at present: %s (%s)"
             _log.warning(words, self._upstream, error, error.cause)
-        self._failed[place] = (now + _LOOK_AGAIN, error)
-        held = self._held.get(place)
-        if held is None or held.ends <= now:
+        if not place.fail(error, self._timer()):
             raise error
-        held.due = now + _LOOK_AGAIN
-        return held

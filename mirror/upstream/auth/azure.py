@@ -16,6 +16,7 @@ from mirror.upstream.auth.credentials import (
 from mirror.upstream.auth.exchange import claims
 
 NOBODY = "00000000-0000-0000-0000-000000000000"  # the user name beside a token
+_NONE = "Azure gives no access token"
 _SCOPE = "https://containerregistry.azure.net/.default"
 
 
@@ -35,19 +36,19 @@ class Azure(Everywhere):
         from azure.core.exceptions import AzureError  # noqa: PLC0415 - an extra
         from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
 
-        identity = DefaultAzureCredential(
-            exclude_cli_credential=True,
-            exclude_developer_cli_credential=True,
-            exclude_powershell_credential=True,
-            exclude_shared_token_cache_credential=True,
-            exclude_visual_studio_code_credential=True,
-        )
         try:
-            async with identity:
+            async with DefaultAzureCredential(
+                exclude_cli_credential=True,
+                exclude_developer_cli_credential=True,
+                exclude_powershell_credential=True,
+                exclude_shared_token_cache_credential=True,
+                exclude_visual_studio_code_credential=True,
+            ) as identity:
                 token = await identity.get_token(_SCOPE)
         except AzureError as error:
-            words = "Azure gives no access token"
-            raise CredentialsUnavailable(words, error.message) from None
+            raise CredentialsUnavailable(_NONE, error.message) from None
+        except (OSError, ValueError) as error:  # of an environment that describes no identity
+            raise CredentialsUnavailable(_NONE, str(error)) from None
         return Found(
             Credentials(NOBODY, token.token, "access"), max(token.expires_on - time.time(), 0)
         )

@@ -94,12 +94,23 @@ class PasswordFile(Everywhere):
         """Read the file; raises CredentialsUnavailable."""
         try:
             password = read_password(self._file)
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             words = f"password_file {self._file} cannot be read"
             raise CredentialsUnavailable(words, type(error).__name__) from None
+        except ValueError as error:
+            raise CredentialsUnavailable(f"password_file {self._file} {error}") from None
         return Found(Credentials(self._username, password))
 
 
 def read_password(file: Path) -> str:
-    """Return what a file holds, without the line end; raises OSError, UnicodeDecodeError."""
-    return file.read_text("utf-8").strip("\r\n")
+    """Return what a file holds, without the line end; raises OSError, and ValueError in words.
+
+    Empty is no password: a file is, for a moment, where it is not replaced as a whole.
+    """
+    try:
+        password = file.read_text("utf-8").strip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("is no text in UTF-8") from None
+    if not password:
+        raise ValueError("is empty")
+    return password

@@ -58,13 +58,9 @@ class DockerConfig:
 
     def questions(self, hosts: Sequence[str]) -> list[tuple[str, str]]:
         """Return which helpers to ask, in turn, and for which server."""
-        asked = []
-        for host in hosts:
-            if host in self.helpers:
-                asked.append(self.helpers[host])
-            elif self.store:
-                asked.append((self.store, _HUB_KEY if host == HUB else host))
-        return asked
+        others = ((host, (self.store, _HUB_KEY if host == HUB else host)) for host in hosts)
+        asked = (self.helpers.get(host, other) for host, other in others)
+        return [(suffix, server) for suffix, server in asked if suffix]
 
 
 def parse(text: str) -> DockerConfig:
@@ -77,17 +73,13 @@ def parse(text: str) -> DockerConfig:
         raise ValueError("is not an object")  # noqa: TRY004 - of what is in it
     auths = _table(document, "auths")
     helpers = _table(document, "credHelpers")
-    store = document.get("credsStore") or ""
-    for suffix in (*helpers.values(), *([store] if store else [])):
-        if not isinstance(suffix, str) or not helper.SUFFIX.fullmatch(suffix):
-            raise ValueError("names a credential helper that cannot be one")
     accounts: dict[str, Credentials] = {}
     # A key that is a plain name beats an old one that means the same.
     for key in sorted(auths, key=lambda key: _name(key) != key):
         if (account := _account(auths[key])) is not None:
             accounts.setdefault(_name(key), account)
-    named = {_name(key): (suffix, _server(key)) for key, suffix in helpers.items()}
-    return DockerConfig(accounts, named, store)
+    named = {_name(key): (_suffix(value), _server(key)) for key, value in helpers.items()}
+    return DockerConfig(accounts, named, _suffix(document.get("credsStore")))
 
 
 def _table(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -106,12 +98,22 @@ def _name(key: str) -> str:
     return host if scheme or path in _API_PATHS else f"{host}/{path}"
 
 
+def _suffix(value: object) -> str:
+    """Read what a helper is called; nothing means the file itself."""
+    suffix = value or ""
+    if not isinstance(suffix, str) or (suffix and not helper.SUFFIX.fullmatch(suffix)):
+        raise ValueError("names a credential helper that cannot be one")
+    return suffix
+
+
 def _server(key: str) -> str:
     return _HUB_KEY if _name(key) == HUB else key
 
 
 def _account(entry: object) -> Credentials | None:
     """Read an entry; None if it has nothing, as one whose account is with a helper."""
+    if entry is None:
+        return None
     if not isinstance(entry, dict):
         raise ValueError("has an entry that is not an object")  # noqa: TRY004
     username, password = _decode(entry.get("auth")) or (
@@ -160,6 +162,8 @@ class DockerConfigFile:
             self._config = self._load()
         except ValueError as error:
             raise CredentialsUnavailable(str(error)) from None
+        # The place's own account may be gone by now: then it is part of a larger one.
+        place = self._config.place(self._hosts, place)
         account = await self._helped() or self._config.account(self._hosts, place)
         if account is None and not self._told:
             self._told = True

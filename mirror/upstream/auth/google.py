@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from mirror.oci import documents
 from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialsUnavailable,
@@ -62,8 +62,9 @@ def _read(key: Credentials | None) -> Found:
     return Found(Credentials(_USER, account.token), max(life, 0))
 
 
-def _key_of(given: Credentials) -> object:
+def _key_of(given: Credentials) -> dict[str, Any]:
+    """Read a key; raises ValueError."""
     text = given.password
     if given.username.endswith("base64"):
         text = base64.b64decode(text).decode()
-    return json.loads(text)
+    return documents.read(text.encode())

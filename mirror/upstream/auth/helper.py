@@ -9,6 +9,7 @@ import re
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
+from typing import cast
 
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
 
@@ -16,6 +17,7 @@ SUFFIX = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 IDENTITY = "<token>"  # the user name that says: the secret is an identity token
 _NOT_FOUND = "credentials not found"  # how helpers say so, on standard output, with an exit code
 _SHOWN = 200  # characters
+_MOST = 64 * 1024  # bytes; what a pipe holds
 
 
 async def ask(suffix: str, server: str, within: float = 10.0) -> Credentials | None:
@@ -28,20 +30,42 @@ async def ask(suffix: str, server: str, within: float = 10.0) -> Credentials | N
     name = f"docker-credential-{suffix}"
     if not SUFFIX.fullmatch(suffix):
         raise CredentialsUnavailable(f"no credential helper is called {name!r}")
+    output, theirs = os.pipe()
+    with os.fdopen(output, "rb", buffering=0) as said:
+        process = await _start(name, theirs)
+        try:
+            code = await _talk(process, server, within)
+        except TimeoutError:
+            raise CredentialsUnavailable(f"{name} does not answer", f"in {within} s") from None
+        os.set_blocking(output, False)
+        return _read(name, code, said.read(_MOST) or b"")
+
+
+async def _start(name: str, output: int) -> Process:
     try:
-        process = await asyncio.create_subprocess_exec(
-            name, "get", stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+        return await asyncio.create_subprocess_exec(
+            name, "get", stdin=PIPE, stdout=output, stderr=DEVNULL, start_new_session=True
         )
     except OSError as error:
         raise CredentialsUnavailable(f"{name} cannot be run", str(error.strerror)) from None
+    finally:
+        os.close(output)
+
+
+async def _talk(process: Process, server: str, within: float) -> int:
+    """Tell a helper the server, and return its exit code; raises TimeoutError.
+
+    Its output is read when it has ended: one that says more than a pipe holds (64 KiB) waits to be
+    ended, and what it left running, with its output open, is not waited for.
+    """
+    stdin = cast("asyncio.StreamWriter", process.stdin)
+    stdin.write(server.encode())
+    stdin.close()
     try:
         async with asyncio.timeout(within):
-            output, _ = await process.communicate(server.encode())
-    except TimeoutError:
-        raise CredentialsUnavailable(f"{name} does not answer", f"in {within} s") from None
+            return await process.wait()
     finally:
         await _end(process)
-    return _read(name, process.returncode, output)
 
 
 async def _end(process: Process) -> None:
@@ -51,7 +75,7 @@ async def _end(process: Process) -> None:
     await process.wait()
 
 
-def _read(name: str, code: int | None, output: bytes) -> Credentials | None:
+def _read(name: str, code: int, output: bytes) -> Credentials | None:
     if code != 0 and _NOT_FOUND in output[:_SHOWN].decode(errors="replace"):
         return None
     if code != 0:

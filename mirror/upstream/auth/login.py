@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-from mirror.oci.errors import UpstreamDown, UpstreamMisbehaved, UpstreamUnavailable
+from mirror.oci.errors import Denied, UpstreamDown, UpstreamMisbehaved, UpstreamUnavailable
 from mirror.upstream.auth import challenge
 from mirror.upstream.auth.account import Account, CredentialsRefused
 from mirror.upstream.auth.challenge import Challenge
@@ -57,7 +57,7 @@ class Login:
         self._tokens = tokens
         self._first = Challenge("basic") if ways.eager else None
         self._known = self._first
-        self._checked: dict[tuple[str, bool], URL] = {}  # the last realm
+        self._checked: tuple[tuple[str, bool], URL] | None = None  # the last realm
 
     async def grant(self, repository: str) -> Grant:
         """Return what to send with a question about `repository`; nothing if nothing is known.
@@ -84,21 +84,23 @@ class Login:
         if refused.key and refused.token:
             self._tokens.drop(refused.key, refused.token)
         wanted = challenge.choose(challenge.parse(challenges), self._ways.schemes)
+        if wanted is None or wanted.scheme == "basic":  # in doubt, or it may not read this
+            self._account.doubt(refused.credentials)
         if wanted is None:
             return None
-        if wanted.scheme == "basic":  # the login is in doubt, or it may not read this
-            self._account.doubt(refused.credentials)
         anywhere = {name: value for name, value in wanted.params.items() if name != "scope"}
         self._known = Challenge(wanted.scheme, anywhere)
-        better = await self._answer(wanted, repository)
+        better = await self._answer(wanted, repository, refused)
         return None if better.header == refused.header else better
 
-    async def _answer(self, wanted: Challenge, repository: str) -> Grant:
+    async def _answer(
+        self, wanted: Challenge, repository: str, refused: Grant | None = None
+    ) -> Grant:
         async def attempt(credentials: Credentials) -> Grant:
             if wanted.scheme == "basic":
                 return await self._basic(credentials)
             if credentials.kind == "registry":
-                return Grant(f"Bearer {credentials.password}", credentials)
+                return self._own_token(credentials, repository, refused)
             return await self._bearer(wanted, repository, credentials)
 
         return await self._account.use(repository, attempt)
@@ -116,6 +118,14 @@ class Login:
                 raise CredentialsRefused(f"{url.host} refuses the login")
         return grant
 
+    def _own_token(self, credentials: Credentials, repository: str, refused: Grant | None) -> Grant:
+        """Show the token that the registry gave before; once, as nobody exchanges it."""
+        grant = Grant(f"Bearer {credentials.password}", credentials)
+        if grant == refused:
+            words = f"{self._upstream} refuses the token it gave, or gives it no access to"
+            raise CredentialsRefused(words, Denied(f"{words} {repository}"))
+        return grant
+
     async def _bearer(self, wanted: Challenge, repository: str, credentials: Credentials) -> Grant:
         realm = await self._realm(wanted.params["realm"], credentials=bool(credentials))
         scope = wanted.params.get("scope") or f"repository:{repository}:pull"
@@ -125,9 +135,9 @@ class Login:
 
     async def _realm(self, realm: str, *, credentials: bool) -> URL:
         """Check a realm, once for as long as upstream names the same."""
-        known = self._checked.get((realm, credentials))
-        if known is None:
+        asked, known = (realm, credentials), self._checked
+        if known is None or known[0] != asked:
             listed = self._ways.realms
-            known = await check_realm(self._url, realm, listed, credentials=credentials)
-            self._checked = {(realm, credentials): known}
-        return known
+            url = await check_realm(self._url, realm, listed, credentials=credentials)
+            known = self._checked = (asked, url)
+        return known[1]

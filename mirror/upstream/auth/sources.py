@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from yarl import URL
 
-from mirror.upstream.auth import aws, azure, google
+from mirror.upstream.auth import aws, azure
 from mirror.upstream.auth.account import Account
 from mirror.upstream.auth.aws import Aws
 from mirror.upstream.auth.azure import Acr, Azure
@@ -18,17 +17,8 @@ from mirror.upstream.auth.credentials import ANONYMOUS, Credentials, Given, Pass
 from mirror.upstream.auth.docker_config import DockerConfigFile
 from mirror.upstream.auth.google import Google
 from mirror.upstream.auth.login import Ways
-from mirror.upstream.registry import Origin
-
-Auth = Literal[
-    "auto", "anonymous", "basic", "bearer", "acr", "ecr", "ecr-public", "google", "azure"
-]
-EXTRAS = {  # the extra, and the module it brings, that an `auth` cannot do without
-    "ecr": ("aws", "aiobotocore"),
-    "ecr-public": ("aws", "aiobotocore"),
-    "google": ("google", "google.auth"),
-    "azure": ("azure", "azure.identity"),
-}
+from mirror.upstream.auth.methods import METHODS, Auth, Method
+from mirror.upstream.auth.origin import Origin
 
 
 class ExtraMissing(Exception):
@@ -53,16 +43,13 @@ def origin(name: str, url: URL, configured: Configured) -> Origin:
     Raises ExtraMissing, and ValueError where docker_config cannot be used.
     """
     auth = detect(url, configured)
-    _check_extra(auth)
-    schemes = {"basic": {"basic"}, "ecr": {"basic"}, "bearer": {"bearer"}}.get(
-        auth, {"basic", "bearer"}
-    )
-    whose = configured.whose
+    method = METHODS[auth]
+    _check_extra(auth, method)
     realms = frozenset(URL(realm).origin() for realm in configured.realms)
-    ways = Ways(frozenset(schemes), auth in ("basic", "ecr"), realms)
+    ways = Ways(method.schemes, method.eager, realms)
     source = _source(name, url, auth, configured)
     logs_in = not isinstance(source, Given) or bool(source.credentials)
-    return Origin(name, url, Account(name, source), ways, whose, logs_in)
+    return Origin(name, url, Account(name, source), ways, configured.whose, logs_in)
 
 
 def nobodys(origin: Origin) -> Origin:
@@ -86,15 +73,14 @@ def detect(url: URL, configured: Configured) -> Auth:
     return configured.auth
 
 
-def _check_extra(auth: Auth) -> None:
-    extra, module = EXTRAS.get(auth, ("", ""))
+def _check_extra(auth: Auth, method: Method) -> None:
     try:
-        there = not module or find_spec(module) is not None
+        there = not method.module or find_spec(method.module) is not None
     except ModuleNotFoundError:  # of the package it is in
         there = False
     if not there:
         raise ExtraMissing(
-            f"auth is {auth!r}, which wants more packages: pip install 'mirror[{extra}]'"
+            f"auth is {auth!r}, which wants more packages: pip install 'mirror[{method.extra}]'"
         )
 
 
@@ -108,7 +94,7 @@ def _source(name: str, url: URL, auth: Auth, configured: Configured) -> Source:
         case "azure":
             return Azure()
         case "google":
-            key = configured.account.username in google.KEY_USERS
+            key = METHODS[auth].uses(configured.account.username)
             return Google(_own(name, url, configured) if key else None)
         case "acr":
             return Acr(_own(name, url, configured), host)
@@ -118,7 +104,7 @@ def _source(name: str, url: URL, auth: Auth, configured: Configured) -> Source:
 def _own(name: str, url: URL, configured: Configured) -> Source:
     """Return the account that is configured, or nobody's."""
     if configured.docker_config is not None:
-        address = url.host or ""
+        address = url.host_subcomponent or ""
         if url.explicit_port:
             address = f"{address}:{url.explicit_port}"
         return DockerConfigFile(configured.docker_config, (address, name))

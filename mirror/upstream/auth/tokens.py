@@ -25,7 +25,7 @@ _KEPT = 4096
 
 
 class Tokens:
-    """The tokens of all upstreams, single flight."""
+    """The tokens of one upstream, single flight."""
 
     def __init__(
         self,
@@ -69,42 +69,51 @@ class Tokens:
             deadline(0.9 * self._wire.patience.answer, url),
             await self._send(question, upstream, account, "") as response,
         ):
+            # First of all: what checks passwords before a registry may say no with a web page.
+            if response.status == 401:
+                return False
             responses.refuse_faults(response, upstream)
-            return response.status != 401
+            return True
 
     async def _fetch(self, key: TokenKey, upstream: str) -> Token:
         # Ends before the question that waits for it: the next one must not join what is
         # about to fail.
         async with deadline(0.9 * self._wire.patience.answer, URL(key.realm)):
-            question = await self._question(key, upstream)
-            body = await self._ask(question, key, upstream)
+            body = await self._granted(key, upstream)
         token = self._kept[key] = exchange.read(body, "access_token", "token")
         return token
 
-    async def _question(self, key: TokenKey, upstream: str) -> Question:
+    async def _granted(self, key: TokenKey, upstream: str) -> bytes:
         match key.credentials.kind:
             case "refresh":
-                return exchange.with_refresh_token(key, key.credentials.password)
+                question = exchange.with_refresh_token(key, key.credentials.password)
             case "access":
-                refresh = await self._refresh_token(key, upstream)
-                return exchange.with_refresh_token(key, refresh.value)
+                return await self._exchanged(key, upstream)
             case _:
-                return exchange.with_password(key)
+                question = exchange.with_password(key)
+        return await self._ask(question, key, upstream)
 
-    async def _refresh_token(self, key: TokenKey, upstream: str) -> Token:
-        """Return the refresh token that serves all scopes of a registry."""
-        for_all = _for_all(key)
+    async def _exchanged(self, key: TokenKey, upstream: str) -> bytes:
+        """Ask with a refresh token, which serves all scopes of a registry.
+
+        That one that was kept is refused says nothing of what it was exchanged for.
+        """
+        for_all = replace(key, scope="")
         if (kept := self._kept.get(for_all)) is not None:
-            return kept
+            try:
+                return await self._ask(exchange.with_refresh_token(key, kept.value), key, upstream)
+            except CredentialsRefused as refusal:
+                self.drop(for_all, kept)
+                if refusal.denied:
+                    raise
         body = await self._ask(exchange.for_refresh_token(key), for_all, upstream)
-        token = self._kept[for_all] = exchange.read(body, "refresh_token")
-        return token
+        new = self._kept[for_all] = exchange.read(body, "refresh_token")
+        return await self._ask(exchange.with_refresh_token(key, new.value), key, upstream)
 
     async def _ask(self, question: Question, key: TokenKey, upstream: str) -> bytes:
         account = key.credentials.username
         async with await self._send(question, upstream, account, key.scope) as response:
             if response.status != 200:
-                self._kept.pop(_for_all(key), None)
                 raise _refusal(response, key, question.method)
             return await read_capped(response, MAX_ANSWER, "token answer")
 
@@ -121,20 +130,17 @@ class Tokens:
         )
 
 
-def _for_all(key: TokenKey) -> TokenKey:
-    """Name the refresh token that serves all scopes of a registry."""
-    return replace(key, scope="")
-
-
 def _refusal(response: aiohttp.ClientResponse, key: TokenKey, method: str) -> Exception:
     """Tell what a token server refuses: the account, the scope, or to answer at all."""
     host, who, status = response.url.host, key.credentials, response.status
-    if "html" in response.content_type:
-        return UpstreamUnavailable(f"token server {host} answers {status} with a web page")
+    page = "html" in response.content_type
     refused = f"{host} refuses the login of {who.username!r}"
-    # 400 is OAuth 2's answer to a refresh token that is no good (RFC 6749, 5.2).
-    if who and (status == 401 or (status == 400 and method == "POST")):
+    # 401 with a web page locks accounts as any does. 400 is OAuth 2's answer to a refresh token
+    # that is no good (RFC 6749, 5.2).
+    if who and (status == 401 or (status == 400 and method == "POST" and not page)):
         return CredentialsRefused(refused)
+    if page:
+        return UpstreamUnavailable(f"token server {host} answers {status} with a web page")
     if who and status == 403:  # GHCR says this to a wrong password, too
         denied = Denied(f"{refused}, or gives it no access to {key.scope}")
         return CredentialsRefused(refused, denied)

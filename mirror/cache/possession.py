@@ -1,0 +1,113 @@
+"""Possession: an upstream that claims what came from elsewhere shows that it has the bytes."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from typing import IO
+
+from cachetools import LRUCache, TTLCache
+
+from mirror.cache.download import Download
+from mirror.cache.manifests import within
+from mirror.flight import Flights
+from mirror.oci.digest import Digest
+from mirror.oci.errors import ContentWrong
+from mirror.oci.names import Repository
+from mirror.oci.ranges import Span
+from mirror.store.store import Store
+from mirror.upstream.registry import Registry
+
+_SPAN = 64 * 1024  # bytes that are asked for
+_LONGEST = 600.0  # seconds that it may take: an upstream without ranges sends all before them
+_SAME_FOR = 86_400.0  # seconds: who has a part of it may not try until that is what is asked for
+_SAME_KEPT = 10_000
+
+
+class Possession:
+    """Compares bytes of an upstream with those that are here, at a place that nobody foresees.
+
+    To name a digest proves nothing: it is no secret, and a HEAD can be answered by who never saw
+    the content. Within one upstream that is enough all the same, see `Catalogue.within`.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._questions: Flights[tuple[Repository, Digest, int], None] = Flights()
+        self._spans: TTLCache[tuple[str, Digest, int], Span] = TTLCache(_SAME_KEPT, _SAME_FOR)
+        self._left: LRUCache[Digest, str] = LRUCache(_SAME_KEPT)
+
+    def __repr__(self) -> str:
+        return f"<Possession: {len(self._questions)} asked for, {len(self._spans)} chosen>"
+
+    async def close(self) -> None:
+        """Stop what runs."""
+        await self._questions.close()
+
+    def left(self, digest: Digest, upstream: str) -> None:
+        """Note whose fetch left a part of a blob behind, all of which it had."""
+        self._left[digest] = upstream
+
+    def left_by(self, digest: Digest) -> str | None:
+        """Return whose fetch it was, if that is known."""
+        return self._left.get(digest)
+
+    async def show(
+        self,
+        registry: Registry,
+        repository: Repository,
+        digest: Digest,
+        file: IO[bytes],
+        length: int,
+        *,
+        whole: bool,
+    ) -> None:
+        """Have an upstream show that it has what `file` has, in its first `length` bytes.
+
+        That is the `whole` blob or its beginning. All who ask for the same are one question.
+        Raises ContentWrong where it sends others, BlobUnknown, Denied, or UpstreamFailure.
+        """
+        span = self._spans.setdefault((repository.upstream, digest, length), _anywhere(length))
+        here = await self._store.run(os.pread, file.fileno(), span.length, span.start)
+        await self._questions.join(
+            (repository, digest, length),  # to have a beginning is not to have the rest
+            lambda: self._ask(registry, repository, digest, span, here, length if whole else None),
+        )
+
+    async def _ask(
+        self,
+        registry: Registry,
+        repository: Repository,
+        digest: Digest,
+        span: Span,
+        here: bytes,
+        size: int | None,
+    ) -> None:
+        async with within(_LONGEST):
+            shown = await _sent(registry, repository, digest, span, size)
+        if not hmac.compare_digest(shown, here):
+            raise ContentWrong(f"upstream sends other bytes for {digest} than are known")
+
+
+def _anywhere(length: int) -> Span:
+    """Choose bytes at random; all, where that is no more."""
+    start = secrets.randbelow(max(1, length - _SPAN + 1))
+    return Span(start, min(start + _SPAN, length))
+
+
+async def _sent(
+    registry: Registry, repository: Repository, digest: Digest, span: Span, size: int | None
+) -> bytes:
+    """Return what an upstream sends for a span of a blob, which has `size` bytes if that is known.
+
+    Raises ContentWrong where it has another size.
+    """
+    sent = bytearray()
+    stop = None if span.stop == size else span.stop
+    async with Download(registry, repository, digest, span.start, stop) as download:
+        if size is not None and download.size not in (None, size):
+            raise ContentWrong(f"upstream says that {digest} has {download.size} bytes")
+        while len(sent) < span.length and (data := await download.read()):
+            sent += data
+    return bytes(sent[: span.length])

@@ -1,0 +1,85 @@
+"""A place: what is known of the credentials of one part of a registry, and when they rest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from mirror.upstream.auth.credentials import (
+    ANONYMOUS,
+    Credentials,
+    CredentialsUnavailable,
+    Found,
+)
+
+REST = 600.0  # seconds; Docker Hub locks an account for about ten minutes after failed logins
+LOOK_AGAIN = 5.0  # seconds between looks at a source that failed, or gave what was refused
+_EARLY = 0.8  # of the credentials' life, after which they are renewed
+_TRIES = 2  # refused one after the other: a source may have other credentials at each look
+
+
+@dataclass(slots=True)
+class Place:
+    """Credentials: when they were read, are to be read anew, and end, by the account's timer.
+
+    `accepted` are those that upstream took last, or that it cannot be told of; `refused` says until
+    when each rests of those that it refused since. `failure` is why the source gave none, `failed`
+    until when that counts.
+    """
+
+    name: str
+    credentials: Credentials = ANONYMOUS
+    read: float = -math.inf
+    due: float = -math.inf
+    ends: float = -math.inf
+    accepted: Credentials | None = None
+    refused: dict[Credentials, float] = field(default_factory=dict)
+    failure: CredentialsUnavailable | None = None
+    failed: float = -math.inf
+
+    def take(self, found: Found, now: float) -> None:
+        """Hold what the source gave."""
+        self.failure = None
+        self.credentials, self.read = found.credentials, now
+        self.due, self.ends = now + _EARLY * found.life, now + found.life
+        if found.credentials in self.refused:
+            self._look_again(now)
+
+    def fail(self, failure: CredentialsUnavailable, now: float) -> bool:
+        """Note that the source gave nothing; returns whether what is held is still good."""
+        self.failure, self.failed = failure, now + LOOK_AGAIN
+        good = self.ends > now
+        if good:
+            self.due = min(self.failed, self.ends)
+        return good
+
+    def accept(self, credentials: Credentials) -> None:
+        """Note that upstream takes these: what it refused before is over."""
+        self.accepted = credentials
+        self.refused.clear()
+
+    def doubt(self, credentials: Credentials) -> None:
+        """Have credentials tried anew that were accepted before."""
+        if self.accepted == credentials:
+            self.accepted = None
+
+    def refuse(self, credentials: Credentials, now: float) -> bool:
+        """Note that upstream refuses these; returns whether that is new."""
+        self.doubt(credentials)
+        if credentials != self.credentials:  # of old: others are held by now
+            return False
+        new = self.refused.get(credentials, now) <= now
+        self.refused[credentials] = now + REST
+        self._look_again(now)
+        return new
+
+    def shut(self, now: float) -> float:
+        """Return for how many seconds nothing at all is to be tried.
+
+        A source that has other credentials at each look would have us try for ever.
+        """
+        self.refused = {who: until for who, until in self.refused.items() if until > now}
+        return min(self.refused.values()) - now if len(self.refused) >= _TRIES else 0.0
+
+    def _look_again(self, now: float) -> None:
+        self.due = min(self.due, now + LOOK_AGAIN)

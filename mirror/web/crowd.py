@@ -1,0 +1,70 @@
+"""The crowd: which connections each client holds, and who holds the most of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
+
+C = TypeVar("C", bound=Hashable)
+
+
+class Crowd(Generic[C]):
+    """Connections by client, in the order in which they were opened.
+
+    Nothing here takes longer the more there are. Both kinds of order are linked lists: a dict that
+    much was taken from passes over what is gone each time that its first or last is asked for.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, OrderedDict[C, None]] = {}
+        self._by_count: dict[int, OrderedDict[str, None]] = {}  # the clients that hold so many
+        self._most = 0
+
+    def __repr__(self) -> str:
+        return f"<Crowd: {len(self._held)} clients, {self._most} connections at most>"
+
+    def add(self, client: str, connection: C) -> None:
+        """Note that a client has opened one."""
+        held = self._held.setdefault(client, OrderedDict())
+        held[connection] = None
+        self._recount(client, len(held) - 1, len(held))
+
+    def remove(self, client: str, connection: C) -> None:
+        """Note that one is gone."""
+        held = self._held[client]
+        del held[connection]
+        if not held:
+            del self._held[client]
+        self._recount(client, len(held) + 1, len(held))
+
+    def count(self, client: str) -> int:
+        """Return how many a client holds."""
+        return len(self.of(client))
+
+    def of(self, client: str) -> OrderedDict[C, None]:
+        """Return a client's connections, the oldest first."""
+        return self._held.get(client, OrderedDict())
+
+    def largest(self) -> str:
+        """Return a client of which nobody holds more."""
+        return _first(self._by_count[self._most])
+
+    def newest(self, client: str) -> C:
+        """Return the one that a client opened last."""
+        return _first(reversed(self._held[client]))
+
+    def _recount(self, client: str, before: int, now: int) -> None:
+        if before:
+            del self._by_count[before][client]
+            if not self._by_count[before]:
+                del self._by_count[before]
+        if now:
+            self._by_count.setdefault(now, OrderedDict())[client] = None
+        # Counts change by one: where nobody holds the most any more, this client did.
+        if now > self._most or self._most not in self._by_count:
+            self._most = now
+
+
+def _first(these: Iterable[C]) -> C:
+    return next(iter(these))

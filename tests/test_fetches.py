@@ -1,0 +1,140 @@
+"""Fetches: an upstream that drips holds no place for ever, and never the places of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from mirror.cache.fetches import Fetches
+from mirror.cache.possession import Possession
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.settings import load
+from mirror.store.files import Files
+from mirror.store.recovery import open_store
+from mirror.upstream.registry import Registry
+from mirror.wiring import Reach, closed
+from tests.conftest import Run
+from tests.standin import Blob, Fault, Hub, make_image
+
+APP, SIZE = Repository("docker.io", "org/app"), 200_000
+
+
+@pytest.fixture
+def layer(hub: Hub) -> Blob:
+    """A layer that is so small that all of it is little to be left."""
+    image = make_image(21, [SIZE])
+    hub.add(image, APP.name, "latest")
+    return image.layers[0]
+
+
+@asynccontextmanager
+async def fetching(
+    hub: Hub, folder: Path, reprieve: float
+) -> AsyncIterator[tuple[Fetches, Registry]]:
+    """Fetch from the hub; one that nobody follows has these seconds if little is left of it."""
+    async with AsyncExitStack() as stack:
+        settings = load({"upstreams": {"docker.io": {"url": hub.url}}})
+        registries = await Reach(settings).open(stack, lambda _: None)
+        store = closed(stack, await open_store(Files(folder), 10**8))
+        possession = closed(stack, Possession(store))
+        fetches = closed(stack, Fetches(registries, store, possession, 0, 2, reprieve))
+        yield fetches, registries["docker.io"]
+
+
+async def left_alone(hub: Hub, fetches: Fetches, registry: Registry, layer: Blob) -> None:
+    """Have a fetch begin whose only follower leaves."""
+    fetch = await fetches.join(registry, APP, Digest(layer.digest))
+    await fetch.started()
+    await fetch.past(0)
+    fetches.leave(fetch)
+
+
+async def ended(fetches: Fetches) -> None:
+    """Wait until nothing runs."""
+    async with asyncio.timeout(5):
+        while len(fetches):
+            await asyncio.to_thread(len, fetches)
+
+
+async def test_what_drips_for_nobody_ends_and_leaves_what_it_has(
+    hub: Hub, tmp_path: Path, layer: Blob
+) -> None:
+    hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2))
+    async with fetching(hub, tmp_path, reprieve=0.01) as (fetches, registry):
+        await left_alone(hub, fetches, registry, layer)
+        await ended(fetches)
+        again = await fetches.join(registry, APP, Digest(layer.digest))
+        await again.past(layer.size - 1)
+        fetches.leave(again)
+    assert hub.blob_bytes(layer.digest) <= 1.1 * SIZE
+
+
+async def test_what_is_nearly_done_is_ended_for_nobody(
+    hub: Hub, tmp_path: Path, layer: Blob
+) -> None:
+    go = asyncio.Event()
+    hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2, until=go))
+    async with fetching(hub, tmp_path, reprieve=60) as (fetches, registry):
+        await left_alone(hub, fetches, registry, layer)
+        await asyncio.sleep(0.05)  # its grace is over
+        assert len(fetches) == 1
+        go.set()
+        await ended(fetches)
+        warm = await fetches.join(registry, APP, Digest(layer.digest))
+        fetches.leave(warm)
+    assert hub.bodies(layer.digest) == 1
+
+
+async def test_who_comes_back_and_leaves_again_gives_it_as_long_again(
+    hub: Hub, tmp_path: Path, layer: Blob
+) -> None:
+    hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2))
+    async with fetching(hub, tmp_path, reprieve=0.2) as (fetches, registry):
+        await left_alone(hub, fetches, registry, layer)
+        await asyncio.sleep(0.05)
+        fetch = await fetches.join(registry, APP, Digest(layer.digest))
+        await asyncio.sleep(0.3)
+        assert len(fetches) == 1
+        fetches.leave(fetch)
+        await ended(fetches)
+
+
+@pytest.mark.parametrize(("most", "share"), [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6)])
+async def test_an_upstream_that_hangs_leaves_places_to_the_others(
+    hub: Hub, run: Run, layer: Blob, most: int, share: int
+) -> None:
+    go = asyncio.Event()
+    slow = make_image(22, [70_000 + number for number in range(most + 1)])
+    async with Hub() as other:
+        other.add(slow, "a/b", "latest")
+        other.faults.add(Fault(kind="blob", stall_after=30_000, until=go, times=None))
+        upstreams = {"docker.io": {"url": hub.url}, "slow.example": {"url": other.url}}
+        async with run(upstreams=upstreams, max_fetches=most) as mirror:
+            asked = [
+                asyncio.create_task(mirror.blob("slow.example/a/b", each.digest))
+                for each in slow.layers
+            ]
+            await other.seen(lambda seen: seen.port == "cdn", share)
+            if most > 1:
+                assert (await mirror.blob(APP.name, layer.digest)).body == layer.read()
+            assert other.count(port="cdn") == share
+            go.set()
+            got = await asyncio.gather(*asked)
+    assert [each.body for each in got] == [each.read() for each in slow.layers]
+
+
+async def test_an_only_upstream_has_all_the_places(hub: Hub, run: Run) -> None:
+    go = asyncio.Event()
+    image = make_image(23, [70_000 + number for number in range(4)])
+    hub.add(image, APP.name, "latest")
+    hub.faults.add(Fault(kind="blob", stall_after=30_000, until=go, times=None))
+    async with run(max_fetches=4) as mirror:
+        asked = [asyncio.create_task(mirror.blob(APP.name, each.digest)) for each in image.layers]
+        await hub.seen(lambda seen: seen.port == "cdn", 4)
+        go.set()
+        await asyncio.gather(*asked)
