@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from mirror.cache.account import Account, Go, Terms, Want
+from mirror.cache.caller import NOBODY
 from mirror.cache.ledger import Key, Ledger
 from mirror.cache.window import HUB_WINDOW
 from mirror.oci import media
@@ -207,7 +208,7 @@ class Budget:
         now, limit = self.now(), answer.limit
         sent = now - answer.seconds
         if answer.counted and not account.exempts(answer.repository):
-            client = answer.ask.client if answer.ask else ""
+            client = answer.ask.client if answer.ask else NOBODY
             account.count(now, client, sent, said=limit is not None)
             self.counted[answer.upstream] += 1
             self.ledger.add_pull(key, answer)
