@@ -292,7 +292,8 @@ async def test_an_upstream_that_names_no_limit_is_held_to_the_configured_one(
 
 async def test_an_index_is_pulled_only_where_its_platform_can_be_too(hub: Hub, run: Run) -> None:
     hub.terms.limit = 3
-    index, single = _index(hub, "multi"), add_images(hub, 2)
+    index = _index(hub, "multi")
+    add_images(hub, 2)
     async with run() as mirror:
         await mirror.manifest(REPOSITORY, "0")
         assert (await mirror.manifest(REPOSITORY, "multi")).body == index.manifest
@@ -301,7 +302,6 @@ async def test_an_index_is_pulled_only_where_its_platform_can_be_too(hub: Hub, r
         child = index.images[0]
         assert (await mirror.manifest(REPOSITORY, child.digest)).body == child.manifest
     assert hub.pulls == 3
-    assert single
 
 
 async def test_an_index_without_a_pull_for_its_platform_is_refused_before_it_is_pulled(
@@ -317,6 +317,75 @@ async def test_an_index_without_a_pull_for_its_platform_is_refused_before_it_is_
             assert got.status == 429
             assert "pull limit is nearly spent, 1 left of 2 wanted" in message(got)
     assert hub.pulls == 0
+
+
+async def test_an_index_by_digest_is_known_as_one_while_too_little_is_left(
+    hub: Hub, run: Run
+) -> None:
+    """A HEAD tells, and costs nothing: the last pull is not spent on an index in vain."""
+    hub.terms.limit = 1
+    index, [single] = _index(hub, "multi"), add_images(hub, 1)
+    async with run() as mirror:
+        await mirror.manifest(
+            REPOSITORY, single.digest, "HEAD"
+        )  # which tells that there is a limit
+        got = await mirror.manifest(REPOSITORY, index.digest)
+        assert got.status == 429
+        assert "pull limit is nearly spent, 1 left of 2 wanted" in message(got)
+        assert (await mirror.manifest(REPOSITORY, single.digest)).body == single.manifest
+    assert hub.pulls == 1
+
+
+async def test_a_digest_costs_no_head_while_enough_is_left(hub: Hub, run: Run) -> None:
+    hub.terms.limit = 3
+    index, [single] = _index(hub, "multi"), add_images(hub, 1)
+    async with run() as mirror:
+        assert (await mirror.manifest(REPOSITORY, single.digest)).status == 200
+        assert (await mirror.manifest(REPOSITORY, index.digest)).status == 200
+        assert hub.count(kind="manifest", method="HEAD") == 0
+
+
+async def test_a_platform_that_changed_is_kept_a_pull_though_another_did_not(
+    hub: Hub, run: Run
+) -> None:
+    hub.terms.limit = 4
+    same, old, new = (make_image(number, [1000]) for number in (40, 41, 42))
+    hub.add(make_index([old, same]), REPOSITORY, "multi")
+    add_images(hub, 2)
+    async with run(tag_ttl=0, max_stale=0) as mirror:
+        await mirror.manifest(REPOSITORY, "multi")
+        await mirror.manifest(REPOSITORY, same.digest)
+        hub.add(make_index([new, same]), REPOSITORY, "multi")
+        assert (await mirror.manifest(REPOSITORY, "multi")).status == 200
+        assert (await mirror.manifest(REPOSITORY, "0")).status == 429
+        assert (await mirror.manifest(REPOSITORY, new.digest)).body == new.manifest
+    assert hub.pulls == 4
+
+
+async def test_nothing_is_kept_for_what_no_client_asks_for(hub: Hub, run: Run) -> None:
+    """An image is rebuilt, with the same outcome: what attests to it is another each time."""
+    hub.terms.limit = 4
+    image = make_image(40, [1000])
+    hub.add(_attested(image, 1), REPOSITORY, "multi")
+    add_images(hub, 1)
+    async with run(tag_ttl=0, max_stale=0) as mirror:
+        await mirror.manifest(REPOSITORY, "multi")
+        await mirror.manifest(REPOSITORY, image.digest)
+        rebuilt = _attested(image, 2)
+        hub.add(rebuilt, REPOSITORY, "multi")
+        assert (await mirror.manifest(REPOSITORY, "multi")).body == rebuilt.manifest
+        assert (await mirror.manifest(REPOSITORY, "0")).status == 200
+    assert hub.pulls == 4
+
+
+async def test_a_wrong_manifest_is_not_paid_for_by_each_client_again(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    hub.faults.add(Fault(kind="manifest", method="GET", times=None, body=lambda body: body + b" "))
+    for _ in range(5):
+        assert (await mirror.manifest(REPOSITORY, "latest")).status == 502
+        assert (await mirror.manifest(REPOSITORY, image.digest)).status == 502
+    assert hub.count(kind="manifest", method="GET") == 1
 
 
 async def test_a_platform_that_many_want_is_pulled_once(hub: Hub, run: Run) -> None:
@@ -392,6 +461,46 @@ async def test_a_change_is_held_back_no_longer_than_configured(
         async with asyncio.timeout(10):  # it is looked at again after five seconds
             while (await mirror.manifest(REPOSITORY, "latest")).body != moved.manifest:
                 await mirror.ask("/healthz")
+
+
+async def test_a_tag_that_only_a_pull_tells_of_is_left_alone_for_longer_while_few_are_left(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    """Where a HEAD names no digest, each look at a tag is counted, if it changed or not."""
+    hub.terms.limit = 10
+    for _ in range(6):
+        hub.limits.count(None)
+    hub.faults.add(Fault(kind="manifest", method="HEAD", times=None, status=405))
+    async with run(tag_ttl=0, max_stale=3600) as mirror:
+        assert (await mirror.manifest(REPOSITORY, "latest")).status == 200
+        for _ in range(5):
+            stale = await mirror.manifest(REPOSITORY, "latest")
+            assert (stale.body, stale.cache) == (image.manifest, "hit; detail=stale")
+            assert "few pulls are left" in stale.headers["Warning"]
+    assert hub.pulls == 1
+
+
+async def test_a_tag_that_only_a_pull_tells_of_is_looked_at_while_many_are_left(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.terms.limit = 10
+    hub.faults.add(Fault(kind="manifest", method="HEAD", times=None, status=405))
+    async with run(tag_ttl=0, max_stale=3600) as mirror:
+        for _ in range(3):
+            assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
+    assert hub.pulls == 3
+
+
+async def test_pollers_by_head_keep_no_change_from_others(hub: Hub, run: Run, image: Image) -> None:
+    hub.terms.limit = 100
+    add_images(hub, 120, "library/polled")
+    async with run(tag_ttl=0, max_stale=60) as mirror:
+        await mirror.manifest(REPOSITORY, "latest")
+        for number in range(120):
+            await mirror.manifest("library/polled", str(number), "HEAD")
+        moved = make_image(2)
+        hub.tag(REPOSITORY, "latest", moved)
+        assert (await mirror.manifest(REPOSITORY, "latest")).body == moved.manifest
 
 
 async def test_no_head_names_what_another_head_was_promised(hub: Hub, run: Run) -> None:
@@ -513,6 +622,24 @@ async def test_a_share_of_one_pull_is_not_two_at_once(hub: Hub, run: Run) -> Non
     assert hub.pulls == 2
 
 
+async def test_a_share_has_room_for_an_index_and_its_platform_or_for_none(
+    hub: Hub, run: Run
+) -> None:
+    hub.terms.limit = 100
+    index = _index(hub, "multi")
+    add_images(hub, 1)
+    child = index.images[0]
+    async with run(shares={"127.0.0.2": 1, "*": 2}) as mirror:
+        small, enough = _Client(mirror, "127.0.0.2"), _Client(mirror, "127.0.0.3")
+        for reference in ("multi", index.digest):
+            refused = await small.manifest(reference)
+            assert "costs 2 pulls, more than 127.0.0.2/32's whole share" in message(refused)
+        assert (await enough.manifest("multi")).body == index.manifest
+        assert (await enough.manifest("0")).status == 429  # what is left of it is the platform's
+        assert (await enough.manifest(child.digest)).body == child.manifest
+    assert hub.pulls == 2
+
+
 async def test_what_was_saved_is_counted(hub: Hub, run: Run, image: Image) -> None:
     hub.terms.limit = 100
     async with run() as mirror:
@@ -528,6 +655,12 @@ def _index(hub: Hub, tag: str) -> Index:
     index = make_index([make_image(number + 30, [1000]) for number in range(2)])
     hub.add(index, REPOSITORY, tag)
     return index
+
+
+def _attested(image: Image, build: int) -> Index:
+    """An index with one image and, as BuildKit writes it, a manifest that attests to it."""
+    attestation = make_image(f"built/{build}", [10], architecture="unknown", os="unknown")
+    return make_index([image, attestation])
 
 
 class _Client:

@@ -309,13 +309,15 @@ async def test_the_upstream_may_be_named_by_ns(mirror: Mirror, image: Image) -> 
 
 @pytest.mark.parametrize("by", ["latest", "digest"])
 async def test_a_wrong_manifest_is_neither_served_nor_kept(
-    hub: Hub, mirror: Mirror, image: Image, by: str
+    hub: Hub, run: Run, image: Image, by: str
 ) -> None:
     reference = image.digest if by == "digest" else by
     other = make_image(9).manifest
     hub.faults.add(Fault(kind="manifest", method="GET", body=lambda _: other))
-    assert (await mirror.manifest(REPOSITORY, reference)).status == 502
-    assert (await mirror.manifest(REPOSITORY, reference)).body == image.manifest
+    async with run() as mirror:
+        assert (await mirror.manifest(REPOSITORY, reference)).status == 502
+    async with run() as mirror:
+        assert (await mirror.manifest(REPOSITORY, reference)).body == image.manifest
 
 
 async def test_a_manifest_survives_a_restart_without_a_pull(

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from mirror.cache.account import Go, Terms, Want
 from mirror.cache.budget import Budget
+from mirror.cache.caller import NOBODY
 from mirror.cache.ledger import Ledger
+from mirror.cache.memory import Memory
+from mirror.cache.pulls import Pulls
 from mirror.cache.shares import Share, Shares, Spending
+from mirror.cache.tags import Tags
+from mirror.oci.digest import Digest
+from mirror.oci.errors import ShareSpent
+from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Repository
+from mirror.store.files import Files
 from mirror.store.index import Index
+from mirror.store.recovery import open_store
+from mirror.store.store import Store
+from mirror.upstream.answers import Ask
+from tests.simulation import hub as model
+from tests.simulation.mirrored import Upstream
+from tests.simulation.trace import Name
+from tests.standin import Image, make_image
 
 SHARES = Shares(
     {
@@ -34,7 +51,10 @@ SHARES = Shares(
         ("2001:db8::1", "2001:db8::/32"),
         ("192.0.2.1", "192.0.2.1"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("", ""),
+        ("2001:db9::1", "2001:db9::/64"),
+        ("2001:db9::ffff:2", "2001:db9::/64"),
+        ("2001:db9:0:1::1", "2001:db9:0:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
     ],
 )
 def test_the_most_specific_share_that_names_a_client_is_the_one(client: str, party: str) -> None:
@@ -45,6 +65,10 @@ def test_the_most_specific_share_that_names_a_client_is_the_one(client: str, par
 
 def test_who_is_not_named_is_not_bounded_where_nobody_else_is() -> None:
     assert Shares({"10.0.0.0/8": Share(pulls=1)}).party("192.0.2.1") is None
+
+
+def test_what_the_mirror_asks_for_itself_is_of_no_share() -> None:
+    assert SHARES.party(NOBODY) is None
 
 
 def test_a_share_is_never_nothing() -> None:
@@ -75,3 +99,52 @@ async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Index)
         pass  # not counted: upstream had no such thing
     async with asyncio.timeout(1), second:
         assert account.window.left(budget.now()) == 0
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """A store with nothing in it."""
+    opened = await open_store(Files(tmp_path), 1_000_000)
+    yield opened
+    await opened.close()
+
+
+async def test_who_joins_the_pull_of_one_whose_share_is_spent_meanwhile_has_it(
+    store: Store,
+) -> None:
+    """Two pulls wait for what runs, though the share of who wants them has room for one only."""
+    shares = Shares({"10.0.0.1": Share(pulls=1)})
+    terms, clock = {"docker.io": Terms(limit=2, shares=shares)}, model.Clock()
+    budget = Budget(Ledger(store.index, 0), terms, clock)
+    upstream = model.Hub(model.Terms(limit=2), clock)
+    tags, memory = Tags(store.index, 0, 0), Memory(1_000_000)
+    registries = {"docker.io": Upstream(upstream, budget.note)}
+    pulls = Pulls(registries, budget, store, tags, memory)
+    repository, images = Repository("docker.io", "library/a"), [make_image(0), make_image(1)]
+
+    def pull(client: str, image: Image) -> asyncio.Task[object]:
+        upstream.tag(Name("library/a", image.digest), image)
+        found = Descriptor(Digest(image.digest), image.media_type, image.size)
+        ask = Ask(client, found.digest)
+        return asyncio.create_task(pulls.pull(repository, found.digest, ask, found))
+
+    permits = [budget.admit(repository, Want("library/a", tag, "10.0.0.9")) for tag in "12"]
+    for permit in permits:
+        await permit.__aenter__()
+    greedy = [pull("10.0.0.1", image) for image in images]
+    await asyncio.sleep(0)
+    assert repr(pulls) == "<Pulls: 2 running>"
+    others = [pull("10.0.0.2", images[1])]
+    await asyncio.sleep(0)
+    for permit in permits:
+        await permit.__aexit__(None, None, None)  # not counted: upstream had no such thing
+    for _ in range(5):  # they come at every moment of the refusal
+        others.append(pull("10.0.0.2", images[1]))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        had, refused, *joined = await asyncio.gather(*greedy, *others, return_exceptions=True)
+    assert isinstance(refused, ShareSpent)
+    assert {type(each) for each in (had, *joined)} == {Manifest}
+    assert upstream.counted == 2
+    assert pulls.refusal(repository, Digest(images[1].digest)) is None
+    await pulls.close()

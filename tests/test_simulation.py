@@ -27,7 +27,8 @@ from tests.simulation.trace import (
     plan,
 )
 
-SEED = 7
+SEED = 1  # upstream is away at times, in strict scenarios too
+DARK = 3  # with pulls meanwhile of what nobody had before
 HOUR = 3600.0
 NAME = Name("team/image-0", "v0")
 OTHER = Name("team/image-1", "v0")
@@ -47,13 +48,20 @@ def job(at: float, *names: Name, runners: int = 1) -> Job:
 # The bar
 
 
-async def test_a_fleets_days_cost_the_floor_and_no_pull_fails(tmp_path: Path) -> None:
-    """40 runners, 12 images, 200 jobs a day, 60 tags of which 5 move a day; 100 pulls per 6 h."""
-    trace = plan(Fleet(), 4, SEED)
+@pytest.mark.parametrize(("seed", "days", "least"), [(SEED, 4, 0), (DARK, 3, 44)])
+async def test_a_fleets_days_cost_the_floor_and_no_pull_fails(
+    tmp_path: Path, seed: int, days: int, least: int
+) -> None:
+    """40 runners, 12 images, 200 jobs a day, 60 tags of which 5 move a day; 100 pulls per 6 h.
+
+    Upstream is away twice: that fails what was never to be had, and nothing else.
+    """
+    trace = plan(Fleet(), days, seed)
+    assert sum(isinstance(event, Outage) for event in trace.events) == 2 * 2
     score = await play_mirror(trace, Terms(), tmp_path, load())
-    assert score.pulls > 20_000
-    assert not score.failed
-    assert score.counted == len(score.wanted) >= 60 + 3 * 5
+    assert score.pulls > 5000 * days
+    assert score.failed.total() == unavoidable(trace, Terms()) == least
+    assert score.counted == len(score.wanted) >= 60 + (days - 1) * 5
     for other in await play_others(trace, Terms()):
         assert other.failed.total() > 500
         assert other.counted > 2 * score.counted
@@ -65,6 +73,7 @@ async def test_what_a_mirror_promises_holds_in_every_scenario(
 ) -> None:
     settings = load()
     trace = plan(scenario.fleet, 2, SEED)
+    assert not scenario.strict or any(isinstance(event, Outage) for event in trace.events)
     score = await play_mirror(trace, scenario.terms, tmp_path, settings)
     most = settings.max_stale + settings.tag_ttl
     assert not list(report.wrong(scenario, score, unavoidable(trace, scenario.terms), most))
@@ -82,6 +91,15 @@ async def test_a_tag_that_nobody_asked_about_for_hours_is_not_held_back(tmp_path
     score = await play_mirror(late, Terms(limit=3), tmp_path / "late", settings)
     assert not score.stale
     assert score.counted == 3
+
+
+async def test_a_hub_that_says_when_to_come_again_is_left_alone_until_then(tmp_path: Path) -> None:
+    """It names no limit before: that nothing is left is known by its refusal only."""
+    times = (60, 120, 3 * HOUR, 6 * HOUR - 1, 6 * HOUR + 1)
+    trace = by_hand(job(0, NAME), *(job(at, OTHER) for at in times))
+    terms = Terms(limit=1, named=False, retry_after=True)
+    score = await play_mirror(trace, terms, tmp_path, load())
+    assert (score.failed.total(), score.refused, score.counted) == (4, 1, 2)
 
 
 # The trace
@@ -156,6 +174,7 @@ def test_what_does_not_hold_is_said() -> None:
     assert list(report.wrong(scenario, replace(good, counted=2), 0, 3660))
     assert list(report.wrong(scenario, replace(good, wanted={"b"}), 0, 3660))
     assert list(report.wrong(scenario, replace(good, worst_in_plenty=DAY), 0, 3660))
+    assert list(report.wrong(scenario, replace(good, refused=1), 0, 3660))
     failing = replace(good)
     failing.failed["PullLimitSpent"] += 1
     assert list(report.wrong(scenario, failing, 0, 3660))

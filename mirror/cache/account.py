@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -11,6 +11,7 @@ from typing import TypeVar
 from cachetools import LRUCache
 
 from mirror.cache.ledger import Past
+from mirror.cache.promises import KEPT_FOR, Promises
 from mirror.cache.shares import Shares, Spending
 from mirror.cache.window import HUB_WINDOW, Window
 from mirror.oci.digest import Digest
@@ -22,8 +23,7 @@ from mirror.upstream.answers import PullLimit
 _PLENTY = 0.5  # of the limit: while more is left, nothing is saved at the cost of freshness
 _DOUBT = 60.0  # seconds to leave upstream alone where it refuses a pull that we think is left
 _EXEMPT = 10_000  # repositories remembered as such
-_PROMISED = 30.0  # seconds in which a client asks for what a HEAD or an index told it of
-_TOLD = 256  # manifests that clients were told of and have not asked for yet
+_EXPECTED = 0.5  # of the limit: the most that is kept for what HEADs told of
 
 E = TypeVar("E", bound=TooManyRequests)
 
@@ -50,14 +50,15 @@ class Terms:
 class Want:
     """A pull that somebody wants.
 
-    `spare` is one whose client could have something cached instead. `cost` is in pulls: two for an
-    index, because its platform's manifest is asked for next.
+    `spare` is for how many seconds upstream has not confirmed what its client could have instead;
+    None where there is nothing. `cost` is in pulls: two for an index, because its platform's
+    manifest is asked for next.
     """
 
     repository: str
     reference: str
     client: str
-    spare: bool = False
+    spare: float | None = None
     cost: int = 1
 
 
@@ -78,8 +79,7 @@ class Account:
         self._terms = terms
         self._shut_at = self._shut_until = -math.inf
         self._exempt: LRUCache[str, None] = LRUCache(_EXEMPT)
-        self._promises: dict[Digest, tuple[float, frozenset[Digest]]] = {}  # by index; until when
-        self._told: LRUCache[str, tuple[float, int]] = LRUCache(_TOLD)  # until when, cost
+        self._promises = Promises()
 
     def __repr__(self) -> str:
         return f"<Account of {self._upstream}: {self.window!r}>"
@@ -135,27 +135,23 @@ class Account:
         if party := self._terms.shares.party(client):
             self.spending.count(at, party[0], self.window.length)
 
-    def promise(self, index: Digest, missing: Iterable[Digest], now: float) -> None:
+    def promise(self, index: Digest, missing: Collection[Digest], client: str, now: float) -> None:
         """Keep a pull for a manifest that an index leads to: it is of no use without."""
-        if self.window.limit is not None and (wanted := frozenset(missing)):
-            self._promises[index] = (now + _PROMISED, wanted)
+        if self.window.limit is not None:
+            party = self._terms.shares.party(client)
+            self._promises.promise(index, missing, party[0] if party else None, now)
 
-    def tell(self, want: Want, now: float) -> None:
+    def expect(self, want: Want, now: float) -> None:
         """Keep what it costs for a client that is told of a manifest, and will ask for its digest.
 
-        It is kept from those who could have something cached, and not anew each time: one that
-        asks HEAD for ever costs nobody more than the first time.
+        It is kept from those who could have something cached.
         """
         if self.window.limit is not None:
-            self._told.setdefault(want.reference, (now + _PROMISED, want.cost))
+            self._promises.expect(want.reference, want.cost, now)
 
     def take(self, want: Want) -> None:
         """Set aside what a pull costs while it runs."""
-        self._told.pop(want.reference, None)
-        for index, (_, missing) in self._promises.items():
-            if want.reference in missing:
-                del self._promises[index]
-                break
+        self._promises.fulfil(want.reference)
         self._run(want, want.cost)
 
     def release(self, want: Want) -> None:
@@ -196,70 +192,80 @@ class Account:
             return Go.NOW
         if overspent := self._overspent(want, now):
             return overspent
-        available = self._available(want, left, now)
+        available = self._available(want, left, now) - self._expected(want, now)
         if want.cost <= available:
             return Go.NOW
         # What runs may turn out not to be counted. Who has something cached need not know.
-        if not want.spare and want.cost <= available + self.window.running:
+        if want.spare is None and want.cost <= available + self.window.running:
             return Go.WAIT
         return self._too_few(want, left, available, now)
 
     def _too_few(self, want: Want, left: int, available: int, now: float) -> TooManyRequests:
         wait = self.window.back_in(now, want.cost - available)
+        last = f"the last {left} pulls of {self._upstream} are kept for"
+        if want.cost <= left - self._reserve(want):
+            text = f"{last} manifests that clients were told of just now"
+            return _error(ReserveKept, text, min(wait, KEPT_FOR))
         if want.cost <= left:
-            kept = self._kept_from(want)
-            text = f"the last {left} pulls of {self._upstream} are kept for {kept}"
-            return _error(ReserveKept, text, wait)
+            return _error(ReserveKept, f"{last} {self._terms.reserved_for}", wait)
         few = f"{self._upstream}'s pull limit is nearly spent, {left} left of {want.cost} wanted"
         return _error(PullLimitSpent, few + self._account_of(now), wait)
 
-    def holds_back(self, want: Want, unconfirmed_for: float, now: float) -> bool:
+    def holds_back(self, want: Want, now: float) -> bool:
         """Whether a tag stays what it was for now, so that others' pulls find something left.
 
         The less is left, the longer: from nothing at half of the limit to `max_stale`.
         """
         left, limit = self.window.left(now), self.window.limit
-        if left is None or not limit or self.exempts(want.repository):
+        if want.spare is None or left is None or not limit or self.exempts(want.repository):
             return False
         share = max(0, self._available(want, left, now)) / limit
-        return unconfirmed_for < self._terms.max_stale * (1 - share / _PLENTY)
+        return want.spare < self._terms.max_stale * (1 - share / _PLENTY)
 
     def _overspent(self, want: Want, now: float) -> ShareSpent | None:
+        """Return what those are told who would spend more than their share.
+
+        The platform of an index that a party paid for is spent too, but to who asks for just that.
+        """
         party, limit = self._terms.shares.party(want.client), self.window.limit
         if party is None or limit is None:
             return None
         (name, share), length = party, self.window.length
-        most, used = share.of(limit), self.spending.used(name, now, length)
-        if used < most:
+        used = self.spending.used(name, now, length)
+        used += self._promises.kept_by(name, want.reference, now)
+        most = share.of(limit)
+        if used + want.cost <= most:
             return None
-        text = (
-            f"{name} has spent its share of {self._upstream}'s pull limit: "
-            f"{most} pulls in {duration(length)}"
-        )
-        return _error(ShareSpent, text, self.spending.back_in(name, now, length))
+        text = f"share of {self._upstream}'s pull limit: {most} pulls in {duration(length)}"
+        if want.cost > most:  # to come again is of no use
+            small = f"an image of several platforms costs {want.cost} pulls, more than {name}'s"
+            return ShareSpent(f"{small} whole {text}", retry_after=math.ceil(length))
+        wait = self.spending.back_in(name, used + want.cost - most, now, length)
+        if used < most:
+            some = f"{name} has {most - used} left of {want.cost} wanted of its"
+            return _error(ShareSpent, f"{some} {text}", wait)
+        return _error(ShareSpent, f"{name} has spent its {text}", wait)
 
     def _available(self, want: Want, left: int, now: float) -> int:
         """Take from what is left what is promised to others and kept for chosen repositories."""
-        for index in [index for index, (until, _) in self._promises.items() if until <= now]:
-            del self._promises[index]
-        promised = sum(want.reference not in missing for _, missing in self._promises.values())
-        if want.spare:
-            promised += self._told_others(want, now)
+        return left - self._promises.kept(want.reference, now) - self._reserve(want)
+
+    def _reserve(self, want: Want) -> int:
         chosen = self._terms.reserved_for.match(want.repository)
-        return left - promised - (0 if chosen else self._terms.reserve)
+        return 0 if chosen else self._terms.reserve
 
-    def _told_others(self, want: Want, now: float) -> int:
-        """Return what it costs if all others ask for what they were told of just now."""
-        return sum(
-            cost
-            for digest, (until, cost) in self._told.items()
-            if until > now and digest != want.reference
-        )
+    def _expected(self, want: Want, now: float) -> int:
+        """Return what is kept from a pull for those who were told of something by a HEAD.
 
-    def _kept_from(self, want: Want) -> str:
-        if self._terms.reserve and not self._terms.reserved_for.match(want.repository):
-            return f"{self._terms.reserved_for}"
-        return "manifests that clients were told of just now"
+        There are clients that ask HEAD for ever and never pull: so it is a part of the limit at
+        most, and kept from no tag whose change has waited for long enough.
+        """
+        limit = self.window.limit
+        if limit is None or want.spare is None:
+            return 0
+        if want.spare >= max(self._terms.max_stale, KEPT_FOR):
+            return 0
+        return self._promises.expected(want.reference, math.ceil(limit * _EXPECTED), now)
 
     def _account_of(self, now: float) -> str:
         """Tell where the pulls went."""

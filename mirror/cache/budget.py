@@ -6,22 +6,26 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 
 from mirror.cache.account import Account, Go, Terms, Want
+from mirror.cache.caller import NOBODY
 from mirror.cache.ledger import Key, Ledger
 from mirror.cache.window import HUB_WINDOW
 from mirror.oci import media
+from mirror.oci.digest import Digest
 from mirror.oci.errors import PullLimitSpent, TooManyRequests
-from mirror.oci.manifest import Descriptor, Manifest
+from mirror.oci.manifest import Descriptor
 from mirror.oci.names import HUB, Repository
 from mirror.sizes import duration
 from mirror.upstream.answers import Answer, Ask
 
 _log = logging.getLogger(__name__)
 
+_INDEX = 2  # pulls: itself, and a platform's manifest
 CHECKED = {HUB: "ratelimitpreview/test"}  # where a HEAD tells the limit (Docker's docs)
 
 
@@ -141,20 +145,23 @@ class Budget:
             raise verdict
         return Permit(self, account, want, verdict)
 
-    def holds_back(self, repository: Repository, found: Descriptor, unconfirmed_for: float) -> bool:
-        """Whether a tag that changed so many seconds ago stays what it was, to save pulls."""
-        want = wanted(repository, found, Ask("", ""), spare=True)
-        return self.present(repository.upstream).holds_back(want, unconfirmed_for, self.now())
+    def holds_back(self, repository: Repository, want: Want) -> bool:
+        """Whether a tag that may have changed stays what it was for now, to save pulls."""
+        return self.present(repository.upstream).holds_back(want, self.now())
 
     def refusal(self, repository: Repository, want: Want) -> TooManyRequests | None:
         """Return why a pull would be refused now."""
         verdict = self.present(repository.upstream).verdict(want, self.now())
         return verdict if isinstance(verdict, TooManyRequests) else None
 
-    def tell(self, repository: Repository, found: Descriptor, ask: Ask) -> None:
+    def refuses_index(self, repository: Repository, want: Want) -> bool:
+        """Whether it is decided by a manifest's kind, which is not known, if a pull goes now."""
+        index = replace(want, cost=_INDEX)
+        return not self.refusal(repository, want) and bool(self.refusal(repository, index))
+
+    def expect(self, repository: Repository, want: Want) -> None:
         """Keep a pull for a client that is told of a manifest that is not here."""
-        want = wanted(repository, found, ask, spare=False)
-        self.present(repository.upstream).tell(want, self.now())
+        self.present(repository.upstream).expect(want, self.now())
 
     async def changed(self, account: Account) -> None:
         """Wait until a pull has ended."""
@@ -170,10 +177,12 @@ class Budget:
 
     # After it has answered
 
-    def promise(self, repository: Repository, pulled: Manifest) -> None:
-        """Keep a pull for one of the manifests that an index leads to, none of which is here."""
+    def promise(
+        self, repository: Repository, index: Digest, missing: Collection[Digest], client: str
+    ) -> None:
+        """Keep a pull for one of the manifests that an index leads to and that are not here."""
         account = self.present(repository.upstream)
-        account.promise(pulled.descriptor.digest, pulled.children, self.now())
+        account.promise(index, missing, client, self.now())
 
     def note(self, answer: Answer) -> None:
         """Take note of an answer: whether it was counted, what it says of limits."""
@@ -199,7 +208,7 @@ class Budget:
         now, limit = self.now(), answer.limit
         sent = now - answer.seconds
         if answer.counted and not account.exempts(answer.repository):
-            client = answer.ask.client if answer.ask else ""
+            client = answer.ask.client if answer.ask else NOBODY
             account.count(now, client, sent, said=limit is not None)
             self.counted[answer.upstream] += 1
             self.ledger.add_pull(key, answer)
@@ -275,11 +284,13 @@ class Budget:
         await self.ledger.prune(self.longest)
 
 
-def wanted(repository: Repository, found: Descriptor | None, ask: Ask, *, spare: bool) -> Want:
-    """Describe a pull; `found` is what a HEAD told of it, if one did."""
+def wanted(
+    repository: Repository, found: Descriptor | None, ask: Ask, spare: float | None = None
+) -> Want:
+    """Describe a pull; `found` is what a HEAD told of it, if one did. For `spare` see `Want`."""
     index = found is not None and found.media_type in media.INDEXES
     reference = found.digest if found is not None else ask.reference
-    return Want(repository.name, reference, ask.client, spare, 2 if index else 1)
+    return Want(repository.name, reference, ask.client, spare, _INDEX if index else 1)
 
 
 def _name(key: Key) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mirror.oci.patterns import Patterns
 
+NOBODY = ""  # the client of what the mirror asks for itself; no share is its
 # No address is one: they begin with a digit, or have a colon.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._@-]{0,63}", re.ASCII)
 

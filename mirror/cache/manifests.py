@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from mirror.cache.budget import Budget
+from mirror.cache.account import Want
+from mirror.cache.budget import Budget, wanted
+from mirror.cache.caller import NOBODY
 from mirror.cache.found import Found
 from mirror.cache.memory import Memory
 from mirror.cache.outcome import Outcome, Why, why
@@ -127,16 +129,16 @@ class Manifests:
 
     def _head(self, key: TagKey, tagged: Tagged, ask: Ask, found: Found) -> Found:
         """Answer a HEAD with what its client could GET next: dockerd asks for that digest."""
-        before = tagged.before
+        before, spare = tagged.before, self._spare(key[0], tagged.before)
         if known := self._pulls.known(key[0], tagged.found.digest):
             self._tags.arrived(key[0], tagged.found.digest)
             return replace(found, descriptor=known)
-        if before is not None and self._pulls.known(key[0], before.found.digest):
-            refusal = self._pulls.unaffordable(key[0], tagged.found, ask, spare=True)
+        if before is not None and spare is not None:
+            refusal = self._pulls.unaffordable(key[0], tagged.found, ask, spare)
             if refusal is not None:
                 age = self._tags.age(before)
                 return Found(before.found, None, Outcome.STALE, age, why(refusal))
-        self._pulls.tell(key[0], tagged.found, ask)
+        self._pulls.expect(key[0], tagged.found, ask)
         return found
 
     async def _pull_tagged(self, key: TagKey, tagged: Tagged, ask: Ask) -> Found:
@@ -144,13 +146,11 @@ class Manifests:
 
         The pull goes on if it takes longer than a client should wait for a stale answer.
         """
-        before = tagged.before
-        servable = before is not None and self._pulls.known(key[0], before.found.digest) is not None
+        before, found = tagged.before, tagged.found
+        spare = self._spare(key[0], before)
         try:
-            async with within(self._patience if servable else None):
-                pulled = await self._pulls.pull(
-                    key[0], tagged.found.digest, ask, tagged.found, spare=servable
-                )
+            async with within(None if spare is None else self._patience):
+                pulled = await self._pulls.pull(key[0], found.digest, ask, found, spare)
         except UpstreamFailure as failure:
             stale = await self._stale(key, before, failure)
             if stale is None:
@@ -165,10 +165,11 @@ class Manifests:
         if head:
             raise UpstreamMisbehaved("upstream names no digest to a HEAD of this manifest")
         known = self._tags.get(key)
-        servable = known is not None and self._pulls.known(key[0], known.found.digest) is not None
+        spare = self._spare(key[0], known)
         try:
-            async with within(self._patience if servable else None):
-                pulled = await self._pulls.pull(*key, ask, spare=servable)
+            self._consider(key[0], wanted(key[0], None, ask, spare))
+            async with within(None if spare is None else self._patience):
+                pulled = await self._pulls.pull(*key, ask, spare=spare)
         except UpstreamFailure as failure:
             stale = await self._stale(key, known, failure)
             if stale is None:
@@ -179,6 +180,12 @@ class Manifests:
         self._tags.put(key, pulled.descriptor)
         self._tags.arrived(key[0], pulled.descriptor.digest)
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
+
+    def _spare(self, repository: Repository, tagged: Tagged | None) -> float | None:
+        """Return for how long what a tag pointed at has not been confirmed; None if not here."""
+        if tagged is None or self._pulls.known(repository, tagged.found.digest) is None:
+            return None
+        return self._tags.unconfirmed_for(tagged)
 
     async def _stale(
         self, key: TagKey, tagged: Tagged | None, failure: UpstreamFailure
@@ -255,15 +262,16 @@ class Manifests:
             if refusal := self._pulls.refusal(repository, found.digest):
                 raise refusal.again()
             if here := self._here(key):
-                self._consider(repository, found, here)
+                spare = self._tags.unconfirmed_for(here)
+                ask = Ask(NOBODY, str(tag))
+                if refusal := self._pulls.unaffordable(repository, found, ask, spare):
+                    raise refusal
+                self._consider(repository, wanted(repository, found, ask, spare))
         return self._tags.put(key, found), False
 
-    def _consider(self, repository: Repository, found: Descriptor, before: Tagged) -> None:
-        """Raise TooManyRequests where a tag that changed had better stay what it was for now."""
-        nobody = Ask("", str(found.digest))
-        if refusal := self._pulls.unaffordable(repository, found, nobody, spare=True):
-            raise refusal
-        if self._budget.holds_back(repository, found, self._tags.unconfirmed_for(before)):
+    def _consider(self, repository: Repository, want: Want) -> None:
+        """Raise HeldBack where a tag that may have changed had better stay what it was for now."""
+        if self._budget.holds_back(repository, want):
             raise HeldBack("few pulls are left: the tag stays what it was for now")
 
     # By digest

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache, TLRUCache
 
 from mirror.cache.budget import Budget, Permit, wanted
 from mirror.cache.memory import Memory
@@ -18,6 +18,7 @@ from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     ManifestUnfit,
+    ShareSpent,
     TooManyRequests,
     UpstreamFailure,
     UpstreamMisbehaved,
@@ -29,6 +30,7 @@ from mirror.store.store import Store
 from mirror.upstream.answers import Ask
 
 _REFUSED_FOR = 30.0  # seconds in which a manifest that cannot be had is not counted on
+_WRONG_FOR = 10.0  # the same where something else came in its place: that may end any moment
 _REFUSED_KEPT = 10_000
 _LOOSE = 16 * 1024 * 1024  # bytes of manifests that the disk would not take
 
@@ -63,8 +65,8 @@ class Pulls:
         self._running: Flights[tuple[Repository, Reference], Manifest] = Flights()
         self._heads: Flights[tuple[Repository, Digest], Descriptor | None] = Flights()
         self._leaders: dict[tuple[str, Digest], Repository] = {}  # by upstream
-        self._refused: TTLCache[tuple[Repository, Reference], UpstreamFailure] = TTLCache(
-            _REFUSED_KEPT, _REFUSED_FOR, budget.now
+        self._refused: TLRUCache[tuple[Repository, Reference], UpstreamFailure] = TLRUCache(
+            _REFUSED_KEPT, lambda _, failure, now: now + _refused_for(failure), budget.now
         )
         self._loose: LRUCache[tuple[Repository, Digest], Manifest] = LRUCache(
             _LOOSE, getsizeof=lambda loose: loose.descriptor.size
@@ -160,17 +162,17 @@ class Pulls:
         return self._refused.get((repository, digest))
 
     def unaffordable(
-        self, repository: Repository, found: Descriptor, ask: Ask, *, spare: bool
+        self, repository: Repository, found: Descriptor, ask: Ask, spare: float
     ) -> TooManyRequests | None:
         """Return why a pull would be refused now; None too where it costs nothing more."""
         if self._running.get((repository, found.digest)) is not None:
             return None
-        return self._budget.refusal(repository, wanted(repository, found, ask, spare=spare))
+        return self._budget.refusal(repository, wanted(repository, found, ask, spare))
 
-    def tell(self, repository: Repository, found: Descriptor, ask: Ask) -> None:
+    def expect(self, repository: Repository, found: Descriptor, ask: Ask) -> None:
         """Keep a pull for a client that is told of a manifest, unless it is being pulled."""
         if self._running.get((repository, found.digest)) is None:
-            self._budget.tell(repository, found, ask)
+            self._budget.expect(repository, wanted(repository, found, ask))
 
     async def pull(
         self,
@@ -178,30 +180,40 @@ class Pulls:
         reference: Reference,
         ask: Ask,
         found: Descriptor | None = None,
-        *,
-        spare: bool = False,
+        spare: float | None = None,
     ) -> Manifest:
         """GET a manifest, once for all who want it: this is what upstream counts.
 
-        `found` is what a HEAD told of it; `spare` says that the client could have something else.
-        Raises ManifestUnknown, Denied, or UpstreamFailure.
+        `found` is what a HEAD told of it; for `spare` see `Want`. Raises ManifestUnknown, Denied,
+        or UpstreamFailure.
         """
         refusal = self._refused.get((repository, reference))
-        if isinstance(refusal, ManifestUnfit):  # the same bytes would be as unfit again
+        if isinstance(refusal, UpstreamMisbehaved):  # it would cost another pull, for the same
             raise refusal.again()
         if isinstance(reference, Digest):
+            found = found or await self._kind(repository, reference, ask)
             shared = await self._from_elsewhere(repository, reference)
             if shared is not None:
                 return shared
-        running = self._running.get((repository, reference))
-        if running is not None:  # whoever joins spends nothing
-            return await asyncio.shield(running)
-        permit = self._budget.admit(repository, wanted(repository, found, ask, spare=spare))
+        while running := self._running.get((repository, reference)):
+            try:
+                return await asyncio.shield(running)  # whoever joins spends nothing
+            except ShareSpent:  # that concerns who began it, and waited until it was spent
+                await asyncio.sleep(0)  # until it has left
+        permit = self._budget.admit(repository, wanted(repository, found, ask, spare))
         if isinstance(reference, Digest):
             self._leaders.setdefault((repository.upstream, reference), repository)
         return await self._running.join(
             (repository, reference), lambda: self._fetch(repository, reference, ask, permit)
         )
+
+    async def _kind(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor | None:
+        """Ask, which costs nothing, what a manifest is, if there may be too little for an index."""
+        if self._running.get((repository, digest)) is not None:
+            return None
+        if not self._budget.refuses_index(repository, wanted(repository, None, ask)):
+            return None
+        return await self.confirm(repository, digest)
 
     async def _from_elsewhere(self, repository: Repository, digest: Digest) -> Manifest | None:
         """Wait for a pull of the same digest in another repository of the same upstream.
@@ -231,9 +243,12 @@ class Pulls:
             async with permit:
                 with self._budget.asking(repository):
                     pulled = await registry.get_manifest(repository.name, reference, ask)
-                if self._leads_to_another(repository, pulled):
-                    self._budget.promise(repository, pulled)
+                if pulled.descriptor.media_type in media.INDEXES:
+                    missing = self._missing(repository, pulled)
+                    self._budget.promise(repository, pulled.descriptor.digest, missing, ask.client)
             return await self._keep(repository, pulled)
+        except ShareSpent:  # others may have it
+            raise
         except UpstreamFailure as failure:
             self._refused[repository, reference] = failure
             if isinstance(reference, Digest):
@@ -265,8 +280,16 @@ class Pulls:
         self._tags.arrived(repository, digest)
         return pulled
 
-    def _leads_to_another(self, repository: Repository, pulled: Manifest) -> bool:
-        """Whether this is an index, and no image of it is here yet."""
-        if pulled.descriptor.media_type not in media.INDEXES:
-            return False
-        return not any(self.within(repository, child) for child in pulled.children)
+    def _missing(self, repository: Repository, index: Manifest) -> list[Digest]:
+        """List the platforms of an index that are not here.
+
+        One that is here is of no use to a client of another, whose pull of the index would be in
+        vain. Where nobody wants one, a pull is kept in vain, for half a minute.
+        """
+        children = manifest.platforms(index)
+        return [child for child in children if not self.within(repository, child)]
+
+
+def _refused_for(failure: UpstreamFailure) -> float:
+    came_wrong = isinstance(failure, UpstreamMisbehaved) and not isinstance(failure, ManifestUnfit)
+    return _WRONG_FOR if came_wrong else _REFUSED_FOR

@@ -6,11 +6,12 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from mirror.cache.caller import is_client_name
+from mirror.cache.caller import NOBODY, is_client_name
 
-EACH = "*"  # the share of every address that no other names
+EACH = "*"  # the share of every client that no other names
+_HOST = 64  # bits of an IPv6 address that say where a host is; the others it changes as it likes
 Network = IPv4Network | IPv6Network
 
 
@@ -29,7 +30,8 @@ class Share:
 class Shares:
     """Who shares what.
 
-    Keys are addresses, networks (all of its clients together), names of clients, or `*`.
+    Keys are addresses, networks (all of its clients together), names of clients, or `*`: each other
+    client for itself, and in IPv6 each other /64, of which one host has all addresses.
     """
 
     def __init__(self, shares: Mapping[str, Share] | None = None) -> None:
@@ -47,6 +49,8 @@ class Shares:
 
     def _party(self, client: str) -> tuple[str, Share] | None:
         """Return whose share a client spends, and the share; None where it is not bounded."""
+        if client == NOBODY:
+            return None
         if client in self._names:
             return client, self._names[client]
         try:
@@ -57,7 +61,7 @@ class Shares:
         for network, named in self._networks:
             if address.version == network.version and address in network:
                 return named
-        return (str(address), self._each) if self._each else None
+        return (_host(address), self._each) if self._each else None
 
 
 class Spending:
@@ -98,7 +102,14 @@ class Spending:
             if not self._used[gone]:
                 del self._used[gone]
 
-    def back_in(self, party: str, now: float, length: float) -> float:
-        """Return after how many seconds its oldest pull comes back."""
-        oldest = (at for at, spender in self._pulls if spender == party)
-        return next(oldest, now - length) + length - now
+    def back_in(self, party: str, pulls: int, now: float, length: float) -> float:
+        """Return after how many seconds so many of its pulls have come back."""
+        own = [at for at, spender in self._pulls if spender == party]
+        return own[pulls - 1] + length - now if pulls <= len(own) else length
+
+
+def _host(address: IPv4Address | IPv6Address) -> str:
+    """Return what all addresses of one host have in common."""
+    if isinstance(address, IPv4Address):
+        return str(address)
+    return str(IPv6Network((int(address), _HOST), strict=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,22 @@ def read(body: bytes, digest: Digest, media_type: str) -> Manifest:
         if key in document:
             raise ManifestUnfit(f"the manifest has {key}, and upstream calls it {media_type}")
     return Manifest(Descriptor(digest, media_type, len(body)), body, _children(document))
+
+
+def platforms(index: Manifest) -> Iterator[Digest]:
+    """Yield the manifests of an index that clients choose from, each by its platform.
+
+    Others are for no platform at all: those that attest what an image is made of.
+    """
+    children = _object(index.body).get("manifests")
+    for child in children if isinstance(children, list) else ():
+        platform = child.get("platform") if isinstance(child, dict) else None
+        if isinstance(child, dict) and not _is_unknown(platform):
+            yield Digest(child["digest"])
+
+
+def _is_unknown(platform: object) -> bool:
+    return isinstance(platform, dict) and platform.get("os") == "unknown"
 
 
 def guess_media_type(body: bytes) -> str | None:

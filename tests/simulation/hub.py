@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mirror.cache.budget import CHECKED
@@ -30,11 +30,18 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the hub allows: `limit` pulls in any `window` seconds, or in each of a `fixed` grid."""
+    """What the hub allows: `limit` pulls in any `window` seconds, or in each of a `fixed` grid.
+
+    Its answers take `seconds`, and name the limit where it is `named`; its refusals tell when a
+    pull is back where they have `retry_after`.
+    """
 
     limit: int = 100
     window: int = HUB_WINDOW
     fixed: bool = False
+    seconds: float = 0.0
+    named: bool = True
+    retry_after: bool = False
 
 
 @dataclass
@@ -42,9 +49,10 @@ class Hub:
     """Everybody who asks it comes from one address."""
 
     terms: Terms
-    clock: Callable[[], float]
+    clock: Clock
     down: bool = False
     counted: int = 0  # pulls, but for those of others
+    refused: int = 0
     documents: dict[str, Document] = field(default_factory=dict)
     _tags: dict[Name, Document] = field(default_factory=dict)
     _left_at: dict[tuple[Name, str], float] = field(default_factory=dict)
@@ -87,9 +95,16 @@ class Hub:
             self._spent.popleft()
         return max(0, self.terms.limit - len(self._spent))
 
+    def _back_in(self) -> float:
+        """Return after how many seconds a pull is back, where none is left."""
+        now, window = self.clock(), self.terms.window
+        return window - now % window if self.terms.fixed else self._spent[0] + window - now
+
     @property
-    def word(self) -> PullLimit:
+    def word(self) -> PullLimit | None:
         """What its headers say."""
+        if not self.terms.named:
+            return None
         return PullLimit(self.terms.limit, self.remaining, self.terms.window, "192.0.2.1")
 
     def spend_elsewhere(self) -> None:
@@ -115,7 +130,9 @@ class Hub:
         """Answer a GET, which is counted. Raises what a HEAD does, and PullLimitSpent."""
         document = self.head(repository, reference)
         if not self.remaining:
-            raise PullLimitSpent("You have reached your pull rate limit.")
+            self.refused += 1
+            wait = math.ceil(self._back_in()) if self.terms.retry_after else None
+            raise PullLimitSpent("You have reached your pull rate limit.", retry_after=wait)
         self._spent.append(self.clock())
         self.counted += 1
         return document

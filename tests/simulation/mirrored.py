@@ -55,14 +55,18 @@ class Upstream:
     async def _ask(
         self, method: str, repository: str, reference: Reference, ask: Ask | None
     ) -> Document:
+        clock, seconds = self._hub.clock, self._hub.terms.seconds
+        sent = clock()
+        clock.now += seconds / 2
         await asyncio.sleep(0)  # on its way there
         say = self._hub.head if method == "HEAD" else self._hub.get
         try:
             document = say(repository, reference)
         except RegistryError as error:
-            self._tell(method, repository, reference, ask, error)
+            self._tell(method, repository, reference, ask, sent, error)
             raise
-        self._tell(method, repository, reference, ask)
+        clock.now += seconds / 2
+        self._tell(method, repository, reference, ask, sent)
         await asyncio.sleep(0)  # and back
         return document
 
@@ -72,6 +76,7 @@ class Upstream:
         repository: str,
         reference: Reference,
         ask: Ask | None,
+        sent: float,
         error: RegistryError | None = None,
     ) -> None:
         status = error.status if error else 200
@@ -81,12 +86,13 @@ class Upstream:
             kind="manifest",
             method=method,
             status=None if status == 503 else status,
-            seconds=0.0,
+            seconds=self._hub.clock() - sent,
             repository=repository,
             asked=str(reference),
             ask=ask,
             limit=None if status == 503 else self._hub.word,
             spent=status == 429,
+            retry_after=error.retry_after if error else None,
         )
         self._on_answer(answer)
 

@@ -27,6 +27,7 @@ class Score:
     policy: str
     pulls: int = 0
     counted: int = 0
+    refused: int = 0  # by the hub: it was asked though nothing was left
     failed: Counter[str] = field(default_factory=Counter)  # by kind of error
     stale: list[float] = field(default_factory=list)  # how long the tag had pointed elsewhere
     worst_in_plenty: float = 0.0  # of those while the hub answered and enough pulls were left
@@ -72,7 +73,7 @@ class Play:
                     self._hub.spend_elsewhere()
                 case Restart():
                     await self._policy.restart()
-        self.score.counted = self._hub.counted
+        self.score.counted, self.score.refused = self._hub.counted, self._hub.refused
         return self.score
 
     async def _wait_until(self, at: float) -> None:

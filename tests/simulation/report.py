@@ -35,12 +35,15 @@ def _line(score: Score) -> str:
 def wrong(scenario: Scenario, score: Score, unavoidable: int, most: float) -> Iterator[str]:
     """Tell what the mirror did not hold; `most` is how stale it may serve, in seconds.
 
-    Each manifest is fetched once, and none in vain. A tag is not stale for longer than is
+    Each manifest is fetched once, and none in vain. A hub is not asked for what it is known to
+    refuse. A tag is not stale for longer than is
     configured while there is something left.
     """
     if score.counted != len(score.served) or not score.served <= score.wanted:
         yield f"{score.counted} pulls were counted for {len(score.served)} manifests"
     if scenario.strict and score.failed.total() > unavoidable:
         yield f"{score.failed.total()} pulls failed: {dict(score.failed)}"
+    if scenario.strict and score.refused:
+        yield f"{score.refused} pulls were refused by the hub"
     if score.worst_in_plenty > most:
         yield f"a tag was stale for {duration(score.worst_in_plenty)} while pulls were left"

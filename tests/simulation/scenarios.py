@@ -30,6 +30,7 @@ _NOONS = tuple(day * DAY + NOON for day in range(_SHORT))
 SCENARIOS = (
     Scenario("a fleet's days", Fleet()),
     Scenario("a window on a fixed grid", Fleet(), Terms(fixed=True), days=_SHORT),
+    Scenario("answers that take a while", Fleet(), Terms(seconds=0.1), days=_SHORT),
     Scenario("others spend 60 of the 100", Fleet(foreign=60), strict=False, days=_SHORT),
     Scenario("two manifests for each image", Fleet(platforms=2), strict=False),
     Scenario("a limit of 30, spent every day", _BUSY, Terms(limit=30), days=_SHORT),
@@ -43,6 +44,13 @@ SCENARIOS = (
         "the same from the first moment on",
         replace(_BUSY, moves_from=0),
         Terms(limit=30),
+        strict=False,
+        days=_SHORT,
+    ),
+    Scenario(
+        "a limit of 30, told by refusals only",
+        _BUSY,
+        Terms(limit=30, named=False, retry_after=True),
         strict=False,
         days=_SHORT,
     ),
