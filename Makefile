@@ -13,7 +13,7 @@ run: $(READY)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./
 	@$(BIN)/mirror serve
 
 test: $(READY)  ## run the tests that need Python packages only
-	@$(BIN)/pytest tests --ignore tests/real
+	@$(BIN)/pytest tests --ignore tests/real -n auto --maxprocesses 4 --dist worksteal
 
 test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as root, from Debian's packages)
 	@$(BIN)/pytest tests/real

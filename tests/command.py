@@ -164,13 +164,13 @@ class Supervisor:
 
 @contextmanager
 def supervisor(name: str = "") -> Iterator[Supervisor]:
-    """Listen on a socket in a folder, or on the abstract one of this name."""
+    """Listen on a socket in a folder, or on an abstract one whose name begins so."""
     with (
         tempfile.TemporaryDirectory(prefix="mirror-", dir="/tmp") as folder,  # sockets: short paths
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
     ):
         channel.setblocking(False)
-        channel.bind(f"\0{name}" if name else f"{folder}/notify")
+        channel.bind(f"\0{name}-{os.getpid()}" if name else f"{folder}/notify")
         yield Supervisor(channel)
 
 
