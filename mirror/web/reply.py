@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from mirror.oci.errors import RegistryError, UpstreamUnavailable
 from mirror.oci.ranges import Span
 
 _SERVER = f"mirror/{mirror.__version__}"
-_LEAST, _MOST = 64 * 1024, 1024 * 1024  # bytes of a file that go through TLS at once
+_LEAST, _MOST = 64 * 1024, 256 * 1024  # bytes of a file that go through TLS at once
+_NOT_AT_ONCE = (errno.EAGAIN, errno.EOPNOTSUPP)  # not in memory; a file system that cannot tell
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -163,27 +165,37 @@ class Client:
             raise UpstreamUnavailable("the kept file is shorter than it was")
 
     async def _pieces(self, file: IO[bytes], start: int, stop: int) -> None:
-        """Send a file's bytes through TLS: the next piece is read while one is on its way.
+        """Send a file's bytes through TLS, in pieces that are as large as the client is fast.
 
-        asyncio's sendfile would read 16 KiB at a time there (136 MB/s; 1.1 GB/s with a mebibyte,
-        measured). Pieces are as large as the client is fast: a slow one pins little.
+        asyncio's sendfile would read 16 KiB at a time there (136 MB/s). Larger pieces than these
+        are slower again: each takes fresh memory, whose pages cost more than to encrypt them
+        (measured: 590 MiB/s with a mebibyte, 820 with a quarter).
         """
-        loop, piece = asyncio.get_running_loop(), _LEAST
-        read = loop.run_in_executor(None, os.pread, file.fileno(), min(piece, stop - start), start)
+        piece = _LEAST
         while start < stop:
-            data = await read
+            data = await _read(file.fileno(), min(piece, stop - start), start)
             if not data:
                 raise UpstreamUnavailable("the kept file is shorter than it was")
             start += len(data)
-            if start < stop:
-                size = min(piece, stop - start)
-                read = loop.run_in_executor(None, os.pread, file.fileno(), size, start)
             await self.data(data)
             piece = min(2 * piece, _MOST)
 
     def abort(self) -> None:
         """Break off, so that the client knows that it has not got all."""
         self._transport.abort()
+
+
+async def _read(file: int, size: int, start: int) -> bytes | memoryview:
+    """Read what is in memory at once, and only what must come from the disk on a thread."""
+    buffer = bytearray(size)  # a new one: TLS may hold on to what it was given
+    try:
+        count = os.preadv(file, [buffer], start, os.RWF_NOWAIT)
+    except OSError as error:
+        if error.errno not in _NOT_AT_ONCE:
+            raise
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, os.pread, file, size, start)
+    return memoryview(buffer)[:count]
 
 
 @lru_cache(maxsize=2)
