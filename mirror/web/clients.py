@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
@@ -64,8 +65,8 @@ class Clients:
         self._tokens = {_hash(each.token): name for name, each in known.items() if each.token}
         self._users = users
         self._rates = rates
-        self._anonymous = anonymous
         self._challenge = challenge
+        self._unnamed = lru_cache(maxsize=8192)(partial(Caller, allow=anonymous))
         self._tries: TTLCache[str, int] = TTLCache(_ADDRESSES, _TRIES_LAST, timer)
         self.refused = 0
 
@@ -80,6 +81,14 @@ class Clients:
     def take(self, request: web.BaseRequest) -> None:
         """Count a request whose sender does not matter; raises ClientTooFast."""
         self._rates.take(one_client(request.remote or ""))
+
+    def nobody(self, request: web.BaseRequest) -> Caller | None:
+        """Return one who shows nothing where nothing is wanted, as most do; None of all others."""
+        if self._challenge or self._rates.rate or self._login(request) is not None:
+            return None
+        if peer(request.transport) is not None:
+            return None
+        return self._unnamed(request.remote or "")
 
     async def who(self, request: web.BaseRequest) -> Caller:
         """Return who asks; raises Unauthorized, NotAllowed, or ClientTooFast.
@@ -98,7 +107,7 @@ class Clients:
         self._rates.take(client)
         if self._challenge:
             raise Unauthorized("this mirror wants a login")
-        return Caller(address, allow=self._anonymous)
+        return self._unnamed(address)
 
     def _login(self, request: web.BaseRequest) -> Login | None:
         """Read what is shown.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,7 +19,6 @@ from prometheus_client.registry import Collector
 
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
-from mirror.cache.outcome import Outcome
 from mirror.cache.tally import Tally
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
@@ -29,9 +27,9 @@ from mirror.web import pulls
 from mirror.web.access import AccessLog
 from mirror.web.clients import Clients
 from mirror.web.connections import Connections
+from mirror.web.requests import SECONDS, Requests
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS = (0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
 
 
 class Metrics:
@@ -41,25 +39,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
-        self._requests = Counter(
-            "mirror_requests",
-            "Requests answered, by kind and by how the cache took part.",
-            ["kind", "outcome"],
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "mirror_request_seconds",
-            "Time from a request's arrival to the last byte of its answer.",
-            ["kind"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._sent = Counter(
-            "mirror_sent_bytes",
-            "Bytes of bodies sent to clients, from the cache or while upstream sent them.",
-            ["source"],
-            registry=self.registry,
-        )
+        self.requests = Requests()
+        self.registry.register(self.requests)
         self._upstream = Counter(
             "mirror_upstream_requests",
             "Requests to upstream, by kind and HTTP status (none: no answer came).",
@@ -70,20 +51,9 @@ class Metrics:
             "mirror_upstream_request_seconds",
             "Time from asking upstream to the headers of its answer.",
             ["upstream", "kind"],
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=self.registry,
         )
-        # labels() takes a lock and builds a key: once per combination is enough.
-        self._by_outcome = cache(self._requests.labels)
-        self._by_kind = cache(self._seconds.labels)
-        self._by_source = cache(self._sent.labels)
-
-    def request(self, kind: str, outcome: Outcome | None, sent: int, seconds: float) -> None:
-        """Count an answered request; `sent` in bytes."""
-        self._by_outcome(kind, outcome or "own").inc()
-        self._by_kind(kind).observe(seconds)
-        if sent and outcome not in (None, Outcome.ERROR):
-            self._by_source("upstream" if outcome is Outcome.MISS else "cache").inc(sent)
 
     def answer(self, answer: Answer) -> None:
         """Count an answer of upstream, or the lack of one."""

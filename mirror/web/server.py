@@ -84,7 +84,7 @@ class Server:
         # For probes and the operator: no crowd behind their address may have the mirror restarted.
         if isinstance(route, Own) and route.name != "v2":
             return self._own.get(route.name, route.namespace)
-        caller = request[CALLER] = await self._clients.who(request)
+        caller = self._clients.nobody(request) or await self._named(request)
         if isinstance(route, Own):
             return self._own.get(route.name, route.namespace)
         await self._access.admit(route.repository, caller)
@@ -93,6 +93,10 @@ class Server:
         except Denied:
             self._access.denied(route.repository)
             raise
+
+    async def _named(self, request: web.BaseRequest) -> Caller:
+        caller = request[CALLER] = await self._clients.who(request)
+        return caller
 
     async def _serve(
         self,
@@ -124,13 +128,13 @@ class Server:
         """Log and count a reply, its last byte sent or not."""
         self._connections.rest(request)
         if not isinstance(reply, Reply):  # aiohttp's own, to what is not HTTP
-            self._metrics.request("other", Outcome.ERROR, 0, seconds)
+            self._metrics.requests.add("other", Outcome.ERROR, 0, seconds)
             return
         route = self._route(request)
         line = line_of(request, reply, route, seconds)
         self._log.add(line)
         sent = reply.sent if reply.status < 400 else 0
-        self._metrics.request(line.kind, reply.outcome, sent, seconds)
+        self._metrics.requests.add(line.kind, reply.outcome, sent, seconds)
 
     def _read(self, request: web.BaseRequest) -> Route:
         if self._router.wants_host:
