@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import ssl
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.command import NOBODY, serve_to_the_end, serving
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image
 
+MEMORY = Path("/dev/shm")
 REPOSITORY = "library/nginx"
 
 
@@ -109,6 +111,17 @@ async def test_ranges_of_a_kept_blob_are_right_over_tls(
         for first, last in ((0, 0), (65_535, 65_536), (1_000_000, 1_999_999), (5, layer.size - 1)):
             got = await mirror.blob(REPOSITORY, layer.digest, Range=f"bytes={first}-{last}")
             assert (got.status, got.body) == (206, data[first : last + 1])
+
+
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="there is no tmpfs")
+async def test_a_file_system_that_does_not_tell_what_is_in_memory_is_read_all_the_same(
+    hub: Hub, run: Run, image: Image, pair: Pair, authority: trustme.CA
+) -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        settings = {**pair.settings, "data_dir": folder}
+        async with run(**settings) as plain, encrypted(plain, trusting(authority)) as mirror:
+            for _ in range(2):
+                await mirror.pull(REPOSITORY, "latest", image)
 
 
 async def test_a_file_that_was_cut_behind_the_mirrors_back_completes_nobody(
