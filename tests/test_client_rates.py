@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from mirror.cache.address import one_client
 from mirror.oci.errors import ClientTooFast, NotAllowed
-from mirror.web.address import one_client
 from mirror.web.clients import Clients
 from mirror.web.htpasswd import Htpasswd
 from mirror.web.rate import Rates

@@ -6,12 +6,12 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from mirror.cache.address import one_client
 from mirror.cache.caller import NOBODY, is_client_name
 
 EACH = "*"  # the share of every client that no other names
-_HOST = 64  # bits of an IPv6 address that say where a host is; the others it changes as it likes
 Network = IPv4Network | IPv6Network
 
 
@@ -61,7 +61,7 @@ class Shares:
         for network, named in self._networks:
             if address.version == network.version and address in network:
                 return named
-        return (_host(address), self._each) if self._each else None
+        return (one_client(client), self._each) if self._each else None
 
 
 class Spending:
@@ -106,10 +106,3 @@ class Spending:
         """Return after how many seconds so many of its pulls have come back."""
         own = [at for at, spender in self._pulls if spender == party]
         return own[pulls - 1] + length - now if pulls <= len(own) else length
-
-
-def _host(address: IPv4Address | IPv6Address) -> str:
-    """Return what all addresses of one host have in common."""
-    if isinstance(address, IPv4Address):
-        return str(address)
-    return str(IPv6Network((int(address), _HOST), strict=False))

@@ -15,10 +15,10 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 from cachetools import TTLCache
 
+from mirror.cache.address import one_client
 from mirror.cache.caller import Caller, is_client_name
 from mirror.oci.errors import ClientTooFast, NotAllowed, RegistryError, Unauthorized, shown
 from mirror.oci.patterns import Patterns
-from mirror.web.address import one_client
 from mirror.web.htpasswd import Htpasswd
 from mirror.web.rate import Rates
 from mirror.web.tls import peer

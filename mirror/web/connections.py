@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, cast
 
 from aiohttp import web
 
+from mirror.cache.address import one_client
 from mirror.oci.errors import RegistryError, RequestInvalid
-from mirror.web.address import one_client
 from mirror.web.crowd import Crowd
 from mirror.web.refusal import refusal
 
