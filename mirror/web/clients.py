@@ -82,14 +82,6 @@ class Clients:
         """Count a request whose sender does not matter; raises ClientTooFast."""
         self._rates.take(one_client(request.remote or ""))
 
-    def nobody(self, request: web.BaseRequest) -> Caller | None:
-        """Return one who shows nothing where nothing is wanted, as most do; None of all others."""
-        if self._challenge or self._rates.rate or self._login(request) is not None:
-            return None
-        if peer(request.transport) is not None:
-            return None
-        return self._unnamed(request.remote or "")
-
     async def who(self, request: web.BaseRequest) -> Caller:
         """Return who asks; raises Unauthorized, NotAllowed, or ClientTooFast.
 

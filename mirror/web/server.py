@@ -84,7 +84,7 @@ class Server:
         # For probes and the operator: no crowd behind their address may have the mirror restarted.
         if isinstance(route, Own) and route.name != "v2":
             return self._own.get(route.name, route.namespace)
-        caller = self._clients.nobody(request) or await self._named(request)
+        caller = request[CALLER] = await self._clients.who(request)
         if isinstance(route, Own):
             return self._own.get(route.name, route.namespace)
         await self._access.admit(route.repository, caller)
@@ -93,10 +93,6 @@ class Server:
         except Denied:
             self._access.denied(route.repository)
             raise
-
-    async def _named(self, request: web.BaseRequest) -> Caller:
-        caller = request[CALLER] = await self._clients.who(request)
-        return caller
 
     async def _serve(
         self,
