@@ -190,13 +190,12 @@ async def test_a_signature_tag_is_an_ordinary_tag(hub: Hub, mirror: Mirror, imag
     assert (await mirror.manifest(REPOSITORY, "v1.sig")).body == signature.manifest
 
 
-@pytest.mark.parametrize("status", [403, 404])
-async def test_a_listing_that_upstream_does_not_give_any_more_is_not_given_while_it_fails(
-    hub: Hub, run: Run, tags: list[str], status: int
+async def test_a_listing_that_upstream_has_not_any_more_is_not_given_while_it_fails(
+    hub: Hub, run: Run, tags: list[str]
 ) -> None:
     async with run(tag_ttl=0) as mirror:
         assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status == 200
-        hub.faults.add(Fault(kind="tags", status=status))
-        assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status == status
+        hub.faults.add(Fault(kind="tags", status=404))
+        assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status == 404
         hub.faults.add(Fault(kind="tags", status=503, times=None))
         assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status == 503

@@ -117,12 +117,6 @@ class BlobUnknown(RegistryError):
     status, code = 404, "BLOB_UNKNOWN"
 
 
-class Denied(RegistryError):
-    """Upstream refuses to give this to us."""
-
-    status, code = 403, "DENIED"
-
-
 class NotAllowed(RegistryError):
     """The mirror may not give this to whoever asks; upstream has no say in it."""
 
@@ -188,6 +182,12 @@ class UpstreamFailure(RegistryError):
     status, code = 502, "UNAVAILABLE"
 
 
+class Denied(UpstreamFailure):
+    """The registry refuses to give us this; kept content is served over it until confirmed."""
+
+    status, code = 403, "DENIED"
+
+
 class UpstreamMisbehaved(UpstreamFailure):
     """Upstream answered with something that must not be passed on or kept."""
 
@@ -204,6 +204,10 @@ class UpstreamUnavailable(UpstreamFailure):
     """Upstream cannot be reached, or says itself that it cannot serve."""
 
     status = 503
+
+
+class ContentRefused(UpstreamUnavailable):
+    """The host that a registry redirects to refuses one URL, which is no word of the registry's."""
 
 
 class UpstreamDown(UpstreamUnavailable):

@@ -23,6 +23,7 @@ from mirror.oci import documents, manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
+    ContentRefused,
     Denied,
     ManifestUnfit,
     ManifestUnknown,
@@ -43,6 +44,7 @@ from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.faults import deadline, read_capped
 from mirror.upstream.responses import BlobBody, Page
+from mirror.upstream.shortcuts import Shortcuts
 from mirror.upstream.wire import Patience, Size, Wire
 
 _MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
@@ -59,17 +61,35 @@ class _Question:
     size: Size = "small"
     ask: Ask | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether content is asked for as a client without a mirror does: whole, by GET."""
+        content = self.kind in ("manifest", "blob")
+        return content and self.method == "GET" and hdrs.RANGE not in self.headers
+
 
 class Registry:
-    """Asks one upstream. Every answer, and every lack of one, is told to `on_answer`."""
+    """Asks one upstream. Every answer, and every lack of one, is told to `on_answer`.
+
+    `on_access` is told, by repository, that the registry itself gives something of it or denies
+    it. A yes counts however it was asked for; a denial only of a plain GET: a HEAD or a range may
+    be refused for what it is.
+    """
 
     def __init__(
-        self, origin: Origin, wire: Wire, tokens: Tokens, on_answer: Callable[[Answer], None]
+        self,
+        origin: Origin,
+        wire: Wire,
+        tokens: Tokens,
+        on_answer: Callable[[Answer], None],
+        on_access: Callable[[str, bool], None] = lambda _repository, _granted: None,
     ) -> None:
         self.origin = origin
+        self.shortcuts = Shortcuts()
         self._wire = wire
         self._login = Login(origin.name, origin.url, origin.account, origin.ways, tokens)
         self._on_answer = on_answer
+        self._on_access = on_access
         self.received = 0  # bytes of bodies
         self._quiet_until = -math.inf
 
@@ -196,7 +216,7 @@ class Registry:
             text = f"upstream {self.origin.name} was asked too often, and is left alone for now"
             raise TooManyRequests(text, retry_after=math.ceil(rest))
         persistence = AsyncRetrying(
-            retry=retry_if_exception(_worth_asking_again),
+            retry=retry_if_exception(partial(_worth_asking_again, question)),
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2),
             reraise=True,
@@ -216,6 +236,40 @@ class Registry:
         return self._wire.turns["small"] if question.size == "small" else nullcontext()
 
     async def _ask_once(self, question: _Question) -> aiohttp.ClientResponse:
+        try:
+            response = await self._ask_with_login(question)
+        except Denied:  # by the token server
+            self._tell_access(question, 403)
+            raise
+        try:
+            self._weigh(question, response)
+        except UpstreamFailure:
+            response.release()
+            raise
+        return response
+
+    def _weigh(self, question: _Question, response: aiohttp.ClientResponse) -> None:
+        """Raise UpstreamFailure where no answer came; tell what the registry itself decided.
+
+        What the target of a redirect refuses is one URL, be it for its signature: the registry
+        gave it.
+        """
+        elsewhere = response.url.origin() != question.url.origin()
+        self._tell_access(question, 200 if elsewhere else response.status)
+        responses.refuse_faults(response, self.origin.name)
+        if elsewhere and 400 <= response.status < 500 and response.status != 416:
+            host, status = response.url.host, response.status
+            raise ContentRefused(f"{host}, where {self.origin.name} redirects to, answers {status}")
+
+    def _tell_access(self, question: _Question, status: int) -> None:
+        if not question.repository:
+            return
+        if 200 <= status < 300:
+            self._on_access(question.repository, True)
+        elif status in (401, 403) and question.plain:
+            self._on_access(question.repository, False)
+
+    async def _ask_with_login(self, question: _Question) -> aiohttp.ClientResponse:
         grant = await self._login.grant(question.repository)
         response = await self._send(question, grant)
         if response.status == 401:
@@ -224,11 +278,6 @@ class Registry:
             better = await self._login.retry(grant, challenges, question.repository)
             if better is not None:
                 response = await self._send(question, better)
-        try:
-            responses.refuse_faults(response, self.origin.name)
-        except UpstreamFailure:
-            response.release()
-            raise
         return response
 
     async def _send(self, question: _Question, grant: Grant) -> aiohttp.ClientResponse:
@@ -268,7 +317,10 @@ def _proven(body: bytes, named: Digest | None, media_type: str) -> Manifest:
     return manifest.read(body, digest, media_type)
 
 
-def _worth_asking_again(error: BaseException) -> bool:
+def _worth_asking_again(question: _Question, error: BaseException) -> bool:
+    """Whether the same may be answered a moment later; a shortcut's refusal leaves it at that."""
+    if isinstance(error, ContentRefused):
+        return question.plain
     return isinstance(error, UpstreamUnavailable) and not isinstance(error, UpstreamDown)
 
 

@@ -34,8 +34,8 @@ def refusal(error: RegistryError, *, last: bool = False, namespace: str = "") ->
 
 def _outcome(error: RegistryError) -> Outcome | None:
     """Tell a failure from an upstream's answer that there is no such thing, and from our own."""
-    if isinstance(error, UpstreamFailure) or error.status >= 500:
-        return Outcome.ERROR
     if isinstance(error, ManifestUnknown | BlobUnknown | NameUnknown | Denied):
         return Outcome.MISS
+    if isinstance(error, UpstreamFailure) or error.status >= 500:
+        return Outcome.ERROR
     return None
