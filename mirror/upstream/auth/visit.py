@@ -96,14 +96,16 @@ class Visit:
         return bool(grant.header) or self._login.known is None
 
     async def _next(self, wanted: Challenge, refused: Grant, status: int) -> Grant | None:
-        for scope in self._scopes(wanted):
+        for scope in self._scopes(wanted, refused):
             want = Want(wanted, self._repository, scope, refused, status == 403)
             if (better := await self._answer(want)) is not None:
                 return better
         return None
 
-    def _scopes(self, wanted: Challenge) -> Iterator[str]:
+    def _scopes(self, wanted: Challenge, refused: Grant) -> Iterator[str]:
         own, named = own_scope(self._repository), wanted.params.get("scope", "").strip()
+        if refused.key:  # which did before, if it is another
+            yield refused.key.scope
         yield own
         if wanted.scheme == "bearer" and named not in ("", own):
             # Alone where the token server gives nothing for the repository's own.
