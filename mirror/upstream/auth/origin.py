@@ -16,6 +16,7 @@ class Origin:
 
     `whose` is what the account is called where pulls are counted: nothing if nobody's. `logs_in`
     says whether it may have one, so that what it gives us it may not give to everybody.
+    `counts_pulls` is that it is known to have a pull limit, whatever its headers say.
     """
 
     name: str
@@ -24,3 +25,4 @@ class Origin:
     ways: Ways = field(default_factory=Ways)
     whose: str = ""
     logs_in: bool = False
+    counts_pulls: bool = False

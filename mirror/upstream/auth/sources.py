@@ -55,7 +55,7 @@ def origin(name: str, url: URL, configured: Configured) -> Origin:
 def nobodys(origin: Origin) -> Origin:
     """Say how the same upstream is asked without an account."""
     account, ways = Account(origin.name, Given()), Ways(realms=origin.ways.realms)
-    return Origin(origin.name, origin.url, account, ways)
+    return Origin(origin.name, origin.url, account, ways, counts_pulls=origin.counts_pulls)
 
 
 def detect(url: URL, configured: Configured) -> Auth:
