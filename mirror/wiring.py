@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from yarl import URL
 
+from mirror.oci.names import HUB
 from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.upstream.answers import Answer
@@ -69,7 +70,12 @@ def _origin(name: str, upstream: Upstream) -> Origin:
         found = origin(name, URL(upstream.url), configured)
     except (ExtraMissing, ValueError) as error:
         raise ConfigurationError(f"upstreams.{name}: {error}") from None
-    return replace(found, logs_in=found.logs_in or upstream.client_cert is not None)
+    return replace(
+        found,
+        logs_in=found.logs_in or upstream.client_cert is not None,
+        counts_pulls=name == HUB or upstream.pull_limit is not None,
+        prefix=upstream.repository_prefix,
+    )
 
 
 class Reach:
