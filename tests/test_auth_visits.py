@@ -22,7 +22,7 @@ from tests.accounts import WORD, upstream
 from tests.clock import Clock
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image
-from tests.standin.faults import HTML, with_fields, without
+from tests.standin.faults import HTML, with_fields
 from tests.standin.flavours import Asked, Flavour, Harbor, Refused
 from tests.standin.journal import Kind
 
@@ -296,8 +296,6 @@ async def test_a_content_networks_challenge_teaches_nothing(
         Fault(kind="token", status=500),
         Fault(kind="token", status=503, times=2),
         Fault(kind="token", drop=True),
-        Fault(kind="token", body=b"no json"),
-        Fault(kind="token", body=without("token", "access_token")),
         Fault.page("token"),
         Fault.page("token", status=502),
         Fault.page("token", status=403),

@@ -101,17 +101,10 @@ class Tokens:
         # Ends before the question that waits for it: the next one must not join what is
         # about to fail.
         async with deadline(0.9 * self._wire.patience.answer, URL(key.realm)):
-            try:
-                token = await self._granted(key, upstream)
-            except UpstreamMisbehaved:  # as by a page in its place, for a moment
-                token = await self._granted(key, upstream)
-        self._kept[key] = token
+            token = self._kept[key] = await self._granted(key, upstream)
         return token
 
     async def _granted(self, key: TokenKey, upstream: str) -> Token:
-        return exchange.read(await self._answered(key, upstream), "access_token", "token")
-
-    async def _answered(self, key: TokenKey, upstream: str) -> bytes:
         match key.credentials.kind:
             case "refresh":
                 question = exchange.with_refresh_token(key, key.credentials.password)
@@ -121,7 +114,7 @@ class Tokens:
                 question = exchange.with_password(key)
         return await self._ask(question, key, upstream)
 
-    async def _exchanged(self, key: TokenKey, upstream: str) -> bytes:
+    async def _exchanged(self, key: TokenKey, upstream: str) -> Token:
         """Ask with a refresh token, which serves all scopes of a registry.
 
         That one that was kept is refused says nothing of what it was exchanged for.
@@ -132,16 +125,23 @@ class Tokens:
                 return await self._ask(exchange.with_refresh_token(key, kept.value), key, upstream)
             except CredentialsRefused:
                 self.drop(for_all, kept)
-        body = await self._ask(exchange.for_refresh_token(key), for_all, upstream)
-        new = self._kept[for_all] = exchange.read(body, "refresh_token")
+        question = exchange.for_refresh_token(key)
+        new = self._kept[for_all] = await self._ask(question, for_all, upstream, "refresh_token")
         return await self._ask(exchange.with_refresh_token(key, new.value), key, upstream)
 
-    async def _ask(self, question: Question, key: TokenKey, upstream: str) -> bytes:
+    async def _ask(self, question: Question, key: TokenKey, upstream: str, *names: str) -> Token:
+        """Ask for a token, which is called one of `names`, or what access tokens are called."""
         account = key.credentials.username
         async with await self._send(question, upstream, account, key.scope) as response:
             if not 200 <= response.status < 300:  # the body decides; 201 and 203 are in use, too
                 raise _refusal(response, key, question)
-            return await read_capped(response, MAX_ANSWER, "token answer")
+            body = await read_capped(response, MAX_ANSWER, "token answer")
+        try:
+            return exchange.read(body, *names or ("access_token", "token"))
+        except UpstreamMisbehaved:
+            if "html" in response.content_type:  # from what stands before it, for a while
+                raise _page(response) from None
+            raise
 
     async def _send(
         self, question: Question, upstream: str, account: str, scope: str
@@ -169,9 +169,12 @@ def _refusal(response: aiohttp.ClientResponse, key: TokenKey, question: Question
     page = "html" in response.content_type
     if not who and not page and status in (401, 403):
         return Denied(f"{host} gives nobody anonymous access to {key.scope}")
-    return UpstreamUnavailable(
-        f"token server {host} answers {status}{' with a web page' if page else ''}"
-    )
+    return _page(response) if page else UpstreamUnavailable(f"token server {host} answers {status}")
+
+
+def _page(response: aiohttp.ClientResponse) -> UpstreamUnavailable:
+    host, status = response.url.host, response.status
+    return UpstreamUnavailable(f"token server {host} answers {status} with a web page")
 
 
 def _refused_login(
