@@ -49,6 +49,7 @@ from mirror.upstream.answers import (
 from mirror.upstream.auth.login import Grant, Login
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
+from mirror.upstream.auth.visit import Visit
 from mirror.upstream.faults import deadline, read_capped
 from mirror.upstream.responses import BlobBody, Page
 from mirror.upstream.shortcuts import Shortcuts
@@ -297,15 +298,7 @@ class Registry:
 
     async def _ask_with_login(self, question: _Question) -> aiohttp.ClientResponse:
         repository = self.origin.named(question.repository)
-        grant = await self._login.grant(repository)
-        response = await self._send(question, grant)
-        if response.status == 401:
-            challenges = response.headers.getall(hdrs.WWW_AUTHENTICATE, [])
-            response.release()
-            better = await self._login.retry(grant, challenges, repository)
-            if better is not None:
-                response = await self._send(question, better)
-        return response
+        return await Visit(self._login, repository, partial(self._send, question)).run()
 
     async def _send(self, question: _Question, grant: Grant) -> aiohttp.ClientResponse:
         headers = question.headers
