@@ -293,7 +293,8 @@ class Registry:
     def _url(self, repository: str, *rest: str) -> URL:
         """Join validated parts; a colon needs no encoding in a path (RFC 3986, 3.3)."""
         base = str(self.origin.url).rstrip("/")
-        return URL(f"{base}/v2/{repository}/{'/'.join(rest)}", encoded=True)
+        path = "/".join((self.origin.named(repository), *rest))
+        return URL(f"{base}/v2/{path}", encoded=True)
 
     async def _ask(self, question: _Question) -> aiohttp.ClientResponse:
         """Ask, again where that helps: after a refused connection or a 5xx, not after silence."""
@@ -378,12 +379,13 @@ class Registry:
             self._on_access(question.repository, False)
 
     async def _ask_with_login(self, question: _Question) -> aiohttp.ClientResponse:
-        grant = await self._login.grant(question.repository)
+        repository = self.origin.named(question.repository)
+        grant = await self._login.grant(repository)
         response = await self._send(question, grant)
         if response.status == 401:
             challenges = response.headers.getall(hdrs.WWW_AUTHENTICATE, [])
             response.release()
-            better = await self._login.retry(grant, challenges, question.repository)
+            better = await self._login.retry(grant, challenges, repository)
             if better is not None:
                 response = await self._send(question, better)
         return response

@@ -54,7 +54,7 @@ def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:
     A success is none by its headers: content is proven by its digest, a listing is read.
     """
     status = response.status
-    if status in (200, 203, 206):
+    if 200 <= status < 300:
         return
     if status == 404:
         raise missing
