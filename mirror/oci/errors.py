@@ -196,6 +196,10 @@ class ContentWrong(UpstreamMisbehaved):
     """What came of a blob cannot be part of it: no use in keeping it to be resumed."""
 
 
+class RangeRefused(UpstreamMisbehaved):
+    """Upstream answers otherwise than a question for a part of a blob is to be answered."""
+
+
 class ManifestUnfit(UpstreamMisbehaved):
     """A manifest is what its digest says, and must not be kept all the same."""
 
@@ -208,6 +212,10 @@ class UpstreamUnavailable(UpstreamFailure):
 
 class ContentRefused(UpstreamUnavailable):
     """The host that a registry redirects to refuses one URL, which is no word of the registry's."""
+
+
+class UpstreamUnreachable(UpstreamUnavailable):
+    """The connection to upstream was not made, or ended without an answer."""
 
 
 class UpstreamDown(UpstreamUnavailable):
