@@ -308,6 +308,17 @@ async def test_a_token_server_that_fails_once_is_asked_again_within_the_question
     await mirror.pull(REPOSITORY, "latest", image)
 
 
+async def test_a_token_server_that_is_asked_too_often_is_left_alone_as_long_as_it_says(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.faults.add(Fault.abuse("token", times=None, retry_after=60))
+    async with run() as mirror:
+        for _ in range(3):
+            got = await mirror.manifest(REPOSITORY, "latest")
+            assert (got.status, 0 < int(got.headers["Retry-After"]) <= 60) == (429, True)
+    assert hub.count(kind="token") == 1
+
+
 class Loose(Flavour):
     """A token server that answers a good token in a way of its own."""
 
