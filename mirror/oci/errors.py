@@ -196,6 +196,10 @@ class ContentWrong(UpstreamMisbehaved):
     """What came of a blob cannot be part of it: no use in keeping it to be resumed."""
 
 
+class ManifestWrong(UpstreamMisbehaved):
+    """What came is not the manifest that was asked for: asked again, the right one may come."""
+
+
 class ManifestUnfit(UpstreamMisbehaved):
     """A manifest is what its digest says, and must not be kept all the same."""
 
@@ -204,6 +208,10 @@ class UpstreamUnavailable(UpstreamFailure):
     """Upstream cannot be reached, or says itself that it cannot serve."""
 
     status = 503
+
+
+class BrokenOff(UpstreamUnavailable):
+    """Upstream broke off in the middle of a body."""
 
 
 class ContentRefused(UpstreamUnavailable):
