@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
+from importlib import resources
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mirror.cache.access import PRIVATE_FOR, PUBLIC_FOR, Access, Private, Rules
+from mirror.cache.access import Access, Private, Rules
 from mirror.cache.caller import Caller
-from mirror.oci.errors import NotAllowed, UpstreamUnavailable
-from mirror.oci.names import Repository
+from mirror.cache.publicity import Publicity
+from mirror.cache.standing import ASK_EVERY, DENIALS, DENIED_FOR, PUBLIC_FOR, Standing
+from mirror.oci.errors import NotAllowed
+from mirror.oci.names import Repository, Tag
 from mirror.oci.patterns import Patterns
 from mirror.store.index import Index
 from mirror.store.recovery import open_index
+from mirror.upstream.inquiry import Said, Wanted
 from tests.clock import Clock
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image, make_index
@@ -21,7 +29,8 @@ from tests.test_client_logins import TOKEN, clients
 
 WORD = "s3cret-word"
 PUBLIC, SECRET, LIAR = "library/nginx", "team/secret", "mallory/app"
-APP = Repository("docker.io", SECRET)
+BELIEVED = DENIED_FOR + ASK_EVERY  # seconds; the first question is not asked at once
+LATEST = Wanted("manifest", Tag("latest"))
 STRANGER, FRIEND = Caller("10.0.0.1"), Caller("10.0.0.2", "friend")
 
 
@@ -175,14 +184,34 @@ def hide(hub: Hub) -> None:
     hub.tokens.revoke()
 
 
-async def test_what_upstream_denies_is_given_to_nobody_from_then_on(
-    hub: Hub, run: Run, image: Image
+async def provoke(mirror: Mirror) -> None:
+    """Have a client ask for what is not kept, which upstream denies."""
+    assert (await mirror.blob(PUBLIC, make_image(9).layers[0].digest)).status == 403
+
+
+async def held_back(mirror: Mirror, clock: Clock, image: Image) -> float:
+    """Let time go by, ten seconds with each request, until nothing is given any more.
+
+    Returns how many seconds that took.
+    """
+    began = clock.now
+    await provoke(mirror)
+    async with asyncio.timeout(30):
+        while (await mirror.manifest(PUBLIC, image.digest)).status == 200:
+            clock.now += 10
+    return clock.now - began
+
+
+@pytest.mark.parametrize("how", ["hidden", "gone"])
+async def test_what_upstream_denies_is_given_to_nobody_once_that_is_confirmed(
+    hub: Hub, run: Run, image: Image, how: str
 ) -> None:
-    async with run(tag_ttl=0) as mirror:
+    clock = Clock()
+    async with run(clock, tag_ttl=0) as mirror:
         await mirror.pull(PUBLIC, "latest", image)
         assert (await mirror.ask(f"/v2/{PUBLIC}/tags/list")).status == 200
-        hide(hub)
-        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+        hide(hub) if how == "hidden" else (hub.remove(PUBLIC), hub.tokens.revoke())
+        assert DENIED_FOR <= await held_back(mirror, clock, image) <= 2 * DENIED_FOR
         await refused(mirror, PUBLIC, image)
     await hub.down()
     async with run(tag_ttl=0) as mirror:
@@ -190,16 +219,26 @@ async def test_what_upstream_denies_is_given_to_nobody_from_then_on(
     await hub.up()
 
 
-async def test_what_upstream_denies_is_asked_about_once_more_and_then_left(
+async def test_what_upstream_denies_is_asked_about_once_a_minute_and_open_when_it_is_given(
     hub: Hub, run: Run, image: Image
 ) -> None:
-    async with run(tag_ttl=0) as mirror:
+    clock = Clock()
+    async with run(clock, tag_ttl=0) as mirror:
         await mirror.pull(PUBLIC, "latest", image)
         hide(hub)
-        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
-        assert (await mirror.manifest(PUBLIC, image.digest)).status == 403
+        await held_back(mirror, clock, image)
+        await refused(mirror, PUBLIC, image)
         hub.journal.clear()
         await refused(mirror, PUBLIC, image)
+        assert hub.requests == []
+        clock.now += ASK_EVERY
+        assert (await mirror.manifest(PUBLIC, image.digest)).status == 403
+        hub.repositories.make(PUBLIC).readers = None
+        clock.now += ASK_EVERY
+        await mirror.pull(PUBLIC, "latest", image)
+    async with run(tag_ttl=3600) as mirror:
+        hub.journal.clear()
+        assert (await mirror.manifest(PUBLIC, image.digest)).status == 200
     assert hub.requests == []
 
 
@@ -208,38 +247,37 @@ async def test_what_upstream_denies_is_private_as_any_other(
     hub: Hub, run: Run, image: Image, private: str
 ) -> None:
     upstreams = {"docker.io": {"url": hub.url, "private": private}}
-    async with run(tag_ttl=0, upstreams=upstreams, clients=clients()) as mirror:
+    clock = Clock()
+    async with run(clock, tag_ttl=0, upstreams=upstreams, clients=clients()) as mirror:
         await mirror.pull(PUBLIC, "latest", image)
         hide(hub)
-        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+        await held_back(mirror, clock, image)
         path = f"/v2/{PUBLIC}/manifests/{image.digest}"
         got = await mirror.ask(path, Authorization=f"Bearer {TOKEN}")
         assert got.status == (200 if private == "authenticated" else 403)
         assert (await mirror.ask(path)).status == 403
 
 
-async def test_a_refusal_by_mistake_hides_nothing(hub: Hub, run: Run, image: Image) -> None:
-    async with run(tag_ttl=0) as mirror:
-        await mirror.pull(PUBLIC, "latest", image)
-        hub.faults.add(Fault(kind="manifest", status=403))
-        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
-        assert (await mirror.blob(PUBLIC, image.layers[0].digest)).status == 200
-        await mirror.pull(PUBLIC, "latest", image)
-    async with run(tag_ttl=3600) as mirror:
-        hub.journal.clear()
-        await mirror.manifest(PUBLIC, image.digest)
-    assert hub.requests == []
-
-
 async def test_what_upstream_denies_its_account_is_public_no_more(
     hub: Hub, run: Run, secret: Image, image: Image
 ) -> None:
-    async with run(upstreams=account(hub), tag_ttl=0) as mirror:
+    clock = Clock()
+    async with run(clock, upstreams=account(hub), tag_ttl=0) as mirror:
         await mirror.pull(PUBLIC, "latest", image)
         hub.make_private(PUBLIC, "another")
         hub.tokens.revoke()
-        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+        assert DENIED_FOR <= await held_back(mirror, clock, image) <= 2 * DENIED_FOR
         await refused(mirror, PUBLIC, image)
+
+
+async def test_what_is_hidden_from_everybody_but_the_account_is_public_no_more(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    """Where the registry says 404 of what it hides, and nothing is denied to the account."""
+    hub.terms.users, hub.terms.auth = {"robot": WORD}, "none"
+    clock = Clock()
+    async with run(clock, upstreams=account(hub, auth="basic"), tag_ttl=0) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
 
 
 # Across repositories
@@ -327,51 +365,79 @@ async def test_a_layer_on_its_way_is_asked_for_once_in_each_repository(
 
 
 class Word:
-    """An upstream's word on all its repositories."""
+    """An upstream's word on all its repositories, asked as nobody, or as its account."""
 
     def __init__(self) -> None:
-        self.public = True
-        self.down = False
-        self.asked = 0
+        self.said = Said.LISTED
+        self.missing: Wanted | None = None  # of which it says so
+        self.up = True  # whether it answers for others
+        self.hidden = False  # whether its account is given what others are told is missing
+        self.asked: list[Wanted | None] = []
 
-    async def readable(self, _repository: str) -> bool:
+    async def ask(self, _repository: str, wanted: Wanted | None) -> Said:
         """Return it."""
-        self.asked += 1
+        self.asked.append(wanted)
         await asyncio.sleep(0)
-        if self.down:
-            raise UpstreamUnavailable("down")
-        return self.public
+        return Said.MISSING if wanted and wanted == self.missing else self.said
+
+    async def hides(self, _repository: str, _wanted: Wanted) -> bool:
+        """Return it."""
+        return self.hidden
+
+    async def answers(self) -> bool:
+        """Return it."""
+        return self.up
 
 
-@pytest.fixture
-async def index(tmp_path: Path) -> Index:
-    """An index of its own."""
-    return await open_index(tmp_path / "index.db")
+class Door:
+    """The door of an upstream, which is pulled from with an account or without."""
 
+    def __init__(
+        self,
+        index: Index,
+        private: Private = "authenticated",
+        *,
+        account: bool = True,
+        holds: bool = True,
+        before: Door | None = None,
+    ) -> None:
+        self.word: Word = before.word if before else Word()
+        self.clock: Clock = before.clock if before else Clock()
+        self.index = index
+        accounts = ["docker.io"] if account else []
+        self.publicity = Publicity(accounts, index, lambda _: holds, self.clock, self.clock)
+        rules = {"docker.io": Rules(Patterns(["**"]), Patterns(()), private)}
+        self.access = Access(rules, {"docker.io": self.word}, self.publicity, 1)
 
-def door(
-    index: Index,
-    word: Word,
-    clock: Clock,
-    private: Private = "authenticated",
-    *,
-    account: bool = True,
-    holds: bool = True,
-) -> Access:
-    """Return the door of an upstream, which is pulled from with an account."""
-    rules = {"docker.io": Rules(Patterns(["**"]), Patterns(()), private)}
-    accounts = ["docker.io"] if account else []
-    asked = {"docker.io": word}
-    return Access(rules, asked, accounts, index, lambda _: holds, 1, clock, clock)
+    async def lets_in(
+        self, caller: Caller = STRANGER, wanted: Wanted | None = LATEST, name: str = SECRET
+    ) -> bool:
+        """Return what the door says to one who asks for something, once all is asked."""
+        try:
+            await self.access.admit(Repository("docker.io", name), caller, wanted)
+        except NotAllowed:
+            return False
+        finally:
+            for _ in range(5):  # what is asked behind the request's back
+                await asyncio.sleep(0)
+        return True
 
+    def told(self, granted: bool, name: str = SECRET) -> None:
+        """Have the registry give us something of a repository, or deny it."""
+        self.publicity.told(Repository("docker.io", name), granted)
 
-async def lets_in(access: Access, caller: Caller) -> bool:
-    """Return what the door says."""
-    try:
-        await access.admit(APP, caller)
-    except NotAllowed:
-        return False
-    return True
+    async def later(self, seconds: float, *, every: float = 20.0) -> bool:
+        """Let time go by in which strangers come; returns whether the last of them is let in."""
+        end, let_in = self.clock.now + seconds, True
+        while self.clock.now < end:
+            self.clock.now = min(self.clock.now + every, end)
+            let_in = await self.lets_in()
+        return let_in
+
+    async def rows(self) -> list[tuple[str, bool]]:
+        """Return what the index has of whether repositories are public."""
+        await self.index.flush()
+        return [(row[1], bool(row[2])) for row in await self.index.publicity()]
 
 
 @pytest.mark.parametrize(
@@ -381,112 +447,321 @@ async def lets_in(access: Access, caller: Caller) -> bool:
 async def test_who_may_read_what_is_private(
     index: Index, private: Private, stranger: bool, friend: bool
 ) -> None:
-    word = Word()
-    word.public = False
-    access = door(index, word, Clock(), private)
-    assert await lets_in(access, STRANGER) is stranger
-    assert await lets_in(access, FRIEND) is friend
-    assert word.asked == (0 if private == "everyone" else 1)
-    await index.close()
+    door = Door(index, private)
+    door.word.said = Said.DENIED
+    assert await door.lets_in() is stranger
+    assert await door.lets_in(FRIEND) is friend
+    assert len(door.word.asked) == (0 if private == "everyone" else 1)
 
 
 async def test_a_client_may_read_no_more_than_its_own_list(index: Index) -> None:
-    access = door(index, Word(), Clock(), "everyone")
-    assert await lets_in(access, Caller("10.0.0.2", "friend", Patterns(["team/*"])))
-    assert not await lets_in(access, Caller("10.0.0.2", "friend", Patterns(["org/*"])))
-    assert not await lets_in(access, Caller("10.0.0.2", None, Patterns(())))
-    await index.close()
+    door = Door(index, "everyone")
+    assert await door.lets_in(Caller("10.0.0.2", "friend", Patterns(["team/*"])))
+    assert not await door.lets_in(Caller("10.0.0.2", "friend", Patterns(["org/*"])))
+    assert not await door.lets_in(Caller("10.0.0.2", None, Patterns(())))
 
 
-async def test_upstreams_word_lasts_for_a_while(index: Index) -> None:
-    word, clock = Word(), Clock()
-    access = door(index, word, clock)
-    assert await lets_in(access, STRANGER)
-    word.public = False
-    clock.now += PUBLIC_FOR - 1
-    assert await lets_in(access, STRANGER)
-    clock.now += 1
-    assert not await lets_in(access, STRANGER)
-    word.public = True
-    clock.now += PRIVATE_FOR - 1
-    assert not await lets_in(access, STRANGER)
-    clock.now += 1
-    assert await lets_in(access, STRANGER)
-    assert word.asked == 3
-    await index.close()
+async def test_upstreams_yes_lasts_for_a_day(index: Index) -> None:
+    door = Door(index)
+    assert await door.lets_in()
+    door.word.said = Said.DENIED
+    door.clock.now += PUBLIC_FOR - 1
+    assert await door.lets_in()
+    assert len(door.word.asked) == 1
+
+
+async def test_what_is_private_is_public_within_a_minute_of_upstreams_yes(index: Index) -> None:
+    door = Door(index)
+    door.word.said = Said.DENIED
+    assert not await door.lets_in()
+    door.word.said = Said.GIVEN
+    door.clock.now += ASK_EVERY - 1
+    assert not await door.lets_in()
+    assert len(door.word.asked) == 1
+    door.clock.now += 1
+    assert await door.lets_in()
+
+
+@pytest.mark.parametrize("said", [Said.MISSING, Said.NOTHING])
+async def test_what_cannot_be_told_is_closed_for_seconds(index: Index, said: Said) -> None:
+    door = Door(index)
+    door.word.said = said
+    assert not await door.lets_in()
+    door.word.said = Said.GIVEN
+    assert not await door.lets_in()
+    door.clock.now += 6
+    assert await door.lets_in()
+    assert await door.rows() == [(SECRET, True)]
+
+
+# Denials
+
+
+async def suspected(index: Index, *, account: bool) -> Door:
+    """Return a door whose upstream gave a repository to everybody, and denies it now."""
+    door = Door(index, account=account)
+    assert await door.lets_in()
+    door.told(granted=False)
+    door.word.said = Said.DENIED
+    return door
 
 
 @pytest.mark.parametrize("account", [True, False])
-async def test_what_was_denied_is_asked_about_at_once_and_as_any_other_afterwards(
+async def test_a_denial_is_believed_after_three_questions_over_ten_minutes(
     index: Index, account: bool
 ) -> None:
-    word, clock = Word(), Clock()
-    access = door(index, word, clock, account=account)
-    assert await lets_in(access, STRANGER)
-    assert word.asked == account
-    access.denied(APP)
-    word.public = False
-    assert not await lets_in(access, STRANGER)
-    assert await lets_in(access, FRIEND)
-    access.denied(APP)  # the friend's pull: it is known
-    word.public = True
-    clock.now += PRIVATE_FOR - 1
-    assert not await lets_in(access, STRANGER)
-    assert word.asked == account + 1
-    clock.now += 1
-    assert await lets_in(access, STRANGER)
-    assert await lets_in(access, STRANGER)
-    assert word.asked == account + 2
-    await index.close()
+    door = await suspected(index, account=account)
+    assert await door.lets_in()
+    assert await door.later(DENIED_FOR - 20)
+    assert await door.later(20)  # whoever has the question asked does not wait for the answer
+    assert not await door.lets_in()
+    assert await door.lets_in(FRIEND)
+    asked = len(door.word.asked) - account
+    assert DENIALS <= asked <= DENIED_FOR / ASK_EVERY + 1
 
 
-async def test_what_was_denied_stays_hidden_while_upstream_cannot_be_asked(index: Index) -> None:
-    word, clock = Word(), Clock()
-    access = door(index, word, clock, account=False)
-    word.down = True
-    assert await lets_in(access, STRANGER)
-    access.denied(APP)
-    assert not await lets_in(access, STRANGER)
-    later = door(index, word, clock, account=False)
+@pytest.mark.parametrize("account", [True, False])
+async def test_a_denial_that_is_seldom_asked_about_is_believed_after_three_questions(
+    index: Index, account: bool
+) -> None:
+    door = await suspected(index, account=account)
+    for _ in range(DENIALS):
+        assert await door.lets_in()
+        door.clock.now += 3600
+    assert not await door.lets_in()
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_one_yes_ends_a_denial(index: Index, account: bool) -> None:
+    door = await suspected(index, account=account)
+    assert await door.later(DENIED_FOR - 20)
+    door.word.said = Said.GIVEN
+    assert await door.later(ASK_EVERY)
+    door.word.said = Said.DENIED
+    door.told(granted=False)
+    assert await door.later(DENIED_FOR - 20)
+
+
+async def test_a_pull_that_is_granted_ends_a_denial_of_an_upstream_without_account(
+    index: Index,
+) -> None:
+    door = await suspected(index, account=False)
+    assert not await door.later(BELIEVED)
+    assert await door.rows() == [(SECRET, False)]
+    door.told(granted=True)
+    assert await door.lets_in()
+    assert await door.rows() == []
+
+
+async def test_what_the_account_is_given_is_no_yes_for_others(index: Index) -> None:
+    door = await suspected(index, account=True)
+    for _ in range(32):
+        door.told(granted=True)
+        await door.later(20)
+    assert not await door.lets_in()
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_what_is_held_back_is_open_within_a_minute_of_upstreams_yes(
+    index: Index, account: bool
+) -> None:
+    door = await suspected(index, account=account)
+    assert not await door.later(BELIEVED)
+    asked = len(door.word.asked)
+    assert not await door.later(600)
+    assert len(door.word.asked) - asked <= 600 / ASK_EVERY
+    door.word.said = Said.GIVEN
+    assert await door.later(ASK_EVERY)
+    assert await door.lets_in()
+    assert await door.rows() == ([(SECRET, True)] if account else [])
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_a_denial_of_everybody_is_never_believed(index: Index, account: bool) -> None:
+    door = await suspected(index, account=account)
+    door.word.up = False
+    assert await door.later(10 * DENIED_FOR)
+    door.word.up = True  # from now on it counts
+    assert await door.later(DENIED_FOR)
+    assert not await door.later(2 * ASK_EVERY)
+
+
+async def test_another_repository_that_is_granted_shows_that_the_registry_answers(
+    index: Index,
+) -> None:
+    door = Door(index, account=False)
+    door.told(granted=True, name="team/other")
+    door.told(granted=False)
+    door.word.said, door.word.up = Said.DENIED, False
+    assert await door.later(2 * DENIED_FOR)  # that was before
+    for _ in range(33):
+        door.told(granted=True, name="team/other")
+        await door.later(20)
+    assert not await door.lets_in()
+
+
+@pytest.mark.parametrize("said", [Said.NOTHING, Said.MISSING])
+async def test_what_says_nothing_holds_nothing_back(index: Index, said: Said) -> None:
+    door = await suspected(index, account=False)
+    door.word.said = said
+    assert await door.later(3 * DENIED_FOR)
+    assert len(door.word.asked) <= 3 * DENIED_FOR / ASK_EVERY + 1
+
+
+async def test_what_everybody_is_told_is_missing_and_the_account_is_given_is_denied(
+    index: Index,
+) -> None:
+    door = Door(index)
+    assert await door.lets_in()
+    door.clock.now += PUBLIC_FOR
+    door.word.said = Said.MISSING
+    assert await door.later(2 * DENIED_FOR)  # it is gone for everybody
+    door.word.hidden = True
+    assert not await door.later(DENIED_FOR + 2 * ASK_EVERY)
+
+
+async def test_mistakes_now_and_then_are_not_added_up(index: Index) -> None:
+    door = Door(index, account=False)
+    for _ in range(20):
+        door.word.said = Said.DENIED
+        door.told(granted=False)
+        assert await door.later(2 * ASK_EVERY)
+        door.word.said = Said.GIVEN
+        assert await door.later(2 * ASK_EVERY)
+    assert await door.rows() == []
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_who_asks_for_what_is_missing_is_in_nobodys_way(index: Index, account: bool) -> None:
+    door = await suspected(index, account=account)
+    await door.lets_in()
+    door.word.missing = Wanted("manifest", Tag("missing"))
+    for _ in range(40):
+        door.clock.now += 20
+        await door.lets_in(wanted=door.word.missing)
+    assert not await door.lets_in()
+    door.word.said = Said.GIVEN
+    door.clock.now += ASK_EVERY
+    assert await door.lets_in(wanted=door.word.missing)
+    assert await door.lets_in()
+
+
+async def test_what_was_held_back_stays_so_through_a_restart_while_upstream_cannot_be_asked(
+    index: Index,
+) -> None:
+    door = await suspected(index, account=False)
+    assert not await door.later(BELIEVED)
     await index.flush()
-    await later.load()
-    assert not await lets_in(later, STRANGER)
-    word.down = False
-    clock.now += 6
-    assert await lets_in(later, STRANGER)
-    await index.flush()
-    assert await index.publicity() == []
-    await index.close()
+    door.word.said = Said.NOTHING
+    later = Door(index, account=False, before=door)
+    await later.publicity.load()
+    assert not await later.lets_in()
+    door.word.said = Said.GIVEN
+    door.clock.now += 6
+    assert await later.lets_in()
+    assert await later.rows() == []
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_a_denial_that_is_not_believed_yet_is_not_remembered_through_a_restart(
+    index: Index, account: bool
+) -> None:
+    door = await suspected(index, account=account)
+    assert await door.later(DENIED_FOR - 20)
+    assert await door.rows() == ([(SECRET, True)] if account else [])
+    later = Door(index, account=account, before=door)
+    await later.publicity.load()
+    assert await later.later(DENIED_FOR - 20)
+
+
+async def test_what_an_older_version_hid_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "older.db"
+    schema = resources.files("mirror.store") / "schema"
+    older = [(schema / f"000{number}.sql").read_text() for number in range(1, 6)]
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(f"{';'.join(older)}; PRAGMA user_version=5;")
+        database.execute("INSERT INTO publicity VALUES ('docker.io', 'team/secret', 0, 0)")
+        database.execute("INSERT INTO publicity VALUES ('docker.io', 'team/public', 1, 0)")
+        database.commit()
+    index = await open_index(path)
+    try:
+        door = Door(index, account=False)
+        await door.publicity.load()
+        assert await door.lets_in()
+        assert door.word.asked == []
+        assert await door.rows() == [("team/public", True)]
+    finally:
+        await index.close()
 
 
 async def test_what_was_never_there_is_not_remembered(index: Index) -> None:
-    word = Word()
-    access = door(index, word, Clock(), account=False, holds=False)
-    access.denied(APP)
-    assert await lets_in(access, STRANGER)
-    assert word.asked == 0
-    await index.flush()
-    assert await index.publicity() == []
-    await index.close()
+    door = Door(index, account=False, holds=False)
+    for number in range(1000):
+        door.told(granted=False, name=f"made/up{number}")
+        assert await door.lets_in(name=f"made/up{number}")
+    assert "0 denied" in repr(door.publicity)
+    assert door.word.asked == []
+    assert await door.rows() == []
 
 
 async def test_an_upstream_that_fails_is_taken_at_its_last_word_and_given_a_rest(
     index: Index,
 ) -> None:
-    word, clock = Word(), Clock()
-    access = door(index, word, clock)
-    assert await lets_in(access, STRANGER)
-    clock.now += PUBLIC_FOR
-    word.down = True
+    door = Door(index)
+    assert await door.lets_in()
+    door.clock.now += PUBLIC_FOR
+    door.word.said = Said.NOTHING
     for _ in range(3):
-        assert await lets_in(access, STRANGER)
-    assert word.asked == 2
-    await index.close()
+        assert await door.lets_in()
+    assert len(door.word.asked) == 2
 
 
-async def test_many_at_once_are_one_question(index: Index) -> None:
-    word = Word()
-    access = door(index, word, Clock())
-    assert all(await asyncio.gather(*(lets_in(access, STRANGER) for _ in range(50))))
-    assert word.asked == 1
-    await index.close()
+@pytest.mark.parametrize("account", [True, False])
+async def test_many_at_once_are_one_question(index: Index, account: bool) -> None:
+    door = await suspected(index, account=account)
+    asked = len(door.word.asked)
+    assert all(await asyncio.gather(*(door.lets_in() for _ in range(50))))
+    assert len(door.word.asked) == asked + 1
+
+
+async def test_what_everybody_may_pull_is_not_listed_where_the_account_alone_may_list(
+    index: Index,
+) -> None:
+    door = Door(index)
+    door.word.said = Said.GIVEN
+    assert await door.lets_in()
+    door.word.said = Said.NOTHING
+    assert not await door.lets_in(wanted=None)
+    assert await door.lets_in()
+    assert await door.lets_in(FRIEND, wanted=None)
+    door.word.said = Said.LISTED
+    door.clock.now += ASK_EVERY
+    assert await door.lets_in(wanted=None)
+
+
+@given(st.lists(st.tuples(st.sampled_from("gdunx"), st.floats(0, 2000)), max_size=40))
+def test_a_public_repository_is_held_back_after_a_run_of_denials_only(
+    events: list[tuple[str, float]],
+) -> None:
+    """Whatever upstream says, and whenever: given, denied, undecided, denied to all, suspected."""
+    standing, now, run = Standing(public=True), 0.0, list[float]()
+    for event, seconds in events:
+        now += seconds
+        before = standing.public
+        match event:
+            case "g":
+                standing.given(now, lists=False)
+                run.clear()
+            case "d":
+                standing.denied(now, LATEST, others=True)
+                run.append(now)
+            case "x":
+                standing.denied(now, LATEST, others=False)
+            case "u":
+                standing.undecided(now)
+            case _:
+                standing.suspect(now)
+        held = before and not standing.public
+        assert not held or (event == "d" and len(run) >= DENIALS and now - run[0] >= DENIED_FOR)
+        assert standing.public or event != "g"
+        assert standing.public or standing.ask_again <= now + ASK_EVERY

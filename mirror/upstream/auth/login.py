@@ -74,6 +74,10 @@ class Login:
                 self._known = self._first
             raise
 
+    def forget(self, repository: str) -> None:
+        """Forget the token for a repository, or for none: the next question gets a fresh one."""
+        self._tokens.forget(_scope(repository))
+
     async def retry(
         self, refused: Grant, challenges: Iterable[str], repository: str
     ) -> Grant | None:
@@ -128,7 +132,7 @@ class Login:
 
     async def _bearer(self, wanted: Challenge, repository: str, credentials: Credentials) -> Grant:
         realm = await self._realm(wanted.params["realm"], credentials=bool(credentials))
-        scope = wanted.params.get("scope") or f"repository:{repository}:pull"
+        scope = wanted.params.get("scope") or _scope(repository)
         key = TokenKey(str(realm), wanted.params.get("service", ""), scope, credentials)
         token = await self._tokens.get(key, self._upstream)
         return Grant(token.header(), credentials, key, token)
@@ -141,3 +145,8 @@ class Login:
             url = await check_realm(self._url, realm, listed, credentials=credentials)
             known = self._checked = (asked, url)
         return known[1]
+
+
+def _scope(repository: str) -> str:
+    """Return what a token has to be good for (distribution's docs/content/spec/auth/scope.md)."""
+    return f"repository:{repository}:pull" if repository else ""

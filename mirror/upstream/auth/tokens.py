@@ -52,6 +52,11 @@ class Tokens:
         if self._kept.get(key) is token:
             del self._kept[key]
 
+    def forget(self, scope: str) -> None:
+        """Forget the tokens for a scope, whoever refused them."""
+        for key in [key for key in self._kept if key.scope == scope]:
+            self._kept.pop(key, None)
+
     async def get(self, key: TokenKey, upstream: str) -> Token:
         """Return a good token, fetching it for `upstream` once however many ask.
 
