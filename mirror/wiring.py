@@ -14,7 +14,7 @@ from yarl import URL
 from mirror.cache.access import Access
 from mirror.cache.budget import Budget
 from mirror.cache.publicity import Publicity
-from mirror.oci.names import Repository
+from mirror.oci.names import HUB, Repository
 from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.upstream.answers import Answer
@@ -76,7 +76,12 @@ def _origin(name: str, upstream: Upstream) -> Origin:
         found = origin(name, URL(upstream.url), configured)
     except (ExtraMissing, ValueError) as error:
         raise ConfigurationError(f"upstreams.{name}: {error}") from None
-    return replace(found, logs_in=found.logs_in or upstream.client_cert is not None)
+    return replace(
+        found,
+        logs_in=found.logs_in or upstream.client_cert is not None,
+        counts_pulls=name == HUB or upstream.pull_limit is not None,
+        prefix=upstream.repository_prefix,
+    )
 
 
 class Reach:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from mirror.upstream.backoff import Topic
 from mirror.upstream.breaker import Breaker
 from tests.conftest import Got, Mirror, Run
 from tests.standin import Fault, Hub, Image
@@ -91,20 +92,70 @@ async def test_a_content_network_that_is_down_leaves_the_registry_up(
         assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
 
 
+async def test_a_path_that_always_fails_closes_no_other(hub: Hub, run: Run, image: Image) -> None:
+    hub.faults.add(Fault(kind="manifest", reference="broken", status=503, times=None))
+    async with run(tag_ttl=0, missing_ttl=0) as mirror:
+        for _ in range(10):
+            assert (await mirror.manifest(REPOSITORY, "broken")).status == 503
+        assert not await is_down(mirror)
+        assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
+
+
+async def test_a_kind_of_question_that_always_fails_closes_no_other(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.faults.add(Fault(kind="referrers", status=503, times=None))
+    async with run(tag_ttl=0) as mirror:
+        for number in range(9):
+            path = f"/v2/{REPOSITORY}/referrers/sha256:{number:064}"
+            assert (await mirror.ask(path)).status == 503
+        assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
+        assert (await mirror.blob(REPOSITORY, image.blobs[0].digest)).status == 200
+
+
+HEAD, GET = Topic("manifest", "HEAD", "/v2/a/manifests/1"), Topic("blob", "GET", "/v2/a/blobs/1")
+
+
+def others(topic: Topic, count: int) -> list[Topic]:
+    return [topic._replace(name=f"{topic.name}{number}") for number in range(count)]
+
+
 def test_a_few_failures_between_answers_open_nothing() -> None:
     breaker = Breaker()
     for _ in range(100):
-        breaker.failed(silent=True)
-        breaker.failed(silent=False)
+        breaker.failed(HEAD, silent=True)
+        breaker.failed(others(HEAD, 1)[0], silent=False)
         assert not breaker.open
-        breaker.succeeded()
+        breaker.succeeded(HEAD)
+
+
+def test_one_name_that_fails_opens_nothing_and_three_that_are_silent_do() -> None:
+    breaker = Breaker()
+    assert not any(breaker.failed(HEAD, silent=True) for _ in range(100))
+    assert [breaker.failed(topic, silent=True) for topic in others(HEAD, 3)].count(True) == 1
+    assert breaker.opens_for(HEAD)
+    assert not breaker.opens_for(GET)
+    assert not breaker.opens_for(HEAD._replace(method="GET"))
+    assert not breaker.lost
+
+
+def test_a_host_that_cannot_be_reached_is_asked_nothing() -> None:
+    breaker = Breaker()
+    assert [breaker.unreachable() for _ in range(7)].count(True) == 1
+    assert breaker.opens_for(HEAD)
+    assert breaker.opens_for(GET)
+    breaker.recovered()
+    assert not breaker.opens_for(GET)
 
 
 def test_it_opens_once_and_asks_ever_less_often_up_to_a_bound() -> None:
     breaker = Breaker()
-    assert [breaker.failed(silent=False) for _ in range(7)].count(True) == 1
+    assert [breaker.failed(each, silent=False) for each in others(HEAD, 9)].count(True) == 1
     pauses = [breaker.pause() for _ in range(10)]
     assert pauses == sorted(pauses)
-    assert pauses[-1] == pauses[-2] <= 15
-    breaker.succeeded()
+    assert pauses[-1] == pauses[-2] <= 10
+    breaker.recovered()
     assert not breaker.open
+    assert breaker.pause() == pauses[-1]  # until a question is answered, too
+    breaker.succeeded(HEAD)
+    assert breaker.pause() == pauses[0]

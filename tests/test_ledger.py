@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -364,22 +365,47 @@ async def test_who_spent_is_told_of_each_account_alone(index: Index) -> None:
 
 def test_the_forms_of_the_limit_headers_are_read() -> None:
     said = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "20;w=21600"}
-    assert read_limit(said | {"docker-ratelimit-source": "10.0.0.1"}) == PullLimit(
-        100, 20, 21600, "10.0.0.1"
-    )
-    assert read_limit({"ratelimit-limit": "5", "ratelimit-remaining": "3"}) == PullLimit(
-        5, 3, None, ""
-    )
+    source = {"docker-ratelimit-source": "10.0.0.1"}
+    read = partial(read_limit, windowless=True)
+    assert read(said | source) == PullLimit(100, 20, 21600, "10.0.0.1")
+    assert read({"ratelimit-limit": "5", "ratelimit-remaining": "3"}) == PullLimit(5, 3, None, "")
     for bad in ("", "many", "-1", "1;w=x", "9" * 40):
-        assert read_limit({"ratelimit-limit": bad, "ratelimit-remaining": "3"}) is None
-    assert read_limit({"ratelimit-limit": "5"}) is None
+        assert read({"ratelimit-limit": bad, "ratelimit-remaining": "3"}) is None
+    assert read({"ratelimit-limit": "5"}) is None
+
+
+@pytest.mark.parametrize("window", ["", ";w=60", ";w=599"])
+def test_a_limit_of_requests_is_no_limit_of_pulls(window: str) -> None:
+    said = {"ratelimit-limit": f"600{window}", "ratelimit-remaining": f"0{window}"}
+    assert read_limit(said, windowless=False) is None
+    lasting = {"ratelimit-limit": "600;w=3600", "ratelimit-remaining": "0"}
+    assert read_limit(lasting, windowless=False) == PullLimit(600, 0, 3600, "")
 
 
 def test_retry_after_is_believed_within_reason() -> None:
     assert read_retry_after({"Retry-After": "60"}) == 60
     assert read_retry_after({"Retry-After": "99999999"}) == 86_400
-    for bad in ("", "-1", "soon", "²", "9" * 30, "Mon, 23 Nov 2026 18:00:00 GMT"):
+    for bad in ("", "-1", "soon", "²", "9" * 30, "Mon, 99 Nov 2026 18:00:00 GMT", "Mon," * 9999):
         assert read_retry_after({"Retry-After": bad}) is None
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("Mon, 23 Nov 2026 18:00:07 GMT", 7),
+        ("Monday, 23-Nov-26 18:00:07 GMT", 7),
+        ("Mon Nov 23 18:00:07 2026", 7),
+        ("Mon, 23 Nov 2026 17:00:00 GMT", 0),
+        ("Mon, 23 Nov 2099 17:00:00 GMT", 86_400),
+    ],
+)
+def test_retry_after_may_be_a_date_by_the_senders_clock(date: str, seconds: int) -> None:
+    headers = {"Retry-After": date, "Date": "Mon, 23 Nov 2026 18:00:00 GMT"}
+    assert read_retry_after(headers) == seconds
+
+
+def test_retry_after_may_be_a_date_by_our_own_clock() -> None:
+    assert read_retry_after({"Retry-After": "Mon, 23 Nov 2020 18:00:00 GMT"}) == 0
 
 
 def _counted(limit: PullLimit | None = None) -> Answer:

@@ -21,7 +21,7 @@ from mirror.sizes import duration
 from mirror.upstream.answers import PullLimit
 
 _PLENTY = 0.5  # of the limit: while more is left, nothing is saved at the cost of freshness
-_DOUBT = 60.0  # seconds to leave upstream alone where it refuses a pull that we think is left
+_DOUBT = 10.0  # seconds to leave upstream alone where it refuses a pull and does not say how long
 _EXEMPT = 10_000  # repositories remembered as such
 _EXPECTED = 0.5  # of the limit: the most that is kept for what HEADs told of
 
@@ -111,7 +111,7 @@ class Account:
     def refused(self, retry_after: float | None, now: float) -> None:
         """Note a 429, which shuts the gate for as long as upstream says.
 
-        Where it says nothing, or to ask again at once, it is left alone for a moment all the same.
+        Where it names no time, or none at all, upstream is left alone for some seconds.
         """
         self._shut_at, self._shut_until = now, now + (retry_after or _DOUBT)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Literal
 
 Kind = Literal["manifest", "blob", "tags", "referrers", "token"]
 
-PACE = 5  # seconds to leave alone whoever is asked too often and does not say for how long
+PACE = 5  # seconds to wait where a host refuses for the rate and does not say for how long
+_LONGEST = 86_400  # seconds
+_LEAST_WINDOW = 600  # seconds
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _NAMES = ("ratelimit-limit", "ratelimit-remaining")
 _RATE = re.compile(r"(\d{1,9})(?:\s*;\s*w=(\d{1,9}))?", re.ASCII)
@@ -58,16 +63,27 @@ class Answer:
 
     @property
     def counted(self) -> bool:
-        """Whether Docker Hub counts this as a pull: each GET of a manifest that it grants."""
-        return self.kind == "manifest" and self.method == "GET" and self.status == 200
+        """Whether Docker Hub counts this as a pull: each GET of a manifest that it grants.
+
+        A proxy on the way may have made a 203 of its 200 (RFC 9110, 15.3.4).
+        """
+        granted = self.status is not None and 200 <= self.status < 300
+        return self.kind == "manifest" and self.method == "GET" and granted
 
 
-def read_limit(headers: Mapping[str, str]) -> PullLimit | None:
-    """Read `ratelimit-limit: 100;w=21600` and its companions; None where that cannot be done."""
+def read_limit(headers: Mapping[str, str], *, windowless: bool) -> PullLimit | None:
+    """Read `ratelimit-limit: 100;w=21600` and its companions; None where they are no pull limit.
+
+    Gateways name their requests a minute in the same headers, some with a window (IETF draft
+    httpapi-ratelimit-headers). A limit of pulls is one over ten minutes or more, or, if
+    `windowless`, that of a registry which is known to count pulls.
+    """
     limit, remaining = (_RATE.fullmatch(headers.get(name, "").strip()) for name in _NAMES)
     if limit is None or remaining is None:
         return None
     window = limit[2] or remaining[2]
+    if not windowless and int(window or 0) < _LEAST_WINDOW:
+        return None
     # It goes to the index and to terminals: neither takes all that a header may hold.
     source = _UNPRINTABLE.sub("?", headers.get("docker-ratelimit-source", "").strip()[:128])
     return PullLimit(int(limit[1]), int(remaining[1]), int(window) if window else None, source)
@@ -79,6 +95,24 @@ def names_limit(headers: Mapping[str, str]) -> bool:
 
 
 def read_retry_after(headers: Mapping[str, str]) -> int | None:
-    """Read Retry-After in seconds, at most a day; its date form is not used by registries."""
+    """Read Retry-After in seconds, at most a day; None where it is missing or not understood.
+
+    It is a number of seconds or a date (RFC 9110, 10.2.3), which is read by the sender's own clock
+    if that is named, so that two clocks need not agree.
+    """
     text = headers.get("Retry-After", "").strip()
-    return min(int(text), 86_400) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return min(int(text), _LONGEST)
+    until = _read_date(text)
+    if until is None:
+        return None
+    now = _read_date(headers.get("Date", "")) or datetime.now(UTC)
+    return min(max(0, math.ceil((until - now).total_seconds())), _LONGEST)
+
+
+def _read_date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text[:64])
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date

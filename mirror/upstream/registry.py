@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,7 +37,16 @@ from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference
 from mirror.oci.ranges import Span
 from mirror.upstream import responses
-from mirror.upstream.answers import Answer, Ask, Kind, names_limit, read_limit, read_retry_after
+from mirror.upstream.answers import (
+    PACE,
+    Answer,
+    Ask,
+    Kind,
+    PullLimit,
+    names_limit,
+    read_limit,
+    read_retry_after,
+)
 from mirror.upstream.auth.login import Grant, Login
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
@@ -92,7 +99,6 @@ class Registry:
         self._on_answer = on_answer
         self._on_access = on_access
         self.received = 0  # bytes of bodies
-        self._quiet_until = -math.inf
 
     def __repr__(self) -> str:
         return f"<Registry {self.origin.name} at {self.origin.url}>"
@@ -223,32 +229,20 @@ class Registry:
     def _url(self, repository: str, *rest: str) -> URL:
         """Join validated parts; a colon needs no encoding in a path (RFC 3986, 3.3)."""
         base = str(self.origin.url).rstrip("/")
-        return URL(f"{base}/v2/{repository}/{'/'.join(rest)}", encoded=True)
+        path = "/".join((self.origin.named(repository), *rest))
+        return URL(f"{base}/v2/{path}", encoded=True)
 
     async def _ask(self, question: _Question) -> aiohttp.ClientResponse:
-        """Ask, again where that helps: after a refused connection or a 5xx, not after silence.
-
-        An upstream that is asked too often is left alone for as long as it says.
-        """
-        rest = self._quiet_until - time.monotonic()
-        if rest > 0:
-            text = f"upstream {self.origin.name} was asked too often, and is left alone for now"
-            raise TooManyRequests(text, retry_after=math.ceil(rest))
+        """Ask, again where that helps: after a refused connection or a 5xx, not after silence."""
         persistence = AsyncRetrying(
             retry=retry_if_exception(partial(_worth_asking_again, question)),
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2),
             reraise=True,
         )
-        try:
-            # Whoever waits for a connection is not kept waiting by upstream: no deadline yet.
-            async with self._turn(question), deadline(self._wire.patience.answer, question.url):
-                return await persistence(self._ask_once, question)
-        except PullLimitSpent:
-            raise
-        except TooManyRequests as error:
-            self._quiet_until = time.monotonic() + (error.retry_after or 0)
-            raise
+        # Whoever waits for a connection is not kept waiting by upstream: no deadline yet.
+        async with self._turn(question), deadline(self._wire.patience.answer, question.url):
+            return await persistence(self._ask_once, question)
 
     def _turn(self, question: _Question) -> AbstractAsyncContextManager[None]:
         """Wait for a connection; a large question has waited for as long as its body lasts."""
@@ -273,12 +267,44 @@ class Registry:
         What the target of a redirect refuses is one URL, be it for its signature: the registry
         gave it.
         """
-        elsewhere = response.url.origin() != question.url.origin()
+        elsewhere = _is_elsewhere(question, response)
         self._tell_access(question, 200 if elsewhere else response.status)
+        if response.status == 429:
+            self._refuse_rate(question, response)
         responses.refuse_faults(response, self.origin.name)
         if elsewhere and 400 <= response.status < 500 and response.status != 416:
             host, status = response.url.host, response.status
             raise ContentRefused(f"{host}, where {self.origin.name} redirects to, answers {status}")
+
+    def _refuse_rate(self, question: _Question, response: aiohttp.ClientResponse) -> None:
+        """Raise what a 429 means; what it was said about is left alone for a while."""
+        wait = read_retry_after(response.headers)
+        if self._is_spent(question, response):
+            raise PullLimitSpent(f"{self.origin.name}'s pull limit is spent", retry_after=wait)
+        self._wire.back_off(response, question.kind, question.url)
+        host = response.url.host
+        wait = max(1, PACE if wait is None else wait)
+        raise TooManyRequests(f"upstream {host} is asked too often", retry_after=wait)
+
+    def _is_spent(self, question: _Question, response: aiohttp.ClientResponse) -> bool:
+        """Whether a 429 says that no pull is left, rather than that requests come too fast.
+
+        Only a registry that counts pulls says so, and of manifests.
+        """
+        counts = self._limit(question, response) is not None or self.origin.counts_pulls
+        own = question.kind == "manifest" and not _is_elsewhere(question, response)
+        return counts and own and responses.says_spent(response)
+
+    def _limit(
+        self, question: _Question, response: aiohttp.ClientResponse | None
+    ) -> PullLimit | None:
+        if response is None or _is_elsewhere(question, response):
+            return None
+        return read_limit(response.headers, windowless=self.origin.counts_pulls)
+
+    def _names_limit(self, response: aiohttp.ClientResponse | None) -> bool:
+        """Whether a registry that counts pulls names a limit, be it one that can be read or not."""
+        return response is not None and self.origin.counts_pulls and names_limit(response.headers)
 
     def _tell_access(self, question: _Question, status: int) -> None:
         if question.kind not in ("manifest", "blob"):
@@ -289,12 +315,13 @@ class Registry:
             self._on_access(question.repository, False)
 
     async def _ask_with_login(self, question: _Question) -> aiohttp.ClientResponse:
-        grant = await self._login.grant(question.repository)
+        repository = self.origin.named(question.repository)
+        grant = await self._login.grant(repository)
         response = await self._send(question, grant)
         if response.status == 401:
             challenges = response.headers.getall(hdrs.WWW_AUTHENTICATE, [])
             response.release()
-            better = await self._login.retry(grant, challenges, question.repository)
+            better = await self._login.retry(grant, challenges, repository)
             if better is not None:
                 response = await self._send(question, better)
         return response
@@ -304,13 +331,14 @@ class Registry:
         if grant.header:
             headers = {**headers, hdrs.AUTHORIZATION: grant.header}
         tell = partial(self._tell, question)
-        return await self._wire.ask(question.method, question.url, headers, tell, question.size)
+        return await self._wire.ask(
+            question.method, question.url, headers, tell, question.size, kind=question.kind
+        )
 
     def _tell(
         self, question: _Question, response: aiohttp.ClientResponse | None, seconds: float
     ) -> None:
-        headers: Mapping[str, str] = {} if response is None else response.headers
-        limit = read_limit(headers)
+        limit = self._limit(question, response)
         answer = Answer(
             upstream=self.origin.name,
             account=self.origin.whose,
@@ -322,11 +350,16 @@ class Registry:
             asked=question.url.name,
             ask=question.ask,
             limit=limit,
-            spent=response is not None and responses.says_spent(response),
-            retry_after=read_retry_after(headers),
-            garbled=limit is None and names_limit(headers),
+            spent=response is not None and self._is_spent(question, response),
+            retry_after=None if response is None else read_retry_after(response.headers),
+            garbled=limit is None and self._names_limit(response),
         )
         self._on_answer(answer)
+
+
+def _is_elsewhere(question: _Question, response: aiohttp.ClientResponse) -> bool:
+    """Whether another host answered, to which the registry redirects."""
+    return response.url.origin() != question.url.origin()
 
 
 def _proven(body: bytes, named: Digest | None, media_type: str) -> Manifest:

@@ -19,11 +19,14 @@ from yarl import URL
 
 import mirror
 from mirror.oci.errors import (
+    TooManyRequests,
     UpstreamDown,
     UpstreamFailure,
     UpstreamMisbehaved,
     UpstreamUnavailable,
 )
+from mirror.upstream.answers import read_retry_after
+from mirror.upstream.backoff import Backoff, Topic
 from mirror.upstream.breaker import Breaker
 from mirror.upstream.faults import PROXY_LOGIN, named_faults
 from mirror.upstream.guard import Guard, GuardedResolver, follow
@@ -59,6 +62,24 @@ class _Means(TypedDict):
     ssl: ssl.SSLContext | bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked, wherever redirects lead."""
+
+    session: aiohttp.ClientSession
+    topic: Topic
+    method: str
+    form: Mapping[str, str] | None
+
+    async def send(
+        self, url: URL, headers: Mapping[str, str], means: _Means
+    ) -> aiohttp.ClientResponse:
+        """Ask one host; raises what aiohttp does."""
+        return await self.session.request(
+            self.method, url, headers=headers, data=self.form, **means
+        )
+
+
 class Wire:
     """HTTP to one upstream registry at `own`, its token server and its content networks.
 
@@ -83,6 +104,7 @@ class Wire:
         self._sockets = sockets
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
         self._breakers: LRUCache[URL, Breaker] = LRUCache(_HOSTS)
+        self._backoff = Backoff()
         self._probes: dict[URL, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -135,35 +157,31 @@ class Wire:
         tell: Tell,
         size: Size = "small",
         form: Mapping[str, str] | None = None,
+        kind: str = "token",
     ) -> aiohttp.ClientResponse:
         """Ask once and follow redirects; the caller closes the response. `tell` hears how it went.
 
-        Authorization is dropped as soon as a redirect leaves the origin: content networks refuse
-        it, and it is none of their business (RFC 9110, 15.4). A form, which has a secret, is sent
-        nowhere else at all. Raises UpstreamFailure for anything but an answer.
+        Failures of hosts count for questions of this `kind`, method and path. Authorization is
+        dropped as soon as a redirect leaves the origin: content networks refuse it, and it is none
+        of their business (RFC 9110, 15.4). A form, which has a secret, is sent nowhere else at all.
+        Raises UpstreamFailure for anything but an answer.
         """
         began = time.perf_counter()
         response: aiohttp.ClientResponse | None = None
         try:
             with named_faults(url):
-                response = await self._follow(
-                    self._sessions[size], method, url, dict(headers), form
-                )
+                request = _Request(self._sessions[size], topic_of(kind, method, url), method, form)
+                response = await self._follow(request, url, dict(headers))
         finally:
             tell(response, time.perf_counter() - began)
         return response
 
     async def _follow(
-        self,
-        session: aiohttp.ClientSession,
-        method: str,
-        url: URL,
-        headers: dict[str, str],
-        form: Mapping[str, str] | None,
+        self, request: _Request, url: URL, headers: dict[str, str]
     ) -> aiohttp.ClientResponse:
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._ask_host(session, method, url, headers, form)
-            if form or response.status not in _REDIRECTS:
+            response = await self._ask_host(request, url, headers)
+            if request.form or response.status not in _REDIRECTS:
                 return response
             response.release()
             target = follow(url, response.headers.get(hdrs.LOCATION, ""))
@@ -179,43 +197,54 @@ class Wire:
         breaker = self._breakers.get(url.origin())
         return breaker is not None and breaker.open
 
+    def back_off(self, response: aiohttp.ClientResponse, kind: str, url: URL) -> None:
+        """Note that a host answered 429 to a question that began at `url`."""
+        wait = read_retry_after(response.headers)
+        topic = topic_of(kind, response.method, url)
+        self._backoff.refused(response.url.origin(), topic, wait)
+
     async def _ask_host(
-        self,
-        session: aiohttp.ClientSession,
-        method: str,
-        url: URL,
-        headers: Mapping[str, str],
-        form: Mapping[str, str] | None,
+        self, request: _Request, url: URL, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        """Ask one host, if the guard allows it, and note whether it answered."""
+        """Ask one host, if it may be asked, and note whether it answered."""
         self._guard.check(url)
-        breaker = self._breakers.setdefault(url.origin(), Breaker())
-        if breaker.open:
-            raise UpstreamDown(
-                f"upstream {url.host} does not answer at present; it is tried again and again",
-                retry_after=breaker.retry_after,
-            )
+        origin, topic = url.origin(), request.topic
+        breaker = self._breakers.setdefault(origin, Breaker())
+        self._refuse_resting(origin, topic, breaker)
         began = time.monotonic()
         try:
-            response = await session.request(
-                method, url, headers=headers, data=form, **self._means(url)
-            )
+            response = await request.send(url, headers, self._means(url))
         except (TimeoutError, asyncio.CancelledError):
-            # One who gave up early says nothing about the host.
-            if time.monotonic() - began > self.patience.answer / 2:
-                self._failed(url.origin(), breaker, silent=True)
+            # A client that gave up early says nothing about the host.
+            if time.monotonic() - began > self.patience.answer / 4:
+                self._failed(origin, breaker, opened=breaker.failed(topic, silent=True))
+            raise
+        except aiohttp.ClientConnectorError:
+            self._failed(origin, breaker, opened=breaker.unreachable())
             raise
         except (aiohttp.ClientConnectionError, OSError):
-            self._failed(url.origin(), breaker, silent=False)
+            self._failed(origin, breaker, opened=breaker.failed(topic, silent=False))
             raise
         if response.status == 407:
             response.release()
             raise UpstreamUnavailable(PROXY_LOGIN)
         if response.status in _GATEWAY_FAULTS:
-            self._failed(url.origin(), breaker, silent=False)
+            self._failed(origin, breaker, opened=breaker.failed(topic, silent=False))
         else:
-            breaker.succeeded()
+            breaker.succeeded(topic)
+        if response.status != 429:
+            self._backoff.answered(origin, topic)
         return response
+
+    def _refuse_resting(self, origin: URL, topic: Topic, breaker: Breaker) -> None:
+        if breaker.opens_for(topic):
+            raise UpstreamDown(
+                f"upstream {origin.host} does not answer at present; it is tried again and again",
+                retry_after=breaker.retry_after,
+            )
+        rest = self._backoff.rest(origin, topic)
+        if rest is not None:
+            raise TooManyRequests(f"upstream {origin.host} was asked too often", retry_after=rest)
 
     def _means(self, url: URL) -> _Means:
         """Say how to ask: through the proxy, and with our certificate only where it is meant."""
@@ -226,8 +255,8 @@ class Wire:
             "ssl": shown or self.link.trusted or True,
         }
 
-    def _failed(self, origin: URL, breaker: Breaker, *, silent: bool) -> None:
-        if breaker.failed(silent=silent) and origin not in self._probes:
+    def _failed(self, origin: URL, breaker: Breaker, *, opened: bool) -> None:
+        if opened and origin not in self._probes:
             _log.warning("%s does not answer: probing it until it does", origin)
             probe = self._probes[origin] = asyncio.create_task(self._probe(origin, breaker))
             probe.add_done_callback(lambda _: self._probes.pop(origin))
@@ -237,7 +266,7 @@ class Wire:
         while breaker.open:
             await asyncio.sleep(breaker.pause())
             if await self._alive(origin / "v2/"):
-                breaker.succeeded()
+                breaker.recovered()
         _log.warning("%s answers again", origin)
 
     async def _alive(self, url: URL) -> bool:
@@ -252,3 +281,8 @@ class Wire:
         # A TimeoutError is an OSError; a failure is the guard's.
         except (aiohttp.ClientError, OSError, ValueError, UpstreamFailure):
             return False
+
+
+def topic_of(kind: str, method: str, url: URL) -> Topic:
+    """Return what a question that begins at a URL is about."""
+    return Topic(kind, method, url.raw_path_qs)
