@@ -74,8 +74,9 @@ async def running(
 ) -> AsyncIterator[Daemon]:
     """Run a mirror for as long as the context lasts.
 
-    `timer` counts the seconds over which upstreams' denials are believed. Raises ConfigurationError where the address cannot be had or a password not be read,
-    StoreError where the data folder cannot be used.
+    `timer` counts the seconds over which upstreams' denials are believed. Raises
+    ConfigurationError where the address cannot be had or a password not be read, StoreError where
+    the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
         certificate = wiring.certificate(settings)

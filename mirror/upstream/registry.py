@@ -221,7 +221,7 @@ class Registry:
 
     def forget(self, repository: str) -> None:
         """Have the next question about a repository shown a fresh token."""
-        self._login.forget(repository)
+        self._login.forget(self.origin.named(repository))
 
     def _count(self, received: int) -> None:
         self.received += received
