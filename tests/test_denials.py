@@ -140,12 +140,25 @@ async def test_what_is_private_is_public_within_a_minute_of_upstreams_yes(index:
     door = Door(index)
     door.word.said = Said.DENIED
     assert not await door.lets_in()
+    door.clock.now += ASK_EVERY
+    assert not await door.lets_in()
     door.word.said = Said.GIVEN
     door.clock.now += ASK_EVERY - 1
     assert not await door.lets_in()
-    assert len(door.word.asked) == 1
+    assert len(door.word.asked) == 2
     door.clock.now += 1
     assert await door.lets_in()
+
+
+async def test_the_first_denial_of_all_is_checked_seconds_later(index: Index) -> None:
+    door = Door(index)
+    door.word.said = Said.DENIED
+    assert not await door.lets_in()
+    door.word.said = Said.GIVEN
+    assert not await door.lets_in()
+    door.clock.now += 10
+    assert await door.lets_in()
+    assert len(door.word.asked) == 2
 
 
 @pytest.mark.parametrize("said", [Said.MISSING, Said.NOTHING])
@@ -216,6 +229,19 @@ async def test_a_pull_that_is_granted_ends_a_denial_of_an_upstream_without_accou
     assert await door.rows() == [(SECRET, False)]
     door.told(granted=True)
     assert await door.lets_in()
+    assert await door.rows() == []
+
+
+async def test_a_pull_that_is_granted_while_the_question_is_asked_opens_at_once(
+    index: Index,
+) -> None:
+    door = await suspected(index, account=False)
+    assert not await door.later(BELIEVED)
+    door.clock.now += ASK_EVERY
+    waiting = asyncio.create_task(door.lets_in())
+    await asyncio.sleep(0)
+    door.told(granted=True)
+    assert await waiting
     assert await door.rows() == []
 
 

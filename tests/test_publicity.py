@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mirror.cache.standing import ASK_EVERY, DENIED_FOR
+from mirror.cache.standing import ASK_EVERY, DENIED_FOR, PUBLIC_FOR
 from tests.attacks.raw import Raw, answer, speaking
 from tests.clock import Clock
 from tests.conftest import Mirror, Run
@@ -107,7 +107,7 @@ async def test_a_private_repository_is_asked_about_once_a_minute_and_opens_at_a_
         hub.journal.clear()
         for _ in range(5):
             assert (await mirror.manifest(NAME, "latest")).status == 403
-        assert hub.requests == []
+        assert hub.requests == []  # the first denial is checked ten seconds later, at the earliest
         clock.now += ASK_EVERY
         await mirror.pull(NAME, "latest", image)
 
@@ -142,18 +142,40 @@ LOGIN = answer(b"<html>Please log in</html>", b"Content-Type: text/html")
 ERROR = answer(b'{"errors":[{"code":"UNAUTHORIZED"}]}', b"Content-Type: application/json")
 
 
-@pytest.mark.parametrize("said", [LOGIN, ERROR, answer(b"")], ids=["page", "error", "nothing"])
+def headers_of(said: bytes) -> bytes:
+    """Return an answer to a HEAD."""
+    return said.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("said", [LOGIN, ERROR], ids=["page", "error"])
 @pytest.mark.parametrize("upstream", ["docker.io", "quay.example"])
 async def test_a_page_or_an_error_under_a_200_makes_nothing_public(
     run: Run, said: bytes, upstream: str
 ) -> None:
     layer = make_image(5, [200_000]).layers[0].digest
-    async with speaking(Raw({"/tags/list": said, "/manifests/": said, "/blobs/": said})) as raw:
+    async with speaking(Raw({"HEAD ": headers_of(said), "/v2/": said})) as raw:
         account = {"url": raw.url, "username": "robot", "password": WORD}
         async with run(upstreams={upstream: account}) as mirror:
             for path in ("manifests/latest", f"manifests/{layer}", f"blobs/{layer}", "tags/list"):
-                got = await mirror.ask(f"/v2/{upstream}/{NAME}/{path}")
+                raw.heads.clear()
+                got = await mirror.ask(f"/v2/{upstream}/{NAME}-{path[:6]}{len(path)}/{path}")
                 assert (got.status, b'"DENIED"' in got.body) == (403, True), path
+                assert b"/tags/list" in raw.heads[0]
+                assert path == "tags/list" or raw.heads[1].startswith(b"HEAD ")
+
+
+async def test_a_redirect_to_a_login_page_makes_nothing_public(run: Run) -> None:
+    layer = make_image(5, [200_000]).layers[0].digest
+    async with speaking(Raw({"HEAD ": headers_of(LOGIN), "/login": LOGIN})) as elsewhere:
+        location = b"Location: " + elsewhere.url.encode() + b"/login"
+        sent = answer(b"", location, status=b"302 Found")
+        async with speaking(Raw({"/v2/": sent})) as raw:
+            account = {"url": raw.url, "username": "robot", "password": WORD}
+            async with run(upstreams={"quay.example": account}) as mirror:
+                for number, path in enumerate(("manifests/latest", f"blobs/{layer}", "tags/list")):
+                    got = await mirror.ask(f"/v2/quay.example/{NAME}{number}/{path}")
+                    assert (got.status, b'"DENIED"' in got.body) == (403, True), path
+        assert elsewhere.heads
 
 
 # What is kept stays
@@ -216,6 +238,33 @@ async def test_an_outage_for_everybody_hides_nothing_however_long_it_is(
     async with run(clock, tag_ttl=3600, upstreams=upstreams) as mirror:
         await whole(mirror, image)
         hub.faults.clear()
+
+
+async def test_a_registry_that_is_closed_to_all_but_its_account_is_public_no_more(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    """It answers nobody any more, and that is no outage: the account is answered."""
+    clock = Clock()
+    async with run(clock, tag_ttl=0, upstreams=with_account(hub)) as mirror:
+        await mirror.pull(NAME, "latest", image)
+        hub.terms.auth = "basic"
+        clock.now += PUBLIC_FOR
+        async with asyncio.timeout(30):
+            while (await mirror.manifest(NAME, "latest")).status == 200:
+                clock.now += 10
+        assert DENIED_FOR <= clock.now - PUBLIC_FOR <= 2 * DENIED_FOR
+
+
+async def test_a_denial_is_checked_with_a_fresh_token(hub: Hub, run: Run, image: Image) -> None:
+    async with run(tag_ttl=3600) as mirror:
+        await mirror.pull(NAME, "latest", image)
+        hub.faults.add(Fault(kind="blob", port="registry", status=403, times=None))
+        assert (await mirror.blob(NAME, make_image(9).layers[0].digest)).status == 403
+        hub.faults.clear()
+        hub.journal.clear()
+        await whole(mirror, image)
+        await hub.seen(lambda seen: seen.kind == "tags" and seen.status == 200)
+        assert hub.count(port="token", repository=NAME) == 1
 
 
 async def test_ten_clients_that_meet_a_denial_are_one_question(

@@ -85,8 +85,9 @@ class Publicity:
         """
         if granted:
             self._granted[repository.upstream] = self.now()
-            if repository in self._denied:
-                self.clear(repository)
+            if (denied := self._denied.get(repository)) is not None:
+                denied.given(self.now(), lists=False)
+                self._clear(repository)
             return
         table = self._table(repository)
         standing = table.get(repository)
@@ -102,18 +103,18 @@ class Publicity:
         """
         return at is not None and self._granted.get(upstream, -math.inf) > at
 
-    def clear(self, repository: Repository) -> None:
-        """Forget that a repository was denied."""
-        self._denied.pop(repository, None)
-        self._index.drop_publicity(repository)
-
     def note(self, repository: Repository, standing: Standing) -> None:
         """Enter what was just said of a repository."""
         given = standing.public and standing.denied_at is None
         if given and not self.has_account(repository):
-            self.clear(repository)
+            self._clear(repository)
         elif self._table(repository).get(repository) is standing:  # nor cleared meanwhile
             self._put(repository, standing)
+
+    def _clear(self, repository: Repository) -> None:
+        """Forget that a repository was denied."""
+        self._denied.pop(repository, None)
+        self._index.drop_publicity(repository)
 
     def _table(self, repository: Repository) -> _Kept:
         return self._known if self.has_account(repository) else self._denied

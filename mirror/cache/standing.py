@@ -12,6 +12,7 @@ PUBLIC_FOR = 86_400.0  # seconds; for so long upstream's yes lasts without anoth
 ASK_EVERY = 60.0  # seconds between two questions about a repository that upstream denies
 DENIALS = 3  # spaced denials, at the least, before a public repository is held back
 DENIED_FOR = 600.0  # seconds from the first of them to the last, at the least
+_DOUBT = 10.0  # seconds until the first denial of what was never public is checked once more
 _PAUSE = 5.0  # seconds until the next question where somebody is kept out for want of an answer
 
 
@@ -77,9 +78,12 @@ class Standing:
     def denied(self, now: float, wanted: Wanted | None, *, others: bool) -> None:
         """Note that a question was denied; `others` is whether upstream answered for others.
 
-        What was never public is private at once.
+        What was never public is private at once, and asked about once more soon: that may have
+        been a mistake.
         """
-        self.ask_again, self.denied_at, self.refused = now + ASK_EVERY, now, wanted
+        first = not self.public and self.denied_at is None and self.decided is None
+        self.ask_again = now + (_DOUBT if first else ASK_EVERY)
+        self.denied_at, self.refused = now, wanted
         if self.public:
             self._count(now, others=others)
         if not self.public:
