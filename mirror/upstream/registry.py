@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 import aiohttp
 from aiohttp import hdrs
@@ -311,18 +312,36 @@ class Registry:
                 body = await read_capped(response, _MAX_PAGE, f"page of {kind}")
             return responses.page(response, body)
 
-    async def readable(self, repository: str) -> bool:
-        """Ask, by its list of tags, which nobody counts, whether a repository may be read.
+    @asynccontextmanager
+    async def answer(
+        self,
+        method: Literal["HEAD", "GET"],
+        kind: Literal["manifest", "blob"],
+        repository: str,
+        reference: Reference,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask for content to learn whether it is given; no status is an error here.
 
-        One that is hidden is not told from one that does not exist, and what is no list from
-        either: an error may come under a 200, too. Raises UpstreamFailure.
+        Raises Denied where the token server does that, else UpstreamFailure where no answer came.
         """
-        try:
-            page = await self.get_page("tags", repository, "tags/list", {"n": "1"})
-            document = await documents.aside(documents.read, page.body)
-            return isinstance(document.get("tags"), list)
-        except (Denied, ManifestUnknown, ValueError):
-            return False
+        url = self._url(repository, f"{kind}s", reference)
+        headers = _accept() if kind == "manifest" else {}
+        async with await self._ask(_Question(method, kind, repository, url, headers)) as response:
+            yield response
+
+    async def welcomes(self) -> bool:
+        """Ask at `/v2/`, with a fresh token for no repository, whether the registry answers.
+
+        Raises UpstreamFailure.
+        """
+        self.forget("")
+        url = URL(f"{str(self.origin.url).rstrip('/')}/v2/", encoded=True)
+        async with await self._ask(_Question("GET", "token", "", url)) as response:
+            return response.status == 200
+
+    def forget(self, repository: str) -> None:
+        """Have the next question about a repository shown a fresh token."""
+        self._login.forget(self.origin.named(repository))
 
     def _count(self, received: int) -> None:
         self.received += received
@@ -409,7 +428,7 @@ class Registry:
         return response is not None and self.origin.counts_pulls and names_limit(response.headers)
 
     def _tell_access(self, question: _Question, status: int) -> None:
-        if not question.repository:
+        if question.kind not in ("manifest", "blob"):
             return
         if 200 <= status < 300:
             self._on_access(question.repository, True)
