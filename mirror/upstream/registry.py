@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+    nullcontext,
+)
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -34,8 +40,9 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Reference
+from mirror.oci.paging import Paging
 from mirror.oci.ranges import Span
-from mirror.upstream import responses
+from mirror.upstream import pages, responses
 from mirror.upstream.answers import (
     PACE,
     Answer,
@@ -50,12 +57,14 @@ from mirror.upstream.auth.login import Grant, Login
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.faults import deadline, read_capped
-from mirror.upstream.responses import BlobBody, Page
+from mirror.upstream.pages import Page, PageBody
+from mirror.upstream.responses import BlobBody
 from mirror.upstream.shortcuts import Shortcuts
 from mirror.upstream.wire import Patience, Size, Wire
 
 _MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
 _ATTEMPTS = 3
+_FIRST = Paging()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,17 +188,32 @@ class Registry:
             responses.check(response, BlobUnknown(f"upstream has no {digest} in {repository}"))
             yield responses.blob_body(response, start, self._count, self._wire.link.pace)
 
-    async def get_page(self, kind: Kind, repository: str, path: str, query: dict[str, str]) -> Page:
-        """Fetch a page of tags or referrers: `path` is what follows the repository's.
+    async def open_page(
+        self, kind: Kind, repository: str, path: str, paging: Paging, size: Size = "small"
+    ) -> PageBody:
+        """Open a page of tags or referrers, to be closed: `path` is what follows the repository's.
 
         Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
-        url = self._url(repository, path).with_query(query)
-        async with await self._ask(_Question("GET", kind, repository, url)) as response:
-            responses.check(response, ManifestUnknown(f"upstream has no {kind} of {repository}"))
-            async with deadline(self._wire.patience.silence, url):
-                body = await read_capped(response, _MAX_PAGE, f"page of {kind}")
-            return responses.page(response, body)
+        query = paging.query()
+        url = URL(f"{self._url(repository, path)}{'?' if query else ''}{query}", encoded=True)
+        question = _Question("GET", kind, repository, url, pages.accept(kind), size)
+        with ExitStack() as held:
+            if size == "large":
+                await self._wire.turns["large"].acquire()
+                held.callback(self._wire.turns["large"].release)
+            response = await self._ask(question)
+            held.callback(response.close)
+            pages.check(response, kind, ManifestUnknown(f"upstream has no {kind} of {repository}"))
+            return PageBody(response, self._count, held.pop_all())
+
+    async def get_page(
+        self, kind: Kind, repository: str, path: str, paging: Paging = _FIRST
+    ) -> Page:
+        """Fetch a whole page, of 4 MiB at most; raises as `open_page` does."""
+        with closing(await self.open_page(kind, repository, path, paging)) as page:
+            async with deadline(self._wire.patience.silence, self.origin.url):
+                return await page.whole(_MAX_PAGE)
 
     async def readable(self, repository: str) -> bool:
         """Ask, by its list of tags, which nobody counts, whether a repository may be read.
@@ -198,7 +222,7 @@ class Registry:
         either: an error may come under a 200, too. Raises UpstreamFailure.
         """
         try:
-            page = await self.get_page("tags", repository, "tags/list", {"n": "1"})
+            page = await self.get_page("tags", repository, "tags/list", Paging(1))
             document = await documents.aside(documents.read, page.body)
             return isinstance(document.get("tags"), list)
         except (Denied, ManifestUnknown, ValueError):
@@ -250,6 +274,8 @@ class Registry:
         """
         elsewhere = _is_elsewhere(question, response)
         self._tell_access(question, 200 if elsewhere else response.status)
+        if pages.has_no_api(question.kind, response):
+            return  # an answer, whoever gives it
         if response.status == 429:
             self._refuse_rate(question, response)
         responses.refuse_faults(response, self.origin.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import hdrs
@@ -23,14 +22,6 @@ from mirror.oci.errors import (
 from mirror.oci.manifest import MAX_SIZE, Descriptor
 from mirror.upstream.faults import named_faults
 from mirror.upstream.pace import Pace
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a listing. `following` is the next page's query, empty at the end."""
-
-    body: bytes
-    following: dict[str, str]
 
 
 class BlobBody:
@@ -147,19 +138,3 @@ def blob_body(
     if content_range is None or content_range[0].start != start:
         raise UpstreamMisbehaved("upstream sends another range than it was asked for")
     return BlobBody(response, start, content_range[1], count, pace)
-
-
-def page(response: aiohttp.ClientResponse, body: bytes) -> Page:
-    """Take a listing's page apart; a Link that leaves the registry's origin is not followed."""
-    return Page(body, _following(response))
-
-
-def _following(response: aiohttp.ClientResponse) -> dict[str, str]:
-    try:
-        link = response.links.get("next")
-        url = response.url.join(link["url"]) if link else None  # type: ignore[arg-type]
-        if url is not None and url.origin() == response.url.origin():
-            return dict(url.query)
-    except ValueError:  # no URL, or one without a host
-        pass
-    return {}
