@@ -97,7 +97,7 @@ class Listings:
         if listed.answer is None:
             return Listed(await self._tags.stream(repository, paging), Outcome.MISS)
         page = paged(listed.answer, repository, paging)
-        if page is not listed.answer and key in self._kept:
+        if page.names != listed.answer.names and not paging.last and key in self._kept:
             self._kept["tags", repository] = self._kept[key]
         return Listed(page, listed.outcome, listed.age)
 

@@ -20,6 +20,7 @@ _MOST_OTHERS = 500_000  # entries beside the tags
 # below, and the manifests by digest. It is passed on as it is.
 _PASSED = frozenset({"child", "manifest"})
 _BLANK = re.compile(r"[ \t\r\n]*")
+_BEHIND = re.compile(r"[ \t\r\n]*+[,:\]}]")
 _BLANKS = str.maketrans("", "", " \t\r\n")
 _RUN = re.compile(r'(?:[ \t\r\n]*+"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"[ \t\r\n]*+,)+', re.ASCII)
 _JSON = json.JSONDecoder(
@@ -216,13 +217,12 @@ class TagReader:
     def _value(self) -> _Reading:
         """Read a value as a whole; returns it, and its text.
 
-        It is whole when something stands behind it: 12 might be the beginning of 123.
+        It is whole when a sign stands behind it: 12 might be the beginning of 12.3.
         """
         yield from self._next()
         while True:
             value, end = self._decoded()
-            blank = _BLANK.match(self._text, end)
-            if blank and self._at < end and blank.end() < len(self._text):
+            if self._at < end and _BEHIND.match(self._text, end):
                 text = self._text[self._at : end]
                 self._read_to(end)
                 return value, text
