@@ -274,9 +274,10 @@ class Pulls:
                 if pulled.descriptor.media_type in media.INDEXES:
                     missing = self._missing(repository, pulled)
                     self._budget.promise(repository, pulled.descriptor.digest, missing, ask.client)
-            if not isinstance(reference, Digest):
-                self._tags.put((repository, reference), pulled.descriptor)
-            return await self._keep(repository, pulled)
+            kept = await self._keep(repository, pulled)
+            if not isinstance(reference, Digest):  # here, for whoever asked may have left
+                self._tags.put((repository, reference), kept.descriptor)
+                self._tags.arrived(repository, kept.descriptor.digest)
         except ShareSpent:  # others may have it
             raise
         except UpstreamFailure as failure:
@@ -286,6 +287,8 @@ class Pulls:
         except ManifestUnknown:  # a copy of the registry may not have it yet
             self._cannot_be_had(repository, reference, Why.FAULT)
             raise
+        else:
+            return kept
         finally:
             if isinstance(reference, Digest):
                 self._follow_no_more(repository, reference)
