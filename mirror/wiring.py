@@ -74,6 +74,7 @@ def _origin(name: str, upstream: Upstream) -> Origin:
         found,
         logs_in=found.logs_in or upstream.client_cert is not None,
         counts_pulls=name == HUB or upstream.pull_limit is not None,
+        prefix=upstream.repository_prefix,
     )
 
 

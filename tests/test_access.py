@@ -222,7 +222,7 @@ async def test_a_refusal_by_mistake_hides_nothing(hub: Hub, run: Run, image: Ima
     async with run(tag_ttl=0) as mirror:
         await mirror.pull(PUBLIC, "latest", image)
         hub.faults.add(Fault(kind="manifest", status=403))
-        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+        assert (await mirror.manifest(PUBLIC, "latest")).status == 200
         assert (await mirror.blob(PUBLIC, image.layers[0].digest)).status == 200
         await mirror.pull(PUBLIC, "latest", image)
     async with run(tag_ttl=3600) as mirror:

@@ -14,9 +14,10 @@ from yarl import URL
 from mirror.oci.errors import Denied
 from mirror.settings import ConfigurationError
 from mirror.upstream.auth.account import Account, CredentialsRefused
+from mirror.upstream.auth.challenge import parse as parse_challenges
 from mirror.upstream.auth.credentials import Credentials
 from mirror.upstream.auth.docker_config import DockerConfigFile, parse
-from mirror.upstream.auth.login import Grant, Login, Ways
+from mirror.upstream.auth.login import Grant, Login, Want, Ways
 from mirror.upstream.auth.sources import Configured, origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.wire import Wire
@@ -272,14 +273,15 @@ async def test_a_registrys_own_token_that_is_refused_is_looked_for_again(
     async with Wire(URL(hub.url)) as wire:
         tokens = Tokens(wire, lambda _: None)
         login = Login("docker.io", URL(hub.url), account, Ways(), tokens)
-        grant = await login.retry(Grant(), challenges, REPOSITORY)
+        [wanted] = parse_challenges(challenges)
+        grant = await login.answer(Want(wanted, REPOSITORY, ""))
         assert grant == Grant("Bearer old", Credentials("<token>", "old", "registry"))
         clock.now = 6
         with pytest.raises(Denied, match="refuses the token it gave, or gives it no access"):
-            await login.retry(grant, challenges, REPOSITORY)
+            await login.answer(Want(wanted, REPOSITORY, "", grant))
         put(config, {"auths": {"docker.io": {"registrytoken": "new"}}})
         clock.now = 12
-        better = await login.retry(grant, challenges, REPOSITORY)
+        better = await login.answer(Want(wanted, REPOSITORY, "", grant))
     assert better == Grant("Bearer new", Credentials("<token>", "new", "registry"))
 
 

@@ -187,6 +187,11 @@ def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -
         ('upstreams."a.io" = "https://a.io"', ["upstreams.a.io", "url"]),
         ('upstreams."a.io".url = "ftp://a"', ["a.io.url", "'ftp://a'", "https://"]),
         ('upstreams."a.io".url = "a.io"', ["a.io.url", "'a.io'", "https://"]),
+        (
+            'upstreams."docker.io".repository_prefix = "A/b"',
+            ["repository_prefix", "dockerhub-cache"],
+        ),
+        ('upstreams."docker.io".repository_prefix = "a//b"', ["repository_prefix", "lower-case"]),
         ('listen = "5000"', ["listen", "'5000'", "host:port"]),
         ('listen = "127.0.0.1:65536"', ["listen", "65536", "host:port"]),
         ("listen = 5000", ["listen", "5000", "host:port"]),

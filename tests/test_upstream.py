@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from mirror.upstream.auth.challenge import Challenge, choose, parse
+from mirror.upstream.guard import follow
 from tests.conftest import Mirror, Run
-from tests.standin import Fault, Hub, Image, make_artifact, padded, with_fields, without
+from tests.standin import Fault, Hub, Image, make_artifact, make_image, padded, with_fields, without
 
 REPOSITORY = "library/nginx"
 
@@ -255,3 +258,38 @@ async def test_a_full_pull_limit_is_told_with_when_to_come_back(
     hub.faults.add(Fault.abuse("manifest"))
     got = await mirror.manifest(REPOSITORY, "latest")
     assert (got.status, got.headers["Retry-After"]) == (429, "60")
+
+
+@pytest.mark.parametrize("prefix", ["dockerhub-cache", "/team/cache/"])
+async def test_a_project_may_stand_before_every_name_at_upstream(
+    hub: Hub, run: Run, prefix: str
+) -> None:
+    """As Harbor, ECR and Google have it: clients, and what is kept, know the name without it."""
+    image = make_image(3, [30_000])
+    hub.add(image, f"{prefix.strip('/')}/library/nginx", "latest")
+    upstreams = {"docker.io": {"url": hub.url, "repository_prefix": prefix}}
+    async with run(upstreams=upstreams) as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        listed = await mirror.ask(f"/v2/{REPOSITORY}/tags/list")
+        assert json.loads(listed.body) == {"name": REPOSITORY, "tags": ["latest"]}
+    hub.journal.clear()
+    async with run(upstreams=upstreams) as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("/a b?x=c d", "https://registry.example/a%20b?x=c%20d"),
+        ("https://cdn.example/a%2Fb c", "https://cdn.example/a%2Fb%20c"),
+        ("/caf\u00e9", "https://registry.example/caf%C3%A9"),
+        ("/a\udce9", "https://registry.example/a%E9"),  # an octet that is no UTF-8
+        ("/x?sig=%2B+/==&a=[1]", "https://registry.example/x?sig=%2B+/==&a=[1]"),
+        (" /a ", "https://registry.example/a"),
+    ],
+)
+def test_a_location_goes_out_as_it_came_but_for_what_no_request_line_takes(
+    location: str, target: str
+) -> None:
+    assert str(follow(URL("https://registry.example/v2/"), location)) == target

@@ -14,7 +14,7 @@ from mirror.oci.names import Tag
 _log = logging.getLogger(__name__)
 
 _LATEST = Tag("latest")
-_WHILE_SHUT = 60.0  # seconds between checks while no pull is left
+_WHILE_SHUT = 10.0  # seconds between checks while no pull is left
 _LOOK = 1.0  # seconds between looks whether a check is due
 
 

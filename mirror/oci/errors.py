@@ -200,6 +200,10 @@ class ManifestWrong(UpstreamMisbehaved):
     """What came is not the manifest that was asked for: asked again, the right one may come."""
 
 
+class RangeRefused(UpstreamMisbehaved):
+    """Upstream answers otherwise than a question for a part of a blob is to be answered."""
+
+
 class ManifestUnfit(UpstreamMisbehaved):
     """A manifest is what its digest says, and must not be kept all the same."""
 
@@ -216,6 +220,10 @@ class BrokenOff(UpstreamUnavailable):
 
 class ContentRefused(UpstreamUnavailable):
     """The host that a registry redirects to refuses one URL, which is no word of the registry's."""
+
+
+class UpstreamUnreachable(UpstreamUnavailable):
+    """The connection to upstream was not made, or ended without an answer."""
 
 
 class UpstreamDown(UpstreamUnavailable):

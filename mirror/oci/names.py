@@ -57,12 +57,17 @@ class Repository:
     @classmethod
     def parse(cls, upstream: str, name: str) -> Self:
         """Validate `name` (`upstream` is one of ours already); raises NameInvalid."""
-        if len(name) > MAX_NAME or not _NAME.fullmatch(name):
+        if not is_repository_name(name):
             raise NameInvalid(name)
         return cls(upstream, name)
 
     def __str__(self) -> str:
         return f"{self.upstream}/{self.name}"
+
+
+def is_repository_name(text: str) -> bool:
+    """Whether this is a repository's name, or the beginning of one up to a slash."""
+    return len(text) <= MAX_NAME and bool(_NAME.fullmatch(text))
 
 
 def full_name(upstream: str, name: str) -> str:

@@ -19,6 +19,7 @@ from mirror.settings.values import (
     PatternList,
     ProxyUrl,
     Pulls,
+    RepositoryPath,
     Seconds,
     Size,
     Url,
@@ -35,6 +36,9 @@ class Upstream(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: Url = Field(description="The registry's address.")
+    repository_prefix: RepositoryPath = Field(
+        "", description="A project that stands before each repository's name at this registry."
+    )
     username: str = Field("", description="The account to pull with; anonymous without one.")
     password: SecretStr = Field(SecretStr(""), description="Its password or access token.")
     password_file: FilePath | None = Field(None, description="A file that holds the password.")

@@ -13,7 +13,7 @@ from pydantic_settings import NoDecode
 
 from mirror.cache.caller import is_client_name
 from mirror.cache.shares import EACH, Share
-from mirror.oci.names import HUB, HUB_ALIASES, is_host, stands_for_host
+from mirror.oci.names import HUB, HUB_ALIASES, is_host, is_repository_name, stands_for_host
 from mirror.oci.patterns import check_pattern
 
 
@@ -116,6 +116,16 @@ def _origins(value: object) -> tuple[str, ...]:
     return tuple(parse_origin(each) for each in _listed(value))
 
 
+def _repository_path(value: object) -> str:
+    path = str(value).strip("/")
+    if path and not is_repository_name(path):
+        raise ValueError(
+            "a part of a repository's name is wanted, such as dockerhub-cache or team/cache: "
+            "lower-case letters and digits, separated by . _ __ - or /"
+        )
+    return path
+
+
 def _upstream_name(value: object) -> str:
     name = str(value)
     # Without a dot or a colon it would be taken for a part of Docker Hub's names, and they for it.
@@ -201,6 +211,7 @@ Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 ProxyUrl = Annotated[SecretStr, BeforeValidator(_proxy)]
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)]
 ClientName = Annotated[str, BeforeValidator(_client_name)]
+RepositoryPath = Annotated[str, BeforeValidator(_repository_path)]
 UpstreamName = Annotated[str, BeforeValidator(_upstream_name)]
 Pattern = Annotated[str, BeforeValidator(_pattern)]
 PatternList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_patterns)]

@@ -63,8 +63,12 @@ class Answer:
 
     @property
     def counted(self) -> bool:
-        """Whether Docker Hub counts this as a pull: each GET of a manifest that it grants."""
-        return self.kind == "manifest" and self.method == "GET" and self.status == 200
+        """Whether Docker Hub counts this as a pull: each GET of a manifest that it grants.
+
+        A proxy on the way may have made a 203 of its 200 (RFC 9110, 15.3.4).
+        """
+        granted = self.status is not None and 200 <= self.status < 300
+        return self.kind == "manifest" and self.method == "GET" and granted
 
 
 def read_limit(headers: Mapping[str, str], *, windowless: bool) -> PullLimit | None:

@@ -10,6 +10,7 @@ import re
 import socket
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from urllib.parse import quote
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
@@ -43,6 +44,7 @@ _OWN_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215: its operator's, and so i
 _COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1
 _TRANSLATED = IPv6Network("::ffff:0:0:0/96")  # RFC 2765, 2.1
 _FAR = frozenset({Place.PUBLIC})
+_NOT_ASCII = re.compile(r"[ \x80-\U0010ffff]+")
 _NAME = re.compile(r"[a-z0-9._-]{1,253}", re.ASCII)  # RFC 1035, 2.3, and the underscores in use
 
 
@@ -172,9 +174,11 @@ class GuardedResolver(AbstractResolver):
 def follow(url: URL, location: str) -> URL:
     """Return where a Location leads from `url`; never from https to http, nor to another scheme.
 
-    Its encoding is left alone, because signatures cover it. Raises UpstreamMisbehaved, without
-    the query: that may hold a signature.
+    Its encoding is left alone, because signatures cover it, but for what no request line takes:
+    spaces and octets beyond ASCII are encoded, as net/url of Go does. Raises UpstreamMisbehaved,
+    without the query: that may hold a signature.
     """
+    location = _NOT_ASCII.sub(_encoded, location.strip(" "))
     try:
         target = url.join(URL(location, encoded=True))
         allowed = target.scheme == "https" or target.scheme == url.scheme == "http"
@@ -183,6 +187,10 @@ def follow(url: URL, location: str) -> URL:
     except ValueError:
         pass
     raise UpstreamMisbehaved(f"upstream redirects to {shown(location.partition('?')[0])}")
+
+
+def _encoded(octets: re.Match[str]) -> str:
+    return quote(octets[0].encode("utf-8", "surrogateescape"))
 
 
 def _end(url: URL) -> tuple[str, int | None]:

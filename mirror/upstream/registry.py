@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -30,15 +30,18 @@ from mirror.oci.errors import (
     ManifestUnknown,
     ManifestWrong,
     PullLimitSpent,
+    RangeRefused,
+    RegistryError,
     TooManyRequests,
     UpstreamDown,
     UpstreamFailure,
     UpstreamMisbehaved,
     UpstreamUnavailable,
+    UpstreamUnreachable,
 )
 from mirror.oci.manifest import Descriptor, Hint, Manifest
 from mirror.oci.names import Reference
-from mirror.oci.ranges import Span
+from mirror.oci.ranges import range_from
 from mirror.upstream import responses
 from mirror.upstream.answers import (
     PACE,
@@ -53,8 +56,10 @@ from mirror.upstream.answers import (
 from mirror.upstream.auth.login import Grant, Login
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
+from mirror.upstream.auth.visit import Visit
+from mirror.upstream.blob_body import BlobBody, Part, hinted_size, read_part, read_whole, told_size
 from mirror.upstream.faults import deadline, read_capped
-from mirror.upstream.responses import BlobBody, Page
+from mirror.upstream.responses import Page
 from mirror.upstream.shortcuts import Shortcuts
 from mirror.upstream.wire import Patience, Size, Wire
 
@@ -76,10 +81,19 @@ class _Question:
     most: float = math.inf  # seconds to wait for the answer, where that is less than usual
 
     @property
+    def ranged(self) -> bool:
+        """Whether a part is asked for."""
+        return hdrs.RANGE in self.headers
+
+    @property
     def plain(self) -> bool:
         """Whether content is asked for as a client without a mirror does: whole, by GET."""
-        content = self.kind in ("manifest", "blob")
-        return content and self.method == "GET" and hdrs.RANGE not in self.headers
+        return self.kind in ("manifest", "blob") and self.method == "GET" and not self.ranged
+
+    @property
+    def topic(self) -> str:
+        """What kind of question a host's failures are counted for: a refused part is no whole."""
+        return f"part of a {self.kind}" if self.ranged else self.kind
 
 
 class Registry:
@@ -183,37 +197,107 @@ class Registry:
         named = reference if isinstance(reference, Digest) else promised
         return await documents.aside(manifest.prove, body, named, told)
 
-    async def head_blob(self, repository: str, digest: Digest) -> int:
-        """Ask whether a repository has a blob, and its size in bytes.
-
-        Raises BlobUnknown, Denied, or UpstreamFailure.
-        """
+    async def head_blob(self, repository: str, digest: Digest) -> int | None:
+        """Ask by HEAD for a blob's size in bytes: a hint. None where only a GET tells."""
+        if not self.shortcuts.worth(self.origin.url, "head blob"):
+            return None
         url = self._url(repository, "blobs", digest)
-        async with await self._ask(_Question("HEAD", "blob", repository, url)) as response:
-            responses.check(response, BlobUnknown(f"upstream has no {digest} in {repository}"))
-            if response.content_length is None:
-                raise UpstreamMisbehaved("upstream does not say how long the blob is")
-            return response.content_length
+        with suppress(UpstreamFailure):
+            async with await self._ask(_Question("HEAD", "blob", repository, url)) as response:
+                return hinted_size(response, digest)
+        return None
+
+    async def find_blob(
+        self, repository: str, digest: Digest, size: int | None = None
+    ) -> int | None:
+        """Ask whether a repository has a blob; returns its size in bytes, None if that is not told.
+
+        A GET, closed after its headers, decides where HEAD does not say yes, or another `size`
+        than what is known. Raises BlobUnknown, Denied, or UpstreamFailure; UpstreamMisbehaved
+        where only the blob's bytes can tell.
+        """
+        hint = await self.head_blob(repository, digest)
+        if hint is not None and size in (None, hint):
+            self.shortcuts.worked(self.origin.url, "head blob")
+            return hint
+        question = _Question("GET", "blob", repository, self._url(repository, "blobs", digest))
+        async with await self._ask(question) as response:
+            responses.check(response, _blob_unknown(question))
+            told = told_size(response, digest, size)
+        self.shortcuts.failed(self.origin.url, "head blob")
+        return told
 
     @asynccontextmanager
     async def open_blob(
-        self, repository: str, digest: Digest, start: int = 0, stop: int | None = None
+        self,
+        repository: str,
+        digest: Digest,
+        start: int = 0,
+        stop: int | None = None,
+        size: int | None = None,
+        whole_after: tuple[type[UpstreamFailure], ...] = (),
     ) -> AsyncIterator[BlobBody]:
-        """Open a blob's bytes from `start` up to, not including, `stop`.
+        """Open a blob's bytes from `start` up to, not including, `stop`; look at the body's start.
 
-        An upstream that ignores ranges sends the whole: look at the body's `start`.
+        A range is a shortcut. Where the answer is not the right part, of a blob of `size` bytes if
+        that is known, that is a RangeRefused; where there is no answer, an UpstreamUnreachable.
+        `whole_after` says after which of these the whole is asked for, once, instead of raising it.
         Raises BlobUnknown, Denied, or UpstreamFailure.
         """
-        headers: dict[str, str] = {}
-        if stop is not None:
-            headers[hdrs.RANGE] = Span(start, stop).header()
-        elif start:
-            headers[hdrs.RANGE] = f"bytes={start}-"
         url = self._url(repository, "blobs", digest)
-        question = _Question("GET", "blob", repository, url, headers, "large")
-        async with self._wire.turns["large"], await self._ask(question) as response:
-            responses.check(response, BlobUnknown(f"upstream has no {digest} in {repository}"))
-            yield responses.blob_body(response, start, self._count, self._wire.link.pace)
+        question = _Question("GET", "blob", repository, url, size="large")
+        async with self._wire.turns["large"]:
+            if start or stop is not None:
+                ranged = replace(question, headers={hdrs.RANGE: range_from(start, stop)})
+                response, part = await self._ask_part(ranged, start, size, whole_after)
+            else:
+                response, part = await self._ask_whole(question)
+            async with response:
+                yield BlobBody(response, part, self._count, self._wire.link.pace)
+
+    async def _ask_part(
+        self,
+        question: _Question,
+        start: int,
+        size: int | None,
+        whole_after: tuple[type[UpstreamFailure], ...],
+    ) -> tuple[aiohttp.ClientResponse, Part]:
+        """Ask for a part or, where that decides nothing, for the whole."""
+        with suppress(*whole_after):
+            return await self._ask_range(question, start, size)
+        response, part = await self._ask_whole(replace(question, headers={}))
+        if part.size is None or start < part.size:  # else a range was rightly refused
+            self.shortcuts.failed(self.origin.url, "range")
+        return response, part
+
+    async def _ask_range(
+        self, question: _Question, start: int, size: int | None
+    ) -> tuple[aiohttp.ClientResponse, Part]:
+        """Ask for a part; raises RangeRefused, or UpstreamUnreachable where no answer came."""
+        if not self.shortcuts.worth(self.origin.url, "range"):
+            raise RangeRefused("upstream refused ranges of late")
+        try:
+            response = await self._ask(question)
+        except UpstreamUnreachable:
+            raise
+        except UpstreamFailure as failure:
+            raise RangeRefused(failure.message) from failure
+        part = read_part(response, start, size)
+        if part is None:
+            response.release()
+            raise RangeRefused("upstream sends something else than the range that was asked for")
+        if response.status == 206:
+            self.shortcuts.worked(self.origin.url, "range")
+        return response, part
+
+    async def _ask_whole(self, question: _Question) -> tuple[aiohttp.ClientResponse, Part]:
+        response = await self._ask(question)
+        try:
+            responses.check(response, _blob_unknown(question))
+            return response, read_whole(response)
+        except RegistryError:
+            response.release()
+            raise
 
     async def get_page(self, kind: Kind, repository: str, path: str, query: dict[str, str]) -> Page:
         """Fetch a page of tags or referrers: `path` is what follows the repository's.
@@ -246,7 +330,8 @@ class Registry:
     def _url(self, repository: str, *rest: str) -> URL:
         """Join validated parts; a colon needs no encoding in a path (RFC 3986, 3.3)."""
         base = str(self.origin.url).rstrip("/")
-        return URL(f"{base}/v2/{repository}/{'/'.join(rest)}", encoded=True)
+        path = "/".join((self.origin.named(repository), *rest))
+        return URL(f"{base}/v2/{path}", encoded=True)
 
     async def _ask(self, question: _Question) -> aiohttp.ClientResponse:
         """Ask, again where that helps: after a refused connection or a 5xx, not after silence."""
@@ -298,7 +383,7 @@ class Registry:
         wait = read_retry_after(response.headers)
         if self._is_spent(question, response):
             raise PullLimitSpent(f"{self.origin.name}'s pull limit is spent", retry_after=wait)
-        self._wire.back_off(response, question.kind, question.url)
+        self._wire.back_off(response, question.topic, question.url)
         host = response.url.host
         wait = max(1, PACE if wait is None else wait)
         raise TooManyRequests(f"upstream {host} is asked too often", retry_after=wait)
@@ -332,15 +417,8 @@ class Registry:
             self._on_access(question.repository, False)
 
     async def _ask_with_login(self, question: _Question) -> aiohttp.ClientResponse:
-        grant = await self._login.grant(question.repository)
-        response = await self._send(question, grant)
-        if response.status == 401:
-            challenges = response.headers.getall(hdrs.WWW_AUTHENTICATE, [])
-            response.release()
-            better = await self._login.retry(grant, challenges, question.repository)
-            if better is not None:
-                response = await self._send(question, better)
-        return response
+        repository = self.origin.named(question.repository)
+        return await Visit(self._login, repository, partial(self._send, question)).run()
 
     async def _send(self, question: _Question, grant: Grant) -> aiohttp.ClientResponse:
         headers = question.headers
@@ -348,7 +426,7 @@ class Registry:
             headers = {**headers, hdrs.AUTHORIZATION: grant.header}
         tell = partial(self._tell, question)
         return await self._wire.ask(
-            question.method, question.url, headers, tell, question.size, kind=question.kind
+            question.method, question.url, headers, tell, question.size, kind=question.topic
         )
 
     def _tell(
@@ -385,6 +463,10 @@ def _of(reference: Reference, hint: Hint) -> Hint:
     if hint.digest is None and hint.media_type and hint.size:
         return replace(hint, digest=reference)
     return Hint(missing=hint.missing)
+
+
+def _blob_unknown(question: _Question) -> BlobUnknown:
+    return BlobUnknown(f"upstream has no {question.url.name} in {question.repository}")
 
 
 def _worth_asking_again(question: _Question, error: BaseException) -> bool:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import hdrs
 
-from mirror.oci import media, ranges
+from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
-    ContentWrong,
     Denied,
     RegistryError,
-    UpstreamFailure,
     UpstreamMisbehaved,
     UpstreamUnavailable,
 )
 from mirror.oci.manifest import MAX_SIZE, Hint
-from mirror.upstream.faults import named_faults
-from mirror.upstream.pace import Pace
 
 # Content codings (RFC 9110, 8.4.1, and the IANA registry). Other words that registries have sent
 # (aws-chunked, UTF-8, none) change nothing of a body.
@@ -33,54 +28,6 @@ class Page:
 
     body: bytes
     following: dict[str, str]
-
-
-class BlobBody:
-    """A blob's bytes on their way, from `start` on. `size` is the whole blob's, if known."""
-
-    def __init__(
-        self,
-        response: aiohttp.ClientResponse,
-        start: int,
-        size: int | None,
-        count: Callable[[int], None],
-        pace: Pace,
-    ) -> None:
-        self._response = response
-        self._count = count
-        self._pace = pace
-        self._fault: UpstreamFailure | None = None
-        self.start = start
-        self.size = size
-
-    async def read(self) -> bytes:
-        """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
-        if self._fault is not None:
-            raise self._fault
-        await self._pace.wait()
-        try:
-            data = await self._next()
-        except UpstreamFailure as fault:
-            self._fault, data = fault, self._rest()
-            if not data:
-                raise
-        self._count(len(data))
-        self._pace.spend(len(data))
-        return data
-
-    async def _next(self) -> bytes:
-        with named_faults(self._response.url):
-            # readchunk hands over what the parser made; readany would copy it together first.
-            data, between = await self._response.content.readchunk()
-            while between and not data:
-                data, between = await self._response.content.readchunk()
-        return data
-
-    def _rest(self) -> bytes:
-        """Return what had arrived before the fault: aiohttp keeps it, but behind its exception."""
-        content = self._response.content
-        content.set_exception(None)  # type: ignore[arg-type]  # there is no other way past it
-        return content.read_nowait(-1)
 
 
 def refuse_faults(response: aiohttp.ClientResponse, upstream: str) -> None:
@@ -109,14 +56,12 @@ def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:
     A success is none by its headers: content is proven by its digest, a listing is read.
     """
     status = response.status
-    if status in (200, 203, 206):
+    if 200 <= status < 300:
         return
     if status == 404:
         raise missing
     if status in (401, 403):
         raise Denied("upstream denies access: the repository does not exist, or is private")
-    if status == 416:  # what we have is as long as the blob, or longer
-        raise ContentWrong("upstream has nothing behind what came before")
     raise UpstreamMisbehaved(f"upstream answers {status}")
 
 
@@ -132,25 +77,13 @@ def media_type(response: aiohttp.ClientResponse) -> str:
 
 def hint(response: aiohttp.ClientResponse) -> Hint:
     """Read what a HEAD says of a manifest; what is odd is as good as missing."""
-    if response.status != 200:
+    if not 200 <= response.status < 300:
         return Hint(missing=response.status == 404)
     told, size = media_type(response), response.content_length or 0
     coding = response.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
     if coding in _CODINGS or size > MAX_SIZE:  # that is the length of what would be sent
         size = 0
     return Hint(digest(response), told if media.names_manifest(told) else "", size)
-
-
-def blob_body(
-    response: aiohttp.ClientResponse, start: int, count: Callable[[int], None], pace: Pace
-) -> BlobBody:
-    """Check that the body begins where it was asked to, or at 0 if ranges were ignored."""
-    if response.status == 200:
-        return BlobBody(response, 0, response.content_length, count, pace)
-    content_range = ranges.parse_content_range(response.headers.get(hdrs.CONTENT_RANGE, ""))
-    if content_range is None or content_range[0].start != start:
-        raise UpstreamMisbehaved("upstream sends another range than it was asked for")
-    return BlobBody(response, start, content_range[1], count, pace)
 
 
 def page(response: aiohttp.ClientResponse, body: bytes) -> Page:

@@ -16,7 +16,9 @@ class Origin:
 
     `whose` is what the account is called where pulls are counted: nothing if nobody's. `logs_in`
     says whether it may have one, so that what it gives us it may not give to everybody.
-    `counts_pulls` is that it is known to have a pull limit, whatever its headers say.
+    `counts_pulls` is that it is known to have a pull limit, whatever its headers say. `prefix`
+    stands before the name of every repository there: the project of a pull-through cache, where a
+    registry has projects.
     """
 
     name: str
@@ -26,3 +28,8 @@ class Origin:
     whose: str = ""
     logs_in: bool = False
     counts_pulls: bool = False
+    prefix: str = ""
+
+    def named(self, repository: str) -> str:
+        """Return what this registry calls a repository."""
+        return f"{self.prefix}/{repository}" if self.prefix and repository else repository

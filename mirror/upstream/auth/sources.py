@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def origin(name: str, url: URL, configured: Configured) -> Origin:
 def nobodys(origin: Origin) -> Origin:
     """Say how the same upstream is asked without an account."""
     account, ways = Account(origin.name, Given()), Ways(realms=origin.ways.realms)
-    return Origin(origin.name, origin.url, account, ways, counts_pulls=origin.counts_pulls)
+    return replace(origin, account=account, ways=ways, whose="", logs_in=False)
 
 
 def detect(url: URL, configured: Configured) -> Auth:
