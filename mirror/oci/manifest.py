@@ -143,7 +143,7 @@ def _type(document: dict[str, Any], told: str) -> str:
                 f"the manifest calls itself {shown(str(declared))}, upstream calls it {told}"
             )
         return told
-    if media.names_manifest(told) and (own not in media.KNOWN or "mediaType" not in document):
+    if media.names_manifest(told) and own not in media.KNOWN:
         return told
     return own or media.JSON
 
