@@ -63,6 +63,7 @@ class TagReader:
         self._take(b"", final=True)
         if not self._ended or self._at < len(self._text):
             raise ValueError("it ends within")
+        self._give("}")  # not before: there might have been something behind it
         return self._pour()
 
     def _take(self, data: bytes, *, final: bool) -> None:
@@ -98,7 +99,6 @@ class TagReader:
                 raise ValueError("it has no tags")
             self._begin_tags()
             self._end_tags()
-        self._give("}")
         self._ended = True
         yield from self._next()  # there must be nothing behind it
 
