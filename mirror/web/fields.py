@@ -21,6 +21,8 @@ _STALE = {
     Why.FAULT: "upstream could not be asked",
     Why.LIMIT: "no pull is left of upstream's limit",
     Why.SAVING: "few pulls are left of upstream's limit",
+    Why.PACE: "upstream is asked too often",
+    Why.DENIED: "upstream denies access",
 }
 _UNSAFE = str.maketrans(dict.fromkeys([*range(0x20), 0x7F], " "))
 _OWN = "Cache-Status: mirror; detail=own\r\n"

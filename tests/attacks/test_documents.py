@@ -67,11 +67,37 @@ async def test_a_document_that_reads_in_two_ways_is_neither_served_nor_kept(
     assert len(list(mirror.daemon.store.files.scan())) == 0
 
 
-@pytest.mark.parametrize("media_type", ["text/plain", "application/json", "application/vnd.x+json"])
-async def test_a_manifest_of_another_type_is_not_served(
+@pytest.mark.parametrize("media_type", ["text/html", "text/plain", "application/octet-stream"])
+async def test_a_proven_document_that_nothing_names_is_plain_json_to_everybody(
     hub: Hub, mirror: Mirror, media_type: str
 ) -> None:
+    """No browser takes it for a page, and no engine for an image."""
     digest = push(hub, b'{"schemaVersion":2}', media_type)
+    got = await mirror.manifest(REPOSITORY, digest)
+    assert (got.status, got.headers["Content-Type"]) == (200, media.JSON)
+
+
+AMBIGUOUS_ALONE = [
+    '{"manifests":[],"layers":[]}',
+    '{"manifests":[],"config":{}}',
+    '{"fsLayers":[],"layers":[]}',
+    '{"fsLayers":[],"manifests":[]}',
+    '{"Manifests":[],"layers":[]}',
+    '{"manifests":[],"LAYERS":[]}',
+    '{"MediaType":"' + media.OCI_INDEX + '","layers":[]}',
+    '{"mediaType":"' + media.OCI_INDEX + '","layers":[]}',
+    '{"mediaType":"' + media.OCI_MANIFEST + '","manifests":[]}',
+    "{" + CONFIG + "," + CONFIG + "}",
+]
+
+
+@pytest.mark.parametrize("document", AMBIGUOUS_ALONE)
+@pytest.mark.parametrize("head", ['"schemaVersion":2,', '"schemaVersion":1,', ""])
+async def test_a_document_that_reads_in_two_ways_is_not_served_under_a_type_of_no_meaning(
+    hub: Hub, mirror: Mirror, document: str, head: str
+) -> None:
+    """Readers would have to guess what it is, and each would guess in its own way."""
+    digest = push(hub, document.replace("{", "{" + head, 1).encode(), "application/json")
     assert (await mirror.manifest(REPOSITORY, digest)).status == 502
 
 
