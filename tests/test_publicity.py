@@ -245,12 +245,12 @@ async def test_a_registry_that_is_closed_to_all_but_its_account_is_public_no_mor
 ) -> None:
     """It answers nobody any more, and that is no outage: the account is answered."""
     clock = Clock()
-    async with run(clock, tag_ttl=0, upstreams=with_account(hub)) as mirror:
+    async with run(clock, tag_ttl=3600, upstreams=with_account(hub)) as mirror:
         await mirror.pull(NAME, "latest", image)
         hub.terms.auth = "basic"
         clock.now += PUBLIC_FOR
         async with asyncio.timeout(30):
-            while (await mirror.manifest(NAME, "latest")).status == 200:
+            while (await mirror.manifest(NAME, image.digest)).status == 200:
                 clock.now += 10
         assert DENIED_FOR <= clock.now - PUBLIC_FOR <= 2 * DENIED_FOR
 
