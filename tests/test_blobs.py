@@ -134,9 +134,16 @@ async def test_nobody_completes_on_a_wrong_byte_and_nothing_of_it_is_kept(
 async def test_a_small_wrong_blob_is_an_honest_error(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
-    hub.faults.add(Fault(kind="blob", corrupt_at=10))
+    hub.faults.add(Fault(kind="blob", corrupt_at=10, times=2))
     got = await mirror.blob("library/nginx", image.config.digest)
     assert got.status == 502
+    assert (await mirror.blob("library/nginx", image.config.digest)).body == image.config.read()
+
+
+async def test_a_small_blob_that_came_wrong_once_is_asked_for_again_at_once(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    hub.faults.add(Fault(kind="blob", corrupt_at=10))
     assert (await mirror.blob("library/nginx", image.config.digest)).body == image.config.read()
 
 
@@ -215,7 +222,7 @@ async def test_an_upstream_that_fails_is_named_as_such(hub: Hub, run: Run, layer
         hub.faults.clear()
         hub.faults.add(Fault(kind="blob", hang=True))
         assert (await mirror.blob(REPOSITORY, layer.digest)).status == 504
-        hub.faults.add(Fault.page("blob"))
+        hub.faults.add(Fault.page("blob", times=2))
         assert (await mirror.blob(REPOSITORY, layer.digest)).status == 502
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
 

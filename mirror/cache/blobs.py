@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from typing import IO
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from mirror.cache.bodies import Body, FetchedBody, KeptBody, Upstream
 from mirror.cache.fetches import Fetches
@@ -15,7 +16,7 @@ from mirror.cache.outcome import Outcome
 from mirror.cache.possession import Possession
 from mirror.flight import Flights
 from mirror.oci.digest import Digest
-from mirror.oci.errors import BlobUnknown
+from mirror.oci.errors import BlobUnknown, ContentWrong, UpstreamMisbehaved
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Entry
 from mirror.store.errors import says_nothing
@@ -23,6 +24,7 @@ from mirror.store.store import Store
 from mirror.upstream.registry import Registry
 
 _MISSING_KEPT = 10_000
+_GIVEN_KEPT = 10_000  # kept manifests that upstream gave as blobs, too
 _PASSES = 64  # bodies straight from upstream at the same time; more wait
 
 
@@ -44,11 +46,12 @@ class Blobs:
         self._fetches = fetches
         self._possession = possession
         self._memory = memory
-        self._sizes: Flights[tuple[Repository, Digest], int] = Flights()
+        self._sizes: Flights[tuple[Repository, Digest], int | None] = Flights()
         self._passes = asyncio.Semaphore(_PASSES)
         self._missing: TTLCache[tuple[Repository, Digest], str] = TTLCache(
             _MISSING_KEPT, missing_ttl
         )
+        self._given: LRUCache[tuple[Repository, Digest], None] = LRUCache(_GIVEN_KEPT)
 
     def __repr__(self) -> str:
         return f"<Blobs: {self._fetches!r}, {len(self._missing)} missing>"
@@ -61,21 +64,33 @@ class Blobs:
     def peek(self, repository: Repository, digest: Digest) -> bytes | None:
         """Answer at once from memory, or not at all: the path of every warm config."""
         body = self._memory.get(digest)
-        if body is None or self._store.catalogue.get(digest) is None:
-            return None
-        if not self._store.catalogue.belongs(digest, repository):
+        entry = self._store.catalogue.get(digest)
+        if body is None or entry is None or not self._belongs(repository, digest, entry):
             return None
         self._store.books.touch(digest)
         return body
 
     async def head(self, repository: Repository, digest: Digest) -> tuple[int, Outcome]:
-        """Return a blob's size in bytes, without fetching it; raises RegistryError."""
+        """Return a blob's size in bytes; raises RegistryError.
+
+        The blob is fetched where upstream tells its size neither to HEAD nor in a GET's headers.
+        """
         self._refuse_missing(repository, digest)
         entry = self._store.catalogue.get(digest)
-        if entry is not None and self._store.catalogue.belongs(digest, repository):
+        if entry is not None and self._belongs(repository, digest, entry):
             return entry.size, Outcome.HIT
-        outcome = Outcome.REVALIDATED if self._within(repository, digest) else Outcome.MISS
-        return await self._confirm(repository, digest), outcome
+        within = self._within(repository, digest)
+        outcome = Outcome.REVALIDATED if within else Outcome.MISS
+        known = entry.size if entry is not None and within else None
+        with suppress(UpstreamMisbehaved):  # only the bytes can tell
+            size = await self._confirm(repository, digest, known)
+            if size is not None:
+                return size, outcome
+        body = await self._open_fetch(repository, digest)
+        try:
+            return body.size, outcome
+        finally:
+            body.close()
 
     async def open(self, repository: Repository, digest: Digest) -> Body:
         """Open a blob to be sent and closed; raises RegistryError.
@@ -87,15 +102,18 @@ class Blobs:
         await self._fetches.stopped(repository.upstream, digest)  # or it may become another's
         running = self._fetches.running(repository.upstream, digest)
         asked = running is not None and not running.serves(repository)
-        if asked:
-            await self._confirm(repository, digest)
-        kept = await self._open_kept(digest)
+        if running is not None and asked:
+            await self._confirm(repository, digest, running.size)
+        kept = await self._open_kept(repository, digest)
         if kept is None:
             return await self._open_fetch(repository, digest)
         try:
-            if not self._store.catalogue.belongs(digest, repository):
+            if not self._belongs(repository, digest, kept.entry):
                 asked = True
                 await self._claim(repository, digest, kept)
+        except UpstreamMisbehaved as doubt:
+            kept.close()
+            return await self._open_proof(repository, digest, doubt)
         except BaseException:
             kept.close()
             raise
@@ -103,48 +121,81 @@ class Blobs:
             kept.outcome = Outcome.REVALIDATED
         return kept
 
+    def _belongs(self, repository: Repository, digest: Digest, entry: Entry) -> bool:
+        """Whether the repository was seen to hold what is kept, as a blob.
+
+        A manifest is none: clients that get one from here take it for a blob of any type.
+        """
+        if entry.media_type is None:
+            return repository in entry.links
+        return (repository, digest) in self._given
+
     def _within(self, repository: Repository, digest: Digest) -> bool:
         """Whether it is kept and of this upstream, which is believed about where it is."""
-        return self._store.catalogue.within(digest, repository.upstream, alone=self._alone)
+        catalogue = self._store.catalogue
+        entry = catalogue.get(digest)
+        is_blob = entry is not None and entry.media_type is None
+        return is_blob and catalogue.within(digest, repository.upstream, alone=self._alone)
 
-    async def _confirm(self, repository: Repository, digest: Digest) -> int:
-        """Ask upstream, once for all, whether the repository has it; returns its size in bytes."""
+    async def _confirm(
+        self, repository: Repository, digest: Digest, size: int | None
+    ) -> int | None:
+        """Ask upstream, once for all clients, whether the repository has it; returns its size.
+
+        `size` is what is known of it, in bytes; None is returned where upstream does not tell it.
+        """
         registry = self._registries[repository.upstream]
         try:
-            size = await self._sizes.join(
-                (repository, digest), lambda: registry.head_blob(repository.name, digest)
+            told = await self._sizes.join(
+                (repository, digest), lambda: registry.find_blob(repository.name, digest, size)
             )
         except BlobUnknown as error:
             self._missing[repository, digest] = error.message
             raise
         if self._within(repository, digest):
             self._store.books.link(digest, repository)
-        return size
+        return told
 
     async def _claim(self, repository: Repository, digest: Digest, kept: KeptBody) -> None:
-        """Have a kept blob belong to the repository as well, if it does: upstream must show it."""
+        """Have a kept blob belong to the repository as well, if it does: upstream must show it.
+
+        Raises UpstreamMisbehaved where only the whole can show it.
+        """
         if self._within(repository, digest):
-            await self._confirm(repository, digest)
+            await self._confirm(repository, digest, kept.size)
             return
         registry, size = self._registries[repository.upstream], kept.size
-        try:
-            await self._possession.show(registry, repository, digest, kept.file, size, whole=True)
-        except BlobUnknown as error:
-            self._missing[repository, digest] = error.message
-            raise
+        await self._possession.show(registry, repository, digest, kept.file, size, whole=True)
         self._store.books.link(digest, repository)
+
+    async def _open_proof(
+        self, repository: Repository, digest: Digest, doubt: UpstreamMisbehaved
+    ) -> Body:
+        """Fetch what is kept once more, from the repository that has not shown that it has it.
+
+        The whole proves what no shortcut did; of an upstream that sent other bytes before, nothing
+        is passed on until it has.
+        """
+        body = await self._open_fetch(repository, digest)
+        try:
+            if isinstance(doubt, ContentWrong):
+                await body.proven()
+        except BaseException:
+            body.close()
+            raise
+        return body
 
     def _refuse_missing(self, repository: Repository, digest: Digest) -> None:
         if message := self._missing.get((repository, digest)):
             raise BlobUnknown(message)
 
-    async def _open_kept(self, digest: Digest) -> KeptBody | None:
+    async def _open_kept(self, repository: Repository, digest: Digest) -> KeptBody | None:
         """Open the kept file. One that is gone, altered or unreadable is discarded.
 
         Where we cannot tell, for want of descriptors say, upstream has it too.
         """
         entry = self._store.catalogue.get(digest)
-        if entry is None:
+        if entry is None or (entry.media_type and not self._belongs(repository, digest, entry)):
             return None
         file: IO[bytes] | None = None
         try:
@@ -179,7 +230,7 @@ class Blobs:
         self._memory.put(digest, body)
         return True
 
-    async def _open_fetch(self, repository: Repository, digest: Digest) -> Body:
+    async def _open_fetch(self, repository: Repository, digest: Digest) -> FetchedBody:
         registry = self._registries[repository.upstream]
         upstream = Upstream(registry, repository, digest, self._passes)
         running = self._fetches.running(repository.upstream, digest)
@@ -193,6 +244,9 @@ class Blobs:
             if isinstance(error, BlobUnknown):
                 self._missing[repository, digest] = error.message
             raise
+        entry = self._store.catalogue.get(digest)
+        if fetch.proven and entry is not None and entry.media_type is not None:
+            self._given[repository, digest] = None
         collapsed = running is fetch
         # Proven and about to be in its place: this one costs upstream nothing.
         outcome = Outcome.HIT if collapsed and proven else Outcome.MISS

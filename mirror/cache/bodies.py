@@ -44,8 +44,8 @@ class KeptBody:
     def __init__(self, store: Store, entry: Entry, file: IO[bytes]) -> None:
         self.size = entry.size
         self.file = file
+        self.entry = entry
         self._store = store
-        self._entry = entry
         entry.readers += 1
 
     async def send(self, span: Span, sink: Sink) -> None:
@@ -54,13 +54,13 @@ class KeptBody:
             await sink.file(self.file, span.start, span.stop)
         except (OSError, RegistryError) as error:
             if not isinstance(error, OSError) or is_of_disk(error):
-                self._entry.changed_at = None
+                self.entry.changed_at = None
             raise
 
     def close(self) -> None:
         """Let it be evicted again."""
         self._store.close_file(self.file)
-        self._entry.readers -= 1
+        self.entry.readers -= 1
 
 
 class FetchedBody:
@@ -99,6 +99,10 @@ class FetchedBody:
         else:
             await self._upstream.pass_span(Span(position, span.stop), sink)
 
+    async def proven(self) -> None:
+        """Wait until all of it has come and is right, or cannot be kept; raises RegistryError."""
+        await self._fetch.past(self.size - 1)
+
     def close(self) -> None:
         """Stop following."""
         self._fetches.leave(self._fetch)
@@ -120,8 +124,14 @@ class Upstream:
         self._digest = digest
 
     async def size(self) -> int:
-        """Ask how many bytes the blob has; raises RegistryError."""
-        return await self._registry.head_blob(self._repository.name, self._digest)
+        """Find out how many bytes the blob has, by all of them if need be; raises RegistryError."""
+        size = await self._registry.find_blob(self._repository.name, self._digest)
+        if size is not None:
+            return size
+        async with self._passes, self._download() as download:
+            while await download.read():
+                pass
+            return download.position
 
     async def pass_span(self, span: Span, sink: Sink) -> None:
         """Send part of a blob, which nobody can prove."""
@@ -145,5 +155,5 @@ class Upstream:
             raise UpstreamMisbehaved(f"upstream sent bytes that are not {self._digest}")
         await sink.data(held)
 
-    def _download(self, start: int, stop: int | None = None) -> Download:
+    def _download(self, start: int = 0, stop: int | None = None) -> Download:
         return Download(self._registry, self._repository, self._digest, start, stop)

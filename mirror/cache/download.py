@@ -8,7 +8,7 @@ from typing import Self
 
 from tenacity import (
     AsyncRetrying,
-    retry_if_exception_type,
+    retry_if_exception,
     stop_after_delay,
     wait_exponential_jitter,
 )
@@ -16,22 +16,29 @@ from tenacity import (
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     ContentWrong,
+    Denied,
+    RangeRefused,
+    UpstreamFailure,
     UpstreamMisbehaved,
-    UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnreachable,
 )
 from mirror.oci.names import Repository
+from mirror.upstream.blob_body import BlobBody
 from mirror.upstream.registry import Registry
-from mirror.upstream.responses import BlobBody
 
+_CONTRADICTIONS = 2  # answers that name another size than the first
+_LOST = 2  # connections, after which a range may be what they are lost for
 _RESUMES = 64  # in all: a body that breaks off more often will not come through
 
 
 class Download:
     """The bytes from `start` up to `stop`, or to the end. `size` is the whole blob's, in bytes.
 
-    What breaks off is resumed for as long as upstream's patience says, without a byte in between.
-    Every resumption asks the registry again: the redirect's signature is short-lived.
+    A body that breaks off is resumed for as long as upstream's patience says, without a byte in
+    between, by Range or, if that is refused and a `plain` question is allowed, by the whole, whose
+    first bytes are skipped. Every resumption asks the registry again: a redirect's signature is
+    short-lived. A `size` that is known already is held against each answer.
     """
 
     def __init__(
@@ -41,17 +48,23 @@ class Download:
         digest: Digest,
         start: int = 0,
         stop: int | None = None,
+        *,
+        size: int | None = None,
+        plain: bool = True,
     ) -> None:
         self._registry = registry
         self._repository = repository
         self._digest = digest
         self._stop = stop
+        self._plain = plain
         self._body: BlobBody | None = None
         self._at = 0  # where in the blob that body is
         self._open = AsyncExitStack()
         self._resumes = 0
+        self._contradictions = 0
+        self._lost = 0  # connections in a row, each after what retries there are
         self.position = start
-        self.size: int | None = None
+        self.size = size
 
     def __repr__(self) -> str:
         return f"<Download {self._digest}: at {self.position} of {self.size}>"
@@ -73,7 +86,9 @@ class Download:
         """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
         try:
             return await self._read()
-        except (UpstreamUnavailable, UpstreamTimeout):
+        except UpstreamFailure as failure:
+            if not self._may_pass(failure):
+                raise
             return await self._persistence()(self._resume)
 
     async def _read(self) -> bytes:
@@ -107,19 +122,54 @@ class Download:
         return await self._read()
 
     async def _connect(self) -> None:
-        if self.size is not None and self._complete:
+        if self._resumes and self.size is not None and self._complete:
             return
         opening = self._registry.open_blob(
-            self._repository.name, self._digest, self.position, self._stop
+            self._repository.name,
+            self._digest,
+            self.position,
+            self._stop,
+            self.size,
+            self._whole_after,
         )
-        body = await self._open.enter_async_context(opening)
-        if self.size is not None and body.size != self.size:
+        try:
+            body = await self._open.enter_async_context(opening)
+        except UpstreamUnreachable:
+            self._lost += 1
+            raise
+        self._lost = 0
+        if None not in (self.size, body.size) and body.size != self.size:
+            self._contradictions += 1
             raise ContentWrong("upstream changed its mind about the size of a blob")
-        self._body, self._at, self.size = body, body.start, body.size
+        self._body, self._at = body, body.start
+        self.size = self.size if body.size is None else body.size
+
+    @property
+    def _whole_after(self) -> tuple[type[UpstreamFailure], ...]:
+        """After which failures of a range the whole is asked for.
+
+        A host that is away for a moment, midway, costs a pause and no byte twice; one that hangs
+        up again and again may do so because of the range.
+        """
+        if not self._plain:
+            return ()
+        return (RangeRefused,) if self._resumes > 0 and self._lost < _LOST else (UpstreamFailure,)
+
+    def _may_pass(self, failure: BaseException) -> bool:
+        """Whether the same question may be answered in a moment.
+
+        The registry's own refusal of the whole is an answer. Of two sizes that contradict each
+        other either may be the wrong one, so that one answer more decides.
+        """
+        if isinstance(failure, Denied | RangeRefused) or self._resumes > _RESUMES:
+            return False
+        if isinstance(failure, ContentWrong):
+            return self._contradictions < _CONTRADICTIONS
+        return isinstance(failure, UpstreamFailure)
 
     def _persistence(self) -> AsyncRetrying:
         return AsyncRetrying(
-            retry=retry_if_exception_type((UpstreamUnavailable, UpstreamTimeout)),
+            retry=retry_if_exception(self._may_pass),
             stop=stop_after_delay(self._registry.patience.resume),
             wait=wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.3),
             reraise=True,

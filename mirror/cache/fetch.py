@@ -104,9 +104,14 @@ class Fetch:
 
         What is smaller is proven first, and a detour has its own beginning. Raises RegistryError.
         """
-        while not (self.proven or self.detour or (self.size or 0) > TAIL):
+        while not (self.proven or self.detour or self._begun):
             self._raise_failure()
             await self._change()
+
+    @property
+    def _begun(self) -> bool:
+        """Whether an answer may begin with what is known of the size."""
+        return (self.size or 0) > TAIL
 
     async def past(self, position: int) -> int:
         """Wait for bytes behind `position` and return how far one may read.
@@ -182,25 +187,27 @@ class Fetch:
         await self._publish(partial)
 
     async def _receive_or_start_over(self, partial: Partial) -> None:
-        """Give up what an earlier fetch left where it fits no blob, and nobody has seen it yet."""
-        left = partial.written
+        """Begin anew, once, where what came fits no blob and no follower has seen any of it."""
         try:
             await self._receive(partial)
         except ContentWrong:
-            if self.visible or not left:
+            if self.visible:
                 raise
             await self._store.run(partial.start_over)
             await self._receive(partial)
 
     async def _receive(self, partial: Partial) -> None:
         """Take the rest in; the followers have all of it before the disk does."""
+        told = self.size if self._begun else None  # followers' answers have begun with it
         async with (
-            Download(self._registry, self.repository, self.digest, partial.written) as download,
+            Download(
+                self._registry, self.repository, self.digest, partial.written, size=told
+            ) as download,
             Intake(self._store, partial) as intake,
         ):
             self._intake = intake
             size = download.size
-            if size is not None and intake.received >= size:
+            if size is not None and intake.received >= max(size, 1):
                 raise ContentWrong("what an earlier fetch left behind is not part of the blob")
             await self._place.reserve(intake.received + _STEP if size is None else size)
             self._grow(intake.received, size)
@@ -222,8 +229,9 @@ class Fetch:
         kept = self._store.catalogue.get(self.digest)
         self._entry = kept or await self._store.publish(partial, self.repository)
         self._entry.readers += self.followers
-        for repository in (self.repository, *self._also_in):
-            self._store.books.link(self.digest, repository)
+        if self._entry.media_type is None:  # a repository that has this as a blob has no manifest
+            for repository in (self.repository, *self._also_in):
+                self._store.books.link(self.digest, repository)
         if kept is not None:
             await self._place.discard()
         await self._place.published()

@@ -6,7 +6,7 @@ import contextlib
 
 from mirror.cache.possession import Possession
 from mirror.oci.digest import Digest
-from mirror.oci.errors import ContentWrong
+from mirror.oci.errors import UpstreamFailure
 from mirror.oci.names import Repository
 from mirror.store.files import Partial
 from mirror.store.store import Store
@@ -46,7 +46,7 @@ class Place:
         return f"<Place of {self._digest}: {self.promised} bytes promised, apart: {self.apart}>"
 
     async def take(self) -> Partial:
-        """Open the file; raises BlobUnknown, Denied, UpstreamFailure, NoRoomError, OSError."""
+        """Open the file; raises BlobUnknown, NoRoomError, OSError."""
         partial = None if self.apart else await self._take_over()
         if partial is None:
             partial = await self._store.run(self._store.files.partial_apart, self._digest)
@@ -56,9 +56,9 @@ class Place:
     async def _take_over(self) -> Partial | None:
         """Go on from what an earlier fetch left, if there is anything.
 
-        None where upstream does not have that: it stays for the one that it came from. So it does
-        where it is known to be another's, and only a copy is gone on from: who has the beginning
-        could spoil it with another end.
+        None where upstream does not show that it has that: it stays for the one that it came from.
+        So it does where it is known to be another's, and only a copy is gone on from: an upstream
+        that has the beginning could spoil it with another end.
         """
         self._left_behind = self._store.books.idle_partials.get(self._digest, 0)
         self.promised = await self._store.room.take_partial(self._digest)
@@ -66,7 +66,7 @@ class Place:
         self.partial = partial
         try:
             await self._show(partial)
-        except ContentWrong:
+        except UpstreamFailure:  # a proof that fails decides nothing: the whole is asked for
             self._put_back(partial)
             self._store.close_file(partial.file)
             return None
@@ -97,7 +97,7 @@ class Place:
         """Have upstream show that it has what was left, unless it is known to be its own.
 
         The whole of a blob needs no other question, so that it is asked for anyway. Raises
-        ContentWrong where it has not, BlobUnknown, Denied, or UpstreamFailure.
+        UpstreamFailure where it does not show it.
         """
         whole = partial.written > 0 and partial.proven
         own = self._left_by() == self._repository.upstream

@@ -65,8 +65,9 @@ class Possession:
     ) -> None:
         """Have an upstream show that it has what `file` has, in its first `length` bytes.
 
-        That is the `whole` blob or its beginning. All who ask for the same are one question.
-        Raises ContentWrong where it sends others, BlobUnknown, Denied, or UpstreamFailure.
+        That is the `whole` blob or its beginning. Clients that ask for the same are one question.
+        Raises RangeRefused where upstream gives no parts, so that only the whole can prove it,
+        ContentWrong where it sends others, UpstreamFailure.
         """
         span = self._spans.setdefault((repository.upstream, digest, length), _anywhere(length))
         here = await self._store.run(os.pread, file.fileno(), span.length, span.start)
@@ -105,9 +106,8 @@ async def _sent(
     """
     sent = bytearray()
     stop = None if span.stop == size else span.stop
-    async with Download(registry, repository, digest, span.start, stop) as download:
-        if size is not None and download.size not in (None, size):
-            raise ContentWrong(f"upstream says that {digest} has {download.size} bytes")
+    download = Download(registry, repository, digest, span.start, stop, size=size, plain=False)
+    async with download:
         while len(sent) < span.length and (data := await download.read()):
             sent += data
     return bytes(sent[: span.length])

@@ -196,6 +196,14 @@ class ContentWrong(UpstreamMisbehaved):
     """What came of a blob cannot be part of it: no use in keeping it to be resumed."""
 
 
+class RangeRefused(UpstreamMisbehaved):
+    """Upstream answers otherwise than a question for a part of a blob is to be answered."""
+
+
+class ManifestWrong(UpstreamMisbehaved):
+    """What came is not the manifest that was asked for: asked again, the right one may come."""
+
+
 class ManifestUnfit(UpstreamMisbehaved):
     """A manifest is what its digest says, and must not be kept all the same."""
 
@@ -206,8 +214,16 @@ class UpstreamUnavailable(UpstreamFailure):
     status = 503
 
 
+class BrokenOff(UpstreamUnavailable):
+    """Upstream broke off in the middle of a body."""
+
+
 class ContentRefused(UpstreamUnavailable):
     """The host that a registry redirects to refuses one URL, which is no word of the registry's."""
+
+
+class UpstreamUnreachable(UpstreamUnavailable):
+    """The connection to upstream was not made, or ended without an answer."""
 
 
 class UpstreamDown(UpstreamUnavailable):

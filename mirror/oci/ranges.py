@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from mirror.oci.errors import RangeInvalid, RangeMalformed
 
 _RANGE = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
-_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII | re.IGNORECASE)
+_CONTENT_RANGE = re.compile(
+    r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class Span:
     def content_range(self, size: int) -> str:
         """Return the value of the Content-Range header for this span of `size` bytes."""
         return f"bytes {self.start}-{self.stop - 1}/{size}"
+
+
+def range_from(start: int, stop: int | None) -> str:
+    """Return the value of a Range header that asks for what is from `start` on, to `stop`."""
+    return f"bytes={start}-" if stop is None else Span(start, stop).header()
 
 
 def parse(header: str, size: int) -> Span | None:
@@ -60,10 +67,16 @@ def _suffix(length: int, size: int) -> Span:
     return Span(size - min(length, size), size)
 
 
-def parse_content_range(header: str) -> tuple[Span, int] | None:
-    """Read a Content-Range header: the span and the whole size, or None if it says neither."""
+def parse_content_range(header: str) -> tuple[Span, int | None] | None:
+    """Read a Content-Range header: the span and the whole size, which may be left open.
+
+    None if it makes no sense (RFC 9110, 14.4).
+    """
     match = _CONTENT_RANGE.fullmatch(header.strip())
     if match is None:
         return None
-    first, last, size = map(int, match.groups())
-    return (Span(first, last + 1), size) if first <= last < size else None
+    first, last = int(match[1]), int(match[2])
+    size = None if match[3] == "*" else int(match[3])
+    if first > last or (size is not None and last >= size):
+        return None
+    return Span(first, last + 1), size

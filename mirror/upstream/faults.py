@@ -17,6 +17,7 @@ from mirror.oci.errors import (
     UpstreamMisbehaved,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnreachable,
 )
 
 PROXY_LOGIN = "the proxy wants a login, or another one (407)"
@@ -39,7 +40,7 @@ def named_faults(url: URL) -> Iterator[None]:
         raise UpstreamUnavailable(f"upstream {url.host} broke off") from error
     except (aiohttp.ClientConnectionError, OSError) as error:
         says = _reason(error)
-        raise UpstreamUnavailable(f"cannot reach upstream {url.host}: {says}") from error
+        raise UpstreamUnreachable(f"cannot reach upstream {url.host}: {says}") from error
     except (aiohttp.ClientError, ValueError) as error:
         # Not its text: that has the URL, and a redirect's URL has a signature.
         kind = type(error).__name__

@@ -2,83 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import aiohttp
 from aiohttp import hdrs
 
-from mirror.oci import media, ranges
+from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
-    ContentWrong,
     Denied,
-    DigestInvalid,
     RegistryError,
-    UpstreamFailure,
     UpstreamMisbehaved,
     UpstreamUnavailable,
-    shown,
 )
-from mirror.oci.manifest import MAX_SIZE, Descriptor
-from mirror.upstream.faults import named_faults
-from mirror.upstream.pace import Pace
+from mirror.oci.manifest import MAX_SIZE, Hint
 
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a listing. `following` is the next page's query, empty at the end."""
-
-    body: bytes
-    following: dict[str, str]
-
-
-class BlobBody:
-    """A blob's bytes on their way, from `start` on. `size` is the whole blob's, if known."""
-
-    def __init__(
-        self,
-        response: aiohttp.ClientResponse,
-        start: int,
-        size: int | None,
-        count: Callable[[int], None],
-        pace: Pace,
-    ) -> None:
-        self._response = response
-        self._count = count
-        self._pace = pace
-        self._fault: UpstreamFailure | None = None
-        self.start = start
-        self.size = size
-
-    async def read(self) -> bytes:
-        """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
-        if self._fault is not None:
-            raise self._fault
-        await self._pace.wait()
-        try:
-            data = await self._next()
-        except UpstreamFailure as fault:
-            self._fault, data = fault, self._rest()
-            if not data:
-                raise
-        self._count(len(data))
-        self._pace.spend(len(data))
-        return data
-
-    async def _next(self) -> bytes:
-        with named_faults(self._response.url):
-            # readchunk hands over what the parser made; readany would copy it together first.
-            data, between = await self._response.content.readchunk()
-            while between and not data:
-                data, between = await self._response.content.readchunk()
-        return data
-
-    def _rest(self) -> bytes:
-        """Return what had arrived before the fault: aiohttp keeps it, but behind its exception."""
-        content = self._response.content
-        content.set_exception(None)  # type: ignore[arg-type]  # there is no other way past it
-        return content.read_nowait(-1)
+# Content codings (RFC 9110, 8.4.1, and the IANA registry). Other words that registries have sent
+# (aws-chunked, UTF-8, none) change nothing of a body.
+_CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-gzip", "zstd"})
 
 
 def refuse_faults(response: aiohttp.ClientResponse, upstream: str) -> None:
@@ -113,53 +52,25 @@ def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:
         raise missing
     if status in (401, 403):
         raise Denied("upstream denies access: the repository does not exist, or is private")
-    if status == 416:  # what we have is as long as the blob, or longer
-        raise ContentWrong("upstream has nothing behind what came before")
     raise UpstreamMisbehaved(f"upstream answers {status}")
 
 
 def digest(response: aiohttp.ClientResponse) -> Digest | None:
-    """Return the digest that upstream promises, None if it promises none."""
-    text = response.headers.get("Docker-Content-Digest")
-    try:
-        return None if text is None else Digest.parse(text.strip())
-    except DigestInvalid:
-        raise UpstreamMisbehaved(f"upstream names the digest {shown(text or '')}") from None
+    """Return the digest that upstream promises; None if it promises none that can be read."""
+    return Digest.told(response.headers.get("Docker-Content-Digest"))
 
 
-def descriptor(response: aiohttp.ClientResponse) -> Descriptor | None:
-    """Read a HEAD's headers; None where they do not say all that a descriptor holds."""
-    promised = digest(response)
-    media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
-    size = response.content_length
-    if promised is None or media_type not in media.KNOWN or not size or size > MAX_SIZE:
-        return None
-    return Descriptor(promised, media_type, size)
+def media_type(response: aiohttp.ClientResponse) -> str:
+    """Return the media type that upstream names, bare; "" if none."""
+    return media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
 
 
-def blob_body(
-    response: aiohttp.ClientResponse, start: int, count: Callable[[int], None], pace: Pace
-) -> BlobBody:
-    """Check that the body begins where it was asked to, or at 0 if ranges were ignored."""
-    if response.status == 200:
-        return BlobBody(response, 0, response.content_length, count, pace)
-    content_range = ranges.parse_content_range(response.headers.get(hdrs.CONTENT_RANGE, ""))
-    if content_range is None or content_range[0].start != start:
-        raise UpstreamMisbehaved("upstream sends another range than it was asked for")
-    return BlobBody(response, start, content_range[1], count, pace)
-
-
-def page(response: aiohttp.ClientResponse, body: bytes) -> Page:
-    """Take a listing's page apart; a Link that leaves the registry's origin is not followed."""
-    return Page(body, _following(response))
-
-
-def _following(response: aiohttp.ClientResponse) -> dict[str, str]:
-    try:
-        link = response.links.get("next")
-        url = response.url.join(link["url"]) if link else None  # type: ignore[arg-type]
-        if url is not None and url.origin() == response.url.origin():
-            return dict(url.query)
-    except ValueError:  # no URL, or one without a host
-        pass
-    return {}
+def hint(response: aiohttp.ClientResponse) -> Hint:
+    """Read what a HEAD says of a manifest; what is odd is as good as missing."""
+    if response.status != 200:
+        return Hint(missing=response.status == 404)
+    told, size = media_type(response), response.content_length or 0
+    coding = response.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
+    if coding in _CODINGS or size > MAX_SIZE:  # that is the length of what would be sent
+        size = 0
+    return Hint(digest(response), told if media.names_manifest(told) else "", size)

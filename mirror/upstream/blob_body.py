@@ -1,0 +1,138 @@
+"""A blob's body: which bytes an answer says that it has, and the bytes as they arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import hdrs
+
+from mirror.oci import media, ranges
+from mirror.oci.digest import Digest
+from mirror.oci.errors import UpstreamFailure, UpstreamMisbehaved
+from mirror.upstream.faults import named_faults
+from mirror.upstream.pace import Pace
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The bytes of a blob from `start` on. `size` is the whole blob's, if known."""
+
+    start: int
+    size: int | None
+
+
+class BlobBody:
+    """A blob's bytes on their way, from `start` on. `size` is the whole blob's, if known."""
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        part: Part,
+        count: Callable[[int], None],
+        pace: Pace,
+    ) -> None:
+        self._response = response
+        self._count = count
+        self._pace = pace
+        self._fault: UpstreamFailure | None = None
+        self.start = part.start
+        self.size = part.size
+
+    async def read(self) -> bytes:
+        """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
+        if self._fault is not None:
+            raise self._fault
+        await self._pace.wait()
+        try:
+            data = await self._next()
+        except UpstreamFailure as fault:
+            self._fault, data = fault, self._rest()
+            if not data:
+                raise
+        self._count(len(data))
+        self._pace.spend(len(data))
+        return data
+
+    async def _next(self) -> bytes:
+        with named_faults(self._response.url):
+            # readchunk hands over what the parser made; readany would copy it together first.
+            data, between = await self._response.content.readchunk()
+            while between and not data:
+                data, between = await self._response.content.readchunk()
+        return data
+
+    def _rest(self) -> bytes:
+        """Return what had arrived before the fault: aiohttp keeps it, but behind its exception."""
+        content = self._response.content
+        content.set_exception(None)  # type: ignore[arg-type]  # there is no other way past it
+        return content.read_nowait(-1)
+
+
+def hinted_size(response: aiohttp.ClientResponse, digest: Digest) -> int | None:
+    """Return the size that an answer's headers name; None where these say nothing credible.
+
+    A web page is none, and only one blob is empty.
+    """
+    size = response.content_length
+    if response.status != 200 or is_page(response) or (size == 0 and not digest.proves(b"")):
+        return None
+    return size
+
+
+def told_size(response: aiohttp.ClientResponse, digest: Digest, size: int | None) -> int | None:
+    """Return the size of a blob that the headers of a granted GET tell, or `size` if they do not.
+
+    Raises UpstreamMisbehaved where they tell of another size than is known, or of a web page:
+    then only the bytes can show whether it is the blob.
+    """
+    told = read_whole(response).size
+    if told == 0 and not digest.proves(b""):
+        told = None
+    if told is not None and told == size:
+        return size
+    if is_page(response) or None not in (told, size):
+        raise UpstreamMisbehaved("upstream does not say credibly that it has the blob")
+    return size if told is None else told
+
+
+def read_part(response: aiohttp.ClientResponse, start: int, size: int | None) -> Part | None:
+    """Say what an answer to a ranged question has, from `start` on; None if it is not the part.
+
+    The whole is as good, where ranges are ignored (RFC 9110, 14.2). Either has to agree with the
+    blob's `size`, as far as that is known.
+    """
+    length = response.content_length
+    if response.status == 206:
+        span, whole = ranges.parse_content_range(_content_range(response)) or (None, None)
+        if span is None or whole is None or length not in (None, span.length):
+            return None
+        return Part(start, whole) if span.start == start and size in (None, whole) else None
+    if response.status not in (200, 203) or (length is not None and length < start):
+        return None
+    agrees = not is_page(response) if size is None or length is None else length == size
+    return Part(0, length) if agrees else None
+
+
+def read_whole(response: aiohttp.ClientResponse) -> Part:
+    """Say what an answer to a plain question has: the whole, or its beginning under a 206.
+
+    Raises UpstreamMisbehaved for a part from elsewhere.
+    """
+    found = ranges.parse_content_range(_content_range(response))
+    if response.status != 206 or found is None:
+        return Part(0, response.content_length)
+    span, size = found
+    if span.start:
+        raise UpstreamMisbehaved("upstream sends a part of a blob that was asked for whole")
+    return Part(0, size or response.content_length)
+
+
+def is_page(response: aiohttp.ClientResponse) -> bool:
+    """Whether an answer calls itself a web page."""
+    return media.bare(response.headers.get(hdrs.CONTENT_TYPE, "")) == "text/html"
+
+
+def _content_range(response: aiohttp.ClientResponse) -> str:
+    return response.headers.get(hdrs.CONTENT_RANGE, "")
