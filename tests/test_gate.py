@@ -15,7 +15,7 @@ from mirror.cache.ledger import Ledger
 from mirror.cache.limits import LimitChecks
 from mirror.cache.window import HUB_WINDOW, PROBE
 from mirror.oci.errors import ReserveKept, TooManyRequests
-from mirror.oci.manifest import Descriptor, Manifest
+from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import HUB, Reference, Repository
 from mirror.oci.patterns import Patterns
 from mirror.store.index import Index
@@ -233,9 +233,9 @@ async def test_an_index_that_was_lost_is_told_of_window_and_gate(
 class _Unasked:
     """An upstream that says nothing."""
 
-    async def head_manifest(self, _repository: str, _reference: Reference) -> Descriptor | None:
-        """Answer nothing."""
-        return None
+    async def hint(self, _repository: str, _reference: Reference, *, insist: bool = False) -> Hint:  # noqa: ARG002 - nothing is told either way
+        """Tell nothing."""
+        return Hint()
 
     async def get_manifest(self, _repository: str, _reference: Reference, _ask: Ask) -> Manifest:
         """Never asked for."""

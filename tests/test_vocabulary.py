@@ -108,8 +108,9 @@ def test_what_a_manifest_points_at_is_read() -> None:
         (json.dumps({"manifests": [], "config": {}}).encode(), media.OCI_INDEX),
         (json.dumps({"layers": [{"digest": "../../etc"}]}).encode(), media.OCI_MANIFEST),
         (json.dumps({"config": {"digest": 5}}).encode(), media.OCI_MANIFEST),
-        (b"{}", "text/html"),
-        (b"{}", "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+        (b'{"fsLayers": [], "layers": []}', media.SCHEMA1),
+        (b'{"fsLayers": [{"blobSum": "../../etc"}]}', media.SCHEMA1_SIGNED),
+        (b'{"blobs": [], "manifests": []}', media.OCI_ARTIFACT),
     ],
 )
 def test_a_document_of_two_meanings_is_not_a_manifest(document: bytes, media_type: str) -> None:

@@ -56,6 +56,6 @@ class LimitChecks:
         """Ask once. The budget hears the answer as it does every other."""
         self._asked[upstream] = self._budget.now()
         try:
-            await self._sources[upstream].head_manifest(CHECKED[upstream], _LATEST)
+            await self._sources[upstream].hint(CHECKED[upstream], _LATEST, insist=True)
         except RegistryError as error:
             _log.info("cannot tell how many pulls %s has left: %s", upstream, error)

@@ -18,15 +18,17 @@ from mirror.cache.tags import Tagged, TagKey, Tags
 from mirror.flight import Flights
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
-    Denied,
     HeldBack,
     ManifestUnknown,
+    PullLimitSpent,
+    RegistryError,
     ShareSpent,
+    TooManyRequests,
+    UpstreamDown,
     UpstreamFailure,
-    UpstreamMisbehaved,
     UpstreamTimeout,
 )
-from mirror.oci.manifest import Descriptor
+from mirror.oci.manifest import Descriptor, Hint, Manifest
 from mirror.oci.names import Reference, Repository
 from mirror.store.store import Store
 from mirror.upstream.answers import Ask
@@ -64,7 +66,7 @@ class Manifests:
         self._memory = memory
         self._patience = patience
         self._pulls = Pulls(registries, budget, store, tags, memory)
-        self._checks: Flights[TagKey, tuple[Tagged, bool] | None] = Flights()
+        self._checks: Flights[TagKey, tuple[Tagged, bool] | Hint] = Flights()
 
     def __repr__(self) -> str:
         return f"<Manifests: {len(self._checks)} checks, {self._pulls!r}>"
@@ -98,8 +100,8 @@ class Manifests:
     ) -> Found:
         """Answer from the cache or from upstream.
 
-        With `head` no body is fetched, so that nothing is counted. Raises ManifestUnknown, Denied,
-        or UpstreamFailure where the cache cannot help.
+        With `head` no body is fetched, so that nothing is counted, unless upstream's own HEAD does
+        not say enough. Raises ManifestUnknown, or UpstreamFailure where the cache cannot help.
         """
         if message := self._tags.missing(repository, reference):
             raise ManifestUnknown(message)
@@ -115,17 +117,23 @@ class Manifests:
     # By tag
 
     async def _by_tag(self, key: TagKey, ask: Ask, *, head: bool) -> Found:
+        now = asyncio.get_running_loop().time
+        patient_until = now() + self._patience
         current = await self._current(key)
-        if current is None:
-            return await self._pull_by_tag(key, ask, head=head)
+        if isinstance(current, Hint):
+            patience = max(0.0, patient_until - now())
+            return await self._pull_by_tag(key, ask, current, patience)
         tagged, outcome, reason = current
         age = self._tags.age(tagged) if outcome is Outcome.STALE else None
         if head:
             return self._head(key, tagged, ask, Found(tagged.found, None, outcome, age, reason))
-        kept = await self._pulls.kept(key[0], tagged.found)
+        kept = await self._kept(key, tagged)
         if kept is None:
             return await self._pull_tagged(key, tagged, ask)
         return Found(kept.descriptor, kept.body, outcome, age, reason)
+
+    async def _kept(self, key: TagKey, tagged: Tagged) -> Manifest | None:
+        return await self._pulls.kept(key[0], tagged.found.digest, tagged.found.media_type)
 
     def _head(self, key: TagKey, tagged: Tagged, ask: Ask, found: Found) -> Found:
         """Answer a HEAD with what its client could GET next: dockerd asks for that digest."""
@@ -144,13 +152,16 @@ class Manifests:
     async def _pull_tagged(self, key: TagKey, tagged: Tagged, ask: Ask) -> Found:
         """Fetch what a tag points at now, or else fall back on what it pointed at before.
 
-        The pull goes on if it takes longer than a client should wait for a stale answer.
+        The pull goes on if it takes longer than a client should wait for a stale answer. Where
+        upstream does not have what its HEAD named, the GET of the tag decides.
         """
         before, found = tagged.before, tagged.found
         spare = self._spare(key[0], before)
         try:
             async with within(None if spare is None else self._patience):
                 pulled = await self._pulls.pull(key[0], found.digest, ask, found, spare)
+        except ManifestUnknown:
+            return await self._pull_by_tag(key, ask, Hint(), self._patience)
         except UpstreamFailure as failure:
             stale = await self._stale(key, before, failure)
             if stale is None:
@@ -160,25 +171,24 @@ class Manifests:
             return stale
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
-    async def _pull_by_tag(self, key: TagKey, ask: Ask, *, head: bool) -> Found:
-        """Fetch by tag from an upstream that names digests only with a body."""
-        if head:
-            raise UpstreamMisbehaved("upstream names no digest to a HEAD of this manifest")
-        known = self._tags.get(key)
-        spare = self._spare(key[0], known)
+    async def _pull_by_tag(self, key: TagKey, ask: Ask, hint: Hint, patience: float) -> Found:
+        """Fetch by tag where upstream's HEAD decides nothing.
+
+        Where no pull can be spent on that, a kept tag stays what it was, and a HEAD's 404 stands.
+        """
+        here = self._here(key)
+        spare = None if here is None else self._tags.unconfirmed_for(here)
         try:
             self._consider(key[0], wanted(key[0], None, ask, spare))
-            async with within(None if spare is None else self._patience):
+            async with within(None if here is None else patience):
                 pulled = await self._pulls.pull(*key, ask, spare=spare)
         except UpstreamFailure as failure:
-            stale = await self._stale(key, known, failure)
+            stale = await self._stale(key, here, failure)
             if stale is None:
-                raise
+                raise _or_missing(failure, hint, key[1]) from failure
             if not isinstance(failure, ShareSpent):
-                self._tags.postpone(key, why(failure))
+                self._fall_back(key, why(failure))
             return stale
-        self._tags.put(key, pulled.descriptor)
-        self._tags.arrived(key[0], pulled.descriptor.digest)
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
     def _spare(self, repository: Repository, tagged: Tagged | None) -> float | None:
@@ -191,14 +201,14 @@ class Manifests:
         self, key: TagKey, tagged: Tagged | None, failure: UpstreamFailure
     ) -> Found | None:
         """Return what a tag is known to have pointed at, if it is here."""
-        kept = await self._pulls.kept(key[0], tagged.found) if tagged else None
+        kept = await self._kept(key, tagged) if tagged else None
         if tagged is None or kept is None:
             return None
         age = self._tags.age(tagged)
         return Found(kept.descriptor, kept.body, Outcome.STALE, age, why(failure))
 
-    async def _current(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | None:
-        """Find out what a tag points at; None where upstream tells only with a body.
+    async def _current(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | Hint:
+        """Find out what a tag points at; a hint that says too little leaves it to a GET.
 
         There are three cases: upstream said so lately; it says so now; or it cannot say, and what
         it said last has to do.
@@ -217,8 +227,8 @@ class Manifests:
             if stale is None:
                 raise
             return stale, Outcome.STALE, why(failure)
-        if checked is None:
-            return None
+        if isinstance(checked, Hint):
+            return checked
         now, confirmed = checked
         return now, Outcome.REVALIDATED if confirmed else Outcome.MISS, None
 
@@ -239,35 +249,60 @@ class Manifests:
             self._tags.postpone(key, reason)
         return here
 
-    async def _check(self, key: TagKey) -> tuple[Tagged, bool] | None:
+    async def _check(self, key: TagKey) -> tuple[Tagged, bool] | Hint:
         """Ask upstream by HEAD; also tells whether it confirmed what was known.
 
         A tag does not move to a manifest that we know cannot be had: whoever asks HEAD and then
         GET by digest, as dockerd does, would be refused what it could have had.
         """
         repository, tag = key
-        registry = self._registries[repository.upstream]
-        before = self._tags.get(key)
-        try:
-            with self._budget.asking(repository):
-                found = await registry.head_manifest(repository.name, tag)
-        except (ManifestUnknown, Denied):
-            self._tags.drop(key)
-            raise
+        before, here = self._tags.get(key), self._here(key)
+        hint = await self._hint(key, here)
+        found = self._described(repository, hint, before)
         if found is None:
-            return None
+            return hint
         if before is not None and before.found.digest == found.digest:
             return self._tags.put(key, found), True
-        if before is not None and self._pulls.known(repository, found.digest) is None:
+        if here is not None and self._pulls.known(repository, found.digest) is None:
             if refusal := self._pulls.refusal(repository, found.digest):
                 raise refusal.again()
-            if here := self._here(key):
-                spare = self._tags.unconfirmed_for(here)
-                ask = Ask(NOBODY, str(tag))
-                if refusal := self._pulls.unaffordable(repository, found, ask, spare):
-                    raise refusal
-                self._consider(repository, wanted(repository, found, ask, spare))
+            spare = self._tags.unconfirmed_for(here)
+            ask = Ask(NOBODY, str(tag))
+            if refusal := self._pulls.unaffordable(repository, found, ask, spare):
+                raise refusal
+            self._consider(repository, wanted(repository, found, ask, spare))
         return self._tags.put(key, found), False
+
+    async def _hint(self, key: TagKey, here: Tagged | None) -> Hint:
+        """Ask by HEAD, whose failure is upstream's where there is something stale to fall back on.
+
+        Else the GET decides; and where the last question about the tag failed, too, because it may
+        be HEADs only that fail.
+        """
+        again = here is not None and here.why is Why.FAULT
+        try:
+            async with within(self._patience / 2 if again else None):
+                return await self._pulls.hint(*key, spare=here is not None)
+        except PullLimitSpent:
+            raise
+        except (TooManyRequests, UpstreamDown):
+            if here is not None:
+                raise
+        except UpstreamFailure:
+            if here is not None and not again:
+                raise
+        return Hint()
+
+    def _described(
+        self, repository: Repository, hint: Hint, before: Tagged | None
+    ) -> Descriptor | None:
+        """Return what a hint names: of what is known, a digest says all."""
+        if hint.digest is None:
+            return None
+        if before is not None and before.found.digest == hint.digest:
+            return before.found
+        known = self._pulls.known(repository, hint.digest)
+        return known or hint.descriptor or self._pulls.shared(repository, hint.digest)
 
     def _consider(self, repository: Repository, want: Want) -> None:
         """Raise HeldBack where a tag that may have changed had better stay what it was for now."""
@@ -283,21 +318,36 @@ class Manifests:
 
         What only another upstream brought is not here.
         """
+        found, outcome, hint = self._pulls.known(repository, digest), Outcome.HIT, Hint()
         here = self._pulls.within(repository, digest)
-        found = self._pulls.known(repository, digest)
-        outcome = Outcome.HIT
         if found is None and (head or here):
-            found = await self._pulls.confirm(repository, digest)
+            hint = await self._pulls.confirm(repository, digest)
             outcome = Outcome.REVALIDATED if here else Outcome.MISS
-        if head:
-            if found is None:
-                raise UpstreamMisbehaved("upstream names no digest to a HEAD of this manifest")
+        if head and (found := found or hint.descriptor):
             return Found(found, None, outcome)
-        kept = await self._pulls.kept(repository, found) if found else None
+        kept = None
+        if found is not None or hint.digest is not None:
+            kept = await self._pulls.kept(repository, digest, hint.media_type)
         if kept is not None:
             return Found(kept.descriptor, kept.body, outcome)
+        return await self._pull_by_digest(repository, digest, ask, hint)
+
+    async def _pull_by_digest(
+        self, repository: Repository, digest: Digest, ask: Ask, hint: Hint
+    ) -> Found:
+        found = hint.descriptor
         if awaiting := self._tags.awaiting(repository, digest):  # a tag named it a moment ago
             tag, found = awaiting
             ask = Ask(ask.client, str(tag))
-        pulled = await self._pulls.pull(repository, digest, ask, found)
+        try:
+            pulled = await self._pulls.pull(repository, digest, ask, found)
+        except TooManyRequests as failure:
+            raise _or_missing(failure, hint, digest) from failure
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
+
+
+def _or_missing(failure: UpstreamFailure, hint: Hint, reference: Reference) -> RegistryError:
+    """Return what is told where the GET decides nothing: a HEAD's 404, if no pull was left."""
+    if hint.missing and isinstance(failure, TooManyRequests):
+        return ManifestUnknown(f"upstream has no {reference}")
+    return failure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from mirror.oci.errors import HeldBack, TooManyRequests, UpstreamFailure
+from mirror.oci.errors import Denied, HeldBack, TooManyRequests, UpstreamFailure
 
 
 class Outcome(StrEnum):
@@ -23,10 +23,16 @@ class Why(StrEnum):
     FAULT = "fault"  # upstream failed, or took too long
     LIMIT = "limit"  # no pull was left, or not for this client or repository
     SAVING = "saving"  # few pulls are left, and the change can wait
+    PACE = "pace"  # upstream was asked too often, whatever is left of its pulls
+    DENIED = "denied"  # upstream refuses to give it to us
 
 
 def why(failure: UpstreamFailure) -> Why:
     """Return why what is stale is served in the place of this failure."""
     if isinstance(failure, HeldBack):
         return Why.SAVING
-    return Why.LIMIT if isinstance(failure, TooManyRequests) else Why.FAULT
+    if isinstance(failure, Denied):
+        return Why.DENIED
+    if isinstance(failure, TooManyRequests):
+        return Why.PACE if type(failure) is TooManyRequests else Why.LIMIT
+    return Why.FAULT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -11,26 +12,32 @@ from cachetools import LRUCache, TLRUCache
 
 from mirror.cache.budget import Budget, Permit, wanted
 from mirror.cache.memory import Memory
-from mirror.cache.outcome import why
+from mirror.cache.outcome import Why, why
 from mirror.cache.tags import Tags
 from mirror.flight import Flights
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
-    ManifestUnfit,
+    ManifestUnknown,
+    PullLimitSpent,
     ShareSpent,
     TooManyRequests,
     UpstreamFailure,
     UpstreamMisbehaved,
 )
-from mirror.oci.manifest import Descriptor, Manifest
+from mirror.oci.manifest import Descriptor, Hint, Manifest
 from mirror.oci.names import Reference, Repository
 from mirror.store.errors import says_nothing
 from mirror.store.store import Store
 from mirror.upstream.answers import Ask
 
-_REFUSED_FOR = 30.0  # seconds in which a manifest that cannot be had is not counted on
-_WRONG_FOR = 10.0  # the same where something else came in its place: that may end any moment
+_log = logging.getLogger(__name__)
+
+# Seconds in which a manifest that cannot be had is not counted on, and then one in whose place
+# something else came, which costs a pull each time. A tag that is kept back for it rests for five
+# seconds more, and is to be right again within 15 s of upstream's being well.
+_REFUSED_FOR = 5.0
+_WRONG_FOR = 9.0
 _REFUSED_KEPT = 10_000
 _LOOSE = 16 * 1024 * 1024  # bytes of manifests that the disk would not take
 
@@ -38,8 +45,8 @@ _LOOSE = 16 * 1024 * 1024  # bytes of manifests that the disk would not take
 class Source(Protocol):
     """What manifests come from; see `Registry` for what it raises."""
 
-    async def head_manifest(self, repository: str, reference: Reference) -> Descriptor | None:
-        """Ask for a manifest's descriptor."""
+    async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:
+        """Ask by HEAD what a manifest is."""
 
     async def get_manifest(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
         """Fetch a manifest."""
@@ -63,7 +70,7 @@ class Pulls:
         self._memory = memory
         self._alone = len(registries) == 1
         self._running: Flights[tuple[Repository, Reference], Manifest] = Flights()
-        self._heads: Flights[tuple[Repository, Digest], Descriptor | None] = Flights()
+        self._heads: Flights[tuple[Repository, Digest], Hint] = Flights()
         self._leaders: dict[tuple[str, Digest], Repository] = {}  # by upstream
         self._refused: TLRUCache[tuple[Repository, Reference], UpstreamFailure] = TLRUCache(
             _REFUSED_KEPT, lambda _, failure, now: now + _refused_for(failure), budget.now
@@ -97,33 +104,41 @@ class Pulls:
         """Whether a manifest is here and of this upstream, which is believed about where it is."""
         return self._store.catalogue.within(digest, repository.upstream, alone=self._alone)
 
-    async def kept(self, repository: Repository, found: Descriptor) -> Manifest | None:
+    def shared(self, repository: Repository, digest: Digest) -> Descriptor | None:
+        """Return the descriptor of a manifest that is here and of this upstream."""
+        entry = self._store.catalogue.get(digest)
+        if entry is None or entry.media_type is None or not self.within(repository, digest):
+            return None
+        return Descriptor(digest, entry.media_type, entry.size)
+
+    async def kept(self, repository: Repository, digest: Digest, told: str = "") -> Manifest | None:
         """Return what is here of what upstream says this repository holds.
 
-        Its type and size are what they were found to be, whatever upstream's last HEAD says. What
-        other upstreams brought is none of it: a HEAD takes no more than knowing a digest.
+        Its type and size are what they were found to be, whatever upstream's last HEAD says; the
+        type that this told is of use only where the index was lost. What other upstreams brought
+        is none of it: a HEAD takes no more than knowing a digest.
         """
-        if loose := self._loose.get((repository, found.digest)):
+        if loose := self._loose.get((repository, digest)):
             return loose
-        if not self.within(repository, found.digest):
+        if not self.within(repository, digest):
             return None
-        body = self._memory.get(found.digest) or await self._load(found.digest)
-        entry = self._store.catalogue.get(found.digest)  # it may have been evicted meanwhile
+        body = self._memory.get(digest) or await self._load(digest)
+        entry = self._store.catalogue.get(digest)  # it may have been evicted meanwhile
         if body is None:
             return None
         media_type = entry.media_type if entry else None
         if media_type is None:  # its row was lost, its file was not
-            read = manifest.read(body, found.digest, found.media_type)
+            read = manifest.read(body, digest, told)
         else:
-            read = Manifest(Descriptor(found.digest, media_type, len(body)), body, ())
+            read = Manifest(Descriptor(digest, media_type, len(body)), body, ())
         if entry is None:
             return read
         if media_type is None:
             self._store.books.describe(read)
-        self._memory.put(found.digest, body)
-        self._store.books.link(found.digest, repository)
-        self._store.books.touch(found.digest)
-        self._tags.arrived(repository, found.digest)
+        self._memory.put(digest, body)
+        self._store.books.link(digest, repository)
+        self._store.books.touch(digest)
+        self._tags.arrived(repository, digest)
         return read
 
     async def _load(self, digest: Digest) -> bytes | None:
@@ -143,19 +158,32 @@ class Pulls:
 
     # What is not
 
-    async def confirm(self, repository: Repository, digest: Digest) -> Descriptor | None:
-        """Ask upstream, which counts no HEAD, for a manifest's descriptor; None if it names none.
+    async def hint(
+        self, repository: Repository, reference: Reference, *, spare: bool = False
+    ) -> Hint:
+        """Ask upstream, which counts no HEAD, what a manifest is.
 
-        Raises ManifestUnknown, Denied, or UpstreamFailure.
+        Where pulls are counted and there is something to `spare` one, HEAD is asked for though it
+        was of no use lately. Raises UpstreamFailure where no answer comes.
         """
+        insist = spare and self._budget.present(repository.upstream).window.limit is not None
         registry = self._registries[repository.upstream]
         with self._budget.asking(repository):
-            found = await self._heads.join(
-                (repository, digest), lambda: registry.head_manifest(repository.name, digest)
+            return await registry.hint(repository.name, reference, insist=insist)
+
+    async def confirm(self, repository: Repository, digest: Digest) -> Hint:
+        """Ask by HEAD whether a repository has a manifest, once for all who want to know.
+
+        A failure tells as little as a refusal does, and the GET decides. Raises PullLimitSpent.
+        """
+        try:
+            return await self._heads.join(
+                (repository, digest), lambda: self.hint(repository, digest)
             )
-        if found is not None and found.digest != digest:
-            raise UpstreamMisbehaved(f"upstream answers {found.digest} to a HEAD of {digest}")
-        return found
+        except PullLimitSpent:
+            raise
+        except UpstreamFailure:
+            return Hint()
 
     def refusal(self, repository: Repository, digest: Digest) -> UpstreamFailure | None:
         """Return why this manifest could not be had a moment ago."""
@@ -213,7 +241,7 @@ class Pulls:
             return None
         if not self._budget.refuses_index(repository, wanted(repository, None, ask)):
             return None
-        return await self.confirm(repository, digest)
+        return (await self.confirm(repository, digest)).descriptor
 
     async def _from_elsewhere(self, repository: Repository, digest: Digest) -> Manifest | None:
         """Wait for a pull of the same digest in another repository of the same upstream.
@@ -228,8 +256,8 @@ class Pulls:
                 del self._leaders[key]
                 return None
             await asyncio.wait([task])
-            found = await self.confirm(repository, digest)
-            kept = await self.kept(repository, found) if found else None
+            hint = await self.confirm(repository, digest)
+            kept = await self.kept(repository, digest, hint.media_type) if hint.digest else None
             if kept is not None:
                 return kept
             leader = self._leaders.get(key)
@@ -246,17 +274,25 @@ class Pulls:
                 if pulled.descriptor.media_type in media.INDEXES:
                     missing = self._missing(repository, pulled)
                     self._budget.promise(repository, pulled.descriptor.digest, missing, ask.client)
+            if not isinstance(reference, Digest):
+                self._tags.put((repository, reference), pulled.descriptor)
             return await self._keep(repository, pulled)
         except ShareSpent:  # others may have it
             raise
         except UpstreamFailure as failure:
             self._refused[repository, reference] = failure
-            if isinstance(reference, Digest):
-                self._tags.lost(repository, reference, why(failure))
+            self._cannot_be_had(repository, reference, why(failure))
+            raise
+        except ManifestUnknown:  # a copy of the registry may not have it yet
+            self._cannot_be_had(repository, reference, Why.FAULT)
             raise
         finally:
             if isinstance(reference, Digest):
                 self._follow_no_more(repository, reference)
+
+    def _cannot_be_had(self, repository: Repository, reference: Reference, reason: Why) -> None:
+        if isinstance(reference, Digest):
+            self._tags.lost(repository, reference, reason)
 
     def _follow_no_more(self, repository: Repository, digest: Digest) -> None:
         key = repository.upstream, digest
@@ -264,7 +300,10 @@ class Pulls:
             del self._leaders[key]
 
     async def _keep(self, repository: Repository, pulled: Manifest) -> Manifest:
-        """Keep it; what is here already, of another upstream, has the type that it had."""
+        """Keep it; what is here already, of another upstream, has the type that it had.
+
+        What its digest proves a part of only is kept in memory: a file is proven by its name.
+        """
         digest = pulled.descriptor.digest
         entry = self._store.catalogue.get(digest)
         if entry is not None and entry.media_type is not None:
@@ -273,6 +312,9 @@ class Pulls:
             self._store.books.link(digest, repository)
             self._store.books.touch(digest)
             self._memory.put(digest, pulled.body)
+        elif pulled.in_part:
+            _log.info("%s is signed as schema 1 has it, and is kept in memory only", digest)
+            self._loose[repository, digest] = pulled
         elif await self._store.keep_manifest(pulled, repository):
             self._memory.put(digest, pulled.body)
         else:
@@ -291,5 +333,4 @@ class Pulls:
 
 
 def _refused_for(failure: UpstreamFailure) -> float:
-    came_wrong = isinstance(failure, UpstreamMisbehaved) and not isinstance(failure, ManifestUnfit)
-    return _WRONG_FOR if came_wrong else _REFUSED_FOR
+    return _WRONG_FOR if isinstance(failure, UpstreamMisbehaved) else _REFUSED_FOR

@@ -26,14 +26,14 @@ class Tagged:
     """What a tag pointed at when upstream said so. Times are of the monotonic clock.
 
     `before` is what it pointed at while the manifest it points at now has not been fetched, `why`
-    the reason for which upstream is not asked though its word is old.
+    the reason for which upstream's word is not newer, if it was asked or spared since.
     """
 
     found: Descriptor
     checked: float
     ask_again: float
     before: Tagged | None = None
-    why: Why = Why.FAULT
+    why: Why | None = None
 
 
 class Tags:

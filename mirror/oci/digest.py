@@ -39,6 +39,15 @@ class Digest(str):
         return cls(text)
 
     @classmethod
+    def told(cls, header: str | None) -> Self | None:
+        """Read a header that should be a digest; None where it is missing or says none.
+
+        Quotes, spaces and capitals change nothing of what is named.
+        """
+        text = (header or "").strip().strip("\"' ").lower()
+        return cls(text) if _DIGEST.fullmatch(text) else None
+
+    @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Self:
         """Compute the digest of `data`."""
         return cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")

@@ -200,6 +200,10 @@ class RangeRefused(UpstreamMisbehaved):
     """Upstream answers otherwise than a question for a part of a blob is to be answered."""
 
 
+class ManifestWrong(UpstreamMisbehaved):
+    """What came is not the manifest that was asked for: asked again, the right one may come."""
+
+
 class ManifestUnfit(UpstreamMisbehaved):
     """A manifest is what its digest says, and must not be kept all the same."""
 
@@ -208,6 +212,10 @@ class UpstreamUnavailable(UpstreamFailure):
     """Upstream cannot be reached, or says itself that it cannot serve."""
 
     status = 503
+
+
+class BrokenOff(UpstreamUnavailable):
+    """Upstream broke off in the middle of a body."""
 
 
 class ContentRefused(UpstreamUnavailable):

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mirror.oci import documents, media
 from mirror.oci.digest import Digest
-from mirror.oci.errors import DigestInvalid, ManifestUnfit, shown
+from mirror.oci.errors import DigestInvalid, ManifestUnfit, ManifestWrong, shown
+from mirror.oci.signed import payload
 
 MAX_SIZE = 4 * 1024 * 1024  # bytes; distribution-spec, "Pushing manifests", and every client
 
-_POINTERS = ("config", "layers", "manifests", "blobs")
-# What says that a document is of another kind (as containerd has it).
-_NOT_OF_IMAGES = ("manifests", "fsLayers")
-_NOT_OF_INDEXES = ("config", "layers", "fsLayers")
+# What points at content, and which key of it has the digest; the last is of schema 1.
+_POINTERS = {
+    "config": "digest",
+    "layers": "digest",
+    "manifests": "digest",
+    "blobs": "digest",
+    "fsLayers": "blobSum",
+}
+# What says of which kind a document is (as containerd has it).
+_KIND_OF_KEY = {"manifests": "index", "config": "image", "layers": "image", "fsLayers": "schema 1"}
+_KIND_OF_TYPE = {
+    **dict.fromkeys(media.INDEXES, "index"),
+    **dict.fromkeys(media.MANIFESTS, "image"),
+    **dict.fromkeys(media.SCHEMA1S, "schema 1"),
+    **dict.fromkeys(media.ARTIFACTS, "artifact"),
+}
 # Keys that must be written just so, by their folded forms: Go, which most clients are of, finds
 # them in any case.
-_KEYS = {
-    key.casefold(): key for key in (*_POINTERS, "fsLayers", "mediaType", "schemaVersion", "subject")
+_KEYS = {key.casefold(): key for key in (*_POINTERS, "mediaType", "schemaVersion", "subject")}
+_POINTER_KEYS = {
+    key.casefold(): key for key in ("digest", "mediaType", "size", "urls", "data", "blobSum")
 }
-_DESCRIPTOR_KEYS = {key.casefold(): key for key in ("digest", "mediaType", "size", "urls", "data")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,32 +48,116 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A proven manifest: the exact bytes, their names, and the digests they point at."""
+    """A proven manifest: the exact bytes, their names, and the digests they point at.
+
+    `in_part` is that the digest is of a part of the bytes, those that are signed.
+    """
 
     descriptor: Descriptor
     body: bytes
     children: tuple[Digest, ...]
+    in_part: bool = False
 
 
-def read(body: bytes, digest: Digest, media_type: str) -> Manifest:
-    """Read a manifest or index; raises ManifestUnfit for what must not be kept.
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a HEAD tells of a manifest, as far as it tells: "" and 0 stand for what is missing.
+
+    `missing` is that upstream answered 404, which its GET may contradict.
+    """
+
+    digest: Digest | None = None
+    media_type: str = ""
+    size: int = 0
+    missing: bool = False
+
+    @property
+    def descriptor(self) -> Descriptor | None:
+        """All that names the manifest; None if a part of it is missing."""
+        if self.digest is None or not self.media_type or not self.size:
+            return None
+        return Descriptor(self.digest, self.media_type, self.size)
+
+
+def prove(body: bytes, named: Digest | None, told: str) -> Manifest:
+    """Read what came for a manifest; `named` is its digest, if it was asked for or promised.
+
+    `told` is the type that upstream names. Where nothing proves the bytes, they or their type must
+    say that they are a manifest. Raises ManifestWrong for something else, and ManifestUnfit.
+    """
+    signed = payload(body)
+    digest = named or Digest.of(signed or body)
+    whole = digest.proves(body)
+    if not whole and not (signed and digest.proves(signed)):
+        raise ManifestWrong(f"upstream sent a manifest that is not {digest}")
+    if named is None and not _is_one(body, told):
+        raise ManifestWrong(f"upstream sent no manifest, but something of type {shown(told)}")
+    return replace(read(body, digest, told), in_part=not whole)
+
+
+def _is_one(body: bytes, told: str) -> bool:
+    try:
+        document = documents.read(body)
+    except ValueError:
+        return False
+    return media.names_manifest(told) or _own_type(document) is not None
+
+
+def read(body: bytes, digest: Digest, told: str) -> Manifest:
+    """Read a proven manifest; raises ManifestUnfit for what must not be kept.
 
     Refused are documents whose meaning depends on the reader (CVE-2021-41190): with what belongs to
-    the other kind, with a `mediaType` that differs from the Content-Type they came with, with
+    another kind, with a `mediaType` that differs from the Content-Type they came with, with
     a key twice, or in capitals.
     """
-    if media_type not in media.KNOWN:
-        raise ManifestUnfit(f"upstream sent a manifest of type {shown(media_type)}")
     document = _object(body)
-    declared = document.get("mediaType", media_type)
-    if declared != media_type:
-        raise ManifestUnfit(
-            f"the manifest calls itself {shown(str(declared))}, upstream calls it {media_type}"
-        )
-    for key in _NOT_OF_INDEXES if media_type in media.INDEXES else _NOT_OF_IMAGES:
-        if key in document:
-            raise ManifestUnfit(f"the manifest has {key}, and upstream calls it {media_type}")
-    return Manifest(Descriptor(digest, media_type, len(body)), body, _children(document))
+    media_type = _type(document, told)
+    if media_type in media.KNOWN or media_type == media.JSON:
+        _check_case(document, _KEYS)
+        _check_kind(document, media_type)
+    children = _children(document, strict=media_type in media.KNOWN)
+    return Manifest(Descriptor(digest, media_type, len(body)), body, children)
+
+
+def _check_kind(document: dict[str, Any], media_type: str) -> None:
+    """Refuse what is of two kinds: by its type and by its keys, or by its keys alone."""
+    kinds = {kind for key, kind in _KIND_OF_KEY.items() if key in document}
+    if named := _KIND_OF_TYPE.get(media_type):
+        kinds.add(named)
+    if len(kinds) > 1:
+        raise ManifestUnfit(f"the manifest is {' and '.join(sorted(kinds))}, named {media_type}")
+
+
+def _type(document: dict[str, Any], told: str) -> str:
+    """Return the type to serve a document with: upstream's, or else its own, or else plain JSON.
+
+    Headers of no meaning (a web page's, a byte stream's) contradict nothing.
+    """
+    declared, own = document.get("mediaType", told), _own_type(document)
+    if told in media.KNOWN:
+        if declared != told:
+            raise ManifestUnfit(
+                f"the manifest calls itself {shown(str(declared))}, upstream calls it {told}"
+            )
+        return told
+    if media.names_manifest(told) and (own not in media.KNOWN or "mediaType" not in document):
+        return told
+    return own or media.JSON
+
+
+def _own_type(document: dict[str, Any]) -> str | None:
+    """Return what a document itself says that it is, by its `mediaType` or else by its shape."""
+    declared = document.get("mediaType")
+    if declared is not None:
+        named = isinstance(declared, str) and media.names_manifest(declared)
+        return declared if named else None
+    if document.get("schemaVersion") == 1 and "fsLayers" in document:
+        return media.SCHEMA1_SIGNED if "signatures" in document else media.SCHEMA1
+    if document.get("schemaVersion") != 2:
+        return None
+    if "manifests" in document:
+        return media.OCI_INDEX
+    return media.OCI_MANIFEST if "layers" in document and "config" in document else None
 
 
 def platforms(index: Manifest) -> Iterator[Digest]:
@@ -79,31 +176,13 @@ def _is_unknown(platform: object) -> bool:
     return isinstance(platform, dict) and platform.get("os") == "unknown"
 
 
-def guess_media_type(body: bytes) -> str | None:
-    """Tell what a kept document is when nothing but its bytes is known; None if no manifest."""
-    try:
-        document = _object(body)
-    except ManifestUnfit:
-        return None
-    declared = document.get("mediaType")
-    if declared in media.KNOWN:
-        return str(declared)
-    if declared is not None or document.get("schemaVersion") != 2:
-        return None
-    if "manifests" in document:
-        return media.OCI_INDEX
-    return media.OCI_MANIFEST if "layers" in document and "config" in document else None
-
-
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        document = documents.read(body)
+        return documents.read(body)
     except ValueError:
         raise ManifestUnfit(
             "upstream's manifest is not a JSON object that all would read alike"
         ) from None
-    _check_case(document, _KEYS)
-    return document
 
 
 def _check_case(keys: Iterable[str], known: Mapping[str, str]) -> None:
@@ -112,18 +191,26 @@ def _check_case(keys: Iterable[str], known: Mapping[str, str]) -> None:
             raise ManifestUnfit(f"the manifest has {shown(key)}, which some would read as another")
 
 
-def _children(document: dict[str, Any]) -> tuple[Digest, ...]:
+def _children(document: dict[str, Any], *, strict: bool) -> tuple[Digest, ...]:
+    """Return what a document points at; the pointers of unknown types may be of any form."""
     found: dict[Digest, None] = {}
-    for key in _POINTERS:
+    for key, name in _POINTERS.items():
         value = document.get(key)
-        for descriptor in value if isinstance(value, list) else [value]:
-            if isinstance(descriptor, dict):
-                _check_case(descriptor, _DESCRIPTOR_KEYS)
-                text = descriptor.get("digest")
-                try:
-                    found[Digest.parse(text if isinstance(text, str) else "")] = None
-                except DigestInvalid:
-                    raise ManifestUnfit(
-                        f"the manifest's {key} has an invalid digest {shown(str(text))}"
-                    ) from None
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                if strict:
+                    _check_case(each, _POINTER_KEYS)
+                if digest := _digest(key, each.get(name), strict=strict):
+                    found[digest] = None
     return tuple(found)
+
+
+def _digest(key: str, text: object, *, strict: bool) -> Digest | None:
+    try:
+        return Digest.parse(text if isinstance(text, str) else "")
+    except DigestInvalid:
+        if not strict:
+            return None
+        raise ManifestUnfit(
+            f"the manifest's {key} has an invalid digest {shown(str(text))}"
+        ) from None

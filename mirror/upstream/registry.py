@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 import aiohttp
 from aiohttp import hdrs
+from cachetools import LRUCache
 from tenacity import (
     AsyncRetrying,
     retry_if_exception,
@@ -21,10 +31,12 @@ from mirror.oci import documents, manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
+    BrokenOff,
     ContentRefused,
     Denied,
     ManifestUnfit,
     ManifestUnknown,
+    ManifestWrong,
     PullLimitSpent,
     RangeRefused,
     RegistryError,
@@ -35,10 +47,11 @@ from mirror.oci.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from mirror.oci.manifest import Descriptor, Manifest
+from mirror.oci.manifest import Descriptor, Hint, Manifest
 from mirror.oci.names import Reference
+from mirror.oci.paging import Paging
 from mirror.oci.ranges import range_from
-from mirror.upstream import responses
+from mirror.upstream import pages, responses
 from mirror.upstream.answers import (
     PACE,
     Answer,
@@ -52,14 +65,18 @@ from mirror.upstream.answers import (
 from mirror.upstream.auth.login import Grant, Login
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
+from mirror.upstream.auth.visit import Visit
 from mirror.upstream.blob_body import BlobBody, Part, hinted_size, read_part, read_whole, told_size
 from mirror.upstream.faults import deadline, read_capped
-from mirror.upstream.responses import Page
+from mirror.upstream.pages import Page, PageBody
 from mirror.upstream.shortcuts import Shortcuts
 from mirror.upstream.wire import Patience, Size, Wire
 
 _MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
 _ATTEMPTS = 3
+_HEAD_SHARE = 1 / 3  # of the time for an answer: one that hangs leaves a client patient for a GET
+_UNHEARD = 1024  # manifests
+_FIRST = Paging()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +88,7 @@ class _Question:
     headers: dict[str, str] = field(default_factory=dict)
     size: Size = "small"
     ask: Ask | None = None
+    most: float = math.inf  # seconds to wait for the answer, where that is less than usual
 
     @property
     def ranged(self) -> bool:
@@ -110,6 +128,7 @@ class Registry:
         self._login = Login(origin.name, origin.url, origin.account, origin.ways, tokens)
         self._on_answer = on_answer
         self._on_access = on_access
+        self._unheard: LRUCache[tuple[str, Reference], bool] = LRUCache(_UNHEARD)
         self.received = 0  # bytes of bodies
 
     def __repr__(self) -> str:
@@ -129,36 +148,64 @@ class Registry:
         """Whether it failed so often of late that it is not asked, but probed."""
         return self._wire.down(self.origin.url)
 
-    async def head_manifest(self, repository: str, reference: Reference) -> Descriptor | None:
-        """Ask for a manifest's descriptor, which no registry counts; None if it does not say.
+    async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:
+        """Ask by HEAD, which no registry counts, what a manifest is. What it says is a hint.
 
-        Raises ManifestUnknown, Denied, or UpstreamFailure.
+        A refusal is one that tells nothing: the GET decides. With `insist` a HEAD is asked for
+        though those of this registry were of no use lately. Raises UpstreamFailure where no answer
+        comes: a 5xx, a 429, silence.
         """
         url = self._url(repository, "manifests", reference)
-        question = _Question("HEAD", "manifest", repository, url, _accept())
-        async with await self._ask(question) as response:
-            if response.status == 405:
-                return None
-            missing = ManifestUnknown(f"upstream has no {repository}:{reference}")
-            responses.check(response, missing)
-            return responses.descriptor(response)
+        if not insist and not self.shortcuts.worth(url, "head manifest"):
+            return Hint()
+        most = self._wire.patience.answer * _HEAD_SHARE
+        question = _Question("HEAD", "manifest", repository, url, _accept(), most=most)
+        self._unheard[repository, reference] = True
+        try:
+            async with await self._ask(question) as response:
+                hint = _of(reference, responses.hint(response))
+        except TooManyRequests:  # that is about the rate, and not about HEADs
+            self._unheard.pop((repository, reference), None)
+            raise
+        except (Denied, ContentRefused, UpstreamMisbehaved):
+            return Hint()
+        if hint.digest is not None:
+            self._unheard.pop((repository, reference), None)
+            self.shortcuts.worked(url, "head manifest")
+        return hint
+
+    async def head_manifest(self, repository: str, reference: Reference) -> Descriptor | None:
+        """Ask by HEAD for a manifest's descriptor; None where the GET decides. See `hint`."""
+        return (await self.hint(repository, reference, insist=True)).descriptor
 
     async def get_manifest(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
         """Fetch and prove a manifest: on Docker Hub, this is a pull.
 
-        Raises ManifestUnknown, Denied, or UpstreamFailure.
+        One that came wrong, or not to its end, is asked for once more. Raises ManifestUnknown,
+        Denied, or UpstreamFailure.
         """
+        try:
+            pulled = await self._pull(repository, reference, ask)
+        except (ManifestWrong, BrokenOff):
+            pulled = await self._pull(repository, reference, ask)
+        if self._unheard.pop((repository, reference), False):
+            self.shortcuts.failed(self.origin.url, "head manifest")
+        return pulled
+
+    async def _pull(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
         url = self._url(repository, "manifests", reference)
         question = _Question("GET", "manifest", repository, url, _accept(), ask=ask)
         async with await self._ask(question) as response:
             responses.check(response, ManifestUnknown(f"upstream has no {repository}:{reference}"))
-            async with deadline(self._wire.patience.silence, url):
-                body = await read_capped(response, manifest.MAX_SIZE, "manifest", ManifestUnfit)
+            try:
+                async with deadline(self._wire.patience.silence, url):
+                    body = await read_capped(response, manifest.MAX_SIZE, "manifest", ManifestUnfit)
+            except UpstreamUnavailable as error:
+                raise BrokenOff(error.message) from error
             self._count(len(body))
-            promised = responses.digest(response)
-            media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
+            promised, told = responses.digest(response), responses.media_type(response)
         named = reference if isinstance(reference, Digest) else promised
-        return await documents.aside(_proven, body, named, media_type)
+        return await documents.aside(manifest.prove, body, named, told)
 
     async def head_blob(self, repository: str, digest: Digest) -> int | None:
         """Ask by HEAD for a blob's size in bytes: a hint. None where only a GET tells."""
@@ -262,30 +309,63 @@ class Registry:
             response.release()
             raise
 
-    async def get_page(self, kind: Kind, repository: str, path: str, query: dict[str, str]) -> Page:
-        """Fetch a page of tags or referrers: `path` is what follows the repository's.
+    async def open_page(
+        self, kind: Kind, repository: str, path: str, paging: Paging, size: Size = "small"
+    ) -> PageBody:
+        """Open a page of tags or referrers, to be closed: `path` is what follows the repository's.
 
         Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
-        url = self._url(repository, path).with_query(query)
-        async with await self._ask(_Question("GET", kind, repository, url)) as response:
-            responses.check(response, ManifestUnknown(f"upstream has no {kind} of {repository}"))
-            async with deadline(self._wire.patience.silence, url):
-                body = await read_capped(response, _MAX_PAGE, f"page of {kind}")
-            return responses.page(response, body)
+        query = paging.query()
+        url = URL(f"{self._url(repository, path)}{'?' if query else ''}{query}", encoded=True)
+        question = _Question("GET", kind, repository, url, pages.accept(kind), size)
+        with ExitStack() as held:
+            if size == "large":
+                await self._wire.turns["large"].acquire()
+                held.callback(self._wire.turns["large"].release)
+            response = await self._ask(question)
+            held.callback(response.close)
+            pages.check(response, kind, ManifestUnknown(f"upstream has no {kind} of {repository}"))
+            return PageBody(response, self._count, held.pop_all())
 
-    async def readable(self, repository: str) -> bool:
-        """Ask, by its list of tags, which nobody counts, whether a repository may be read.
+    async def get_page(
+        self, kind: Kind, repository: str, path: str, paging: Paging = _FIRST
+    ) -> Page:
+        """Fetch a whole page, of 4 MiB at most; raises as `open_page` does."""
+        with closing(await self.open_page(kind, repository, path, paging)) as page:
+            async with deadline(self._wire.patience.silence, self.origin.url):
+                return await page.whole(_MAX_PAGE)
 
-        One that is hidden is not told from one that does not exist, and what is no list from
-        either: an error may come under a 200, too. Raises UpstreamFailure.
+    @asynccontextmanager
+    async def answer(
+        self,
+        method: Literal["HEAD", "GET"],
+        kind: Literal["manifest", "blob"],
+        repository: str,
+        reference: Reference,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask for content to learn whether it is given; no status is an error here.
+
+        Raises Denied where the token server does that, else UpstreamFailure where no answer came.
         """
-        try:
-            page = await self.get_page("tags", repository, "tags/list", {"n": "1"})
-            document = await documents.aside(documents.read, page.body)
-            return isinstance(document.get("tags"), list)
-        except (Denied, ManifestUnknown, ValueError):
-            return False
+        url = self._url(repository, f"{kind}s", reference)
+        headers = _accept() if kind == "manifest" else {}
+        async with await self._ask(_Question(method, kind, repository, url, headers)) as response:
+            yield response
+
+    async def welcomes(self) -> bool:
+        """Ask at `/v2/`, with a fresh token for no repository, whether the registry answers.
+
+        Raises UpstreamFailure.
+        """
+        self.forget("")
+        url = URL(f"{str(self.origin.url).rstrip('/')}/v2/", encoded=True)
+        async with await self._ask(_Question("GET", "token", "", url)) as response:
+            return response.status == 200
+
+    def forget(self, repository: str) -> None:
+        """Have the next question about a repository shown a fresh token."""
+        self._login.forget(self.origin.named(repository))
 
     def _count(self, received: int) -> None:
         self.received += received
@@ -305,7 +385,8 @@ class Registry:
             reraise=True,
         )
         # Whoever waits for a connection is not kept waiting by upstream: no deadline yet.
-        async with self._turn(question), deadline(self._wire.patience.answer, question.url):
+        patience = min(self._wire.patience.answer, question.most)
+        async with self._turn(question), deadline(patience, question.url):
             return await persistence(self._ask_once, question)
 
     def _turn(self, question: _Question) -> AbstractAsyncContextManager[None]:
@@ -333,6 +414,8 @@ class Registry:
         """
         elsewhere = _is_elsewhere(question, response)
         self._tell_access(question, 200 if elsewhere else response.status)
+        if pages.has_no_api(question.kind, response):
+            return  # an answer, whoever gives it
         if response.status == 429:
             self._refuse_rate(question, response)
         responses.refuse_faults(response, self.origin.name)
@@ -371,7 +454,7 @@ class Registry:
         return response is not None and self.origin.counts_pulls and names_limit(response.headers)
 
     def _tell_access(self, question: _Question, status: int) -> None:
-        if not question.repository:
+        if question.kind not in ("manifest", "blob"):
             return
         if 200 <= status < 300:
             self._on_access(question.repository, True)
@@ -380,15 +463,7 @@ class Registry:
 
     async def _ask_with_login(self, question: _Question) -> aiohttp.ClientResponse:
         repository = self.origin.named(question.repository)
-        grant = await self._login.grant(repository)
-        response = await self._send(question, grant)
-        if response.status == 401:
-            challenges = response.headers.getall(hdrs.WWW_AUTHENTICATE, [])
-            response.release()
-            better = await self._login.retry(grant, challenges, repository)
-            if better is not None:
-                response = await self._send(question, better)
-        return response
+        return await Visit(self._login, repository, partial(self._send, question)).run()
 
     async def _send(self, question: _Question, grant: Grant) -> aiohttp.ClientResponse:
         headers = question.headers
@@ -426,11 +501,13 @@ def _is_elsewhere(question: _Question, response: aiohttp.ClientResponse) -> bool
     return response.url.origin() != question.url.origin()
 
 
-def _proven(body: bytes, named: Digest | None, media_type: str) -> Manifest:
-    digest = named or Digest.of(body)
-    if not digest.proves(body):
-        raise UpstreamMisbehaved(f"upstream sent a manifest that is not {digest}")
-    return manifest.read(body, digest, media_type)
+def _of(reference: Reference, hint: Hint) -> Hint:
+    """Read a HEAD of a digest: where it says that there is a manifest, it can be of that only."""
+    if not isinstance(reference, Digest) or hint.digest == reference:
+        return hint
+    if hint.digest is None and hint.media_type and hint.size:
+        return replace(hint, digest=reference)
+    return Hint(missing=hint.missing)
 
 
 def _blob_unknown(question: _Question) -> BlobUnknown:

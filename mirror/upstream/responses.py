@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import aiohttp
 from aiohttp import hdrs
 
@@ -11,21 +9,15 @@ from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     Denied,
-    DigestInvalid,
     RegistryError,
     UpstreamMisbehaved,
     UpstreamUnavailable,
-    shown,
 )
-from mirror.oci.manifest import MAX_SIZE, Descriptor
+from mirror.oci.manifest import MAX_SIZE, Hint
 
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a listing. `following` is the next page's query, empty at the end."""
-
-    body: bytes
-    following: dict[str, str]
+# Content codings (RFC 9110, 8.4.1, and the IANA registry). Other words that registries have sent
+# (aws-chunked, UTF-8, none) change nothing of a body.
+_CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-gzip", "zstd"})
 
 
 def refuse_faults(response: aiohttp.ClientResponse, upstream: str) -> None:
@@ -64,35 +56,21 @@ def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:
 
 
 def digest(response: aiohttp.ClientResponse) -> Digest | None:
-    """Return the digest that upstream promises, None if it promises none."""
-    text = response.headers.get("Docker-Content-Digest")
-    try:
-        return None if text is None else Digest.parse(text.strip())
-    except DigestInvalid:
-        raise UpstreamMisbehaved(f"upstream names the digest {shown(text or '')}") from None
+    """Return the digest that upstream promises; None if it promises none that can be read."""
+    return Digest.told(response.headers.get("Docker-Content-Digest"))
 
 
-def descriptor(response: aiohttp.ClientResponse) -> Descriptor | None:
-    """Read a HEAD's headers; None where they do not say all that a descriptor holds."""
-    promised = digest(response)
-    media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
-    size = response.content_length
-    if promised is None or media_type not in media.KNOWN or not size or size > MAX_SIZE:
-        return None
-    return Descriptor(promised, media_type, size)
+def media_type(response: aiohttp.ClientResponse) -> str:
+    """Return the media type that upstream names, bare; "" if none."""
+    return media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
 
 
-def page(response: aiohttp.ClientResponse, body: bytes) -> Page:
-    """Take a listing's page apart; a Link that leaves the registry's origin is not followed."""
-    return Page(body, _following(response))
-
-
-def _following(response: aiohttp.ClientResponse) -> dict[str, str]:
-    try:
-        link = response.links.get("next")
-        url = response.url.join(link["url"]) if link else None  # type: ignore[arg-type]
-        if url is not None and url.origin() == response.url.origin():
-            return dict(url.query)
-    except ValueError:  # no URL, or one without a host
-        pass
-    return {}
+def hint(response: aiohttp.ClientResponse) -> Hint:
+    """Read what a HEAD says of a manifest; what is odd is as good as missing."""
+    if response.status != 200:
+        return Hint(missing=response.status == 404)
+    told, size = media_type(response), response.content_length or 0
+    coding = response.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
+    if coding in _CODINGS or size > MAX_SIZE:  # that is the length of what would be sent
+        size = 0
+    return Hint(digest(response), told if media.names_manifest(told) else "", size)

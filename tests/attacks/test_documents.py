@@ -67,11 +67,37 @@ async def test_a_document_that_reads_in_two_ways_is_neither_served_nor_kept(
     assert len(list(mirror.daemon.store.files.scan())) == 0
 
 
-@pytest.mark.parametrize("media_type", ["text/plain", "application/json", "application/vnd.x+json"])
-async def test_a_manifest_of_another_type_is_not_served(
+@pytest.mark.parametrize("media_type", ["text/html", "text/plain", "application/octet-stream"])
+async def test_a_proven_document_that_nothing_names_is_plain_json_to_everybody(
     hub: Hub, mirror: Mirror, media_type: str
 ) -> None:
+    """No browser takes it for a page, and no engine for an image."""
     digest = push(hub, b'{"schemaVersion":2}', media_type)
+    got = await mirror.manifest(REPOSITORY, digest)
+    assert (got.status, got.headers["Content-Type"]) == (200, media.JSON)
+
+
+AMBIGUOUS_ALONE = [
+    '{"manifests":[],"layers":[]}',
+    '{"manifests":[],"config":{}}',
+    '{"fsLayers":[],"layers":[]}',
+    '{"fsLayers":[],"manifests":[]}',
+    '{"Manifests":[],"layers":[]}',
+    '{"manifests":[],"LAYERS":[]}',
+    '{"MediaType":"' + media.OCI_INDEX + '","layers":[]}',
+    '{"mediaType":"' + media.OCI_INDEX + '","layers":[]}',
+    '{"mediaType":"' + media.OCI_MANIFEST + '","manifests":[]}',
+    "{" + CONFIG + "," + CONFIG + "}",
+]
+
+
+@pytest.mark.parametrize("document", AMBIGUOUS_ALONE)
+@pytest.mark.parametrize("head", ['"schemaVersion":2,', '"schemaVersion":1,', ""])
+async def test_a_document_that_reads_in_two_ways_is_not_served_under_a_type_of_no_meaning(
+    hub: Hub, mirror: Mirror, document: str, head: str
+) -> None:
+    """Readers would have to guess what it is, and each would guess in its own way."""
+    digest = push(hub, document.replace("{", "{" + head, 1).encode(), "application/json")
     assert (await mirror.manifest(REPOSITORY, digest)).status == 502
 
 
@@ -216,19 +242,23 @@ async def test_the_urls_of_foreign_layers_are_never_asked(
         assert thief.seen == []
 
 
-TAGS: list[object] = [
-    ["ok", "\ud800"],
-    ["ok", "a\r\nSet-Cookie: x=1"],
-    ["ok", ".."],
-    ["ok", "a" * 129],
-    ["ok", 5],
-    {"ok": 1},
-    "latest",
-]
+ODD: list[object] = ["\ud800", "a\r\nSet-Cookie: x=1", "..", "a" * 129, 5, None, ["ok"], {"a": 1}]
 
 
-@pytest.mark.parametrize("tags", TAGS)
+@pytest.mark.parametrize("odd", ODD)
 async def test_what_is_no_tag_is_not_listed(
+    hub: Hub, mirror: Mirror, image: Image, odd: object
+) -> None:
+    hub.faults.add(Fault(kind="tags", body=with_fields(tags=["a", odd, "b"]), times=None))
+    for query, tags in (("", ["a", "b"]), ("?n=1", ["a"]), ("?n=2", ["a", "b"])):
+        got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list{query}")
+        assert (got.status, json.loads(got.body)["tags"]) == (200, tags)
+    metrics = (await mirror.ask("/metrics")).body
+    assert b'mirror_tags_left_out_total{upstream="docker.io"} 2.0' in metrics
+
+
+@pytest.mark.parametrize("tags", [{"ok": 1}, "latest", 5, True, [5] * 2000, [[]] * 2000])
+async def test_what_is_no_list_of_tags_is_a_502(
     hub: Hub, mirror: Mirror, image: Image, tags: object
 ) -> None:
     hub.faults.add(Fault(kind="tags", body=with_fields(tags=tags), times=None))

@@ -19,7 +19,7 @@ from mirror.cache.tags import Tags
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
-from mirror.oci.manifest import Descriptor, Manifest
+from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import HUB, Reference, Repository, Tag
 from mirror.settings import Settings
 from mirror.store.files import Files
@@ -42,10 +42,10 @@ class Upstream:
     def __repr__(self) -> str:
         return f"<Upstream {self._hub!r}>"
 
-    async def head_manifest(self, repository: str, reference: Reference) -> Descriptor | None:
-        """Ask for a manifest's descriptor."""
+    async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:  # noqa: ARG002 - the model serves all HEADs
+        """Ask what a manifest is."""
         document = await self._ask("HEAD", repository, reference, None)
-        return Descriptor(Digest(document.digest), document.media_type, document.size)
+        return Hint(Digest(document.digest), document.media_type, document.size)
 
     async def get_manifest(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
         """Fetch a manifest."""

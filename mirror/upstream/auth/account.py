@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import TypeVar
 from mirror.flight import Flights
 from mirror.oci.errors import Denied, UpstreamFailure
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable, Found, Source
-from mirror.upstream.auth.place import LOOK_AGAIN, REST, Place
+from mirror.upstream.auth.place import LOOK_AGAIN, Place
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +85,11 @@ class Account:
             self._note(place, other, refusal.denied)
             raise refusal.denied or self._refusal(place, other) from None
 
+    def held(self, repository: str) -> Credentials | None:
+        """Return the credentials for a repository that were read last, None if none were yet."""
+        place = self._places.get(self._source.place(repository))
+        return place.credentials if place and place.read > -math.inf else None
+
     def accepted(self, credentials: Credentials) -> bool:
         """Whether upstream has taken these since they were last in doubt."""
         return any(place.accepted == credentials for place in self._places.values())
@@ -149,10 +155,10 @@ class Account:
         if denied is None and place.refuse(refused, self._timer()):
             _log.warning(
                 "upstream %s refuses the login of %r; it is not tried again with the same "
-                "password for %d minutes",
+                "password for %d seconds",
                 self._upstream,
                 refused.username,
-                REST / 60,
+                self._rests(place, refused),
             )
 
     def _raise_if_resting(self, place: Place, credentials: Credentials) -> None:

@@ -95,22 +95,27 @@ def for_refresh_token(key: TokenKey) -> Question:
 
 
 def read(body: bytes, *names: str) -> Token:
-    """Read the first of these fields as a token; its life is cut by a fifth, to be safe.
+    """Read the first of these fields that is a token; its life is cut by a fifth, to be safe.
 
-    Where nothing says how long it lives, the token itself may (a JWT's `exp`). Raises
+    Where nothing usable says how long it lives, the token itself may (a JWT's `exp`). Raises
     UpstreamMisbehaved.
     """
     try:
         answer = documents.read(body)
-        value = next((answer[name] for name in names if answer.get(name)), None)
-        life = _seconds(answer.get("expires_in") or 0)
-    except (ValueError, TypeError):
+    except ValueError:
         raise UpstreamMisbehaved("upstream's token answer is not understood") from None
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+    value = next((answer[name] for name in names if _is_token(answer.get(name))), None)
+    if value is None:
         raise UpstreamMisbehaved("upstream's token answer holds no token")
+    life = _seconds(answer.get("expires_in"))
     if not life > 0:  # nothing was said, or nonsense, NaN included
         life = _life_of(claims(value))
     return Token(value, min(max(_DEFAULT_LIFE, life), _LONGEST_LIFE) * _EARLY)
+
+
+def _is_token(value: object) -> bool:
+    """Whether a value can be sent in a header."""
+    return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value)
 
 
 def claims(token: str) -> dict[str, Any]:
@@ -133,8 +138,8 @@ def _life_of(said: Mapping[str, Any]) -> float:
 
 
 def _seconds(number: Any) -> float:  # noqa: ANN401 - whatever stands there
-    """Return a number of seconds, 0 for an integer that no float can hold."""
+    """Return a number of seconds, also of one that is written as text; 0 for anything else."""
     try:
         return float(number)
-    except OverflowError:
+    except (OverflowError, TypeError, ValueError):
         return 0

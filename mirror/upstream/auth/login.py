@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from cachetools import LRUCache
 from yarl import URL
 
-from mirror.oci.errors import Denied, UpstreamDown, UpstreamMisbehaved, UpstreamUnavailable
+from mirror.oci.errors import Denied, UpstreamFailure
 from mirror.upstream.auth import challenge
-from mirror.upstream.auth.account import Account, CredentialsRefused
+from mirror.upstream.auth.account import Account, CredentialsRefused, LoginRefused
 from mirror.upstream.auth.challenge import Challenge
-from mirror.upstream.auth.credentials import ANONYMOUS, Credentials
+from mirror.upstream.auth.credentials import ANONYMOUS, Credentials, CredentialsUnavailable
 from mirror.upstream.auth.exchange import Token, TokenKey
 from mirror.upstream.auth.tokens import Tokens
-from mirror.upstream.auth.trust import check_realm
+from mirror.upstream.auth.trust import check_realm, is_readable
+
+_SCOPES = 1024  # repositories whose odd scope is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,112 +36,187 @@ class Ways:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """An Authorization header, whose it is, and the token behind it if it was one."""
+    """An Authorization header, whose it is, and the token behind it if it was one.
+
+    `fresh` is a token that was not kept from before, so that another one would be no better.
+    """
 
     header: str = field(default="", repr=False)
     credentials: Credentials = ANONYMOUS
     key: TokenKey | None = None
     token: Token | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a question of a repository wants: a challenge, and the scope of the token for it.
+
+    `refused` was shown before and not taken; `forbidden` says that it was for a 403, which may mean
+    the repository.
+    """
+
+    challenge: Challenge
+    repository: str
+    scope: str
+    refused: Grant | None = None
+    forbidden: bool = False
 
 
 class Login:
     """What one upstream was found to want.
 
     The realm and service it named once serve its other repositories too, so that only the first
-    question of all meets a 401.
+    question of all meets a 401. All of it is a guess until upstream takes it: see `Visit`.
     """
 
     def __init__(
         self, upstream: str, url: URL, account: Account, ways: Ways, tokens: Tokens
     ) -> None:
+        self.url = url
+        self.known = Challenge("basic") if ways.eager else None
         self._upstream = upstream
-        self._url = url
         self._account = account
         self._ways = ways
         self._tokens = tokens
-        self._first = Challenge("basic") if ways.eager else None
-        self._known = self._first
+        self._scopes: LRUCache[str, str] = LRUCache(_SCOPES)
         self._checked: tuple[tuple[str, bool], URL] | None = None  # the last realm
 
-    async def grant(self, repository: str) -> Grant:
-        """Return what to send with a question about `repository`; nothing if nothing is known.
+    def scope(self, repository: str) -> str:
+        """Return the scope that served a repository last: its own, but for odd registries."""
+        return self._scopes.get(repository) or own_scope(repository)
 
-        Raises LoginRefused, Denied, or UpstreamFailure.
-        """
-        if self._known is None:
-            return Grant()
-        try:
-            return await self._answer(self._known, repository)
-        except (UpstreamMisbehaved, UpstreamUnavailable) as error:
-            # It may name another token server by now; one that is down is still the same.
-            if not isinstance(error, UpstreamDown):
-                self._known = self._first
-            raise
+    def note_scope(self, repository: str, scope: str) -> None:
+        """Remember which scope served a repository, where it is not its own."""
+        if scope != own_scope(repository):
+            self._scopes[repository] = scope
+        else:
+            self._scopes.pop(repository, None)
 
-    async def retry(
-        self, refused: Grant, challenges: Iterable[str], repository: str
-    ) -> Grant | None:
-        """Learn from a 401 and return what to try once more, None if there is nothing better.
+    def forget(self, repository: str) -> None:
+        """Forget the token for a repository, or for none: the next question gets a fresh one."""
+        self._tokens.forget(self.scope(repository))
 
-        Raises LoginRefused, Denied, or UpstreamFailure.
-        """
+    def drop(self, refused: Grant) -> None:
+        """Have what upstream refuses not used as it is: a token no more, a login tried anew."""
         if refused.key and refused.token:
             self._tokens.drop(refused.key, refused.token)
-        wanted = challenge.choose(challenge.parse(challenges), self._ways.schemes)
-        if wanted is None or wanted.scheme == "basic":  # in doubt, or it may not read this
+        else:
             self._account.doubt(refused.credentials)
-        if wanted is None:
-            return None
-        anywhere = {name: value for name, value in wanted.params.items() if name != "scope"}
-        self._known = Challenge(wanted.scheme, anywhere)
-        better = await self._answer(wanted, repository, refused)
-        return None if better.header == refused.header else better
 
-    async def _answer(
-        self, wanted: Challenge, repository: str, refused: Grant | None = None
-    ) -> Grant:
+    async def wanted(self, headers: Sequence[str], refused: Grant) -> Challenge | None:
+        """Return the challenge to answer, None if there is none.
+
+        What upstream was known to want stands in for a challenge that says nothing usable, and
+        comes first where a token ended and another scheme is named: what stands before registries
+        names Basic. Where nothing is known, the challenge at `/v2/` is the one that clients go by.
+        """
+        read = challenge.parse(headers)
+        chosen = challenge.choose(read, self._ways.schemes)
+        if self.known is not None and (chosen is None or self._outweighs(chosen, refused)):
+            return self.known
+        if chosen is None and challenge.choose(read, ("bearer", "basic")) is None:
+            chosen = challenge.choose(challenge.parse(await self._at_door()), self._ways.schemes)
+        return chosen
+
+    async def _at_door(self) -> Sequence[str]:
+        with suppress(UpstreamFailure):  # which is about /v2/, and not what was asked for
+            return await self._tokens.challenges(self._door(), self._upstream)
+        return ()
+
+    def _outweighs(self, chosen: Challenge, refused: Grant) -> bool:
+        """Whether what is known is to be believed rather than this challenge."""
+        if self.known is None or self.known.scheme != "bearer":
+            return False
+        if chosen.scheme == "basic":
+            return refused.token is not None and not refused.fresh
+        return not is_readable(chosen.params["realm"])
+
+    async def answer(self, want: Want) -> Grant:
+        """Return what answers a challenge; no header if nothing does.
+
+        A token that is kept is used although its account rests: nobody logs in with it.
+        Raises LoginRefused, Denied, or UpstreamFailure.
+        """
+
         async def attempt(credentials: Credentials) -> Grant:
-            if wanted.scheme == "basic":
-                return await self._basic(credentials)
+            if want.challenge.scheme == "basic":
+                return await self._basic(want, credentials)
             if credentials.kind == "registry":
-                return self._own_token(credentials, repository, refused)
-            return await self._bearer(wanted, repository, credentials)
+                return self._own_token(want, credentials)
+            return await self._bearer(want, credentials)
 
-        return await self._account.use(repository, attempt)
+        try:
+            return await self._account.use(want.repository, attempt)
+        except (LoginRefused, CredentialsUnavailable):
+            kept = None if want.refused else self._kept(want)
+            if kept is None:
+                raise
+            return kept
 
-    async def _basic(self, credentials: Credentials) -> Grant:
+    def _kept(self, want: Want) -> Grant | None:
+        credentials = self._account.held(want.repository)
+        if credentials is None or self._checked is None or want.challenge.scheme != "bearer":
+            return None
+        key = _key(self._checked[1], want, credentials)
+        token = self._tokens.kept(key)
+        return None if token is None else Grant(token.header(), credentials, key, token)
+
+    def _door(self) -> URL:
+        """Return where clients begin."""
+        return URL(f"{str(self.url).rstrip('/')}/v2/")
+
+    async def _basic(self, want: Want, credentials: Credentials) -> Grant:
         """Show credentials at /v2/ before they are used: a 401 there means them, and no name."""
         if not credentials or credentials.kind != "password":
             return Grant()
         grant = Grant(credentials.basic(), credentials)
+        if want.forbidden and want.refused and want.refused.header == grant.header:
+            raise self._no_access(want)
         if not self._account.accepted(credentials):
-            url = URL(f"{str(self._url).rstrip('/')}/v2/")
-            if not await self._tokens.welcome(
-                url, grant.header, credentials.username, self._upstream
-            ):
+            url, account = self._door(), credentials.username
+            if not await self._tokens.welcome(url, grant.header, account, self._upstream):
                 raise CredentialsRefused(f"{url.host} refuses the login")
+        self.known = Challenge("basic")
         return grant
 
-    def _own_token(self, credentials: Credentials, repository: str, refused: Grant | None) -> Grant:
+    def _own_token(self, want: Want, credentials: Credentials) -> Grant:
         """Show the token that the registry gave before; once, as nobody exchanges it."""
         grant = Grant(f"Bearer {credentials.password}", credentials)
-        if grant == refused:
-            words = f"{self._upstream} refuses the token it gave, or gives it no access to"
-            raise CredentialsRefused(words, Denied(f"{words} {repository}"))
+        if want.refused and want.refused.header == grant.header:
+            raise self._no_access(want)
         return grant
 
-    async def _bearer(self, wanted: Challenge, repository: str, credentials: Credentials) -> Grant:
-        realm = await self._realm(wanted.params["realm"], credentials=bool(credentials))
-        scope = wanted.params.get("scope") or f"repository:{repository}:pull"
-        key = TokenKey(str(realm), wanted.params.get("service", ""), scope, credentials)
+    def _no_access(self, want: Want) -> CredentialsRefused:
+        """Say that it is the login that upstream refuses, or the repository."""
+        what = "the token it gave" if want.challenge.scheme == "bearer" else "the login"
+        words = f"{self._upstream} refuses {what}, or gives it no access to"
+        return CredentialsRefused(words, Denied(f"{words} {want.repository}"))
+
+    async def _bearer(self, want: Want, credentials: Credentials) -> Grant:
+        params = want.challenge.params
+        anywhere = {name: value for name, value in params.items() if name != "scope"}
+        self.known = Challenge(want.challenge.scheme, anywhere)
+        realm = await self._realm(params["realm"], credentials=bool(credentials))
+        key = _key(realm, want, credentials)
+        fresh = self._tokens.kept(key) is None
         token = await self._tokens.get(key, self._upstream)
-        return Grant(token.header(), credentials, key, token)
+        return Grant(token.header(), credentials, key, token, fresh)
 
     async def _realm(self, realm: str, *, credentials: bool) -> URL:
         """Check a realm, once for as long as upstream names the same."""
         asked, known = (realm, credentials), self._checked
         if known is None or known[0] != asked:
             listed = self._ways.realms
-            url = await check_realm(self._url, realm, listed, credentials=credentials)
+            url = await check_realm(self.url, realm, listed, credentials=credentials)
             known = self._checked = (asked, url)
         return known[1]
+
+
+def own_scope(repository: str) -> str:
+    """Return the scope that clients ask for (distribution's docs/content/spec/auth/scope.md)."""
+    return f"repository:{repository}:pull" if repository else ""
+
+
+def _key(realm: URL, want: Want, credentials: Credentials) -> TokenKey:
+    return TokenKey(str(realm), want.challenge.params.get("service", ""), want.scope, credentials)

@@ -12,9 +12,11 @@ from mirror.upstream.auth.credentials import (
     Found,
 )
 
+FIRST_REST = 5.0  # seconds; a refusal by mistake is over that soon, as for a client that retries
 REST = 600.0  # seconds; Docker Hub locks an account for about ten minutes after failed logins
 LOOK_AGAIN = 5.0  # seconds between looks at a source that failed, or gave what was refused
 _EARLY = 0.8  # of the credentials' life, after which they are renewed
+_LEAST = 60.0  # seconds that credentials are good for when they come, whatever the clocks say
 _TRIES = 2  # refused one after the other: a source may have other credentials at each look
 
 
@@ -34,14 +36,20 @@ class Place:
     ends: float = -math.inf
     accepted: Credentials | None = None
     refused: dict[Credentials, float] = field(default_factory=dict)
+    refusals: int = 0
     failure: CredentialsUnavailable | None = None
     failed: float = -math.inf
 
     def take(self, found: Found, now: float) -> None:
-        """Hold what the source gave."""
+        """Hold what the source gave.
+
+        By a clock that is ahead of the source's it may seem to have ended already: that would have
+        the source asked for each question.
+        """
         self.failure = None
         self.credentials, self.read = found.credentials, now
-        self.due, self.ends = now + _EARLY * found.life, now + found.life
+        life = max(found.life, _LEAST)
+        self.due, self.ends = now + _EARLY * life, now + life
         if found.credentials in self.refused:
             self._look_again(now)
 
@@ -57,6 +65,7 @@ class Place:
         """Note that upstream takes these: what it refused before is over."""
         self.accepted = credentials
         self.refused.clear()
+        self.refusals = 0
 
     def doubt(self, credentials: Credentials) -> None:
         """Have credentials tried anew that were accepted before."""
@@ -64,12 +73,19 @@ class Place:
             self.accepted = None
 
     def refuse(self, credentials: Credentials, now: float) -> bool:
-        """Note that upstream refuses these; returns whether that is new."""
+        """Note that upstream refuses these; returns whether that is new.
+
+        Each refusal in a row has them rest for twice as long: a refusal by mistake costs seconds,
+        a wrong password seven failed logins in ten minutes and one in each ten minutes after.
+        """
         self.doubt(credentials)
         if credentials != self.credentials:  # of old: others are held by now
             return False
         new = self.refused.get(credentials, now) <= now
-        self.refused[credentials] = now + REST
+        if new:
+            self.refusals += 1
+        rest = min(FIRST_REST * 2 ** min(self.refusals - 1, 20), REST)
+        self.refused[credentials] = max(self.refused.get(credentials, now), now + rest)
         self._look_again(now)
         return new
 

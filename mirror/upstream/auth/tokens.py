@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import aiohttp
+from aiohttp import hdrs
 from cachetools import TLRUCache
 from yarl import URL
 
 from mirror.flight import Flights
-from mirror.oci.errors import Denied, TooManyRequests, UpstreamUnavailable
-from mirror.upstream import responses
+from mirror.oci.errors import Denied, TooManyRequests, UpstreamMisbehaved, UpstreamUnavailable
 from mirror.upstream.answers import PACE, Answer, read_retry_after
 from mirror.upstream.auth import exchange
 from mirror.upstream.auth.account import CredentialsRefused
@@ -39,6 +39,7 @@ class Tokens:
             _KEPT, ttu=lambda _, token, now: now + token.life, timer=timer
         )
         self._flights: Flights[TokenKey, Token] = Flights()
+        self._doors: Flights[URL, Sequence[str]] = Flights()
 
     def __repr__(self) -> str:
         return f"<Tokens: {len(self._kept)} kept, {len(self._flights)} being fetched>"
@@ -46,11 +47,21 @@ class Tokens:
     async def close(self) -> None:
         """Stop what is being fetched."""
         await self._flights.close()
+        await self._doors.close()
 
     def drop(self, key: TokenKey, token: Token) -> None:
         """Forget a token that upstream refused, unless it has been replaced already."""
         if self._kept.get(key) is token:
             del self._kept[key]
+
+    def kept(self, key: TokenKey) -> Token | None:
+        """Return the token that is kept, if there is one."""
+        return self._kept.get(key)
+
+    def forget(self, scope: str) -> None:
+        """Forget the tokens for a scope, whoever refused them."""
+        for key in [key for key in self._kept if key.scope == scope]:
+            self._kept.pop(key, None)
 
     async def get(self, key: TokenKey, upstream: str) -> Token:
         """Return a good token, fetching it for `upstream` once however many ask.
@@ -63,27 +74,42 @@ class Tokens:
         )
 
     async def welcome(self, url: URL, basic: str, account: str, upstream: str) -> bool:
-        """Ask a registry whether it takes this Basic login; raises UpstreamFailure."""
+        """Ask a registry whether it takes this Basic login; raises UpstreamFailure.
+
+        Only its own 401 refuses one. Another answer, a web page too, is about `/v2/` itself, where
+        some have nothing: what was to be asked for decides then.
+        """
         question = Question("GET", url, basic)
         async with (
             deadline(0.9 * self._wire.patience.answer, url),
             await self._send(question, upstream, account, "") as response,
         ):
-            # First of all: what checks passwords before a registry may say no with a web page.
-            if response.status == 401:
-                return False
-            responses.refuse_faults(response, upstream)
-            return True
+            return response.status != 401 or response.url.origin() != url.origin()
+
+    async def challenges(self, url: URL, upstream: str) -> Sequence[str]:
+        """Ask at `/v2/` what a registry wants to see, once for all who wait; it may be nothing.
+
+        That is where clients begin (distribution-spec, "Determining Support"), so that some say it
+        nowhere else. Raises UpstreamFailure.
+        """
+        return await self._doors.join(url, lambda: self._challenges(url, upstream))
+
+    async def _challenges(self, url: URL, upstream: str) -> Sequence[str]:
+        async with (
+            deadline(0.5 * self._wire.patience.answer, url),
+            await self._send(Question("GET", url), upstream, "", "") as response,
+        ):
+            own = response.status == 401 and response.url.origin() == url.origin()
+            return response.headers.getall(hdrs.WWW_AUTHENTICATE, []) if own else ()
 
     async def _fetch(self, key: TokenKey, upstream: str) -> Token:
         # Ends before the question that waits for it: the next one must not join what is
         # about to fail.
         async with deadline(0.9 * self._wire.patience.answer, URL(key.realm)):
-            body = await self._granted(key, upstream)
-        token = self._kept[key] = exchange.read(body, "access_token", "token")
+            token = self._kept[key] = await self._granted(key, upstream)
         return token
 
-    async def _granted(self, key: TokenKey, upstream: str) -> bytes:
+    async def _granted(self, key: TokenKey, upstream: str) -> Token:
         match key.credentials.kind:
             case "refresh":
                 question = exchange.with_refresh_token(key, key.credentials.password)
@@ -93,7 +119,7 @@ class Tokens:
                 question = exchange.with_password(key)
         return await self._ask(question, key, upstream)
 
-    async def _exchanged(self, key: TokenKey, upstream: str) -> bytes:
+    async def _exchanged(self, key: TokenKey, upstream: str) -> Token:
         """Ask with a refresh token, which serves all scopes of a registry.
 
         That one that was kept is refused says nothing of what it was exchanged for.
@@ -102,20 +128,25 @@ class Tokens:
         if (kept := self._kept.get(for_all)) is not None:
             try:
                 return await self._ask(exchange.with_refresh_token(key, kept.value), key, upstream)
-            except CredentialsRefused as refusal:
+            except CredentialsRefused:
                 self.drop(for_all, kept)
-                if refusal.denied:
-                    raise
-        body = await self._ask(exchange.for_refresh_token(key), for_all, upstream)
-        new = self._kept[for_all] = exchange.read(body, "refresh_token")
+        question = exchange.for_refresh_token(key)
+        new = self._kept[for_all] = await self._ask(question, for_all, upstream, "refresh_token")
         return await self._ask(exchange.with_refresh_token(key, new.value), key, upstream)
 
-    async def _ask(self, question: Question, key: TokenKey, upstream: str) -> bytes:
+    async def _ask(self, question: Question, key: TokenKey, upstream: str, *names: str) -> Token:
+        """Ask for a token, which is called one of `names`, or what access tokens are called."""
         account = key.credentials.username
         async with await self._send(question, upstream, account, key.scope) as response:
-            if response.status != 200:
-                raise _refusal(response, key, question.method)
-            return await read_capped(response, MAX_ANSWER, "token answer")
+            if not 200 <= response.status < 300:  # the body decides; 201 and 203 are in use, too
+                raise _refusal(response, key, question)
+            body = await read_capped(response, MAX_ANSWER, "token answer")
+        try:
+            return exchange.read(body, *names or ("access_token", "token"))
+        except UpstreamMisbehaved:
+            if "html" in response.content_type:  # from what stands before it, for a while
+                raise _page(response) from None
+            raise
 
     async def _send(
         self, question: Question, upstream: str, account: str, scope: str
@@ -130,23 +161,38 @@ class Tokens:
         )
 
 
-def _refusal(response: aiohttp.ClientResponse, key: TokenKey, method: str) -> Exception:
+def _refusal(response: aiohttp.ClientResponse, key: TokenKey, question: Question) -> Exception:
     """Tell what a token server refuses: the account, the scope, or to answer at all."""
+    host, who, status = response.url.host, key.credentials, response.status
+    if status == 429:
+        wait = read_retry_after(response.headers) or PACE
+        return TooManyRequests(f"token server {host} is asked too often", retry_after=wait)
+    shown = response.url.origin() == question.url.origin()  # not to others (RFC 9110, 15.4)
+    refused = _refused_login(response, key, question) if who and shown else None
+    if refused is not None:
+        return refused
+    page = "html" in response.content_type
+    if not who and not page and status in (401, 403):
+        return Denied(f"{host} gives nobody anonymous access to {key.scope}")
+    return _page(response) if page else UpstreamUnavailable(f"token server {host} answers {status}")
+
+
+def _page(response: aiohttp.ClientResponse) -> UpstreamUnavailable:
+    host, status = response.url.host, response.status
+    return UpstreamUnavailable(f"token server {host} answers {status} with a web page")
+
+
+def _refused_login(
+    response: aiohttp.ClientResponse, key: TokenKey, question: Question
+) -> CredentialsRefused | None:
     host, who, status = response.url.host, key.credentials, response.status
     page = "html" in response.content_type
     refused = f"{host} refuses the login of {who.username!r}"
     # 401 with a web page locks accounts as any does. 400 is OAuth 2's answer to a refresh token
     # that is no good (RFC 6749, 5.2).
-    if who and (status == 401 or (status == 400 and method == "POST" and not page)):
+    if status == 401 or (status == 400 and question.method == "POST" and not page):
         return CredentialsRefused(refused)
-    if page:
-        return UpstreamUnavailable(f"token server {host} answers {status} with a web page")
-    if who and status == 403:  # GHCR says this to a wrong password, too
+    if status == 403 and not page:  # GHCR says this to a wrong password, too
         denied = Denied(f"{refused}, or gives it no access to {key.scope}")
         return CredentialsRefused(refused, denied)
-    if status == 429:
-        wait = read_retry_after(response.headers) or PACE
-        return TooManyRequests(f"token server {host} is asked too often", retry_after=wait)
-    if status in (401, 403):
-        return Denied(f"{host} gives nobody anonymous access to {key.scope}")
-    return UpstreamUnavailable(f"token server {host} answers {status}")
+    return None

@@ -42,6 +42,14 @@ async def check_realm(
     return url
 
 
+def is_readable(realm: str) -> bool:
+    """Whether a realm is a URL that could be asked at all."""
+    try:
+        return bool(_read(realm))
+    except UpstreamMisbehaved:
+        return False
+
+
 def _read(realm: str) -> URL:
     try:
         url = URL(realm)

@@ -1,0 +1,135 @@
+"""One question's way past an upstream's door: what it shows, and what it shows next if refused."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+
+import aiohttp
+from aiohttp import hdrs
+
+from mirror.oci.errors import Denied, UpstreamFailure
+from mirror.upstream.auth.account import LoginRefused
+from mirror.upstream.auth.challenge import Challenge
+from mirror.upstream.auth.credentials import CredentialsUnavailable
+from mirror.upstream.auth.login import Grant, Login, Want, own_scope
+
+_MORE = 2  # questions after the first one
+_FETCHES = 2  # tokens: the one that any client fetches, and another
+
+Send = Callable[[Grant], Awaitable[aiohttp.ClientResponse]]
+
+
+class Visit:
+    """Asks with what is known of an upstream's login; where that is refused, as a new client would.
+
+    What is remembered (a challenge, a token, a scope) only saves questions, so that its refusal
+    decides nothing. A token that ended early is refused by 401, with a challenge or without, or by
+    403, as some registries do: a fresh one is shown, once. A challenge is believed as to realm and
+    service. The scope is the repository's own, as docker asks for it; the one that the challenge
+    names comes beside it where the own does not do, as containerd and skopeo ask.
+    """
+
+    def __init__(self, login: Login, repository: str, send: Send) -> None:
+        self._login = login
+        self._repository = repository
+        self._send = send
+        self._fetched: set[tuple[str, str, str]] = set()  # realm, service and scope of each
+        self._shown = {""}
+        self._failure: UpstreamFailure | None = None  # of the last token that could not be had
+
+    async def run(self) -> aiohttp.ClientResponse:
+        """Return upstream's answer, a refusal where that is its last word.
+
+        Raises LoginRefused, Denied by the token server, or UpstreamFailure.
+        """
+        grant = await self._first()
+        response = await self._send(grant)
+        for _ in range(_MORE):
+            try:
+                better = await self._better(grant, response)
+            except BaseException:
+                response.release()
+                raise
+            if better is None:
+                break
+            response.release()
+            grant, response = better, await self._send(better)
+        if grant.key and response.status not in (401, 403):
+            self._login.note_scope(self._repository, grant.key.scope)
+        return response
+
+    async def _first(self) -> Grant:
+        """Return what is known to be wanted; nothing if that is not known, or not to be had."""
+        if self._login.known is None:
+            return Grant()
+        scope = self._login.scope(self._repository)
+        grant = await self._answer(Want(self._login.known, self._repository, scope))
+        return grant or Grant()
+
+    async def _better(self, grant: Grant, response: aiohttp.ClientResponse) -> Grant | None:
+        """Return what to show next, None where the answer stands."""
+        if response.url.origin() != self._login.url.origin():
+            return None  # the target of a redirect, which has no say in this
+        if not self._refused(grant, response.status):
+            if self._failure and not grant.header and response.status >= 400:
+                raise self._failure
+            return None
+        self._login.drop(grant)
+        headers = response.headers.getall(hdrs.WWW_AUTHENTICATE, [])
+        wanted = await self._login.wanted(headers, grant)
+        better = None
+        if wanted is not None:
+            better = await self._next(wanted, grant, response.status)
+        if better is None and self._failure:
+            raise self._failure
+        return better
+
+    def _refused(self, grant: Grant, status: int) -> bool:
+        """Whether a status is about what was shown, or not shown, rather than what was asked for.
+
+        A 403 is where what was shown was good before, or nothing was because nothing is known.
+        """
+        if status != 403:
+            return status == 401
+        if grant.token:
+            return not grant.fresh
+        return bool(grant.header) or self._login.known is None
+
+    async def _next(self, wanted: Challenge, refused: Grant, status: int) -> Grant | None:
+        for scope in self._scopes(wanted, refused):
+            want = Want(wanted, self._repository, scope, refused, status == 403)
+            if (better := await self._answer(want)) is not None:
+                return better
+        return None
+
+    def _scopes(self, wanted: Challenge, refused: Grant) -> Iterator[str]:
+        own, named = own_scope(self._repository), wanted.params.get("scope", "").strip()
+        if refused.key:  # which did before, if it is another
+            yield refused.key.scope
+        yield own
+        if wanted.scheme == "bearer" and named not in ("", own):
+            # Alone where the token server gives nothing for the repository's own.
+            yield named if isinstance(self._failure, Denied) else f"{own} {named}"
+
+    async def _answer(self, want: Want) -> Grant | None:
+        """Return what answers, None if nothing new does; a failure is kept, not raised."""
+        params = want.challenge.params
+        what = (params.get("realm", ""), params.get("service", ""), want.scope)
+        if what in self._fetched or len(self._fetched) >= _FETCHES:
+            return None
+        try:
+            grant = await self._login.answer(want)
+        except (LoginRefused, CredentialsUnavailable):
+            raise
+        except UpstreamFailure as failure:
+            if not want.refused or isinstance(failure, Denied):
+                self._fetched.add(what)
+                self._failure = failure
+                return None
+            raise
+        if grant.fresh:
+            self._fetched.add(what)
+        if grant.header in self._shown:
+            return None
+        self._shown.add(grant.header)
+        return grant
