@@ -124,7 +124,17 @@ async def running(
 
         log = AccessLog(settings.log_format, sys.stderr)
         stack.callback(log.flush)
-        state = State(store, fetches, budget, tally, registries.values(), connections, clients, log)
+        state = State(
+            store,
+            fetches,
+            budget,
+            tally,
+            registries.values(),
+            connections,
+            clients,
+            log,
+            listings,
+        )
         metrics.registry.register(state)
         own = OwnPages(metrics, lambda: _troubles(store))
         api = RegistryApi(manifests, blobs, listings, tally)

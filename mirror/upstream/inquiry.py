@@ -14,6 +14,7 @@ from mirror.oci import documents, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, ManifestUnknown, RegistryError, UpstreamFailure
 from mirror.oci.names import Reference
+from mirror.oci.paging import Paging
 from mirror.upstream import responses
 from mirror.upstream.answers import Ask
 from mirror.upstream.registry import Registry
@@ -98,7 +99,7 @@ class Inquiry:
     async def _lists_tags(self, repository: str) -> bool:
         """Ask for a page of tags; an error may come under a 200, too."""
         try:
-            page = await self._nobody.get_page("tags", repository, "tags/list", {"n": "1"})
+            page = await self._nobody.get_page("tags", repository, "tags/list", Paging(1))
             document = await documents.aside(documents.read, page.body)
         except (RegistryError, ValueError):
             return False

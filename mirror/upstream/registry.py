@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -42,8 +49,9 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import Descriptor, Hint, Manifest
 from mirror.oci.names import Reference
+from mirror.oci.paging import Paging
 from mirror.oci.ranges import range_from
-from mirror.upstream import responses
+from mirror.upstream import pages, responses
 from mirror.upstream.answers import (
     PACE,
     Answer,
@@ -60,7 +68,7 @@ from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.auth.visit import Visit
 from mirror.upstream.blob_body import BlobBody, Part, hinted_size, read_part, read_whole, told_size
 from mirror.upstream.faults import deadline, read_capped
-from mirror.upstream.responses import Page
+from mirror.upstream.pages import Page, PageBody
 from mirror.upstream.shortcuts import Shortcuts
 from mirror.upstream.wire import Patience, Size, Wire
 
@@ -68,6 +76,7 @@ _MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
 _ATTEMPTS = 3
 _HEAD_SHARE = 1 / 3  # of the time for an answer: one that hangs leaves a client patient for a GET
 _UNHEARD = 1024  # manifests
+_FIRST = Paging()
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,17 +309,32 @@ class Registry:
             response.release()
             raise
 
-    async def get_page(self, kind: Kind, repository: str, path: str, query: dict[str, str]) -> Page:
-        """Fetch a page of tags or referrers: `path` is what follows the repository's.
+    async def open_page(
+        self, kind: Kind, repository: str, path: str, paging: Paging, size: Size = "small"
+    ) -> PageBody:
+        """Open a page of tags or referrers, to be closed: `path` is what follows the repository's.
 
         Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
-        url = self._url(repository, path).with_query(query)
-        async with await self._ask(_Question("GET", kind, repository, url)) as response:
-            responses.check(response, ManifestUnknown(f"upstream has no {kind} of {repository}"))
-            async with deadline(self._wire.patience.silence, url):
-                body = await read_capped(response, _MAX_PAGE, f"page of {kind}")
-            return responses.page(response, body)
+        query = paging.query()
+        url = URL(f"{self._url(repository, path)}{'?' if query else ''}{query}", encoded=True)
+        question = _Question("GET", kind, repository, url, pages.accept(kind), size)
+        with ExitStack() as held:
+            if size == "large":
+                await self._wire.turns["large"].acquire()
+                held.callback(self._wire.turns["large"].release)
+            response = await self._ask(question)
+            held.callback(response.close)
+            pages.check(response, kind, ManifestUnknown(f"upstream has no {kind} of {repository}"))
+            return PageBody(response, self._count, held.pop_all())
+
+    async def get_page(
+        self, kind: Kind, repository: str, path: str, paging: Paging = _FIRST
+    ) -> Page:
+        """Fetch a whole page, of 4 MiB at most; raises as `open_page` does."""
+        with closing(await self.open_page(kind, repository, path, paging)) as page:
+            async with deadline(self._wire.patience.silence, self.origin.url):
+                return await page.whole(_MAX_PAGE)
 
     @asynccontextmanager
     async def answer(
@@ -390,6 +414,8 @@ class Registry:
         """
         elsewhere = _is_elsewhere(question, response)
         self._tell_access(question, 200 if elsewhere else response.status)
+        if pages.has_no_api(question.kind, response):
+            return  # an answer, whoever gives it
         if response.status == 429:
             self._refuse_rate(question, response)
         responses.refuse_faults(response, self.origin.name)
