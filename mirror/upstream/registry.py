@@ -423,7 +423,8 @@ class Registry:
         if response.status == 429:
             self._refuse_rate(question, response)
         responses.refuse_faults(response, self.origin.name)
-        if elsewhere and 400 <= response.status < 500 and response.status != 416:
+        content = question.kind in ("manifest", "blob")
+        if elsewhere and content and 400 <= response.status < 500 and response.status != 416:
             host, status = response.url.host, response.status
             raise ContentRefused(f"{host}, where {self.origin.name} redirects to, answers {status}")
 
