@@ -219,8 +219,10 @@ class Registry:
         if not self.shortcuts.worth(self.origin.url, "head blob"):
             return None
         url = self._url(repository, "blobs", digest)
+        most = self._wire.patience.answer * _HEAD_SHARE
+        question = _Question("HEAD", "blob", repository, url, most=most)
         with suppress(UpstreamFailure):
-            async with await self._ask(_Question("HEAD", "blob", repository, url)) as response:
+            async with await self._ask(question) as response:
                 return hinted_size(response, digest)
         return None
 
