@@ -5,7 +5,7 @@ READY := .venv/ready
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-real torture simulate lint format bench lock clean
+.PHONY: help run test test-real torture differential simulate lint format bench lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -20,6 +20,9 @@ test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as roo
 
 torture: $(READY)  ## pull through faults, kills and evictions: MINUTES=1, SEED= and ROUNDS= to replay
 	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+differential: $(READY)  ## pull from odd upstreams, directly and through the mirror: MINUTES=60, SEED=
+	@$(BIN)/python -m tests.differential --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED))
 
 simulate: $(READY)  ## weeks of a fleet against a model of the pull limit: DAYS=14, SEED=7
 	@$(BIN)/python -m tests.simulation $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))

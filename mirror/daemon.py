@@ -8,7 +8,8 @@ import itertools
 import resource
 import socket
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 
@@ -16,7 +17,6 @@ from aiohttp import web
 from yarl import URL
 
 from mirror import wiring
-from mirror.cache.access import Access
 from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
@@ -26,6 +26,7 @@ from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
 from mirror.cache.memory import Memory
 from mirror.cache.possession import Possession
+from mirror.cache.publicity import Publicity
 from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
@@ -68,11 +69,14 @@ class Daemon:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Daemon]:
+async def running(
+    settings: Settings, timer: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Daemon]:
     """Run a mirror for as long as the context lasts.
 
-    Raises ConfigurationError where the address cannot be had or a password not be read,
-    StoreError where the data folder cannot be used.
+    `timer` counts the seconds over which upstreams' denials are believed. Raises
+    ConfigurationError where the address cannot be had or a password not be read, StoreError where
+    the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
         certificate = wiring.certificate(settings)
@@ -97,21 +101,11 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
             budget.note(answer)
             metrics.answer(answer)
 
-        registries = await reach.open(stack, on_answer)
+        publicity = Publicity(reach.accounts, store.index, store.catalogue.holds, timer)
+        await publicity.load()
+        registries = await reach.open(stack, on_answer, publicity.told)
         strangers = await reach.anyone(stack, on_answer)
-        rules = {name: each.rules() for name, each in settings.upstreams.items()}
-        access = closed(
-            stack,
-            Access(
-                rules,
-                registries | strangers,
-                strangers,
-                store.index,
-                store.catalogue.holds,
-                settings.stale_after,
-            ),
-        )
-        await access.load()
+        access = closed(stack, wiring.access(settings, registries, strangers, publicity, budget))
         clients = wiring.clients(stack, settings)
         memory = Memory(settings.memory_cache)
         manifests = closed(
@@ -130,7 +124,17 @@ async def running(settings: Settings) -> AsyncIterator[Daemon]:
 
         log = AccessLog(settings.log_format, sys.stderr)
         stack.callback(log.flush)
-        state = State(store, fetches, budget, tally, registries.values(), connections, clients, log)
+        state = State(
+            store,
+            fetches,
+            budget,
+            tally,
+            registries.values(),
+            connections,
+            clients,
+            log,
+            listings,
+        )
         metrics.registry.register(state)
         own = OwnPages(metrics, lambda: _troubles(store))
         api = RegistryApi(manifests, blobs, listings, tally)

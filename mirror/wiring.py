@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
 from yarl import URL
 
-from mirror.oci.names import HUB
+from mirror.cache.access import Access
+from mirror.cache.budget import Budget
+from mirror.cache.publicity import Publicity
+from mirror.oci.names import HUB, Repository
 from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.upstream.answers import Answer
@@ -18,6 +22,7 @@ from mirror.upstream.auth.credentials import Credentials
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.sources import Configured, ExtraMissing, nobodys, origin
 from mirror.upstream.auth.tokens import Tokens
+from mirror.upstream.inquiry import Inquiry
 from mirror.upstream.link import Link
 from mirror.upstream.registry import Registry
 from mirror.upstream.wire import Patience, Wire
@@ -28,6 +33,7 @@ from mirror.web.rate import Rates
 from mirror.web.tls import Certificate, Pem, TlsError
 
 OnAnswer: TypeAlias = Callable[[Answer], None]
+OnAccess: TypeAlias = Callable[[Repository, bool], None]
 
 
 class Closable(Protocol):
@@ -97,10 +103,19 @@ class Reach:
     def __repr__(self) -> str:
         return f"<Reach: {len(self.origins)} upstreams>"
 
-    async def open(self, stack: AsyncExitStack, on_answer: OnAnswer) -> dict[str, Registry]:
+    @property
+    def accounts(self) -> frozenset[str]:
+        """The names of those that know us."""
+        return frozenset(each.name for each in self.origins if each.logs_in)
+
+    async def open(
+        self, stack: AsyncExitStack, on_answer: OnAnswer, on_access: OnAccess
+    ) -> dict[str, Registry]:
         """Return each as it is pulled from."""
         return {
-            each.name: await self._registry(stack, each, self._links[each.name], on_answer)
+            each.name: await self._registry(
+                stack, each, self._links[each.name], on_answer, _of(each.name, on_access)
+            )
             for each in self.origins
         }
 
@@ -108,18 +123,47 @@ class Reach:
         """Return those that know us as they are to those they do not know."""
         return {
             each.name: await self._registry(
-                stack, nobodys(each), self._links[each.name].as_nobody(), on_answer
+                stack, nobodys(each), self._links[each.name].as_nobody(), on_answer, lambda *_: None
             )
             for each in self.origins
             if each.logs_in
         }
 
     async def _registry(
-        self, stack: AsyncExitStack, origin: Origin, link: Link, on_answer: OnAnswer
+        self,
+        stack: AsyncExitStack,
+        origin: Origin,
+        link: Link,
+        on_answer: OnAnswer,
+        on_access: Callable[[str, bool], None],
     ) -> Registry:
         wire = await stack.enter_async_context(Wire(origin.url, self._patience, link=link))
         tokens = closed(stack, Tokens(wire, on_answer))
-        return closed(stack, Registry(origin, wire, tokens, on_answer))
+        return closed(stack, Registry(origin, wire, tokens, on_answer, on_access))
+
+
+def _of(upstream: str, on_access: OnAccess) -> Callable[[str, bool], None]:
+    return lambda name, granted: on_access(Repository(upstream, name), granted)
+
+
+def access(
+    settings: Settings,
+    registries: Mapping[str, Registry],
+    strangers: Mapping[str, Registry],
+    publicity: Publicity,
+    budget: Budget,
+) -> Access:
+    """Return the door, with every upstream as it is asked who may read its repositories."""
+    inquiries = {
+        name: Inquiry(
+            strangers.get(name, registry),
+            registry if name in strangers else None,
+            partial(budget.counts, name),
+        )
+        for name, registry in registries.items()
+    }
+    rules = {name: each.rules() for name, each in settings.upstreams.items()}
+    return Access(rules, inquiries, publicity, settings.stale_after)
 
 
 def _link(name: str, upstream: Upstream) -> Link:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -108,7 +109,9 @@ def run(hub: Hub, tmp_path: Path) -> Run:
     """Start a mirror of the hub; the same data folder each time, other settings as given."""
 
     @asynccontextmanager
-    async def start(**settings: object) -> AsyncIterator[Mirror]:
+    async def start(
+        timer: Callable[[], float] = time.monotonic, **settings: object
+    ) -> AsyncIterator[Mirror]:
         given = {
             "listen": "127.0.0.1:0",
             "data_dir": tmp_path / "data",
@@ -119,7 +122,7 @@ def run(hub: Hub, tmp_path: Path) -> Run:
         # Connections are not shared between requests: each test sees its own.
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with (
-            running(load(given | settings)) as daemon,
+            running(load(given | settings), timer) as daemon,
             aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
         ):
             yield Mirror(daemon, session)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from mirror.cache.access import PRIVATE_FOR, PUBLIC_FOR, Access, Private, Rules
 from mirror.cache.caller import Caller
-from mirror.oci.errors import NotAllowed, UpstreamUnavailable
-from mirror.oci.names import Repository
-from mirror.oci.patterns import Patterns
-from mirror.store.index import Index
-from mirror.store.recovery import open_index
+from mirror.cache.standing import ASK_EVERY, DENIED_FOR, PUBLIC_FOR
+from mirror.oci.names import Tag
+from mirror.upstream.inquiry import Wanted
 from tests.clock import Clock
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image, make_index
@@ -21,7 +17,8 @@ from tests.test_client_logins import TOKEN, clients
 
 WORD = "s3cret-word"
 PUBLIC, SECRET, LIAR = "library/nginx", "team/secret", "mallory/app"
-APP = Repository("docker.io", SECRET)
+BELIEVED = DENIED_FOR + ASK_EVERY  # seconds; the first question is not asked at once
+LATEST = Wanted("manifest", Tag("latest"))
 STRANGER, FRIEND = Caller("10.0.0.1"), Caller("10.0.0.2", "friend")
 
 
@@ -175,14 +172,36 @@ def hide(hub: Hub) -> None:
     hub.tokens.revoke()
 
 
-async def test_what_upstream_denies_is_given_to_nobody_from_then_on(
-    hub: Hub, run: Run, image: Image
+async def provoke(mirror: Mirror) -> None:
+    """Have a client ask for what is not kept, which upstream denies."""
+    assert (await mirror.blob(PUBLIC, make_image(9).layers[0].digest)).status == 403
+
+
+async def held_back(mirror: Mirror, clock: Clock, image: Image) -> float:
+    """Let time go by, ten seconds with each request, until nothing is given any more.
+
+    Returns how many seconds that took.
+    """
+    began = clock.now
+    await provoke(mirror)
+    async with asyncio.timeout(30):
+        while (await mirror.manifest(PUBLIC, image.digest)).status == 200:
+            clock.now += 10
+    return clock.now - began
+
+
+@pytest.mark.parametrize("how", ["hidden", "gone"])
+async def test_what_upstream_denies_is_given_to_nobody_once_that_is_confirmed(
+    hub: Hub, run: Run, image: Image, how: str
 ) -> None:
-    async with run(tag_ttl=0) as mirror:
+    clock = Clock()
+    async with run(clock, tag_ttl=0) as mirror:
         await mirror.pull(PUBLIC, "latest", image)
         assert (await mirror.ask(f"/v2/{PUBLIC}/tags/list")).status == 200
         hide(hub)
-        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+        if how == "gone":
+            hub.remove(PUBLIC)
+        assert DENIED_FOR <= await held_back(mirror, clock, image) <= 2 * DENIED_FOR
         await refused(mirror, PUBLIC, image)
     await hub.down()
     async with run(tag_ttl=0) as mirror:
@@ -190,16 +209,26 @@ async def test_what_upstream_denies_is_given_to_nobody_from_then_on(
     await hub.up()
 
 
-async def test_what_upstream_denies_is_asked_about_once_more_and_then_left(
+async def test_what_upstream_denies_is_asked_about_once_a_minute_and_open_when_it_is_given(
     hub: Hub, run: Run, image: Image
 ) -> None:
-    async with run(tag_ttl=0) as mirror:
+    clock = Clock()
+    async with run(clock, tag_ttl=0) as mirror:
         await mirror.pull(PUBLIC, "latest", image)
         hide(hub)
-        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
-        assert (await mirror.manifest(PUBLIC, image.digest)).status == 403
+        await held_back(mirror, clock, image)
+        await refused(mirror, PUBLIC, image)
         hub.journal.clear()
         await refused(mirror, PUBLIC, image)
+        assert hub.requests == []
+        clock.now += ASK_EVERY
+        assert (await mirror.manifest(PUBLIC, image.digest)).status == 403
+        hub.repositories.make(PUBLIC).readers = None
+        clock.now += ASK_EVERY
+        await mirror.pull(PUBLIC, "latest", image)
+    async with run(tag_ttl=3600) as mirror:
+        hub.journal.clear()
+        assert (await mirror.manifest(PUBLIC, image.digest)).status == 200
     assert hub.requests == []
 
 
@@ -208,37 +237,43 @@ async def test_what_upstream_denies_is_private_as_any_other(
     hub: Hub, run: Run, image: Image, private: str
 ) -> None:
     upstreams = {"docker.io": {"url": hub.url, "private": private}}
-    async with run(tag_ttl=0, upstreams=upstreams, clients=clients()) as mirror:
+    clock = Clock()
+    async with run(clock, tag_ttl=0, upstreams=upstreams, clients=clients()) as mirror:
         await mirror.pull(PUBLIC, "latest", image)
         hide(hub)
-        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+        await held_back(mirror, clock, image)
         path = f"/v2/{PUBLIC}/manifests/{image.digest}"
         got = await mirror.ask(path, Authorization=f"Bearer {TOKEN}")
         assert got.status == (200 if private == "authenticated" else 403)
         assert (await mirror.ask(path)).status == 403
 
 
-async def test_a_refusal_by_mistake_hides_nothing(hub: Hub, run: Run, image: Image) -> None:
-    async with run(tag_ttl=0) as mirror:
-        await mirror.pull(PUBLIC, "latest", image)
-        hub.faults.add(Fault(kind="manifest", status=403))
-        assert (await mirror.manifest(PUBLIC, "latest")).status == 200
-        assert (await mirror.blob(PUBLIC, image.layers[0].digest)).status == 200
-        await mirror.pull(PUBLIC, "latest", image)
-    async with run(tag_ttl=3600) as mirror:
-        hub.journal.clear()
-        await mirror.manifest(PUBLIC, image.digest)
-    assert hub.requests == []
-
-
 async def test_what_upstream_denies_its_account_is_public_no_more(
     hub: Hub, run: Run, secret: Image, image: Image
 ) -> None:
-    async with run(upstreams=account(hub), tag_ttl=0) as mirror:
+    clock = Clock()
+    async with run(clock, upstreams=account(hub), tag_ttl=0) as mirror:
         await mirror.pull(PUBLIC, "latest", image)
         hub.make_private(PUBLIC, "another")
         hub.tokens.revoke()
-        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+        assert DENIED_FOR <= await held_back(mirror, clock, image) <= 2 * DENIED_FOR
+        await refused(mirror, PUBLIC, image)
+
+
+async def test_what_is_hidden_from_everybody_but_the_account_is_public_no_more(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    """Where the registry says 404 of what it hides, and nothing is denied to the account."""
+    hub.terms.users, hub.terms.auth = {"robot": WORD}, "none"
+    clock = Clock()
+    async with run(clock, upstreams=account(hub, auth="basic"), tag_ttl=0) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+        hub.make_private(PUBLIC, "robot")
+        clock.now += PUBLIC_FOR
+        async with asyncio.timeout(30):
+            while (await mirror.manifest(PUBLIC, "latest")).status == 200:
+                clock.now += 10
+        assert clock.now >= PUBLIC_FOR + DENIED_FOR
         await refused(mirror, PUBLIC, image)
 
 
@@ -321,172 +356,3 @@ async def test_a_layer_on_its_way_is_asked_for_once_in_each_repository(
         assert len([seen for seen in heads if seen.status != 401]) == 1
         go.set()
         await owner.read()
-
-
-# The decision
-
-
-class Word:
-    """An upstream's word on all its repositories."""
-
-    def __init__(self) -> None:
-        self.public = True
-        self.down = False
-        self.asked = 0
-
-    async def readable(self, _repository: str) -> bool:
-        """Return it."""
-        self.asked += 1
-        await asyncio.sleep(0)
-        if self.down:
-            raise UpstreamUnavailable("down")
-        return self.public
-
-
-@pytest.fixture
-async def index(tmp_path: Path) -> Index:
-    """An index of its own."""
-    return await open_index(tmp_path / "index.db")
-
-
-def door(
-    index: Index,
-    word: Word,
-    clock: Clock,
-    private: Private = "authenticated",
-    *,
-    account: bool = True,
-    holds: bool = True,
-) -> Access:
-    """Return the door of an upstream, which is pulled from with an account."""
-    rules = {"docker.io": Rules(Patterns(["**"]), Patterns(()), private)}
-    accounts = ["docker.io"] if account else []
-    asked = {"docker.io": word}
-    return Access(rules, asked, accounts, index, lambda _: holds, 1, clock, clock)
-
-
-async def lets_in(access: Access, caller: Caller) -> bool:
-    """Return what the door says."""
-    try:
-        await access.admit(APP, caller)
-    except NotAllowed:
-        return False
-    return True
-
-
-@pytest.mark.parametrize(
-    ("private", "stranger", "friend"),
-    [("nobody", False, False), ("authenticated", False, True), ("everyone", True, True)],
-)
-async def test_who_may_read_what_is_private(
-    index: Index, private: Private, stranger: bool, friend: bool
-) -> None:
-    word = Word()
-    word.public = False
-    access = door(index, word, Clock(), private)
-    assert await lets_in(access, STRANGER) is stranger
-    assert await lets_in(access, FRIEND) is friend
-    assert word.asked == (0 if private == "everyone" else 1)
-    await index.close()
-
-
-async def test_a_client_may_read_no_more_than_its_own_list(index: Index) -> None:
-    access = door(index, Word(), Clock(), "everyone")
-    assert await lets_in(access, Caller("10.0.0.2", "friend", Patterns(["team/*"])))
-    assert not await lets_in(access, Caller("10.0.0.2", "friend", Patterns(["org/*"])))
-    assert not await lets_in(access, Caller("10.0.0.2", None, Patterns(())))
-    await index.close()
-
-
-async def test_upstreams_word_lasts_for_a_while(index: Index) -> None:
-    word, clock = Word(), Clock()
-    access = door(index, word, clock)
-    assert await lets_in(access, STRANGER)
-    word.public = False
-    clock.now += PUBLIC_FOR - 1
-    assert await lets_in(access, STRANGER)
-    clock.now += 1
-    assert not await lets_in(access, STRANGER)
-    word.public = True
-    clock.now += PRIVATE_FOR - 1
-    assert not await lets_in(access, STRANGER)
-    clock.now += 1
-    assert await lets_in(access, STRANGER)
-    assert word.asked == 3
-    await index.close()
-
-
-@pytest.mark.parametrize("account", [True, False])
-async def test_what_was_denied_is_asked_about_at_once_and_as_any_other_afterwards(
-    index: Index, account: bool
-) -> None:
-    word, clock = Word(), Clock()
-    access = door(index, word, clock, account=account)
-    assert await lets_in(access, STRANGER)
-    assert word.asked == account
-    access.denied(APP)
-    word.public = False
-    assert not await lets_in(access, STRANGER)
-    assert await lets_in(access, FRIEND)
-    access.denied(APP)  # the friend's pull: it is known
-    word.public = True
-    clock.now += PRIVATE_FOR - 1
-    assert not await lets_in(access, STRANGER)
-    assert word.asked == account + 1
-    clock.now += 1
-    assert await lets_in(access, STRANGER)
-    assert await lets_in(access, STRANGER)
-    assert word.asked == account + 2
-    await index.close()
-
-
-async def test_what_was_denied_stays_hidden_while_upstream_cannot_be_asked(index: Index) -> None:
-    word, clock = Word(), Clock()
-    access = door(index, word, clock, account=False)
-    word.down = True
-    assert await lets_in(access, STRANGER)
-    access.denied(APP)
-    assert not await lets_in(access, STRANGER)
-    later = door(index, word, clock, account=False)
-    await index.flush()
-    await later.load()
-    assert not await lets_in(later, STRANGER)
-    word.down = False
-    clock.now += 6
-    assert await lets_in(later, STRANGER)
-    await index.flush()
-    assert await index.publicity() == []
-    await index.close()
-
-
-async def test_what_was_never_there_is_not_remembered(index: Index) -> None:
-    word = Word()
-    access = door(index, word, Clock(), account=False, holds=False)
-    access.denied(APP)
-    assert await lets_in(access, STRANGER)
-    assert word.asked == 0
-    await index.flush()
-    assert await index.publicity() == []
-    await index.close()
-
-
-async def test_an_upstream_that_fails_is_taken_at_its_last_word_and_given_a_rest(
-    index: Index,
-) -> None:
-    word, clock = Word(), Clock()
-    access = door(index, word, clock)
-    assert await lets_in(access, STRANGER)
-    clock.now += PUBLIC_FOR
-    word.down = True
-    for _ in range(3):
-        assert await lets_in(access, STRANGER)
-    assert word.asked == 2
-    await index.close()
-
-
-async def test_many_at_once_are_one_question(index: Index) -> None:
-    word = Word()
-    access = door(index, word, Clock())
-    assert all(await asyncio.gather(*(lets_in(access, STRANGER) for _ in range(50))))
-    assert word.asked == 1
-    await index.close()

@@ -15,7 +15,7 @@ from mirror.oci.errors import Denied
 from mirror.settings import ConfigurationError
 from mirror.upstream.auth.account import Account, CredentialsRefused
 from mirror.upstream.auth.challenge import parse as parse_challenges
-from mirror.upstream.auth.credentials import Credentials
+from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
 from mirror.upstream.auth.docker_config import DockerConfigFile, parse
 from mirror.upstream.auth.login import Grant, Login, Want, Ways
 from mirror.upstream.auth.sources import Configured, origin
@@ -188,6 +188,130 @@ def test_what_cannot_be_used_is_refused_without_repeating_it(config: Path, text:
     assert WORD not in str(caught.value)
 
 
+def written(user: str, password: str = WORD) -> str:
+    """Return the text that `docker login` writes."""
+    return basic(user, password)["auth"]
+
+
+ODD = "ro:??????>>>>>>"  # whose base64 has both characters that URLs have others for
+AUTHS = {
+    "as docker writes it": written("robot"),
+    "without padding": written("robot").rstrip("="),
+    "broken into lines": f"{written('robot')[:7]}\n{written('robot')[7:]}",
+    "with Windows' line ends": f"{written('robot')[:7]}\r\n{written('robot')[7:]}\r\n",
+    "with spaces": f" {written('robot')[:5]} {written('robot')[5:]}\t",
+    "padded by Go": base64.b64encode(f"robot:{WORD}\0\0".encode()).decode(),
+    "padded too much": written("robot") + "==",
+}
+
+
+@pytest.mark.parametrize("auth", AUTHS.values(), ids=AUTHS)
+async def test_an_auth_is_read_however_it_is_written(config: Path, auth: str) -> None:
+    """As docker-credential-desktop writes it, or kubelet and Go take it."""
+    got = await found(config, {"auths": {"a.example": {"auth": auth}}}, "a.example")
+    assert got == Credentials("robot", WORD)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+async def test_an_auth_in_the_alphabet_of_urls_is_read(config: Path, padded: bool) -> None:
+    auth = base64.urlsafe_b64encode(ODD.encode()).decode()
+    assert {"-", "_"} <= set(auth)
+    document = {"auths": {"a.example": {"auth": auth if padded else auth.rstrip("=")}}}
+    got = await found(config, document, "a.example")
+    assert f"{got.username}:{got.password}" == ODD
+
+
+@pytest.mark.parametrize(
+    "auth", ["", " ", "=", None, 5, base64.b64encode(b"robot").decode(), "Og==", "cm9ib3Q6"]
+)
+async def test_an_auth_without_a_user_and_a_password_is_none(config: Path, auth: object) -> None:
+    """As docker and podman take it, which go on without an account; other fields may have one."""
+    document: dict[str, Any] = {"auths": {"a.example": {"auth": auth}}}
+    assert not await found(config, document, "a.example")
+    document["auths"]["a.example"] |= {"username": "robot", "password": WORD}
+    assert await found(config, document, "a.example") == Credentials("robot", WORD)
+
+
+BROKEN: list[dict[str, Any]] = [
+    {"auths": {"b.example": WORD}},
+    {"auths": {"b.example": {"auth": WORD}}},
+    {"auths": {"b.example": {"auth": "%%%"}}},
+    {"auths": {"b.example": {"auth": base64.b64encode(b"\xff\xfe:word").decode()}}},
+    {"auths": {"b.example/org": {"auth": WORD}}},
+    {"credHelpers": {"b.example": f"{WORD} --all"}},
+    {"credHelpers": {"b.example": [WORD]}},
+    {"credsStore": f"../{WORD}"},
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=str)
+async def test_what_cannot_be_read_of_another_registry_is_left_out_and_named_once(
+    config: Path, broken: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    auths = {"a.example": basic("robot"), **broken.get("auths", {})}
+    put(config, {**broken, "auths": auths})
+    source = DockerConfigFile(config, ("a.example",))
+    for _ in range(2):
+        assert (await source.read("")).credentials == Credentials("robot", WORD)
+    [record] = caplog.records
+    assert "credsStore" in record.message or "'b.example" in record.message
+    assert "left out" in record.message
+    assert WORD not in caplog.text
+
+
+async def test_an_entry_that_breaks_while_the_mirror_runs_is_said_and_what_was_there_is_used(
+    config: Path,
+) -> None:
+    clock = Clock()
+    put(config, {"auths": {"quay.io": basic("robot")}})
+    account = Account("quay.io", DockerConfigFile(config, ("quay.io",)), clock)
+    assert await account.use("org/a", username) == "robot"
+    put(config, {"auths": {"quay.io": {"auth": "%%%"}}})
+    clock.now = 250  # it is good for five minutes, and looked for before
+    assert await account.use("org/a", username) == "robot"
+    clock.now = 301
+    with pytest.raises(
+        CredentialsUnavailable, match=r"has auths 'quay\.io', which has an auth that"
+    ):
+        await account.use("org/a", username)
+
+
+async def test_an_entry_that_another_one_stands_in_for_is_no_fault(config: Path) -> None:
+    document = {"auths": {"https://a.example/v1/": {"auth": "%%%"}, "a.example": basic("robot")}}
+    assert (await found(config, document, "a.example")).username == "robot"
+
+
+async def test_what_is_not_about_accounts_is_passed_over(config: Path) -> None:
+    document = {
+        "auths": {"a.example": {**basic("robot"), "email": None, "unknown": [1]}},
+        "HttpHeaders": {"User-Agent": "Docker-Client/27"},
+        "proxies": {"default": {"httpProxy": "http://proxy.example:3128"}},
+        "credHelpers": {"b.example": "nowhere", "c.example": "ecr-login"},
+        "currentContext": "desktop-linux",
+        "plugins": 5,
+        "psFormat": None,
+    }
+    assert (await found(config, document, "a.example")).username == "robot"
+
+
+async def test_a_mark_of_byte_order_is_no_text(config: Path) -> None:
+    """Windows' editors put it there."""
+    put(config, {"auths": {"a.example": basic("robot")}})
+    config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())  # noqa: ASYNC240
+    source = DockerConfigFile(config, ("a.example",))
+    assert (await source.read("")).credentials.username == "robot"
+
+
+@pytest.mark.parametrize("names", [{"credsStore": "nowhere"}, {"credHelpers": {"a.example": "x"}}])
+async def test_an_account_in_the_file_is_used_where_its_helper_is_not_there(
+    config: Path, names: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a config.json of Docker Desktop that was taken to a server."""
+    document = {"auths": {"a.example": basic("robot")}, **names}
+    assert (await found(config, document, "a.example")).username == "robot"
+    assert "cannot be run" in caplog.text
+
+
 def test_a_config_shows_no_password() -> None:
     assert WORD not in repr(parse(json.dumps({"auths": {"a.example": basic("robot")}})))
 
@@ -222,6 +346,33 @@ async def test_a_config_that_cannot_be_used_stops_the_start(
     with pytest.raises(ConfigurationError, match=rf"docker\.io: docker_config {config}"):
         async with run(upstreams=account):
             pass
+
+
+async def test_one_bad_entry_of_another_registry_stops_nothing(
+    hub: Hub, run: Run, image: Image, config: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.terms.users = {"robot": WORD}
+    hub.make_private(REPOSITORY, "robot")
+    auth = basic("robot")["auth"].rstrip("=")
+    host = hub.url.removeprefix("http://")
+    put(config, {"auths": {host: {"auth": auth}, "ghcr.io": {"auth": "s3cret"}}})
+    async with run(upstreams=upstream(hub, docker_config=str(config))) as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+    assert caplog.text.count("has auths 'ghcr.io', which has an auth that is not base64") == 1
+    assert "s3cret" not in caplog.text
+
+
+async def test_a_bad_entry_of_this_upstream_is_called_that_at_the_start(
+    hub: Hub, run: Run, config: Path
+) -> None:
+    put(config, {"auths": {INDEX: {"auth": "s3cret"}}})
+    words = (
+        rf"docker\.io: docker_config {config} has auths '{INDEX}', which has an auth that is not"
+    )
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        async with run(upstreams=upstream(hub, docker_config=str(config))):
+            pass
+    assert "s3cret" not in str(caught.value)
 
 
 async def test_an_identity_token_is_posted_for_access_tokens(

@@ -39,7 +39,7 @@ async def fetching(
     """Fetch from the hub; one that nobody follows has these seconds if little is left of it."""
     async with AsyncExitStack() as stack:
         settings = load({"upstreams": {"docker.io": {"url": hub.url}}})
-        registries = await Reach(settings).open(stack, lambda _: None)
+        registries = await Reach(settings).open(stack, lambda _: None, lambda *_: None)
         store = closed(stack, await open_store(Files(folder), 10**8))
         possession = closed(stack, Possession(store))
         fetches = closed(stack, Fetches(registries, store, possession, 0, 2, reprieve))

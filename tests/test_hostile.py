@@ -17,7 +17,7 @@ DIGEST = "sha256:" + "a" * 64
     ("path", "status", "code"),
     [
         ("/v2/Library/nginx/manifests/latest", 400, "NAME_INVALID"),
-        ("/v2/library//nginx/manifests/latest", 400, "NAME_INVALID"),
+        ("/v2/library//..//nginx/manifests/latest", 400, "NAME_INVALID"),
         ("/v2//manifests/latest", 400, "NAME_INVALID"),
         ("/v2/a_-b/manifests/latest", 400, "NAME_INVALID"),
         ("/v2/" + "a" * 256 + "/manifests/latest", 400, "NAME_INVALID"),

@@ -144,7 +144,16 @@ async def test_what_is_not_configured_is_refused_and_nobody_is_asked(
 
 
 @pytest.mark.parametrize(
-    "path", ["/v2", "/v2/", "/ghcr.io/v2", "/ghcr.io/v2/", "/v2/ghcr.io", "/v2/quay.example:5000/"]
+    "path",
+    [
+        "/v2",
+        "/v2/",
+        "//v2/",
+        "/ghcr.io/v2",
+        "/ghcr.io//v2/",
+        "/v2/ghcr.io",
+        "/v2/quay.example:5000/",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_it_is_a_registry_at_every_upstreams_address(
@@ -158,11 +167,34 @@ async def test_it_is_a_registry_at_every_upstreams_address(
     assert asked(offers) == []
 
 
-@pytest.mark.parametrize("path", ["//v2/", "/ghcr.io//v2/", "/a/ghcr.io/v2/", "/ghcr.io/v2x/"])
+@pytest.mark.parametrize(
+    "path", ["//healthz", "/a/ghcr.io/v2/", "/ghcr.io/v2x/", "//a//ghcr.io//v2/"]
+)
 async def test_nothing_is_served_at_other_paths(mirror: Mirror, path: str) -> None:
     got = await mirror.ask(path)
     assert got.status == 404
     assert json.loads(got.body)["errors"][0]["code"] in ("UNSUPPORTED", "NAME_UNKNOWN")
+
+
+@pytest.mark.parametrize(
+    ("path", "upstream"),
+    [
+        (f"//v2/{MANIFEST}", HUB),
+        (f"/v2//{MANIFEST}", HUB),
+        ("/v2/org//app/manifests/1", HUB),
+        ("/v2/org/app///manifests//1", HUB),
+        (f"/v2/ghcr.io//{MANIFEST}", GHCR),
+        (f"//ghcr.io//v2//{MANIFEST}", GHCR),
+        (f"//v2/{MANIFEST}?ns=ghcr.io", GHCR),
+    ],
+)
+async def test_slashes_in_a_row_are_one(
+    offers: Offers, mirror: Mirror, path: str, upstream: str
+) -> None:
+    """Registries redirect to the path with one; clients that join paths carelessly count on it."""
+    got = await mirror.ask(path)
+    assert (got.status, got.body) == (200, offers[upstream][1].manifest)
+    assert asked(offers) == [upstream]
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,10 @@ class Budget:
         """Return the account that an upstream is asked as."""
         return self._account(self._present[upstream])
 
+    def counts(self, upstream: str) -> bool:
+        """Whether an upstream may count a GET of a manifest, as far as that is known."""
+        return upstream in CHECKED or self.present(upstream).window.limit is not None
+
     def _account(self, key: Key) -> Account:
         if key not in self._accounts:
             self._accounts[key] = Account(key[0], self._terms.get(key[0], Terms()))

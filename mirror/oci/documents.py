@@ -43,11 +43,11 @@ def read(body: bytes) -> dict[str, Any]:
         raise ValueError("too many values")
     try:
         document = json.loads(
-            body.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant
+            body.decode(), object_pairs_hook=members, parse_constant=refuse_constant
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(document, dict) or _is_deeper(document):
+    if not isinstance(document, dict) or is_deep(document):
         raise ValueError("no object, or nested too deeply")
     return document
 
@@ -61,20 +61,22 @@ def _marks(body: bytes) -> int:
     return sum(map(body.count, _MARKS))
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its members; raises ValueError where a key stands there twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key stands there twice")
     return found
 
 
-def _refuse_constant(text: str) -> NoReturn:
+def refuse_constant(text: str) -> NoReturn:
+    """Refuse NaN and the infinities, which are no JSON."""
     raise ValueError(f"{text} is no number")
 
 
-def _is_deeper(document: dict[str, Any]) -> bool:
+def is_deep(value: object) -> bool:
     """Look level by level: what is nested deeply must not be walked by recursion."""
-    level: list[dict[str, Any] | list[Any]] = [document]
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
     for _ in range(_DEEPEST):
         level = [
             child

@@ -196,12 +196,12 @@ class ContentWrong(UpstreamMisbehaved):
     """What came of a blob cannot be part of it: no use in keeping it to be resumed."""
 
 
-class ManifestWrong(UpstreamMisbehaved):
-    """What came is not the manifest that was asked for: asked again, the right one may come."""
-
-
 class RangeRefused(UpstreamMisbehaved):
     """Upstream answers otherwise than a question for a part of a blob is to be answered."""
+
+
+class ManifestWrong(UpstreamMisbehaved):
+    """What came is not the manifest that was asked for: asked again, the right one may come."""
 
 
 class ManifestUnfit(UpstreamMisbehaved):

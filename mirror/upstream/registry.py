@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 import aiohttp
 from aiohttp import hdrs
@@ -39,10 +47,11 @@ from mirror.oci.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from mirror.oci.manifest import Descriptor, Hint, Manifest
+from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference
+from mirror.oci.paging import Paging
 from mirror.oci.ranges import range_from
-from mirror.upstream import responses
+from mirror.upstream import pages, responses
 from mirror.upstream.answers import (
     PACE,
     Answer,
@@ -59,7 +68,7 @@ from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.auth.visit import Visit
 from mirror.upstream.blob_body import BlobBody, Part, hinted_size, read_part, read_whole, told_size
 from mirror.upstream.faults import deadline, read_capped
-from mirror.upstream.responses import Page
+from mirror.upstream.pages import Page, PageBody
 from mirror.upstream.shortcuts import Shortcuts
 from mirror.upstream.wire import Patience, Size, Wire
 
@@ -67,6 +76,7 @@ _MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
 _ATTEMPTS = 3
 _HEAD_SHARE = 1 / 3  # of the time for an answer: one that hangs leaves a client patient for a GET
 _UNHEARD = 1024  # manifests
+_FIRST = Paging()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +173,6 @@ class Registry:
             self._unheard.pop((repository, reference), None)
             self.shortcuts.worked(url, "head manifest")
         return hint
-
-    async def head_manifest(self, repository: str, reference: Reference) -> Descriptor | None:
-        """Ask by HEAD for a manifest's descriptor; None where the GET decides. See `hint`."""
-        return (await self.hint(repository, reference, insist=True)).descriptor
 
     async def get_manifest(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
         """Fetch and prove a manifest: on Docker Hub, this is a pull.
@@ -299,30 +305,63 @@ class Registry:
             response.release()
             raise
 
-    async def get_page(self, kind: Kind, repository: str, path: str, query: dict[str, str]) -> Page:
-        """Fetch a page of tags or referrers: `path` is what follows the repository's.
+    async def open_page(
+        self, kind: Kind, repository: str, path: str, paging: Paging, size: Size = "small"
+    ) -> PageBody:
+        """Open a page of tags or referrers, to be closed: `path` is what follows the repository's.
 
         Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
-        url = self._url(repository, path).with_query(query)
-        async with await self._ask(_Question("GET", kind, repository, url)) as response:
-            responses.check(response, ManifestUnknown(f"upstream has no {kind} of {repository}"))
-            async with deadline(self._wire.patience.silence, url):
-                body = await read_capped(response, _MAX_PAGE, f"page of {kind}")
-            return responses.page(response, body)
+        query = paging.query()
+        url = URL(f"{self._url(repository, path)}{'?' if query else ''}{query}", encoded=True)
+        question = _Question("GET", kind, repository, url, pages.accept(kind), size)
+        with ExitStack() as held:
+            if size == "large":
+                await self._wire.turns["large"].acquire()
+                held.callback(self._wire.turns["large"].release)
+            response = await self._ask(question)
+            held.callback(response.close)
+            pages.check(response, kind, ManifestUnknown(f"upstream has no {kind} of {repository}"))
+            return PageBody(response, self._count, held.pop_all())
 
-    async def readable(self, repository: str) -> bool:
-        """Ask, by its list of tags, which nobody counts, whether a repository may be read.
+    async def get_page(
+        self, kind: Kind, repository: str, path: str, paging: Paging = _FIRST
+    ) -> Page:
+        """Fetch a whole page, of 4 MiB at most; raises as `open_page` does."""
+        with closing(await self.open_page(kind, repository, path, paging)) as page:
+            async with deadline(self._wire.patience.silence, self.origin.url):
+                return await page.whole(_MAX_PAGE)
 
-        One that is hidden is not told from one that does not exist, and what is no list from
-        either: an error may come under a 200, too. Raises UpstreamFailure.
+    @asynccontextmanager
+    async def answer(
+        self,
+        method: Literal["HEAD", "GET"],
+        kind: Literal["manifest", "blob"],
+        repository: str,
+        reference: Reference,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask for content to learn whether it is given; no status is an error here.
+
+        Raises Denied where the token server does that, else UpstreamFailure where no answer came.
         """
-        try:
-            page = await self.get_page("tags", repository, "tags/list", {"n": "1"})
-            document = await documents.aside(documents.read, page.body)
-            return isinstance(document.get("tags"), list)
-        except (Denied, ManifestUnknown, ValueError):
-            return False
+        url = self._url(repository, f"{kind}s", reference)
+        headers = _accept() if kind == "manifest" else {}
+        async with await self._ask(_Question(method, kind, repository, url, headers)) as response:
+            yield response
+
+    async def welcomes(self) -> bool:
+        """Ask at `/v2/`, with a fresh token for no repository, whether the registry answers.
+
+        Raises UpstreamFailure.
+        """
+        self.forget("")
+        url = URL(f"{str(self.origin.url).rstrip('/')}/v2/", encoded=True)
+        async with await self._ask(_Question("GET", "token", "", url)) as response:
+            return response.status == 200
+
+    def forget(self, repository: str) -> None:
+        """Have the next question about a repository shown a fresh token."""
+        self._login.forget(self.origin.named(repository))
 
     def _count(self, received: int) -> None:
         self.received += received
@@ -371,6 +410,8 @@ class Registry:
         """
         elsewhere = _is_elsewhere(question, response)
         self._tell_access(question, 200 if elsewhere else response.status)
+        if pages.has_no_api(question.kind, response):
+            return  # an answer, whoever gives it
         if response.status == 429:
             self._refuse_rate(question, response)
         responses.refuse_faults(response, self.origin.name)
@@ -409,7 +450,7 @@ class Registry:
         return response is not None and self.origin.counts_pulls and names_limit(response.headers)
 
     def _tell_access(self, question: _Question, status: int) -> None:
-        if not question.repository:
+        if question.kind not in ("manifest", "blob"):
             return
         if 200 <= status < 300:
             self._on_access(question.repository, True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import aiohttp
 from aiohttp import hdrs
 
@@ -20,14 +18,6 @@ from mirror.oci.manifest import MAX_SIZE, Hint
 # Content codings (RFC 9110, 8.4.1, and the IANA registry). Other words that registries have sent
 # (aws-chunked, UTF-8, none) change nothing of a body.
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-gzip", "zstd"})
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a listing. `following` is the next page's query, empty at the end."""
-
-    body: bytes
-    following: dict[str, str]
 
 
 def refuse_faults(response: aiohttp.ClientResponse, upstream: str) -> None:
@@ -84,19 +74,3 @@ def hint(response: aiohttp.ClientResponse) -> Hint:
     if coding in _CODINGS or size > MAX_SIZE:  # that is the length of what would be sent
         size = 0
     return Hint(digest(response), told if media.names_manifest(told) else "", size)
-
-
-def page(response: aiohttp.ClientResponse, body: bytes) -> Page:
-    """Take a listing's page apart; a Link that leaves the registry's origin is not followed."""
-    return Page(body, _following(response))
-
-
-def _following(response: aiohttp.ClientResponse) -> dict[str, str]:
-    try:
-        link = response.links.get("next")
-        url = response.url.join(link["url"]) if link else None  # type: ignore[arg-type]
-        if url is not None and url.origin() == response.url.origin():
-            return dict(url.query)
-    except ValueError:  # no URL, or one without a host
-        pass
-    return {}

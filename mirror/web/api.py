@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
@@ -14,9 +13,11 @@ from mirror.cache.found import Found
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
 from mirror.cache.outcome import Outcome
+from mirror.cache.tag_lists import TagStream
 from mirror.cache.tally import Tally
 from mirror.oci import media, ranges
 from mirror.oci.errors import RegistryError, Unsupported
+from mirror.oci.paging import Paging
 from mirror.oci.ranges import Span
 from mirror.web import fields
 from mirror.web.reply import Reply, Streamed
@@ -90,12 +91,12 @@ class RegistryApi:
 
     async def tags(self, path: TagsPath) -> Reply:
         """Answer with a page of tags and, if there are more, where they are."""
-        page, outcome = await self._listings.tags(path.repository, path.count, path.last)
-        document = {"name": path.repository.name, "tags": page.tags}
-        link = ""
-        if page.last:
-            link = fields.lines({"Link": _next_link(path, page.last)})
-        return _listing(document, media.JSON, outcome, link + fields.namespace(path.namespace))
+        listed = await self._listings.tags(path.repository, path.paging)
+        page, more = listed.answer, _more(path, listed.answer.following)
+        headers = fields.listing(media.JSON, listed.outcome, listed.age) + more
+        if isinstance(page, TagStream):
+            return Reply(200, headers, length=None, body=page, outcome=listed.outcome)
+        return Reply(200, headers, length=len(page.body), body=page.body, outcome=listed.outcome)
 
     async def referrers(
         self, request: web.BaseRequest, path: ReferrersPath, caller: Caller
@@ -106,13 +107,17 @@ class RegistryApi:
         """
         if request.method == hdrs.METH_HEAD:
             raise Unsupported("referrers are for GET", allow="GET")
-        found, outcome = await self._listings.referrers(path.repository, path.digest, caller.party)
-        more = fields.namespace(path.namespace)
-        if path.artifact_type:
-            found = [item for item in found if item.get("artifactType") == path.artifact_type]
+        listed = await self._listings.referrers(
+            path.repository, path.digest, path.paging, caller.party
+        )
+        found, more = listed.answer.found, _more(path, listed.answer.following)
+        if path.artifact_types:
+            found = [item for item in found if item.get("artifactType") in path.artifact_types]
             more += fields.lines({"OCI-Filters-Applied": "artifactType"})
         document = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": found}
-        return _listing(document, media.OCI_INDEX, outcome, more)
+        body = json.dumps(document).encode()
+        headers = fields.listing(media.OCI_INDEX, listed.outcome, listed.age) + more
+        return Reply(200, headers, length=len(body), body=body, outcome=listed.outcome)
 
 
 def _manifest(path: ManifestPath, found: Found, *, unchanged: bool) -> Reply:
@@ -151,17 +156,13 @@ def _content_range(span: Span | None, size: int) -> str:
     return "" if span is None else f"Content-Range: {span.content_range(size)}\r\n"
 
 
-def _next_link(path: TagsPath, last: str) -> str:
+def _more(path: TagsPath | ReferrersPath, following: Paging | None) -> str:
     """Return a Link relative to whatever name the client has for us, its path as it asked."""
-    query = f"last={quote(last, safe='')}"
-    if path.count is not None:
-        query = f"n={path.count}&{query}"
-    if path.namespace:
-        query += f"&ns={quote(path.namespace, safe='')}"
-    return f'<{path.address}{path.repository.name}/tags/list?{query}>; rel="next"'
-
-
-def _listing(document: Mapping[str, object], media_type: str, outcome: Outcome, more: str) -> Reply:
-    body = json.dumps(document).encode()
-    headers = fields.listing(media_type, outcome) + more
-    return Reply(200, headers, length=len(body), body=body, outcome=outcome)
+    if following is None:
+        return fields.namespace(path.namespace)
+    own = [("ns", path.namespace)] if path.namespace else []
+    if isinstance(path, ReferrersPath):
+        own += [("artifactType", each) for each in path.artifact_types]
+    query = "&".join([following.query(), *([urlencode(own)] if own else [])])
+    link = f'<{path.address}?{query}>; rel="next"'
+    return fields.lines({"Link": link}) + fields.namespace(path.namespace)

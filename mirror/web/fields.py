@@ -56,9 +56,10 @@ def error(failure: RegistryError, outcome: Outcome | None) -> str:
     return _API + lines({"Content-Type": media.JSON, **failure.headers()}) + status
 
 
-def listing(media_type: str, outcome: Outcome) -> str:
-    """Return the headers of a listing."""
-    return _API + lines({"Content-Type": media_type}) + cache_status(outcome)
+def listing(media_type: str, outcome: Outcome, age: int | None) -> str:
+    """Return the headers of a listing, a stale one saying so."""
+    kept = _API + lines({"Content-Type": media_type}) + cache_status(outcome)
+    return kept if age is None else kept + _stale(age, Why.FAULT)
 
 
 def manifest(found: Found) -> str:
@@ -66,8 +67,12 @@ def manifest(found: Found) -> str:
     kept = _content(found.descriptor.digest, found.descriptor.media_type)
     if found.age is None:
         return kept + cache_status(found.outcome)
-    text = f'299 - "{_STALE[found.why or Why.FAULT]}: as of {found.age} s ago"'
-    return kept + cache_status(found.outcome) + f"Age: {found.age}\r\nWarning: {text}\r\n"
+    return kept + cache_status(found.outcome) + _stale(found.age, found.why or Why.FAULT)
+
+
+def _stale(age: int, why: Why) -> str:
+    text = f'299 - "{_STALE[why]}: as of {age} s ago"'
+    return f"Age: {age}\r\nWarning: {text}\r\n"
 
 
 def blob(digest: Digest, outcome: Outcome, *, collapsed: bool = False) -> str:

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
+from mirror.cache.listings import Listings
 from mirror.cache.tally import Tally
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
@@ -78,6 +79,7 @@ class State(Collector):
     connections: Connections
     clients: Clients
     log: AccessLog
+    listings: Listings
 
     def collect(self) -> Iterator[Metric]:
         """Read them."""
@@ -91,10 +93,17 @@ class State(Collector):
             "Whether upstream failed so often of late that it is probed instead of asked.",
             labels=["upstream"],
         )
+        left_out = CounterMetricFamily(
+            "mirror_tags_left_out",
+            "Entries of upstream's lists of tags that are no tags, and are not listed.",
+            labels=["upstream"],
+        )
         for registry in self.registries:
+            name = registry.origin.name
+            left_out.add_metric([name], self.listings.left_out[name])
             received.add_metric([registry.origin.name], registry.received)
             down.add_metric([registry.origin.name], registry.down)
-        yield from (received, down)
+        yield from (received, down, left_out)
         yield _gauge("mirror_connections", "Clients' connections.", len(self.connections))
         yield _counter(
             "mirror_connections_shed",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import IO
+from typing import IO, Protocol
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -34,6 +34,24 @@ class Streamed:
     body: Body
     span: Span
 
+    async def send(self, client: Client) -> None:
+        """Send it; raises RegistryError where it cannot be completed."""
+        await self.body.send(self.span, client)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.body.close()
+
+
+class Flow(Protocol):
+    """A body that is sent as it comes, and closed; see Streamed."""
+
+    async def send(self, client: Client) -> None:
+        """Send it; raises RegistryError where it cannot be completed."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
 
 class Reply(web.StreamResponse):
     """One answer. aiohttp calls `prepare`, then `write_eof`.
@@ -41,7 +59,8 @@ class Reply(web.StreamResponse):
     The head is composed here rather than by aiohttp: on the path of a warm manifest that is half
     of all the time there is (measured: 25,000 requests a second before, 40,000 after).
 
-    `length` is the body's, in bytes, whether or not it is sent; `last` ends the
+    `length` is the body's, in bytes, whether or not it is sent. Where that is not known, None, the
+    body goes in chunks, or up to the end of the connection (RFC 9112, 6.3). `last` ends the
     connection. What was sent, and why not all of it, stands in `sent` and `broken` for the log.
     """
 
@@ -50,8 +69,8 @@ class Reply(web.StreamResponse):
         status: int,
         headers: str,
         *,
-        length: int,
-        body: bytes | Streamed = b"",
+        length: int | None,
+        body: bytes | Flow = b"",
         outcome: Outcome | None = None,
         cause: str = "",
         last: bool = False,
@@ -80,7 +99,9 @@ class Reply(web.StreamResponse):
             self.broken = "client left"
             self._close()
             return None
-        self._lasting = request.keep_alive and not self._last
+        chunked = self._length is None and request.version >= (1, 1)
+        measured = self._length is not None or chunked
+        self._lasting = request.keep_alive and not self._last and measured
         head = self._head(request)
         if request.method == "HEAD" or self.status == 304:
             self._close()
@@ -92,20 +113,21 @@ class Reply(web.StreamResponse):
                 await request.writer.drain()
         else:
             transport.write(head)
-            self._client = Client(request.writer, transport)
+            self._client = (Chunks if chunked else Client)(request.writer, transport)
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 - as aiohttp has it
         """Stream the body where it is not in memory.
 
-        What cannot be completed is broken off: a short body under a Content-Length is the one
-        failure that every client sees and retries.
+        What cannot be completed is broken off: a short body under a Content-Length, or without its
+        last chunk, is the one failure that every client sees and retries.
         """
-        client, streamed = self._client, self._content
-        if client is None or isinstance(streamed, bytes):
+        client, flow = self._client, self._content
+        if client is None or isinstance(flow, bytes):
             return
         try:
-            await streamed.body.send(streamed.span, client)
+            await flow.send(client)
+            await client.end()
         except RegistryError as error:
             self.outcome, self.cause = Outcome.ERROR, error.message
             self.broken = "upstream failed"
@@ -116,19 +138,22 @@ class Reply(web.StreamResponse):
         finally:
             self._close()
             self.sent = client.sent
-            if client.sent < self._length:
+            whole = client.ended if self._length is None else client.sent >= self._length
+            if not whole:
                 self.broken = self.broken or "stopped"
                 client.abort()
 
     def _close(self) -> None:
         if not isinstance(self._content, bytes):
-            self._content.body.close()
+            self._content.close()
 
     def _head(self, request: web.BaseRequest) -> bytes:
         connection = "" if self._lasting else "Connection: close\r\n"
         if self._lasting and request.version < (1, 1):
             connection = "Connection: keep-alive\r\n"
         length = "" if self.status == 304 else f"Content-Length: {self._length}\r\n"
+        if self._length is None:
+            length = "Transfer-Encoding: chunked\r\n" if request.version >= (1, 1) else ""
         return (
             f"HTTP/1.1 {self.status} {_REASONS[self.status]}\r\n{self._lines}{length}"
             f"Date: {_http_date(int(time.time()))}\r\nServer: {_SERVER}\r\n{connection}\r\n"
@@ -143,6 +168,11 @@ class Client:
         self._transport = transport
         self._encrypted = transport.get_extra_info("sslcontext") is not None
         self.sent = 0
+        self.ended = False
+
+    async def end(self) -> None:
+        """Note that all was sent."""
+        self.ended = True
 
     async def data(self, data: bytes | memoryview) -> None:
         """Send bytes at the client's pace; raises ConnectionError when it has gone."""
@@ -183,6 +213,20 @@ class Client:
     def abort(self) -> None:
         """Break off, so that the client knows that it has not got all."""
         self._transport.abort()
+
+
+class Chunks(Client):
+    """One who is sent a body whose length is not known beforehand (RFC 9112, 7.1)."""
+
+    async def data(self, data: bytes | memoryview) -> None:
+        """Send bytes as a chunk."""
+        await self._writer.write(b"".join((b"%x\r\n" % len(data), data, b"\r\n")))
+        self.sent += len(data)
+
+    async def end(self) -> None:
+        """Send the chunk that says so."""
+        await self._writer.write(b"0\r\n\r\n")
+        self.ended = True
 
 
 async def _read(file: int, size: int, start: int) -> bytes | memoryview:

@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import ClassVar
 from urllib.parse import parse_qs, unquote
 
+from mirror.oci import paging
 from mirror.oci.digest import Digest
-from mirror.oci.errors import NameInvalid, NameUnknown, PageInvalid, PathUnknown, shown
+from mirror.oci.errors import NameInvalid, NameUnknown, PathUnknown, shown
 from mirror.oci.names import (
     HUB,
     Reference,
@@ -22,10 +23,11 @@ from mirror.oci.names import (
     parse_reference,
     stands_for_host,
 )
+from mirror.oci.paging import Paging
 
-MAX_PAGE = 1000  # entries a client may ask for (CVE-2023-2253)
 _CACHED_LENGTH = 512  # characters; longer paths are not worth remembering
 _PROXIED = ("http://", "https://")  # how a target begins where a proxy is asked
+_SLASHES = re.compile("//+")  # are one, as for registries, which redirect to the path with one
 _REGISTRY = re.compile(r"/(?:([^/]+)/)??v2(?:/(.*))?", re.DOTALL)  # base and rest
 
 
@@ -64,24 +66,22 @@ class BlobPath(Target):
 
 @dataclass(frozen=True, slots=True)
 class TagsPath(Target):
-    """`/v2/NAME/tags/list`; `count` is the page's length, if the client wants one.
-
-    `address` is the path as the client had it, up to the repository's name.
-    """
+    """`/v2/NAME/tags/list`; `address` is the path, with what of the client's names upstream."""
 
     kind: ClassVar[str] = "tags"
-    count: int | None
-    last: str
+    paging: Paging
     address: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReferrersPath(Target):
-    """`/v2/NAME/referrers/DIGEST`; `artifact_type` filters, if not empty."""
+    """`/v2/NAME/referrers/DIGEST`; `artifact_types` filter, if any do. `address` as above."""
 
     kind: ClassVar[str] = "referrers"
     digest: Digest
-    artifact_type: str
+    artifact_types: tuple[str, ...]
+    paging: Paging
+    address: str
 
 
 Route = Own | ManifestPath | BlobPath | TagsPath | ReferrersPath
@@ -143,15 +143,16 @@ class Router:
         path = unquote(raw, errors="surrogateescape")
         if path in ("/healthz", "/readyz", "/metrics"):
             return Own(path[1:])
-        registry = _REGISTRY.fullmatch(path)
+        registry = _REGISTRY.fullmatch(_SLASHES.sub("/", path))
         if registry is None:
             raise PathUnknown(f"nothing is served at {shown(path)}")
         base, rest = registry.groups(default="")
-        return self._registry(base, rest, _first_values(query), unnamed)
+        return self._registry(base, rest, query, unnamed)
 
-    def _registry(self, base: str, path: str, query: dict[str, str], unnamed: str) -> Route:
+    def _registry(self, base: str, path: str, query: str, unnamed: str) -> Route:
         """Read from the right end: `blobs` and `tags` are good names of repositories, too."""
-        namespace = query.get("ns", "")
+        values = _values(query)
+        namespace = values.get("ns", [""])[0]
         named = [self._known(name) for name in (namespace, base) if name]
         if not path or canonical(path.removesuffix("/")) in self._upstreams:
             return Own("v2", namespace)
@@ -164,14 +165,16 @@ class Router:
             return ManifestPath(repository, namespace, parse_reference(last))
         if noun == "blobs":
             return BlobPath(repository, namespace, Digest.parse(last))
+        front = f"/{base}/v2/{prefix}" if base else f"/v2/{prefix}"
+        address = f"{front}{repository.name}/{noun}/{last}"
         if noun == "referrers":
-            wanted = query.get("artifactType", "")
-            return ReferrersPath(repository, namespace, Digest.parse(last), wanted)
+            types = tuple(values.get("artifactType", ()))
+            return ReferrersPath(
+                repository, namespace, Digest.parse(last), types, paging.read(query), address
+            )
         if last != "list":
             raise PathUnknown(f"no registry serves {shown('/v2/' + path)}")
-        address = f"/{base}/v2/{prefix}" if base else f"/v2/{prefix}"
-        count = _count(query.get("n"))
-        return TagsPath(repository, namespace, count, query.get("last", ""), address)
+        return TagsPath(repository, namespace, paging.read(query), address)
 
     def _repository(self, name: str, named: str, unnamed: str) -> tuple[str, Repository]:
         """Find whose repository it is; returns what of `name` said so, too: a first part, or none.
@@ -202,16 +205,8 @@ class Router:
         return NameUnknown(f"no upstream {shown(name)} here; there is {known}")
 
 
-def _first_values(query: str) -> dict[str, str]:
+def _values(query: str) -> dict[str, list[str]]:
     try:
-        return {name: values[0] for name, values in parse_qs(query, max_num_fields=20).items()}
+        return parse_qs(query, max_num_fields=20)
     except ValueError:
         raise PathUnknown("the query has more than 20 fields") from None
-
-
-def _count(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise PageInvalid(f"n is {shown(text)}: a number of tags is wanted")
-    return min(int(text), MAX_PAGE)

@@ -11,7 +11,8 @@ from aiohttp.abc import AbstractAccessLogger
 from mirror.cache.access import Access
 from mirror.cache.caller import Caller
 from mirror.cache.outcome import Outcome
-from mirror.oci.errors import Denied, RegistryError, Unsupported, shown
+from mirror.oci.errors import RegistryError, Unsupported, shown
+from mirror.upstream.inquiry import Wanted
 from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
 from mirror.web.clients import Clients
@@ -87,12 +88,8 @@ class Server:
         caller = request[CALLER] = await self._clients.who(request)
         if isinstance(route, Own):
             return self._own.get(route.name, route.namespace)
-        await self._access.admit(route.repository, caller)
-        try:
-            return await self._serve(request, route, caller)
-        except Denied:
-            self._access.denied(route.repository)
-            raise
+        await self._access.admit(route.repository, caller, _wanted_of(route))
+        return await self._serve(request, route, caller)
 
     async def _serve(
         self,
@@ -147,6 +144,17 @@ class Server:
         """Return what the client called the upstream, if that is one."""
         route = self._route(request)
         return route.namespace if route else ""
+
+
+def _wanted_of(route: ManifestPath | BlobPath | TagsPath | ReferrersPath) -> Wanted | None:
+    """Say what upstream is asked about where it is in doubt who may read."""
+    if isinstance(route, ManifestPath):
+        return Wanted("manifest", route.reference)
+    if isinstance(route, BlobPath):
+        return Wanted("blob", route.digest)
+    if isinstance(route, ReferrersPath):
+        return Wanted("manifest", route.digest)
+    return None
 
 
 def _hook(

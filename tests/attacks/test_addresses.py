@@ -306,14 +306,47 @@ def registry(wire: Wire, own: URL) -> Registry:
 
 
 @pytest.mark.parametrize(
-    "link", ["http://evil.example/v2/a/tags/list?last=x", "http://[broken", "mailto:a?last=x"]
+    ("link", "query"),
+    [
+        ("http://evil.example/v2/a/tags/list?last=x", "last=x"),
+        ("//evil.example/?last=x", "last=x"),
+        ("http://169.254.169.254/latest?next_page=x", "next_page=x"),
+        ("mailto:a?last=x", "last=x"),
+    ],
 )
-async def test_a_link_to_another_origin_is_not_followed(site: Site, link: str) -> None:
+async def test_of_a_link_to_another_origin_the_query_is_taken_and_nothing_else(
+    site: Site, link: str, query: str
+) -> None:
+    """Registries behind a proxy name themselves by a name of their own."""
     own = URL(f"http://127.0.0.1:{site.port}")
     site.headers = {"Link": f'<{link}>; rel="next"'}
     async with Wire(own) as wire:
-        page = await registry(wire, own).get_page("tags", "library/nginx", "tags/list", {})
-    assert page.following == {}
+        page = await registry(wire, own).get_page("tags", "library/nginx", "tags/list")
+    assert page.following is not None
+    assert page.following.query() == query
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://[broken",
+        "http://evil.example/v2/a/tags/page2",
+        "?",
+        "?last=a%26n%3D1",
+        "?last=%0d%0aX-Injected:1",
+        "?last=%ff",
+        "?last=" + "a" * 5000,
+        "?n=x&last=a",
+        "?a%0d=b",
+        "?" + "&".join(f"f{number}=1" for number in range(9)),
+    ],
+)
+async def test_a_link_that_cannot_be_carried_is_an_honest_error(site: Site, target: str) -> None:
+    own = URL(f"http://127.0.0.1:{site.port}")
+    site.headers = {"Link": f'<{target}>; rel="next"'}
+    async with Wire(own) as wire:
+        with pytest.raises(UpstreamMisbehaved, match="Link"):
+            await registry(wire, own).get_page("tags", "library/nginx", "tags/list")
 
 
 @pytest.mark.parametrize(

@@ -163,9 +163,11 @@ async def test_what_upstream_said_before_it_hung_up_is_told_to_nobody(
         (b"", 403),
     ],
 )
-async def test_just_a_list_of_tags_makes_a_repository_public(
+async def test_of_what_stands_for_a_list_of_tags_only_a_list_makes_a_repository_public(
     run: Run, raw: Raw, body: bytes, status: int
 ) -> None:
+    """Beside what is wanted itself, which this upstream gives to its account only."""
+    raw.answers["HEAD "] = answer(b"", status=b"401 Unauthorized")
     raw.answers["/tags/list"] = answer(body, b"Content-Type: application/json")
     raw.answers["/manifests/"] = answer(BODY, TYPE)
     account = {"url": raw.url, "username": "robot", "password": "s3cret-word"}

@@ -242,19 +242,23 @@ async def test_the_urls_of_foreign_layers_are_never_asked(
         assert thief.seen == []
 
 
-TAGS: list[object] = [
-    ["ok", "\ud800"],
-    ["ok", "a\r\nSet-Cookie: x=1"],
-    ["ok", ".."],
-    ["ok", "a" * 129],
-    ["ok", 5],
-    {"ok": 1},
-    "latest",
-]
+ODD: list[object] = ["\ud800", "a\r\nSet-Cookie: x=1", "..", "a" * 129, 5, None, ["ok"], {"a": 1}]
 
 
-@pytest.mark.parametrize("tags", TAGS)
+@pytest.mark.parametrize("odd", ODD)
 async def test_what_is_no_tag_is_not_listed(
+    hub: Hub, mirror: Mirror, image: Image, odd: object
+) -> None:
+    hub.faults.add(Fault(kind="tags", body=with_fields(tags=["a", odd, "b"]), times=None))
+    for query, tags in (("", ["a", "b"]), ("?n=1", ["a"]), ("?n=2", ["a", "b"])):
+        got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list{query}")
+        assert (got.status, json.loads(got.body)["tags"]) == (200, tags)
+    metrics = (await mirror.ask("/metrics")).body
+    assert b'mirror_tags_left_out_total{upstream="docker.io"} 2.0' in metrics
+
+
+@pytest.mark.parametrize("tags", [{"ok": 1}, "latest", 5, True, [5] * 2000, [[]] * 2000])
+async def test_what_is_no_list_of_tags_is_a_502(
     hub: Hub, mirror: Mirror, image: Image, tags: object
 ) -> None:
     hub.faults.add(Fault(kind="tags", body=with_fields(tags=tags), times=None))

@@ -202,13 +202,14 @@ async def test_a_host_header_chooses_among_what_is_configured_and_nothing_else(
         "/v2/library/../nginx/manifests/latest",
         "/v2/library/%252e%252e/manifests/latest",
         "/v2/./library/nginx/manifests/latest",
-        "/v2//library/nginx/manifests/latest",
-        "//v2/library/nginx/manifests/latest",
         "/../v2/library/nginx/manifests/latest",
         "/v2/..;/library/nginx/manifests/latest",
         "/v2/docker.io/../evil.example/a/manifests/latest",
         "/v2/docker.io%2flibrary/nginx/manifests/latest",
-        "/v2/docker.io//library/nginx/manifests/latest",
+        "//docker.io//..//v2/library/nginx/manifests/latest",
+        "/v2//evil.example//library/nginx/manifests/latest",
+        "//evil.example/v2/library/nginx/manifests/latest",
+        "/v2/library%2f/nginx/manifests/latest",
         "/v2/docker.io%00/library/nginx/manifests/latest",
         "/v2/user@docker.io/library/nginx/manifests/latest",
         "/v2/evil.example/library/nginx/manifests/latest",
@@ -262,8 +263,9 @@ async def test_a_range_that_tricks_is_one_answer_of_one_blob_at_most(
         await mirror.settled()
 
 
+@pytest.mark.parametrize("field", ["last", "next_page", "page.token", "x-y_z"])
 @pytest.mark.parametrize(
-    ("last", "status"),
+    ("value", "status"),
     [
         ("a%26n%3D1", 400),
         ("a%0d%0aX-Injected:1", 400),
@@ -277,16 +279,40 @@ async def test_a_range_that_tricks_is_one_answer_of_one_blob_at_most(
         ("a=b", 200),
     ],
 )
-async def test_last_reaches_upstream_as_one_value_and_comes_back_as_one_or_is_refused(
-    hub: Hub, mirror: Mirror, image: Image, last: str, status: int
+async def test_what_a_page_is_named_by_reaches_upstream_as_one_value_or_is_refused(
+    hub: Hub, mirror: Mirror, image: Image, field: str, value: str, status: int
 ) -> None:
     for number in range(5):
         hub.tag(NAME, f"zz{number}", image)
-    got = await mirror.ask(f"/v2/{NAME}/tags/list?n=2&last={last}")
+    got = await mirror.ask(f"/v2/{NAME}/tags/list?n=2&{field}={value}")
     assert got.status == status
     assert "X-Injected" not in got.headers
     for seen in hub.journal.matching(kind="tags"):
-        assert parse_qs(seen.query) == {"n": ["2"], "last": [unquote(last)]}
+        assert parse_qs(seen.query) == {"n": ["2"], field: [unquote(value)]}
     assert (hub.requests == []) == (status == 400)
     if link := got.headers.get("Link"):
         assert (link.count("<"), link.count(">"), link.count(";")) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "a%0d=b",
+        "%26=b",
+        "a b=c",
+        "%C3%A9=b",
+        "=b",
+        "a" * 65 + "=b",
+        "&".join(f"f{number}=1" for number in range(9)),
+    ],
+)
+@pytest.mark.parametrize("path", ["tags/list", f"referrers/{DIGEST}"])
+async def test_what_no_page_can_be_named_by_is_refused(
+    hub: Hub, mirror: Mirror, image: Image, path: str, query: str
+) -> None:
+    reader, writer = await asyncio.open_connection(*mirror.daemon.address)
+    lines = f"GET /v2/{NAME}/{path}?{query} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    writer.write(lines.encode())
+    assert b" 400 " in (await reader.read()).split(b"\r\n", 1)[0]
+    writer.close()
+    assert hub.requests == []

@@ -10,11 +10,12 @@ import base64
 import binascii
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from mirror.oci.errors import shown
 from mirror.oci.names import HUB, HUB_ALIASES
 from mirror.upstream.auth import helper
 from mirror.upstream.auth.credentials import (
@@ -30,16 +31,39 @@ _log = logging.getLogger(__name__)
 _HUB_KEY = "https://index.docker.io/v1/"
 _API_PATHS = frozenset({"", "v1", "v2"})  # not a part of a repository's name, as podman's keys have
 _TOKENS: Mapping[str, Kind] = {"registrytoken": "registry", "identitytoken": "refresh"}
+_STANDARD = str.maketrans("-_", "+/")
 _LIFE = 300.0  # seconds, after which the file is read, and a helper asked, again
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Faulty:
+    """An entry that cannot be used: the table it is in, its key, and why, without its content.
+
+    Without a key it is about all registries.
+    """
+
+    table: str
+    key: str
+    why: str
+
+    def __str__(self) -> str:
+        key = f" {shown(self.key.rpartition('@')[2])}" if self.key else ""
+        return f"has {self.table}{key}, which {self.why}"
 
 
 @dataclass(frozen=True, slots=True)
 class DockerConfig:
-    """What a config.json says: accounts by host or `host/path`, and helpers by host."""
+    """What a config.json says: accounts by host or `host/path`, and helpers by host.
+
+    `faults` are the entries that cannot be used. They are left out, so that one of another registry
+    is no reason to do without this one.
+    """
 
     auths: Mapping[str, Credentials] = field(default_factory=dict)
     helpers: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # suffix, the key as it is
     store: str = ""  # the helper of all other hosts
+    faults: Sequence[Faulty] = ()
 
     def place(self, hosts: Sequence[str], repository: str) -> str:
         """Return the longest path of a repository that has an account of its own; "" for none."""
@@ -62,6 +86,16 @@ class DockerConfig:
         asked = (self.helpers.get(host, other) for host, other in others)
         return [(suffix, server) for suffix, server in asked if suffix]
 
+    def check(self, hosts: Sequence[str]) -> None:
+        """Refuse an entry that a registry's account should be in; raises ValueError.
+
+        An entry is no loss to a registry that has another one.
+        """
+        if self.account(hosts, "") is None:
+            for fault in self.faults:
+                if not fault.key or _name(fault.key) in hosts:
+                    raise ValueError(str(fault))
+
 
 def parse(text: str) -> DockerConfig:
     """Read a config.json; raises ValueError, whose message has nothing of the content."""
@@ -71,15 +105,16 @@ def parse(text: str) -> DockerConfig:
         raise ValueError("is not JSON") from None
     if not isinstance(document, dict):
         raise ValueError("is not an object")  # noqa: TRY004 - of what is in it
-    auths = _table(document, "auths")
-    helpers = _table(document, "credHelpers")
+    faults: list[Faulty] = []
+    auths = _read(_table(document, "auths"), "auths", _account, faults)
     accounts: dict[str, Credentials] = {}
     # A key that is a plain name beats an old one that means the same.
     for key in sorted(auths, key=lambda key: _name(key) != key):
-        if (account := _account(auths[key])) is not None:
-            accounts.setdefault(_name(key), account)
-    named = {_name(key): (_suffix(value), _server(key)) for key, value in helpers.items()}
-    return DockerConfig(accounts, named, _suffix(document.get("credsStore")))
+        accounts.setdefault(_name(key), auths[key])
+    helpers = _read(_table(document, "credHelpers"), "credHelpers", _suffix, faults)
+    named = {_name(key): (suffix, _server(key)) for key, suffix in helpers.items()}
+    store = _read({"": document.get("credsStore")}, "credsStore", _suffix, faults)
+    return DockerConfig(accounts, named, store.get("", ""), tuple(faults))
 
 
 def _table(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -87,6 +122,23 @@ def _table(document: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ValueError(f"has {name} that are not an object")  # noqa: TRY004
     return table
+
+
+def _read(
+    table: Mapping[str, object],
+    name: str,
+    read: Callable[[object], T | None],
+    faults: list[Faulty],
+) -> dict[str, T]:
+    """Read the entries of a table; what cannot be read goes to `faults`."""
+    found: dict[str, T] = {}
+    for key, value in table.items():
+        try:
+            if (entry := read(value)) is not None:
+                found[key] = entry
+        except ValueError as error:
+            faults.append(Faulty(name, key, str(error)))
+    return found
 
 
 def _name(key: str) -> str:
@@ -115,11 +167,11 @@ def _account(entry: object) -> Credentials | None:
     if entry is None:
         return None
     if not isinstance(entry, dict):
-        raise ValueError("has an entry that is not an object")  # noqa: TRY004
-    username, password = _decode(entry.get("auth")) or (
-        entry.get("username"),
-        entry.get("password"),
-    )
+        raise ValueError("is not an object")  # noqa: TRY004
+    username, password = _decode(entry.get("auth"))
+    if not username or not password:
+        username = username or entry.get("username")
+        password = entry.get("password")
     username = username if isinstance(username, str) else ""
     for name, kind in _TOKENS.items():
         if (token := entry.get(name)) and isinstance(token, str):
@@ -129,15 +181,20 @@ def _account(entry: object) -> Credentials | None:
     return None
 
 
-def _decode(auth: object) -> tuple[str, str] | None:
-    """Read base64 of `user:password`, which Go pads with zero bytes."""
-    if not isinstance(auth, str) or not auth:
-        return None
+def _decode(auth: object) -> tuple[Any, Any]:
+    """Read base64 of `user:password`, which Go pads with zero bytes; nothing without a colon.
+
+    What writes this file leaves the padding out, breaks lines, or uses the alphabet of URLs (RFC
+    4648, 5); what reads it takes one or the other. What is left out says nothing else.
+    """
+    if not isinstance(auth, str) or not (text := "".join(auth.split()).rstrip("=")):
+        return None, None
+    text = text.translate(_STANDARD) + "=" * (-len(text) % 4)
     try:
-        username, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
+        username, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError, ValueError):
         raise ValueError("has an auth that is not base64 of a user and a password") from None
-    return (username, password.strip("\0")) if colon else None
+    return (username, password.strip("\0")) if colon else (None, None)
 
 
 class DockerConfigFile:
@@ -146,8 +203,8 @@ class DockerConfigFile:
     def __init__(self, file: Path, hosts: Sequence[str]) -> None:
         self._file = file
         self._hosts = tuple(dict.fromkeys(HUB_ALIASES.get(host, host) for host in hosts))
+        self._warned: set[str] = set()
         self._config = self._load()
-        self._told = False
 
     def place(self, repository: str) -> str:
         """Return the path within the registry that has an account of its own."""
@@ -164,11 +221,26 @@ class DockerConfigFile:
             raise CredentialsUnavailable(str(error)) from None
         # The place's own account may be gone by now: then it is part of a larger one.
         place = self._config.place(self._hosts, place)
-        account = await self._helped() or self._config.account(self._hosts, place)
-        if account is None and not self._told:
-            self._told = True
-            _log.warning("%s has no account for %s", self._file, " or ".join(self._hosts))
-        return Found(account or ANONYMOUS, _LIFE)
+        account = self._config.account(self._hosts, place)
+        try:
+            account = await self._helped() or account
+        except helper.HelperMissing as error:
+            if account is None:
+                raise
+            self._warn(f"has an account, which is used: {error}")
+        return Found(account or self._nobody(), _LIFE)
+
+    def _nobody(self) -> Credentials:
+        """Go on anonymously, as docker does; not where an account is there, if it cannot be read.
+
+        Raises CredentialsUnavailable.
+        """
+        try:
+            self._config.check(self._hosts)
+        except ValueError as error:
+            raise CredentialsUnavailable(f"docker_config {self._file} {error}") from None
+        self._warn(f"has no account for {' or '.join(self._hosts)}")
+        return ANONYMOUS
 
     async def _helped(self) -> Credentials | None:
         for suffix, server in self._config.questions(self._hosts):
@@ -179,7 +251,9 @@ class DockerConfigFile:
     def _load(self) -> DockerConfig:
         """Read the file; raises ValueError."""
         try:
-            return parse(self._file.read_text("utf-8"))
+            config = parse(self._file.read_text("utf-8-sig"))  # Windows' editors begin with a mark
+            if not config.questions(self._hosts):  # else a helper may have the account
+                config.check(self._hosts)
         except OSError as error:
             raise ValueError(
                 f"docker_config {self._file} cannot be read: {error.strerror}"
@@ -188,3 +262,12 @@ class DockerConfigFile:
             raise ValueError(f"docker_config {self._file} cannot be read: not UTF-8") from None
         except ValueError as error:
             raise ValueError(f"docker_config {self._file} {error}") from None
+        for fault in config.faults:
+            self._warn(f"{fault}: it is left out")
+        return config
+
+    def _warn(self, words: str) -> None:
+        """Say once what is wrong with the file."""
+        if words not in self._warned:
+            self._warned.add(words)
+            _log.warning("%s %s", self._file, words)

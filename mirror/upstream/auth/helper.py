@@ -20,12 +20,16 @@ _SHOWN = 200  # characters
 _MOST = 64 * 1024  # bytes; what a pipe holds
 
 
+class HelperMissing(CredentialsUnavailable):
+    """A credential helper that is named is not there, and will not be in a moment either."""
+
+
 async def ask(suffix: str, server: str, within: float = 10.0) -> Credentials | None:
     """Ask `docker-credential-SUFFIX` for a server's account; None if it has none.
 
     It gets the server on standard input, as it stands in the configuration: no shell, no
-    arguments that could be seen. Raises CredentialsUnavailable if it is not there, fails, or takes
-    longer than `within` seconds.
+    arguments that could be seen. Raises HelperMissing if it is not there,
+    CredentialsUnavailable if it fails or takes longer than `within` seconds.
     """
     name = f"docker-credential-{suffix}"
     if not SUFFIX.fullmatch(suffix):
@@ -46,6 +50,8 @@ async def _start(name: str, output: int) -> Process:
         return await asyncio.create_subprocess_exec(
             name, "get", stdin=PIPE, stdout=output, stderr=DEVNULL, start_new_session=True
         )
+    except FileNotFoundError as error:
+        raise HelperMissing(f"{name} cannot be run", str(error.strerror)) from None
     except OSError as error:
         raise CredentialsUnavailable(f"{name} cannot be run", str(error.strerror)) from None
     finally:

@@ -93,6 +93,10 @@ class Login:
         else:
             self._scopes.pop(repository, None)
 
+    def forget(self, repository: str) -> None:
+        """Forget the token for a repository, or for none: the next question gets a fresh one."""
+        self._tokens.forget(self.scope(repository))
+
     def drop(self, refused: Grant) -> None:
         """Have what upstream refuses not used as it is: a token no more, a login tried anew."""
         if refused.key and refused.token:
@@ -211,7 +215,7 @@ class Login:
 
 def own_scope(repository: str) -> str:
     """Return the scope that clients ask for (distribution's docs/content/spec/auth/scope.md)."""
-    return f"repository:{repository}:pull"
+    return f"repository:{repository}:pull" if repository else ""
 
 
 def _key(realm: URL, want: Want, credentials: Credentials) -> TokenKey:

@@ -58,6 +58,11 @@ class Tokens:
         """Return the token that is kept, if there is one."""
         return self._kept.get(key)
 
+    def forget(self, scope: str) -> None:
+        """Forget the tokens for a scope, whoever refused them."""
+        for key in [key for key in self._kept if key.scope == scope]:
+            self._kept.pop(key, None)
+
     async def get(self, key: TokenKey, upstream: str) -> Token:
         """Return a good token, fetching it for `upstream` once however many ask.
 

@@ -1,0 +1,149 @@
+"""Publicity: the standing of every repository in question, in memory and through restarts."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection
+
+from cachetools import Cache, LRUCache
+
+from mirror.cache.standing import PUBLIC_FOR, Standing
+from mirror.oci.names import Repository
+from mirror.store.index import Index
+
+_KEPT = 20_000  # repositories; the least recently asked for go first
+
+
+class Publicity:
+    """What upstreams say of who may read their repositories.
+
+    An upstream with one of the `accounts` gives us more than it gives to everybody: its
+    repositories are private until it says otherwise. Any other gives us only what it gives to
+    everybody: its repositories are public, and only those of which `holds` says that something is
+    kept, and which were denied since, have a standing. `timer` never steps; `clock` is the one on
+    the wall.
+    """
+
+    def __init__(
+        self,
+        accounts: Collection[str],
+        index: Index,
+        holds: Callable[[Repository], bool],
+        timer: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.now = timer
+        self._accounts = accounts
+        self._index = index
+        index.sources.append(self._tell)
+        self._holds = holds
+        self._clock = clock
+        self._known = _Kept(_KEPT, index)
+        # Apart from the others, so that no crowd of names drives one out: it would be open again.
+        self._denied = _Kept(_KEPT, index)
+        self._granted: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<Publicity: {len(self._known)} known, {len(self._denied)} denied>"
+
+    async def load(self) -> None:
+        """Take up what upstreams said before the start.
+
+        What was held back stays so, and upstream is asked at the first request. A denial that was
+        not believed yet is not remembered.
+        """
+        for upstream, name, public, asked_at in await self._index.publicity():
+            repository = Repository(upstream, name)
+            if self.has_account(repository) or not public:
+                decided = self.now() - max(0.0, self._clock() - asked_at)
+                ask_again = decided + PUBLIC_FOR if public else -math.inf
+                standing = Standing(bool(public), decided, ask_again)
+                self._table(repository)[repository] = standing
+
+    def has_account(self, repository: Repository) -> bool:
+        """Whether the repository's upstream is pulled from with an account."""
+        return repository.upstream in self._accounts
+
+    def open_to_all(self, repository: Repository) -> bool:
+        """Whether nothing is to be asked: there is no account, and no denial."""
+        return repository.upstream not in self._accounts and repository not in self._denied
+
+    def get(self, repository: Repository) -> Standing:
+        """Return a repository's standing, a new one if nothing is known of it."""
+        table = self._table(repository)
+        standing = table.get(repository)
+        if standing is None:
+            standing = table[repository] = Standing()
+        return standing
+
+    def told(self, repository: Repository, granted: bool) -> None:
+        """Note whether the registry gave us something of a repository, or denied it to us.
+
+        With an account, that it was given says nothing of others. Of a repository of which nothing
+        is kept, nothing could be held back.
+        """
+        if granted:
+            self._granted[repository.upstream] = self.now()
+            if (denied := self._denied.get(repository)) is not None:
+                denied.given(self.now(), lists=False)
+                self._clear(repository)
+            return
+        table = self._table(repository)
+        standing = table.get(repository)
+        if standing is None and not self.has_account(repository) and self._holds(repository):
+            standing = table[repository] = Standing(public=True)
+        if standing is not None:
+            standing.suspect(self.now())
+
+    def granted_since(self, upstream: str, at: float | None) -> bool:
+        """Whether upstream gave us something after that.
+
+        Without an account that was of another repository: it would have ended the denial.
+        """
+        return at is not None and self._granted.get(upstream, -math.inf) > at
+
+    def note(self, repository: Repository, standing: Standing) -> None:
+        """Enter what was just said of a repository."""
+        given = standing.public and standing.denied_at is None
+        if given and not self.has_account(repository):
+            self._clear(repository)
+        elif self._table(repository).get(repository) is standing:  # nor cleared meanwhile
+            self._put(repository, standing)
+
+    def _clear(self, repository: Repository) -> None:
+        """Forget that a repository was denied."""
+        self._denied.pop(repository, None)
+        self._index.drop_publicity(repository)
+
+    def _table(self, repository: Repository) -> _Kept:
+        return self._known if self.has_account(repository) else self._denied
+
+    def _put(self, repository: Repository, standing: Standing) -> None:
+        if standing.decided is not None and (self.has_account(repository) or not standing.public):
+            asked_at = int(self._clock() - (self.now() - standing.decided))
+            self._index.put_publicity(repository, asked_at, public=standing.public)
+
+    def _tell(self) -> None:
+        """Tell the index all there is: it was lost, and begins anew."""
+        for table in (self._known, self._denied):
+            for repository, standing in table.peeked():
+                self._put(repository, standing)
+
+
+class _Kept(LRUCache[Repository, Standing]):
+    """The repositories in memory; one that falls out leaves the index too."""
+
+    def __init__(self, maxsize: int, index: Index) -> None:
+        super().__init__(maxsize)
+        self._index = index
+
+    def peeked(self) -> list[tuple[Repository, Standing]]:
+        """Return all without making any the most recently used."""
+        return [(key, Cache.__getitem__(self, key)) for key in self]
+
+    def popitem(self) -> tuple[Repository, Standing]:
+        """Evict the least recently used."""
+        repository, standing = super().popitem()
+        self._index.drop_publicity(repository)
+        return repository, standing

@@ -1,0 +1,177 @@
+"""Referrers: what upstream's API says of a digest, or the tag that stands in for the API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from mirror.cache.manifests import Manifests
+from mirror.oci import documents, media
+from mirror.oci.digest import Digest
+from mirror.oci.errors import (
+    ContentRefused,
+    Denied,
+    DigestInvalid,
+    ManifestUnknown,
+    UpstreamFailure,
+    UpstreamMisbehaved,
+)
+from mirror.oci.manifest import MAX_SIZE
+from mirror.oci.names import Repository, Tag
+from mirror.oci.paging import Paging
+from mirror.upstream.pages import Page
+from mirror.upstream.registry import Registry
+
+_MAX_PAGES = 20
+
+Descriptors: TypeAlias = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Referrers:
+    """Descriptors, unfiltered; `following` is where there are more. `memory` is in bytes."""
+
+    found: Descriptors
+    memory: int = 0
+    following: Paging | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    repository: Repository
+    digest: Digest
+    client: str
+
+
+class ReferrersFinder:
+    """Asks upstreams for referrers."""
+
+    def __init__(self, registries: Mapping[str, Registry], manifests: Manifests) -> None:
+        self._registries = registries
+        self._manifests = manifests
+        self._with_api: set[str] = set()  # upstreams whose API has answered
+
+    async def find(
+        self, repository: Repository, digest: Digest, paging: Paging, client: str
+    ) -> Referrers:
+        """Ask for all pages from this one on; raises UpstreamFailure.
+
+        Where upstream has no such API, the fallback tag says what there is (distribution-spec,
+        "Unavailable Referrers API"). Some registries deny what they do not know: there both count.
+        """
+        subject = _Subject(repository, digest, client)
+        try:
+            found = await self._by_api(subject, paging)
+        except (Denied, ContentRefused):
+            if repository.upstream in self._with_api:
+                raise
+            if tagged := await self._by_tag_at_most(subject):
+                return tagged
+            raise
+        return await self._by_tag(subject) if found is None else found
+
+    async def _by_api(self, subject: _Subject, paging: Paging) -> Referrers | None:
+        """Ask for as many pages as fit into an index; None where upstream has no such API."""
+        found: Descriptors = []
+        room, memory, seen = MAX_SIZE, 0, set[Paging]()
+        following: Paging | None = paging
+        while following is not None and len(seen) < _MAX_PAGES:
+            if following in seen:
+                raise UpstreamMisbehaved("upstream's Link leads back to a page before")
+            seen.add(following)
+            page = await self._page(subject, following)
+            items = None if page is None else await documents.aside(_index, page.body, page)
+            if page is None or items is None:
+                if following.fields:  # a page that the API itself has named
+                    raise UpstreamMisbehaved("upstream does not have its next page of referrers")
+                return None
+            self._with_api.add(subject.repository.upstream)
+            room -= len(page.body)
+            if room < 0:
+                break
+            found += items
+            memory += documents.memory(page.body)
+            following = page.following
+        return Referrers(found, memory, following)
+
+    async def _page(self, subject: _Subject, paging: Paging) -> Page | None:
+        registry = self._registries[subject.repository.upstream]
+        path = f"referrers/{subject.digest}"
+        try:
+            return await registry.get_page("referrers", subject.repository.name, path, paging)
+        except ManifestUnknown:
+            return None
+
+    async def _by_tag_at_most(self, subject: _Subject) -> Referrers | None:
+        """Read the fallback tag; None where that leads to nothing."""
+        try:
+            tagged = await self._by_tag(subject)
+        except UpstreamFailure:
+            return None
+        return tagged if tagged.found else None
+
+    async def _by_tag(self, subject: _Subject) -> Referrers:
+        """Read the index under the tag that stands in for the API.
+
+        A registry may take the tag for the digest that it spells, and answer with the subject
+        (GitLab): that is no list of referrers, and no image for many platforms is.
+        """
+        digest, get = subject.digest, self._manifests.get
+        tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
+        try:
+            found = await get(subject.repository, tag, subject.client, head=True)
+            described = found.descriptor
+            if described.digest == digest or described.media_type not in media.INDEXES:
+                return Referrers([])
+            found = await get(subject.repository, tag, subject.client, head=False)
+        except ManifestUnknown:
+            return Referrers([])
+        if found.body is None or found.descriptor.digest == digest:
+            return Referrers([])
+        items = await documents.aside(_tagged, found.body)
+        return Referrers(items, documents.memory(found.body))
+
+
+def _index(body: bytes, page: Page) -> Descriptors | None:
+    """Read an index of the API's; None for what is no index: a web page, `{}`, an error document.
+
+    Raises UpstreamMisbehaved for an index that cannot be read.
+    """
+    try:
+        document = documents.read(body)
+    except ValueError:
+        if page.media_type.startswith("text/"):
+            return None
+        raise UpstreamMisbehaved("upstream's list of referrers is no JSON object") from None
+    if "errors" in document or not document.keys() & {"manifests", "mediaType", "schemaVersion"}:
+        return None
+    return _descriptors(document)
+
+
+def _tagged(body: bytes) -> Descriptors:
+    """Read the index of a fallback tag. Platforms of an image are no referrers."""
+    try:
+        items = _descriptors(documents.read(body))
+    except ValueError:
+        raise UpstreamMisbehaved("upstream's list of referrers is no JSON object") from None
+    return [item for item in items if "artifactType" in item or "platform" not in item]
+
+
+def _descriptors(document: dict[str, Any]) -> Descriptors:
+    manifests = document.get("manifests") or []
+    if not isinstance(manifests, list) or not all(map(_is_descriptor, manifests)):
+        raise UpstreamMisbehaved("upstream's list of referrers is not understood")
+    return manifests
+
+
+def _is_descriptor(item: object) -> bool:
+    """Whether this has what every descriptor has (image-spec, descriptor.md)."""
+    if not isinstance(item, dict):
+        return False
+    digest, media_type, size = (item.get(key) for key in ("digest", "mediaType", "size"))
+    try:
+        Digest.parse(digest if isinstance(digest, str) else "")
+    except DigestInvalid:
+        return False
+    return isinstance(media_type, str) and type(size) is int and size >= 0

@@ -1,0 +1,103 @@
+"""A repository's standing: whether everybody may read it, and when a denial is believed. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+
+from mirror.upstream.inquiry import Wanted
+
+PUBLIC_FOR = 86_400.0  # seconds; for so long upstream's yes lasts without another question
+ASK_EVERY = 60.0  # seconds between two questions about a repository that upstream denies
+DENIALS = 3  # spaced denials, at the least, before a public repository is held back
+DENIED_FOR = 600.0  # seconds from the first of them to the last, at the least
+_DOUBT = 10.0  # seconds until the first denial of what was never public is checked once more
+_PAUSE = 5.0  # seconds until the next question where somebody is kept out for want of an answer
+
+
+class Wait(Enum):
+    """What a request does about a question that is due."""
+
+    NO = "nothing is due"
+    BEHIND = "the question is asked behind the request's back"
+    FOR_IT = "the request waits for the answer"
+
+
+@dataclass(slots=True)
+class Standing:
+    """What upstream said of one repository. Times are seconds of a clock that never steps.
+
+    A single denial of a public repository may be a mistake of upstream's. The repository is held
+    back once `DENIALS` questions, each with a fresh token and `ASK_EVERY` apart, were denied over
+    `DENIED_FOR`, each while upstream answered for others. One yes at any time ends all that.
+
+    `decided` is when upstream last said yes or, believed, no; None where it never did.
+    `denied_at` is the last denial since the last yes, `since` and `denials` are those that count.
+    `refused` is the content that was denied last. `lists` is whether everybody gets the list of
+    tags, too, and `list_again` when that is asked again.
+    """
+
+    public: bool = False
+    decided: float | None = None
+    ask_again: float = -math.inf
+    lists: bool = False
+    list_again: float = -math.inf
+    denied_at: float | None = None
+    since: float | None = field(default=None, repr=False)
+    denials: int = 0
+    refused: Wanted | None = field(default=None, repr=False)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether upstream was never asked."""
+        return self.decided is None and self.ask_again == -math.inf
+
+    def wait(self, now: float) -> Wait:
+        """Say whether a question is due, and whether a request waits for its answer."""
+        if now < self.ask_again:
+            return Wait.NO
+        return Wait.BEHIND if self.public and self.denied_at is not None else Wait.FOR_IT
+
+    def suspect(self, now: float) -> None:
+        """Note that upstream denied what a client pulled: a question is due.
+
+        That denial is not counted: the token may have been old, and a hundred clients may meet
+        the same mistake within a second.
+        """
+        if self.public and self.denied_at is None:
+            self.denied_at, self.ask_again = now, now
+
+    def given(self, now: float, *, lists: bool) -> None:
+        """Note that upstream gives the repository to everybody."""
+        self.public, self.decided, self.ask_again = True, now, now + PUBLIC_FOR
+        self.lists = lists
+        self.denied_at = self.since = self.refused = None
+        self.denials = 0
+
+    def denied(self, now: float, wanted: Wanted | None, *, others: bool) -> None:
+        """Note that a question was denied; `others` is whether upstream answered for others.
+
+        What was never public is private at once, and asked about once more soon: that may have
+        been a mistake.
+        """
+        first = not self.public and self.denied_at is None and self.decided is None
+        self.ask_again = now + (_DOUBT if first else ASK_EVERY)
+        self.denied_at, self.refused = now, wanted
+        if self.public:
+            self._count(now, others=others)
+        if not self.public:
+            self.decided = now
+
+    def undecided(self, now: float) -> None:
+        """Note that no answer came, or one that says nothing of who may read."""
+        doubted = self.public and self.denied_at is not None
+        self.ask_again = max(self.ask_again, now + (ASK_EVERY if doubted else _PAUSE))
+
+    def _count(self, now: float, *, others: bool) -> None:
+        if not others:
+            return
+        if self.since is None:
+            self.since = now
+        self.denials += 1
+        self.public = self.denials < DENIALS or now < self.since + DENIED_FOR

@@ -1,0 +1,158 @@
+"""Asking, as nobody in particular, whether a registry gives a repository to everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import aiohttp
+from aiohttp import hdrs
+
+from mirror.oci import documents, media
+from mirror.oci.digest import Digest
+from mirror.oci.errors import Denied, ManifestUnknown, RegistryError, UpstreamFailure
+from mirror.oci.names import Reference
+from mirror.oci.paging import Paging
+from mirror.upstream import responses
+from mirror.upstream.answers import Ask
+from mirror.upstream.registry import Registry
+
+# Types of error documents and login pages, which come under a 200, too.
+_NO_CONTENT = frozenset({"text/html", "text/plain", "text/xml", "application/xml"})
+
+
+class Said(Enum):
+    """What an answer says of who may read a repository."""
+
+    LISTED = "everybody gets it, its list of tags included"
+    GIVEN = "everybody gets it"
+    DENIED = "not everybody gets it"
+    MISSING = "what was asked for does not exist, or is hidden"
+    NOTHING = "nothing: no answer, or none that decides"
+
+    @property
+    def yes(self) -> bool:
+        """Whether everybody may read the repository."""
+        return self in (Said.LISTED, Said.GIVEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a client wants of a repository."""
+
+    kind: Literal["manifest", "blob"]
+    reference: Reference
+
+
+class Inquiry:
+    """Asks one upstream. `nobody` asks it without an account, `account` with one if there is one.
+
+    `counts` says whether upstream may count a GET of a manifest as a pull: then HEAD has to do.
+    """
+
+    def __init__(
+        self, nobody: Registry, account: Registry | None, counts: Callable[[], bool]
+    ) -> None:
+        self._nobody = nobody
+        self._account = account
+        self._counts = counts
+
+    def __repr__(self) -> str:
+        return f"<Inquiry at {self._nobody.origin.name}>"
+
+    async def ask(self, repository: str, wanted: Wanted | None) -> Said:
+        """Ask, with a fresh token, for the tags and then for what a client wants, if not for them.
+
+        A list of tags says yes and nothing else: there are registries that give it to nobody
+        and their images to everybody. HEAD is a hint, and a GET decides unless it may cost a pull.
+        """
+        self._nobody.forget(repository)
+        if await self._lists_tags(repository):
+            return Said.LISTED
+        if wanted is None:
+            return Said.NOTHING
+        said = await _said(self._nobody, "HEAD", repository, wanted)
+        if said.yes:
+            return said
+        if wanted.kind == "blob":
+            return await _said(self._nobody, "GET", repository, wanted)
+        return said if self._counts() else await self._get(repository, wanted)
+
+    async def hides(self, repository: str, wanted: Wanted) -> bool:
+        """Whether the account is given what others are told does not exist."""
+        if self._account is None:
+            return False
+        return (await _said(self._account, "HEAD", repository, wanted)).yes
+
+    async def answers(self) -> bool:
+        """Whether the registry and its token server answer at all, for whomever."""
+        for registry in filter(None, (self._nobody, self._account)):
+            try:
+                if await registry.welcomes():
+                    return True
+            except RegistryError:
+                continue
+        return False
+
+    async def _lists_tags(self, repository: str) -> bool:
+        """Ask for a page of tags; an error may come under a 200, too."""
+        try:
+            page = await self._nobody.get_page("tags", repository, "tags/list", Paging(1))
+            document = await documents.aside(documents.read, page.body)
+        except (RegistryError, ValueError):
+            return False
+        return isinstance(document.get("tags"), list)
+
+    async def _get(self, repository: str, wanted: Wanted) -> Said:
+        """Fetch a manifest: what its digest proves, or has a manifest's type, is one."""
+        reference = wanted.reference
+        try:
+            got = await self._nobody.get_manifest(repository, reference, Ask("", str(reference)))
+        except Denied:
+            return Said.DENIED
+        except ManifestUnknown:
+            return Said.MISSING
+        except UpstreamFailure:
+            return Said.NOTHING
+        proven = isinstance(reference, Digest) or got.descriptor.media_type in media.KNOWN
+        return Said.GIVEN if proven else Said.NOTHING
+
+
+async def _said(
+    registry: Registry, method: Literal["HEAD", "GET"], repository: str, wanted: Wanted
+) -> Said:
+    try:
+        async with registry.answer(method, wanted.kind, repository, wanted.reference) as response:
+            return _read(response, wanted)
+    except Denied:  # by the token server
+        return Said.DENIED
+    except UpstreamFailure:
+        return Said.NOTHING
+
+
+def _read(response: aiohttp.ClientResponse, wanted: Wanted) -> Said:
+    """Read an answer; a 200 counts where it is content, and no login page."""
+    match response.status:
+        case 401 | 403:
+            return Said.DENIED
+        case 404:
+            return Said.MISSING
+        case 200 if _is_content(response, wanted):
+            return Said.GIVEN
+    return Said.NOTHING
+
+
+def _is_content(response: aiohttp.ClientResponse, wanted: Wanted) -> bool:
+    """Whether the headers are those of a manifest or blob, as far as headers tell."""
+    try:
+        named = responses.digest(response)
+    except UpstreamFailure:
+        named = None
+    if named is not None:
+        return named == wanted.reference or not isinstance(wanted.reference, Digest)
+    media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
+    if wanted.kind == "manifest":
+        return media_type in media.KNOWN
+    return media_type not in _NO_CONTENT and "json" not in media_type

@@ -1,0 +1,1 @@
+"""Differential: what a plain client gets from an odd upstream, a mirror's clients must get, too."""

@@ -1,0 +1,141 @@
+"""The judge: what a mirror's client must have had, must not have had, and may have cost. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from tests.differential.content import TAG, content
+from tests.differential.plain import Got
+from tests.differential.scene import Kind, Scene
+from tests.differential.upstream import Seen
+from tests.standin.blobs import digest_of
+
+SLACK = 64 * 1024  # bytes of a blob beyond twice of it: proofs, and what is in sockets at the end
+PER_VISIT = 3  # pulls of a manifest that no plain client gets, for each client that asks
+REQUESTS = 6  # times the plain client's, for each client
+_HOURS = 10  # s; who is told to stay away for longer does, well or not
+_ITEMS: dict[Kind, str] = {
+    "tag": "tag", "digest": "manifest", "blob": "blob", "content": "blob", "tags": "tags",
+    "referrers": "referrers",
+}  # fmt: skip
+
+
+def required(scene: Scene, direct: Got, truth: Got) -> Got:
+    """Return what must be had: what the plain client had, and what was kept before."""
+    items = dict(direct.items)
+    if scene.warm:
+        kept = {name: body for name, body in truth.items.items() if _is_content(name)}
+        if any(_gone(scene)):
+            kept = {name: body for name, body in kept.items() if not name.startswith("tag ")}
+        items = kept | items
+    return Got(items)
+
+
+def _gone(scene: Scene) -> Iterator[bool]:
+    """Tell of each deviation whether it is the registry's word that a tag is no more."""
+    for each in scene.deviations:
+        yield each.kind == "tag" and each.status == 404 and each.method != "HEAD" and not each.away
+
+
+def _is_content(name: str) -> bool:
+    return name.startswith(("tag ", "manifest ", "blob "))
+
+
+def lacking(when: str, wanted: Got, got: Got) -> list[str]:
+    """Name what was not had, and what the client was told instead."""
+    return [
+        f"{when}: no {name}: {got.why.get(name, 'not reached')}"
+        for name, body in wanted.items.items()
+        if not name.startswith("head ") and got.items.get(name) != body
+    ]
+
+
+def lies(got: Got, direct: Got, truth: Got) -> list[str]:
+    """Name what was completed and is wrong: other bytes, or part of a list for the whole."""
+    false = [
+        f"a wrong {name}"
+        for name, body in got.items.items()
+        if body not in (direct.items.get(name, body), truth.items.get(name, body))
+    ]
+    heads = [name for name in got.items if name.startswith("head ")]
+    false += [f"a wrong {name}" for name in heads if got.items[name].decode() != _meant(truth)]
+    return false + [f"completed, and wrong: {name}" for name in got.wrong]
+
+
+def _meant(truth: Got) -> str:
+    """Return what the tag means, as a plain client learned it from an upstream that was well."""
+    tags = [body for name, body in truth.items.items() if name.endswith(f" {TAG}")]
+    return digest_of(tags[0]) if tags else ""
+
+
+def healing(scene: Scene, truth: Got) -> Got:
+    """Return what must be had once upstream is well: all but what it said to ask for in hours."""
+    away = tuple(
+        _ITEMS[each.kind] + " "
+        for each in scene.deviations
+        if each.status == 429 and each.kind in _ITEMS and _long(dict(each.headers))
+    )
+    return Got({name: body for name, body in truth.items.items() if not name.startswith(away)})
+
+
+def _long(headers: dict[str, str | None]) -> bool:
+    wait = headers.get("Retry-After") or ""
+    return wait.isdigit() and int(wait) > _HOURS
+
+
+def cost(
+    scene: Scene, plain: Sequence[Seen], mirrored: Sequence[Seen], direct: Got, visits: int
+) -> list[str]:
+    """Bound what the mirror asked upstream for all its clients' `visits`, before it was well.
+
+    A manifest that the plain client gets is pulled once more than by it at most; where tags are
+    asked about each time (`tag_ttl` 0), that often for each visit. One that it does not get costs
+    up to PER_VISIT. Of a blob that it gets no more than twice its bytes are sent, or twice what
+    the plain client was sent. All questions together are REQUESTS times the plain client's.
+    """
+    wrong = [*_pulls(scene, plain, mirrored, direct, visits), *_bytes(scene, plain, mirrored)]
+    most = REQUESTS * (visits + 1) * len(plain)
+    if len(mirrored) > most:
+        wrong.append(f"{len(mirrored)} questions, {most} are due: {_summary(mirrored)}")
+    return wrong
+
+
+def _pulls(
+    scene: Scene, plain: Sequence[Seen], mirrored: Sequence[Seen], direct: Got, visits: int
+) -> Iterator[str]:
+    ours, theirs = _counted(scene, mirrored), _counted(scene, plain)
+    had = {name.rpartition(" ")[2] for name in direct.items if name.startswith("manifest ")}
+    each = visits if scene.tag_ttl == 0 else 1
+    for digest, count in ours.items():
+        most = theirs[digest] * each + 1 if digest in had else PER_VISIT * visits
+        if count > most:
+            yield f"{count} pulls of {digest[:19]}, {most} are due: {_summary(mirrored)}"
+
+
+def _counted(scene: Scene, seen: Iterable[Seen]) -> Counter[str]:
+    has = content(scene.image, scene.manner)
+    counted = [each.reference for each in seen if each.counted]
+    return Counter(has.tags.get(reference, reference) for reference in counted)
+
+
+def _bytes(scene: Scene, plain: Sequence[Seen], mirrored: Sequence[Seen]) -> Iterator[str]:
+    blobs = content(scene.image, scene.manner).blobs
+    ours, theirs = _sent(mirrored), _sent(plain)
+    for digest, count in ours.items():
+        most = 2 * max(theirs[digest], len(blobs.get(digest, b""))) + SLACK
+        if digest in theirs and count > most:
+            yield f"{count} bytes of {digest[:19]}, {most} are due: {_summary(mirrored)}"
+
+
+def _sent(seen: Iterable[Seen]) -> Counter[str]:
+    sent: Counter[str] = Counter()
+    for each in seen:
+        if each.kind in ("blob", "content"):
+            sent[each.reference] += each.sent
+    return sent
+
+
+def _summary(seen: Iterable[Seen]) -> str:
+    counts = Counter(f"{each.method} {each.kind} {each.status}" for each in seen)
+    return ", ".join(f"{count} times {what}" for what, count in counts.most_common(8))

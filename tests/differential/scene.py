@@ -1,0 +1,108 @@
+"""The scene: all that decides one example, as plain data that can be printed and played again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeAlias
+
+# How the client of the mirror asks. `plain`: GET by tag; `head`: HEAD by tag first; `leaves`: cuts
+# the large layer off, and the mirror ends meanwhile; `shares`: the layers came with another
+# repository before; `upstreams`: with another upstream; `lists`: tags and referrers first.
+Manner: TypeAlias = Literal["plain", "head", "leaves", "shares", "upstreams", "lists"]
+ImageForm: TypeAlias = Literal[
+    "image", "index", "nested", "docker", "typeless", "empty config", "twice", "artifact", "oras",
+    "schema1", "signed",
+]  # fmt: skip
+BlobForm: TypeAlias = Literal["here", "away", "relative", "space", "hops"]
+ListForm: TypeAlias = Literal[
+    "whole", "pages", "token", "other host", "unquoted", "null", "odd entry", "map"
+]
+ReferrersForm: TypeAlias = Literal["api", "none", "not allowed", "bad", "page", "empty", "itself"]
+LimitForm: TypeAlias = Literal["none", "hub", "gateway", "few"]
+
+Kind: TypeAlias = Literal["token", "base", "tag", "digest", "blob", "content", "tags", "referrers"]
+# `range` is a GET with Range, `whole` one without.
+Method: TypeAlias = Literal["any", "HEAD", "GET", "range", "whole"]
+Page: TypeAlias = Literal["json", "html", "plain", "xml", "none"]
+Body: TypeAlias = Literal["right", "cut", "short", "wrong", "empty", "page", "stalls"]
+Act: TypeAlias = Literal["answer", "hang", "drop"]
+
+
+class Plain:
+    """Data whose repr leaves out what is as usual, and makes it again when it is evaluated."""
+
+    def __repr__(self) -> str:
+        told = [
+            f"{each.name}={value!r}"
+            for each in fields(self)  # type: ignore[arg-type]
+            if (value := getattr(self, each.name)) != each.default
+        ]
+        return f"{type(self).__name__}({', '.join(told)})"
+
+
+@dataclass(frozen=True, repr=False)
+class Deviation(Plain):
+    """An answer to one kind of question that is not by the book.
+
+    It is given `times` times, or (None) until upstream is well again; `only` strikes one of the
+    image's blobs, the first of which is its config. `status` turns the answer into an error (or,
+    below 300, into another success), `headers` replace, and take away where the value is None:
+    `{digest}`, `{DIGEST}` (its hexadecimal digits in upper case), `{size}` and `{last}` stand for
+    the content's own. With `away` another host, to which the question is redirected, answers so.
+    """
+
+    kind: Kind = "blob"
+    method: Method = "any"
+    times: int | None = None
+    only: int | None = None
+    status: int | None = None
+    page: Page = "json"
+    headers: tuple[tuple[str, str | None], ...] = ()
+    body: Body = "right"
+    act: Act = "answer"
+    away: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class Scene(Plain):
+    """One example: an upstream, how it deviates, and who pulls from it.
+
+    `warm` lets a client pull all of it before upstream deviates. `tag_ttl` is in seconds.
+    """
+
+    manner: Manner = "plain"
+    deviations: tuple[Deviation, ...] = ()
+    warm: bool = False
+    tag_ttl: int = 60
+    upstream: Literal["docker.io", "registry.test"] = "docker.io"
+    login: bool = True
+    account: bool = False
+    image: ImageForm = "image"
+    blobs: BlobForm = "here"
+    listing: ListForm = "whole"
+    referrers: ReferrersForm = "api"
+    limits: LimitForm = "none"
+
+    @property
+    def hangs(self) -> bool:
+        """Whether upstream is silent at times."""
+        return any(each.act == "hang" or each.body == "stalls" for each in self.deviations)
+
+    def sound(self) -> Scene:
+        """Return it with all as usual that would play no part."""
+        lists = self.manner == "lists"
+        return replace(
+            self,
+            account=self.account and self.login,
+            listing=self.listing if lists else "whole",
+            referrers=self.referrers if lists else "api",
+        )
+
+
+def read(text: str) -> Scene:
+    """Read what a scene is printed as."""
+    names: dict[str, Any] = {"Scene": Scene, "Deviation": Deviation, "__builtins__": {}}
+    scene = eval(text, names)
+    if not isinstance(scene, Scene):
+        raise TypeError("a Scene(…) is wanted")
+    return scene
