@@ -199,6 +199,7 @@ class Registry:
             except UpstreamUnavailable as error:
                 raise BrokenOff(error.message) from error
             self._count(len(body))
+            body = responses.decoded(response, body)
             promised, told = responses.digest(response), responses.media_type(response)
         named = reference if isinstance(reference, Digest) else promised
         return await documents.aside(manifest.prove, body, named, told)
