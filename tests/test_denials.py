@@ -80,7 +80,7 @@ class Door:
     ) -> bool:
         """Return what the door says to one who asks for something, once all is asked."""
         try:
-            await self.access.admit(Repository("docker.io", name), caller, wanted)
+            await self.access.admit(Repository("docker.io", name), caller, lambda: wanted)
         except NotAllowed:
             return False
         finally:
@@ -364,6 +364,26 @@ async def test_a_denial_that_is_not_believed_yet_is_not_remembered_through_a_res
     later = Door(index, account=account, before=door)
     await later.publicity.load()
     assert await later.later(DENIED_FOR - 20)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_what_an_account_was_given_is_private_without_it_until_upstream_says_otherwise(
+    index: Index, asked: bool
+) -> None:
+    door = Door(index)
+    door.word.said = Said.NOTHING
+    if asked:  # and nothing learned
+        assert not await door.lets_in()
+    for _ in range(2):
+        door.told(granted=True)
+        assert await door.rows() == [(SECRET, False)]
+    later = Door(index, account=False, before=door)
+    await later.publicity.load()
+    assert not await later.lets_in()
+    door.word.said = Said.GIVEN
+    door.clock.now += 6
+    assert await later.lets_in()
+    assert await later.rows() == []
 
 
 async def test_what_an_older_version_hid_is_open(tmp_path: Path) -> None:

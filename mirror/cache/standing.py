@@ -35,7 +35,7 @@ class Standing:
     `decided` is when upstream last said yes or, believed, no; None where it never did.
     `denied_at` is the last denial since the last yes, `since` and `denials` are those that count.
     `refused` is the content that was denied last. `lists` is whether everybody gets the list of
-    tags, too, and `list_again` when that is asked again.
+    tags, too, and `list_again` when that is asked again. `noted` is whether the index knows of it.
     """
 
     public: bool = False
@@ -47,6 +47,7 @@ class Standing:
     since: float | None = field(default=None, repr=False)
     denials: int = 0
     refused: Wanted | None = field(default=None, repr=False)
+    noted: bool = field(default=False, repr=False)
 
     @property
     def unknown(self) -> bool:
