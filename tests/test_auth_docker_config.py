@@ -294,6 +294,13 @@ async def test_what_is_not_about_accounts_is_passed_over(config: Path) -> None:
     assert (await found(config, document, "a.example")).username == "robot"
 
 
+async def test_a_dockercfg_is_read_as_kubernetes_has_it(config: Path) -> None:
+    """Its secrets of the type `kubernetes.io/dockercfg`."""
+    document = {INDEX: basic("hub"), "a.example": {**basic("robot"), "email": "a@example.org"}}
+    assert (await found(config, document, "a.example")).username == "robot"
+    assert (await found(config, document, "docker.io")).username == "hub"
+
+
 async def test_a_mark_of_byte_order_is_no_text(config: Path) -> None:
     """Windows' editors put it there."""
     put(config, {"auths": {"a.example": basic("robot")}})

@@ -110,7 +110,7 @@ async def test_a_lasting_denial_costs_one_token_more_and_no_storm(
         before = hub.count(kind="token")
         assert before <= 6  # of 20 questions and more
         assert (await mirror.manifest(REPOSITORY, "one")).status == 403
-        assert hub.count(kind="token") <= before + 2  # a HEAD, and the GET that decides
+        assert hub.count(kind="token") <= before + 3  # HEAD, GET, and what confirms a denial
 
 
 async def test_many_that_meet_a_token_that_ended_share_the_next_one(
@@ -306,6 +306,17 @@ async def test_a_token_server_that_fails_once_is_asked_again_within_the_question
 ) -> None:
     hub.faults.add(fault)
     await mirror.pull(REPOSITORY, "latest", image)
+
+
+async def test_a_token_server_that_is_asked_too_often_is_left_alone_as_long_as_it_says(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.faults.add(Fault.abuse("token", times=None, retry_after=60))
+    async with run() as mirror:
+        for _ in range(3):
+            got = await mirror.manifest(REPOSITORY, "latest")
+            assert (got.status, 0 < int(got.headers["Retry-After"]) <= 60) == (429, True)
+    assert hub.count(kind="token") == 1
 
 
 class Loose(Flavour):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import cast
 from urllib.parse import parse_qs, quote
@@ -187,3 +188,18 @@ async def test_a_listing_that_upstream_has_not_any_more_is_not_given_while_it_fa
         assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status == 404
         hub.faults.add(Fault(kind="tags", status=503, times=None))
         assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status == 503
+
+
+async def test_a_list_is_fetched_once_for_all_who_ask_at_once(
+    hub: Hub, mirror: Mirror, tags: list[str]
+) -> None:
+    release = asyncio.Event()
+    hub.faults.add(Fault(kind="tags", hang=True, until=release))
+    path = f"/v2/{REPOSITORY}/tags/list"
+    asking = [asyncio.create_task(mirror.ask(path)) for _ in range(10)]
+    await mirror.ask("/healthz")
+    release.set()
+    answers = await asyncio.gather(*asking)
+    assert {got.headers["Content-Length"] for got in answers} == {str(len(answers[0].body))}
+    assert all(json.loads(got.body)["tags"] == tags for got in answers)
+    assert len(hub.journal.matching(kind="tags", status=200)) == 1

@@ -13,7 +13,11 @@ from mirror.oci.taglist import PIECE, TagReader
 
 _TEXTS = st.text(max_size=6) | st.sampled_from(['"', "\\", "a,b", "é", "]", "\u2028", "{"])
 _VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | _TEXTS,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _TEXTS,
     lambda value: st.lists(value, max_size=3) | st.dictionaries(_TEXTS, value, max_size=3),
     max_leaves=8,
 )

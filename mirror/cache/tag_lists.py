@@ -73,12 +73,15 @@ Tags: TypeAlias = TagList | TagStream
 
 
 class TagLists:
-    """Asks upstreams for tags. `left_out` counts the entries that are none, by upstream."""
+    """Asks upstreams for tags. `left_out` counts the entries that are none, by upstream.
 
-    def __init__(self, registries: dict[str, Registry]) -> None:
+    Of long lists `streams` are sent at once.
+    """
+
+    def __init__(self, registries: dict[str, Registry], streams: int = _STREAMS) -> None:
         self.left_out: Counter[str] = Counter()
         self._registries = registries
-        self._streams = asyncio.Semaphore(_STREAMS)
+        self._streams = asyncio.Semaphore(streams)
 
     async def whole(self, repository: Repository, paging: Paging) -> TagList | None:
         """Ask for a page; None where it is too long to be kept, or comes too slowly.

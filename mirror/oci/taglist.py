@@ -15,7 +15,9 @@ PIECE = 16 * 1024  # bytes to feed at once: read in milliseconds, whatever they 
 _LONGEST = 64 * 1024  # characters of an entry
 _MOST_MEMBERS = 64
 _MOST_ODD = 1000  # entries that are no tags: with more, it is no list of tags
-_MOST_OTHERS = 500_000  # entries beside the tags
+# Entries beside the tags: of what is passed on, Google's manifests; of what is of no use here.
+_MOST_PASSED = 500_000
+_MOST_DROPPED = 50_000
 # What Google's registries list beside the tags, and their own clients read: the repositories
 # below, and the manifests by digest. It is passed on as it is.
 _PASSED = frozenset({"child", "manifest"})
@@ -63,6 +65,7 @@ class TagReader:
         self._take(b"", final=True)
         if not self._ended or self._at < len(self._text):
             raise ValueError("it ends within")
+        self._give("}")  # not before: there might have been something behind it
         return self._pour()
 
     def _take(self, data: bytes, *, final: bool) -> None:
@@ -98,7 +101,6 @@ class TagReader:
                 raise ValueError("it has no tags")
             self._begin_tags()
             self._end_tags()
-        self._give("}")
         self._ended = True
         yield from self._next()  # there must be nothing behind it
 
@@ -132,7 +134,7 @@ class TagReader:
                 self._give(text + written)
             first = False
             self._others += 1
-            if self._others > _MOST_OTHERS:
+            if self._others > (_MOST_PASSED if passed else _MOST_DROPPED):
                 raise ValueError("too many entries beside the tags")
         self._give(closing if passed else "")
 

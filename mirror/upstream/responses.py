@@ -67,7 +67,7 @@ def media_type(response: aiohttp.ClientResponse) -> str:
 
 def hint(response: aiohttp.ClientResponse) -> Hint:
     """Read what a HEAD says of a manifest; what is odd is as good as missing."""
-    if response.status != 200:
+    if not 200 <= response.status < 300:
         return Hint(missing=response.status == 404)
     told, size = media_type(response), response.content_length or 0
     coding = response.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from mirror.daemon import running
+from mirror.daemon import Daemon, running
 from mirror.settings import Settings, load
 from tests.differential import judge
 from tests.differential.asking import Asking
@@ -27,6 +27,7 @@ from tests.differential.upstream import PASSWORD, USER, Seen, Upstream
 FIRST = "first.test"  # the upstream that brought the layers before
 HEALS_WITHIN = 15.0  # s after upstream is well until everything is had
 _LOOKS_EVERY = 0.2  # s
+_SETTLES_WITHIN, _SETTLES_IN = 5.0, 0.005  # s
 _LEAVES_AFTER = 256 * 1024  # bytes
 _NOWHERE = "http://127.0.0.1:9"
 
@@ -111,7 +112,7 @@ class Mirrored:
             if self._scene.warm:
                 await self._visit(url, "before it deviates", self._truth)
                 self._upstream.deviates = True
-            if self._scene.manner == "leaves" and not self._scene.warm:
+            if self._left:
                 await self._leave(url)
             else:
                 await self._visit(url, "at first", self._required())
@@ -153,6 +154,10 @@ class Mirrored:
             await _client(client, self._scene, self._upstream, known)
             return client.got
 
+    @property
+    def _left(self) -> bool:
+        return self._scene.manner == "leaves" and not self._scene.warm
+
     async def _leave(self, url: str) -> None:
         """Resolve the tag, read the beginning of the large layer, and be gone."""
         self.visits += 1
@@ -169,9 +174,20 @@ class Mirrored:
 
     @asynccontextmanager
     async def _mirror(self) -> AsyncIterator[str]:
+        """Run the mirror; it ends with nothing on its way, unless somebody left it there."""
         settings = _settings(self._scene, self._upstream, self._first, self._folder)
         async with running(settings) as daemon:
             yield str(daemon.url).rstrip("/")
+            if not (self.visits == 1 and self._left):
+                await _settled(daemon)
+
+
+async def _settled(daemon: Daemon) -> None:
+    """Wait until all that was fetched is in its place, so that each run is like the last."""
+    for _ in range(round(_SETTLES_WITHIN / _SETTLES_IN)):
+        if not len(daemon.fetches):
+            break
+        await asyncio.sleep(_SETTLES_IN)
 
 
 def _settings(scene: Scene, upstream: Upstream, first: Upstream, folder: Path) -> Settings:

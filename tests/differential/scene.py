@@ -91,8 +91,10 @@ class Scene(Plain):
     def sound(self) -> Scene:
         """Return it with all as usual that would play no part."""
         lists = self.manner == "lists"
+        gateway = self.limits in ("gateway", "few")  # Docker Hub's own are its pull limit
         return replace(
             self,
+            upstream="registry.test" if gateway else self.upstream,
             account=self.account and self.login,
             listing=self.listing if lists else "whole",
             referrers=self.referrers if lists else "api",

@@ -106,7 +106,8 @@ def parse(text: str) -> DockerConfig:
     if not isinstance(document, dict):
         raise ValueError("is not an object")  # noqa: TRY004 - of what is in it
     faults: list[Faulty] = []
-    auths = _read(_table(document, "auths"), "auths", _account, faults)
+    table = document if _is_old(document) else _table(document, "auths")
+    auths = _read(table, "auths", _account, faults)
     accounts: dict[str, Credentials] = {}
     # A key that is a plain name beats an old one that means the same.
     for key in sorted(auths, key=lambda key: _name(key) != key):
@@ -115,6 +116,12 @@ def parse(text: str) -> DockerConfig:
     named = {_name(key): (suffix, _server(key)) for key, suffix in helpers.items()}
     store = _read({"": document.get("credsStore")}, "credsStore", _suffix, faults)
     return DockerConfig(accounts, named, store.get("", ""), tuple(faults))
+
+
+def _is_old(document: Mapping[str, Any]) -> bool:
+    """Tell a `.dockercfg`, which is a table of accounts and nothing else; Kubernetes takes it."""
+    entries = [entry for entry in document.values() if isinstance(entry, dict)]
+    return "auths" not in document and any("auth" in entry for entry in entries)
 
 
 def _table(document: dict[str, Any], name: str) -> dict[str, Any]:

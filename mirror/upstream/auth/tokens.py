@@ -139,6 +139,8 @@ class Tokens:
         account = key.credentials.username
         async with await self._send(question, upstream, account, key.scope) as response:
             if not 200 <= response.status < 300:  # the body decides; 201 and 203 are in use, too
+                if response.status == 429:
+                    self._wire.back_off(response, "token", question.url)
                 raise _refusal(response, key, question)
             body = await read_capped(response, MAX_ANSWER, "token answer")
         try:
@@ -165,7 +167,8 @@ def _refusal(response: aiohttp.ClientResponse, key: TokenKey, question: Question
     """Tell what a token server refuses: the account, the scope, or to answer at all."""
     host, who, status = response.url.host, key.credentials, response.status
     if status == 429:
-        wait = read_retry_after(response.headers) or PACE
+        wait = read_retry_after(response.headers)
+        wait = max(1, PACE if wait is None else wait)
         return TooManyRequests(f"token server {host} is asked too often", retry_after=wait)
     shown = response.url.origin() == question.url.origin()  # not to others (RFC 9110, 15.4)
     refused = _refused_login(response, key, question) if who and shown else None

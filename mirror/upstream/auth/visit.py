@@ -74,7 +74,8 @@ class Visit:
             if self._failure and not grant.header and response.status >= 400:
                 raise self._failure
             return None
-        self._login.drop(grant)
+        if grant.token or response.status == 401:  # a 403 says nothing of a password
+            self._login.drop(grant)
         headers = response.headers.getall(hdrs.WWW_AUTHENTICATE, [])
         wanted = await self._login.wanted(headers, grant)
         better = None
