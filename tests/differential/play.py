@@ -50,10 +50,11 @@ async def play(scene: Scene, folder: Path) -> list[str]:
     """
     direct, costs = await _direct(scene)
     truth, _ = await _direct(replace(scene, deviations=()))
+    before, _ = await _direct(replace(scene, deviations=(), moves=False))
     wrong: list[str] = []
     with _alarms(wrong):
         async with Upstream(scene) as upstream, Upstream(_well(scene)) as first:
-            run = Mirrored(scene, upstream, first, folder, direct, truth)
+            run = Mirrored(scene, upstream, first, folder, (direct, truth, before))
             await run.acts()
             wrong += run.wrong
             wrong += judge.cost(scene, costs, upstream.seen, direct, run.visits)
@@ -72,6 +73,8 @@ async def _direct(scene: Scene) -> tuple[Got, list[Seen]]:
         account = (USER, PASSWORD) if scene.account else None
         asking = Asking(session, upstream.url, account, 2.0 if scene.hangs else 10.0)
         client = Plain(asking)
+        if scene.moves:
+            upstream.move()
         await _client(client, replace(scene, manner=_as_plain(scene)), upstream)
         return client.got, upstream.seen
 
@@ -90,18 +93,26 @@ async def _client(client: Plain, scene: Scene, upstream: Upstream, known: str = 
 
 
 class Mirrored:
-    """A scene as it is played before a mirror."""
+    """A scene as it is played before a mirror.
+
+    `known` is what plain clients have: as upstream deviates, when it is well, and before it was
+    pulled from at all.
+    """
 
     def __init__(
-        self, scene: Scene, upstream: Upstream, first: Upstream, folder: Path, direct: Got,
-        truth: Got,
-    ) -> None:  # fmt: skip
+        self,
+        scene: Scene,
+        upstream: Upstream,
+        first: Upstream,
+        folder: Path,
+        known: tuple[Got, Got, Got],
+    ) -> None:
         self._scene = scene
         self._upstream = upstream
         self._first = first
         self._folder = folder
-        self._direct = direct
-        self._truth = truth
+        self._known = known
+        self._direct, self._truth, self._before = known
         self.visits = 0  # pulls of clients
         self.wrong: list[str] = []
 
@@ -110,14 +121,13 @@ class Mirrored:
         self._upstream.deviates = not self._scene.warm
         async with self._mirror() as url:
             if self._scene.warm:
-                await self._visit(url, "before it deviates", self._truth)
-                self._upstream.deviates = True
+                await self._keep(url)
             if self._left:
                 await self._leave(url)
             else:
-                await self._visit(url, "at first", self._required())
+                await self._visit(url, "at first")
         async with self._mirror() as url:
-            await self._visit(url, "after a restart", self._required())
+            await self._visit(url, "after a restart")
 
     async def heals(self) -> list[str]:
         """Let upstream be well, and see in how long everything is had."""
@@ -130,19 +140,24 @@ class Mirrored:
                 got = await self._pull(url, tries=1)
                 lacking = judge.lacking("once upstream is well", wanted, got)
                 if not lacking:
-                    return judge.lies(got, self._direct, self._truth)
+                    return judge.lies(got, *self._known)
                 await asyncio.sleep(_LOOKS_EVERY)
         return lacking
 
-    def _required(self) -> Got:
-        """Return what must be had: what a plain client has, and what was kept before."""
-        return judge.required(self._scene, self._direct, self._truth)
+    async def _keep(self, url: str) -> None:
+        """Let the mirror keep everything, before upstream deviates and the tag moves."""
+        self.visits += 1
+        self.wrong += judge.lacking("before it deviates", self._before, await self._pull(url, 1))
+        self._upstream.deviates = True
+        if self._scene.moves:
+            self._upstream.move()
 
-    async def _visit(self, url: str, when: str, required: Got) -> None:
+    async def _visit(self, url: str, when: str) -> None:
         self.visits += 1
         got = await self._pull(url, tries=2 if self._direct.again else 1)
-        self.wrong += judge.lacking(when, required, got)
-        self.wrong += judge.lies(got, self._direct, self._truth)
+        wanted = judge.required(self._scene, self._direct, self._before, got)
+        self.wrong += judge.lacking(when, wanted, got)
+        self.wrong += judge.lies(got, *self._known)
 
     async def _pull(self, url: str, tries: int) -> Got:
         async with _session() as session:
