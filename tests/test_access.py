@@ -154,6 +154,23 @@ async def test_everyone_is_everyone_and_nothing_is_asked(hub: Hub, run: Run, sec
     assert hub.count(kind="tags") == 0
 
 
+async def test_what_was_pulled_with_an_account_is_private_without_it(
+    hub: Hub, run: Run, secret: Image, image: Image
+) -> None:
+    async with run(upstreams=account(hub, private="everyone"), tag_ttl=3600) as mirror:
+        await mirror.pull(SECRET, "latest", secret)
+        await mirror.pull(PUBLIC, "latest", image)
+    for _ in range(2):
+        async with run(tag_ttl=3600) as mirror:
+            await refused(mirror, SECRET, secret)
+            await mirror.pull(PUBLIC, "latest", image)
+    await hub.down()
+    async with run(tag_ttl=3600) as mirror:
+        await refused(mirror, SECRET, secret)
+        await mirror.pull(PUBLIC, "latest", image)
+    await hub.up()
+
+
 async def test_a_registry_with_basic_logins_gives_nobody_anything(
     hub: Hub, run: Run, secret: Image
 ) -> None:

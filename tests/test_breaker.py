@@ -20,13 +20,14 @@ async def is_down(mirror: Mirror) -> bool:
     return 'mirror_upstream_down{upstream="docker.io"} 1.0' in metrics
 
 
-async def wear_out(mirror: Mirror) -> None:
-    """Ask for what is not cached until upstream counts as down."""
-    async with asyncio.timeout(10):
-        number = 0
-        while not await is_down(mirror):
-            assert (await mirror.manifest(REPOSITORY, f"other{number}")).status in (502, 503, 504)
+async def wear_out(hub: Hub, mirror: Mirror) -> None:
+    """Ask for what is not cached until upstream is asked neither by HEAD nor by GET."""
+    async with asyncio.timeout(30):
+        number, asked = 0, -1
+        while asked != (asked := hub.count(kind="manifest") + hub.count(kind="token")):
+            assert (await mirror.manifest(REPOSITORY, f"x{number}")).status in (502, 503, 504)
             number += 1
+    assert await is_down(mirror)
 
 
 async def back(mirror: Mirror) -> None:
@@ -59,7 +60,7 @@ async def test_a_dead_upstream_costs_no_time_until_it_is_back(
     async with run(tag_ttl=0, answer_timeout=0.4) as mirror:
         await mirror.manifest(REPOSITORY, "latest")
         hub.faults.add(fault)
-        await wear_out(mirror)
+        await wear_out(hub, mirror)
         refused = await quick(mirror, "uncached")
         assert (refused.status, int(refused.headers["Retry-After"]) > 0) == (503, True)
         assert (await quick(mirror, "latest")).body == image.manifest
@@ -74,7 +75,7 @@ async def test_a_dead_upstream_is_probed_by_what_costs_nothing(
 ) -> None:
     hub.faults.add(Fault(kind="manifest", drop=True, times=None))
     async with run() as mirror:
-        await wear_out(mirror)
+        await wear_out(hub, mirror)
         hub.journal.clear()
         await quick(mirror, "latest")
         await back(mirror)

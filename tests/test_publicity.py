@@ -245,12 +245,12 @@ async def test_a_registry_that_is_closed_to_all_but_its_account_is_public_no_mor
 ) -> None:
     """It answers nobody any more, and that is no outage: the account is answered."""
     clock = Clock()
-    async with run(clock, tag_ttl=0, upstreams=with_account(hub)) as mirror:
+    async with run(clock, tag_ttl=3600, upstreams=with_account(hub)) as mirror:
         await mirror.pull(NAME, "latest", image)
         hub.terms.auth = "basic"
         clock.now += PUBLIC_FOR
         async with asyncio.timeout(30):
-            while (await mirror.manifest(NAME, "latest")).status == 200:
+            while (await mirror.manifest(NAME, image.digest)).status == 200:
                 clock.now += 10
         assert DENIED_FOR <= clock.now - PUBLIC_FOR <= 2 * DENIED_FOR
 
@@ -281,7 +281,8 @@ async def test_ten_clients_that_meet_a_denial_are_one_question(
         await asyncio.gather(*(whole(mirror, image) for _ in range(10)))
         await hub.seen(lambda seen: seen.kind == "ping" and seen.status == 200)
         await asyncio.gather(*(whole(mirror, image) for _ in range(10)))
-        assert hub.count(kind="tags", port="registry") == 2  # with the challenge
+        assert hub.count(kind="tags") <= 4  # of one question: with each token that it tries
+        assert hub.count(kind="ping", status=200) == 1
 
 
 async def whole(mirror: Mirror, image: Image) -> None:

@@ -14,10 +14,19 @@ from mirror.daemon import running
 from mirror.settings import load
 from tests.standin import Blob
 from tests.torture import checks, disk, report
-from tests.torture.checks import Circumstances
+from tests.torture.checks import Circumstances, Failures
 from tests.torture.clients import End, Outcome
 from tests.torture.disk import Descriptors, Rows
-from tests.torture.plan import MOODS, QUIET, FaultPlan, RoundPlan, plan_image, plan_round
+from tests.torture.plan import (
+    MOODS,
+    QUIET,
+    Denial,
+    FaultPlan,
+    RoundPlan,
+    Trouble,
+    plan_image,
+    plan_round,
+)
 from tests.torture.rounds import Counted, torture
 
 BLOB = Blob.of(b"x" * 10_000)
@@ -85,6 +94,44 @@ def test_a_failure_passes_only_where_the_plan_explains_it() -> None:
     assert not checks.clients([got("cut")], around(dead=True))
 
 
+@pytest.mark.parametrize(("trouble", "status"), [("401", 403), ("403", 403), ("404", 404)])
+def test_a_denial_by_mistake_explains_a_refusal_of_that_alone(
+    trouble: Trouble, status: int
+) -> None:
+    mistake = replace(FAULT, trouble=trouble)
+    assert not checks.clients([got("refused", status)], around(mistake))
+    assert checks.clients([got("refused", status)], around(mistake, held=True))
+    assert checks.clients([got("refused", status)], around(replace(mistake, blob=None)))
+    assert checks.clients([replace(got("refused", status), digest=OTHER.digest)], around(mistake))
+
+
+@pytest.mark.parametrize("trouble", ["bad_range", "no_head"])
+def test_a_shortcut_that_is_refused_explains_nothing(trouble: Trouble) -> None:
+    assert checks.clients([got("refused", 503)], around(replace(FAULT, trouble=trouble)))
+
+
+def test_a_token_service_that_denies_explains_what_was_not_kept() -> None:
+    plan = replace(around().plan, denials=(Denial(0.1, 0.5, 403),))
+    assert not checks.clients([got("refused", 403)], replace(around(), plan=plan))
+    assert checks.clients([got("refused", 403)], replace(around(held=True), plan=plan))
+
+
+def test_a_kept_tag_may_be_missing_only_where_the_registry_says_so() -> None:
+    missing = replace(got("refused", 404), kind="tag", digest="")
+    known = {"team-0/app": BLOB.digest}
+    mistake = replace(FAULT, trouble="404", blob=None)
+    assert not checks.clients([missing], replace(around(mistake, held=True), tags=known))
+    down = replace(missing, status=503)
+    assert checks.clients([down], replace(around(FAULT, held=True), tags=known))
+
+
+def test_requests_that_fail_are_counted_beside_those_for_what_was_kept() -> None:
+    outcomes = [got("complete"), got("refused", 503), got("left")]
+    assert checks.failures(outcomes, around()) == Failures(2, 1, 0, 0)
+    assert checks.failures(outcomes, around(held=True)) == Failures(2, 1, 2, 1)
+    assert checks.failures(outcomes, around(dead=True)) == Failures()
+
+
 def test_a_wrong_range_passes_only_where_upstream_spoilt_the_blob() -> None:
     assert checks.clients([got("unproven", 206)], around(replace(FAULT, trouble="cut")))
     assert not checks.clients([got("unproven", 206)], around(FAULT))
@@ -105,6 +152,7 @@ def test_upstream_bytes_beyond_what_is_due_are_found() -> None:
     assert not wrong(10_500, around())
     assert wrong(10_501, around())
     assert wrong(1, around(held=True))
+    assert not wrong(10_500, around(replace(FAULT, trouble="no_head"), held=True))
     assert not wrong(21_000, around(FAULT))
     assert wrong(21_001, around(FAULT))
     assert not wrong(31_500, around(), strict=False)

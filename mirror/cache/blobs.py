@@ -79,6 +79,9 @@ class Blobs:
         entry = self._store.catalogue.get(digest)
         if entry is not None and self._belongs(repository, digest, entry):
             return entry.size, Outcome.HIT
+        running = self._fetches.running(repository.upstream, digest)
+        if running is not None and running.serves(repository) and running.size is not None:
+            return running.size, Outcome.MISS
         within = self._within(repository, digest)
         outcome = Outcome.REVALIDATED if within else Outcome.MISS
         known = entry.size if entry is not None and within else None

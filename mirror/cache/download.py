@@ -24,7 +24,7 @@ from mirror.oci.errors import (
     UpstreamUnreachable,
 )
 from mirror.oci.names import Repository
-from mirror.upstream.blob_body import BlobBody
+from mirror.upstream.blob_body import BlobBody, Wanted
 from mirror.upstream.registry import Registry
 
 _CONTRADICTIONS = 2  # answers that name another size than the first
@@ -127,9 +127,7 @@ class Download:
         opening = self._registry.open_blob(
             self._repository.name,
             self._digest,
-            self.position,
-            self._stop,
-            self.size,
+            Wanted(self.position, self._stop, self.size),
             self._whole_after,
         )
         try:

@@ -7,24 +7,19 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from mirror.cache.account import Want
 from mirror.cache.budget import Budget, wanted
-from mirror.cache.caller import NOBODY
+from mirror.cache.checks import Checks
 from mirror.cache.found import Found
 from mirror.cache.memory import Memory
 from mirror.cache.outcome import Outcome, Why, why
 from mirror.cache.pulls import Pulls, Source
 from mirror.cache.tags import Tagged, TagKey, Tags
-from mirror.flight import Flights
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
-    HeldBack,
     ManifestUnknown,
-    PullLimitSpent,
     RegistryError,
     ShareSpent,
     TooManyRequests,
-    UpstreamDown,
     UpstreamFailure,
     UpstreamTimeout,
 )
@@ -66,10 +61,10 @@ class Manifests:
         self._memory = memory
         self._patience = patience
         self._pulls = Pulls(registries, budget, store, tags, memory)
-        self._checks: Flights[TagKey, tuple[Tagged, bool] | Hint] = Flights()
+        self._checks = Checks(budget, tags, self._pulls, patience)
 
     def __repr__(self) -> str:
-        return f"<Manifests: {len(self._checks)} checks, {self._pulls!r}>"
+        return f"<Manifests: {self._checks!r}, {self._pulls!r}>"
 
     async def close(self) -> None:
         """Stop what runs."""
@@ -133,12 +128,12 @@ class Manifests:
         return Found(kept.descriptor, kept.body, outcome, age, reason)
 
     async def _kept(self, key: TagKey, tagged: Tagged) -> Manifest | None:
-        return await self._pulls.kept(key[0], tagged.found.digest, tagged.found.media_type)
+        return await self._pulls.kept.read(key[0], tagged.found.digest, tagged.found.media_type)
 
     def _head(self, key: TagKey, tagged: Tagged, ask: Ask, found: Found) -> Found:
         """Answer a HEAD with what its client could GET next: dockerd asks for that digest."""
         before, spare = tagged.before, self._spare(key[0], tagged.before)
-        if known := self._pulls.known(key[0], tagged.found.digest):
+        if known := self._pulls.kept.known(key[0], tagged.found.digest):
             self._tags.arrived(key[0], tagged.found.digest)
             return replace(found, descriptor=known)
         if before is not None and spare is not None:
@@ -176,10 +171,10 @@ class Manifests:
 
         Where no pull can be spent on that, a kept tag stays what it was, and a HEAD's 404 stands.
         """
-        here = self._here(key)
+        here = self._checks.here(key)
         spare = None if here is None else self._tags.unconfirmed_for(here)
         try:
-            self._consider(key[0], wanted(key[0], None, ask, spare))
+            self._checks.consider(key[0], wanted(key[0], None, ask, spare))
             async with within(None if here is None else patience):
                 pulled = await self._pulls.pull(*key, ask, spare=spare)
         except UpstreamFailure as failure:
@@ -187,13 +182,13 @@ class Manifests:
             if stale is None:
                 raise _or_missing(failure, hint, key[1]) from failure
             if not isinstance(failure, ShareSpent):
-                self._fall_back(key, why(failure))
+                self._checks.fall_back(key, why(failure))
             return stale
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
     def _spare(self, repository: Repository, tagged: Tagged | None) -> float | None:
         """Return for how long what a tag pointed at has not been confirmed; None if not here."""
-        if tagged is None or self._pulls.known(repository, tagged.found.digest) is None:
+        if tagged is None or self._pulls.kept.known(repository, tagged.found.digest) is None:
             return None
         return self._tags.unconfirmed_for(tagged)
 
@@ -218,12 +213,11 @@ class Manifests:
             if self._tags.confirmed(tagged):
                 return tagged, Outcome.HIT, None
             return tagged, Outcome.STALE, tagged.why
-        check = self._checks.task(key, lambda: self._check(key))
         try:
-            async with within(self._patience if self._here(key) else None):
-                checked = await asyncio.shield(check)
+            async with within(self._patience if self._checks.here(key) else None):
+                checked = await self._checks.run(key)
         except UpstreamFailure as failure:
-            stale = self._fall_back(key, why(failure))
+            stale = self._checks.fall_back(key, why(failure))
             if stale is None:
                 raise
             return stale, Outcome.STALE, why(failure)
@@ -231,83 +225,6 @@ class Manifests:
             return checked
         now, confirmed = checked
         return now, Outcome.REVALIDATED if confirmed else Outcome.MISS, None
-
-    def _here(self, key: TagKey) -> Tagged | None:
-        """Return the last that a tag is known to have pointed at and that is here."""
-        tagged = self._tags.get(key)
-        for each in (tagged, tagged.before) if tagged else ():
-            if each is not None and self._pulls.known(key[0], each.found.digest) is not None:
-                return each
-        return None
-
-    def _fall_back(self, key: TagKey, reason: Why) -> Tagged | None:
-        """Leave upstream alone for some seconds; returns what is served meanwhile."""
-        tagged, here = self._tags.get(key), self._here(key)
-        if tagged is not None and here is tagged.before:
-            self._tags.revert(key, tagged, reason)
-        else:
-            self._tags.postpone(key, reason)
-        return here
-
-    async def _check(self, key: TagKey) -> tuple[Tagged, bool] | Hint:
-        """Ask upstream by HEAD; also tells whether it confirmed what was known.
-
-        A tag does not move to a manifest that we know cannot be had: whoever asks HEAD and then
-        GET by digest, as dockerd does, would be refused what it could have had.
-        """
-        repository, tag = key
-        before, here = self._tags.get(key), self._here(key)
-        hint = await self._hint(key, here)
-        found = self._described(repository, hint, before)
-        if found is None:
-            return hint
-        if before is not None and before.found.digest == found.digest:
-            return self._tags.put(key, found), True
-        if here is not None and self._pulls.known(repository, found.digest) is None:
-            if refusal := self._pulls.refusal(repository, found.digest):
-                raise refusal.again()
-            spare = self._tags.unconfirmed_for(here)
-            ask = Ask(NOBODY, str(tag))
-            if refusal := self._pulls.unaffordable(repository, found, ask, spare):
-                raise refusal
-            self._consider(repository, wanted(repository, found, ask, spare))
-        return self._tags.put(key, found), False
-
-    async def _hint(self, key: TagKey, here: Tagged | None) -> Hint:
-        """Ask by HEAD, whose failure is upstream's where there is something stale to fall back on.
-
-        Else the GET decides; and where the last question about the tag failed, too, because it may
-        be HEADs only that fail.
-        """
-        again = here is not None and here.why is Why.FAULT
-        try:
-            async with within(self._patience / 2 if again else None):
-                return await self._pulls.hint(*key, spare=here is not None)
-        except PullLimitSpent:
-            raise
-        except (TooManyRequests, UpstreamDown):
-            if here is not None:
-                raise
-        except UpstreamFailure:
-            if here is not None and not again:
-                raise
-        return Hint()
-
-    def _described(
-        self, repository: Repository, hint: Hint, before: Tagged | None
-    ) -> Descriptor | None:
-        """Return what a hint names: of what is known, a digest says all."""
-        if hint.digest is None:
-            return None
-        if before is not None and before.found.digest == hint.digest:
-            return before.found
-        known = self._pulls.known(repository, hint.digest)
-        return known or hint.descriptor or self._pulls.shared(repository, hint.digest)
-
-    def _consider(self, repository: Repository, want: Want) -> None:
-        """Raise HeldBack where a tag that may have changed had better stay what it was for now."""
-        if self._budget.holds_back(repository, want):
-            raise HeldBack("few pulls are left: the tag stays what it was for now")
 
     # By digest
 
@@ -318,8 +235,8 @@ class Manifests:
 
         What only another upstream brought is not here.
         """
-        found, outcome, hint = self._pulls.known(repository, digest), Outcome.HIT, Hint()
-        here = self._pulls.within(repository, digest)
+        found, outcome, hint = self._pulls.kept.known(repository, digest), Outcome.HIT, Hint()
+        here = self._pulls.kept.within(repository, digest)
         if found is None and (head or here):
             hint = await self._pulls.confirm(repository, digest)
             outcome = Outcome.REVALIDATED if here else Outcome.MISS
@@ -327,7 +244,7 @@ class Manifests:
             return Found(found, None, outcome)
         kept = None
         if found is not None or hint.digest is not None:
-            kept = await self._pulls.kept(repository, digest, hint.media_type)
+            kept = await self._pulls.kept.read(repository, digest, hint.media_type)
         if kept is not None:
             return Found(kept.descriptor, kept.body, outcome)
         return await self._pull_by_digest(repository, digest, ask, hint)

@@ -12,6 +12,7 @@ from mirror.cache.standing import PUBLIC_FOR, Standing
 from mirror.oci.names import Repository
 from mirror.store.index import Index
 
+_NEVER = -1  # in the place of when upstream was asked
 _KEPT = 20_000  # repositories; the least recently asked for go first
 
 
@@ -56,10 +57,7 @@ class Publicity:
         for upstream, name, public, asked_at in await self._index.publicity():
             repository = Repository(upstream, name)
             if self.has_account(repository) or not public:
-                decided = self.now() - max(0.0, self._clock() - asked_at)
-                ask_again = decided + PUBLIC_FOR if public else -math.inf
-                standing = Standing(bool(public), decided, ask_again)
-                self._table(repository)[repository] = standing
+                self._table(repository)[repository] = self._read(asked_at, public=bool(public))
 
     def has_account(self, repository: Repository) -> bool:
         """Whether the repository's upstream is pulled from with an account."""
@@ -84,10 +82,7 @@ class Publicity:
         is kept, nothing could be held back.
         """
         if granted:
-            self._granted[repository.upstream] = self.now()
-            if (denied := self._denied.get(repository)) is not None:
-                denied.given(self.now(), lists=False)
-                self._clear(repository)
+            self._granted_to_us(repository)
             return
         table = self._table(repository)
         standing = table.get(repository)
@@ -95,6 +90,19 @@ class Publicity:
             standing = table[repository] = Standing(public=True)
         if standing is not None:
             standing.suspect(self.now())
+
+    def _granted_to_us(self, repository: Repository) -> None:
+        """End a denial, or remember that it is the account which a repository was given to.
+
+        Nobody knows whether others may read that, also once there is no account any more.
+        """
+        self._granted[repository.upstream] = self.now()
+        if (denied := self._denied.get(repository)) is not None:
+            denied.given(self.now(), lists=False)
+            self._clear(repository)
+        elif self.has_account(repository) and repository not in self._known:
+            self._known[repository] = Standing()
+            self._put(repository, self._known[repository])
 
     def granted_since(self, upstream: str, at: float | None) -> bool:
         """Whether upstream gave us something after that.
@@ -120,9 +128,17 @@ class Publicity:
         return self._known if self.has_account(repository) else self._denied
 
     def _put(self, repository: Repository, standing: Standing) -> None:
-        if standing.decided is not None and (self.has_account(repository) or not standing.public):
-            asked_at = int(self._clock() - (self.now() - standing.decided))
+        if self.has_account(repository) or not standing.public:
+            asked_at = _NEVER
+            if standing.decided is not None:
+                asked_at = int(self._clock() - (self.now() - standing.decided))
             self._index.put_publicity(repository, asked_at, public=standing.public)
+
+    def _read(self, asked_at: int, *, public: bool) -> Standing:
+        if asked_at == _NEVER:
+            return Standing()
+        decided = self.now() - max(0.0, self._clock() - asked_at)
+        return Standing(public, decided, decided + PUBLIC_FOR if public else -math.inf)
 
     def _tell(self) -> None:
         """Tell the index all there is: it was lost, and begins anew."""

@@ -1,16 +1,15 @@
-"""Manifest bodies: those that are here, and the pulls that bring the others, each made once."""
+"""Pulls: the GETs that bring manifests, each made once for all who want it, and never in vain."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Protocol
 
-from cachetools import LRUCache, TLRUCache
+from cachetools import TLRUCache
 
 from mirror.cache.budget import Budget, Permit, wanted
+from mirror.cache.kept import Kept
 from mirror.cache.memory import Memory
 from mirror.cache.outcome import Why, why
 from mirror.cache.tags import Tags
@@ -18,6 +17,7 @@ from mirror.flight import Flights
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
+    HostUnreachable,
     ManifestUnknown,
     PullLimitSpent,
     ShareSpent,
@@ -27,11 +27,8 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import Descriptor, Hint, Manifest
 from mirror.oci.names import Reference, Repository
-from mirror.store.errors import says_nothing
 from mirror.store.store import Store
 from mirror.upstream.answers import Ask
-
-_log = logging.getLogger(__name__)
 
 # Seconds in which a manifest that cannot be had is not counted on, and then one in whose place
 # something else came, which costs a pull each time. A tag that is kept back for it rests for five
@@ -39,7 +36,6 @@ _log = logging.getLogger(__name__)
 _REFUSED_FOR = 5.0
 _WRONG_FOR = 9.0
 _REFUSED_KEPT = 10_000
-_LOOSE = 16 * 1024 * 1024  # bytes of manifests that the disk would not take
 
 
 class Source(Protocol):
@@ -65,18 +61,13 @@ class Pulls:
     ) -> None:
         self._registries = registries
         self._budget = budget
-        self._store = store
         self._tags = tags
-        self._memory = memory
-        self._alone = len(registries) == 1
+        self.kept = Kept(store, tags, memory, alone=len(registries) == 1)
         self._running: Flights[tuple[Repository, Reference], Manifest] = Flights()
         self._heads: Flights[tuple[Repository, Digest], Hint] = Flights()
         self._leaders: dict[tuple[str, Digest], Repository] = {}  # by upstream
         self._refused: TLRUCache[tuple[Repository, Reference], UpstreamFailure] = TLRUCache(
             _REFUSED_KEPT, lambda _, failure, now: now + _refused_for(failure), budget.now
-        )
-        self._loose: LRUCache[tuple[Repository, Digest], Manifest] = LRUCache(
-            _LOOSE, getsizeof=lambda loose: loose.descriptor.size
         )
 
     def __repr__(self) -> str:
@@ -86,77 +77,6 @@ class Pulls:
         """Stop what runs."""
         await self._running.close()
         await self._heads.close()
-
-    # What is here
-
-    def known(self, repository: Repository, digest: Digest) -> Descriptor | None:
-        """Return the descriptor of a manifest that is here and belongs here."""
-        if loose := self._loose.get((repository, digest)):
-            return loose.descriptor
-        entry = self._store.catalogue.get(digest)
-        if entry is None or entry.media_type is None:
-            return None
-        if not self._store.catalogue.belongs(digest, repository):
-            return None
-        return Descriptor(digest, entry.media_type, entry.size)
-
-    def within(self, repository: Repository, digest: Digest) -> bool:
-        """Whether a manifest is here and of this upstream, which is believed about where it is."""
-        return self._store.catalogue.within(digest, repository.upstream, alone=self._alone)
-
-    def shared(self, repository: Repository, digest: Digest) -> Descriptor | None:
-        """Return the descriptor of a manifest that is here and of this upstream."""
-        entry = self._store.catalogue.get(digest)
-        if entry is None or entry.media_type is None or not self.within(repository, digest):
-            return None
-        return Descriptor(digest, entry.media_type, entry.size)
-
-    async def kept(self, repository: Repository, digest: Digest, told: str = "") -> Manifest | None:
-        """Return what is here of what upstream says this repository holds.
-
-        Its type and size are what they were found to be, whatever upstream's last HEAD says; the
-        type that this told is of use only where the index was lost. What other upstreams brought
-        is none of it: a HEAD takes no more than knowing a digest.
-        """
-        if loose := self._loose.get((repository, digest)):
-            return loose
-        if not self.within(repository, digest):
-            return None
-        body = self._memory.get(digest) or await self._load(digest)
-        entry = self._store.catalogue.get(digest)  # it may have been evicted meanwhile
-        if body is None:
-            return None
-        media_type = entry.media_type if entry else None
-        if media_type is None:  # its row was lost, its file was not
-            read = manifest.read(body, digest, told)
-        else:
-            read = Manifest(Descriptor(digest, media_type, len(body)), body, ())
-        if entry is None:
-            return read
-        if media_type is None:
-            self._store.books.describe(read)
-        self._memory.put(digest, body)
-        self._store.books.link(digest, repository)
-        self._store.books.touch(digest)
-        self._tags.arrived(repository, digest)
-        return read
-
-    async def _load(self, digest: Digest) -> bytes | None:
-        """Read a kept manifest; one that was altered or lost on the disk is discarded."""
-        entry = self._store.catalogue.get(digest)
-        try:
-            body = await self._store.read(digest)
-        except OSError as error:
-            if says_nothing(error):
-                return None
-            body = b""
-        if digest.proves(body):
-            return body
-        if self._store.catalogue.get(digest) is entry:  # else another found it, and sooner
-            await self._store.discard(digest)
-        return None
-
-    # What is not
 
     async def hint(
         self, repository: Repository, reference: Reference, *, spare: bool = False
@@ -174,13 +94,14 @@ class Pulls:
     async def confirm(self, repository: Repository, digest: Digest) -> Hint:
         """Ask by HEAD whether a repository has a manifest, once for all who want to know.
 
-        A failure tells as little as a refusal does, and the GET decides. Raises PullLimitSpent.
+        A failure tells as little as a refusal does, and the GET decides. Raises PullLimitSpent,
+        and HostUnreachable, which a GET would meet as well.
         """
         try:
             return await self._heads.join(
                 (repository, digest), lambda: self.hint(repository, digest)
             )
-        except PullLimitSpent:
+        except (HostUnreachable, PullLimitSpent):
             raise
         except UpstreamFailure:
             return Hint()
@@ -257,26 +178,23 @@ class Pulls:
                 return None
             await asyncio.wait([task])
             hint = await self.confirm(repository, digest)
-            kept = await self.kept(repository, digest, hint.media_type) if hint.digest else None
-            if kept is not None:
-                return kept
+            if hint.digest is not None:
+                kept = await self.kept.read(repository, digest, hint.media_type)
+                if kept is not None:
+                    return kept
             leader = self._leaders.get(key)
         return None
 
     async def _fetch(
         self, repository: Repository, reference: Reference, ask: Ask, permit: Permit
     ) -> Manifest:
-        registry = self._registries[repository.upstream]
         try:
             async with permit:
-                with self._budget.asking(repository):
-                    pulled = await registry.get_manifest(repository.name, reference, ask)
-                if pulled.descriptor.media_type in media.INDEXES:
-                    missing = self._missing(repository, pulled)
-                    self._budget.promise(repository, pulled.descriptor.digest, missing, ask.client)
-            if not isinstance(reference, Digest):
-                self._tags.put((repository, reference), pulled.descriptor)
-            return await self._keep(repository, pulled)
+                pulled = await self._get(repository, reference, ask)
+            kept = await self.kept.keep(repository, pulled)
+            if not isinstance(reference, Digest):  # here, for whoever asked may have left
+                self._tags.put((repository, reference), kept.descriptor)
+                self._tags.arrived(repository, kept.descriptor.digest)
         except ShareSpent:  # others may have it
             raise
         except UpstreamFailure as failure:
@@ -286,9 +204,21 @@ class Pulls:
         except ManifestUnknown:  # a copy of the registry may not have it yet
             self._cannot_be_had(repository, reference, Why.FAULT)
             raise
+        else:
+            return kept
         finally:
             if isinstance(reference, Digest):
                 self._follow_no_more(repository, reference)
+
+    async def _get(self, repository: Repository, reference: Reference, ask: Ask) -> Manifest:
+        """Ask for it, and keep a pull for what an index leads to."""
+        with self._budget.asking(repository):
+            registry = self._registries[repository.upstream]
+            pulled = await registry.get_manifest(repository.name, reference, ask)
+        if pulled.descriptor.media_type in media.INDEXES:
+            missing = self._missing(repository, pulled)
+            self._budget.promise(repository, pulled.descriptor.digest, missing, ask.client)
+        return pulled
 
     def _cannot_be_had(self, repository: Repository, reference: Reference, reason: Why) -> None:
         if isinstance(reference, Digest):
@@ -299,29 +229,6 @@ class Pulls:
         if self._leaders.get(key) == repository:
             del self._leaders[key]
 
-    async def _keep(self, repository: Repository, pulled: Manifest) -> Manifest:
-        """Keep it; what is here already, of another upstream, has the type that it had.
-
-        What its digest proves a part of only is kept in memory: a file is proven by its name.
-        """
-        digest = pulled.descriptor.digest
-        entry = self._store.catalogue.get(digest)
-        if entry is not None and entry.media_type is not None:
-            found = replace(pulled.descriptor, media_type=entry.media_type)
-            pulled = replace(pulled, descriptor=found)
-            self._store.books.link(digest, repository)
-            self._store.books.touch(digest)
-            self._memory.put(digest, pulled.body)
-        elif pulled.in_part:
-            _log.info("%s is signed as schema 1 has it, and is kept in memory only", digest)
-            self._loose[repository, digest] = pulled
-        elif await self._store.keep_manifest(pulled, repository):
-            self._memory.put(digest, pulled.body)
-        else:
-            self._loose[repository, digest] = pulled
-        self._tags.arrived(repository, digest)
-        return pulled
-
     def _missing(self, repository: Repository, index: Manifest) -> list[Digest]:
         """List the platforms of an index that are not here.
 
@@ -329,7 +236,7 @@ class Pulls:
         vain. Where nobody wants one, a pull is kept in vain, for half a minute.
         """
         children = manifest.platforms(index)
-        return [child for child in children if not self.within(repository, child)]
+        return [child for child in children if not self.kept.within(repository, child)]
 
 
 def _refused_for(failure: UpstreamFailure) -> float:

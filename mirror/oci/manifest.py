@@ -96,9 +96,12 @@ def prove(body: bytes, named: Digest | None, told: str) -> Manifest:
 
 
 def _is_one(body: bytes, told: str) -> bool:
+    """Whether a document is a manifest by its type or by itself, and no error document."""
     try:
         document = documents.read(body)
     except ValueError:
+        return False
+    if "errors" in document:
         return False
     return media.names_manifest(told) or _own_type(document) is not None
 
@@ -140,7 +143,7 @@ def _type(document: dict[str, Any], told: str) -> str:
                 f"the manifest calls itself {shown(str(declared))}, upstream calls it {told}"
             )
         return told
-    if media.names_manifest(told) and (own not in media.KNOWN or "mediaType" not in document):
+    if media.names_manifest(told) and own not in media.KNOWN:
         return told
     return own or media.JSON
 

@@ -34,11 +34,6 @@ class Span:
         return f"bytes {self.start}-{self.stop - 1}/{size}"
 
 
-def range_from(start: int, stop: int | None) -> str:
-    """Return the value of a Range header that asks for what is from `start` on, to `stop`."""
-    return f"bytes={start}-" if stop is None else Span(start, stop).header()
-
-
 def parse(header: str, size: int) -> Span | None:
     """Read a Range header against `size` bytes; None means that the whole is to be sent.
 

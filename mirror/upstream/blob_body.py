@@ -11,6 +11,7 @@ from aiohttp import hdrs
 from mirror.oci import media, ranges
 from mirror.oci.digest import Digest
 from mirror.oci.errors import UpstreamFailure, UpstreamMisbehaved
+from mirror.oci.ranges import Span
 from mirror.upstream.faults import named_faults
 from mirror.upstream.pace import Pace
 
@@ -21,6 +22,25 @@ class Part:
 
     start: int
     size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The bytes of a blob from `start` up to, not including, `stop`, or to the end.
+
+    `size` is the whole blob's, if known: answers that name another are not believed.
+    """
+
+    start: int = 0
+    stop: int | None = None
+    size: int | None = None
+
+    @property
+    def range(self) -> str | None:
+        """The value of a Range header that asks for them; None where the whole is wanted."""
+        if self.stop is None:
+            return f"bytes={self.start}-" if self.start else None
+        return Span(self.start, self.stop).header()
 
 
 class BlobBody:
@@ -97,22 +117,27 @@ def told_size(response: aiohttp.ClientResponse, digest: Digest, size: int | None
     return size if told is None else told
 
 
-def read_part(response: aiohttp.ClientResponse, start: int, size: int | None) -> Part | None:
-    """Say what an answer to a ranged question has, from `start` on; None if it is not the part.
+def read_part(response: aiohttp.ClientResponse, wanted: Wanted) -> Part | None:
+    """Say what an answer to a ranged question has; None if it is not all that is wanted.
 
-    The whole is as good, where ranges are ignored (RFC 9110, 14.2). Either has to agree with the
-    blob's `size`, as far as that is known.
+    The whole is as good, where ranges are ignored (RFC 9110, 14.2).
     """
-    length = response.content_length
     if response.status == 206:
-        span, whole = ranges.parse_content_range(_content_range(response)) or (None, None)
-        if span is None or whole is None or length not in (None, span.length):
-            return None
-        return Part(start, whole) if span.start == start and size in (None, whole) else None
-    if response.status not in (200, 203) or (length is not None and length < start):
+        return _read_range(response, wanted)
+    length, size = response.content_length, wanted.size
+    if response.status not in (200, 203) or (length is not None and length < wanted.start):
         return None
     agrees = not is_page(response) if size is None or length is None else length == size
     return Part(0, length) if agrees else None
+
+
+def _read_range(response: aiohttp.ClientResponse, wanted: Wanted) -> Part | None:
+    span, size = ranges.parse_content_range(_content_range(response)) or (None, None)
+    if span is None or size is None or response.content_length not in (None, span.length):
+        return None
+    stop = size if wanted.stop is None else min(wanted.stop, size)
+    right = span.start == wanted.start and span.stop >= stop and wanted.size in (None, size)
+    return Part(span.start, size) if right else None
 
 
 def read_whole(response: aiohttp.ClientResponse) -> Part:

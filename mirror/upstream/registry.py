@@ -47,10 +47,9 @@ from mirror.oci.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from mirror.oci.manifest import Descriptor, Hint, Manifest
+from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference
 from mirror.oci.paging import Paging
-from mirror.oci.ranges import range_from
 from mirror.upstream import pages, responses
 from mirror.upstream.answers import (
     PACE,
@@ -66,7 +65,15 @@ from mirror.upstream.auth.login import Grant, Login
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.auth.visit import Visit
-from mirror.upstream.blob_body import BlobBody, Part, hinted_size, read_part, read_whole, told_size
+from mirror.upstream.blob_body import (
+    BlobBody,
+    Part,
+    Wanted,
+    hinted_size,
+    read_part,
+    read_whole,
+    told_size,
+)
 from mirror.upstream.faults import deadline, read_capped
 from mirror.upstream.pages import Page, PageBody
 from mirror.upstream.shortcuts import Shortcuts
@@ -174,10 +181,6 @@ class Registry:
             self.shortcuts.worked(url, "head manifest")
         return hint
 
-    async def head_manifest(self, repository: str, reference: Reference) -> Descriptor | None:
-        """Ask by HEAD for a manifest's descriptor; None where the GET decides. See `hint`."""
-        return (await self.hint(repository, reference, insist=True)).descriptor
-
     async def get_manifest(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
         """Fetch and prove a manifest: on Docker Hub, this is a pull.
 
@@ -203,6 +206,7 @@ class Registry:
             except UpstreamUnavailable as error:
                 raise BrokenOff(error.message) from error
             self._count(len(body))
+            body = responses.decoded(response, body)
             promised, told = responses.digest(response), responses.media_type(response)
         named = reference if isinstance(reference, Digest) else promised
         return await documents.aside(manifest.prove, body, named, told)
@@ -212,8 +216,10 @@ class Registry:
         if not self.shortcuts.worth(self.origin.url, "head blob"):
             return None
         url = self._url(repository, "blobs", digest)
+        most = self._wire.patience.answer * _HEAD_SHARE
+        question = _Question("HEAD", "blob", repository, url, most=most)
         with suppress(UpstreamFailure):
-            async with await self._ask(_Question("HEAD", "blob", repository, url)) as response:
+            async with await self._ask(question) as response:
                 return hinted_size(response, digest)
         return None
 
@@ -242,46 +248,43 @@ class Registry:
         self,
         repository: str,
         digest: Digest,
-        start: int = 0,
-        stop: int | None = None,
-        size: int | None = None,
+        wanted: Wanted,
         whole_after: tuple[type[UpstreamFailure], ...] = (),
     ) -> AsyncIterator[BlobBody]:
-        """Open a blob's bytes from `start` up to, not including, `stop`; look at the body's start.
+        """Open a blob's bytes that are wanted; where the body begins is for it to say.
 
-        A range is a shortcut. Where the answer is not the right part, of a blob of `size` bytes if
-        that is known, that is a RangeRefused; where there is no answer, an UpstreamUnreachable.
-        `whole_after` says after which of these the whole is asked for, once, instead of raising it.
+        A range is a shortcut. Where the answer is not the right part, that is a RangeRefused; where
+        there is no answer, an UpstreamUnreachable. `whole_after` says after which of these the
+        whole is asked for, once, instead of raising it.
         Raises BlobUnknown, Denied, or UpstreamFailure.
         """
         url = self._url(repository, "blobs", digest)
         question = _Question("GET", "blob", repository, url, size="large")
         async with self._wire.turns["large"]:
-            if start or stop is not None:
-                ranged = replace(question, headers={hdrs.RANGE: range_from(start, stop)})
-                response, part = await self._ask_part(ranged, start, size, whole_after)
-            else:
+            if wanted.range is None:
                 response, part = await self._ask_whole(question)
+            else:
+                ranged = replace(question, headers={hdrs.RANGE: wanted.range})
+                response, part = await self._ask_part(ranged, wanted, whole_after)
             async with response:
                 yield BlobBody(response, part, self._count, self._wire.link.pace)
 
     async def _ask_part(
         self,
         question: _Question,
-        start: int,
-        size: int | None,
+        wanted: Wanted,
         whole_after: tuple[type[UpstreamFailure], ...],
     ) -> tuple[aiohttp.ClientResponse, Part]:
         """Ask for a part or, where that decides nothing, for the whole."""
         with suppress(*whole_after):
-            return await self._ask_range(question, start, size)
+            return await self._ask_range(question, wanted)
         response, part = await self._ask_whole(replace(question, headers={}))
-        if part.size is None or start < part.size:  # else a range was rightly refused
+        if part.size is None or wanted.start < part.size:  # else a range was rightly refused
             self.shortcuts.failed(self.origin.url, "range")
         return response, part
 
     async def _ask_range(
-        self, question: _Question, start: int, size: int | None
+        self, question: _Question, wanted: Wanted
     ) -> tuple[aiohttp.ClientResponse, Part]:
         """Ask for a part; raises RangeRefused, or UpstreamUnreachable where no answer came."""
         if not self.shortcuts.worth(self.origin.url, "range"):
@@ -292,7 +295,7 @@ class Registry:
             raise
         except UpstreamFailure as failure:
             raise RangeRefused(failure.message) from failure
-        part = read_part(response, start, size)
+        part = read_part(response, wanted)
         if part is None:
             response.release()
             raise RangeRefused("upstream sends something else than the range that was asked for")
@@ -419,7 +422,8 @@ class Registry:
         if response.status == 429:
             self._refuse_rate(question, response)
         responses.refuse_faults(response, self.origin.name)
-        if elsewhere and 400 <= response.status < 500 and response.status != 416:
+        content = question.kind in ("manifest", "blob")
+        if elsewhere and content and 400 <= response.status < 500 and response.status != 416:
             host, status = response.url.host, response.status
             raise ContentRefused(f"{host}, where {self.origin.name} redirects to, answers {status}")
 

@@ -20,7 +20,7 @@ from yarl import URL
 
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.oci.names import Tag
-from mirror.upstream.answers import Answer
+from mirror.upstream.answers import Answer, Ask
 from mirror.upstream.auth.credentials import Credentials
 from mirror.upstream.auth.sources import Configured, origin
 from mirror.upstream.auth.tokens import Tokens
@@ -289,8 +289,9 @@ async def test_a_token_server_inside_is_refused(site: Site) -> None:
     site.headers = {"WWW-Authenticate": f'Bearer realm="http://auth.example:{site.port}/token"'}
     sockets = Wires()
     async with Wire(own, resolver=names, sockets=sockets) as wire:
+        ask = Ask("client", "latest")
         with pytest.raises(UpstreamMisbehaved, match=r"auth\.example"):
-            await registry(wire, own).head_manifest("library/nginx", Tag.parse("latest"))
+            await registry(wire, own).get_manifest("library/nginx", Tag.parse("latest"), ask)
     assert sockets.told == [PUBLIC]
 
 

@@ -119,8 +119,9 @@ def tags(scene: Scene, has: Content, repository: str, query: str) -> Answer:
         every.append("no tag!")
     asked = {name: values[0] for name, values in parse_qs(query).items()}
     if scene.listing in ("whole", "map", "odd entry"):
-        more = {"manifest": {}, "child": []} if scene.listing == "map" else {}
-        return of(_json({"name": repository, "tags": every, **more}), "application/json")
+        told: dict[str, object] = {"name": repository, "tags": every}
+        told |= {"manifest": {}, "child": []} if scene.listing == "map" else {}
+        return of(_json(told), "application/json")
     key = "next_page" if scene.listing == "token" else "last"
     left = [each for each in every if each > asked.get(key, "")]
     shown = left[: min(int(asked.get("n", _PAGE)), _PAGE)]

@@ -44,10 +44,12 @@ class Document:
 class Content:
     """What each repository has: manifests and blobs by digest, tags by name.
 
-    `top` is what TAG means; `order` are the digests of its blobs, the config first.
+    `top` is what TAG means, `moved` what it may mean later; `order` are the digests of the blobs
+    that `top` has, the config first.
     """
 
     top: Document
+    moved: Document
     manifests: dict[str, Document] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -72,15 +74,17 @@ def content(form: ImageForm, manner: Manner) -> Content:
         documents.append(_index([documents[-1], _image("image", b"{}", layers[:1])]))
     if form == "nested":
         documents.append(_index([documents[-1]]))
-    top = documents[-1]
+    top, other = documents[-1], b'{"architecture": "amd64", "os": "linux", "created": null}'
+    moved = _image("image", other, layers[:2])
     artifact = _artifact(top)
     answer = _index([artifact])
-    everything = [*documents, artifact, answer, _image("image", b"{}", layers[:1])]
+    everything = [*documents, moved, artifact, answer, _image("image", b"{}", layers[:1])]
     tags = dict.fromkeys(TAGS, top.digest) | {top.digest.replace(":", "-"): answer.digest}
     return Content(
         top,
+        moved,
         {each.digest: each for each in everything},
-        {digest_of(each): each for each in (config, b"{}", *layers)},
+        {digest_of(each): each for each in (config, other, b"{}", *layers)},
         tags,
         tuple(digest_of(each) for each in (config, *layers)),
         answer,

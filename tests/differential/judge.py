@@ -21,14 +21,21 @@ _ITEMS: dict[Kind, str] = {
 }  # fmt: skip
 
 
-def required(scene: Scene, direct: Got, truth: Got) -> Got:
-    """Return what must be had: what the plain client had, and what was kept before."""
-    items = dict(direct.items)
-    if scene.warm:
-        kept = {name: body for name, body in truth.items.items() if _is_content(name)}
-        if any(_gone(scene)):
-            kept = {name: body for name, body in kept.items() if not name.startswith("tag ")}
-        items = kept | items
+def required(scene: Scene, direct: Got, before: Got, got: Got) -> Got:
+    """Return what a mirror's client must have had: what the plain client had, and what was kept.
+
+    Where the tag has moved since it was kept, either image is right, and all of that is wanted.
+    """
+    if not scene.warm:
+        return direct
+    kept = {name: body for name, body in before.items.items() if _is_content(name)}
+    if any(_gone(scene)):
+        kept = {name: body for name, body in kept.items() if not name.startswith("tag ")}
+    if not scene.moves:
+        return Got(kept | direct.items)
+    new = {_home(name) for name, body in got.items.items() if _has_moved(name, body, before)}
+    items = {name: body for name, body in kept.items() if _home(name) not in new}
+    items |= {name: body for name, body in direct.items.items() if _home(name) in new}
     return Got(items)
 
 
@@ -42,6 +49,14 @@ def _is_content(name: str) -> bool:
     return name.startswith(("tag ", "manifest ", "blob "))
 
 
+def _home(name: str) -> str:
+    return name.split(" ")[1]
+
+
+def _has_moved(name: str, body: bytes, before: Got) -> bool:
+    return name.startswith("tag ") and body != before.items.get(name)
+
+
 def lacking(when: str, wanted: Got, got: Got) -> list[str]:
     """Name what was not had, and what the client was told instead."""
     return [
@@ -51,22 +66,25 @@ def lacking(when: str, wanted: Got, got: Got) -> list[str]:
     ]
 
 
-def lies(got: Got, direct: Got, truth: Got) -> list[str]:
-    """Name what was completed and is wrong: other bytes, or part of a list for the whole."""
+def lies(got: Got, *right: Got) -> list[str]:
+    """Name what was completed and is wrong: other bytes, or part of a list for the whole.
+
+    `right` are those who have what may be had.
+    """
     false = [
         f"a wrong {name}"
         for name, body in got.items.items()
-        if body not in (direct.items.get(name, body), truth.items.get(name, body))
+        if (known := [each.items[name] for each in right if name in each.items])
+        and body not in known
     ]
-    heads = [name for name in got.items if name.startswith("head ")]
-    false += [f"a wrong {name}" for name in heads if got.items[name].decode() != _meant(truth)]
+    heads = [(name, body) for name, body in got.items.items() if name.startswith("head ")]
+    told = {digest_of(body) for each in right for name, body in each.items.items() if _by_tag(name)}
+    false += [f"a wrong {name}" for name, digest in heads if digest.decode() not in told]
     return false + [f"completed, and wrong: {name}" for name in got.wrong]
 
 
-def _meant(truth: Got) -> str:
-    """Return what the tag means, as a plain client learned it from an upstream that was well."""
-    tags = [body for name, body in truth.items.items() if name.endswith(f" {TAG}")]
-    return digest_of(tags[0]) if tags else ""
+def _by_tag(name: str) -> bool:
+    return name.startswith("tag ") and name.endswith(f" {TAG}")
 
 
 def healing(scene: Scene, truth: Got) -> Got:
@@ -104,7 +122,7 @@ def cost(
 def _pulls(
     scene: Scene, plain: Sequence[Seen], mirrored: Sequence[Seen], direct: Got, visits: int
 ) -> Iterator[str]:
-    ours, theirs = _counted(scene, mirrored), _counted(scene, plain)
+    ours, theirs = _counted(mirrored), _counted(plain)
     had = {name.rpartition(" ")[2] for name in direct.items if name.startswith("manifest ")}
     each = visits if scene.tag_ttl == 0 else 1
     for digest, count in ours.items():
@@ -113,10 +131,8 @@ def _pulls(
             yield f"{count} pulls of {digest[:19]}, {most} are due: {_summary(mirrored)}"
 
 
-def _counted(scene: Scene, seen: Iterable[Seen]) -> Counter[str]:
-    has = content(scene.image, scene.manner)
-    counted = [each.reference for each in seen if each.counted]
-    return Counter(has.tags.get(reference, reference) for reference in counted)
+def _counted(seen: Iterable[Seen]) -> Counter[str]:
+    return Counter(each.digest for each in seen if each.counted)
 
 
 def _bytes(scene: Scene, plain: Sequence[Seen], mirrored: Sequence[Seen]) -> Iterator[str]:

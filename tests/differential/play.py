@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from mirror.daemon import running
+from mirror.daemon import Daemon, running
 from mirror.settings import Settings, load
 from tests.differential import judge
 from tests.differential.asking import Asking
@@ -27,6 +27,7 @@ from tests.differential.upstream import PASSWORD, USER, Seen, Upstream
 FIRST = "first.test"  # the upstream that brought the layers before
 HEALS_WITHIN = 15.0  # s after upstream is well until everything is had
 _LOOKS_EVERY = 0.2  # s
+_SETTLES_WITHIN, _SETTLES_IN = 5.0, 0.005  # s
 _LEAVES_AFTER = 256 * 1024  # bytes
 _NOWHERE = "http://127.0.0.1:9"
 
@@ -49,10 +50,11 @@ async def play(scene: Scene, folder: Path) -> list[str]:
     """
     direct, costs = await _direct(scene)
     truth, _ = await _direct(replace(scene, deviations=()))
+    before, _ = await _direct(replace(scene, deviations=(), moves=False))
     wrong: list[str] = []
     with _alarms(wrong):
         async with Upstream(scene) as upstream, Upstream(_well(scene)) as first:
-            run = Mirrored(scene, upstream, first, folder, direct, truth)
+            run = Mirrored(scene, upstream, first, folder, (direct, truth, before))
             await run.acts()
             wrong += run.wrong
             wrong += judge.cost(scene, costs, upstream.seen, direct, run.visits)
@@ -71,6 +73,8 @@ async def _direct(scene: Scene) -> tuple[Got, list[Seen]]:
         account = (USER, PASSWORD) if scene.account else None
         asking = Asking(session, upstream.url, account, 2.0 if scene.hangs else 10.0)
         client = Plain(asking)
+        if scene.moves:
+            upstream.move()
         await _client(client, replace(scene, manner=_as_plain(scene)), upstream)
         return client.got, upstream.seen
 
@@ -89,18 +93,26 @@ async def _client(client: Plain, scene: Scene, upstream: Upstream, known: str = 
 
 
 class Mirrored:
-    """A scene as it is played before a mirror."""
+    """A scene as it is played before a mirror.
+
+    `known` is what plain clients have: as upstream deviates, when it is well, and before it was
+    pulled from at all.
+    """
 
     def __init__(
-        self, scene: Scene, upstream: Upstream, first: Upstream, folder: Path, direct: Got,
-        truth: Got,
-    ) -> None:  # fmt: skip
+        self,
+        scene: Scene,
+        upstream: Upstream,
+        first: Upstream,
+        folder: Path,
+        known: tuple[Got, Got, Got],
+    ) -> None:
         self._scene = scene
         self._upstream = upstream
         self._first = first
         self._folder = folder
-        self._direct = direct
-        self._truth = truth
+        self._known = known
+        self._direct, self._truth, self._before = known
         self.visits = 0  # pulls of clients
         self.wrong: list[str] = []
 
@@ -109,14 +121,13 @@ class Mirrored:
         self._upstream.deviates = not self._scene.warm
         async with self._mirror() as url:
             if self._scene.warm:
-                await self._visit(url, "before it deviates", self._truth)
-                self._upstream.deviates = True
-            if self._scene.manner == "leaves" and not self._scene.warm:
+                await self._keep(url)
+            if self._left:
                 await self._leave(url)
             else:
-                await self._visit(url, "at first", self._required())
+                await self._visit(url, "at first")
         async with self._mirror() as url:
-            await self._visit(url, "after a restart", self._required())
+            await self._visit(url, "after a restart")
 
     async def heals(self) -> list[str]:
         """Let upstream be well, and see in how long everything is had."""
@@ -129,19 +140,24 @@ class Mirrored:
                 got = await self._pull(url, tries=1)
                 lacking = judge.lacking("once upstream is well", wanted, got)
                 if not lacking:
-                    return judge.lies(got, self._direct, self._truth)
+                    return judge.lies(got, *self._known)
                 await asyncio.sleep(_LOOKS_EVERY)
         return lacking
 
-    def _required(self) -> Got:
-        """Return what must be had: what a plain client has, and what was kept before."""
-        return judge.required(self._scene, self._direct, self._truth)
+    async def _keep(self, url: str) -> None:
+        """Let the mirror keep everything, before upstream deviates and the tag moves."""
+        self.visits += 1
+        self.wrong += judge.lacking("before it deviates", self._before, await self._pull(url, 1))
+        self._upstream.deviates = True
+        if self._scene.moves:
+            self._upstream.move()
 
-    async def _visit(self, url: str, when: str, required: Got) -> None:
+    async def _visit(self, url: str, when: str) -> None:
         self.visits += 1
         got = await self._pull(url, tries=2 if self._direct.again else 1)
-        self.wrong += judge.lacking(when, required, got)
-        self.wrong += judge.lies(got, self._direct, self._truth)
+        wanted = judge.required(self._scene, self._direct, self._before, got)
+        self.wrong += judge.lacking(when, wanted, got)
+        self.wrong += judge.lies(got, *self._known)
 
     async def _pull(self, url: str, tries: int) -> Got:
         async with _session() as session:
@@ -152,6 +168,10 @@ class Mirrored:
             known = self._upstream.has.top.digest if self._scene.warm else ""
             await _client(client, self._scene, self._upstream, known)
             return client.got
+
+    @property
+    def _left(self) -> bool:
+        return self._scene.manner == "leaves" and not self._scene.warm
 
     async def _leave(self, url: str) -> None:
         """Resolve the tag, read the beginning of the large layer, and be gone."""
@@ -169,9 +189,20 @@ class Mirrored:
 
     @asynccontextmanager
     async def _mirror(self) -> AsyncIterator[str]:
+        """Run the mirror; it ends with nothing on its way, unless somebody left it there."""
         settings = _settings(self._scene, self._upstream, self._first, self._folder)
         async with running(settings) as daemon:
             yield str(daemon.url).rstrip("/")
+            if not (self.visits == 1 and self._left):
+                await _settled(daemon)
+
+
+async def _settled(daemon: Daemon) -> None:
+    """Wait until all that was fetched is in its place, so that each run is like the last."""
+    for _ in range(round(_SETTLES_WITHIN / _SETTLES_IN)):
+        if not len(daemon.fetches):
+            break
+        await asyncio.sleep(_SETTLES_IN)
 
 
 def _settings(scene: Scene, upstream: Upstream, first: Upstream, folder: Path) -> Settings:

@@ -67,12 +67,14 @@ class Deviation(Plain):
 class Scene(Plain):
     """One example: an upstream, how it deviates, and who pulls from it.
 
-    `warm` lets a client pull all of it before upstream deviates. `tag_ttl` is in seconds.
+    `warm` lets a client pull all of it before upstream deviates; then the tag may have moved to
+    another image meanwhile (`moves`). `tag_ttl` is in seconds.
     """
 
     manner: Manner = "plain"
     deviations: tuple[Deviation, ...] = ()
     warm: bool = False
+    moves: bool = False
     tag_ttl: int = 60
     upstream: Literal["docker.io", "registry.test"] = "docker.io"
     login: bool = True
@@ -91,8 +93,15 @@ class Scene(Plain):
     def sound(self) -> Scene:
         """Return it with all as usual that would play no part."""
         lists = self.manner == "lists"
+        moves = self.moves and self.warm and not lists
+        content = any(each.kind == "content" for each in self.deviations)
+        gateway = self.limits in ("gateway", "few")  # Docker Hub's own are its pull limit
         return replace(
             self,
+            moves=moves,
+            tag_ttl=0 if moves else self.tag_ttl,  # else what it meant may be served for a while
+            blobs="away" if content and self.blobs == "here" else self.blobs,
+            upstream="registry.test" if gateway else self.upstream,
             account=self.account and self.login,
             listing=self.listing if lists else "whole",
             referrers=self.referrers if lists else "api",

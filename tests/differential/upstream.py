@@ -7,13 +7,13 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 from urllib.parse import parse_qs
 
 from tests.differential import book, deviate
-from tests.differential.content import APP, OTHER, content
+from tests.differential.content import APP, OTHER, TAG, content
 from tests.differential.port import Answer, Asked, Port
 from tests.differential.scene import Deviation, Kind, Scene
 
@@ -24,12 +24,16 @@ _NOUNS: dict[str, Kind] = {"blobs": "blob", "referrers": "referrers", "tags": "t
 
 @dataclass
 class Seen:
-    """One question that came, and what was answered. `sent` are bytes of its body."""
+    """One question that came, and what was answered. `sent` are bytes of its body.
+
+    `digest` is what the reference meant by then.
+    """
 
     kind: Kind
     method: str
     repository: str
     reference: str
+    digest: str
     status: int | None = None
     sent: int = 0
 
@@ -48,7 +52,8 @@ class Upstream:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self.has = content(scene.image, scene.manner)
+        has = content(scene.image, scene.manner)
+        self.has = replace(has, tags=dict(has.tags))
         self.seen: list[Seen] = []
         self._left = [each.times for each in scene.deviations]
         self._tokens: dict[str, str] = {}
@@ -67,6 +72,10 @@ class Upstream:
     def realm(self) -> str:
         """The origin of the token server."""
         return self._token.url
+
+    def move(self) -> None:
+        """Let the tag mean another image."""
+        self.has.tags[TAG] = self.has.moved.digest
 
     async def __aenter__(self) -> Self:
         for port in (self._registry, self._token, self._content):
@@ -168,7 +177,7 @@ class Upstream:
 
     def _note(self, kind: Kind, asked: Asked, repository: str, reference: str) -> Seen:
         method = "range" if "Range" in asked.headers and asked.method == "GET" else asked.method
-        seen = Seen(kind, method, repository, reference)
+        seen = Seen(kind, method, repository, reference, self.has.tags.get(reference, reference))
         self.seen.append(seen)
         return seen
 

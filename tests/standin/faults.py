@@ -109,6 +109,10 @@ class Faults:
         self._waiting.append(fault)
         return fault
 
+    def remove(self, fault: Fault) -> None:
+        """Let this go wrong no more; one with no end to its `times` waits until then."""
+        self._waiting = [each for each in self._waiting if each is not fault]
+
     def clear(self) -> None:
         """Let nothing go wrong any more."""
         self._waiting.clear()

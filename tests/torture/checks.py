@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.standin import Blob
 from tests.torture import disk
 from tests.torture.clients import Outcome
 from tests.torture.disk import Descriptors, Rows
-from tests.torture.plan import QUIET, REFUSALS, SPOILS, FaultPlan, RoundPlan
+from tests.torture.plan import MISTAKES, QUIET, REFUSALS, SPOILS, FaultPlan, RoundPlan
 from tests.torture.world import repository
 
 OVERHEAD = 1.05  # of a blob: what upstream may send of it in all, cuts and stalls included
@@ -19,7 +19,7 @@ THREADS = 40  # the store's 8, the loop's own few, SQLite's one, and as many aga
 OTHER_DESCRIPTORS = 6  # beside those at the start: the index's log and its companion
 ACCOUNTED_WITHIN = 256 * 1024  # bytes; the index and its log change while they are counted
 _BLOCK = 4096
-_ERRORS = frozenset({429, 502, 503, 504})
+_ERRORS = frozenset({429, 502, 503, 504})  # whose words are always true
 _ALARMS = ("Traceback (most recent call last)", "in a way nobody foresaw", "never retrieved")
 
 
@@ -27,27 +27,59 @@ _ALARMS = ("Traceback (most recent call last)", "in a way nobody foresaw", "neve
 class Circumstances:
     """What a round's outcomes are judged by.
 
-    `held` are the (digest, repository) pairs that were kept from its beginning to its end;
-    `struck` tells which blob a fault is for, `dead_between` whether the daemon was killed between
-    two moments.
+    `held` are the (digest, repository) pairs that were kept from its beginning to its end, `tags`
+    what the tags of repositories meant to the daemon at its beginning; `struck` tells which blob a
+    fault is for, `dead_between` whether the daemon was killed between two moments.
     """
 
     plan: RoundPlan
     held: frozenset[tuple[str, str]]
     struck: Callable[[FaultPlan], str | None]
     dead_between: Callable[[float, float], bool]
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def may_fail(self, outcome: Outcome) -> bool:
-        """Tell whether the plan explains that a client got an error, or half a body."""
+        """Tell whether the plan explains that a client got an error, or half a body.
+
+        Of content that was kept nothing does but the daemon's death, and of a kept tag that the
+        registry says of it that there is none.
+        """
         if self.dead_between(outcome.began, outcome.ended):
             return True
-        if self.spoilt(outcome.digest):
+        if self.kept(outcome):
+            return outcome.kind == "tag" and self._mistaken(outcome, "404")
+        if self.spoilt(outcome.digest) or self.plan.outages or self.plan.denials:
             return True
-        if (outcome.digest, repository(outcome.tag)) in self.held:
-            return False
-        return bool(self.plan.outages) or any(
-            fault.trouble in REFUSALS for fault in self.plan.faults
+        if any(fault.trouble in REFUSALS for fault in self.plan.faults):
+            return True
+        return any(self._mistaken(outcome, trouble) for trouble in MISTAKES)
+
+    def kept(self, outcome: Outcome) -> bool:
+        """Tell whether what a client asked for was here all the time."""
+        home = repository(outcome.tag)
+        digest = self.tags.get(home, "") if outcome.kind == "tag" else outcome.digest
+        return (digest, home) in self.held
+
+    def honest(self, outcome: Outcome) -> bool:
+        """Tell whether a client was refused in words that are upstream's, or true without it."""
+        match outcome.status:
+            case 404:
+                return self._mistaken(outcome, "404")
+            case 403:
+                denied = any(each.status in (401, 403) for each in self.plan.denials)
+                return denied or any(self._mistaken(outcome, each) for each in ("401", "403"))
+        return outcome.status in _ERRORS
+
+    def _mistaken(self, outcome: Outcome, trouble: str) -> bool:
+        """Tell whether the registry was to deny just this: a blob, or manifests, of any name."""
+        return any(
+            fault.trouble == trouble
+            and (outcome.kind != "blob" if fault.blob is None else self._strikes(fault, outcome))
+            for fault in self.plan.faults
         )
+
+    def _strikes(self, fault: FaultPlan, outcome: Outcome) -> bool:
+        return self.struck(fault) == outcome.digest
 
     def spoilt(self, digest: str) -> bool:
         """Tell whether upstream was to send wrong bytes of this blob."""
@@ -75,9 +107,46 @@ def _client(outcome: Outcome, around: Circumstances) -> str | None:
             return "a client completed on what is wrong"
         case "hung":
             return "a client hung"
-        case "refused" if outcome.status not in _ERRORS:
+        case "refused" if not around.honest(outcome):
             return "an error that is not honest"
     return None if around.may_fail(outcome) else "a failure that nothing explains"
+
+
+@dataclass(frozen=True)
+class Failures:
+    """How many requests ended while the daemon lived, and how many of them failed.
+
+    `kept` and `kept_failed` are those for what was here from the round's beginning to its end.
+    """
+
+    ended: int = 0
+    failed: int = 0
+    kept: int = 0
+    kept_failed: int = 0
+
+    def __add__(self, other: Failures) -> Failures:
+        """Add another round's."""
+        return Failures(
+            self.ended + other.ended,
+            self.failed + other.failed,
+            self.kept + other.kept,
+            self.kept_failed + other.kept_failed,
+        )
+
+
+def failures(outcomes: Iterable[Outcome], around: Circumstances) -> Failures:
+    """Count the requests that failed outside restarts; who leaves of his own will does not."""
+    lived = [
+        outcome
+        for outcome in outcomes
+        if outcome.end != "left" and not around.dead_between(outcome.began, outcome.ended)
+    ]
+    kept = [outcome for outcome in lived if around.kept(outcome)]
+    return Failures(len(lived), _failed(lived), len(kept), _failed(kept))
+
+
+def _failed(outcomes: Iterable[Outcome]) -> int:
+    return sum(outcome.end != "complete" for outcome in outcomes)
 
 
 def upstream(
@@ -90,8 +159,9 @@ def upstream(
 ) -> list[str]:
     """Upstream sent no more than it had to: `sent` in bytes, by digest.
 
-    Where nobody left, died or was evicted (`undisturbed`), a blob comes once, plus once for each
-    time that upstream spoilt it or could not resume it, and not at all if it was kept. Else each
+    Where nobody left, died or was evicted (`undisturbed`), a blob comes once, and not at all if it
+    was kept; plus once for each time that upstream spoilt it, would not resume it, or did not say
+    by HEAD that it has it. Else each
     request of a client may cost one: what it wanted may be gone again before the next one comes,
     or may not have been kept at all for lack of room. A kill and an outage lose what is on its way:
     upstream handed it to a socket whose other end never reads it, so each may cost one too.
@@ -102,7 +172,8 @@ def upstream(
     wrong = []
     for digest, count in sent.items():
         bodies = 1 if undisturbed else max(asked[digest], 1) + lost
-        bodies = 0 if undisturbed and digest in kept else bodies + _forced(digest, around)
+        bodies = 0 if undisturbed and digest in kept else bodies
+        bodies += _forced(digest, around)
         most = int(bodies * blobs[digest].size * OVERHEAD)
         if count > most:
             wrong.append(f"upstream sent {count} bytes of {blobs[digest]}, at most {most} are due")
@@ -110,7 +181,7 @@ def upstream(
 
 
 def _forced(digest: str, around: Circumstances) -> int:
-    again = SPOILS | {"no_range"}
+    again = SPOILS | {"no_range", "bad_range", "no_head"}
     return sum(
         fault.times
         for fault in around.plan.faults

@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections import Counter
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _BLOCK = 512  # bytes, the unit of st_blocks
@@ -26,10 +26,14 @@ class Descriptors:
 
 @dataclass(frozen=True)
 class Rows:
-    """What the index says is kept: sizes in bytes by digest, and (digest, repository) pairs."""
+    """What the index says is kept: sizes in bytes by digest, (digest, repository) pairs, tags.
+
+    `tags` are the digests that the tag of a repository means.
+    """
 
     sizes: dict[str, int]
     links: frozenset[tuple[str, str]]
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 def blobs(folder: Path) -> dict[str, Path]:
@@ -66,7 +70,8 @@ def rows(folder: Path) -> Rows:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
         sizes = dict(database.execute("SELECT digest, size FROM blob"))
         links = frozenset(database.execute("SELECT digest, repository FROM link"))
-    return Rows(sizes, links)
+        tags = dict(database.execute("SELECT repository, digest FROM tag WHERE tag = 'latest'"))
+    return Rows(sizes, links, tags)
 
 
 def used(folder: Path) -> int:

@@ -22,15 +22,21 @@ MOODS: tuple[Mood, ...] = ("mended", "crash", "tight", "storm", "calm")
 QUIET: frozenset[Mood] = frozenset({"mended", "calm"})  # nobody leaves, dies or is evicted
 
 Trouble: TypeAlias = Literal[
-    "cut", "stall", "corrupt", "no_range", "slow", "short", "429", "5xx", "drop", "hang", "page",
-    "token",
+    "cut", "stall", "corrupt", "no_range", "bad_range", "no_head", "slow", "short", "429", "5xx",
+    "drop", "hang", "page", "token", "content", "401", "403", "404",
 ]  # fmt: skip
 # What a client cannot be kept from seeing, unless the content is here: of any content, as one
-# upstream that fails may be left alone for a while; and of the spoilt blob alone.
-REFUSALS: frozenset[Trouble] = frozenset({"429", "5xx", "drop", "hang", "page", "token"})
+# upstream that fails may be left alone for a while; of what the registry denies by mistake, that
+# alone; and of the spoilt blob alone. `content` is what a content network refuses.
+REFUSALS: frozenset[Trouble] = frozenset({"429", "5xx", "drop", "hang", "page", "token", "content"})
+MISTAKES: frozenset[Trouble] = frozenset({"401", "403", "404"})
 SPOILS: frozenset[Trouble] = frozenset({"corrupt", "short"})
-MENDED: tuple[Trouble, ...] = ("cut", "cut", "stall", "no_range", "slow")
-ALL: tuple[Trouble, ...] = (*MENDED, *sorted(SPOILS), *sorted(REFUSALS))
+# What no client may see: a part, or a HEAD, that is refused decides nothing.
+MENDED: tuple[Trouble, ...] = (
+    "cut", "cut", "stall", "no_range", "bad_range", "no_head", "slow"
+)  # fmt: skip
+_OF_MANIFESTS = (REFUSALS | MISTAKES | {"no_head"}) - {"content"}
+ALL: tuple[Trouble, ...] = (*MENDED, *sorted(SPOILS), *sorted(REFUSALS), *sorted(MISTAKES))
 
 Manner: TypeAlias = Literal["plain", "slow", "leaves", "ranges", "deaf"]
 MANNERS: tuple[Manner, ...] = ("plain", "plain", "plain", "slow", "leaves", "ranges", "deaf")
@@ -84,6 +90,15 @@ class Outage:
 
 
 @dataclass(frozen=True)
+class Denial:
+    """The token service has nothing but this status for anybody from `begins` on, for seconds."""
+
+    begins: float
+    lasts: float
+    status: int
+
+
+@dataclass(frozen=True)
 class RoundPlan:
     """One round of `lasts` seconds. `tags` are image numbers, by tag; `max_size` in bytes."""
 
@@ -96,6 +111,7 @@ class RoundPlan:
     clients: tuple[ClientPlan, ...]
     kills: tuple[float, ...]
     outages: tuple[Outage, ...]
+    denials: tuple[Denial, ...]
 
 
 def plan_image(seed: int, number: int) -> ImagePlan:
@@ -127,6 +143,7 @@ def plan_round(seed: int, number: int, *, crowd: int = 24, lasts: float = 4.0) -
             sorted(chance.uniform(0.2, lasts) for _ in range(chance.randint(1, 2) if rough else 0))
         ),
         outages=tuple(_outages(chance, mood, lasts)),
+        denials=tuple(_denials(chance, mood, lasts)),
     )
 
 
@@ -140,7 +157,7 @@ def _fault(chance: random.Random, seed: int, tags: tuple[int, ...], mood: Mood) 
     image = plan_image(seed, chance.choice(tags))
     trouble = chance.choice(MENDED if mood == "mended" else ALL)
     blobs = 1 + len(image.layers)  # the config is the first
-    of_manifest = trouble in REFUSALS and chance.random() < 0.4
+    of_manifest = trouble in _OF_MANIFESTS and chance.random() < 0.4
     times = chance.randint(1, 2 if mood in QUIET else 4)
     blob = None if of_manifest else chance.randrange(blobs)
     return FaultPlan(trouble, image.number, blob, chance.random(), times)
@@ -163,3 +180,10 @@ def _outages(chance: random.Random, mood: Mood, lasts: float) -> list[Outage]:
     if mood in QUIET or chance.random() < 0.5:
         return []
     return [Outage(chance.uniform(0, lasts / 2), chance.uniform(0.2, lasts / 3))]
+
+
+def _denials(chance: random.Random, mood: Mood, lasts: float) -> list[Denial]:
+    if mood == "mended" or chance.random() < 0.5:
+        return []
+    begins, status = chance.uniform(0, lasts / 2), chance.choice((401, 403, 500))
+    return [Denial(begins, chance.uniform(0.2, lasts / 3), status)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.torture.checks import Failures
 from tests.torture.rounds import Counted
 
 HEAD = (
@@ -45,8 +46,16 @@ def summary(seed: int, rounds: list[Counted]) -> str:
     complete = sum(each.ends["complete"] for each in rounds)
     kills = sum(len(each.plan.kills) for each in rounds)
     faults = sum(fault.times for each in rounds for fault in each.plan.faults)
+    failures = sum((each.failures for each in rounds), Failures())
     return (
         f"seed {seed}: {len(rounds)} rounds, {complete} bodies and tags right, {faults} faults "
         f"planned, {kills} kills, {sum(each.evicted for each in rounds)} evictions, "
-        f"{sum(each.samples for each in rounds)} looks at the disk"
+        f"{sum(each.samples for each in rounds)} looks at the disk\n"
+        "requests failed outside restarts: "
+        f"{_share(failures.kept_failed, failures.kept)} of what was kept, "
+        f"{_share(failures.failed, failures.ended)} of all"
     )
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.2f} % ({part} of {whole})"

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from mirror.store.sqlite import WAL_BYTES
 from tests.torture import checks, disk
-from tests.torture.checks import Circumstances
+from tests.torture.checks import Circumstances, Failures
 from tests.torture.clients import Client, Outcome
 from tests.torture.disk import Descriptors, Gauge, Rows
-from tests.torture.plan import ClientPlan, Outage, RoundPlan
+from tests.torture.plan import ClientPlan, Denial, Outage, RoundPlan
 from tests.torture.process import Daemon
-from tests.torture.world import World
+from tests.torture.world import World, denying
 
 SETTLES_WITHIN = 30.0  # s for the last fetch to end after the last client
-HEALS_WITHIN = 20.0  # s after the last fault until every pull is right
+HEALS_WITHIN = 15.0  # s after the last fault until every pull is right
 LETS_GO_WITHIN = 5.0  # s for descriptors to be closed
 FLUSHES_WITHIN = 5.0  # s for the index to be written behind
 _HEALED = 2  # images that are pulled when all faults are over
@@ -42,6 +42,7 @@ class Counted:
     samples: int = 0
     kept: int = 0
     partials: int = 0
+    failures: Failures = field(default_factory=Failures)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -97,6 +98,7 @@ class Torture:
                 group.create_task(_drop_result(run))
             group.create_task(self._kill(plan.kills))
             group.create_task(self._lose_upstream(plan.outages))
+            group.create_task(self._deny(plan.denials))
         return outcomes
 
     async def _kill(self, moments: tuple[float, ...]) -> None:
@@ -112,6 +114,16 @@ class Torture:
             await asyncio.sleep(outage.lasts)
             await self._world.hub.up()
 
+    async def _deny(self, denials: tuple[Denial, ...]) -> None:
+        """Let no token be good, and none be had, while the token service denies everybody."""
+        hub = self._world.hub
+        for denial in denials:
+            await asyncio.sleep(denial.begins)
+            fault = hub.faults.add(denying(denial.status))
+            hub.tokens.revoke()
+            await asyncio.sleep(denial.lasts)
+            hub.faults.remove(fault)
+
     def _judge(
         self,
         plan: RoundPlan,
@@ -125,7 +137,8 @@ class Torture:
         (rows, kept), (earlier, later) = before, figures
         still = {digest for digest, _ in kept.items() & disk.identities(daemon.folder).items()}
         held = frozenset(link for link in rows.links if link[0] in still)
-        around = Circumstances(plan, held, world.digest, daemon.dead_between)
+        around = Circumstances(plan, held, world.digest, daemon.dead_between, rows.tags)
+        counted.failures = checks.failures(outcomes, around)
         counted.wrong += checks.clients(outcomes, around)
         sent = world.sent()
         counted.strict = strict = checks.undisturbed(plan, earlier, later)

@@ -68,8 +68,8 @@ class World:
         fault = _FAULTS[plan.trouble](int(plan.at * self._size(plan)))
         if plan.blob is None:
             return replace(fault, kind="manifest", times=plan.times)
-        digest = self._blob(plan).digest
-        return replace(fault, kind="blob", match=_of(digest), times=plan.times)
+        match = _of(self._blob(plan).digest, ranged=plan.trouble == "bad_range")
+        return replace(fault, kind="blob", match=match, times=plan.times)
 
     def _size(self, plan: FaultPlan) -> int:
         return max(self._blob(plan).size - 1, 1)
@@ -80,8 +80,13 @@ def repository(tag: int) -> str:
     return f"team-{tag}/app"
 
 
-def _of(digest: str) -> Callable[[Seen], bool]:
-    return lambda seen: seen.reference == digest
+def _of(digest: str, *, ranged: bool) -> Callable[[Seen], bool]:
+    return lambda seen: seen.reference == digest and (not ranged or seen.range is not None)
+
+
+def denying(status: int) -> Fault:
+    """Let the token server have this for everybody, until it is taken back."""
+    return Fault(kind="token", status=status, times=None)
 
 
 _FAULTS: dict[str, Callable[[int], Fault]] = {
@@ -89,6 +94,12 @@ _FAULTS: dict[str, Callable[[int], Fault]] = {
     "stall": lambda at: Fault(stall_after=at),
     "corrupt": lambda at: Fault(corrupt_at=at),
     "no_range": lambda _: Fault(ignore_range=True),
+    "bad_range": lambda at: Fault(status=(400, 403)[at % 2], method="GET"),
+    "no_head": lambda at: Fault(status=(403, 405, 500)[at % 3], method="HEAD", port="registry"),
+    "content": lambda at: Fault(status=(403, 404, 429, 500)[at % 4]),
+    "401": lambda _: Fault(status=401, port="registry"),
+    "403": lambda _: Fault(status=403, port="registry"),
+    "404": lambda _: Fault(status=404, port="registry"),
     "slow": lambda _: Fault(rate=SLOW),
     "short": lambda at: Fault(short_at=at),
     "429": lambda _: Fault.abuse(retry_after=1),

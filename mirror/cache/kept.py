@@ -1,0 +1,138 @@
+"""Manifests that are here: on the disk, in memory, and those that the disk would not take."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from cachetools import LRUCache
+
+from mirror.cache.memory import Memory
+from mirror.cache.tags import Tags
+from mirror.oci import manifest, media
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Descriptor, Manifest
+from mirror.oci.names import Repository
+from mirror.store.errors import says_nothing
+from mirror.store.store import Store
+
+_log = logging.getLogger(__name__)
+
+_LOOSE = 16 * 1024 * 1024  # bytes of manifests that the disk would not take
+
+
+class Kept:
+    """Finds and keeps manifests. `alone` is that one upstream is all there is."""
+
+    def __init__(self, store: Store, tags: Tags, memory: Memory, *, alone: bool) -> None:
+        self._store = store
+        self._tags = tags
+        self._memory = memory
+        self._alone = alone
+        self._loose: LRUCache[tuple[Repository, Digest], Manifest] = LRUCache(
+            _LOOSE, getsizeof=lambda loose: loose.descriptor.size
+        )
+
+    def __repr__(self) -> str:
+        return f"<Kept: {len(self._loose)} in memory only>"
+
+    def known(self, repository: Repository, digest: Digest) -> Descriptor | None:
+        """Return the descriptor of a manifest that is here and belongs here."""
+        if loose := self._loose.get((repository, digest)):
+            return loose.descriptor
+        entry = self._store.catalogue.get(digest)
+        if entry is None or entry.media_type is None:
+            return None
+        if not self._store.catalogue.belongs(digest, repository):
+            return None
+        return Descriptor(digest, entry.media_type, entry.size)
+
+    def within(self, repository: Repository, digest: Digest) -> bool:
+        """Whether a manifest is here and of this upstream, which is believed about where it is."""
+        return self._store.catalogue.within(digest, repository.upstream, alone=self._alone)
+
+    def shared(self, repository: Repository, digest: Digest) -> Descriptor | None:
+        """Return the descriptor of a manifest that is here and of this upstream."""
+        entry = self._store.catalogue.get(digest)
+        if entry is None or entry.media_type is None or not self.within(repository, digest):
+            return None
+        return Descriptor(digest, entry.media_type, entry.size)
+
+    async def read(self, repository: Repository, digest: Digest, told: str = "") -> Manifest | None:
+        """Return what is here of what upstream says this repository holds.
+
+        Its type and size are what they were found to be, whatever upstream's last HEAD says; the
+        type that this told is of use only where the index was lost. What other upstreams brought
+        is none of it: a HEAD takes no more than knowing a digest.
+        """
+        if loose := self._loose.get((repository, digest)):
+            return loose
+        if not self.within(repository, digest):
+            return None
+        body = self._memory.get(digest) or await self._load(digest)
+        entry = self._store.catalogue.get(digest)  # it may have been evicted meanwhile
+        if body is None:
+            return None
+        media_type = entry.media_type if entry else None
+        if media_type is None:  # its row was lost, its file was not
+            found = manifest.read(body, digest, told)
+        else:
+            found = Manifest(Descriptor(digest, media_type, len(body)), body, ())
+        if entry is None:
+            return found
+        if media_type is None:
+            self._store.books.describe(found)
+        self._memory.put(digest, body)
+        self._store.books.link(digest, repository)
+        self._store.books.touch(digest)
+        self._tags.arrived(repository, digest)
+        return found
+
+    async def _load(self, digest: Digest) -> bytes | None:
+        """Read a kept manifest; one that was altered or lost on the disk is discarded."""
+        entry = self._store.catalogue.get(digest)
+        try:
+            body = await self._store.read(digest)
+        except OSError as error:
+            if says_nothing(error):
+                return None
+            body = b""
+        if digest.proves(body):
+            return body
+        if self._store.catalogue.get(digest) is entry:  # else another found it, and sooner
+            await self._store.discard(digest)
+        return None
+
+    async def keep(self, repository: Repository, pulled: Manifest) -> Manifest:
+        """Keep a manifest that was pulled; returns it with the type that it has here.
+
+        What its digest proves a part of only is kept in memory: a file is proven by its name.
+        """
+        digest = pulled.descriptor.digest
+        entry = self._store.catalogue.get(digest)
+        if pulled.in_part:
+            _log.info("%s is signed as schema 1 has it, and is kept in memory only", digest)
+            self._loose[repository, digest] = pulled
+        elif entry is not None and entry.media_type is not None:
+            pulled = self._again(repository, pulled, entry.media_type)
+        elif await self._store.keep_manifest(pulled, repository):
+            self._memory.put(digest, pulled.body)
+        else:
+            self._loose[repository, digest] = pulled
+        self._tags.arrived(repository, digest)
+        return pulled
+
+    def _again(self, repository: Repository, pulled: Manifest, before: str) -> Manifest:
+        """Note that a manifest is of another repository, too: it has the type that it had.
+
+        Where that said nothing, as another upstream's may, a known one takes its place.
+        """
+        found = pulled.descriptor
+        if before not in media.KNOWN and found.media_type in media.KNOWN:
+            self._store.books.describe(pulled)
+        else:
+            pulled = replace(pulled, descriptor=replace(found, media_type=before))
+        self._store.books.link(found.digest, repository)
+        self._store.books.touch(found.digest)
+        self._memory.put(found.digest, pulled.body)
+        return pulled
