@@ -64,10 +64,11 @@ async def test_a_pull_is_on_the_disk_at_once(
 async def test_a_pull_that_brought_nothing_good_is_counted_all_the_same(
     hub: Hub, run: Run, image: Image, tmp_path: Path
 ) -> None:
-    hub.faults.add(Fault(kind="manifest", method="GET", body=lambda body: body + b" "))
+    wrong = Fault(kind="manifest", method="GET", body=lambda body: body + b" ", times=2)
+    hub.faults.add(wrong)
     async with run() as mirror:
         assert (await mirror.manifest(REPOSITORY, image.digest)).status == 502
-    assert len(entries(tmp_path / "data")) == 1
+    assert len(entries(tmp_path / "data")) == 2
 
 
 async def test_what_upstream_says_of_its_limit_survives_a_restart(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
-from typing import cast
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal, cast
 from urllib.parse import parse_qs, quote
 
 import pytest
@@ -18,7 +21,9 @@ from mirror.upstream.wire import Wire
 from tests.attacks.test_addresses import registry
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_artifact, make_image
+from tests.standin.faults import HTML
 
+Headers = Mapping[str, str | None]
 REPOSITORY = "library/nginx"
 INDEX = "application/vnd.oci.image.index.v1+json"
 MIB = 1024 * 1024
@@ -203,3 +208,70 @@ async def test_a_list_is_fetched_once_for_all_who_ask_at_once(
     assert {got.headers["Content-Length"] for got in answers} == {str(len(answers[0].body))}
     assert all(json.loads(got.body)["tags"] == tags for got in answers)
     assert len(hub.journal.matching(kind="tags", status=200)) == 1
+
+
+ODD_HEADERS = [
+    {"Content-Type": "text/plain"},
+    {"Content-Type": None},
+    {"Content-Type": "application/octet-stream"},
+    {"Content-Type": "text/html"},
+    {"Content-Encoding": ""},
+    {"Content-Encoding": "aws-chunked"},
+    {"Content-Encoding": "UTF-8"},
+    {"Content-Encoding": "none"},
+]
+
+
+@pytest.mark.parametrize("headers", ODD_HEADERS, ids=str)
+@pytest.mark.parametrize("kind", ["tags", "referrers"])
+async def test_what_is_listed_counts_and_not_its_headers(
+    hub: Hub, mirror: Mirror, image: Image, kind: Literal["tags", "referrers"], headers: Headers
+) -> None:
+    artifact = make_artifact(1, image)
+    hub.add(artifact, REPOSITORY)
+    hub.faults.add(Fault(kind=kind, headers=headers, times=None))
+    if kind == "tags":
+        got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list")
+        assert json.loads(got.body)["tags"] == ["latest"]
+    else:
+        got = await mirror.ask(f"/v2/{REPOSITORY}/referrers/{image.digest}")
+        assert [each["digest"] for each in json.loads(got.body)["manifests"]] == [artifact.digest]
+
+
+NO_LISTS = {
+    "a page": Fault.page(),
+    "a page as JSON": Fault(status=200, body=HTML, headers={"Content-Type": "application/json"}),
+    "nothing": Fault(status=200, body=b""),
+    "an empty document": Fault(status=200, body=b"{}"),
+    "an error": Fault(status=200, body=b'{"errors":[{"code":"UNKNOWN","message":"x"}]}'),
+    "a list": Fault(status=200, body=b'["latest"]'),
+    "half of it": Fault(status=200, body=b'{"name":"library/nginx","tags":["latest"'),
+    "packed": Fault(body=gzip.compress, headers={"Content-Encoding": "gzip"}),
+    "packed in silence": Fault(body=gzip.compress),
+    "401": Fault(status=401, body=b""),
+    "403 page": Fault.page(status=403),
+    "405": Fault(status=405, body=b""),
+    "429": Fault(status=429, body=b""),
+    "503 page": Fault.page(status=503),
+    "a Link to nowhere": Fault(headers={"Link": '<http://[broken>; rel="next"'}),
+}
+
+
+@pytest.mark.parametrize("fault", NO_LISTS.values(), ids=NO_LISTS)
+async def test_what_is_no_list_is_an_error_or_the_list_of_before(
+    hub: Hub, run: Run, tags: list[str], fault: Fault
+) -> None:
+    path, always = f"/v2/{REPOSITORY}/tags/list", replace(fault, kind="tags", times=None)
+    async with run(tag_ttl=0) as mirror:
+        hub.faults.add(always)
+        got = await mirror.ask(path)
+        assert got.status in (403, 429, 502, 503)
+        assert json.loads(got.body)["errors"]
+        hub.faults.clear()
+    async with run(tag_ttl=0) as mirror:
+        assert (await mirror.ask(path)).status == 200
+        hub.faults.add(always)
+        got = await mirror.ask(path)
+        assert (got.status, got.cache) == (200, "hit; detail=stale")
+        assert json.loads(got.body)["tags"] == tags
+        assert "Warning" in got.headers

@@ -237,8 +237,8 @@ async def test_a_list_that_comes_slowly_is_whole(raw: Raw, before: Mirror) -> No
         body = b'{"name":"a","tags":["a","b","c","d","e","f"]}'
         writer.write(answer(b"", JSON, b"Content-Length: %d" % len(body), length=False))
         for at in range(0, len(body), 8):
-            writer.write(body[at : at + 8])
             await asyncio.sleep(0.5)
+            writer.write(body[at : at + 8])
         writer.close()
 
     async with elsewhere(raw, drip):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from mirror.oci.signed import payload
 from mirror.store.files import Files
 from tests.command import Ended, launched
 from tests.conftest import Mirror, Run
-from tests.standin import Fault, Hub, Image, make_image
+from tests.standin import Fault, Hub, Image, Terms, make_image
 from tests.standin.images import Index
 
 REPOSITORY = "library/nginx"
@@ -163,6 +166,28 @@ async def test_a_proven_manifest_is_served_whatever_coding_is_named(
         assert "Content-Encoding" not in got.headers
 
 
+async def test_a_manifest_that_is_compressed_unasked_is_served_as_it_is(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    coded = Fault(headers={"Content-Encoding": "gzip"}, body=gzip.compress, times=None)
+    hub.faults.add(replace(coded, kind="manifest"))
+    for reference in ("latest", image.digest):
+        for method in ("HEAD", "GET"):
+            got = await mirror.manifest(REPOSITORY, reference, method)
+            assert (got.status, got.headers["Content-Length"]) == (200, str(image.size))
+            assert "Content-Encoding" not in got.headers
+            assert got.body == (image.manifest if method == "GET" else b"")
+    assert hub.pulls == 1
+
+
+async def test_a_small_manifest_that_grows_without_end_is_refused(hub: Hub, mirror: Mirror) -> None:
+    bomb = b'{"a":"' + b" " * 50_000_000 + b'"}'
+    digest = push(hub, bomb, media.OCI_MANIFEST)
+    coded = Fault(headers={"Content-Encoding": "gzip"}, body=gzip.compress(bomb), times=None)
+    hub.faults.add(replace(coded, kind="manifest"))
+    assert (await mirror.manifest(REPOSITORY, digest)).status == 502
+
+
 @pytest.mark.parametrize("body", [PAGE, b'{"errors": []}', b"", b'{"schemaVersion": 2}'])
 @pytest.mark.parametrize("told", ["text/html", "application/json"])
 async def test_something_else_in_place_of_a_tag_is_not_passed_on(
@@ -307,6 +332,51 @@ def test_two_signatures_of_different_parts_sign_nothing(image: Image) -> None:
     other = coded(json.dumps({"formatLength": 5, "formatTail": ""}).encode())
     document["signatures"].append({"protected": other})
     assert payload(json.dumps(document).encode()) is None
+
+
+# Several upstreams
+
+
+@asynccontextmanager
+async def two(run: Run, hub: Hub) -> AsyncIterator[tuple[Mirror, Hub]]:
+    """A mirror of two upstreams; returns the second one, too."""
+    async with Hub(Terms()) as twin:
+        upstreams = {"docker.io": {"url": hub.url}, "twin.example": {"url": twin.url}}
+        async with run(upstreams=upstreams) as mirror:
+            yield mirror, twin
+
+
+TWIN = "twin.example/org/app"
+
+
+async def test_what_one_upstream_brought_is_proven_by_a_get_of_another_that_refuses_heads(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    async with two(run, hub) as (mirror, twin):
+        await mirror.manifest(REPOSITORY, "latest")
+        twin.add(image, "org/app", "latest")
+        twin.faults.add(Fault(kind="manifest", method="HEAD", status=405, times=None))
+        for method in ("HEAD", "GET"):
+            for reference in (image.digest, "latest"):
+                got = await mirror.manifest(TWIN, reference, method)
+                assert got.headers["Docker-Content-Digest"] == image.digest
+                assert got.body == (image.manifest if method == "GET" else b"")
+        assert twin.pulls == 2  # by digest, and to learn what the tag is
+        stranger = await mirror.manifest("twin.example/org/other", image.digest)
+        assert stranger.status in (403, 404)
+
+
+async def test_a_type_that_says_nothing_does_not_stick_to_what_another_upstream_has(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    body = json.dumps({"schemaVersion": 2, "layers": [descriptor(image)]}).encode()
+    async with two(run, hub) as (mirror, twin):
+        twin.add(Index(body, "application/vnd.any+json", str(Digest.of(body)), ()), "org/app", "a")
+        await mirror.manifest(TWIN, "a")
+        push(hub, body, media.OCI_MANIFEST)
+        for repository in (REPOSITORY, TWIN):
+            got = await mirror.manifest(repository, str(Digest.of(body)))
+            assert (got.body, got.headers["Content-Type"]) == (body, media.OCI_MANIFEST)
 
 
 # Upkeep

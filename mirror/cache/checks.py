@@ -11,7 +11,7 @@ from mirror.cache.outcome import Why
 from mirror.cache.pulls import Pulls
 from mirror.cache.tags import Tagged, TagKey, Tags
 from mirror.flight import Flights
-from mirror.oci.errors import HeldBack, PullLimitSpent, UpstreamFailure
+from mirror.oci.errors import HeldBack, HostUnreachable, PullLimitSpent, UpstreamFailure
 from mirror.oci.manifest import Descriptor, Hint
 from mirror.oci.names import Repository
 from mirror.upstream.answers import Ask
@@ -92,7 +92,7 @@ class Checks:
         try:
             async with asyncio.timeout(self._patience / 2 if again else None):
                 return await self._pulls.hint(*key, spare=here is not None)
-        except PullLimitSpent:
+        except (HostUnreachable, PullLimitSpent):
             raise
         except (UpstreamFailure, TimeoutError):
             if here is not None and not again:

@@ -17,6 +17,7 @@ from mirror.flight import Flights
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
+    HostUnreachable,
     ManifestUnknown,
     PullLimitSpent,
     ShareSpent,
@@ -93,13 +94,14 @@ class Pulls:
     async def confirm(self, repository: Repository, digest: Digest) -> Hint:
         """Ask by HEAD whether a repository has a manifest, once for all who want to know.
 
-        A failure tells as little as a refusal does, and the GET decides. Raises PullLimitSpent.
+        A failure tells as little as a refusal does, and the GET decides. Raises PullLimitSpent,
+        and HostUnreachable, which a GET would meet as well.
         """
         try:
             return await self._heads.join(
                 (repository, digest), lambda: self.hint(repository, digest)
             )
-        except PullLimitSpent:
+        except (HostUnreachable, PullLimitSpent):
             raise
         except UpstreamFailure:
             return Hint()

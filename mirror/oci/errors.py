@@ -226,6 +226,10 @@ class UpstreamUnreachable(UpstreamUnavailable):
     """The connection to upstream was not made, or ended without an answer."""
 
 
+class HostUnreachable(UpstreamUnreachable):
+    """No connection to the host can be made: to ask in another way is of no use."""
+
+
 class UpstreamDown(UpstreamUnavailable):
     """Upstream failed so often of late that it was not even asked."""
 

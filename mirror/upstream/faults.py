@@ -13,6 +13,7 @@ import aiohttp
 from yarl import URL
 
 from mirror.oci.errors import (
+    HostUnreachable,
     UpstreamFailure,
     UpstreamMisbehaved,
     UpstreamTimeout,
@@ -35,9 +36,12 @@ def named_faults(url: URL) -> Iterator[None]:
         raise UpstreamTimeout(f"upstream {url.host} does not answer") from error
     except aiohttp.ClientHttpProxyError as error:
         says = PROXY_LOGIN if error.status == 407 else f"the proxy answers {error.status}"
-        raise UpstreamUnavailable(f"cannot reach upstream {url.host}: {says}") from error
+        raise HostUnreachable(f"cannot reach upstream {url.host}: {says}") from error
     except aiohttp.ClientPayloadError as error:
         raise UpstreamUnavailable(f"upstream {url.host} broke off") from error
+    except aiohttp.ClientConnectorError as error:
+        says = _reason(error)
+        raise HostUnreachable(f"cannot reach upstream {url.host}: {says}") from error
     except (aiohttp.ClientConnectionError, OSError) as error:
         says = _reason(error)
         raise UpstreamUnreachable(f"cannot reach upstream {url.host}: {says}") from error

@@ -47,7 +47,7 @@ from mirror.oci.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from mirror.oci.manifest import Descriptor, Hint, Manifest
+from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference
 from mirror.oci.paging import Paging
 from mirror.upstream import pages, responses
@@ -181,10 +181,6 @@ class Registry:
             self.shortcuts.worked(url, "head manifest")
         return hint
 
-    async def head_manifest(self, repository: str, reference: Reference) -> Descriptor | None:
-        """Ask by HEAD for a manifest's descriptor; None where the GET decides. See `hint`."""
-        return (await self.hint(repository, reference, insist=True)).descriptor
-
     async def get_manifest(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
         """Fetch and prove a manifest: on Docker Hub, this is a pull.
 
@@ -210,6 +206,7 @@ class Registry:
             except UpstreamUnavailable as error:
                 raise BrokenOff(error.message) from error
             self._count(len(body))
+            body = responses.decoded(response, body)
             promised, told = responses.digest(response), responses.media_type(response)
         named = reference if isinstance(reference, Digest) else promised
         return await documents.aside(manifest.prove, body, named, told)
@@ -219,8 +216,10 @@ class Registry:
         if not self.shortcuts.worth(self.origin.url, "head blob"):
             return None
         url = self._url(repository, "blobs", digest)
+        most = self._wire.patience.answer * _HEAD_SHARE
+        question = _Question("HEAD", "blob", repository, url, most=most)
         with suppress(UpstreamFailure):
-            async with await self._ask(_Question("HEAD", "blob", repository, url)) as response:
+            async with await self._ask(question) as response:
                 return hinted_size(response, digest)
         return None
 
@@ -423,7 +422,8 @@ class Registry:
         if response.status == 429:
             self._refuse_rate(question, response)
         responses.refuse_faults(response, self.origin.name)
-        if elsewhere and 400 <= response.status < 500 and response.status != 416:
+        content = question.kind in ("manifest", "blob")
+        if elsewhere and content and 400 <= response.status < 500 and response.status != 416:
             host, status = response.url.host, response.status
             raise ContentRefused(f"{host}, where {self.origin.name} redirects to, answers {status}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import aiohttp
 from aiohttp import hdrs
 
@@ -17,6 +19,7 @@ from mirror.oci.manifest import MAX_SIZE, Hint
 
 # Content codings (RFC 9110, 8.4.1, and the IANA registry). Other words that registries have sent
 # (aws-chunked, UTF-8, none) change nothing of a body.
+_GZIP = b"\x1f\x8b"  # how it begins (RFC 1952, 2.3.1)
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-gzip", "zstd"})
 
 
@@ -60,9 +63,28 @@ def digest(response: aiohttp.ClientResponse) -> Digest | None:
     return Digest.told(response.headers.get("Docker-Content-Digest"))
 
 
+def _coding(response: aiohttp.ClientResponse) -> str:
+    return response.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
+
+
 def media_type(response: aiohttp.ClientResponse) -> str:
     """Return the media type that upstream names, bare; "" if none."""
     return media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
+
+
+def decoded(response: aiohttp.ClientResponse, body: bytes) -> bytes:
+    """Undo gzip where a host compresses though it was asked not to.
+
+    Go's clients, which ask for gzip by themselves, undo it unseen (net/http, Transport). What says
+    that it is compressed and is not stays as it is.
+    """
+    if _coding(response) not in ("gzip", "x-gzip") or not body.startswith(_GZIP):
+        return body
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        return inflater.decompress(body, MAX_SIZE)
+    except zlib.error:
+        return body
 
 
 def hint(response: aiohttp.ClientResponse) -> Hint:
@@ -70,7 +92,6 @@ def hint(response: aiohttp.ClientResponse) -> Hint:
     if not 200 <= response.status < 300:
         return Hint(missing=response.status == 404)
     told, size = media_type(response), response.content_length or 0
-    coding = response.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
-    if coding in _CODINGS or size > MAX_SIZE:  # that is the length of what would be sent
+    if _coding(response) in _CODINGS or size > MAX_SIZE:  # that is the length of what would be sent
         size = 0
     return Hint(digest(response), told if media.names_manifest(told) else "", size)

@@ -1,0 +1,279 @@
+"""Referrers: the API's word where there is one, else the fallback tag's; no image is its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from tests.attacks.raw import NAME, Raw, answer, speaking
+from tests.conftest import Got, Mirror, Run
+from tests.standin import Fault, Hub, Image, make_artifact, make_image, make_index
+from tests.standin.images import Index, index_document
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+TYPE = b"Content-Type: " + INDEX.encode()
+SUBJECT = make_image(31)
+SBOM = make_artifact(1, SUBJECT, artifact_type="application/spdx+json")
+SIGNATURE = make_artifact(2, SUBJECT, artifact_type="application/vnd.sigstore")
+PATH = f"/v2/{NAME}/referrers/{SUBJECT.digest}"
+TAG = SUBJECT.digest.replace(":", "-")
+JSON = {"Content-Type": "application/json"}
+EMPTY = b'{"schemaVersion":2,"mediaType":"' + INDEX.encode() + b'","manifests":[]}'
+
+
+def found(got: Got) -> set[str]:
+    """Return the digests that are listed."""
+    assert got.status == 200, got.body
+    return {item["digest"] for item in json.loads(got.body)["manifests"]}
+
+
+@pytest.fixture
+def tagged(hub: Hub) -> Hub:
+    """A hub that has the referrers by their fallback tag alone."""
+    hub.terms.referrers = False
+    hub.add(SUBJECT, NAME, "signed")
+    for artifact in (SBOM, SIGNATURE):
+        hub.add(artifact, NAME)
+    return hub
+
+
+BOTH = {SBOM.digest, SIGNATURE.digest}
+NO_API = {
+    "400": Fault(status=400, body=b"bad request"),
+    "404 in text": Fault(status=404, body=b"404 page not found\n"),
+    "404 in JSON": Fault(status=404, body=b'{"errors":[]}', headers=JSON),
+    "404 without a body": Fault(status=404, body=b""),
+    "404 page": Fault.page(status=404),
+    "405": Fault(status=405, body=b'{"errors":[{"code":"UNSUPPORTED"}]}', headers=JSON),
+    "405 page": Fault.page(status=405),
+    "406": Fault(status=406, body=b""),
+    "501": Fault(status=501, body=b""),
+    "501 page": Fault.page(status=501),
+    "200 and nothing in it": Fault(status=200, body=b"{}", headers=JSON),
+    "200 and no index": Fault(status=200, body=b"{}", headers={"Content-Type": INDEX}),
+    "200 and an error": Fault(
+        status=200, body=b'{"errors":[{"code":"NOT_FOUND","message":"no"}]}', headers=JSON
+    ),
+    "200 and a page": Fault.page(status=200),
+    "200 and text": Fault(status=200, body=b"ok", headers={"Content-Type": "text/plain"}),
+}
+
+
+def always(fault: Fault) -> Fault:
+    """Return a fault that befalls every question for referrers."""
+    return replace(fault, kind="referrers", times=None)
+
+
+@pytest.mark.parametrize("fault", NO_API.values(), ids=NO_API)
+async def test_where_there_is_no_api_the_fallback_tag_is_read(
+    tagged: Hub, mirror: Mirror, fault: Fault
+) -> None:
+    tagged.faults.add(always(fault))
+    assert found(await mirror.ask(PATH)) == BOTH
+    asked = tagged.journal.matching(kind="referrers")
+    assert len([seen for seen in asked if "authorization" in seen.headers]) == 1
+
+
+@pytest.mark.parametrize("fault", NO_API.values(), ids=NO_API)
+async def test_where_there_is_neither_there_are_none(
+    hub: Hub, mirror: Mirror, image: Image, fault: Fault
+) -> None:
+    hub.faults.add(always(fault))
+    assert found(await mirror.ask(f"/v2/{NAME}/referrers/{image.digest}")) == set()
+    assert hub.pulls == 0
+
+
+@pytest.mark.parametrize("body", [EMPTY, EMPTY.replace(b"[]", b"null")])
+async def test_an_empty_index_is_the_apis_answer(tagged: Hub, mirror: Mirror, body: bytes) -> None:
+    tagged.faults.add(
+        Fault(kind="referrers", status=200, body=body, headers={"Content-Type": INDEX}, times=None)
+    )
+    assert found(await mirror.ask(PATH)) == set()
+    assert tagged.pulls == 0
+
+
+REFUSED = {
+    "429": (Fault(status=429, body=b"", headers={"Retry-After": "3600"}), 429),
+    "500": (Fault(status=500, body=b""), 503),
+    "503 page": (Fault.page(status=503), 503),
+}
+
+
+@pytest.mark.parametrize(("fault", "status"), REFUSED.values(), ids=REFUSED)
+async def test_a_failure_is_no_answer_and_one_of_referrers_alone(
+    tagged: Hub, run: Run, image: Image, fault: Fault, status: int
+) -> None:
+    tagged.terms.referrers = True
+    async with run(tag_ttl=0) as mirror:
+        tagged.faults.add(always(fault))
+        got = await mirror.ask(f"/v2/{NAME}/referrers/{image.digest}")
+        assert (got.status, json.loads(got.body)["errors"][0]["message"] != "") == (status, True)
+        assert (await mirror.manifest(NAME, "latest")).body == image.manifest
+        assert (await mirror.ask(f"/v2/{NAME}/tags/list")).status == 200
+        blob = image.blobs[0]
+        assert (await mirror.blob(NAME, blob.digest)).body == blob.read()
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500])
+async def test_what_was_said_before_is_served_stale(tagged: Hub, run: Run, status: int) -> None:
+    tagged.terms.referrers = True
+    async with run(tag_ttl=0) as mirror:
+        assert found(await mirror.ask(PATH)) == BOTH
+        tagged.faults.add(Fault(kind="referrers", status=status, body=b"", times=None))
+        got = await mirror.ask(PATH)
+        assert found(got) == BOTH
+        assert got.cache == "hit; detail=stale"
+        assert "Warning" in got.headers
+        assert "Age" in got.headers
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_registry_that_denies_what_it_does_not_know_has_its_fallback_tag_read(
+    tagged: Hub, mirror: Mirror, status: int
+) -> None:
+    tagged.faults.add(Fault(kind="referrers", status=status, body=b"", times=None))
+    assert found(await mirror.ask(PATH)) == BOTH
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_denial_is_one_where_there_is_no_fallback_tag_or_the_api_has_answered(
+    tagged: Hub, mirror: Mirror, image: Image, status: int
+) -> None:
+    tagged.faults.add(Fault(kind="referrers", status=status, body=b"", times=None))
+    assert (await mirror.ask(f"/v2/{NAME}/referrers/{image.digest}")).status == 403
+    tagged.faults.clear()
+    tagged.terms.referrers = True
+    assert (await mirror.ask(f"/v2/{NAME}/referrers/{image.digest}")).status == 200
+    tagged.faults.add(Fault(kind="referrers", status=status, body=b"", times=None))
+    assert (await mirror.ask(PATH)).status == 403
+
+
+@pytest.mark.parametrize("document", [SUBJECT, make_index([SUBJECT]), make_index([])])
+async def test_nothing_is_its_own_referrer(
+    hub: Hub, mirror: Mirror, document: Image | Index
+) -> None:
+    """GitLab takes the fallback tag for the digest that it spells."""
+    hub.terms.referrers = False
+    hub.add(document, NAME, "all", document.digest.replace(":", "-"))
+    assert found(await mirror.ask(f"/v2/{NAME}/referrers/{document.digest}")) == set()
+    assert hub.pulls == 0
+
+
+@pytest.mark.parametrize("document", [make_image(5), make_index([make_image(5), make_image(6)])])
+async def test_what_is_no_list_of_referrers_lists_none(
+    hub: Hub, mirror: Mirror, document: Image | Index
+) -> None:
+    hub.terms.referrers = False
+    hub.add(SUBJECT, NAME, "signed")
+    hub.add(document, NAME, TAG)
+    assert found(await mirror.ask(PATH)) == set()
+
+
+async def test_several_types_may_be_wanted(hub: Hub, mirror: Mirror) -> None:
+    for document in (SUBJECT, SBOM, SIGNATURE, make_artifact(3, SUBJECT, artifact_type="a/b")):
+        hub.add(document, NAME)
+    wanted = "artifactType=application/spdx%2Bjson&artifactType=application/vnd.sigstore"
+    assert found(await mirror.ask(f"{PATH}?{wanted}")) == BOTH
+
+
+# Where the registry redirects to
+
+
+@pytest.fixture
+async def raw() -> AsyncIterator[Raw]:
+    """An upstream that says any bytes."""
+    async with speaking(Raw()) as raw:
+        yield raw
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (b"404 Not Found", 200),
+        (b"405 No", 200),
+        (b"501 No", 200),
+        (b"403 Forbidden", 200),
+        (b"429 Slow\r\nRetry-After: 3600", 429),
+        (b"500 No", 503),
+    ],
+)
+async def test_what_another_host_says_of_referrers_says_nothing_of_anything_else(
+    tagged: Hub, mirror: Mirror, image: Image, raw: Raw, status: bytes, told: int
+) -> None:
+    """GitHub's registry redirects to a host that asks for patience, with a web page."""
+    body = b"<html></html>"
+    raw.answers["/v2/"] = answer(body, b"Content-Type: text/html", status=status)
+    moved = {"Location": f"{raw.url}/v2/x"}
+    tagged.faults.add(Fault(kind="referrers", status=303, body=b"", headers=moved, times=None))
+    got = await mirror.ask(PATH)
+    assert got.status == told
+    assert told != 200 or found(got) == BOTH
+    assert (await mirror.manifest(NAME, "latest")).body == image.manifest
+    assert (await mirror.ask(f"/v2/{NAME}/tags/list")).status == 200
+
+
+# Pages
+
+
+def page(number: int, link: str = "", size: int = 100) -> bytes:
+    """Make a page with one referrer on it, and where the next one is."""
+    item = {"digest": f"sha256:{number:064x}", "mediaType": INDEX, "size": 1, "annotations": {}}
+    item["annotations"] = {"a": "b" * size}
+    lines = [TYPE, *([f'Link: <{link}>; rel="next"'.encode()] if link else [])]
+    return answer(index_document([item]), *lines)
+
+
+async def test_all_pages_are_gathered_whatever_their_links_look_like(run: Run, raw: Raw) -> None:
+    links = ["http://inner.example/v2/x?token=1%2B2", "?token=2", f"{PATH}?n=1&last=c"]
+    asked = ["token=1%2B2", "token=2", "n=1&last=c"]
+    for number, query in reversed(list(enumerate(["", *asked]))):
+        raw.answers[f"{PATH}{'?' if query else ' '}{query}"] = page(
+            number, links[number] if number < 3 else ""
+        )
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        got = await mirror.ask(PATH)
+        assert found(got) == {f"sha256:{number:064x}" for number in range(4)}
+        assert "Link" not in got.headers
+
+
+async def test_what_does_not_fit_into_an_index_is_behind_a_link(run: Run, raw: Raw) -> None:
+    for number in reversed(range(10)):
+        link = f"?page={number + 1}." if number < 9 else ""
+        raw.answers[f"page={number}." if number else PATH] = page(number, link, 1_000_000)
+    raw.answers = dict(reversed(raw.answers.items()))
+    raw.answers[PATH] = raw.answers.pop(PATH)
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        listed: list[str] = []
+        path = f"{PATH}?ns=docker.io&artifactType=a/b&artifactType=c"
+        while path:
+            got = await mirror.ask(path)
+            assert len(got.body) < 4 * 1024 * 1024
+            assert json.loads(got.body)["manifests"] == []  # of another type
+            path = got.headers.get("Link", "").partition(">")[0].removeprefix("<")
+            assert not path or "artifactType=a%2Fb&artifactType=c" in path
+            listed.append(path)
+        path = PATH
+        digests = []
+        while path:
+            got = await mirror.ask(path)
+            digests += sorted(found(got))
+            path = got.headers.get("Link", "").partition(">")[0].removeprefix("<")
+    assert digests == [f"sha256:{number:064x}" for number in range(10)]
+    assert len(listed) > 1
+
+
+@pytest.mark.parametrize("link", ["?page=1.", f"{PATH}?page=1.", "?"])
+async def test_pages_without_end_are_an_honest_error(run: Run, raw: Raw, link: str) -> None:
+    raw.answers[PATH] = page(1, link)
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        assert (await mirror.ask(PATH)).status == 502
+    assert len(raw.heads) <= 2
+
+
+async def test_a_page_that_is_missing_is_no_missing_api(run: Run, raw: Raw) -> None:
+    raw.answers = {"page=1.": answer(b"{}", status=b"404 Not Found"), PATH: page(1, "?page=1.")}
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        assert (await mirror.ask(PATH)).status == 502
