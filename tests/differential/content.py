@@ -136,7 +136,7 @@ def _index(images: Sequence[Document]) -> Document:
 
 
 def _list(artifacts: Sequence[Document]) -> Document:
-    """List what refers to a manifest: the descriptors say of what type it is, and of no platform."""
+    """List what refers to a manifest: each descriptor has its type, and no platform."""
     entries = [each.descriptor() | {"artifactType": _SIGNATURE} for each in artifacts]
     document = {"schemaVersion": 2, "mediaType": OCI.index, "manifests": entries}
     return Document(_json(document), OCI.index)
