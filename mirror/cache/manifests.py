@@ -16,7 +16,10 @@ from mirror.cache.pulls import Pulls, Source
 from mirror.cache.tags import Tagged, TagKey, Tags
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
+    BrokenOff,
+    ManifestUnfit,
     ManifestUnknown,
+    ManifestWrong,
     RegistryError,
     ShareSpent,
     TooManyRequests,
@@ -148,16 +151,19 @@ class Manifests:
         """Fetch what a tag points at now, or else fall back on what it pointed at before.
 
         The pull goes on if it takes longer than a client should wait for a stale answer. Where
-        upstream does not have what its HEAD named, the GET of the tag decides.
+        upstream refuses by digest what its HEAD named, the GET of the tag decides.
         """
         before, found = tagged.before, tagged.found
         spare = self._spare(key[0], before)
+        now = asyncio.get_running_loop().time
+        patient_until = now() + self._patience
         try:
             async with within(None if spare is None else self._patience):
                 pulled = await self._pulls.pull(key[0], found.digest, ask, found, spare)
-        except ManifestUnknown:
-            return await self._pull_by_tag(key, ask, Hint(), self._patience)
-        except UpstreamFailure as failure:
+        except (ManifestUnknown, UpstreamFailure) as failure:
+            if isinstance(failure, ManifestUnknown) or _is_a_refusal(failure):
+                patience = max(0.0, patient_until - now())
+                return await self._pull_by_tag(key, ask, Hint(), patience)
             stale = await self._stale(key, before, failure)
             if stale is None:
                 raise
@@ -261,6 +267,16 @@ class Manifests:
         except TooManyRequests as failure:
             raise _or_missing(failure, hint, digest) from failure
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
+
+
+def _is_a_refusal(failure: UpstreamFailure) -> bool:
+    """Whether one path was refused that a client without a mirror need not have asked for.
+
+    What came wrong was counted, what is too much is not asked for otherwise, and what is silent
+    has had its time.
+    """
+    counted = isinstance(failure, ManifestWrong | ManifestUnfit | BrokenOff)
+    return not counted and not isinstance(failure, TooManyRequests | UpstreamTimeout)
 
 
 def _or_missing(failure: UpstreamFailure, hint: Hint, reference: Reference) -> RegistryError:
