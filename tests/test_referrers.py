@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.conftest import Got, Mirror, Run
 from tests.standin import Fault, Hub, Image, make_artifact, make_image, make_index
-from tests.standin.images import Index, index_document
+from tests.standin.images import Index, index_document, make_referrers_tag
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 TYPE = b"Content-Type: " + INDEX.encode()
@@ -160,6 +161,21 @@ async def test_nothing_is_its_own_referrer(
     hub.add(document, NAME, "all", document.digest.replace(":", "-"))
     assert found(await mirror.ask(f"/v2/{NAME}/referrers/{document.digest}")) == set()
     assert hub.pulls == 0
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 500])
+async def test_the_fallback_tag_is_read_where_upstream_refuses_heads(
+    tagged: Hub, mirror: Mirror, status: int
+) -> None:
+    tagged.faults.add(Fault(kind="manifest", method="HEAD", status=status, body=b"", times=None))
+    assert found(await mirror.ask(PATH)) == BOTH
+
+
+async def test_the_fallback_tag_of_a_longer_digest_is_cut(hub: Hub, mirror: Mirror) -> None:
+    hub.terms.referrers = False
+    digest = "sha512:" + hashlib.sha512(SUBJECT.manifest).hexdigest()
+    hub.add(make_referrers_tag([SBOM]), NAME, f"sha512-{digest[7:71]}")
+    assert found(await mirror.ask(f"/v2/{NAME}/referrers/{digest}")) == {SBOM.digest}
 
 
 @pytest.mark.parametrize("document", [make_image(5), make_index([make_image(5), make_image(6)])])

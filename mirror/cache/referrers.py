@@ -112,13 +112,13 @@ class ReferrersFinder:
         return tagged if tagged.found else None
 
     async def _by_tag(self, subject: _Subject) -> Referrers:
-        """Read the index under the tag that stands in for the API.
+        """Read the index under the tag that stands in for the API ("Referrers Tag Schema").
 
         A registry may take the tag for the digest that it spells, and answer with the subject
         (GitLab): that is no list of referrers, and no image for many platforms is.
         """
         digest, get = subject.digest, self._manifests.get
-        tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
+        tag = Tag.parse(f"{digest.algorithm[:32]}-{digest.hex[:64]}")
         try:
             found = await get(subject.repository, tag, subject.client, head=True)
             described = found.descriptor
