@@ -265,6 +265,41 @@ async def test_what_upstream_denies_is_private_as_any_other(
         assert (await mirror.ask(path)).status == 403
 
 
+async def test_a_kept_tag_is_served_over_a_denial_until_that_is_confirmed(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    clock = Clock()
+    async with run(clock, tag_ttl=0) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+        hide(hub)
+        for method in ("HEAD", "GET"):
+            got = await mirror.manifest(PUBLIC, "latest", method)
+            assert got.status == 200
+            assert got.headers["Docker-Content-Digest"] == image.digest
+            assert "denies" in got.headers["Warning"]
+        await held_back(mirror, clock, image)
+        assert (await mirror.manifest(PUBLIC, "latest")).status == 403
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 6])
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refusal_by_mistake_hides_nothing(
+    hub: Hub, run: Run, image: Image, status: int, times: int
+) -> None:
+    async with run(tag_ttl=0) as mirror:
+        await mirror.pull(PUBLIC, "latest", image)
+        hub.faults.add(Fault(kind="manifest", status=status, times=times))
+        for _ in range(3):
+            assert (await mirror.manifest(PUBLIC, "latest")).body == image.manifest
+            assert (await mirror.blob(PUBLIC, image.layers[0].digest)).status == 200
+        hub.faults.clear()
+        await mirror.pull(PUBLIC, "latest", image)
+    async with run(tag_ttl=3600) as mirror:
+        hub.journal.clear()
+        await mirror.manifest(PUBLIC, image.digest)
+    assert hub.requests == []
+
+
 async def test_what_upstream_denies_its_account_is_public_no_more(
     hub: Hub, run: Run, secret: Image, image: Image
 ) -> None:

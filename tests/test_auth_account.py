@@ -141,7 +141,7 @@ async def test_what_nobody_foresaw_of_a_source_is_no_account_and_not_asked_for_a
     assert WORD not in caplog.text
 
 
-async def test_a_wrong_password_is_one_failed_login_however_many_ask(
+async def test_a_wrong_password_is_two_failed_logins_however_many_ask(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock, vault, door = Clock(), Vault(), Door("another")
@@ -151,7 +151,7 @@ async def test_a_wrong_password_is_one_failed_login_however_many_ask(
         clock.now = FIRST_REST - 1
         outcomes.append(await outcome(account, door))
     assert set(outcomes) == {"LoginRefused"}
-    assert door.tried == [WORD]
+    assert door.tried == [WORD, WORD]  # the first may have been a mistake of upstream's
     [record] = caplog.records
     assert "docker.io refuses the login of 'robot'" in record.message
     assert WORD not in caplog.text
@@ -190,6 +190,22 @@ async def test_a_login_refused_again_and_again_is_tried_ever_less_often() -> Non
         if len(door.tried) > before:
             tried.append(clock.now)
     assert tried == [0, 5, 15, 35, 75, 155, 315, 635, 1235, 1835, 2435, 3035, 3635]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["taken before", "new"])
+async def test_a_login_refused_once_by_mistake_is_tried_again_at_once(before: bool) -> None:
+    door = Door()
+    account, refusals = Account("docker.io", Vault(), Clock()), 1
+
+    async def mistaken(credentials: Credentials) -> str:
+        nonlocal refusals
+        refusals -= 1
+        door.word = "another" if refusals >= 0 else WORD
+        return await door(credentials)
+
+    if before:
+        assert await outcome(account, door) == WORD
+    assert await outcome(account, mistaken) == WORD
 
 
 async def test_a_login_refused_by_mistake_rests_for_seconds_each_time_it_happens() -> None:
@@ -265,8 +281,8 @@ async def test_a_source_that_has_another_password_each_time_is_not_tried_for_eve
     for clock.now in range(6, int(REST), 6):
         outcomes.append(await outcome(account, door))
     assert set(outcomes) == {"LoginRefused"}
-    assert len(door.tried) < 10
-    assert vault.reads <= 10  # nor is the cloud asked for more of them
+    assert len(door.tried) <= 10
+    assert vault.reads <= 12  # nor is the cloud asked for more of them
     door.word = f"{WORD}-{vault.reads}"
     clock.now += 2 * REST
     assert await outcome(account, door) == door.word
@@ -381,7 +397,7 @@ async def test_a_refused_login_is_called_that_and_not_repeated(
             assert 0 < int(got.headers["Retry-After"]) <= FIRST_REST
             assert WORD.encode() not in got.body
         metrics = (await mirror.ask("/metrics")).body.decode()
-    assert hub.count(kind="token") == 1
+    assert hub.count(kind="token") == 2
     out = capfd.readouterr()
     assert WORD not in out.out + out.err + metrics
 
@@ -395,7 +411,7 @@ async def test_a_refused_basic_login_is_not_repeated_either(
         for name in ("latest", "other"):
             assert b"refuses the login" in (await mirror.manifest(REPOSITORY, name)).body
     tried = [seen for seen in hub.requests if "authorization" in seen.headers]
-    assert [seen.kind for seen in tried] == ["ping"]
+    assert [seen.kind for seen in tried] == ["ping", "ping"]
 
 
 @pytest.mark.parametrize("auth", ["bearer", "basic"])
@@ -413,7 +429,7 @@ async def test_a_login_refused_with_a_web_page_is_refused_all_the_same(
             got = await mirror.manifest(REPOSITORY, name)
             assert (got.status, b"refuses the login" in got.body) == (403, True)
     tried = [seen for seen in hub.requests if "authorization" in seen.headers]
-    assert len(tried) == 1
+    assert len(tried) == 2
 
 
 @pytest.mark.parametrize("status", [200, 400, 403, 502])
@@ -444,7 +460,7 @@ async def test_a_login_refused_without_a_challenge_is_not_repeated_either(
         for name in ("a", "b", "c", "d"):
             assert (await mirror.manifest(REPOSITORY, name)).status == 403
     tried = [seen.kind for seen in hub.requests[before:] if "authorization" in seen.headers]
-    assert tried == ["manifest", "ping"]
+    assert tried == ["manifest", "ping", "ping"]
 
 
 async def test_what_is_kept_outlives_a_refused_login(hub: Hub, run: Run, image: Image) -> None:

@@ -407,7 +407,7 @@ async def test_a_refused_identity_token_is_called_that_and_rests(
             for name in ("latest", "other"):
                 got = await mirror.manifest(REPOSITORY, name)
                 assert (got.status, b"refuses the login" in got.body) == (403, True)
-        assert server.asks("POST") == 1
+        assert server.asks("POST") == 2
 
 
 async def test_a_registrys_own_token_is_used_as_it_is(

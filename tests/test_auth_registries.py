@@ -199,4 +199,4 @@ async def test_a_refresh_token_that_was_revoked_is_no_fault_of_the_account(
             server.directory.clear()
             got = await mirror.manifest("library/c", "latest")
             assert (got.status, b"refuses the login" in got.body) == (403, True)
-        assert server.asks("POST", "/oauth2/exchange") == 3
+        assert server.asks("POST", "/oauth2/exchange") == 4

@@ -370,6 +370,16 @@ async def test_a_token_is_taken_whatever_stands_beside_it(
 # A login that is refused
 
 
+async def test_one_refusal_of_a_login_by_mistake_costs_no_pull(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.terms.users = {"robot": WORD}
+    hub.faults.add(Fault(kind="token", status=401))
+    account = upstream(hub, username="robot", password=WORD)
+    async with run(upstreams=account) as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+
+
 async def test_a_token_that_is_kept_is_used_although_its_account_rests(
     hub: Hub, run: Run, image: Image
 ) -> None:
@@ -379,7 +389,7 @@ async def test_a_token_that_is_kept_is_used_although_its_account_rests(
     account = upstream(hub, username="robot", password=WORD)
     async with run(upstreams=account, tag_ttl=0) as mirror:
         assert await get(mirror) == 200
-        hub.faults.add(Fault(kind="token", status=401))
+        hub.faults.add(Fault(kind="token", status=401, times=2))
         assert await get(mirror, OTHER) == 403
         got = await mirror.manifest(REPOSITORY, "latest")
         assert got.cache.endswith("revalidated")

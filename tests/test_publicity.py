@@ -57,6 +57,15 @@ async def test_what_is_public_is_given_to_everybody_whatever_becomes_of_the_list
     assert hub.pulls == 1
 
 
+async def test_a_list_of_tags_that_never_comes_keeps_nobody_from_what_is_public(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    hub.faults.add(Fault(kind="tags", hang=True, times=None))
+    async with run(upstreams=with_account(hub), answer_timeout=1.5) as mirror:
+        await mirror.pull(NAME, "latest", image)
+    assert hub.count(kind="tags") <= 2
+
+
 @pytest.mark.usefixtures("closed")
 async def test_what_is_private_is_closed_whatever_becomes_of_the_list_of_tags(
     hub: Hub, run: Run

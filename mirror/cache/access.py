@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Literal, Protocol
 
@@ -83,12 +83,14 @@ class Access:
         """Stop what runs."""
         await self._questions.close()
 
-    async def admit(self, repository: Repository, caller: Caller, wanted: Wanted | None) -> None:
+    async def admit(
+        self, repository: Repository, caller: Caller, wanted: Callable[[], Wanted | None]
+    ) -> None:
         """Let a caller read a repository; raises NotAllowed.
 
-        `wanted` is what of it, None for a listing of its tags. Upstream is asked at most where it
-        is pulled from with an account, or denied the repository to us, and only for callers that
-        may read no more than what is public; what it said is a look into a table.
+        `wanted` tells what of it, None for a listing of its tags. Upstream is asked at most where
+        it is pulled from with an account, or denied the repository to us, and only for callers
+        that may read no more than what is public; what it said is a look into a table.
         """
         rules = self._rules[repository.upstream]
         if not rules.gives(repository.name):
@@ -97,7 +99,7 @@ class Access:
             raise NotAllowed(_not_for(caller, repository))
         if self._publicity.open_to_all(repository) or rules.trusts(caller):
             return
-        if not await self._is_public(repository, wanted):
+        if not await self._is_public(repository, wanted()):
             raise NotAllowed(_not_public(repository, rules))
 
     async def _is_public(self, repository: Repository, wanted: Wanted | None) -> bool:

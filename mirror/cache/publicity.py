@@ -100,9 +100,8 @@ class Publicity:
         if (denied := self._denied.get(repository)) is not None:
             denied.given(self.now(), lists=False)
             self._clear(repository)
-        elif self.has_account(repository) and repository not in self._known:
-            self._known[repository] = Standing()
-            self._put(repository, self._known[repository])
+        elif self.has_account(repository) and not (standing := self.get(repository)).noted:
+            self._put(repository, standing)
 
     def granted_since(self, upstream: str, at: float | None) -> bool:
         """Whether upstream gave us something after that.
@@ -133,18 +132,21 @@ class Publicity:
             if standing.decided is not None:
                 asked_at = int(self._clock() - (self.now() - standing.decided))
             self._index.put_publicity(repository, asked_at, public=standing.public)
+            standing.noted = True
 
     def _read(self, asked_at: int, *, public: bool) -> Standing:
         if asked_at == _NEVER:
-            return Standing()
+            return Standing(noted=True)
         decided = self.now() - max(0.0, self._clock() - asked_at)
-        return Standing(public, decided, decided + PUBLIC_FOR if public else -math.inf)
+        ask_again = decided + PUBLIC_FOR if public else -math.inf
+        return Standing(public, decided, ask_again, noted=True)
 
     def _tell(self) -> None:
         """Tell the index all there is: it was lost, and begins anew."""
         for table in (self._known, self._denied):
             for repository, standing in table.peeked():
-                self._put(repository, standing)
+                if standing.noted:
+                    self._put(repository, standing)
 
 
 class _Kept(LRUCache[Repository, Standing]):

@@ -33,9 +33,10 @@ class Standing:
     `DENIED_FOR`, each while upstream answered for others. One yes at any time ends all that.
 
     `decided` is when upstream last said yes or, believed, no; None where it never did.
-    `denied_at` is the last denial since the last yes, `since` and `denials` are those that count.
+    `denied_at` is the last denial since the last yes, `since`, `counted_at` and `denials` are
+    the first, the last and the number of those that count.
     `refused` is the content that was denied last. `lists` is whether everybody gets the list of
-    tags, too, and `list_again` when that is asked again.
+    tags, too, and `list_again` when that is asked again. `noted` is whether the index knows of it.
     """
 
     public: bool = False
@@ -45,8 +46,10 @@ class Standing:
     list_again: float = -math.inf
     denied_at: float | None = None
     since: float | None = field(default=None, repr=False)
+    counted_at: float = field(default=-math.inf, repr=False)
     denials: int = 0
     refused: Wanted | None = field(default=None, repr=False)
+    noted: bool = field(default=False, repr=False)
 
     @property
     def unknown(self) -> bool:
@@ -73,7 +76,7 @@ class Standing:
         self.public, self.decided, self.ask_again = True, now, now + PUBLIC_FOR
         self.lists = lists
         self.denied_at = self.since = self.refused = None
-        self.denials = 0
+        self.counted_at, self.denials = -math.inf, 0
 
     def denied(self, now: float, wanted: Wanted | None, *, others: bool) -> None:
         """Note that a question was denied; `others` is whether upstream answered for others.
@@ -95,9 +98,10 @@ class Standing:
         self.ask_again = max(self.ask_again, now + (ASK_EVERY if doubted else _PAUSE))
 
     def _count(self, now: float, *, others: bool) -> None:
-        if not others:
+        if not others or now < self.counted_at + ASK_EVERY:
             return
         if self.since is None:
             self.since = now
+        self.counted_at = now
         self.denials += 1
         self.public = self.denials < DENIALS or now < self.since + DENIED_FOR

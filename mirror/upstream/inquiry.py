@@ -19,6 +19,7 @@ from mirror.upstream import responses
 from mirror.upstream.answers import Ask
 from mirror.upstream.registry import Registry
 
+_TAGS_SHARE = 1 / 3  # of the time for an answer
 # Types of error documents and login pages, which come under a 200, too.
 _NO_CONTENT = frozenset({"text/html", "text/plain", "text/xml", "application/xml"})
 
@@ -101,7 +102,7 @@ class Inquiry:
         try:
             page = await self._nobody.get_page("tags", repository, "tags/list", Paging(1))
             document = await documents.aside(documents.read, page.body)
-        except (RegistryError, ValueError):
+        except (RegistryError, TimeoutError, ValueError):
             return False
         return isinstance(document.get("tags"), list)
 

@@ -353,7 +353,9 @@ class Registry:
         """
         url = self._url(repository, f"{kind}s", reference)
         headers = _accept() if kind == "manifest" else {}
-        async with await self._ask(_Question(method, kind, repository, url, headers)) as response:
+        most = self._wire.patience.answer * _HEAD_SHARE if method == "HEAD" else math.inf
+        question = _Question(method, kind, repository, url, headers, most=most)
+        async with await self._ask(question) as response:
             yield response
 
     async def welcomes(self) -> bool:

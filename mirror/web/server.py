@@ -88,7 +88,7 @@ class Server:
         caller = request[CALLER] = await self._clients.who(request)
         if isinstance(route, Own):
             return self._own.get(route.name, route.namespace)
-        await self._access.admit(route.repository, caller, _wanted_of(route))
+        await self._access.admit(route.repository, caller, lambda: _wanted_of(route))
         return await self._serve(request, route, caller)
 
     async def _serve(

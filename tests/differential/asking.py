@@ -40,7 +40,8 @@ class Asking:
     """Questions to one registry, by somebody with an account there or (None) without.
 
     As engines do, it learns of the login at `/v2/`, whatever else is answered there, and asks the
-    token server for the scope that it wants. `patience` is for an answer, in seconds.
+    token server for the scope that it wants. `patience` is for an answer, in seconds; `again` is
+    that a token was had at the second try only.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Asking:
         self._account = account
         self._timeout = aiohttp.ClientTimeout(total=None, sock_read=patience)
         self._challenge: dict[str, str] | None = None
+        self.again = False
         self._tokens: dict[str, str] = {}
 
     async def greet(self) -> None:
@@ -89,6 +91,7 @@ class Asking:
         if repository not in self._tokens:
             token = await self._granted(self._challenge, repository)
             if token is None:
+                self.again = True
                 token = await self._granted(self._challenge, repository)
             self._tokens[repository] = token or ""
         return self._tokens[repository]

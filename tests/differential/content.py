@@ -20,6 +20,7 @@ LARGE = 3_000_000  # bytes of the layer that one leaves midway
 ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
 ORAS = "application/vnd.cncf.oras.artifact.manifest.v1+json"
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
+_SIGNATURE = "application/vnd.example.signature"
 SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 
@@ -77,7 +78,7 @@ def content(form: ImageForm, manner: Manner) -> Content:
     top, other = documents[-1], b'{"architecture": "amd64", "os": "linux", "created": null}'
     moved = _image("image", other, layers[:2])
     artifact = _artifact(top)
-    answer = _index([artifact])
+    answer = _list([artifact])
     everything = [*documents, moved, artifact, answer, _image("image", b"{}", layers[:1])]
     tags = dict.fromkeys(TAGS, top.digest) | {top.digest.replace(":", "-"): answer.digest}
     return Content(
@@ -134,11 +135,18 @@ def _index(images: Sequence[Document]) -> Document:
     )
 
 
+def _list(artifacts: Sequence[Document]) -> Document:
+    """List what refers to a manifest: each descriptor has its type, and no platform."""
+    entries = [each.descriptor() | {"artifactType": _SIGNATURE} for each in artifacts]
+    document = {"schemaVersion": 2, "mediaType": OCI.index, "manifests": entries}
+    return Document(_json(document), OCI.index)
+
+
 def _artifact(subject: Document) -> Document:
     document = {
         "schemaVersion": 2,
         "mediaType": OCI.manifest,
-        "artifactType": "application/vnd.example.signature",
+        "artifactType": _SIGNATURE,
         "config": _blob(b"{}", "application/vnd.oci.empty.v1+json"),
         "layers": [_blob(_bytes(f"layer {SIZES[0]}", SIZES[0]), "application/octet-stream")],
         "subject": subject.descriptor(),

@@ -172,7 +172,7 @@ class Plain:
             if reply is None or reply.status in _AGAIN:
                 continue
             if not reply.good or right(reply):
-                self.got.again |= number > 0
+                self.got.again |= number > 0 or self._asking.again
                 break
             self.got.wrong.append(name)
         self.got.why[name] = "no whole answer" if reply is None else _told(reply)

@@ -53,7 +53,8 @@ def tried(number: int, examples: int, *manners: Manner, go_on: Callable[[], bool
 
 def shrunk(found: Found) -> Found:
     """Leave out of a counterexample all that is not needed for something to be wrong."""
-    smaller = next(filter(None, map(_again, _smaller(found.scene))), None)
+    candidates = (each for each in _smaller(found.scene) if each == each.sound())
+    smaller = next(filter(None, map(_again, candidates)), None)
     return found if smaller is None else shrunk(smaller)
 
 

@@ -67,7 +67,6 @@ _ODD: dict[str, tuple[str | None, ...]] = {
     "Last-Modified": ("yesterday",),
     "Date": ("never",),
     "Docker-Distribution-Api-Version": (None, "registry/1.0"),
-    "RateLimit-Remaining": ("0", "-1", ""),
     "Retry-After": ("3600", ""),
 }
 _RANGES: tuple[Deviation, ...] = (
@@ -138,7 +137,7 @@ def _refusal(chance: Random, kind: Kind) -> Deviation:
     page: Page = chance.choice(get_args(Page))
     headers: Headers = ()
     if status == 429 and kind in ("tag", "digest") and page == "json":
-        method = "any"  # that no pull is left is said of HEAD and GET alike
+        page = "plain"  # a pull limit is one of the account, not of one kind of question
     if status in (429, 503):
         long = status == 429 and (away or kind in ("content", "referrers", "tags"))
         headers = chance.choice((*_WAITS, _HOURS, _HOURS) if long else _WAITS)

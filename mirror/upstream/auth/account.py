@@ -69,8 +69,9 @@ class Account:
         """Return what `attempt` makes of the credentials for a repository.
 
         It raises CredentialsRefused where upstream does: then the source is read again, and other
-        credentials are tried at once, for once. Raises LoginRefused, CredentialsUnavailable, and
-        what `attempt` raises.
+        credentials are tried at once, for once; the same ones, too, if nothing was refused just
+        before: that may be a mistake of upstream's. Raises LoginRefused, CredentialsUnavailable,
+        and what `attempt` raises.
         """
         name = self._source.place(repository)
         place = self._places.setdefault(name, Place(name))
@@ -82,7 +83,6 @@ class Account:
         try:
             return await self._try(place, other, attempt)
         except CredentialsRefused as refusal:
-            self._note(place, other, refusal.denied)
             raise refusal.denied or self._refusal(place, other) from None
 
     def held(self, repository: str) -> Credentials | None:
@@ -103,11 +103,22 @@ class Account:
         self, place: Place, credentials: Credentials, attempt: Callable[[Credentials], Awaitable[T]]
     ) -> T:
         if not credentials or place.accepted == credentials:
-            return await attempt(credentials)
+            return await self._again(place, credentials, attempt)
         async with self._trial:
             if place.accepted != credentials:  # nor while this waited
                 return await self._first(place, credentials, attempt)
-        return await attempt(credentials)
+        return await self._again(place, credentials, attempt)
+
+    async def _again(
+        self, place: Place, credentials: Credentials, attempt: Callable[[Credentials], Awaitable[T]]
+    ) -> T:
+        """Use what upstream took before; refused to many at once, that is one refusal."""
+        try:
+            return await attempt(credentials)
+        except CredentialsRefused as refusal:
+            if place.accepted == credentials:
+                self._note(place, credentials, refusal.denied)
+            raise
 
     async def _first(
         self, place: Place, credentials: Credentials, attempt: Callable[[Credentials], Awaitable[T]]
@@ -123,6 +134,7 @@ class Account:
         except CredentialsRefused as refusal:
             if refusal.denied:  # no more is to be learned of them: nobody need wait for that
                 place.accepted = credentials
+            self._note(place, credentials, refusal.denied)
             raise
         place.accept(credentials)
         return result
@@ -138,21 +150,20 @@ class Account:
     async def _instead_of(
         self, place: Place, refused: Credentials, denied: Denied | None
     ) -> Credentials:
-        """Return other credentials if the source has some by now, else raise what it means."""
-        self._note(place, refused, denied)
+        """Return what may be tried after a refusal, else raise what that means."""
         # It is not read for each of many who may not see something.
         just = denied is not None and place.read > self._timer() - LOOK_AGAIN
         if place.credentials == refused and not just:
             with suppress(CredentialsUnavailable):
                 await self._read(place)
         self._raise_if_resting(place, place.credentials)
-        if place.credentials == refused:
-            raise denied or self._refusal(place, refused)
+        if place.credentials == refused and denied is not None:
+            raise denied
         return place.credentials
 
     def _note(self, place: Place, refused: Credentials, denied: Denied | None) -> None:
         """Have credentials rest, unless it may mean what was asked for and not the login."""
-        if denied is None and place.refuse(refused, self._timer()):
+        if denied is None and place.refuse(refused, self._timer()) and self._rests(place, refused):
             _log.warning(
                 "upstream %s refuses the login of %r; it is not tried again with the same "
                 "password for %d seconds",

@@ -12,7 +12,9 @@ from mirror.upstream.auth.credentials import (
     Found,
 )
 
-FIRST_REST = 5.0  # seconds; a refusal by mistake is over that soon, as for a client that retries
+FIRST_REST = (
+    5.0  # seconds; refusals by mistake are over soon, as they are for a client that retries
+)
 REST = 600.0  # seconds; Docker Hub locks an account for about ten minutes after failed logins
 LOOK_AGAIN = 5.0  # seconds between looks at a source that failed, or gave what was refused
 _EARLY = 0.8  # of the credentials' life, after which they are renewed
@@ -75,8 +77,9 @@ class Place:
     def refuse(self, credentials: Credentials, now: float) -> bool:
         """Note that upstream refuses these; returns whether that is new.
 
-        Each refusal in a row has them rest for twice as long: a refusal by mistake costs seconds,
-        a wrong password seven failed logins in ten minutes and one in each ten minutes after.
+        After the first they may be tried again at once; each one after it in a row has them rest
+        for twice as long. A refusal by mistake costs nothing, two cost seconds, and a wrong
+        password is eight failed logins in ten minutes and one in each ten minutes after.
         """
         self.doubt(credentials)
         if credentials != self.credentials:  # of old: others are held by now
@@ -84,7 +87,7 @@ class Place:
         new = self.refused.get(credentials, now) <= now
         if new:
             self.refusals += 1
-        rest = min(FIRST_REST * 2 ** min(self.refusals - 1, 20), REST)
+        rest = min(FIRST_REST * 2 ** min(self.refusals - 2, 20), REST) if self.refusals > 1 else 0
         self.refused[credentials] = max(self.refused.get(credentials, now), now + rest)
         self._look_again(now)
         return new
