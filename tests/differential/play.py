@@ -155,7 +155,7 @@ class Mirrored:
     async def _visit(self, url: str, when: str) -> None:
         self.visits += 1
         got = await self._pull(url, tries=2 if self._direct.again else 1)
-        wanted = judge.required(self._scene, self._direct, self._before, got)
+        wanted = judge.required(self._scene, self._known, got)
         self.wrong += judge.lacking(when, wanted, got)
         self.wrong += judge.lies(got, *self._known)
 

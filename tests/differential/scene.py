@@ -62,6 +62,12 @@ class Deviation(Plain):
     act: Act = "answer"
     away: bool = False
 
+    def sound(self) -> Deviation:
+        """Return it as it may be: no pull is left for none, or for all kinds of question."""
+        manifest = self.kind in ("tag", "digest")
+        spent = manifest and self.status == 429 and self.page == "json"
+        return replace(self, page="plain") if spent else self
+
 
 @dataclass(frozen=True, repr=False)
 class Scene(Plain):
@@ -98,6 +104,7 @@ class Scene(Plain):
         gateway = self.limits in ("gateway", "few")  # Docker Hub's own are its pull limit
         return replace(
             self,
+            deviations=tuple(each.sound() for each in self.deviations),
             moves=moves,
             tag_ttl=0 if moves else self.tag_ttl,  # else what it meant may be served for a while
             blobs="away" if content and self.blobs == "here" else self.blobs,

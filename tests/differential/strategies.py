@@ -136,8 +136,6 @@ def _refusal(chance: Random, kind: Kind) -> Deviation:
     away = kind not in ("token", "base", "content") and chance.random() < 0.3
     page: Page = chance.choice(get_args(Page))
     headers: Headers = ()
-    if status == 429 and kind in ("tag", "digest") and page == "json":
-        page = "plain"  # a pull limit is one of the account, not of one kind of question
     if status in (429, 503):
         long = status == 429 and (away or kind in ("content", "referrers", "tags"))
         headers = chance.choice((*_WAITS, _HOURS, _HOURS) if long else _WAITS)
