@@ -50,10 +50,15 @@ async def play(scene: Scene, folder: Path) -> list[str]:
     """
     direct, costs = await _direct(scene)
     truth, _ = await _direct(replace(scene, deviations=()))
-    before, _ = await _direct(replace(scene, deviations=(), moves=False))
+    still = replace(scene, deviations=(), moves=False)
+    before = (await _direct(still))[0] if scene.moves else truth
     wrong: list[str] = []
     with _alarms(wrong):
-        async with Upstream(scene) as upstream, Upstream(_well(scene)) as first:
+        paced = scene.manner == "leaves"
+        async with (
+            Upstream(scene, paced=paced) as upstream,
+            Upstream(_well(scene)) as first,
+        ):
             run = Mirrored(scene, upstream, first, folder, (direct, truth, before))
             await run.acts()
             wrong += run.wrong

@@ -11,12 +11,13 @@ from tests.differential.scene import Deviation, Manner, Scene, read
 from tests.differential.search import tried
 
 SEED = 7
-EXAMPLES = 30  # of each manner; `make differential` tries others, for as long as one likes
+EXAMPLES = 25  # of each manner; `make differential` tries others, for as long as one likes
 
 
 @pytest.mark.parametrize("manner", get_args(Manner))
 def test_what_is_had_directly_is_had_through_the_mirror(manner: Manner) -> None:
-    found = tried(SEED, EXAMPLES, manner, go_on=lambda: True)
+    number = SEED + get_args(Manner).index(manner)  # else all manners would have the same examples
+    found = tried(number, EXAMPLES, manner, go_on=lambda: True)
     assert not found, "\n".join(map(report, found))
 
 
