@@ -12,7 +12,7 @@ from mirror.cache.checks import Checks
 from mirror.cache.found import Found
 from mirror.cache.memory import Memory
 from mirror.cache.outcome import Outcome, Why, why
-from mirror.cache.pulls import Pulls, Source
+from mirror.cache.pulls import Pulls, Source, is_of_digest
 from mirror.cache.tags import Tagged, TagKey, Tags
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -147,17 +147,21 @@ class Manifests:
     async def _pull_tagged(self, key: TagKey, tagged: Tagged, ask: Ask) -> Found:
         """Fetch what a tag points at now, or else fall back on what it pointed at before.
 
-        The pull goes on if it takes longer than a client should wait for a stale answer. Where
-        upstream does not have what its HEAD named, the GET of the tag decides.
+        The pull goes on if it takes longer than a client should wait for a stale answer. For a tag
+        the GET by digest is a shortcut, too: where it fails, the GET by tag decides.
         """
         before, found = tagged.before, tagged.found
         spare = self._spare(key[0], before)
         try:
             async with within(None if spare is None else self._patience):
-                pulled = await self._pulls.pull(key[0], found.digest, ask, found, spare)
+                pulled = await self._pulls.pull(
+                    key[0], found.digest, ask, found, spare, insist=False
+                )
         except ManifestUnknown:
             return await self._pull_by_tag(key, ask, Hint(), self._patience)
         except UpstreamFailure as failure:
+            if is_of_digest(failure) and self._pulls.refusal(key[0], found.digest) is not None:
+                return await self._pull_by_tag(key, ask, Hint(), self._patience)
             stale = await self._stale(key, before, failure)
             if stale is None:
                 raise

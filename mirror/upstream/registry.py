@@ -181,15 +181,19 @@ class Registry:
             self.shortcuts.worked(url, "head manifest")
         return hint
 
-    async def get_manifest(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
+    async def get_manifest(
+        self, repository: str, reference: Reference, ask: Ask, *, insist: bool = True
+    ) -> Manifest:
         """Fetch and prove a manifest: on Docker Hub, this is a pull.
 
-        One that came wrong, or not to its end, is asked for once more. Raises ManifestUnknown,
-        Denied, or UpstreamFailure.
+        One that came wrong, or not to its end, is asked for once more, unless `insist` is off.
+        Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
         try:
             pulled = await self._pull(repository, reference, ask)
         except (ManifestWrong, BrokenOff):
+            if not insist:
+                raise
             pulled = await self._pull(repository, reference, ask)
         if self._unheard.pop((repository, reference), False):
             self.shortcuts.failed(self.origin.url, "head manifest")
