@@ -45,10 +45,11 @@ class Deviation(Plain):
     """An answer to one kind of question that is not by the book.
 
     It is given `times` times to questions about the same thing, or (None) until upstream is well
-    again; `only` strikes one of the image's blobs, the first of which is its config. `status` turns the answer into an error (or,
-    below 300, into another success), `headers` replace, and take away where the value is None:
-    `{digest}`, `{DIGEST}` (its hexadecimal digits in upper case), `{size}` and `{last}` stand for
-    the content's own. With `away` another host, to which the question is redirected, answers so.
+    again; `only` strikes one of the image's blobs, the first of which is its config. `status` turns
+    the answer into an error (or, below 300, into another success), `headers` replace, and take away
+    where the value is None: `{digest}`, `{DIGEST}` (its hexadecimal digits in upper case),
+    `{start}`, `{last}` and `{size}` stand for the content's own. With `away` another host, to which
+    the question is redirected, answers so.
     """
 
     kind: Kind = "blob"
