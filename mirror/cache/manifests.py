@@ -112,12 +112,10 @@ class Manifests:
     # By tag
 
     async def _by_tag(self, key: TagKey, ask: Ask, *, head: bool) -> Found:
-        now = asyncio.get_running_loop().time
-        patient_until = now() + self._patience
+        patient_until = _now() + self._patience
         current = await self._current(key)
         if isinstance(current, Hint):
-            patience = max(0.0, patient_until - now())
-            return await self._pull_by_tag(key, ask, current, patience)
+            return await self._pull_by_tag(key, ask, current, patient_until)
         tagged, outcome, reason = current
         age = self._tags.age(tagged) if outcome is Outcome.STALE else None
         if head:
@@ -152,16 +150,17 @@ class Manifests:
         """
         before, found = tagged.before, tagged.found
         spare = self._spare(key[0], before)
+        patient_until = _now() + self._patience
         try:
             async with within(None if spare is None else self._patience):
                 pulled = await self._pulls.pull(
                     key[0], found.digest, ask, found, spare, insist=False
                 )
         except ManifestUnknown:
-            return await self._pull_by_tag(key, ask, Hint(), self._patience)
+            return await self._pull_by_tag(key, ask, Hint(), patient_until)
         except UpstreamFailure as failure:
             if is_of_digest(failure) and self._pulls.refusal(key[0], found.digest) is not None:
-                return await self._pull_by_tag(key, ask, Hint(), self._patience)
+                return await self._pull_by_tag(key, ask, Hint(), patient_until)
             stale = await self._stale(key, before, failure)
             if stale is None:
                 raise
@@ -170,7 +169,7 @@ class Manifests:
             return stale
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
-    async def _pull_by_tag(self, key: TagKey, ask: Ask, hint: Hint, patience: float) -> Found:
+    async def _pull_by_tag(self, key: TagKey, ask: Ask, hint: Hint, patient_until: float) -> Found:
         """Fetch by tag where upstream's HEAD decides nothing.
 
         Where no pull can be spent on that, a kept tag stays what it was, and a HEAD's 404 stands.
@@ -179,7 +178,7 @@ class Manifests:
         spare = None if here is None else self._tags.unconfirmed_for(here)
         try:
             self._checks.consider(key[0], wanted(key[0], None, ask, spare))
-            async with within(None if here is None else patience):
+            async with within(None if here is None else max(0.0, patient_until - _now())):
                 pulled = await self._pulls.pull(*key, ask, spare=spare)
         except UpstreamFailure as failure:
             stale = await self._stale(key, here, failure)
@@ -265,6 +264,11 @@ class Manifests:
         except TooManyRequests as failure:
             raise _or_missing(failure, hint, digest) from failure
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
+
+
+def _now() -> float:
+    """Return the loop's time, in seconds."""
+    return asyncio.get_running_loop().time()
 
 
 def _or_missing(failure: UpstreamFailure, hint: Hint, reference: Reference) -> RegistryError:

@@ -18,6 +18,7 @@ from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     HostUnreachable,
+    ManifestUnfit,
     ManifestUnknown,
     PullLimitSpent,
     ShareSpent,
@@ -257,11 +258,12 @@ class Pulls:
 def is_of_digest(failure: UpstreamFailure) -> bool:
     """Whether a GET by digest failed in a way that a GET by tag need not: it has another path.
 
-    A pull limit, a share and a host that cannot be reached are the same for both.
+    A pull limit, a share, a host that cannot be reached and a document that must not be kept are
+    the same for both.
     """
     if isinstance(failure, TooManyRequests):
         return type(failure) is TooManyRequests
-    return not isinstance(failure, HostUnreachable)
+    return not isinstance(failure, HostUnreachable | ManifestUnfit)
 
 
 def _refused_for(failure: UpstreamFailure) -> float:
