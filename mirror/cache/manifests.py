@@ -21,6 +21,7 @@ from mirror.oci.errors import (
     ShareSpent,
     TooManyRequests,
     UpstreamFailure,
+    UpstreamMisbehaved,
     UpstreamTimeout,
 )
 from mirror.oci.manifest import Descriptor, Hint, Manifest
@@ -160,7 +161,8 @@ class Manifests:
             return await self._pull_by_tag(key, ask, Hint(), patient_until)
         except UpstreamFailure as failure:
             if is_of_digest(failure) and self._pulls.refusal(key[0], found.digest) is not None:
-                return await self._pull_by_tag(key, ask, Hint(), patient_until)
+                insist = not isinstance(failure, UpstreamMisbehaved)  # that was counted already
+                return await self._pull_by_tag(key, ask, Hint(), patient_until, insist=insist)
             stale = await self._stale(key, before, failure)
             if stale is None:
                 raise
@@ -169,7 +171,9 @@ class Manifests:
             return stale
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
-    async def _pull_by_tag(self, key: TagKey, ask: Ask, hint: Hint, patient_until: float) -> Found:
+    async def _pull_by_tag(
+        self, key: TagKey, ask: Ask, hint: Hint, patient_until: float, *, insist: bool = True
+    ) -> Found:
         """Fetch by tag where upstream's HEAD decides nothing.
 
         Where no pull can be spent on that, a kept tag stays what it was, and a HEAD's 404 stands.
@@ -179,7 +183,7 @@ class Manifests:
         try:
             self._checks.consider(key[0], wanted(key[0], None, ask, spare))
             async with within(None if here is None else max(0.0, patient_until - _now())):
-                pulled = await self._pulls.pull(*key, ask, spare=spare)
+                pulled = await self._pulls.pull(*key, ask, spare=spare, insist=insist)
         except UpstreamFailure as failure:
             stale = await self._stale(key, here, failure)
             if stale is None:
@@ -225,7 +229,8 @@ class Manifests:
                 raise
             return stale, Outcome.STALE, why(failure)
         if isinstance(checked, Hint):
-            return checked
+            since = self._tags.get(key)  # another client's GET may have brought it meanwhile
+            return checked if since is None or since is tagged else (since, Outcome.HIT, None)
         now, confirmed = checked
         return now, Outcome.REVALIDATED if confirmed else Outcome.MISS, None
 
