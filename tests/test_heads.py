@@ -269,6 +269,24 @@ async def test_a_tag_whose_digest_upstream_does_not_have_is_fetched_by_tag(
     assert hub.pulls == 1
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 500, 503])
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_tag_is_had_though_upstream_refuses_it_by_digest(
+    hub: Hub, run: Run, image: Image, status: int, kept: bool
+) -> None:
+    """A client without a mirror need not have asked by digest."""
+    async with run(tag_ttl=0) as mirror:
+        if kept:
+            hub.tag(REPOSITORY, "latest", make_image(2))
+            await mirror.manifest(REPOSITORY, "latest")
+            hub.tag(REPOSITORY, "latest", image)
+        refused = Fault(kind="manifest", reference=image.digest, status=status, times=None)
+        hub.faults.add(refused)
+        right(await mirror.manifest(REPOSITORY, "latest"), image)
+        right(await mirror.manifest(REPOSITORY, image.digest), image)
+    assert hub.count(reference="latest", method="GET", counted=True) == 1
+
+
 async def test_dockerd_keeps_the_tag_it_had_where_upstream_does_not_have_the_new_manifest(
     hub: Hub, run: Run, image: Image
 ) -> None:
