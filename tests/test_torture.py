@@ -120,7 +120,9 @@ def test_a_kept_tag_may_be_missing_only_where_the_registry_says_so() -> None:
     missing = replace(got("refused", 404), kind="tag", digest="")
     known = {"team-0/app": BLOB.digest}
     mistake = replace(FAULT, trouble="404", blob=None)
-    assert not checks.clients([missing], replace(around(mistake, held=True), tags=known))
+    disowned = replace(around(mistake, held=True), tags=known)
+    assert not checks.clients([missing], disowned)
+    assert checks.failures([missing], disowned) == Failures(1, 1, 0, 0)
     down = replace(missing, status=503)
     assert checks.clients([down], replace(around(FAULT, held=True), tags=known))
 

@@ -47,7 +47,7 @@ class Circumstances:
         if self.dead_between(outcome.began, outcome.ended):
             return True
         if self.kept(outcome):
-            return outcome.kind == "tag" and self._mistaken(outcome, "404")
+            return self.disowned(outcome)
         if self.spoilt(outcome.digest) or self.plan.outages or self.plan.denials:
             return True
         if any(fault.trouble in REFUSALS for fault in self.plan.faults):
@@ -59,6 +59,10 @@ class Circumstances:
         home = repository(outcome.tag)
         digest = self.tags.get(home, "") if outcome.kind == "tag" else outcome.digest
         return (digest, home) in self.held
+
+    def disowned(self, outcome: Outcome) -> bool:
+        """Tell whether the registry was to say of a tag that there is none: that is an answer."""
+        return outcome.kind == "tag" and self._mistaken(outcome, "404")
 
     def honest(self, outcome: Outcome) -> bool:
         """Tell whether a client was refused in words that are upstream's, or true without it."""
@@ -116,7 +120,8 @@ def _client(outcome: Outcome, around: Circumstances) -> str | None:
 class Failures:
     """How many requests ended while the daemon lived, and how many of them failed.
 
-    `kept` and `kept_failed` are those for what was here from the round's beginning to its end.
+    `kept` and `kept_failed` are those for what was here from the round's beginning to its end, and
+    that the registry did not say there is none of.
     """
 
     ended: int = 0
@@ -141,7 +146,7 @@ def failures(outcomes: Iterable[Outcome], around: Circumstances) -> Failures:
         for outcome in outcomes
         if outcome.end != "left" and not around.dead_between(outcome.began, outcome.ended)
     ]
-    kept = [outcome for outcome in lived if around.kept(outcome)]
+    kept = [each for each in lived if around.kept(each) and not around.disowned(each)]
     return Failures(len(lived), _failed(lived), len(kept), _failed(kept))
 
 
