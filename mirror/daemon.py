@@ -119,7 +119,14 @@ async def running(
             stack, Blobs(registries, store, fetches, possession, memory, settings.missing_ttl)
         )
         listings = closed(
-            stack, Listings(registries, manifests, settings.tag_ttl, settings.stale_after)
+            stack,
+            Listings(
+                registries,
+                manifests,
+                settings.tag_ttl,
+                settings.missing_ttl,
+                settings.stale_after,
+            ),
         )
 
         log = AccessLog(settings.log_format, sys.stderr)

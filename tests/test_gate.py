@@ -237,6 +237,13 @@ class _Unasked:
         """Tell nothing."""
         return Hint()
 
-    async def get_manifest(self, _repository: str, _reference: Reference, _ask: Ask) -> Manifest:
+    async def get_manifest(
+        self,
+        _repository: str,
+        _reference: Reference,
+        _ask: Ask,
+        *,
+        insist: bool = True,  # noqa: ARG002 - never asked
+    ) -> Manifest:
         """Never asked for."""
         raise AssertionError

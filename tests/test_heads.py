@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -414,3 +415,31 @@ async def test_content_of_one_upstream_is_confirmed_by_get_in_another_repository
     refused = await mirror.manifest("library/third", image.digest)
     assert json.loads(refused.body)["errors"][0]["code"] in ("DENIED", "MANIFEST_UNKNOWN")
     assert hub.pulls == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 403},
+        {"status": 404},
+        {"status": 406},
+        {"status": 503},
+        {"drop": True},
+        {"body": b"<html>", "headers": {"Content-Type": "text/html"}},
+    ],
+    ids=str,
+)
+async def test_a_tag_is_had_where_its_manifest_is_refused_by_digest(
+    hub: Hub, run: Run, image: Image, fault: dict[str, Any]
+) -> None:
+    refused = Fault(kind="manifest", reference=image.digest, method="GET", times=None, **fault)
+    hub.faults.add(refused)
+    async with run(tag_ttl=0) as mirror:
+        got = await mirror.manifest(REPOSITORY, "latest")
+        assert got.body == image.manifest
+        newer = make_image(9, [1000])
+        hub.faults.clear()
+        hub.faults.add(replace(refused, reference=newer.digest))
+        hub.tag(REPOSITORY, "latest", newer)
+        assert (await mirror.manifest(REPOSITORY, "latest")).body == newer.manifest
+    assert hub.pulls == (4 if "body" in fault else 2)

@@ -109,7 +109,7 @@ async def test_what_listings_are_called_counts_in_what_is_kept(hub: Hub, image: 
     room = 100_000
     async with Wire(URL(hub.url)) as wire:
         upstream = registry(wire, URL(hub.url))
-        listings = Listings({"docker.io": upstream}, _NO_MANIFESTS, 60, 1, room=room)
+        listings = Listings({"docker.io": upstream}, _NO_MANIFESTS, 60, 10, 1, room=room)
         repository = Repository.parse("docker.io", REPOSITORY)
         for number in range(50):
             last = f"{number}" + "a" * 4000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -11,10 +12,9 @@ import pytest
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.conftest import Got, Mirror, Run
 from tests.standin import Fault, Hub, Image, make_artifact, make_image, make_index
-from tests.standin.images import Index, index_document
+from tests.standin.images import Index, make_referrers_tag
 
 INDEX = "application/vnd.oci.image.index.v1+json"
-TYPE = b"Content-Type: " + INDEX.encode()
 SUBJECT = make_image(31)
 SBOM = make_artifact(1, SUBJECT, artifact_type="application/spdx+json")
 SIGNATURE = make_artifact(2, SUBJECT, artifact_type="application/vnd.sigstore")
@@ -84,6 +84,16 @@ async def test_where_there_is_neither_there_are_none(
     hub.faults.add(always(fault))
     assert found(await mirror.ask(f"/v2/{NAME}/referrers/{image.digest}")) == set()
     assert hub.pulls == 0
+
+
+async def test_that_there_is_no_api_is_not_remembered_for_long(tagged: Hub, run: Run) -> None:
+    tagged.terms.referrers = True
+    tagged.faults.add(Fault(kind="referrers", status=404, body=b"", times=1))
+    tagged.faults.add(Fault(kind="manifest", status=404, body=b"", times=None))
+    async with run(tag_ttl=3600, missing_ttl=0) as mirror:
+        assert found(await mirror.ask(PATH)) == set()
+        tagged.faults.clear()
+        assert found(await mirror.ask(PATH)) == BOTH
 
 
 @pytest.mark.parametrize("body", [EMPTY, EMPTY.replace(b"[]", b"null")])
@@ -162,6 +172,21 @@ async def test_nothing_is_its_own_referrer(
     assert hub.pulls == 0
 
 
+@pytest.mark.parametrize("status", [403, 404, 405, 500])
+async def test_the_fallback_tag_is_read_where_upstream_refuses_heads(
+    tagged: Hub, mirror: Mirror, status: int
+) -> None:
+    tagged.faults.add(Fault(kind="manifest", method="HEAD", status=status, body=b"", times=None))
+    assert found(await mirror.ask(PATH)) == BOTH
+
+
+async def test_the_fallback_tag_of_a_longer_digest_is_cut(hub: Hub, mirror: Mirror) -> None:
+    hub.terms.referrers = False
+    digest = "sha512:" + hashlib.sha512(SUBJECT.manifest).hexdigest()
+    hub.add(make_referrers_tag([SBOM]), NAME, f"sha512-{digest[7:71]}")
+    assert found(await mirror.ask(f"/v2/{NAME}/referrers/{digest}")) == {SBOM.digest}
+
+
 @pytest.mark.parametrize("document", [make_image(5), make_index([make_image(5), make_image(6)])])
 async def test_what_is_no_list_of_referrers_lists_none(
     hub: Hub, mirror: Mirror, document: Image | Index
@@ -213,67 +238,3 @@ async def test_what_another_host_says_of_referrers_says_nothing_of_anything_else
     assert told != 200 or found(got) == BOTH
     assert (await mirror.manifest(NAME, "latest")).body == image.manifest
     assert (await mirror.ask(f"/v2/{NAME}/tags/list")).status == 200
-
-
-# Pages
-
-
-def page(number: int, link: str = "", size: int = 100) -> bytes:
-    """Make a page with one referrer on it, and where the next one is."""
-    item = {"digest": f"sha256:{number:064x}", "mediaType": INDEX, "size": 1, "annotations": {}}
-    item["annotations"] = {"a": "b" * size}
-    lines = [TYPE, *([f'Link: <{link}>; rel="next"'.encode()] if link else [])]
-    return answer(index_document([item]), *lines)
-
-
-async def test_all_pages_are_gathered_whatever_their_links_look_like(run: Run, raw: Raw) -> None:
-    links = ["http://inner.example/v2/x?token=1%2B2", "?token=2", f"{PATH}?n=1&last=c"]
-    asked = ["token=1%2B2", "token=2", "n=1&last=c"]
-    for number, query in reversed(list(enumerate(["", *asked]))):
-        raw.answers[f"{PATH}{'?' if query else ' '}{query}"] = page(
-            number, links[number] if number < 3 else ""
-        )
-    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
-        got = await mirror.ask(PATH)
-        assert found(got) == {f"sha256:{number:064x}" for number in range(4)}
-        assert "Link" not in got.headers
-
-
-async def test_what_does_not_fit_into_an_index_is_behind_a_link(run: Run, raw: Raw) -> None:
-    for number in reversed(range(10)):
-        link = f"?page={number + 1}." if number < 9 else ""
-        raw.answers[f"page={number}." if number else PATH] = page(number, link, 1_000_000)
-    raw.answers = dict(reversed(raw.answers.items()))
-    raw.answers[PATH] = raw.answers.pop(PATH)
-    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
-        listed: list[str] = []
-        path = f"{PATH}?ns=docker.io&artifactType=a/b&artifactType=c"
-        while path:
-            got = await mirror.ask(path)
-            assert len(got.body) < 4 * 1024 * 1024
-            assert json.loads(got.body)["manifests"] == []  # of another type
-            path = got.headers.get("Link", "").partition(">")[0].removeprefix("<")
-            assert not path or "artifactType=a%2Fb&artifactType=c" in path
-            listed.append(path)
-        path = PATH
-        digests = []
-        while path:
-            got = await mirror.ask(path)
-            digests += sorted(found(got))
-            path = got.headers.get("Link", "").partition(">")[0].removeprefix("<")
-    assert digests == [f"sha256:{number:064x}" for number in range(10)]
-    assert len(listed) > 1
-
-
-@pytest.mark.parametrize("link", ["?page=1.", f"{PATH}?page=1.", "?"])
-async def test_pages_without_end_are_an_honest_error(run: Run, raw: Raw, link: str) -> None:
-    raw.answers[PATH] = page(1, link)
-    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
-        assert (await mirror.ask(PATH)).status == 502
-    assert len(raw.heads) <= 2
-
-
-async def test_a_page_that_is_missing_is_no_missing_api(run: Run, raw: Raw) -> None:
-    raw.answers = {"page=1.": answer(b"{}", status=b"404 Not Found"), PATH: page(1, "?page=1.")}
-    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
-        assert (await mirror.ask(PATH)).status == 502

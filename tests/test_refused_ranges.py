@@ -203,6 +203,20 @@ async def test_a_second_size_that_is_wrong_once_costs_a_pause(
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
 
 
+async def test_a_body_that_always_breaks_off_is_not_fetched_again_and_again(
+    hub: Hub, run: Run, layer: Blob
+) -> None:
+    refuse_ranges(hub, "400")
+    hub.faults.add(Fault(kind="blob", cut_after=20_000_000, times=None))
+    async with run() as mirror:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await mirror.blob(REPOSITORY, layer.digest)
+        await mirror.settled()
+        assert hub.blob_bytes(layer.digest) <= 2 * SIZE
+        hub.faults.clear()
+        assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+
+
 # What another upstream has
 
 

@@ -8,7 +8,7 @@ from mirror.cache.account import Want
 from mirror.cache.budget import Budget, wanted
 from mirror.cache.caller import NOBODY
 from mirror.cache.outcome import Why
-from mirror.cache.pulls import Pulls
+from mirror.cache.pulls import Pulls, is_of_digest
 from mirror.cache.tags import Tagged, TagKey, Tags
 from mirror.flight import Flights
 from mirror.oci.errors import HeldBack, HostUnreachable, PullLimitSpent, UpstreamFailure
@@ -74,6 +74,8 @@ class Checks:
             return self._tags.put(key, found), True
         if here is not None and self._pulls.kept.known(repository, found.digest) is None:
             if refusal := self._pulls.refusal(repository, found.digest):
+                if is_of_digest(refusal):
+                    return Hint()
                 raise refusal.again()
             spare = self._tags.unconfirmed_for(here)
             ask = Ask(NOBODY, str(tag))

@@ -28,6 +28,7 @@ from mirror.upstream.blob_body import BlobBody, Wanted
 from mirror.upstream.registry import Registry
 
 _CONTRADICTIONS = 2  # answers that name another size than the first
+_LITTLE = 1024 * 1024  # bytes that may come again and again
 _LOST = 2  # connections, after which a range may be what they are lost for
 _RESUMES = 64  # in all: a body that breaks off more often will not come through
 
@@ -62,6 +63,8 @@ class Download:
         self._open = AsyncExitStack()
         self._resumes = 0
         self._contradictions = 0
+        self._received = 0  # bytes, those that came before included
+        self._repeats = False  # the body is the whole, whose beginning came before
         self._lost = 0  # connections in a row, each after what retries there are
         self.position = start
         self.size = size
@@ -98,8 +101,9 @@ class Download:
             data = await self._body.read()
             if not data:
                 break
-            skip = self.position - self._at  # of an upstream that ignores ranges
+            skip = self.position - self._at  # of an upstream that gives the whole
             self._at += len(data)
+            self._received += len(data)
             if skip < len(data):
                 data = data[skip:] if skip > 0 else data
                 self.position += len(data)
@@ -140,6 +144,7 @@ class Download:
             self._contradictions += 1
             raise ContentWrong("upstream changed its mind about the size of a blob")
         self._body, self._at = body, body.start
+        self._repeats = body.start < self.position
         self.size = self.size if body.size is None else body.size
 
     @property
@@ -153,6 +158,11 @@ class Download:
             return ()
         return (RangeRefused,) if self._resumes > 0 and self._lost < _LOST else (UpstreamFailure,)
 
+    @property
+    def _most(self) -> int:
+        """How many bytes may be received: where each attempt is the whole, these are few."""
+        return max(2 * (self.size or self.position), _LITTLE)
+
     def _may_pass(self, failure: BaseException) -> bool:
         """Whether the same question may be answered in a moment.
 
@@ -160,6 +170,8 @@ class Download:
         other either may be the wrong one, so that one answer more decides.
         """
         if isinstance(failure, Denied | RangeRefused) or self._resumes > _RESUMES:
+            return False
+        if self._repeats and self._received + self.position > self._most:
             return False
         if isinstance(failure, ContentWrong):
             return self._contradictions < _CONTRADICTIONS

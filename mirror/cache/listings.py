@@ -25,8 +25,8 @@ _KEPT = 32 * 1024 * 1024  # bytes of memory
 _ENTRY = 1024  # bytes of it for each listing, beside what was listed
 
 _Key = tuple[object, ...]
-# Brings an answer, and how many bytes of memory it takes.
-_Ask = Callable[[], Coroutine[Any, Any, tuple[Any, int]]]
+# Brings an answer, how many bytes of memory it takes, and for how many seconds it is good.
+_Ask = Callable[[], Coroutine[Any, Any, tuple[Any, int, float]]]
 A = TypeVar("A")
 
 
@@ -44,13 +44,16 @@ class _Kept:
     answer: Any
     size: int
     checked: float
+    until: float
 
 
 class Listings:
     """Keeps listings. They are good for `ttl` seconds, and longer when upstream fails.
 
-    `patience` is how long, in seconds, one waits for it with an older listing at hand. What is kept
-    takes `room` bytes of memory, what it is called included: that is a client's own text.
+    What a fallback tag says, or that there is none, is good for `missing_ttl` at most: that there
+    is no API may be a mistake. `patience` is how long, in seconds, one waits for upstream with an
+    older listing at hand. What is kept takes `room` bytes of memory, what it is called included:
+    that is a client's own text.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Listings:
         registries: dict[str, Registry],
         manifests: Manifests,
         ttl: float,
+        missing_ttl: float,
         patience: float,
         timer: Callable[[], float] = time.monotonic,
         room: int = _KEPT,
@@ -65,6 +69,7 @@ class Listings:
         self._tags = TagLists(registries)
         self._referrers = ReferrersFinder(registries, manifests)
         self._ttl = ttl
+        self._missing_ttl = min(ttl, missing_ttl)
         self._patience = patience
         self._timer = timer
         self._kept: LRUCache[_Key, _Kept] = LRUCache(room, getsizeof=lambda kept: kept.size)
@@ -88,9 +93,9 @@ class Listings:
         if here := self._without_pages(repository, paging):
             return Listed(here, Outcome.HIT)
 
-        async def ask() -> tuple[TagList | None, int]:
+        async def ask() -> tuple[TagList | None, int, float]:
             page = await self._tags.whole(repository, paging)
-            return page, 0 if page is None else len(page.body)
+            return page, 0 if page is None else len(page.body), self._ttl
 
         key = ("tags", repository, paging)
         listed: Listed[TagList | None] = await self._get(key, ask)
@@ -118,9 +123,9 @@ class Listings:
     ) -> Listed[Referrers]:
         """Return the descriptors of what refers to `digest`; raises UpstreamFailure."""
 
-        async def ask() -> tuple[Referrers, int]:
+        async def ask() -> tuple[Referrers, int, float]:
             referrers = await self._referrers.find(repository, digest, paging, client)
-            return referrers, referrers.memory
+            return referrers, referrers.memory, self._ttl if referrers.api else self._missing_ttl
 
         return await self._get(("referrers", repository, digest, paging), ask)
 
@@ -130,7 +135,7 @@ class Listings:
         kept = self._kept.get(key)
         try:
             async with within(None if kept is None else self._patience):
-                answer, memory = await self._flights.join(key, ask)
+                answer, memory, good = await self._flights.join(key, ask)
         except UpstreamFailure:
             if kept is None:
                 raise
@@ -140,13 +145,13 @@ class Listings:
             raise
         size = _ENTRY + sum(map(_size, key)) + memory
         if size < self._kept.maxsize // 4:
-            self._kept[key] = _Kept(answer, size, self._timer())
+            now = self._timer()
+            self._kept[key] = _Kept(answer, size, now, now + good)
         return Listed(answer, Outcome.MISS)
 
     def _fresh(self, key: _Key) -> _Kept | None:
         kept = self._kept.get(key)
-        fresh = kept is not None and self._timer() < kept.checked + self._ttl
-        return kept if fresh else None
+        return kept if kept is not None and self._timer() < kept.until else None
 
 
 def _size(part: object) -> int:

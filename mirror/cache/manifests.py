@@ -12,14 +12,11 @@ from mirror.cache.checks import Checks
 from mirror.cache.found import Found
 from mirror.cache.memory import Memory
 from mirror.cache.outcome import Outcome, Why, why
-from mirror.cache.pulls import Pulls, Source
+from mirror.cache.pulls import Pulls, Source, is_of_digest
 from mirror.cache.tags import Tagged, TagKey, Tags
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
-    BrokenOff,
-    ManifestUnfit,
     ManifestUnknown,
-    ManifestWrong,
     RegistryError,
     ShareSpent,
     TooManyRequests,
@@ -115,12 +112,10 @@ class Manifests:
     # By tag
 
     async def _by_tag(self, key: TagKey, ask: Ask, *, head: bool) -> Found:
-        now = asyncio.get_running_loop().time
-        patient_until = now() + self._patience
+        patient_until = _now() + self._patience
         current = await self._current(key)
         if isinstance(current, Hint):
-            patience = max(0.0, patient_until - now())
-            return await self._pull_by_tag(key, ask, current, patience)
+            return await self._pull_by_tag(key, ask, current, patient_until)
         tagged, outcome, reason = current
         age = self._tags.age(tagged) if outcome is Outcome.STALE else None
         if head:
@@ -150,20 +145,22 @@ class Manifests:
     async def _pull_tagged(self, key: TagKey, tagged: Tagged, ask: Ask) -> Found:
         """Fetch what a tag points at now, or else fall back on what it pointed at before.
 
-        The pull goes on if it takes longer than a client should wait for a stale answer. Where
-        upstream refuses by digest what its HEAD named, the GET of the tag decides.
+        The pull goes on if it takes longer than a client should wait for a stale answer. For a tag
+        the GET by digest is a shortcut, too: where it fails, the GET by tag decides.
         """
         before, found = tagged.before, tagged.found
         spare = self._spare(key[0], before)
-        now = asyncio.get_running_loop().time
-        patient_until = now() + self._patience
+        patient_until = _now() + self._patience
         try:
             async with within(None if spare is None else self._patience):
-                pulled = await self._pulls.pull(key[0], found.digest, ask, found, spare)
-        except (ManifestUnknown, UpstreamFailure) as failure:
-            if isinstance(failure, ManifestUnknown) or _is_a_refusal(failure):
-                patience = max(0.0, patient_until - now())
-                return await self._pull_by_tag(key, ask, Hint(), patience)
+                pulled = await self._pulls.pull(
+                    key[0], found.digest, ask, found, spare, insist=False
+                )
+        except ManifestUnknown:
+            return await self._pull_by_tag(key, ask, Hint(), patient_until)
+        except UpstreamFailure as failure:
+            if is_of_digest(failure) and self._pulls.refusal(key[0], found.digest) is not None:
+                return await self._pull_by_tag(key, ask, Hint(), patient_until)
             stale = await self._stale(key, before, failure)
             if stale is None:
                 raise
@@ -172,7 +169,7 @@ class Manifests:
             return stale
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
-    async def _pull_by_tag(self, key: TagKey, ask: Ask, hint: Hint, patience: float) -> Found:
+    async def _pull_by_tag(self, key: TagKey, ask: Ask, hint: Hint, patient_until: float) -> Found:
         """Fetch by tag where upstream's HEAD decides nothing.
 
         Where no pull can be spent on that, a kept tag stays what it was, and a HEAD's 404 stands.
@@ -181,7 +178,7 @@ class Manifests:
         spare = None if here is None else self._tags.unconfirmed_for(here)
         try:
             self._checks.consider(key[0], wanted(key[0], None, ask, spare))
-            async with within(None if here is None else patience):
+            async with within(None if here is None else max(0.0, patient_until - _now())):
                 pulled = await self._pulls.pull(*key, ask, spare=spare)
         except UpstreamFailure as failure:
             stale = await self._stale(key, here, failure)
@@ -214,11 +211,8 @@ class Manifests:
         There are three cases: upstream said so lately; it says so now; or it cannot say, and what
         it said last has to do.
         """
-        tagged = self._tags.get(key)
-        if tagged is not None and self._tags.fresh(tagged):
-            if self._tags.confirmed(tagged):
-                return tagged, Outcome.HIT, None
-            return tagged, Outcome.STALE, tagged.why
+        if lately := self._lately(key):
+            return lately
         try:
             async with within(self._patience if self._checks.here(key) else None):
                 checked = await self._checks.run(key)
@@ -228,9 +222,18 @@ class Manifests:
                 raise
             return stale, Outcome.STALE, why(failure)
         if isinstance(checked, Hint):
-            return checked
+            return self._lately(key) or checked  # another client's GET may have decided meanwhile
         now, confirmed = checked
         return now, Outcome.REVALIDATED if confirmed else Outcome.MISS, None
+
+    def _lately(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | None:
+        """Return what upstream said of a tag lately, or what is served after a recent failure."""
+        tagged = self._tags.get(key)
+        if tagged is None or not self._tags.fresh(tagged):
+            return None
+        if self._tags.confirmed(tagged):
+            return tagged, Outcome.HIT, None
+        return tagged, Outcome.STALE, tagged.why
 
     # By digest
 
@@ -269,14 +272,9 @@ class Manifests:
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
 
-def _is_a_refusal(failure: UpstreamFailure) -> bool:
-    """Whether one path was refused that a client without a mirror need not have asked for.
-
-    What came wrong was counted, what is too much is not asked for otherwise, and what is silent
-    has had its time.
-    """
-    counted = isinstance(failure, ManifestWrong | ManifestUnfit | BrokenOff)
-    return not counted and not isinstance(failure, TooManyRequests | UpstreamTimeout)
+def _now() -> float:
+    """Return the loop's time, in seconds."""
+    return asyncio.get_running_loop().time()
 
 
 def _or_missing(failure: UpstreamFailure, hint: Hint, reference: Reference) -> RegistryError:

@@ -18,6 +18,7 @@ from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     HostUnreachable,
+    ManifestUnfit,
     ManifestUnknown,
     PullLimitSpent,
     ShareSpent,
@@ -44,8 +45,10 @@ class Source(Protocol):
     async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:
         """Ask by HEAD what a manifest is."""
 
-    async def get_manifest(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
-        """Fetch a manifest."""
+    async def get_manifest(
+        self, repository: str, reference: Reference, ask: Ask, *, insist: bool = True
+    ) -> Manifest:
+        """Fetch a manifest, once more if it comes wrong and `insist` says so."""
 
 
 class Pulls:
@@ -130,11 +133,14 @@ class Pulls:
         ask: Ask,
         found: Descriptor | None = None,
         spare: float | None = None,
+        *,
+        insist: bool = True,
     ) -> Manifest:
         """GET a manifest, once for all who want it: this is what upstream counts.
 
-        `found` is what a HEAD told of it; for `spare` see `Want`. Raises ManifestUnknown, Denied,
-        or UpstreamFailure.
+        `found` is what a HEAD told of it; for `spare` see `Want`. Without `insist` one that comes
+        wrong is not asked for again: there is another way. Raises ManifestUnknown, Denied, or
+        UpstreamFailure.
         """
         refusal = self._refused.get((repository, reference))
         if isinstance(refusal, UpstreamMisbehaved):  # it would cost another pull, for the same
@@ -153,7 +159,8 @@ class Pulls:
         if isinstance(reference, Digest):
             self._leaders.setdefault((repository.upstream, reference), repository)
         return await self._running.join(
-            (repository, reference), lambda: self._fetch(repository, reference, ask, permit)
+            (repository, reference),
+            lambda: self._fetch(repository, reference, ask, permit, insist=insist),
         )
 
     async def _kind(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor | None:
@@ -186,11 +193,17 @@ class Pulls:
         return None
 
     async def _fetch(
-        self, repository: Repository, reference: Reference, ask: Ask, permit: Permit
+        self,
+        repository: Repository,
+        reference: Reference,
+        ask: Ask,
+        permit: Permit,
+        *,
+        insist: bool,
     ) -> Manifest:
         try:
             async with permit:
-                pulled = await self._get(repository, reference, ask)
+                pulled = await self._get(repository, reference, ask, insist=insist)
             kept = await self.kept.keep(repository, pulled)
             if not isinstance(reference, Digest):  # here, for whoever asked may have left
                 self._tags.put((repository, reference), kept.descriptor)
@@ -210,11 +223,14 @@ class Pulls:
             if isinstance(reference, Digest):
                 self._follow_no_more(repository, reference)
 
-    async def _get(self, repository: Repository, reference: Reference, ask: Ask) -> Manifest:
+    async def _get(
+        self, repository: Repository, reference: Reference, ask: Ask, *, insist: bool
+    ) -> Manifest:
         """Ask for it, and keep a pull for what an index leads to."""
         with self._budget.asking(repository):
             registry = self._registries[repository.upstream]
-            pulled = await registry.get_manifest(repository.name, reference, ask)
+            name = repository.name
+            pulled = await registry.get_manifest(name, reference, ask, insist=insist)
         if pulled.descriptor.media_type in media.INDEXES:
             missing = self._missing(repository, pulled)
             self._budget.promise(repository, pulled.descriptor.digest, missing, ask.client)
@@ -237,6 +253,17 @@ class Pulls:
         """
         children = manifest.platforms(index)
         return [child for child in children if not self.kept.within(repository, child)]
+
+
+def is_of_digest(failure: UpstreamFailure) -> bool:
+    """Whether a GET by digest failed in a way that a GET by tag need not: it has another path.
+
+    A pull limit, a share, a host that cannot be reached and a document that must not be kept are
+    the same for both.
+    """
+    if isinstance(failure, TooManyRequests):
+        return type(failure) is TooManyRequests
+    return not isinstance(failure, HostUnreachable | ManifestUnfit)
 
 
 def _refused_for(failure: UpstreamFailure) -> float:

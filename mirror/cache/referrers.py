@@ -10,7 +10,6 @@ from mirror.cache.manifests import Manifests
 from mirror.oci import documents, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
-    ContentRefused,
     Denied,
     DigestInvalid,
     ManifestUnknown,
@@ -30,11 +29,15 @@ Descriptors: TypeAlias = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Referrers:
-    """Descriptors, unfiltered; `following` is where there are more. `memory` is in bytes."""
+    """Descriptors, unfiltered; `following` is where there are more. `memory` is in bytes.
+
+    `api` is that upstream's API says so.
+    """
 
     found: Descriptors
     memory: int = 0
     following: Paging | None = None
+    api: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class ReferrersFinder:
         subject = _Subject(repository, digest, client)
         try:
             found = await self._by_api(subject, paging)
-        except (Denied, ContentRefused):
+        except Denied:
             if repository.upstream in self._with_api:
                 raise
             if tagged := await self._by_tag_at_most(subject):
@@ -93,7 +96,7 @@ class ReferrersFinder:
             found += items
             memory += documents.memory(page.body)
             following = page.following
-        return Referrers(found, memory, following)
+        return Referrers(found, memory, following, api=True)
 
     async def _page(self, subject: _Subject, paging: Paging) -> Page | None:
         registry = self._registries[subject.repository.upstream]
@@ -112,13 +115,13 @@ class ReferrersFinder:
         return tagged if tagged.found else None
 
     async def _by_tag(self, subject: _Subject) -> Referrers:
-        """Read the index under the tag that stands in for the API.
+        """Read the index under the tag that stands in for the API ("Referrers Tag Schema").
 
         A registry may take the tag for the digest that it spells, and answer with the subject
         (GitLab): that is no list of referrers, and no image for many platforms is.
         """
         digest, get = subject.digest, self._manifests.get
-        tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
+        tag = Tag.parse(f"{digest.algorithm[:32]}-{digest.hex[:64]}")
         try:
             found = await get(subject.repository, tag, subject.client, head=True)
             described = found.descriptor

@@ -216,7 +216,7 @@ class Client:
 
 
 class Chunks(Client):
-    """One who is sent a body whose length is not known beforehand (RFC 9112, 7.1)."""
+    """The client's side of a body whose length is not known beforehand (RFC 9112, 7.1)."""
 
     async def data(self, data: bytes | memoryview) -> None:
         """Send bytes as a chunk."""

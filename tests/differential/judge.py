@@ -21,11 +21,15 @@ _ITEMS: dict[Kind, str] = {
 }  # fmt: skip
 
 
-def required(scene: Scene, direct: Got, before: Got, got: Got) -> Got:
+def required(scene: Scene, known: tuple[Got, Got, Got], got: Got) -> Got:
     """Return what a mirror's client must have had: what the plain client had, and what was kept.
 
-    Where the tag has moved since it was kept, either image is right, and all of that is wanted.
+    `known` is what plain clients have: as upstream deviates, when it is well, and before. A list
+    that the first had in part is wanted from nobody. Where the tag has moved since it was kept,
+    either image is right, and all of that is wanted.
     """
+    direct, truth, before = known
+    direct = Got({name: body for name, body in direct.items.items() if _whole(name, body, truth)})
     if not scene.warm:
         return direct
     kept = {name: body for name, body in before.items.items() if _is_content(name)}
@@ -47,6 +51,10 @@ def _gone(scene: Scene) -> Iterator[bool]:
 
 def _is_content(name: str) -> bool:
     return name.startswith(("tag ", "manifest ", "blob "))
+
+
+def _whole(name: str, body: bytes, truth: Got) -> bool:
+    return _is_content(name) or truth.items.get(name) == body
 
 
 def _home(name: str) -> str:

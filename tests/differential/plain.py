@@ -132,7 +132,7 @@ class Plain:
         reply = await self._asked(name, repository, f"referrers/{digest}")
         if reply is not None and reply.good and _lists_referrers(reply):
             self.got.items[name] = _digests(reply.body)
-        elif reply is not None and (reply.good or reply.status in (400, 404, 405)):
+        elif reply is not None and _knows_no_referrers(reply):
             await self._fallback(name, repository, digest)
 
     async def _fallback(self, name: str, repository: str, digest: str) -> None:
@@ -211,6 +211,14 @@ def _is_list(reply: Reply) -> bool:
 def _lists_referrers(reply: Reply) -> bool:
     told = reply.headers.get("Content-Type", "").partition(";")[0]
     return told == OCI.index and isinstance(_object(reply).get("manifests"), list)
+
+
+def _knows_no_referrers(reply: Reply) -> bool:
+    """Tell whether this is of a registry without the interface, rather than a list that broke."""
+    if reply.good:
+        listed = reply.headers.get("Content-Type", "").startswith(OCI.index)
+        return not listed or bool(_object(reply))
+    return reply.status in (400, 404, 405)
 
 
 def _digests(body: bytes) -> bytes:

@@ -50,10 +50,15 @@ async def play(scene: Scene, folder: Path) -> list[str]:
     """
     direct, costs = await _direct(scene)
     truth, _ = await _direct(replace(scene, deviations=()))
-    before, _ = await _direct(replace(scene, deviations=(), moves=False))
+    still = replace(scene, deviations=(), moves=False)
+    before = (await _direct(still))[0] if scene.moves else truth
     wrong: list[str] = []
     with _alarms(wrong):
-        async with Upstream(scene) as upstream, Upstream(_well(scene)) as first:
+        paced = scene.manner == "leaves"
+        async with (
+            Upstream(scene, paced=paced) as upstream,
+            Upstream(_well(scene)) as first,
+        ):
             run = Mirrored(scene, upstream, first, folder, (direct, truth, before))
             await run.acts()
             wrong += run.wrong
@@ -155,7 +160,7 @@ class Mirrored:
     async def _visit(self, url: str, when: str) -> None:
         self.visits += 1
         got = await self._pull(url, tries=2 if self._direct.again else 1)
-        wanted = judge.required(self._scene, self._direct, self._before, got)
+        wanted = judge.required(self._scene, self._known, got)
         self.wrong += judge.lacking(when, wanted, got)
         self.wrong += judge.lies(got, *self._known)
 

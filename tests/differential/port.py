@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 HANGS_FOR = 3.0  # s, after which a silent upstream hangs up: more than the mirror's patience then
 _CHUNK = 64 * 1024
-_PACED = 1_000_000  # bytes; larger bodies come slowly, so that somebody can leave in the middle
+_LARGE = 1_000_000  # bytes; what is larger may come slowly, so that one can leave in the middle
 _PACE = 0.01  # s between chunks of these
 _REASON = "As It Is"
 
@@ -42,9 +42,10 @@ class Answer:
 
 
 class Port:
-    """Answers on a free port of `host` by `reply`."""
+    """Answers on a free port of `host` by `reply`; if it is `paced`, large bodies come slowly."""
 
-    def __init__(self, host: str, reply: Callable[[Asked], Answer]) -> None:
+    def __init__(self, host: str, reply: Callable[[Asked], Answer], *, paced: bool = False) -> None:
+        self._paced = paced
         self._host = host
         self._reply = reply
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,7 +98,7 @@ class Port:
             writer.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
             await writer.drain()
             answer.sent(len(data))
-            if len(answer.body) > _PACED:
+            if self._paced and len(answer.body) > _LARGE:
                 await asyncio.sleep(_PACE)
         if answer.stop is not None:
             await self._break_off(writer, stalls=answer.stalls)

@@ -44,11 +44,12 @@ class Plain:
 class Deviation(Plain):
     """An answer to one kind of question that is not by the book.
 
-    It is given `times` times, or (None) until upstream is well again; `only` strikes one of the
-    image's blobs, the first of which is its config. `status` turns the answer into an error (or,
-    below 300, into another success), `headers` replace, and take away where the value is None:
-    `{digest}`, `{DIGEST}` (its hexadecimal digits in upper case), `{size}` and `{last}` stand for
-    the content's own. With `away` another host, to which the question is redirected, answers so.
+    It is given `times` times to questions about the same thing, or (None) until upstream is well
+    again; `only` strikes one of the image's blobs, the first of which is its config. `status` turns
+    the answer into an error (or, below 300, into another success), `headers` replace, and take away
+    where the value is None: `{digest}`, `{DIGEST}` (its hexadecimal digits in upper case),
+    `{start}`, `{last}` and `{size}` stand for the content's own. With `away` another host, to which
+    the question is redirected, answers so.
     """
 
     kind: Kind = "blob"
@@ -61,6 +62,12 @@ class Deviation(Plain):
     body: Body = "right"
     act: Act = "answer"
     away: bool = False
+
+    def sound(self) -> Deviation:
+        """Return it as it may be: no pull is left for none, or for all kinds of question."""
+        manifest = self.kind in ("tag", "digest")
+        spent = manifest and self.status == 429 and self.page == "json"
+        return replace(self, page="plain") if spent else self
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,6 +105,7 @@ class Scene(Plain):
         gateway = self.limits in ("gateway", "few")  # Docker Hub's own are its pull limit
         return replace(
             self,
+            deviations=tuple(each.sound() for each in self.deviations),
             moves=moves,
             tag_ttl=0 if moves else self.tag_ttl,  # else what it meant may be served for a while
             blobs="away" if content and self.blobs == "here" else self.blobs,

@@ -51,16 +51,13 @@ def tried(number: int, examples: int, *manners: Manner, go_on: Callable[[], bool
     return found
 
 
-def shrunk(found: Found) -> Found:
+def shrunk(found: Found, play: Callable[[Scene], list[str]] = played) -> Found:
     """Leave out of a counterexample all that is not needed for something to be wrong."""
     candidates = (each for each in _smaller(found.scene) if each == each.sound())
-    smaller = next(filter(None, map(_again, candidates)), None)
-    return found if smaller is None else shrunk(smaller)
-
-
-def _again(scene: Scene) -> Found | None:
-    wrong = played(scene)
-    return Found(scene, tuple(wrong)) if wrong else None
+    for each in candidates:
+        if wrong := play(each):
+            return shrunk(Found(each, tuple(wrong)), play)
+    return found
 
 
 def _smaller(scene: Scene) -> Iterator[Scene]:

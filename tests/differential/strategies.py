@@ -81,7 +81,7 @@ _RANGES: tuple[Deviation, ...] = (
     Deviation(method="range", act="drop"),
     Deviation(method="any", status=206, headers=(("Content-Range", "bytes 0-{last}/*"),)),
 )
-_TIMES = (None, None, 1, 2, 3, 5)
+_TIMES = (None, None, 1, 2, 3)
 
 
 def scenes(*manners: Manner) -> st.SearchStrategy[Scene]:
@@ -119,11 +119,7 @@ def _deviation(chance: Random, kinds: tuple[Kind, ...]) -> Deviation:
     deviation = chance.choice(ways)(chance, kind)
     of_blob = deviation.kind in ("blob", "content")
     only = chance.choice((None, None, 0, 1, 3)) if of_blob else None
-    # Silence is dear: a plain client would sit it out over and over, and whoever protects others
-    # from it may leave such an upstream alone.
-    silent = deviation.act == "hang" or deviation.body == "stalls"
-    times = chance.choice((None, 1) if silent else _TIMES)
-    return replace(deviation, times=times, only=only)
+    return replace(deviation, times=chance.choice(_TIMES), only=only)
 
 
 def _method(chance: Random, kind: Kind) -> Method:
@@ -136,8 +132,6 @@ def _refusal(chance: Random, kind: Kind) -> Deviation:
     away = kind not in ("token", "base", "content") and chance.random() < 0.3
     page: Page = chance.choice(get_args(Page))
     headers: Headers = ()
-    if status == 429 and kind in ("tag", "digest") and page == "json":
-        page = "plain"  # a pull limit is one of the account, not of one kind of question
     if status in (429, 503):
         long = status == 429 and (away or kind in ("content", "referrers", "tags"))
         headers = chance.choice((*_WAITS, _HOURS, _HOURS) if long else _WAITS)

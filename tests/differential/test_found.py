@@ -48,6 +48,23 @@ FOUND = {
     "a HEAD by tag that is not acceptable lets GET decide": Scene(
         deviations=(Deviation("tag", "HEAD", status=406),)
     ),
+    **{
+        f"a GET by digest that {how} lets GET by tag decide": Scene(deviations=(deviation,))
+        for how, deviation in {
+            "is unauthorized": Deviation("digest", status=401),
+            "is denied": Deviation("digest", status=403),
+            "is not acceptable": Deviation("digest", "whole", status=406),
+            "is asked too often": Deviation("digest", "whole", status=429, page="plain"),
+            "fails": Deviation("digest", "whole", status=503),
+            "is not found elsewhere": Deviation("digest", status=404, away=True),
+            "hangs up": Deviation("digest", "whole", act="drop"),
+            "is silent": Deviation("digest", "whole", act="hang"),
+            "has no bytes": Deviation("digest", "whole", body="empty"),
+            "has wrong bytes": Deviation("digest", "whole", body="wrong"),
+            "is cut": Deviation("digest", "whole", body="cut"),
+            "has a web page": Deviation("digest", "whole", status=203, body="page"),
+        }.items()
+    },
     "a HEAD by digest that hangs up lets GET decide": Scene(
         "shares", (Deviation("digest", "HEAD", act="drop"),), image="index"
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -48,19 +49,22 @@ class Seen:
 
 
 class Upstream:
-    """Answers by the book and by the scene's deviations. Use as `async with Upstream(scene)`."""
+    """Answers by the book and by the scene's deviations. Use as `async with Upstream(scene)`.
 
-    def __init__(self, scene: Scene) -> None:
+    Where it is `paced`, large blobs come slowly.
+    """
+
+    def __init__(self, scene: Scene, *, paced: bool = False) -> None:
         self.scene = scene
         has = content(scene.image, scene.manner)
         self.has = replace(has, tags=dict(has.tags))
         self.seen: list[Seen] = []
-        self._left = [each.times for each in scene.deviations]
+        self._given: Counter[tuple[int, str, str]] = Counter()
         self._tokens: dict[str, str] = {}
         self.deviates = True
-        self._registry = Port("127.0.0.1", self._at_registry)
+        self._registry = Port("127.0.0.1", self._at_registry, paced=paced)
         self._token = Port("127.0.0.1", self._at_token)
-        self._content = Port("127.0.0.2", self._at_content)
+        self._content = Port("127.0.0.2", self._at_content, paced=paced)
         self._life = AsyncExitStack()
 
     @property
@@ -149,11 +153,12 @@ class Upstream:
         return self._finish(seen, deviate.deviated(deviation, seen.method, answer, challenge))
 
     def _next(self, seen: Seen) -> int | None:
-        """Find the first deviation that is due, and use it up once."""
+        """Find the first deviation that is due, and count it for what was asked about."""
         for number, deviation in enumerate(self.scene.deviations):
-            left = self._left[number]
-            if self.deviates and left != 0 and self._strikes(deviation, seen):
-                self._left[number] = None if left is None else left - 1
+            asked = number, seen.repository, seen.reference
+            due = deviation.times is None or self._given[asked] < deviation.times
+            if self.deviates and due and self._strikes(deviation, seen):
+                self._given[asked] += 1
                 return number
         return None
 

@@ -47,7 +47,14 @@ class Upstream:
         document = await self._ask("HEAD", repository, reference, None)
         return Hint(Digest(document.digest), document.media_type, document.size)
 
-    async def get_manifest(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
+    async def get_manifest(
+        self,
+        repository: str,
+        reference: Reference,
+        ask: Ask,
+        *,
+        insist: bool = True,  # noqa: ARG002 - the model sends nothing wrong
+    ) -> Manifest:
         """Fetch a manifest."""
         document = await self._ask("GET", repository, reference, ask)
         return manifest.read(document.manifest, Digest(document.digest), document.media_type)
