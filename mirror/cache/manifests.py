@@ -215,11 +215,8 @@ class Manifests:
         There are three cases: upstream said so lately; it says so now; or it cannot say, and what
         it said last has to do.
         """
-        tagged = self._tags.get(key)
-        if tagged is not None and self._tags.fresh(tagged):
-            if self._tags.confirmed(tagged):
-                return tagged, Outcome.HIT, None
-            return tagged, Outcome.STALE, tagged.why
+        if lately := self._lately(key):
+            return lately
         try:
             async with within(self._patience if self._checks.here(key) else None):
                 checked = await self._checks.run(key)
@@ -229,10 +226,18 @@ class Manifests:
                 raise
             return stale, Outcome.STALE, why(failure)
         if isinstance(checked, Hint):
-            since = self._tags.get(key)  # another client's GET may have brought it meanwhile
-            return checked if since is None or since is tagged else (since, Outcome.HIT, None)
+            return self._lately(key) or checked  # another client's GET may have decided meanwhile
         now, confirmed = checked
         return now, Outcome.REVALIDATED if confirmed else Outcome.MISS, None
+
+    def _lately(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | None:
+        """Return what upstream said of a tag lately, or what is served after a recent failure."""
+        tagged = self._tags.get(key)
+        if tagged is None or not self._tags.fresh(tagged):
+            return None
+        if self._tags.confirmed(tagged):
+            return tagged, Outcome.HIT, None
+        return tagged, Outcome.STALE, tagged.why
 
     # By digest
 

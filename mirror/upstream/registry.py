@@ -48,7 +48,7 @@ from mirror.oci.errors import (
     UpstreamUnreachable,
 )
 from mirror.oci.manifest import Hint, Manifest
-from mirror.oci.names import Reference, parse_reference
+from mirror.oci.names import Reference
 from mirror.oci.paging import Paging
 from mirror.upstream import pages, responses
 from mirror.upstream.answers import (
@@ -186,23 +186,20 @@ class Registry:
     ) -> Manifest:
         """Fetch and prove a manifest: on Docker Hub, this is a pull.
 
-        One that came wrong, or not to its end, is asked for once more, unless `insist` is off, and
-        by its tag if it was a tag that led to it: a client without a mirror asks for that. Raises
-        ManifestUnknown, Denied, or UpstreamFailure.
+        One that came wrong, or not to its end, is asked for once more, unless `insist` is off.
+        Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
         try:
-            pulled = await self._pull(repository, reference, reference, ask)
+            pulled = await self._pull(repository, reference, ask)
         except (ManifestWrong, BrokenOff):
             if not insist:
                 raise
-            pulled = await self._pull(repository, parse_reference(ask.reference), reference, ask)
+            pulled = await self._pull(repository, reference, ask)
         if self._unheard.pop((repository, reference), False):
             self.shortcuts.failed(self.origin.url, "head manifest")
         return pulled
 
-    async def _pull(
-        self, repository: str, reference: Reference, wanted: Reference, ask: Ask
-    ) -> Manifest:
+    async def _pull(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
         url = self._url(repository, "manifests", reference)
         question = _Question("GET", "manifest", repository, url, _accept(), ask=ask)
         async with await self._ask(question) as response:
@@ -215,7 +212,7 @@ class Registry:
             self._count(len(body))
             body = responses.decoded(response, body)
             promised, told = responses.digest(response), responses.media_type(response)
-        named = wanted if isinstance(wanted, Digest) else promised
+        named = reference if isinstance(reference, Digest) else promised
         return await documents.aside(manifest.prove, body, named, told)
 
     async def head_blob(self, repository: str, digest: Digest) -> int | None:
