@@ -103,7 +103,7 @@ def beside(hub: Hub, liar: Liar) -> dict[str, object]:
     """Configure the hub with an account, and the liar."""
     own = {"url": hub.url, "username": "robot", "password": WORD}
     upstreams = {"docker.io": own, "liar.example": {"url": liar.url}}
-    quick = {"silence_timeout": 0.5, "resume_timeout": 0.5, "answer_timeout": 2}
+    quick = {"silence_timeout": 1, "resume_timeout": 1, "answer_timeout": 3}
     return {"upstreams": upstreams, "clients": clients(), **quick}
 
 
