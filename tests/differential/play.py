@@ -76,7 +76,7 @@ async def _direct(scene: Scene) -> tuple[Got, list[Seen]]:
     """Pull without a mirror, from an upstream of its own that deviates just so."""
     async with Upstream(scene) as upstream, _session() as session:
         account = (USER, PASSWORD) if scene.account else None
-        asking = Asking(session, upstream.url, account, 2.0 if scene.hangs else 10.0)
+        asking = Asking(session, upstream.url, account, 1.0 if scene.hangs else 10.0)
         client = Plain(asking)
         if scene.moves:
             upstream.move()
