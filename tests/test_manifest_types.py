@@ -229,6 +229,18 @@ async def test_a_manifest_that_came_wrong_once_is_asked_for_once_more(
     assert hub.count(kind="manifest", method="GET", status=200) == 2
 
 
+@pytest.mark.parametrize("fault", [Fault(body=b"{}"), Fault(cut_after=9), Fault.page()])
+async def test_a_tag_is_had_though_its_digest_always_comes_wrong(
+    hub: Hub, mirror: Mirror, image: Image, fault: Fault
+) -> None:
+    """The second question is the one of a client without a mirror, so that it costs no third."""
+    by_digest = replace(fault, kind="manifest", reference=image.digest, method="GET", times=None)
+    hub.faults.add(by_digest)
+    got = await mirror.manifest(REPOSITORY, "latest")
+    assert (got.status, got.body) == (200, image.manifest)
+    assert hub.count(kind="manifest", method="GET", status=200) == 2
+
+
 async def test_a_manifest_that_came_wrong_twice_is_had_seconds_later(
     hub: Hub, run: Run, image: Image
 ) -> None:

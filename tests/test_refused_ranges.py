@@ -237,7 +237,7 @@ def two(hub: Hub, twin: Hub, way: str = "") -> dict[str, object]:
     return {"upstreams": upstreams, **patience(way)}
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "a lost connection"])
+@pytest.mark.parametrize("way", WAYS)
 async def test_a_blob_of_two_upstreams_is_proven_by_the_whole(
     hub: Hub, twin: Hub, run: Run, image: Image, way: str
 ) -> None:

@@ -16,7 +16,13 @@ from mirror.cache.outcome import Outcome
 from mirror.cache.possession import Possession
 from mirror.flight import Flights
 from mirror.oci.digest import Digest
-from mirror.oci.errors import BlobUnknown, ContentWrong, UpstreamMisbehaved
+from mirror.oci.errors import (
+    BlobUnknown,
+    ContentWrong,
+    UpstreamFailure,
+    UpstreamMisbehaved,
+    UpstreamUnreachable,
+)
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Entry
 from mirror.store.errors import says_nothing
@@ -114,7 +120,7 @@ class Blobs:
             if not self._belongs(repository, digest, kept.entry):
                 asked = True
                 await self._claim(repository, digest, kept)
-        except UpstreamMisbehaved as doubt:
+        except (UpstreamMisbehaved, UpstreamUnreachable) as doubt:
             kept.close()
             return await self._open_proof(repository, digest, doubt)
         except BaseException:
@@ -172,7 +178,7 @@ class Blobs:
         self._store.books.link(digest, repository)
 
     async def _open_proof(
-        self, repository: Repository, digest: Digest, doubt: UpstreamMisbehaved
+        self, repository: Repository, digest: Digest, doubt: UpstreamFailure
     ) -> Body:
         """Fetch what is kept once more, from the repository that has not shown that it has it.
 

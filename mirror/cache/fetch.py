@@ -209,6 +209,7 @@ class Fetch:
             size = download.size
             if size is not None and intake.received >= max(size, 1):
                 raise ContentWrong("what an earlier fetch left behind is not part of the blob")
+            self.size = size  # known to a detour, too, so that none of its clients need ask
             await self._place.reserve(intake.received + _STEP if size is None else size)
             self._grow(intake.received, size)
             while data := await download.read():

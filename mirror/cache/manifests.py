@@ -21,6 +21,7 @@ from mirror.oci.errors import (
     ShareSpent,
     TooManyRequests,
     UpstreamFailure,
+    UpstreamMisbehaved,
     UpstreamTimeout,
 )
 from mirror.oci.manifest import Descriptor, Hint, Manifest
@@ -160,7 +161,8 @@ class Manifests:
             return await self._pull_by_tag(key, ask, Hint(), patient_until)
         except UpstreamFailure as failure:
             if is_of_digest(failure) and self._pulls.refusal(key[0], found.digest) is not None:
-                return await self._pull_by_tag(key, ask, Hint(), patient_until)
+                insist = not isinstance(failure, UpstreamMisbehaved)  # that was counted already
+                return await self._pull_by_tag(key, ask, Hint(), patient_until, insist=insist)
             stale = await self._stale(key, before, failure)
             if stale is None:
                 raise
@@ -169,7 +171,9 @@ class Manifests:
             return stale
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
-    async def _pull_by_tag(self, key: TagKey, ask: Ask, hint: Hint, patient_until: float) -> Found:
+    async def _pull_by_tag(
+        self, key: TagKey, ask: Ask, hint: Hint, patient_until: float, *, insist: bool = True
+    ) -> Found:
         """Fetch by tag where upstream's HEAD decides nothing.
 
         Where no pull can be spent on that, a kept tag stays what it was, and a HEAD's 404 stands.
@@ -179,7 +183,7 @@ class Manifests:
         try:
             self._checks.consider(key[0], wanted(key[0], None, ask, spare))
             async with within(None if here is None else max(0.0, patient_until - _now())):
-                pulled = await self._pulls.pull(*key, ask, spare=spare)
+                pulled = await self._pulls.pull(*key, ask, spare=spare, insist=insist)
         except UpstreamFailure as failure:
             stale = await self._stale(key, here, failure)
             if stale is None:
@@ -211,11 +215,8 @@ class Manifests:
         There are three cases: upstream said so lately; it says so now; or it cannot say, and what
         it said last has to do.
         """
-        tagged = self._tags.get(key)
-        if tagged is not None and self._tags.fresh(tagged):
-            if self._tags.confirmed(tagged):
-                return tagged, Outcome.HIT, None
-            return tagged, Outcome.STALE, tagged.why
+        if lately := self._lately(key):
+            return lately
         try:
             async with within(self._patience if self._checks.here(key) else None):
                 checked = await self._checks.run(key)
@@ -225,9 +226,18 @@ class Manifests:
                 raise
             return stale, Outcome.STALE, why(failure)
         if isinstance(checked, Hint):
-            return checked
+            return self._lately(key) or checked  # another client's GET may have decided meanwhile
         now, confirmed = checked
         return now, Outcome.REVALIDATED if confirmed else Outcome.MISS, None
+
+    def _lately(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | None:
+        """Return what upstream said of a tag lately, or what is served after a recent failure."""
+        tagged = self._tags.get(key)
+        if tagged is None or not self._tags.fresh(tagged):
+            return None
+        if self._tags.confirmed(tagged):
+            return tagged, Outcome.HIT, None
+        return tagged, Outcome.STALE, tagged.why
 
     # By digest
 

@@ -162,8 +162,8 @@ async def test_who_has_a_part_is_asked_for_the_same_bytes_again_and_again(
         for _ in range(3):
             assert (await mirror.blob(LIAR, secret.layers[0].digest)).status == 503
         asked = [re.findall(r"(?i)range: .*", head) for head in liar.heads if "/blobs/" in head]
-        assert all(each == asked[0] for each in asked)
         assert asked[0]
+        assert {each[0] for each in asked if each} == {asked[0][0]}  # the whole proves, too
 
 
 async def test_a_manifest_is_not_given_for_a_tag_that_names_it(
