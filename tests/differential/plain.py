@@ -130,6 +130,8 @@ class Plain:
     async def _referrers(self, repository: str, digest: str) -> None:
         name = f"referrers {repository} {digest}"
         reply = await self._asked(name, repository, f"referrers/{digest}")
+        if reply is not None and "next" in reply.headers.get("Link", ""):
+            return  # a registry of few referrers has no second page
         if reply is not None and reply.good and _lists_referrers(reply):
             self.got.items[name] = _digests(reply.body)
         elif reply is not None and _knows_no_referrers(reply):

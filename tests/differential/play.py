@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, redirect_stderr
+from contextlib import asynccontextmanager, contextmanager, redirect_stderr, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,7 +76,7 @@ async def _direct(scene: Scene) -> tuple[Got, list[Seen]]:
     """Pull without a mirror, from an upstream of its own that deviates just so."""
     async with Upstream(scene) as upstream, _session() as session:
         account = (USER, PASSWORD) if scene.account else None
-        asking = Asking(session, upstream.url, account, 2.0 if scene.hangs else 10.0)
+        asking = Asking(session, upstream.url, account, 1.0 if scene.hangs else 10.0)
         client = Plain(asking)
         if scene.moves:
             upstream.move()
@@ -185,12 +185,9 @@ class Mirrored:
         async with _session() as session:
             await Plain(Asking(session, base)).by_tag(APP, TAG)
             blob = URL(f"{base}/v2/{APP}/blobs/{self._upstream.has.order[-1]}", encoded=True)
-            async with session.get(blob) as response:
-                await response.content.read(1)
-                while response.status == 200 and response.content.total_bytes < _LEAVES_AFTER:
-                    if not await response.content.readany():
-                        break
-                response.close()
+            with suppress(aiohttp.ClientError):  # it may have been cut off before
+                async with session.get(blob) as response:
+                    await _sip(response)
 
     @asynccontextmanager
     async def _mirror(self) -> AsyncIterator[str]:
@@ -200,6 +197,17 @@ class Mirrored:
             yield str(daemon.url).rstrip("/")
             if not (self.visits == 1 and self._left):
                 await _settled(daemon)
+
+
+async def _sip(response: aiohttp.ClientResponse) -> None:
+    """Read the beginning of a body, and hang up."""
+    read = 0
+    while response.status == 200 and read < _LEAVES_AFTER:
+        data = await response.content.readany()
+        if not data:
+            break
+        read += len(data)
+    response.close()
 
 
 async def _settled(daemon: Daemon) -> None:

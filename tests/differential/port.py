@@ -10,7 +10,7 @@ from typing import Literal
 
 from multidict import CIMultiDict
 
-HANGS_FOR = 3.0  # s, after which a silent upstream hangs up: more than the mirror's patience then
+HANGS_FOR = 2.0  # s, after which a silent upstream hangs up: more than the mirror's patience then
 _CHUNK = 64 * 1024
 _LARGE = 1_000_000  # bytes; what is larger may come slowly, so that one can leave in the middle
 _PACE = 0.01  # s between chunks of these

@@ -118,7 +118,8 @@ def _deviation(chance: Random, kinds: tuple[Kind, ...]) -> Deviation:
     kind = chance.choice(kinds)
     deviation = chance.choice(ways)(chance, kind)
     of_blob = deviation.kind in ("blob", "content")
-    only = chance.choice((None, None, 0, 1, 3)) if of_blob else None
+    silent = deviation.act == "hang" or deviation.body == "stalls"  # which takes time each time
+    only = chance.choice((0, 1, 3) if silent else (None, None, 0, 1, 3)) if of_blob else None
     return replace(deviation, times=chance.choice(_TIMES), only=only)
 
 

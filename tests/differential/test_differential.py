@@ -16,7 +16,7 @@ from tests.differential.upstream import Seen
 from tests.standin.blobs import digest_of
 
 SEED = 7
-EXAMPLES = 25  # of each manner; `make differential` tries others, for as long as one likes
+EXAMPLES = 20  # of each manner; `make differential` tries others, for as long as one likes
 
 
 @pytest.mark.parametrize("manner", get_args(Manner))

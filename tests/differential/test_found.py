@@ -38,6 +38,9 @@ FOUND = {
     "a layer that another repository has is had where HEAD hangs up": Scene(
         "shares", (Deviation("content", "HEAD", act="drop"),), blobs="relative"
     ),
+    "a layer of another upstream is had where every part hangs up": Scene(
+        "upstreams", (Deviation(method="range", act="drop"),)
+    ),
     # Manifests
     "a HEAD by tag that is refused lets GET decide": Scene(
         deviations=(Deviation("tag", "HEAD", status=403),)
