@@ -30,6 +30,10 @@ from mirror.upstream.registry import Registry
 _CONTRADICTIONS = 2  # answers that name another size than the first
 _LITTLE = 1024 * 1024  # bytes that may come again and again
 _LOST = 2  # connections, after which a range may be what they are lost for
+_BROKEN = (
+    2  # parts in a row that broke off at once, after which ranges may be what they broke off for
+)
+_AT_ONCE = 64 * 1024  # bytes that came of one
 _RESUMES = 64  # in all: a body that breaks off more often will not come through
 
 
@@ -66,6 +70,7 @@ class Download:
         self._received = 0  # bytes, those that came before included
         self._repeats = False  # the body is the whole, whose beginning came before
         self._lost = 0  # connections in a row, each after what retries there are
+        self._broken = 0  # parts in a row that broke off at once
         self.position = start
         self.size = size
 
@@ -122,17 +127,21 @@ class Download:
         if self._resumes > _RESUMES:
             raise UpstreamMisbehaved(f"upstream broke off {_RESUMES} times")
         await self._open.aclose()
+        self._judge_part()
         self._body = None
         return await self._read()
+
+    def _judge_part(self) -> None:
+        """Count parts that break off at once: what is said of ranges, and not sent, is none."""
+        if self._body is not None:
+            at_once = self._body.start > 0 and self._at - self._body.start < _AT_ONCE
+            self._broken = self._broken + 1 if at_once else 0
 
     async def _connect(self) -> None:
         if self._resumes and self.size is not None and self._complete:
             return
         opening = self._registry.open_blob(
-            self._repository.name,
-            self._digest,
-            Wanted(self.position, self._stop, self.size),
-            self._whole_after,
+            self._repository.name, self._digest, self._wanted(), self._whole_after
         )
         try:
             body = await self._open.enter_async_context(opening)
@@ -146,6 +155,17 @@ class Download:
         self._body, self._at = body, body.start
         self._repeats = body.start < self.position
         self.size = self.size if body.size is None else body.size
+
+    def _wanted(self) -> Wanted:
+        """Return what to ask for: the whole, where ranges break off at once.
+
+        Raises RangeRefused where no whole is to be asked for.
+        """
+        if self._broken < _BROKEN:
+            return Wanted(self.position, self._stop, self.size)
+        if not self._plain:
+            raise RangeRefused("upstream breaks ranges off at once")
+        return Wanted(size=self.size)
 
     @property
     def _whole_after(self) -> tuple[type[UpstreamFailure], ...]:
