@@ -20,9 +20,12 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
     ContentWrong,
+    RangeBroken,
+    RegistryError,
     UpstreamFailure,
     UpstreamMisbehaved,
     UpstreamUnreachable,
+    may_pass,
 )
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Entry
@@ -32,6 +35,7 @@ from mirror.upstream.registry import Registry
 
 _MISSING_KEPT = 10_000
 _GIVEN_KEPT = 10_000  # kept manifests that upstream gave as blobs, too
+_SHARED = 2  # fetches begun by others, whose failures are not told to a client
 _PASSES = 64  # bodies straight from upstream at the same time; more wait
 
 
@@ -156,8 +160,10 @@ class Blobs:
         """
         registry = self._registries[repository.upstream]
         try:
-            told = await self._sizes.join(
-                (repository, digest), lambda: registry.find_blob(repository.name, digest, size)
+            told = await self._sizes.share(
+                (repository, digest),
+                lambda: registry.find_blob(repository.name, digest, size),
+                may_pass,
             )
         except BlobUnknown as error:
             self._missing[repository, digest] = error.message
@@ -185,12 +191,12 @@ class Blobs:
     ) -> Body:
         """Fetch what is kept once more, from the repository that has not shown that it has it.
 
-        The whole proves what no shortcut did; of an upstream that sent other bytes before, nothing
-        is passed on until it has.
+        The whole proves what no shortcut did; of an upstream that sent other bytes before, or broke
+        them off, nothing is passed on until it has.
         """
         body = await self._open_fetch(repository, digest)
         try:
-            if isinstance(doubt, ContentWrong):
+            if isinstance(doubt, ContentWrong | RangeBroken):
                 await body.proven()
         except BaseException:
             body.close()
@@ -243,6 +249,23 @@ class Blobs:
         return True
 
     async def _open_fetch(self, repository: Repository, digest: Digest) -> FetchedBody:
+        """Open a fetch, a running one if there is one.
+
+        One that had begun before, and brings nothing, failed at another's question, of another
+        repository perhaps: then one more is asked.
+        """
+        for _ in range(_SHARED):
+            running = self._fetches.running(repository.upstream, digest)
+            try:
+                return await self._join_fetch(repository, digest)
+            except RegistryError as failure:
+                if running is None or not may_pass(failure):
+                    raise
+                if running.repository == repository:
+                    break
+        return await self._join_fetch(repository, digest)
+
+    async def _join_fetch(self, repository: Repository, digest: Digest) -> FetchedBody:
         registry = self._registries[repository.upstream]
         upstream = Upstream(registry, repository, digest, self._passes)
         running = self._fetches.running(repository.upstream, digest)
@@ -253,9 +276,10 @@ class Blobs:
             size = fetch.size if fetch.size is not None else await upstream.size()
         except BaseException as error:
             self._fetches.leave(fetch)
-            if isinstance(error, BlobUnknown):
+            if isinstance(error, BlobUnknown) and fetch.repository == repository:
                 self._missing[repository, digest] = error.message
             raise
+        self._missing.pop((repository, digest), None)
         entry = self._store.catalogue.get(digest)
         if fetch.proven and entry is not None and entry.media_type is not None:
             self._given[repository, digest] = None

@@ -17,6 +17,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     ContentWrong,
     Denied,
+    RangeBroken,
     RangeRefused,
     UpstreamFailure,
     UpstreamMisbehaved,
@@ -159,12 +160,12 @@ class Download:
     def _wanted(self) -> Wanted:
         """Return what to ask for: the whole, where ranges break off at once.
 
-        Raises RangeRefused where no whole is to be asked for.
+        Raises RangeBroken where no whole is to be asked for.
         """
         if self._broken < _BROKEN:
             return Wanted(self.position, self._stop, self.size)
         if not self._plain:
-            raise RangeRefused("upstream breaks ranges off at once")
+            raise RangeBroken("upstream breaks ranges off at once")
         return Wanted(size=self.size)
 
     @property
