@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from tests.attacks.raw import answer
+from mirror.upstream.packed import Packed
+from tests.attacks.raw import Raw, answer, speaking
 from tests.conftest import Mirror, Run
 from tests.standin import Blob, Fault, Hub, Image, make_image
 
@@ -207,7 +208,7 @@ async def test_a_first_part_that_was_not_asked_for_is_gone_on_with(run: Run) -> 
 
 async def test_bytes_that_the_digest_does_not_prove_are_given_to_no_client(run: Run) -> None:
     small = b"some small blob"
-    odd = Odd([answer(gzip.compress(small), b"Content-Encoding: gzip")])
+    odd = Odd([answer(gzip.compress(small + b"!"), b"Content-Encoding: gzip")])
     assert [status for status, _ in await got_through(run, odd, small)] == [502] * 3
 
 
@@ -272,3 +273,57 @@ async def test_an_image_whose_blob_is_pulled_first_stays_a_manifest(
     got = await mirror.manifest(REPOSITORY, both.digest)
     assert (got.body, got.headers["Content-Type"]) == (image.manifest, image.media_type)
     assert (await mirror.blob(REPOSITORY, both.digest)).body == image.manifest
+
+
+# What a host compresses though it was asked not to
+
+
+@pytest.mark.parametrize("told", ["gzip", "X-GZIP"])
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("size", [10, 300_000, 3_000_000])
+async def test_a_blob_that_a_host_compresses_unasked_is_unpacked(
+    hub: Hub, run: Run, told: str, size: int, chunked: bool
+) -> None:
+    blob = Blob.of((BODY * 40)[:size])
+    for name in (REPOSITORY, "library/other"):
+        hub.repositories.make(name).blobs[blob.digest] = blob
+    packed = Fault(kind="blob", body=gzip.compress, headers={"Content-Encoding": told}, times=None)
+    hub.faults.add(replace(packed, chunked=chunked))
+    async with run() as mirror:
+        head = await mirror.blob(REPOSITORY, blob.digest, "HEAD")
+        assert (head.status, head.headers["Content-Length"]) == (200, str(size))
+        for name in (REPOSITORY, "library/other"):
+            got = await mirror.blob(name, blob.digest)
+            assert (got.status, got.body) == (200, blob.read())
+            assert "Content-Encoding" not in got.headers
+            await mirror.settled()
+
+
+async def test_a_blob_that_is_a_gzip_itself_is_taken_as_it_is_sent(hub: Hub, run: Run) -> None:
+    blob = Blob.of(gzip.compress(BODY * 40))
+    hub.repositories.make(REPOSITORY).blobs[blob.digest] = blob
+    hub.faults.add(Fault(kind="blob", headers={"Content-Encoding": "gzip"}, times=None))
+    async with run() as mirror:
+        assert (await mirror.blob(REPOSITORY, blob.digest)).body == blob.read()
+
+
+def test_what_unpacks_to_too_much_takes_no_memory() -> None:
+    packed = Packed()
+    packed.feed(gzip.compress(bytes(50_000_000)))
+    size = 0
+    while piece := packed.piece():
+        assert len(piece) <= 1024 * 1024
+        size += len(piece)
+    assert (size, packed.whole) == (50_000_000, True)
+
+
+async def test_as_many_redirects_are_followed_as_clients_follow(run: Run) -> None:
+    hops = {
+        f"/hop/{number} ": answer(b"", b"Location: /hop/%d" % (number + 1), status=b"307 On")
+        for number in range(1, 9)
+    }
+    first = answer(b"", b"Location: /hop/1", status=b"302 Found")
+    raw = Raw({"/blobs/": first, "/hop/9 ": answer(BODY), **hops})
+    async with speaking(raw), run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        got = await mirror.blob(REPOSITORY, digest_of(BODY))
+        assert (got.status, got.body) == (200, BODY)

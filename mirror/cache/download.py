@@ -44,7 +44,8 @@ class Download:
     A body that breaks off is resumed for as long as upstream's patience says, without a byte in
     between, by Range or, if that is refused and a `plain` question is allowed, by the whole, whose
     first bytes are skipped. Every resumption asks the registry again: a redirect's signature is
-    short-lived. A `size` that is known already is held against each answer.
+    short-lived. A `size` that is known already is held against each answer. With
+    `unpack` what a host calls compressed is unpacked.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Download:
         *,
         size: int | None = None,
         plain: bool = True,
+        unpack: bool = False,
     ) -> None:
         self._registry = registry
         self._repository = repository
         self._digest = digest
         self._stop = stop
         self._plain = plain
+        self._unpack = unpack
         self._body: BlobBody | None = None
         self._at = 0  # where in the blob that body is
         self._open = AsyncExitStack()
@@ -163,10 +166,10 @@ class Download:
         Raises RangeBroken where no whole is to be asked for.
         """
         if self._broken < _BROKEN:
-            return Wanted(self.position, self._stop, self.size)
+            return Wanted(self.position, self._stop, self.size, self._unpack)
         if not self._plain:
             raise RangeBroken("upstream breaks ranges off at once")
-        return Wanted(size=self.size)
+        return Wanted(size=self.size, unpack=self._unpack)
 
     @property
     def _whole_after(self) -> tuple[type[UpstreamFailure], ...]:

@@ -187,21 +187,30 @@ class Fetch:
         await self._publish(partial)
 
     async def _receive_or_start_over(self, partial: Partial) -> None:
-        """Begin anew, once, where what came fits no blob and no follower has seen any of it."""
+        """Begin anew, once, where what came fits no blob and no follower has seen any of it.
+
+        What a host calls compressed, though it was asked not to compress, is unpacked then, as
+        clients do it.
+        """
         try:
             await self._receive(partial)
         except ContentWrong:
             if self.visible:
                 raise
             await self._store.run(partial.start_over)
-            await self._receive(partial)
+            await self._receive(partial, unpack=True)
 
-    async def _receive(self, partial: Partial) -> None:
+    async def _receive(self, partial: Partial, *, unpack: bool = False) -> None:
         """Take the rest in; the followers have all of it before the disk does."""
         told = self.size if self._begun else None  # followers' answers have begun with it
         async with (
             Download(
-                self._registry, self.repository, self.digest, partial.written, size=told
+                self._registry,
+                self.repository,
+                self.digest,
+                partial.written,
+                size=told,
+                unpack=unpack,
             ) as download,
             Intake(self._store, partial) as intake,
         ):

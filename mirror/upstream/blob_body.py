@@ -10,10 +10,12 @@ from aiohttp import hdrs
 
 from mirror.oci import media, ranges
 from mirror.oci.digest import Digest
-from mirror.oci.errors import UpstreamFailure, UpstreamMisbehaved
+from mirror.oci.errors import UpstreamFailure, UpstreamMisbehaved, UpstreamUnavailable
 from mirror.oci.ranges import Span
 from mirror.upstream.faults import named_faults
 from mirror.upstream.pace import Pace
+from mirror.upstream.packed import Packed
+from mirror.upstream.responses import is_packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,14 @@ class Part:
 class Wanted:
     """The bytes of a blob from `start` up to, not including, `stop`, or to the end.
 
-    `size` is the whole blob's, if known: answers that name another are not believed.
+    `size` is the whole blob's, if known: answers that name another are not believed. `unpack` is
+    that a gzip is undone which the host says it made of them, though it was asked not to.
     """
 
     start: int = 0
     stop: int | None = None
     size: int | None = None
+    unpack: bool = False
 
     @property
     def range(self) -> str | None:
@@ -52,16 +56,31 @@ class BlobBody:
         part: Part,
         count: Callable[[int], None],
         pace: Pace,
+        *,
+        unpack: bool = False,
     ) -> None:
         self._response = response
         self._count = count
         self._pace = pace
         self._fault: UpstreamFailure | None = None
+        self._packed = Packed() if unpack and is_packed(response) else None
         self.start = part.start
         self.size = part.size
 
     async def read(self) -> bytes:
         """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
+        if self._packed is None:
+            return await self._read()
+        while not (piece := self._packed.piece()):
+            data = await self._read()
+            if not data and not self._packed.whole:
+                raise UpstreamUnavailable("upstream ended a packed blob before its end")
+            if not data:
+                return self._packed.end()
+            self._packed.feed(data)
+        return piece
+
+    async def _read(self) -> bytes:
         if self._fault is not None:
             raise self._fault
         await self._pace.wait()
@@ -93,10 +112,15 @@ class BlobBody:
 def hinted_size(response: aiohttp.ClientResponse, digest: Digest) -> int | None:
     """Return the size that an answer's headers name; None where these say nothing credible.
 
-    A web page is none, and only one blob is empty.
+    A web page is none, and only one blob is empty. What is packed has another length.
     """
     size = response.content_length
-    if response.status != 200 or is_page(response) or (size == 0 and not digest.proves(b"")):
+    if (
+        response.status != 200
+        or is_page(response)
+        or is_packed(response)
+        or (size == 0 and not digest.proves(b""))
+    ):
         return None
     return size
 
@@ -122,6 +146,8 @@ def read_part(response: aiohttp.ClientResponse, wanted: Wanted) -> Part | None:
 
     The whole is as good, where ranges are ignored (RFC 9110, 14.2).
     """
+    if is_packed(response):  # a part of what is packed is no part of the blob
+        return None
     if response.status == 206:
         return _read_range(response, wanted)
     length, size = response.content_length, wanted.size
@@ -145,6 +171,8 @@ def read_whole(response: aiohttp.ClientResponse) -> Part:
 
     Raises UpstreamMisbehaved for a part from elsewhere.
     """
+    if is_packed(response):
+        return Part(0, None)
     found = ranges.parse_content_range(_content_range(response))
     if response.status != 206 or found is None:
         return Part(0, response.content_length)

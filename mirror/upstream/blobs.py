@@ -92,7 +92,8 @@ class BlobQuestions(Asking):
                 ranged = replace(question, headers={hdrs.RANGE: wanted.range})
                 response, part = await self._ask_part(ranged, wanted, whole_after)
             async with response:
-                yield BlobBody(response, part, self.count, self.wire.link.pace)
+                pace, unpack = self.wire.link.pace, wanted.unpack
+                yield BlobBody(response, part, self.count, pace, unpack=unpack)
 
     async def _ask_part(
         self,

@@ -72,13 +72,18 @@ def media_type(response: aiohttp.ClientResponse) -> str:
     return media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
 
 
+def is_packed(response: aiohttp.ClientResponse) -> bool:
+    """Whether a host says that it compressed a body, though it was asked not to."""
+    return _coding(response) in ("gzip", "x-gzip")
+
+
 def decoded(response: aiohttp.ClientResponse, body: bytes) -> bytes:
     """Undo gzip where a host compresses though it was asked not to.
 
     Go's clients, which ask for gzip by themselves, undo it unseen (net/http, Transport). What says
     that it is compressed and is not stays as it is.
     """
-    if _coding(response) not in ("gzip", "x-gzip") or not body.startswith(_GZIP):
+    if not is_packed(response) or not body.startswith(_GZIP):
         return body
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
