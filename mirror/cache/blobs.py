@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
+from functools import partial
 from typing import IO
 
 from cachetools import LRUCache, TTLCache
@@ -192,8 +193,10 @@ class Blobs:
             await self._confirm(repository, digest, kept.size)
             return
         registry, size = self._registries[repository.upstream], kept.size
-        await self._possession.show(registry, repository, digest, kept.file, size, whole=True)
-        self._store.books.link(digest, repository)
+        link = partial(self._store.books.link, digest, repository)
+        await self._possession.show(
+            registry, repository, digest, kept.file, size, whole=True, then=link
+        )
 
     async def _open_proof(
         self, repository: Repository, digest: Digest, doubt: UpstreamFailure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+from collections.abc import Callable
 from typing import IO
 
 from cachetools import LRUCache, TTLCache
@@ -62,18 +63,29 @@ class Possession:
         length: int,
         *,
         whole: bool,
+        then: Callable[[], object] = lambda: None,
     ) -> None:
         """Have an upstream show that it has what `file` has, in its first `length` bytes.
 
-        That is the `whole` blob or its beginning. Clients that ask for the same are one question.
+        That is the `whole` blob or its beginning. Clients that ask for the same are one question;
+        `then` is done once it is shown, before another question can begin.
         Raises RangeRefused where upstream gives no parts, so that only the whole can prove it,
         ContentWrong where it sends others, UpstreamFailure.
         """
         span = self._spans.setdefault((repository.upstream, digest, length), _anywhere(length))
-        here = await self._store.run(os.pread, file.fileno(), span.length, span.start)
+        size = length if whole else None
+
+        async def ask(descriptor: int) -> None:
+            try:
+                here = await self._store.run(os.pread, descriptor, span.length, span.start)
+            finally:
+                os.close(descriptor)
+            await self._ask(registry, repository, digest, span, here, size)
+            then()
+
         await self._questions.join(
             (repository, digest, length),  # to have a beginning is not to have the rest
-            lambda: self._ask(registry, repository, digest, span, here, length if whole else None),
+            lambda: ask(os.dup(file.fileno())),  # its client may leave, and close the file
         )
 
     async def _ask(
@@ -86,8 +98,8 @@ class Possession:
         size: int | None,
     ) -> None:
         async with within(_LONGEST):
-            shown = await _sent(registry, repository, digest, span, size)
-        if not hmac.compare_digest(shown, here):
+            there = await _sent(registry, repository, digest, span, size)
+        if not hmac.compare_digest(there, here):
             raise ContentWrong(f"upstream sends other bytes for {digest} than are known")
 
 

@@ -331,12 +331,12 @@ async def test_a_manifest_by_one_algorithm_is_not_proven_by_the_other(
 
 
 async def test_a_poisoned_tag_leaves_what_was_there(hub: Hub, run: Run, image: Image) -> None:
-    """A HEAD that names what a GET then does not give."""
+    """An upstream that names, by HEAD and by GET, what it then does not send."""
     async with run(tag_ttl=0) as mirror:
         assert (await mirror.manifest(NAME, "latest")).body == image.manifest
         poison: dict[str, str | None] = {"Docker-Content-Digest": "sha256:" + "6" * 64}
         hub.faults.add(Fault(kind="manifest", method="HEAD", headers=poison, times=None))
-        told: dict[str, str | None] = {"Content-Type": media.OCI_MANIFEST}
+        told = {"Content-Type": media.OCI_MANIFEST, **poison}
         hub.faults.add(Fault(kind="manifest", status=200, body=BODY, headers=told, times=None))
         got = await mirror.manifest(NAME, "latest")
         assert (got.status, got.body) == (200, image.manifest)

@@ -210,7 +210,8 @@ async def left_behind(hub: Hub, run: Run, blob: Blob, settings: dict[str, object
     """Have a mirror stop midway."""
     hub.faults.add(Fault(kind="blob", method="GET", stall_after=2_000_000))
     path = f"/v2/{SECRET}/blobs/{blob.digest}"
-    async with run(**settings) as mirror, mirror.request(path, headers=FRIEND) as cut:
+    patient = settings | {"silence_timeout": 30}  # the rest is not asked for before it stops
+    async with run(**patient) as mirror, mirror.request(path, headers=FRIEND) as cut:
         await cut.content.readexactly(1_500_000)
 
 
