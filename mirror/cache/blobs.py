@@ -11,6 +11,7 @@ from typing import IO
 from cachetools import LRUCache, TTLCache
 
 from mirror.cache.bodies import Body, FetchedBody, KeptBody, Upstream
+from mirror.cache.fetch import Fetch
 from mirror.cache.fetches import Fetches
 from mirror.cache.memory import Memory
 from mirror.cache.outcome import Outcome
@@ -112,11 +113,12 @@ class Blobs:
         await self._fetches.stopped(repository.upstream, digest)  # or it may become another's
         running = self._fetches.running(repository.upstream, digest)
         asked = running is not None and not running.serves(repository)
-        if running is not None and asked:
-            await self._confirm(repository, digest, running.size)
+        shown = running is not None and asked and await self._shown(repository, running)
+        if asked and not shown:
+            await self._fetches.others_over(repository, digest)
         kept = await self._open_kept(repository, digest)
         if kept is None:
-            return await self._open_fetch(repository, digest)
+            return await self._open_fetch(repository, digest, shown=shown)
         try:
             if not self._belongs(repository, digest, kept.entry):
                 asked = True
@@ -130,6 +132,16 @@ class Blobs:
         if asked:
             kept.outcome = Outcome.REVALIDATED
         return kept
+
+    async def _shown(self, repository: Repository, running: Fetch) -> bool:
+        """Whether upstream says that a repository has what is on its way for another.
+
+        It does not where it names another size: an error document may come under a 200, too.
+        """
+        with suppress(UpstreamMisbehaved):
+            told = await self._confirm(repository, running.digest, running.size)
+            return told is not None and told == await running.sized()
+        return False
 
     def _belongs(self, repository: Repository, digest: Digest, entry: Entry) -> bool:
         """Whether the repository was seen to hold what is kept, as a blob.
@@ -153,6 +165,8 @@ class Blobs:
         """Ask upstream, once for all clients, whether the repository has it; returns its size.
 
         `size` is what is known of it, in bytes; None is returned where upstream does not tell it.
+        Raises UpstreamMisbehaved where it tells of another, as an answer that was asked for before
+        the size was known may do.
         """
         registry = self._registries[repository.upstream]
         try:
@@ -162,7 +176,11 @@ class Blobs:
         except BlobUnknown as error:
             self._missing[repository, digest] = error.message
             raise
-        if self._within(repository, digest):
+        entry, within = self._store.catalogue.get(digest), self._within(repository, digest)
+        known = entry.size if entry is not None and within else size
+        if known is not None and told != known:
+            raise UpstreamMisbehaved("upstream names another size of the blob than is known")
+        if within:
             self._store.books.link(digest, repository)
         return told
 
@@ -247,11 +265,13 @@ class Blobs:
         self._memory.put(digest, body)
         return True
 
-    async def _open_fetch(self, repository: Repository, digest: Digest) -> FetchedBody:
+    async def _open_fetch(
+        self, repository: Repository, digest: Digest, *, shown: bool = False
+    ) -> FetchedBody:
         registry = self._registries[repository.upstream]
         upstream = Upstream(registry, repository, digest, self._passes)
         running = self._fetches.running(repository.upstream, digest)
-        fetch = await self._fetches.join(registry, repository, digest)
+        fetch = await self._fetches.join(registry, repository, digest, shown=shown)
         proven = fetch.proven
         try:
             await fetch.started()

@@ -174,7 +174,7 @@ class Asking:
         try:
             response = await self._ask_with_login(question)
         except Denied:  # by the token server
-            self._tell_access(question, 403)
+            self._tell_access(question, None, 403)
             raise
         try:
             self._weigh(question, response)
@@ -191,7 +191,7 @@ class Asking:
         """
         elsewhere = _is_elsewhere(question, response)
         status = 200 if elsewhere else response.status
-        self._tell_access(question, status)
+        self._tell_access(question, response, status)
         if status in (401, 403) and question.plain:
             raise Denied(responses.DENIED)
         if pages.has_no_api(question.kind, response):
@@ -234,12 +234,20 @@ class Asking:
         """Whether a registry that counts pulls names a limit, be it one that can be read or not."""
         return response is not None and self.origin.counts_pulls and names_limit(response.headers)
 
-    def _tell_access(self, question: Question, status: int) -> None:
+    def _tell_access(
+        self, question: Question, response: aiohttp.ClientResponse | None, status: int
+    ) -> None:
+        """Tell what this says of who may read.
+
+        Whatever an account is given may be private. Without one a yes makes what was denied open
+        to everybody: a page in place of content is none, nor is a redirect to a login.
+        """
         if question.kind not in ("manifest", "blob"):
             return
         if 200 <= status < 300:
             self._granted[question.repository] = True
-            self._on_access(question.repository, True)
+            if self.origin.logs_in or (response and _is_content(question, response)):
+                self._on_access(question.repository, True)
         elif status in (401, 403) and question.plain:
             self._on_access(question.repository, False)
 
@@ -276,6 +284,11 @@ class Asking:
             garbled=limit is None and self._names_limit(response),
         )
         self._on_answer(answer)
+
+
+def _is_content(question: Question, response: aiohttp.ClientResponse) -> bool:
+    given = 200 <= response.status < 300
+    return given and responses.is_content(response, question.kind, question.url.name)
 
 
 def _is_elsewhere(question: Question, response: aiohttp.ClientResponse) -> bool:

@@ -121,7 +121,7 @@ def _of(reference: Reference, hint: Hint) -> Hint:
     if not isinstance(reference, Digest) or hint.digest == reference:
         return hint
     if hint.digest is None and hint.media_type and hint.size:
-        return replace(hint, digest=reference)
+        return replace(hint, digest=reference, inferred=True)
     return Hint(missing=hint.missing)
 
 
