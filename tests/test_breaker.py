@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -82,6 +83,36 @@ async def test_a_dead_upstream_is_probed_by_what_costs_nothing(
     assert {seen.kind for seen in hub.requests} == {"ping"}
 
 
+@pytest.mark.parametrize(
+    "probe",
+    [Fault(status=503), Fault(status=502), Fault(drop=True), Fault(hang=True)],
+    ids=["503", "502", "hangs up", "is silent"],
+)
+async def test_a_host_that_serves_nothing_at_the_probed_path_is_asked_once_it_is_well(
+    hub: Hub, run: Run, image: Image, probe: Fault
+) -> None:
+    hub.faults.add(replace(probe, kind="ping", times=None))
+    outage = hub.faults.add(Fault(status=503, kind="manifest", times=None))
+    async with run(tag_ttl=0, answer_timeout=1) as mirror:
+        for number in range(6):
+            await mirror.manifest(REPOSITORY, f"x{number}")
+        assert await is_down(mirror)
+        hub.faults.remove(outage)
+        async with asyncio.timeout(15):  # seconds after which nothing wrong is remembered
+            while (await mirror.manifest(REPOSITORY, "latest")).status != 200:
+                await asyncio.sleep(0.1)
+
+
+def test_a_host_that_is_away_is_asked_little_by_what_is_let_through() -> None:
+    breaker = Breaker()
+    for topic in others(GET, 5):
+        breaker.failed(topic, silent=False)
+    assert breaker.refuses(GET)
+    breaker.let_through()
+    assert not breaker.refuses(GET)
+    assert breaker.refuses(GET)
+
+
 async def test_a_content_network_that_is_down_leaves_the_registry_up(
     hub: Hub, run: Run, image: Image
 ) -> None:
@@ -134,19 +165,19 @@ def test_one_name_that_fails_opens_nothing_and_three_that_are_silent_do() -> Non
     breaker = Breaker()
     assert not any(breaker.failed(HEAD, silent=True) for _ in range(100))
     assert [breaker.failed(topic, silent=True) for topic in others(HEAD, 3)].count(True) == 1
-    assert breaker.opens_for(HEAD)
-    assert not breaker.opens_for(GET)
-    assert not breaker.opens_for(HEAD._replace(method="GET"))
+    assert breaker.refuses(HEAD)
+    assert not breaker.refuses(GET)
+    assert not breaker.refuses(HEAD._replace(method="GET"))
     assert not breaker.lost
 
 
 def test_a_host_that_cannot_be_reached_is_asked_nothing() -> None:
     breaker = Breaker()
     assert [breaker.unreachable() for _ in range(7)].count(True) == 1
-    assert breaker.opens_for(HEAD)
-    assert breaker.opens_for(GET)
+    assert breaker.refuses(HEAD)
+    assert breaker.refuses(GET)
     breaker.recovered()
-    assert not breaker.opens_for(GET)
+    assert not breaker.refuses(GET)
 
 
 def test_it_opens_once_and_asks_ever_less_often_up_to_a_bound() -> None:

@@ -30,6 +30,9 @@ WAYS = {
     "another total": Fault(headers={"Content-Range": "bytes 9-99/100"}),
     "silence": Fault(hang=True),
     "a lost connection": Fault(drop=True),
+    "no byte of the body": Fault(cut_after=0),
+    "little of the body": Fault(cut_after=1000),
+    "a silent body": Fault(stall_after=0),
 }
 
 
@@ -48,7 +51,8 @@ def path(layer: Blob) -> str:
 
 def patience(way: str) -> dict[str, object]:
     """Configure a short patience with silence, where that is what there is."""
-    return {"answer_timeout": 1} if way == "silence" else {}
+    silent = way in ("silence", "a silent body")
+    return {"answer_timeout": 1, "silence_timeout": 1} if silent else {}
 
 
 def is_ranged(seen: Seen) -> bool:

@@ -17,6 +17,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     ContentWrong,
     Denied,
+    RangeBroken,
     RangeRefused,
     UpstreamFailure,
     UpstreamMisbehaved,
@@ -30,6 +31,10 @@ from mirror.upstream.registry import Registry
 _CONTRADICTIONS = 2  # answers that name another size than the first
 _LITTLE = 1024 * 1024  # bytes that may come again and again
 _LOST = 2  # connections, after which a range may be what they are lost for
+_BROKEN = (
+    2  # parts in a row that broke off at once, after which ranges may be what they broke off for
+)
+_AT_ONCE = 64 * 1024  # bytes that came of one
 _RESUMES = 64  # in all: a body that breaks off more often will not come through
 
 
@@ -66,8 +71,7 @@ class Download:
         self._received = 0  # bytes, those that came before included
         self._repeats = False  # the body is the whole, whose beginning came before
         self._lost = 0  # connections in a row, each after what retries there are
-        self._vain = 0  # bodies in a row that brought nothing new
-        self._since = start  # where the position was when this body was asked for
+        self._broken = 0  # parts in a row that broke off at once
         self.position = start
         self.size = size
 
@@ -123,30 +127,22 @@ class Download:
         self._resumes += 1
         if self._resumes > _RESUMES:
             raise UpstreamMisbehaved(f"upstream broke off {_RESUMES} times")
-        if self._body is not None:
-            self._vain = self._vain + 1 if self.position == self._since else 0
         await self._open.aclose()
+        self._judge_part()
         self._body = None
         return await self._read()
 
-    @property
-    def _wanted(self) -> Wanted:
-        """The rest, or the whole in turn with it where the rest never comes.
-
-        A host may answer a range rightly and then send nothing of it.
-        """
-        if self._plain and self._stop is None and self._vain % 2:
-            return Wanted(size=self.size)
-        return Wanted(self.position, self._stop, self.size)
+    def _judge_part(self) -> None:
+        """Count parts that break off at once: what is said of ranges, and not sent, is none."""
+        if self._body is not None:
+            at_once = self._body.start > 0 and self._at - self._body.start < _AT_ONCE
+            self._broken = self._broken + 1 if at_once else 0
 
     async def _connect(self) -> None:
         if self._resumes and self.size is not None and self._complete:
             return
         opening = self._registry.open_blob(
-            self._repository.name,
-            self._digest,
-            self._wanted,
-            self._whole_after,
+            self._repository.name, self._digest, self._wanted(), self._whole_after
         )
         try:
             body = await self._open.enter_async_context(opening)
@@ -157,9 +153,20 @@ class Download:
         if None not in (self.size, body.size) and body.size != self.size:
             self._contradictions += 1
             raise ContentWrong("upstream changed its mind about the size of a blob")
-        self._body, self._at, self._since = body, body.start, self.position
+        self._body, self._at = body, body.start
         self._repeats = body.start < self.position
         self.size = self.size if body.size is None else body.size
+
+    def _wanted(self) -> Wanted:
+        """Return what to ask for: the whole, where ranges break off at once.
+
+        Raises RangeBroken where no whole is to be asked for.
+        """
+        if self._broken < _BROKEN:
+            return Wanted(self.position, self._stop, self.size)
+        if not self._plain:
+            raise RangeBroken("upstream breaks ranges off at once")
+        return Wanted(size=self.size)
 
     @property
     def _whole_after(self) -> tuple[type[UpstreamFailure], ...]:

@@ -20,13 +20,15 @@ class Breaker:
     A connection that cannot be made is the host's own failure. A silence, a connection that is
     dropped instead of an answer, and a gateway's 5xx count for the kind and method of the question,
     and for one name not more than twice. Any answer closes the breaker for its kind; a probe that
-    is answered closes it altogether.
+    is answered closes it altogether. One that is not says nothing but of the path that it asks
+    for, so that a question of each kind is let through after it.
     """
 
     def __init__(self) -> None:
         self._lost = 0
         self._kinds: dict[tuple[str, str], LRUCache[str, int]] = {}
         self._pause = _FIRST_PROBE
+        self._let_through: set[tuple[str, str]] = set()
 
     def __repr__(self) -> str:
         return f"<Breaker: {'open' if self.open else 'closed'} after {self._lost} lost connections>"
@@ -41,10 +43,21 @@ class Breaker:
         """Whether nothing at all is asked."""
         return self._lost >= _TOO_MANY
 
-    def opens_for(self, topic: Topic) -> bool:
-        """Whether a question like this is not asked."""
-        failures = self._kinds.get((topic.kind, topic.method))
-        return self.lost or (failures is not None and self._fails(failures))
+    def refuses(self, topic: Topic) -> bool:
+        """Whether a question like this is not asked; one that is let through is the only one."""
+        key = topic.kind, topic.method
+        failures = self._kinds.get(key)
+        if not self.lost and (failures is None or not self._fails(failures)):
+            return False
+        if key not in self._let_through:
+            return True
+        self._let_through.remove(key)
+        return False
+
+    def let_through(self) -> None:
+        """Note that a probe failed though the host is there: a question of each kind may try."""
+        self._lost = min(self._lost, _TOO_MANY - 1)
+        self._let_through = {key for key, names in self._kinds.items() if self._fails(names)}
 
     def succeeded(self, topic: Topic) -> None:
         """Note an answer, whatever it says."""
@@ -56,6 +69,7 @@ class Breaker:
         """Note that a probe was answered. Pauses stay long until a question is answered, too."""
         self._lost = 0
         self._kinds.clear()
+        self._let_through.clear()
 
     def unreachable(self) -> bool:
         """Note that no connection could be made; returns whether this opens it."""

@@ -237,7 +237,7 @@ class Wire:
         return response
 
     def _refuse_resting(self, origin: URL, topic: Topic, breaker: Breaker) -> None:
-        if breaker.opens_for(topic):
+        if breaker.refuses(topic):
             raise UpstreamDown(
                 f"upstream {origin.host} does not answer at present; it is tried again and again",
                 retry_after=breaker.retry_after,
@@ -262,14 +262,21 @@ class Wire:
             probe.add_done_callback(lambda _: self._probes.pop(origin))
 
     async def _probe(self, origin: URL, breaker: Breaker) -> None:
-        """Ask what costs nothing until there is an answer."""
+        """Ask what costs nothing until there is an answer, there or to a question let through.
+
+        Many a host has nothing at `/v2/`: a content network, a gateway that knows other paths.
+        """
         while breaker.open:
             await asyncio.sleep(breaker.pause())
-            if await self._alive(origin / "v2/"):
-                breaker.recovered()
+            match await self._alive(origin / "v2/"):
+                case True:
+                    breaker.recovered()
+                case False:
+                    breaker.let_through()
         _log.warning("%s answers again", origin)
 
-    async def _alive(self, url: URL) -> bool:
+    async def _alive(self, url: URL) -> bool | None:
+        """Whether a host answers this; None where no connection can be made."""
         session = self._sessions["small"]
         try:
             self._guard.check(url)
@@ -278,6 +285,8 @@ class Wire:
                 session.get(url, **self._means(url)) as response,
             ):
                 return response.status not in _GATEWAY_FAULTS
+        except aiohttp.ClientConnectorError:
+            return None
         # A TimeoutError is an OSError; a failure is the guard's.
         except (aiohttp.ClientError, OSError, ValueError, UpstreamFailure):
             return False
