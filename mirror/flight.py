@@ -26,6 +26,26 @@ class Flights(Generic[K, V]):
         """Return the running task's result, or that of `start()`, raising what it raises."""
         return await asyncio.shield(self.task(key, start))
 
+    async def share(
+        self,
+        key: K,
+        start: Callable[[], Coroutine[Any, Any, V]],
+        passing: Callable[[Exception], bool],
+    ) -> V:
+        """Return what `join` does, but take no `passing` failure from a task that ran before.
+
+        It is the failure of another's question, which this caller's own might not have met: whoever
+        shared it asks once more, together.
+        """
+        running = self._running.get(key)
+        if running is not None:
+            try:
+                return await asyncio.shield(running)
+            except Exception as failure:
+                if not passing(failure):
+                    raise
+        return await self.join(key, start)
+
     def get(self, key: K) -> asyncio.Task[V] | None:
         """Return the running task, if there is one."""
         return self._running.get(key)

@@ -100,7 +100,7 @@ async def test_a_host_that_serves_nothing_at_the_probed_path_is_asked_once_it_is
         hub.faults.remove(outage)
         async with asyncio.timeout(15):  # seconds after which nothing wrong is remembered
             while (await mirror.manifest(REPOSITORY, "latest")).status != 200:
-                await asyncio.sleep(0.1)
+                await mirror.ask("/healthz")
 
 
 def test_a_host_that_is_away_is_asked_little_by_what_is_let_through() -> None:

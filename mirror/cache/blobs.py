@@ -22,8 +22,11 @@ from mirror.oci.errors import (
     BlobUnknown,
     ContentWrong,
     HostUnreachable,
+    RangeBroken,
+    RegistryError,
     UpstreamFailure,
     UpstreamMisbehaved,
+    may_pass,
 )
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Entry
@@ -33,6 +36,7 @@ from mirror.upstream.registry import Registry
 
 _MISSING_KEPT = 10_000
 _GIVEN_KEPT = 10_000  # kept manifests that upstream gave as blobs, too
+_SHARED = 2  # fetches begun by others, whose failures are not told to a client
 _PASSES = 64  # bodies straight from upstream at the same time; more wait
 
 
@@ -170,8 +174,10 @@ class Blobs:
         """
         registry = self._registries[repository.upstream]
         try:
-            told = await self._sizes.join(
-                (repository, digest), lambda: registry.find_blob(repository.name, digest, size)
+            told = await self._sizes.share(
+                (repository, digest),
+                lambda: registry.find_blob(repository.name, digest, size),
+                may_pass,
             )
         except BlobUnknown as error:
             self._missing[repository, digest] = error.message
@@ -209,11 +215,11 @@ class Blobs:
         """Fetch what is kept once more, from the repository that has not shown that it has it.
 
         The whole proves what no shortcut did; of an upstream that sent other bytes before, or broke
-        off, nothing is passed on until it has.
+        them off, nothing is passed on until it has.
         """
         body = await self._open_fetch(repository, digest)
         try:
-            if isinstance(doubt, ContentWrong):
+            if isinstance(doubt, ContentWrong | RangeBroken):
                 await body.proven()
         except BaseException:
             body.close()
@@ -268,6 +274,25 @@ class Blobs:
     async def _open_fetch(
         self, repository: Repository, digest: Digest, *, shown: bool = False
     ) -> FetchedBody:
+        """Open a fetch, a running one if there is one.
+
+        One that had begun before, and brings nothing, failed at another's question, of another
+        repository perhaps: then one more is asked.
+        """
+        for _ in range(_SHARED):
+            running = self._fetches.running(repository.upstream, digest)
+            try:
+                return await self._join_fetch(repository, digest, shown=shown)
+            except RegistryError as failure:
+                if running is None or not may_pass(failure):
+                    raise
+                if running.repository == repository:
+                    break
+        return await self._join_fetch(repository, digest, shown=shown)
+
+    async def _join_fetch(
+        self, repository: Repository, digest: Digest, *, shown: bool
+    ) -> FetchedBody:
         registry = self._registries[repository.upstream]
         upstream = Upstream(registry, repository, digest, self._passes)
         running = self._fetches.running(repository.upstream, digest)
@@ -278,9 +303,10 @@ class Blobs:
             size = fetch.size if fetch.size is not None else await upstream.size()
         except BaseException as error:
             self._fetches.leave(fetch)
-            if isinstance(error, BlobUnknown):
+            if isinstance(error, BlobUnknown) and fetch.repository == repository:
                 self._missing[repository, digest] = error.message
             raise
+        self._missing.pop((repository, digest), None)
         entry = self._store.catalogue.get(digest)
         if fetch.proven and entry is not None and entry.media_type is not None:
             self._given[repository, digest] = None

@@ -25,7 +25,7 @@ Key = tuple[str, Digest]  # an upstream's name, and what it sends
 
 @dataclass(slots=True)
 class _Running:
-    """A fetch and its task; one that is stopping can be waited for, but no longer be joined."""
+    """A fetch and its task; one that is ending can be waited for, but no longer be joined."""
 
     fetch: Fetch
     place: Place
@@ -33,6 +33,11 @@ class _Running:
     stopping: bool = False
     reprieved: bool = False  # it goes on for nobody, for a while
     check: asyncio.TimerHandle | None = None  # whether anybody still wants it
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is stopping, or has failed and tidies up."""
+        return self.stopping or self.fetch.failure is not None
 
 
 class Fetches:
@@ -81,17 +86,17 @@ class Fetches:
     def running(self, upstream: str, digest: Digest) -> Fetch | None:
         """Return the fetch that one could join."""
         running = self._running.get((upstream, digest))
-        return None if running is None or running.stopping else running.fetch
+        return None if running is None or running.ending else running.fetch
 
     async def stopped(self, upstream: str, digest: Digest) -> None:
         """Wait until no fetch of this digest from there is about to end."""
-        while (running := self._running.get((upstream, digest))) and running.stopping:
+        while (running := self._running.get((upstream, digest))) and running.ending:
             await _over(running)
 
     async def others_over(self, repository: Repository, digest: Digest) -> None:
         """Wait until no fetch from there is under way but one that serves this repository."""
         while running := self._running.get((repository.upstream, digest)):
-            if not running.stopping and running.fetch.serves(repository):
+            if not running.ending and running.fetch.serves(repository):
                 return
             await _over(running)
 

@@ -16,7 +16,7 @@ from mirror.cache.referrers import Referrers, ReferrersFinder
 from mirror.cache.tag_lists import TagList, TagLists, TagStream, behind, empty, paged
 from mirror.flight import Flights
 from mirror.oci.digest import Digest
-from mirror.oci.errors import RegistryError, UpstreamFailure
+from mirror.oci.errors import RegistryError, UpstreamFailure, may_pass
 from mirror.oci.names import Repository
 from mirror.oci.paging import Paging
 from mirror.upstream.registry import Registry
@@ -137,7 +137,7 @@ class Listings:
         kept = self._kept.get(key)
         try:
             async with within(None if kept is None else self._patience):
-                answer, memory, good = await self._flights.join(key, ask)
+                answer, memory, good = await self._flights.share(key, ask, may_pass)
         except UpstreamFailure:
             if kept is None:
                 raise

@@ -21,10 +21,12 @@ from mirror.oci.errors import (
     ManifestUnfit,
     ManifestUnknown,
     PullLimitSpent,
+    RegistryError,
     ShareSpent,
     TooManyRequests,
     UpstreamFailure,
     UpstreamMisbehaved,
+    may_pass,
 )
 from mirror.oci.manifest import Descriptor, Hint, Manifest
 from mirror.oci.names import Reference, Repository
@@ -154,11 +156,16 @@ class Pulls:
             shared = await self._from_elsewhere(repository, reference)
             if shared is not None:
                 return shared
+        met = False
         while running := self._running.get((repository, reference)):
             try:
                 return await asyncio.shield(running)  # whoever joins spends nothing
             except ShareSpent:  # that concerns who began it, and waited until it was spent
                 await asyncio.sleep(0)  # until it has left
+            except RegistryError as failure:  # of another's question, which failed once
+                if met or not may_pass(failure):
+                    raise
+                met = True
         permit = self._budget.admit(repository, wanted(repository, found, ask, spare))
         if isinstance(reference, Digest):
             self._leaders.setdefault((repository.upstream, reference), repository)

@@ -120,6 +120,7 @@ class Tags:
 
         Only now do they go to the index, so that it never prefers what cannot be served.
         """
+        self._missing.pop((repository, digest), None)
         for key in self._awaiting.pop((repository, digest), ()):
             tagged = self._tags.get(key)
             if tagged is not None and tagged.found.digest == digest:

@@ -200,6 +200,10 @@ class RangeRefused(UpstreamMisbehaved):
     """Upstream answers otherwise than a question for a part of a blob is to be answered."""
 
 
+class RangeBroken(RangeRefused):
+    """Upstream begins to send a part of a blob, and breaks it off again and again."""
+
+
 class ManifestWrong(UpstreamMisbehaved):
     """What came is not the manifest that was asked for: asked again, the right one may come."""
 
@@ -260,3 +264,14 @@ class ShareSpent(TooManyRequests):
 
 class HeldBack(TooManyRequests):
     """A tag has changed, and stays what it was for now, to save what is left of the pulls."""
+
+
+def may_pass(failure: Exception) -> bool:
+    """Whether another question, a moment later, may be answered: no bytes of content were wrong.
+
+    A registry's denial or 404 may be one of its copies', a silence that of one connection. A rate
+    limit, a pull limit, and a host that cannot be reached are the same for all.
+    """
+    wrong = isinstance(failure, ContentWrong | ManifestWrong | ManifestUnfit)
+    lasting = isinstance(failure, TooManyRequests | HostUnreachable | UpstreamDown)
+    return isinstance(failure, RegistryError) and not (wrong or lasting)

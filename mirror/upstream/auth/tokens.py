@@ -12,7 +12,13 @@ from cachetools import TLRUCache
 from yarl import URL
 
 from mirror.flight import Flights
-from mirror.oci.errors import Denied, TooManyRequests, UpstreamMisbehaved, UpstreamUnavailable
+from mirror.oci.errors import (
+    Denied,
+    TooManyRequests,
+    UpstreamMisbehaved,
+    UpstreamUnavailable,
+    may_pass,
+)
 from mirror.upstream.answers import PACE, Answer, read_retry_after
 from mirror.upstream.auth import exchange
 from mirror.upstream.auth.account import CredentialsRefused
@@ -69,8 +75,8 @@ class Tokens:
         Raises CredentialsRefused, Denied where nobody is to have it, UpstreamFailure for
         everything else.
         """
-        return self._kept.get(key) or await self._flights.join(
-            key, lambda: self._fetch(key, upstream)
+        return self._kept.get(key) or await self._flights.share(
+            key, lambda: self._fetch(key, upstream), may_pass
         )
 
     async def welcome(self, url: URL, basic: str, account: str, upstream: str) -> bool:
