@@ -105,7 +105,8 @@ async def running(
         await publicity.load()
         registries = await reach.open(stack, on_answer, publicity.told)
         strangers = await reach.anyone(stack, on_answer)
-        access = closed(stack, wiring.access(settings, registries, strangers, publicity, budget))
+        inquired = registries, strangers, publicity, budget, store.catalogue
+        access = closed(stack, wiring.access(settings, *inquired))
         clients = wiring.clients(stack, settings)
         memory = Memory(settings.memory_cache)
         manifests = closed(

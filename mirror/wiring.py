@@ -17,12 +17,13 @@ from mirror.cache.publicity import Publicity
 from mirror.oci.names import HUB, Repository
 from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, Settings, Upstream
+from mirror.store.catalogue import Catalogue
 from mirror.upstream.answers import Answer
 from mirror.upstream.auth.credentials import Credentials
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.sources import Configured, ExtraMissing, nobodys, origin
 from mirror.upstream.auth.tokens import Tokens
-from mirror.upstream.inquiry import Inquiry
+from mirror.upstream.inquiry import Inquiry, Wanted
 from mirror.upstream.link import Link
 from mirror.upstream.registry import Registry
 from mirror.upstream.wire import Patience, Wire
@@ -152,6 +153,7 @@ def access(
     strangers: Mapping[str, Registry],
     publicity: Publicity,
     budget: Budget,
+    catalogue: Catalogue,
 ) -> Access:
     """Return the door, with every upstream as it is asked who may read its repositories."""
     inquiries = {
@@ -163,7 +165,17 @@ def access(
         for name, registry in registries.items()
     }
     rules = {name: each.rules() for name, each in settings.upstreams.items()}
-    return Access(rules, inquiries, publicity, settings.stale_after)
+    kept = partial(_kept, catalogue)
+    return Access(rules, inquiries, publicity, settings.stale_after, kept)
+
+
+def _kept(catalogue: Catalogue, repository: Repository, wanted: Wanted | None) -> Wanted | None:
+    """Name something that is kept of a repository, beside what is wanted."""
+    digest = catalogue.any_of(repository, None if wanted is None else wanted.reference)
+    entry = None if digest is None else catalogue.get(digest)
+    if digest is None or entry is None:
+        return None
+    return Wanted("blob" if entry.media_type is None else "manifest", digest)
 
 
 def _link(name: str, upstream: Upstream) -> Link:

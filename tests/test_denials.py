@@ -406,6 +406,18 @@ async def test_what_an_older_version_hid_is_open(tmp_path: Path) -> None:
         await index.close()
 
 
+async def test_no_crowd_of_names_has_it_forgotten_what_the_account_was_given(index: Index) -> None:
+    door = Door(index)
+    door.word.said = Said.DENIED
+    door.publicity = Publicity(
+        ["docker.io"], index, lambda repository: repository.name == SECRET, door.clock, door.clock
+    )
+    door.told(granted=True)
+    for number in range(20_001):
+        door.publicity.get(Repository("docker.io", f"made/up{number}"))
+    assert await door.rows() == [(SECRET, False)]
+
+
 async def test_what_was_never_there_is_not_remembered(index: Index) -> None:
     door = Door(index, account=False, holds=False)
     for number in range(1000):

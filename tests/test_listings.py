@@ -113,7 +113,7 @@ async def test_what_listings_are_called_counts_in_what_is_kept(hub: Hub, image: 
         repository = Repository.parse("docker.io", REPOSITORY)
         for number in range(50):
             last = f"{number}" + "a" * 4000
-            await listings.tags(repository, Paging(None, (("last", last),)))
+            await listings.tags(repository, Paging(None, (("last", last),)), "10.0.0.1")
         kept = int(repr(listings).split()[1])
         await listings.close()
     assert 0 < kept < room / 4000

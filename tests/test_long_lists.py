@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import aiohttp
 import pytest
@@ -245,15 +246,41 @@ async def test_a_list_that_comes_slowly_is_whole(raw: Raw, before: Mirror) -> No
         assert json.loads((await before.ask(LIST)).body)["tags"] == list("abcdef")
 
 
+async def stalled(mirror: Mirror) -> socket.socket:
+    """Ask for a long list, and take no more of it than its beginning."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, tuple(mirror.daemon.address))
+    await loop.sock_sendall(client, f"GET {LIST} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    await loop.sock_recv(client, 1)
+    return client
+
+
+async def test_one_client_that_takes_its_long_lists_slowly_keeps_none_from_others(
+    raw: Raw, run: Run
+) -> None:
+    raw.answers["/tags/"] = answer(BODY, JSON)
+    settings = {"upstreams": {"docker.io": {"url": raw.url}}, "answer_timeout": 2}
+    async with run(**settings) as mirror, AsyncExitStack() as stack:
+        for each in asyncio.as_completed([stalled(mirror) for _ in range(40)]):
+            with suppress(TimeoutError):
+                stack.enter_context(await each)
+        async with asyncio.timeout(20):
+            got = await mirror.ask_from("127.0.0.2", LIST)
+        assert (got.status, json.loads(got.body).get("tags")) == (200, LONG)
+
+
 async def test_no_more_long_lists_are_sent_at_once_than_memory_is_for(raw: Raw) -> None:
     raw.answers["/tags/"] = answer(b'{"name":"a","tags":["a"]}', JSON, length=False)
     repository = Repository.parse("docker.io", NAME)
     async with Wire(URL(raw.url), Patience(answer=0.5)) as wire:
         lists = TagLists({"docker.io": registry(wire, URL(raw.url))}, streams=1)
-        first = await lists.stream(repository, Paging())
+        first = await lists.stream(repository, Paging(), "10.0.0.1")
         with pytest.raises(UpstreamUnavailable) as refused:
-            await lists.stream(repository, Paging())
+            await lists.stream(repository, Paging(), "10.0.0.1")
         assert refused.value.retry_after
         first.close()
-        second = await lists.stream(repository, Paging())
+        second = await lists.stream(repository, Paging(), "10.0.0.1")
         second.close()

@@ -60,7 +60,8 @@ class Access:
     """The one door that a request for a repository passes before anything is served, kept or not.
 
     `anyone` are all upstreams, asked as nobody; `publicity` is what they said. `patience` is how
-    long a client waits, in seconds, for an upstream whose older word is known.
+    long a client waits, in seconds, for an upstream whose older word is known. `kept` names
+    something that is kept of a repository, beside what is wanted.
     """
 
     def __init__(
@@ -69,11 +70,13 @@ class Access:
         anyone: Mapping[str, Anyone],
         publicity: Publicity,
         patience: float,
+        kept: Callable[[Repository, Wanted | None], Wanted | None] = lambda *_: None,
     ) -> None:
         self._rules = rules
         self._anyone = anyone
         self._publicity = publicity
         self._patience = patience
+        self._kept = kept
         self._questions: Flights[Repository, None] = Flights()
 
     def __repr__(self) -> str:
@@ -155,15 +158,20 @@ class Access:
     async def _say(
         self, repository: Repository, standing: Standing, wanted: Wanted | None
     ) -> tuple[Said, Wanted | None]:
-        """Ask about what is wanted; where that decides nothing, about what was denied last.
+        """Ask about what is wanted and, unless that is a yes, about something that is kept.
 
-        Else a client that asks for what does not exist, again and again, would be in the way of
-        every other's question.
+        A client chooses what it wants. What does not exist, again and again, or the tags would be
+        in the way of every other's question, and keep open what became private; one manifest that
+        is denied, as registries do of what a scanner complains of, would hide all others.
         """
-        anyone, refused = self._anyone[repository.upstream], standing.refused
+        anyone = self._anyone[repository.upstream]
         said = await anyone.ask(repository.name, wanted)
-        if said in (Said.MISSING, Said.NOTHING) and refused not in (None, wanted):
-            return await anyone.ask(repository.name, refused), refused
+        other = self._kept(repository, wanted) or standing.refused
+        if said.yes or other in (None, wanted):
+            return said, wanted
+        of_other = await anyone.ask(repository.name, other)
+        if of_other.yes or (said is not Said.DENIED and of_other is not Said.NOTHING):
+            return of_other, other
         return said, wanted
 
     async def _hides(

@@ -11,6 +11,7 @@ from typing import IO
 from cachetools import LRUCache, TTLCache
 
 from mirror.cache.bodies import Body, FetchedBody, KeptBody, Upstream
+from mirror.cache.fetch import Fetch
 from mirror.cache.fetches import Fetches
 from mirror.cache.memory import Memory
 from mirror.cache.outcome import Outcome
@@ -20,11 +21,11 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
     ContentWrong,
+    HostUnreachable,
     RangeBroken,
     RegistryError,
     UpstreamFailure,
     UpstreamMisbehaved,
-    UpstreamUnreachable,
     may_pass,
 )
 from mirror.oci.names import Repository
@@ -116,16 +117,17 @@ class Blobs:
         await self._fetches.stopped(repository.upstream, digest)  # or it may become another's
         running = self._fetches.running(repository.upstream, digest)
         asked = running is not None and not running.serves(repository)
-        if running is not None and asked:
-            await self._confirm(repository, digest, running.size)
+        shown = running is not None and asked and await self._shown(repository, running)
+        if asked and not shown:
+            await self._fetches.others_over(repository, digest)
         kept = await self._open_kept(repository, digest)
         if kept is None:
-            return await self._open_fetch(repository, digest)
+            return await self._open_fetch(repository, digest, shown=shown)
         try:
             if not self._belongs(repository, digest, kept.entry):
                 asked = True
                 await self._claim(repository, digest, kept)
-        except (UpstreamMisbehaved, UpstreamUnreachable) as doubt:
+        except UpstreamMisbehaved as doubt:
             kept.close()
             return await self._open_proof(repository, digest, doubt)
         except BaseException:
@@ -134,6 +136,16 @@ class Blobs:
         if asked:
             kept.outcome = Outcome.REVALIDATED
         return kept
+
+    async def _shown(self, repository: Repository, running: Fetch) -> bool:
+        """Whether upstream says that a repository has what is on its way for another.
+
+        It does not where it names another size: an error document may come under a 200, too.
+        """
+        with suppress(UpstreamMisbehaved):
+            told = await self._confirm(repository, running.digest, running.size)
+            return told is not None and told == await running.sized()
+        return False
 
     def _belongs(self, repository: Repository, digest: Digest, entry: Entry) -> bool:
         """Whether the repository was seen to hold what is kept, as a blob.
@@ -157,6 +169,8 @@ class Blobs:
         """Ask upstream, once for all clients, whether the repository has it; returns its size.
 
         `size` is what is known of it, in bytes; None is returned where upstream does not tell it.
+        Raises UpstreamMisbehaved where it tells of another, as an answer that was asked for before
+        the size was known may do.
         """
         registry = self._registries[repository.upstream]
         try:
@@ -168,7 +182,11 @@ class Blobs:
         except BlobUnknown as error:
             self._missing[repository, digest] = error.message
             raise
-        if self._within(repository, digest):
+        entry, within = self._store.catalogue.get(digest), self._within(repository, digest)
+        known = entry.size if entry is not None and within else size
+        if known is not None and told != known:
+            raise UpstreamMisbehaved("upstream names another size of the blob than is known")
+        if within:
             self._store.books.link(digest, repository)
         return told
 
@@ -182,9 +200,14 @@ class Blobs:
             return
         registry, size = self._registries[repository.upstream], kept.size
         link = partial(self._store.books.link, digest, repository)
-        await self._possession.show(
-            registry, repository, digest, kept.file, size, whole=True, then=link
-        )
+        try:
+            await self._possession.show(
+                registry, repository, digest, kept.file, size, whole=True, then=link
+            )
+        except (HostUnreachable, UpstreamMisbehaved):
+            raise
+        except UpstreamFailure as failure:  # a part that does not come leaves a doubt
+            raise ContentWrong(failure.message) from failure
 
     async def _open_proof(
         self, repository: Repository, digest: Digest, doubt: UpstreamFailure
@@ -248,7 +271,9 @@ class Blobs:
         self._memory.put(digest, body)
         return True
 
-    async def _open_fetch(self, repository: Repository, digest: Digest) -> FetchedBody:
+    async def _open_fetch(
+        self, repository: Repository, digest: Digest, *, shown: bool = False
+    ) -> FetchedBody:
         """Open a fetch, a running one if there is one.
 
         One that had begun before, and brings nothing, failed at another's question, of another
@@ -257,19 +282,21 @@ class Blobs:
         for _ in range(_SHARED):
             running = self._fetches.running(repository.upstream, digest)
             try:
-                return await self._join_fetch(repository, digest)
+                return await self._join_fetch(repository, digest, shown=shown)
             except RegistryError as failure:
                 if running is None or not may_pass(failure):
                     raise
                 if running.repository == repository:
                     break
-        return await self._join_fetch(repository, digest)
+        return await self._join_fetch(repository, digest, shown=shown)
 
-    async def _join_fetch(self, repository: Repository, digest: Digest) -> FetchedBody:
+    async def _join_fetch(
+        self, repository: Repository, digest: Digest, *, shown: bool
+    ) -> FetchedBody:
         registry = self._registries[repository.upstream]
         upstream = Upstream(registry, repository, digest, self._passes)
         running = self._fetches.running(repository.upstream, digest)
-        fetch = await self._fetches.join(registry, repository, digest)
+        fetch = await self._fetches.join(registry, repository, digest, shown=shown)
         proven = fetch.proven
         try:
             await fetch.started()

@@ -93,9 +93,9 @@ class FetchedBody:
         if position == span.stop or detour is None:
             return
         if span.stop == self.size and position == detour.written:
-            await self._upstream.pass_rest(detour.written, detour.hasher.copy(), sink)
+            await self._upstream.pass_rest(Span(position, self.size), detour.hasher.copy(), sink)
         elif span.stop == self.size and position == 0:
-            await self._upstream.pass_rest(0, self._fetch.digest.hasher(), sink)
+            await self._upstream.pass_rest(Span(0, self.size), self._fetch.digest.hasher(), sink)
         else:
             await self._upstream.pass_span(Span(position, span.stop), sink)
 
@@ -141,11 +141,17 @@ class Upstream:
                 await sink.data(data[:left])  # an upstream that ignores ranges sends more
                 left -= min(left, len(data))
 
-    async def pass_rest(self, start: int, hasher: Hasher, sink: Sink) -> None:
-        """Send all from `start` on, up to which `hasher` has come; the tail only when proven."""
+    async def pass_rest(self, rest: Span, hasher: Hasher, sink: Sink) -> None:
+        """Send the rest, up to which `hasher` has come; its tail only when proven.
+
+        More than the answer was said to have would be another answer to whoever shares the
+        client's connection.
+        """
         held = b""
-        async with self._passes, self._download(start) as download:
+        async with self._passes, self._download(rest.start) as download:
             while data := await download.read():
+                if download.position > rest.stop:
+                    raise UpstreamMisbehaved("upstream sends more of a blob than it told of")
                 hasher.update(data)
                 held += data
                 if len(held) > TAIL:

@@ -195,6 +195,8 @@ class Download:
         """
         if isinstance(failure, Denied | RangeRefused) or self._resumes > _RESUMES:
             return False
+        if self._repeats and not self._plain:  # a part was to be cheaper than the whole
+            return False
         if self._repeats and self._received + self.position > self._most:
             return False
         if isinstance(failure, ContentWrong):

@@ -108,6 +108,12 @@ class Fetch:
             self._raise_failure()
             await self._change()
 
+    async def sized(self) -> int | None:
+        """Wait until the size is known, or nothing more comes; returns it."""
+        while self.size is None and not self._ended:
+            await self._change()
+        return self.size
+
     @property
     def _begun(self) -> bool:
         """Whether an answer may begin with what is known of the size."""

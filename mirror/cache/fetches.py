@@ -91,16 +91,25 @@ class Fetches:
     async def stopped(self, upstream: str, digest: Digest) -> None:
         """Wait until no fetch of this digest from there is about to end."""
         while (running := self._running.get((upstream, digest))) and running.ending:
-            await asyncio.wait([running.task])
-            await asyncio.sleep(0)  # for the task's own callback, which takes it off the books
+            await _over(running)
 
-    async def join(self, registry: Registry, repository: Repository, digest: Digest) -> Fetch:
+    async def others_over(self, repository: Repository, digest: Digest) -> None:
+        """Wait until no fetch from there is under way but one that serves this repository."""
+        while running := self._running.get((repository.upstream, digest)):
+            if not running.ending and running.fetch.serves(repository):
+                return
+            await _over(running)
+
+    async def join(
+        self, registry: Registry, repository: Repository, digest: Digest, *, shown: bool = False
+    ) -> Fetch:
         """Join the running fetch or start one; `leave` is owed.
 
         One of another upstream is not joined: what it brings may be private, and it may be slow.
+        Nor is one of another repository, unless it was `shown` that this one has the blob, too.
         """
         key = repository.upstream, digest
-        await self.stopped(*key)
+        await (self.stopped(*key) if shown else self.others_over(repository, digest))
         running = self._running.get(key)
         if running is None:
             running = self._running[key] = self._start(key, registry, repository)
@@ -156,6 +165,12 @@ class Fetches:
             running.check.cancel()
         if not task.cancelled() and (error := task.exception()):
             _log.error("a fetch of %s ended in a way nobody foresaw", key[1], exc_info=error)
+
+
+async def _over(running: _Running) -> None:
+    """Wait until a fetch is off the books."""
+    await asyncio.wait([running.task])
+    await asyncio.sleep(0)  # for the task's own callback, which takes it off
 
 
 def _share(most: int) -> int:

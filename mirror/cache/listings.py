@@ -83,7 +83,9 @@ class Listings:
         """Stop what runs."""
         await self._flights.close()
 
-    async def tags(self, repository: Repository, paging: Paging) -> Listed[TagList | TagStream]:
+    async def tags(
+        self, repository: Repository, paging: Paging, client: str
+    ) -> Listed[TagList | TagStream]:
         """Return a page of tags, in upstream's order; a stream of them is to be closed.
 
         Raises NameUnknown, Denied, or UpstreamFailure.
@@ -100,7 +102,7 @@ class Listings:
         key = ("tags", repository, paging)
         listed: Listed[TagList | None] = await self._get(key, ask)
         if listed.answer is None:
-            return Listed(await self._tags.stream(repository, paging), Outcome.MISS)
+            return Listed(await self._tags.stream(repository, paging, client), Outcome.MISS)
         page = paged(listed.answer, repository, paging)
         if page.names != listed.answer.names and not paging.last and key in self._kept:
             self._kept["tags", repository] = self._kept[key]

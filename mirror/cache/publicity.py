@@ -40,9 +40,9 @@ class Publicity:
         index.sources.append(self._tell)
         self._holds = holds
         self._clock = clock
-        self._known = _Kept(_KEPT, index)
+        self._known = _Kept(_KEPT, index, holds)
         # Apart from the others, so that no crowd of names drives one out: it would be open again.
-        self._denied = _Kept(_KEPT, index)
+        self._denied = _Kept(_KEPT, index, holds)
         self._granted: dict[str, float] = {}
 
     def __repr__(self) -> str:
@@ -52,12 +52,13 @@ class Publicity:
         """Take up what upstreams said before the start.
 
         What was held back stays so, and upstream is asked at the first request. A denial that was
-        not believed yet is not remembered.
+        not believed yet is not remembered. A yes of the time when there was an account lasts for
+        no longer than it would have: what the account was given since may be private.
         """
-        for upstream, name, public, asked_at in await self._index.publicity():
+        rows = await self._index.publicity()
+        for upstream, name, public, asked_at in sorted(rows, key=lambda row: not row[2]):
             repository = Repository(upstream, name)
-            if self.has_account(repository) or not public:
-                self._table(repository)[repository] = self._read(asked_at, public=bool(public))
+            self._table(repository)[repository] = self._read(asked_at, public=bool(public))
 
     def has_account(self, repository: Repository) -> bool:
         """Whether the repository's upstream is pulled from with an account."""
@@ -127,7 +128,7 @@ class Publicity:
         return self._known if self.has_account(repository) else self._denied
 
     def _put(self, repository: Repository, standing: Standing) -> None:
-        if self.has_account(repository) or not standing.public:
+        if self.has_account(repository) or not standing.public or standing.noted:
             asked_at = _NEVER
             if standing.decided is not None:
                 asked_at = int(self._clock() - (self.now() - standing.decided))
@@ -150,11 +151,16 @@ class Publicity:
 
 
 class _Kept(LRUCache[Repository, Standing]):
-    """The repositories in memory; one that falls out leaves the index too."""
+    """The repositories in memory; one that falls out leaves the index too.
 
-    def __init__(self, maxsize: int, index: Index) -> None:
+    But for those of which `holds` says that something is kept: names that somebody makes up must
+    not have it forgotten that this may be private.
+    """
+
+    def __init__(self, maxsize: int, index: Index, holds: Callable[[Repository], bool]) -> None:
         super().__init__(maxsize)
         self._index = index
+        self._holds = holds
 
     def peeked(self) -> list[tuple[Repository, Standing]]:
         """Return all without making any the most recently used."""
@@ -163,5 +169,6 @@ class _Kept(LRUCache[Repository, Standing]):
     def popitem(self) -> tuple[Repository, Standing]:
         """Evict the least recently used."""
         repository, standing = super().popitem()
-        self._index.drop_publicity(repository)
+        if not self._holds(repository):
+            self._index.drop_publicity(repository)
         return repository, standing

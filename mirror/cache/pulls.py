@@ -99,17 +99,21 @@ class Pulls:
     async def confirm(self, repository: Repository, digest: Digest) -> Hint:
         """Ask by HEAD whether a repository has a manifest, once for all who want to know.
 
-        A failure tells as little as a refusal does, and the GET decides. Raises PullLimitSpent,
+        A failure tells as little as a refusal does, and the GET decides; nor does an answer tell
+        anything that names neither the digest nor the size of what is kept. Raises PullLimitSpent,
         and HostUnreachable, which a GET would meet as well.
         """
         try:
-            return await self._heads.join(
+            hint = await self._heads.join(
                 (repository, digest), lambda: self.hint(repository, digest)
             )
         except (HostUnreachable, PullLimitSpent):
             raise
         except UpstreamFailure:
             return Hint()
+        known = self.kept.shared(repository, digest)
+        wrong = known is not None and hint.inferred and hint.size != known.size
+        return Hint() if wrong else hint
 
     def refusal(self, repository: Repository, digest: Digest) -> UpstreamFailure | None:
         """Return why this manifest could not be had a moment ago."""

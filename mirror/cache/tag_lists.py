@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TypeAlias
+from weakref import WeakValueDictionary
 
 from mirror.cache.fetch import Sink
 from mirror.cache.outcome import Outcome
@@ -27,6 +28,7 @@ from mirror.upstream.wire import Size
 
 _WHOLE = 4 * 1024 * 1024  # bytes of a list that is kept; longer ones are sent while they come
 _STREAMS = 32  # of these at once: each holds a mebibyte of memory, of what is read ahead
+_EACH = 8  # of them for one client: it may take them as slowly as it likes
 _PAUSE = 5  # seconds
 
 
@@ -82,6 +84,7 @@ class TagLists:
         self.left_out: Counter[str] = Counter()
         self._registries = registries
         self._streams = asyncio.Semaphore(streams)
+        self._of_client: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def whole(self, repository: Repository, paging: Paging) -> TagList | None:
         """Ask for a page; None where it is too long to be kept, or comes too slowly.
@@ -104,15 +107,14 @@ class TagLists:
             following = _following(page, paging, empty=not _length(reader.tags))
             return TagList(bytes(body), reader.tags, following)
 
-    async def stream(self, repository: Repository, paging: Paging) -> TagStream:
-        """Ask for a page that is long; its beginning has come, and is a list's.
+    async def stream(self, repository: Repository, paging: Paging, client: str) -> TagStream:
+        """Ask for a page that is long, for a client; its beginning has come, and is a list's.
 
         Raises NameUnknown, Denied, or UpstreamFailure.
         """
         registry = self._registries[repository.upstream]
         with ExitStack() as held:
-            await self._turn(registry.patience.answer)
-            held.callback(self._streams.release)
+            await self._turn(registry.patience.answer, client, held)
             page = await _open(registry, repository, paging, long=True)
             held.callback(page.close)
             _following(page, paging, empty=False)
@@ -126,10 +128,17 @@ class TagLists:
                     break
             return TagStream(page, pieces, bytes(begun), held.pop_all())
 
-    async def _turn(self, patience: float) -> None:
+    async def _turn(self, patience: float, client: str, held: ExitStack) -> None:
+        """Wait for a place, the client's own first: who waits for that holds none of the others'.
+
+        The places are given back as `held` is let go.
+        """
+        own = self._of_client.setdefault(client, asyncio.Semaphore(_EACH))
         try:
             async with asyncio.timeout(patience):
-                await self._streams.acquire()
+                for places in (own, self._streams):
+                    await places.acquire()
+                    held.callback(places.release)
         except TimeoutError:
             text = "too many long lists of tags are being sent"
             raise UpstreamUnavailable(text, retry_after=_PAUSE) from None

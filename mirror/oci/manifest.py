@@ -63,13 +63,15 @@ class Manifest:
 class Hint:
     """What a HEAD tells of a manifest, as far as it tells: "" and 0 stand for what is missing.
 
-    `missing` is that upstream answered 404, which its GET may contradict.
+    `missing` is that upstream answered 404, which its GET may contradict. `inferred` is that the
+    digest is the one that was asked for, and none that upstream named.
     """
 
     digest: Digest | None = None
     media_type: str = ""
     size: int = 0
     missing: bool = False
+    inferred: bool = False
 
     @property
     def descriptor(self) -> Descriptor | None:
@@ -90,12 +92,12 @@ def prove(body: bytes, named: Digest | None, told: str) -> Manifest:
     whole = digest.proves(body)
     if not whole and not (signed and digest.proves(signed)):
         raise ManifestWrong(f"upstream sent a manifest that is not {digest}")
-    if named is None and not _is_one(body, told):
+    if named is None and not is_one(body, told):
         raise ManifestWrong(f"upstream sent no manifest, but something of type {shown(told)}")
     return replace(read(body, digest, told), in_part=not whole)
 
 
-def _is_one(body: bytes, told: str) -> bool:
+def is_one(body: bytes, told: str) -> bool:
     """Whether a document is a manifest by its type or by itself, and no error document."""
     try:
         document = documents.read(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
@@ -173,6 +174,19 @@ class Catalogue:
     def holds(self, repository: Repository) -> bool:
         """Whether anything is kept that the repository was seen to hold."""
         return repository in self._holdings
+
+    def any_of(self, repository: Repository, but: str | None = None) -> Digest | None:
+        """Return something at random that the repository was seen to hold, a manifest if any.
+
+        Nobody who asks for things can foresee which, `but` that it is not this.
+        """
+        if not self.holds(repository):
+            return None
+        for kept in (self._manifests, self._blobs):
+            found = [key for key, entry in kept.items() if repository in entry.links and key != but]
+            if found:
+                return secrets.choice(found)
+        return None
 
     def manifests(self) -> Iterator[Digest]:
         """Return the kept manifests."""

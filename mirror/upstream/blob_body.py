@@ -128,15 +128,17 @@ def hinted_size(response: aiohttp.ClientResponse, digest: Digest) -> int | None:
 def told_size(response: aiohttp.ClientResponse, digest: Digest, size: int | None) -> int | None:
     """Return the size of a blob that the headers of a granted GET tell, or `size` if they do not.
 
-    Raises UpstreamMisbehaved where they tell of another size than is known, or of a web page:
-    then only the bytes can show whether it is the blob.
+    Raises UpstreamMisbehaved where they tell of a web page, or neither the size that is known nor
+    the digest: an error document may come under a 200, too, and only the bytes can show whether it
+    is the blob.
     """
     told = read_whole(response).size
     if told == 0 and not digest.proves(b""):
         told = None
     if told is not None and told == size:
         return size
-    if is_page(response) or None not in (told, size):
+    named = Digest.told(response.headers.get("Docker-Content-Digest")) == digest
+    if is_page(response) or (size is not None and (told is not None or not named)):
         raise UpstreamMisbehaved("upstream does not say credibly that it has the blob")
     return size if told is None else told
 

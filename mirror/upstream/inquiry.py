@@ -8,9 +8,8 @@ from enum import Enum
 from typing import Literal
 
 import aiohttp
-from aiohttp import hdrs
 
-from mirror.oci import documents, media
+from mirror.oci import documents, manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import Denied, ManifestUnknown, RegistryError, UpstreamFailure
 from mirror.oci.names import Reference
@@ -20,8 +19,6 @@ from mirror.upstream.answers import Ask
 from mirror.upstream.registry import Registry
 
 _TAGS_SHARE = 1 / 3  # of the time for an answer
-# Types of error documents and login pages, which come under a 200, too.
-_NO_CONTENT = frozenset({"text/html", "text/plain", "text/xml", "application/xml"})
 
 
 class Said(Enum):
@@ -107,7 +104,7 @@ class Inquiry:
         return isinstance(document.get("tags"), list)
 
     async def _get(self, repository: str, wanted: Wanted) -> Said:
-        """Fetch a manifest: what its digest proves, or has a manifest's type, is one."""
+        """Fetch a manifest: what has such a type is one, or is proven and says so of itself."""
         reference = wanted.reference
         try:
             got = await self._nobody.get_manifest(repository, reference, Ask("", str(reference)))
@@ -117,8 +114,10 @@ class Inquiry:
             return Said.MISSING
         except UpstreamFailure:
             return Said.NOTHING
-        proven = isinstance(reference, Digest) or got.descriptor.media_type in media.KNOWN
-        return Said.GIVEN if proven else Said.NOTHING
+        told = got.descriptor.media_type
+        # Who asks may have named the digest of an error document.
+        proven = isinstance(reference, Digest) and manifest.is_one(got.body, told)
+        return Said.GIVEN if proven or told in media.KNOWN else Said.NOTHING
 
 
 async def _said(
@@ -140,20 +139,6 @@ def _read(response: aiohttp.ClientResponse, wanted: Wanted) -> Said:
             return Said.DENIED
         case 404:
             return Said.MISSING
-        case 200 if _is_content(response, wanted):
+        case 200 if responses.is_content(response, wanted.kind, wanted.reference):
             return Said.GIVEN
     return Said.NOTHING
-
-
-def _is_content(response: aiohttp.ClientResponse, wanted: Wanted) -> bool:
-    """Whether the headers are those of a manifest or blob, as far as headers tell."""
-    try:
-        named = responses.digest(response)
-    except UpstreamFailure:
-        named = None
-    if named is not None:
-        return named == wanted.reference or not isinstance(wanted.reference, Digest)
-    media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
-    if wanted.kind == "manifest":
-        return media_type in media.KNOWN
-    return media_type not in _NO_CONTENT and "json" not in media_type

@@ -17,9 +17,12 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import MAX_SIZE, Hint
 
+DENIED = "upstream denies access: the repository does not exist, or is private"
 # Content codings (RFC 9110, 8.4.1, and the IANA registry). Other words that registries have sent
 # (aws-chunked, UTF-8, none) change nothing of a body.
 _GZIP = b"\x1f\x8b"  # how it begins (RFC 1952, 2.3.1)
+# Types of error documents and login pages; what names none may be either.
+_NO_CONTENT = frozenset({"", "text/plain"})
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-gzip", "zstd"})
 
 
@@ -54,13 +57,28 @@ def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:
     if status == 404:
         raise missing
     if status in (401, 403):
-        raise Denied("upstream denies access: the repository does not exist, or is private")
+        raise Denied(DENIED)
     raise UpstreamMisbehaved(f"upstream answers {status}")
 
 
 def digest(response: aiohttp.ClientResponse) -> Digest | None:
     """Return the digest that upstream promises; None if it promises none that can be read."""
     return Digest.told(response.headers.get("Docker-Content-Digest"))
+
+
+def is_content(response: aiohttp.ClientResponse, kind: str, asked: str) -> bool:
+    """Whether a success's headers are those of the manifest or blob that was asked for.
+
+    Headers tell no more than that it is not obviously something else: error documents and login
+    pages come under a 200, too.
+    """
+    named = digest(response)
+    if named is not None:
+        return named == asked or ":" not in asked
+    told = media_type(response)
+    if kind == "manifest":
+        return told in media.KNOWN
+    return told not in _NO_CONTENT and not told.endswith(("json", "html", "xml"))
 
 
 def _coding(response: aiohttp.ClientResponse) -> str:

@@ -92,9 +92,9 @@ class RegistryApi:
             outcome=body.outcome,
         )
 
-    async def tags(self, path: TagsPath) -> Reply:
+    async def tags(self, path: TagsPath, caller: Caller) -> Reply:
         """Answer with a page of tags and, if there are more, where they are."""
-        listed = await self._listings.tags(path.repository, path.paging)
+        listed = await self._listings.tags(path.repository, path.paging, caller.party)
         page, more = listed.answer, _more(path, listed.answer.following)
         headers = fields.listing(media.JSON, listed.outcome, listed.age) + more
         if isinstance(page, TagStream):

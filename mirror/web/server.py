@@ -102,7 +102,7 @@ class Server:
         if isinstance(route, BlobPath):
             return await self._api.blob(request, route)
         if isinstance(route, TagsPath):
-            return await self._api.tags(route)
+            return await self._api.tags(route, caller)
         return await self._api.referrers(request, route, caller)
 
     def _wanted(self, request: web.BaseRequest) -> Route:

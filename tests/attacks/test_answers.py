@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import zlib
@@ -398,3 +399,22 @@ async def test_a_web_page_in_place_of_anything_is_not_kept(
         got = await mirror.ask(f"/v2/{NAME}/{path}")
         assert (got.status, json.loads(got.body)["errors"][0]["code"]) == (502, "UNAVAILABLE")
     assert len(list(mirror.daemon.store.files.scan())) == 0
+
+
+@pytest.mark.parametrize("told", [10, 100_000])
+async def test_no_more_is_sent_of_a_blob_than_its_answer_was_said_to_have(
+    hub: Hub, run: Run, image: Image, told: int
+) -> None:
+    """What comes behind an answer's length is another answer to whoever shares the connection."""
+    hub.faults.add(Fault(kind="blob", method="HEAD", content_length=told, times=None))
+    hub.faults.add(Fault(kind="blob", method="GET", chunked=True, times=None))
+    async with run(max_size=8_000_000) as mirror:  # no room for what may be of any length
+        reader, writer = await asyncio.open_connection(*mirror.daemon.address)
+        path = f"/v2/{NAME}/blobs/{image.layers[0].digest}"
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"Content-Length: %d\r\n" % told in head
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(10):
+                assert len(await reader.read()) < told
+        writer.close()
