@@ -18,8 +18,9 @@ test: $(READY)  ## run the tests that need Python packages only
 test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as root, from Debian's packages)
 	@$(BIN)/pytest tests/real
 
-torture: $(READY)  ## pull through faults, kills and evictions: MINUTES=1, SEED= and ROUNDS= to replay
-	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
+torture: $(READY)  ## pull through faults, kills and evictions: MINUTES=1, SEED= and ROUNDS= to replay, ONLY=401
+	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(ONLY),--only $(ONLY))
 
 differential: $(READY)  ## pull from odd upstreams, directly and through the mirror: MINUTES=60, SEED=
 	@$(BIN)/python -m tests.differential --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED))

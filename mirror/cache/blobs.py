@@ -21,9 +21,9 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BlobUnknown,
     ContentWrong,
+    HostUnreachable,
     UpstreamFailure,
     UpstreamMisbehaved,
-    UpstreamUnreachable,
 )
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Entry
@@ -123,7 +123,7 @@ class Blobs:
             if not self._belongs(repository, digest, kept.entry):
                 asked = True
                 await self._claim(repository, digest, kept)
-        except (UpstreamMisbehaved, UpstreamUnreachable) as doubt:
+        except UpstreamMisbehaved as doubt:
             kept.close()
             return await self._open_proof(repository, digest, doubt)
         except BaseException:
@@ -194,17 +194,22 @@ class Blobs:
             return
         registry, size = self._registries[repository.upstream], kept.size
         link = partial(self._store.books.link, digest, repository)
-        await self._possession.show(
-            registry, repository, digest, kept.file, size, whole=True, then=link
-        )
+        try:
+            await self._possession.show(
+                registry, repository, digest, kept.file, size, whole=True, then=link
+            )
+        except (HostUnreachable, UpstreamMisbehaved):
+            raise
+        except UpstreamFailure as failure:  # a part that does not come leaves a doubt
+            raise ContentWrong(failure.message) from failure
 
     async def _open_proof(
         self, repository: Repository, digest: Digest, doubt: UpstreamFailure
     ) -> Body:
         """Fetch what is kept once more, from the repository that has not shown that it has it.
 
-        The whole proves what no shortcut did; of an upstream that sent other bytes before, nothing
-        is passed on until it has.
+        The whole proves what no shortcut did; of an upstream that sent other bytes before, or broke
+        off, nothing is passed on until it has.
         """
         body = await self._open_fetch(repository, digest)
         try:

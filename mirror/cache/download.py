@@ -66,6 +66,8 @@ class Download:
         self._received = 0  # bytes, those that came before included
         self._repeats = False  # the body is the whole, whose beginning came before
         self._lost = 0  # connections in a row, each after what retries there are
+        self._vain = 0  # bodies in a row that brought nothing new
+        self._since = start  # where the position was when this body was asked for
         self.position = start
         self.size = size
 
@@ -121,9 +123,21 @@ class Download:
         self._resumes += 1
         if self._resumes > _RESUMES:
             raise UpstreamMisbehaved(f"upstream broke off {_RESUMES} times")
+        if self._body is not None:
+            self._vain = self._vain + 1 if self.position == self._since else 0
         await self._open.aclose()
         self._body = None
         return await self._read()
+
+    @property
+    def _wanted(self) -> Wanted:
+        """The rest, or the whole in turn with it where the rest never comes.
+
+        A host may answer a range rightly and then send nothing of it.
+        """
+        if self._plain and self._stop is None and self._vain % 2:
+            return Wanted(size=self.size)
+        return Wanted(self.position, self._stop, self.size)
 
     async def _connect(self) -> None:
         if self._resumes and self.size is not None and self._complete:
@@ -131,7 +145,7 @@ class Download:
         opening = self._registry.open_blob(
             self._repository.name,
             self._digest,
-            Wanted(self.position, self._stop, self.size),
+            self._wanted,
             self._whole_after,
         )
         try:
@@ -143,7 +157,7 @@ class Download:
         if None not in (self.size, body.size) and body.size != self.size:
             self._contradictions += 1
             raise ContentWrong("upstream changed its mind about the size of a blob")
-        self._body, self._at = body, body.start
+        self._body, self._at, self._since = body, body.start, self.position
         self._repeats = body.start < self.position
         self.size = self.size if body.size is None else body.size
 
@@ -170,6 +184,8 @@ class Download:
         other either may be the wrong one, so that one answer more decides.
         """
         if isinstance(failure, Denied | RangeRefused) or self._resumes > _RESUMES:
+            return False
+        if self._repeats and not self._plain:  # a part was to be cheaper than the whole
             return False
         if self._repeats and self._received + self.position > self._most:
             return False

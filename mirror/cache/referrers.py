@@ -144,7 +144,7 @@ def _index(body: bytes, page: Page) -> Descriptors | None:
     try:
         document = documents.read(body)
     except ValueError:
-        if page.media_type.startswith("text/"):
+        if page.media_type != media.OCI_INDEX:  # which is how clients tell that there is no API
             return None
         raise UpstreamMisbehaved("upstream's list of referrers is no JSON object") from None
     if "errors" in document or not document.keys() & {"manifests", "mediaType", "schemaVersion"}:

@@ -13,6 +13,7 @@ from functools import partial
 
 import aiohttp
 from aiohttp import hdrs
+from cachetools import TTLCache
 from tenacity import (
     AsyncRetrying,
     retry_if_exception,
@@ -51,6 +52,8 @@ from mirror.upstream.wire import Patience, Size, Wire
 
 HEAD_SHARE = 1 / 3  # of the time for an answer: one that hangs leaves a client patient for a GET
 _ATTEMPTS = 3
+_GRANTED_FOR = 600.0  # seconds in which a denial contradicts what the registry gave
+_GRANTED_KEPT = 4096  # repositories
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ class Asking:
         self._login = Login(origin.name, origin.url, origin.account, origin.ways, tokens)
         self._on_answer = on_answer
         self._on_access = on_access
+        self._granted: TTLCache[str, bool] = TTLCache(_GRANTED_KEPT, _GRANTED_FOR)
         self.received = 0  # bytes of bodies
 
     def __repr__(self) -> str:
@@ -134,9 +138,13 @@ class Asking:
         return URL(f"{base}/v2/{path}", encoded=True)
 
     async def ask(self, question: Question) -> aiohttp.ClientResponse:
-        """Ask, again where that helps: after a refused connection or a 5xx, not after silence."""
+        """Ask, again where that helps: after a refused connection or a 5xx, not after silence.
+
+        So is a denial of a repository that was granted of late: registries deny by mistake in
+        their incidents. One that lasts is believed until the next grant.
+        """
         persistence = AsyncRetrying(
-            retry=retry_if_exception(partial(_worth_asking_again, question)),
+            retry=retry_if_exception(partial(self._worth_asking_again, question)),
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2),
             reraise=True,
@@ -144,7 +152,19 @@ class Asking:
         # Whoever waits for a connection is not kept waiting by upstream: no deadline yet.
         patience = min(self.wire.patience.answer, question.most)
         async with self._turn(question), deadline(patience, question.url):
-            return await persistence(self._ask_once, question)
+            try:
+                return await persistence(self._ask_once, question)
+            except Denied:
+                self._granted.pop(question.repository, None)
+                raise
+
+    def _worth_asking_again(self, question: Question, error: BaseException) -> bool:
+        """Whether the same may be answered a moment later; a shortcut's refusal is left at that."""
+        if isinstance(error, ContentRefused):
+            return question.plain
+        if isinstance(error, Denied) and question.plain:
+            return question.repository in self._granted
+        return isinstance(error, UpstreamUnavailable) and not isinstance(error, UpstreamDown)
 
     def _turn(self, question: Question) -> AbstractAsyncContextManager[None]:
         """Wait for a connection; a large question has waited for as long as its body lasts."""
@@ -170,7 +190,10 @@ class Asking:
         gave it.
         """
         elsewhere = _is_elsewhere(question, response)
-        self._tell_access(question, response, 200 if elsewhere else response.status)
+        status = 200 if elsewhere else response.status
+        self._tell_access(question, response, status)
+        if status in (401, 403) and question.plain:
+            raise Denied(responses.DENIED)
         if pages.has_no_api(question.kind, response):
             return  # an answer, whoever gives it
         if response.status == 429:
@@ -222,6 +245,7 @@ class Asking:
         if question.kind not in ("manifest", "blob"):
             return
         if 200 <= status < 300:
+            self._granted[question.repository] = True
             if self.origin.logs_in or (response and _is_content(question, response)):
                 self._on_access(question.repository, True)
         elif status in (401, 403) and question.plain:
@@ -270,10 +294,3 @@ def _is_content(question: Question, response: aiohttp.ClientResponse) -> bool:
 def _is_elsewhere(question: Question, response: aiohttp.ClientResponse) -> bool:
     """Whether another host answered, to which the registry redirects."""
     return response.url.origin() != question.url.origin()
-
-
-def _worth_asking_again(question: Question, error: BaseException) -> bool:
-    """Whether the same may be answered a moment later; a shortcut's refusal leaves it at that."""
-    if isinstance(error, ContentRefused):
-        return question.plain
-    return isinstance(error, UpstreamUnavailable) and not isinstance(error, UpstreamDown)

@@ -22,7 +22,7 @@ from mirror.oci.errors import (
     UpstreamUnavailable,
 )
 from mirror.oci.manifest import Hint, Manifest
-from mirror.oci.names import Reference
+from mirror.oci.names import Reference, parse_reference
 from mirror.upstream import responses
 from mirror.upstream.answers import (
     Answer,
@@ -82,20 +82,23 @@ class ManifestQuestions(Asking):
     ) -> Manifest:
         """Fetch and prove a manifest: on Docker Hub, this is a pull.
 
-        One that came wrong, or not to its end, is asked for once more, unless `insist` is off.
-        Raises ManifestUnknown, Denied, or UpstreamFailure.
+        One that came wrong, or not to its end, is asked for once more, unless `insist` is off, and
+        by the tag that led to it, if one did. Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
         try:
             pulled = await self._pull(repository, reference, ask)
         except (ManifestWrong, BrokenOff):
             if not insist:
                 raise
-            pulled = await self._pull(repository, reference, ask)
+            named = reference if isinstance(reference, Digest) else None
+            pulled = await self._pull(repository, parse_reference(ask.reference), ask, named)
         if self._unheard.pop((repository, reference), False):
             self.shortcuts.failed(self.origin.url, "head manifest")
         return pulled
 
-    async def _pull(self, repository: str, reference: Reference, ask: Ask) -> Manifest:
+    async def _pull(
+        self, repository: str, reference: Reference, ask: Ask, named: Digest | None = None
+    ) -> Manifest:
         url = self.url(repository, "manifests", reference)
         question = Question("GET", "manifest", repository, url, accept(), ask=ask)
         async with await self.ask(question) as response:
@@ -108,7 +111,8 @@ class ManifestQuestions(Asking):
             self.count(len(body))
             body = responses.decoded(response, body)
             promised, told = responses.digest(response), responses.media_type(response)
-        named = reference if isinstance(reference, Digest) else promised
+        if named is None:
+            named = reference if isinstance(reference, Digest) else promised
         return await documents.aside(manifest.prove, body, named, told)
 
 

@@ -17,6 +17,7 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import MAX_SIZE, Hint
 
+DENIED = "upstream denies access: the repository does not exist, or is private"
 # Content codings (RFC 9110, 8.4.1, and the IANA registry). Other words that registries have sent
 # (aws-chunked, UTF-8, none) change nothing of a body.
 _GZIP = b"\x1f\x8b"  # how it begins (RFC 1952, 2.3.1)
@@ -56,7 +57,7 @@ def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:
     if status == 404:
         raise missing
     if status in (401, 403):
-        raise Denied("upstream denies access: the repository does not exist, or is private")
+        raise Denied(DENIED)
     raise UpstreamMisbehaved(f"upstream answers {status}")
 
 

@@ -41,7 +41,20 @@ FOUND = {
     "a layer of another upstream is had where every part hangs up": Scene(
         "upstreams", (Deviation(method="range", act="drop"),)
     ),
+    "a layer of another upstream is had where every part is a whole that is cut": Scene(
+        "upstreams",
+        (Deviation("content", "range", status=203, body="cut"),),
+        image="typeless",
+        blobs="hops",
+    ),
+    "a layer of another upstream is had where every part stalls": Scene(
+        "upstreams", (Deviation(method="range", body="stalls"),)
+    ),
+    "a rest that stalls is had whole": Scene("leaves", (Deviation(method="range", body="stalls"),)),
     # Manifests
+    "an empty manifest by digest costs one pull more, by its tag": Scene(
+        "head", (Deviation("digest", body="empty"),)
+    ),
     "a HEAD by tag that is refused lets GET decide": Scene(
         deviations=(Deviation("tag", "HEAD", status=403),)
     ),
@@ -83,6 +96,9 @@ FOUND = {
     "a list goes on by whatever its link says": Scene("lists", listing="token"),
     "a link to another host leads on at the registry's own": Scene("lists", listing="other host"),
     "one odd tag does not spoil the others": Scene("lists", listing="odd entry"),
+    "referrers that are no document have a tag": Scene(
+        "lists", (Deviation("referrers", body="wrong"),), referrers="empty"
+    ),
     "referrers that are a bad request have a tag": Scene("lists", referrers="bad"),
     "referrers that are not allowed have a tag": Scene("lists", referrers="not allowed"),
     "referrers that are a missing page have a tag": Scene("lists", referrers="page"),

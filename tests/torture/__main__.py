@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.torture import report
-from tests.torture.plan import plan_round
+from tests.torture.plan import ALL, plan_round
 from tests.torture.rounds import Counted, torture
 
 
@@ -35,7 +35,7 @@ async def _run(asked: argparse.Namespace, seed: int, folder: Path) -> int:
     _say(report.HEAD)
     async with torture(seed, folder) as run:
         while len(rounds) < asked.rounds if asked.rounds is not None else time.monotonic() < until:
-            counted = await run.play(plan_round(seed, len(rounds)))
+            counted = await run.play(plan_round(seed, len(rounds), only=tuple(asked.only)))
             rounds.append(counted)
             _say(report.line(counted))
             if counted.wrong:
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--minutes", type=float, default=1.0, help="how long to go on beginning rounds")
     add("--rounds", type=int, help="how many rounds, instead of minutes")
     add("--seed", type=int, help="what decides everything but timing; any, without it")
+    add("--only", nargs="+", choices=sorted(set(ALL)), default=[], help="upstream's troubles")
     add("--go-on", action="store_true", help="do not end with the first round that is wrong")
     return parser
 

@@ -124,8 +124,18 @@ def plan_image(seed: int, number: int) -> ImagePlan:
     return ImagePlan(number, layers, number - 1 if number % 3 == 2 else None)
 
 
-def plan_round(seed: int, number: int, *, crowd: int = 24, lasts: float = 4.0) -> RoundPlan:
-    """Plan a round: `crowd` clients, `lasts` seconds. The first five rounds have all moods."""
+def plan_round(
+    seed: int,
+    number: int,
+    *,
+    crowd: int = 24,
+    lasts: float = 4.0,
+    only: tuple[Trouble, ...] = (),
+) -> RoundPlan:
+    """Plan a round: `crowd` clients, `lasts` seconds. The first five rounds have all moods.
+
+    With `only` upstream has these troubles and no others, nor is it ever away.
+    """
     chance = random.Random(f"{seed}/round/{number}")
     mood = MOODS[number] if number < len(MOODS) else chance.choice(MOODS)
     first = number * FRESH
@@ -137,13 +147,13 @@ def plan_round(seed: int, number: int, *, crowd: int = 24, lasts: float = 4.0) -
         lasts=lasts,
         max_size=_room(chance, mood),
         tags=tags,
-        faults=tuple(_fault(chance, seed, tags, mood) for _ in range(chance.randint(4, 12))),
+        faults=tuple(_fault(chance, seed, tags, mood, only) for _ in range(chance.randint(4, 12))),
         clients=tuple(_client(chance, mood, tags, lasts) for _ in range(crowd)),
         kills=tuple(
             sorted(chance.uniform(0.2, lasts) for _ in range(chance.randint(1, 2) if rough else 0))
         ),
-        outages=tuple(_outages(chance, mood, lasts)),
-        denials=tuple(_denials(chance, mood, lasts)),
+        outages=() if only else tuple(_outages(chance, mood, lasts)),
+        denials=() if only else tuple(_denials(chance, mood, lasts)),
     )
 
 
@@ -153,9 +163,15 @@ def _room(chance: random.Random, mood: Mood) -> int:
     return 1024 * MIB
 
 
-def _fault(chance: random.Random, seed: int, tags: tuple[int, ...], mood: Mood) -> FaultPlan:
+def _fault(
+    chance: random.Random,
+    seed: int,
+    tags: tuple[int, ...],
+    mood: Mood,
+    only: tuple[Trouble, ...],
+) -> FaultPlan:
     image = plan_image(seed, chance.choice(tags))
-    trouble = chance.choice(MENDED if mood == "mended" else ALL)
+    trouble = chance.choice(only or (MENDED if mood == "mended" else ALL))
     blobs = 1 + len(image.layers)  # the config is the first
     of_manifest = trouble in _OF_MANIFESTS and chance.random() < 0.4
     times = chance.randint(1, 2 if mood in QUIET else 4)
