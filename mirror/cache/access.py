@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
+
+from cachetools import TLRUCache
 
 from mirror.cache.caller import Caller
 from mirror.cache.manifests import within
 from mirror.cache.publicity import Publicity
-from mirror.cache.standing import ASK_EVERY, Standing, Wait
+from mirror.cache.standing import ASK_EVERY, PAUSE, Standing, Wait
 from mirror.flight import Flights
 from mirror.oci.errors import NotAllowed, UpstreamTimeout
 from mirror.oci.names import Repository
@@ -18,6 +20,10 @@ from mirror.oci.patterns import Patterns
 from mirror.upstream.inquiry import Said, Wanted
 
 Private = Literal["nobody", "authenticated", "everyone"]
+
+_ASKED = 20_000  # remembered; what is forgotten is asked about again
+# A repository and what is wanted of it; "" stands for whether it is public at all.
+_Topic: TypeAlias = tuple[Repository, Wanted | Literal[""] | None]
 
 
 class Anyone(Protocol):
@@ -77,7 +83,11 @@ class Access:
         self._publicity = publicity
         self._patience = patience
         self._kept = kept
-        self._questions: Flights[Repository, None] = Flights()
+        self._questions: Flights[_Topic, None] = Flights()
+        # What was asked about and was no yes, and until when that is so.
+        self._asked: TLRUCache[_Topic, float] = TLRUCache(
+            _ASKED, ttu=lambda _, until, __: until, timer=publicity.now
+        )
 
     def __repr__(self) -> str:
         return f"<Access: {self._publicity!r}, {len(self._questions)} asked for>"
@@ -112,6 +122,8 @@ class Access:
             question = self._question(repository, standing, wanted)
             if wait is Wait.FOR_IT:
                 await self._wait(standing, question)
+        if not standing.public and (repository, wanted) not in self._asked:
+            await self._wait(standing, self._question_apart(repository, standing, wanted))
         if wanted is None and standing.public and self._publicity.has_account(repository):
             return await self._lists(repository, standing)
         return standing.public
@@ -128,7 +140,18 @@ class Access:
         self, repository: Repository, standing: Standing, wanted: Wanted | None
     ) -> asyncio.Task[None]:
         """Return the question that is being asked, a new one if there is none."""
-        return self._questions.task(repository, lambda: self._ask(repository, standing, wanted))
+        topic: _Topic = (repository, "")
+        return self._questions.task(topic, lambda: self._ask(repository, standing, wanted))
+
+    def _question_apart(
+        self, repository: Repository, standing: Standing, wanted: Wanted | None
+    ) -> asyncio.Task[None]:
+        """Return the question about what this client wants, where another's decided nothing.
+
+        Else one that asks for what cannot be had would keep all others from what is public.
+        """
+        topic = (repository, wanted)
+        return self._questions.task(topic, lambda: self._ask_apart(repository, standing, wanted))
 
     async def _wait(self, standing: Standing, question: asyncio.Task[None]) -> None:
         """Wait for an answer, with an older one at hand for no longer than is bearable."""
@@ -152,8 +175,23 @@ class Access:
             standing.denied(now, about, others=others)
         else:
             standing.undecided(now)
-            return
-        self._publicity.note(repository, standing)
+        if not said.yes:
+            self._asked[repository, wanted] = standing.ask_again
+        if said.yes or denied:
+            self._publicity.note(repository, standing)
+
+    async def _ask_apart(
+        self, repository: Repository, standing: Standing, wanted: Wanted | None
+    ) -> None:
+        """Ask upstream about this alone: a yes counts, and all else is about what was asked."""
+        said = await self._anyone[repository.upstream].ask(repository.name, wanted)
+        now = self._publicity.now()
+        if said.yes:
+            standing.given(now, lists=said is Said.LISTED)
+            self._publicity.note(repository, standing)
+        else:
+            pause = ASK_EVERY if said is Said.DENIED else PAUSE
+            self._asked[repository, wanted] = now + pause
 
     async def _say(
         self, repository: Repository, standing: Standing, wanted: Wanted | None

@@ -13,7 +13,7 @@ ASK_EVERY = 60.0  # seconds between two questions about a repository that upstre
 DENIALS = 3  # spaced denials, at the least, before a public repository is held back
 DENIED_FOR = 600.0  # seconds from the first of them to the last, at the least
 _DOUBT = 10.0  # seconds until the first denial of what was never public is checked once more
-_PAUSE = 5.0  # seconds until the next question where somebody is kept out for want of an answer
+PAUSE = 5.0  # seconds until the next question where somebody is kept out for want of an answer
 
 
 class Wait(Enum):
@@ -95,7 +95,7 @@ class Standing:
     def undecided(self, now: float) -> None:
         """Note that no answer came, or one that says nothing of who may read."""
         doubted = self.public and self.denied_at is not None
-        self.ask_again = max(self.ask_again, now + (ASK_EVERY if doubted else _PAUSE))
+        self.ask_again = max(self.ask_again, now + (ASK_EVERY if doubted else PAUSE))
 
     def _count(self, now: float, *, others: bool) -> None:
         if not others or now < self.counted_at + ASK_EVERY:

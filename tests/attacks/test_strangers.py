@@ -92,6 +92,21 @@ async def test_who_asks_for_one_manifest_that_is_denied_hides_no_repository(
         assert (await mirror.manifest(NAME, image.digest)).status == 200
 
 
+@pytest.mark.parametrize("status", [404, 403, 500])
+async def test_who_asks_for_what_cannot_be_had_keeps_nobody_from_what_is_public(
+    hub: Hub, run: Run, secret: Image, image: Image, status: int
+) -> None:
+    """An answer is about what was asked: the next one's question is another."""
+    hub.faults.add(Fault(kind="tags", status=404, times=None))
+    hub.faults.add(Fault(kind="manifest", reference="bad", status=status, times=None))
+    clock = Clock()
+    async with run(clock, upstreams=account(hub)) as mirror:
+        for _ in range(3):
+            assert (await mirror.manifest(NAME, "bad")).status == 403
+            clock.now += 1
+        await mirror.pull(NAME, "latest", image)
+
+
 @pytest.mark.parametrize(
     "said",
     [
