@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from mirror.upstream.packed import Packed
-from tests.attacks.raw import Raw, answer, speaking
+from tests.attacks.raw import answer
 from tests.conftest import Mirror, Run
 from tests.standin import Blob, Fault, Hub, Image, make_image
 
@@ -315,15 +315,3 @@ def test_what_unpacks_to_too_much_takes_no_memory() -> None:
         assert len(piece) <= 1024 * 1024
         size += len(piece)
     assert (size, packed.whole) == (50_000_000, True)
-
-
-async def test_as_many_redirects_are_followed_as_clients_follow(run: Run) -> None:
-    hops = {
-        f"/hop/{number} ": answer(b"", b"Location: /hop/%d" % (number + 1), status=b"307 On")
-        for number in range(1, 9)
-    }
-    first = answer(b"", b"Location: /hop/1", status=b"302 Found")
-    raw = Raw({"/blobs/": first, "/hop/9 ": answer(BODY), **hops})
-    async with speaking(raw), run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
-        got = await mirror.blob(REPOSITORY, digest_of(BODY))
-        assert (got.status, got.body) == (200, BODY)

@@ -35,7 +35,7 @@ from mirror.upstream.link import Link
 _log = logging.getLogger(__name__)
 
 USER_AGENT = f"mirror/{mirror.__version__} (registry pull-through cache)"
-MAX_REDIRECTS = 10  # as many as clients follow (Go net/http, Client)
+MAX_REDIRECTS = 5
 # Told of each exchange: the answer, or None where none came, and the seconds until its headers.
 Tell = Callable[[aiohttp.ClientResponse | None, float], None]
 Size = Literal["small", "large"]
