@@ -315,3 +315,15 @@ def test_what_unpacks_to_too_much_takes_no_memory() -> None:
         assert len(piece) <= 1024 * 1024
         size += len(piece)
     assert (size, packed.whole) == (50_000_000, True)
+
+
+async def test_a_blob_that_swells_beyond_measure_is_not_unpacked_to_its_end(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    bomb = gzip.compress(b"\0" * 200_000_000, 1)
+    packed = Fault(kind="blob", headers={"Content-Encoding": "gzip"}, body=bomb, times=None)
+    hub.faults.add(packed)
+    got = await mirror.blob(REPOSITORY, image.layers[0].digest)
+    assert got.status == 502
+    folder = mirror.daemon.store.files.root
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 10_000_000

@@ -6,18 +6,22 @@ import zlib
 
 _MAGIC = b"\x1f\x8b"  # how it begins (RFC 1952, 2.3.1)
 _PIECE = 1024 * 1024  # bytes at a time, however much a few packed ones make
+_LITTLE = 16 * _PIECE  # bytes that may come of however few
+_MOST = 20  # bytes for each packed one; tars of text have a fifth of it, a bomb a thousand
 
 
 class Packed:
     """Unpacks what is fed, a piece at a time. What is no gzip, or not to its end, stays as it is.
 
-    Whether it was right to unpack shows in the digest.
+    So does what swells beyond a bound: no host fills the disk by a few bytes. Whether it was right
+    to unpack shows in the digest.
     """
 
     def __init__(self) -> None:
         self._fed = b""
         self._inflater = _inflater()
         self._begun = self._plain = False
+        self._taken = self._given = 0  # bytes
 
     def __repr__(self) -> str:
         return f"<Packed: {len(self._fed)} bytes to unpack>"
@@ -30,6 +34,7 @@ class Packed:
     def feed(self, data: bytes) -> None:
         """Take in what has arrived."""
         self._fed += data
+        self._taken += len(data)
 
     def piece(self) -> bytes:
         """Return what can be told of what was fed, nothing if that is not enough."""
@@ -50,6 +55,9 @@ class Packed:
                 return b""
             self._inflater = _inflater()
         piece = self._inflater.decompress(self._fed, _PIECE)
+        self._given += len(piece)
+        if self._given > _LITTLE + _MOST * self._taken:
+            self._plain = True
         self._fed = self._inflater.unconsumed_tail or self._inflater.unused_data
         return piece
 
