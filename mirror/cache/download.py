@@ -34,6 +34,7 @@ _LOST = 2  # connections, after which a range may be what they are lost for
 _BROKEN = (
     2  # parts in a row that broke off at once, after which ranges may be what they broke off for
 )
+_LEAST = 1 / 16  # of what was due, for a part that gets somewhere
 _AT_ONCE = 64 * 1024  # bytes that came of one
 _RESUMES = 64  # in all: a body that breaks off more often will not come through
 
@@ -138,7 +139,9 @@ class Download:
     def _judge_part(self) -> None:
         """Count parts that break off at once: what is said of ranges, and not sent, is none."""
         if self._body is not None:
-            at_once = self._body.start > 0 and self._at - self._body.start < _AT_ONCE
+            came, start = self._at - self._body.start, self._body.start
+            due = (self._stop or self.size or came) - start
+            at_once = start > 0 and came < _AT_ONCE and came <= due * _LEAST
             self._broken = self._broken + 1 if at_once else 0
 
     async def _connect(self) -> None:

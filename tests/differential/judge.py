@@ -43,6 +43,16 @@ def required(scene: Scene, known: tuple[Got, Got, Got], got: Got) -> Got:
     return Got(items)
 
 
+def lasting(scene: Scene, wanted: Got) -> Got:
+    """Return what must be had after a restart, too: content is kept, lists are asked for anew.
+
+    By then upstream may deviate otherwise, where it does something for so many times only.
+    """
+    if all(each.times is None for each in scene.deviations):
+        return wanted
+    return Got({name: body for name, body in wanted.items.items() if _is_content(name)})
+
+
 def _gone(scene: Scene) -> Iterator[bool]:
     """Tell of each deviation whether it is the registry's word that a tag is no more."""
     for each in scene.deviations:

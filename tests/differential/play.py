@@ -132,7 +132,7 @@ class Mirrored:
             else:
                 await self._visit(url, "at first")
         async with self._mirror() as url:
-            await self._visit(url, "after a restart")
+            await self._visit(url, "after a restart", again=True)
 
     async def heals(self) -> list[str]:
         """Let upstream be well, and see in how long everything is had."""
@@ -157,10 +157,11 @@ class Mirrored:
         if self._scene.moves:
             self._upstream.move()
 
-    async def _visit(self, url: str, when: str) -> None:
+    async def _visit(self, url: str, when: str, *, again: bool = False) -> None:
         self.visits += 1
         got = await self._pull(url, tries=2 if self._direct.again else 1)
         wanted = judge.required(self._scene, self._known, got)
+        wanted = judge.lasting(self._scene, wanted) if again else wanted
         self.wrong += judge.lacking(when, wanted, got)
         self.wrong += judge.lies(got, *self._known)
 

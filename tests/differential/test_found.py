@@ -51,6 +51,9 @@ FOUND = {
         "upstreams", (Deviation(method="range", body="stalls"),)
     ),
     "a rest that stalls is had whole": Scene("leaves", (Deviation(method="range", body="stalls"),)),
+    "bodies that are always cut cost no bytes twice": Scene(
+        "upstreams", (Deviation("content", body="cut"),), blobs="relative"
+    ),
     # Manifests
     "an empty manifest by digest costs one pull more, by its tag": Scene(
         "head", (Deviation("digest", body="empty"),)
