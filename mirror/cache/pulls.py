@@ -39,6 +39,7 @@ from mirror.upstream.answers import Ask
 _REFUSED_FOR = 5.0
 _WRONG_FOR = 9.0
 _REFUSED_KEPT = 10_000
+_ELSEWHERE = 5.0  # seconds to wait for a pull of the same digest in another repository
 
 
 class Source(Protocol):
@@ -194,7 +195,9 @@ class Pulls:
             if task is None:  # it ended as another of its repository joined it
                 del self._leaders[key]
                 return None
-            await asyncio.wait([task])
+            await asyncio.wait([task], timeout=_ELSEWHERE)
+            if not task.done():  # it may hang for that repository only
+                return None
             hint = await self.confirm(repository, digest)
             if hint.digest is not None:
                 kept = await self.kept.read(repository, digest, hint.media_type)
