@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 
 from aiohttp import hdrs
 from cachetools import LRUCache
@@ -25,14 +25,10 @@ from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference, parse_reference
 from mirror.upstream import responses
 from mirror.upstream.answers import (
-    Answer,
     Ask,
 )
 from mirror.upstream.asking import HEAD_SHARE, Asking, Question
-from mirror.upstream.auth.origin import Origin
-from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.faults import deadline, read_capped
-from mirror.upstream.wire import Wire
 
 _UNHEARD = 1024  # manifests
 
@@ -40,16 +36,10 @@ _UNHEARD = 1024  # manifests
 class ManifestQuestions(Asking):
     """Asks for manifests, and remembers whether HEADs are of use."""
 
-    def __init__(
-        self,
-        origin: Origin,
-        wire: Wire,
-        tokens: Tokens,
-        on_answer: Callable[[Answer], None],
-        on_access: Callable[[str, bool], None] = lambda _repository, _granted: None,
-    ) -> None:
-        super().__init__(origin, wire, tokens, on_answer, on_access)
-        self._unheard: LRUCache[tuple[str, Reference], bool] = LRUCache(_UNHEARD)
+    @cached_property
+    def _unheard(self) -> LRUCache[tuple[str, Reference], bool]:
+        """The manifests whose HEAD was of no use, until a GET shows whose fault that was."""
+        return LRUCache(_UNHEARD)
 
     async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:
         """Ask by HEAD, which no registry counts, what a manifest is. What it says is a hint.
