@@ -24,9 +24,7 @@ from mirror.oci.errors import (
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference, parse_reference
 from mirror.upstream import responses
-from mirror.upstream.answers import (
-    Ask,
-)
+from mirror.upstream.answers import Ask
 from mirror.upstream.asking import HEAD_SHARE, Asking, Question
 from mirror.upstream.faults import deadline, read_capped
 
