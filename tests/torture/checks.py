@@ -186,7 +186,8 @@ def upstream(
 
 
 def _forced(digest: str, around: Circumstances) -> int:
-    again = SPOILS | {"no_range", "bad_range", "no_head"}
+    # A HEAD that fails lets a GET decide, and a small body comes with its headers.
+    again = SPOILS | MISTAKES | REFUSALS | {"no_range", "bad_range", "no_head"}
     return sum(
         fault.times
         for fault in around.plan.faults
