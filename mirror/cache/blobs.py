@@ -265,7 +265,7 @@ class Blobs:
         if entry.size > self._memory.largest:
             return await self._store.intact(digest, entry, file)
         # One byte more than it should have, so that a longer one shows.
-        body = await self._store.run(os.pread, file.fileno(), entry.size + 1, 0)
+        body = await self._store.run_read(os.pread, file.fileno(), entry.size + 1, 0)
         if not digest.proves(body):
             return False
         self._memory.put(digest, body)

@@ -31,7 +31,7 @@ class Intake:
     def __init__(self, store: Store, partial: Partial) -> None:
         self.received = partial.written
         self._partial = partial
-        self._hashing = _Stage(lambda pieces: store.run(partial.hash, pieces))
+        self._hashing = _Stage(lambda pieces: store.run_read(partial.hash, pieces))
         self._writing = _Stage(lambda pieces: store.run(partial.write, pieces))
         self._stages = AsyncExitStack()
 

@@ -77,7 +77,7 @@ class Possession:
 
         async def ask(descriptor: int) -> None:
             try:
-                here = await self._store.run(os.pread, descriptor, span.length, span.start)
+                here = await self._store.run_read(os.pread, descriptor, span.length, span.start)
             finally:
                 os.close(descriptor)
             await self._ask(registry, repository, digest, span, here, size)

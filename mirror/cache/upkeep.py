@@ -98,7 +98,8 @@ class Upkeep:
         """
         store = self._store
         before = {digest: store.catalogue.get(digest) for digest in store.catalogue}
-        found = await store.run(lambda: {found.digest: found.size for found in store.files.scan()})
+        files = store.files
+        found = await store.run_read(lambda: {each.digest: each.size for each in files.scan()})
         # One that was there before the look and is the same after it should have been seen.
         lost = [
             digest

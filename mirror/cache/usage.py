@@ -20,7 +20,7 @@ _Roots = dict[tuple[Repository, str], Digest]  # by repository and tag, or diges
 async def measure(store: Store, tags: Tags) -> Usage:
     """Reckon what takes the space, on a thread: a large cache takes a second."""
     known = list(tags.known())
-    return await store.run(
+    return await store.run_read(
         _measure, store.catalogue.copy(), known, store.books.taken(), store.books.limit
     )
 

@@ -78,7 +78,7 @@ class Verification:
             file = await self._store.open(digest)
             hasher = digest.hasher()
             position = 0
-            while step := await self._store.run(_hash_slice, file, hasher, self._pace.slice):
+            while step := await self._store.run_read(_hash_slice, file, hasher, self._pace.slice):
                 position += step
                 self._bytes += step
                 yield position
@@ -102,7 +102,7 @@ class Verification:
     async def _still(self, digest: Digest, entry: Entry, file: IO[bytes] | None) -> bool:
         """Whether what was read is what is kept: it may have been evicted and fetched anew."""
         path = self._store.files.path(digest)
-        same = file is None or await self._store.run(_is_at, file, path)
+        same = file is None or await self._store.run_read(_is_at, file, path)
         return same and self._store.catalogue.get(digest) is entry
 
 

@@ -13,7 +13,8 @@ from mirror.store.errors import is_of_disk
 from mirror.store.files import Files
 
 T = TypeVar("T")
-_THREADS = 8
+_WRITERS = 8
+_READERS = 8
 _PROOFS = 2  # blobs hashed again at the same time: the threads are there for others too
 
 
@@ -23,7 +24,8 @@ class Disk:
     def __init__(self, files: Files) -> None:
         self.trouble: str | None = None
         self._files = files
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store-write")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-read")
         self._proofs: Flights[Digest, int | None] = Flights()
         self._proving = asyncio.Semaphore(_PROOFS)
 
@@ -33,15 +35,23 @@ class Disk:
     async def close(self) -> None:
         """Wait for what has begun."""
         await self._proofs.close()
-        await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._writers.shutdown)
+        await asyncio.to_thread(self._readers.shutdown)
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
-        """Do blocking work on a thread of the store's own, so that DNS never waits for a disk.
+        """Do work that writes on a thread of the store's own, so that DNS never waits for a disk.
 
         Work that has begun is waited for even by a task that is cancelled: nobody closes a file
         under a thread that writes to it.
         """
-        job = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        return await self._on(self._writers, work, *args)
+
+    async def run_read(self, work: Callable[..., T], *args: object) -> T:
+        """Do work that opens, reads or hashes, in the same way: it never waits for a sync."""
+        return await self._on(self._readers, work, *args)
+
+    async def _on(self, threads: ThreadPoolExecutor, work: Callable[..., T], *args: object) -> T:
+        job = asyncio.get_running_loop().run_in_executor(threads, work, *args)
         try:
             return await asyncio.shield(job)
         except OSError as error:
@@ -68,8 +78,8 @@ class Disk:
 
     async def _prove(self, digest: Digest, size: int) -> int | None:
         async with self._proving:
-            return await self.run(self._files.prove, digest, size)
+            return await self.run_read(self._files.prove, digest, size)
 
     def close_file(self, file: IO[bytes]) -> None:
         """Close a file on a thread: the last close of an unlinked one frees its blocks."""
-        self._threads.submit(file.close)
+        self._writers.submit(file.close)

@@ -51,8 +51,12 @@ class Store:
         return self._disk.trouble
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
-        """Do blocking work on a thread; see `Disk.run`."""
+        """Do work that writes on a thread; see `Disk.run`."""
         return await self._disk.run(work, *args)
+
+    async def run_read(self, work: Callable[..., T], *args: object) -> T:
+        """Do work that only reads on a thread; see `Disk.run_read`."""
+        return await self._disk.run_read(work, *args)
 
     async def keep_books(self) -> None:
         """Write behind and keep the bound as the index grows, for ever; to be cancelled."""
@@ -129,7 +133,7 @@ class Store:
 
     async def open(self, digest: Digest) -> IO[bytes]:
         """Open a kept blob; raises OSError, which means that the disk and the books differ."""
-        return await self.run(self.files.open, digest)
+        return await self.run_read(self.files.open, digest)
 
     def close_file(self, file: IO[bytes]) -> None:
         """Close a file on a thread: the last close of an unlinked one frees its blocks."""
@@ -137,7 +141,7 @@ class Store:
 
     async def read(self, digest: Digest) -> bytes:
         """Read a small blob whole; raises OSError."""
-        return await self.run(self.files.path(digest).read_bytes)
+        return await self.run_read(self.files.path(digest).read_bytes)
 
     async def intact(self, digest: Digest, entry: Entry, file: IO[bytes]) -> bool:
         """Whether an open file is what was published: its size and time say so, or its hash.
