@@ -66,6 +66,7 @@ class Server:
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
             auto_decompress=False,
+            lingering_time=0,
         )
         return web.ServerRunner(server, shutdown_timeout=grace)
 
