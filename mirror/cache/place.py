@@ -62,7 +62,7 @@ class Place:
             return
         self._left_behind = left
         self._count(await self._store.room.take_partial(self._digest))
-        self.partial = await self._store.run(self._store.files.partial, self._digest)
+        self.partial = await self._store.run_read(self._store.files.partial, self._digest)
 
     async def show(self, repository: Repository) -> None:
         """Have upstream show that it has what was left, unless it is known to be its own.
@@ -99,7 +99,7 @@ class Place:
         if self.partial is None:
             files = self._store.files
             new = files.partial_apart if self.apart else files.partial
-            self.partial = await self._store.run(new, self._digest)
+            self.partial = await self._store.run_read(new, self._digest)
         return self.partial
 
     def _left_by(self) -> str | None:

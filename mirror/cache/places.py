@@ -92,7 +92,9 @@ class Places:
         self._held.update(owners)
 
     def _forget(self, owners: Owners, turn: asyncio.Future[None]) -> None:
-        queue = self._waiting[owners]
+        queue = self._waiting.get(owners)
+        if queue is None or turn not in queue:  # passed over as it was cancelled
+            return
         queue.remove(turn)
         if not queue:
             del self._waiting[owners]
