@@ -154,7 +154,7 @@ async def running(
             Router(settings.upstreams, settings.default_upstream, settings.hosts()),
             clients,
             access,
-            RegistryApi(manifests, blobs, listings, tally),
+            RegistryApi(manifests, blobs, listings, tally, store.run_read),
             own,
             metrics,
             log,
