@@ -9,7 +9,7 @@ from cachetools import LRUCache
 
 from mirror.cache.memory import Memory
 from mirror.cache.tags import Tags
-from mirror.oci import manifest, media
+from mirror.oci import documents, manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Repository
@@ -75,7 +75,8 @@ class Kept:
             return None
         media_type = entry.media_type if entry else None
         if media_type is None:  # its row was lost, its file was not
-            found = manifest.read(body, digest, told)
+            found = await documents.aside(manifest.read, body, digest, told)
+            entry = self._store.catalogue.get(digest)
         else:
             found = Manifest(Descriptor(digest, media_type, len(body)), body, ())
         if entry is None:
