@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
+from types import MappingProxyType
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
@@ -20,6 +21,9 @@ _MANY = 8
 _MOST_CHILDREN = 1_000_000
 _SHARE = 64  # parts of what is left of them; one is what a manifest may have
 _BLOCK = 4096  # bytes; what a file takes is rounded up to this
+
+
+_NO_TYPES: Mapping[str, str] = MappingProxyType({})
 
 
 def charged(size: int) -> int:
@@ -35,11 +39,23 @@ def _compact(repositories: tuple[Repository, ...]) -> Collection[Repository]:
 class Entry:
     """One kept blob or manifest. `size` in bytes; `used_at` in seconds since the epoch.
 
+    `media_type` is what the upstream that brought a manifest calls it, `types` what others call it
+    that say otherwise: a digest proves bytes, and no type.
+
     `changed_at` is when its file was last written, in nanoseconds since the epoch, as of when it
     was proven last; None if that was before anyone took note.
     """
 
-    __slots__ = ("changed_at", "children", "links", "media_type", "readers", "size", "used_at")
+    __slots__ = (
+        "changed_at",
+        "children",
+        "links",
+        "media_type",
+        "readers",
+        "size",
+        "types",
+        "used_at",
+    )
 
     def __init__(
         self, size: int, media_type: str | None, used_at: int, changed_at: int | None = None
@@ -48,9 +64,14 @@ class Entry:
         self.media_type = media_type
         self.used_at = used_at
         self.changed_at = changed_at
+        self.types: Mapping[str, str] = _NO_TYPES
         self.links: Collection[Repository] = ()
         self.children: tuple[Digest, ...] = ()
         self.readers = 0
+
+    def type_for(self, upstream: str) -> str | None:
+        """Return what an upstream calls this; None for a blob."""
+        return self.types.get(upstream, self.media_type)
 
 
 class Catalogue:
@@ -110,15 +131,26 @@ class Catalogue:
             self._children -= len(entry.children)
         return entry
 
-    def describe(self, digest: Digest, media_type: str, children: tuple[Digest, ...]) -> None:
+    def describe(
+        self,
+        digest: Digest,
+        media_type: str,
+        children: tuple[Digest, ...],
+        upstream: str | None = None,
+    ) -> None:
         """Note that a kept file is a manifest, and what it points at, unless that is too much.
+
+        Its type is the `upstream`'s alone where another was there before.
 
         A manifest may have a sixty-fourth of the children that there is room for: as it gets
         scarce, those with the most go without first.
         """
         entry = self._blobs.pop(digest, None) or self._manifests[digest]
         self._manifests[digest] = entry
-        entry.media_type = media_type
+        if entry.media_type is None or upstream is None:
+            entry.media_type = media_type
+        elif media_type != entry.type_for(upstream):
+            entry.types = {**entry.types, upstream: media_type}
         if not entry.children and len(children) <= (_MOST_CHILDREN - self._children) // _SHARE:
             entry.children = children
             self._children += len(children)

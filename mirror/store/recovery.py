@@ -153,6 +153,13 @@ async def _relate(index: Index, catalogue: Catalogue) -> None:
         digest = Digest(text)
         if not catalogue.link(digest, known) and catalogue.get(digest) is None:
             index.drop(digest)
+    for text, upstream, media_type in await index.types():
+        digest = Digest(text)
+        entry = catalogue.get(digest)
+        if entry is None:
+            index.drop(digest)
+        elif entry.media_type is not None:
+            catalogue.describe(digest, media_type, (), upstream)
     for text, rows in groupby(await index.children(), key=lambda row: row[0]):
         digest = Digest(text)
         entry = catalogue.get(digest)
