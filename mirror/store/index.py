@@ -74,6 +74,11 @@ class Index:
         for child in children:
             self._behind.later(("child", digest, child), sql.PUT_CHILD, str(digest), str(child))
 
+    def put_type(self, digest: Digest, upstream: str, media_type: str) -> None:
+        """Note what an upstream calls a kept manifest."""
+        args = (str(digest), upstream, media_type)
+        self._later(("type", *args[:2]), sql.PUT_TYPE, *args)
+
     def put_link(self, digest: Digest, repository: Repository) -> None:
         """Note that a repository holds a digest."""
         args = (str(digest), repository.upstream, repository.name)
@@ -165,6 +170,10 @@ class Index:
     async def children(self) -> list[Row]:
         """Return (manifest, digest), by manifest."""
         return await self._behind.fetch("SELECT manifest, digest FROM child ORDER BY manifest")
+
+    async def types(self) -> list[Row]:
+        """Return (digest, upstream, media type)."""
+        return await self._database.fetch("SELECT digest, upstream, media_type FROM manifest_type")
 
     async def links(self) -> list[Row]:
         """Return (digest, upstream, repository)."""

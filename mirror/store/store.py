@@ -123,7 +123,7 @@ class Store:
             self.failures += 1
             _log.error("cannot keep manifest %s: %s", found.digest, error)
             return False
-        self.books.describe(manifest)
+        self.books.describe(manifest, repository.upstream)
         self.books.link(found.digest, repository)
         await self.index.pulls_written()  # which began as the manifest came, beside its file
         return True
