@@ -31,6 +31,7 @@ from mirror.upstream.breaker import Breaker
 from mirror.upstream.faults import PROXY_LOGIN, named_faults
 from mirror.upstream.guard import Guard, GuardedResolver, follow
 from mirror.upstream.link import Link
+from mirror.upstream.receiver import Connector, NoCookies, Slices
 
 _log = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class Wire:
         self._sockets = sockets
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
         self._breakers: LRUCache[URL, Breaker] = LRUCache(_HOSTS)
+        self._slices = Slices()
         self._backoff = Backoff()
         self._probes: dict[URL, asyncio.Task[None]] = {}
 
@@ -134,7 +136,8 @@ class Wire:
             total=None, sock_connect=self.patience.connect, sock_read=self.patience.silence
         )
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=Connector(
+                self._slices,
                 limit=limit,
                 resolver=resolver,
                 socket_factory=self._sockets,
@@ -142,7 +145,7 @@ class Wire:
             ),
             timeout=timeout,
             headers={hdrs.USER_AGENT: USER_AGENT, hdrs.ACCEPT_ENCODING: "identity"},
-            cookie_jar=aiohttp.DummyCookieJar(),
+            cookie_jar=NoCookies(),
             auto_decompress=False,
             read_bufsize=_READ_BUFFER,
             max_line_size=32 * 1024,  # signed Locations are long

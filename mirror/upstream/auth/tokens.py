@@ -24,6 +24,7 @@ from mirror.upstream.auth import exchange
 from mirror.upstream.auth.account import CredentialsRefused
 from mirror.upstream.auth.exchange import Question, Token, TokenKey
 from mirror.upstream.faults import deadline, read_capped
+from mirror.upstream.responses import is_page
 from mirror.upstream.wire import Wire
 
 MAX_ANSWER = 64 * 1024  # bytes of a token answer
@@ -152,7 +153,7 @@ class Tokens:
         try:
             return exchange.read(body, *names or ("access_token", "token"))
         except UpstreamMisbehaved:
-            if "html" in response.content_type:  # from what stands before it, for a while
+            if is_page(response):  # from what stands before it, for a while
                 raise _page(response) from None
             raise
 
@@ -180,7 +181,7 @@ def _refusal(response: aiohttp.ClientResponse, key: TokenKey, question: Question
     refused = _refused_login(response, key, question) if who and shown else None
     if refused is not None:
         return refused
-    page = "html" in response.content_type
+    page = is_page(response)
     if not who and not page and status in (401, 403):
         return Denied(f"{host} gives nobody anonymous access to {key.scope}")
     return _page(response) if page else UpstreamUnavailable(f"token server {host} answers {status}")
@@ -195,7 +196,7 @@ def _refused_login(
     response: aiohttp.ClientResponse, key: TokenKey, question: Question
 ) -> CredentialsRefused | None:
     host, who, status = response.url.host, key.credentials, response.status
-    page = "html" in response.content_type
+    page = is_page(response)
     refused = f"{host} refuses the login of {who.username!r}"
     # 401 with a web page locks accounts as any does. 400 is OAuth 2's answer to a refresh token
     # that is no good (RFC 6749, 5.2).

@@ -11,6 +11,8 @@ from yarl import URL
 
 from mirror.oci.errors import UpstreamMisbehaved, shown
 
+_LONGEST = 4096  # characters of a realm: what yarl makes of a host grows with its square
+
 
 async def check_realm(
     upstream: URL, realm: str, listed: Collection[URL], *, credentials: bool
@@ -52,7 +54,7 @@ def is_readable(realm: str) -> bool:
 
 def _read(realm: str) -> URL:
     try:
-        url = URL(realm)
+        url = URL(realm) if len(realm) <= _LONGEST else URL()
         if url.host and url.scheme in ("http", "https") and not url.user and not url.password:
             return url
     except ValueError:
