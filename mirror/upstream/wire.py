@@ -105,6 +105,7 @@ class Wire:
         self._sockets = sockets
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
         self._breakers: LRUCache[URL, Breaker] = LRUCache(_HOSTS)
+        self._token_server: URL | None = None  # the last that was asked
         self._slices = Slices()
         self._backoff = Backoff()
         self._probes: dict[URL, asyncio.Task[None]] = {}
@@ -170,6 +171,8 @@ class Wire:
         Raises UpstreamFailure for anything but an answer.
         """
         began = time.perf_counter()
+        if kind == "token" and url.origin() != self._own:
+            self._token_server = url.origin()
         response: aiohttp.ClientResponse | None = None
         try:
             with named_faults(url):
@@ -240,6 +243,8 @@ class Wire:
         return response
 
     def _refuse_resting(self, origin: URL, topic: Topic, breaker: Breaker) -> None:
+        if not self._is_probed(origin):
+            breaker.try_again(topic, time.monotonic())
         if breaker.refuses(topic):
             raise UpstreamDown(
                 f"upstream {origin.host} does not answer at present; it is tried again and again",
@@ -259,10 +264,18 @@ class Wire:
         }
 
     def _failed(self, origin: URL, breaker: Breaker, *, opened: bool) -> None:
-        if opened and origin not in self._probes:
+        if opened and self._is_probed(origin) and origin not in self._probes:
             _log.warning("%s does not answer: probing it until it does", origin)
             probe = self._probes[origin] = asyncio.create_task(self._probe(origin, breaker))
             probe.add_done_callback(lambda _: self._probes.pop(origin))
+
+    def _is_probed(self, origin: URL) -> bool:
+        """Whether a host is asked though nobody wants anything: the operator's, and its tokens'.
+
+        An upstream redirects to as many others as it likes, who did not ask to be probed: each of
+        these is tried by the next question that leads there.
+        """
+        return origin in (self._own, self._token_server)
 
     async def _probe(self, origin: URL, breaker: Breaker) -> None:
         """Ask what costs nothing until there is an answer, there or to a question let through.
@@ -271,6 +284,8 @@ class Wire:
         """
         while breaker.open:
             await asyncio.sleep(breaker.pause())
+            if not self._is_probed(origin) or self._breakers.get(origin) is not breaker:
+                return  # another token server is in use by now
             match await self._alive(origin / "v2/"):
                 case True:
                     breaker.recovered()

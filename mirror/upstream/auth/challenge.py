@@ -16,7 +16,7 @@ _PIECE = re.compile(
     )""",
     re.VERBOSE | re.ASCII,
 )
-_LONGEST = 8192  # characters of all challenges of an answer; one for many scopes has a thousand
+_LONGEST = 4096  # characters of all challenges of an answer; one for many scopes has a thousand
 _ESCAPE = re.compile(r"\\(.)")
 
 
