@@ -13,12 +13,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from tests.fuzz import draw
-from tests.fuzz.plays import Play, read
+from tests.fuzz.plays import Play, read, shown
 from tests.fuzz.site import Site, opened
 from tests.fuzz.smaller import shrunk
-from tests.fuzz.verdict import Measured, Wrong
+from tests.fuzz.verdict import Measured, Wrong, worst
 
 LIFE = 6  # rounds, after which the daemon is stopped and what it leaves is looked at
 _SHOWN = 8  # things that are wrong
@@ -70,13 +71,13 @@ class Fuzzing:
         self.found += 1
         _say("\n".join([f"seed {self._seed}, round {self._number - 1}: wrong", *_few(wrong)]))
         until = time.monotonic() + self._asked.shrink
-        kinds = {each.kind for each in wrong}
+        kind = worst(wrong)
 
         async def fails(fewer: tuple[Play, ...]) -> bool:
-            return bool({each.kind for each in await played(fewer)} & kinds)
+            return kind in {each.kind for each in await played(fewer)}
 
         small = await shrunk(plays, fails, lambda: time.monotonic() < until)
-        _say(f"the smallest found: python -m tests.fuzz --play '{small!r}'")
+        _say(f"the smallest found: python -m tests.fuzz --play {quote(shown(small))}")
         _say(f"replay: make fuzz SEED={self._seed} FIRST={self._number - 1} ROUNDS=1")
 
 

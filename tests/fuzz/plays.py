@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeAlias
 
 _BLOCK = 64 * 1024  # bytes written at a time where nothing is to be waited for
@@ -112,6 +112,20 @@ class Trap:
 
 
 Play: TypeAlias = Talk | Trap
+
+
+def shown(play: object) -> str:
+    """Print a play so that `read` reads it, without what is as usual."""
+    if isinstance(play, tuple):
+        return "({}{})".format(", ".join(map(shown, play)), "," if len(play) == 1 else "")
+    if not is_dataclass(play):
+        return repr(play)
+    told = [
+        f"{each.name}={shown(getattr(play, each.name))}"
+        for each in fields(play)
+        if getattr(play, each.name) != each.default
+    ]
+    return f"{type(play).__name__}({', '.join(told)})"
 
 
 def read(text: str) -> tuple[Play, ...]:

@@ -77,6 +77,7 @@ class Site:
         self._names: dict[str, str] = {}
         self._traps = 0
         self._read = 0  # characters of the log that were looked at
+        self._held: list[str] = []  # lines of it that name what held the loop
         self._base = Measured()
         self.last = Measured()
 
@@ -98,7 +99,10 @@ class Site:
         wrong += await self._settled()
         before, self.last = self.last, await self._measured()
         self.last.slowest = told["slowest"]
-        return [*wrong, *judged(self._base, before, self.last), *self._log()]
+        found = judged(self._base, before, self.last)
+        log, held = self._log(), self._held
+        ran = [Wrong("stall", each) for each in held if "stall" in {one.kind for one in found}]
+        return [*wrong, *found, *ran, *log]
 
     async def stop(self, plays: Sequence[Play]) -> list[Wrong]:
         """End the life in the middle of plays, and look at what it leaves."""
@@ -199,6 +203,7 @@ class Site:
 
     def _log(self) -> list[Wrong]:
         said, self._read = self.daemon.says[self._read :], len(self.daemon.says)
+        self._held = [line for line in said.splitlines() if "loop was held" in line]
         return [Wrong("log", each) for each in checks.log(said)]
 
     async def _measured(self) -> Measured:
@@ -210,7 +215,7 @@ class Site:
         return Measured(
             stall=probed["stall"],
             latency=probed["latency"],
-            lag=figures.get("mirror_loop_lag_seconds", 0.0),
+            lag=figures.get("mirror_loop_lag_most_seconds", 0.0),
             resident=sizes["VmRSS"],
             peak=sizes["VmHWM"],
             descriptors=_open(disk.descriptors(pid, folder)),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
-STALL = 0.2  # s that the loop may do one thing
+STALL = 0.2  # s that the loop may do one thing, by the probe
+LAG = 0.5  # s by the daemon's own measure, which counts its wait for a disk or another thread too
 _MIB = 1024 * 1024
 PEAK = 320 * _MIB  # above what it has at rest: a few documents of 4 MiB being read
 REST = 160 * _MIB  # above the life's beginning, once all have gone: what an allocator keeps
@@ -15,10 +17,16 @@ _THREADS = 60
 _PARTIALS = 200  # files of blobs that can be resumed
 
 
+Kind: TypeAlias = Literal[
+    "answer", "honest client", "log", "stall", "memory", "stop", "books", "errand", "growth"
+]
+_KINDS: tuple[Kind, ...] = get_args(Kind)  # what weighs most comes first
+
+
 class Wrong(NamedTuple):
     """Something that must not be, and of which kind."""
 
-    kind: str
+    kind: Kind
     text: str
 
     def __str__(self) -> str:
@@ -45,9 +53,13 @@ class Measured:
 def judged(base: Measured, before: Measured, now: Measured) -> list[Wrong]:
     """Tell what is too much after a round, beside the life's beginning and the round before."""
     rows = now.rows - max(before.rows, base.rows)
-    found = [
+    found: list[tuple[bool, Kind, str]] = [
         (now.stall > STALL, "stall", f"the loop did one thing for {now.stall * 1000:.0f} ms"),
-        (now.lag > STALL, "stall", f"the daemon measured a lag of {now.lag * 1000:.0f} ms"),
+        (
+            now.lag > max(LAG, before.lag),
+            "stall",
+            f"the daemon measured a lag of {now.lag * 1000:.0f} ms",
+        ),
         (now.peak > base.resident + PEAK, "memory", f"{now.peak // _MIB} MiB at the most"),
         (now.resident > base.resident + REST, "growth", f"{now.resident // _MIB} MiB at rest"),
         (now.descriptors > base.descriptors + _DESCRIPTORS, "growth", f"{now.descriptors} open"),
@@ -57,3 +69,8 @@ def judged(base: Measured, before: Measured, now: Measured) -> list[Wrong]:
         (now.partials > _PARTIALS, "growth", f"{now.partials} files in partial/"),
     ]
     return [Wrong(kind, text) for is_so, kind, text in found if is_so]
+
+
+def worst(wrong: Sequence[Wrong]) -> str:
+    """Return the kind that weighs most."""
+    return min((each.kind for each in wrong), key=_KINDS.index)
