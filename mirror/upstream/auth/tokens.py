@@ -28,7 +28,8 @@ from mirror.upstream.responses import is_page
 from mirror.upstream.wire import Wire
 
 MAX_ANSWER = 64 * 1024  # bytes of a token answer
-_KEPT = 4096
+_KEPT = 16 * 1024 * 1024  # bytes of tokens; registries write one to four thousand for each
+_BESIDE = 512  # bytes of memory that a token takes beside its text
 
 
 class Tokens:
@@ -43,7 +44,10 @@ class Tokens:
         self._wire = wire
         self._on_answer = on_answer
         self._kept: TLRUCache[TokenKey, Token] = TLRUCache(
-            _KEPT, ttu=lambda _, token, now: now + token.life, timer=timer
+            _KEPT,
+            ttu=lambda _, token, now: now + token.life,
+            timer=timer,
+            getsizeof=lambda token: len(token.value) + _BESIDE,
         )
         self._flights: Flights[TokenKey, Token] = Flights()
         self._doors: Flights[URL, Sequence[str]] = Flights()
