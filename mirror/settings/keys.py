@@ -97,7 +97,9 @@ class Settings(BaseSettings):
         10_000, description="Connections of clients; beyond it, the longest idle makes room."
     )
     client_connections: Annotated[int, Field(ge=0)] = Field(
-        0, description="Connections of one client address at a time; 0: any number."
+        256,
+        description="Connections of one client address, beyond which its idle ones make room; "
+        "0: any number.",
     )
     idle_timeout: Seconds = Field(
         75, description="How long a connection may be without a whole request."

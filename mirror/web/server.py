@@ -16,9 +16,10 @@ from mirror.upstream.inquiry import Wanted
 from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
 from mirror.web.clients import Clients
-from mirror.web.connections import Connections, Listener
+from mirror.web.connections import Connections
 from mirror.web.metrics import Metrics
 from mirror.web.own import OwnPages
+from mirror.web.protocol import Listener
 from mirror.web.refusal import refusal
 from mirror.web.reply import Reply
 from mirror.web.route import BlobPath, ManifestPath, Own, ReferrersPath, Route, Router, TagsPath
