@@ -51,6 +51,11 @@ class Client:
         self.sent = 0
         self.ended = False
 
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left."""
+        return self._transport.is_closing()
+
     async def end(self) -> None:
         """Note that all was sent."""
         self.ended = True
@@ -71,7 +76,7 @@ class Client:
 
     async def file(self, file: IO[bytes], start: int, stop: int) -> None:
         """Send a file's bytes, by sendfile where it can be: none of them passes through Python."""
-        if self._transport.is_closing():
+        if self.gone:
             raise ConnectionResetError("the client has gone")
         if not self._encrypted:
             start = await _Sendfile(self, self._transport, self._reads).send(file, start, stop)

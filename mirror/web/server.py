@@ -102,7 +102,7 @@ class Server:
         if isinstance(route, ManifestPath):
             return await self._api.manifest(request, route, caller)
         if isinstance(route, BlobPath):
-            return await self._api.blob(request, route)
+            return await self._api.blob(request, route, caller)
         if isinstance(route, TagsPath):
             return await self._api.tags(route, caller)
         return await self._api.referrers(request, route, caller)
