@@ -19,6 +19,7 @@ from mirror.settings.values import (
     Address,
     ClientName,
     FilePath,
+    Hosts,
     ListenAddress,
     Party,
     PartysShare,
@@ -41,6 +42,12 @@ class Settings(BaseSettings):
 
     listen: ListenAddress = Field(
         Address("127.0.0.1", 5000), description="The address and port to listen on."
+    )
+    listen_metrics: ListenAddress | None = Field(
+        None, description="The address and port of /metrics, if it is not that of clients."
+    )
+    host_names: Hosts = Field(
+        (), description="The only names by which clients reach the mirror, if not any."
     )
     tls_cert: FilePath | None = Field(
         None, description="A certificate with its chain, in PEM: TLS is served with it."
