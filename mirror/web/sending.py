@@ -76,7 +76,7 @@ class Client:
 
     async def file(self, file: IO[bytes], start: int, stop: int) -> None:
         """Send a file's bytes, by sendfile where it can be: none of them passes through Python."""
-        if self._transport.is_closing():
+        if self.gone:
             raise ConnectionResetError("the client has gone")
         if not self._encrypted:
             start = await _Sendfile(self, self._transport, self._reads).send(file, start, stop)
