@@ -5,7 +5,7 @@ READY := .venv/ready
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-real torture differential simulate lint format bench lock clean
+.PHONY: help run test test-real torture differential fuzz simulate lint format bench lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -24,6 +24,10 @@ torture: $(READY)  ## pull through faults, kills and evictions: MINUTES=1, SEED=
 
 differential: $(READY)  ## pull from odd upstreams, directly and through the mirror: MINUTES=60, SEED=
 	@$(BIN)/python -m tests.differential --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(READY)  ## let hostile clients and upstreams speak: MINUTES=1, SEED=, FIRST= and ROUNDS= to replay
+	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS))
 
 simulate: $(READY)  ## weeks of a fleet against a model of the pull limit: DAYS=14, SEED=7
 	@$(BIN)/python -m tests.simulation $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))

@@ -30,10 +30,12 @@ from mirror.cache.publicity import Publicity
 from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
+from mirror.lag import LoopLag
 from mirror.sdnotify import notify, watchdog_interval
 from mirror.settings import Address, Settings
 from mirror.store.files import Files
 from mirror.store.recovery import open_store
+from mirror.store.secret import folder_key
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
 from mirror.web.access import AccessLog
@@ -54,11 +56,12 @@ _OWN_DESCRIPTORS = 512
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A mirror that runs: where it listens and as whom, what it keeps, what it is fetching."""
+    """A mirror that runs: where it listens and as whom, what it keeps and fetches, its lag."""
 
     address: Address
     store: Store
     fetches: Fetches
+    lag: LoopLag
     certificate: Certificate | None = None
 
     @property
@@ -79,6 +82,7 @@ async def running(
     the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
+        lag = stack.enter_context(LoopLag())
         certificate = wiring.certificate(settings)
         reach = Reach(settings)
         listener = stack.enter_context(closing(wiring.listener(settings)))
@@ -112,9 +116,9 @@ async def running(
         manifests = closed(
             stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
         )
-        possession = closed(stack, Possession(store))
+        possession = closed(stack, await _possession(store))
         fetches = Fetches(
-            registries, store, possession, settings.abandon_after, settings.max_fetches
+            registries, store, possession, memory, settings.abandon_after, settings.max_fetches
         )
         blobs = closed(
             stack, Blobs(registries, store, fetches, possession, memory, settings.missing_ttl)
@@ -142,15 +146,15 @@ async def running(
             clients,
             log,
             listings,
+            lag,
         )
         metrics.registry.register(state)
         own = OwnPages(metrics, lambda: _troubles(store))
-        api = RegistryApi(manifests, blobs, listings, tally)
         server = Server(
             Router(settings.upstreams, settings.default_upstream, settings.hosts()),
             clients,
             access,
-            api,
+            RegistryApi(manifests, blobs, listings, tally),
             own,
             metrics,
             log,
@@ -168,7 +172,7 @@ async def running(
         stack.push_async_callback(_stop, runner, connections, settings.shutdown_grace)
         await runner.setup()
         await _site(stack, runner, listener, connections, certificate).start()
-        yield Daemon(Address(*listener.getsockname()[:2]), store, fetches, certificate)
+        yield Daemon(Address(*listener.getsockname()[:2]), store, fetches, lag, certificate)
 
 
 def _site(
@@ -195,6 +199,10 @@ async def _stop(runner: web.ServerRunner, connections: Connections, grace: float
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(deadline):
             await connections.gone()
+
+
+async def _possession(store: Store) -> Possession:
+    return Possession(store, await store.run(folder_key, store.files.root))
 
 
 def _troubles(store: Store) -> list[str]:

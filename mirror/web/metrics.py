@@ -14,13 +14,19 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
 from mirror.cache.listings import Listings
 from mirror.cache.tally import Tally
+from mirror.lag import BOUNDS, LoopLag
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
 from mirror.upstream.registry import Registry
@@ -28,7 +34,7 @@ from mirror.web import pulls
 from mirror.web.access import AccessLog
 from mirror.web.clients import Clients
 from mirror.web.connections import Connections
-from mirror.web.requests import SECONDS, Requests
+from mirror.web.requests import SECONDS, Requests, buckets
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -80,6 +86,7 @@ class State(Collector):
     clients: Clients
     log: AccessLog
     listings: Listings
+    lag: LoopLag
 
     def collect(self) -> Iterator[Metric]:
         """Read them."""
@@ -114,6 +121,14 @@ class State(Collector):
         yield _counter(
             "mirror_log_lines_dropped", "Lines of the access log not written.", self.log.dropped
         )
+        yield from self._lag()
+
+    def _lag(self) -> Iterator[Metric]:
+        text = "How late the event loop got to what was due, without its wait for a CPU."
+        beats = buckets(BOUNDS, self.lag.counts)
+        yield HistogramMetricFamily("mirror_loop_lag_seconds", text, beats, self.lag.total)
+        text = "The longest of these lags since the start."
+        yield _gauge("mirror_loop_lag_most_seconds", text, self.lag.most)
 
     def _cache(self) -> Iterator[Metric]:
         store, fetches = self.store, self.fetches

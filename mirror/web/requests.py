@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client.metrics_core import (
@@ -18,7 +18,12 @@ from prometheus_client.utils import floatToGoString
 from mirror.cache.outcome import Outcome
 
 SECONDS = (0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
-_BOUNDS = (*map(floatToGoString, SECONDS), "+Inf")
+
+
+def buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Return what a histogram shows of plain counts: one for each bound, and one beyond."""
+    names = (*map(floatToGoString, bounds), "+Inf")
+    return list(zip(names, map(float, accumulate(counts)), strict=True))
 
 
 class Requests(Collector):
@@ -29,7 +34,7 @@ class Requests(Collector):
 
     def __init__(self) -> None:
         self._answered: Counter[tuple[str, str]] = Counter()  # by kind and outcome
-        self._fast: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(_BOUNDS))
+        self._fast: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(SECONDS) + 1))
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._sent: Counter[str] = Counter()
 
@@ -65,6 +70,5 @@ class Requests(Collector):
         text = "Time from a request's arrival to the last byte of its answer."
         timed = HistogramMetricFamily("mirror_request_seconds", text, labels=["kind"])
         for kind, counts in self._fast.items():
-            buckets = list(zip(_BOUNDS, map(float, accumulate(counts)), strict=True))
-            timed.add_metric([kind], buckets, self._seconds[kind])
+            timed.add_metric([kind], buckets(SECONDS, counts), self._seconds[kind])
         return timed

@@ -33,6 +33,7 @@ class Sink:
     label: str
     leaves_at: int | None = None
     got: bytearray = field(default_factory=bytearray)
+    gone: bool = False
 
     async def data(self, data: bytes | memoryview) -> None:
         """Take bytes."""

@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -34,15 +35,20 @@ _PORTS = range(20_000, 30_000)  # below those that the kernel gives to outgoing 
 
 
 class Daemon:
-    """`mirror serve` on `folder`. `killed` are the times, by the monotonic clock, of its deaths."""
+    """`mirror serve` on `folder`, before `upstream` and `others` by name.
 
-    def __init__(self, folder: Path, upstream: str, max_size: int) -> None:
+    `killed` are the times, by the monotonic clock, of its deaths.
+    """
+
+    def __init__(
+        self, folder: Path, upstream: str, max_size: int, others: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.max_size = max_size
         self.killed: list[float] = []
         self.restored: list[float] = []
         self.said = ""
-        self._upstream = upstream
+        self._upstreams = {"docker.io": upstream} | dict(others or {})
         self._port = free_port()
         self._command: Command | None = None
         self._life = AsyncExitStack()
@@ -57,6 +63,11 @@ class Daemon:
         """Its process id, while it lives."""
         return self._command.pid if self._command else None
 
+    @property
+    def says(self) -> str:
+        """What it has written to its log in the life it has."""
+        return self._command.err if self._command else ""
+
     async def start(self) -> None:
         """Start it and wait until it serves; fails if it does not within a bound."""
         flags = {
@@ -64,9 +75,10 @@ class Daemon:
             "listen": f"127.0.0.1:{self._port}",
             "data-dir": str(self.folder),
             "max-size": str(self.max_size),
-            "upstream": f"docker.io={self._upstream}",
         }
         options = [part for key, value in flags.items() for part in (f"--{key}", value)]
+        for name, url in self._upstreams.items():
+            options += ["--upstream", f"{name}={url}"]
         command = await self._life.enter_async_context(launched("serve", *options))
         await command.address(STARTS_WITHIN)
         self._command = command

@@ -1,0 +1,1 @@
+"""Fuzz: both wires of a real daemon, spoken by hostile peers, beside an honest client."""

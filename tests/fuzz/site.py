@@ -1,0 +1,289 @@
+"""The site: a daemon in one life, an honest client and upstream, and hostile ones, as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mirror.store.sqlite import WAL_BYTES
+from tests.fuzz.baiting import Baiting
+from tests.fuzz.hostile import Hostile
+from tests.fuzz.plays import Play, Talk
+from tests.fuzz.verdict import Measured, Wrong, judged
+from tests.fuzz.wire import Talking
+from tests.torture import checks, disk
+from tests.torture.disk import Descriptors
+from tests.torture.process import Daemon
+
+LASTS = 3.0  # s that hostile peers have
+MAX_SIZE = 96 * 1024 * 1024
+UPSTREAMS = 8  # hostile ones; each has one trap at a time
+SETTLES_WITHIN = 20.0  # s after the last hostile peer has gone
+STOPS_WITHIN = 12.0  # s: the grace of one, and what the disk takes
+ERRAND_WITHIN = 20.0  # s for a command
+_LOOK_EVERY = 0.1  # s
+_OURS = 2  # connections: the probe's, and the one that asks for the figures
+_CHECKOUT = Path(__file__).parents[2]
+
+
+class Helper:
+    """A process that answers each line with one."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def said(self) -> dict[str, Any]:
+        """Read a line."""
+        assert self._process.stdout
+        line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("a process of the fuzz itself has ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    async def ask(self, *words: str) -> dict[str, Any]:
+        """Write a line, and read one."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(words).encode() + b"\n")
+        return await self.said()
+
+    async def end(self) -> None:
+        """End it."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+
+class Site:
+    """One life of a daemon. `play` rounds, then `stop` it; both tell what was wrong."""
+
+    def __init__(
+        self, daemon: Daemon, hostile: Sequence[Hostile], honest: Helper, probe: Helper
+    ) -> None:
+        self.daemon = daemon
+        self._hostile = hostile
+        self._honest = honest
+        self._probe = probe
+        self._names: dict[str, str] = {}
+        self._traps = 0
+        self._read = 0  # characters of the log that were looked at
+        self._held: list[str] = []  # lines of it that name what held the loop
+        self._base = Measured()
+        self.last = Measured()
+
+    async def begin(self) -> None:
+        """Let the honest client pull what is to be warm."""
+        said = await self._honest.ask("meet", self.daemon.url)
+        if said["wrong"]:
+            raise RuntimeError(f"the honest client is not served: {said['wrong']}")
+        self._names = {"manifest": said["manifest"], "warm": said["warm"]}
+        self._base = await self._measured()
+
+    async def play(self, plays: Sequence[Play], salt: str) -> list[Wrong]:
+        """Let hostile peers play for a while, and see how all is when they have gone."""
+        self._forget_peak()
+        said = await self._honest.ask("begin", salt)
+        wrong = await self._let(plays, said["cold"], LASTS)
+        told = await self._honest.ask("end")
+        wrong += [Wrong("honest client", each) for each in told["wrong"]]
+        wrong += await self._settled()
+        before, self.last = self.last, await self._measured()
+        self.last.slowest = told["slowest"]
+        found = judged(self._base, before, self.last)
+        log, held = self._log(), self._held
+        ran = [Wrong("stall", each) for each in held if "stall" in {one.kind for one in found}]
+        return [*wrong, *found, *ran, *log]
+
+    async def stop(self, plays: Sequence[Play]) -> list[Wrong]:
+        """End the life in the middle of plays, and look at what it leaves."""
+        figures = await self.daemon.metrics()
+        wrong = [
+            Wrong("books", each)
+            for each in checks.books(
+                self.daemon.folder, int(figures["mirror_cache_bytes"]), WAL_BYTES
+            )
+        ]
+        wrong += await self._errands()
+        playing = asyncio.create_task(self._let(plays, self._names["warm"], STOPS_WITHIN + 5))
+        await asyncio.sleep(LASTS / 3)
+        wrong += await self._ended()
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
+        folder = self.daemon.folder
+        left = [*checks.index(folder, disk.rows(folder)), *checks.files(folder)]
+        return [*wrong, *(Wrong("books", each) for each in left)]
+
+    async def _ended(self) -> list[Wrong]:
+        began, log = time.monotonic(), self._log()
+        stopping = asyncio.create_task(self.daemon.stop())
+        done, _ = await asyncio.wait([stopping], timeout=STOPS_WITHIN)
+        if not done:
+            assert self.daemon.pid
+            os.kill(self.daemon.pid, signal.SIGKILL)
+            await asyncio.wait([stopping])
+            return [*log, Wrong("stop", f"it has not stopped after {STOPS_WITHIN:.0f} s")]
+        code, took = stopping.result(), time.monotonic() - began
+        wrong = [Wrong("stop", f"it ended with {code} after {took:.1f} s")] if code else []
+        said = checks.log(self.daemon.said)
+        return [*log, *wrong, *(Wrong("log", each) for each in said if not log)]
+
+    async def _let(self, plays: Sequence[Play], cold: str, lasts: float) -> list[Wrong]:
+        """Let peers play at once, for so long."""
+        where = urlsplit(self.daemon.url)
+        talking = Talking((str(where.hostname), where.port or 0), self._names | {"cold": cold})
+        baitings: list[Baiting] = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(lasts), asyncio.TaskGroup() as group:
+                for play in plays:
+                    if isinstance(play, Talk):
+                        group.create_task(talking.play(play))
+                        continue
+                    self._traps += 1
+                    number = self._traps % len(self._hostile)
+                    bait = Baiting(self._hostile[number], f"h{number}.test", talking)
+                    baitings.append(bait)
+                    group.create_task(bait.play(play, f"trap/n{self._traps}"))
+        for each in self._hostile:
+            await each.hang_up()
+        found = [*talking.wrong, *(each for bait in baitings for each in bait.wrong)]
+        return [Wrong("answer", each) for each in found]
+
+    async def _settled(self) -> list[Wrong]:
+        until = time.monotonic() + SETTLES_WITHIN
+        while True:
+            try:
+                figures = await self.daemon.metrics()
+            except TimeoutError:
+                return [Wrong("stall", "/metrics was not had in 10 s")]
+            names = ("mirror_fetches", "mirror_followers", "mirror_connections")
+            held = {each: int(figures[each]) for each in names}
+            held["mirror_connections"] -= min(held["mirror_connections"], _OURS)
+            assert self.daemon.pid
+            held["files"] = len(disk.descriptors(self.daemon.pid, self.daemon.folder).content)
+            if not any(held.values()):
+                return []
+            if time.monotonic() > until:
+                return [Wrong("growth", f"{SETTLES_WITHIN:.0f} s after the last peer: {held}")]
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def _errands(self) -> list[Wrong]:
+        """Run what an operator runs: each must end."""
+        return [
+            *await self._errand("du"),
+            *await self._errand("purge", "docker.io/library/warm:latest"),
+            *await self._errand("gc"),
+        ]
+
+    async def _errand(self, *words: str) -> list[Wrong]:
+        command = (sys.executable, "-m", "mirror", *words, "--data-dir", str(self.daemon.folder))
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=_CHECKOUT,
+        )
+        try:
+            async with asyncio.timeout(ERRAND_WITHIN):
+                _, said = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            return [Wrong("stall", f"`mirror {' '.join(words)}` did not end")]
+        failed = process.returncode and b"nothing" not in said
+        return [Wrong("errand", f"{words}: {said.decode()[-300:]}")] if failed else []
+
+    def _log(self) -> list[Wrong]:
+        said, self._read = self.daemon.says[self._read :], len(self.daemon.says)
+        self._held = [line for line in said.splitlines() if "loop was held" in line]
+        return [Wrong("log", each) for each in checks.log(said)]
+
+    async def _measured(self) -> Measured:
+        pid, folder = self.daemon.pid, self.daemon.folder
+        assert pid
+        sizes = _memory(pid)
+        probed = await self._probe.ask("tell")
+        figures = await self.daemon.metrics()
+        return Measured(
+            stall=probed["stall"],
+            latency=probed["latency"],
+            lag=figures.get("mirror_loop_lag_most_seconds", 0.0),
+            resident=sizes["VmRSS"],
+            peak=sizes["VmHWM"],
+            descriptors=_open(disk.descriptors(pid, folder)),
+            threads=disk.threads(pid),
+            rows=_rows(folder),
+            empties=sum(not path.stat().st_size for path in disk.partials(folder).values()),
+            partials=len(disk.partials(folder)),
+        )
+
+    def _forget_peak(self) -> None:
+        with suppress(OSError):
+            Path(f"/proc/{self.daemon.pid}/clear_refs").write_text("5")
+
+
+def _open(found: Descriptors) -> int:
+    return len(found.content) + found.sockets + found.others
+
+
+def _memory(pid: int) -> dict[str, int]:
+    """Read what a process has in memory, in bytes, by the kernel's names."""
+    pairs = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {words[0][:-1]: int(words[1]) * 1024 for words in pairs if words[-1] == "kB"}
+
+
+def _rows(folder: Path) -> int:
+    """Count the rows of the index, all tables together."""
+    with closing(
+        sqlite3.connect(f"file:{folder / 'index.db'}?mode=ro", uri=True, timeout=5)
+    ) as index:
+        tables = [name for (name,) in index.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        )]  # fmt: skip
+        counts = [index.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables]
+    return sum(counts)
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Site]:
+    """Open a site on an empty folder; all that it started is ended with it."""
+    async with AsyncExitStack() as stack:
+        hostile = [Hostile() for _ in range(UPSTREAMS)]
+        for each in hostile:
+            await each.start()
+            stack.push_async_callback(each.close)
+        honest = await _helper(stack, "tests.fuzz.honest")
+        others = {f"h{number}.test": each.url for number, each in enumerate(hostile)}
+        url = (await honest.said())["url"]
+        daemon = Daemon(folder, url, MAX_SIZE, others)
+        stack.push_async_callback(daemon.close)
+        await daemon.start()
+        where = urlsplit(daemon.url)
+        probe = await _helper(
+            stack, "tests.fuzz.probe", str(where.hostname), str(where.port), str(daemon.pid)
+        )
+        site = Site(daemon, hostile, honest, probe)
+        await site.begin()
+        yield site
+
+
+async def _helper(stack: AsyncExitStack, module: str, *words: str) -> Helper:
+    environment: Mapping[str, str] = os.environ | {"PYTHONPATH": str(_CHECKOUT)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, *words),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=environment,
+        cwd=_CHECKOUT,
+    )
+    helper = Helper(process)
+    stack.push_async_callback(helper.end)
+    return helper
