@@ -35,6 +35,7 @@ from mirror.sdnotify import notify, watchdog_interval
 from mirror.settings import Address, Settings
 from mirror.store.files import Files
 from mirror.store.recovery import open_store
+from mirror.store.secret import folder_key
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
 from mirror.web.access import AccessLog
@@ -115,9 +116,9 @@ async def running(
         manifests = closed(
             stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
         )
-        possession = closed(stack, Possession(store))
+        possession = closed(stack, await _possession(store))
         fetches = Fetches(
-            registries, store, possession, settings.abandon_after, settings.max_fetches
+            registries, store, possession, memory, settings.abandon_after, settings.max_fetches
         )
         blobs = closed(
             stack, Blobs(registries, store, fetches, possession, memory, settings.missing_ttl)
@@ -198,6 +199,10 @@ async def _stop(runner: web.ServerRunner, connections: Connections, grace: float
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(deadline):
             await connections.gone()
+
+
+async def _possession(store: Store) -> Possession:
+    return Possession(store, await store.run(folder_key, store.files.root))
 
 
 def _troubles(store: Store) -> list[str]:

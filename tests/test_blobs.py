@@ -212,7 +212,7 @@ async def test_a_missing_blob_is_remembered_for_a_while(
     for _ in range(3):
         got = await mirror.blob(REPOSITORY, missing)
         assert (got.status, b"BLOB_UNKNOWN" in got.body) == (404, True)
-    assert hub.count(kind="blob", reference=missing, status=404) == 1
+    assert hub.count(kind="blob", reference=missing, method="GET", status=404) == 1
 
 
 async def test_an_upstream_that_fails_is_named_as_such(hub: Hub, run: Run, layer: Blob) -> None:

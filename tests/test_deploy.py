@@ -121,6 +121,29 @@ def test_the_image_runs_without_rights() -> None:
         assert limit in COMPOSE
 
 
+def test_a_crash_leaves_no_core_with_logins_in_it() -> None:
+    assert directives("LimitCORE") == ["0"]
+    assert "core: 0" in COMPOSE
+    assert "--ulimit core=0" in (PROJECT / "docs/operations.md").read_text()
+
+
+def test_the_unit_sees_no_other_users_processes_and_mounts() -> None:
+    for name in ("PrivateUsers", "PrivateMounts"):
+        assert directives(name)[0] == "yes"
+    assert directives("ProcSubset") == ["pid"]
+
+
+def test_no_port_is_published_beyond_the_host_unless_the_operator_says_so() -> None:
+    published = re.findall(r'^ +- "(\S*?)(?::\d+)?:\d+"$', COMPOSE, flags=re.MULTILINE)
+    commands = (PROJECT / "docs/operations.md").read_text()
+    published += re.findall(r"docker run[^`]*?--publish (\S*?)(?::\d+)?:\d+ ", commands)
+    assert published == ["127.0.0.1"] * 3
+
+
+def test_the_base_image_can_be_named_by_its_digest() -> None:
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, flags=re.MULTILINE) == ["${BASE}"] * 2
+
+
 def test_what_the_image_is_built_from_is_not_ignored() -> None:
     sources = re.findall(r"^COPY ([^-]\S*(?: \S+)*) \S+$", DOCKERFILE, flags=re.MULTILINE)
     copied = {name for names in sources for name in names.split()}

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mirror.cache.fetch import Fetch
 from mirror.cache.fetches import Fetches
+from mirror.cache.memory import Memory
 from mirror.cache.possession import Possession
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
@@ -41,17 +43,26 @@ async def fetching(
         settings = load({"upstreams": {"docker.io": {"url": hub.url}}})
         registries = await Reach(settings).open(stack, lambda _: None, lambda *_: None)
         store = closed(stack, await open_store(Files(folder), 10**8))
-        possession = closed(stack, Possession(store))
-        fetches = closed(stack, Fetches(registries, store, possession, 0, 2, reprieve))
+        possession = closed(stack, Possession(store, bytes(32)))
+        fetches = closed(
+            stack, Fetches(registries, store, possession, Memory(10**6), 0, 2, reprieve)
+        )
         yield fetches, registries["docker.io"]
+
+
+def joined(fetches: Fetches, registry: Registry, layer: Blob) -> Fetch:
+    """Follow a layer."""
+    fetch = fetches.join(registry, APP, Digest(layer.digest))
+    assert fetch is not None
+    return fetch
 
 
 async def left_alone(hub: Hub, fetches: Fetches, registry: Registry, layer: Blob) -> None:
     """Have a fetch begin whose only follower leaves."""
-    fetch = await fetches.join(registry, APP, Digest(layer.digest))
-    await fetch.started()
+    fetch = joined(fetches, registry, layer)
+    await fetch.started(APP)
     await fetch.past(0)
-    fetches.leave(fetch)
+    fetches.leave(fetch, APP)
 
 
 async def ended(fetches: Fetches) -> None:
@@ -68,9 +79,9 @@ async def test_what_drips_for_nobody_ends_and_leaves_what_it_has(
     async with fetching(hub, tmp_path, reprieve=0.01) as (fetches, registry):
         await left_alone(hub, fetches, registry, layer)
         await ended(fetches)
-        again = await fetches.join(registry, APP, Digest(layer.digest))
+        again = joined(fetches, registry, layer)
         await again.past(layer.size - 1)
-        fetches.leave(again)
+        fetches.leave(again, APP)
     assert hub.blob_bytes(layer.digest) <= 1.1 * SIZE
 
 
@@ -85,8 +96,8 @@ async def test_what_is_nearly_done_is_ended_for_nobody(
         assert len(fetches) == 1
         go.set()
         await ended(fetches)
-        warm = await fetches.join(registry, APP, Digest(layer.digest))
-        fetches.leave(warm)
+        warm = joined(fetches, registry, layer)
+        fetches.leave(warm, APP)
     assert hub.bodies(layer.digest) == 1
 
 
@@ -97,10 +108,10 @@ async def test_who_comes_back_and_leaves_again_gives_it_as_long_again(
     async with fetching(hub, tmp_path, reprieve=0.2) as (fetches, registry):
         await left_alone(hub, fetches, registry, layer)
         await asyncio.sleep(0.05)
-        fetch = await fetches.join(registry, APP, Digest(layer.digest))
+        fetch = joined(fetches, registry, layer)
         await asyncio.sleep(0.3)
         assert len(fetches) == 1
-        fetches.leave(fetch)
+        fetches.leave(fetch, APP)
         await ended(fetches)
 
 

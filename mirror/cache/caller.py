@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mirror.cache.address import one_client
 from mirror.oci.patterns import Patterns
 
 NOBODY = ""  # the client of what the mirror asks for itself; no share is its
@@ -27,6 +28,11 @@ class Caller:
     address: str
     name: str | None = None
     allow: Patterns | None = None
+
+    @property
+    def client(self) -> str:
+        """Return what its part of places is counted by: a host has all addresses of its network."""
+        return self.name or one_client(self.address)
 
     @property
     def party(self) -> str:

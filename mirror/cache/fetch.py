@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
-from typing import IO, Protocol
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from mirror.cache.download import Download
+from mirror.cache.following import Sink
 from mirror.cache.intake import Intake
+from mirror.cache.memory import Memory
 from mirror.cache.place import Place
-from mirror.oci.digest import Digest, Hasher
-from mirror.oci.errors import ContentWrong, RegistryError, UpstreamUnavailable
+from mirror.cache.progress import Detour, Displaced, Progress
+from mirror.oci.digest import Digest
+from mirror.oci.errors import (
+    ContentWrong,
+    HostUnreachable,
+    RegistryError,
+    TooManyRequests,
+    UpstreamDown,
+    UpstreamUnavailable,
+)
 from mirror.oci.names import Repository
-from mirror.oci.ranges import Span
 from mirror.store.catalogue import Entry
 from mirror.store.errors import NoRoomError
 from mirror.store.files import Partial
@@ -22,33 +31,17 @@ from mirror.upstream.registry import Registry
 
 _log = logging.getLogger(__name__)
 
-TAIL = 16 * 1024  # bytes held back until the digest is proven: nobody completes on less
 _PIECE = 128 * 1024  # bytes that a slow client may keep from being freed
-_STEP = 64 * 1024 * 1024  # bytes promised at a time where upstream does not say how many come
+_PATIENCE = 1.0  # seconds for an answer in one repository where another has shown the blob
+# What upstream says to any question, whatever the repository.
+_FOR_ALL = (TooManyRequests, HostUnreachable, UpstreamDown)
 
 
-class Sink(Protocol):
-    """Where a body goes."""
-
-    async def data(self, data: bytes | memoryview) -> None:
-        """Send bytes."""
-
-    async def file(self, file: IO[bytes], start: int, stop: int) -> None:
-        """Send a file's bytes from `start` up to `stop`, without reading them if that can be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Detour:
-    """Where a fetch had to give up the disk: the bytes so far, and their hash."""
-
-    written: int
-    hasher: Hasher
-
-
-class Fetch:
+class Fetch(Progress):
     """A blob on its way. Owned by the daemon, never by a request.
 
-    `visible` is how far followers may read, in bytes; `size` the whole, once upstream said so.
+    Upstream is asked in one repository at a time. What it refuses there is the answer for those who
+    asked there; for the followers in another, which was shown to have the blob, it goes on.
     """
 
     def __init__(
@@ -58,78 +51,34 @@ class Fetch:
         digest: Digest,
         store: Store,
         place: Place,
+        memory: Memory,
     ) -> None:
-        self.digest = digest
-        self.repository = repository
-        self.size: int | None = None
-        self.visible = 0
-        self.followers = 0
-        self.detour: Detour | None = None
-        self.failure: RegistryError | None = None
+        super().__init__(repository, digest)
         self._registry = registry
         self._store = store
         self._place = place
-        self._also_in: set[Repository] = set()
+        self._memory = memory
+        self._small: bytearray | None = bytearray()  # all that came, while it is little
+        self._question: asyncio.Timeout | None = None  # runs until upstream answers
         self._entry: Entry | None = None
         self._intake: Intake | None = None
-        self.proven = False
-        self._ended = False
-        self._changed: set[asyncio.Future[None]] = set()
-
-    def __repr__(self) -> str:
-        return f"<Fetch {self.digest}: {self.visible} of {self.size}, {self.followers} followers>"
 
     # The followers' side
 
-    def serves(self, repository: Repository) -> bool:
-        """Whether it fetches from this repository, or for followers who were let in for it."""
-        return repository == self.repository or repository in self._also_in
-
-    def join(self, repository: Repository) -> None:
-        """Count a follower in, whose repository holds the blob too."""
-        self.followers += 1
-        self._also_in.add(repository)
+    def join(self, repository: Repository, proof: int | None = None) -> None:
+        """Count a follower in, which it `admits`."""
+        self._let_in(repository, proof)
         if self._entry is not None:
             self._entry.readers += 1
+        if repository != self.repository:
+            self._hurry()
 
-    def leave(self) -> None:
+    def leave(self, repository: Repository) -> None:
         """Count a follower out."""
-        self.followers -= 1
+        self._let_out(repository)
         if self._entry is not None:
             self._entry.readers -= 1
         self._close_file()
-
-    async def started(self) -> None:
-        """Wait until an answer may begin: there is a size and more than the tail to send.
-
-        What is smaller is proven first, and a detour has its own beginning. Raises RegistryError.
-        """
-        while not (self.proven or self.detour or self._begun):
-            self._raise_failure()
-            await self._change()
-
-    async def sized(self) -> int | None:
-        """Wait until the size is known, or nothing more comes; returns it."""
-        while self.size is None and not self._ended:
-            await self._change()
-        return self.size
-
-    @property
-    def _begun(self) -> bool:
-        """Whether an answer may begin with what is known of the size."""
-        return (self.size or 0) > TAIL
-
-    async def past(self, position: int) -> int:
-        """Wait for bytes behind `position` and return how far one may read.
-
-        Returns `position` itself where the fetch took a detour there. Raises RegistryError.
-        """
-        while self.visible <= position:
-            self._raise_failure()
-            if self.detour is not None:
-                return position
-            await self._change()
-        return self.visible
 
     async def send(self, position: int, stop: int, sink: Sink) -> int:
         """Send visible bytes from `position` on, to `stop` or less far; returns where they ended.
@@ -149,32 +98,19 @@ class Fetch:
         await sink.file(partial.file, position, stop)
         return stop
 
-    async def _change(self) -> None:
-        future = asyncio.get_running_loop().create_future()
-        self._changed.add(future)
-        try:
-            await future
-        finally:
-            self._changed.discard(future)
-
-    def _raise_failure(self) -> None:
-        if self.failure is not None:
-            # A fresh one each time: an exception shared by many raisers grows with each.
-            raise self.failure.again()
-
     # The fetch's side
 
     async def run(self) -> None:
         """Fetch, prove, publish. All that goes wrong ends in `failure` or `detour`."""
         try:
-            await self._fetch()
+            await self._publish(await self._receive_somewhere())
         except (NoRoomError, OSError) as error:
             self._give_up_disk(error)
         except asyncio.CancelledError:
-            self.failure = UpstreamUnavailable("the fetch was stopped")
+            self.stopped()
             raise
         except RegistryError as failure:
-            self.failure = failure
+            self.failure = failure.again()
             if isinstance(failure, ContentWrong):
                 await self._place.discard()
         finally:
@@ -184,60 +120,124 @@ class Fetch:
             finally:
                 self._end()
 
-    async def _fetch(self) -> None:
-        partial = await self._place.take()
-        if partial.written and partial.proven:
-            self._reveal(partial.written)
-        else:
-            await self._receive_or_start_over(partial)
-        await self._publish(partial)
+    async def _receive_somewhere(self) -> Partial:
+        """Receive all of it from the first repository that gives it."""
+        await self._place.take()
+        while True:
+            try:
+                return await self._receive_all()
+            except RegistryError as failure:
+                if isinstance(failure, _FOR_ALL) or (
+                    isinstance(failure, ContentWrong) and self.visible
+                ):
+                    raise
+                self._refusals[self.repository] = failure.again()
+                if not self._goes_on():
+                    raise
+                if isinstance(failure, ContentWrong) and self._place.partial is not None:
+                    await self._store.run(self._place.partial.start_over)
 
-    async def _receive_or_start_over(self, partial: Partial) -> None:
+    def _goes_on(self) -> bool:
+        """Ask in another repository, if followers have shown that one has the blob."""
+        others = [each for each in self._members if self._of[each]]
+        if others:
+            self.repository = others[0]
+            self.size = self.size if self.visible else None
+        self._announce()
+        return bool(others)
+
+    async def _receive_all(self) -> Partial:
         """Begin anew, once, where what came fits no blob and no follower has seen any of it.
 
         What a host calls compressed, though it was asked not to compress, is unpacked then, as
         clients do it.
         """
+        async with self._asking():
+            await self._place.show(self.repository)
+        partial = self._place.partial
+        if partial is not None and partial.written and partial.proven:
+            self._reveal(partial.written)
+            return partial
         try:
-            await self._receive(partial)
+            return await self._receive()
         except ContentWrong:
             if self.visible:
                 raise
-            await self._store.run(partial.start_over)
-            await self._receive(partial, unpack=True)
+            if (partial := self._place.partial) is not None:
+                await self._store.run(partial.start_over)
+            return await self._receive(unpack=True)
 
-    async def _receive(self, partial: Partial, *, unpack: bool = False) -> None:
+    async def _receive(self, *, unpack: bool = False) -> Partial:
         """Take the rest in; the followers have all of it before the disk does."""
         told = self.size if self._begun else None  # followers' answers have begun with it
-        async with (
-            Download(
-                self._registry,
-                self.repository,
-                self.digest,
-                partial.written,
-                size=told,
-                unpack=unpack,
-            ) as download,
-            Intake(self._store, partial) as intake,
-        ):
-            self._intake = intake
-            size = download.size
-            if size is not None and intake.received >= max(size, 1):
+        asked = self._registry, self.repository, self.digest, self._place.written
+        async with AsyncExitStack() as stack:
+            download = Download(*asked, size=told, unpack=unpack)
+            async with self._asking():
+                await stack.enter_async_context(download)
+            size, begun = download.size, self._place.written
+            if size is not None and begun >= max(size, 1):
                 raise ContentWrong("what an earlier fetch left behind is not part of the blob")
             self.size = size  # known to a detour, too, so that none of its clients need ask
-            await self._place.reserve(intake.received + _STEP if size is None else size)
-            self._grow(intake.received, size)
-            while data := await download.read():
-                if download.position > self._place.promised:
-                    await self._place.reserve(download.position + _STEP)
-                intake.add(data)
-                self._grow(intake.received, download.size)
-                await intake.keep_up()
-            if not await intake.proven():
-                raise ContentWrong(f"upstream sent bytes that are not {self.digest}")
-            self._reveal(intake.received)
+            if size is not None and not self._place.fits(size):
+                raise NoRoomError(f"{size} bytes do not fit beside what is in use")
+            partial = await self._place.open()
+            self._intake = await stack.enter_async_context(Intake(self._store, partial))
+            await self._take_in(download, self._intake)
+        return partial
+
+    async def _take_in(self, download: Download, intake: Intake) -> None:
+        self._small = None if intake.received else bytearray()
+        self._grow(intake.received, download.size)
+        while data := await download.read():
+            await self._place.grow(download.position, download.size)
+            intake.add(data)
+            self._remember(data)
+            self._grow(intake.received, download.size)
+            await intake.keep_up()
+        if not await intake.proven():
+            raise ContentWrong(f"upstream sent bytes that are not {self.digest}")
+        if self._small is not None:  # the next client gets it from there, whatever the disk does
+            self._memory.put(self.digest, bytes(self._small))
+        self._reveal(intake.received)
+
+    def _remember(self, data: bytes) -> None:
+        if self._small is not None:
+            self._small += data
+            if len(self._small) > self._memory.largest:
+                self._small = None
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """Ask a question; raises Displaced where it takes long and there is another to be asked."""
+        try:
+            async with asyncio.timeout(None) as self._question:
+                self._hurry()
+                yield
+        except TimeoutError:
+            if self._question is None or not self._question.expired():
+                raise
+            raise Displaced("upstream is slow to answer for this repository") from None
+        finally:
+            self._question = None
+
+    def _hurry(self) -> None:
+        """Bound the question that runs, where followers in another repository wait for it."""
+        question = self._question
+        others = any(self._of[each] for each in self._members if each != self.repository)
+        if question is not None and question.when() is None and others:
+            question.reschedule(asyncio.get_running_loop().time() + _PATIENCE)
 
     async def _publish(self, partial: Partial) -> None:
+        """Make the file last and belong to its repositories, in one step that nothing cancels."""
+        step = asyncio.create_task(self._published(partial))
+        try:
+            await asyncio.shield(step)
+        except asyncio.CancelledError:
+            await asyncio.wait([step])
+            raise
+
+    async def _published(self, partial: Partial) -> None:
         """Make the file last; by now the followers have the end, and need not wait for it.
 
         What another upstream's fetch has published meanwhile stays: it has its readers.
@@ -246,32 +246,22 @@ class Fetch:
         self._entry = kept or await self._store.publish(partial, self.repository)
         self._entry.readers += self.followers
         if self._entry.media_type is None:  # a repository that has this as a blob has no manifest
-            for repository in (self.repository, *self._also_in):
+            for repository in self._members:
                 self._store.books.link(self.digest, repository)
         if kept is not None:
             await self._place.discard()
         await self._place.published()
-
-    def _grow(self, received: int, size: int | None) -> None:
-        self.size = size
-        if size is not None:  # else the end cannot be told from the middle: all is held back
-            self.visible = max(self.visible, min(received, size - TAIL))
-        self._announce()
-
-    def _reveal(self, size: int) -> None:
-        """Let followers have the end: the digest is proven."""
-        self.size = self.visible = size
-        self.proven = True
-        self._announce()
 
     def _give_up_disk(self, error: Exception) -> None:
         """Send the followers to upstream: the bytes so far are good, no more will come."""
         self._store.failures += 1
         _log.error("cannot keep %s, passing it through: %s", self.digest, error)
         partial = self._place.partial
+        if self.proven:
+            return
         if partial is None:
             self.detour = Detour(0, self.digest.hasher())
-        elif not self.proven:
+        else:
             self._take_detour(partial)
 
     def _take_detour(self, partial: Partial) -> None:
@@ -296,24 +286,3 @@ class Fetch:
     def _close_file(self) -> None:
         if self._ended and not self.followers:
             self._place.close_file()
-
-    def _announce(self) -> None:
-        for future in self._changed:
-            if not future.done():
-                future.set_result(None)
-        self._changed.clear()
-
-
-async def follow(fetch: Fetch, span: Span, sink: Sink) -> int:
-    """Send what the fetch makes visible of `span`; returns where it had to stop.
-
-    That is the span's end, or where the fetch took a detour. Raises RegistryError, and whatever
-    the sink raises when its client has gone.
-    """
-    position = span.start
-    while position < span.stop:
-        end = min(await fetch.past(position), span.stop)
-        if end <= position:
-            break
-        position = await fetch.send(position, end, sink)
-    return position

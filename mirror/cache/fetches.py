@@ -7,8 +7,11 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from mirror.cache.allowance import Allowance
 from mirror.cache.fetch import Fetch
+from mirror.cache.memory import Memory
 from mirror.cache.place import Place
+from mirror.cache.places import Owners, Places
 from mirror.cache.possession import Possession
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
@@ -52,17 +55,19 @@ class Fetches:
         upstreams: Collection[str],
         store: Store,
         possession: Possession,
+        memory: Memory,
         grace: float,
         most: int,
         reprieve: float = _REPRIEVE,
     ) -> None:
         self._store = store
         self._possession = possession
+        self._memory = memory
         self._grace = grace
         self._reprieve = reprieve
-        share = most if len(upstreams) == 1 else _share(most)
-        self._slots = asyncio.Semaphore(most)
-        self._shares = {name: asyncio.Semaphore(share) for name in upstreams}
+        self._alone = len(upstreams) == 1
+        self._places = Places(most)
+        self._allowance = Allowance(store.books.limit, alone=self._alone)
         self._running: dict[Key, _Running] = {}
 
     def __len__(self) -> int:
@@ -77,21 +82,23 @@ class Fetches:
         return sum(running.fetch.followers for running in self._running.values())
 
     async def close(self) -> None:
-        """Stop all; what they wrote stays to be resumed."""
+        """Stop all; what they wrote stays to be resumed, what is proven is published first."""
+        for running in self._running.values():
+            if not running.fetch.proven:
+                running.task.cancel()
         tasks = [running.task for running in self._running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if not tasks:
+            return
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:  # by a second signal: the store must not close before
+            await asyncio.wait(tasks)
+            raise
 
     def running(self, upstream: str, digest: Digest) -> Fetch | None:
         """Return the fetch that one could join."""
         running = self._running.get((upstream, digest))
         return None if running is None or running.ending else running.fetch
-
-    async def stopped(self, upstream: str, digest: Digest) -> None:
-        """Wait until no fetch of this digest from there is about to end."""
-        while (running := self._running.get((upstream, digest))) and running.ending:
-            await _over(running)
 
     async def others_over(self, repository: Repository, digest: Digest) -> None:
         """Wait until no fetch from there is under way but one that serves this repository."""
@@ -100,36 +107,43 @@ class Fetches:
                 return
             await _over(running)
 
-    async def join(
-        self, registry: Registry, repository: Repository, digest: Digest, *, shown: bool = False
-    ) -> Fetch:
+    def join(
+        self,
+        registry: Registry,
+        repository: Repository,
+        digest: Digest,
+        proof: int | None = None,
+    ) -> Fetch | None:
         """Join the running fetch or start one; `leave` is owed.
 
-        One of another upstream is not joined: what it brings may be private, and it may be slow.
-        Nor is one of another repository, unless it was `shown` that this one has the blob, too.
+        None where one runs that this repository has no part in, or one that is ending. `proof` is
+        the size, in bytes, under which upstream said that the repository has the blob. A fetch of
+        another upstream is not joined: what it brings may be private, and it may be slow.
         """
         key = repository.upstream, digest
-        await (self.stopped(*key) if shown else self.others_over(repository, digest))
         running = self._running.get(key)
         if running is None:
             running = self._running[key] = self._start(key, registry, repository)
-        running.fetch.join(repository)
+        elif running.ending or not running.fetch.admits(repository, proof):
+            return None
+        running.fetch.join(repository, proof)
         return running.fetch
 
     def _start(self, key: Key, registry: Registry, repository: Repository) -> _Running:
         digest = key[1]
         others = (each.place for (_, other), each in self._running.items() if other == digest)
         apart = any(not other.apart for other in others)
-        place = Place(registry, repository, digest, self._store, self._possession, apart=apart)
-        fetch = Fetch(registry, repository, digest, self._store, place)
+        kept = self._store, self._possession, self._allowance
+        place = Place(registry, repository, digest, *kept, apart=apart)
+        fetch = Fetch(registry, repository, digest, self._store, place, self._memory)
         task = asyncio.create_task(self._run(fetch))
         task.add_done_callback(lambda done: self._ended(key, done))
         return _Running(fetch, place, task)
 
-    def leave(self, fetch: Fetch) -> None:
+    def leave(self, fetch: Fetch, repository: Repository) -> None:
         """Count a follower out; nobody left may end the fetch, after a while."""
-        fetch.leave()
-        running = self._running.get((fetch.repository.upstream, fetch.digest))
+        fetch.leave(repository)
+        running = self._running.get((repository.upstream, fetch.digest))
         if fetch.followers or running is None or running.fetch is not fetch:
             return
         if running.check is not None:
@@ -155,9 +169,13 @@ class Fetches:
         running.task.cancel()
 
     async def _run(self, fetch: Fetch) -> None:
-        # Its own share first: who waits for that holds no place of the others'.
-        async with self._shares[fetch.repository.upstream], self._slots:
-            await fetch.run()
+        owners: Owners = () if self._alone else (fetch.repository.upstream,)
+        try:
+            async with self._places.taken(*owners):
+                await fetch.run()
+        except asyncio.CancelledError:
+            fetch.stopped()
+            raise
 
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
         running = self._running.pop(key)
@@ -171,11 +189,6 @@ async def _over(running: _Running) -> None:
     """Wait until a fetch is off the books."""
     await asyncio.wait([running.task])
     await asyncio.sleep(0)  # for the task's own callback, which takes it off
-
-
-def _share(most: int) -> int:
-    """Return how many of all fetches may be one upstream's: three quarters, but never all."""
-    return max(1, min(most - 1, -(-most * 3 // 4)))
 
 
 def _nearly_done(fetch: Fetch) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 
+from mirror.cache.allowance import Allowance
 from mirror.cache.possession import Possession
 from mirror.oci.digest import Digest
 from mirror.oci.errors import UpstreamFailure
 from mirror.oci.names import Repository
+from mirror.store.errors import NoRoomError
 from mirror.store.files import Partial
 from mirror.store.store import Store
 from mirror.upstream.registry import Registry
@@ -17,7 +19,8 @@ class Place:
     """Where a fetch goes on from what an earlier one left behind, if upstream has that too.
 
     One that is `apart` leaves alone what there is of the blob, on its way or left behind: it is of
-    another upstream. It begins at the beginning, and leaves nothing behind itself.
+    another upstream. It begins at the beginning, and leaves nothing behind itself. Without
+    anything left behind there is no file before there is something to write.
     """
 
     def __init__(
@@ -27,6 +30,7 @@ class Place:
         digest: Digest,
         store: Store,
         possession: Possession,
+        allowance: Allowance,
         *,
         apart: bool,
     ) -> None:
@@ -34,10 +38,11 @@ class Place:
         self.partial: Partial | None = None
         self.promised = 0  # bytes
         self._registry = registry
-        self._repository = repository
+        self._upstream = repository.upstream
         self._digest = digest
         self._store = store
         self._possession = possession
+        self._allowance = allowance
         self._left_behind = 0  # bytes of an earlier fetch, until they are taken over
         self._has_it = False  # upstream has what there is of the partial
         self._useless = False
@@ -45,38 +50,57 @@ class Place:
     def __repr__(self) -> str:
         return f"<Place of {self._digest}: {self.promised} bytes promised, apart: {self.apart}>"
 
-    async def take(self) -> Partial:
-        """Open the file; raises BlobUnknown, NoRoomError, OSError."""
-        partial = None if self.apart else await self._take_over()
-        if partial is None:
-            partial = await self._store.run(self._store.files.partial_apart, self._digest)
-            self.partial = partial
-        return partial
+    @property
+    def written(self) -> int:
+        """How many bytes of the blob are here."""
+        return 0 if self.partial is None else self.partial.written
 
-    async def _take_over(self) -> Partial | None:
-        """Go on from what an earlier fetch left, if there is anything.
+    async def take(self) -> None:
+        """Open what an earlier fetch left, if there is anything; raises NoRoomError, OSError."""
+        left = self._store.books.idle_partials.get(self._digest, 0)
+        if self.apart or not left:
+            return
+        self._left_behind = left
+        self._count(await self._store.room.take_partial(self._digest))
+        self.partial = await self._store.run_read(self._store.files.partial, self._digest)
 
-        None where upstream does not show that it has that: it stays for the one that it came from.
-        So it does where it is known to be another's, and only a copy is gone on from: an upstream
-        that has the beginning could spoil it with another end.
+    async def show(self, repository: Repository) -> None:
+        """Have upstream show that it has what was left, unless it is known to be its own.
+
+        Where it does not, that stays for the one that it came from. So it does where it is known to
+        be another's, and only a copy is gone on from: an upstream that has the beginning could
+        spoil it with another end. The whole of a blob needs no other question, so that it is asked
+        for anyway. Raises BlobUnknown, NoRoomError, OSError.
         """
-        self._left_behind = self._store.books.idle_partials.get(self._digest, 0)
-        self.promised = await self._store.room.take_partial(self._digest)
-        partial = await self._store.run(self._store.files.partial, self._digest)
-        self.partial = partial
+        partial = self.partial
+        if self._has_it or partial is None:
+            self._has_it = not self.apart
+            return
+        whole = partial.written > 0 and partial.proven
         try:
-            await self._show(partial)
+            if whole or (partial.written and self._left_by() != self._upstream):
+                asked = self._registry, repository, self._digest, partial.file, partial.written
+                await self._possession.show(*asked, whole=whole)
         except UpstreamFailure:  # a proof that fails decides nothing: the whole is asked for
             self._put_back(partial)
             self._store.close_file(partial.file)
-            return None
-        if not partial.written or self._left_by() in (None, self._repository.upstream):
-            return partial
+            return
+        self._has_it = True
+        if not partial.written or self._left_by() in (None, self._upstream):
+            return
         self._put_back(partial)
         try:
-            return await self._copy(partial)
+            await self._copy(partial)
         finally:
             self._store.close_file(partial.file)
+
+    async def open(self) -> Partial:
+        """Return the file, a new one if there is none yet; raises OSError."""
+        if self.partial is None:
+            files = self._store.files
+            new = files.partial_apart if self.apart else files.partial
+            self.partial = await self._store.run_read(new, self._digest)
+        return self.partial
 
     def _left_by(self) -> str | None:
         return self._possession.left_by(self._digest)
@@ -86,40 +110,47 @@ class Place:
         self.release()
         self.partial, self.apart = None, True
 
-    async def _copy(self, partial: Partial) -> Partial:
-        await self.reserve(partial.written)
-        copy = await self._store.run(self._store.files.partial_apart, self._digest)
-        self.partial = copy
+    async def _copy(self, partial: Partial) -> None:
+        await self._reserve(partial.written)
+        copy = await self.open()
         await self._store.run(copy.take_in, partial.file, partial.written)
-        return copy
 
-    async def _show(self, partial: Partial) -> None:
-        """Have upstream show that it has what was left, unless it is known to be its own.
+    # Room
 
-        The whole of a blob needs no other question, so that it is asked for anyway. Raises
-        UpstreamFailure where it does not show it.
+    def fits(self, size: int) -> bool:
+        """Whether a blob of `size` bytes could be kept, if all that can go for it went."""
+        return self._store.room.fits(max(0, size - self.promised))
+
+    async def grow(self, come: int, size: int | None) -> None:
+        """Have room for what has come, in bytes, and for some more; raises NoRoomError, OSError.
+
+        `size` is the whole blob's, if known.
         """
-        whole = partial.written > 0 and partial.proven
-        own = self._left_by() == self._repository.upstream
-        if whole or (partial.written and not own):
-            await self._possession.show(
-                self._registry,
-                self._repository,
-                self._digest,
-                partial.file,
-                partial.written,
-                whole=whole,
-            )
-        self._has_it = True
+        if come <= self.promised:
+            return
+        wanted = self._allowance.wanted(come, size)
+        sparing = self._allowance.sparing(self._upstream, wanted - self.promised, come, size)
+        try:
+            await self._reserve(wanted, sparing=sparing)
+        except NoRoomError:
+            if wanted == come:
+                raise
+            await self._reserve(come, sparing=sparing)
 
-    async def reserve(self, size: int) -> None:
-        """Have room promised for `size` bytes in all; raises NoRoomError, OSError."""
-        self.promised += await self._store.room.reserve(max(0, size - self.promised))
+    async def _reserve(self, size: int, *, sparing: bool = False) -> None:
+        """Have room promised for `size` bytes in all."""
+        self._count(await self._store.room.reserve(max(0, size - self.promised), sparing=sparing))
+
+    def _count(self, promised: int) -> None:
+        self.promised += promised
+        self._allowance.add(self._upstream, promised)
 
     def release(self) -> None:
         """Give the promise back."""
         self._store.room.release(self.promised)
-        self.promised = 0
+        self._count(-self.promised)
+
+    # The end
 
     async def discard(self) -> None:
         """Unlink what is of no use to anyone; raises OSError."""
@@ -137,18 +168,18 @@ class Place:
             await self._store.room.remove_partials([self._digest])
 
     async def abandon(self) -> None:
-        """Leave nothing behind where nobody would go on from it."""
-        if self.apart:
+        """Leave nothing behind where nobody would go on from it, or where there is nothing."""
+        if self.apart or (self.partial is not None and not self.partial.written):
             with contextlib.suppress(OSError):  # a start clears it away
                 await self.discard()
 
     def leave(self) -> None:
         """Give the promise back; what was written waits for the next fetch."""
         written = self._left_behind if self.partial is None else self.partial.written
-        if not self._useless and not self.apart and (self.partial or written):
+        if written and not self._useless and not self.apart:
             self._store.books.idle_partials[self._digest] = written
             if self._has_it:
-                self._possession.left(self._digest, self._repository.upstream)
+                self._possession.left(self._digest, self._upstream)
         self.release()
 
     def close_file(self) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hmac
 import os
-import secrets
 from collections.abc import Callable
 from typing import IO
-
-from cachetools import LRUCache, TTLCache
 
 from mirror.cache.download import Download
 from mirror.cache.manifests import within
@@ -22,8 +19,7 @@ from mirror.upstream.registry import Registry
 
 _SPAN = 64 * 1024  # bytes that are asked for
 _LONGEST = 600.0  # seconds that it may take: an upstream without ranges sends all before them
-_SAME_FOR = 86_400.0  # seconds: who has a part of it may not try until that is what is asked for
-_SAME_KEPT = 10_000
+_SPARE = 64  # notes of what is not there any more, before they are thrown away
 
 
 class Possession:
@@ -31,24 +27,33 @@ class Possession:
 
     To name a digest proves nothing: it is no secret, and a HEAD can be answered by who never saw
     the content. Within one upstream that is enough all the same, see `Catalogue.within`.
+
+    The place follows from `key`, which stays in the data folder: it is the same for all upstreams,
+    each time and after each start, so that an upstream with a part of a blob has one attempt.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, key: bytes) -> None:
         self._store = store
+        self._key = key
         self._questions: Flights[tuple[Repository, Digest, int], None] = Flights()
-        self._spans: TTLCache[tuple[str, Digest, int], Span] = TTLCache(_SAME_KEPT, _SAME_FOR)
-        self._left: LRUCache[Digest, str] = LRUCache(_SAME_KEPT)
+        self._left: dict[Digest, str] = {}
 
     def __repr__(self) -> str:
-        return f"<Possession: {len(self._questions)} asked for, {len(self._spans)} chosen>"
+        return f"<Possession: {len(self._questions)} asked for>"
 
     async def close(self) -> None:
         """Stop what runs."""
         await self._questions.close()
 
     def left(self, digest: Digest, upstream: str) -> None:
-        """Note whose fetch left a part of a blob behind, all of which it had."""
+        """Note whose fetch left a part of a blob behind, all of which it had.
+
+        As many are noted as there are files of such parts, which cost who leaves them their bytes.
+        """
         self._left[digest] = upstream
+        there = self._store.books.idle_partials
+        if len(self._left) > 2 * len(there) + _SPARE:
+            self._left = {each: by for each, by in self._left.items() if each in there}
 
     def left_by(self, digest: Digest) -> str | None:
         """Return whose fetch it was, if that is known."""
@@ -72,7 +77,7 @@ class Possession:
         Raises RangeRefused where upstream gives no parts, so that only the whole can prove it,
         ContentWrong where it sends others, UpstreamFailure.
         """
-        span = self._spans.setdefault((repository.upstream, digest, length), _anywhere(length))
+        span = _place(self._key, digest, length)
         size = length if whole else None
 
         async def ask(descriptor: int) -> None:
@@ -103,9 +108,10 @@ class Possession:
             raise ContentWrong(f"upstream sends other bytes for {digest} than are known")
 
 
-def _anywhere(length: int) -> Span:
-    """Choose bytes at random; all, where that is no more."""
-    start = secrets.randbelow(max(1, length - _SPAN + 1))
+def _place(key: bytes, digest: Digest, length: int) -> Span:
+    """Choose bytes by a keyed hash of what is asked for; all, where that is no more."""
+    drawn = hmac.digest(key, f"{digest} {length}".encode(), "sha256")
+    start = int.from_bytes(drawn) % max(1, length - _SPAN + 1)
     return Span(start, min(start + _SPAN, length))
 
 

@@ -225,7 +225,7 @@ class Pulls:
         except ShareSpent:  # others may have it
             raise
         except UpstreamFailure as failure:
-            self._refused[repository, reference] = failure
+            self._refused[repository, reference] = failure.again()  # a value, without frames
             self._cannot_be_had(repository, reference, why(failure))
             raise
         except ManifestUnknown:  # a copy of the registry may not have it yet

@@ -142,7 +142,7 @@ def _index(body: bytes, page: Page) -> Descriptors | None:
     Raises UpstreamMisbehaved for an index that cannot be read.
     """
     try:
-        document = documents.read(body)
+        document = documents.read(body, anew=True)
     except ValueError:
         if page.media_type != media.OCI_INDEX:  # which is how clients tell that there is no API
             return None
@@ -155,7 +155,7 @@ def _index(body: bytes, page: Page) -> Descriptors | None:
 def _tagged(body: bytes) -> Descriptors:
     """Read the index of a fallback tag. Platforms of an image are no referrers."""
     try:
-        items = _descriptors(documents.read(body))
+        items = _descriptors(documents.read(body, anew=True))
     except ValueError:
         raise UpstreamMisbehaved("upstream's list of referrers is no JSON object") from None
     return [item for item in items if "artifactType" in item or "platform" not in item]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
-from mirror.cache.fetch import Sink
+from mirror.cache.following import Sink
 from mirror.cache.outcome import Outcome
 from mirror.oci.errors import (
     ManifestUnknown,

@@ -16,6 +16,7 @@ from mirror.store.index import Index
 
 _KEPT = 100_000  # tags; the least recently asked for go first
 _MISSING_KEPT = 10_000
+_AWAITING = 64  # tags that one manifest is awaited for; it arrives for the others all the same
 _PAUSE = 5.0  # seconds in which a failing upstream is not asked about the same tag again
 
 TagKey = tuple[Repository, Tag]
@@ -56,7 +57,10 @@ class Tags:
         self._timer = timer
         self._clock = clock
         self._tags = _Kept(_KEPT, index)
-        self._awaiting: LRUCache[tuple[Repository, Digest], set[TagKey]] = LRUCache(_MISSING_KEPT)
+        # Which tags upstream said point at a manifest that was not here then, and what it said.
+        self._awaiting: LRUCache[tuple[Repository, Digest], dict[TagKey, Tagged]] = LRUCache(
+            _MISSING_KEPT
+        )
         self._missing: TTLCache[tuple[Repository, Reference], str] = TTLCache(
             _MISSING_KEPT, missing_ttl, timer
         )
@@ -112,20 +116,44 @@ class Tags:
         tagged = self._tags[key] = Tagged(found, now, now + self._ttl, before)
         self._missing.pop(key, None)
         self._missing.pop((key[0], found.digest), None)
-        self._awaiting.setdefault((key[0], found.digest), set()).add(key)
+        awaiting = self._awaiting.setdefault((key[0], found.digest), {})
+        awaiting[key] = tagged
+        if len(awaiting) > _AWAITING:
+            del awaiting[next(iter(awaiting))]
         return tagged
 
     def arrived(self, repository: Repository, digest: Digest) -> None:
         """Note that a manifest is here: the tags that point at it leave what they were behind.
 
-        Only now do they go to the index, so that it never prefers what cannot be served.
+        A tag that upstream has moved on since has it for what it pointed at before, or goes back to
+        it where the newer could not be had. Only now do they go to the index, so that it never
+        prefers what cannot be served.
         """
         self._missing.pop((repository, digest), None)
-        for key in self._awaiting.pop((repository, digest), ()):
+        for key, told in self._awaiting.pop((repository, digest), {}).items():
             tagged = self._tags.get(key)
-            if tagged is not None and tagged.found.digest == digest:
+            if tagged is None:
+                continue
+            if tagged.found.digest == digest:
                 tagged.before = None
-                self._index.put_tag(*key, tagged.found, int(self._clock()) - self.age(tagged))
+            elif not self._overtaken(key, tagged, told):
+                continue
+            else:
+                tagged = told
+            self._index.put_tag(*key, tagged.found, int(self._clock()) - self.age(tagged))
+
+    def _overtaken(self, key: TagKey, tagged: Tagged, told: Tagged) -> bool:
+        """Put what arrived late in the place of what is older than it, if anything is."""
+        here = tagged.before or tagged
+        if here.checked >= told.checked:
+            return False
+        told.before = None
+        if tagged.before is not None:
+            tagged.before = told
+        else:
+            told.ask_again, told.why = tagged.ask_again, tagged.why
+            self._tags[key] = told
+        return True
 
     def _tell(self) -> None:
         """Tell the index all there is: it was lost, and begins anew."""

@@ -15,6 +15,8 @@ from mirror.store.errors import NoRoomError
 from mirror.store.index import Index
 from mirror.store.quarantine import Quarantine, Suspect
 
+_LATELY = 600  # seconds
+
 
 class Doomed(NamedTuple):
     """What is off the books and about to be unlinked."""
@@ -87,10 +89,19 @@ class Books:
 
     # What goes
 
-    def make_room(self, wanted: int) -> Doomed:
+    def fits(self, wanted: int) -> bool:
+        """Whether `wanted` bytes could come free, if all went that can go."""
+        excess = self.used + charged(wanted) + self._headroom - self.limit
+        if excess <= 0:
+            return True
+        excess -= self.quarantine.bytes + sum(map(charged, self.idle_partials.values()))
+        return self.catalogue.victims(excess) is not None
+
+    def make_room(self, wanted: int, *, sparing: bool = False) -> Doomed:
         """Decide what goes, quarantine and abandoned partials first, and take it off the books.
 
-        Raises NoRoomError where `wanted` bytes cannot come free.
+        Raises NoRoomError where `wanted` bytes cannot come free; with `sparing` also where blobs
+        would have to go that were used lately.
         """
         excess = self.used + wanted + self._headroom - self.limit
         suspects = self.quarantine.to_free(excess)
@@ -105,10 +116,17 @@ class Books:
         victims = self.catalogue.victims(excess)
         if victims is None:
             raise NoRoomError(f"{wanted} bytes do not fit beside what is in use")
+        if sparing and any(map(self._used_lately, victims)):
+            raise NoRoomError(f"{wanted} bytes do not fit beside what was used lately")
         doomed = self.doom(suspects, partials, victims, evicting=True)
         self.evicted += len(doomed.victims)
         self.evicted_bytes += sum(charged(entry.size) for entry in doomed.victims.values())
         return doomed
+
+    def _used_lately(self, digest: Digest) -> bool:
+        entry = self.catalogue.get(digest)
+        age = time.time() - entry.used_at if entry is not None else _LATELY
+        return digest in self._touched or 0 <= age < _LATELY
 
     def doom(
         self,

@@ -36,13 +36,18 @@ class Room:
     def __repr__(self) -> str:
         return f"<Room: {self._books.promised} bytes promised, {len(self._doomed)} files leaving>"
 
-    async def reserve(self, size: int) -> int:
+    def fits(self, size: int) -> bool:
+        """Whether `size` bytes could be promised, if all went that can go."""
+        return self._books.fits(size)
+
+    async def reserve(self, size: int, *, sparing: bool = False) -> int:
         """Promise room for `size` bytes, evicting if need be; returns what to give back later.
 
-        Raises NoRoomError where the bound leaves none, OSError where nothing can be unlinked.
+        With `sparing` nothing goes that was used lately. Raises NoRoomError where the bound leaves
+        none, OSError where nothing can be unlinked.
         """
         wanted = charged(size)
-        doomed = self._books.make_room(wanted)
+        doomed = self._books.make_room(wanted, sparing=sparing)
         self._books.promised += wanted
         try:
             await self.unlink(doomed)

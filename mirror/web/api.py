@@ -59,11 +59,11 @@ class RegistryApi:
     async def _find(self, path: ManifestPath, caller: Caller, *, head: bool) -> Found:
         return await self._manifests.get(path.repository, path.reference, caller.party, head=head)
 
-    async def blob(self, request: web.BaseRequest, path: BlobPath) -> Reply:
+    async def blob(self, request: web.BaseRequest, path: BlobPath, caller: Caller) -> Reply:
         """Answer for a blob: its headers, all of it, or a range."""
         unchanged = fields.matches(request.headers.get(hdrs.IF_NONE_MATCH), path.digest)
         if request.method == hdrs.METH_HEAD or unchanged:
-            size, outcome = await self._blobs.head(path.repository, path.digest)
+            size, outcome = await self._blobs.head(path.repository, path.digest, caller.client)
             return Reply(
                 304 if unchanged else 200,
                 fields.blob(path.digest, outcome) + fields.namespace(path.namespace),
@@ -73,10 +73,10 @@ class RegistryApi:
         data = self._blobs.peek(path.repository, path.digest)
         if data is not None:
             return _small_blob(request, path, data)
-        return await self._large_blob(request, path)
+        return await self._large_blob(request, path, caller)
 
-    async def _large_blob(self, request: web.BaseRequest, path: BlobPath) -> Reply:
-        body = await self._blobs.open(path.repository, path.digest)
+    async def _large_blob(self, request: web.BaseRequest, path: BlobPath, caller: Caller) -> Reply:
+        body = await self._blobs.open(path.repository, path.digest, caller.client)
         try:
             span = _span(request, path, body.size)
         except RegistryError:

@@ -170,6 +170,11 @@ class Client:
         self.sent = 0
         self.ended = False
 
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left."""
+        return self._transport.is_closing()
+
     async def end(self) -> None:
         """Note that all was sent."""
         self.ended = True

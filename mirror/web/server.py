@@ -66,6 +66,7 @@ class Server:
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
             auto_decompress=False,
+            lingering_time=0,
         )
         return web.ServerRunner(server, shutdown_timeout=grace)
 
@@ -100,7 +101,7 @@ class Server:
         if isinstance(route, ManifestPath):
             return await self._api.manifest(request, route, caller)
         if isinstance(route, BlobPath):
-            return await self._api.blob(request, route)
+            return await self._api.blob(request, route, caller)
         if isinstance(route, TagsPath):
             return await self._api.tags(route, caller)
         return await self._api.referrers(request, route, caller)

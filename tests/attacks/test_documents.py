@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 import tracemalloc
 
 import pytest
@@ -300,3 +301,40 @@ def test_a_manifest_is_read_without_a_key_of_its_own_type_only() -> None:
     body = b'{"schemaVersion":2,"annotations":{"A":"1","a":"2"},"layers":[]}'
     read = manifest.read(body, Digest.of(body), media.OCI_MANIFEST)
     assert read.body == body
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1E+99999", '[1, {"b": 2e400}]'])
+def test_a_number_that_is_not_finite_is_not_written_anew(number: str) -> None:
+    """It would be `Infinity`, which no client reads (RFC 8259, 6)."""
+    with pytest.raises(ValueError, match="too large"):
+        documents.read(b'{"a": ' + number.encode() + b"}", anew=True)
+    assert documents.read(b'{"a": 1e300, "b": 12345678901234567890}', anew=True)["a"] == 1e300
+
+
+async def test_a_list_of_referrers_with_infinity_is_refused(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    artifact = make_artifact(1, image)
+    hub.add(artifact, REPOSITORY)
+
+    def infinite(body: bytes) -> bytes:
+        return body.replace(b'"size"', b'"x": 1e999, "size"', 1)
+
+    hub.faults.add(Fault(kind="referrers", body=infinite, times=None))
+    got = await mirror.ask(f"/v2/{REPOSITORY}/referrers/{image.digest}")
+    assert got.status == 502
+    assert b"Infinity" not in got.body
+
+
+async def test_long_documents_are_read_by_few_threads_at_a_time() -> None:
+    """Each reader takes its turn of the interpreter, and the event loop waits for all of them."""
+    names = set[str]()
+
+    def reader(body: bytes) -> int:
+        names.add(threading.current_thread().name)
+        return len(documents.read(body)["a"])
+
+    body = b'{"a":[' + b",".join([b"1"] * 100_000) + b"]}"
+    lengths = await asyncio.gather(*(documents.aside(reader, body) for _ in range(40)))
+    assert lengths == [100_000] * 40
+    assert len(names) <= 2

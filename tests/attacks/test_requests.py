@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from urllib.parse import parse_qs, unquote
 
 import pytest
@@ -47,8 +48,7 @@ SMUGGLED = {
     "a folded header": b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n" + HIDDEN,
     "a bare CR": b"X: a\rTransfer-Encoding: chunked\r\n\r\n" + HIDDEN,
     "a NUL": b"X: a\0b\r\n\r\n" + HIDDEN,
-    "a chunk of nonsense": b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + HIDDEN,
-    "a huge chunk": b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n" + HIDDEN,
+    "bare line feeds": b"X: a\nTransfer-Encoding: chunked\n\n0\r\n\r\n" + HIDDEN,
 }
 
 
@@ -61,11 +61,74 @@ async def test_no_request_is_smuggled_within_another(mirror: Mirror, more: bytes
     assert (await mirror.ask("/v2/")).status == 200
 
 
-async def test_a_body_that_a_request_brings_is_no_request(mirror: Mirror) -> None:
-    length = b"Content-Length: %d\r\n\r\n" % len(HIDDEN)
-    answer = await say(mirror, b"GET /v2/ HTTP/1.1\r\nHost: a\r\n" + length + HIDDEN, PING)
+BODIES = {
+    "a length": b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN,
+    "a length that never comes": b"Content-Length: 9\r\n\r\n",
+    "chunks": b"Transfer-Encoding: chunked\r\n\r\n24\r\n" + HIDDEN + b"\r\n0\r\n\r\n",
+    "a chunk of nonsense": b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + HIDDEN,
+    "a huge chunk": b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n" + HIDDEN,
+    "tiny chunks": b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nX\r\n" * 9_000,
+    "another protocol": b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n" + HIDDEN,
+}
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+async def test_a_request_that_announces_a_body_is_answered_and_is_the_last(
+    mirror: Mirror, version: bytes, body: bytes
+) -> None:
+    """Where the next request would begin is not found out (RFC 9112, 6.1 and 6.3)."""
+    head = b"GET /v2/ HTTP/" + version + b"\r\nHost: a\r\nConnection: keep-alive\r\n"
+    answer = await say(mirror, head + body, PING)
     assert b"mirror_requests" not in answer
-    assert answer.count(b"HTTP/1.1 200") == 2
+    assert answer.count(b"HTTP/1.1 ") == answer.count(b"HTTP/1.1 200 ") == 1
+    assert answer.count(b"\r\nConnection: close\r\n") == 1
+
+
+async def test_an_empty_body_ends_no_connection(mirror: Mirror) -> None:
+    head = b"GET /v2/ HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+    assert (await say(mirror, head, PING)).count(b"HTTP/1.1 200 ") == 2
+
+
+async def test_who_uploads_is_told_that_it_is_of_no_use(mirror: Mirror) -> None:
+    """The answer arrives, though nobody has read the body."""
+    head = b"PUT /v2/a/manifests/b HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n"
+    assert b'"UNSUPPORTED"' in await say(mirror, head, b"x" * 60_000)
+
+
+@pytest.mark.parametrize("count", [10, 30])
+async def test_tiny_chunks_hold_up_nobody(mirror: Mirror, count: int) -> None:
+    mirror.daemon.lag.look()
+    head = b"GET /v2/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = b"1\r\nX\r\n" * 10_000
+    answers = await asyncio.gather(*(say(mirror, head + chunks) for _ in range(count)))
+    assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
+    assert mirror.daemon.lag.look() < 0.1
+
+
+async def send_on(writer: asyncio.StreamWriter) -> None:
+    """Send for as long as it is taken."""
+    while True:
+        writer.write(bytes(65536))
+        await writer.drain()
+
+
+async def test_who_sends_on_and_on_is_not_read_any_more(mirror: Mirror) -> None:
+    _, writer = await asyncio.open_connection(*mirror.daemon.address)
+    writer.write(b"GET /v2/ HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n")
+    async with asyncio.timeout(10):
+        with pytest.raises(ConnectionError):
+            await send_on(writer)
+    writer.close()
+
+
+@pytest.mark.parametrize("count", [2, 3, 40, 1000])
+async def test_requests_that_come_at_once_are_answered_in_their_order(
+    mirror: Mirror, count: int
+) -> None:
+    asked = b"".join(b"GET /v2/%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(count))
+    answer = await say(mirror, asked[:31], asked[31:], PING)
+    assert re.findall(rb"serves '/v2/(\d+)'", answer) == [b"%d" % n for n in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -76,8 +139,9 @@ async def test_a_body_that_a_request_brings_is_no_request(mirror: Mirror) -> Non
         b"X: " + b"y" * 100_000 + b"\r\n",
         b"y" * 100_000 + b": x\r\n",
         b"X: y\r\n" * 100_000,
+        b"".join(b"X-%d: " % number + b"y" * 16_000 + b"\r\n" for number in range(6)),
     ],
-    ids=["1000", "200000", "a long one", "a long name", "the same again"],
+    ids=["1000", "200000", "a long one", "a long name", "the same again", "six long ones"],
 )
 async def test_headers_are_bounded_in_number_and_length(mirror: Mirror, head: bytes) -> None:
     answer = await say(mirror, b"GET /v2/ HTTP/1.1\r\nHost: a\r\n" + head + b"\r\n")

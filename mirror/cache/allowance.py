@@ -1,0 +1,46 @@
+"""The allowance: what may be evicted for blobs on their way, which nobody has proven yet."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+_LEAST = 64 * 1024  # bytes
+_AHEAD = 64 * 1024 * 1024  # bytes that are promised beyond what has come, at most
+_ONE = 1 / 8  # of the bound, for what one upstream has on its way, before it has to spare others
+_MOST = 3 / 4  # of the bound, for one of several upstreams, whatever has come
+
+
+class Allowance:
+    """Room by upstream, in bytes, of which `limit` is all there is.
+
+    A length that upstream names costs it nothing, so it evicts nothing: room is made for bytes
+    that have come, and for as many again. What an upstream has on its way beyond a share evicts
+    only what has not been used lately, until at least half of the blob has come.
+    """
+
+    def __init__(self, limit: int, *, alone: bool) -> None:
+        self._share = max(int(limit * _ONE), _AHEAD)
+        self._most = limit if alone else max(int(limit * _MOST), _AHEAD)
+        self._on_its_way: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<Allowance: {dict(self._on_its_way)}>"
+
+    def wanted(self, come: int, size: int | None) -> int:
+        """Return the bytes to have room for, when so many of a blob have come."""
+        ahead = come + min(max(come, _LEAST), _AHEAD)
+        return ahead if size is None else max(come, min(ahead, size))
+
+    def sparing(self, upstream: str, more: int, come: int, size: int | None) -> bool:
+        """Whether `more` bytes for it may only take what was not used lately."""
+        then = self._on_its_way[upstream] + more
+        if then <= self._share:
+            return False
+        half = size is not None and 2 * come >= size
+        return not half or then > self._most
+
+    def add(self, upstream: str, promised: int) -> None:
+        """Count bytes in, or out where there are less than none."""
+        self._on_its_way[upstream] += promised
+        if not self._on_its_way[upstream]:
+            del self._on_its_way[upstream]

@@ -1,0 +1,68 @@
+"""Kept blobs: their files opened, once they are what they should be."""
+
+from __future__ import annotations
+
+import os
+from typing import IO
+
+from mirror.cache.bodies import KeptBody
+from mirror.cache.memory import Memory
+from mirror.oci.digest import Digest
+from mirror.store.catalogue import Entry
+from mirror.store.errors import says_nothing
+from mirror.store.store import Store
+
+
+class KeptBlobs:
+    """Opens what the books say is kept. One that is gone, altered or unreadable is discarded."""
+
+    def __init__(self, store: Store, memory: Memory) -> None:
+        self._store = store
+        self._memory = memory
+
+    def __repr__(self) -> str:
+        return f"<KeptBlobs of {self._store!r}>"
+
+    async def open(self, digest: Digest) -> KeptBody | None:
+        """Open a kept file, None where there is none that is good.
+
+        Where we cannot tell, for want of descriptors say, upstream has it too.
+        """
+        while (entry := self._store.catalogue.get(digest)) is not None:
+            file: IO[bytes] | None = None
+            try:
+                file = await self._store.open(digest)
+                right = await self._is_right(digest, entry, file)
+            except OSError as error:
+                right = False
+                if says_nothing(error):
+                    self._let_go(file)
+                    return None
+            except BaseException:
+                self._let_go(file)
+                raise
+            if self._store.catalogue.get(digest) is not entry:
+                self._let_go(file)
+                continue  # evicted, discarded by another, or fetched anew meanwhile
+            if file is not None and right:
+                self._store.books.touch(digest)
+                return KeptBody(self._store, entry, file)
+            self._let_go(file)
+            await self._store.discard(digest)
+        return None
+
+    async def _is_right(self, digest: Digest, entry: Entry, file: IO[bytes]) -> bool:
+        """Whether a file is what it should be; a small one is remembered, to be opened once."""
+        if entry.size > self._memory.largest:
+            return await self._store.intact(digest, entry, file)
+        # One byte more than it should have, so that a longer one shows.
+        body = await self._store.run_read(os.pread, file.fileno(), entry.size + 1, 0)
+        if not digest.proves(body):
+            return False
+        self._memory.put(digest, body)
+        return True
+
+    def _let_go(self, file: IO[bytes] | None) -> None:
+        """Let go of a file that is not served."""
+        if file is not None:
+            self._store.close_file(file)

@@ -1,0 +1,49 @@
+"""The key of the data folder: random bytes that leave it in no answer, and outlive a restart."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from mirror.store.errors import StoreError
+
+_NAME = "key"
+_LENGTH = 32  # bytes
+
+
+def folder_key(root: Path) -> bytes:
+    """Return the key, a new one where there is none or a damaged one; raises StoreError."""
+    try:
+        key = _read(root / _NAME)
+        return key if len(key) == _LENGTH else _write(root)
+    except FileNotFoundError:
+        return _written(root)
+    except OSError as error:
+        raise StoreError(f"cannot read {root / _NAME}: {error.strerror}") from None
+
+
+def _written(root: Path) -> bytes:
+    try:
+        return _write(root)
+    except OSError as error:
+        raise StoreError(f"cannot write {root / _NAME}: {error.strerror}") from None
+
+
+def _read(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(_LENGTH + 1)
+
+
+def _write(root: Path) -> bytes:
+    """Write a new one beside, and give it its name once it is whole."""
+    key, new = secrets.token_bytes(_LENGTH), root / f"{_NAME}.new"
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(descriptor)
+    new.rename(root / _NAME)
+    return key

@@ -1,0 +1,203 @@
+"""Room, places and passes are for what has come: nobody takes those of others by a claim."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from mirror.cache.allowance import Allowance
+from mirror.cache.following import while_there
+from mirror.cache.passes import Passes
+from mirror.oci.digest import Digest
+from tests.conftest import Run
+from tests.standin import Fault, Hub, make_image
+
+MEBIBYTE = 1024 * 1024
+GOOD, BAD = "library/good", "bad.example/a/b"
+
+
+@pytest.fixture
+async def bad() -> AsyncIterator[Hub]:
+    """Another upstream, of somebody who wishes nobody well."""
+    async with Hub() as bad:
+        yield bad
+
+
+def beside(hub: Hub, *others: Hub) -> dict[str, object]:
+    """Configure upstreams."""
+    names = ("bad.example", "worse.example")
+    more = {name: {"url": other.url} for name, other in zip(names, others, strict=False)}
+    return {"upstreams": {"docker.io": {"url": hub.url}, **more}}
+
+
+@asynccontextmanager
+async def asking(*questions: asyncio.Task[object]) -> AsyncIterator[None]:
+    """Let questions run that are given up at the end."""
+    try:
+        yield
+    finally:
+        for each in questions:
+            each.cancel()
+        await asyncio.gather(*questions, return_exceptions=True)
+
+
+async def test_a_length_that_nobody_sends_evicts_nothing(hub: Hub, bad: Hub, run: Run) -> None:
+    good = make_image(41, [2 * MEBIBYTE] * 3)
+    large = make_image(42, [28 * MEBIBYTE])
+    hub.add(good, GOOD, "latest")
+    bad.add(large, "a/b", "latest")
+    bad.faults.add(Fault(kind="blob", method="GET", stall_after=1000, times=None))
+    async with run(**beside(hub, bad), max_size=36 * MEBIBYTE) as mirror:
+        await mirror.pull(GOOD, "latest", good)
+        books = mirror.daemon.store.books
+        claim = asyncio.create_task(mirror.blob(BAD, large.layers[0].digest))
+        async with asking(claim):
+            await bad.seen(lambda seen: seen.port == "cdn" and seen.bytes_sent > 0)
+            await mirror.ask("/healthz")
+            assert books.promised <= MEBIBYTE
+            assert books.evicted == 0
+            for layer in good.layers:
+                assert (await mirror.blob(GOOD, layer.digest)).cache == "hit"
+
+
+async def test_an_honest_blob_of_nearly_all_the_room_is_kept(hub: Hub, bad: Hub, run: Run) -> None:
+    old, large = make_image(43, [3 * MEBIBYTE] * 4), make_image(44, [24 * MEBIBYTE])
+    hub.add(old, GOOD, "old")
+    hub.add(large, GOOD, "latest")
+    async with run(**beside(hub, bad), max_size=36 * MEBIBYTE) as mirror:
+        await mirror.pull(GOOD, "old", old)
+        [layer] = large.layers
+        assert (await mirror.blob(GOOD, layer.digest)).body == layer.read()
+        await mirror.settled()
+        assert (await mirror.blob(GOOD, layer.digest)).cache == "hit"
+        assert mirror.daemon.store.books.used <= 36 * MEBIBYTE
+    assert hub.bodies(layer.digest) == 1
+
+
+def test_room_goes_ahead_of_the_bytes_by_no_more_than_has_come() -> None:
+    allowance = Allowance(2048 * MEBIBYTE, alone=False)
+    assert allowance.wanted(1, None) <= MEBIBYTE
+    for come in (MEBIBYTE, 60 * MEBIBYTE, 1000 * MEBIBYTE):
+        assert allowance.wanted(come, 2000 * MEBIBYTE) - come <= min(come, 64 * MEBIBYTE)
+    assert allowance.wanted(10, 12) == 12
+
+
+def test_what_is_on_its_way_beyond_a_share_spares_what_was_used_lately() -> None:
+    allowance = Allowance(2048 * MEBIBYTE, alone=False)
+    size = 1900 * MEBIBYTE
+    assert not allowance.sparing("bad.example", 200 * MEBIBYTE, 100 * MEBIBYTE, size)
+    allowance.add("bad.example", 256 * MEBIBYTE)
+    assert allowance.sparing("bad.example", MEBIBYTE, 256 * MEBIBYTE, size)
+    assert not allowance.sparing("docker.io", MEBIBYTE, 0, size)  # of another upstream
+    assert not allowance.sparing("bad.example", MEBIBYTE, size // 2, size)  # half has come
+    allowance.add("bad.example", 1280 * MEBIBYTE)
+    assert allowance.sparing("bad.example", MEBIBYTE, size // 2, size)  # of all, too much
+
+
+async def test_blobs_that_upstream_has_not_leave_nothing(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    hub.terms.auth = "none"
+    hub.add(make_image(45), GOOD, "latest")
+    async with run(missing_ttl=0) as mirror:
+        for number in range(50):
+            digest = Digest.of(b"%d" % number)
+            assert (await mirror.blob(GOOD, digest)).status == 404
+        await mirror.settled()
+        assert not mirror.daemon.store.books.idle_partials
+        assert list((tmp_path / "data" / "partial").iterdir()) == []
+
+
+async def test_a_body_of_which_nothing_comes_leaves_nothing(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    hub.faults.add(Fault(kind="blob", method="GET", cut_after=0, times=None))
+    image = make_image(46, [300_000])
+    hub.add(image, GOOD, "latest")
+    async with run(resume_timeout=0.2) as mirror:
+        with contextlib.suppress(aiohttp.ClientPayloadError):
+            assert (await mirror.blob(GOOD, image.layers[0].digest)).status >= 500
+        await mirror.settled()
+        assert not mirror.daemon.store.books.idle_partials
+        assert list((tmp_path / "data" / "partial").iterdir()) == []
+
+
+async def test_two_slow_upstreams_leave_a_place_to_a_third(hub: Hub, bad: Hub, run: Run) -> None:
+    slow = make_image(47, [70_000 + number for number in range(10)])
+    good = make_image(48, [50_000])
+    hub.add(good, GOOD, "latest")
+    async with Hub() as worse:
+        for other in (bad, worse):
+            other.add(slow, "a/b", "latest")
+            other.faults.add(Fault(kind="blob", stall_after=30_000, times=None))
+        async with run(**beside(hub, bad, worse), max_fetches=8) as mirror:
+            questions = [
+                asyncio.create_task(mirror.blob(f"{name}/a/b", layer.digest))
+                for layer in slow.layers
+                for name in ("bad.example", "worse.example")
+            ]
+            async with asking(*questions), asyncio.timeout(10):
+                await bad.seen(lambda seen: seen.port == "cdn", 3)
+                await worse.seen(lambda seen: seen.port == "cdn", 1)
+                [layer] = good.layers
+                assert (await mirror.blob(GOOD, layer.digest)).body == layer.read()
+
+
+async def test_one_client_leaves_passes_to_the_others(hub: Hub, run: Run) -> None:
+    """Ranges far ahead of the fill pass through; those of one client may hang for ever."""
+    hub.terms.redirect = False
+    image = make_image(49, [40 * MEBIBYTE])
+    hub.add(image, GOOD, "latest")
+    [layer] = image.layers
+    size = layer.size
+    hub.faults.add(
+        Fault(kind="blob", match=lambda seen: seen.range is None, stall_after=9000, times=None)
+    )
+    slow = f"bytes={size - 90_000}-{size - 1}"
+    hub.faults.add(
+        Fault(kind="blob", match=lambda seen: seen.range == slow, stall_after=500, times=None)
+    )
+    async with run() as mirror:
+        questions = [
+            asyncio.create_task(mirror.blob(GOOD, layer.digest, Range=slow)) for _ in range(70)
+        ]
+        async with asking(*questions), asyncio.timeout(10):
+            await hub.seen(lambda seen: seen.range == slow, 40)
+            path, start = f"/v2/{GOOD}/blobs/{layer.digest}", size - 5000
+            part = await mirror.ask_from("127.0.0.2", path, Range=f"bytes={start}-{start + 999}")
+            assert (part.status, part.body) == (206, layer.read()[start : start + 1000])
+
+
+class Gone:
+    """A client that has left."""
+
+    gone = True
+
+
+async def test_a_silent_upstream_is_waited_for_by_nobody_who_has_left() -> None:
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionResetError):
+            async with while_there(Gone()):  # type: ignore[arg-type]  # what is asked is all there
+                await asyncio.Event().wait()
+
+
+async def test_who_waits_for_a_pass_goes_on_without_one_where_none_is_needed_any_more() -> None:
+    passes, near = Passes(1, alone=True), asyncio.Event()
+
+    async def comes_near() -> bool:
+        return await near.wait()
+
+    async with passes.taken("docker.io", "one") as held:
+        assert held
+        waits = passes.taken("docker.io", "two", comes_near)
+        asyncio.get_running_loop().call_soon(near.set)
+        async with asyncio.timeout(5), waits as other:
+            assert not other
+    async with asyncio.timeout(5), passes.taken("docker.io", "two") as held:
+        assert held

@@ -1,0 +1,177 @@
+"""One life of the daemon, from its start to its end: the command's own `serve`, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from mirror import cli, wiring
+from mirror.cache.blobs import Blobs
+from mirror.cache.fetches import Fetches
+from mirror.cache.manifests import Manifests
+from mirror.cache.tags import Tags
+from mirror.cache.upkeep import Upkeep
+from mirror.settings import Settings, load
+from mirror.store.store import Store
+from mirror.upstream.answers import Answer
+from tests.races.loop import SeededLoop
+from tests.races.plan import Manner
+from tests.races.registry import Upstream
+
+P = TypeVar("P")
+_PARTS = (Blobs, Fetches, Manifests, Store, Tags, Upkeep)
+_GRACE = 1.0  # seconds that clients get at a stop
+
+Make = Callable[[str, Callable[[Answer], None]], Upstream]
+
+
+def settings(folder: Path, upstreams: tuple[str, ...], manner: Manner) -> Settings:
+    """Return what a daemon is started with."""
+    return load(
+        {
+            "listen": "127.0.0.1:0",
+            "data_dir": folder,
+            "upstreams": {name: {"url": f"http://{name}"} for name in upstreams},
+            "max_size": manner.bound,
+            "missing_ttl": manner.missing_ttl,
+            "tag_ttl": manner.tag_ttl,
+            "max_fetches": manner.fetches,
+            "abandon_after": 0.5,
+            "memory_cache": 100_000,
+            "shutdown_grace": _GRACE,
+            "limit_check": 0,
+            "log_format": "json",
+        }
+    )
+
+
+class Life:
+    """A daemon that serves; `parts` are those that it has wired, by their class."""
+
+    def __init__(self, chosen: Settings) -> None:
+        self.parts: dict[type, Any] = {}
+        self.clients: set[asyncio.Task[None]] = set()
+        self.ready = asyncio.Event()
+        self.stopping = False
+        self._task = asyncio.create_task(cli._serve(chosen), name="the daemon")
+
+    def part(self, kind: type[P]) -> P:
+        """Return a part."""
+        found: P = self.parts[kind]
+        return found
+
+    async def started(self) -> None:
+        """Wait until it serves; raises what its start raises."""
+        ready = asyncio.create_task(self.ready.wait())
+        await asyncio.wait([ready, self._task], return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if self._task.done():
+            self._task.result()
+
+    def ask(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Serve a client."""
+        client = asyncio.create_task(work)
+        self.clients.add(client)
+        client.add_done_callback(self.clients.discard)
+        return client
+
+    def signal(self) -> None:
+        """Send a SIGTERM, as the kernel would."""
+        self.stopping = True
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SeededLoop)
+        if handler := loop.signals.get(signal.SIGTERM):
+            loop.call_soon(handler)
+
+    async def ended(self) -> int:
+        """Wait for its end; returns the exit code."""
+        return await self._task
+
+    async def let_clients_go(self) -> None:
+        """End the clients as a server that stops does: within a grace, and then at once."""
+        try:
+            if self.clients:
+                await asyncio.wait(set(self.clients), timeout=_GRACE)
+        finally:
+            left = set(self.clients)
+            for client in left:
+                client.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+
+class Lives:
+    """The daemon's lives, one after the other. `make` makes an upstream."""
+
+    def __init__(self, chosen: Settings, make: Make) -> None:
+        self.now: Life | None = None
+        self._chosen = chosen
+        self._make = make
+
+    async def start(self) -> Life:
+        """Begin a life."""
+        self.now = life = Life(self._chosen)
+        await life.started()
+        return life
+
+    @contextmanager
+    def wired(self) -> Iterator[None]:
+        """Have daemons talk to our upstreams, and be known part by part."""
+        put_back: list[tuple[object, str, object]] = []
+
+        def put(owner: object, name: str, value: object) -> None:
+            put_back.append((owner, name, getattr(owner, name)))
+            setattr(owner, name, value)
+
+        for kind in _PARTS:
+            put(kind, "__init__", self._noting(kind))
+        put(wiring.Reach, "open", self._open)
+        put(wiring.Reach, "anyone", _nobody)
+        put(cli, "notify", self._told)
+        put(web.ServerRunner, "cleanup", self._cleanup())
+        try:
+            yield
+        finally:
+            for owner, name, value in reversed(put_back):
+                setattr(owner, name, value)
+
+    def _noting(self, kind: type) -> Callable[..., None]:
+        true: Callable[..., None] = kind.__init__  # type: ignore[misc]
+
+        def init(part: object, *args: object, **more: object) -> None:
+            true(part, *args, **more)
+            if self.now is not None:
+                self.now.parts[kind] = part
+
+        return init
+
+    async def _open(
+        self, _: AsyncExitStack, on_answer: Callable[[Answer], None], *_more: object
+    ) -> dict[str, Upstream]:
+        return {name: self._make(name, on_answer) for name in self._chosen.upstreams}
+
+    def _told(self, state: str) -> None:
+        if state == "READY=1" and self.now is not None:
+            self.now.ready.set()
+
+    def _cleanup(self) -> Callable[[web.ServerRunner], Coroutine[Any, Any, None]]:
+        true = web.ServerRunner.cleanup
+
+        async def cleanup(runner: web.ServerRunner) -> None:
+            try:
+                if self.now is not None:
+                    self.now.stopping = True
+                    await self.now.let_clients_go()
+            finally:
+                await true(runner)
+
+        return cleanup
+
+
+async def _nobody(*_: object) -> dict[str, Upstream]:
+    return {}

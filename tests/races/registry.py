@@ -1,0 +1,164 @@
+"""Upstreams in virtual time: they answer late, and, where that is wanted, with a failure."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from mirror.oci.digest import Digest
+from mirror.oci.errors import (
+    BlobUnknown,
+    ManifestUnknown,
+    UpstreamFailure,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from mirror.oci.manifest import Hint, Manifest
+from mirror.oci.names import Reference, Repository
+from mirror.upstream.answers import Answer, Ask
+from mirror.upstream.blob_body import Wanted
+from mirror.upstream.wire import Patience
+from tests.races.world import World
+
+_PIECE = 32 * 1024  # bytes that arrive together
+
+Late = Callable[[str], Awaitable[None]]
+Tell = Callable[[Answer], None]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """How often, of all answers, upstream fails; `share` draws by what is asked."""
+
+    often: float
+    share: Callable[[str], float]
+
+    def strike(self, label: str) -> None:
+        """Raise UpstreamFailure, or let it be."""
+        drawn = self.share(f"trouble {label}")
+        if drawn < self.often / 2:
+            raise UpstreamUnavailable("upstream is away")
+        if drawn < self.often:
+            raise UpstreamTimeout("upstream is silent")
+
+
+@dataclass(frozen=True)
+class Named:
+    """What an upstream is called."""
+
+    name: str
+    url: str
+
+
+class Body:
+    """A blob's bytes as they arrive."""
+
+    def __init__(self, content: bytes, start: int, stop: int, late: Late, label: str) -> None:
+        self.start = start
+        self.size: int | None = len(content)
+        self._content = content
+        self._at, self._stop = start, stop
+        self._late, self._label = late, label
+        self.trouble: Trouble | None = None
+
+    async def read(self) -> bytes:
+        """Return what has arrived; raises UpstreamFailure."""
+        if self._at >= self._stop:
+            return b""
+        await self._late(self._label)
+        if self.trouble is not None:
+            self.trouble.strike(self._label)
+        piece = self._content[self._at : min(self._at + _PIECE, self._stop)]
+        self._at += len(piece)
+        return piece
+
+
+class Upstream:
+    """Answers for one upstream as `Registry` does, late by what `late` has; tells of pulls."""
+
+    patience = Patience(resume=2.0)
+    received = 0
+    down = 0
+
+    def __init__(self, name: str, world: World, late: Late, trouble: Trouble, tell: Tell) -> None:
+        self.origin = Named(name, f"http://{name}")
+        self._world = world
+        self._wait = late
+        self._trouble = trouble
+        self._tell = tell
+
+    def _home(self, name: str) -> Repository:
+        return Repository(self.origin.name, name)
+
+    async def _late(self, label: str) -> None:
+        await self._wait(label)
+        self._trouble.strike(label)
+
+    def _grant(self, repository: Repository, digest: Digest) -> bool:
+        """Say whether it is there; what is said is noted."""
+        if not self._world.has(repository, digest):
+            return False
+        self._world.granted.add((repository, digest))
+        return True
+
+    async def find_blob(self, repository: str, digest: Digest, size: int | None = None) -> int:
+        """Answer a HEAD of a blob; raises BlobUnknown, UpstreamFailure."""
+        label = f"HEAD {self.origin.name} {repository} {digest[7:15]}"
+        await self._late(label)
+        if not self._grant(self._home(repository), digest):
+            raise BlobUnknown(f"upstream has no {digest} in {repository}")
+        return len(self._world.body(digest))
+
+    @asynccontextmanager
+    async def open_blob(
+        self,
+        repository: str,
+        digest: Digest,
+        wanted: Wanted,
+        whole_after: tuple[type[UpstreamFailure], ...] = (),
+    ) -> AsyncIterator[Body]:
+        """Answer a GET of a blob; raises BlobUnknown, UpstreamFailure."""
+        label = f"GET {self.origin.name} {repository} {digest[7:15]}"
+        await self._late(label)
+        if not self._grant(self._home(repository), digest):
+            raise BlobUnknown(f"upstream has no {digest} in {repository}")
+        content = self._world.body(digest)
+        stop = len(content) if wanted.stop is None else min(wanted.stop, len(content))
+        body = Body(content, wanted.start, stop, self._wait, f"body {label}")
+        body.trouble = self._trouble
+        yield body
+
+    async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:
+        """Answer a HEAD of a manifest; raises UpstreamFailure."""
+        await self._late(f"HEAD {self.origin.name} {repository}:{str(reference)[:15]}")
+        found = self._find(repository, reference)
+        if found is None:
+            return Hint(missing=True)
+        named = found.descriptor
+        return Hint(named.digest, named.media_type, named.size)
+
+    async def get_manifest(
+        self, repository: str, reference: Reference, ask: Ask, *, insist: bool = True
+    ) -> Manifest:
+        """Answer a GET of a manifest, which is counted; raises ManifestUnknown, UpstreamFailure."""
+        label = f"GET {self.origin.name} {repository}:{str(reference)[:15]}"
+        await self._late(label)
+        found = self._find(repository, reference)
+        if found is None:
+            raise ManifestUnknown(f"upstream has no {repository}:{reference}")
+        self._world.counted.append((self.origin.name, str(reference)))
+        name, of = self.origin.name, (repository, str(reference))
+        self._tell(Answer(name, "", "manifest", "GET", 200, 0.0, *of, ask=ask))
+        await self._wait(f"body {label}")
+        return found
+
+    def _find(self, repository: str, reference: Reference) -> Manifest | None:
+        home = self._home(repository)
+        if home not in self._world.homes:  # a name that is made up
+            return None
+        if not isinstance(reference, Digest):
+            reference = self._world.homes[home].tagged
+        if reference not in self._world.manifests or not self._grant(home, reference):
+            return None
+        return self._world.manifests[reference]
