@@ -219,7 +219,7 @@ def children(chance: random.Random) -> Trap:
 
 def graphs(chance: random.Random) -> Trap:
     """Have indexes that name indexes, deep or wide."""
-    shape = chance.choice((Body("lattice", 14), Body("lattice", 3), Body("chain", 300)))
+    shape = chance.choice((Body("lattice", 14), Body("lattice", 14), Body("chain", 300)))
     return Trap((Ask("tag"), Ask("manifests", 1)), document=shape)
 
 
