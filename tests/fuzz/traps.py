@@ -129,7 +129,9 @@ def login(chance: random.Random) -> Trap:
 def types(chance: random.Random) -> Trap:
     """Fill the media type of a token server's answer, or of another's."""
     kind: Kind = chance.choice(("token", "token", "token", chance.choice(KINDS)))
-    return _filled(chance, kind, b"Content-Type", _SPOKEN, login=True)
+    # A refused login rests, and with it all that would be asked after it.
+    lines = (b"HTTP/1.1 403 F",) if kind == "token" else _SPOKEN
+    return _filled(chance, kind, b"Content-Type", lines, login=True)
 
 
 def _filled(
