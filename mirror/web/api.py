@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
@@ -23,8 +21,6 @@ from mirror.oci.ranges import Span
 from mirror.web import fields
 from mirror.web.reply import Reply, Streamed
 from mirror.web.route import BlobPath, ManifestPath, ReferrersPath, TagsPath
-
-_LONG = 1000  # descriptors: more are written by a thread, as that takes a hundredth of a second
 
 
 class RegistryApi:
@@ -113,13 +109,10 @@ class RegistryApi:
         listed = await self._listings.referrers(
             path.repository, path.digest, path.paging, caller.party
         )
-        found, more = listed.answer.found, _more(path, listed.answer.following)
+        more = _more(path, listed.answer.following)
         if path.artifact_types:
-            found = [item for item in found if item.get("artifactType") in path.artifact_types]
             more += fields.lines({"OCI-Filters-Applied": "artifactType"})
-        document = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": found}
-        long = len(found) > _LONG
-        body = await asyncio.to_thread(_written, document) if long else _written(document)
+        body = listed.answer.index(path.artifact_types)
         headers = fields.listing(media.OCI_INDEX, listed.outcome, listed.age) + more
         return Reply(200, headers, length=len(body), body=body, outcome=listed.outcome)
 
@@ -158,10 +151,6 @@ def _span(request: web.BaseRequest, path: BlobPath, size: int) -> Span | None:
 
 def _content_range(span: Span | None, size: int) -> str:
     return "" if span is None else f"Content-Range: {span.content_range(size)}\r\n"
-
-
-def _written(document: dict[str, object]) -> bytes:
-    return json.dumps(document).encode()
 
 
 def _more(path: TagsPath | ReferrersPath, following: Paging | None) -> str:
