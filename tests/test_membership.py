@@ -37,7 +37,9 @@ _WAYS = ("GET", "GET", "HEAD", "leave", "evict", "unlink", "lose", "purge")
 _step = st.tuples(st.sampled_from(_WAYS), st.sampled_from(NAMES))
 # What goes on with one blob at the same time; the mirror is started anew behind some of it.
 _bout = st.tuples(
-    st.sampled_from(range(3)), st.lists(_step, min_size=3, max_size=12), st.sampled_from([False, True])
+    st.sampled_from(range(3)),
+    st.lists(_step, min_size=3, max_size=12),
+    st.sampled_from([False, True]),
 )
 _holders = st.fixed_dictionaries({name: st.sets(st.sampled_from(range(3))) for name in NAMES})
 
