@@ -77,7 +77,7 @@ class Index:
     def put_type(self, digest: Digest, upstream: str, media_type: str) -> None:
         """Note what an upstream calls a kept manifest."""
         args = (str(digest), upstream, media_type)
-        self._later(("type", *args[:2]), sql.PUT_TYPE, *args)
+        self._behind.later(("type", *args[:2]), sql.PUT_TYPE, *args)
 
     def put_link(self, digest: Digest, repository: Repository) -> None:
         """Note that a repository holds a digest."""
@@ -173,7 +173,7 @@ class Index:
 
     async def types(self) -> list[Row]:
         """Return (digest, upstream, media type)."""
-        return await self._database.fetch("SELECT digest, upstream, media_type FROM manifest_type")
+        return await self._behind.fetch("SELECT digest, upstream, media_type FROM manifest_type")
 
     async def links(self) -> list[Row]:
         """Return (digest, upstream, repository)."""
