@@ -401,7 +401,7 @@ class StoreMachine(RuleBasedStateMachine):
     def left(self) -> Left:
         """What is on the books, or on its way, now."""
         written = {digest: each.partial.written for digest, each in self.fetching.items()}
-        return Left(set(self.store.catalogue), self.store.books.idle_partials | written)
+        return Left(set(self.store.catalogue), {**self.store.books.idle_partials, **written})
 
     def has_begun_again(self, left: Left) -> None:
         """All that was whole is here, all that was begun can be resumed, and nothing else."""
