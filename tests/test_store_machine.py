@@ -29,7 +29,8 @@ from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Entry, charged
 from mirror.store.errors import NoRoomError
-from mirror.store.files import Files, Partial
+from mirror.store.files import Files
+from mirror.store.partial import Partial
 from mirror.store.recovery import open_store
 from mirror.store.store import Store
 

@@ -138,7 +138,9 @@ class Publicity:
     def _read(self, asked_at: int, *, public: bool) -> Standing:
         if asked_at == _NEVER:
             return Standing(noted=True)
-        decided = self.now() - max(0.0, self._clock() - asked_at)
+        age = self._clock() - asked_at
+        # Said in the future, by a clock since set back, it is as old as it may be.
+        decided = self.now() - (age if age >= 0 else PUBLIC_FOR)
         ask_again = decided + PUBLIC_FOR if public else -math.inf
         return Standing(public, decided, ask_again, noted=True)
 

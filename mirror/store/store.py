@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -16,12 +17,14 @@ from mirror.store.books import Books
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.disk import Disk
 from mirror.store.errors import NoRoomError
-from mirror.store.files import Files, Partial
+from mirror.store.files import Files
 from mirror.store.index import Index
+from mirror.store.partial import Partial
 from mirror.store.room import Room
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+_LAST_WORDS = 3.0  # seconds of a stop in which what is proven may still get its name
 _USES_EVERY = 60.0  # seconds between writing down what was used
 
 
@@ -81,12 +84,24 @@ class Store:
             self.failures += 1
             _log.error("cannot evict: %s", error)
 
+    def hurry(self) -> None:
+        """Begin nothing more on the disk, but for the index, from a moment on: a stop has begun.
+
+        What was proven has so long to be published; what is not stays as a partial.
+        """
+        asyncio.get_running_loop().call_later(_LAST_WORDS, self._disk.drop)
+
     async def close(self) -> None:
-        """Write behind what is pending, let go of files and folder."""
-        self.books.note_uses()
-        await self.index.close()
-        await self._disk.close()
-        self.files.release()
+        """Write behind what is pending, let go of files and folder, whoever stops waiting."""
+        await to_the_end(self._close())
+
+    async def _close(self) -> None:
+        try:
+            self.books.note_uses()
+            await self.index.close()
+        finally:
+            await self._disk.close()
+            self.files.release()
 
     # Keeping
 
