@@ -172,7 +172,7 @@ async def running(
 
         await stack.enter_async_context(watching(wiring.metrics_listener(settings), own))
         runner = server.runner(settings.idle_timeout, settings.shutdown_grace)
-        stack.push_async_callback(_stop, runner, connections, settings.shutdown_grace)
+        stack.push_async_callback(_stop, runner, connections, store, settings.shutdown_grace)
         await runner.setup()
         await _site(stack, runner, listener, connections, certificate).start()
         yield Daemon(Address(*listener.getsockname()[:2]), store, fetches, lag, certificate)
@@ -191,17 +191,22 @@ def _site(
     return TlsSite(runner, listener, certificate, connections)
 
 
-async def _stop(runner: web.ServerRunner, connections: Connections, grace: float) -> None:
+async def _stop(
+    runner: web.ServerRunner, connections: Connections, store: Store, grace: float
+) -> None:
     """Listen no more, and let what was begun be sent within the grace, in seconds.
 
     aiohttp waits for the replies, not for their last bytes: these wait for a slow client in
     memory, and the end of the process would be theirs.
     """
     deadline = asyncio.get_running_loop().time() + grace
-    await runner.cleanup()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout_at(deadline):
-            await connections.gone()
+    try:
+        await runner.cleanup()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await connections.gone()
+    finally:
+        store.hurry()
 
 
 async def _possession(store: Store) -> Possession:

@@ -13,7 +13,8 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
-from mirror.store.files import Files, Partial
+from mirror.store.files import Files
+from mirror.store.partial import Partial
 from tests.conftest import Run
 from tests.standin import Fault, Hub, Image, make_image
 from tests.test_fetches import APP, fetching, joined

@@ -29,7 +29,8 @@ from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Entry, charged
 from mirror.store.errors import NoRoomError
-from mirror.store.files import Files, Partial
+from mirror.store.files import Files
+from mirror.store.partial import Partial
 from mirror.store.recovery import open_store
 from mirror.store.store import Store
 
@@ -403,7 +404,7 @@ class StoreMachine(RuleBasedStateMachine):
     def left(self) -> Left:
         """What is on the books, or on its way, now."""
         written = {digest: each.partial.written for digest, each in self.fetching.items()}
-        return Left(set(self.store.catalogue), self.store.books.idle_partials | written)
+        return Left(set(self.store.catalogue), {**self.store.books.idle_partials, **written})
 
     def has_begun_again(self, left: Left) -> None:
         """All that was whole is here, all that was begun can be resumed, and nothing else."""

@@ -25,7 +25,7 @@ from mirror.oci.errors import (
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Entry
 from mirror.store.errors import NoRoomError
-from mirror.store.files import Partial
+from mirror.store.partial import Partial
 from mirror.store.store import Store
 from mirror.upstream.registry import Registry
 

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from mirror.store.files import Partial
+from mirror.store.partial import Partial
 from mirror.store.store import Store
 
 # Each step costs a hop to a thread, whatever its size: at a gigabit a second a step is as long

@@ -10,7 +10,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import UpstreamFailure
 from mirror.oci.names import Repository
 from mirror.store.errors import NoRoomError
-from mirror.store.files import Partial
+from mirror.store.partial import Partial
 from mirror.store.store import Store
 from mirror.upstream.registry import Registry
 

@@ -139,9 +139,8 @@ class Publicity:
         if asked_at == _NEVER:
             return Standing(noted=True)
         age = self._clock() - asked_at
-        if age < 0:  # by a clock that was ahead: nobody knows how old that is
-            age = PUBLIC_FOR
-        decided = self.now() - age
+        # Said in the future, by a clock since set back, it is as old as it may be.
+        decided = self.now() - (age if age >= 0 else PUBLIC_FOR)
         ask_again = decided + PUBLIC_FOR if public else -math.inf
         return Standing(public, decided, ask_again, noted=True)
 

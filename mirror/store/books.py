@@ -14,6 +14,7 @@ from mirror.store.catalogue import Catalogue, Entry, charged
 from mirror.store.errors import NoRoomError
 from mirror.store.index import Index
 from mirror.store.quarantine import Quarantine, Suspect
+from mirror.store.sizes import Sizes
 
 _LATELY = 600  # seconds
 
@@ -26,10 +27,23 @@ class Doomed(NamedTuple):
     victims: dict[Digest, Entry]
     evicting: bool
 
+    @property
+    def bytes(self) -> int:
+        """What comes free, in bytes."""
+        sizes = [suspect.size for suspect in self.suspects.values()]
+        sizes += [*self.partials.values(), *(entry.size for entry in self.victims.values())]
+        return sum(map(charged, sizes))
+
+    def __bool__(self) -> bool:
+        return bool(self.suspects or self.partials or self.victims)
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the bound covers, in bytes. `leaving` is unlinked, and read to its end by someone."""
+    """What the bound covers, in bytes. `leaving` is off the books, but still on the disk.
+
+    It is not unlinked yet, or read to its end by someone.
+    """
 
     kept: int
     partial: int
@@ -60,9 +74,10 @@ class Books:
         self.evicted_bytes = 0
         self.promised = 0
         self.overhead = 0
-        self.idle_partials: dict[Digest, int] = {}
+        self.idle_partials = Sizes()
         self.quarantine = Quarantine(limit)
-        self.stuck: dict[Digest, int] = {}
+        self.stuck = Sizes()
+        self.going = 0  # bytes that are off the books, and not unlinked yet
         self._leaving: list[Entry] = []  # off the books and unlinked, but still being read
         self._headroom = min(1024 * 1024, limit // 64)  # what one flush may add to the index
         self._touched: set[Digest] = set()
@@ -80,21 +95,22 @@ class Books:
         """Tell what `used` is made of."""
         return Taken(
             kept=self.catalogue.bytes,
-            partial=sum(charged(size) for size in self.idle_partials.values()),
+            partial=self.idle_partials.bytes,
             promised=self.promised,
             index=self.overhead,
-            leaving=sum(charged(entry.size) for entry in self._leaving if entry.readers),
-            quarantine=self.quarantine.bytes + sum(map(charged, self.stuck.values())),
+            leaving=self.going
+            + sum(charged(entry.size) for entry in self._leaving if entry.readers),
+            quarantine=self.quarantine.bytes + self.stuck.bytes,
         )
 
     # What goes
 
     def fits(self, wanted: int) -> bool:
         """Whether `wanted` bytes could come free, if all went that can go."""
-        excess = self.used + charged(wanted) + self._headroom - self.limit
+        excess = self._excess(charged(wanted))
         if excess <= 0:
             return True
-        excess -= self.quarantine.bytes + sum(map(charged, self.idle_partials.values()))
+        excess -= self.quarantine.bytes + self.idle_partials.bytes
         return self.catalogue.victims(excess) is not None
 
     def make_room(self, wanted: int, *, sparing: bool = False) -> Doomed:
@@ -103,7 +119,7 @@ class Books:
         Raises NoRoomError where `wanted` bytes cannot come free; with `sparing` also where blobs
         would have to go that were used lately.
         """
-        excess = self.used + wanted + self._headroom - self.limit
+        excess = self._excess(wanted)
         suspects = self.quarantine.to_free(excess)
         left = self.quarantine
         excess -= sum(charged(suspect.size) for each in suspects if (suspect := left.get(each)))
@@ -122,6 +138,10 @@ class Books:
         self.evicted += len(doomed.victims)
         self.evicted_bytes += sum(charged(entry.size) for entry in doomed.victims.values())
         return doomed
+
+    def _excess(self, wanted: int) -> int:
+        """Return how much has to go for `wanted` bytes, beside what is going already."""
+        return self.used - self.going + wanted + self._headroom - self.limit
 
     def _used_lately(self, digest: Digest) -> bool:
         entry = self.catalogue.get(digest)
@@ -145,6 +165,7 @@ class Books:
         for digest in victims:
             if entry := self.forget(digest):
                 doomed.victims[digest] = entry
+        self.going += doomed.bytes
         return doomed
 
     def forget(self, digest: Digest) -> Entry | None:
@@ -153,10 +174,13 @@ class Books:
         if entry is not None:
             self.index.drop(digest)
             self._touched.discard(digest)
-            self._leaving = [left for left in self._leaving if left.readers]
-            if entry.readers:
-                self._leaving.append(entry)
+            self._let_leave(entry)
         return entry
+
+    def _let_leave(self, entry: Entry) -> None:
+        self._leaving = [left for left in self._leaving if left.readers]
+        if entry.readers:
+            self._leaving.append(entry)
 
     def put_back(self, digest: Digest, doomed: Doomed) -> None:
         """Enter again what could not be unlinked."""
@@ -175,12 +199,19 @@ class Books:
     # What is kept
 
     def enter(self, digest: Digest, size: int, media_type: str | None, changed_at: int) -> Entry:
-        """Enter a file that has got its name; see `Entry` for the units."""
-        entry = self.catalogue.get(digest)
-        if entry is None:
-            entry = Entry(size, media_type, 0)
-            self.catalogue.add(digest, entry)
-        entry.used_at, entry.changed_at = int(time.time()), changed_at
+        """Enter a file that has got its name; see `Entry` for the units.
+
+        One that had the name before is another's file: what was found out about that one does not
+        hold for this, and its readers keep it on the disk.
+        """
+        entry = Entry(size, media_type, int(time.time()), changed_at)
+        old = self.catalogue.remove(digest)
+        if old is not None:
+            entry.media_type = old.media_type or media_type
+            entry.links, entry.children = old.links, old.children
+            self._let_leave(old)
+        self.catalogue.add(digest, entry)
+        self.stuck.pop(digest, None)  # replaced by the rename
         self.tell_of(digest, entry)
         return entry
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import IO, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO, Any, TypeVar
 
 from mirror.flight import Flights
+from mirror.lasting import to_the_end
 from mirror.oci.digest import Digest
 from mirror.store.errors import is_of_disk
 from mirror.store.files import Files
@@ -26,6 +28,8 @@ class Disk:
         self._files = files
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store-write")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-read")
+        self._waiting: set[Future[Any]] = set()
+        self._dropped = False
         self._proofs: Flights[Digest, int | None] = Flights()
         self._proving = asyncio.Semaphore(_PROOFS)
 
@@ -33,16 +37,27 @@ class Disk:
         return f"<Disk: {self.trouble or 'well'}, {len(self._proofs)} blobs being hashed>"
 
     async def close(self) -> None:
-        """Wait for what has begun."""
+        """Wait for what has begun; what has not is not begun any more."""
+        self.drop()
         await self._proofs.close()
         await asyncio.to_thread(self._writers.shutdown)
         await asyncio.to_thread(self._readers.shutdown)
+
+    def drop(self) -> None:
+        """Begin nothing more: all that waits for a thread, or comes later, raises OSError.
+
+        A stop must not take as long as a slow disk takes for all that waits for it.
+        """
+        self._dropped = True
+        self._files.halted = True
+        for future in [*self._waiting]:
+            future.cancel()
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
         """Do work that writes on a thread of the store's own, so that DNS never waits for a disk.
 
         Work that has begun is waited for even by a task that is cancelled: nobody closes a file
-        under a thread that writes to it.
+        under a thread that writes to it. Work that has not begun is cancelled with its task.
         """
         return await self._on(self._writers, work, *args)
 
@@ -51,14 +66,24 @@ class Disk:
         return await self._on(self._readers, work, *args)
 
     async def _on(self, threads: ThreadPoolExecutor, work: Callable[..., T], *args: object) -> T:
-        job = asyncio.get_running_loop().run_in_executor(threads, work, *args)
+        if self._dropped:
+            raise _stopping()
+        future = threads.submit(work, *args)
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        job = asyncio.wrap_future(future)
         try:
-            return await asyncio.shield(job)
+            await asyncio.wait([job])
+        except asyncio.CancelledError:
+            if not future.cancel():
+                await to_the_end(_over(job))
+            raise
+        if job.cancelled():
+            raise _stopping()
+        try:
+            return job.result()
         except OSError as error:
             self.note(error)
-            raise
-        except asyncio.CancelledError:
-            await asyncio.wait([job])
             raise
 
     def note(self, error: OSError) -> None:
@@ -82,4 +107,15 @@ class Disk:
 
     def close_file(self, file: IO[bytes]) -> None:
         """Close a file on a thread: the last close of an unlinked one frees its blocks."""
-        self._writers.submit(file.close)
+        if self._dropped:  # the process ends, and nobody waits for the loop
+            file.close()
+        else:
+            self._writers.submit(file.close)
+
+
+async def _over(job: asyncio.Future[T]) -> None:
+    await asyncio.wait([job])
+
+
+def _stopping() -> OSError:
+    return OSError(errno.ECANCELED, "the mirror stops")

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from mirror.oci.digest import Digest, Hasher
+from mirror.oci.digest import Digest
 from mirror.oci.errors import DigestInvalid
+from mirror.store import folder
 from mirror.store.catalogue import charged
 from mirror.store.errors import StoreError
+from mirror.store.partial import Partial
 from mirror.store.sqlite import WAL_BYTES
 
 _PROBE = bytes(64 * 1024)
@@ -47,14 +49,17 @@ class Files:
         self._partials = root / "partial"
         self._quarantine = root / "quarantine"
         self._lock: IO[bytes] | None = None
+        self.halted = False  # hashing ends: the mirror stops
 
     def prepare(self) -> None:
         """Make the folders and lock them against a second daemon; raises StoreError."""
         try:
-            self._blobs.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            folder.check(self.root)
+            self._blobs.mkdir(exist_ok=True)
             self._partials.mkdir(exist_ok=True)
             self._quarantine.mkdir(exist_ok=True)
-            self._lock = (self.root / "lock").open("ab")
+            self._lock = open(self.root / "lock", "ab", opener=_no_link)  # noqa: SIM115 - held
         except OSError as error:
             raise StoreError(
                 f"cannot write to the data folder {self.root}: {error.strerror}"
@@ -93,7 +98,7 @@ class Files:
 
     def open(self, digest: Digest) -> IO[bytes]:
         """Open a published blob; raises OSError."""
-        return self.path(digest).open("rb", buffering=0)
+        return open(self.path(digest), "rb", buffering=0, opener=_no_link)
 
     def prove(self, digest: Digest, size: int) -> int | None:
         """Hash a published blob; returns when it was last written, in ns, or None if it is wrong.
@@ -105,6 +110,8 @@ class Files:
             status = os.fstat(file.fileno())
             while status.st_size == size and (piece := file.read(_SLICE)):
                 hasher.update(piece)
+                if self.halted:
+                    raise OSError(errno.ECANCELED, "the mirror stops")
         return status.st_mtime_ns if hasher.hexdigest() == digest.hex else None
 
     def partial(self, digest: Digest) -> Partial:
@@ -214,78 +221,9 @@ class Files:
                     yield entry.stat(follow_symlinks=False).st_size
 
 
-class Partial:
-    """A blob on its way: hashed and written, each in order, and followed by many readers.
-
-    They all read `file`, each at places of its own; it stays good after publishing and unlinking.
-    `hashed` and `written` are how far those are, in bytes; either may be ahead of the other.
-    """
-
-    def __init__(self, digest: Digest, path: Path) -> None:
-        self.digest = digest
-        self.path = path
-        self._hasher: Hasher = digest.hasher()
-        self.file = path.open("a+b", buffering=0)
-        self.hashed = 0
-        self._hash_again()
-        self.written = self.hashed
-
-    def _hash_again(self) -> None:
-        self.file.seek(0)
-        while piece := self.file.read(_SLICE):
-            self.hash([piece])
-
-    def hash(self, pieces: Iterable[bytes]) -> None:
-        """Hash what comes next."""
-        for piece in pieces:
-            self._hasher.update(piece)
-            self.hashed += len(piece)
-
-    def write(self, pieces: Iterable[bytes]) -> None:
-        """Write what comes next; raises OSError, after which `written` is still right."""
-        for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                count = self.file.write(view)  # a raw file may take less than it is given
-                self.written += count
-                view = view[count:]
-
-    def take_in(self, file: IO[bytes], length: int) -> None:
-        """Hash and write the first bytes of another file; raises OSError."""
-        while self.written < length:
-            size = min(_SLICE, length - self.written)
-            piece = os.pread(file.fileno(), size, self.written)
-            if not piece:
-                raise OSError(errno.EIO, "a partial is shorter than it was")
-            self.hash([piece])
-            self.write([piece])
-
-    def start_over(self) -> None:
-        """Throw away what there is; raises OSError."""
-        self.file.truncate(0)
-        self._hasher = self.digest.hasher()
-        self.hashed = self.written = 0
-
-    @property
-    def proven(self) -> bool:
-        """Whether what was hashed is what the digest names."""
-        return self._hasher.hexdigest() == self.digest.hex
-
-    def hasher(self) -> Hasher:
-        """Return a copy of the hash so far, for whoever goes on without the disk."""
-        return self._hasher.copy()
-
-    def sync(self) -> None:
-        """Bring the bytes to the disk."""
-        os.fdatasync(self.file.fileno())
-
-    def unlink(self) -> None:
-        """Take its name from it; raises OSError."""
-        self.path.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Stop writing; what was written stays for the next one to resume."""
-        self.file.close()
+def _no_link(path: str, flags: int) -> int:
+    """Open a file, and not what a link in its place leads to."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
 def _unlink(digests: Iterable[Digest], path_of: Callable[[Digest], Path]) -> dict[Digest, OSError]:

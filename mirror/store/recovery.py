@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from itertools import groupby
 from pathlib import Path
 
@@ -100,7 +101,9 @@ async def _repaired(files: Files, index: Index, limit: int, on_disk: dict[Digest
     partials = sorted(files.scan_partials(), key=lambda found: found.changed_at)
     store.books.idle_partials.update((found.digest, found.size) for found in partials)
     for found in sorted(files.scan_quarantine(), key=lambda found: found.moved_at):
-        store.books.quarantine.add(found.digest, Suspect(found.size, found.moved_at // _SECOND))
+        store.books.quarantine.add(
+            found.digest, Suspect(found.size, min(found.moved_at // _SECOND, int(time.time())))
+        )
     await store.trim()
     _log.info("%r, %d adopted", store, adopted)
     return store
@@ -114,7 +117,9 @@ def _known(
     A file that is gone tells nothing: a crash may have come between its eviction and its row's.
     """
     catalogue, altered = Catalogue(), []
-    for text, size, media_type, used_at, changed_at in rows:
+    now = int(time.time())
+    for text, size, media_type, used, changed_at in rows:
+        used_at = min(used, now)  # a clock since set back would keep it for ever
         digest = Digest(text)
         found = on_disk.get(digest)
         if found is not None and found.size == size:

@@ -6,14 +6,16 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 
+from mirror.lasting import to_the_end
 from mirror.oci.digest import Digest
 from mirror.store.books import Books, Doomed
 from mirror.store.catalogue import charged
 from mirror.store.disk import Disk
 from mirror.store.files import Files
+from mirror.store.names import Names
 from mirror.store.quarantine import Suspect
 
 _log = logging.getLogger(__name__)
@@ -22,19 +24,21 @@ _log = logging.getLogger(__name__)
 class Room:
     """Takes files from their names, and gives room for others, as the books have it.
 
-    Nobody gets a name while the file that had it before is still being taken from it.
+    Nobody gets a name while the file that had it before is still being taken from it, and what is
+    begun goes to its end, whoever is cancelled.
     """
 
     def __init__(self, books: Books, files: Files, disk: Disk) -> None:
         self._books = books
         self._files = files
         self._disk = disk
-        self._doomed: set[Digest] = set()  # off the books, not yet unlinked
-        self._fewer_doomed = asyncio.Condition()
-        self._publishing: Counter[Digest] = Counter()  # named or about to be, not yet entered
+        self._names = Names()
+        self._doomed: Counter[Digest] = Counter()  # partials off the books, not yet unlinked
+        self._progress = asyncio.Condition()
 
     def __repr__(self) -> str:
-        return f"<Room: {self._books.promised} bytes promised, {len(self._doomed)} files leaving>"
+        books = self._books
+        return f"<Room: {books.promised} bytes promised, {books.going} leaving, {self._names!r}>"
 
     def fits(self, size: int) -> bool:
         """Whether `size` bytes could be promised, if all went that can go."""
@@ -51,10 +55,20 @@ class Room:
         self._books.promised += wanted
         try:
             await self.unlink(doomed)
+            while self._books.used > self._books.limit:
+                await self._until_it_fits(sparing=sparing)
         except BaseException:
             self._books.promised -= wanted
             raise
         return wanted
+
+    async def _until_it_fits(self, *, sparing: bool) -> None:
+        """Wait for what others unlink, and where that failed have something else go."""
+        if not self._books.going:
+            await self.unlink(self._books.make_room(0, sparing=sparing))
+            return
+        async with self._progress:
+            await self._progress.wait()
 
     def release(self, promised: int) -> None:
         """Give back what `reserve` returned."""
@@ -65,7 +79,9 @@ class Room:
 
         Returns what to give back later. Raises NoRoomError, OSError.
         """
-        await self.unlinked(digest)
+        while self._doomed[digest]:  # off the books as one that nobody fetches
+            async with self._progress:
+                await self._progress.wait()
         size = self._books.idle_partials.pop(digest, 0)
         try:
             return await self.reserve(size)
@@ -77,24 +93,49 @@ class Room:
     # Unlinking
 
     async def unlink(self, doomed: Doomed) -> None:
-        """Unlink what is off the books; nobody publishes the same anew before that is done.
+        """Unlink what is off the books, and counted until it is unlinked.
 
-        What cannot be unlinked returns to the books, for it still takes its room, and can still
-        be served. Raises OSError then.
+        What has its name back by then, under the lock, stays. What cannot be unlinked returns to
+        the books, for it still takes its room, and can still be served. Raises OSError then.
         """
-        if not (doomed.suspects or doomed.partials or doomed.victims):
+        if not doomed:
             return
-        names = {*doomed.partials, *doomed.victims}
-        self._doomed.update(names)
-        try:
-            failed = await self._disk.run(self._unlink_now, doomed)
-            for digest in failed:
-                self._books.put_back(digest, doomed)
-        finally:
-            await self._no_longer_doomed(names)
+        self._doomed.update(doomed.partials)
+        await to_the_end(self._unlink(doomed))
+
+    async def _unlink(self, doomed: Doomed) -> None:
+        failed: dict[Digest, OSError] = {}
+        async with self._names.held([*doomed.suspects, *doomed.partials, *doomed.victims]):
+            still = self._still(doomed)
+            try:
+                failed = await self._disk.run(self._unlink_now, still)
+            except OSError:  # it was not begun
+                for digest in {*still.suspects, *still.partials, *still.victims}:
+                    self._books.put_back(digest, still)
+                raise
+            finally:
+                self._books.going -= doomed.bytes
+                for digest in failed:
+                    self._books.put_back(digest, still)
+                self._doomed.subtract(doomed.partials.keys())
+                self._doomed += Counter()  # those at nought leave
+                await self._tell()
         for error in failed.values():
             self._disk.note(error)
             raise error
+
+    def _still(self, doomed: Doomed) -> Doomed:
+        """Return what is off the books still."""
+        books = self._books
+        suspects = {
+            each: it for each, it in doomed.suspects.items() if each not in books.quarantine
+        }
+        victims = {
+            each: entry
+            for each, entry in doomed.victims.items()
+            if books.catalogue.get(each) is None and each not in books.stuck
+        }
+        return doomed._replace(suspects=suspects, victims=victims)
 
     def _unlink_now(self, doomed: Doomed) -> dict[Digest, OSError]:
         return (
@@ -103,29 +144,29 @@ class Room:
             | self._files.remove(doomed.victims)
         )
 
-    async def _no_longer_doomed(self, names: set[Digest]) -> None:
-        self._doomed.difference_update(names)
-        async with self._fewer_doomed:
-            self._fewer_doomed.notify_all()
-
-    async def unlinked(self, digest: Digest) -> None:
-        """Wait until what was evicted under this name is gone."""
-        async with self._fewer_doomed:
-            await self._fewer_doomed.wait_for(lambda: digest not in self._doomed)
+    async def _tell(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
 
     async def set_aside(self, digest: Digest) -> None:
-        """Move a stuck file into quarantine; one that the disk will not have moved stays stuck."""
-        self._doomed.add(digest)
-        try:
-            size = await self._disk.run(self._files.set_aside, digest)
-        except OSError as error:
-            _log.error("cannot quarantine %s, will try again: %s", digest, error)
-            return
-        finally:
-            await self._no_longer_doomed({digest})
-        self._books.stuck.pop(digest, None)
-        if size is not None:
-            self._books.quarantine.add(digest, Suspect(size, int(time.time())))
+        """Move a stuck file into quarantine; one that the disk will not have moved stays stuck.
+
+        A file that got its name since is not stuck any more, and stays.
+        """
+        await to_the_end(self._set_aside(digest))
+
+    async def _set_aside(self, digest: Digest) -> None:
+        async with self._names.held([digest]):
+            if digest not in self._books.stuck:
+                return
+            try:
+                size = await self._disk.run(self._files.set_aside, digest)
+            except OSError as error:
+                _log.error("cannot quarantine %s, will try again: %s", digest, error)
+                return
+            self._books.stuck.pop(digest, None)
+            if size is not None:
+                self._books.quarantine.add(digest, Suspect(size, int(time.time())))
 
     # Removing
 
@@ -156,29 +197,18 @@ class Room:
 
         Returns how many, and bytes. Raises OSError.
         """
-        strangers = [
-            digest
-            for digest in sizes
-            if self._books.catalogue.get(digest) is None
-            and digest not in self._doomed
-            and not self._publishing[digest]
-        ]
-        self._doomed.update(strangers)
-        try:
+        return await to_the_end(self._remove_strangers(sizes))
+
+    async def _remove_strangers(self, sizes: dict[Digest, int]) -> tuple[int, int]:
+        known = self._books.catalogue
+        found = [digest for digest in sizes if known.get(digest) is None]
+        async with self._names.held(found):
+            strangers = [digest for digest in found if known.get(digest) is None]
             failed = await self._disk.run(self._files.remove, strangers)
-        finally:
-            await self._no_longer_doomed(set(strangers))
         for error in failed.values():
             raise error
         return len(strangers), sum(charged(sizes[digest]) for digest in strangers)
 
-    @contextmanager
-    def naming(self, digest: Digest) -> Iterator[None]:
-        """Keep a file that gets its name from being taken for a stranger until it is entered."""
-        self._publishing[digest] += 1
-        try:
-            yield
-        finally:
-            self._publishing[digest] -= 1
-            if not self._publishing[digest]:
-                del self._publishing[digest]
+    def naming(self, digest: Digest) -> AbstractAsyncContextManager[None]:
+        """Hold a name for whoever gives it to a file, and enters that, or takes it away."""
+        return self._names.held([digest])

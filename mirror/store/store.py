@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
 from collections.abc import Callable
 from typing import IO, TypeVar
 
+from mirror.lasting import to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
@@ -15,12 +17,14 @@ from mirror.store.books import Books
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.disk import Disk
 from mirror.store.errors import NoRoomError
-from mirror.store.files import Files, Partial
+from mirror.store.files import Files
 from mirror.store.index import Index
+from mirror.store.partial import Partial
 from mirror.store.room import Room
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+_LAST_WORDS = 3.0  # seconds of a stop in which what is proven may still get its name
 _USES_EVERY = 60.0  # seconds between writing down what was used
 
 
@@ -80,53 +84,69 @@ class Store:
             self.failures += 1
             _log.error("cannot evict: %s", error)
 
+    def hurry(self) -> None:
+        """Begin nothing more on the disk, but for the index, from a moment on: a stop has begun.
+
+        What was proven has so long to be published; what is not stays as a partial.
+        """
+        asyncio.get_running_loop().call_later(_LAST_WORDS, self._disk.drop)
+
     async def close(self) -> None:
-        """Write behind what is pending, let go of files and folder."""
-        self.books.note_uses()
-        await self.index.close()
-        await self._disk.close()
-        self.files.release()
+        """Write behind what is pending, let go of files and folder, whoever stops waiting."""
+        await to_the_end(self._close())
+
+    async def _close(self) -> None:
+        try:
+            self.books.note_uses()
+            await self.index.close()
+        finally:
+            await self._disk.close()
+            self.files.release()
 
     # Keeping
 
     async def publish(self, partial: Partial, repository: Repository) -> Entry:
-        """Keep a proven partial as a blob of a repository; raises OSError."""
+        """Keep a proven partial as a blob of a repository, in one step that nothing cancels.
+
+        Raises OSError.
+        """
+        return await to_the_end(self._publish(partial, repository))
+
+    async def _publish(self, partial: Partial, repository: Repository) -> Entry:
         digest = partial.digest
-        await self.room.unlinked(digest)
-        stuck = self.books.stuck.pop(digest, None)  # the rename replaces what is there
-        try:
-            with self.room.naming(digest):
-                changed_at = await self.run(self.files.publish, partial)
-                entry = self.books.enter(digest, partial.written, None, changed_at)
-        except BaseException:
-            if stuck is not None:
-                self.books.stuck[digest] = stuck
-            raise
-        self.books.link(digest, repository)
+        async with self.room.naming(digest):
+            changed_at = await self.run(self.files.publish, partial)
+            entry = self.books.enter(digest, partial.written, None, changed_at)
+            self.books.link(digest, repository)
         return entry
 
     async def keep_manifest(self, manifest: Manifest, repository: Repository) -> bool:
-        """Keep a proven manifest; False, with a line in the log, where that cannot be."""
-        found = manifest.descriptor
+        """Keep a proven manifest; False, with a line in the log, where that cannot be.
+
+        It returns when the pull that brought it is on the disk, too, unless that takes unusually
+        long: that write began as the manifest came, and goes on beside the file's.
+        """
         try:
-            promised = await self.room.reserve(found.size)
-            try:
-                await self.room.unlinked(found.digest)
-                with self.room.naming(found.digest):
-                    write = self.files.write_whole
-                    changed_at = await self.run(write, found.digest, manifest.body)
-                    self.books.stuck.pop(found.digest, None)
-                    self.books.enter(found.digest, found.size, found.media_type, changed_at)
-            finally:
-                self.room.release(promised)
+            await to_the_end(self._keep_manifest(manifest, repository))
         except (NoRoomError, OSError) as error:
             self.failures += 1
-            _log.error("cannot keep manifest %s: %s", found.digest, error)
+            _log.error("cannot keep manifest %s: %s", manifest.descriptor.digest, error)
             return False
-        self.books.describe(manifest, repository.upstream)
-        self.books.link(found.digest, repository)
-        await self.index.pulls_written()  # which began as the manifest came, beside its file
+        await self.index.pulls_written()
         return True
+
+    async def _keep_manifest(self, manifest: Manifest, repository: Repository) -> None:
+        found = manifest.descriptor
+        promised = await self.room.reserve(found.size)
+        try:
+            async with self.room.naming(found.digest):
+                write = self.files.write_whole
+                changed_at = await self.run(write, found.digest, manifest.body)
+                self.books.enter(found.digest, found.size, found.media_type, changed_at)
+                self.books.describe(manifest, repository.upstream)
+                self.books.link(found.digest, repository)
+        finally:
+            self.room.release(promised)
 
     # Finding
 

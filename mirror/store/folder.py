@@ -1,0 +1,76 @@
+"""The data folder is the mirror's alone: whether links, owners and modes leave it so."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from mirror.store.errors import StoreError
+
+_log = logging.getLogger(__name__)
+
+_FOLDERS = ("blobs", "blobs/sha256", "blobs/sha512", "partial", "quarantine")
+_FILES = ("index.db", "index.db-wal", "index.db-shm", "index.fresh", "lock")
+
+
+def check(root: Path) -> None:
+    """Refuse a data folder that others could have prepared; raises StoreError, OSError.
+
+    Its group may write into it, as that of a Kubernetes volume does (`fsGroup`), and it may belong
+    to another than the daemon's user, as a mounted volume does, or one that root looks into.
+    Where everybody may make folders, as in /tmp, it has to be the user's own.
+    """
+    root = root.resolve()
+    found = root.stat()
+    if found.st_uid not in (os.geteuid(), 0) and not root.is_mount() and _in_public(root):
+        raise StoreError(
+            f"the data folder {root} belongs to user {found.st_uid}, in a place where everybody "
+            f"may make one: choose another with --data-dir, or have it made by user {os.geteuid()}"
+        )
+    for name in _FOLDERS:
+        _check_kind(root / name, stat.S_ISDIR, "folder")
+    for name in _FILES:
+        _check_kind(root / name, stat.S_ISREG, "file")
+    if found.st_mode & stat.S_IWOTH:
+        _close(root, found)
+
+
+def _check_kind(path: Path, is_kind: Callable[[int], bool], kind: str) -> None:
+    """Refuse what is there under one of our names and is no plain file or folder."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise StoreError(
+            f"{path} is a link to {path.readlink()}: the mirror follows none in its data folder; "
+            "remove it, and mount or choose (--data-dir) the folder that it leads to"
+        )
+    if not is_kind(mode):
+        raise StoreError(f"{path} is no plain {kind}: remove it, or choose another --data-dir")
+
+
+def _close(root: Path, found: os.stat_result) -> None:
+    """Let others write no more into a folder, where that can be had.
+
+    What is mounted was put there by an administrator, and some file systems (SMB, FAT) show this
+    mode whatever is asked of them: that is told, and no reason not to start.
+    """
+    if not root.is_mount():
+        with contextlib.suppress(PermissionError):
+            root.chmod(stat.S_IMODE(found.st_mode) & ~stat.S_IWOTH)
+    if not root.stat().st_mode & stat.S_IWOTH:
+        _log.warning("the data folder %s was writable by everybody: it is no longer", root)
+    elif root.is_mount() or not _in_public(root):
+        _log.warning("the data folder %s is writable by everybody: chmod o-w it", root)
+    else:
+        raise StoreError(f"the data folder {root} is writable by everybody: chmod o-w it")
+
+
+def _in_public(root: Path) -> bool:
+    """Whether everybody may make folders in one of those above."""
+    return any(parent.stat().st_mode & stat.S_IWOTH for parent in root.parents)

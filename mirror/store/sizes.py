@@ -1,0 +1,24 @@
+"""Sizes of files by digest, with a running sum of what they take on the disk."""
+
+from __future__ import annotations
+
+from collections import UserDict
+from collections.abc import Mapping
+
+from mirror.oci.digest import Digest
+from mirror.store.catalogue import charged
+
+
+class Sizes(UserDict[Digest, int]):
+    """Sizes in bytes, in the order of entry; `bytes` is what all of them take."""
+
+    def __init__(self, sizes: Mapping[Digest, int] | None = None) -> None:
+        self.bytes = 0
+        super().__init__(sizes or {})
+
+    def __setitem__(self, digest: Digest, size: int) -> None:
+        self.bytes += charged(size) - charged(self.data.get(digest, 0))
+        self.data[digest] = size
+
+    def __delitem__(self, digest: Digest) -> None:
+        self.bytes -= charged(self.data.pop(digest))
