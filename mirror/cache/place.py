@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections.abc import Callable
 
 from mirror.cache.allowance import Allowance
 from mirror.cache.possession import Possession
@@ -62,7 +64,7 @@ class Place:
             return
         self._left_behind = left
         self._count(await self._store.room.take_partial(self._digest))
-        self.partial = await self._store.run_read(self._store.files.partial, self._digest)
+        await self._open(self._store.files.partial)
 
     async def show(self, repository: Repository) -> None:
         """Have upstream show that it has what was left, unless it is known to be its own.
@@ -99,7 +101,19 @@ class Place:
         if self.partial is None:
             files = self._store.files
             new = files.partial_apart if self.apart else files.partial
-            self.partial = await self._store.run_read(new, self._digest)
+            return await self._open(new)
+        return self.partial
+
+    async def _open(self, new: Callable[[Digest], Partial]) -> Partial:
+        """Open a file, which is this place's even where the fetch is cancelled meanwhile."""
+        job = asyncio.create_task(self._store.run_read(new, self._digest))
+        try:
+            self.partial = await asyncio.shield(job)
+        except asyncio.CancelledError:
+            await asyncio.wait([job])
+            if not job.cancelled() and job.exception() is None:
+                self.partial = job.result()
+            raise
         return self.partial
 
     def _left_by(self) -> str | None:
