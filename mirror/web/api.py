@@ -21,18 +21,20 @@ from mirror.oci.ranges import Span
 from mirror.web import fields
 from mirror.web.reply import Reply, Streamed
 from mirror.web.route import BlobPath, ManifestPath, ReferrersPath, TagsPath
+from mirror.web.sending import Reads
 
 
 class RegistryApi:
     """Answers what clients ask of `/v2/`; raises RegistryError for what it cannot."""
 
     def __init__(
-        self, manifests: Manifests, blobs: Blobs, listings: Listings, tally: Tally
+        self, manifests: Manifests, blobs: Blobs, listings: Listings, tally: Tally, reads: Reads
     ) -> None:
         self._manifests = manifests
         self._blobs = blobs
         self._listings = listings
         self._tally = tally
+        self._reads = reads
 
     async def manifest(self, request: web.BaseRequest, path: ManifestPath, caller: Caller) -> Reply:
         """Answer for a manifest or index, by tag or digest."""
@@ -86,6 +88,7 @@ class RegistryApi:
             length=wanted.length,
             body=Streamed(body, wanted),
             outcome=body.outcome,
+            reads=self._reads,
         )
 
     async def tags(self, path: TagsPath, caller: Caller) -> Reply:
@@ -130,7 +133,7 @@ def _manifest(path: ManifestPath, found: Found, *, unchanged: bool) -> Reply:
 
 def _small_blob(request: web.BaseRequest, path: BlobPath, data: bytes) -> Reply:
     span = _span(request, path, len(data))
-    body = data if span is None else data[span.start : span.stop]
+    body = memoryview(data)[span.start : span.stop] if span else data
     headers = fields.blob(path.digest, Outcome.HIT) + fields.namespace(path.namespace)
     return Reply(
         206 if span else 200,
