@@ -84,6 +84,7 @@ class TagLists:
         self.left_out: Counter[str] = Counter()
         self._registries = registries
         self._streams = asyncio.Semaphore(streams)
+        self._reading = asyncio.Lock()  # one piece of all lists between two turns of others
         self._of_client: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def whole(self, repository: Repository, paging: Paging) -> TagList | None:
@@ -96,7 +97,7 @@ class TagLists:
         with closing(await _open(registry, repository, paging)) as page:
             try:
                 async with asyncio.timeout(registry.patience.silence):
-                    async for piece in _pieces(page, reader):
+                    async for piece in _pieces(page, reader, self._reading):
                         body += piece
                         if len(body) > _WHOLE:
                             return None
@@ -120,7 +121,7 @@ class TagLists:
             _following(page, paging, empty=False)
             reader = TagReader(repository.name)
             held.callback(self._count, repository, reader)
-            pieces = _pieces(page, reader)
+            pieces = _pieces(page, reader, self._reading)
             begun = bytearray()
             async for piece in pieces:
                 begun += piece
@@ -147,13 +148,15 @@ class TagLists:
         self.left_out[repository.upstream] += reader.left_out
 
 
-async def _pieces(page: PageBody, reader: TagReader) -> AsyncIterator[bytes]:
-    """Read on, in pieces between which others have their turn."""
+async def _pieces(page: PageBody, reader: TagReader, reading: asyncio.Lock) -> AsyncIterator[bytes]:
+    """Read on, in pieces between which others have their turn, however many lists are read."""
     try:
         while data := await page.read():
             for start in range(0, len(data), PIECE):
-                yield reader.feed(data[start : start + PIECE])
-                await asyncio.sleep(0)
+                async with reading:
+                    piece = reader.feed(data[start : start + PIECE])
+                    await asyncio.sleep(0)
+                yield piece
         yield reader.finish()
     except ValueError as error:
         text = f"upstream's list of tags is not understood: {error}"

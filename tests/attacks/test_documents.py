@@ -338,3 +338,16 @@ async def test_long_documents_are_read_by_few_threads_at_a_time() -> None:
     lengths = await asyncio.gather(*(documents.aside(reader, body) for _ in range(40)))
     assert lengths == [100_000] * 40
     assert len(names) <= 2
+
+
+async def test_many_lists_of_tags_at_once_are_read_in_turns(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    """Forty that are of nothing but entries beside the tags held the loop for seconds."""
+    odd = b'{"child":[' + b",".join([b"1"] * 50_000) + b'],"name":"a","tags":[]}'
+    hub.faults.add(Fault(kind="tags", body=odd, times=None))
+    assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status == 200
+    mirror.daemon.lag.look()
+    pages = (mirror.ask(f"/v2/{REPOSITORY}/tags/list?last=t{number}") for number in range(20))
+    assert {got.status for got in await asyncio.gather(*pages)} == {200}
+    assert mirror.daemon.lag.look() < 0.1
