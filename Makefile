@@ -5,7 +5,7 @@ READY := .venv/ready
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-real torture differential fuzz simulate lint format bench lock clean
+.PHONY: help run test test-real torture races crashes differential fuzz simulate lint format bench bench-attacks lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -21,6 +21,14 @@ test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as roo
 torture: $(READY)  ## pull through faults, kills and evictions: MINUTES=1, SEED= and ROUNDS= to replay, ONLY=401
 	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(ONLY),--only $(ONLY))
+
+races: $(READY)  ## permute awaits and threads under the real daemon: MINUTES=1, SEED=, REPLAY=7.12
+	@PYTHONHASHSEED=0 $(BIN)/python -m tests.races --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) \
+		$(if $(REPLAY),--replay $(REPLAY) --trace)
+
+crashes: $(READY)  ## kill it at every system call (strace): all of them, or MINUTES=1 SEED=, CASE=
+	@$(BIN)/python -m tests.crashes $(if $(CASE),--case $(CASE),$(if $(MINUTES),--minutes $(MINUTES),--all)) \
+		$(if $(SEED),--seed $(SEED))
 
 differential: $(READY)  ## pull from odd upstreams, directly and through the mirror: MINUTES=60, SEED=
 	@$(BIN)/python -m tests.differential --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED))
@@ -40,6 +48,9 @@ format: $(READY)  ## let ruff rewrite what it can
 
 bench: $(READY)  ## measure beside Debian's docker-registry; the result goes to bench/
 	@$(BIN)/python -m bench
+
+bench-attacks: $(READY)  ## measure what others wait for under attack, beside two registries; goes to bench/
+	@$(BIN)/python -m bench.attacks
 
 lock: $(READY)  ## renew the lock files from pyproject.toml
 	@$(BIN)/pip install --quiet uv

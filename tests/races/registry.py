@@ -102,6 +102,13 @@ class Upstream:
         self._world.granted.add((repository, digest))
         return True
 
+    async def head_blob(self, repository: str, digest: Digest) -> int | None:
+        """Answer a HEAD of a blob, which tells its size or nothing."""
+        try:
+            return await self.find_blob(repository, digest)
+        except (BlobUnknown, UpstreamFailure):
+            return None
+
     async def find_blob(self, repository: str, digest: Digest, size: int | None = None) -> int:
         """Answer a HEAD of a blob; raises BlobUnknown, UpstreamFailure."""
         label = f"HEAD {self.origin.name} {repository} {digest[7:15]}"

@@ -1,0 +1,1 @@
+"""Crashes at every system call: the real daemon under strace, killed or failed at the n-th."""
