@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,14 +72,20 @@ class BlobBody:
         """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
         if self._packed is None:
             return await self._read()
-        while not (piece := self._packed.piece()):
+        while True:
+            piece, cut_short = self._packed.some()
+            if cut_short:
+                await asyncio.sleep(0)  # others' turn: it goes on without waiting for more
+            if piece:
+                return piece
+            if cut_short:
+                continue
             data = await self._read()
             if not data and not self._packed.whole:
                 raise UpstreamUnavailable("upstream ended a packed blob before its end")
             if not data:
                 return self._packed.end()
             self._packed.feed(data)
-        return piece
 
     async def _read(self) -> bytes:
         if self._fault is not None:

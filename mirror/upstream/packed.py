@@ -6,6 +6,8 @@ import zlib
 
 _MAGIC = b"\x1f\x8b"  # how it begins (RFC 1952, 2.3.1)
 _PIECE = 1024 * 1024  # bytes at a time, however much a few packed ones make
+_MEMBERS = 256  # gzips at a time
+_ENOUGH = 64 * 1024  # bytes that are worth a piece
 _LITTLE = 16 * _PIECE  # bytes that may come of however few
 _MOST = 20  # bytes for each packed one; tars of text have a fifth of it, a bomb a thousand
 
@@ -35,6 +37,21 @@ class Packed:
         """Take in what has arrived."""
         self._fed += data
         self._taken += len(data)
+
+    def some(self) -> tuple[bytes, bool]:
+        """Return what can be told of what was fed, and whether that was cut short.
+
+        Of many short gzips, one behind the other, each takes as long as a large piece.
+        """
+        found: list[bytes] = []
+        size = 0
+        for _ in range(_MEMBERS):
+            before = len(self._fed)
+            found.append(self.piece())
+            size += len(found[-1])
+            if size >= _ENOUGH or len(self._fed) in (0, before):
+                return b"".join(found), False
+        return b"".join(found), True
 
     def piece(self) -> bytes:
         """Return what can be told of what was fed, nothing if that is not enough."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,11 @@ def steps() -> Iterator[Longest]:
         if took > longest.seconds:
             longest.seconds, longest.what = took, repr(handle)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio.Handle, "_run", run)
-        yield longest
+    gc.collect()
+    gc.freeze()  # what the tests before have left behind is looked through by no step
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asyncio.Handle, "_run", run)
+            yield longest
+    finally:
+        gc.unfreeze()

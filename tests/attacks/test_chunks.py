@@ -6,17 +6,22 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
+from typing import cast
 
+import aiohttp
 import pytest
+from multidict import CIMultiDict
+from yarl import URL
 
 from mirror.oci import media
 from mirror.oci.digest import Digest
+from mirror.upstream.blob_body import BlobBody, Part
+from mirror.upstream.pace import Pace
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.attacks.steps import MOST, steps
 from tests.conftest import Run
 
 CHUNKED = b"Transfer-Encoding: chunked"
-GZIP = b"Content-Encoding: gzip"
 TYPE = b"Content-Type: " + media.OCI_MANIFEST.encode()
 LONG = b'{"schemaVersion":2,"layers":[],"annotations":{"a":"%b"}}' % (b"x" * 200_000)
 
@@ -131,24 +136,39 @@ async def test_trailers_are_bounded_and_passed_over(run: Run, raw: Raw) -> None:
         digest = str(Digest.of(body + b"x"))
 
 
+class Packing:
+    """A response whose body is read in pieces of a quarter of a mebibyte."""
+
+    def __init__(self, body: bytes) -> None:
+        self.url = URL("http://upstream.example/")
+        self.status = 200
+        self.headers = CIMultiDict({"Content-Encoding": "gzip"})
+        self.content = self
+        self.pieces = [body[at : at + 262_144] for at in range(0, len(body), 262_144)]
+
+    async def readchunk(self) -> tuple[bytes, bool]:
+        """Return the next one at once."""
+        return (self.pieces.pop(0) if self.pieces else b""), False
+
+
 @pytest.mark.parametrize(
-    "packed",
+    ("packed", "plain"),
     [
-        gzip.compress(b"") * 50_000,
-        gzip.compress(b"x") * 20_000,
-        gzip.compress(b" " * 50_000_000),
-        gzip.compress(b"x" * 100)[:-8] * 20_000,
+        (gzip.compress(b"") * 100_000, b""),
+        (gzip.compress(b"x") * 50_000, b"x" * 50_000),
+        (gzip.compress(b" " * 10_000_000), b" " * 10_000_000),
     ],
-    ids=["empty ones", "short ones", "a bomb", "broken ones"],
+    ids=["empty ones", "short ones", "a bomb"],
 )
-async def test_what_is_packed_in_an_odd_way_holds_nobody_up(
-    run: Run, raw: Raw, packed: bytes
-) -> None:
-    digest = str(Digest.of(b"something else"))
-    raw.answers[f"GET /v2/{NAME}/blobs/"] = answer(packed, GZIP)
-    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
-        with steps() as longest:
-            got = await mirror.blob(NAME, digest)
-            await mirror.settled()
-    assert got.status in (502, 503)
+async def test_what_is_packed_in_an_odd_way_holds_nobody_up(packed: bytes, plain: bytes) -> None:
+    """However many gzips there are: none waits in memory for the end of the body."""
+    response = cast("aiohttp.ClientResponse", Packing(packed))
+    body = BlobBody(response, Part(0, None), lambda _: None, Pace(), unpack=True)
+    got = bytearray()
+    with steps() as longest:
+        task = asyncio.create_task(body.read())
+        while piece := await task:
+            got += piece
+            task = asyncio.create_task(body.read())
+    assert got == plain
     assert longest.seconds < MOST, longest.what
