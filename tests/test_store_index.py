@@ -141,9 +141,11 @@ async def test_only_what_sqlite_says_of_the_file_is_damage(tmp_path: Path) -> No
     assert not is_damage(refused.value)
     assert not is_damage(closed.value)  # of our own use
     (tmp_path / "no.db").write_bytes(b"this is no database" * 1000)
-    with closing(sqlite3.connect(tmp_path / "no.db")) as other:
-        with pytest.raises(sqlite3.DatabaseError) as wrong:
-            other.execute("SELECT * FROM sqlite_schema")
+    with (
+        closing(sqlite3.connect(tmp_path / "no.db")) as other,
+        pytest.raises(sqlite3.DatabaseError) as wrong,
+    ):
+        other.execute("SELECT * FROM sqlite_schema")
     assert is_damage(wrong.value)
 
 
