@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.web.sending import Client
 from tests.conftest import Mirror, Run
-from tests.standin import Blob, Fault, Hub, make_image
+from tests.standin import Blob, Fault, Hub, Index, make_image
 
 REPOSITORY = "library/large"
 SIZE = 12_000_000
@@ -166,12 +170,46 @@ async def test_what_is_in_memory_is_not_copied_for_who_does_not_read() -> None:
     assert 0 < max(most) <= 32 * 1024
 
 
+async def test_those_who_read_nothing_of_a_large_manifest_share_one_copy(
+    hub: Hub, mirror: Mirror
+) -> None:
+    """Such a one is read from the disk for each who asks, and held for none of them alone."""
+    document = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": []}
+    body = json.dumps(document | {"annotations": {"x": "y" * 3_900_000}}).encode()
+    path = f"/v2/{REPOSITORY}/manifests/{push(hub, body, media.OCI_INDEX)}"
+    assert (await mirror.ask(path)).body == body
+    before = resident()
+    with ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(asking(mirror, path))
+        for _ in range(3):
+            assert (await mirror.ask(path)).body == body
+        assert resident() - before < 60 * 1024**2  # and not 234
+
+
+def push(hub: Hub, body: bytes, media_type: str) -> str:
+    """Let upstream have these bytes as a manifest; returns the digest."""
+    digest = str(Digest.of(body))
+    hub.add(Index(body, media_type, digest, ()), REPOSITORY)
+    return digest
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process has."""
+    [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in x]
+    return int(line.split()[1]) * 1024
+
+
 def connect(mirror: Mirror, layer: Blob) -> socket.socket:
     """Ask for a layer, and read little."""
+    return asking(mirror, f"/v2/{REPOSITORY}/blobs/{layer.digest}")
+
+
+def asking(mirror: Mirror, path: str) -> socket.socket:
+    """Ask for a path, and read little."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect(tuple(mirror.daemon.address))
-    path = f"/v2/{REPOSITORY}/blobs/{layer.digest}"
     client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
     client.setblocking(False)
     return client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from urllib.parse import urlencode
+from weakref import WeakValueDictionary
 
 from aiohttp import hdrs, web
 
@@ -15,11 +16,12 @@ from mirror.cache.outcome import Outcome
 from mirror.cache.tag_lists import TagStream
 from mirror.cache.tally import Tally
 from mirror.oci import media, ranges
+from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError, Unsupported
 from mirror.oci.paging import Paging
 from mirror.oci.ranges import Span
 from mirror.web import fields
-from mirror.web.reply import Reply, Streamed
+from mirror.web.reply import AT_ONCE, InMemory, Reply, Streamed
 from mirror.web.route import BlobPath, ManifestPath, ReferrersPath, TagsPath
 from mirror.web.sending import Reads
 
@@ -35,6 +37,7 @@ class RegistryApi:
         self._listings = listings
         self._tally = tally
         self._reads = reads
+        self._being_sent: WeakValueDictionary[Digest, InMemory] = WeakValueDictionary()
 
     async def manifest(self, request: web.BaseRequest, path: ManifestPath, caller: Caller) -> Reply:
         """Answer for a manifest or index, by tag or digest."""
@@ -52,10 +55,29 @@ class RegistryApi:
             self._tally.asked[upstream] += 1
         if found.why is not None:
             self._tally.stale[upstream, found.why] += 1
-        return _manifest(path, found, unchanged=unchanged)
+        return self._manifest(path, found, unchanged=unchanged)
 
     async def _find(self, path: ManifestPath, caller: Caller, *, head: bool) -> Found:
         return await self._manifests.get(path.repository, path.reference, caller.party, head=head)
+
+    def _manifest(self, path: ManifestPath, found: Found, *, unchanged: bool) -> Reply:
+        descriptor = found.descriptor
+        return Reply(
+            304 if unchanged else 200,
+            fields.manifest(found) + fields.namespace(path.namespace),
+            length=descriptor.size,
+            body=self._shared(descriptor.digest, found.body or b""),
+            outcome=found.outcome,
+        )
+
+    def _shared(self, digest: Digest, body: bytes) -> bytes | InMemory:
+        """Return the bytes that others are being sent of this digest, as these are the same.
+
+        Who asks and does not read would else hold a copy of its own, fresh from the disk.
+        """
+        if len(body) <= AT_ONCE:
+            return body
+        return self._being_sent.setdefault(digest, InMemory(body))
 
     async def blob(self, request: web.BaseRequest, path: BlobPath, caller: Caller) -> Reply:
         """Answer for a blob: its headers, all of it, or a range."""
@@ -118,17 +140,6 @@ class RegistryApi:
         body = listed.answer.index(path.artifact_types)
         headers = fields.listing(media.OCI_INDEX, listed.outcome, listed.age) + more
         return Reply(200, headers, length=len(body), body=body, outcome=listed.outcome)
-
-
-def _manifest(path: ManifestPath, found: Found, *, unchanged: bool) -> Reply:
-    headers = fields.manifest(found) + fields.namespace(path.namespace)
-    return Reply(
-        304 if unchanged else 200,
-        headers,
-        length=found.descriptor.size,
-        body=found.body or b"",
-        outcome=found.outcome,
-    )
 
 
 def _small_blob(request: web.BaseRequest, path: BlobPath, data: bytes) -> Reply:

@@ -21,7 +21,7 @@ from mirror.oci.ranges import Span
 from mirror.web.sending import Chunks, Client, Reads
 
 _SERVER = f"mirror/{mirror.__version__}"
-_AT_ONCE = 64 * 1024  # bytes of a body that are written with the head, whoever reads them
+AT_ONCE = 64 * 1024  # bytes of a body that are written with the head, whoever reads them
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -41,7 +41,7 @@ class Streamed:
         self.body.close()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class InMemory:
     """A body that is there, and may be shared with others' replies."""
 
@@ -181,7 +181,7 @@ def _flow(body: bytes | memoryview | Flow) -> Flow | None:
     """Return what is sent piece by piece: a copy of all would wait for each slow reader."""
     if not isinstance(body, bytes | memoryview):
         return body
-    return InMemory(body) if len(body) > _AT_ONCE else None
+    return InMemory(body) if len(body) > AT_ONCE else None
 
 
 @lru_cache(maxsize=2)
