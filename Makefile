@@ -22,13 +22,13 @@ torture: $(READY)  ## pull through faults, kills and evictions: MINUTES=1, SEED=
 	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(ONLY),--only $(ONLY))
 
-races: $(READY)  ## permute awaits and threads under the real daemon: MINUTES=1, SEED=, REPLAY=7.12
+races: $(READY)  ## permute awaits and threads under the daemon: MINUTES=1 or PLAYS=, SEED=, REPLAY=7.12
 	@PYTHONHASHSEED=0 $(BIN)/python -m tests.races --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) \
-		$(if $(REPLAY),--replay $(REPLAY) --trace)
+		$(if $(PLAYS),--plays $(PLAYS)) $(if $(REPLAY),--replay $(REPLAY) --trace)
 
-crashes: $(READY)  ## kill it at every system call (strace): all of them, or MINUTES=1 SEED=, CASE=
-	@$(BIN)/python -m tests.crashes $(if $(CASE),--case $(CASE),$(if $(MINUTES),--minutes $(MINUTES),--all)) \
-		$(if $(SEED),--seed $(SEED))
+crashes: $(READY)  ## kill it at every system call (strace): all of them, or MINUTES=1 or CASES=, SEED=, CASE=
+	@$(BIN)/python -m tests.crashes $(if $(CASE),--case $(CASE),$(if $(MINUTES)$(CASES),--minutes $(or $(MINUTES),1),--all)) \
+		$(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED))
 
 differential: $(READY)  ## pull from odd upstreams, directly and through the mirror: MINUTES=60, SEED=
 	@$(BIN)/python -m tests.differential --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED))

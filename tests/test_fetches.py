@@ -149,3 +149,23 @@ async def test_an_only_upstream_has_all_the_places(hub: Hub, run: Run) -> None:
         await hub.seen(lambda seen: seen.port == "cdn", 4)
         go.set()
         await asyncio.gather(*asked)
+
+
+async def test_an_empty_file_that_a_crash_left_is_taken_up_by_the_next_fetch(
+    hub: Hub, run: Run, tmp_path: Path, layer: Blob
+) -> None:
+    """What stays on the books as nobody's is unlinked by the next eviction, under the fetch."""
+    left = tmp_path / "data" / "partial" / layer.digest.replace(":", "-")
+    left.parent.mkdir(mode=0o700, parents=True)
+    left.touch(mode=0o600)
+    hub.faults.add(Fault(kind="blob", stall_after=layer.size // 2, until=(go := asyncio.Event())))
+    path = f"/v2/{APP.name}/blobs/{layer.digest}"
+    async with run() as mirror, mirror.request(path) as response:
+        body = await response.content.readexactly(layer.size // 4)
+        store = mirror.daemon.store
+        await store.room.remove_partials(list(store.books.idle_partials))
+        go.set()
+        assert body + await response.read() == layer.read()
+        await mirror.settled()
+        assert not store.books.idle_partials
+        assert store.catalogue.get(Digest(layer.digest)) is not None

@@ -59,10 +59,10 @@ class Place:
 
     async def take(self) -> None:
         """Open what an earlier fetch left, if there is anything; raises NoRoomError, OSError."""
-        left = self._store.books.idle_partials.get(self._digest, 0)
-        if self.apart or not left:
+        idle = self._store.books.idle_partials
+        if self.apart or self._digest not in idle:  # an empty one counts: a gc would unlink it
             return
-        self._left_behind = left
+        self._left_behind = idle[self._digest]
         self._count(await self._store.room.take_partial(self._digest))
         await self._open(self._store.files.partial)
 

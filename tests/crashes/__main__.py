@@ -39,7 +39,9 @@ async def _run(asked: argparse.Namespace) -> int:
     kinds: Iterator[Iterator[Case]] = _kinds() if asked.all else iter([drawn(seed)])
     for kind in kinds:
         for case in kind:
-            if not asked.all and time.monotonic() > until:
+            if not asked.all and (
+                tried >= asked.cases if asked.cases else time.monotonic() > until
+            ):
                 break
             met = await _try(case)
             tried, struck, failed = tried + 1, struck + (met is not None), failed + (met is False)
@@ -85,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.crashes", description=__doc__)
     add = parser.add_argument
     add("--minutes", type=float, default=1.0, help="how long to go on beginning cases")
+    add("--cases", type=int, help="how many cases, instead of minutes")
     add("--seed", type=int, help="what decides which cases; any, without it")
     add("--all", action="store_true", help="every case there is, instead of some minutes")
     add("--case", metavar="SCENE:CALL:N:EFFECT", help="this case only")

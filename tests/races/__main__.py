@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     until = clock.true_time() + asked.minutes * 60
     plays: list[Played] = []
     _say(f"seed {seed}")
-    while clock.true_time() < until:
+    while len(plays) < asked.plays if asked.plays is not None else clock.true_time() < until:
         plays.append(play(f"{seed}.{len(plays)}"))
         if plays[-1].wrong:
             _tell(plays[-1], asked)
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.races", description=__doc__)
     add = parser.add_argument
     add("--minutes", type=float, default=1.0, help="how long to go on beginning plays")
+    add("--plays", type=int, help="how many plays, instead of minutes")
     add("--seed", type=int, help="what decides everything; any, without it")
     add("--replay", metavar="SEED.N", help="play this one again")
     add("--trace", action="store_true", help="print all that was done in a replay")
