@@ -96,7 +96,10 @@ def _row(
 
 
 def as_json(where: Machine, bursts: Sequence[Burst]) -> str:
-    """Write all there is, every answer."""
-    return (
-        json.dumps({"machine": asdict(where), "bursts": [asdict(each) for each in bursts]}) + "\n"
-    )
+    """Write every burst's figures."""
+    documents = [
+        {"attack": burst.attack, "server": burst.server, "answers": len(burst.took)}
+        | {name: round(value(burst), 3) for name, value in _COLUMNS}
+        for burst in bursts
+    ]
+    return json.dumps({"machine": asdict(where), "bursts": documents}, indent=2) + "\n"
