@@ -11,7 +11,7 @@ import mirror
 
 FOLDER = Path(mirror.__file__).parent
 PAGE = FOLDER.parent / "docs" / "architecture.md"
-TABLES = re.compile(r"\b(LRUCache|TTLCache|TLRUCache|Flights|OrderedDict|defaultdict|dict)\b")
+TABLES = re.compile(r"\b(LRUCache|TTLCache|TLRUCache|Flights|OrderedDict|defaultdict|dict|Sizes)\b")
 ROW = re.compile(r"^\| `([a-z_/]+\.py)` `([A-Za-z_]+)` \|(.+)\|(.+)\|(.+)\|(.+)\|$", re.MULTILINE)
 
 

@@ -74,9 +74,9 @@ class Books:
         self.evicted_bytes = 0
         self.promised = 0
         self.overhead = 0
-        self.idle_partials = Sizes()
+        self.idle_partials: Sizes = Sizes()
         self.quarantine = Quarantine(limit)
-        self.stuck = Sizes()
+        self.stuck: Sizes = Sizes()
         self.going = 0  # bytes that are off the books, and not unlinked yet
         self._leaving: list[Entry] = []  # off the books and unlinked, but still being read
         self._headroom = min(1024 * 1024, limit // 64)  # what one flush may add to the index
