@@ -5,7 +5,7 @@ READY := .venv/ready
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-real torture races crashes differential fuzz simulate lint format bench lock clean
+.PHONY: help run test test-real torture races crashes differential fuzz simulate lint format bench bench-attacks lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -48,6 +48,9 @@ format: $(READY)  ## let ruff rewrite what it can
 
 bench: $(READY)  ## measure beside Debian's docker-registry; the result goes to bench/
 	@$(BIN)/python -m bench
+
+bench-attacks: $(READY)  ## measure what others wait for under attack, beside two registries; goes to bench/
+	@$(BIN)/python -m bench.attacks
 
 lock: $(READY)  ## renew the lock files from pyproject.toml
 	@$(BIN)/pip install --quiet uv

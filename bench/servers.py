@@ -163,8 +163,15 @@ def start_mirror(stack: ExitStack, folder: Path, hub: str, tls: Pair | None = No
     return Server("mirror", process, url, process.ready(url, "/readyz"))
 
 
-def start_registry(stack: ExitStack, folder: Path, hub: str, tls: Pair | None = None) -> Server:
-    """Start docker-registry as a pull-through proxy on an empty folder."""
+def start_registry(
+    stack: ExitStack,
+    folder: Path,
+    hub: str,
+    tls: Pair | None = None,
+    program: str = "docker-registry",
+    name: str = "docker-registry",
+) -> Server:
+    """Start docker-registry, or another of its kind, as a pull-through proxy on an empty folder."""
     folder.mkdir()
     port = free_port()
     config = folder / "config.yml"
@@ -172,10 +179,9 @@ def start_registry(stack: ExitStack, folder: Path, hub: str, tls: Pair | None = 
     if tls:
         text = text.replace("http:\n", "http:\n" + _REGISTRY_TLS.format(pair=tls), 1)
     config.write_text(text)
-    command = ["docker-registry", "serve", str(config)]
-    process = _start(stack, "docker-registry", command, folder)
+    process = _start(stack, name, [program, "serve", str(config)], folder)
     url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
-    return Server("docker-registry", process, url, process.ready(url, "/v2/"))
+    return Server(name, process, url, process.ready(url, "/v2/"))
 
 
 def mirror_command() -> str:

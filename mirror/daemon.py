@@ -48,6 +48,7 @@ from mirror.web.own import OwnPages
 from mirror.web.route import Router
 from mirror.web.server import Server
 from mirror.web.tls import Certificate
+from mirror.web.watching import watching
 from mirror.wiring import Reach, closed
 
 _PRUNE_EVERY = 3600  # seconds
@@ -136,25 +137,26 @@ async def running(
 
         log = AccessLog(settings.log_format, sys.stderr)
         stack.callback(log.flush)
-        state = State(
-            store,
-            fetches,
-            budget,
-            tally,
-            registries.values(),
-            connections,
-            clients,
-            log,
-            listings,
-            lag,
+        metrics.registry.register(
+            State(
+                store,
+                fetches,
+                budget,
+                tally,
+                registries.values(),
+                connections,
+                clients,
+                log,
+                listings,
+                lag,
+            )
         )
-        metrics.registry.register(state)
-        own = OwnPages(metrics, lambda: _troubles(store))
+        own = OwnPages(metrics, lambda: _troubles(store), apart=settings.listen_metrics is not None)
         server = Server(
             Router(settings.upstreams, settings.default_upstream, settings.hosts()),
             clients,
             access,
-            RegistryApi(manifests, blobs, listings, tally),
+            RegistryApi(manifests, blobs, listings, tally, store.run_read),
             own,
             metrics,
             log,
@@ -168,6 +170,7 @@ async def running(
         upkeep = Upkeep(store, tags, memory, budget, tally)
         await stack.enter_async_context(controlled(store.files.root, upkeep))
 
+        await stack.enter_async_context(watching(wiring.metrics_listener(settings), own))
         runner = server.runner(settings.idle_timeout, settings.shutdown_grace)
         stack.push_async_callback(_stop, runner, connections, settings.shutdown_grace)
         await runner.setup()

@@ -16,7 +16,7 @@ from mirror.cache.budget import Budget
 from mirror.cache.publicity import Publicity
 from mirror.oci.names import HUB, Repository
 from mirror.oci.patterns import Patterns
-from mirror.settings import ConfigurationError, Settings, Upstream
+from mirror.settings import Address, ConfigurationError, Settings, Upstream
 from mirror.store.catalogue import Catalogue
 from mirror.upstream.answers import Answer
 from mirror.upstream.auth.credentials import Credentials
@@ -27,6 +27,7 @@ from mirror.upstream.inquiry import Inquiry, Wanted
 from mirror.upstream.link import Link
 from mirror.upstream.registry import Registry
 from mirror.upstream.wire import Patience, Wire
+from mirror.web.browsers import Browsers
 from mirror.web.clients import Clients, Known
 from mirror.web.connections import listen
 from mirror.web.htpasswd import Htpasswd, HtpasswdError
@@ -48,13 +49,24 @@ P = TypeVar("P", bound=Closable)
 
 
 def listener(settings: Settings) -> socket.socket:
-    """Listen; raises ConfigurationError where the address cannot be had."""
+    """Listen for clients; raises ConfigurationError where the address cannot be had."""
+    return _listener("listen", settings.listen, settings.client_timeout)
+
+
+def metrics_listener(settings: Settings) -> socket.socket | None:
+    """Listen for what watches, where that has an address of its own; raises the same."""
+    if settings.listen_metrics is None:
+        return None
+    return _listener("listen_metrics", settings.listen_metrics, settings.client_timeout)
+
+
+def _listener(key: str, address: Address, patience: float) -> socket.socket:
     try:
-        return listen(*settings.listen, settings.client_timeout)
+        return listen(*address, patience)
     except (OSError, UnicodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "no name of a host"
         reason = f"{cause}; another address or port is wanted"
-        raise ConfigurationError(f"listen is '{settings.listen}': {reason}") from None
+        raise ConfigurationError(f"{key} is '{address}': {reason}") from None
 
 
 def certificate(settings: Settings) -> Certificate | None:
@@ -204,6 +216,9 @@ def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
         Rates(settings.client_rate),
         anonymous=None if "**" in settings.anonymous else Patterns(settings.anonymous),
         challenge=settings.challenge,
+        browsers=Browsers(
+            {*settings.host_names, *settings.hosts()}, strict=bool(settings.host_names)
+        ),
     )
 
 

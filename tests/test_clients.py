@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from mirror.web.connections import Connections
 from mirror.web.crowd import Crowd
+from tests.clock import Clock
 from tests.command import fetch, serving
 from tests.conftest import Mirror, Run
 from tests.standin import Blob, Fault, Hub, make_image
@@ -183,26 +185,41 @@ async def length(client: socket.socket) -> int:
     return got
 
 
-async def test_one_client_holds_no_more_connections_than_it_may(run: Run, layer: Blob) -> None:
-    """Its own make room, if they are idle; those of others do not care."""
-    loop = asyncio.get_running_loop()
+async def test_a_fleet_behind_one_address_is_never_refused(run: Run, layer: Blob) -> None:
+    """However few connections one client may have: those that are being answered do not count."""
     async with run(client_connections=3) as mirror:
         await mirror.blob(REPOSITORY, layer.digest)
-        await until(lambda: _holds(blobs_open() == 0))
-        with ExitStack() as stack:
-            idle = stack.enter_context(connect(mirror))
-            idle.setblocking(False)
-            for _ in range(3):
-                stack.enter_context(connect(mirror, question(layer)))
-            await until(lambda: _holds(blobs_open() == 3))
-            late = stack.enter_context(connect(mirror))
-            late.setblocking(False)
-            async with asyncio.timeout(10):
-                for each in (idle, late):
-                    assert await loop.sock_recv(each, 1) == b""
-            assert (await mirror.ask_from("127.0.0.9", "/healthz")).status == 200
-        await until(lambda: _holds(blobs_open() == 0))
-        assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+        got = await asyncio.gather(*(mirror.blob(REPOSITORY, layer.digest) for _ in range(12)))
+        assert [each.body for each in got] == [layer.read()] * 12
+        assert "mirror_connections_shed_total 0" in (await mirror.ask("/metrics")).body.decode()
+
+
+class Line(asyncio.Transport):
+    """What is known of a connection, and whether it has been closed."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__({"peername": (address, 1)})
+        self.aborted = False
+
+    def abort(self) -> None:
+        """Close it."""
+        self.aborted = True
+
+
+def test_beyond_its_bound_a_clients_own_that_have_long_been_idle_make_room() -> None:
+    clock = Clock()
+    connections = Connections(100, 3, clock)
+    lines = [Line("10.0.0.1") for _ in range(6)]
+    other = Line("10.0.0.2")
+    connections.opened(other, other)
+    for line in lines[:5]:
+        connections.opened(line, line)
+    assert not any(line.aborted for line in lines)  # they have come at once
+    clock.now += 5
+    connections.opened(lines[5], lines[5])
+    assert [line.aborted for line in lines] == [True, True, True, False, False, False]
+    assert not other.aborted
+    assert (len(connections), connections.shed) == (4, 3)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5))))
@@ -257,7 +274,8 @@ async def test_ten_thousand_idle_ones_leave_room_for_the_others(
         pytest.skip(f"no more than {hard} descriptors allowed here")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        async with serving(tmp_path, "--upstream", f"docker.io={hub.url}") as mirror:
+        flags = ("--upstream", f"docker.io={hub.url}", "--client-connections", "0")
+        async with serving(tmp_path, *flags) as mirror:
             url = URL(await mirror.address())
             blob = f"{url}/v2/{REPOSITORY}/blobs/{layer.digest}"
             assert await fetch(blob) == (200, layer.read())

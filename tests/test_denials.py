@@ -494,3 +494,46 @@ def test_a_public_repository_is_held_back_after_a_run_of_denials_only(
         assert not held or (event == "d" and len(run) >= DENIALS and now - run[0] >= DENIED_FOR)
         assert standing.public or event != "g"
         assert standing.public or standing.ask_again <= now + ASK_EVERY
+
+
+async def test_no_crowd_of_denials_opens_what_another_upstream_denied(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that an upstream denies are as many as it likes."""
+    monkeypatch.setattr("mirror.cache.publicity._KEPT", 50)
+    clock = Clock()
+    publicity = Publicity([], index, lambda _: True, clock, clock)
+    mine = Repository("good.test", SECRET)
+    publicity.told(mine, granted=False)
+    for number in range(200):
+        publicity.told(Repository("bad.test", f"made/up{number}"), granted=False)
+    assert not publicity.open_to_all(mine)
+
+
+async def test_denials_of_what_is_held_no_more_leave(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.cache.publicity._KEPT", 50)
+    held: set[Repository] = set()
+    publicity = Publicity([], index, held.__contains__, Clock(), Clock())
+    for number in range(500):
+        repository = Repository("bad.test", f"made/up{number}")
+        held.add(repository)
+        publicity.told(repository, granted=False)
+        held.discard(repository)
+    assert len(publicity._denied) <= 50
+
+
+async def test_a_yes_of_a_clock_that_was_ahead_is_asked_about_again(index: Index) -> None:
+    """Else a repository that was hidden since would be shown for a day after each restart."""
+    door = Door(index)
+    door.clock.now += 30 * PUBLIC_FOR
+    assert await door.lets_in()
+    await index.flush()
+    door.clock.now -= 30 * PUBLIC_FOR
+    door.word.said = Said.DENIED
+    again = Door(index, before=door)
+    await again.publicity.load()
+    asked = len(door.word.asked)
+    await again.lets_in()
+    assert len(door.word.asked) > asked

@@ -95,7 +95,13 @@ def test_the_sample_configuration_changes_nothing() -> None:
 def test_the_sample_configuration_has_every_key_at_its_default(tmp_path: Path) -> None:
     text = re.sub(r"^#(?=[a-z\[])", "", SAMPLE.read_text(), flags=re.MULTILINE)
     given = tomllib.loads(text)
-    files = {"tls_cert", "tls_key", "client_ca", "htpasswd"}  # no value is their default
+    files = {
+        "tls_cert",
+        "tls_key",
+        "client_ca",
+        "htpasswd",
+        "listen_metrics",
+    }  # no value is their default
     without = {"password_file", "docker_config", "pull_limit", "proxy"}
     without |= {"ca_file", "client_cert", "client_key"}  # nor of these
     assert given.keys() == Settings.model_fields.keys() - files

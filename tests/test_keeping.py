@@ -289,11 +289,10 @@ def test_a_manifests_word_keeps_a_child_and_gives_it_to_nobody() -> None:
     catalogue.link(index, here)
     assert catalogue.belongs(index, here)
     assert not catalogue.belongs(layer, here)
-    assert catalogue.held(layer, here)
-    assert not catalogue.held(layer, there)
-    assert not catalogue.held(other, here)
+    assert catalogue.view().needs(here) == {index, manifest, layer}
+    assert not catalogue.view().needs(there)
     catalogue.remove(manifest)
-    assert not catalogue.held(layer, here)
+    assert catalogue.view().needs(here) == {index}
     assert catalogue.bytes == 3 * 8192
 
 

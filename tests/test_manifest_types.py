@@ -20,6 +20,7 @@ from mirror.store.files import Files
 from tests.command import Ended, launched
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, Terms, make_image
+from tests.standin.blobs import Blob
 from tests.standin.images import Index
 
 REPOSITORY = "library/nginx"
@@ -386,9 +387,47 @@ async def test_a_type_that_says_nothing_does_not_stick_to_what_another_upstream_
         twin.add(Index(body, "application/vnd.any+json", str(Digest.of(body)), ()), "org/app", "a")
         await mirror.manifest(TWIN, "a")
         push(hub, body, media.OCI_MANIFEST)
-        for repository in (REPOSITORY, TWIN):
+        told = {REPOSITORY: media.OCI_MANIFEST, TWIN: "application/vnd.any+json"}
+        for repository, media_type in told.items():
             got = await mirror.manifest(repository, str(Digest.of(body)))
-            assert (got.body, got.headers["Content-Type"]) == (body, media.OCI_MANIFEST)
+            assert (got.body, got.headers["Content-Type"]) == (body, media_type)
+
+
+async def test_each_upstream_has_its_own_type_for_the_same_bytes_and_keeps_it(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    """Who brings an OCI manifest as Docker's first does not make it that for another upstream."""
+    body = json.dumps({"schemaVersion": 2, "layers": [descriptor(image)]}).encode()
+    digest = str(Digest.of(body))
+    told = {TWIN: media.DOCKER_MANIFEST, REPOSITORY: media.OCI_MANIFEST}
+    async with Hub(Terms()) as twin:
+        upstreams = {"docker.io": {"url": hub.url}, "twin.example": {"url": twin.url}}
+        twin.add(Index(body, media.DOCKER_MANIFEST, digest, ()), "org/app", "a")
+        push(hub, body, media.OCI_MANIFEST, "a")
+        for _ in range(3):
+            async with run(upstreams=upstreams) as mirror:
+                for repository, media_type in told.items():
+                    for reference in ("a", digest):
+                        for method in ("GET", "HEAD"):
+                            got = await mirror.manifest(repository, reference, method)
+                            assert (got.status, got.headers["Content-Type"]) == (200, media_type)
+        assert (hub.pulls, twin.pulls) == (1, 1)
+
+
+async def test_a_repository_that_has_it_as_a_blob_has_no_manifest_of_it(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    """The bytes are of both; that they are a manifest was said by one repository only."""
+    body = json.dumps({"schemaVersion": 2, "layers": [descriptor(image)]}).encode()
+    twin = Blob.of(body)
+    holder = replace(image, layers=(*image.layers, twin))
+    hub.add(holder, "library/blobs", "1")
+    assert (await mirror.blob("library/blobs", twin.digest)).body == body
+    await mirror.settled()
+    push(hub, body, media.OCI_MANIFEST)
+    assert (await mirror.manifest(REPOSITORY, "odd")).body == body
+    assert (await mirror.manifest("library/blobs", twin.digest)).status == 404
+    assert (await mirror.blob("library/blobs", twin.digest)).body == body
 
 
 # Upkeep

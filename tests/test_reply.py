@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mirror.web.reply import Client
+from mirror.web.sending import Client
 
 BODY = bytes(8 * 1024 * 1024)  # more than the kernel takes at once
 

@@ -15,6 +15,8 @@ from tests.command import environment
 WORD = "s3cret-word"  # must never be printed
 VALUES = {  # for each key a value that is not the default: as it is written, as it is read
     "listen": ("[::1]:5001", ("::1", 5001)),
+    "listen_metrics": ("127.0.0.1:5002", ("127.0.0.1", 5002)),
+    "host_names": ("mirror.example,10.0.0.9:5001", ("mirror.example", "10.0.0.9:5001")),
     "tls_cert": ("/etc/mirror/mirror.pem", Path("/etc/mirror/mirror.pem")),
     "tls_key": ("/etc/mirror/mirror.key", Path("/etc/mirror/mirror.key")),
     "client_ca": ("/etc/mirror/clients.pem", Path("/etc/mirror/clients.pem")),

@@ -107,7 +107,7 @@ class Access:
         """
         rules = self._rules[repository.upstream]
         if not rules.gives(repository.name):
-            raise NotAllowed(_not_given(repository, rules))
+            raise NotAllowed(_not_given(caller, repository, rules))
         if caller.allow is not None and not caller.allow.match(repository.name):
             raise NotAllowed(_not_for(caller, repository))
         if self._publicity.open_to_all(repository) or rules.trusts(caller):
@@ -228,15 +228,18 @@ class Access:
         return await self._anyone[upstream].answers()
 
 
-def _not_given(repository: Repository, rules: Rules) -> str:
-    """Say so; what else is denied is nobody's business who asks."""
+def _not_given(caller: Caller, repository: Repository, rules: Rules) -> str:
+    """Say so; what else is denied is nobody's business, and what is allowed no stranger's."""
     refused = f"this mirror does not give {repository.name} of {repository.upstream}"
-    return refused if rules.deny.match(repository.name) else f"{refused}; it gives {rules.allow}"
+    stranger = caller.name is None and caller.allow is not None
+    if stranger or rules.deny.match(repository.name):
+        return refused
+    return f"{refused}; it gives {rules.allow}"
 
 
 def _not_for(caller: Caller, repository: Repository) -> str:
     if caller.name is None:
-        return f"{repository.name} wants a login to this mirror; without one: {caller.allow}"
+        return f"{repository.name} wants a login to this mirror"
     return f"{caller.name} may not read {repository.name}; it may read {caller.allow}"
 
 

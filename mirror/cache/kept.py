@@ -9,10 +9,11 @@ from cachetools import LRUCache
 
 from mirror.cache.memory import Memory
 from mirror.cache.tags import Tags
-from mirror.oci import manifest, media
+from mirror.oci import documents, manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Repository
+from mirror.store.catalogue import Entry
 from mirror.store.errors import says_nothing
 from mirror.store.store import Store
 
@@ -41,11 +42,9 @@ class Kept:
         if loose := self._loose.get((repository, digest)):
             return loose.descriptor
         entry = self._store.catalogue.get(digest)
-        if entry is None or entry.media_type is None:
+        if entry is None or not self._store.catalogue.belongs(digest, repository):
             return None
-        if not self._store.catalogue.belongs(digest, repository):
-            return None
-        return Descriptor(digest, entry.media_type, entry.size)
+        return _described(repository, digest, entry)
 
     def within(self, repository: Repository, digest: Digest) -> bool:
         """Whether a manifest is here and of this upstream, which is believed about where it is."""
@@ -54,9 +53,9 @@ class Kept:
     def shared(self, repository: Repository, digest: Digest) -> Descriptor | None:
         """Return the descriptor of a manifest that is here and of this upstream."""
         entry = self._store.catalogue.get(digest)
-        if entry is None or entry.media_type is None or not self.within(repository, digest):
+        if entry is None or not self.within(repository, digest):
             return None
-        return Descriptor(digest, entry.media_type, entry.size)
+        return _described(repository, digest, entry)
 
     async def read(self, repository: Repository, digest: Digest, told: str = "") -> Manifest | None:
         """Return what is here of what upstream says this repository holds.
@@ -73,15 +72,16 @@ class Kept:
         entry = self._store.catalogue.get(digest)  # it may have been evicted meanwhile
         if body is None:
             return None
-        media_type = entry.media_type if entry else None
+        media_type = entry.type_for(repository.upstream) if entry else None
         if media_type is None:  # its row was lost, its file was not
-            found = manifest.read(body, digest, told)
+            found = await documents.aside(manifest.read, body, digest, told)
+            entry = self._store.catalogue.get(digest)
         else:
             found = Manifest(Descriptor(digest, media_type, len(body)), body, ())
         if entry is None:
             return found
         if media_type is None:
-            self._store.books.describe(found)
+            self._store.books.describe(found, repository.upstream)
         self._memory.put(digest, body)
         self._store.books.link(digest, repository)
         self._store.books.touch(digest)
@@ -114,7 +114,7 @@ class Kept:
             _log.info("%s is signed as schema 1 has it, and is kept in memory only", digest)
             self._loose[repository, digest] = pulled
         elif entry is not None and entry.media_type is not None:
-            pulled = self._again(repository, pulled, entry.media_type)
+            pulled = self._again(repository, pulled, entry)
         elif await self._store.keep_manifest(pulled, repository):
             self._memory.put(digest, pulled.body)
         else:
@@ -122,17 +122,26 @@ class Kept:
         self._tags.arrived(repository, digest)
         return pulled
 
-    def _again(self, repository: Repository, pulled: Manifest, before: str) -> Manifest:
-        """Note that a manifest is of another repository, too: it has the type that it had.
+    def _again(self, repository: Repository, pulled: Manifest, entry: Entry) -> Manifest:
+        """Note that a manifest is of another repository, too.
 
-        Where that said nothing, as another upstream's may, a known one takes its place.
+        It has the type that it has in this upstream; where that said nothing, a known one takes its
+        place. What another upstream calls it is nothing to this one.
         """
-        found = pulled.descriptor
-        if before not in media.KNOWN and found.media_type in media.KNOWN:
-            self._store.books.describe(pulled)
+        found, upstream = pulled.descriptor, repository.upstream
+        mine = any(link.upstream == upstream for link in entry.links)
+        before = entry.type_for(upstream) if mine else None
+        if before is None or (before not in media.KNOWN and found.media_type in media.KNOWN):
+            self._store.books.describe(pulled, upstream)
         else:
             pulled = replace(pulled, descriptor=replace(found, media_type=before))
         self._store.books.link(found.digest, repository)
         self._store.books.touch(found.digest)
         self._memory.put(found.digest, pulled.body)
         return pulled
+
+
+def _described(repository: Repository, digest: Digest, entry: Entry) -> Descriptor | None:
+    """Return what an entry is to a repository; None where it is no manifest."""
+    media_type = entry.type_for(repository.upstream)
+    return None if media_type is None else Descriptor(digest, media_type, entry.size)

@@ -84,12 +84,13 @@ class Manifests:
             digest = tagged.found.digest
         body = self._memory.get(digest)
         entry = self._store.catalogue.get(digest)
-        if body is None or entry is None or entry.media_type is None:
+        media_type = entry.type_for(repository.upstream) if entry else None
+        if body is None or entry is None or media_type is None:
             return None
         if not self._store.catalogue.belongs(digest, repository):
             return None
         self._store.books.touch(digest)
-        return Found(Descriptor(digest, entry.media_type, entry.size), body, Outcome.HIT)
+        return Found(Descriptor(digest, media_type, entry.size), body, Outcome.HIT)
 
     async def get(
         self, repository: Repository, reference: Reference, client: str, *, head: bool

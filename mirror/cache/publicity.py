@@ -41,8 +41,8 @@ class Publicity:
         self._holds = holds
         self._clock = clock
         self._known = _Kept(_KEPT, index, holds)
-        # Apart from the others, so that no crowd of names drives one out: it would be open again.
-        self._denied = _Kept(_KEPT, index, holds)
+        # Apart from the others, and never driven out: it would be open again.
+        self._denied = _Denied(_KEPT, index, holds)
         self._granted: dict[str, float] = {}
 
     def __repr__(self) -> str:
@@ -124,7 +124,7 @@ class Publicity:
         self._denied.pop(repository, None)
         self._index.drop_publicity(repository)
 
-    def _table(self, repository: Repository) -> _Kept:
+    def _table(self, repository: Repository) -> _Kept | _Denied:
         return self._known if self.has_account(repository) else self._denied
 
     def _put(self, repository: Repository, standing: Standing) -> None:
@@ -138,7 +138,10 @@ class Publicity:
     def _read(self, asked_at: int, *, public: bool) -> Standing:
         if asked_at == _NEVER:
             return Standing(noted=True)
-        decided = self.now() - max(0.0, self._clock() - asked_at)
+        age = self._clock() - asked_at
+        if age < 0:  # by a clock that was ahead: nobody knows how old that is
+            age = PUBLIC_FOR
+        decided = self.now() - age
         ask_again = decided + PUBLIC_FOR if public else -math.inf
         return Standing(public, decided, ask_again, noted=True)
 
@@ -148,6 +151,32 @@ class Publicity:
             for repository, standing in table.peeked():
                 if standing.noted:
                     self._put(repository, standing)
+
+
+class _Denied(dict[Repository, Standing]):
+    """The repositories that were denied where there is no account, for as long as they are held.
+
+    Whatever number an upstream denies: it must not have others' denials forgotten. There are no
+    more of them than repositories of which something is kept; others leave when there are many.
+    """
+
+    def __init__(self, many: int, index: Index, holds: Callable[[Repository], bool]) -> None:
+        super().__init__()
+        self._many = self._most = many
+        self._index = index
+        self._holds = holds
+
+    def __setitem__(self, repository: Repository, standing: Standing) -> None:
+        if len(self) >= self._most:
+            for each in [each for each in self if not self._holds(each)]:
+                del self[each]
+                self._index.drop_publicity(each)
+            self._most = max(self._many, 2 * len(self))
+        super().__setitem__(repository, standing)
+
+    def peeked(self) -> list[tuple[Repository, Standing]]:
+        """Return all."""
+        return [*self.items()]
 
 
 class _Kept(LRUCache[Repository, Standing]):

@@ -14,7 +14,7 @@ from mirror.cache.memory import Memory
 from mirror.cache.outcome import Why, why
 from mirror.cache.tags import Tags
 from mirror.flight import Flights
-from mirror.oci import manifest, media
+from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     HostUnreachable,
@@ -265,8 +265,7 @@ class Pulls:
         One that is here is of no use to a client of another, whose pull of the index would be in
         vain. Where nobody wants one, a pull is kept in vain, for half a minute.
         """
-        children = manifest.platforms(index)
-        return [child for child in children if not self.kept.within(repository, child)]
+        return [child for child in index.platforms if not self.kept.within(repository, child)]
 
 
 def is_of_digest(failure: UpstreamFailure) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,21 +24,31 @@ from mirror.upstream.pages import Page
 from mirror.upstream.registry import Registry
 
 _MAX_PAGES = 20
+_HEAD = f'{{"schemaVersion": 2, "mediaType": "{media.OCI_INDEX}", "manifests": ['.encode()
 
-Descriptors: TypeAlias = list[dict[str, Any]]
+# Descriptors as JSON, each with its artifact type, "" for none.
+Items: TypeAlias = list[tuple[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Referrers:
     """Descriptors, unfiltered; `following` is where there are more. `memory` is in bytes.
 
-    `api` is that upstream's API says so.
+    `api` is that upstream's API says so. `whole` is the index of all of them, written once for all
+    clients: that takes 20 ms of the interpreter for the longest (measured).
     """
 
-    found: Descriptors
+    items: Items
+    whole: bytes
     memory: int = 0
     following: Paging | None = None
     api: bool = False
+
+    def index(self, artifact_types: Collection[str]) -> bytes:
+        """Return the index of those of these types, of all where none is named."""
+        if not artifact_types:
+            return self.whole
+        return _written([item for item in self.items if item[0] in artifact_types])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +87,7 @@ class ReferrersFinder:
 
     async def _by_api(self, subject: _Subject, paging: Paging) -> Referrers | None:
         """Ask for as many pages as fit into an index; None where upstream has no such API."""
-        found: Descriptors = []
+        found: Items = []
         room, memory, seen = MAX_SIZE, 0, set[Paging]()
         following: Paging | None = paging
         while following is not None and len(seen) < _MAX_PAGES:
@@ -96,7 +107,8 @@ class ReferrersFinder:
             found += items
             memory += documents.memory(page.body)
             following = page.following
-        return Referrers(found, memory, following, api=True)
+        whole = _written(found)
+        return Referrers(found, whole, memory + len(whole), following, api=True)
 
     async def _page(self, subject: _Subject, paging: Paging) -> Page | None:
         registry = self._registries[subject.repository.upstream]
@@ -112,7 +124,7 @@ class ReferrersFinder:
             tagged = await self._by_tag(subject)
         except UpstreamFailure:
             return None
-        return tagged if tagged.found else None
+        return tagged if tagged.items else None
 
     async def _by_tag(self, subject: _Subject) -> Referrers:
         """Read the index under the tag that stands in for the API ("Referrers Tag Schema").
@@ -126,17 +138,18 @@ class ReferrersFinder:
             found = await get(subject.repository, tag, subject.client, head=True)
             described = found.descriptor
             if described.digest == digest or described.media_type not in media.INDEXES:
-                return Referrers([])
+                return Referrers([], _written([]))
             found = await get(subject.repository, tag, subject.client, head=False)
         except ManifestUnknown:
-            return Referrers([])
+            return Referrers([], _written([]))
         if found.body is None or found.descriptor.digest == digest:
-            return Referrers([])
+            return Referrers([], _written([]))
         items = await documents.aside(_tagged, found.body)
-        return Referrers(items, documents.memory(found.body))
+        whole = _written(items)
+        return Referrers(items, whole, documents.memory(found.body) + len(whole))
 
 
-def _index(body: bytes, page: Page) -> Descriptors | None:
+def _index(body: bytes, page: Page) -> Items | None:
     """Read an index of the API's; None for what is no index: a web page, `{}`, an error document.
 
     Raises UpstreamMisbehaved for an index that cannot be read.
@@ -149,19 +162,34 @@ def _index(body: bytes, page: Page) -> Descriptors | None:
         raise UpstreamMisbehaved("upstream's list of referrers is no JSON object") from None
     if "errors" in document or not document.keys() & {"manifests", "mediaType", "schemaVersion"}:
         return None
-    return _descriptors(document)
+    return _items(_descriptors(document))
 
 
-def _tagged(body: bytes) -> Descriptors:
+def _tagged(body: bytes) -> Items:
     """Read the index of a fallback tag. Platforms of an image are no referrers."""
     try:
         items = _descriptors(documents.read(body, anew=True))
     except ValueError:
         raise UpstreamMisbehaved("upstream's list of referrers is no JSON object") from None
-    return [item for item in items if "artifactType" in item or "platform" not in item]
+    return _items(item for item in items if "artifactType" in item or "platform" not in item)
 
 
-def _descriptors(document: dict[str, Any]) -> Descriptors:
+def _items(descriptors: Iterable[dict[str, Any]]) -> Items:
+    return [_item(descriptor) for descriptor in descriptors]
+
+
+def _item(descriptor: dict[str, Any]) -> tuple[str, bytes]:
+    kind = descriptor.get("artifactType")
+    written = json.dumps(descriptor, allow_nan=False).encode()
+    return kind if isinstance(kind, str) else "", written
+
+
+def _written(items: Items) -> bytes:
+    descriptors = b", ".join(written for _, written in items)
+    return _HEAD + descriptors + b"]}"
+
+
+def _descriptors(document: dict[str, Any]) -> list[dict[str, Any]]:
     manifests = document.get("manifests") or []
     if not isinstance(manifests, list) or not all(map(_is_descriptor, manifests)):
         raise UpstreamMisbehaved("upstream's list of referrers is not understood")

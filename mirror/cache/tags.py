@@ -84,12 +84,13 @@ class Tags:
     def known(self) -> Iterator[tuple[TagKey, Digest]]:
         """Return all tags with what they point at, or pointed at while the new is on its way.
 
-        That is no use of them.
+        That is no use of them, and may go on on a thread: the names are those of now.
         """
-        for key, tagged in self._tags.peeked():
-            yield key, tagged.found.digest
-            if tagged.before is not None:
-                yield key, tagged.before.found.digest
+        return _known(self._tags, list(self._tags))
+
+    def names(self) -> list[TagKey]:
+        """Return the names of all tags."""
+        return list(self._tags)
 
     def fresh(self, tagged: Tagged) -> bool:
         """Whether upstream need not be asked: it said so lately, or failed just now."""
@@ -219,12 +220,24 @@ class _Kept(LRUCache[TagKey, Tagged]):
         super().__init__(maxsize)
         self._index = index
 
-    def peeked(self) -> list[tuple[TagKey, Tagged]]:
-        """Return all without making any the most recently used."""
-        return [(key, Cache.__getitem__(self, key)) for key in self]
+    def peek(self, key: TagKey) -> Tagged | None:
+        """Return one without making it the most recently used."""
+        return Cache.__getitem__(self, key) if key in self else None
 
     def popitem(self) -> tuple[TagKey, Tagged]:
         """Evict the least recently used."""
         key, tagged = super().popitem()
         self._index.drop_tag(*key)
         return key, tagged
+
+
+def _known(kept: _Kept, keys: list[TagKey]) -> Iterator[tuple[TagKey, Digest]]:
+    for key in keys:
+        try:
+            tagged = kept.peek(key)
+        except KeyError:  # it went between two looks at it, for this may be a thread
+            continue
+        if tagged is not None:
+            yield key, tagged.found.digest
+            if (before := tagged.before) is not None:
+                yield key, before.found.digest

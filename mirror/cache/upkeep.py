@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
+from pathlib import Path
+from typing import TypeVar
 
 from mirror.cache.budget import Budget
 from mirror.cache.memory import Memory
+from mirror.cache.purges import Plan, plan_image, plan_repository
 from mirror.cache.reckoning import reckon
 from mirror.cache.records import (
     Collect,
@@ -22,15 +26,22 @@ from mirror.cache.records import (
     Usage,
     Verify,
 )
-from mirror.cache.tags import TagKey, Tags
+from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
-from mirror.cache.usage import holders_of, measure
+from mirror.cache.usage import measure
 from mirror.cache.verify import Verification
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError, shown
 from mirror.oci.names import Repository
 from mirror.oci.target import ImageName, Target, parse_target
+from mirror.store.catalogue import Entry
+from mirror.store.files import Files
+from mirror.store.graph import View
 from mirror.store.store import Store
+from mirror.uncollected import uncollected
+
+T = TypeVar("T")
+_SLICE = 128  # things done on the loop before others have their turn
 
 
 class Upkeep:
@@ -96,27 +107,30 @@ class Upkeep:
 
         Then evict until the bound holds. Raises OSError.
         """
-        store = self._store
-        before = {digest: store.catalogue.get(digest) for digest in store.catalogue}
-        files = store.files
-        found = await store.run_read(lambda: {each.digest: each.size for each in files.scan()})
-        # One that was there before the look and is the same after it should have been seen.
-        lost = [
-            digest
-            for digest, entry in before.items()
-            if entry is not None
-            and found.get(digest) != entry.size
-            and store.catalogue.get(digest) is entry
-        ]
-        for digest in lost:
-            self._memory.drop(digest)
-            await store.discard(digest)
+        store, before = self._store, self._store.catalogue.view()
+        lost, unknown = await store.run_read(uncollected()(_compared), store.files, before)
+        rows = 0
+        for digest, entry in lost.items():
+            rows += await self._discard_lost(digest, entry)
         partials, partial_bytes = await store.room.remove_partials(list(store.books.idle_partials))
-        strangers, stranger_bytes = await store.room.remove_strangers(found)
+        strangers, stranger_bytes = await store.room.remove_strangers(unknown)
         evicted, evicted_bytes = store.books.evicted, store.books.evicted_bytes
         await store.trim()
         freed = partial_bytes + stranger_bytes + store.books.evicted_bytes - evicted_bytes
-        return Collected(partials, strangers, len(lost), store.books.evicted - evicted, freed)
+        return Collected(partials, strangers, rows, store.books.evicted - evicted, freed)
+
+    async def _discard_lost(self, digest: Digest, entry: Entry) -> bool:
+        """Discard a row without its file, if it is that still: a client may have brought it back.
+
+        It is looked at once more, and nothing comes between that look and the end of its row.
+        """
+        store = self._store
+        size = await store.run_read(_size_of, store.files.path(digest))
+        if size == entry.size or store.catalogue.get(digest) is not entry:
+            return False
+        self._memory.drop(digest)
+        await store.discard(digest)
+        return True
 
     # Removing what is named
 
@@ -130,10 +144,8 @@ class Upkeep:
         return await self._purge_repository(target)
 
     def _target(self, text: str) -> Target:
-        upstreams = {repository.upstream for (repository, _), _ in self._tags.known()}
-        for digest in self._store.catalogue:
-            entry = self._store.catalogue.get(digest)
-            upstreams.update(link.upstream for link in (entry.links if entry else ()))
+        upstreams = self._store.catalogue.upstreams()
+        upstreams.update(repository.upstream for (repository, _) in self._tags.names())
         try:
             return parse_target(text, upstreams)
         except RegistryError as error:
@@ -150,84 +162,70 @@ class Upkeep:
 
     async def _purge_image(self, image: ImageName) -> Purged:
         """Remove its tag, and what nothing else needs of what that leads to."""
-        here = image.repository
-        leads = {digest for key, digest in self._tags.known() if key == (here, image.reference)}
-        if isinstance(image.reference, Digest) and self._store.catalogue.held(
-            image.reference, here
-        ):
-            leads.add(image.reference)
-        if not leads:
+        view, known = self._store.catalogue.view(), self._tags.known()
+        plan = await self._store.run_read(uncollected()(plan_image), view, known, image)
+        if plan is None:
             raise UpkeepError(f"nothing is kept of {shown(str(image))}")
-        gone_tags = [key for key, digest in self._tags.known() if _names(image, key, digest)]
-        whole = self._store.catalogue.reach(leads)
-        tagged = [(key, digest) for key, digest in self._tags.known() if key not in gone_tags]
-        needed = self._needed(whole, here, [digest for _, digest in tagged])
-        self._leave(here, needed, [digest for key, digest in tagged if key[0] == here], whole)
-        self._drop(gone_tags)
-        freed = await self._remove(whole - needed)
-        return Purged(str(image), len(set(gone_tags)), len(whole - needed), len(needed), freed)
-
-    def _needed(
-        self, whole: set[Digest], here: Repository, tagged: Iterable[Digest]
-    ) -> set[Digest]:
-        """Return what of an image others need: tags, manifests outside of it, other repositories.
-
-        A blob is needed by manifests only: which repository it came from says nothing.
-        """
-        catalogue = self._store.catalogue
-        anchors = whole.intersection(tagged)
-        for digest in whole:
-            entry = catalogue.get(digest)
-            manifest = entry is not None and entry.media_type is not None
-            elsewhere = entry is not None and any(link != here for link in entry.links)
-            if (manifest and elsewhere) or not whole.issuperset(catalogue.parents(digest)):
-                anchors.add(digest)
-        return catalogue.reach(anchors)
-
-    def _leave(
-        self,
-        here: Repository,
-        needed: set[Digest],
-        tagged_here: Iterable[Digest],
-        whole: set[Digest],
-    ) -> None:
-        """Take manifests that only others need off a repository."""
-        catalogue = self._store.catalogue
-        rest = [
-            digest
-            for digest in catalogue.manifests()
-            if digest not in whole and catalogue.held(digest, here)
-        ]
-        needed_here = catalogue.reach([*tagged_here, *rest])
-        for digest in needed - needed_here:
-            self._store.books.unlink(digest, here)
+        return await self._carry(str(image), image.repository, plan)
 
     async def _purge_repository(self, repository: Repository) -> Purged:
         """Remove its tags, and what no other repository holds."""
-        keys = {key for key, _ in self._tags.known() if key[0] == repository}
-        holders = holders_of(self._store.catalogue)
-        held = {digest: where for digest, where in holders.items() if repository in where}
-        if not keys and not held:
+        view, known = self._store.catalogue.view(), self._tags.known()
+        plan = await self._store.run_read(uncollected()(plan_repository), view, known, repository)
+        if plan is None:
             raise UpkeepError(f"nothing is kept of {shown(str(repository))}")
-        alone = {digest for digest, where in held.items() if len(where) == 1}
-        self._drop(keys)
-        for digest in held.keys() - alone:
-            self._store.books.unlink(digest, repository)
-        freed = await self._remove(alone)
-        return Purged(str(repository), len(keys), len(alone), len(held) - len(alone), freed)
+        return await self._carry(str(repository), repository, plan)
 
-    def _drop(self, keys: Iterable[TagKey]) -> None:
-        for key in set(keys):
+    async def _carry(self, name: str, here: Repository, plan: Plan) -> Purged:
+        """Carry out a plan: what came while it was made keeps what it needs."""
+        spared = await self._needed_since(plan)
+        gone = plan.gone - spared
+        async for digest in _paced(plan.unlinked):
+            self._store.books.unlink(digest, here)
+        async for key in _paced(plan.tags):
             self._tags.drop(key)
+        freed = await self._remove(gone)
+        return Purged(name, len(plan.tags), len(gone), plan.shared + len(spared & plan.gone), freed)
+
+    async def _needed_since(self, plan: Plan) -> set[Digest]:
+        view = self._store.catalogue.view()
+        return await self._store.run_read(
+            lambda: view.reach(each for each in view.manifests if each not in plan.seen)
+        )
 
     async def _remove(self, digests: Iterable[Digest]) -> int:
         """Remove content; returns the bytes that come free. Raises OSError."""
-        digests = list(digests)
-        for digest in digests:
-            self._memory.drop(digest)
-        return await self._store.room.remove(digests)
+        ahead, freed = list(digests), 0
+        for start in range(0, len(ahead), _SLICE):
+            part = ahead[start : start + _SLICE]
+            for digest in part:
+                self._memory.drop(digest)
+            freed += await self._store.room.remove(part)
+        return freed
 
 
-def _names(image: ImageName, key: TagKey, digest: Digest) -> bool:
-    """Whether a tag is the image's name, or leads to the manifest that it names."""
-    return key[0] == image.repository and image.reference in (key[1], digest)
+async def _paced(values: Iterable[T]) -> AsyncIterator[T]:
+    """Return values with turns for others between them."""
+    for number, value in enumerate(values, 1):
+        yield value
+        if not number % _SLICE:
+            await asyncio.sleep(0)
+
+
+def _compared(files: Files, before: View) -> tuple[dict[Digest, Entry], dict[Digest, int]]:
+    """Find rows that differ from their file, and files without a row, by size in bytes.
+
+    What was there before the look and is the same after it should have been seen.
+    """
+    entries = dict(before.entries())
+    found = {each.digest: each.size for each in files.scan()}
+    lost = {digest: entry for digest, entry in entries.items() if found.get(digest) != entry.size}
+    return lost, {digest: size for digest, size in found.items() if before.get(digest) is None}
+
+
+def _size_of(path: Path) -> int | None:
+    """Return the size of a file in bytes; None where there is none. Raises OSError."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import chain
 
 from mirror.cache.records import ImageUsage, RepositoryUsage, Usage
 from mirror.cache.tags import TagKey, Tags
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.books import Taken
-from mirror.store.catalogue import Catalogue, charged
+from mirror.store.catalogue import charged
+from mirror.store.graph import View
 from mirror.store.store import Store
+from mirror.uncollected import uncollected
 
 _Tags = list[tuple[TagKey, Digest]]
 _Roots = dict[tuple[Repository, str], Digest]  # by repository and tag, or digest where untagged
@@ -19,16 +22,21 @@ _Roots = dict[tuple[Repository, str], Digest]  # by repository and tag, or diges
 
 async def measure(store: Store, tags: Tags) -> Usage:
     """Reckon what takes the space, on a thread: a large cache takes a second."""
-    known = list(tags.known())
+    known = tags.known()
     return await store.run_read(
-        _measure, store.catalogue.copy(), known, store.books.taken(), store.books.limit
+        uncollected()(_measure),
+        store.catalogue.view(),
+        known,
+        store.books.taken(),
+        store.books.limit,
     )
 
 
-def _measure(catalogue: Catalogue, tags: _Tags, taken: Taken, limit: int) -> Usage:
-    holders = holders_of(catalogue)
-    sizes = {digest: _size(catalogue, digest) for digest in holders}
-    images = _images(catalogue, _roots(catalogue, tags, holders))
+def _measure(view: View, known: Iterable[tuple[TagKey, Digest]], taken: Taken, limit: int) -> Usage:
+    holders = view.holders()
+    sizes = {digest: _size(view, digest) for digest in holders}
+    kept = sum(sizes.values())  # others come and go meanwhile
+    images = _images(view, _roots(view, list(known), holders))
     held: dict[Repository, list[Digest]] = defaultdict(list, {name: [] for name in images})
     for digest, repositories in holders.items():
         for repository in repositories:
@@ -44,8 +52,8 @@ def _measure(catalogue: Catalogue, tags: _Tags, taken: Taken, limit: int) -> Usa
     ]
     return Usage(
         limit=limit,
-        used=taken.all,
-        kept=taken.kept,
+        used=taken.all - taken.kept + kept,
+        kept=kept,
         partial=taken.partial,
         promised=taken.promised,
         index=taken.index,
@@ -57,61 +65,46 @@ def _measure(catalogue: Catalogue, tags: _Tags, taken: Taken, limit: int) -> Usa
     )
 
 
-def holders_of(catalogue: Catalogue) -> dict[Digest, frozenset[Repository]]:
-    """Return the repositories that hold each kept digest, themselves or in a manifest of theirs."""
-    found: dict[Digest, frozenset[Repository]] = {}
-
-    def holders(digest: Digest) -> frozenset[Repository]:
-        if digest not in found:  # digests cannot form a circle, so this ends
-            entry = catalogue.get(digest)
-            links = frozenset(entry.links if entry is not None else ())
-            found[digest] = links.union(*map(holders, catalogue.parents(digest)))
-        return found[digest]
-
-    for digest in catalogue:
-        holders(digest)
-    return found
-
-
-def _size(catalogue: Catalogue, digest: Digest) -> int:
-    entry = catalogue.get(digest)
+def _size(view: View, digest: Digest) -> int:
+    entry = view.get(digest)
     return charged(entry.size) if entry is not None else 0
 
 
-def _roots(
-    catalogue: Catalogue, tags: _Tags, holders: dict[Digest, frozenset[Repository]]
-) -> _Roots:
+def _roots(view: View, tags: _Tags, holders: dict[Digest, frozenset[Repository]]) -> _Roots:
     """Return the images: tags, and manifests that neither a tag nor a manifest leads to."""
     roots: _Roots = {}
+    parents = view.parents()
     reached: dict[Repository, list[Digest]] = defaultdict(list)
     for (repository, tag), digest in tags:
         roots[repository, tag] = digest
         reached[repository].append(digest)
-    tagged = {repository: catalogue.reach(digests) for repository, digests in reached.items()}
+    tagged = {repository: view.reach(digests) for repository, digests in reached.items()}
     for digest, repositories in holders.items():
-        entry = catalogue.get(digest)
+        entry = view.get(digest)
         if entry is None or entry.media_type is None:
             continue
         for repository in repositories:
-            inner = any(repository in holders[parent] for parent in catalogue.parents(digest))
+            inner = any(repository in holders.get(parent, ()) for parent in parents.get(digest, ()))
             if not inner and digest not in tagged.get(repository, ()):
                 roots[repository, digest] = digest
     return roots
 
 
-def _images(catalogue: Catalogue, roots: _Roots) -> dict[Repository, list[ImageUsage]]:
-    """Reckon each image, and what of it no other needs."""
-    parts = {root: catalogue.reach([digest]) for root, digest in roots.items()}
-    needed = Counter(digest for part in parts.values() for digest in part)
+def _images(view: View, roots: _Roots) -> dict[Repository, list[ImageUsage]]:
+    """Reckon each image, and what of it no other needs.
+
+    What each leads to is found twice rather than held for all at once, which takes a gigabyte.
+    """
+    needed = Counter(chain.from_iterable(view.reach([digest]) for digest in roots.values()))
     images: dict[Repository, list[ImageUsage]] = defaultdict(list)
-    for (repository, reference), part in parts.items():
-        alone = (digest for digest in part if needed[digest] == 1)
-        digest = roots[repository, reference]
+    for (repository, reference), digest in roots.items():
+        part = view.reach([digest])
+        alone = (each for each in part if needed[each] == 1)
         images[repository].append(
-            ImageUsage(reference, digest, _sum(catalogue, part), _sum(catalogue, alone))
+            ImageUsage(reference, digest, _sum(view, part), _sum(view, alone))
         )
     return images
 
 
-def _sum(catalogue: Catalogue, digests: Iterable[Digest]) -> int:
-    return sum(_size(catalogue, digest) for digest in digests)
+def _sum(view: View, digests: Iterable[Digest]) -> int:
+    return sum(_size(view, digest) for digest in digests)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,9 @@ from mirror.oci.errors import DigestInvalid, ManifestUnfit, ManifestWrong, shown
 from mirror.oci.signed import payload
 
 MAX_SIZE = 4 * 1024 * 1024  # bytes; distribution-spec, "Pushing manifests", and every client
+# Children that a manifest is known by; the largest honest index has some hundreds. One that has
+# more is passed on and kept as it is, and what it points at is looked after by itself.
+MOST_CHILDREN = 4096
 
 # What points at content, and which key of it has the digest; the last is of schema 1.
 _POINTERS = {
@@ -50,12 +53,16 @@ class Descriptor:
 class Manifest:
     """A proven manifest: the exact bytes, their names, and the digests they point at.
 
-    `in_part` is that the digest is of a part of the bytes, those that are signed.
+    `platforms` are those children of an index that clients choose from, each by its platform;
+    others are for no platform at all: they attest what an image is made of. Both are empty where
+    there are more than MOST_CHILDREN. `in_part` is that the digest is of a part of the bytes,
+    those that are signed.
     """
 
     descriptor: Descriptor
     body: bytes
     children: tuple[Digest, ...]
+    platforms: tuple[Digest, ...] = ()
     in_part: bool = False
 
 
@@ -121,7 +128,10 @@ def read(body: bytes, digest: Digest, told: str) -> Manifest:
         _check_case(document, _KEYS)
         _check_kind(document, media_type)
     children = _children(document, strict=media_type in media.KNOWN)
-    return Manifest(Descriptor(digest, media_type, len(body)), body, children)
+    platforms = _platforms(document) if media_type in media.INDEXES else ()
+    if len(children) > MOST_CHILDREN:
+        children, platforms = (), ()
+    return Manifest(Descriptor(digest, media_type, len(body)), body, children, platforms)
 
 
 def _check_kind(document: dict[str, Any], media_type: str) -> None:
@@ -165,16 +175,13 @@ def _own_type(document: dict[str, Any]) -> str | None:
     return media.OCI_MANIFEST if "layers" in document and "config" in document else None
 
 
-def platforms(index: Manifest) -> Iterator[Digest]:
-    """Yield the manifests of an index that clients choose from, each by its platform.
-
-    Others are for no platform at all: those that attest what an image is made of.
-    """
-    children = _object(index.body).get("manifests")
-    for child in children if isinstance(children, list) else ():
-        platform = child.get("platform") if isinstance(child, dict) else None
-        if isinstance(child, dict) and not _is_unknown(platform):
-            yield Digest(child["digest"])
+def _platforms(document: dict[str, Any]) -> tuple[Digest, ...]:
+    children = document.get("manifests")
+    return tuple(
+        Digest(child["digest"])
+        for child in (children if isinstance(children, list) else ())
+        if isinstance(child, dict) and not _is_unknown(child.get("platform"))
+    )
 
 
 def _is_unknown(platform: object) -> bool:

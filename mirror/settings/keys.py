@@ -19,6 +19,7 @@ from mirror.settings.values import (
     Address,
     ClientName,
     FilePath,
+    Hosts,
     ListenAddress,
     Party,
     PartysShare,
@@ -41,6 +42,12 @@ class Settings(BaseSettings):
 
     listen: ListenAddress = Field(
         Address("127.0.0.1", 5000), description="The address and port to listen on."
+    )
+    listen_metrics: ListenAddress | None = Field(
+        None, description="The address and port of /metrics, if it is not that of clients."
+    )
+    host_names: Hosts = Field(
+        (), description="The only names by which clients reach the mirror, if not any."
     )
     tls_cert: FilePath | None = Field(
         None, description="A certificate with its chain, in PEM: TLS is served with it."
@@ -97,7 +104,9 @@ class Settings(BaseSettings):
         10_000, description="Connections of clients; beyond it, the longest idle makes room."
     )
     client_connections: Annotated[int, Field(ge=0)] = Field(
-        0, description="Connections of one client address at a time; 0: any number."
+        256,
+        description="Connections of one client address, beyond which its idle ones make room; "
+        "0: any number.",
     )
     idle_timeout: Seconds = Field(
         75, description="How long a connection may be without a whole request."

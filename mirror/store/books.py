@@ -184,10 +184,17 @@ class Books:
         self.tell_of(digest, entry)
         return entry
 
-    def describe(self, manifest: Manifest) -> None:
-        """Note that a kept file is this manifest."""
+    def describe(self, manifest: Manifest, upstream: str) -> None:
+        """Note that a kept file is this manifest, as an upstream calls it.
+
+        Repositories that were seen to hold it as a blob are not known to have the manifest.
+        """
         found = manifest.descriptor
-        self.catalogue.describe(found.digest, found.media_type, manifest.children)
+        before = self.catalogue.get(found.digest)
+        if before is not None and before.media_type is None:
+            for repository in list(before.links):
+                self.unlink(found.digest, repository)
+        self.catalogue.describe(found.digest, found.media_type, manifest.children, upstream)
         if entry := self.catalogue.get(found.digest):
             entry.used_at = int(time.time())
             self.tell_of(found.digest, entry)
@@ -220,6 +227,8 @@ class Books:
         """Tell the index all about an entry."""
         self.index.put_blob(digest, entry.size, entry.media_type, entry.used_at, entry.changed_at)
         self.index.put_children(digest, entry.children)
+        for upstream, media_type in entry.types.items():
+            self.index.put_type(digest, upstream, media_type)
         for repository in entry.links:
             self.index.put_link(digest, repository)
 

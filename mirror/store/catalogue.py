@@ -1,17 +1,29 @@
-"""What is kept and where it belongs, in memory: pure bookkeeping, least recently used first."""
+"""What is kept and where it belongs, in memory: pure bookkeeping, least recently used first.
+
+What a manifest costs here to enter and to remove does not depend on how much it points at.
+"""
 
 from __future__ import annotations
 
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
+from types import MappingProxyType
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.store.graph import View
 
 _MANY = 8
+# Children that are known of all manifests together, at some 150 bytes of memory each: those of
+# 100,000 images. Of a manifest whose children are not known, they go when they are used least.
+_MOST_CHILDREN = 1_000_000
+_SHARE = 64  # parts of what is left of them; one is what a manifest may have
 _BLOCK = 4096  # bytes; what a file takes is rounded up to this
+
+
+_NO_TYPES: Mapping[str, str] = MappingProxyType({})
 
 
 def charged(size: int) -> int:
@@ -27,11 +39,23 @@ def _compact(repositories: tuple[Repository, ...]) -> Collection[Repository]:
 class Entry:
     """One kept blob or manifest. `size` in bytes; `used_at` in seconds since the epoch.
 
+    `media_type` is what the upstream that brought a manifest calls it, `types` what others call it
+    that say otherwise: a digest proves bytes, and no type.
+
     `changed_at` is when its file was last written, in nanoseconds since the epoch, as of when it
     was proven last; None if that was before anyone took note.
     """
 
-    __slots__ = ("changed_at", "children", "links", "media_type", "readers", "size", "used_at")
+    __slots__ = (
+        "changed_at",
+        "children",
+        "links",
+        "media_type",
+        "readers",
+        "size",
+        "types",
+        "used_at",
+    )
 
     def __init__(
         self, size: int, media_type: str | None, used_at: int, changed_at: int | None = None
@@ -40,9 +64,14 @@ class Entry:
         self.media_type = media_type
         self.used_at = used_at
         self.changed_at = changed_at
+        self.types: Mapping[str, str] = _NO_TYPES
         self.links: Collection[Repository] = ()
         self.children: tuple[Digest, ...] = ()
         self.readers = 0
+
+    def type_for(self, upstream: str) -> str | None:
+        """Return what an upstream calls this; None for a blob."""
+        return self.types.get(upstream, self.media_type)
 
 
 class Catalogue:
@@ -54,7 +83,7 @@ class Catalogue:
     def __init__(self) -> None:
         self._blobs: OrderedDict[Digest, Entry] = OrderedDict()
         self._manifests: OrderedDict[Digest, Entry] = OrderedDict()
-        self._parents: dict[Digest, tuple[Digest, ...]] = {}
+        self._children = 0  # of all manifests
         self._holdings: Counter[Repository] = Counter()
         self.bytes = 0
 
@@ -67,13 +96,9 @@ class Catalogue:
     def __repr__(self) -> str:
         return f"<Catalogue: {len(self)} kept, {self.bytes} bytes>"
 
-    def copy(self) -> Catalogue:
-        """Return what is kept now, to be looked at on a thread. The entries are shared."""
-        other = Catalogue()
-        other._blobs, other._manifests = self._blobs.copy(), self._manifests.copy()
-        other._parents, other.bytes = self._parents.copy(), self.bytes
-        other._holdings = self._holdings.copy()
-        return other
+    def view(self) -> View:
+        """Return what is kept now, to be looked through on a thread while it changes."""
+        return View(list(self._manifests), list(self._blobs), self.get)
 
     def get(self, digest: Digest) -> Entry | None:
         """Return what is kept under a digest."""
@@ -88,7 +113,7 @@ class Catalogue:
         (self._manifests if entry.media_type else self._blobs)[digest] = entry
         self.bytes += charged(entry.size)
         self._holdings.update(entry.links)
-        self._adopt(digest, entry.children)
+        self._children += len(entry.children)
 
     def put_back(self, digest: Digest, entry: Entry) -> None:
         """Take an entry in again that was about to be evicted: it stays the first to go."""
@@ -103,22 +128,32 @@ class Catalogue:
             self.bytes -= charged(entry.size)
             for repository in entry.links:
                 self._give_up(repository)
-            for child in entry.children:
-                rest = tuple(parent for parent in self._parents[child] if parent != digest)
-                if rest:
-                    self._parents[child] = rest
-                else:
-                    del self._parents[child]
+            self._children -= len(entry.children)
         return entry
 
-    def describe(self, digest: Digest, media_type: str, children: tuple[Digest, ...]) -> None:
-        """Note that a kept file is a manifest, and what it points at."""
+    def describe(
+        self,
+        digest: Digest,
+        media_type: str,
+        children: tuple[Digest, ...],
+        upstream: str | None = None,
+    ) -> None:
+        """Note that a kept file is a manifest, and what it points at, unless that is too much.
+
+        Its type is the `upstream`'s alone where another was there before.
+
+        A manifest may have a sixty-fourth of the children that there is room for: as it gets
+        scarce, those with the most go without first.
+        """
         entry = self._blobs.pop(digest, None) or self._manifests[digest]
         self._manifests[digest] = entry
-        entry.media_type = media_type
-        if not entry.children:
+        if entry.media_type is None or upstream is None:
+            entry.media_type = media_type
+        elif media_type != entry.type_for(upstream):
+            entry.types = {**entry.types, upstream: media_type}
+        if not entry.children and len(children) <= (_MOST_CHILDREN - self._children) // _SHARE:
             entry.children = children
-            self._adopt(digest, children)
+            self._children += len(children)
 
     def link(self, digest: Digest, repository: Repository) -> bool:
         """Note that a repository holds this; False if that was known or it is not kept."""
@@ -148,14 +183,6 @@ class Catalogue:
         if alone and not entry.links:
             return True
         return any(link.upstream == upstream for link in entry.links)
-
-    def held(self, digest: Digest, repository: Repository) -> bool:
-        """Whether the repository holds this or a manifest that leads to it, and so needs it."""
-        entry = self.get(digest)
-        if entry is not None and repository in entry.links:
-            return True
-        # Digests cannot form a circle, so this ends: blob, manifest, index.
-        return any(self.held(parent, repository) for parent in self._parents.get(digest, ()))
 
     def unlink(self, digest: Digest, repository: Repository) -> bool:
         """Note that a repository holds this no more by itself; False if it did not."""
@@ -192,21 +219,9 @@ class Catalogue:
         """Return the kept manifests."""
         return iter(self._manifests)
 
-    def parents(self, digest: Digest) -> tuple[Digest, ...]:
-        """Return the kept manifests that point at this."""
-        return self._parents.get(digest, ())
-
-    def reach(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return what is kept of these and of all that they point at."""
-        reached: set[Digest] = set()
-        ahead = list(digests)
-        while ahead:
-            digest = ahead.pop()
-            entry = self.get(digest)
-            if entry is not None and digest not in reached:
-                reached.add(digest)
-                ahead.extend(entry.children)
-        return reached
+    def upstreams(self) -> set[str]:
+        """Return the upstreams of which anything is kept."""
+        return {repository.upstream for repository in self._holdings}
 
     def victims(self, wanted: int) -> list[Digest] | None:
         """Return what to evict so that `wanted` bytes come free; None if that cannot be.
@@ -223,7 +238,3 @@ class Catalogue:
                 if wanted <= 0:
                     return chosen
         return None
-
-    def _adopt(self, parent: Digest, children: Iterable[Digest]) -> None:
-        for child in children:
-            self._parents[child] = (*self._parents.get(child, ()), parent)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import logging
 import sqlite3
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from mirror.store.index import Index
 from mirror.store.quarantine import Suspect
 from mirror.store.sqlite import Database, Row, is_damage, move_aside
 from mirror.store.store import Store
+from mirror.uncollected import uncollected
 
 _log = logging.getLogger(__name__)
 _SECOND = 10**9  # nanoseconds
@@ -34,7 +32,7 @@ async def open_store(files: Files, limit: int) -> Store:
     """
     try:
         await asyncio.to_thread(files.prepare)
-        with _uncollected():
+        with uncollected():
             # Not while SQLite reads: two threads that hand rows and names to Python take longer
             # than one after the other (measured: 1.2 s for the names alone, 0.65 s without).
             on_disk = await asyncio.to_thread(lambda: {f.digest: f for f in files.scan()})
@@ -108,16 +106,6 @@ async def _repaired(files: Files, index: Index, limit: int, on_disk: dict[Digest
     return store
 
 
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Make many objects that all stay, without a look at each again and again for garbage."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def _known(
     files: Files, index: Index, on_disk: dict[Digest, Found], rows: list[Row]
 ) -> tuple[Catalogue, list[Digest]]:
@@ -165,6 +153,13 @@ async def _relate(index: Index, catalogue: Catalogue) -> None:
         digest = Digest(text)
         if not catalogue.link(digest, known) and catalogue.get(digest) is None:
             index.drop(digest)
+    for text, upstream, media_type in await index.types():
+        digest = Digest(text)
+        entry = catalogue.get(digest)
+        if entry is None:
+            index.drop(digest)
+        elif entry.media_type is not None:
+            catalogue.describe(digest, media_type, (), upstream)
     for text, rows in groupby(await index.children(), key=lambda row: row[0]):
         digest = Digest(text)
         entry = catalogue.get(digest)

@@ -36,6 +36,8 @@ _PRAGMAS = (
 # On a full disk there is no room for the file that connections share; one alone needs none.
 _ALONE = ("PRAGMA locking_mode=EXCLUSIVE", *_PRAGMAS)
 
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
+
 
 class Database:
     """A database file. Statements take `$1`, `$2`, … as PostgreSQL's do."""
@@ -79,14 +81,16 @@ class Database:
 
     async def write(self, writes: Iterable[Write]) -> None:
         """Carry out all of `writes` in their order, or none of them."""
-        await self._connection.execute_fetchall("BEGIN IMMEDIATE")
         try:
+            await self._connection.execute_fetchall("BEGIN IMMEDIATE")
             for sql, batch in _batches(writes):
                 await self._connection.executemany(sql, batch)
+            await self._connection.execute_fetchall("COMMIT")
         except BaseException:
-            await self._connection.execute_fetchall("ROLLBACK")
+            # A statement that nobody waits for any more is carried out all the same, before this.
+            with contextlib.suppress(sqlite3.Error, ValueError):  # none was begun, or it is closed
+                await self._connection.execute_fetchall("ROLLBACK")
             raise
-        await self._connection.execute_fetchall("COMMIT")
 
     async def damage(self) -> sqlite3.Error | None:
         """Read all of it, in some tenths of a second; return what is wrong with it, if anything.
@@ -199,10 +203,11 @@ def move_aside(path: Path) -> Path:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether an error means that the file is no database any more, rather than busy or full."""
-    if not isinstance(error, sqlite3.OperationalError):
-        return isinstance(error, sqlite3.DatabaseError)
-    return getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHORT_READ"  # it was cut
+    """Whether SQLite says that the file is no sound database: not that it is busy, full, closed.
+
+    By the name of the result code (sqlite.org/rescode.html): a file was cut where a read is short.
+    """
+    return getattr(error, "sqlite_errorname", "").startswith(_DAMAGE)
 
 
 def is_failure_of_disk(error: Exception) -> bool:

@@ -8,6 +8,8 @@ PUT_BLOB = """INSERT INTO blob (digest, size, media_type, used_at, changed_at)
     used_at = excluded.used_at, changed_at = excluded.changed_at"""
 TOUCH = "UPDATE blob SET used_at = $2 WHERE digest = $1"
 PUT_CHILD = "INSERT INTO child (manifest, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+PUT_TYPE = """INSERT INTO manifest_type (digest, upstream, media_type) VALUES ($1, $2, $3)
+    ON CONFLICT (digest, upstream) DO UPDATE SET media_type = excluded.media_type"""
 PUT_LINK = """INSERT INTO link (digest, upstream, repository) VALUES ($1, $2, $3)
     ON CONFLICT DO NOTHING"""
 DROP_LINK = "DELETE FROM link WHERE digest = $1 AND upstream = $2 AND repository = $3"
@@ -20,6 +22,7 @@ DROP = (
     ("blob", "DELETE FROM blob WHERE digest = $1"),
     ("child", "DELETE FROM child WHERE manifest = $1"),
     ("link", "DELETE FROM link WHERE digest = $1"),
+    ("type", "DELETE FROM manifest_type WHERE digest = $1"),
 )
 PUT_PULL = """INSERT INTO pull (id, upstream, account, at, repository, reference, digest, client)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
@@ -66,8 +65,7 @@ class Store:
             if time.monotonic() > noted + _USES_EVERY:
                 self.books.note_uses()
                 noted = time.monotonic()
-            # Shielded: a flush that is cancelled midway would lose what it was writing.
-            if await asyncio.shield(self.index.flush()):
+            if await self.index.flush():
                 await self.trim()
             await self._mend()
 
@@ -125,8 +123,9 @@ class Store:
             self.failures += 1
             _log.error("cannot keep manifest %s: %s", found.digest, error)
             return False
-        self.books.describe(manifest)
+        self.books.describe(manifest, repository.upstream)
         self.books.link(found.digest, repository)
+        await self.index.pulls_written()  # which began as the manifest came, beside its file
         return True
 
     # Finding

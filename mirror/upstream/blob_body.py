@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import hdrs
 
-from mirror.oci import media, ranges
+from mirror.oci import ranges
 from mirror.oci.digest import Digest
 from mirror.oci.errors import UpstreamFailure, UpstreamMisbehaved, UpstreamUnavailable
 from mirror.oci.ranges import Span
 from mirror.upstream.faults import named_faults
 from mirror.upstream.pace import Pace
 from mirror.upstream.packed import Packed
-from mirror.upstream.responses import is_packed
+from mirror.upstream.responses import is_packed, is_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,10 @@ class BlobBody:
 
     async def _next(self) -> bytes:
         with named_faults(self._response.url):
+            if hdrs.TRANSFER_ENCODING in self._response.headers:  # chunks may be of one byte
+                return await self._response.content.readany()
             # readchunk hands over what the parser made; readany would copy it together first.
-            data, between = await self._response.content.readchunk()
-            while between and not data:
-                data, between = await self._response.content.readchunk()
+            data, _ = await self._response.content.readchunk()
         return data
 
     def _rest(self) -> bytes:
@@ -182,11 +182,6 @@ def read_whole(response: aiohttp.ClientResponse) -> Part:
     if span.start:
         raise UpstreamMisbehaved("upstream sends a part of a blob that was asked for whole")
     return Part(0, size or response.content_length)
-
-
-def is_page(response: aiohttp.ClientResponse) -> bool:
-    """Whether an answer calls itself a web page."""
-    return media.bare(response.headers.get(hdrs.CONTENT_TYPE, "")) == "text/html"
 
 
 def _content_range(response: aiohttp.ClientResponse) -> str:

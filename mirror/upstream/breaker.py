@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from cachetools import LRUCache
 
 from mirror.upstream.backoff import Topic
@@ -29,6 +31,7 @@ class Breaker:
         self._kinds: dict[tuple[str, str], LRUCache[str, int]] = {}
         self._pause = _FIRST_PROBE
         self._let_through: set[tuple[str, str]] = set()
+        self._due = -math.inf
 
     def __repr__(self) -> str:
         return f"<Breaker: {'open' if self.open else 'closed'} after {self._lost} lost connections>"
@@ -53,6 +56,15 @@ class Breaker:
             return True
         self._let_through.remove(key)
         return False
+
+    def try_again(self, topic: Topic, now: float) -> None:
+        """Let a question through whose time has come, of a host that nothing probes.
+
+        `now` counts seconds and never steps. The pauses are those of probes.
+        """
+        if self.open and now >= self._due:
+            self._due = now + self.pause()
+            self._let_through.add((topic.kind, topic.method))
 
     def let_through(self) -> None:
         """Note that a probe failed though the host is there: a question of each kind may try."""

@@ -45,6 +45,7 @@ _COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1
 _TRANSLATED = IPv6Network("::ffff:0:0:0/96")  # RFC 2765, 2.1
 _FAR = frozenset({Place.PUBLIC})
 _NOT_ASCII = re.compile(r"[ \x80-\U0010ffff]+")
+_LONGEST_HOST = 253  # characters (RFC 1035, 2.3.4)
 _NAME = re.compile(r"[a-z0-9._-]{1,253}", re.ASCII)  # RFC 1035, 2.3, and the underscores in use
 
 
@@ -175,15 +176,18 @@ def follow(url: URL, location: str) -> URL:
     """Return where a Location leads from `url`; never from https to http, nor to another scheme.
 
     Its encoding is left alone, because signatures cover it, but for what no request line takes:
-    spaces and octets beyond ASCII are encoded, as net/url of Go does. Raises UpstreamMisbehaved,
-    without the query: that may hold a signature.
+    spaces and octets beyond ASCII are encoded, as net/url of Go does. A user or password in it is
+    left out: Go's clients would send both as Basic, and an upstream has no say in who the mirror
+    logs in as elsewhere. Raises UpstreamMisbehaved, without the query: that may hold a signature.
     """
     location = _NOT_ASCII.sub(_encoded, location.strip(" "))
     try:
         target = url.join(URL(location, encoded=True))
         allowed = target.scheme == "https" or target.scheme == url.scheme == "http"
-        if location and target.host and allowed:
-            return target
+        # As it is written: what `host` makes of a long name takes seconds (punycode).
+        named = 0 < len(target.raw_host or "") <= _LONGEST_HOST
+        if location and named and allowed:
+            return target.with_user(None)
     except ValueError:
         pass
     raise UpstreamMisbehaved(f"upstream redirects to {shown(location.partition('?')[0])}")

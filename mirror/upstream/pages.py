@@ -18,6 +18,7 @@ from mirror.upstream.faults import named_faults
 
 # What routers and gateways answer for a path that they do not know.
 _NO_API = frozenset({400, 404, 405, 406, 501})
+_LONGEST_LINK = 16 * 1024  # characters of all links of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class PageBody:
     def __init__(
         self, response: aiohttp.ClientResponse, count: Callable[[int], None], held: ExitStack
     ) -> None:
-        self.media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
+        self.media_type = responses.media_type(response)
         self.following = _following(response)
         self._response = response
         self._count = count
@@ -81,7 +82,10 @@ def check(response: aiohttp.ClientResponse, kind: Kind, missing: ManifestUnknown
 
 def _following(response: aiohttp.ClientResponse) -> Paging | None:
     """Read the next page; a list whose rest cannot be asked for is no whole list."""
+    links = response.headers.getall(hdrs.LINK, [])
+    if sum(map(len, links)) > _LONGEST_LINK:
+        raise UpstreamMisbehaved(f"upstream's Link is longer than {_LONGEST_LINK} characters")
     try:
-        return paging.following(response.headers.getall(hdrs.LINK, []))
+        return paging.following(links)
     except PageInvalid as error:
         raise UpstreamMisbehaved(f"upstream's Link is not understood: {error.message}") from None

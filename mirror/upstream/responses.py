@@ -24,6 +24,7 @@ _GZIP = b"\x1f\x8b"  # how it begins (RFC 1952, 2.3.1)
 # Types of error documents and login pages; what names none may be either.
 _NO_CONTENT = frozenset({"", "text/plain"})
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-gzip", "zstd"})
+_LONGEST_TYPE = 255  # characters: two names of 127 and a slash (RFC 6838, 4.2)
 
 
 def refuse_faults(response: aiohttp.ClientResponse, upstream: str) -> None:
@@ -42,8 +43,7 @@ def says_spent(response: aiohttp.ClientResponse) -> bool:
     Whatever stands before a registry counts requests, and writes something else: plain text before
     Docker Hub (docker/hub-feedback #1907), web pages elsewhere.
     """
-    media_type = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
-    return response.status == 429 and media_type == media.JSON
+    return response.status == 429 and media_type(response) == media.JSON
 
 
 def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:
@@ -86,8 +86,17 @@ def _coding(response: aiohttp.ClientResponse) -> str:
 
 
 def media_type(response: aiohttp.ClientResponse) -> str:
-    """Return the media type that upstream names, bare; "" if none."""
-    return media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
+    """Return the media type that upstream names, bare; "" if none, or one that is too long.
+
+    aiohttp's own `content_type` takes quadratic time (cpython #136063).
+    """
+    told = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
+    return told if len(told) <= _LONGEST_TYPE else ""
+
+
+def is_page(response: aiohttp.ClientResponse) -> bool:
+    """Whether an answer calls itself a web page."""
+    return "html" in media_type(response)
 
 
 def is_packed(response: aiohttp.ClientResponse) -> bool:

@@ -31,6 +31,7 @@ from mirror.upstream.breaker import Breaker
 from mirror.upstream.faults import PROXY_LOGIN, named_faults
 from mirror.upstream.guard import Guard, GuardedResolver, follow
 from mirror.upstream.link import Link
+from mirror.upstream.receiver import Connector, NoCookies, Slices
 
 _log = logging.getLogger(__name__)
 
@@ -104,6 +105,8 @@ class Wire:
         self._sockets = sockets
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
         self._breakers: LRUCache[URL, Breaker] = LRUCache(_HOSTS)
+        self._token_server: URL | None = None  # the last that was asked
+        self._slices = Slices()
         self._backoff = Backoff()
         self._probes: dict[URL, asyncio.Task[None]] = {}
 
@@ -134,7 +137,8 @@ class Wire:
             total=None, sock_connect=self.patience.connect, sock_read=self.patience.silence
         )
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=Connector(
+                self._slices,
                 limit=limit,
                 resolver=resolver,
                 socket_factory=self._sockets,
@@ -142,7 +146,7 @@ class Wire:
             ),
             timeout=timeout,
             headers={hdrs.USER_AGENT: USER_AGENT, hdrs.ACCEPT_ENCODING: "identity"},
-            cookie_jar=aiohttp.DummyCookieJar(),
+            cookie_jar=NoCookies(),
             auto_decompress=False,
             read_bufsize=_READ_BUFFER,
             max_line_size=32 * 1024,  # signed Locations are long
@@ -167,6 +171,8 @@ class Wire:
         Raises UpstreamFailure for anything but an answer.
         """
         began = time.perf_counter()
+        if kind == "token" and url.origin() != self._own:
+            self._token_server = url.origin()
         response: aiohttp.ClientResponse | None = None
         try:
             with named_faults(url):
@@ -237,6 +243,8 @@ class Wire:
         return response
 
     def _refuse_resting(self, origin: URL, topic: Topic, breaker: Breaker) -> None:
+        if not self._is_probed(origin):
+            breaker.try_again(topic, time.monotonic())
         if breaker.refuses(topic):
             raise UpstreamDown(
                 f"upstream {origin.host} does not answer at present; it is tried again and again",
@@ -256,10 +264,18 @@ class Wire:
         }
 
     def _failed(self, origin: URL, breaker: Breaker, *, opened: bool) -> None:
-        if opened and origin not in self._probes:
+        if opened and self._is_probed(origin) and origin not in self._probes:
             _log.warning("%s does not answer: probing it until it does", origin)
             probe = self._probes[origin] = asyncio.create_task(self._probe(origin, breaker))
             probe.add_done_callback(lambda _: self._probes.pop(origin))
+
+    def _is_probed(self, origin: URL) -> bool:
+        """Whether a host is asked though nobody wants anything: the operator's, and its tokens'.
+
+        An upstream redirects to as many others as it likes, who did not ask to be probed: each of
+        these is tried by the next question that leads there.
+        """
+        return origin in (self._own, self._token_server)
 
     async def _probe(self, origin: URL, breaker: Breaker) -> None:
         """Ask what costs nothing until there is an answer, there or to a question let through.
@@ -268,6 +284,8 @@ class Wire:
         """
         while breaker.open:
             await asyncio.sleep(breaker.pause())
+            if not self._is_probed(origin) or self._breakers.get(origin) is not breaker:
+                return  # another token server is in use by now
             match await self._alive(origin / "v2/"):
                 case True:
                     breaker.recovered()

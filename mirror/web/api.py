@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
@@ -23,20 +21,20 @@ from mirror.oci.ranges import Span
 from mirror.web import fields
 from mirror.web.reply import Reply, Streamed
 from mirror.web.route import BlobPath, ManifestPath, ReferrersPath, TagsPath
-
-_LONG = 1000  # descriptors: more are written by a thread, as that takes a hundredth of a second
+from mirror.web.sending import Reads
 
 
 class RegistryApi:
     """Answers what clients ask of `/v2/`; raises RegistryError for what it cannot."""
 
     def __init__(
-        self, manifests: Manifests, blobs: Blobs, listings: Listings, tally: Tally
+        self, manifests: Manifests, blobs: Blobs, listings: Listings, tally: Tally, reads: Reads
     ) -> None:
         self._manifests = manifests
         self._blobs = blobs
         self._listings = listings
         self._tally = tally
+        self._reads = reads
 
     async def manifest(self, request: web.BaseRequest, path: ManifestPath, caller: Caller) -> Reply:
         """Answer for a manifest or index, by tag or digest."""
@@ -90,6 +88,7 @@ class RegistryApi:
             length=wanted.length,
             body=Streamed(body, wanted),
             outcome=body.outcome,
+            reads=self._reads,
         )
 
     async def tags(self, path: TagsPath, caller: Caller) -> Reply:
@@ -113,13 +112,10 @@ class RegistryApi:
         listed = await self._listings.referrers(
             path.repository, path.digest, path.paging, caller.party
         )
-        found, more = listed.answer.found, _more(path, listed.answer.following)
+        more = _more(path, listed.answer.following)
         if path.artifact_types:
-            found = [item for item in found if item.get("artifactType") in path.artifact_types]
             more += fields.lines({"OCI-Filters-Applied": "artifactType"})
-        document = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": found}
-        long = len(found) > _LONG
-        body = await asyncio.to_thread(_written, document) if long else _written(document)
+        body = listed.answer.index(path.artifact_types)
         headers = fields.listing(media.OCI_INDEX, listed.outcome, listed.age) + more
         return Reply(200, headers, length=len(body), body=body, outcome=listed.outcome)
 
@@ -137,7 +133,7 @@ def _manifest(path: ManifestPath, found: Found, *, unchanged: bool) -> Reply:
 
 def _small_blob(request: web.BaseRequest, path: BlobPath, data: bytes) -> Reply:
     span = _span(request, path, len(data))
-    body = data if span is None else data[span.start : span.stop]
+    body = memoryview(data)[span.start : span.stop] if span else data
     headers = fields.blob(path.digest, Outcome.HIT) + fields.namespace(path.namespace)
     return Reply(
         206 if span else 200,
@@ -158,10 +154,6 @@ def _span(request: web.BaseRequest, path: BlobPath, size: int) -> Span | None:
 
 def _content_range(span: Span | None, size: int) -> str:
     return "" if span is None else f"Content-Range: {span.content_range(size)}\r\n"
-
-
-def _written(document: dict[str, object]) -> bytes:
-    return json.dumps(document).encode()
 
 
 def _more(path: TagsPath | ReferrersPath, following: Paging | None) -> str:

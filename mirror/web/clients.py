@@ -19,6 +19,7 @@ from mirror.cache.address import one_client
 from mirror.cache.caller import Caller, is_client_name
 from mirror.oci.errors import ClientTooFast, NotAllowed, RegistryError, Unauthorized, shown
 from mirror.oci.patterns import Patterns
+from mirror.web.browsers import Browsers
 from mirror.web.htpasswd import Htpasswd
 from mirror.web.rate import Rates
 from mirror.web.tls import peer
@@ -58,6 +59,7 @@ class Clients:
         *,
         anonymous: Patterns | None,
         challenge: bool,
+        browsers: Browsers,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._allow = {name: each.allow for name, each in known.items()}
@@ -65,7 +67,10 @@ class Clients:
         self._tokens = {_hash(each.token): name for name, each in known.items() if each.token}
         self._users = users
         self._rates = rates
+        self.browsers = browsers
         self._challenge = challenge
+        # Who may be told how the mirror is configured: everybody, unless some are told apart.
+        self._discreet = challenge or anonymous is not None
         self._unnamed = lru_cache(maxsize=8192)(partial(Caller, allow=anonymous))
         self._tries: TTLCache[str, int] = TTLCache(_ADDRESSES, _TRIES_LAST, timer)
         self.refused = 0
@@ -81,6 +86,10 @@ class Clients:
     def take(self, request: web.BaseRequest) -> None:
         """Count a request whose sender does not matter; raises ClientTooFast."""
         self._rates.take(one_client(request.remote or ""))
+
+    def trusts(self, caller: Caller) -> bool:
+        """Whether a caller may be told the names of what is configured."""
+        return caller.name is not None or not self._discreet
 
     async def who(self, request: web.BaseRequest) -> Caller:
         """Return who asks; raises Unauthorized, NotAllowed, or ClientTooFast.

@@ -26,7 +26,10 @@ _STALE = {
 }
 _UNSAFE = str.maketrans(dict.fromkeys([*range(0x20), 0x7F], " "))
 _OWN = "Cache-Status: mirror; detail=own\r\n"
-_API = "Docker-Distribution-Api-Version: registry/2.0\r\n"
+_API = (
+    "Docker-Distribution-Api-Version: registry/2.0\r\n"
+    "X-Content-Type-Options: nosniff\r\n"  # no browser takes it for what upstream made it look like
+)
 _IMMUTABLE = "Cache-Control: max-age=31536000, immutable\r\n"
 
 

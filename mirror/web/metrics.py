@@ -27,6 +27,7 @@ from mirror.cache.fetches import Fetches
 from mirror.cache.listings import Listings
 from mirror.cache.tally import Tally
 from mirror.lag import BOUNDS, LoopLag
+from mirror.oci.errors import ClientTooFast
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
 from mirror.upstream.registry import Registry
@@ -34,8 +35,10 @@ from mirror.web import pulls
 from mirror.web.access import AccessLog
 from mirror.web.clients import Clients
 from mirror.web.connections import Connections
+from mirror.web.rate import Rates
 from mirror.web.requests import SECONDS, Requests, buckets
 
+_RENDERINGS = 2.0  # a second: each is some milliseconds of the event loop
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -44,6 +47,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._renderings = Rates(_RENDERINGS)
+        self._rendered = b""
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
         self.requests = Requests()
@@ -69,8 +74,13 @@ class Metrics:
         self._upstream_seconds.labels(answer.upstream, answer.kind).observe(answer.seconds)
 
     def render(self) -> bytes:
-        """Return the text that Prometheus reads."""
-        return generate_latest(self.registry)
+        """Return the text that Prometheus reads: made anew where it has not been asked for much."""
+        try:
+            self._renderings.take("")
+        except ClientTooFast:
+            return self._rendered
+        self._rendered = generate_latest(self.registry)
+        return self._rendered
 
 
 @dataclass(frozen=True, slots=True)

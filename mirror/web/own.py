@@ -4,32 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from aiohttp import web
+
 from mirror.oci import media
+from mirror.oci.errors import PathUnknown
 from mirror.web import fields
 from mirror.web.metrics import CONTENT_TYPE, Metrics
+from mirror.web.refusal import refusal
 from mirror.web.reply import Reply
 
 _TEXT = "text/plain; charset=utf-8"
 
 
 class OwnPages:
-    """Answers `/v2/`, `/healthz`, `/readyz` and `/metrics`.
+    """Answers `/v2/`, `/healthz`, `/readyz` and `/metrics`, the last unless it is served `apart`.
 
     `troubles` tells what keeps the mirror from serving; upstream's state does not: the cache
     serves without it.
     """
 
-    def __init__(self, metrics: Metrics, troubles: Callable[[], list[str]]) -> None:
+    def __init__(
+        self, metrics: Metrics, troubles: Callable[[], list[str]], *, apart: bool = False
+    ) -> None:
         self._metrics = metrics
         self._troubles = troubles
+        self._apart = apart
 
     def get(self, name: str, namespace: str = "") -> Reply:
         """Answer one of them; `namespace` is what `/v2/` was asked for, if it was."""
         if name == "v2":
             headers = fields.own(media.JSON) + fields.namespace(namespace)
             return Reply(200, headers, length=2, body=b"{}")
-        if name == "metrics":
-            return _page(200, CONTENT_TYPE, self._metrics.render())
+        if name != "metrics":
+            return self._health(name)
+        if self._apart:
+            raise PathUnknown("/metrics is served elsewhere")
+        return self._counts()
+
+    async def watch(self, request: web.BaseRequest) -> Reply:
+        """Answer what asks on an address of its own."""
+        name = request.raw_path.partition("?")[0].removeprefix("/")
+        if request.method not in ("GET", "HEAD") or name not in ("healthz", "readyz", "metrics"):
+            return refusal(PathUnknown("there are /metrics, /healthz and /readyz here"))
+        return self._counts() if name == "metrics" else self._health(name)
+
+    def _counts(self) -> Reply:
+        return _page(200, CONTENT_TYPE, self._metrics.render())
+
+    def _health(self, name: str) -> Reply:
         troubles = self._troubles() if name == "readyz" else []
         if troubles:
             return _page(503, _TEXT, "\n".join([*troubles, ""]).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -63,21 +64,29 @@ _GAUGES: tuple[tuple[str, str, Callable[[Account, float], float | None]], ...] =
 
 def collect(budget: Budget, tally: Tally) -> Iterator[Metric]:
     """Read the state of all budgets."""
-    now, accounts = budget.now(), list(budget.accounts())
+    now = budget.now()
+    accounts = [(key, _labels(*key), account) for key, account in budget.accounts()]
     for name, text, read in _GAUGES:
         gauge = GaugeMetricFamily(name, text, labels=_ACCOUNT)
-        for key, account in accounts:
+        for _, labels, account in accounts:
             value = read(account, now)
             if value is not None:
-                gauge.add_metric(key, value)
+                gauge.add_metric(labels, value)
         yield gauge
     shut = CounterMetricFamily(
         "mirror_pull_gate_shuts", "Times that the gate was shut.", labels=_ACCOUNT
     )
-    for key, _ in accounts:
-        shut.add_metric(key, budget.shut_times[key])
+    for key, labels, _ in accounts:
+        shut.add_metric(labels, budget.shut_times[key])
     yield shut
     yield from _saved(budget, tally)
+
+
+def _labels(upstream: str, account: str) -> tuple[str, str]:
+    """Name an account, which is a login or a path, by what stays the same and tells neither."""
+    return upstream, hashlib.sha256(f"{upstream} {account}".encode()).hexdigest()[:8] * bool(
+        account
+    )
 
 
 def _saved(budget: Budget, tally: Tally) -> Iterator[Metric]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import IO, Protocol
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -18,12 +16,12 @@ from aiohttp.abc import AbstractStreamWriter
 import mirror
 from mirror.cache.bodies import Body
 from mirror.cache.outcome import Outcome
-from mirror.oci.errors import RegistryError, UpstreamUnavailable
+from mirror.oci.errors import RegistryError
 from mirror.oci.ranges import Span
+from mirror.web.sending import Chunks, Client, Reads
 
 _SERVER = f"mirror/{mirror.__version__}"
-_LEAST, _MOST = 64 * 1024, 256 * 1024  # bytes of a file that go through TLS at once
-_NOT_AT_ONCE = (errno.EAGAIN, errno.EOPNOTSUPP)  # not in memory; a file system that cannot tell
+_AT_ONCE = 64 * 1024  # bytes of a body that are written with the head, whoever reads them
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -41,6 +39,20 @@ class Streamed:
     def close(self) -> None:
         """Let go of it."""
         self.body.close()
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """A body that is there, and may be shared with others' replies."""
+
+    body: bytes | memoryview
+
+    async def send(self, client: Client) -> None:
+        """Send it."""
+        await client.memory(self.body)
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 class Flow(Protocol):
@@ -62,6 +74,7 @@ class Reply(web.StreamResponse):
     `length` is the body's, in bytes, whether or not it is sent. Where that is not known, None, the
     body goes in chunks, or up to the end of the connection (RFC 9112, 6.3). `last` ends the
     connection. What was sent, and why not all of it, stands in `sent` and `broken` for the log.
+    `reads` has files read on a thread.
     """
 
     def __init__(
@@ -70,10 +83,11 @@ class Reply(web.StreamResponse):
         headers: str,
         *,
         length: int | None,
-        body: bytes | Flow = b"",
+        body: bytes | memoryview | Flow = b"",
         outcome: Outcome | None = None,
         cause: str = "",
         last: bool = False,
+        reads: Reads = asyncio.to_thread,
     ) -> None:
         super().__init__(status=status)
         self.outcome = outcome
@@ -82,7 +96,9 @@ class Reply(web.StreamResponse):
         self.broken = ""
         self._lines = headers
         self._length = length
-        self._content = body
+        self._flow = _flow(body)
+        self._small = body if isinstance(body, bytes | memoryview) else b""
+        self._reads = reads
         self._client: Client | None = None
         self._last = last
         self._lasting = False
@@ -93,7 +109,7 @@ class Reply(web.StreamResponse):
         return self._lasting and not self.broken
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Write the head, and with it the body where that is in memory."""
+        """Write the head, and with it a body that is small and in memory."""
         transport = request.transport
         if transport is None or transport.is_closing():
             self.broken = "client left"
@@ -106,24 +122,25 @@ class Reply(web.StreamResponse):
         if request.method == "HEAD" or self.status == 304:
             self._close()
             transport.write(head)
-        elif isinstance(self._content, bytes):
-            transport.write(head + self._content)
-            self.sent = len(self._content)
+        elif self._flow is None:
+            transport.write(head + self._small)
+            self.sent = len(self._small)
             if transport.get_write_buffer_size():
                 await request.writer.drain()
         else:
             transport.write(head)
-            self._client = (Chunks if chunked else Client)(request.writer, transport)
+            kind = Chunks if chunked else Client
+            self._client = kind(request.writer, transport, self._reads)
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 - as aiohttp has it
-        """Stream the body where it is not in memory.
+        """Stream the body where it is not sent with the head.
 
         What cannot be completed is broken off: a short body under a Content-Length, or without its
         last chunk, is the one failure that every client sees and retries.
         """
-        client, flow = self._client, self._content
-        if client is None or isinstance(flow, bytes):
+        client, flow = self._client, self._flow
+        if client is None or flow is None:
             return
         try:
             await flow.send(client)
@@ -144,8 +161,8 @@ class Reply(web.StreamResponse):
                 client.abort()
 
     def _close(self) -> None:
-        if not isinstance(self._content, bytes):
-            self._content.close()
+        if self._flow is not None:
+            self._flow.close()
 
     def _head(self, request: web.BaseRequest) -> bytes:
         connection = "" if self._lasting else "Connection: close\r\n"
@@ -160,93 +177,11 @@ class Reply(web.StreamResponse):
         ).encode("latin-1", "replace")
 
 
-class Client:
-    """The client's side of a streamed body."""
-
-    def __init__(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
-        self._writer = writer
-        self._transport = transport
-        self._encrypted = transport.get_extra_info("sslcontext") is not None
-        self.sent = 0
-        self.ended = False
-
-    @property
-    def gone(self) -> bool:
-        """Whether the client has left."""
-        return self._transport.is_closing()
-
-    async def end(self) -> None:
-        """Note that all was sent."""
-        self.ended = True
-
-    async def data(self, data: bytes | memoryview) -> None:
-        """Send bytes at the client's pace; raises ConnectionError when it has gone."""
-        await self._writer.write(data)
-        self.sent += len(data)
-
-    async def file(self, file: IO[bytes], start: int, stop: int) -> None:
-        """Send a file's bytes, by sendfile where it can be: none of them passes through Python."""
-        if self._transport.is_closing():
-            raise ConnectionResetError("the client has gone")
-        if start == stop:
-            return
-        if self._encrypted:
-            await self._pieces(file, start, stop)
-            return
-        loop = asyncio.get_running_loop()
-        count = await loop.sendfile(self._transport, file, start, stop - start)
-        self.sent += count
-        if count < stop - start:
-            raise UpstreamUnavailable("the kept file is shorter than it was")
-
-    async def _pieces(self, file: IO[bytes], start: int, stop: int) -> None:
-        """Send a file's bytes through TLS, in pieces that are as large as the client is fast.
-
-        asyncio's sendfile would read 16 KiB at a time there (136 MB/s). Larger pieces than these
-        are slower again: each takes fresh memory, whose pages cost more than to encrypt them
-        (measured: 590 MiB/s with a mebibyte, 820 with a quarter).
-        """
-        piece = _LEAST
-        while start < stop:
-            data = await _read(file.fileno(), min(piece, stop - start), start)
-            if not data:
-                raise UpstreamUnavailable("the kept file is shorter than it was")
-            start += len(data)
-            await self.data(data)
-            piece = min(2 * piece, _MOST)
-
-    def abort(self) -> None:
-        """Break off, so that the client knows that it has not got all."""
-        ended = self._transport.is_closing() and not self._transport.get_write_buffer_size()
-        if not ended:  # asyncio raises where a transport was closed and then sent its last byte
-            self._transport.abort()
-
-
-class Chunks(Client):
-    """The client's side of a body whose length is not known beforehand (RFC 9112, 7.1)."""
-
-    async def data(self, data: bytes | memoryview) -> None:
-        """Send bytes as a chunk."""
-        await self._writer.write(b"".join((b"%x\r\n" % len(data), data, b"\r\n")))
-        self.sent += len(data)
-
-    async def end(self) -> None:
-        """Send the chunk that says so."""
-        await self._writer.write(b"0\r\n\r\n")
-        self.ended = True
-
-
-async def _read(file: int, size: int, start: int) -> bytes | memoryview:
-    """Read what is in memory at once, and only what must come from the disk on a thread."""
-    buffer = bytearray(size)  # a new one: TLS may hold on to what it was given
-    try:
-        count = os.preadv(file, [buffer], start, os.RWF_NOWAIT)
-    except OSError as error:
-        if error.errno not in _NOT_AT_ONCE:
-            raise
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, os.pread, file, size, start)
-    return memoryview(buffer)[:count]
+def _flow(body: bytes | memoryview | Flow) -> Flow | None:
+    """Return what is sent piece by piece: a copy of all would wait for each slow reader."""
+    if not isinstance(body, bytes | memoryview):
+        return body
+    return InMemory(body) if len(body) > _AT_ONCE else None
 
 
 @lru_cache(maxsize=2)

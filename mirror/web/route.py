@@ -126,9 +126,7 @@ class Router:
 
     def _meant_by(self, target: str, host: str) -> str:
         """Return the upstream of a request that does not name one, by the host that it went to."""
-        if target.startswith(_PROXIED):  # its host counts, not the header's (RFC 9112, 3.2.2)
-            host = target.split("/", 3)[2].partition("?")[0]
-        host = host.lower()
+        host = host_of(target, host)
         name, colon, port = host.rpartition(":")
         if not (colon and port.isdigit()):
             name = host
@@ -203,6 +201,13 @@ class Router:
     def _unknown(self, name: str) -> NameUnknown:
         known = ", ".join(sorted(self._upstreams))
         return NameUnknown(f"no upstream {shown(name)} here; there is {known}")
+
+
+def host_of(target: str, header: str) -> str:
+    """Return the host that a request went to, in lower case: a target's own, else the header's."""
+    if target.startswith(_PROXIED):  # RFC 9112, 3.2.2
+        header = target.split("/", 3)[2].partition("?")[0]
+    return header.lower()
 
 
 def _values(query: str) -> dict[str, list[str]]:

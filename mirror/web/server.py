@@ -11,14 +11,15 @@ from aiohttp.abc import AbstractAccessLogger
 from mirror.cache.access import Access
 from mirror.cache.caller import Caller
 from mirror.cache.outcome import Outcome
-from mirror.oci.errors import RegistryError, Unsupported, shown
+from mirror.oci.errors import NameUnknown, NotAllowed, RegistryError, Unsupported, shown
 from mirror.upstream.inquiry import Wanted
 from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
 from mirror.web.clients import Clients
-from mirror.web.connections import Connections, Listener
+from mirror.web.connections import Connections
 from mirror.web.metrics import Metrics
 from mirror.web.own import OwnPages
+from mirror.web.protocol import Listener
 from mirror.web.refusal import refusal
 from mirror.web.reply import Reply
 from mirror.web.route import BlobPath, ManifestPath, Own, ReferrersPath, Route, Router, TagsPath
@@ -82,10 +83,9 @@ class Server:
             return refusal(RegistryError("the mirror failed; its log has the reason"))
 
     async def _answer(self, request: web.BaseRequest) -> Reply:
-        route = self._wanted(request)
-        # For probes and the operator: no crowd behind their address may have the mirror restarted.
+        route = await self._wanted(request)
         if isinstance(route, Own) and route.name != "v2":
-            return self._own.get(route.name, route.namespace)
+            return self._page(request, route)
         caller = request[CALLER] = await self._clients.who(request)
         if isinstance(route, Own):
             return self._own.get(route.name, route.namespace)
@@ -106,16 +106,31 @@ class Server:
             return await self._api.tags(route, caller)
         return await self._api.referrers(request, route, caller)
 
-    def _wanted(self, request: web.BaseRequest) -> Route:
+    def _page(self, request: web.BaseRequest, page: Own) -> Reply:
+        """Answer with a page for the operator, and for what watches.
+
+        Probes count in no rate: no crowd behind their address may have the mirror restarted.
+        """
+        if page.name == "metrics":
+            self._clients.take(request)
+        return self._own.get(page.name)
+
+    async def _wanted(self, request: web.BaseRequest) -> Route:
         """Read what is wanted; what is refused here counts in the client's rate like all else."""
         try:
+            self._clients.browsers.check(request)
             if request.method not in ("GET", "HEAD"):
                 raise Unsupported(
                     f"{request.method} is not for a mirror: it can be pulled from, only"
                 )
             return self._read(request)
-        except RegistryError:
+        except NotAllowed:
             self._clients.take(request)
+            raise
+        except RegistryError as error:
+            caller = request[CALLER] = await self._clients.who(request)
+            if isinstance(error, NameUnknown) and not self._clients.trusts(caller):
+                raise NameUnknown("no such upstream here") from None
             raise
 
     def _done(self, request: web.BaseRequest, reply: web.StreamResponse, seconds: float) -> None:

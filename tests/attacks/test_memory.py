@@ -6,9 +6,10 @@ import gc
 import json
 import tracemalloc
 
+from mirror.cache.referrers import Referrers
 from tests.attacks.test_documents import push
 from tests.conftest import Mirror
-from tests.standin import Fault, Hub
+from tests.standin import Fault, Hub, Image, make_artifact
 
 NAME = "library/nginx"
 MANY = 30
@@ -31,3 +32,26 @@ async def test_what_is_remembered_of_a_failure_holds_nothing_of_what_came(
     finally:
         tracemalloc.stop()
     assert kept < 10_000_000
+
+
+async def test_a_listing_is_written_once_for_all_who_ask_for_it(
+    hub: Hub, mirror: Mirror, image: Image
+) -> None:
+    """Who is slow to read it holds the one copy there is, and nobody has it written anew."""
+    for number in range(3):
+        artifact = make_artifact(number, image, artifact_type=f"a/{number}")
+        hub.add(artifact, NAME)
+    path = f"/v2/{NAME}/referrers/{image.digest}"
+    whole = await mirror.ask(path)
+    again = await mirror.ask(path)
+    assert whole.body == again.body
+    items = json.loads(whole.body)["manifests"]
+    assert len(items) == 3
+    filtered = await mirror.ask(f"{path}?artifactType=a/1")
+    assert json.loads(filtered.body)["manifests"] == [
+        item for item in items if item["artifactType"] == "a/1"
+    ]
+    listed = Referrers([("a/1", b'{"x": 1}')], b"whole")
+    assert listed.index(()) is listed.whole
+    assert json.loads(listed.index({"a/1"}))["manifests"] == [{"x": 1}]
+    assert json.loads(listed.index({"a/2"}))["manifests"] == []

@@ -7,10 +7,13 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 import pytest
 
+from mirror.store.errors import StoreError
+from mirror.store.secret import folder_key
 from tests.attacks.raw import answer
 from tests.conftest import Got, Mirror, Run
 from tests.standin import Blob, Fault, Hub, Image, make_image, make_index
@@ -436,3 +439,38 @@ async def test_one_digest_is_one_pull_of_each_upstream(
             asked = [mirror.manifest(name, image.digest) for name in names * 3]
             assert {got.body for got in await asyncio.gather(*asked)} == {image.manifest}
     assert [hub.pulls, twin.pulls] == [1, 1]
+
+
+async def test_neither_a_start_nor_another_name_draws_another_place(
+    hub: Hub, run: Run, secret: Image, tmp_path: Path
+) -> None:
+    """Who has a part of a blob has one attempt, whatever else is claimed."""
+    layer = secret.layers[0]
+    async with lying(secret, "nothing") as liar:
+        settings = beside(hub, liar)
+        settings["upstreams"] |= {"second.example": {"url": liar.url}}  # type: ignore[operator]
+        async with run(**settings) as mirror:
+            await pulled(mirror, secret)
+        for _ in range(2):
+            async with run(**settings) as mirror:
+                for name in (LIAR, "second.example/a/b"):
+                    assert (await mirror.blob(name, layer.digest)).status == 503
+    asked = [re.findall(r"(?i)range: (.*)\r", head) for head in liar.heads if "/blobs/" in head]
+    places = [each[0] for each in asked if each]
+    assert len(places) >= 4
+    assert len(set(places)) == 1
+    key = tmp_path / "data" / "key"
+    assert (key.stat().st_mode & 0o777, key.stat().st_size) == (0o600, 32)
+
+
+@pytest.mark.parametrize("kept", [b"", b"short", None])
+def test_a_key_that_is_damaged_is_made_anew(tmp_path: Path, kept: bytes | None) -> None:
+    if kept is None:
+        assert len(folder_key(tmp_path)) == 32
+    else:
+        (tmp_path / "key").write_bytes(kept)
+    assert folder_key(tmp_path) == folder_key(tmp_path)
+    (tmp_path / "key").unlink()
+    (tmp_path / "key").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError):
+        folder_key(tmp_path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
 from mirror.cache.standing import ASK_EVERY, DENIED_FOR, PUBLIC_FOR
 from mirror.oci.digest import Digest
+from mirror.store.files import Files
 from tests.attacks.raw import Raw, answer, speaking
 from tests.clock import Clock
 from tests.conftest import Mirror, Run
@@ -251,3 +253,23 @@ async def test_a_head_of_another_length_is_no_yes_for_a_manifest_of_another_repo
     async with run(upstreams=account(hub), clients=clients()) as mirror:
         await pulled(mirror, secret)
         assert (await mirror.manifest(OTHER, secret.digest)).status == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_refusal_takes_the_same_questions_whether_others_have_the_blob_or_not(
+    hub: Hub, run: Run, secret: Image, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """What it takes, in time, tells a stranger nothing: no file is looked at before the answer."""
+    opened = list[Digest]()
+    monkeypatch.setattr(Files, "open", lambda _, digest: opened.append(digest))
+    nowhere = make_image(7, [SIZE]).layers[0].digest
+    async with run(upstreams=account(hub), clients=clients(), missing_ttl=0) as mirror:
+        await pulled(mirror, secret)
+        opened.clear()
+        questions = []
+        for digest in (nowhere, nowhere, secret.layers[0].digest, nowhere):
+            hub.journal.clear()
+            assert (await mirror.blob(OTHER, digest, method)).status == 404
+            questions.append(Counter((seen.kind, seen.method) for seen in hub.requests))
+        assert questions[1] == questions[2] == questions[3]
+        assert opened == []

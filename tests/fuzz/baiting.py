@@ -19,7 +19,7 @@ _ACCEPT = (
 
 
 class Baiting:
-    """Plays traps of the upstream `hostile`, which the daemon knows as `name`."""
+    """Plays traps of the upstream `hostile`, which the daemon knows as `name`, or by none."""
 
     def __init__(self, hostile: Hostile, name: str, talking: Talking) -> None:
         self._hostile = hostile
@@ -42,7 +42,7 @@ class Baiting:
         more = "Range: bytes=15000000-\r\n" if ask.what == "far" else ""
         method = "HEAD" if ask.what == "head" else "GET"
         separator = "&" if "?" in path else "?"
-        target = f"{path}{separator}ns={self._name}"
+        target = f"{path}{separator}ns={self._name}" if self._name else path
         answer = await self._talking.ask(target, method, ask.reads, _ACCEPT + more)
         self._prove(path, answer)
 

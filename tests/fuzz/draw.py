@@ -9,20 +9,21 @@ from tests.fuzz import talks, traps
 from tests.fuzz.plays import Play
 
 DECK: Sequence[Callable[[random.Random], Play]] = (*talks.TALKS, *traps.TRAPS)
-_DEALT = 2  # of the deck in each round: all of it comes in a dozen rounds
+DEALT = 2  # of the deck in each round: all of it comes in a dozen rounds
 _TALKS, _TRAPS = 4, 2  # mutated ones beside it
 
 
 def plays(seed: int, number: int) -> tuple[Play, ...]:
     """Draw a round: two of the deck, which is gone through before it is shuffled anew."""
     chance = random.Random(f"{seed}/round/{number}")
-    dealt = [_card(seed, number * _DEALT + each)(chance) for each in range(_DEALT)]
+    dealt = [card(seed, number * DEALT + each)(chance) for each in range(DEALT)]
     said = [talks.mutated(chance) for _ in range(_TALKS)]
     laid = [traps.mutated(chance) for _ in range(_TRAPS)]
     return (*dealt, *said, *laid)
 
 
-def _card(seed: int, number: int) -> Callable[[random.Random], Play]:
+def card(seed: int, number: int) -> Callable[[random.Random], Play]:
+    """Return the n-th recipe that is dealt."""
     turn, place = divmod(number, len(DECK))
     deck = list(DECK)
     random.Random(f"{seed}/deck/{turn}").shuffle(deck)

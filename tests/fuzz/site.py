@@ -16,11 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mirror.store.sqlite import WAL_BYTES
-from tests.fuzz.baiting import Baiting
-from tests.fuzz.hostile import Hostile
-from tests.fuzz.plays import Play, Talk
+from tests.fuzz.peers import Peers, gathered
+from tests.fuzz.plays import Play
 from tests.fuzz.verdict import Measured, Wrong, judged
-from tests.fuzz.wire import Talking
 from tests.torture import checks, disk
 from tests.torture.disk import Descriptors
 from tests.torture.process import Daemon
@@ -67,15 +65,12 @@ class Helper:
 class Site:
     """One life of a daemon. `play` rounds, then `stop` it; both tell what was wrong."""
 
-    def __init__(
-        self, daemon: Daemon, hostile: Sequence[Hostile], honest: Helper, probe: Helper
-    ) -> None:
+    def __init__(self, daemon: Daemon, peers: Peers, honest: Helper, probe: Helper) -> None:
         self.daemon = daemon
-        self._hostile = hostile
+        self._peers = peers
         self._honest = honest
         self._probe = probe
         self._names: dict[str, str] = {}
-        self._traps = 0
         self._read = 0  # characters of the log that were looked at
         self._held: list[str] = []  # lines of it that name what held the loop
         self._base = Measured()
@@ -138,24 +133,8 @@ class Site:
         return [*log, *wrong, *(Wrong("log", each) for each in said if not log)]
 
     async def _let(self, plays: Sequence[Play], cold: str, lasts: float) -> list[Wrong]:
-        """Let peers play at once, for so long."""
-        where = urlsplit(self.daemon.url)
-        talking = Talking((str(where.hostname), where.port or 0), self._names | {"cold": cold})
-        baitings: list[Baiting] = []
-        with suppress(TimeoutError):
-            async with asyncio.timeout(lasts), asyncio.TaskGroup() as group:
-                for play in plays:
-                    if isinstance(play, Talk):
-                        group.create_task(talking.play(play))
-                        continue
-                    self._traps += 1
-                    number = self._traps % len(self._hostile)
-                    bait = Baiting(self._hostile[number], f"h{number}.test", talking)
-                    baitings.append(bait)
-                    group.create_task(bait.play(play, f"trap/n{self._traps}"))
-        for each in self._hostile:
-            await each.hang_up()
-        found = [*talking.wrong, *(each for bait in baitings for each in bait.wrong)]
+        names = self._names | {"cold": cold, "repository": "library/warm"}
+        found = await self._peers.let(self.daemon.url, plays, names, lasts)
         return [Wrong("answer", each) for each in found]
 
     async def _settled(self) -> list[Wrong]:
@@ -256,21 +235,17 @@ def _rows(folder: Path) -> int:
 async def opened(folder: Path) -> AsyncIterator[Site]:
     """Open a site on an empty folder; all that it started is ended with it."""
     async with AsyncExitStack() as stack:
-        hostile = [Hostile() for _ in range(UPSTREAMS)]
-        for each in hostile:
-            await each.start()
-            stack.push_async_callback(each.close)
+        peers = await stack.enter_async_context(gathered(UPSTREAMS))
         honest = await _helper(stack, "tests.fuzz.honest")
-        others = {f"h{number}.test": each.url for number, each in enumerate(hostile)}
         url = (await honest.said())["url"]
-        daemon = Daemon(folder, url, MAX_SIZE, others)
+        daemon = Daemon(folder, url, MAX_SIZE, peers.upstreams)
         stack.push_async_callback(daemon.close)
         await daemon.start()
         where = urlsplit(daemon.url)
         probe = await _helper(
             stack, "tests.fuzz.probe", str(where.hostname), str(where.port), str(daemon.pid)
         )
-        site = Site(daemon, hostile, honest, probe)
+        site = Site(daemon, peers, honest, probe)
         await site.begin()
         yield site
 

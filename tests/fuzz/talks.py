@@ -15,15 +15,15 @@ METHODS = (
     b"PRI", b"get", b"G\0T", b"", b"A" * 300, b"\xc3\xa9",
 )  # fmt: skip
 TARGETS = (
-    b"/v2/", b"/healthz", b"/readyz", b"/metrics", b"/v2/library/warm/manifests/latest",
-    b"/v2/library/warm/manifests/{manifest}", b"/v2/library/warm/blobs/{warm}",
+    b"/v2/", b"/healthz", b"/readyz", b"/metrics", b"/v2/{repository}/manifests/latest",
+    b"/v2/{repository}/manifests/{manifest}", b"/v2/{repository}/blobs/{warm}",
     b"/v2/library/cold/blobs/{cold}", b"/v2/library/made-up/blobs/{cold}",
-    b"/v2/library/warm/tags/list", b"/v2/library/warm/tags/list?n=2&last=a",
-    b"/v2/library/warm/tags/list?n=" + b"9" * 400, b"/v2/library/warm/referrers/{manifest}",
-    b"/v2/library/warm/manifests/latest?ns=bad.test", b"/v2/bad.test/made/up/manifests/latest",
-    b"/bad.test/v2/made/up/tags/list", b"/v2/library/warm/blobs/sha256:..%2f..%2fetc",
+    b"/v2/{repository}/tags/list", b"/v2/{repository}/tags/list?n=2&last=a",
+    b"/v2/{repository}/tags/list?n=" + b"9" * 400, b"/v2/{repository}/referrers/{manifest}",
+    b"/v2/{repository}/manifests/latest?ns=bad.test", b"/v2/bad.test/made/up/manifests/latest",
+    b"/bad.test/v2/made/up/tags/list", b"/v2/{repository}/blobs/sha256:..%2f..%2fetc",
     b"*", b"", b"//", b"http://evil.test/v2/", b"/v2/" + b"a/" * 400, b"/" + b"%2e%2e/" * 200,
-    b"/v2/?" + b"&" * 3000, b"/v2/library/warm/manifests/latest?" + b"ns=a&" * 500, b"/\xff\xfe",
+    b"/v2/?" + b"&" * 3000, b"/v2/{repository}/manifests/latest?" + b"ns=a&" * 500, b"/\xff\xfe",
     b"/v2/%", b"/a b", b"?", b"/v2/library%2fwarm/manifests/latest",
 )  # fmt: skip
 VERSIONS = (
@@ -170,7 +170,7 @@ def garbage(chance: random.Random) -> Talk:
 
 def slow(chance: random.Random) -> Talk:
     """Take what is kept slowly, or not at all."""
-    said = f"GET /v2/library/warm/{chance.choice(_PATHS)} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    said = f"GET /v2/{{repository}}/{chance.choice(_PATHS)} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     reads: Reads = chance.choice(("slowly", "nothing"))
     return Talk((Part(said, chance.choice((1, 20))),), chance.choice((20, 60)), reads)
 

@@ -17,6 +17,7 @@ _LINES = (
     b"HTTP/1.1 200 " + b"O" * 9000, b"HTTP/1.1 -200 OK", b"HTTP/1.1 101 Switching", b"\0" * 99,
     b"HTTP/1.1 407 P",
 )  # fmt: skip
+_SPOKEN = (b"HTTP/1.1 200 OK", b"HTTP/1.1 401 U", b"HTTP/1.1 403 F")
 _NAMES = (
     b"Content-Type", b"WWW-Authenticate", b"Link", b"Location", b"Set-Cookie", b"Retry-After",
     b"RateLimit-Limit", b"RateLimit-Remaining", b"Docker-Content-Digest", b"Content-Range", b"ETag",
@@ -113,28 +114,33 @@ def _lie(chance: random.Random) -> Lie:
 
 def headers(chance: random.Random) -> Trap:
     """Fill a header with one thing, as long as it may be: each question meets another thing."""
-    return _filled(chance, chance.choice(KINDS), chance.choice(_NAMES), chance.choice(_LINES[:17]))
+    kind, name = chance.choice(KINDS), chance.choice(_NAMES)
+    return _filled(chance, kind, name, (chance.choice(_LINES[:17]),))
 
 
 def login(chance: random.Random) -> Trap:
     """Fill a header of what is read in logging in."""
-    kind: Kind = chance.choice(("ping", "token", "token", "tag", "blob"))
-    name = chance.choice((b"WWW-Authenticate", b"Content-Type", b"Set-Cookie", b"Location"))
-    line = chance.choice((b"HTTP/1.1 401 U", b"HTTP/1.1 403 F", b"HTTP/1.1 200 OK"))
-    return _filled(chance, kind, name, line, login=True)
+    kind: Kind = chance.choice(("ping", "token", "tag", "blob"))
+    name = chance.choice((b"WWW-Authenticate", b"WWW-Authenticate", b"Set-Cookie", b"Location"))
+    lines = (b"HTTP/1.1 401 U", b"HTTP/1.1 302 F") if name == b"Location" else _SPOKEN
+    return _filled(chance, kind, name, lines, login=True)
 
 
 def types(chance: random.Random) -> Trap:
-    """Fill the media type of a refusal."""
-    kind: Kind = chance.choice(("token", "token", *KINDS))
-    line = chance.choice(
-        (b"HTTP/1.1 403 F", b"HTTP/1.1 404 N", b"HTTP/1.1 429 T", b"HTTP/1.1 200 OK")
-    )
-    return _filled(chance, kind, b"Content-Type", line, login=True)
+    """Fill the media type of a token server's answer, or of another's."""
+    kind: Kind = chance.choice(("token", "token", "token", chance.choice(KINDS)))
+    # A refused login rests, and with it all that would be asked after it.
+    lines = (b"HTTP/1.1 403 F",) if kind == "token" else _SPOKEN
+    return _filled(chance, kind, b"Content-Type", lines, login=True)
 
 
 def _filled(
-    chance: random.Random, kind: Kind, name: bytes, line: bytes, *, login: bool = False
+    chance: random.Random,
+    kind: Kind,
+    name: bytes,
+    lines: tuple[bytes, ...],
+    *,
+    login: bool = False,
 ) -> Trap:
     begin, many = chance.choice(_BEGINS.get(name, (b"",))), chance.random() < 0.2
     lies = tuple(
@@ -145,6 +151,7 @@ def _filled(
             without=(name.decode(),),
         )
         for fill in _FILLS
+        for line in lines
     )
     asks = (Ask(_OF_MANY[kind], len(lies)), Ask(chance.choice(_ASKED)))
     return Trap(asks, lies, login=login or kind == "token", away=kind == "content")
@@ -214,7 +221,7 @@ def children(chance: random.Random) -> Trap:
 
 def graphs(chance: random.Random) -> Trap:
     """Have indexes that name indexes, deep or wide."""
-    shape = chance.choice((Body("lattice", 14), Body("lattice", 3), Body("chain", 300)))
+    shape = chance.choice((Body("lattice", 14), Body("lattice", 14), Body("chain", 300)))
     return Trap((Ask("tag"), Ask("manifests", 1)), document=shape)
 
 

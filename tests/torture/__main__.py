@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.torture import report
-from tests.torture.plan import ALL, plan_round
+from tests.torture.plan import ALL, HOSTILE, RoundPlan, plan_round
 from tests.torture.rounds import Counted, torture
 
 
@@ -35,16 +35,24 @@ async def _run(asked: argparse.Namespace, seed: int, folder: Path) -> int:
     _say(report.HEAD)
     async with torture(seed, folder) as run:
         while len(rounds) < asked.rounds if asked.rounds is not None else time.monotonic() < until:
-            counted = await run.play(plan_round(seed, len(rounds), only=tuple(asked.only)))
+            counted = await run.play(_planned(seed, len(rounds), asked.only))
             rounds.append(counted)
             _say(report.line(counted))
             if counted.wrong:
                 failed = True
-                _say(report.failure(seed, counted))
+                _say(report.failure(seed, counted, asked.only))
                 if not asked.go_on:
                     break
     _say(report.summary(seed, rounds))
     return int(failed)
+
+
+_ONLY = "upstream's troubles; `hostile`: peers that attack, in each round"
+
+
+def _planned(seed: int, number: int, only: Sequence[str]) -> RoundPlan:
+    troubles = tuple(each for each in ALL if each in only)
+    return plan_round(seed, number, only=troubles, hostile=HOSTILE in only)
 
 
 def _say(text: str) -> None:
@@ -58,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--minutes", type=float, default=1.0, help="how long to go on beginning rounds")
     add("--rounds", type=int, help="how many rounds, instead of minutes")
     add("--seed", type=int, help="what decides everything but timing; any, without it")
-    add("--only", nargs="+", choices=sorted(set(ALL)), default=[], help="upstream's troubles")
+    add("--only", nargs="+", choices=sorted({*ALL, HOSTILE}), default=[], help=_ONLY)
     add("--go-on", action="store_true", help="do not end with the first round that is wrong")
     return parser
 

@@ -7,19 +7,32 @@ Images go on for ever; each round pulls some that are new and some that rounds b
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from tests.fuzz import talks, traps
+from tests.fuzz.plays import Play
 
 KIB, MIB = 1024, 1024 * 1024
 FRESH = 4  # images that each round adds
 WINDOW = 12  # of the newest images are pulled in a round
 TAGS = 8  # names that are pulled; which image each means changes from round to round
 
-Mood: TypeAlias = Literal["mended", "calm", "crash", "tight", "storm"]
+Mood: TypeAlias = Literal["mended", "calm", "crash", "tight", "storm", "hostile"]
 # mended: only faults that no client may see; calm: upstream's faults alone, so that what it sends
-# is bounded strictly; crash: kill -9 too; tight: far less room than is pulled; storm: all at once.
-MOODS: tuple[Mood, ...] = ("mended", "crash", "tight", "storm", "calm")
-QUIET: frozenset[Mood] = frozenset({"mended", "calm"})  # nobody leaves, dies or is evicted
+# is bounded strictly; crash: kill -9 too; tight: far less room than is pulled; storm: all at once;
+# hostile: what no client may see, and clients and upstreams that attack, which explains nothing.
+MOODS: tuple[Mood, ...] = ("mended", "crash", "tight", "storm", "calm", "hostile")
+HOSTILE: Mood = "hostile"  # in the place of a trouble: this mood in each round
+QUIET: frozenset[Mood] = frozenset(
+    {"mended", "calm", "hostile"}
+)  # nobody leaves, dies or is evicted
+
+_HARMLESS: frozenset[Mood] = frozenset({"mended", "hostile"})  # to clients: nothing is explained
+# What no client may feel, drawn as the fuzz draws its own.
+_TALKS = (talks.chunks, talks.slow, talks.strangers)
+_TRAPS = (traps.claims, traps.silence, traps.tiny, traps.readers, traps.far)
 
 Trouble: TypeAlias = Literal[
     "cut", "stall", "corrupt", "no_range", "bad_range", "no_head", "slow", "short", "429", "5xx",
@@ -112,6 +125,7 @@ class RoundPlan:
     kills: tuple[float, ...]
     outages: tuple[Outage, ...]
     denials: tuple[Denial, ...]
+    attacks: tuple[Play, ...] = ()
 
 
 def plan_image(seed: int, number: int) -> ImagePlan:
@@ -131,13 +145,16 @@ def plan_round(
     crowd: int = 24,
     lasts: float = 4.0,
     only: tuple[Trouble, ...] = (),
+    hostile: bool = False,
 ) -> RoundPlan:
-    """Plan a round: `crowd` clients, `lasts` seconds. The first five rounds have all moods.
+    """Plan a round: `crowd` clients, `lasts` seconds. The first six rounds have all moods.
 
-    With `only` upstream has these troubles and no others, nor is it ever away.
+    With `only` upstream has these troubles and no others, nor is it ever away. With `hostile`
+    each round has this mood.
     """
     chance = random.Random(f"{seed}/round/{number}")
     mood = MOODS[number] if number < len(MOODS) else chance.choice(MOODS)
+    mood = HOSTILE if hostile else mood
     first = number * FRESH
     tags = tuple(chance.randrange(first, first + WINDOW) for _ in range(TAGS))
     rough = mood in ("crash", "storm")
@@ -154,6 +171,7 @@ def plan_round(
         ),
         outages=() if only else tuple(_outages(chance, mood, lasts)),
         denials=() if only else tuple(_denials(chance, mood, lasts)),
+        attacks=tuple(_attacks(chance)) if mood == HOSTILE else (),
     )
 
 
@@ -171,7 +189,7 @@ def _fault(
     only: tuple[Trouble, ...],
 ) -> FaultPlan:
     image = plan_image(seed, chance.choice(tags))
-    trouble = chance.choice(only or (MENDED if mood == "mended" else ALL))
+    trouble = chance.choice(only or (MENDED if mood in _HARMLESS else ALL))
     blobs = 1 + len(image.layers)  # the config is the first
     of_manifest = trouble in _OF_MANIFESTS and chance.random() < 0.4
     times = chance.randint(1, 2 if mood in QUIET else 4)
@@ -192,6 +210,12 @@ def _client(chance: random.Random, mood: Mood, tags: tuple[int, ...], lasts: flo
     )
 
 
+def _attacks(chance: random.Random) -> Iterator[Play]:
+    """Draw what peers do: clients of each manner, and two hostile upstreams."""
+    yield from (draw(chance) for draw in _TALKS)
+    yield from (draw(chance) for draw in chance.sample(_TRAPS, 2))
+
+
 def _outages(chance: random.Random, mood: Mood, lasts: float) -> list[Outage]:
     if mood in QUIET or chance.random() < 0.5:
         return []
@@ -199,7 +223,7 @@ def _outages(chance: random.Random, mood: Mood, lasts: float) -> list[Outage]:
 
 
 def _denials(chance: random.Random, mood: Mood, lasts: float) -> list[Denial]:
-    if mood == "mended" or chance.random() < 0.5:
+    if mood in _HARMLESS or chance.random() < 0.5:
         return []
     begins, status = chance.uniform(0, lasts / 2), chance.choice((401, 403, 500))
     return [Denial(begins, chance.uniform(0.2, lasts / 3), status)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import random
 import signal
 import socket
@@ -29,6 +30,7 @@ PATIENCE = {
     "memory-cache": "2MiB",
     "max-fetches": "16",
 }
+_PIPE = 1024 * 1024  # bytes; 64 KiB is the usual
 STARTS_WITHIN = 30.0
 STOPS_WITHIN = 20.0
 _PORTS = range(20_000, 30_000)  # below those that the kernel gives to outgoing connections
@@ -81,6 +83,7 @@ class Daemon:
             options += ["--upstream", f"{name}={url}"]
         command = await self._life.enter_async_context(launched("serve", *options))
         await command.address(STARTS_WITHIN)
+        _enlarge(command.pid)
         self._command = command
 
     async def kill(self) -> None:
@@ -133,6 +136,12 @@ class Daemon:
                 return True
             await asyncio.sleep(0.1)
         return False
+
+
+def _enlarge(pid: int) -> None:
+    """Let more of the log wait for us: who plays many peers reads late, and is waited for."""
+    with Path(f"/proc/{pid}/fd/2").open("wb") as pipe:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def free_port() -> int:

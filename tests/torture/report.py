@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tests.torture.checks import Failures
 from tests.torture.rounds import Counted
 
@@ -27,8 +29,9 @@ def line(counted: Counted) -> str:
     )
 
 
-def failure(seed: int, counted: Counted) -> str:
-    """Say what was wrong, and how to replay it."""
+def failure(seed: int, counted: Counted, only: Sequence[str] = ()) -> str:
+    """Say what was wrong, and how to replay it, with the same troubles `only`."""
+    narrowed = f' ONLY="{" ".join(only)}"' if only else ""
     wrong = counted.wrong
     more = [f"  … and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
     return "\n".join(
@@ -36,7 +39,7 @@ def failure(seed: int, counted: Counted) -> str:
             f"seed {seed}, round {counted.plan.number} ({counted.plan.mood}): wrong",
             *(f"  {each}" for each in wrong[:_SHOWN]),
             *more,
-            f"replay: make torture SEED={seed} ROUNDS={counted.plan.number + 1}",
+            f"replay: make torture SEED={seed} ROUNDS={counted.plan.number + 1}{narrowed}",
         ]
     )
 

@@ -11,18 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.store.sqlite import WAL_BYTES
+from tests.fuzz.peers import Peers, gathered
 from tests.torture import checks, disk
 from tests.torture.checks import Circumstances, Failures
 from tests.torture.clients import Client, Outcome
 from tests.torture.disk import Descriptors, Gauge, Rows
 from tests.torture.plan import ClientPlan, Denial, Outage, RoundPlan
 from tests.torture.process import Daemon
-from tests.torture.world import World, denying
+from tests.torture.world import World, denying, repository
 
 SETTLES_WITHIN = 30.0  # s for the last fetch to end after the last client
 HEALS_WITHIN = 15.0  # s after the last fault until every pull is right
 LETS_GO_WITHIN = 5.0  # s for descriptors to be closed
 FLUSHES_WITHIN = 5.0  # s for the index to be written behind
+HOSTILE_UPSTREAMS = 2
 _HEALED = 2  # images that are pulled when all faults are over
 _LOOK_EVERY = 0.1  # s
 
@@ -49,10 +51,12 @@ class Counted:
 class Torture:
     """A daemon and the world around it, from round to round. Use as `async with torture(…)`."""
 
-    def __init__(self, world: World, daemon: Daemon) -> None:
+    def __init__(self, world: World, daemon: Daemon, peers: Peers) -> None:
         self._world = world
+        self._peers = peers
         self._daemon = daemon
         self._base = Descriptors((), 0, 0)
+        self._answered: list[str] = []  # to hostile peers, and must not be
 
     async def play(self, plan: RoundPlan) -> Counted:
         """Play a round and check it."""
@@ -65,6 +69,7 @@ class Torture:
         sampling = asyncio.create_task(gauge.run())
         try:
             outcomes = await self._clients(plan)
+            counted.wrong += self._answered
             self._world.hub.faults.clear()
             if not await self._daemon.settled(SETTLES_WITHIN):
                 counted.wrong.append(f"fetches still ran {SETTLES_WITHIN:.0f} s after the last")
@@ -99,7 +104,21 @@ class Torture:
             group.create_task(self._kill(plan.kills))
             group.create_task(self._lose_upstream(plan.outages))
             group.create_task(self._deny(plan.denials))
+            group.create_task(self._attack(plan))
         return outcomes
+
+    async def _attack(self, plan: RoundPlan) -> None:
+        """Let hostile peers do what they do, for as long as clients begin."""
+        wanted = self._world.image(plan.tags[0])
+        names = {
+            "manifest": wanted.digest,
+            "warm": wanted.blobs[0].digest,
+            "cold": wanted.blobs[-1].digest,
+            "repository": repository(0),
+        }
+        self._answered = await self._peers.let(
+            self._daemon.url, plan.attacks, names, plan.lasts if plan.attacks else 0.0
+        )
 
     async def _kill(self, moments: tuple[float, ...]) -> None:
         began = time.monotonic()
@@ -186,7 +205,7 @@ class Torture:
             *([f"it ended with exit code {code}"] if code else []),
             *checks.index(daemon.folder, disk.rows(daemon.folder)),
             *checks.files(daemon.folder),
-            *checks.partials(daemon.folder, blobs),
+            *([] if counted.plan.attacks else checks.partials(daemon.folder, blobs)),
             *checks.log(said),
         ]
 
@@ -196,6 +215,7 @@ class Torture:
         assert daemon.pid
         await self._world.hub.down()
         await self._world.hub.up()
+        await self._peers.hang_up()
         wrong: list[str] = []
         for _ in _looks(LETS_GO_WITHIN):
             now = disk.descriptors(daemon.pid, daemon.folder)
@@ -223,9 +243,10 @@ async def torture(seed: int, folder: Path) -> AsyncIterator[Torture]:
         (folder / "layers").mkdir(parents=True)
         world = World(seed, folder / "layers")
         await stack.enter_async_context(world.hub)
-        daemon = Daemon(folder / "data", world.hub.url, max_size=0)
+        peers = await stack.enter_async_context(gathered(HOSTILE_UPSTREAMS))
+        daemon = Daemon(folder / "data", world.hub.url, 0, peers.upstreams)
         stack.push_async_callback(daemon.close)
-        yield Torture(world, daemon)
+        yield Torture(world, daemon, peers)
 
 
 def _looks(within: float) -> Iterator[None]:

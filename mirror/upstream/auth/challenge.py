@@ -16,6 +16,7 @@ _PIECE = re.compile(
     )""",
     re.VERBOSE | re.ASCII,
 )
+_LONGEST = 4096  # characters of all challenges of an answer; one for many scopes has a thousand
 _ESCAPE = re.compile(r"\\(.)")
 
 
@@ -28,8 +29,17 @@ class Challenge:
 
 
 def parse(headers: Iterable[str]) -> list[Challenge]:
-    """Read all challenges of all header lines; what breaks the grammar ends its line."""
-    return [challenge for header in headers for challenge in _read_line(header)]
+    """Read all challenges of all header lines; what breaks the grammar ends its line.
+
+    A line that is too long, also behind those before it, is as good as missing.
+    """
+    read: list[Challenge] = []
+    left = _LONGEST
+    for header in headers:
+        if len(header) <= left:
+            left -= len(header)
+            read += _read_line(header)
+    return read
 
 
 def choose(challenges: Iterable[Challenge], schemes: Collection[str]) -> Challenge | None:

@@ -24,10 +24,12 @@ from mirror.upstream.auth import exchange
 from mirror.upstream.auth.account import CredentialsRefused
 from mirror.upstream.auth.exchange import Question, Token, TokenKey
 from mirror.upstream.faults import deadline, read_capped
+from mirror.upstream.responses import is_page
 from mirror.upstream.wire import Wire
 
 MAX_ANSWER = 64 * 1024  # bytes of a token answer
-_KEPT = 4096
+_KEPT = 16 * 1024 * 1024  # bytes of tokens; registries write one to four thousand for each
+_BESIDE = 512  # bytes of memory that a token takes beside its text
 
 
 class Tokens:
@@ -42,7 +44,10 @@ class Tokens:
         self._wire = wire
         self._on_answer = on_answer
         self._kept: TLRUCache[TokenKey, Token] = TLRUCache(
-            _KEPT, ttu=lambda _, token, now: now + token.life, timer=timer
+            _KEPT,
+            ttu=lambda _, token, now: now + token.life,
+            timer=timer,
+            getsizeof=lambda token: len(token.value) + _BESIDE,
         )
         self._flights: Flights[TokenKey, Token] = Flights()
         self._doors: Flights[URL, Sequence[str]] = Flights()
@@ -152,7 +157,7 @@ class Tokens:
         try:
             return exchange.read(body, *names or ("access_token", "token"))
         except UpstreamMisbehaved:
-            if "html" in response.content_type:  # from what stands before it, for a while
+            if is_page(response):  # from what stands before it, for a while
                 raise _page(response) from None
             raise
 
@@ -180,7 +185,7 @@ def _refusal(response: aiohttp.ClientResponse, key: TokenKey, question: Question
     refused = _refused_login(response, key, question) if who and shown else None
     if refused is not None:
         return refused
-    page = "html" in response.content_type
+    page = is_page(response)
     if not who and not page and status in (401, 403):
         return Denied(f"{host} gives nobody anonymous access to {key.scope}")
     return _page(response) if page else UpstreamUnavailable(f"token server {host} answers {status}")
@@ -195,7 +200,7 @@ def _refused_login(
     response: aiohttp.ClientResponse, key: TokenKey, question: Question
 ) -> CredentialsRefused | None:
     host, who, status = response.url.host, key.credentials, response.status
-    page = "html" in response.content_type
+    page = is_page(response)
     refused = f"{host} refuses the login of {who.username!r}"
     # 401 with a web page locks accounts as any does. 400 is OAuth 2's answer to a refresh token
     # that is no good (RFC 6749, 5.2).

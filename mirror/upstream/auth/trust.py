@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 from collections.abc import Collection
 
 from publicsuffixlist import PublicSuffixList
 from yarl import URL
 
 from mirror.oci.errors import UpstreamMisbehaved, shown
+
+# Characters of a host: what yarl makes of it takes time that grows with the square (punycode).
+_LONGEST_HOST = 300
+_BEHIND_HOST = re.compile("[/?#]")
 
 
 async def check_realm(
@@ -51,8 +56,9 @@ def is_readable(realm: str) -> bool:
 
 
 def _read(realm: str) -> URL:
+    host = _BEHIND_HOST.split(realm.partition("//")[2], maxsplit=1)[0]
     try:
-        url = URL(realm)
+        url = URL(realm) if len(host) <= _LONGEST_HOST else URL()
         if url.host and url.scheme in ("http", "https") and not url.user and not url.password:
             return url
     except ValueError:

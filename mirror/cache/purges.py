@@ -1,0 +1,93 @@
+"""Purges: what goes when an image or a repository does, and what stays. Pure, for a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mirror.cache.tags import TagKey
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.oci.target import ImageName
+from mirror.store.graph import View
+
+_Known = Iterable[tuple[TagKey, Digest]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done: tags and content that go, content that the repository holds no more.
+
+    `shared` is how many stay because others need them, `seen` the manifests that were looked at.
+    """
+
+    tags: set[TagKey]
+    gone: set[Digest]
+    unlinked: set[Digest]
+    shared: int
+    seen: frozenset[Digest]
+
+
+def plan_image(view: View, known: _Known, image: ImageName) -> Plan | None:
+    """Plan to remove an image's tag, and what nothing else needs of what that leads to.
+
+    None where nothing of it is kept.
+    """
+    here, tags = image.repository, list(known)
+    leads = {digest for key, digest in tags if key == (here, image.reference)}
+    if isinstance(image.reference, Digest) and image.reference in view.needs(here):
+        leads.add(image.reference)
+    if not leads:
+        return None
+    gone_tags = {key for key, digest in tags if _names(image, key, digest)}
+    whole = view.reach(leads)
+    tagged = [(key, digest) for key, digest in tags if key not in gone_tags]
+    needed = _needed(view, whole, here, [digest for _, digest in tagged])
+    tagged_here = [digest for key, digest in tagged if key[0] == here]
+    unlinked = needed - _needed_here(view, here, tagged_here, whole)
+    return Plan(gone_tags, whole - needed, unlinked, len(needed), frozenset(view.manifests))
+
+
+def _needed(
+    view: View, whole: set[Digest], here: Repository, tagged: Iterable[Digest]
+) -> set[Digest]:
+    """Return what of an image others need: tags, manifests outside of it, other repositories.
+
+    A blob is needed by manifests only: which repository it came from says nothing.
+    """
+    anchors = whole.intersection(tagged)
+    for digest in whole:
+        entry = view.get(digest)
+        links = entry.links if entry is not None and entry.media_type is not None else ()
+        if any(link != here for link in links):
+            anchors.add(digest)
+    for digest in view.manifests:
+        entry = view.get(digest)
+        if entry is not None and digest not in whole:
+            anchors.update(whole.intersection(entry.children))
+    return view.reach(anchors)
+
+
+def _needed_here(
+    view: View, here: Repository, tagged_here: Iterable[Digest], whole: set[Digest]
+) -> set[Digest]:
+    """Return what a repository needs beside an image: its tags, and manifests outside of it."""
+    held = view.needs(here)
+    rest = [digest for digest in view.manifests if digest in held and digest not in whole]
+    return view.reach([*tagged_here, *rest])
+
+
+def plan_repository(view: View, known: _Known, repository: Repository) -> Plan | None:
+    """Plan to remove its tags, and what no other repository holds; None where nothing is kept."""
+    tags = {key for key, _ in known if key[0] == repository}
+    held = {digest: where for digest, where in view.holders().items() if repository in where}
+    if not tags and not held:
+        return None
+    alone = {digest for digest, where in held.items() if len(where) == 1}
+    shared = held.keys() - alone
+    return Plan(tags, alone, set(shared), len(shared), frozenset(view.manifests))
+
+
+def _names(image: ImageName, key: TagKey, digest: Digest) -> bool:
+    """Whether a tag is the image's name, or leads to the manifest that it names."""
+    return key[0] == image.repository and image.reference in (key[1], digest)

@@ -1,0 +1,227 @@
+"""Writing behind: what is still to be written to the index, and how it gets there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from mirror.lasting import to_the_end
+from mirror.store import statements as sql
+from mirror.store.errors import StoreError
+from mirror.store.sqlite import Database, Row, Write, is_damage, is_failure_of_disk, move_aside
+
+_log = logging.getLogger(__name__)
+
+_SLICE = 64  # writes in a transaction: each may touch a page or two
+_PATIENCE = 0.5  # seconds to wait for a row: a disk that takes longer keeps nobody waiting
+_UNFIT = (UnicodeEncodeError, OverflowError, sqlite3.IntegrityError, sqlite3.DataError)
+
+
+class Behind:
+    """The database and what is pending. Sources tell all they know to one that begins anew.
+
+    Whatever is being written is written to its end, and the database closed after that, whoever
+    is cancelled: a transaction is never left open, and a file never closed under one.
+    """
+
+    def __init__(self, database: Database, interval: float) -> None:
+        self._database = database
+        self._interval = interval
+        self._pending: dict[tuple[object, ...], Write] = {}
+        self._pulls: list[Write] = []
+        self._entered = 0  # pulls so far
+        self._tried = 0  # those of them that were written, or could not be for now
+        self._progress = asyncio.Condition()
+        self.sources: list[Callable[[], None]] = []
+        self._wake = asyncio.Event()
+        self._flushing = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Behind: {self.pending} writes pending>"
+
+    @property
+    def pending(self) -> int:
+        """How many writes are still to be done."""
+        return len(self._pending) + len(self._pulls)
+
+    def later(self, key: tuple[object, ...], statement: str, *args: object) -> None:
+        """Write this some time; the newest write of a key takes the place of older ones."""
+        self._pending.pop(key, None)  # the newest write comes last
+        self._pending[key] = (statement, args)
+
+    def awaits(self, key: tuple[object, ...]) -> bool:
+        """Whether a write of this key is pending."""
+        return key in self._pending
+
+    def soon(self) -> None:
+        """Write at once what is pending."""
+        self._wake.set()
+
+    def add_pull(self, statement: str, *args: object) -> None:
+        """Write a row of the ledger, before all else and at once."""
+        self._pulls.append((statement, args))
+        self._entered += 1
+        self.soon()
+
+    async def pulls_written(self) -> None:
+        """Wait until the pulls so far are on the disk, as long as that takes no longer than usual.
+
+        A write that fails, as one does while another program holds the index, ends the wait: the
+        pull is written later. Somebody has to flush.
+        """
+        upto = self._entered
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE), self._progress:
+                await self._progress.wait_for(lambda: self._tried >= upto)
+
+    async def fetch(self, statement: str, *args: object) -> list[Row]:
+        """Return all rows of a query."""
+        return await self._database.fetch(statement, *args)
+
+    async def close(self) -> None:
+        """Write what is pending, behind the flush that runs, and close."""
+        await to_the_end(self._close())
+
+    async def _close(self) -> None:
+        try:
+            await self.flush()
+        finally:
+            async with self._flushing:
+                await self._database.close()
+
+    async def prune(self, now: int, keep: int, words: int) -> None:
+        """See `Index.prune`."""
+        await to_the_end(self._prune(now, keep, words))
+
+    async def _prune(self, now: int, keep: int, words: int) -> None:
+        async with self._flushing:
+            try:
+                [[last]] = await self._database.fetch(sql.LAST_ENTRY)
+                now = now if last is None else min(now, last)
+                writes: list[Write] = [(prune, (now - keep,)) for prune in sql.PRUNE]
+                writes += [(prune, (now - words,)) for prune in sql.PRUNE_WORDS]
+                await self._database.write(writes)
+            except (sqlite3.Error, ValueError) as error:
+                _log.error("cannot prune the ledger, will try again: %s", error)
+
+    async def due(self) -> None:
+        """Wait until it is time to flush."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._interval):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def flush(self) -> bool:
+        """Write what is pending; tells whether the database may have grown.
+
+        If that fails it stays pending: requests do not depend on it.
+        """
+        return await to_the_end(self._flush())
+
+    async def _flush(self) -> bool:
+        async with self._flushing:
+            await self._rescue()
+            if not self._pending and not self._pulls:
+                return False
+            while self._pending or self._pulls:
+                if not await self._flush_slice():
+                    break
+            else:
+                if self._database.alone:  # opened on a full disk, which takes writes again
+                    await self._reopen()
+            return True
+
+    async def _flush_slice(self) -> bool:
+        """Write so much that the log stays within its bound, pulls first; tells whether it went."""
+        pulls, self._pulls = self._pulls, []
+        keys = list(islice(self._pending, _SLICE))
+        writes = {key: self._pending.pop(key) for key in keys}
+        entered = self._entered
+        try:
+            await self._write([*pulls, *writes.values()])
+        except (sqlite3.Error, ValueError) as error:
+            _log.error("cannot write to the index, will try again: %s", error)
+            # What came meanwhile is newer: it stays behind, and in the place of, what failed.
+            newer, self._pending = self._pending, writes
+            for key, write in newer.items():
+                self._pending.pop(key, None)
+                self._pending[key] = write
+            self._pulls = pulls + self._pulls
+            if _has_lost(error):
+                await self._begin_anew(error)
+            elif self._database.closed or is_failure_of_disk(error):
+                await self._reopen()
+            return False
+        finally:
+            self._tried = entered
+            async with self._progress:
+                self._progress.notify_all()
+        return True
+
+    async def _write(self, writes: Sequence[Write]) -> None:
+        """Write all at once, or what can be, where one of them is such as no database takes.
+
+        That one would keep all others from the disk for ever.
+        """
+        try:
+            await self._database.write(writes)
+        except _UNFIT as error:
+            if len(writes) == 1:
+                _log.error("cannot be written to the index, left out: %s: %s", writes[0], error)
+                return
+            half = len(writes) // 2
+            await self._write(writes[:half])
+            await self._write(writes[half:])
+
+    async def _rescue(self) -> None:
+        """Write the database anew where its file was deleted: we still have it open."""
+        try:
+            if not self._database.closed and await self._database.vanished():
+                _log.error("the index %s was deleted: written anew", self._database.path)
+                await self._database.rewrite()
+        except (sqlite3.Error, OSError) as error:
+            _log.error("cannot write the index anew, will try again: %s", error)
+
+    async def _reopen(self) -> None:
+        """Open the file anew: a disk that is back may serve a new connection, not the old one."""
+        path = self._database.path
+        try:
+            await self._database.close()
+            if await self._database.vanished():
+                await self._begin_anew(FileNotFoundError("deleted"))
+            else:
+                self._database = await Database.open(path)
+        except (sqlite3.Error, OSError, StoreError) as error:
+            if _has_lost(error):
+                await self._begin_anew(error)
+            else:
+                _log.error("cannot open the index %s, will try again: %s", path, error)
+
+    async def _begin_anew(self, error: Exception) -> None:
+        """Put an empty database in place of a damaged one, and have all that is known told again.
+
+        What no part keeps in memory is lost: the names of the pulls in the ledger, not their count.
+        """
+        path = self._database.path
+        try:
+            await self._database.close()
+            await asyncio.to_thread(move_aside, path)
+            self._database = await Database.open(path)
+        except (sqlite3.Error, OSError, ValueError) as failure:
+            _log.error("cannot replace the damaged index %s: %s", path, failure)
+            return
+        _log.error("the index %s is damaged (%s): moved aside, told anew", path, error)
+        self._pulls.clear()
+        for tell in self.sources:
+            tell()
+
+
+def _has_lost(error: Exception) -> bool:
+    """Whether a database that was sound when it was opened is so no longer."""
+    return isinstance(error, sqlite3.Error) and (
+        is_damage(error) or str(error).startswith("no such table")
+    )

@@ -1,0 +1,64 @@
+"""Browsers: a page that somebody has open is no client, whatever machine it is open on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import ip_address
+
+from aiohttp import hdrs, web
+
+from mirror.oci.errors import NotAllowed, shown
+from mirror.web.route import host_of
+
+_OWN_SITES = ("none", "same-origin")
+_PROBES = ("/healthz", "/readyz")
+
+
+class Browsers:
+    """Refuses what a page of another site has its reader's browser ask for.
+
+    Container clients send neither Origin nor Sec-Fetch-Site (Fetch, "Origin header"; Fetch
+    Metadata, 2). A page whose name is made to mean the mirror's address (DNS rebinding) is of the
+    mirror's own site to its browser, and is told by the name in Host alone: so a browser, which is
+    known by Accept-Language, has to use an address, `localhost`, or one of `names`. With `strict`
+    so does everybody, but for the probes of machines.
+    """
+
+    def __init__(self, names: Collection[str], *, strict: bool) -> None:
+        self._names = frozenset(names)
+        self._strict = strict
+
+    def __repr__(self) -> str:
+        return f"<Browsers: {len(self._names)} names of ours{', no others' * self._strict}>"
+
+    def check(self, request: web.BaseRequest) -> None:
+        """Look at a request before anything is asked for it; raises NotAllowed."""
+        headers = request.headers
+        site = headers.get("Sec-Fetch-Site")
+        if hdrs.ORIGIN in headers or site not in (None, *_OWN_SITES):
+            raise NotAllowed("a page of another site may not use this mirror")
+        if not (self._strict or site is not None or hdrs.ACCEPT_LANGUAGE in headers):
+            return
+        if request.raw_path in _PROBES:
+            return
+        host = host_of(request.raw_path, headers.get(hdrs.HOST, ""))
+        if not (_is_plain(host) or host in self._names or _name(host) in self._names):
+            raise NotAllowed(f"{shown(host)} is no name of this mirror: see host_names")
+
+
+def _name(host: str) -> str:
+    """Return a host without its port, and without the dot that ends a name."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).removesuffix(".")
+
+
+def _is_plain(host: str) -> bool:
+    """Whether it is an address, which nobody can make mean another, or this machine's own name."""
+    name = _name(host)
+    if not name or name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True

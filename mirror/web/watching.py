@@ -1,0 +1,36 @@
+"""The address of those that watch, where it is not that of clients."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from mirror.web.connections import Connections
+from mirror.web.own import OwnPages
+from mirror.web.protocol import Listener
+
+_MOST = 64  # connections
+_IDLE = 75.0  # seconds without a whole request
+_GRACE = 1.0  # seconds that an answer gets at the end
+
+
+@asynccontextmanager
+async def watching(listener: socket.socket | None, own: OwnPages) -> AsyncIterator[None]:
+    """Serve the mirror's own pages while the context lasts, on a listener if there is one."""
+    if listener is None:
+        yield
+        return
+    server = Listener(
+        own.watch, Connections(_MOST), access_log=None, keepalive_timeout=_IDLE, lingering_time=0
+    )
+    runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        yield
+    finally:
+        await runner.cleanup()
+        listener.close()

@@ -1,0 +1,154 @@
+"""Bodies in pieces of a byte hold nobody up, and many answers in the place of one are none."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mirror.oci import media
+from mirror.oci.digest import Digest
+from tests.attacks.raw import NAME, Raw, answer, speaking
+from tests.attacks.steps import MOST, steps
+from tests.conftest import Run
+
+CHUNKED = b"Transfer-Encoding: chunked"
+GZIP = b"Content-Encoding: gzip"
+TYPE = b"Content-Type: " + media.OCI_MANIFEST.encode()
+LONG = b'{"schemaVersion":2,"layers":[],"annotations":{"a":"%b"}}' % (b"x" * 200_000)
+
+
+@pytest.fixture
+async def raw() -> AsyncIterator[Raw]:
+    """An upstream that says any bytes."""
+    async with speaking(Raw()) as raw:
+        yield raw
+
+
+def chunked(body: bytes, size: int = 1) -> bytes:
+    """Write a body in chunks of a size."""
+    pieces = (body[at : at + size] for at in range(0, len(body), size))
+    return b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in pieces) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("count", [1, 5])
+async def test_blobs_in_chunks_of_a_byte_are_served_and_hold_nobody_up(
+    run: Run, raw: Raw, count: int
+) -> None:
+    bodies = [b"%d" % number * 300_000 for number in range(count)]
+    digests = [str(Digest.of(body)) for body in bodies]
+    for body, digest in zip(bodies, digests, strict=True):
+        whole = answer(chunked(body), CHUNKED, length=False)
+        raw.answers[f"GET /v2/{NAME}/blobs/{digest}"] = whole
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        with steps() as longest:
+            got = await asyncio.gather(*(mirror.blob(NAME, digest) for digest in digests))
+    assert [each.body for each in got] == bodies
+    assert longest.seconds < MOST, longest.what
+
+
+async def test_bodies_that_are_read_whole_may_come_in_chunks_of_a_byte(run: Run, raw: Raw) -> None:
+    """Manifests, pages of tags and of referrers, and what a token server answers."""
+    digest = Digest.of(LONG)
+    token = json.dumps({"token": "t", "padding": "x" * 50_000}).encode()
+    tags = json.dumps({"name": NAME, "tags": [f"t{number}" for number in range(20_000)]}).encode()
+    index = b'{"schemaVersion":2,"mediaType":"%b","manifests":[]%b}'
+    page = index % (media.OCI_INDEX.encode(), b" " * 200_000)
+    challenge = f'WWW-Authenticate: Bearer realm="{raw.url}/token"'.encode()
+    refused = answer(b"", challenge, status=b"401 Unauthorized")
+
+    def told(body: bytes, media_type: str) -> bytes:
+        lines = (CHUNKED, b"Content-Type: " + media_type.encode())
+        return answer(chunked(body), *lines, length=False)
+
+    raw.answers[f"HEAD /v2/{NAME}/manifests/"] = refused
+    raw.answers["/token"] = told(token, media.JSON)
+    raw.answers["/manifests/"] = told(LONG, media.OCI_MANIFEST)
+    raw.answers["/tags/list"] = told(tags, media.JSON)
+    raw.answers["/referrers/"] = told(page, media.OCI_INDEX)
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        with steps() as longest:
+            assert (await mirror.manifest(NAME, "latest")).body == LONG
+            assert len(json.loads((await mirror.ask(f"/v2/{NAME}/tags/list")).body)["tags"])
+            assert (await mirror.ask(f"/v2/{NAME}/referrers/{digest}")).status == 200
+    assert any(b"/token" in head for head in raw.heads)
+    assert longest.seconds < MOST, longest.what
+
+
+@pytest.mark.parametrize("size", [2, 16, 100, 4095, 70_000])
+@pytest.mark.parametrize("piece", [b"\n", b"\r\n0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"x\ny"])
+async def test_a_body_is_what_its_chunks_make_of_it(
+    run: Run, raw: Raw, size: int, piece: bytes
+) -> None:
+    """Whatever stands in it, and however it is cut for the parser."""
+    body = piece * (600_000 // len(piece))
+    digest = str(Digest.of(body))
+    raw.answers[f"GET /v2/{NAME}/blobs/"] = answer(chunked(body, size), CHUNKED, length=False)
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        assert (await mirror.blob(NAME, digest)).body == body
+
+
+@pytest.mark.parametrize(("early", "status"), [(2, 200), (32, 200), (33, 502), (50_000, 502)])
+async def test_a_few_answers_may_come_before_the_real_one(
+    run: Run, raw: Raw, early: int, status: int
+) -> None:
+    raw.answers["/manifests/"] = b"HTTP/1.1 103 Early Hints\r\n\r\n" * early + answer(LONG, TYPE)
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        with steps() as longest:
+            got = await mirror.manifest(NAME, Digest.of(LONG))
+    assert got.status == status
+    assert longest.seconds < MOST, longest.what
+
+
+async def test_answers_that_nobody_asked_for_hold_nobody_up(run: Run, raw: Raw) -> None:
+    """They end their connection, and are nobody's answer."""
+    wrong = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+    good = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(LONG) + TYPE + b"\r\n\r\n" + LONG
+    raw.answers["/manifests/"] = good + wrong * 50_000
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        with steps() as longest:
+            for _ in range(2):
+                assert (await mirror.manifest(NAME, Digest.of(LONG))).body == LONG
+                assert (await mirror.manifest(NAME, "latest")).body == LONG
+    assert longest.seconds < MOST, longest.what
+
+
+async def test_trailers_are_bounded_and_passed_over(run: Run, raw: Raw) -> None:
+    body = b"x" * 1000
+    digest = str(Digest.of(body))
+    trailers = b"".join(b"X-%d: y\r\n" % number for number in range(60))
+    for end, status in ((trailers, 200), (trailers * 2000, 502)):
+        whole = chunked(body, 100)[:-2] + end + b"\r\n"
+        raw.answers[f"GET /v2/{NAME}/blobs/"] = answer(whole, CHUNKED, length=False)
+        async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+            with steps() as longest:
+                got = await mirror.blob(NAME, digest)
+        assert (got.status in (200, 502, 503), got.body == body) == (True, status == 200)
+        assert longest.seconds < MOST, longest.what
+        digest = str(Digest.of(body + b"x"))
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        gzip.compress(b"") * 50_000,
+        gzip.compress(b"x") * 20_000,
+        gzip.compress(b" " * 50_000_000),
+        gzip.compress(b"x" * 100)[:-8] * 20_000,
+    ],
+    ids=["empty ones", "short ones", "a bomb", "broken ones"],
+)
+async def test_what_is_packed_in_an_odd_way_holds_nobody_up(
+    run: Run, raw: Raw, packed: bytes
+) -> None:
+    digest = str(Digest.of(b"something else"))
+    raw.answers[f"GET /v2/{NAME}/blobs/"] = answer(packed, GZIP)
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        with steps() as longest:
+            got = await mirror.blob(NAME, digest)
+            await mirror.settled()
+    assert got.status in (502, 503)
+    assert longest.seconds < MOST, longest.what

@@ -1,0 +1,206 @@
+"""Manifests that point at too much, too deeply, or at each other in too many ways."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from mirror import errand
+from mirror.cache.records import Collect, Collected, Measure, Purge, Purged, Record, Usage
+from mirror.oci import manifest, media
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.settings import load
+from mirror.store.catalogue import Catalogue, Entry
+from tests.attacks.test_documents import push
+from tests.conftest import Mirror, Run
+from tests.standin import Hub, Image
+
+NAME = "library/nginx"
+REPOSITORY = Repository("docker.io", NAME)
+LEVELS, WIDTH = 14, 6
+# Seconds that the loop may be held for: 50 ms, and as much again for the interpreter's lock while
+# the thread that has it waits for a CPU.
+HONEST = 0.1
+
+
+def index_of(children: list[str], note: str = "") -> bytes:
+    """Write an index of these."""
+    items = [{"mediaType": media.OCI_INDEX, "digest": child, "size": 1} for child in children]
+    document = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": items}
+    return json.dumps(document | {"annotations": {"n": note}}).encode()
+
+
+async def told(folder: Path, kind: Purge | Measure | Collect) -> Record:
+    """Have an order carried out; returns the one thing that is told."""
+    async with asyncio.timeout(20):
+        [record] = [record async for record in errand.run(load({"data_dir": folder}), kind)]
+    return record
+
+
+async def test_what_can_be_reached_in_a_billion_ways_is_walked_once(
+    hub: Hub, mirror: Mirror, image: Image, tmp_path: Path
+) -> None:
+    """14 levels of 6 indexes, each naming all of the level below: six to the fourteenth ways."""
+    await mirror.pull(NAME, "latest", image)
+    below: list[str] = [image.digest]
+    for level in range(LEVELS):
+        below = [
+            push(hub, index_of(below, f"{level} {number}"), media.OCI_INDEX)
+            for number in range(WIDTH)
+        ]
+        for digest in below:
+            assert (await mirror.manifest(NAME, digest)).status == 200
+    record = await told(tmp_path / "data", Measure())
+    assert isinstance(record, Usage)
+    record = await told(tmp_path / "data", Purge(f"{NAME}:latest"))
+    assert isinstance(record, Purged)
+    assert (record.tags, record.files) == (1, 0)  # the indexes need all of it
+    record = await told(tmp_path / "data", Purge(f"{NAME}@{below[0]}"))
+    assert isinstance(record, Purged)
+    assert record.files == 1
+    record = await told(tmp_path / "data", Purge(NAME))
+    assert isinstance(record, Purged)
+    assert len(mirror.daemon.store.catalogue) == 0
+
+
+async def test_a_chain_of_indexes_of_any_length_is_measured_and_purged(
+    hub: Hub, mirror: Mirror, tmp_path: Path
+) -> None:
+    digest = push(hub, index_of([]), media.OCI_INDEX)
+    for _ in range(1300):
+        assert (await mirror.manifest(NAME, digest)).status == 200
+        digest = push(hub, index_of([digest]), media.OCI_INDEX)
+    record = await told(tmp_path / "data", Measure())
+    assert isinstance(record, Usage)
+    record = await told(tmp_path / "data", Purge(NAME))
+    assert isinstance(record, Purged)
+    assert record.files == 1300
+
+
+async def test_an_index_of_more_children_than_any_image_has_is_passed_on_and_not_walked(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    """A client without a mirror gets it, too; but nobody pays for what it points at."""
+    body = index_of([f"sha256:{number:064x}" for number in range(20_000)])
+    digest = push(hub, body, media.OCI_INDEX)
+    most = index_of([f"sha256:{number:064x}" for number in range(manifest.MOST_CHILDREN)])
+    largest = push(hub, most, media.OCI_INDEX)
+    async with run() as mirror:
+        for pushed, data in ((digest, body), (largest, most)):
+            got = await mirror.manifest(NAME, pushed)
+            assert (got.status, got.body) == (200, data)
+    assert hub.pulls == 2
+    async with run() as mirror:
+        catalogue = mirror.daemon.store.catalogue
+        entries = [catalogue.get(Digest(each)) for each in (digest, largest)]
+        counts = [len(entry.children) for entry in entries if entry is not None]
+        assert counts == [0, manifest.MOST_CHILDREN]
+        assert (await mirror.manifest(NAME, digest)).body == body
+        record = await told(tmp_path / "data", Purge(f"{NAME}@{digest}"))
+        assert isinstance(record, Purged)
+        assert record.files == 1
+    assert hub.pulls == 2
+
+
+def test_the_children_of_all_manifests_are_bounded_and_the_largest_go_without_first() -> None:
+    catalogue, total, unknown = Catalogue(), 0, set[int]()
+    for number in range(2500):
+        count = 10 if number % 5 == 0 else manifest.MOST_CHILDREN
+        digest = Digest.of(b"%d" % number)
+        catalogue.add(digest, Entry(1, None, 0))
+        catalogue.describe(digest, media.OCI_INDEX, (digest,) * count)
+        entry = catalogue.get(digest)
+        assert entry is not None
+        total += len(entry.children)
+        if not entry.children:
+            unknown.add(count)
+    assert total <= 1_000_000
+    assert unknown == {manifest.MOST_CHILDREN}
+    for digest in list(catalogue):
+        catalogue.remove(digest)
+    catalogue.add(digest, Entry(1, None, 0))
+    catalogue.describe(digest, media.OCI_INDEX, (digest,) * manifest.MOST_CHILDREN)
+    assert len(getattr(catalogue.get(digest), "children", ())) == manifest.MOST_CHILDREN
+
+
+def test_to_add_and_remove_manifests_of_the_same_children_costs_nothing_for_each() -> None:
+    """Sixty of 4,096 that share them all took 0.3 s each to be removed."""
+    catalogue = Catalogue()
+    children = tuple(Digest(f"sha256:{number:064x}") for number in range(manifest.MOST_CHILDREN))
+    parents = [Digest.of(b"%d" % number) for number in range(60)]
+    began = time.thread_time()
+    for digest in parents:
+        catalogue.add(digest, Entry(1, None, 0))
+        catalogue.describe(digest, media.OCI_INDEX, children)
+    for digest in parents:
+        catalogue.remove(digest)
+    assert time.thread_time() - began < 60 * manifest.MOST_CHILDREN * 1e-7
+
+
+def fill(mirror: Mirror) -> None:
+    """Enter 10,000 images of nine layers, without their files."""
+    catalogue = mirror.daemon.store.catalogue
+    names = [Repository("docker.io", f"library/many{number}") for number in range(100)]
+    for number in range(10_000):
+        digest = Digest(f"sha256:{number:064x}")
+        layers = tuple(Digest(f"sha256:{10**9 + number * 9 + each:064x}") for each in range(9))
+        for each in (digest, *layers):
+            catalogue.add(each, Entry(100, None, 0, 0))
+            catalogue.link(each, names[number % 100])
+        catalogue.describe(digest, media.OCI_MANIFEST, layers)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        Measure(),
+        Purge("library/many1"),
+        Purge(f"library/many1@sha256:{1:064x}"),
+        Purge(f"sha256:{1:064x}"),
+        Purge("nginx"),
+    ],
+    ids=lambda order: getattr(order, "target", order.kind)[:30],
+)
+async def test_no_upkeep_of_100000_blobs_holds_the_loop(
+    mirror: Mirror, image: Image, tmp_path: Path, order: Purge | Measure
+) -> None:
+    await mirror.pull(NAME, "latest", image)
+    fill(mirror)
+    gc.collect()  # of what was made just now, rather than in the middle of it
+    mirror.daemon.lag.look()
+    await told(tmp_path / "data", order)
+    assert mirror.daemon.lag.look() < HONEST
+
+
+async def test_what_a_client_brings_back_while_gc_looks_is_not_discarded(
+    hub: Hub, mirror: Mirror, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files are gone; the client fetches the second while the first is discarded."""
+    await mirror.pull(NAME, "latest", image)
+    store, layers = mirror.daemon.store, image.layers
+    for layer in layers:
+        store.files.path(Digest(layer.digest)).unlink()
+    discard = store.discard
+    refetched = asyncio.Event()
+
+    async def discard_slowly(digest: Digest) -> None:
+        await discard(digest)
+        if not refetched.is_set():
+            refetched.set()
+            for layer in layers:
+                assert (await mirror.blob(NAME, layer.digest)).body == layer.read()
+            await mirror.settled()
+
+    monkeypatch.setattr(store, "discard", discard_slowly)
+    record = await told(tmp_path / "data", Collect())
+    assert isinstance(record, Collected)
+    assert refetched.is_set()
+    for layer in layers:
+        assert store.files.path(Digest(layer.digest)).exists()
+        assert store.catalogue.get(Digest(layer.digest)) is not None

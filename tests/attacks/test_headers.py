@@ -1,0 +1,160 @@
+"""No header of an upstream costs the event loop more than an instant, whatever stands in it."""
+
+from __future__ import annotations
+
+import ast
+import string
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+import mirror
+from mirror.oci import media, paging, ranges
+from mirror.oci.digest import Digest
+from mirror.oci.errors import RegistryError
+from mirror.upstream import answers, guard
+from mirror.upstream.auth import challenge, trust
+from mirror.upstream.guard import follow
+from tests.attacks.raw import NAME, Raw, answer, speaking
+from tests.attacks.steps import MOST, steps
+from tests.conftest import Run
+
+BODY = b'{"schemaVersion":2,"layers":[]}'
+TYPE = b"Content-Type: " + media.OCI_MANIFEST.encode()
+LONG = 32_000  # bytes; the wire takes 32 KiB
+OWN = URL("https://registry.example/v2/")
+NAMES = (
+    *(b"Set-Cookie", b"Link", b"Docker-Content-Digest", b"Content-Encoding", b"Date"),
+    *(b"WWW-Authenticate", b"Retry-After", b"RateLimit-Limit", b"RateLimit-Remaining"),
+    *(b"Docker-RateLimit-Source", b"Content-Range", b"Content-Disposition", b"Keep-Alive"),
+)
+SIGNS = [each.encode() for each in string.punctuation + " \tak0"] + [b"\xff", "é".encode()]
+PAIRS = [b";;", b"; ", b'";', b"=;", b',"', b"=,", b"<>", b"a=", b'="', b'\\"', b"k-", b"%2"]
+
+
+@pytest.fixture
+async def raw() -> AsyncIterator[Raw]:
+    """An upstream that says any bytes."""
+    async with speaking(Raw()) as raw:
+        yield raw
+
+
+def filled(sign: bytes, start: bytes = b"") -> bytes:
+    """Write a header's value of a sign or pair, as long as the wire takes it."""
+    return (start + sign * LONG)[:LONG]
+
+
+async def test_a_token_servers_content_type_holds_nobody_up(run: Run, raw: Raw) -> None:
+    """Ten seconds of one request, by aiohttp's own reading."""
+    realm = f'WWW-Authenticate: Bearer realm="{raw.url}/token"'.encode()
+    raw.answers["/manifests/"] = answer(b"", realm, status=b"401 Unauthorized")
+    told = b"Content-Type: " + filled(b";", b"text/html")
+    raw.answers["/token"] = answer(b"", told, status=b"403 Forbidden")
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        with steps() as longest:
+            assert (await mirror.manifest(NAME, "latest")).status in (403, 502, 503)
+    assert any(b"/token" in head for head in raw.heads)
+    assert longest.seconds < MOST, longest.what
+
+
+@pytest.mark.parametrize(
+    "status", [b"200 OK", b"307 Elsewhere", b"401 Unauthorized", b"404 No", b"429 Slow"]
+)
+async def test_no_header_of_a_single_sign_or_pair_holds_anybody_up(
+    run: Run, raw: Raw, status: bytes
+) -> None:
+    """All headers that anything reads, each as long as it may be, in one answer."""
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        with steps() as longest:
+            for sign in SIGNS + PAIRS:
+                lines = [name + b": " + filled(sign) for name in NAMES]
+                lines += [b"Set-Cookie: " + filled(sign, b"a=b;")] * 9
+                lines += [b"WWW-Authenticate: Bearer " + filled(sign)] * 9
+                lines += [b"Content-Type: " + filled(sign, b"text/html;")]
+                lines += [b"Location: " + filled(sign, b"https://xn--")]
+                raw.answers["/"] = answer(BODY, *lines, status=status)
+                for path in ("manifests/latest", "tags/list", f"blobs/{Digest.of(sign)}"):
+                    await mirror.ask(f"/v2/{NAME}/{path}")
+    assert longest.seconds < MOST, longest.what
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "media type": media.bare,
+    "digest": Digest.told,
+    "range": ranges.parse_content_range,
+    "link": lambda text: paging.following([text[: 16 * 1024]]),
+    "link's query": lambda text: paging.following([f"<?{text[: 16 * 1024]}>; rel=next"]),
+    "link's rest": lambda text: paging.following([f"<?a=b>{text[: 16 * 1024]}"]),
+    "challenge": lambda text: challenge.parse([text, text[:4096]]),
+    "challenge's realm": lambda text: challenge.parse([f'Bearer realm="{text[:4000]}']),
+    "location": lambda text: guard.follow(OWN, text),
+    "location's host": lambda text: guard.follow(OWN, f"https://{text}/a"),
+    "location's IDN": lambda text: guard.follow(OWN, f"https://xn--{text}/a"),
+    "realm": trust.is_readable,
+    "realm's host": lambda text: trust.is_readable(f"https://{text}/token"),
+    "realm's short host": lambda text: trust.is_readable(f"https://{text[:290]}/token"),
+    "realm's IDN": lambda text: trust.is_readable(f"https://xn--{text}/token"),
+    "limit": lambda text: answers.read_limit(
+        dict.fromkeys(("ratelimit-limit", "ratelimit-remaining"), text), windowless=True
+    ),
+    "wait": lambda text: answers.read_retry_after({"Retry-After": text, "Date": text}),
+}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+def test_every_reader_of_a_header_takes_linear_time(reader: Callable[[str], object]) -> None:
+    signs = [*string.punctuation, *" \tak0", "\udcff", "é", "中"]
+    for text in (*signs, *map("".join, permutations('"<>;,=\\%&./-^~ ak0é', 2))):
+        long = (text * LONG)[:LONG]
+        began = time.thread_time()
+        with suppress(RegistryError):
+            reader(long)
+        assert time.thread_time() - began < MOST, text
+
+
+def test_headers_are_read_by_our_own_readers_only() -> None:
+    """What aiohttp parses on access takes quadratic time, or has no bound: it is used nowhere."""
+    banned = {"content_type", "charset", "links", "cookies", "content_disposition", "get_encoding"}
+    folder = Path(mirror.__file__).parent
+    found = [
+        f"{path.relative_to(folder)}:{node.lineno} {node.attr}"
+        for path in folder.rglob("*.py")
+        for node, awaited in attributes(ast.parse(path.read_text()))
+        if node.attr in banned or (awaited and node.attr in ("json", "text"))
+    ]
+    assert not found
+
+
+def attributes(tree: ast.Module) -> Iterable[tuple[ast.Attribute, bool]]:
+    """Return the attributes in a module which uses aiohttp, and whether each is awaited."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in imports for alias in node.names}
+    names |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
+    if not any(name.split(".")[0] == "aiohttp" for name in names):
+        return []
+    calls = [node.value for node in ast.walk(tree) if isinstance(node, ast.Await)]
+    awaited = [call.func for call in calls if isinstance(call, ast.Call)]
+    return [(node, node in awaited) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+
+
+@pytest.mark.parametrize("user", ["u:p@", "u@", ":p@", "%75:%70@"])
+def test_a_login_in_a_location_is_left_out(user: str) -> None:
+    """An upstream has no say in who the mirror logs in as elsewhere."""
+    target = follow(OWN, f"https://{user}cdn.example/blob?sig=%2f+a")
+    assert str(target) == "https://cdn.example/blob?sig=%2f+a"
+
+
+async def test_a_login_in_a_location_is_sent_to_nobody(run: Run, raw: Raw) -> None:
+    """The blob is served all the same."""
+    body = b"x" * 1000
+    location = b"Location: " + raw.url.replace("//", "//u:p@").encode() + b"/elsewhere"
+    raw.answers["/blobs/"] = answer(b"", location, status=b"307 Elsewhere")
+    raw.answers["/elsewhere"] = answer(body)
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        assert (await mirror.blob(NAME, str(Digest.of(body)))).body == body
+    assert not any(b"\nauthorization:" in head.lower() for head in raw.heads)

@@ -1,0 +1,68 @@
+"""What a stranger is told of the mirror itself: little, and at little cost."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from mirror.settings import ConfigurationError
+from tests.conftest import Run
+from tests.standin import Image
+from tests.test_client_logins import TOKEN, clients
+
+
+async def test_the_metrics_are_made_anew_twice_a_second_at_most(run: Run) -> None:
+    async with run() as mirror:
+        got = await asyncio.gather(*(mirror.ask("/metrics") for _ in range(200)))
+    assert {each.status for each in got} == {200}
+    assert len({each.body for each in got}) <= 40
+
+
+async def test_the_metrics_count_in_a_clients_rate_and_health_does_not(run: Run) -> None:
+    async with run(client_rate=0.1) as mirror:
+        assert [(await mirror.ask("/metrics")).status for _ in range(2)] == [200, 429]
+        assert (await mirror.ask("/healthz")).status == 200
+        assert (await mirror.ask("/readyz")).status == 200
+
+
+async def test_the_metrics_may_have_an_address_of_their_own(run: Run, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with run(listen_metrics=f"127.0.0.1:{port}", client_rate=0.1) as mirror:
+        assert (await mirror.ask("/metrics")).status == 404
+        assert (await mirror.ask("/healthz")).status == 200
+        mirror.url = f"http://127.0.0.1:{port}"
+        for _ in range(3):
+            assert b"mirror_connections " in (await mirror.ask("/metrics")).body
+        assert (await mirror.ask("/readyz")).body == b"ok\n"
+        assert (await mirror.ask("/v2/")).status == 404
+        assert (await mirror.ask("/metrics", "POST")).status == 404
+        with pytest.raises(ConfigurationError, match="listen_metrics is"):
+            async with run(listen_metrics=f"127.0.0.1:{port}", data_dir=tmp_path / "other"):
+                pass
+
+
+@pytest.mark.parametrize("bound", [{"challenge": True}, {"anonymous": ["public/**"]}])
+async def test_what_is_configured_is_told_to_nobody_who_has_not_logged_in(
+    run: Run, image: Image, bound: dict[str, object]
+) -> None:
+    upstreams = {"secret.example": {"url": "http://127.0.0.1:1", "allow": ["corp/**"]}}
+    paths = (
+        "/v2/other.example/a/manifests/b",
+        "/v2/a/manifests/b?ns=other.example",
+        "/v2/secret.example/public/a/manifests/b",
+        "/v2/private/a/manifests/b",
+        "/nowhere",
+    )
+    async with run(clients=clients(), upstreams=upstreams, **bound) as mirror:
+        for path in paths:
+            got = await mirror.ask(path)
+            assert got.status in (401, 403, 404)
+            for name in (b"secret.example;", b", secret", b"corp/", b"public/**"):
+                assert name not in got.body.replace(path.encode(), b"")
+        told = await mirror.ask(paths[0], Authorization=f"Bearer {TOKEN}")
+        assert told.status == 404
+        assert b"secret.example" in told.body

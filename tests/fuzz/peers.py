@@ -1,0 +1,68 @@
+"""The hostile peers of a daemon: upstreams that it knows as `h0.test` and so on, and clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+from tests.fuzz.baiting import Baiting
+from tests.fuzz.hostile import Hostile
+from tests.fuzz.plays import Play, Talk
+from tests.fuzz.wire import Talking
+
+
+class Peers:
+    """Plays plays. Each trap has an upstream of its own, in turn, and a repository."""
+
+    def __init__(self, upstreams: Sequence[Hostile]) -> None:
+        self._upstreams = upstreams
+        self._traps = 0
+
+    @property
+    def upstreams(self) -> dict[str, str]:
+        """Where they are, by the names that a daemon is told."""
+        return {f"h{number}.test": each.url for number, each in enumerate(self._upstreams)}
+
+    async def let(
+        self, url: str, plays: Sequence[Play], names: Mapping[str, str], lasts: float
+    ) -> list[str]:
+        """Let them play at once with the daemon at `url`, for so many seconds, and be gone.
+
+        `names` is what stands in talks for `{name}`. Returns what was answered that must not be.
+        """
+        where = urlsplit(url)
+        talking = Talking((str(where.hostname), where.port or 0), names)
+        baitings: list[Baiting] = []
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(lasts), asyncio.TaskGroup() as group:
+                    for play in plays:
+                        if isinstance(play, Talk):
+                            group.create_task(talking.play(play))
+                            continue
+                        self._traps += 1
+                        number = self._traps % len(self._upstreams)
+                        bait = Baiting(self._upstreams[number], f"h{number}.test", talking)
+                        baitings.append(bait)
+                        group.create_task(bait.play(play, f"trap/n{self._traps}"))
+        finally:
+            await self.hang_up()
+        return [*talking.wrong, *(each for bait in baitings for each in bait.wrong)]
+
+    async def hang_up(self) -> None:
+        """Break all connections to the upstreams, which are by the book from now on."""
+        for each in self._upstreams:
+            await each.hang_up()
+
+
+@asynccontextmanager
+async def gathered(count: int) -> AsyncIterator[Peers]:
+    """Have so many hostile upstreams listen."""
+    async with AsyncExitStack() as stack:
+        upstreams = [Hostile() for _ in range(count)]
+        for each in upstreams:
+            await each.start()
+            stack.push_async_callback(each.close)
+        yield Peers(upstreams)

@@ -1,0 +1,201 @@
+"""Bodies on their way to clients: nobody waits for a disk, nobody's copy is in memory whole."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+from aiohttp import web
+
+from mirror.oci.digest import Digest
+from mirror.web.sending import Client
+from tests.conftest import Mirror, Run
+from tests.standin import Blob, Fault, Hub, make_image
+
+REPOSITORY = "library/large"
+SIZE = 12_000_000
+
+
+@pytest.fixture
+def layer(hub: Hub) -> Blob:
+    """A layer that no socket buffer takes."""
+    image = make_image(60, [SIZE])
+    hub.add(image, REPOSITORY, "latest")
+    return image.layers[0]
+
+
+async def forgotten(mirror: Mirror, layer: Blob) -> None:
+    """Keep a layer on the disk alone, as far as the kernel can be talked into it."""
+    await mirror.blob(REPOSITORY, layer.digest)
+    await mirror.settled()
+    path = mirror.daemon.store.files.path(Digest.parse(layer.digest))
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        if in_memory(file, 0, SIZE):
+            pytest.skip("this file system keeps all in memory")
+    finally:
+        os.close(file)
+
+
+def in_memory(file: int, start: int, count: int) -> bool:
+    """Whether all of a span can be read without waiting."""
+    try:
+        return os.preadv(file, [bytearray(count)], start, os.RWF_NOWAIT) == count
+    except OSError:
+        return False
+
+
+async def test_no_page_that_is_on_the_disk_is_waited_for_on_the_loop(
+    run: Run, layer: Blob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for sendfile, nor for the disk, however slow that is."""
+    real_sendfile, real_preadv = os.sendfile, os.preadv
+    waited_for = []
+
+    def sendfile(out: int, file: int, start: int, count: int) -> int:
+        if not in_memory(file, start, count):
+            waited_for.append(start)
+        return real_sendfile(out, file, start, count)
+
+    def slow(file: int, into: list[bytearray], start: int, flags: int = 0) -> int:
+        if not flags:
+            time.sleep(0.1)
+        return real_preadv(file, into, start, flags)
+
+    async with run() as mirror:
+        await forgotten(mirror, layer)
+        monkeypatch.setattr(os, "sendfile", sendfile)
+        monkeypatch.setattr(os, "preadv", slow)
+        mirror.daemon.lag.look()
+        got = await mirror.blob(REPOSITORY, layer.digest)
+        assert mirror.daemon.lag.look() < 0.09
+    assert got.body == layer.read()
+    assert waited_for == []
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOMEM, errno.EOPNOTSUPP])
+async def test_where_sendfile_is_of_no_use_each_reads_from_its_own_place(
+    hub: Hub, run: Run, layer: Blob, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A file that many follow has one position: nobody reads by it, or moves it."""
+    calls = 0
+    real = os.sendfile
+
+    def refuses(out: int, file: int, start: int, count: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls % 3:
+            raise OSError(number, os.strerror(number))
+        return real(out, file, start, count)
+
+    gate = asyncio.Event()
+    hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2, until=gate))
+    monkeypatch.setattr(os, "sendfile", refuses)
+    async with run() as mirror:
+        asking = [asyncio.create_task(mirror.blob(REPOSITORY, layer.digest)) for _ in range(8)]
+        await until(lambda: mirror.daemon.fetches.followers == 8)
+        gate.set()
+        for got in await asyncio.gather(*asking):
+            assert got.body == layer.read()
+        assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+
+
+async def test_a_file_system_that_cannot_tell_is_read_on_threads(
+    run: Run, layer: Blob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.preadv
+
+    def cannot_tell(file: int, into: list[bytearray], start: int, flags: int = 0) -> int:
+        if flags:
+            raise OSError(errno.EOPNOTSUPP, "not supported")
+        return real(file, into, start)
+
+    async with run() as mirror:
+        await mirror.blob(REPOSITORY, layer.digest)
+        monkeypatch.setattr(os, "preadv", cannot_tell)
+        assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+
+
+async def test_a_file_that_is_cut_while_it_is_sent_is_no_whole_answer(
+    run: Run, layer: Blob
+) -> None:
+    async with run() as mirror:
+        await mirror.blob(REPOSITORY, layer.digest)
+        await mirror.settled()
+        path = mirror.daemon.store.files.path(Digest.parse(layer.digest))
+        with connect(mirror, layer) as client:
+            await asyncio.get_running_loop().sock_recv(client, 1000)
+            os.truncate(path, SIZE // 2)
+            assert await received(client) < SIZE
+
+
+async def test_what_is_in_memory_is_not_copied_for_who_does_not_read() -> None:
+    body, most = bytes(64 * 1024**2), []
+    ended = asyncio.Event()
+
+    async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        transport = request.transport
+        assert transport is not None
+        sending = asyncio.create_task(Client(request.writer, transport).memory(body))
+        for _ in range(100):
+            await asyncio.sleep(0)
+            most.append(transport.get_write_buffer_size())
+        transport.abort()
+        with pytest.raises(ConnectionError):
+            await sending
+        ended.set()
+        raise ConnectionResetError
+
+    runner = web.ServerRunner(web.Server(serve))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    _, writer = await asyncio.open_connection(*runner.addresses[0], limit=1)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    async with asyncio.timeout(10):
+        await ended.wait()
+    writer.close()
+    await runner.cleanup()
+    assert 0 < max(most) <= 32 * 1024
+
+
+def connect(mirror: Mirror, layer: Blob) -> socket.socket:
+    """Ask for a layer, and read little."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(tuple(mirror.daemon.address))
+    path = f"/v2/{REPOSITORY}/blobs/{layer.digest}"
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    client.setblocking(False)
+    return client
+
+
+async def received(client: socket.socket) -> int:
+    """Count what comes until the connection ends."""
+    got = 0
+    async with asyncio.timeout(10):
+        try:
+            while data := await asyncio.get_running_loop().sock_recv(client, 1 << 20):
+                got += len(data)
+        except ConnectionError:
+            pass
+    return got
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for it, a bounded time."""
+    async with asyncio.timeout(10):
+        while not holds():
+            await turn()
+
+
+async def turn() -> None:
+    """Let the loop turn once."""
+    await asyncio.sleep(0)
