@@ -327,5 +327,6 @@ async def test_a_blob_that_swells_beyond_measure_is_not_unpacked_to_its_end(
     hub.faults.add(packed)
     got = await mirror.blob(REPOSITORY, image.layers[0].digest)
     assert got.status == 502
+    await mirror.settled()
     folder = mirror.daemon.store.files.root
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 10_000_000

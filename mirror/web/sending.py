@@ -187,7 +187,8 @@ class _Sendfile:
         until, at = self._brought
         if stop <= until and time.monotonic() - at < _TRUSTED:
             return True
-        return all(_in_memory(file, 1, at) is not None for at in range(start, stop, _SAMPLE))
+        samples = (*range(start, stop, _SAMPLE), stop - 1)  # the disk brings the last page last
+        return all(_in_memory(file, 1, at) is not None for at in samples)
 
 
 async def _read(file: int, size: int, start: int, reads: Reads) -> bytes | memoryview:
