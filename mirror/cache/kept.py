@@ -9,6 +9,7 @@ from cachetools import LRUCache
 
 from mirror.cache.memory import Memory
 from mirror.cache.tags import Tags
+from mirror.flight import Flights
 from mirror.oci import documents, manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor, Manifest
@@ -20,6 +21,7 @@ from mirror.store.store import Store
 _log = logging.getLogger(__name__)
 
 _LOOSE = 16 * 1024 * 1024  # bytes of manifests that the disk would not take
+_LARGE = 16 * 1024 * 1024  # bytes of manifests that were read last and are too large for `Memory`
 
 
 class Kept:
@@ -33,6 +35,12 @@ class Kept:
         self._loose: LRUCache[tuple[Repository, Digest], Manifest] = LRUCache(
             _LOOSE, getsizeof=lambda loose: loose.descriptor.size
         )
+        self._loading: Flights[Digest, bytes | None] = Flights()
+        self._large: LRUCache[Digest, bytes] = LRUCache(_LARGE, getsizeof=len)
+
+    async def close(self) -> None:
+        """Stop what runs."""
+        await self._loading.close()
 
     def __repr__(self) -> str:
         return f"<Kept: {len(self._loose)} in memory only>"
@@ -68,7 +76,9 @@ class Kept:
             return loose
         if not self.within(repository, digest):
             return None
-        body = self._memory.get(digest) or await self._load(digest)
+        body = self._memory.get(digest) or self._large.get(digest)
+        if body is None:
+            body = await self._loading.join(digest, lambda: self._load(digest))
         entry = self._store.catalogue.get(digest)  # it may have been evicted meanwhile
         if body is None:
             return None
@@ -89,15 +99,21 @@ class Kept:
         return found
 
     async def _load(self, digest: Digest) -> bytes | None:
-        """Read a kept manifest; one that was altered or lost on the disk is discarded."""
+        """Read a kept manifest, once for all clients; one that is not what it was is discarded.
+
+        Clients that take a large one slowly share its bytes.
+        """
         entry = self._store.catalogue.get(digest)
         try:
             body = await self._store.read(digest)
+            right = await self._store.run_read(digest.proves, body)
         except OSError as error:
             if says_nothing(error):
                 return None
-            body = b""
-        if digest.proves(body):
+            body, right = b"", False
+        if right:
+            if self._memory.largest < len(body) <= _LARGE:
+                self._large[digest] = body
             return body
         if self._store.catalogue.get(digest) is entry:  # else another found it, and sooner
             await self._store.discard(digest)

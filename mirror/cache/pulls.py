@@ -83,6 +83,7 @@ class Pulls:
         """Stop what runs."""
         await self._running.close()
         await self._heads.close()
+        await self.kept.close()
 
     async def hint(
         self, repository: Repository, reference: Reference, *, spare: bool = False
