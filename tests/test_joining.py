@@ -84,6 +84,35 @@ async def test_a_question_that_hangs_in_one_repository_holds_up_no_other(
             await stranger
 
 
+async def test_a_registry_that_is_slow_everywhere_is_heard_out(
+    hub: Hub, run: Run, layer: Blob
+) -> None:
+    """It answers after longer than one repository's clients wait for another's."""
+    names = [RIGHT, *(f"org/also{number}" for number in range(4))]
+    for name in names[1:]:
+        hub.add(make_image(31, [SIZE]), name, "latest")
+    loop, slow = asyncio.get_running_loop(), list[str]()
+
+    def late(seen: Seen) -> bool:
+        """Have each GET wait by itself."""
+        if (seen.kind, seen.method) == ("blob", "GET") and len(slow) < 20:
+            slow.append(seen.repository or "")
+            go = asyncio.Event()
+            loop.call_later(2.5, go.set)
+            hub.faults.add(Fault(method="GET", reference=layer.digest, hang=True, until=go))
+        return False
+
+    hub.faults.add(Fault(match=late, times=None))
+    async with run() as mirror:
+        first = asyncio.create_task(mirror.blob(RIGHT, layer.digest))
+        await hub.seen(of(RIGHT))
+        others = (mirror.blob(name, layer.digest) for name in names[1:])
+        got = await asyncio.gather(first, *others)
+    assert [each.status for each in got] == [200] * len(names)
+    assert all(each.body == layer.read() for each in got)
+    assert len(slow) <= 2  # of a repository that was not shown to have it, and of one that was
+
+
 async def test_strangers_that_ask_for_it_everywhere_deny_it_to_nobody(hub: Hub, run: Run) -> None:
     hub.terms.redirect, hub.terms.auth = False, "none"
     image = make_image(33, [70_000 + number for number in range(20)])

@@ -222,8 +222,12 @@ class Fetch(Progress):
             self._question = None
 
     def _hurry(self) -> None:
-        """Bound the question that runs, where followers in another repository wait for it."""
-        question = self._question
+        """Bound the question that runs, where followers in another repository wait for it.
+
+        Not so in one that was shown to have the blob: a registry that is slow with all of them
+        would be asked in turns, and never heard out.
+        """
+        question = None if self.repository in self._shown else self._question
         others = any(self._of[each] for each in self._members if each != self.repository)
         if question is not None and question.when() is None and others:
             question.reschedule(asyncio.get_running_loop().time() + _PATIENCE)

@@ -76,7 +76,7 @@ class Progress:
         return self._refusals.get(repository)
 
     def _let_in(self, repository: Repository, proof: int | None) -> None:
-        if proof is not None and not self.serves(repository):
+        if proof is not None:
             self._shown[repository] = proof
             self._refusals.pop(repository, None)
         self._of[repository] += 1
