@@ -258,8 +258,7 @@ class Fetch(Progress):
 
     def _give_up_disk(self, error: Exception) -> None:
         """Send the followers to upstream: the bytes so far are good, no more will come."""
-        self._store.failures += 1
-        _log.error("cannot keep %s, passing it through: %s", self.digest, error)
+        self._store.not_kept(str(self.digest), error)
         partial = self._place.partial
         if self.proven:
             return

@@ -20,6 +20,11 @@ def is_of_disk(error: OSError) -> bool:
     return error.errno in _DISK
 
 
+def is_of_stop(error: Exception) -> bool:
+    """Whether an error means that the mirror stops, and begins nothing more on the disk."""
+    return isinstance(error, OSError) and error.errno == errno.ECANCELED
+
+
 class StoreError(Exception):
     """The data folder cannot be used; the message names it and the reason."""
 

@@ -16,7 +16,7 @@ from mirror.oci.names import Repository
 from mirror.store.books import Books
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.disk import Disk
-from mirror.store.errors import NoRoomError
+from mirror.store.errors import NoRoomError, is_of_stop
 from mirror.store.files import Files
 from mirror.store.index import Index
 from mirror.store.partial import Partial
@@ -129,8 +129,7 @@ class Store:
         try:
             await to_the_end(self._keep_manifest(manifest, repository))
         except (NoRoomError, OSError) as error:
-            self.failures += 1
-            _log.error("cannot keep manifest %s: %s", manifest.descriptor.digest, error)
+            self.not_kept(f"manifest {manifest.descriptor.digest}", error)
             return False
         await self.index.pulls_written()
         return True
@@ -147,6 +146,14 @@ class Store:
                 self.books.link(found.digest, repository)
         finally:
             self.room.release(promised)
+
+    def not_kept(self, what: str, error: Exception) -> None:
+        """Count and log that content is passed on without being kept; a stop is no failure."""
+        if is_of_stop(error):
+            _log.info("%s is not kept: the mirror stops", what)
+            return
+        self.failures += 1
+        _log.error("cannot keep %s, passing it through: %s", what, error)
 
     # Finding
 
