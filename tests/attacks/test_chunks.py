@@ -83,6 +83,19 @@ async def test_bodies_that_are_read_whole_may_come_in_chunks_of_a_byte(run: Run,
     assert longest.seconds < MOST, longest.what
 
 
+@pytest.mark.parametrize("size", [1024, 65_536])
+async def test_text_in_chunks_of_an_honest_size_is_not_rationed(
+    run: Run, raw: Raw, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Its lines end as chunks do, which costs nobody anything."""
+    monkeypatch.setattr("mirror.upstream.receiver._REST", 1e6)  # what is rationed comes never
+    body = b"".join(b"line %d of a layer that is not packed\n" % each for each in range(100_000))
+    digest = str(Digest.of(body))
+    raw.answers[f"GET /v2/{NAME}/blobs/"] = answer(chunked(body, size), CHUNKED, length=False)
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror, asyncio.timeout(10):
+        assert (await mirror.blob(NAME, digest)).body == body
+
+
 @pytest.mark.parametrize("size", [2, 16, 100, 4095, 70_000])
 @pytest.mark.parametrize("piece", [b"\n", b"\r\n0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"x\ny"])
 async def test_a_body_is_what_its_chunks_make_of_it(
