@@ -17,11 +17,11 @@ from mirror.oci.errors import UpstreamUnavailable
 T = TypeVar("T")
 _LEAST, _MOST = 64 * 1024, 256 * 1024  # bytes of a file that are read and written at once
 _HELD = 32 * 1024  # bytes of a body in memory that are copied for a client that does not read
-_AT_ONCE = 256 * 1024  # bytes of a file that one call of sendfile is asked for
+_SPAN = 1024**2  # bytes of a file that are looked for in memory, and then sent, at once
 _WEDGE = 4 * 1024  # bytes whose way into a full socket tells that there is room again
 _SAMPLE = 64 * 1024  # bytes of a file for which one page tells whether they are in memory
 _AHEAD = 2 * 1024**2  # bytes of a file that are brought into memory at once
-_TRUSTED = 1.0  # seconds for which what was brought into memory is taken to be there
+_TRUSTED = 1.0  # seconds for which what was in memory is taken to be there
 _NOT_AT_ONCE = (errno.EAGAIN, errno.EOPNOTSUPP)  # not in memory; a file system that cannot tell
 # A file system without sendfile, or a kernel without memory for it (sendfile(2), "ERRORS").
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOMEM)
@@ -133,7 +133,7 @@ class _Sendfile:
         self._transport = transport
         self._reads = reads
         self._socket: socket.socket = transport.get_extra_info("socket")
-        self._brought = (0, 0.0)  # up to where into memory, and when
+        self._seen = (0, 0.0)  # up to where in memory, and when
 
     async def send(self, file: IO[bytes], start: int, stop: int) -> int:
         """Return how far it came: less than `stop` where sendfile is of no use."""
@@ -143,7 +143,7 @@ class _Sendfile:
         try:
             await self._client.flushed()
             while start < stop:
-                sent = await self._some(file.fileno(), start, min(stop, start + _AT_ONCE))
+                sent = await self._some(file.fileno(), start, min(stop, start + _SPAN))
                 if sent is None:
                     break
                 start += sent
@@ -155,9 +155,7 @@ class _Sendfile:
 
     async def _some(self, file: int, start: int, stop: int) -> int | None:
         """Send what the socket takes at once, or wait until it does."""
-        if not self._is_there(file, start, stop):
-            await self._reads(_bring, file, start, start + _AHEAD)
-            self._brought = start + _AHEAD, time.monotonic()
+        stop = min(stop, await self._there(file, start, stop))
         if self._transport.is_closing():
             raise ConnectionResetError("the client has gone")
         try:
@@ -182,13 +180,20 @@ class _Sendfile:
         await self._client.flushed()
         return len(data)
 
-    def _is_there(self, file: int, start: int, stop: int) -> bool:
-        """Whether a span is in memory, by a page here and there: files come and go by the dozen."""
-        until, at = self._brought
-        if stop <= until and time.monotonic() - at < _TRUSTED:
-            return True
-        samples = (*range(start, stop, _SAMPLE), stop - 1)  # the disk brings the last page last
-        return all(_in_memory(file, 1, at) is not None for at in samples)
+    async def _there(self, file: int, start: int, stop: int) -> int:
+        """Return up to where what follows is in memory, once it is.
+
+        A span is looked at once, not again behind each part of it that the socket takes.
+        """
+        until, at = self._seen
+        if start < until and time.monotonic() - at < _TRUSTED:
+            return until
+        until = stop
+        if not _is_there(file, start, stop):
+            until = start + _AHEAD
+            await self._reads(_bring, file, start, until)
+        self._seen = until, time.monotonic()
+        return until
 
 
 async def _read(file: int, size: int, start: int, reads: Reads) -> bytes | memoryview:
@@ -207,6 +212,20 @@ def _bring(file: int, start: int, stop: int) -> None:
     while start < stop and (count := os.preadv(file, [buffer], start)):
         start += count
     os.posix_fadvise(file, stop, _AHEAD, os.POSIX_FADV_WILLNEED)
+
+
+def _is_there(file: int, start: int, stop: int) -> bool:
+    """Whether a span is in memory, by a page here and there: files come and go by the dozen."""
+    buffers = [bytearray(1)]
+    samples = (*range(start, stop, _SAMPLE), stop - 1)  # the disk brings the last page last
+    try:
+        for at in samples:
+            os.preadv(file, buffers, at, os.RWF_NOWAIT)
+    except OSError as error:
+        if error.errno not in _NOT_AT_ONCE:
+            raise
+        return False
+    return True
 
 
 def _in_memory(file: int, size: int, start: int) -> memoryview | None:
