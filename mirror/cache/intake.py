@@ -16,6 +16,7 @@ from mirror.store.store import Store
 # as it lingers, at ten it is as large as it gets.
 _STEP = 1024 * 1024  # bytes that are worth a step at once
 _LINGER = 0.005  # seconds that fewer bytes wait for more
+_AT_ONCE = 16 * 1024  # bytes that are hashed sooner than a thread is reached
 _MOST = 8 * _STEP  # bytes waiting for the disk, beyond which the network has to
 
 
@@ -31,7 +32,8 @@ class Intake:
     def __init__(self, store: Store, partial: Partial) -> None:
         self.received = partial.written
         self._partial = partial
-        self._hashing = _Stage(lambda pieces: store.run_read(partial.hash, pieces))
+        self._store = store
+        self._hashing = _Stage(self._hash)
         self._writing = _Stage(lambda pieces: store.run(partial.write, pieces))
         self._stages = AsyncExitStack()
 
@@ -54,6 +56,12 @@ class Intake:
         self._hashing.add(data)
         self._writing.add(data)
         self.received += len(data)
+
+    async def _hash(self, pieces: list[bytes]) -> None:
+        if sum(map(len, pieces)) <= _AT_ONCE:
+            self._partial.hash(pieces)
+        else:
+            await self._store.run_read(self._partial.hash, pieces)
 
     async def keep_up(self) -> None:
         """Wait where hash or disk have fallen far behind; raises OSError where the disk failed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable
 
@@ -110,16 +109,16 @@ class Place:
         return partial
 
     async def _open(self, new: Callable[[Digest], Partial]) -> Partial:
-        """Open a file, which is this place's even where the fetch is cancelled meanwhile."""
-        job = asyncio.create_task(self._store.run_read(new, self._digest))
-        try:
-            self.partial = await asyncio.shield(job)
-        except asyncio.CancelledError:
-            await asyncio.wait([job])
-            if not job.cancelled() and job.exception() is None:
-                self.partial = job.result()
-            raise
-        return self.partial
+        """Open a file, which is this place's even where the fetch is cancelled meanwhile.
+
+        What has begun on a thread is waited for by who is cancelled, too; its result is lost.
+        """
+
+        def opened() -> Partial:
+            self.partial = partial = new(self._digest)
+            return partial
+
+        return await self._store.run_read(opened)
 
     def _left_by(self) -> str | None:
         return self._possession.left_by(self._digest)

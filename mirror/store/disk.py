@@ -6,6 +6,7 @@ import asyncio
 import errno
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import IO, Any, TypeVar
 
 from mirror.flight import Flights
@@ -71,17 +72,16 @@ class Disk:
         future = threads.submit(work, *args)
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
-        job = asyncio.wrap_future(future)
         try:
-            await asyncio.wait([job])
+            await _over(future)
         except asyncio.CancelledError:
             if not future.cancel():
-                await to_the_end(_over(job))
+                await to_the_end(_over(future))
             raise
-        if job.cancelled():
+        if future.cancelled():
             raise _stopping()
         try:
-            return job.result()
+            return future.result()
         except OSError as error:
             self.note(error)
             raise
@@ -113,8 +113,25 @@ class Disk:
             self._writers.submit(file.close)
 
 
-async def _over(job: asyncio.Future[T]) -> None:
-    await asyncio.wait([job])
+async def _over(job: Future[T]) -> None:
+    """Wait until a thread is done, whatever came of it, and cancel nothing.
+
+    asyncio's own ways to wait, `wait` and `shield` of a wrapped future, make more of each job:
+    measured, with the way to a thread and back: 99 us of CPU with `wait`, 85 with this.
+    """
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+
+    def tell() -> None:
+        if not over.done():
+            over.set_result(None)
+
+    def done(_: Future[T]) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell)
+
+    job.add_done_callback(done)
+    await over
 
 
 def _stopping() -> OSError:

@@ -19,6 +19,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 _SLICE = 4096  # bytes that are parsed at a time where they are dense: a thousand chunks
+_LARGEST = 16 * 1024  # bytes of a slice behind cheap ones: 13 ms where it is of chunks of a byte
 _DENSE = 2048  # ends of lines beyond which bytes are; random ones have half of them in a read
 _TURN = 0.001  # seconds, after which others have theirs
 # Seconds for a byte, above which its like are rationed: chunks of some eighty bytes, measured.
@@ -66,14 +67,17 @@ class Slices:
         if not self._waiting:
             return
         receiver = self._waiting.popleft()
-        count, took = 1, -time.thread_time()  # without the time that a CPU was waited for
+        before = receiver.parsed
+        took = -time.thread_time()  # without the time that a CPU was waited for
         while (more := receiver.parse_slice()) and took + time.thread_time() < _TURN:
-            count += 1
+            pass
         took += time.thread_time()
         if more:
             self._waiting.append(receiver)
+        dear = took > max(receiver.parsed - before, _SLICE) * _DEAR
+        receiver.cut(larger=not dear)
         loop = asyncio.get_running_loop()
-        if took > count * _SLICE * _DEAR:
+        if dear:
             self._next = loop.call_later(_REST * took, self._step)
         else:
             self._next = loop.call_soon(self._step)
@@ -83,13 +87,20 @@ class Receiver(ResponseHandler):
     """A connection. What is dense in what arrives is parsed in slices, the rest at once.
 
     A body whose length is told is parsed by no line, so that its bytes are not looked at. While
-    slices wait, and while the body's reader is behind, the transport is paused.
+    slices wait, and while the body's reader is behind, the transport is paused. `parsed` is
+    how many bytes came in slices.
+
+    Slices grow while they are cheap, as those of text are: each costs a call (measured: 48 MiB of
+    lines in chunks of 64 KiB took 0.2 s, as against 0.1 s without any).
     """
 
     def __init__(self, slices: Slices, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._slices = slices
         self._held: deque[bytes] = deque()
+        self._at = 0  # bytes of the first of them that have been parsed
+        self._slice = _SLICE
+        self.parsed = 0
         self._ended = False  # by the peer, behind what is held
         self._chunked = True
         self._length: int | None = None
@@ -149,7 +160,7 @@ class Receiver(ResponseHandler):
         return self._length is None or self._length - body.total_bytes >= count
 
     def _hold(self, data: bytes) -> None:
-        self._held += (data[at : at + _SLICE] for at in range(0, len(data), _SLICE))
+        self._held.append(data)
         self._drop_timeout()
         self._pause_reading_for_buffer()
         self._slices.add(self)
@@ -159,7 +170,7 @@ class Receiver(ResponseHandler):
         if self._reading_paused:
             return False  # until the body's reader has caught up
         if self._held:
-            super().data_received(self._held.popleft())
+            super().data_received(self._next())
         if self._held:
             return not self._reading_paused
         if self._ended:
@@ -167,6 +178,20 @@ class Receiver(ResponseHandler):
         elif self._buffer_paused:
             self._resume_reading_for_buffer()
         return False
+
+    def _next(self) -> bytes:
+        data = self._held[0]
+        piece = data[self._at : self._at + self._slice]
+        self._at += len(piece)
+        if self._at >= len(data):
+            self._held.popleft()
+            self._at = 0
+        self.parsed += len(piece)
+        return piece
+
+    def cut(self, *, larger: bool) -> None:
+        """Cut the next slices larger, or as small as the first ones."""
+        self._slice = min(2 * self._slice, _LARGEST) if larger else _SLICE
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Go on where the body's reader has caught up."""

@@ -6,11 +6,13 @@ from collections.abc import Collection
 from ipaddress import ip_address
 
 from aiohttp import hdrs, web
+from multidict import istr
 
 from mirror.oci.errors import NotAllowed, shown
 from mirror.web.route import host_of
 
-_OWN_SITES = ("none", "same-origin")
+_SITE = istr("Sec-Fetch-Site")  # looked up faster than a plain string
+_OWN_SITES = (None, "none", "same-origin")
 _PROBES = ("/healthz", "/readyz")
 
 
@@ -34,8 +36,8 @@ class Browsers:
     def check(self, request: web.BaseRequest) -> None:
         """Look at a request before anything is asked for it; raises NotAllowed."""
         headers = request.headers
-        site = headers.get("Sec-Fetch-Site")
-        if hdrs.ORIGIN in headers or site not in (None, *_OWN_SITES):
+        site = headers.get(_SITE)
+        if hdrs.ORIGIN in headers or site not in _OWN_SITES:
             raise NotAllowed("a page of another site may not use this mirror")
         if not (self._strict or site is not None or hdrs.ACCEPT_LANGUAGE in headers):
             return

@@ -63,9 +63,9 @@ class Connections:
         client = _client(transport)
         self._none.clear()
         idle = self._idle_of.setdefault(client, OrderedDict())
-        self._open[connection] = _Open(client, transport, idle)
+        found = self._open[connection] = _Open(client, transport, idle)
         self._crowd.add(client, connection)
-        self._rest(connection)
+        self._rest(connection, found)
         if len(self._open) > self.most:
             self._let_go(self._least_needed(client))
         elif self.each and self._crowd.count(client) > self.each:
@@ -73,33 +73,33 @@ class Connections:
 
     def busy(self, request: web.BaseRequest) -> None:
         """Note that a request is being answered."""
-        self._stir(request.protocol)
+        if (found := self._open.get(request.protocol)) is not None:
+            self._stir(request.protocol, found)
 
     def rest(self, request: web.BaseRequest) -> None:
         """Note that it has been."""
-        if request.protocol in self._open:
-            self._rest(request.protocol)
+        if (found := self._open.get(request.protocol)) is not None:
+            self._rest(request.protocol, found)
 
     def closed(self, connection: object) -> None:
         """Note that one is gone."""
-        self._stir(connection)
         found = self._open.pop(connection, None)
         if found is None:  # it had to go
             return
+        self._stir(connection, found)
         self._crowd.remove(found.client, connection)
         if not self._crowd.count(found.client):
             del self._idle_of[found.client]
         if not self._open:
             self._none.set()
 
-    def _rest(self, connection: object) -> None:
+    def _rest(self, connection: object, found: _Open) -> None:
         self._idle[connection] = None
-        self._open[connection].idle[connection] = self._clock()
+        found.idle[connection] = self._clock()
 
-    def _stir(self, connection: object) -> None:
-        if connection in self._open:
-            self._idle.pop(connection, None)
-            self._open[connection].idle.pop(connection, None)
+    def _stir(self, connection: object, found: _Open) -> None:
+        self._idle.pop(connection, None)
+        found.idle.pop(connection, None)
 
     def _let_go_of_own(self, client: str, idle: OrderedDict[object, float]) -> None:
         """Have a client's own make room: those that have been idle for longest, if they have."""

@@ -24,6 +24,11 @@ class Heads:
     def __repr__(self) -> str:
         return f"<Heads: {len(self._text) - self._at} bytes waiting, {self.unended} of a head>"
 
+    def is_one(self, data: bytes) -> bool:
+        """Whether what has arrived is the whole of one head, as nearly always: add it not then."""
+        ends = data.find(_END)
+        return 0 <= ends == len(data) - len(_END) <= _PIECE and not (self._text or self.unended)
+
     def add(self, data: bytes) -> None:
         """Take in what has arrived."""
         rest = self._text[self._at :]

@@ -51,6 +51,11 @@ class Protocol(web.RequestHandler):
         if self._dropped is not None:
             self._drop(len(data))
             return
+        if not self._messages and self._heads.is_one(data):
+            super().data_received(data)
+            if self._is_last():
+                self._end_behind_it()
+            return
         self._heads.add(data)
         while len(self._messages) < self._max_msg_queue_size and (piece := self._heads.next()):
             super().data_received(piece)

@@ -22,6 +22,7 @@ from mirror.web.sending import Chunks, Client, Reads
 
 _SERVER = f"mirror/{mirror.__version__}"
 AT_ONCE = 64 * 1024  # bytes of a body that are written with the head, whoever reads them
+_MEMORY = (bytes, memoryview)  # a union would be made anew each time that it is looked at
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -96,8 +97,7 @@ class Reply(web.StreamResponse):
         self.broken = ""
         self._lines = headers
         self._length = length
-        self._flow = _flow(body)
-        self._small = body if isinstance(body, bytes | memoryview) else b""
+        self._flow, self._small = _parted(body)
         self._reads = reads
         self._client: Client | None = None
         self._last = last
@@ -177,11 +177,11 @@ class Reply(web.StreamResponse):
         ).encode("latin-1", "replace")
 
 
-def _flow(body: bytes | memoryview | Flow) -> Flow | None:
-    """Return what is sent piece by piece: a copy of all would wait for each slow reader."""
-    if not isinstance(body, bytes | memoryview):
-        return body
-    return InMemory(body) if len(body) > AT_ONCE else None
+def _parted(body: bytes | memoryview | Flow) -> tuple[Flow | None, bytes | memoryview]:
+    """Return what is sent piece by piece, or at once: a copy of all would wait for slow readers."""
+    if not isinstance(body, _MEMORY):
+        return body, b""
+    return (InMemory(body), b"") if len(body) > AT_ONCE else (None, body)
 
 
 @lru_cache(maxsize=2)

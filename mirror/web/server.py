@@ -83,7 +83,10 @@ class Server:
             return refusal(RegistryError("the mirror failed; its log has the reason"))
 
     async def _answer(self, request: web.BaseRequest) -> Reply:
-        route = await self._wanted(request)
+        try:
+            route = self._wanted(request)
+        except RegistryError as error:
+            raise await self._refused(request, error) from None
         if isinstance(route, Own) and route.name != "v2":
             return self._page(request, route)
         caller = request[CALLER] = await self._clients.who(request)
@@ -115,23 +118,25 @@ class Server:
             self._clients.take(request)
         return self._own.get(page.name)
 
-    async def _wanted(self, request: web.BaseRequest) -> Route:
-        """Read what is wanted; what is refused here counts in the client's rate like all else."""
-        try:
-            self._clients.browsers.check(request)
-            if request.method not in ("GET", "HEAD"):
-                raise Unsupported(
-                    f"{request.method} is not for a mirror: it can be pulled from, only"
-                )
-            return self._read(request)
-        except NotAllowed:
+    def _wanted(self, request: web.BaseRequest) -> Route:
+        """Read what is wanted; raises RegistryError."""
+        self._clients.browsers.check(request)
+        if request.method not in ("GET", "HEAD"):
+            raise Unsupported(f"{request.method} is not for a mirror: it can be pulled from, only")
+        return self._read(request)
+
+    async def _refused(self, request: web.BaseRequest, error: RegistryError) -> RegistryError:
+        """Count what is refused in the client's rate like all else; returns what is said of it.
+
+        Raises Unauthorized, NotAllowed, or ClientTooFast.
+        """
+        if isinstance(error, NotAllowed):
             self._clients.take(request)
-            raise
-        except RegistryError as error:
-            caller = request[CALLER] = await self._clients.who(request)
-            if isinstance(error, NameUnknown) and not self._clients.trusts(caller):
-                raise NameUnknown("no such upstream here") from None
-            raise
+            return error
+        caller = request[CALLER] = await self._clients.who(request)
+        if isinstance(error, NameUnknown) and not self._clients.trusts(caller):
+            return NameUnknown("no such upstream here")
+        return error
 
     def _done(self, request: web.BaseRequest, reply: web.StreamResponse, seconds: float) -> None:
         """Log and count a reply, its last byte sent or not."""

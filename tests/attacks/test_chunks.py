@@ -96,6 +96,20 @@ async def test_text_in_chunks_of_an_honest_size_is_not_rationed(
         assert (await mirror.blob(NAME, digest)).body == body
 
 
+async def test_what_is_dense_behind_text_holds_the_loop_no_longer(run: Run, raw: Raw) -> None:
+    """Slices have grown by then: one of them is dear, and the next is small again."""
+    text = b"line of a layer that is not packed\n" * 100_000
+    dense = b"x" * 200_000
+    digest = str(Digest.of((text + dense) * 2))
+    chunks = chunked(text, 65_536).removesuffix(b"0\r\n\r\n") + chunked(dense, 1)
+    whole = chunks.removesuffix(b"0\r\n\r\n") + chunks
+    raw.answers[f"GET /v2/{NAME}/blobs/"] = answer(whole, CHUNKED, length=False)
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror, asyncio.timeout(30):
+        with steps() as longest:
+            assert len((await mirror.blob(NAME, digest)).body) == 2 * len(text + dense)
+    assert longest.seconds < MOST, longest.what
+
+
 @pytest.mark.parametrize("size", [2, 16, 100, 4095, 70_000])
 @pytest.mark.parametrize("piece", [b"\n", b"\r\n0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"x\ny"])
 async def test_a_body_is_what_its_chunks_make_of_it(
