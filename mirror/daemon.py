@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import resource
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from yarl import URL
 
-from mirror import wiring
+from mirror import logs, wiring
 from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
@@ -31,6 +30,7 @@ from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
 from mirror.lag import LoopLag
+from mirror.outlet import Outlet
 from mirror.sdnotify import notify, watchdog_interval
 from mirror.settings import Address, Settings
 from mirror.store.files import Files
@@ -74,15 +74,19 @@ class Daemon:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, timer: Callable[[], float] = time.monotonic
+    settings: Settings,
+    timer: Callable[[], float] = time.monotonic,
+    outlet: Outlet | None = None,
 ) -> AsyncIterator[Daemon]:
     """Run a mirror for as long as the context lasts.
 
-    `timer` counts the seconds over which upstreams' denials are believed. Raises
-    ConfigurationError where the address cannot be had or a password not be read, StoreError where
-    the data folder cannot be used.
+    `timer` counts the seconds over which upstreams' denials are believed; `outlet` takes the access
+    log, one of the daemon's own if it is None. Raises ConfigurationError where the address cannot
+    be had or a password not be read, StoreError where the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
+        if outlet is None:
+            outlet = stack.enter_context(logs.standard_error(settings.log_format))
         lag = stack.enter_context(LoopLag())
         certificate = wiring.certificate(settings)
         reach = Reach(settings)
@@ -135,8 +139,6 @@ async def running(
             ),
         )
 
-        log = AccessLog(settings.log_format, sys.stderr)
-        stack.callback(log.flush)
         metrics.registry.register(
             State(
                 store,
@@ -146,7 +148,7 @@ async def running(
                 registries.values(),
                 connections,
                 clients,
-                log,
+                outlet,
                 listings,
                 lag,
             )
@@ -159,12 +161,12 @@ async def running(
             RegistryApi(manifests, blobs, listings, tally, store.run_read),
             own,
             metrics,
-            log,
+            AccessLog(settings.log_format, outlet),
             connections,
         )
         checks = LimitChecks(registries, budget, settings.limit_check)
         counting = (_keep_count(budget, tally), checks.run())
-        for job in (store.keep_books(), log.run(), clients.run(), *counting, _feed_watchdog()):
+        for job in (store.keep_books(), clients.run(), *counting, _feed_watchdog()):
             stack.push_async_callback(_cancel, asyncio.create_task(job))
 
         upkeep = Upkeep(store, tags, memory, budget, tally)

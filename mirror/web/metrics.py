@@ -28,11 +28,11 @@ from mirror.cache.listings import Listings
 from mirror.cache.tally import Tally
 from mirror.lag import BOUNDS, LoopLag
 from mirror.oci.errors import ClientTooFast
+from mirror.outlet import Outlet
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
 from mirror.upstream.registry import Registry
 from mirror.web import pulls
-from mirror.web.access import AccessLog
 from mirror.web.clients import Clients
 from mirror.web.connections import Connections
 from mirror.web.rate import Rates
@@ -94,7 +94,7 @@ class State(Collector):
     registries: Iterable[Registry]
     connections: Connections
     clients: Clients
-    log: AccessLog
+    outlet: Outlet
     listings: Listings
     lag: LoopLag
 
@@ -129,7 +129,7 @@ class State(Collector):
         )
         yield _counter("mirror_logins_refused", "Wrong logins of clients.", self.clients.refused)
         yield _counter(
-            "mirror_log_lines_dropped", "Lines of the access log not written.", self.log.dropped
+            "mirror_log_lines_dropped", "Lines of the log not written.", self.outlet.dropped
         )
         yield from self._lag()
 
