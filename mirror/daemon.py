@@ -121,7 +121,8 @@ async def running(
         manifests = closed(
             stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
         )
-        possession = closed(stack, await _possession(store))
+        secret = await store.run(folder_key, store.files.root)
+        possession = closed(stack, Possession(store, secret))
         fetches = Fetches(
             registries, store, possession, memory, settings.abandon_after, settings.max_fetches
         )
@@ -151,6 +152,7 @@ async def running(
                 outlet,
                 listings,
                 lag,
+                secret,
             )
         )
         own = OwnPages(metrics, lambda: _troubles(store), apart=settings.listen_metrics is not None)
@@ -209,10 +211,6 @@ async def _stop(
                 await connections.gone()
     finally:
         store.hurry()
-
-
-async def _possession(store: Store) -> Possession:
-    return Possession(store, await store.run(folder_key, store.files.root))
 
 
 def _troubles(store: Store) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import (
     CollectorRegistry,
@@ -85,7 +85,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class State(Collector):
-    """The parts' own figures, read when asked for."""
+    """The parts' own figures, read when asked for. `secret` keys the names of accounts."""
 
     store: Store
     fetches: Fetches
@@ -97,11 +97,12 @@ class State(Collector):
     outlet: Outlet
     listings: Listings
     lag: LoopLag
+    secret: bytes = field(repr=False)
 
     def collect(self) -> Iterator[Metric]:
         """Read them."""
         yield from self._cache()
-        yield from pulls.collect(self.budget, self.tally)
+        yield from pulls.collect(self.budget, self.tally, self.secret)
         received = CounterMetricFamily(
             "mirror_upstream_received_bytes", "Bytes of bodies received.", labels=["upstream"]
         )
