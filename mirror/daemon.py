@@ -9,7 +9,7 @@ import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -85,12 +85,11 @@ async def running(
     be had or a password not be read, StoreError where the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
-        if outlet is None:
-            outlet = stack.enter_context(logs.standard_error(settings.log_format))
+        outlet = outlet or stack.enter_context(logs.standard_error(settings.log_format))
         lag = stack.enter_context(LoopLag())
         certificate = wiring.certificate(settings)
         reach = Reach(settings)
-        listener = stack.enter_context(closing(wiring.listener(settings)))
+        listener, watched = wiring.listeners(stack, settings)
         most = min(settings.max_connections, _bearable_connections())
         connections = Connections(most, settings.client_connections)
 
@@ -174,7 +173,7 @@ async def running(
         upkeep = Upkeep(store, tags, memory, budget, tally)
         await stack.enter_async_context(controlled(store.files.root, upkeep))
 
-        await stack.enter_async_context(watching(wiring.metrics_listener(settings), own))
+        await stack.enter_async_context(watching(watched, own, wiring.watchers_browsers(settings)))
         runner = server.runner(settings.idle_timeout, settings.shutdown_grace)
         stack.push_async_callback(_stop, runner, connections, store, settings.shutdown_grace)
         await runner.setup()
