@@ -21,11 +21,26 @@ async def test_the_metrics_are_made_anew_twice_a_second_at_most(run: Run) -> Non
     assert len({each.body for each in got}) <= 40
 
 
-async def test_the_metrics_count_in_a_clients_rate_and_health_does_not(run: Run) -> None:
+async def test_a_flood_of_scrapes_is_bounded_and_health_is_not(run: Run) -> None:
     async with run(client_rate=0.1) as mirror:
         assert [(await mirror.ask("/metrics")).status for _ in range(2)] == [200, 429]
         assert (await mirror.ask("/healthz")).status == 200
         assert (await mirror.ask("/readyz")).status == 200
+
+
+async def test_no_scrape_or_probe_is_refused_for_the_pulls_of_others_at_its_address(
+    run: Run, image: Image
+) -> None:
+    manifest = "/v2/library/nginx/manifests/latest"
+    async with run(client_rate=0.1) as mirror:
+        assert [(await mirror.ask(manifest)).status for _ in range(2)] == [200, 429]
+        assert (await mirror.ask("/metrics")).status == 200
+        for _ in range(3):
+            assert (await mirror.ask("/healthz")).status == 200
+            assert (await mirror.ask("/readyz")).status == 200
+        assert (await mirror.ask_from("127.0.0.9", "/metrics")).status == 200
+        assert (await mirror.ask_from("127.0.0.9", manifest)).status == 200  # nor the other way
+        assert (await mirror.ask("/metrics")).status == 429  # of a flood, for this address alone
 
 
 async def test_the_metrics_may_have_an_address_of_their_own(run: Run, tmp_path: Path) -> None:
