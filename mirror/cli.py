@@ -17,6 +17,7 @@ from mirror.arguments import CLIENT_CONFIG, SERVE, flags, parser
 from mirror.cache.records import UpkeepError
 from mirror.client_config import Place
 from mirror.daemon import Daemon, running
+from mirror.outlet import Outlet
 from mirror.sdnotify import notify
 from mirror.settings import Address, ConfigurationError, Settings, load
 from mirror.sizes import human
@@ -44,11 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(settings: Settings, options: argparse.Namespace) -> int:
     """Run an upkeep command; returns the exit code."""
-    logs.set_up(settings.log_format, "error")  # what is told of is printed
     order = options.order(options)
     os.umask(0o077)
     try:
-        return asyncio.run(commands.run(settings, order, as_json=options.json))
+        with logs.standard_error(settings.log_format) as outlet:
+            logs.set_up(settings.log_format, "error", outlet)  # what is told of is printed
+            return asyncio.run(commands.run(settings, order, as_json=options.json))
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -70,11 +72,15 @@ def _tell_client(settings: Settings, options: argparse.Namespace) -> int:
 
 def _run(settings: Settings) -> int:
     os.umask(0o077)  # what is kept may be private, and the index tells who pulled what
-    logs.set_up(settings.log_format, settings.log_level)
-    return asyncio.run(_serve(settings))
+    try:
+        with logs.standard_error(settings.log_format) as outlet:
+            logs.set_up(settings.log_format, settings.log_level, outlet)
+            return asyncio.run(_serve(settings, outlet))
+    except KeyboardInterrupt:  # behind the last of the loop
+        return _INTERRUPTED
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, outlet: Outlet) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code.
 
     Whoever sends a second one wants no grace: transfers are cut, all else is put in order.
@@ -93,7 +99,7 @@ async def _serve(settings: Settings) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop, number)
     try:
-        async with running(settings) as daemon:
+        async with running(settings, outlet=outlet) as daemon:
             if daemon.certificate is not None:
                 renew = daemon.certificate.renew
                 loop.add_signal_handler(

@@ -7,16 +7,15 @@ import contextlib
 import itertools
 import resource
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
 from yarl import URL
 
-from mirror import wiring
+from mirror import logs, wiring
 from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
@@ -31,6 +30,7 @@ from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
 from mirror.lag import LoopLag
+from mirror.outlet import Outlet
 from mirror.sdnotify import notify, watchdog_interval
 from mirror.settings import Address, Settings
 from mirror.store.files import Files
@@ -74,19 +74,22 @@ class Daemon:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, timer: Callable[[], float] = time.monotonic
+    settings: Settings,
+    timer: Callable[[], float] = time.monotonic,
+    outlet: Outlet | None = None,
 ) -> AsyncIterator[Daemon]:
     """Run a mirror for as long as the context lasts.
 
-    `timer` counts the seconds over which upstreams' denials are believed. Raises
-    ConfigurationError where the address cannot be had or a password not be read, StoreError where
-    the data folder cannot be used.
+    `timer` counts the seconds over which upstreams' denials are believed; `outlet` takes the access
+    log, one of the daemon's own if it is None. Raises ConfigurationError where the address cannot
+    be had or a password not be read, StoreError where the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
+        outlet = outlet or stack.enter_context(logs.standard_error(settings.log_format))
         lag = stack.enter_context(LoopLag())
         certificate = wiring.certificate(settings)
         reach = Reach(settings)
-        listener = stack.enter_context(closing(wiring.listener(settings)))
+        listener, watched = wiring.listeners(stack, settings)
         most = min(settings.max_connections, _bearable_connections())
         connections = Connections(most, settings.client_connections)
 
@@ -117,7 +120,8 @@ async def running(
         manifests = closed(
             stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
         )
-        possession = closed(stack, await _possession(store))
+        secret = await store.run(folder_key, store.files.root)
+        possession = closed(stack, Possession(store, secret))
         fetches = Fetches(
             registries, store, possession, memory, settings.abandon_after, settings.max_fetches
         )
@@ -135,8 +139,6 @@ async def running(
             ),
         )
 
-        log = AccessLog(settings.log_format, sys.stderr)
-        stack.callback(log.flush)
         metrics.registry.register(
             State(
                 store,
@@ -146,9 +148,10 @@ async def running(
                 registries.values(),
                 connections,
                 clients,
-                log,
+                outlet,
                 listings,
                 lag,
+                secret,
             )
         )
         own = OwnPages(metrics, lambda: _troubles(store), apart=settings.listen_metrics is not None)
@@ -159,18 +162,18 @@ async def running(
             RegistryApi(manifests, blobs, listings, tally, store.run_read),
             own,
             metrics,
-            log,
+            AccessLog(settings.log_format, outlet),
             connections,
         )
         checks = LimitChecks(registries, budget, settings.limit_check)
         counting = (_keep_count(budget, tally), checks.run())
-        for job in (store.keep_books(), log.run(), clients.run(), *counting, _feed_watchdog()):
+        for job in (store.keep_books(), clients.run(), *counting, _feed_watchdog()):
             stack.push_async_callback(_cancel, asyncio.create_task(job))
 
         upkeep = Upkeep(store, tags, memory, budget, tally)
         await stack.enter_async_context(controlled(store.files.root, upkeep))
 
-        await stack.enter_async_context(watching(wiring.metrics_listener(settings), own))
+        await stack.enter_async_context(watching(watched, own, wiring.watchers_browsers(settings)))
         runner = server.runner(settings.idle_timeout, settings.shutdown_grace)
         stack.push_async_callback(_stop, runner, connections, store, settings.shutdown_grace)
         await runner.setup()
@@ -207,10 +210,6 @@ async def _stop(
                 await connections.gone()
     finally:
         store.hurry()
-
-
-async def _possession(store: Store) -> Possession:
-    return Possession(store, await store.run(folder_key, store.files.root))
 
 
 def _troubles(store: Store) -> list[str]:

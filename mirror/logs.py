@@ -1,24 +1,67 @@
-"""How log lines look, beside the access log's."""
+"""How log lines look, beside the access log's, and where all of them go."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 import time
 from typing import Literal
 
+from mirror.outlet import STANDARD_ERROR, Outlet
 
-def set_up(form: Literal["text", "json"], level: str) -> None:
-    """Write the mirror's log to standard error, from this level on.
+Format = Literal["text", "json"]
+
+
+def standard_error(form: Format) -> Outlet:
+    """Return the way to standard error; where that is closed, its number may be another file's."""
+    closed = sys.stderr is None
+    descriptor = os.open(os.devnull, os.O_WRONLY) if closed else STANDARD_ERROR
+    formatter = _formatter(form)
+
+    def notice(lines: int) -> str:
+        words = f"{lines} lines are missing here: the log was not read in time"
+        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, words, None, None)
+        return formatter.format(record) + "\n"
+
+    return Outlet(descriptor, notice)
+
+
+def set_up(form: Format, level: str, outlet: Outlet) -> None:
+    """Write the mirror's log there, from this level on.
 
     Others only warn, whatever the level: libraries write whole answers to their debug log, with the
     passwords that stand in these.
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Json() if form == "json" else _Text())
+    handler = _Handler(outlet)
+    handler.setFormatter(_formatter(form))
     least = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger("mirror").setLevel(least)
+
+
+class _Handler(logging.Handler):
+    """Hands records on, each at once."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        super().__init__()
+
+    def createLock(self) -> None:  # noqa: N802 - logging's own
+        """Share the outlet's: two, taken in either order, would be a deadlock."""
+        self.lock = self._outlet.lock
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand one on."""
+        try:
+            self._outlet.add(self.format(record) + "\n", urgent=True)
+        except Exception:  # noqa: BLE001 - as logging's own: no line is worth a failure
+            self.handleError(record)
+
+
+def _formatter(form: Format) -> logging.Formatter:
+    return _Json() if form == "json" else _Text()
 
 
 class _Text(logging.Formatter):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
@@ -48,16 +48,18 @@ class Closable(Protocol):
 P = TypeVar("P", bound=Closable)
 
 
-def listener(settings: Settings) -> socket.socket:
-    """Listen for clients; raises ConfigurationError where the address cannot be had."""
-    return _listener("listen", settings.listen, settings.client_timeout)
+def listeners(
+    stack: AsyncExitStack, settings: Settings
+) -> tuple[socket.socket, socket.socket | None]:
+    """Listen for clients, and for what watches where that has an address of its own.
 
-
-def metrics_listener(settings: Settings) -> socket.socket | None:
-    """Listen for what watches, where that has an address of its own; raises the same."""
-    if settings.listen_metrics is None:
-        return None
-    return _listener("listen_metrics", settings.listen_metrics, settings.client_timeout)
+    Raises ConfigurationError where an address cannot be had.
+    """
+    patience, watched = settings.client_timeout, settings.listen_metrics
+    listener = stack.enter_context(closing(_listener("listen", settings.listen, patience)))
+    if watched is None:
+        return listener, None
+    return listener, stack.enter_context(closing(_listener("listen_metrics", watched, patience)))
 
 
 def _listener(key: str, address: Address, patience: float) -> socket.socket:
@@ -216,10 +218,17 @@ def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
         Rates(settings.client_rate),
         anonymous=None if "**" in settings.anonymous else Patterns(settings.anonymous),
         challenge=settings.challenge,
-        browsers=Browsers(
-            {*settings.host_names, *settings.hosts()}, strict=bool(settings.host_names)
-        ),
+        browsers=_browsers(settings, strict=bool(settings.host_names)),
     )
+
+
+def watchers_browsers(settings: Settings) -> Browsers:
+    """Say which browsers may watch: what else does has names of its own for the mirror."""
+    return _browsers(settings, strict=False)
+
+
+def _browsers(settings: Settings, *, strict: bool) -> Browsers:
+    return Browsers({*settings.host_names, *settings.hosts()}, strict=strict)
 
 
 def closed(stack: AsyncExitStack, part: P) -> P:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -169,3 +170,33 @@ async def test_an_empty_file_that_a_crash_left_is_taken_up_by_the_next_fetch(
         await mirror.settled()
         assert not store.books.idle_partials
         assert store.catalogue.get(Digest(layer.digest)) is not None
+
+
+async def test_a_file_that_is_being_unlinked_is_no_beginning(
+    hub: Hub, run: Run, tmp_path: Path, layer: Blob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection takes the partial while a fetch asks upstream, on a disk that is slow."""
+    left = tmp_path / "data" / "partial" / layer.digest.replace(":", "-")
+    left.parent.mkdir(mode=0o700, parents=True)
+    left.write_bytes(layer.read()[: layer.size // 2])
+    left.chmod(0o600)
+    begun, go, unlink = threading.Event(), threading.Event(), Files.remove_partials
+
+    def late(files: Files, digests: Iterable[Digest]) -> dict[Digest, OSError]:
+        begun.set()
+        go.wait(10)
+        return unlink(files, digests)
+
+    monkeypatch.setattr(Files, "remove_partials", late)
+    async with run() as mirror:
+        store = mirror.daemon.store
+        collected = asyncio.create_task(store.room.remove_partials([Digest(layer.digest)]))
+        assert await asyncio.to_thread(begun.wait, 10)
+        asked = asyncio.create_task(mirror.blob(APP.name, layer.digest))
+        await hub.seen(lambda seen: seen.port == "cdn", 1)
+        asyncio.get_running_loop().call_later(0.2, go.set)
+        assert (await asked).body == layer.read()
+        await collected
+        await mirror.settled()
+        assert store.catalogue.get(Digest(layer.digest)) is not None
+    assert hub.bodies(layer.digest) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -97,9 +98,32 @@ async def test_an_account_has_a_window_of_its_own(hub: Hub, run: Run, image: Ima
     async with run(upstreams={"docker.io": account}) as mirror:
         await mirror.manifest(REPOSITORY, "latest")
         metrics = (await mirror.ask("/metrics")).body.decode()
-    found = re.findall(r'mirror_pull_limit{account="(\w*)",upstream="docker.io"} 200.0', metrics)
-    assert len(found) == 1
+    assert _account(metrics)
     assert "robot" not in metrics  # who reads it has not logged in
+
+
+async def test_an_accounts_label_confirms_no_guess_and_outlives_a_restart(
+    hub: Hub, run: Run, image: Image, tmp_path: Path
+) -> None:
+    hub.terms.users = {"robot": "word"}
+    hub.terms.account_limit = 200
+    account = {"url": hub.url, "private": "everyone", "username": "robot", "password": "word"}
+    labels = []
+    for folder in ("one", "one", "other"):
+        given = {"upstreams": {"docker.io": account}, "data_dir": tmp_path / folder}
+        async with run(**given) as mirror:
+            await mirror.manifest(REPOSITORY, "latest")
+            labels.append(_account((await mirror.ask("/metrics")).body.decode()))
+    one, again, other = labels
+    assert one == again != other
+    for guess in ("docker.io robot", "account docker.io robot", "robot"):
+        assert one not in hashlib.sha256(guess.encode()).hexdigest()
+
+
+def _account(metrics: str) -> str:
+    """Return the label of the one account that has a limit of 200."""
+    [found] = re.findall(r'mirror_pull_limit{account="(\w*)",upstream="docker.io"} 200.0', metrics)
+    return str(found)
 
 
 async def test_pulls_leave_the_window_when_their_time_has_come(index: Index) -> None:

@@ -140,11 +140,13 @@ async def test_what_libraries_say_of_their_work_is_not_written_at_any_level() ->
     """Some of them write whole answers, and with these the passwords that came."""
     said = (
         "import logging, mirror.logs\n"
-        "mirror.logs.set_up('text', 'debug')\n"
+        "outlet = mirror.logs.standard_error('text').__enter__()\n"
+        "mirror.logs.set_up('text', 'debug', outlet)\n"
         "logging.getLogger('mirror.cli').debug('our own')\n"
         f"logging.getLogger('botocore.parsers').debug('{PASSWORD}')\n"
         f"logging.getLogger('other').info('{PASSWORD}')\n"
         "logging.getLogger('other').warning('a warning')\n"
+        "outlet.__exit__()\n"
     )
     async with launched("-c", said, command=[sys.executable]) as program:
         ended = await program.ended()

@@ -220,3 +220,14 @@ async def test_the_sums_are_kept_as_partials_come_and_go(store: Store) -> None:
     assert store.books.idle_partials.bytes == sum(map(charged, range(1000)))
     await store.room.remove_partials(list(store.books.idle_partials))
     assert store.books.taken().partial == 0
+
+
+async def test_a_partial_can_be_taken_again_after_one_of_its_name_was_removed(
+    store: Store,
+) -> None:
+    for _ in range(2):
+        store.books.idle_partials[DIGEST] = len(BODY)
+        await store.room.remove_partials([DIGEST])
+    store.books.idle_partials[DIGEST] = len(BODY)
+    async with asyncio.timeout(5):
+        store.room.release(await store.room.take_partial(DIGEST))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import tracemalloc
@@ -10,7 +9,6 @@ import tracemalloc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mirror.web.access import AccessLog, Line
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image
 
@@ -170,18 +168,6 @@ async def test_no_client_fills_the_memory_by_what_it_says(run: Run) -> None:
         grown, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert grown < 4 * 1024**2
-
-
-def test_a_reader_that_stalls_costs_lines_and_no_more_than_so_much_memory() -> None:
-    out = io.StringIO()
-    log = AccessLog("text", out)
-    line = Line(0, "c", "-", "GET", "/" * 5000, 200, 0, 0, "hit", "blob", "r", "ü" * 5000, "")
-    while not log.dropped:
-        log.add(line)
-    log.flush()
-    assert len(out.getvalue()) < 20 * 1024**2
-    log.add(line)
-    assert log.dropped == 1
 
 
 async def test_lines_are_json_by_choice(

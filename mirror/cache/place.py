@@ -96,12 +96,17 @@ class Place:
             self._store.close_file(partial.file)
 
     async def open(self) -> Partial:
-        """Return the file, a new one if there is none yet; raises OSError."""
-        if self.partial is None:
-            files = self._store.files
-            new = files.partial_apart if self.apart else files.partial
-            return await self._open(new)
-        return self.partial
+        """Return the file, a new one if there is none yet; raises NoRoomError, OSError."""
+        if self.partial is not None:
+            return self.partial
+        if self.apart:
+            return await self._open(self._store.files.partial_apart)
+        # A file that is on its way out has its name until it is unlinked: it is waited for.
+        self._count(await self._store.room.take_partial(self._digest))
+        partial = await self._open(self._store.files.partial)
+        if partial.written:
+            await self._store.run(partial.start_over)
+        return partial
 
     async def _open(self, new: Callable[[Digest], Partial]) -> Partial:
         """Open a file, which is this place's even where the fetch is cancelled meanwhile.

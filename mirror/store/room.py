@@ -100,7 +100,7 @@ class Room:
         """
         if not doomed:
             return
-        self._doomed.update(doomed.partials)
+        self._doomed.update(doomed.partials.keys())
         await to_the_end(self._unlink(doomed))
 
     async def _unlink(self, doomed: Doomed) -> None:

@@ -1,25 +1,24 @@
-"""The access log: one line per request, written behind, and never waited for."""
+"""The access log: one line per request."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, NamedTuple, TextIO
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
 from mirror.cache.caller import Caller
+from mirror.logs import Format
+from mirror.outlet import Outlet
 from mirror.web.reply import Reply
 from mirror.web.route import Own, Route
 
-Format = Literal["text", "json"]
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+", re.ASCII)  # printable, without blank, quote, = and \
 CALLER = web.RequestKey("caller", Caller)  # where a request keeps who asks, once that is known
-_MOST = 16 * 1024**2  # characters, ASCII all, waiting for a reader that does not read
 _SHOWN = 512  # characters of a client's own words that a line repeats
 _CACHED_LENGTH = 256  # characters; longer words are not worth remembering
 
@@ -73,53 +72,18 @@ class Line(NamedTuple):
 
 
 class AccessLog:
-    """Collects lines and writes them together, on a thread, a few times a second.
+    """Renders lines, and hands them to what writes them behind."""
 
-    A reader that stalls costs lines, not requests: beyond a bound they are dropped and counted.
-    """
-
-    def __init__(self, form: Format, out: TextIO, interval: float = 0.2) -> None:
+    def __init__(self, form: Format, outlet: Outlet) -> None:
         self._render: Callable[[Line], str] = Line.json if form == "json" else Line.text
-        self._out = out
-        self._interval = interval
-        self._lines: list[str] = []
-        self._waiting = 0  # characters
-        self.dropped = 0
+        self._outlet = outlet
 
     def __repr__(self) -> str:
-        return f"<AccessLog: {len(self._lines)} lines waiting, {self.dropped} dropped>"
+        return f"<AccessLog: {self._outlet}>"
 
     def add(self, line: Line) -> None:
         """Take a line in."""
-        text = self._render(line)
-        if self._waiting + len(text) > _MOST:
-            self.dropped += 1
-            return
-        self._lines.append(text)
-        self._waiting += len(text)
-
-    async def run(self) -> None:
-        """Write for ever; to be cancelled."""
-        while True:
-            await asyncio.sleep(self._interval)
-            if self._lines:
-                await asyncio.to_thread(self._write, self._take())
-
-    def flush(self) -> None:
-        """Write what is waiting. Blocks for as long as the reader does."""
-        self._write(self._take())
-
-    def _take(self) -> list[str]:
-        """Take what is waiting: on the loop, so that no line is added meanwhile, and lost."""
-        lines, self._lines, self._waiting = self._lines, [], 0
-        return lines
-
-    def _write(self, lines: list[str]) -> None:
-        try:
-            self._out.write("".join(lines))
-            self._out.flush()
-        except (OSError, ValueError):  # there is no log to tell it to: the metric does
-            self.dropped += len(lines)
+        self._outlet.add(self._render(line))
 
 
 def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds: float) -> Line:

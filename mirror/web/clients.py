@@ -87,6 +87,13 @@ class Clients:
         """Count a request whose sender does not matter; raises ClientTooFast."""
         self._rates.take(one_client(request.remote or ""))
 
+    def watch(self, request: web.BaseRequest) -> None:
+        """Count a look at the metrics, apart from all else; raises ClientTooFast.
+
+        A crowd behind the address of what watches must not blind it.
+        """
+        self._rates.take(f"{one_client(request.remote or '')} watching")  # no name has a blank
+
     def trusts(self, caller: Caller) -> bool:
         """Whether a caller may be told the names of what is configured."""
         return caller.name is not None or not self._discreet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import (
     CollectorRegistry,
@@ -28,11 +28,11 @@ from mirror.cache.listings import Listings
 from mirror.cache.tally import Tally
 from mirror.lag import BOUNDS, LoopLag
 from mirror.oci.errors import ClientTooFast
+from mirror.outlet import Outlet
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
 from mirror.upstream.registry import Registry
 from mirror.web import pulls
-from mirror.web.access import AccessLog
 from mirror.web.clients import Clients
 from mirror.web.connections import Connections
 from mirror.web.rate import Rates
@@ -85,7 +85,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class State(Collector):
-    """The parts' own figures, read when asked for."""
+    """The parts' own figures, read when asked for. `secret` keys the names of accounts."""
 
     store: Store
     fetches: Fetches
@@ -94,14 +94,15 @@ class State(Collector):
     registries: Iterable[Registry]
     connections: Connections
     clients: Clients
-    log: AccessLog
+    outlet: Outlet
     listings: Listings
     lag: LoopLag
+    secret: bytes = field(repr=False)
 
     def collect(self) -> Iterator[Metric]:
         """Read them."""
         yield from self._cache()
-        yield from pulls.collect(self.budget, self.tally)
+        yield from pulls.collect(self.budget, self.tally, self.secret)
         received = CounterMetricFamily(
             "mirror_upstream_received_bytes", "Bytes of bodies received.", labels=["upstream"]
         )
@@ -129,7 +130,7 @@ class State(Collector):
         )
         yield _counter("mirror_logins_refused", "Wrong logins of clients.", self.clients.refused)
         yield _counter(
-            "mirror_log_lines_dropped", "Lines of the access log not written.", self.log.dropped
+            "mirror_log_lines_dropped", "Lines of the log not written.", self.outlet.dropped
         )
         yield from self._lag()
 

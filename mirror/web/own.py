@@ -41,7 +41,7 @@ class OwnPages:
             raise PathUnknown("/metrics is served elsewhere")
         return self._counts()
 
-    async def watch(self, request: web.BaseRequest) -> Reply:
+    def watch(self, request: web.BaseRequest) -> Reply:
         """Answer what asks on an address of its own."""
         name = request.raw_path.partition("?")[0].removeprefix("/")
         if request.method not in ("GET", "HEAD") or name not in ("healthz", "readyz", "metrics"):

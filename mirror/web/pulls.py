@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 from collections.abc import Callable, Iterator
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -62,10 +62,10 @@ _GAUGES: tuple[tuple[str, str, Callable[[Account, float], float | None]], ...] =
 )
 
 
-def collect(budget: Budget, tally: Tally) -> Iterator[Metric]:
-    """Read the state of all budgets."""
+def collect(budget: Budget, tally: Tally, secret: bytes) -> Iterator[Metric]:
+    """Read the state of all budgets; `secret` keys the names of accounts."""
     now = budget.now()
-    accounts = [(key, _labels(*key), account) for key, account in budget.accounts()]
+    accounts = [(key, _labels(*key, secret), account) for key, account in budget.accounts()]
     for name, text, read in _GAUGES:
         gauge = GaugeMetricFamily(name, text, labels=_ACCOUNT)
         for _, labels, account in accounts:
@@ -82,11 +82,15 @@ def collect(budget: Budget, tally: Tally) -> Iterator[Metric]:
     yield from _saved(budget, tally)
 
 
-def _labels(upstream: str, account: str) -> tuple[str, str]:
-    """Name an account, which is a login or a path, by what stays the same and tells neither."""
-    return upstream, hashlib.sha256(f"{upstream} {account}".encode()).hexdigest()[:8] * bool(
-        account
-    )
+def _labels(upstream: str, account: str, secret: bytes) -> tuple[str, str]:
+    """Name an account, which is a login or a path, by what stays the same and tells neither.
+
+    Nor does it confirm a guess: without the secret there is nothing to compare one with.
+    """
+    if not account:
+        return upstream, ""
+    named = f"account {upstream} {account}".encode()
+    return upstream, hmac.digest(secret, named, "sha256").hex()[:8]
 
 
 def _saved(budget: Budget, tally: Tally) -> Iterator[Metric]:

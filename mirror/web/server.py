@@ -115,7 +115,7 @@ class Server:
         Probes count in no rate: no crowd behind their address may have the mirror restarted.
         """
         if page.name == "metrics":
-            self._clients.take(request)
+            self._clients.watch(request)
         return self._own.get(page.name)
 
     def _wanted(self, request: web.BaseRequest) -> Route:

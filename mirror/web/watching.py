@@ -8,9 +8,13 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from mirror.oci.errors import NotAllowed
+from mirror.web.browsers import Browsers
 from mirror.web.connections import Connections
 from mirror.web.own import OwnPages
 from mirror.web.protocol import Listener
+from mirror.web.refusal import refusal
+from mirror.web.reply import Reply
 
 _MOST = 64  # connections
 _IDLE = 75.0  # seconds without a whole request
@@ -18,13 +22,23 @@ _GRACE = 1.0  # seconds that an answer gets at the end
 
 
 @asynccontextmanager
-async def watching(listener: socket.socket | None, own: OwnPages) -> AsyncIterator[None]:
+async def watching(
+    listener: socket.socket | None, own: OwnPages, browsers: Browsers
+) -> AsyncIterator[None]:
     """Serve the mirror's own pages while the context lasts, on a listener if there is one."""
     if listener is None:
         yield
         return
+
+    async def answer(request: web.BaseRequest) -> Reply:
+        try:
+            browsers.check(request)
+        except NotAllowed as error:
+            return refusal(error)
+        return own.watch(request)
+
     server = Listener(
-        own.watch, Connections(_MOST), access_log=None, keepalive_timeout=_IDLE, lingering_time=0
+        answer, Connections(_MOST), access_log=None, keepalive_timeout=_IDLE, lingering_time=0
     )
     runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
     await runner.setup()
@@ -33,4 +47,3 @@ async def watching(listener: socket.socket | None, own: OwnPages) -> AsyncIterat
         yield
     finally:
         await runner.cleanup()
-        listener.close()

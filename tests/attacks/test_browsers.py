@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from tests.conftest import Run
@@ -65,6 +67,62 @@ async def test_a_client_may_use_any_name_unless_some_are_named(
     """A mirror behind a front, or in a cluster, has names that it does not know."""
     async with run() as mirror:
         assert (await mirror.ask(MANIFEST, Host=host)).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Accept_Language": "*", "Sec_Fetch_Mode": "cors", "Accept_Encoding": "gzip, deflate"},
+        {"Accept_Language": "*", "Accept_Encoding": "gzip,br"},
+        {"Connection": "keep-alive", "Accept_Encoding": "gzip, deflate, br, zstd"},
+        {"Accept": "text/html, image/gif, image/jpeg, */*; q=.2"},
+        {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2_Settings": "AAEAAEAA"},
+    ],
+    ids=["Node", "Deno", "Bun", "Java's older", "Java's"],
+)
+async def test_what_runs_scripts_is_no_browser(
+    run: Run, image: Image, headers: dict[str, str]
+) -> None:
+    async with run() as mirror:
+        for path in (MANIFEST, "/v2/", "/metrics"):
+            assert (await mirror.ask(path, Host="mirror.example:5000", **headers)).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Accept_Language": "*", "Accept_Encoding": "gzip, deflate"},  # as its page may have it
+        {"Accept_Language": "*", "Accept_Encoding": "gzip, deflate, br"},
+        {"Accept_Language": "*", "Accept_Encoding": "identity", "Range": "bytes=0-"},
+        {"Accept_Language": "de", "Accept_Encoding": ""},  # as a front may have it
+        {"Accept_Language": "*", "Sec_Fetch_Mode": "cors", "Sec_Fetch_Site": "same-origin"},
+        {"Accept_Language": "*", "Sec_Fetch_Mode": "cors", "Sec_Fetch_Site": "cross-site"},
+    ],
+    ids=str,
+)
+async def test_no_page_has_its_browser_pass_for_what_runs_scripts(
+    hub: Hub, run: Run, image: Image, headers: dict[str, str]
+) -> None:
+    async with run() as mirror:
+        assert (await mirror.ask(MANIFEST, Host="evil.example", **headers)).status == 403
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/v2/"])
+async def test_the_address_of_those_that_watch_is_no_browsers_either(run: Run, path: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    names = ["mirror.example"]
+    async with run(listen_metrics=f"127.0.0.1:{port}", host_names=names) as mirror:
+        mirror.url = f"http://127.0.0.1:{port}"
+        assert (await mirror.ask(path, Origin="null")).status == 403
+        assert (await mirror.ask(path, Sec_Fetch_Site="cross-site")).status == 403
+        rebound = await mirror.ask(path, Host="evil.example", **BROWSER)
+        assert rebound.status == (200 if path in ("/healthz", "/readyz") else 403)
+        good = 404 if path == "/v2/" else 200
+        for host in ("metrics.example:5001", "mirror.example"):  # what watches has its own names
+            assert (await mirror.ask(path, Host=host)).status == good
+        assert (await mirror.ask(path, Host="mirror.example", **BROWSER)).status == good
 
 
 async def test_where_names_are_named_no_other_is_answered(hub: Hub, run: Run, image: Image) -> None:

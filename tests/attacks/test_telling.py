@@ -21,11 +21,26 @@ async def test_the_metrics_are_made_anew_twice_a_second_at_most(run: Run) -> Non
     assert len({each.body for each in got}) <= 40
 
 
-async def test_the_metrics_count_in_a_clients_rate_and_health_does_not(run: Run) -> None:
+async def test_a_flood_of_scrapes_is_bounded_and_health_is_not(run: Run) -> None:
     async with run(client_rate=0.1) as mirror:
         assert [(await mirror.ask("/metrics")).status for _ in range(2)] == [200, 429]
         assert (await mirror.ask("/healthz")).status == 200
         assert (await mirror.ask("/readyz")).status == 200
+
+
+async def test_no_scrape_or_probe_is_refused_for_the_pulls_of_others_at_its_address(
+    run: Run, image: Image
+) -> None:
+    manifest = "/v2/library/nginx/manifests/latest"
+    async with run(client_rate=0.1) as mirror:
+        assert [(await mirror.ask(manifest)).status for _ in range(2)] == [200, 429]
+        assert (await mirror.ask("/metrics")).status == 200
+        for _ in range(3):
+            assert (await mirror.ask("/healthz")).status == 200
+            assert (await mirror.ask("/readyz")).status == 200
+        assert (await mirror.ask_from("127.0.0.9", "/metrics")).status == 200
+        assert (await mirror.ask_from("127.0.0.9", manifest)).status == 200  # nor the other way
+        assert (await mirror.ask("/metrics")).status == 429  # of a flood, for this address alone
 
 
 async def test_the_metrics_may_have_an_address_of_their_own(run: Run, tmp_path: Path) -> None:
@@ -40,9 +55,12 @@ async def test_the_metrics_may_have_an_address_of_their_own(run: Run, tmp_path: 
         assert (await mirror.ask("/readyz")).body == b"ok\n"
         assert (await mirror.ask("/v2/")).status == 404
         assert (await mirror.ask("/metrics", "POST")).status == 404
-        with pytest.raises(ConfigurationError, match="listen_metrics is"):
-            async with run(listen_metrics=f"127.0.0.1:{port}", data_dir=tmp_path / "other"):
-                pass
+        refused = "listen_metrics is .*; another address or port is wanted"
+        for address in (f"127.0.0.1:{port}", "192.0.2.1:5001", "no.such.host.invalid:5001"):
+            with pytest.raises(ConfigurationError, match=refused):
+                async with run(listen_metrics=address, data_dir=tmp_path / "other"):
+                    pass
+        assert not (tmp_path / "other").exists()  # it is refused before anything is opened
 
 
 @pytest.mark.parametrize("bound", [{"challenge": True}, {"anonymous": ["public/**"]}])

@@ -16,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from mirror.daemon import Daemon, running
+from mirror.outlet import Outlet
 from mirror.settings import Settings, load
 from tests.differential import judge
 from tests.differential.asking import Asking
@@ -194,10 +195,18 @@ class Mirrored:
     async def _mirror(self) -> AsyncIterator[str]:
         """Run the mirror; it ends with nothing on its way, unless somebody left it there."""
         settings = _settings(self._scene, self._upstream, self._first, self._folder)
-        async with running(settings) as daemon:
-            yield str(daemon.url).rstrip("/")
-            if not (self.visits == 1 and self._left):
-                await _settled(daemon)
+        with _nowhere() as outlet:
+            async with running(settings, outlet=outlet) as daemon:
+                yield str(daemon.url).rstrip("/")
+                if not (self.visits == 1 and self._left):
+                    await _settled(daemon)
+
+
+@contextmanager
+def _nowhere() -> Iterator[Outlet]:
+    """Take an access log in, for nobody."""
+    with Path(os.devnull).open("wb") as nowhere, Outlet(nowhere.fileno(), str) as outlet:
+        yield outlet
 
 
 async def _sip(response: aiohttp.ClientResponse) -> None:

@@ -17,6 +17,7 @@ from mirror.cache.fetches import Fetches
 from mirror.cache.manifests import Manifests
 from mirror.cache.tags import Tags
 from mirror.cache.upkeep import Upkeep
+from mirror.outlet import Outlet
 from mirror.settings import Settings, load
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
@@ -59,7 +60,7 @@ class Life:
         self.clients: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()
         self.stopping = False
-        self._task = asyncio.create_task(cli._serve(chosen), name="the daemon")
+        self._task = asyncio.create_task(cli._serve(chosen, Outlet(-1, str)), name="the daemon")
 
     def part(self, kind: type[P]) -> P:
         """Return a part."""

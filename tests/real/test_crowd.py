@@ -57,7 +57,7 @@ async def test_when_the_pull_limit_is_spent_what_was_pulled_still_can_be(
         hub.add(image, APP, "1")
         hub.add(other, OTHER, "1")
         await engine.pull(APP, "1")
-        assert mirror.metric('mirror_pull_remaining{account="anonymous",upstream="docker.io"}') == 0
+        assert mirror.metric('mirror_pull_remaining{account="",upstream="docker.io"}') == 0
         with pytest.raises(CommandFailed):
             await engine.pull(OTHER, "1")
         await engine.forget(APP, "1")

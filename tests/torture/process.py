@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import random
 import signal
 import socket
@@ -30,7 +29,6 @@ PATIENCE = {
     "memory-cache": "2MiB",
     "max-fetches": "16",
 }
-_PIPE = 1024 * 1024  # bytes; 64 KiB is the usual
 STARTS_WITHIN = 30.0
 STOPS_WITHIN = 20.0
 _PORTS = range(20_000, 30_000)  # below those that the kernel gives to outgoing connections
@@ -83,7 +81,6 @@ class Daemon:
             options += ["--upstream", f"{name}={url}"]
         command = await self._life.enter_async_context(launched("serve", *options))
         await command.address(STARTS_WITHIN)
-        _enlarge(command.pid)
         self._command = command
 
     async def kill(self) -> None:
@@ -136,12 +133,6 @@ class Daemon:
                 return True
             await asyncio.sleep(0.1)
         return False
-
-
-def _enlarge(pid: int) -> None:
-    """Let more of the log wait for us: who plays many peers reads late, and is waited for."""
-    with Path(f"/proc/{pid}/fd/2").open("wb") as pipe:
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def free_port() -> int:

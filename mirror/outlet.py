@@ -1,0 +1,135 @@
+"""The outlet: lines for standard error, written by a thread that nobody waits for."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Self
+
+STANDARD_ERROR = 2
+_MOST = 16 * 1024**2  # characters, ASCII nearly all, waiting for a reader that does not read
+_SPARE = 1024**2  # more of them, for lines that are urgent
+_AT_ONCE = 256 * 1024  # characters that are joined for one write
+_BEHIND = 0.2  # seconds for which lines that are not urgent are collected
+_LAST = 3.0  # seconds, at the end, that a reader gets to read what waits
+
+
+class Outlet:
+    """Writes lines to a descriptor in the order in which they come, from any thread.
+
+    A reader that stalls costs lines, not time: beyond a bound they are dropped and counted, and
+    where they are missing a line, as `notice` has it, says how many. Entered, it writes from a
+    thread; left, it writes what waits, for at most three seconds: then the descriptor is given to
+    the null device, so that nothing else of the process waits for that reader. `lock` is the one
+    that a logging handler before it has to share: garbage that is collected while it is held may
+    have something to log.
+    """
+
+    def __init__(self, descriptor: int, notice: Callable[[int], str]) -> None:
+        self._descriptor = descriptor
+        self._notice = notice
+        self._lines: deque[str] = deque()
+        self._waiting = 0  # characters
+        self._untold = 0  # lines
+        self.dropped = 0
+        self.lock = threading.RLock()
+        self._filled, self._urgent = threading.Event(), threading.Event()
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+
+    def __repr__(self) -> str:
+        return f"<Outlet: {len(self._lines)} lines waiting, {self.dropped} dropped>"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending = True
+        self._urgent.set()
+        self._filled.set()
+        try:
+            self._thread.join(_LAST)
+        finally:
+            if self._thread.is_alive():
+                _silence(self._descriptor)
+
+    def add(self, line: str, *, urgent: bool = False) -> None:
+        """Take in a line that ends with its end; an urgent one is written at once."""
+        with self.lock:
+            if self._waiting + len(line) > _MOST + _SPARE * urgent:
+                self.dropped += 1
+                self._untold += 1
+            else:
+                self._tell()
+                self._append(line)
+        if urgent:
+            self._urgent.set()
+        if not self._filled.is_set():
+            self._filled.set()
+        if self._ending and not self._thread.is_alive():
+            self._write_all()
+
+    def _append(self, line: str) -> None:
+        self._waiting += len(line)
+        self._lines.append(line)
+
+    def _tell(self) -> None:
+        """Put the number of those that are missing where they would be."""
+        if self._untold:
+            self._append(self._notice(self._untold))
+            self._untold = 0
+
+    def _run(self) -> None:
+        while not self._ending:
+            self._filled.wait()
+            self._urgent.wait(_BEHIND)
+            self._filled.clear()
+            self._urgent.clear()
+            self._write_all()
+        self._write_all()  # what came after the last look
+
+    def _write_all(self) -> None:
+        while lines := self._take():
+            text = "".join(lines)
+            written = self._write(text.encode("utf-8", "backslashreplace"))
+            with self.lock:
+                self._waiting -= len(text)
+                if not written:
+                    self.dropped += len(lines)
+                    self._untold += len(lines)
+                    return
+
+    def _take(self) -> list[str]:
+        """Take what is written next."""
+        lines: list[str] = []
+        size = 0
+        with self.lock:
+            if not self._lines:
+                self._tell()
+            while self._lines and size < _AT_ONCE:
+                lines.append(self._lines.popleft())
+                size += len(lines[-1])
+        return lines
+
+    def _write(self, data: bytes) -> bool:
+        """Write all of it, for as long as the reader takes; returns whether that was possible."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # others may have made it so: a terminal is shared
+                select.select([], [self._descriptor], [])
+            except OSError:  # there is no log to tell it to: the metric does
+                return False
+        return True
+
+
+def _silence(descriptor: int) -> None:
+    """Have all that is still written to a descriptor go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
