@@ -80,6 +80,41 @@ async def test_an_honest_blob_of_nearly_all_the_room_is_kept(hub: Hub, bad: Hub,
     assert hub.bodies(layer.digest) == 1
 
 
+@pytest.mark.parametrize("upstreams", ["one", "two"])
+async def test_a_large_honest_blob_is_kept_beside_what_its_upstream_had_lately(
+    hub: Hub, bad: Hub, run: Run, upstreams: str
+) -> None:
+    busy, large = make_image(48, [32 * MEBIBYTE] * 8), make_image(49, [150 * MEBIBYTE])
+    hub.add(busy, GOOD, "busy")
+    hub.add(large, GOOD, "latest")
+    others = (bad,) if upstreams == "two" else ()
+    async with run(**beside(hub, *others), max_size=300 * MEBIBYTE) as mirror:
+        for each in busy.layers:
+            await mirror.blob(GOOD, each.digest)
+        [layer] = large.layers
+        assert (await mirror.blob(GOOD, layer.digest)).status == 200
+        await mirror.settled()
+        assert (await mirror.blob(GOOD, layer.digest)).cache == "hit"
+        assert mirror.daemon.store.books.used <= 300 * MEBIBYTE
+    assert hub.bodies(layer.digest) == 1
+
+
+async def test_a_large_blob_evicts_nothing_of_another_upstream_that_was_used_lately(
+    hub: Hub, bad: Hub, run: Run
+) -> None:
+    busy, large = make_image(48, [32 * MEBIBYTE] * 8), make_image(49, [150 * MEBIBYTE])
+    hub.add(busy, GOOD, "busy")
+    bad.add(large, "a/b", "latest")
+    async with run(**beside(hub, bad), max_size=300 * MEBIBYTE) as mirror:
+        for each in busy.layers:
+            await mirror.blob(GOOD, each.digest)
+        [layer] = large.layers
+        assert (await mirror.blob(BAD, layer.digest)).body == layer.read()
+        await mirror.settled()
+        kept = [(await mirror.blob(GOOD, each.digest)).cache for each in busy.layers]
+    assert kept.count("hit") >= 6  # what fits in the upstream's own share may have cost the rest
+
+
 def test_room_goes_ahead_of_the_bytes_by_no_more_than_has_come() -> None:
     allowance = Allowance(2048 * MEBIBYTE, alone=False)
     assert allowance.wanted(1, None) <= MEBIBYTE
