@@ -158,8 +158,14 @@ class Place:
             await self._reserve(come, gains=gains)
 
     async def _reserve(self, size: int, *, gains: str | None = None) -> None:
-        """Have room promised for `size` bytes in all."""
-        self._count(await self._store.room.reserve(max(0, size - self.promised), gains=gains))
+        """Have room promised for `size` bytes in all; of many at once each sees the others'."""
+        more = max(0, size - self.promised)
+        self._allowance.add(self._upstream, more)
+        try:
+            promised = await self._store.room.reserve(more, gains=gains)
+        finally:
+            self._allowance.add(self._upstream, -more)
+        self._count(promised)
 
     def _count(self, promised: int) -> None:
         self.promised += promised
