@@ -135,8 +135,8 @@ async def test_many_blobs_at_once_go_beyond_no_share(hub: Hub, bad: Hub, run: Ru
         )
         assert sum(isinstance(each, NoRoomError) for each in grown) >= 6
         assert sum(each.promised for each in rooms) <= 64 * MEBIBYTE
-        for each in rooms:
-            each.release()
+        for room in rooms:
+            room.release()
         assert not store.books.promised
 
 
