@@ -6,7 +6,7 @@ from collections import Counter
 
 _LEAST = 64 * 1024  # bytes
 _AHEAD = 64 * 1024 * 1024  # bytes that are promised beyond what has come, at most
-_ONE = 1 / 8  # of the bound, for what one upstream has on its way, before it has to spare others
+_ONE = 1 / 8  # of the bound, for what one of several has on its way, before it spares others
 _MOST = 3 / 4  # of the bound, for one of several upstreams, whatever has come
 
 
@@ -14,12 +14,14 @@ class Allowance:
     """Room by upstream, in bytes, of which `limit` is all there is.
 
     A length that upstream names costs it nothing, so it evicts nothing: room is made for bytes
-    that have come, and for as many again. What an upstream has on its way beyond a share evicts
-    only what has not been used lately, until at least half of the blob has come.
+    that have come, and for as many again. What one of several upstreams has on its way beyond a
+    share evicts nothing of the others that was used lately, until at least half of the blob has
+    come. Its own may go: whoever pulls a large layer in a busy fleet would otherwise have it
+    fetched anew each time.
     """
 
     def __init__(self, limit: int, *, alone: bool) -> None:
-        self._share = max(int(limit * _ONE), _AHEAD)
+        self._share = limit if alone else max(int(limit * _ONE), _AHEAD)
         self._most = limit if alone else max(int(limit * _MOST), _AHEAD)
         self._on_its_way: Counter[str] = Counter()
 
@@ -32,7 +34,7 @@ class Allowance:
         return ahead if size is None else max(come, min(ahead, size))
 
     def sparing(self, upstream: str, more: int, come: int, size: int | None) -> bool:
-        """Whether `more` bytes for it may only take what was not used lately."""
+        """Whether `more` bytes for it has to spare what others used lately."""
         then = self._on_its_way[upstream] + more
         if then <= self._share:
             return False

@@ -147,17 +147,25 @@ class Place:
         if come <= self.promised:
             return
         wanted = self._allowance.wanted(come, size)
-        sparing = self._allowance.sparing(self._upstream, wanted - self.promised, come, size)
+        more = wanted - self.promised
+        spares = self._allowance.sparing(self._upstream, more, come, size)
+        gains = self._upstream if spares else None
         try:
-            await self._reserve(wanted, sparing=sparing)
+            await self._reserve(wanted, gains=gains)
         except NoRoomError:
             if wanted == come:
                 raise
-            await self._reserve(come, sparing=sparing)
+            await self._reserve(come, gains=gains)
 
-    async def _reserve(self, size: int, *, sparing: bool = False) -> None:
-        """Have room promised for `size` bytes in all."""
-        self._count(await self._store.room.reserve(max(0, size - self.promised), sparing=sparing))
+    async def _reserve(self, size: int, *, gains: str | None = None) -> None:
+        """Have room promised for `size` bytes in all; of many at once each sees the others'."""
+        more = max(0, size - self.promised)
+        self._allowance.add(self._upstream, more)
+        try:
+            promised = await self._store.room.reserve(more, gains=gains)
+        finally:
+            self._allowance.add(self._upstream, -more)
+        self._count(promised)
 
     def _count(self, promised: int) -> None:
         self.promised += promised

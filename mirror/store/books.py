@@ -113,11 +113,11 @@ class Books:
         excess -= self.quarantine.bytes + self.idle_partials.bytes
         return self.catalogue.victims(excess) is not None
 
-    def make_room(self, wanted: int, *, sparing: bool = False) -> Doomed:
+    def make_room(self, wanted: int, *, gains: str | None = None) -> Doomed:
         """Decide what goes, quarantine and abandoned partials first, and take it off the books.
 
-        Raises NoRoomError where `wanted` bytes cannot come free; with `sparing` also where blobs
-        would have to go that were used lately.
+        Raises NoRoomError where `wanted` bytes cannot come free; where an upstream `gains`
+        also where blobs of another would have to go that were used lately.
         """
         excess = self._excess(wanted)
         suspects = self.quarantine.to_free(excess)
@@ -132,7 +132,7 @@ class Books:
         victims = self.catalogue.victims(excess)
         if victims is None:
             raise NoRoomError(f"{wanted} bytes do not fit beside what is in use")
-        if sparing and any(map(self._used_lately, victims)):
+        if gains is not None and any(self._spared(each, gains) for each in victims):
             raise NoRoomError(f"{wanted} bytes do not fit beside what was used lately")
         doomed = self.doom(suspects, partials, victims, evicting=True)
         self.evicted += len(doomed.victims)
@@ -142,6 +142,11 @@ class Books:
     def _excess(self, wanted: int) -> int:
         """Return how much has to go for `wanted` bytes, beside what is going already."""
         return self.used - self.going + wanted + self._headroom - self.limit
+
+    def _spared(self, digest: Digest, gains: str) -> bool:
+        entry = self.catalogue.get(digest)
+        owners = {each.upstream for each in entry.links} if entry is not None else set()
+        return owners != {gains} and self._used_lately(digest)
 
     def _used_lately(self, digest: Digest) -> bool:
         entry = self.catalogue.get(digest)

@@ -44,28 +44,28 @@ class Room:
         """Whether `size` bytes could be promised, if all went that can go."""
         return self._books.fits(size)
 
-    async def reserve(self, size: int, *, sparing: bool = False) -> int:
+    async def reserve(self, size: int, *, gains: str | None = None) -> int:
         """Promise room for `size` bytes, evicting if need be; returns what to give back later.
 
-        With `sparing` nothing goes that was used lately. Raises NoRoomError where the bound leaves
-        none, OSError where nothing can be unlinked.
+        Where an upstream `gains` by it, nothing of another goes that was used lately. Raises
+        NoRoomError where the bound leaves none, OSError where nothing can be unlinked.
         """
         wanted = charged(size)
-        doomed = self._books.make_room(wanted, sparing=sparing)
+        doomed = self._books.make_room(wanted, gains=gains)
         self._books.promised += wanted
         try:
             await self.unlink(doomed)
             while self._books.used > self._books.limit:
-                await self._until_it_fits(sparing=sparing)
+                await self._until_it_fits(gains=gains)
         except BaseException:
             self._books.promised -= wanted
             raise
         return wanted
 
-    async def _until_it_fits(self, *, sparing: bool) -> None:
+    async def _until_it_fits(self, *, gains: str | None) -> None:
         """Wait for what others unlink, and where that failed have something else go."""
         if not self._books.going:
-            await self.unlink(self._books.make_room(0, sparing=sparing))
+            await self.unlink(self._books.make_room(0, gains=gains))
             return
         async with self._progress:
             await self._progress.wait()

@@ -14,7 +14,13 @@ import pytest
 from mirror.cache.allowance import Allowance
 from mirror.cache.following import while_there
 from mirror.cache.passes import Passes
+from mirror.cache.place import Place
+from mirror.cache.possession import Possession
 from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.store.errors import NoRoomError
+from mirror.store.store import Store
+from mirror.upstream.registry import Registry
 from tests.conftest import Run
 from tests.standin import Fault, Hub, make_image
 
@@ -78,6 +84,69 @@ async def test_an_honest_blob_of_nearly_all_the_room_is_kept(hub: Hub, bad: Hub,
         assert (await mirror.blob(GOOD, layer.digest)).cache == "hit"
         assert mirror.daemon.store.books.used <= 36 * MEBIBYTE
     assert hub.bodies(layer.digest) == 1
+
+
+@pytest.mark.parametrize("upstreams", ["one", "two"])
+async def test_a_large_honest_blob_is_kept_beside_what_its_upstream_had_lately(
+    hub: Hub, bad: Hub, run: Run, upstreams: str
+) -> None:
+    busy, large = make_image(48, [32 * MEBIBYTE] * 8), make_image(49, [150 * MEBIBYTE])
+    hub.add(busy, GOOD, "busy")
+    hub.add(large, GOOD, "latest")
+    others = (bad,) if upstreams == "two" else ()
+    async with run(**beside(hub, *others), max_size=300 * MEBIBYTE) as mirror:
+        for each in busy.layers:
+            await mirror.blob(GOOD, each.digest)
+        [layer] = large.layers
+        assert (await mirror.blob(GOOD, layer.digest)).status == 200
+        await mirror.settled()
+        assert (await mirror.blob(GOOD, layer.digest)).cache == "hit"
+        assert mirror.daemon.store.books.used <= 300 * MEBIBYTE
+    assert hub.bodies(layer.digest) == 1
+
+
+async def test_a_large_blob_evicts_nothing_of_another_upstream_that_was_used_lately(
+    hub: Hub, bad: Hub, run: Run
+) -> None:
+    busy, large = make_image(48, [32 * MEBIBYTE] * 8), make_image(49, [150 * MEBIBYTE])
+    hub.add(busy, GOOD, "busy")
+    bad.add(large, "a/b", "latest")
+    async with run(**beside(hub, bad), max_size=300 * MEBIBYTE) as mirror:
+        for each in busy.layers:
+            await mirror.blob(GOOD, each.digest)
+        [layer] = large.layers
+        assert (await mirror.blob(BAD, layer.digest)).body == layer.read()
+        await mirror.settled()
+        kept = [(await mirror.blob(GOOD, each.digest)).cache for each in busy.layers]
+    assert kept.count("hit") >= 6  # what fits in the upstream's own share may have cost the rest
+
+
+async def test_many_blobs_at_once_go_beyond_no_share(hub: Hub, bad: Hub, run: Run) -> None:
+    busy = make_image(48, [32 * MEBIBYTE] * 8)
+    hub.add(busy, GOOD, "busy")
+    async with run(**beside(hub, bad), max_size=300 * MEBIBYTE) as mirror:
+        for each in busy.layers:
+            await mirror.blob(GOOD, each.digest)
+        await mirror.settled()
+        store, allowance = mirror.daemon.store, Allowance(300 * MEBIBYTE, alone=False)
+        rooms = [_place(store, allowance, number) for number in range(8)]
+        grown = await asyncio.gather(
+            *(each.grow(30 * MEBIBYTE, 100 * MEBIBYTE) for each in rooms), return_exceptions=True
+        )
+        assert sum(isinstance(each, NoRoomError) for each in grown) >= 6
+        assert sum(each.promised for each in rooms) <= 64 * MEBIBYTE
+        for room in rooms:
+            room.release()
+        assert not store.books.promised
+
+
+def _place(store: Store, allowance: Allowance, number: int) -> Place:
+    """Make the place of a fetch that has not begun to ask."""
+    repository = Repository("bad.example", "a/b")
+    possession = Possession(store, b"key")
+    registry: Registry = None  # type: ignore[assignment]  # nobody is asked for room
+    digest = Digest.of(b"%d" % number)
+    return Place(registry, repository, digest, store, possession, allowance, apart=True)
 
 
 def test_room_goes_ahead_of_the_bytes_by_no_more_than_has_come() -> None:
