@@ -162,10 +162,10 @@ class Files:
         target = self.path(digest)
         if not target.parent.is_dir():
             target.parent.mkdir(parents=True, exist_ok=True)
-            _sync_folder(target.parent.parent)  # else the new folder itself may be lost
+            sync_folder(target.parent.parent)  # else the new folder itself may be lost
         written.rename(target)
         try:
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         except OSError:  # the caller takes it for not published, and so must the disk
             target.rename(written)
             raise
@@ -248,7 +248,8 @@ def _scan(folder: str, name_of: Callable[[str], str]) -> Iterator[Found]:
             yield Found(digest, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk; raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from pathlib import Path
 
 from mirror.store.errors import StoreError
+from mirror.store.files import sync_folder
 
+_log = logging.getLogger(__name__)
 _NAME = "key"
 _LENGTH = 32  # bytes
 
@@ -16,11 +19,14 @@ def folder_key(root: Path) -> bytes:
     """Return the key, a new one where there is none or a damaged one; raises StoreError."""
     try:
         key = _read(root / _NAME)
-        return key if len(key) == _LENGTH else _write(root)
     except FileNotFoundError:
         return _written(root)
     except OSError as error:
         raise StoreError(f"cannot read {root / _NAME}: {error.strerror}") from None
+    if len(key) == _LENGTH:
+        return key
+    _log.warning("%s is damaged and gets a new key: proofs of possession begin anew", root / _NAME)
+    return _written(root)
 
 
 def _written(root: Path) -> bytes:
@@ -46,4 +52,5 @@ def _write(root: Path) -> bytes:
         file.flush()
         os.fsync(descriptor)
     new.rename(root / _NAME)
+    sync_folder(root)  # else a power cut may undo the rename, and proofs begin anew unasked
     return key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -474,3 +475,39 @@ def test_a_key_that_is_damaged_is_made_anew(tmp_path: Path, kept: bytes | None) 
     (tmp_path / "key").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StoreError):
         folder_key(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [b"", b"short", b"x" * 33])
+def test_a_damaged_key_is_told_of_with_what_it_costs(
+    tmp_path: Path, kept: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "key").write_bytes(kept)
+    folder_key(tmp_path)
+    folder_key(tmp_path)
+    [told] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert str(tmp_path / "key") in told
+    assert "proofs of possession begin anew" in told
+
+
+def test_a_first_key_is_no_matter_for_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder_key(tmp_path)
+    assert not caplog.records
+
+
+def test_the_name_of_a_new_key_outlives_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is synchronised when the key already has its name there."""
+    named: list[bool] = []
+    fsync = os.fsync
+
+    def observed(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), tmp_path.stat()):
+            named.append((tmp_path / "key").exists())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", observed)
+    folder_key(tmp_path)
+    assert named == [True]
