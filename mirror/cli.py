@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import mirror
-from mirror import client_config, client_files, commands, logs
+from mirror import client_config, client_files, commands, interpreter, logs
 from mirror.arguments import CLIENT_CONFIG, SERVE, flags, parser
 from mirror.cache.records import UpkeepError
 from mirror.client_config import Place
@@ -75,6 +75,7 @@ def _run(settings: Settings) -> int:
     try:
         with logs.standard_error(settings.log_format) as outlet:
             logs.set_up(settings.log_format, settings.log_level, outlet)
+            interpreter.share()
             return asyncio.run(_serve(settings, outlet))
     except KeyboardInterrupt:  # behind the last of the loop
         return _INTERRUPTED
@@ -100,6 +101,7 @@ async def _serve(settings: Settings, outlet: Outlet) -> int:
         loop.add_signal_handler(number, asked_to_stop, number)
     try:
         async with running(settings, outlet=outlet) as daemon:
+            interpreter.settle()
             if daemon.certificate is not None:
                 renew = daemon.certificate.renew
                 loop.add_signal_handler(

@@ -66,12 +66,12 @@ async def ask(mirror: Mirror, login: str) -> Got:
 
 
 async def test_a_client_gets_in_with_its_token_in_either_form(
-    run: Run, image: Image, capsys: pytest.CaptureFixture[str]
+    run: Run, image: Image, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with run(clients=clients()) as mirror:
         for login in (f"Bearer {TOKEN}", f"bearer {TOKEN}", basic("ci", TOKEN)):
             assert (await ask(mirror, login)).body == image.manifest
-    lines = [line for line in capsys.readouterr().err.splitlines() if "manifests" in line]
+    lines = [line for line in capfd.readouterr().err.splitlines() if "manifests" in line]
     assert all("user=ci " in line for line in lines)
     assert len(lines) == 3
 

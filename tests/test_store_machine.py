@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -216,8 +217,8 @@ class StoreMachine(RuleBasedStateMachine):
     def publish(self, digest: Digest) -> None:
         fetching = self.fetching.pop(digest)
         assert fetching.partial.proven
-        self.do(self.store.publish(fetching.partial, REPOSITORIES[0]))
-        self.store.room.release(fetching.promised)
+        entered = partial(self.store.room.release, fetching.promised)
+        self.do(self.store.publish(fetching.partial, REPOSITORIES[0], entered))
         fetching.partial.close()
         self.spoilt.discard(digest)
         assert self.store.catalogue.belongs(digest, REPOSITORIES[0])

@@ -64,13 +64,15 @@ async def begun(held: Slow) -> None:
     assert await asyncio.to_thread(held.begun.wait, 10)
 
 
-async def publish(store: Store, body: bytes = BODY) -> None:
+async def publish(
+    store: Store, body: bytes = BODY, entered: Callable[[], None] | None = None
+) -> None:
     """Keep a blob as a fetch does."""
     partial = await store.run(store.files.partial_apart, Digest.of(body))
     await store.run(partial.hash, [body])
     await store.run(partial.write, [body])
     try:
-        await store.publish(partial, REPOSITORY)
+        await store.publish(partial, REPOSITORY, entered or (lambda: None))
     finally:
         partial.close()
 
@@ -204,7 +206,7 @@ async def test_a_publish_that_is_cancelled_has_file_row_and_link(store: Store) -
     partial = await store.run(store.files.partial_apart, DIGEST)
     await store.run(partial.hash, [BODY])
     await store.run(partial.write, [BODY])
-    publishing = asyncio.create_task(store.publish(partial, REPOSITORY))
+    publishing = asyncio.create_task(store.publish(partial, REPOSITORY, lambda: None))
     await asyncio.sleep(0)
     publishing.cancel()
     with suppress(asyncio.CancelledError):
@@ -231,3 +233,16 @@ async def test_a_partial_can_be_taken_again_after_one_of_its_name_was_removed(
     store.books.idle_partials[DIGEST] = len(BODY)
     async with asyncio.timeout(5):
         store.room.release(await store.room.take_partial(DIGEST))
+
+
+async def test_what_is_published_is_counted_once_at_every_step(store: Store) -> None:
+    """Counted as promised and as kept, if only for a moment, it could have others evicted."""
+    promised = await store.room.reserve(len(BODY))
+    most = store.books.used
+    publishing = asyncio.create_task(publish(store, BODY, lambda: store.room.release(promised)))
+    while not publishing.done():
+        most = max(most, store.books.used)
+        await asyncio.sleep(0)
+    await publishing
+    assert is_kept(store)
+    assert most == store.books.used

@@ -247,7 +247,9 @@ class Fetch(Progress):
         What another upstream's fetch has published meanwhile stays: it has its readers.
         """
         kept = self._store.catalogue.get(self.digest)
-        self._entry = kept or await self._store.publish(partial, self.repository)
+        self._entry = kept or await self._store.publish(
+            partial, self.repository, self._place.release
+        )
         self._entry.readers += self.followers
         if self._entry.media_type is None:  # a repository that has this as a blob has no manifest
             for repository in self._members:

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
+from mirror.uncollected import uncollected
+
 _Rest = ParamSpec("_Rest")
 _Read = TypeVar("_Read")
 
@@ -35,7 +37,7 @@ async def aside(
     """Have a document read, a long one by one of two threads: it takes a tenth of a second."""
     if len(body) < _LONG:
         return reader(body, *args, **kwargs)
-    work = partial(reader, body, *args, **kwargs)
+    work = partial(uncollected()(reader), body, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
 
 

@@ -105,19 +105,25 @@ class Store:
 
     # Keeping
 
-    async def publish(self, partial: Partial, repository: Repository) -> Entry:
+    async def publish(
+        self, partial: Partial, repository: Repository, entered: Callable[[], None]
+    ) -> Entry:
         """Keep a proven partial as a blob of a repository, in one step that nothing cancels.
 
-        Raises OSError.
+        `entered` gives the room back that was promised for it, as the books take it in: counted
+        twice for a moment, it could have others evicted. Raises OSError.
         """
-        return await to_the_end(self._publish(partial, repository))
+        return await to_the_end(self._publish(partial, repository, entered))
 
-    async def _publish(self, partial: Partial, repository: Repository) -> Entry:
+    async def _publish(
+        self, partial: Partial, repository: Repository, entered: Callable[[], None]
+    ) -> Entry:
         digest = partial.digest
         async with self.room.naming(digest):
             changed_at = await self.run(self.files.publish, partial)
             entry = self.books.enter(digest, partial.written, None, changed_at)
             self.books.link(digest, repository)
+            entered()
         return entry
 
     async def keep_manifest(self, manifest: Manifest, repository: Repository) -> bool:

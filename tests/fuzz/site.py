@@ -18,15 +18,15 @@ from urllib.parse import urlsplit
 from mirror.store.sqlite import WAL_BYTES
 from tests.fuzz.peers import Peers, gathered
 from tests.fuzz.plays import Play
-from tests.fuzz.verdict import Measured, Wrong, judged
+from tests.fuzz.verdict import DESCRIPTORS, Measured, Wrong, judged
 from tests.torture import checks, disk
-from tests.torture.disk import Descriptors
 from tests.torture.process import Daemon
 
 LASTS = 3.0  # s that hostile peers have
 MAX_SIZE = 96 * 1024 * 1024
 UPSTREAMS = 8  # hostile ones; each has one trap at a time
 SETTLES_WITHIN = 20.0  # s after the last hostile peer has gone
+AGED_WITHIN = 20.0  # s: connections to upstreams are kept for 15
 STOPS_WITHIN = 12.0  # s: the grace of one, and what the disk takes
 ERRAND_WITHIN = 20.0  # s for a command
 _LOOK_EVERY = 0.1  # s
@@ -92,6 +92,7 @@ class Site:
         told = await self._honest.ask("end")
         wrong += [Wrong("honest client", each) for each in told["wrong"]]
         wrong += await self._settled()
+        await self._aged()
         before, self.last = self.last, await self._measured()
         self.last.slowest = told["slowest"]
         found = judged(self._base, before, self.last)
@@ -155,6 +156,20 @@ class Site:
                 return [Wrong("growth", f"{SETTLES_WITHIN:.0f} s after the last peer: {held}")]
             await asyncio.sleep(_LOOK_EVERY)
 
+    async def _aged(self) -> None:
+        """Wait for connections to upstreams that may be used again: they end by themselves."""
+        until = time.monotonic() + AGED_WITHIN
+        while self._open() > self._base.descriptors + DESCRIPTORS:
+            await asyncio.sleep(_LOOK_EVERY)
+            if time.monotonic() > until:
+                return
+
+    def _open(self) -> int:
+        """Count the daemon's open descriptors."""
+        assert self.daemon.pid
+        found = disk.descriptors(self.daemon.pid, self.daemon.folder)
+        return len(found.content) + found.sockets + found.others
+
     async def _errands(self) -> list[Wrong]:
         """Run what an operator runs: each must end."""
         return [
@@ -197,7 +212,7 @@ class Site:
             lag=figures.get("mirror_loop_lag_most_seconds", 0.0),
             resident=sizes["VmRSS"],
             peak=sizes["VmHWM"],
-            descriptors=_open(disk.descriptors(pid, folder)),
+            descriptors=self._open(),
             threads=disk.threads(pid),
             rows=_rows(folder),
             empties=sum(not path.stat().st_size for path in disk.partials(folder).values()),
@@ -207,10 +222,6 @@ class Site:
     def _forget_peak(self) -> None:
         with suppress(OSError):
             Path(f"/proc/{self.daemon.pid}/clear_refs").write_text("5")
-
-
-def _open(found: Descriptors) -> int:
-    return len(found.content) + found.sockets + found.others
 
 
 def _memory(pid: int) -> dict[str, int]:

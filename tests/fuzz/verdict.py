@@ -12,7 +12,7 @@ _MIB = 1024 * 1024
 PEAK = 320 * _MIB  # above what it has at rest: a few documents of 4 MiB being read
 REST = 160 * _MIB  # above the life's beginning, once all have gone: what an allocator keeps
 _ROWS = 60_000  # of the index in one round: a dozen documents of as many children as there may be
-_DESCRIPTORS = 40  # above the life's beginning: connections to upstreams that may be used again
+DESCRIPTORS = 40  # above the life's beginning, once idle connections have ended
 _THREADS = 60
 _PARTIALS = 200  # files of blobs that can be resumed
 
@@ -62,7 +62,7 @@ def judged(base: Measured, before: Measured, now: Measured) -> list[Wrong]:
         ),
         (now.peak > base.resident + PEAK, "memory", f"{now.peak // _MIB} MiB at the most"),
         (now.resident > base.resident + REST, "growth", f"{now.resident // _MIB} MiB at rest"),
-        (now.descriptors > base.descriptors + _DESCRIPTORS, "growth", f"{now.descriptors} open"),
+        (now.descriptors > base.descriptors + DESCRIPTORS, "growth", f"{now.descriptors} open"),
         (now.threads > _THREADS, "growth", f"{now.threads} threads"),
         (rows > _ROWS, "growth", f"{rows} rows of the index in one round"),
         (now.empties > 0, "growth", f"{now.empties} empty files in partial/"),
