@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 import sys
 
-_TURN = 0.0005  # seconds
+_TURN = 0.0001  # seconds
 
 
 def share() -> None:
-    """Have threads hand the interpreter over ten times as often as they do by default.
+    """Have threads hand the interpreter over fifty times as often as they do by default.
 
     The event loop gives the interpreter up at each system call, and has to wait for a thread that
     reads a document to hand it back: a step with forty calls took 200 ms, now 60 (measured).
