@@ -44,6 +44,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GATEWAY_FAULTS = frozenset({502, 503, 504})  # said of a whole host, not of what was asked for
 _HOSTS = 1024  # whose failures are remembered
 _PROBE_PATIENCE = 5.0  # seconds
+_LONGEST_FIELD = 300_000  # bytes of a header: curl takes as many in all
+_MOST_FIELDS = 1000  # headers; Go's clients and curl bound their size only
 _READ_BUFFER = 512 * 1024  # bytes that aiohttp may hold for us while the disk is busy
 
 
@@ -150,7 +152,8 @@ class Wire:
             auto_decompress=False,
             read_bufsize=_READ_BUFFER,
             max_line_size=32 * 1024,  # signed Locations are long
-            max_field_size=32 * 1024,
+            max_field_size=_LONGEST_FIELD,
+            max_headers=_MOST_FIELDS,
         )
 
     async def ask(

@@ -155,7 +155,7 @@ async def test_trailers_are_bounded_and_passed_over(run: Run, raw: Raw) -> None:
     for end, status in ((trailers, 200), (trailers * 2000, 502)):
         whole = chunked(body, 100)[:-2] + end + b"\r\n"
         raw.answers[f"GET /v2/{NAME}/blobs/"] = answer(whole, CHUNKED, length=False)
-        async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        async with run(upstreams={"docker.io": {"url": raw.url}}, resume_timeout=1) as mirror:
             with steps() as longest:
                 got = await mirror.blob(NAME, digest)
         assert (got.status in (200, 502, 503), got.body == body) == (True, status == 200)
