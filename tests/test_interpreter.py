@@ -30,7 +30,7 @@ print(resident() - before)
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="no mallopt in this libc")
 def test_the_memory_of_large_documents_goes_back_to_the_system() -> None:
-    """Of 160 to 320 MB nothing stays but the 6 that are in use; 45 MiB do where glibc may choose."""
+    """Of 160 to 320 MB only the 6 in use stay; where glibc may choose, 45 MiB do."""
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         cwd=Path(__file__).parent.parent,
