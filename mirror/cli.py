@@ -86,7 +86,17 @@ def _run(settings: Settings) -> int:
 async def _serve(settings: Settings, outlet: Outlet) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code."""
     signals = Signals()
+    try:
+        await _serve_until(signals, settings, outlet)
+    except asyncio.CancelledError:  # the start was, in order
+        if not signals.stop.is_set():
+            raise
+    return 0
+
+
+async def _serve_until(signals: Signals, settings: Settings, outlet: Outlet) -> None:
     async with running(settings, outlet=outlet, hurry=signals.hurry) as daemon:
+        signals.started()
         interpreter.settle()
         if daemon.certificate is not None:
             _renew_on_hangup(daemon.certificate)
@@ -96,7 +106,6 @@ async def _serve(settings: Settings, outlet: Outlet) -> int:
         notify("READY=1")
         await signals.stop.wait()
         notify("STOPPING=1")
-    return 0
 
 
 def _renew_on_hangup(certificate: Certificate) -> None:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import signal
 import socket
 import sqlite3
-import threading
 import time
-import types
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
-from typing import Any, TypeVar
 
 import aiohttp
 import pytest
@@ -29,7 +25,6 @@ from tests.torture import disk
 
 REPOSITORY = "library/big"
 SIZE = 4_000_000
-T = TypeVar("T")
 
 
 @pytest.fixture
@@ -280,36 +275,3 @@ async def test_a_stop_is_heard_though_something_is_to_be_written_at_that_moment(
     keeper.cancel()
     await store.close()
     assert done
-
-
-@types.coroutine
-def cancelled_in(wait: int, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Run, and cancel it in its wait of this number, counted from 0, as that ends."""
-    steps = work.__await__()
-    try:
-        awaited = next(steps)
-        for number in itertools.count():
-            yield awaited
-            awaited = steps.throw(asyncio.CancelledError) if number == wait else next(steps)
-    except StopIteration as done:
-        found: T = done.value
-        return found
-    raise AssertionError
-
-
-async def test_a_start_that_is_interrupted_leaves_nothing_that_keeps_the_process_alive(
-    tmp_path: Path,
-) -> None:
-    threads = set(threading.enumerate())
-    for wait in itertools.count():
-        try:
-            store = await cancelled_in(wait, open_store(Files(tmp_path), 8 * 1024**2))
-        except asyncio.CancelledError:
-            for thread in set(threading.enumerate()) - threads:
-                if "connection" in thread.name:  # those of the pool are nobody's
-                    await asyncio.to_thread(thread.join, 5)
-                    assert not thread.is_alive(), f"cancelled in wait {wait}"
-        else:
-            await store.close()
-            break
-    assert wait > 10

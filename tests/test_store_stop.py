@@ -74,7 +74,7 @@ async def test_a_stop_does_not_wait_for_a_large_file_to_be_hashed(tmp_path: Path
     digest = Digest.of(b"x")
     files.path(digest).parent.mkdir(parents=True)
     files.path(digest).write_bytes(bytes(4 * 1024**2))
-    files.halted = True
+    files.halted.set()
     with pytest.raises(OSError, match="stops"):
         files.prove(digest, 4 * 1024**2)
     files.release()

@@ -13,7 +13,7 @@ from mirror.cache.memory import Memory
 from mirror.cache.place import Place
 from mirror.cache.places import Owners, Places
 from mirror.cache.possession import Possession
-from mirror.lasting import to_the_end
+from mirror.lasting import over, to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.store import Store
@@ -88,7 +88,7 @@ class Fetches:
             if not running.fetch.proven:
                 running.task.cancel()
         tasks = [running.task for running in self._running.values()]
-        await to_the_end(_all_over(tasks))  # the store must not close before
+        await to_the_end(over(tasks))  # the store must not close before
 
     def running(self, upstream: str, digest: Digest) -> Fetch | None:
         """Return the fetch that one could join."""
@@ -178,11 +178,6 @@ class Fetches:
             running.check.cancel()
         if not task.cancelled() and (error := task.exception()):
             _log.error("a fetch of %s ended in a way nobody foresaw", key[1], exc_info=error)
-
-
-async def _all_over(tasks: Collection[asyncio.Task[None]]) -> None:
-    if tasks:
-        await asyncio.wait(tasks)
 
 
 async def _over(running: _Running) -> None:
