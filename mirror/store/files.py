@@ -115,13 +115,13 @@ class Files:
 
     def partial(self, digest: Digest) -> Partial:
         """Open what there is of a blob on its way, hashed up to its end; raises OSError."""
-        return Partial(digest, self._partial_path(digest))
+        return Partial(digest, self._partial_path(digest), self.halted)
 
     def partial_apart(self, digest: Digest) -> Partial:
         """Open an empty one beside it, which no other fetch goes on from; raises OSError."""
         descriptor, name = tempfile.mkstemp(prefix=_WHOLE, dir=self._partials)
         os.close(descriptor)
-        return Partial(digest, Path(name))
+        return Partial(digest, Path(name), self.halted)
 
     def _partial_path(self, digest: Digest) -> Path:
         return self._partials / f"{digest.algorithm}-{digest.hex}"
