@@ -20,8 +20,10 @@ from mirror.daemon import Daemon, running
 from mirror.outlet import Outlet
 from mirror.sdnotify import notify
 from mirror.settings import Address, ConfigurationError, Settings, load
+from mirror.signals import Signals
 from mirror.sizes import human
 from mirror.store.errors import StoreError
+from mirror.web.tls import Certificate
 
 _log = logging.getLogger(__name__)
 _BAD_START = 2  # exit code: the configuration or the data folder cannot be used
@@ -83,43 +85,41 @@ def _run(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings, outlet: Outlet) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code.
+    """Serve until SIGINT or SIGTERM; returns the exit code."""
+    signals = Signals()
+    try:
+        await _serve_until(signals, settings, outlet)
+    except asyncio.CancelledError:  # the start was, in order
+        if not signals.stop.is_set():
+            raise
+    return 0
 
-    Whoever sends a second one wants no grace: transfers are cut, all else is put in order.
-    """
-    stop = asyncio.Event()
-    loop, serving = asyncio.get_running_loop(), asyncio.current_task()
-    hurried: list[int] = []
+
+async def _serve_until(signals: Signals, settings: Settings, outlet: Outlet) -> None:
+    async with running(settings, outlet=outlet, hurry=signals.hurry) as daemon:
+        signals.started()
+        interpreter.settle()
+        if daemon.certificate is not None:
+            _renew_on_hangup(daemon.certificate)
+        _log.info("listening on %s, keeping data in %s", daemon.address, daemon.store.files.root)
+        if settings.log_format == "text":
+            print(_greeting(settings, daemon), flush=True)
+        notify("READY=1")
+        await signals.stop.wait()
+        notify("STOPPING=1")
+
+
+def _renew_on_hangup(certificate: Certificate) -> None:
+    """Have SIGHUP read the certificate anew."""
+    loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
 
-    def asked_to_stop(number: int) -> None:
-        if stop.is_set() and not hurried and serving is not None:
-            hurried.append(number)
-            serving.cancel()
-        stop.set()
+    def renew() -> None:
+        task = loop.create_task(certificate.renew(now=True))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked_to_stop, number)
-    try:
-        async with running(settings, outlet=outlet) as daemon:
-            interpreter.settle()
-            if daemon.certificate is not None:
-                renew = daemon.certificate.renew
-                loop.add_signal_handler(
-                    signal.SIGHUP, lambda: tasks.add(loop.create_task(renew(now=True)))
-                )
-            _log.info(
-                "listening on %s, keeping data in %s", daemon.address, daemon.store.files.root
-            )
-            if settings.log_format == "text":
-                print(_greeting(settings, daemon), flush=True)
-            notify("READY=1")
-            await stop.wait()
-            notify("STOPPING=1")
-    except asyncio.CancelledError:
-        if not hurried:
-            raise
-    return 128 + hurried[0] if hurried else 0
+    loop.add_signal_handler(signal.SIGHUP, renew)
 
 
 def _greeting(settings: Settings, daemon: Daemon) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from pathlib import Path
-from typing import TypeVar
 
 from mirror.cache.budget import Budget
 from mirror.cache.memory import Memory
@@ -34,14 +32,12 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError, shown
 from mirror.oci.names import Repository
 from mirror.oci.target import ImageName, Target, parse_target
+from mirror.paced import SLICE, paced
 from mirror.store.catalogue import Entry
 from mirror.store.files import Files
 from mirror.store.graph import View
 from mirror.store.store import Store
 from mirror.uncollected import uncollected
-
-T = TypeVar("T")
-_SLICE = 128  # things done on the loop before others have their turn
 
 
 class Upkeep:
@@ -180,9 +176,9 @@ class Upkeep:
         """Carry out a plan: what came while it was made keeps what it needs."""
         spared = await self._needed_since(plan)
         gone = plan.gone - spared
-        async for digest in _paced(plan.unlinked):
+        async for digest in paced(plan.unlinked):
             self._store.books.unlink(digest, here)
-        async for key in _paced(plan.tags):
+        async for key in paced(plan.tags):
             self._tags.drop(key)
         freed = await self._remove(gone)
         return Purged(name, len(plan.tags), len(gone), plan.shared + len(spared & plan.gone), freed)
@@ -196,20 +192,12 @@ class Upkeep:
     async def _remove(self, digests: Iterable[Digest]) -> int:
         """Remove content; returns the bytes that come free. Raises OSError."""
         ahead, freed = list(digests), 0
-        for start in range(0, len(ahead), _SLICE):
-            part = ahead[start : start + _SLICE]
+        for start in range(0, len(ahead), SLICE):
+            part = ahead[start : start + SLICE]
             for digest in part:
                 self._memory.drop(digest)
             freed += await self._store.room.remove(part)
         return freed
-
-
-async def _paced(values: Iterable[T]) -> AsyncIterator[T]:
-    """Return values with turns for others between them."""
-    for number, value in enumerate(values, 1):
-        yield value
-        if not number % _SLICE:
-            await asyncio.sleep(0)
 
 
 def _compared(files: Files, before: View) -> tuple[dict[Digest, Entry], dict[Digest, int]]:

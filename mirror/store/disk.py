@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import IO, Any, TypeVar
 from mirror.flight import Flights
 from mirror.lasting import to_the_end
 from mirror.oci.digest import Digest
-from mirror.store.errors import is_of_disk
+from mirror.store.errors import is_of_disk, stopping
 from mirror.store.files import Files
 
 T = TypeVar("T")
@@ -50,7 +49,7 @@ class Disk:
         A stop must not take as long as a slow disk takes for all that waits for it.
         """
         self._dropped = True
-        self._files.halted = True
+        self._files.halted.set()
         for future in [*self._waiting]:
             future.cancel()
 
@@ -68,7 +67,7 @@ class Disk:
 
     async def _on(self, threads: ThreadPoolExecutor, work: Callable[..., T], *args: object) -> T:
         if self._dropped:
-            raise _stopping()
+            raise stopping()
         future = threads.submit(work, *args)
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
@@ -79,7 +78,7 @@ class Disk:
                 await to_the_end(_over(future))
             raise
         if future.cancelled():
-            raise _stopping()
+            raise stopping()
         try:
             return future.result()
         except OSError as error:
@@ -132,7 +131,3 @@ async def _over(job: Future[T]) -> None:
 
     job.add_done_callback(done)
     await over
-
-
-def _stopping() -> OSError:
-    return OSError(errno.ECANCELED, "the mirror stops")

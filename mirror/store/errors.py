@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 _OUT_OF = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ECANCELED}
@@ -23,6 +24,17 @@ def is_of_disk(error: OSError) -> bool:
 def is_of_stop(error: Exception) -> bool:
     """Whether an error means that the mirror stops, and begins nothing more on the disk."""
     return isinstance(error, OSError) and error.errno == errno.ECANCELED
+
+
+def go_on(halted: threading.Event) -> None:
+    """Raise OSError where the mirror stops: what takes long looks at it between two pieces."""
+    if halted.is_set():
+        raise stopping()
+
+
+def stopping() -> OSError:
+    """Return what is raised where nothing more is begun."""
+    return OSError(errno.ECANCELED, "the mirror stops")
 
 
 class StoreError(Exception):

@@ -87,8 +87,10 @@ class Store:
     def hurry(self) -> None:
         """Begin nothing more on the disk, but for the index, from a moment on: a stop has begun.
 
-        What was proven has so long to be published; what is not stays as a partial.
+        What was proven has so long to be published; what is not stays as a partial. What is read
+        for somebody, to be hashed or copied, ends at once: nobody is left to have it.
         """
+        self.files.halted.set()
         asyncio.get_running_loop().call_later(_LAST_WORDS, self._disk.drop)
 
     async def close(self) -> None:

@@ -17,6 +17,7 @@ from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
 from mirror.web.clients import Clients
 from mirror.web.connections import Connections
+from mirror.web.ending import CUT
 from mirror.web.metrics import Metrics
 from mirror.web.own import OwnPages
 from mirror.web.protocol import Listener
@@ -52,11 +53,10 @@ class Server:
         self._log = log
         self._connections = connections
 
-    def runner(self, idle: float, grace: float) -> web.ServerRunner:
-        """Return what listens.
+    def runner(self, idle: float) -> web.ServerRunner:
+        """Return what listens; see `ending.end` for how it ends.
 
-        `idle` is how long, in seconds, a connection may be without a whole request, `grace` how
-        long transfers may go on at the end.
+        `idle` is how long, in seconds, a connection may be without a whole request.
         """
         server = Listener(
             self.handle,
@@ -69,7 +69,7 @@ class Server:
             auto_decompress=False,
             lingering_time=0,
         )
-        return web.ServerRunner(server, shutdown_timeout=grace)
+        return web.ServerRunner(server, shutdown_timeout=CUT)
 
     async def handle(self, request: web.BaseRequest) -> Reply:
         """Answer one request; nothing that goes wrong leaves without an error document."""
