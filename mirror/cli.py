@@ -78,6 +78,7 @@ def _run(settings: Settings) -> int:
         with logs.standard_error(settings.log_format) as outlet:
             logs.set_up(settings.log_format, settings.log_level, outlet)
             interpreter.share()
+            interpreter.give_back()
             return asyncio.run(_serve(settings, outlet))
     except KeyboardInterrupt:  # behind the last of the loop
         return _INTERRUPTED

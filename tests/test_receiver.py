@@ -32,7 +32,7 @@ def names() -> set[str]:
         and isinstance(node.value, ast.Name)
         and node.value.id == "self"
     }
-    added = {"__init__", "_refuse", "_is_plain", "_hold", "_next", "cut", "parse_slice"}
+    added = {"__init__", "_refuse", "_is_plain", "_hold", "_next", "cut", "parse_slice", "_parse"}
     return (used | methods) - own - added
 
 

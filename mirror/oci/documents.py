@@ -23,9 +23,9 @@ _MARKS = (b",", b"[", b"]", b"{", b"}")
 _MOST_MARKS = 250_000
 _VALUE = 64  # bytes of memory to each mark: a string has 57 beside its text, an object 184 and more
 _LONG = 64 * 1024  # bytes; shorter ones are read in less time than a thread takes to be asked
-# Readers share the interpreter with the event loop, which gets its turn after each of them: of
-# forty at once it had 0.2 s to wait, of two 10 ms (measured).
-_THREADS = ThreadPoolExecutor(2, thread_name_prefix="documents")
+# A thread shares the interpreter with the event loop: two at work gain nothing, and the loop has to
+# wait for both in turn, for 213 ms at worst where one takes 150 (measured).
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="documents")
 
 
 async def aside(
@@ -34,11 +34,11 @@ async def aside(
     *args: _Rest.args,
     **kwargs: _Rest.kwargs,
 ) -> _Read:
-    """Have a document read, a long one by one of two threads: it takes a tenth of a second."""
+    """Have a document read, a long one on a thread of its own: it takes a tenth of a second."""
     if len(body) < _LONG:
         return reader(body, *args, **kwargs)
     work = partial(uncollected()(reader), body, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
+    return await asyncio.get_running_loop().run_in_executor(_THREAD, work)
 
 
 def read(body: bytes, *, anew: bool = False) -> dict[str, Any]:

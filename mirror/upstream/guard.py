@@ -45,6 +45,7 @@ _COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1
 _TRANSLATED = IPv6Network("::ffff:0:0:0/96")  # RFC 2765, 2.1
 _FAR = frozenset({Place.PUBLIC})
 _NOT_ASCII = re.compile(r"[ \x80-\U0010ffff]+")
+_LONGEST = 64 * 1024  # characters of a Location; servers take request lines of 8 to 16 KiB
 _LONGEST_HOST = 253  # characters (RFC 1035, 2.3.4)
 _NAME = re.compile(r"[a-z0-9._-]{1,253}", re.ASCII)  # RFC 1035, 2.3, and the underscores in use
 
@@ -180,6 +181,8 @@ def follow(url: URL, location: str) -> URL:
     left out: Go's clients would send both as Basic, and an upstream has no say in who the mirror
     logs in as elsewhere. Raises UpstreamMisbehaved, without the query: that may hold a signature.
     """
+    if len(location) > _LONGEST:
+        raise UpstreamMisbehaved(f"upstream redirects by {len(location)} characters")
     location = _NOT_ASCII.sub(_encoded, location.strip(" "))
     try:
         target = url.join(URL(location, encoded=True))

@@ -29,6 +29,10 @@ _REST = 3.0  # times as long as dear ones took, the next wait: others have most 
 # Answers before the real one (RFC 9110, 15.2). Registries send none, content networks one or two
 # (103); Go's clients take as many as fit their bound for headers.
 _MOST_EARLY = 32
+# Bytes of an answer's head, with those of the answers before it: all that Go's servers take of a
+# request's, and three times what curl takes. Go's clients take ten times as many.
+_LONGEST_HEAD = 1024 * 1024
+_LENGTH = b"content-length:"
 
 
 class NoCookies(aiohttp.DummyCookieJar):
@@ -106,6 +110,7 @@ class Receiver(ResponseHandler):
         self._length: int | None = None
         self._answered = self._refused = False
         self._early = 0
+        self._head = 0  # bytes
 
     @property
     def should_close(self) -> bool:
@@ -115,14 +120,14 @@ class Receiver(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401 - aiohttp's own
         """Expect the answer to a question."""
         self._answered = False
-        self._early = 0
+        self._early = self._head = 0
         super().set_response_params(**params)
 
     def feed_data(self, data: tuple[Any, Any], size: int = 0) -> None:
         """Take an answer's headers."""
         message = data[0]
         if self._answered or self._early > _MOST_EARLY:
-            self._refuse()
+            self._refuse("too many informational answers")
             return
         self._answered = message.code >= 200
         self._early += 1
@@ -131,12 +136,12 @@ class Receiver(ResponseHandler):
         self._length = int(length) if length else None  # the parser takes digits only
         super().feed_data(data, size)
 
-    def _refuse(self) -> None:
+    def _refuse(self, why: str) -> None:
         """Hang up: there is one answer to a question. One that has come stays good."""
         self._refused = True
         self._held.clear()
         if not self._answered:
-            self.set_exception(http.HttpProcessingError(message="too many informational answers"))
+            self.set_exception(http.HttpProcessingError(message=why))
         self.force_close()
         if self.transport is not None:
             self.transport.close()
@@ -145,12 +150,24 @@ class Receiver(ResponseHandler):
         """Parse what arrived, or hold it until its turn."""
         if self._refused:
             return
+        if self._parser is not None and not (self._answered or self._head or self._held):
+            data = _with_one_length(data)
         if self._held and data:
             self._hold(data)
         elif self._parser is None or self._is_plain(len(data)) or data.count(b"\n") <= _DENSE:
-            super().data_received(data)
+            self._parse(data)
         else:
             self._hold(data)
+
+    def _parse(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.exception() is not None:
+            self._held.clear()  # or the end of the connection would wait behind it
+        if self._parser is None or self._answered:
+            return
+        self._head += len(data)
+        if self._head > _LONGEST_HEAD:
+            self._refuse("too long a head")
 
     def _is_plain(self, count: int) -> bool:
         """Whether the next bytes are of a body, and parsed by nothing."""
@@ -170,7 +187,7 @@ class Receiver(ResponseHandler):
         if self._reading_paused:
             return False  # until the body's reader has caught up
         if self._held:
-            super().data_received(self._next())
+            self._parse(self._next())
         if self._held:
             return not self._reading_paused
         if self._ended:
@@ -206,6 +223,22 @@ class Receiver(ResponseHandler):
             return
         self._held.clear()
         super().connection_lost(exc)
+
+
+def _with_one_length(data: bytes) -> bytes:
+    """Leave out what a head repeats of its Content-Length, where all of it came in one read.
+
+    RFC 9110, 8.6, lets a recipient do that, and Go's clients do; aiohttp's parser refuses it.
+    """
+    end = data.find(b"\r\n\r\n")
+    if end < 0 or data[:end].lower().count(b"\r\n" + _LENGTH) < 2:
+        return data
+    lines = data[:end].split(b"\r\n")
+    told = [line for line in lines if line.lower().startswith(_LENGTH)]
+    if len({line[len(_LENGTH) :].strip(b" \t") for line in told}) > 1:
+        return data
+    others = [line for line in lines if not line.lower().startswith(_LENGTH)]
+    return b"\r\n".join([*others, told[0]]) + data[end:]
 
 
 class Connector(aiohttp.TCPConnector):

@@ -31,6 +31,7 @@ from mirror.upstream.breaker import Breaker
 from mirror.upstream.faults import PROXY_LOGIN, named_faults
 from mirror.upstream.guard import Guard, GuardedResolver, follow
 from mirror.upstream.link import Link
+from mirror.upstream.lookups import Lookups
 from mirror.upstream.receiver import Connector, NoCookies, Slices
 
 _log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GATEWAY_FAULTS = frozenset({502, 503, 504})  # said of a whole host, not of what was asked for
 _HOSTS = 1024  # whose failures are remembered
 _PROBE_PATIENCE = 5.0  # seconds
+_LONGEST_FIELD = 300_000  # bytes of a header: curl takes as many in all
+_MOST_FIELDS = 1000  # headers; Go's clients and curl bound their size only
 _READ_BUFFER = 512 * 1024  # bytes that aiohttp may hold for us while the disk is busy
 
 
@@ -85,7 +88,7 @@ class Wire:
     """HTTP to one upstream registry at `own`, its token server and its content networks.
 
     Blobs have connections of their own, so that big ones never starve the small questions.
-    Names are resolved by `resolver` (the system's if there is none) and connections made of
+    Names are resolved by `resolver` (`Lookups` if there is none) and connections made of
     `sockets` (aiohttp's if there is none); both are asked for nothing that the guard refuses.
     """
 
@@ -111,7 +114,7 @@ class Wire:
         self._probes: dict[URL, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
-        inner = self._inner or aiohttp.DefaultResolver()
+        inner = self._inner or Lookups(self._own.raw_host or "")
         resolver = GuardedResolver(self._guard, inner, self.link.proxy)
         self._resolver = resolver
         self._sessions = {
@@ -150,7 +153,8 @@ class Wire:
             auto_decompress=False,
             read_bufsize=_READ_BUFFER,
             max_line_size=32 * 1024,  # signed Locations are long
-            max_field_size=32 * 1024,
+            max_field_size=_LONGEST_FIELD,
+            max_headers=_MOST_FIELDS,
         )
 
     async def ask(

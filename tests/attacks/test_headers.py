@@ -26,7 +26,8 @@ from tests.conftest import Run
 
 BODY = b'{"schemaVersion":2,"layers":[]}'
 TYPE = b"Content-Type: " + media.OCI_MANIFEST.encode()
-LONG = 32_000  # bytes; the wire takes 32 KiB
+LONG = 300_000  # bytes; the wire takes as many of a header
+ALL_LONG = 32_000  # bytes of each header of many: the wire takes a mebibyte in all
 OWN = URL("https://registry.example/v2/")
 NAMES = (
     *(b"Set-Cookie", b"Link", b"Docker-Content-Digest", b"Content-Encoding", b"Date"),
@@ -44,16 +45,16 @@ async def raw() -> AsyncIterator[Raw]:
         yield raw
 
 
-def filled(sign: bytes, start: bytes = b"") -> bytes:
-    """Write a header's value of a sign or pair, as long as the wire takes it."""
-    return (start + sign * LONG)[:LONG]
+def filled(sign: bytes, start: bytes = b"", size: int = ALL_LONG) -> bytes:
+    """Write a header's value of a sign or pair, of this size."""
+    return (start + sign * size)[:size]
 
 
 async def test_a_token_servers_content_type_holds_nobody_up(run: Run, raw: Raw) -> None:
     """Ten seconds of one request, by aiohttp's own reading."""
     realm = f'WWW-Authenticate: Bearer realm="{raw.url}/token"'.encode()
     raw.answers["/manifests/"] = answer(b"", realm, status=b"401 Unauthorized")
-    told = b"Content-Type: " + filled(b";", b"text/html")
+    told = b"Content-Type: " + filled(b";", b"text/html", LONG - 20)
     raw.answers["/token"] = answer(b"", told, status=b"403 Forbidden")
     async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
         with steps() as longest:
@@ -73,13 +74,72 @@ async def test_no_header_of_a_single_sign_or_pair_holds_anybody_up(
         with steps() as longest:
             for sign in SIGNS + PAIRS:
                 lines = [name + b": " + filled(sign) for name in NAMES]
-                lines += [b"Set-Cookie: " + filled(sign, b"a=b;")] * 9
-                lines += [b"WWW-Authenticate: Bearer " + filled(sign)] * 9
+                lines += [b"Set-Cookie: " + filled(sign, b"a=b;")] * 8
+                lines += [b"WWW-Authenticate: Bearer " + filled(sign)] * 8
                 lines += [b"Content-Type: " + filled(sign, b"text/html;")]
                 lines += [b"Location: " + filled(sign, b"https://xn--")]
                 raw.answers["/"] = answer(BODY, *lines, status=status)
                 for path in ("manifests/latest", "tags/list", f"blobs/{Digest.of(sign)}"):
                     await mirror.ask(f"/v2/{NAME}/{path}")
+    assert longest.seconds < MOST, longest.what
+
+
+@pytest.mark.parametrize("name", [*NAMES, b"Location", b"Content-Type"])
+async def test_no_header_as_long_as_it_may_be_holds_anybody_up(
+    run: Run, raw: Raw, name: bytes
+) -> None:
+    size = LONG - len(name)
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        with steps() as longest:
+            for status in (b"200 OK", b"307 Elsewhere", b"401 Unauthorized", b"429 Slow"):
+                for sign in (b";", b'"', b"/", b"a,", "é".encode()):
+                    line = name + b": " + filled(sign, size=size)
+                    raw.answers["/"] = answer(BODY, line, status=status)
+                    await mirror.manifest(NAME, "latest")
+    assert longest.seconds < MOST, longest.what
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"X-%d: a" % number for number in range(900)],
+        [b"X: " + b"a" * 290_000],
+        [b"X-%d: " % number + b"a" * 60_000 for number in range(16)],
+        [b"Content-Length: %d" % len(BODY)],
+        [b"CONTENT-LENGTH:%d \t" % len(BODY), b"X: a", b"content-length: %d" % len(BODY)],
+    ],
+    ids=["many", "long", "a megabyte", "a length twice", "three times"],
+)
+async def test_what_plain_clients_take_of_a_head_is_taken(
+    run: Run, raw: Raw, lines: list[bytes]
+) -> None:
+    raw.answers["/"] = answer(BODY, TYPE, *lines)
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        with steps() as longest:
+            got = await mirror.manifest(NAME, "latest")
+    assert (got.status, got.body) == (200, BODY)
+    assert longest.seconds < MOST, longest.what
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"X-%d: a" % number for number in range(1001)],
+        [b"a:"] * 400_000,
+        [b"X: " + b"a" * 300_001],
+        [b"X-%d: " % number + b"a" * 200_000 for number in range(7)],
+        [b"X-%d: " % number + b"a" * 200_000 for number in range(30)],
+        [b"Content-Length: %d" % (len(BODY) - 1)],
+    ],
+    ids=["many", "ever more", "long", "more than a megabyte", "megabytes", "two lengths"],
+)
+async def test_a_head_without_bounds_is_refused_and_holds_nobody_up(
+    run: Run, raw: Raw, lines: list[bytes]
+) -> None:
+    raw.answers["/"] = answer(BODY, TYPE, *lines)
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        with steps() as longest:
+            assert (await mirror.manifest(NAME, "latest")).status == 502
     assert longest.seconds < MOST, longest.what
 
 
