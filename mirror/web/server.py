@@ -90,10 +90,10 @@ class Server:
         except RegistryError as error:
             raise await self._refused(request, error) from None
         if isinstance(route, Own) and route.name != "v2":
-            return self._page(request, route)
+            return await self._page(request, route)
         caller = request[CALLER] = await self._clients.who(request)
         if isinstance(route, Own):
-            return self._own.get(route.name, route.namespace)
+            return await self._own.get(route.name, route.namespace)
         await self._access.admit(route.repository, caller, lambda: _wanted_of(route))
         return await self._serve(request, route, caller)
 
@@ -111,14 +111,14 @@ class Server:
             return await self._api.tags(request, route, caller)
         return await self._api.referrers(request, route, caller)
 
-    def _page(self, request: web.BaseRequest, page: Own) -> Reply:
+    async def _page(self, request: web.BaseRequest, page: Own) -> Reply:
         """Answer with a page for the operator, and for what watches.
 
         Probes count in no rate: no crowd behind their address may have the mirror restarted.
         """
         if page.name == "metrics":
             self._clients.watch(request)
-        return self._own.get(page.name)
+        return await self._own.get(page.name)
 
     def _wanted(self, request: web.BaseRequest) -> Route:
         """Read what is wanted; raises RegistryError."""
