@@ -20,6 +20,7 @@ from mirror.store.files import Files, Opened, looked_at
 from mirror.store.index import Index
 from mirror.store.partial import Partial
 from mirror.store.room import Room
+from mirror.turns import paced
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -65,11 +66,15 @@ class Store:
         while True:
             await self.index.due()
             if time.monotonic() > noted + _USES_EVERY:
-                self.books.note_uses()
+                await self._note_uses()
                 noted = time.monotonic()
             if await self.index.flush():
                 await self.trim()
             await self._mend()
+
+    async def _note_uses(self) -> None:
+        async for _ in paced(iter(self.books.note_uses, False), 1):
+            pass
 
     async def trim(self) -> None:
         """Evict until the bound holds again, after the index grew or the bound was lowered."""
@@ -97,7 +102,7 @@ class Store:
 
     async def _close(self) -> None:
         try:
-            self.books.note_uses()
+            await self._note_uses()
             await self.index.close()
         finally:
             await self._disk.close()

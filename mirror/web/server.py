@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractAccessLogger
 from mirror.cache.access import Access
 from mirror.cache.caller import Caller
 from mirror.cache.outcome import Outcome
-from mirror.oci.errors import NameUnknown, NotAllowed, RegistryError, Unsupported, shown
+from mirror.oci.errors import ClientGone, NameUnknown, NotAllowed, RegistryError, Unsupported, shown
 from mirror.upstream.inquiry import Wanted
 from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
@@ -78,6 +78,8 @@ class Server:
             return await self._answer(request)
         except RegistryError as error:
             return refusal(error, namespace=self._namespace(request))
+        except ConnectionResetError:  # nobody reads this, but for who reads the log
+            return refusal(ClientGone("the client left before its answer began"), last=True)
         except Exception:  # noqa: BLE001 - the last resort, and it is logged
             _log.exception("a request failed in a way nobody foresaw: %s", shown(request.raw_path))
             return refusal(RegistryError("the mirror failed; its log has the reason"))
@@ -106,7 +108,7 @@ class Server:
         if isinstance(route, BlobPath):
             return await self._api.blob(request, route, caller)
         if isinstance(route, TagsPath):
-            return await self._api.tags(route, caller)
+            return await self._api.tags(request, route, caller)
         return await self._api.referrers(request, route, caller)
 
     async def _page(self, request: web.BaseRequest, page: Own) -> Reply:
