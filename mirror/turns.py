@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
-_PART = 128  # things done before others have their turn
+PART = 128  # things done before others have their turn
 
 
-async def paced(values: Iterable[T], part: int = _PART) -> AsyncIterator[T]:
+async def paced(values: Iterable[T], part: int = PART) -> AsyncIterator[T]:
     """Return values with turns for others between so many of them.
 
     What the values are taken from may change in these turns: a copy of it is wanted here.

@@ -186,7 +186,7 @@ async def test_a_second_signal_loses_nothing_though_another_holds_the_index(
             command.send(number)
             await asyncio.sleep(0.3)
         ended = await command.ended(within=15)
-    assert ended.code == 128 + number
+    assert ended.code == 0
     assert "Traceback" not in ended.err
     blobs = {blob.digest for image in images for blob in image.layers}
     assert count(data, "pull") == len(images)

@@ -36,10 +36,8 @@ from mirror.store.catalogue import Entry
 from mirror.store.files import Files
 from mirror.store.graph import View
 from mirror.store.store import Store
-from mirror.turns import paced
+from mirror.turns import PART, paced
 from mirror.uncollected import uncollected
-
-_SLICE = 128  # files removed before others have their turn
 
 
 class Upkeep:
@@ -195,8 +193,8 @@ class Upkeep:
     async def _remove(self, digests: Iterable[Digest]) -> int:
         """Remove content; returns the bytes that come free. Raises OSError."""
         ahead, freed = list(digests), 0
-        for start in range(0, len(ahead), _SLICE):
-            part = ahead[start : start + _SLICE]
+        for start in range(0, len(ahead), PART):
+            part = ahead[start : start + PART]
             for digest in part:
                 self._memory.drop(digest)
             freed += await self._store.room.remove(part)

@@ -80,7 +80,7 @@ class Verification:
         self._reason = ""
         file: IO[bytes] | None = None
         try:
-            file = await self._store.open(digest)
+            file = (await self._store.open(digest)).file
             hasher = digest.hasher()
             position = 0
             while step := await self._store.run_read(_hash_slice, file, hasher, self._pace.slice):

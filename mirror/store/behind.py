@@ -93,6 +93,10 @@ class Behind:
             async with self._flushing:
                 await self._database.close()
 
+    async def abandon(self) -> None:
+        """See `Index.abandon`."""
+        await self._database.break_off()
+
     async def prune(self, now: int, keep: int, words: int) -> None:
         """See `Index.prune`."""
         await to_the_end(self._prune(now, keep, words))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import sqlite3
 import time
@@ -14,7 +15,10 @@ from typing import Any, Self
 
 import aiosqlite
 
+from mirror.lasting import to_the_end
 from mirror.store.errors import StoreError
+
+_log = logging.getLogger(__name__)
 
 Row = Sequence[Any]
 Write = tuple[str, tuple[object, ...]]
@@ -36,6 +40,7 @@ _PRAGMAS = (
 # On a full disk there is no room for the file that connections share; one alone needs none.
 _ALONE = ("PRAGMA locking_mode=EXCLUSIVE", *_PRAGMAS)
 
+_AGAIN = 0.05  # seconds
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
 
 
@@ -65,7 +70,7 @@ class Database:
             database.alone = alone
             await database._migrate(path)
         except BaseException:
-            await connection.close()
+            await _break_off(connection)
             raise
         return database
 
@@ -73,6 +78,11 @@ class Database:
         """Close; an open connection would keep the process alive."""
         self.closed = True
         await self._connection.close()
+
+    async def break_off(self) -> None:
+        """Close at once: what runs is undone. Whoever else waits for a statement gets an error."""
+        self.closed = True
+        await _break_off(self._connection)
 
     async def fetch(self, sql: str, *args: object) -> list[Row]:
         """Return all rows of a query."""
@@ -103,7 +113,7 @@ class Database:
         except BaseException as error:
             if isinstance(error, sqlite3.Error) and is_damage(error):
                 return error
-            await self.close()
+            await self.break_off()
             raise
         verdict = str(rows[0][0])
         return None if verdict == "ok" else sqlite3.DatabaseError(verdict)
@@ -138,6 +148,8 @@ class Database:
                 f"{path} was written by a newer version (schema {version}, this one reads up to "
                 f"{len(scripts)}): upgrade, or move the file away to have it rebuilt"
             )
+        if 0 < version < len(scripts):
+            _log.info("%s is brought from schema %d to %d", path, version, len(scripts))
         for number, script in enumerate(scripts[version:], version + 1):
             text = f"BEGIN; {script}; PRAGMA user_version={number}; COMMIT;"
             await self._connection.executescript(text)
@@ -149,9 +161,24 @@ async def _connect(path: Path, pragmas: Iterable[str]) -> aiosqlite.Connection:
         for pragma in pragmas:
             await connection.execute_fetchall(pragma)
     except BaseException:
-        await connection.close()
+        await _break_off(connection)
         raise
     return connection
+
+
+async def _break_off(connection: aiosqlite.Connection) -> None:
+    """Close a connection, whoever stops waiting, behind a statement that ends at once."""
+
+    async def close() -> None:
+        closing = asyncio.create_task(connection.close())
+        while not closing.done():
+            with contextlib.suppress(sqlite3.ProgrammingError, ValueError):  # closed meanwhile
+                await connection.interrupt()
+            # Between two statements there was nothing to interrupt.
+            await asyncio.wait([closing], timeout=_AGAIN)
+        closing.result()
+
+    await to_the_end(close())
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

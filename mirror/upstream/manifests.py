@@ -97,7 +97,8 @@ class ManifestQuestions(Asking):
             except UpstreamUnavailable as error:
                 raise BrokenOff(error.message) from error
             self.count(len(body))
-            body = responses.decoded(response, body)
+            if responses.is_packed(response):
+                body = await documents.aside(responses.unpacked, body)
             promised, told = responses.digest(response), responses.media_type(response)
         if named is None:
             named = reference if isinstance(reference, Digest) else promised

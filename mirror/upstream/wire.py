@@ -31,6 +31,7 @@ from mirror.upstream.breaker import Breaker
 from mirror.upstream.faults import PROXY_LOGIN, named_faults
 from mirror.upstream.guard import Guard, GuardedResolver, follow
 from mirror.upstream.link import Link
+from mirror.upstream.lookups import Lookups
 from mirror.upstream.receiver import Connector, NoCookies, Slices
 
 _log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Wire:
     """HTTP to one upstream registry at `own`, its token server and its content networks.
 
     Blobs have connections of their own, so that big ones never starve the small questions.
-    Names are resolved by `resolver` (the system's if there is none) and connections made of
+    Names are resolved by `resolver` (`Lookups` if there is none) and connections made of
     `sockets` (aiohttp's if there is none); both are asked for nothing that the guard refuses.
     """
 
@@ -113,7 +114,7 @@ class Wire:
         self._probes: dict[URL, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
-        inner = self._inner or aiohttp.DefaultResolver()
+        inner = self._inner or Lookups(self._own.raw_host or "")
         resolver = GuardedResolver(self._guard, inner, self.link.proxy)
         self._resolver = resolver
         self._sessions = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from prometheus_client import (
     CollectorRegistry,
@@ -39,6 +40,8 @@ from mirror.web.rate import Rates
 from mirror.web.requests import SECONDS, Requests, buckets
 
 _RENDERINGS = 2.0  # a second: each is some milliseconds of the event loop
+# Those of HTTP, and those by which Cloudflare says why it has no answer of a registry's.
+_STATUSES = frozenset({*map(int, HTTPStatus), *range(520, 528)})
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -69,7 +72,7 @@ class Metrics:
 
     def answer(self, answer: Answer) -> None:
         """Count an answer of upstream, or the lack of one."""
-        status = str(answer.status or "none")
+        status = _status(answer.status)
         self._upstream.labels(answer.upstream, answer.kind, answer.method, status).inc()
         self._upstream_seconds.labels(answer.upstream, answer.kind).observe(answer.seconds)
 
@@ -155,6 +158,13 @@ class State(Collector):
             "Times that content could not be kept, or was not what it should be.",
             store.failures,
         )
+
+
+def _status(told: int | None) -> str:
+    """Name a status; of what upstreams may make up, its class: each name is a series for ever."""
+    if told is None:
+        return "none"
+    return str(told) if told in _STATUSES else f"{told // 100}xx"
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -13,7 +13,7 @@ import pytest
 from multidict import CIMultiDict
 from yarl import URL
 
-from mirror.oci import media
+from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.upstream.blob_body import BlobBody, Part
 from mirror.upstream.pace import Pace
@@ -198,4 +198,24 @@ async def test_what_is_packed_in_an_odd_way_holds_nobody_up(packed: bytes, plain
             got += piece
             task = asyncio.create_task(body.read())
     assert got == plain
+    assert longest.seconds < MOST, longest.what
+
+
+def tables_for_nothing(size: int) -> bytes:
+    """Make deflate blocks that each have tables of codes and no byte (RFC 1951, 3.2.7)."""
+    lengths = "".join("100" if place in (2, 17) else "000" for place in range(18))
+    zeros = "1" + "1111111" + "1" + "1101011"  # 138 and 118 codes that are not used
+    block = "0" + "01" + "0000000000" + "0111" + lengths + zeros + "000"
+    eight = int((8 * block)[::-1], 2).to_bytes(len(block), "little")
+    return eight * (size // len(eight))
+
+
+async def test_a_manifest_that_is_packed_to_be_slow_holds_nobody_up(run: Run, raw: Raw) -> None:
+    slow = tables_for_nothing(manifest.MAX_SIZE - 200_000)
+    head, rest = gzip.compress(LONG)[:10], gzip.compress(LONG)[10:]
+    packed = answer(head + slow + rest, TYPE, b"Content-Encoding: gzip")
+    raw.answers["/manifests/"] = packed
+    async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+        with steps() as longest:
+            assert (await mirror.manifest(NAME, Digest.of(LONG))).body == LONG
     assert longest.seconds < MOST, longest.what

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from pathlib import Path
 
 import pytest
 
 from mirror.settings import ConfigurationError
+from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.conftest import Run
 from tests.standin import Image
 from tests.test_client_logins import TOKEN, clients
@@ -19,6 +21,23 @@ async def test_the_metrics_are_made_anew_twice_a_second_at_most(run: Run) -> Non
         got = await asyncio.gather(*(mirror.ask("/metrics") for _ in range(200)))
     assert {each.status for each in got} == {200}
     assert len({each.body for each in got}) <= 40
+
+
+async def test_statuses_that_an_upstream_makes_up_are_counted_by_their_class(
+    run: Run,
+) -> None:
+    """Each name that is counted under is a line of every scrape from then on."""
+    invented = [*range(230, 290), *range(432, 499)]
+    async with speaking(Raw()) as raw:
+        for status in (*invented, 521, 999):
+            raw.answers[f"/s{status}"] = answer(b"", status=b"%d Odd" % status)
+        async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror:
+            asks = (mirror.manifest(NAME, f"s{status}") for status in (*invented, 521, 999))
+            assert {got.status for got in await asyncio.gather(*asks)} <= {404, 502, 503}
+            scraped = (await mirror.ask("/metrics")).body.decode()
+    told = set(re.findall(r'mirror_upstream_requests_total{.*status="(\w+)"', scraped))
+    assert {"2xx", "4xx", "521", "9xx"} <= told
+    assert len(told) < 10
 
 
 async def test_a_flood_of_scrapes_is_bounded_and_health_is_not(run: Run) -> None:
