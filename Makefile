@@ -59,6 +59,9 @@ dist: $(READY)  ## build wheel, sdist and Debian package into dist/
 	@rm -rf dist && $(BIN)/python -m build --outdir dist . >/dev/null
 	@deploy/debian/build.sh $(BIN)/python dist/*.whl dist && ls dist
 
+image: $(READY)  ## build the image into dist/, without an engine (as root; needs mmdebstrap and buildah)
+	@deploy/image.sh $(BIN)/python dist && ls dist
+
 version:  ## name the next version in each file that has it: VERSION=0.2.0
 	@test -n "$(VERSION)" || { echo "VERSION=0.2.0, say, is wanted"; exit 2; }
 	@sed -i 's/^__version__ = .*/__version__ = "$(VERSION)"/' mirror/__init__.py

@@ -144,13 +144,16 @@ def test_no_port_is_published_beyond_the_host_unless_the_operator_says_so() -> N
 
 
 def test_the_base_image_can_be_named_by_its_digest() -> None:
-    assert re.findall(r"^FROM (\S+)", DOCKERFILE, flags=re.MULTILINE) == ["${BASE}"] * 2
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, flags=re.MULTILINE) == ["${BUILD}", "${BASE}"]
+    assert "\nARG BUILD=${BASE}\n" in DOCKERFILE
 
 
 def test_what_the_image_is_built_from_is_not_ignored() -> None:
     sources = re.findall(r"^COPY ([^-]\S*(?: \S+)*) \S+$", DOCKERFILE, flags=re.MULTILINE)
     copied = {name for names in sources for name in names.split()}
-    assert copied == {"mirror", "requirements.lock"}
+    assert copied == {"mirror", "requirements.lock", "deploy/launcher.py", "deploy/mirror.sh"}
+    for name in copied:
+        assert (PROJECT / name).exists()
     ignore = (PROJECT / ".dockerignore").read_text().splitlines()
     assert ignore.index("*") < min(ignore.index(f"!{name}") for name in copied)
 

@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parents[2]
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with wheel and sdist."""
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--outdir", folder, PROJECT]
+    command: list[str | Path] = [sys.executable, "-m", "build", "--outdir", folder, PROJECT]
     subprocess.run(command, check=True, timeout=300, capture_output=True)
     return folder
 
@@ -26,7 +26,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the commands `pipx` and `uv`, from the package registry."""
     folder = tmp_path_factory.mktemp("tools")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=60)
-    pip = [folder / "bin" / "pip", "install", "--quiet", "pipx", "uv"]
+    pip: list[str | Path] = [folder / "bin" / "pip", "install", "--quiet", "pipx", "uv"]
     if subprocess.run(pip, check=False, timeout=300).returncode:
         shutil.rmtree(folder)
         pytest.skip("pipx and uv cannot be had from the package registry")

@@ -28,6 +28,7 @@ PACKAGES = {
     "dpkg-deb": "dpkg",
     "gpg": "gnupg",
     "pass": "pass",
+    "mmdebstrap": "mmdebstrap",
     "podman": "podman",
     "promtool": "prometheus",
     "py3compile": "python3-minimal",

@@ -30,10 +30,10 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     asked = ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     python = subprocess.run(asked, capture_output=True, check=True, text=True).stdout.strip()
-    pip: list[str | Path] = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--wheel-dir", folder, PROJECT], check=True, timeout=120)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    subprocess.run([*pip, f"--wheel-dir={folder}", PROJECT], check=True, timeout=120)
     [wheel] = folder.glob("*.whl")
-    build = [PROJECT / "deploy/debian/build.sh", sys.executable, wheel, folder]
+    build: list[str | Path] = [PROJECT / "deploy/debian/build.sh", sys.executable, wheel, folder]
     subprocess.run(build, env=os.environ | {"PYTHONS": python}, check=True, timeout=300)
     [package] = folder.glob("*.deb")
     return package
