@@ -19,7 +19,7 @@ from mirror.client_config import Place
 from mirror.daemon import Daemon, running
 from mirror.outlet import Outlet
 from mirror.sdnotify import notify
-from mirror.settings import Address, ConfigurationError, Settings, load
+from mirror.settings import Address, ConfigurationError, Settings, load, overruled
 from mirror.signals import Signals
 from mirror.sizes import human
 from mirror.store.errors import StoreError
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load(flags(options), options.config)
         if options.command == SERVE:
-            return _run(settings)
+            return _run(settings, overruled(flags(options), options.config))
         if options.command == CLIENT_CONFIG:
             return _tell_client(settings, options)
         return _carry_out(settings, options)
@@ -72,11 +72,13 @@ def _tell_client(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, warnings: Sequence[str]) -> int:
     os.umask(0o077)  # what is kept may be private, and the index tells who pulled what
     try:
         with logs.standard_error(settings.log_format) as outlet:
             logs.set_up(settings.log_format, settings.log_level, outlet)
+            for warning in warnings:
+                _log.warning("%s", warning)
             interpreter.share()
             interpreter.give_back()
             return asyncio.run(_serve(settings, outlet))
