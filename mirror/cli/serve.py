@@ -16,7 +16,7 @@ from mirror.client_config import Place
 from mirror.daemon import Daemon, running
 from mirror.outlet import Outlet
 from mirror.sdnotify import notify
-from mirror.settings import ConfigurationError, Settings, load
+from mirror.settings import ConfigurationError, Settings, load, overruled
 from mirror.signals import Signals
 from mirror.sizes import human
 from mirror.web.tls import Certificate
@@ -31,10 +31,13 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run it until a signal ends it; returns the exit code. Raises CommandFailed."""
-    settings = load(given(options), options.config)
+    flags = given(options)
+    settings = load(flags, options.config)
     os.umask(0o077)  # what is kept may be private, and the index tells who pulled what
     with logs.standard_error(settings.log_format) as outlet:
         logs.set_up(settings.log_format, settings.log_level, outlet)
+        for warning in overruled(flags, options.config):
+            _log.warning("%s", warning)
         interpreter.share()
         interpreter.give_back()
         return asyncio.run(serve(settings, outlet))
