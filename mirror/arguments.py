@@ -93,6 +93,9 @@ def _add_client_config(these: _Commands) -> None:
     command.add_argument(
         "--output", type=Path, metavar="DIR", help="the client's folder to write its files into"
     )
+    command.add_argument(
+        "--only", action="store_true", help="have clients ask nobody but the mirror, ever"
+    )
     command.add_argument("--force", action="store_true", help="replace files that are there")
     _add_keys(command)
 

@@ -63,7 +63,7 @@ def _carry_out(settings: Settings, options: argparse.Namespace) -> int:
 def _tell_client(settings: Settings, options: argparse.Namespace) -> int:
     """Print a client's configuration, or write it into its folder; returns the exit code."""
     url = options.url or _url(settings, settings.listen)
-    place = Place(url, client_files.ca(options.ca) if options.ca else "")
+    place = Place(url, client_files.ca(options.ca) if options.ca else "", options.only)
     files = client_config.files(options.client, place, settings)
     if options.output is None:
         client_files.show(files)
@@ -141,10 +141,10 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
 
 def _for_docker(url: str, settings: Settings) -> str:
     try:
-        [told] = client_config.files("docker", Place(url), settings).values()
+        told = client_config.files("docker", Place(url), settings)["daemon.json"]
     except ConfigurationError:
         return "for clients: mirror client-config"
-    return f"in /etc/docker/daemon.json, then restart Docker:\n  {told.rstrip()}"
+    return f"in /etc/docker/daemon.json, then reload Docker:\n  {told.rstrip()}"
 
 
 def _url(settings: Settings, address: Address) -> str:

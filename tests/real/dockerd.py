@@ -1,4 +1,4 @@
-"""Docker: a daemon that is configured with nothing but its `daemon.json`."""
+"""Docker: a daemon whose `/etc/docker` has nothing but what `client-config` wrote."""
 
 import json
 from pathlib import Path
@@ -9,25 +9,32 @@ from .mirrors import tell
 from .processes import Command, Process, environment, run, succeeds
 from .rootfs import GREETING, NATIVE, PROGRAM
 
+ETC = Path("/etc/docker")
+MOUNTED = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+
 
 class Docker(Runner):
     """dockerd with its classic image store, `registry-mirrors`, and the docker command.
 
     It has mirrors for Docker Hub only: what is of other registries it pulls by the mirror's name.
+    Where its certificates lie is no option: it runs with a mount of its own in that place.
     """
 
     programs: ClassVar = ("dockerd", "docker", "containerd", "runc")
+    client: ClassVar = "docker"
 
     def __init__(self, folder: Path, port: int) -> None:
         super().__init__(folder, port)
         self._env = environment(folder)
         self._socket = f"unix://{folder}/docker.sock"
-        self._config = folder / "daemon.json"
-        tell("docker", port, folder)
+        self.configured = folder / "etc"
+        tell(self.client, port, self.configured)
         self._daemon: Process | None = None
 
     def __enter__(self) -> Self:
-        command: Command = ["dockerd", "--config-file", self._config, "--host", self._socket]
+        ETC.mkdir(exist_ok=True)
+        command: Command = ["unshare", "--mount", "sh", "-c", MOUNTED, "sh", self.configured, ETC]
+        command += ["dockerd", "--host", self._socket]
         command += ["--data-root", self.folder / "data", "--exec-root", self.folder / "exec"]
         command += ["--pidfile", self.folder / "pid", "--iptables=false", "--bridge=none"]
         self._daemon = Process(command, self._env, self.folder / "log")

@@ -44,6 +44,10 @@ class Engine(ABC):
     """
 
     programs: ClassVar[tuple[str, ...]]
+    client: ClassVar[str]
+    """What `client-config` calls it."""
+    configured: Path
+    """The folder that `client-config` wrote into."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder
