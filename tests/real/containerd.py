@@ -35,7 +35,7 @@ class Containerd(Runner):
         self, folder: Path, port: int, *, default: bool = False, ca: Path | None = None
     ) -> None:
         super().__init__(folder, port)
-        self._env = environment(folder)
+        self._env = environment(folder, PATH=self.path)
         self.configured = folder / "hosts"
         tell(self.client, port, self.configured, ca)
         for hosts in self.configured.glob("*/hosts.toml") if default else ():

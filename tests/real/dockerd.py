@@ -1,6 +1,8 @@
 """Docker: a daemon whose `/etc/docker` has nothing but what `client-config` wrote."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -10,6 +12,7 @@ from .processes import Command, Process, environment, run, succeeds
 from .rootfs import GREETING, NATIVE, PROGRAM
 
 ETC = Path("/etc/docker")
+RELOADED = "Reloaded configuration"
 MOUNTED = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
 
 
@@ -22,10 +25,11 @@ class Docker(Runner):
 
     programs: ClassVar = ("dockerd", "docker", "containerd", "runc")
     client: ClassVar = "docker"
+    options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, folder: Path, port: int) -> None:
         super().__init__(folder, port)
-        self._env = environment(folder)
+        self._env = environment(folder, PATH=self.path)
         self._socket = f"unix://{folder}/docker.sock"
         self.configured = folder / "etc"
         tell(self.client, port, self.configured)
@@ -37,6 +41,7 @@ class Docker(Runner):
         command += ["dockerd", "--host", self._socket]
         command += ["--data-root", self.folder / "data", "--exec-root", self.folder / "exec"]
         command += ["--pidfile", self.folder / "pid", "--iptables=false", "--bridge=none"]
+        command += self.options
         self._daemon = Process(command, self._env, self.folder / "log")
         version = ("docker", "--host", self._socket, "version")
         self._daemon.until(lambda: succeeds(*version, env=self._env))
@@ -45,6 +50,18 @@ class Docker(Runner):
     def __exit__(self, *_: object) -> None:
         if self._daemon:
             self._daemon.stop()
+
+    def reload(self) -> None:
+        """Have it read its configuration anew, as `systemctl reload docker` does."""
+        assert self._daemon, "it is not running"
+        before, daemon = self._daemon.log.count(RELOADED), self._daemon
+        os.kill(int((self.folder / "pid").read_text()), signal.SIGHUP)
+        daemon.until(lambda: daemon.log.count(RELOADED) > before)
+
+    async def mirrors(self) -> list[str]:
+        """Tell what `docker info` lists."""
+        info = json.loads(await self._docker("info", "--format", "{{json .RegistryConfig}}"))
+        return list(info["Mirrors"] or [])
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
         """Pull by the short name, as users do."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 from tests.standin import Document, Image, Index
 
+from .processes import PATH
 from .rootfs import NATIVE
 
 
@@ -44,6 +45,7 @@ class Engine(ABC):
     """
 
     programs: ClassVar[tuple[str, ...]]
+    path: ClassVar[str] = PATH
     client: ClassVar[str]
     """What `client-config` calls it."""
     configured: Path

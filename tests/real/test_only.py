@@ -1,6 +1,7 @@
 """What a mirror refuses its clients get from the registry, unless they were told `--only`."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -11,13 +12,8 @@ from .containerd import Containerd
 from .containers import Buildah, Podman, Skopeo
 from .dockerd import Docker
 from .engines import Engine
-from .mirrors import mirroring, tell
 from .processes import CommandFailed, needs, scratch
-
-APP, SECRET = "org/app", "org/secret"
-CONFIG = """\
-upstreams."{name}" = {{ url = "{url}", hosts = ["localhost"], deny = ["org/secret"] }}
-"""
+from .refusals import denied_with_only_alone, told
 
 
 @pytest.fixture(params=[Containerd, Podman, Buildah, Skopeo])
@@ -26,14 +22,6 @@ def engine(request: pytest.FixtureRequest, port: int) -> Iterator[Engine]:
     needs(*request.param.programs)
     with scratch() as folder, request.param(folder, port) as engine:
         yield engine
-
-
-@pytest.fixture
-def name(hub: Hub, image: Image) -> str:
-    """The hub's own name, by which engines reach it without the mirror; it has two images."""
-    for app in (APP, SECRET):
-        hub.add(image, app, "1")
-    return hub.url.removeprefix("http://")
 
 
 @pytest.fixture
@@ -54,39 +42,21 @@ async def refused(request: pytest.FixtureRequest, port: int) -> AsyncIterator[li
     await runner.cleanup()
 
 
-def told(engine: Engine, hub: Hub, name: str, *, only: bool) -> str:
-    """Tell an engine anew, of the hub by its own name; returns the mirror's configuration."""
-    config = CONFIG.format(name=name, url=hub.url)
-    tell(engine.client, engine.port, engine.configured, config=config, only=only)
-    return config
-
-
 async def test_with_only_the_registry_is_not_asked_for_what_the_mirror_denies(
-    engine: Engine, hub: Hub, image: Image, name: str, tmp_path_factory: pytest.TempPathFactory
+    engine: Engine, hub: Hub, image: Image, tmp_path: Path
 ) -> None:
-    file = tmp_path_factory.mktemp("mirror") / "mirror.toml"
-    file.write_text(told(engine, hub, name, only=True))
-    async with mirroring(hub.url, engine.port, "--config", str(file), "--limit-check", "0"):
-        with pytest.raises(CommandFailed):
-            await engine.pull(f"{name}/{SECRET}", "1")
-        assert not hub.requests
-        await engine.pull(f"{name}/{APP}", "1")
-        assert (await engine.held(f"{name}/{APP}", "1")).is_same(image)
-        assert hub.pulls == 1
-        told(engine, hub, name, only=False)
-        await engine.pull(f"{name}/{SECRET}", "1")
-        assert (await engine.held(f"{name}/{SECRET}", "1")).is_same(image)
-        assert hub.count(repository=SECRET, kind="manifest")
+    await denied_with_only_alone(engine, hub, image, tmp_path)
 
 
 @pytest.mark.parametrize("refused", [401, 403, 404, 429, 503], indirect=True)
 async def test_without_only_the_registry_is_asked_whatever_the_mirror_answers(
-    engine: Engine, hub: Hub, image: Image, name: str, refused: list[str]
+    engine: Engine, hub: Hub, image: Image, refused: list[str]
 ) -> None:
     """Which is what keeps a bad mirror from being worse than none, and makes its word no law."""
-    told(engine, hub, name, only=False)
-    await engine.pull(f"{name}/{APP}", "1")
-    assert (await engine.held(f"{name}/{APP}", "1")).is_same(image)
+    hub.add(image, "org/app", "1")
+    app = f"{told(engine, hub, only=False)}/org/app"
+    await engine.pull(app, "1")
+    assert (await engine.held(app, "1")).is_same(image)
     assert refused
 
 
