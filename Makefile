@@ -13,10 +13,13 @@ run: $(READY)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./
 	@$(BIN)/mirror serve
 
 test: $(READY)  ## run the tests that need Python packages only
-	@$(BIN)/pytest tests --ignore tests/real -n auto --maxprocesses 4 --dist worksteal
+	@$(BIN)/pytest tests --ignore tests/real --ignore tests/modern -n auto --maxprocesses 4 --dist worksteal
 
 test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as root, from Debian's packages)
 	@$(BIN)/pytest tests/real
+
+test-modern: $(READY)  ## build newer clients from their Go modules into .modern (once: half an hour), and pull with each
+	@$(BIN)/python -m tests.modern && $(BIN)/pytest tests/modern
 
 torture: $(READY)  ## pull through faults, kills and evictions: MINUTES=1, SEED= and ROUNDS= to replay, ONLY=401
 	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \

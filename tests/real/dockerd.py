@@ -90,11 +90,13 @@ class Docker(Runner):
 
     async def build(self, repository: str, reference: str, tag: str) -> None:
         """Have BuildKit build an image that is from another."""
+        await self.build_from(self._name(repository, reference), tag)
+
+    async def build_from(self, name: str, tag: str) -> None:
+        """Have BuildKit build an image that is from another, by this very name."""
         context = self.folder / "context"
         context.mkdir(exist_ok=True)
-        instructions = (
-            f'FROM {self._name(repository, reference)}\nCMD ["{PROGRAM}", "{GREETING}"]\n'
-        )
+        instructions = f'FROM {name}\nCMD ["{PROGRAM}", "{GREETING}"]\n'
         (context / "Dockerfile").write_text(instructions)
         await self._docker("build", "--pull", "--tag", tag, str(context))
 
