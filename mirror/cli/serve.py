@@ -100,7 +100,7 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
 
 def _for_docker(url: str, settings: Settings) -> str:
     try:
-        [told] = client_config.files("docker", Place(url), settings).values()
+        told = client_config.files("docker", Place(url), settings)["daemon.json"]
     except ConfigurationError:
         return "for clients: mirror client-config"
-    return f"in /etc/docker/daemon.json, then restart Docker:\n  {told.rstrip()}"
+    return f"in /etc/docker/daemon.json, then reload Docker:\n  {told.rstrip()}"
