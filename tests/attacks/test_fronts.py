@@ -39,7 +39,7 @@ async def test_a_trusted_proxy_without_a_preamble_is_closed_and_told_of(
 ) -> None:
     caplog.set_level(logging.WARNING)
     async with run(**PREAMBLED) as mirror:
-        assert await say(tuple(mirror.daemon.address), GARBAGE[case]) == b""
+        assert await say(mirror.daemon.address, GARBAGE[case]) == b""
         assert (await mirror.ask_from("127.0.0.9", "/v2/")).status == 200
     [line] = [each for each in caplog.messages if "PROXY" in each]
     assert line.startswith(f"no PROXY preamble from {FRONT}, which is in trusted_proxies: ")
@@ -76,7 +76,7 @@ async def test_a_preamble_that_dribbles_is_cut_in_bounded_time(
     monkeypatch.setattr(announced, "_PATIENCE", 0.3)
     async with run(**PREAMBLED) as mirror:
         for said in (b"", b"PROXY TCP4 ", SIGNATURE):
-            assert await say(tuple(mirror.daemon.address), said) == b""
+            assert await say(mirror.daemon.address, said) == b""
     assert sum("it has not come in 0.3 s" in each for each in caplog.messages) == 3
 
 
@@ -118,6 +118,6 @@ async def test_the_longest_list_of_proxies_holds_nobody_up(run: Run) -> None:
         line = ("X-Forwarded-For: " + "127.0.0.1, " * 1400 + "127.0.0.1\r\n").encode()
         with steps() as longest:
             for _ in range(20):
-                got = await say(tuple(mirror.daemon.address), PING[:-2] + line * 3 + b"\r\n")
+                got = await say(mirror.daemon.address, PING[:-2] + line * 3 + b"\r\n")
                 assert got.startswith(b"HTTP/1.1 200 ")
         assert longest.seconds < MOST, longest.what

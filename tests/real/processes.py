@@ -18,6 +18,7 @@ import pytest
 
 PACKAGES = {
     "buildah": "buildah",
+    "caddy": "caddy",
     "containerd": "containerd",
     "crun": "crun",
     "ctr": "containerd",
@@ -26,6 +27,7 @@ PACKAGES = {
     "docker-credential-pass": "golang-docker-credential-helpers",
     "dockerd": "docker.io",
     "gpg": "gnupg",
+    "nginx": "nginx-light",
     "pass": "pass",
     "podman": "podman",
     "promtool": "prometheus",
