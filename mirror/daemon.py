@@ -26,6 +26,7 @@ from mirror.cache.manifests import Manifests
 from mirror.cache.memory import Memory
 from mirror.cache.possession import Possession
 from mirror.cache.publicity import Publicity
+from mirror.cache.repositories import Repositories
 from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
@@ -163,7 +164,14 @@ async def running(
             Router(settings.upstreams, settings.default_upstream, settings.hosts()),
             clients,
             access,
-            RegistryApi(manifests, blobs, listings, tally, store.run_read),
+            RegistryApi(
+                manifests,
+                blobs,
+                listings,
+                closed(stack, Repositories(store.catalogue, access)),
+                tally,
+                store.run_read,
+            ),
             own,
             metrics,
             AccessLog(settings.log_format, outlet),

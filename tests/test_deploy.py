@@ -69,7 +69,9 @@ def test_the_grace_and_what_comes_behind_it_fit_into_the_time_to_stop() -> None:
 
 # The alerts are about metrics, which begin as variables do.
 @pytest.mark.parametrize(
-    "file", sorted(set(DEPLOY.iterdir()) - set(DEPLOY.glob("alerts*"))), ids=lambda file: file.name
+    "file",
+    sorted(set(filter(Path.is_file, DEPLOY.iterdir())) - set(DEPLOY.glob("alerts*"))),
+    ids=lambda file: file.name,
 )
 def test_every_variable_and_secret_is_one_that_the_mirror_reads(file: Path) -> None:
     known = {name.upper() for name in Settings.model_fields} | {"CONFIG", "SECRETS_DIR"}
