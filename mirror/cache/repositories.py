@@ -23,7 +23,7 @@ from mirror.store.catalogue import Catalogue
 _RUN = 4096  # names that are sorted in one go: no thread runs beside a sort
 _KEPT = 250_000  # names of all lists together
 _TIMES = 20  # a list is good for so many times as long as it took
-_INSTANT = 0.02  # seconds; what took no longer is made anew each time
+_INSTANT = 0.002  # seconds; what took no longer is made anew each time
 
 
 class _Key(NamedTuple):
@@ -34,7 +34,7 @@ class _Key(NamedTuple):
 
 class _Names(NamedTuple):
     names: list[str]
-    took: float  # seconds
+    took: float  # seconds of a thread's own time
 
 
 class Repositories:
@@ -52,7 +52,6 @@ class Repositories:
     ) -> None:
         self._catalogue = catalogue
         self._access = access
-        self._timer = timer
         self._kept: TLRUCache[_Key, _Names] = TLRUCache(
             _KEPT,
             ttu=lambda _, made, now: now + made.took * _TIMES,
@@ -90,24 +89,24 @@ class Repositories:
         return found, Paging(paging.count, (("last", quote(found[-1], safe="/:")),))
 
     async def _make(self, key: _Key, caller: Caller) -> list[str]:
-        began = self._timer()
         held = self._catalogue.repositories()
         reads = partial(self._access.reads, caller)
-        names = await asyncio.to_thread(_named, held, key.upstream, key.own, reads)
-        took = self._timer() - began
-        if took > _INSTANT and len(names) < _KEPT:
-            self._kept[key] = _Names(names, took)
-        return names
+        made = await asyncio.to_thread(_named, held, key.upstream, key.own, reads)
+        if made.took > _INSTANT and len(made.names) < _KEPT:
+            self._kept[key] = made
+        return made.names
 
 
 def _named(
     held: list[Repository], upstream: str, own: str, reads: Callable[[Repository], bool]
-) -> list[str]:
+) -> _Names:
     """Return the names of those that may be read, in order."""
+    began = time.thread_time()
     names = [
         pulled_as(each, own)
         for each in held
         if (not upstream or each.upstream == upstream) and reads(each)
     ]
     runs = (sorted(names[at : at + _RUN]) for at in range(0, len(names), _RUN))
-    return list(heapq.merge(*runs))
+    merged = list(heapq.merge(*runs))
+    return _Names(merged, time.thread_time() - began)
