@@ -159,7 +159,7 @@ async def running(
                 secret,
             )
         )
-        own = OwnPages(metrics, lambda: _troubles(store), apart=settings.listen_metrics is not None)
+        own = OwnPages(metrics, store.trouble, apart=settings.listen_metrics is not None)
         server = Server(
             Router(settings.upstreams, settings.default_upstream, settings.hosts()),
             clients,
@@ -215,12 +215,6 @@ async def _stop(
         await end(runner, connections, grace)
     finally:
         store.hurry()
-
-
-def _troubles(store: Store) -> list[str]:
-    if store.trouble:
-        return [store.trouble]
-    return [] if store.files.writable() else [f"cannot write to {store.files.root}"]
 
 
 async def _keep_count(budget: Budget, tally: Tally) -> None:

@@ -11,15 +11,9 @@ import aiohttp
 
 from mirror.cache.budget import Budget
 from mirror.cache.ledger import Ledger
+from mirror.cache.lines import order_line, read_record
 from mirror.cache.memory import Memory
-from mirror.cache.records import (
-    Order,
-    Record,
-    Refused,
-    UpkeepError,
-    order_line,
-    read_record,
-)
+from mirror.cache.records import Order, Record, Refused, UpkeepError
 from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep

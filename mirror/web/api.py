@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 
 from mirror.cache.blobs import Blobs
 from mirror.cache.caller import Caller
+from mirror.cache.following import while_there
 from mirror.cache.found import Found
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
@@ -25,7 +26,7 @@ from mirror.oci.ranges import Span
 from mirror.web import fields
 from mirror.web.reply import AT_ONCE, InMemory, Reply, Streamed
 from mirror.web.route import BlobPath, CatalogPath, ManifestPath, ReferrersPath, TagsPath
-from mirror.web.sending import Reads
+from mirror.web.sending import Peer, Reads
 
 
 class RegistryApi:
@@ -92,7 +93,8 @@ class RegistryApi:
         """Answer for a blob: its headers, all of it, or a range."""
         unchanged = fields.matches(request.headers.get(hdrs.IF_NONE_MATCH), path.digest)
         if request.method == hdrs.METH_HEAD or unchanged:
-            size, outcome = await self._blobs.head(path.repository, path.digest, caller.client)
+            async with while_there(Peer(request.transport)):
+                size, outcome = await self._blobs.head(path.repository, path.digest, caller.client)
             return Reply(
                 304 if unchanged else 200,
                 fields.blob(path.digest, outcome) + fields.namespace(path.namespace),
@@ -105,7 +107,8 @@ class RegistryApi:
         return await self._large_blob(request, path, caller)
 
     async def _large_blob(self, request: web.BaseRequest, path: BlobPath, caller: Caller) -> Reply:
-        body = await self._blobs.open(path.repository, path.digest, caller.client)
+        async with while_there(Peer(request.transport)):
+            body = await self._blobs.open(path.repository, path.digest, caller.client)
         try:
             span = _span(request, path, body.size)
         except RegistryError:
@@ -122,9 +125,10 @@ class RegistryApi:
             reads=self._reads,
         )
 
-    async def tags(self, path: TagsPath, caller: Caller) -> Reply:
+    async def tags(self, request: web.BaseRequest, path: TagsPath, caller: Caller) -> Reply:
         """Answer with a page of tags and, if there are more, where they are."""
-        listed = await self._listings.tags(path.repository, path.paging, caller.party)
+        async with while_there(Peer(request.transport)):
+            listed = await self._listings.tags(path.repository, path.paging, caller.party)
         page, more = listed.answer, _more(path, listed.answer.following)
         headers = fields.listing(media.JSON, listed.outcome, listed.age) + more
         if isinstance(page, TagStream):

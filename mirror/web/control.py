@@ -12,8 +12,10 @@ from pathlib import Path
 
 from aiohttp import ClientConnectionError, web
 
-from mirror.cache.records import Record, Refused, UpkeepError, read_order, record_line
+from mirror.cache.lines import read_order, record_line
+from mirror.cache.records import Record, Refused, UpkeepError
 from mirror.cache.upkeep import Upkeep
+from mirror.turns import paced
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +81,8 @@ def _app(upkeep: Upkeep) -> web.Application:
         with contextlib.suppress(ClientConnectionError):
             async with aclosing(_records(upkeep, await request.read())) as records:
                 async for record in records:
-                    await response.write(record_line(record))
+                    async for piece in paced(record_line(record), 1):
+                        await response.write(piece)
             await response.write_eof()
         return response
 

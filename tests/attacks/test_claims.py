@@ -252,7 +252,7 @@ class Gone:
 async def test_a_silent_upstream_is_waited_for_by_nobody_who_has_left() -> None:
     async with asyncio.timeout(10):
         with contextlib.suppress(ConnectionResetError):
-            async with while_there(Gone()):  # type: ignore[arg-type]  # what is asked is all there
+            async with while_there(Gone()):
                 await asyncio.Event().wait()
 
 
