@@ -5,7 +5,7 @@ READY := .venv/ready
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-real torture races crashes differential fuzz simulate lint format bench bench-attacks lock clean
+.PHONY: help run test test-real test-modern torture races crashes differential fuzz simulate lint format bench bench-attacks lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
