@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from yarl import URL
 
+from mirror import meaning
 from mirror.cache.access import Access
 from mirror.cache.budget import Budget
 from mirror.cache.publicity import Publicity
@@ -30,6 +31,7 @@ from mirror.upstream.wire import Patience, Wire
 from mirror.web.browsers import Browsers
 from mirror.web.clients import Clients, Known
 from mirror.web.connections import listen
+from mirror.web.fronts import Fronts
 from mirror.web.htpasswd import Htpasswd, HtpasswdError
 from mirror.web.rate import Rates
 from mirror.web.tls import Certificate, Pem, TlsError
@@ -84,7 +86,7 @@ def certificate(settings: Settings) -> Certificate | None:
 
 def _origin(name: str, upstream: Upstream) -> Origin:
     """Say how an upstream is asked; raises ConfigurationError."""
-    account = Credentials(upstream.username, upstream.secret())
+    account = Credentials(upstream.username, meaning.secret(upstream))
     files = (upstream.password_file, upstream.docker_config)
     configured = Configured(upstream.auth, account, *files, upstream.realms, upstream.whose)
     try:
@@ -178,7 +180,7 @@ def access(
         )
         for name, registry in registries.items()
     }
-    rules = {name: each.rules() for name, each in settings.upstreams.items()}
+    rules = {name: meaning.rules(each) for name, each in settings.upstreams.items()}
     kept = partial(_kept, catalogue)
     return Access(rules, inquiries, publicity, settings.stale_after, kept)
 
@@ -195,7 +197,7 @@ def _kept(catalogue: Catalogue, repository: Repository, wanted: Wanted | None) -
 def _link(name: str, upstream: Upstream) -> Link:
     """Say how an upstream is reached; raises ConfigurationError."""
     try:
-        return upstream.link()
+        return meaning.link(upstream)
     except ConfigurationError as error:
         raise ConfigurationError(f"upstreams.{name}.{error}") from None
 
@@ -220,6 +222,13 @@ def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
         challenge=settings.challenge,
         browsers=_browsers(settings, strict=bool(settings.host_names)),
     )
+
+
+def fronts(settings: Settings) -> Fronts | None:
+    """Say which proxies are believed, if any are."""
+    if not settings.trusted_proxies:
+        return None
+    return Fronts(settings.trusted_proxies, preambles=settings.proxy_protocol)
 
 
 def watchers_browsers(settings: Settings) -> Browsers:

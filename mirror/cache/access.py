@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from cachetools import TLRUCache
 
-from mirror.cache.caller import Caller
+from mirror.cache.caller import Caller, Private
 from mirror.cache.manifests import within
 from mirror.cache.publicity import Publicity
 from mirror.cache.standing import ASK_EVERY, PAUSE, Standing, Wait
@@ -18,8 +18,6 @@ from mirror.oci.errors import NotAllowed, UpstreamTimeout
 from mirror.oci.names import Repository
 from mirror.oci.patterns import Patterns
 from mirror.upstream.inquiry import Said, Wanted
-
-Private = Literal["nobody", "authenticated", "everyone"]
 
 _ASKED = 20_000  # remembered; what is forgotten is asked about again
 # A repository and what is wanted of it; "" stands for whether it is public at all.
@@ -114,6 +112,20 @@ class Access:
             return
         if not await self._is_public(repository, wanted()):
             raise NotAllowed(_not_public(repository, rules))
+
+    def reads(self, caller: Caller, repository: Repository) -> bool:
+        """Whether a caller would be let in without a question to upstream; good on a thread."""
+        rules = self._rules[repository.upstream]
+        if not rules.gives(repository.name):
+            return False
+        if caller.allow is not None and not caller.allow.match(repository.name):
+            return False
+        if self._publicity.open_to_all(repository) or rules.trusts(caller):
+            return True
+        standing = self._publicity.peek(repository)
+        if standing is None or not standing.public:
+            return False
+        return standing.wait(self._publicity.now()) is not Wait.FOR_IT
 
     async def _is_public(self, repository: Repository, wanted: Wanted | None) -> bool:
         standing = self._publicity.get(repository)

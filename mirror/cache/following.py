@@ -12,12 +12,16 @@ from mirror.oci.ranges import Span
 _LOOK = 1.0  # seconds between looks at whether a client is still there
 
 
-class Sink(Protocol):
-    """Where a body goes."""
+class There(Protocol):
+    """Who waits for an answer."""
 
     @property
     def gone(self) -> bool:
         """Whether the client has left."""
+
+
+class Sink(There, Protocol):
+    """Where a body goes."""
 
     async def data(self, data: bytes | memoryview) -> None:
         """Send bytes."""
@@ -52,11 +56,11 @@ async def follow(fetch: Followed, span: Span, sink: Sink) -> int:
 
 
 @asynccontextmanager
-async def while_there(sink: Sink) -> AsyncIterator[None]:
+async def while_there(client: There) -> AsyncIterator[None]:
     """Do something for as long as its client is there; raises ConnectionResetError.
 
-    A client that leaves is noticed by who writes to it, and a silent upstream gives nothing to
-    write.
+    A client that leaves is noticed by who writes to it, and neither a silent upstream nor one whose
+    blob has no size that is told gives anything to write.
     """
     loop = asyncio.get_running_loop()
     there = asyncio.timeout(None)
@@ -64,7 +68,7 @@ async def while_there(sink: Sink) -> AsyncIterator[None]:
 
     def look() -> None:
         nonlocal timer
-        if sink.gone:
+        if client.gone:
             there.reschedule(loop.time())
         else:
             timer = loop.call_later(_LOOK, look)

@@ -24,7 +24,7 @@ from mirror.cache.records import (
     Usage,
     Verify,
 )
-from mirror.cache.tags import Tags
+from mirror.cache.tags import TagKey, Tags
 from mirror.cache.tally import Tally
 from mirror.cache.usage import measure
 from mirror.cache.verify import Verification
@@ -32,11 +32,11 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError, shown
 from mirror.oci.names import Repository
 from mirror.oci.target import ImageName, Target, parse_target
-from mirror.paced import SLICE, paced
 from mirror.store.catalogue import Entry
 from mirror.store.files import Files
 from mirror.store.graph import View
 from mirror.store.store import Store
+from mirror.turns import PART, paced
 from mirror.uncollected import uncollected
 
 
@@ -132,16 +132,17 @@ class Upkeep:
 
     async def purge(self, text: str) -> Purged:
         """Remove an image, a repository or content; raises UpkeepError, OSError."""
-        target = self._target(text)
+        target = await self._store.run_read(self._target, text, self._tags.names())
         if isinstance(target, Digest):
             return await self._purge_digest(target)
         if isinstance(target, ImageName):
             return await self._purge_image(target)
         return await self._purge_repository(target)
 
-    def _target(self, text: str) -> Target:
+    def _target(self, text: str, names: list[TagKey]) -> Target:
+        """Read what the operator names, on a thread: of 100,000 tags each is looked at."""
         upstreams = self._store.catalogue.upstreams()
-        upstreams.update(repository.upstream for (repository, _) in self._tags.names())
+        upstreams.update(repository.upstream for (repository, _) in names)
         try:
             return parse_target(text, upstreams)
         except RegistryError as error:
@@ -192,8 +193,8 @@ class Upkeep:
     async def _remove(self, digests: Iterable[Digest]) -> int:
         """Remove content; returns the bytes that come free. Raises OSError."""
         ahead, freed = list(digests), 0
-        for start in range(0, len(ahead), SLICE):
-            part = ahead[start : start + SLICE]
+        for start in range(0, len(ahead), PART):
+            part = ahead[start : start + PART]
             for digest in part:
                 self._memory.drop(digest)
             freed += await self._store.room.remove(part)

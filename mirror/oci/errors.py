@@ -93,6 +93,12 @@ class RequestInvalid(RegistryError):
     status, code = 400, "UNSUPPORTED"
 
 
+class ClientGone(RegistryError):
+    """Who asked waits for no answer any more."""
+
+    status, code = 400, "UNSUPPORTED"
+
+
 class PathUnknown(RegistryError):
     """Nothing is served at this path."""
 

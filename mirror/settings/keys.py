@@ -8,11 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mirror.cache.account import Terms
 from mirror.cache.caller import is_client_name
-from mirror.cache.shares import Shares
 from mirror.oci.names import HUB
-from mirror.oci.patterns import Patterns
 from mirror.settings.client import Client
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import (
@@ -21,6 +18,7 @@ from mirror.settings.values import (
     FilePath,
     Hosts,
     ListenAddress,
+    Networks,
     Party,
     PartysShare,
     PatternList,
@@ -48,6 +46,12 @@ class Settings(BaseSettings):
     )
     host_names: Hosts = Field(
         (), description="The only names by which clients reach the mirror, if not any."
+    )
+    trusted_proxies: Networks = Field(
+        (), description="Proxies before the mirror that are believed who their clients are."
+    )
+    proxy_protocol: bool = Field(
+        False, description="Whether they begin each connection with a preamble of PROXY."
     )
     tls_cert: FilePath | None = Field(
         None, description="A certificate with its chain, in PEM: TLS is served with it."
@@ -154,6 +158,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _known_who_sends_preambles(self) -> Settings:
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("proxy_protocol wants trusted_proxies: who sends preambles")
+        return self
+
+    @model_validator(mode="after")
     def _somebody_can_log_in(self) -> Settings:
         tokens = [token for each in self.clients.values() if (token := each.token)]
         if len(set(tokens)) < len(tokens):
@@ -204,19 +214,3 @@ class Settings(BaseSettings):
     def hosts(self) -> dict[str, str]:
         """Return the upstreams that Host headers mean."""
         return {host: name for name, each in self.upstreams.items() for host in each.hosts}
-
-    def budgets(self) -> dict[str, Terms]:
-        """Return what is said of each upstream's pull budget."""
-        shares = Shares(self.shares)
-        return {
-            name: Terms(
-                upstream.whose,
-                upstream.pull_limit,
-                upstream.pull_window,
-                upstream.reserve,
-                Patterns(upstream.reserved_for),
-                shares,
-                self.max_stale,
-            )
-            for name, upstream in self.upstreams.items()
-        }

@@ -6,8 +6,8 @@ What a manifest costs here to enter and to remove does not depend on how much it
 from __future__ import annotations
 
 import secrets
-from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
 
@@ -20,6 +20,7 @@ _MANY = 8
 # 100,000 images. Of a manifest whose children are not known, they go when they are used least.
 _MOST_CHILDREN = 1_000_000
 _SHARE = 64  # parts of what is left of them; one is what a manifest may have
+_MOST_PASSED = 10_000  # spared ones that are passed over for one that is not
 _BLOCK = 4096  # bytes; what a file takes is rounded up to this
 
 
@@ -84,7 +85,7 @@ class Catalogue:
         self._blobs: OrderedDict[Digest, Entry] = OrderedDict()
         self._manifests: OrderedDict[Digest, Entry] = OrderedDict()
         self._children = 0  # of all manifests
-        self._holdings: Counter[Repository] = Counter()
+        self._holdings: dict[Repository, set[Digest]] = {}
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -112,7 +113,8 @@ class Catalogue:
         """Take in a new entry as the most recently used."""
         (self._manifests if entry.media_type else self._blobs)[digest] = entry
         self.bytes += charged(entry.size)
-        self._holdings.update(entry.links)
+        for repository in entry.links:
+            self._holdings.setdefault(repository, set()).add(digest)
         self._children += len(entry.children)
 
     def put_back(self, digest: Digest, entry: Entry) -> None:
@@ -127,7 +129,7 @@ class Catalogue:
         if entry is not None:
             self.bytes -= charged(entry.size)
             for repository in entry.links:
-                self._give_up(repository)
+                self._give_up(digest, repository)
             self._children -= len(entry.children)
         return entry
 
@@ -161,7 +163,7 @@ class Catalogue:
         if entry is None or repository in entry.links:
             return False
         entry.links = _compact((*entry.links, repository))
-        self._holdings[repository] += 1
+        self._holdings.setdefault(repository, set()).add(digest)
         return True
 
     def belongs(self, digest: Digest, repository: Repository) -> bool:
@@ -190,11 +192,11 @@ class Catalogue:
         if entry is None or repository not in entry.links:
             return False
         entry.links = _compact(tuple(link for link in entry.links if link != repository))
-        self._give_up(repository)
+        self._give_up(digest, repository)
         return True
 
-    def _give_up(self, repository: Repository) -> None:
-        self._holdings[repository] -= 1
+    def _give_up(self, digest: Digest, repository: Repository) -> None:
+        self._holdings[repository].discard(digest)
         if not self._holdings[repository]:
             del self._holdings[repository]
 
@@ -202,15 +204,18 @@ class Catalogue:
         """Whether anything is kept that the repository was seen to hold."""
         return repository in self._holdings
 
+    def repositories(self) -> list[Repository]:
+        """Return the repositories that were seen to hold something that is kept."""
+        return list(self._holdings)
+
     def any_of(self, repository: Repository, but: str | None = None) -> Digest | None:
         """Return something at random that the repository was seen to hold, a manifest if any.
 
         Nobody who asks for things can foresee which, `but` that it is not this.
         """
-        if not self.holds(repository):
-            return None
+        held = self._holdings.get(repository, ())
         for kept in (self._manifests, self._blobs):
-            found = [key for key, entry in kept.items() if repository in entry.links and key != but]
+            found = [digest for digest in held if digest in kept and digest != but]
             if found:
                 return secrets.choice(found)
         return None
@@ -221,20 +226,30 @@ class Catalogue:
 
     def upstreams(self) -> set[str]:
         """Return the upstreams of which anything is kept."""
-        return {repository.upstream for repository in self._holdings}
+        return {repository.upstream for repository in list(self._holdings)}
 
-    def victims(self, wanted: int) -> list[Digest] | None:
+    def victims(
+        self, wanted: int, spared: Callable[[Digest], bool] = lambda _: False
+    ) -> list[Digest] | None:
         """Return what to evict so that `wanted` bytes come free; None if that cannot be.
 
         What is being read is passed over: its bytes would stay on the disk until the reader ends.
+        So is what is `spared`, but not for ever: each look takes a microsecond of the event loop.
         """
         if wanted <= 0:
             return []
         chosen: list[Digest] = []
+        passed = 0
         for digest, entry in chain(self._blobs.items(), self._manifests.items()):
-            if not entry.readers:
-                chosen.append(digest)
-                wanted -= charged(entry.size)
-                if wanted <= 0:
-                    return chosen
+            if entry.readers:
+                continue
+            if spared(digest):
+                passed += 1
+                if passed > _MOST_PASSED:
+                    break
+                continue
+            chosen.append(digest)
+            wanted -= charged(entry.size)
+            if wanted <= 0:
+                return chosen
         return None

@@ -33,6 +33,14 @@ class Found(NamedTuple):
     moved_at: int
 
 
+class Opened(NamedTuple):
+    """An open file, its size in bytes, and when it was last written, in nanoseconds."""
+
+    file: IO[bytes]
+    size: int
+    changed_at: int
+
+
 class Files:
     """The data folder: `blobs/ALGORITHM/AB/HEX`, `partial/` and `quarantine/ALGORITHM-HEX`, a lock.
 
@@ -99,6 +107,15 @@ class Files:
     def open(self, digest: Digest) -> IO[bytes]:
         """Open a published blob; raises OSError."""
         return open(self.path(digest), "rb", buffering=0, opener=_no_link)
+
+    def look(self, digest: Digest) -> Opened:
+        """Open a published blob and look what it is; raises OSError."""
+        file = self.open(digest)
+        try:
+            return looked_at(file)
+        except BaseException:
+            file.close()
+            raise
 
     def prove(self, digest: Digest, size: int) -> int | None:
         """Hash a published blob; returns when it was last written, in ns, or None if it is wrong.
@@ -223,6 +240,12 @@ class Files:
             with contextlib.suppress(FileNotFoundError):
                 if entry.is_file(follow_symlinks=False) and not entry.name.endswith("-wal"):
                     yield entry.stat(follow_symlinks=False).st_size
+
+
+def looked_at(file: IO[bytes]) -> Opened:
+    """Look what an open file is; raises OSError."""
+    status = os.fstat(file.fileno())
+    return Opened(file, status.st_size, status.st_mtime_ns)
 
 
 def _no_link(path: str, flags: int) -> int:

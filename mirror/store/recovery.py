@@ -14,7 +14,6 @@ from typing import TypeVar
 from mirror.lasting import over, to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.paced import paced
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.errors import StoreError
 from mirror.store.files import Files, Found
@@ -22,6 +21,7 @@ from mirror.store.index import Index
 from mirror.store.quarantine import Suspect
 from mirror.store.sqlite import Database, Row, is_damage, move_aside
 from mirror.store.store import Store
+from mirror.turns import paced
 from mirror.uncollected import uncollected
 
 _log = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import urlencode
 from weakref import WeakValueDictionary
 
@@ -9,10 +10,12 @@ from aiohttp import hdrs, web
 
 from mirror.cache.blobs import Blobs
 from mirror.cache.caller import Caller
+from mirror.cache.following import while_there
 from mirror.cache.found import Found
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
 from mirror.cache.outcome import Outcome
+from mirror.cache.repositories import Repositories
 from mirror.cache.tag_lists import TagStream
 from mirror.cache.tally import Tally
 from mirror.oci import media, ranges
@@ -22,19 +25,26 @@ from mirror.oci.paging import Paging
 from mirror.oci.ranges import Span
 from mirror.web import fields
 from mirror.web.reply import AT_ONCE, InMemory, Reply, Streamed
-from mirror.web.route import BlobPath, ManifestPath, ReferrersPath, TagsPath
-from mirror.web.sending import Reads
+from mirror.web.route import BlobPath, CatalogPath, ManifestPath, ReferrersPath, TagsPath
+from mirror.web.sending import Peer, Reads
 
 
 class RegistryApi:
     """Answers what clients ask of `/v2/`; raises RegistryError for what it cannot."""
 
     def __init__(
-        self, manifests: Manifests, blobs: Blobs, listings: Listings, tally: Tally, reads: Reads
+        self,
+        manifests: Manifests,
+        blobs: Blobs,
+        listings: Listings,
+        repositories: Repositories,
+        tally: Tally,
+        reads: Reads,
     ) -> None:
         self._manifests = manifests
         self._blobs = blobs
         self._listings = listings
+        self._repositories = repositories
         self._tally = tally
         self._reads = reads
         self._being_sent: WeakValueDictionary[Digest, InMemory] = WeakValueDictionary()
@@ -83,7 +93,8 @@ class RegistryApi:
         """Answer for a blob: its headers, all of it, or a range."""
         unchanged = fields.matches(request.headers.get(hdrs.IF_NONE_MATCH), path.digest)
         if request.method == hdrs.METH_HEAD or unchanged:
-            size, outcome = await self._blobs.head(path.repository, path.digest, caller.client)
+            async with while_there(Peer(request.transport)):
+                size, outcome = await self._blobs.head(path.repository, path.digest, caller.client)
             return Reply(
                 304 if unchanged else 200,
                 fields.blob(path.digest, outcome) + fields.namespace(path.namespace),
@@ -96,7 +107,8 @@ class RegistryApi:
         return await self._large_blob(request, path, caller)
 
     async def _large_blob(self, request: web.BaseRequest, path: BlobPath, caller: Caller) -> Reply:
-        body = await self._blobs.open(path.repository, path.digest, caller.client)
+        async with while_there(Peer(request.transport)):
+            body = await self._blobs.open(path.repository, path.digest, caller.client)
         try:
             span = _span(request, path, body.size)
         except RegistryError:
@@ -113,14 +125,24 @@ class RegistryApi:
             reads=self._reads,
         )
 
-    async def tags(self, path: TagsPath, caller: Caller) -> Reply:
+    async def tags(self, request: web.BaseRequest, path: TagsPath, caller: Caller) -> Reply:
         """Answer with a page of tags and, if there are more, where they are."""
-        listed = await self._listings.tags(path.repository, path.paging, caller.party)
+        async with while_there(Peer(request.transport)):
+            listed = await self._listings.tags(path.repository, path.paging, caller.party)
         page, more = listed.answer, _more(path, listed.answer.following)
         headers = fields.listing(media.JSON, listed.outcome, listed.age) + more
         if isinstance(page, TagStream):
             return Reply(200, headers, length=None, body=page, outcome=listed.outcome)
         return Reply(200, headers, length=len(page.body), body=page.body, outcome=listed.outcome)
+
+    async def catalog(self, path: CatalogPath, caller: Caller) -> Reply:
+        """Answer with a page of the repositories that are kept, as far as the caller reads them."""
+        names, following = await self._repositories.page(
+            caller, path.upstream, path.own, path.paging
+        )
+        body = json.dumps({"repositories": names}, separators=(",", ":")).encode()
+        headers = fields.own(media.JSON) + _more(path, following)
+        return Reply(200, headers, length=len(body), body=body)
 
     async def referrers(
         self, request: web.BaseRequest, path: ReferrersPath, caller: Caller
@@ -167,7 +189,7 @@ def _content_range(span: Span | None, size: int) -> str:
     return "" if span is None else f"Content-Range: {span.content_range(size)}\r\n"
 
 
-def _more(path: TagsPath | ReferrersPath, following: Paging | None) -> str:
+def _more(path: TagsPath | ReferrersPath | CatalogPath, following: Paging | None) -> str:
     """Return a Link relative to whatever name the client has for us, its path as it asked."""
     if following is None:
         return fields.namespace(path.namespace)

@@ -25,6 +25,8 @@ _TRUSTED = 1.0  # seconds for which what was in memory is taken to be there
 _NOT_AT_ONCE = (errno.EAGAIN, errno.EOPNOTSUPP)  # not in memory; a file system that cannot tell
 # A file system without sendfile, or a kernel without memory for it (sendfile(2), "ERRORS").
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOMEM)
+_STATE = (socket.IPPROTO_TCP, socket.TCP_INFO, 1)  # its first octet (tcp(7), linux/tcp.h)
+_ESTABLISHED = 1
 _SHORT = "the kept file is shorter than it was"
 
 
@@ -33,6 +35,24 @@ class Reads(Protocol):
 
     async def __call__(self, work: Callable[..., T], /, *args: object) -> T:
         """Do it; raises what it raises."""
+
+
+class Peer:
+    """Who waits for an answer at the other end of a connection, None of one that is over."""
+
+    def __init__(self, transport: asyncio.Transport | None) -> None:
+        self._transport = transport
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left: also one of whom nothing is read any more."""
+        if self._transport is None or self._transport.is_closing():
+            return True
+        try:
+            told = self._transport.get_extra_info("socket").getsockopt(*_STATE)
+        except OSError:
+            return True
+        return bool(told[0] != _ESTABLISHED)
 
 
 class Client:
@@ -46,6 +66,7 @@ class Client:
     ) -> None:
         self._writer = writer
         self._transport = transport
+        self._peer = Peer(transport)
         self._reads = reads
         self._encrypted = transport.get_extra_info("sslcontext") is not None
         self.sent = 0
@@ -54,7 +75,7 @@ class Client:
     @property
     def gone(self) -> bool:
         """Whether the client has left."""
-        return self._transport.is_closing()
+        return self._peer.gone
 
     async def end(self) -> None:
         """Note that all was sent."""

@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractAccessLogger
 from mirror.cache.access import Access
 from mirror.cache.caller import Caller
 from mirror.cache.outcome import Outcome
-from mirror.oci.errors import NameUnknown, NotAllowed, RegistryError, Unsupported, shown
+from mirror.oci.errors import ClientGone, NameUnknown, NotAllowed, RegistryError, Unsupported, shown
 from mirror.upstream.inquiry import Wanted
 from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
@@ -23,7 +23,16 @@ from mirror.web.own import OwnPages
 from mirror.web.protocol import Listener
 from mirror.web.refusal import refusal
 from mirror.web.reply import Reply
-from mirror.web.route import BlobPath, ManifestPath, Own, ReferrersPath, Route, Router, TagsPath
+from mirror.web.route import (
+    BlobPath,
+    CatalogPath,
+    ManifestPath,
+    Own,
+    ReferrersPath,
+    Route,
+    Router,
+    TagsPath,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +87,8 @@ class Server:
             return await self._answer(request)
         except RegistryError as error:
             return refusal(error, namespace=self._namespace(request))
+        except ConnectionResetError:  # nobody reads this, but for who reads the log
+            return refusal(ClientGone("the client left before its answer began"), last=True)
         except Exception:  # noqa: BLE001 - the last resort, and it is logged
             _log.exception("a request failed in a way nobody foresaw: %s", shown(request.raw_path))
             return refusal(RegistryError("the mirror failed; its log has the reason"))
@@ -88,10 +99,12 @@ class Server:
         except RegistryError as error:
             raise await self._refused(request, error) from None
         if isinstance(route, Own) and route.name != "v2":
-            return self._page(request, route)
+            return await self._page(request, route)
         caller = request[CALLER] = await self._clients.who(request)
         if isinstance(route, Own):
-            return self._own.get(route.name, route.namespace)
+            return await self._own.get(route.name, route.namespace)
+        if isinstance(route, CatalogPath):
+            return await self._api.catalog(route, caller)
         await self._access.admit(route.repository, caller, lambda: _wanted_of(route))
         return await self._serve(request, route, caller)
 
@@ -106,17 +119,17 @@ class Server:
         if isinstance(route, BlobPath):
             return await self._api.blob(request, route, caller)
         if isinstance(route, TagsPath):
-            return await self._api.tags(route, caller)
+            return await self._api.tags(request, route, caller)
         return await self._api.referrers(request, route, caller)
 
-    def _page(self, request: web.BaseRequest, page: Own) -> Reply:
+    async def _page(self, request: web.BaseRequest, page: Own) -> Reply:
         """Answer with a page for the operator, and for what watches.
 
         Probes count in no rate: no crowd behind their address may have the mirror restarted.
         """
         if page.name == "metrics":
             self._clients.watch(request)
-        return self._own.get(page.name)
+        return await self._own.get(page.name)
 
     def _wanted(self, request: web.BaseRequest) -> Route:
         """Read what is wanted; raises RegistryError."""

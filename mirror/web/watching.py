@@ -39,7 +39,7 @@ async def watching(
         connections.busy(request)
         try:
             browsers.check(request)
-            return own.watch(request)
+            return await own.watch(request)
         except NotAllowed as error:
             return refusal(error)
         finally:

@@ -14,15 +14,18 @@ NAME = "library/nginx"
 class Raw:
     """Answers each request whose first line has one of these texts in it with these bytes.
 
-    `endless` is sent after an answer, for ever. `heads` are the requests, `sent` the bytes
-    of what is endless that were taken.
+    `endless` is sent after an answer, for ever, with a `pause` in seconds behind each. `heads` are
+    the requests, `sent` the bytes of what is endless that were taken, `open` the connections on
+    which it is being sent.
     """
 
     answers: dict[str, bytes] = field(default_factory=dict)
     endless: bytes = b""
+    pause: float = 0
     url: str = ""
     heads: list[bytes] = field(default_factory=list)
     sent: int = 0
+    open: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request, and hang up."""
@@ -33,11 +36,20 @@ class Raw:
             found = [answer for text, answer in self.answers.items() if text in line]
             writer.write(found[0] if found else answer(b"", status=b"404 Not Found"))
             await writer.drain()
-            while self.endless and found:
+            if self.endless and found:
+                await self._go_on(writer)
+        writer.close()
+
+    async def _go_on(self, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        try:
+            while True:
                 writer.write(self.endless)
                 await writer.drain()
                 self.sent += len(self.endless)
-        writer.close()
+                await asyncio.sleep(self.pause)
+        finally:
+            self.open -= 1
 
 
 @asynccontextmanager
