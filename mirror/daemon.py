@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from yarl import URL
 
-from mirror import logs, wiring
+from mirror import logs, meaning, wiring
 from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
@@ -42,6 +42,7 @@ from mirror.web.access import AccessLog
 from mirror.web.api import RegistryApi
 from mirror.web.connections import BACKLOG, Connections
 from mirror.web.control import controlled
+from mirror.web.ending import Grace, end
 from mirror.web.handshake import TlsSite
 from mirror.web.metrics import Metrics, State
 from mirror.web.own import OwnPages
@@ -77,14 +78,17 @@ async def running(
     settings: Settings,
     timer: Callable[[], float] = time.monotonic,
     outlet: Outlet | None = None,
+    hurry: asyncio.Event | None = None,
 ) -> AsyncIterator[Daemon]:
     """Run a mirror for as long as the context lasts.
 
     `timer` counts the seconds over which upstreams' denials are believed; `outlet` takes the access
-    log, one of the daemon's own if it is None. Raises ConfigurationError where the address cannot
-    be had or a password not be read, StoreError where the data folder cannot be used.
+    log, one of the daemon's own if it is None; `hurry` ends the grace that transfers get at the
+    end. Raises ConfigurationError where the address cannot be had or a password not be read,
+    StoreError where the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
+        grace = Grace(settings.shutdown_grace, hurry or asyncio.Event())
         outlet = outlet or stack.enter_context(logs.standard_error(settings.log_format))
         lag = stack.enter_context(LoopLag())
         certificate = wiring.certificate(settings)
@@ -96,7 +100,7 @@ async def running(
         store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
         stack.push_async_callback(store.close)
         ledger = Ledger(store.index, settings.ledger_keep)
-        budget, tally = Budget(ledger, settings.budgets()), Tally(ledger)
+        budget, tally = Budget(ledger, meaning.budgets(settings)), Tally(ledger)
         await budget.load()
         await tally.load(budget.longest)
         stack.callback(tally.tick)
@@ -154,7 +158,7 @@ async def running(
                 secret,
             )
         )
-        own = OwnPages(metrics, lambda: _troubles(store), apart=settings.listen_metrics is not None)
+        own = OwnPages(metrics, store.trouble, apart=settings.listen_metrics is not None)
         server = Server(
             Router(settings.upstreams, settings.default_upstream, settings.hosts()),
             clients,
@@ -173,49 +177,38 @@ async def running(
         upkeep = Upkeep(store, tags, memory, budget, tally)
         await stack.enter_async_context(controlled(store.files.root, upkeep))
 
-        await stack.enter_async_context(watching(watched, own, wiring.watchers_browsers(settings)))
-        runner = server.runner(settings.idle_timeout, settings.shutdown_grace)
-        stack.push_async_callback(_stop, runner, connections, store, settings.shutdown_grace)
-        await runner.setup()
-        await _site(stack, runner, listener, connections, certificate).start()
+        await stack.enter_async_context(
+            watching(watched, own, wiring.watchers_browsers(settings), grace.hurry)
+        )
+        runner = server.runner(settings.idle_timeout)
+        stack.push_async_callback(_stop, runner, connections, store, grace)
+        await _listen(stack, runner, listener, connections, certificate)
         yield Daemon(Address(*listener.getsockname()[:2]), store, fetches, lag, certificate)
 
 
-def _site(
+async def _listen(
     stack: AsyncExitStack,
     runner: web.ServerRunner,
     listener: socket.socket,
     connections: Connections,
     certificate: Certificate | None,
-) -> web.BaseSite:
+) -> None:
+    await runner.setup()
     if certificate is None:
-        return web.SockSite(runner, listener, backlog=BACKLOG)
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        return
     stack.push_async_callback(_cancel, asyncio.create_task(certificate.run()))
-    return TlsSite(runner, listener, certificate, connections)
+    await TlsSite(runner, listener, certificate, connections).start()
 
 
 async def _stop(
-    runner: web.ServerRunner, connections: Connections, store: Store, grace: float
+    runner: web.ServerRunner, connections: Connections, store: Store, grace: Grace
 ) -> None:
-    """Listen no more, and let what was begun be sent within the grace, in seconds.
-
-    aiohttp waits for the replies, not for their last bytes: these wait for a slow client in
-    memory, and the end of the process would be theirs.
-    """
-    deadline = asyncio.get_running_loop().time() + grace
+    """Serve no more; what the disk is to do from now on is bounded."""
     try:
-        await runner.cleanup()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                await connections.gone()
+        await end(runner, connections, grace)
     finally:
         store.hurry()
-
-
-def _troubles(store: Store) -> list[str]:
-    if store.trouble:
-        return [store.trouble]
-    return [] if store.files.writable() else [f"cannot write to {store.files.root}"]
 
 
 async def _keep_count(budget: Budget, tally: Tally) -> None:

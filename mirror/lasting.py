@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, TypeVar
 
 V = TypeVar("V")
+
+
+async def over(tasks: Collection[asyncio.Future[Any]]) -> None:
+    """Wait until tasks are done; what came of them counts as seen."""
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def to_the_end(work: Coroutine[Any, Any, V]) -> V:

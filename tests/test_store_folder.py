@@ -34,6 +34,30 @@ def test_no_folder_is_reached_through_a_link(tmp_path: Path, name: str) -> None:
     assert not any(elsewhere.iterdir())
 
 
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+async def test_no_blob_is_kept_or_found_behind_a_link(tmp_path: Path, algorithm: str) -> None:
+    shard = tmp_path / "data" / "blobs" / algorithm / "ab"
+    (tmp_path / "elsewhere").mkdir()
+    shard.parent.mkdir(parents=True)
+    shard.symlink_to(tmp_path / "elsewhere")
+    options = ("--listen", "127.0.0.1:0", "--data-dir", tmp_path / "data", "--upstream", NOBODY)
+    ended = await serve_to_the_end(*options)
+    assert ended.code == 2
+    assert f"{shard} is a link to {tmp_path / 'elsewhere'}" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_what_is_no_folder_of_blobs_is_left_alone(tmp_path: Path) -> None:
+    """A name that no blob leads to is not the mirror's, and nothing is ever put there."""
+    (tmp_path / "data/blobs/sha256/ab").mkdir(parents=True)
+    (tmp_path / "data/blobs/sha256/old").symlink_to(tmp_path)
+    (tmp_path / "data/blobs/sha256/notes").write_text("mine")
+    prepared(tmp_path / "data")
+    (tmp_path / "data/blobs/sha256/cd").write_text("mine")
+    with pytest.raises(StoreError, match=r"sha256/cd is no plain folder: remove it"):
+        prepared(tmp_path / "data")
+
+
 @pytest.mark.parametrize("name", ["lock", "index.db", "index.db-wal"])
 async def test_no_file_is_written_through_a_link(tmp_path: Path, name: str) -> None:
     data, mine = tmp_path / "data", tmp_path / "mine"

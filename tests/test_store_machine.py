@@ -280,12 +280,12 @@ class StoreMachine(RuleBasedStateMachine):
     def opened(self, digest: Digest, entry: Entry) -> IO[bytes] | None:
         """Open a kept blob as `cache/blobs.py` does; None where it is not what it was."""
         try:
-            file = self.do(self.store.open(digest))
+            found = self.do(self.store.open(digest))
         except FileNotFoundError:
             return None
-        if self.do(self.store.intact(digest, entry, file)):
-            return file
-        file.close()
+        if self.do(self.store.intact(digest, entry, found)):
+            return found.file
+        found.file.close()
         return None
 
     @precondition(lambda self: self.reading)

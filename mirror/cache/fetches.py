@@ -13,6 +13,7 @@ from mirror.cache.memory import Memory
 from mirror.cache.place import Place
 from mirror.cache.places import Owners, Places
 from mirror.cache.possession import Possession
+from mirror.lasting import over, to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.store import Store
@@ -87,13 +88,7 @@ class Fetches:
             if not running.fetch.proven:
                 running.task.cancel()
         tasks = [running.task for running in self._running.values()]
-        if not tasks:
-            return
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError:  # by a second signal: the store must not close before
-            await asyncio.wait(tasks)
-            raise
+        await to_the_end(over(tasks))  # the store must not close before
 
     def running(self, upstream: str, digest: Digest) -> Fetch | None:
         """Return the fetch that one could join."""

@@ -10,6 +10,7 @@ from mirror.cache.memory import Memory
 from mirror.oci.digest import Digest
 from mirror.store.catalogue import Entry
 from mirror.store.errors import says_nothing
+from mirror.store.files import Opened
 from mirror.store.store import Store
 
 
@@ -31,8 +32,9 @@ class KeptBlobs:
         while (entry := self._store.catalogue.get(digest)) is not None:
             file: IO[bytes] | None = None
             try:
-                file = await self._store.open(digest)
-                right = await self._is_right(digest, entry, file)
+                found = await self._store.open(digest)
+                file = found.file
+                right = await self._is_right(digest, entry, found)
             except OSError as error:
                 right = False
                 if says_nothing(error):
@@ -51,12 +53,12 @@ class KeptBlobs:
             await self._store.discard(digest)
         return None
 
-    async def _is_right(self, digest: Digest, entry: Entry, file: IO[bytes]) -> bool:
+    async def _is_right(self, digest: Digest, entry: Entry, found: Opened) -> bool:
         """Whether a file is what it should be; a small one is remembered, to be opened once."""
         if entry.size > self._memory.largest:
-            return await self._store.intact(digest, entry, file)
+            return await self._store.intact(digest, entry, found)
         # One byte more than it should have, so that a longer one shows.
-        body = await self._store.run_read(os.pread, file.fileno(), entry.size + 1, 0)
+        body = await self._store.run_read(os.pread, found.file.fileno(), entry.size + 1, 0)
         if not digest.proves(body):
             return False
         self._memory.put(digest, body)

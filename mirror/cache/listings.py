@@ -104,7 +104,7 @@ class Listings:
         if listed.answer is None:
             return Listed(await self._tags.stream(repository, paging, client), Outcome.MISS)
         page = paged(listed.answer, repository, paging)
-        if page.names != listed.answer.names and not paging.last and key in self._kept:
+        if page.length != listed.answer.length and not paging.last and key in self._kept:
             self._kept["tags", repository] = self._kept[key]
         return Listed(page, listed.outcome, listed.age)
 

@@ -1,18 +1,20 @@
-"""What an operator orders and what is told of it, as values and as lines of JSON."""
+"""What an operator orders and what is told of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked
+
+from mirror.failure import CommandFailed
 
 _STRICT = ConfigDict(extra="forbid")
 _Positive = Annotated[int, Field(gt=0)]
 
 
-class UpkeepError(Exception):
+class UpkeepError(CommandFailed):
     """An order cannot be carried out; the message says why, in one line."""
 
 
@@ -222,35 +224,3 @@ class Budgets:
 
 
 Record = Progress | Wrong | Refused | Verified | Collected | Purged | Usage | Budgets
-
-_orders: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
-_records: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
-
-
-def order_line(order: Order) -> bytes:
-    """Write an order as JSON."""
-    return _orders.dump_json(order)
-
-
-def read_order(line: bytes) -> Order:
-    """Read an order; raises UpkeepError."""
-    try:
-        return _orders.validate_json(line)
-    except ValidationError:
-        raise UpkeepError("this is no order that the running mirror knows") from None
-
-
-def record_line(record: Record) -> bytes:
-    """Write a record as a line of JSON."""
-    return _records.dump_json(record, ensure_ascii=True) + b"\n"
-
-
-def read_record(line: bytes) -> Record:
-    """Read a record; raises UpkeepError."""
-    try:
-        return _records.validate_json(line)
-    except ValidationError:
-        raise UpkeepError(
-            "the running mirror answers what this command does not know: is it of another "
-            "version? Restart it"
-        ) from None

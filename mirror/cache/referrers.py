@@ -44,11 +44,11 @@ class Referrers:
     following: Paging | None = None
     api: bool = False
 
-    def index(self, artifact_types: Collection[str]) -> bytes:
+    async def index(self, artifact_types: Collection[str]) -> bytes:
         """Return the index of those of these types, of all where none is named."""
         if not artifact_types:
             return self.whole
-        return _written([item for item in self.items if item[0] in artifact_types])
+        return await documents.aside(_filtered, self.whole, self.items, artifact_types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +182,10 @@ def _item(descriptor: dict[str, Any]) -> tuple[str, bytes]:
     kind = descriptor.get("artifactType")
     written = json.dumps(descriptor, allow_nan=False).encode()
     return kind if isinstance(kind, str) else "", written
+
+
+def _filtered(_: bytes, items: Items, artifact_types: Collection[str]) -> bytes:
+    return _written([item for item in items if item[0] in artifact_types])
 
 
 def _written(items: Items) -> bytes:

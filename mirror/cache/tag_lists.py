@@ -34,16 +34,20 @@ _PAUSE = 5  # seconds
 
 @dataclass(frozen=True, slots=True)
 class TagList:
-    """A list as JSON, the tags of it at `tags`; `following` is the next page, None at the end."""
+    """A list as JSON, the tags of it at `tags`; `following` is the next page, None at the end.
+
+    The tags stand there in quotes, a comma between them. A list may have 4 MiB, and many clients
+    may want pages of it at once: no page is cut by copying the list.
+    """
 
     body: bytes
     tags: slice
     following: Paging | None = None
 
     @property
-    def names(self) -> bytes:
-        """The tags as they stand there: in quotes, a comma between them."""
-        return self.body[self.tags]
+    def length(self) -> int:
+        """How many bytes the tags have."""
+        return _length(self.tags)
 
 
 class TagStream:
@@ -196,13 +200,15 @@ def empty(name: str) -> TagList:
     return _written(name, b"", None)
 
 
-def behind(listed: TagList, last: str) -> bytes | None:
-    """Return the tags behind one of a list; None where it is not in it, or upstream pages."""
-    names = listed.names
+def behind(listed: TagList, last: str) -> slice | None:
+    """Find the tags behind one of a list; None where it is not in it, or upstream pages."""
     if not last:
-        return names
-    _, found, rest = names.partition(f'"{last}"'.encode())
-    return rest.removeprefix(b",") if found else None
+        return listed.tags
+    name = f'"{last}"'.encode()
+    start = listed.body.find(name, listed.tags.start, listed.tags.stop)
+    if start < 0:
+        return None
+    return slice(min(start + len(name) + 1, listed.tags.stop), listed.tags.stop)
 
 
 def paged(listed: TagList, repository: Repository, paging: Paging) -> TagList:
@@ -214,22 +220,30 @@ def paged(listed: TagList, repository: Repository, paging: Paging) -> TagList:
     count = paging.count
     if count is None or listed.following is not None or not paging.plain:
         return listed
-    names = behind(listed, paging.last)
-    parts = _split(listed.names if names is None else names, count)
-    more = len(parts) > count
-    if more and names is None:
+    part = behind(listed, paging.last)
+    page, number = _begin(listed, listed.tags if part is None else part, count)
+    more = page.stop < listed.tags.stop
+    if more and part is None:
         return listed
     following = None
-    if more or len(parts) == MAX_PAGE:
-        following = paging.behind(parts[count - 1].decode().strip('"'))
-    if following is None and names == listed.names:
+    if more or number == MAX_PAGE:
+        last = listed.body[listed.body.rfind(b'"', page.start, page.stop - 1) + 1 : page.stop - 1]
+        following = paging.behind(last.decode())
+    if following is None and page == listed.tags:
         return listed
-    return _written(repository.name, b",".join(parts[:count]), following)
+    return _written(repository.name, listed.body[page], following)
 
 
-def _split(names: bytes, count: int) -> list[bytes]:
-    """Return so many tags, and the others in one piece."""
-    return names.split(b",", count) if names else []
+def _begin(listed: TagList, part: slice, count: int) -> tuple[slice, int]:
+    """Find so many tags at the beginning of a part, if it has as many, and how many these are."""
+    if part.start == part.stop:
+        return part, 0
+    comma = part.start - 1
+    for number in range(1, count + 1):
+        comma = listed.body.find(b",", comma + 1, part.stop)
+        if comma < 0:
+            return part, number
+    return slice(part.start, comma), count
 
 
 def _written(name: str, names: bytes, following: Paging | None) -> TagList:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from pathlib import Path
-from typing import TypeVar
 
 from mirror.cache.budget import Budget
 from mirror.cache.memory import Memory
@@ -26,7 +24,7 @@ from mirror.cache.records import (
     Usage,
     Verify,
 )
-from mirror.cache.tags import Tags
+from mirror.cache.tags import TagKey, Tags
 from mirror.cache.tally import Tally
 from mirror.cache.usage import measure
 from mirror.cache.verify import Verification
@@ -38,10 +36,8 @@ from mirror.store.catalogue import Entry
 from mirror.store.files import Files
 from mirror.store.graph import View
 from mirror.store.store import Store
+from mirror.turns import PART, paced
 from mirror.uncollected import uncollected
-
-T = TypeVar("T")
-_SLICE = 128  # things done on the loop before others have their turn
 
 
 class Upkeep:
@@ -136,16 +132,17 @@ class Upkeep:
 
     async def purge(self, text: str) -> Purged:
         """Remove an image, a repository or content; raises UpkeepError, OSError."""
-        target = self._target(text)
+        target = await self._store.run_read(self._target, text, self._tags.names())
         if isinstance(target, Digest):
             return await self._purge_digest(target)
         if isinstance(target, ImageName):
             return await self._purge_image(target)
         return await self._purge_repository(target)
 
-    def _target(self, text: str) -> Target:
+    def _target(self, text: str, names: list[TagKey]) -> Target:
+        """Read what the operator names, on a thread: of 100,000 tags each is looked at."""
         upstreams = self._store.catalogue.upstreams()
-        upstreams.update(repository.upstream for (repository, _) in self._tags.names())
+        upstreams.update(repository.upstream for (repository, _) in names)
         try:
             return parse_target(text, upstreams)
         except RegistryError as error:
@@ -180,9 +177,9 @@ class Upkeep:
         """Carry out a plan: what came while it was made keeps what it needs."""
         spared = await self._needed_since(plan)
         gone = plan.gone - spared
-        async for digest in _paced(plan.unlinked):
+        async for digest in paced(plan.unlinked):
             self._store.books.unlink(digest, here)
-        async for key in _paced(plan.tags):
+        async for key in paced(plan.tags):
             self._tags.drop(key)
         freed = await self._remove(gone)
         return Purged(name, len(plan.tags), len(gone), plan.shared + len(spared & plan.gone), freed)
@@ -196,20 +193,12 @@ class Upkeep:
     async def _remove(self, digests: Iterable[Digest]) -> int:
         """Remove content; returns the bytes that come free. Raises OSError."""
         ahead, freed = list(digests), 0
-        for start in range(0, len(ahead), _SLICE):
-            part = ahead[start : start + _SLICE]
+        for start in range(0, len(ahead), PART):
+            part = ahead[start : start + PART]
             for digest in part:
                 self._memory.drop(digest)
             freed += await self._store.room.remove(part)
         return freed
-
-
-async def _paced(values: Iterable[T]) -> AsyncIterator[T]:
-    """Return values with turns for others between them."""
-    for number, value in enumerate(values, 1):
-        yield value
-        if not number % _SLICE:
-            await asyncio.sleep(0)
 
 
 def _compared(files: Files, before: View) -> tuple[dict[Digest, Entry], dict[Digest, int]]:

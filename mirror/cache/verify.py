@@ -16,7 +16,9 @@ from mirror.cache.memory import Memory
 from mirror.cache.records import Progress, Verified, Verify, Wrong
 from mirror.oci.digest import Digest, Hasher
 from mirror.store.catalogue import Entry
+from mirror.store.graph import View
 from mirror.store.store import Store
+from mirror.uncollected import uncollected
 
 _SLICE = 1024 * 1024  # bytes hashed in a step on a thread
 _LEAST = 4096  # bytes of a step, however low the rate
@@ -35,8 +37,9 @@ class Verification:
         self._store = store
         self._memory = memory
         self._pace = _Pace(order.rate)
-        self._chosen = _chosen(store, order)
-        self._all_bytes = sum(size for _, size in self._chosen)
+        self._order = order
+        self._chosen: list[tuple[Digest, int]] = []
+        self._all_bytes = 0
         self._blobs = 0
         self._expected = 0  # bytes of the blobs before this one, as the books have them
         self._bytes = 0
@@ -45,6 +48,8 @@ class Verification:
 
     async def run(self) -> AsyncGenerator[Progress | Wrong | Verified, None]:
         """Tell of progress and of what is wrong, at last the result."""
+        choose, view = uncollected()(_chosen), self._store.catalogue.view()
+        self._chosen, self._all_bytes = await self._store.run_read(choose, view, self._order)
         told = -math.inf
         for digest in self._altered:
             self._wrong += 1
@@ -75,7 +80,7 @@ class Verification:
         self._reason = ""
         file: IO[bytes] | None = None
         try:
-            file = await self._store.open(digest)
+            file = (await self._store.open(digest)).file
             hasher = digest.hasher()
             position = 0
             while step := await self._store.run_read(_hash_slice, file, hasher, self._pace.slice):
@@ -125,21 +130,17 @@ class _Pace:
         await asyncio.sleep(self._ahead_of - now)
 
 
-def _chosen(store: Store, order: Verify) -> list[tuple[Digest, int]]:
-    """Choose at random, but hash in a stable order; with sizes in bytes."""
-    everything = [
-        (digest, entry.size)
-        for digest in store.catalogue
-        if (entry := store.catalogue.get(digest)) is not None
-    ]
-    count = len(everything)
+def _chosen(view: View, order: Verify) -> tuple[list[tuple[Digest, int]], int]:
+    """Choose at random, but hash all in a stable order; with sizes, and their sum, in bytes."""
+    chosen = [(digest, entry.size) for digest, entry in view.entries()]
+    count = len(chosen)
     if order.percent is not None:
         count = math.ceil(count * order.percent / 100)
     if order.count is not None:
         count = min(count, order.count)
-    if count == len(everything):
-        return everything
-    return random.sample(everything, count)
+    if count < len(chosen):
+        chosen = random.sample(chosen, count)
+    return chosen, sum(size for _, size in chosen)
 
 
 def _hash_slice(file: IO[bytes], hasher: Hasher, most: int) -> int:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from mirror.upstream.answers import PullLimit
 
-HUB_WINDOW = 6 * 3600  # seconds; Docker Hub's, and the guess for upstreams that do not say
+HOUR = 3600  # seconds
+HUB_WINDOW = 6 * HOUR  # seconds; Docker Hub's, and the guess for upstreams that do not say
 _RECENT = 3600.0  # seconds over which the rate of spending is taken
 # Pulls that are remembered of an account, in memory and in the ledger: of an upstream without a
 # limit there may be any number. A limit of more is upstream's own to know.

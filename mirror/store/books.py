@@ -18,15 +18,17 @@ from mirror.store.quarantine import Quarantine, Suspect
 from mirror.store.sizes import Sizes
 
 _LATELY = 600  # seconds
+_AT_ONCE = 1024  # victims, or uses, that are entered before others have their turn
 
 
 class Doomed(NamedTuple):
-    """What is off the books and about to be unlinked."""
+    """What is off the books and about to be unlinked; whether `more` has to go after that."""
 
     suspects: dict[Digest, Suspect]
     partials: dict[Digest, int]
     victims: dict[Digest, Entry]
     evicting: bool
+    more: bool = False
 
     @property
     def bytes(self) -> int:
@@ -117,7 +119,8 @@ class Books:
     def make_room(self, wanted: int, *, gains: str | None = None) -> Doomed:
         """Decide what goes, quarantine and abandoned partials first, and take it off the books.
 
-        Raises NoRoomError where `wanted` bytes cannot come free; where an upstream `gains`
+        Of many victims these are the first: it is called again, for the rest, while there is
+        `more`. Raises NoRoomError where `wanted` bytes cannot come free; where an upstream `gains`
         also where blobs of another would have to go that were used lately.
         """
         excess = self._excess(wanted)
@@ -134,10 +137,10 @@ class Books:
         if victims is None:
             lately = "" if gains is None else ", or was used lately"
             raise NoRoomError(f"{wanted} bytes do not fit beside what is in use{lately}")
-        doomed = self.doom(suspects, partials, victims, evicting=True)
+        doomed = self.doom(suspects, partials, victims[:_AT_ONCE], evicting=True)
         self.evicted += len(doomed.victims)
         self.evicted_bytes += sum(charged(entry.size) for entry in doomed.victims.values())
-        return doomed
+        return doomed._replace(more=len(victims) > _AT_ONCE)
 
     def _excess(self, wanted: int) -> int:
         """Return how much has to go for `wanted` bytes, beside what is going already."""
@@ -253,14 +256,15 @@ class Books:
         self.catalogue.touch(digest)
         self._touched.add(digest)
 
-    def note_uses(self) -> None:
-        """Hand the uses so far to the index."""
+    def note_uses(self) -> bool:
+        """Hand uses to the index, so many at once; tells whether there are more."""
         now = int(time.time())
-        for digest in self._touched:
+        for _ in range(min(_AT_ONCE, len(self._touched))):
+            digest = self._touched.pop()
             if entry := self.catalogue.get(digest):
                 entry.used_at = now
             self.index.touch(digest, now)
-        self._touched.clear()
+        return bool(self._touched)
 
     def tell_of(self, digest: Digest, entry: Entry) -> None:
         """Tell the index all about an entry."""

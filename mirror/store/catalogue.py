@@ -6,7 +6,7 @@ What a manifest costs here to enter and to remove does not depend on how much it
 from __future__ import annotations
 
 import secrets
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
@@ -85,7 +85,7 @@ class Catalogue:
         self._blobs: OrderedDict[Digest, Entry] = OrderedDict()
         self._manifests: OrderedDict[Digest, Entry] = OrderedDict()
         self._children = 0  # of all manifests
-        self._holdings: Counter[Repository] = Counter()
+        self._holdings: dict[Repository, set[Digest]] = {}
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -113,7 +113,8 @@ class Catalogue:
         """Take in a new entry as the most recently used."""
         (self._manifests if entry.media_type else self._blobs)[digest] = entry
         self.bytes += charged(entry.size)
-        self._holdings.update(entry.links)
+        for repository in entry.links:
+            self._holdings.setdefault(repository, set()).add(digest)
         self._children += len(entry.children)
 
     def put_back(self, digest: Digest, entry: Entry) -> None:
@@ -128,7 +129,7 @@ class Catalogue:
         if entry is not None:
             self.bytes -= charged(entry.size)
             for repository in entry.links:
-                self._give_up(repository)
+                self._give_up(digest, repository)
             self._children -= len(entry.children)
         return entry
 
@@ -162,7 +163,7 @@ class Catalogue:
         if entry is None or repository in entry.links:
             return False
         entry.links = _compact((*entry.links, repository))
-        self._holdings[repository] += 1
+        self._holdings.setdefault(repository, set()).add(digest)
         return True
 
     def belongs(self, digest: Digest, repository: Repository) -> bool:
@@ -191,11 +192,11 @@ class Catalogue:
         if entry is None or repository not in entry.links:
             return False
         entry.links = _compact(tuple(link for link in entry.links if link != repository))
-        self._give_up(repository)
+        self._give_up(digest, repository)
         return True
 
-    def _give_up(self, repository: Repository) -> None:
-        self._holdings[repository] -= 1
+    def _give_up(self, digest: Digest, repository: Repository) -> None:
+        self._holdings[repository].discard(digest)
         if not self._holdings[repository]:
             del self._holdings[repository]
 
@@ -208,10 +209,9 @@ class Catalogue:
 
         Nobody who asks for things can foresee which, `but` that it is not this.
         """
-        if not self.holds(repository):
-            return None
+        held = self._holdings.get(repository, ())
         for kept in (self._manifests, self._blobs):
-            found = [key for key, entry in kept.items() if repository in entry.links and key != but]
+            found = [digest for digest in held if digest in kept and digest != but]
             if found:
                 return secrets.choice(found)
         return None
@@ -222,7 +222,7 @@ class Catalogue:
 
     def upstreams(self) -> set[str]:
         """Return the upstreams of which anything is kept."""
-        return {repository.upstream for repository in self._holdings}
+        return {repository.upstream for repository in list(self._holdings)}
 
     def victims(
         self, wanted: int, spared: Callable[[Digest], bool] = lambda _: False

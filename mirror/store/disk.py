@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -12,12 +11,13 @@ from typing import IO, Any, TypeVar
 from mirror.flight import Flights
 from mirror.lasting import to_the_end
 from mirror.oci.digest import Digest
-from mirror.store.errors import is_of_disk
+from mirror.store.errors import is_of_disk, stopping
 from mirror.store.files import Files
 
 T = TypeVar("T")
 _WRITERS = 8
 _READERS = 8
+_ANSWER = 0.8  # seconds for a look: who probes gives up after one by default (Kubernetes)
 _PROOFS = 2  # blobs hashed again at the same time: the threads are there for others too
 
 
@@ -29,6 +29,8 @@ class Disk:
         self._files = files
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store-write")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-read")
+        self._lookers = ThreadPoolExecutor(1, thread_name_prefix="store-look")
+        self._looks: Flights[str, str | None] = Flights()
         self._waiting: set[Future[Any]] = set()
         self._dropped = False
         self._proofs: Flights[Digest, int | None] = Flights()
@@ -41,8 +43,10 @@ class Disk:
         """Wait for what has begun; what has not is not begun any more."""
         self.drop()
         await self._proofs.close()
+        await self._looks.close()
         await asyncio.to_thread(self._writers.shutdown)
         await asyncio.to_thread(self._readers.shutdown)
+        await asyncio.to_thread(self._lookers.shutdown)
 
     def drop(self) -> None:
         """Begin nothing more: all that waits for a thread, or comes later, raises OSError.
@@ -50,7 +54,7 @@ class Disk:
         A stop must not take as long as a slow disk takes for all that waits for it.
         """
         self._dropped = True
-        self._files.halted = True
+        self._files.halted.set()
         for future in [*self._waiting]:
             future.cancel()
 
@@ -68,7 +72,7 @@ class Disk:
 
     async def _on(self, threads: ThreadPoolExecutor, work: Callable[..., T], *args: object) -> T:
         if self._dropped:
-            raise _stopping()
+            raise stopping()
         future = threads.submit(work, *args)
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
@@ -79,7 +83,7 @@ class Disk:
                 await to_the_end(_over(future))
             raise
         if future.cancelled():
-            raise _stopping()
+            raise stopping()
         try:
             return future.result()
         except OSError as error:
@@ -90,6 +94,26 @@ class Disk:
         """Note an error, if it is the disk's."""
         if is_of_disk(error):
             self.trouble = f"cannot write to {self._files.root}: {error.strerror}"
+
+    async def state(self) -> str | None:
+        """Return what is wrong, if anything, within a second; whether it answers is looked at.
+
+        On a thread of its own: a disk that is busy with others' work answers, one that hangs does
+        not, and takes no more than this thread for all who ask.
+        """
+        if self.trouble:
+            return self.trouble
+        look = self._looks.task("look", self._look)
+        done, _ = await asyncio.wait([look], timeout=_ANSWER)
+        return look.result() if done else f"{self._files.root} does not answer"
+
+    async def _look(self) -> str | None:
+        try:
+            if await self._on(self._lookers, self._files.writable):
+                return None
+        except OSError as error:
+            return f"cannot look at {self._files.root}: {error.strerror}"
+        return f"cannot write to {self._files.root}"
 
     async def probe(self) -> None:
         """See whether what was wrong still is; raises OSError if so."""
@@ -132,7 +156,3 @@ async def _over(job: Future[T]) -> None:
 
     job.add_done_callback(done)
     await over
-
-
-def _stopping() -> OSError:
-    return OSError(errno.ECANCELED, "the mirror stops")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import threading
+
+from mirror.failure import CommandFailed
 
 _OUT_OF = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ECANCELED}
@@ -25,7 +28,18 @@ def is_of_stop(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno == errno.ECANCELED
 
 
-class StoreError(Exception):
+def go_on(halted: threading.Event) -> None:
+    """Raise OSError where the mirror stops: what takes long looks at it between two pieces."""
+    if halted.is_set():
+        raise stopping()
+
+
+def stopping() -> OSError:
+    """Return what is raised where nothing more is begun."""
+    return OSError(errno.ECANCELED, "the mirror stops")
+
+
+class StoreError(CommandFailed):
     """The data folder cannot be used; the message names it and the reason."""
 
 

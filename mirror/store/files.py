@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -15,7 +15,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import DigestInvalid
 from mirror.store import folder
 from mirror.store.catalogue import charged
-from mirror.store.errors import StoreError
+from mirror.store.errors import StoreError, go_on
 from mirror.store.partial import Partial
 from mirror.store.sqlite import WAL_BYTES
 
@@ -31,6 +31,14 @@ class Found(NamedTuple):
     size: int
     changed_at: int
     moved_at: int
+
+
+class Opened(NamedTuple):
+    """An open file, its size in bytes, and when it was last written, in nanoseconds."""
+
+    file: IO[bytes]
+    size: int
+    changed_at: int
 
 
 class Files:
@@ -49,7 +57,7 @@ class Files:
         self._partials = root / "partial"
         self._quarantine = root / "quarantine"
         self._lock: IO[bytes] | None = None
-        self.halted = False  # hashing ends: the mirror stops
+        self.halted = threading.Event()  # what takes long ends: the mirror stops
 
     def prepare(self) -> None:
         """Make the folders and lock them against a second daemon; raises StoreError."""
@@ -100,6 +108,15 @@ class Files:
         """Open a published blob; raises OSError."""
         return open(self.path(digest), "rb", buffering=0, opener=_no_link)
 
+    def look(self, digest: Digest) -> Opened:
+        """Open a published blob and look what it is; raises OSError."""
+        file = self.open(digest)
+        try:
+            return looked_at(file)
+        except BaseException:
+            file.close()
+            raise
+
     def prove(self, digest: Digest, size: int) -> int | None:
         """Hash a published blob; returns when it was last written, in ns, or None if it is wrong.
 
@@ -110,19 +127,18 @@ class Files:
             status = os.fstat(file.fileno())
             while status.st_size == size and (piece := file.read(_SLICE)):
                 hasher.update(piece)
-                if self.halted:
-                    raise OSError(errno.ECANCELED, "the mirror stops")
+                go_on(self.halted)
         return status.st_mtime_ns if hasher.hexdigest() == digest.hex else None
 
     def partial(self, digest: Digest) -> Partial:
         """Open what there is of a blob on its way, hashed up to its end; raises OSError."""
-        return Partial(digest, self._partial_path(digest))
+        return Partial(digest, self._partial_path(digest), self.halted)
 
     def partial_apart(self, digest: Digest) -> Partial:
         """Open an empty one beside it, which no other fetch goes on from; raises OSError."""
         descriptor, name = tempfile.mkstemp(prefix=_WHOLE, dir=self._partials)
         os.close(descriptor)
-        return Partial(digest, Path(name))
+        return Partial(digest, Path(name), self.halted)
 
     def _partial_path(self, digest: Digest) -> Path:
         return self._partials / f"{digest.algorithm}-{digest.hex}"
@@ -192,12 +208,17 @@ class Files:
         return _unlink(digests, self._partial_path)
 
     def scan(self) -> Iterator[Found]:
-        """List the blobs."""
+        """List the blobs; raises OSError."""
         for algorithm in ("sha256", "sha512"):
             with contextlib.suppress(FileNotFoundError):
-                for shard in os.scandir(self._blobs / algorithm):
-                    if shard.is_dir(follow_symlinks=False):
-                        yield from _scan(shard.path, f"{algorithm}:{{}}".format)
+                yield from self._scan_shards(algorithm)
+
+    def _scan_shards(self, algorithm: str) -> Iterator[Found]:
+        with os.scandir(self._blobs / algorithm) as shards:
+            for shard in shards:
+                go_on(self.halted)
+                if shard.is_dir(follow_symlinks=False):
+                    yield from _scan(shard.path, f"{algorithm}:{{}}".format)
 
     def scan_partials(self) -> Iterator[Found]:
         """List the partials."""
@@ -219,6 +240,12 @@ class Files:
             with contextlib.suppress(FileNotFoundError):
                 if entry.is_file(follow_symlinks=False) and not entry.name.endswith("-wal"):
                     yield entry.stat(follow_symlinks=False).st_size
+
+
+def looked_at(file: IO[bytes]) -> Opened:
+    """Look what an open file is; raises OSError."""
+    status = os.fstat(file.fileno())
+    return Opened(file, status.st_size, status.st_mtime_ns)
 
 
 def _no_link(path: str, flags: int) -> int:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mirror.store.errors import StoreError
 
 _log = logging.getLogger(__name__)
 
-_FOLDERS = ("blobs", "blobs/sha256", "blobs/sha512", "partial", "quarantine")
+_SHARDED = ("blobs/sha256", "blobs/sha512")
+_FOLDERS = ("blobs", *_SHARDED, "partial", "quarantine")
+_SHARD = re.compile("[0-9a-f]{2}")
 _FILES = ("index.db", "index.db-wal", "index.db-shm", "index.fresh", "lock")
 
 
@@ -33,10 +36,24 @@ def check(root: Path) -> None:
         )
     for name in _FOLDERS:
         _check_kind(root / name, stat.S_ISDIR, "folder")
+    for name in _SHARDED:
+        for shard in _odd_shards(root / name):
+            _check_kind(shard, stat.S_ISDIR, "folder")
     for name in _FILES:
         _check_kind(root / name, stat.S_ISREG, "file")
     if found.st_mode & stat.S_IWOTH:
         _close(root, found)
+
+
+def _odd_shards(folder: Path) -> Iterator[Path]:
+    """Find what is no folder under a name that blobs lie below: two digits of their digests.
+
+    By what the folder says of each: none of hundreds is looked at (measured: 0.1 ms for 256).
+    """
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _SHARD.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False):
+                yield Path(entry.path)
 
 
 def _check_kind(path: Path, is_kind: Callable[[int], bool], kind: str) -> None:

@@ -39,6 +39,10 @@ class Index:
         """Write what is pending and close, whoever stops waiting for it."""
         await self._behind.close()
 
+    async def abandon(self) -> None:
+        """Close at once, whoever stops waiting: what is pending the next start finds out again."""
+        await self._behind.abandon()
+
     async def due(self) -> None:
         """Wait until it is time to flush."""
         await self._behind.due()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
 from mirror.oci.digest import Digest, Hasher
+from mirror.store.errors import go_on
 
 _SLICE = 1024 * 1024  # bytes per read when a partial is hashed again
 
@@ -17,22 +19,29 @@ class Partial:
     """A blob on its way: hashed and written, each in order, and followed by many readers.
 
     They all read `file`, each at places of its own; it stays good after publishing and unlinking.
-    `hashed` and `written` are how far those are, in bytes; either may be ahead of the other.
+    `hashed` and `written` are how far those are, in bytes; either may be ahead of the other. What
+    reads long ends with OSError once `halted` is set; what there is stays.
     """
 
-    def __init__(self, digest: Digest, path: Path) -> None:
+    def __init__(self, digest: Digest, path: Path, halted: threading.Event) -> None:
         self.digest = digest
         self.path = path
         self._hasher: Hasher = digest.hasher()
         self.file = path.open("a+b", buffering=0)
         self.hashed = 0
-        self._hash_again()
+        self._halted = halted
+        try:
+            self._hash_again()
+        except BaseException:
+            self.file.close()
+            raise
         self.written = self.hashed
 
     def _hash_again(self) -> None:
         self.file.seek(0)
         while piece := self.file.read(_SLICE):
             self.hash([piece])
+            go_on(self._halted)
 
     def hash(self, pieces: Iterable[bytes]) -> None:
         """Hash what comes next."""
@@ -52,6 +61,7 @@ class Partial:
     def take_in(self, file: IO[bytes], length: int) -> None:
         """Hash and write the first bytes of another file; raises OSError."""
         while self.written < length:
+            go_on(self._halted)
             size = min(_SLICE, length - self.written)
             piece = os.pread(file.fileno(), size, self.written)
             if not piece:

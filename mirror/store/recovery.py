@@ -6,9 +6,12 @@ import asyncio
 import logging
 import sqlite3
 import time
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
+from mirror.lasting import over, to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, Entry
@@ -18,9 +21,11 @@ from mirror.store.index import Index
 from mirror.store.quarantine import Suspect
 from mirror.store.sqlite import Database, Row, is_damage, move_aside
 from mirror.store.store import Store
+from mirror.turns import paced
 from mirror.uncollected import uncollected
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 _SECOND = 10**9  # nanoseconds
 
 
@@ -29,19 +34,31 @@ async def open_store(files: Files, limit: int) -> Store:
 
     A file without a row is adopted, as a blob that no repository holds yet, to be hashed before it
     is served; a row without a file is dropped; a file with another size than its row is
-    quarantined; partials stay for whoever asks for them next.
+    quarantined; partials stay for whoever asks for them next. Who stops waiting for it has it end
+    soon: what it found out is found out again.
     """
     try:
-        await asyncio.to_thread(files.prepare)
+        await _on_thread(files, files.prepare)
         with uncollected():
             # Not while SQLite reads: two threads that hand rows and names to Python take longer
             # than one after the other (measured: 1.2 s for the names alone, 0.65 s without).
-            on_disk = await asyncio.to_thread(lambda: {f.digest: f for f in files.scan()})
+            on_disk = await _on_thread(files, lambda: {f.digest: f for f in files.scan()})
             return await _open(files, limit, on_disk)
     except BaseException as error:
         files.release()
         if isinstance(error, OSError):
             raise StoreError(f"cannot read the data folder {files.root}: {error}") from None
+        raise
+
+
+async def _on_thread(files: Files, work: Callable[[], T]) -> T:
+    """Do work on a thread, which ends before who is cancelled does: the lock is released then."""
+    job = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(job)
+    except asyncio.CancelledError:
+        files.halted.set()
+        await to_the_end(over([job]))
         raise
 
 
@@ -88,13 +105,13 @@ async def _repair(files: Files, index: Index, limit: int, on_disk: dict[Digest, 
     try:
         return await _repaired(files, index, limit, on_disk)
     except BaseException:
-        await index.close()  # an open index would keep the process alive
+        await index.abandon()  # an open index would keep the process alive
         raise
 
 
 async def _repaired(files: Files, index: Index, limit: int, on_disk: dict[Digest, Found]) -> Store:
-    catalogue, altered = _known(files, index, on_disk, await index.blobs())
-    adopted = _adopt(index, catalogue, on_disk)
+    catalogue, altered = await _known(files, index, on_disk, await index.blobs())
+    adopted = await _adopt(index, catalogue, on_disk)
     await _relate(index, catalogue)
     store = Store(files, index, catalogue, limit)
     store.altered = altered
@@ -109,7 +126,7 @@ async def _repaired(files: Files, index: Index, limit: int, on_disk: dict[Digest
     return store
 
 
-def _known(
+async def _known(
     files: Files, index: Index, on_disk: dict[Digest, Found], rows: list[Row]
 ) -> tuple[Catalogue, list[Digest]]:
     """Enter the rows that have their file, least recently used first; also return what differs.
@@ -118,7 +135,7 @@ def _known(
     """
     catalogue, altered = Catalogue(), []
     now = int(time.time())
-    for text, size, media_type, used, changed_at in rows:
+    async for text, size, media_type, used, changed_at in paced(rows):
         used_at = min(used, now)  # a clock since set back would keep it for ever
         digest = Digest(text)
         found = on_disk.get(digest)
@@ -132,13 +149,13 @@ def _known(
     return catalogue, altered
 
 
-def _adopt(index: Index, catalogue: Catalogue, on_disk: dict[Digest, Found]) -> int:
+async def _adopt(index: Index, catalogue: Catalogue, on_disk: dict[Digest, Found]) -> int:
     """Enter the files that no row knows: each was proven before it got its name.
 
     Whether it is what it was is another matter: without a time to compare it is hashed once.
     """
     strangers = [found for found in on_disk.values() if catalogue.get(found.digest) is None]
-    for found in sorted(strangers, key=lambda found: found.changed_at):
+    async for found in paced(sorted(strangers, key=lambda found: found.changed_at)):
         used_at = found.changed_at // _SECOND
         catalogue.add(found.digest, Entry(found.size, None, used_at))
         index.put_blob(found.digest, found.size, None, used_at)
@@ -151,21 +168,21 @@ async def _relate(index: Index, catalogue: Catalogue) -> None:
     What a crash left of things that are gone leaves the index too.
     """
     repositories: dict[tuple[str, str], Repository] = {}
-    for text, upstream, name in await index.links():
+    async for text, upstream, name in paced(await index.links()):
         known = repositories.get((upstream, name))
         if known is None:
             known = repositories[upstream, name] = Repository(upstream, name)
         digest = Digest(text)
         if not catalogue.link(digest, known) and catalogue.get(digest) is None:
             index.drop(digest)
-    for text, upstream, media_type in await index.types():
+    async for text, upstream, media_type in paced(await index.types()):
         digest = Digest(text)
         entry = catalogue.get(digest)
         if entry is None:
             index.drop(digest)
         elif entry.media_type is not None:
             catalogue.describe(digest, media_type, (), upstream)
-    for text, rows in groupby(await index.children(), key=lambda row: row[0]):
+    async for text, rows in paced(groupby(await index.children(), key=lambda row: row[0])):
         digest = Digest(text)
         entry = catalogue.get(digest)
         if entry is None:

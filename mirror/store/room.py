@@ -55,6 +55,9 @@ class Room:
         self._books.promised += wanted
         try:
             await self.unlink(doomed)
+            while doomed.more:
+                doomed = self._books.make_room(0, gains=gains)
+                await self.unlink(doomed)
             while self._books.used > self._books.limit:
                 await self._until_it_fits(gains=gains)
         except BaseException:

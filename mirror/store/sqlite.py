@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import aiosqlite
 
+from mirror.lasting import to_the_end
 from mirror.store.errors import StoreError
+
+_log = logging.getLogger(__name__)
 
 Row = Sequence[Any]
 Write = tuple[str, tuple[object, ...]]
@@ -36,6 +40,7 @@ _PRAGMAS = (
 # On a full disk there is no room for the file that connections share; one alone needs none.
 _ALONE = ("PRAGMA locking_mode=EXCLUSIVE", *_PRAGMAS)
 
+_AGAIN = 0.05  # seconds
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
 
 
@@ -65,7 +70,7 @@ class Database:
             database.alone = alone
             await database._migrate(path)
         except BaseException:
-            await connection.close()
+            await _break_off(connection)
             raise
         return database
 
@@ -74,23 +79,24 @@ class Database:
         self.closed = True
         await self._connection.close()
 
+    async def break_off(self) -> None:
+        """Close at once: what runs is undone. Whoever else waits for a statement gets an error."""
+        self.closed = True
+        await _break_off(self._connection)
+
     async def fetch(self, sql: str, *args: object) -> list[Row]:
         """Return all rows of a query."""
         rows = await self._connection.execute_fetchall(sql, _bound(args))
         return list(rows)
 
     async def write(self, writes: Iterable[Write]) -> None:
-        """Carry out all of `writes` in their order, or none of them."""
-        try:
-            await self._connection.execute_fetchall("BEGIN IMMEDIATE")
-            for sql, batch in _batches(writes):
-                await self._connection.executemany(sql, batch)
-            await self._connection.execute_fetchall("COMMIT")
-        except BaseException:
-            # A statement that nobody waits for any more is carried out all the same, before this.
-            with contextlib.suppress(sqlite3.Error, ValueError):  # none was begun, or it is closed
-                await self._connection.execute_fetchall("ROLLBACK")
-            raise
+        """Carry out all of `writes` in their order, or none of them.
+
+        In one step of the thread, whoever stops waiting: with a step for each statement most went
+        into the way there (measured: 2.7 s of CPU to forget 20,000 files that are gone, now 1.0).
+        """
+        run = cast("Callable[..., Awaitable[None]]", self._connection._execute)
+        await run(_carry_out, self._connection._conn, list(writes))
 
     async def damage(self) -> sqlite3.Error | None:
         """Read all of it, in some tenths of a second; return what is wrong with it, if anything.
@@ -103,7 +109,7 @@ class Database:
         except BaseException as error:
             if isinstance(error, sqlite3.Error) and is_damage(error):
                 return error
-            await self.close()
+            await self.break_off()
             raise
         verdict = str(rows[0][0])
         return None if verdict == "ok" else sqlite3.DatabaseError(verdict)
@@ -138,6 +144,8 @@ class Database:
                 f"{path} was written by a newer version (schema {version}, this one reads up to "
                 f"{len(scripts)}): upgrade, or move the file away to have it rebuilt"
             )
+        if 0 < version < len(scripts):
+            _log.info("%s is brought from schema %d to %d", path, version, len(scripts))
         for number, script in enumerate(scripts[version:], version + 1):
             text = f"BEGIN; {script}; PRAGMA user_version={number}; COMMIT;"
             await self._connection.executescript(text)
@@ -149,9 +157,24 @@ async def _connect(path: Path, pragmas: Iterable[str]) -> aiosqlite.Connection:
         for pragma in pragmas:
             await connection.execute_fetchall(pragma)
     except BaseException:
-        await connection.close()
+        await _break_off(connection)
         raise
     return connection
+
+
+async def _break_off(connection: aiosqlite.Connection) -> None:
+    """Close a connection, whoever stops waiting, behind a statement that ends at once."""
+
+    async def close() -> None:
+        closing = asyncio.create_task(connection.close())
+        while not closing.done():
+            with contextlib.suppress(sqlite3.ProgrammingError, ValueError):  # closed meanwhile
+                await connection.interrupt()
+            # Between two statements there was nothing to interrupt.
+            await asyncio.wait([closing], timeout=_AGAIN)
+        closing.result()
+
+    await to_the_end(close())
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -165,6 +188,18 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _log_of(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
+
+
+def _carry_out(connection: sqlite3.Connection, writes: Iterable[Write]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for sql, batch in _batches(writes):
+            connection.executemany(sql, batch)
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # a failure may have undone it already
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _bound(args: Sequence[object]) -> dict[str, object]:

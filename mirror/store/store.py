@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable
 from typing import IO, TypeVar
@@ -17,10 +16,11 @@ from mirror.store.books import Books
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.disk import Disk
 from mirror.store.errors import NoRoomError, is_of_stop
-from mirror.store.files import Files
+from mirror.store.files import Files, Opened, looked_at
 from mirror.store.index import Index
 from mirror.store.partial import Partial
 from mirror.store.room import Room
+from mirror.turns import paced
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,10 +48,9 @@ class Store:
     def __repr__(self) -> str:
         return f"<Store: {len(self.catalogue)} kept, {self.books.used} of {self.books.limit} bytes>"
 
-    @property
-    def trouble(self) -> str | None:
-        """What is wrong with the disk, if anything."""
-        return self._disk.trouble
+    async def trouble(self) -> str | None:
+        """Return what is wrong with the disk, if anything; see `Disk.state`."""
+        return await self._disk.state()
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
         """Do work that writes on a thread; see `Disk.run`."""
@@ -67,11 +66,15 @@ class Store:
         while True:
             await self.index.due()
             if time.monotonic() > noted + _USES_EVERY:
-                self.books.note_uses()
+                await self._note_uses()
                 noted = time.monotonic()
             if await self.index.flush():
                 await self.trim()
             await self._mend()
+
+    async def _note_uses(self) -> None:
+        async for _ in paced(iter(self.books.note_uses, False), 1):
+            pass
 
     async def trim(self) -> None:
         """Evict until the bound holds again, after the index grew or the bound was lowered."""
@@ -87,8 +90,10 @@ class Store:
     def hurry(self) -> None:
         """Begin nothing more on the disk, but for the index, from a moment on: a stop has begun.
 
-        What was proven has so long to be published; what is not stays as a partial.
+        What was proven has so long to be published; what is not stays as a partial. What is read
+        for somebody, to be hashed or copied, ends at once: nobody is left to have it.
         """
+        self.files.halted.set()
         asyncio.get_running_loop().call_later(_LAST_WORDS, self._disk.drop)
 
     async def close(self) -> None:
@@ -97,7 +102,7 @@ class Store:
 
     async def _close(self) -> None:
         try:
-            self.books.note_uses()
+            await self._note_uses()
             await self.index.close()
         finally:
             await self._disk.close()
@@ -163,9 +168,9 @@ class Store:
 
     # Finding
 
-    async def open(self, digest: Digest) -> IO[bytes]:
+    async def open(self, digest: Digest) -> Opened:
         """Open a kept blob; raises OSError, which means that the disk and the books differ."""
-        return await self.run_read(self.files.open, digest)
+        return await self.run_read(self.files.look, digest)
 
     def close_file(self, file: IO[bytes]) -> None:
         """Close a file on a thread: the last close of an unlinked one frees its blocks."""
@@ -175,21 +180,20 @@ class Store:
         """Read a small blob whole; raises OSError."""
         return await self.run_read(self.files.path(digest).read_bytes)
 
-    async def intact(self, digest: Digest, entry: Entry, file: IO[bytes]) -> bool:
+    async def intact(self, digest: Digest, entry: Entry, found: Opened) -> bool:
         """Whether an open file is what was published: its size and time say so, or its hash.
 
         Raises OSError where that cannot be found out.
         """
-        status = os.fstat(file.fileno())
-        if status.st_size == entry.size and status.st_mtime_ns != entry.changed_at:
+        if found.size == entry.size and found.changed_at != entry.changed_at:
             proof = await self._disk.prove(digest, entry.size)
             if proof is None:
                 return False
             entry.changed_at = proof
             if self.catalogue.get(digest) is entry:
                 self.books.tell_of(digest, entry)
-            status = os.fstat(file.fileno())
-        return (status.st_size, status.st_mtime_ns) == (entry.size, entry.changed_at)
+            found = await self.run_read(looked_at, found.file)
+        return (found.size, found.changed_at) == (entry.size, entry.changed_at)
 
     # Mending
 

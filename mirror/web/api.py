@@ -141,7 +141,7 @@ class RegistryApi:
         more = _more(path, listed.answer.following)
         if path.artifact_types:
             more += fields.lines({"OCI-Filters-Applied": "artifactType"})
-        body = listed.answer.index(path.artifact_types)
+        body = await listed.answer.index(path.artifact_types)
         headers = fields.listing(media.OCI_INDEX, listed.outcome, listed.age) + more
         return Reply(200, headers, length=len(body), body=body, outcome=listed.outcome)
 

@@ -127,6 +127,16 @@ class Connections:
         else:
             _hang_up(transport)
 
+    def close_idle(self) -> None:
+        """Close those that are idle, each behind the last byte of what it was answered."""
+        for connection in [*self._idle]:
+            self._open[connection].transport.close()
+
+    def hang_up(self) -> None:
+        """End all that are open, whatever they still had to send."""
+        for found in self._open.values():
+            found.transport.abort()
+
     async def gone(self) -> None:
         """Wait until none is open: what was answered has then left, to the last byte."""
         if self._open:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -19,42 +19,46 @@ _TEXT = "text/plain; charset=utf-8"
 class OwnPages:
     """Answers `/v2/`, `/healthz`, `/readyz` and `/metrics`, the last unless it is served `apart`.
 
-    `troubles` tells what keeps the mirror from serving; upstream's state does not: the cache
-    serves without it.
+    `trouble` tells what keeps the mirror from serving, if anything does; upstream's state does not:
+    the cache serves without it.
     """
 
     def __init__(
-        self, metrics: Metrics, troubles: Callable[[], list[str]], *, apart: bool = False
+        self,
+        metrics: Metrics,
+        trouble: Callable[[], Awaitable[str | None]],
+        *,
+        apart: bool = False,
     ) -> None:
         self._metrics = metrics
-        self._troubles = troubles
+        self._trouble = trouble
         self._apart = apart
 
-    def get(self, name: str, namespace: str = "") -> Reply:
+    async def get(self, name: str, namespace: str = "") -> Reply:
         """Answer one of them; `namespace` is what `/v2/` was asked for, if it was."""
         if name == "v2":
             headers = fields.own(media.JSON) + fields.namespace(namespace)
             return Reply(200, headers, length=2, body=b"{}")
         if name != "metrics":
-            return self._health(name)
+            return await self._health(name)
         if self._apart:
             raise PathUnknown("/metrics is served elsewhere")
         return self._counts()
 
-    def watch(self, request: web.BaseRequest) -> Reply:
+    async def watch(self, request: web.BaseRequest) -> Reply:
         """Answer what asks on an address of its own."""
         name = request.raw_path.partition("?")[0].removeprefix("/")
         if request.method not in ("GET", "HEAD") or name not in ("healthz", "readyz", "metrics"):
             return refusal(PathUnknown("there are /metrics, /healthz and /readyz here"))
-        return self._counts() if name == "metrics" else self._health(name)
+        return self._counts() if name == "metrics" else await self._health(name)
 
     def _counts(self) -> Reply:
         return _page(200, CONTENT_TYPE, self._metrics.render())
 
-    def _health(self, name: str) -> Reply:
-        troubles = self._troubles() if name == "readyz" else []
-        if troubles:
-            return _page(503, _TEXT, "\n".join([*troubles, ""]).encode())
+    async def _health(self, name: str) -> Reply:
+        trouble = await self._trouble() if name == "readyz" else None
+        if trouble:
+            return _page(503, _TEXT, f"{trouble}\n".encode())
         return _page(200, _TEXT, b"ok\n")
 
 

@@ -17,6 +17,7 @@ from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
 from mirror.web.clients import Clients
 from mirror.web.connections import Connections
+from mirror.web.ending import CUT
 from mirror.web.metrics import Metrics
 from mirror.web.own import OwnPages
 from mirror.web.protocol import Listener
@@ -52,11 +53,10 @@ class Server:
         self._log = log
         self._connections = connections
 
-    def runner(self, idle: float, grace: float) -> web.ServerRunner:
-        """Return what listens.
+    def runner(self, idle: float) -> web.ServerRunner:
+        """Return what listens; see `ending.end` for how it ends.
 
-        `idle` is how long, in seconds, a connection may be without a whole request, `grace` how
-        long transfers may go on at the end.
+        `idle` is how long, in seconds, a connection may be without a whole request.
         """
         server = Listener(
             self.handle,
@@ -69,7 +69,7 @@ class Server:
             auto_decompress=False,
             lingering_time=0,
         )
-        return web.ServerRunner(server, shutdown_timeout=grace)
+        return web.ServerRunner(server, shutdown_timeout=CUT)
 
     async def handle(self, request: web.BaseRequest) -> Reply:
         """Answer one request; nothing that goes wrong leaves without an error document."""
@@ -90,10 +90,10 @@ class Server:
         except RegistryError as error:
             raise await self._refused(request, error) from None
         if isinstance(route, Own) and route.name != "v2":
-            return self._page(request, route)
+            return await self._page(request, route)
         caller = request[CALLER] = await self._clients.who(request)
         if isinstance(route, Own):
-            return self._own.get(route.name, route.namespace)
+            return await self._own.get(route.name, route.namespace)
         await self._access.admit(route.repository, caller, lambda: _wanted_of(route))
         return await self._serve(request, route, caller)
 
@@ -111,14 +111,14 @@ class Server:
             return await self._api.tags(request, route, caller)
         return await self._api.referrers(request, route, caller)
 
-    def _page(self, request: web.BaseRequest, page: Own) -> Reply:
+    async def _page(self, request: web.BaseRequest, page: Own) -> Reply:
         """Answer with a page for the operator, and for what watches.
 
         Probes count in no rate: no crowd behind their address may have the mirror restarted.
         """
         if page.name == "metrics":
             self._clients.watch(request)
-        return self._own.get(page.name)
+        return await self._own.get(page.name)
 
     def _wanted(self, request: web.BaseRequest) -> Route:
         """Read what is wanted; raises RegistryError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from aiohttp import web
 from mirror.oci.errors import NotAllowed
 from mirror.web.browsers import Browsers
 from mirror.web.connections import Connections
+from mirror.web.ending import CUT, Grace, end
 from mirror.web.own import OwnPages
 from mirror.web.protocol import Listener
 from mirror.web.refusal import refusal
@@ -18,32 +20,39 @@ from mirror.web.reply import Reply
 
 _MOST = 64  # connections
 _IDLE = 75.0  # seconds without a whole request
-_GRACE = 1.0  # seconds that an answer gets at the end
+_GRACE = 1.0  # seconds that an answer gets at the end, at most
 
 
 @asynccontextmanager
 async def watching(
-    listener: socket.socket | None, own: OwnPages, browsers: Browsers
+    listener: socket.socket | None, own: OwnPages, browsers: Browsers, hurry: asyncio.Event
 ) -> AsyncIterator[None]:
-    """Serve the mirror's own pages while the context lasts, on a listener if there is one."""
+    """Serve the mirror's own pages while the context lasts, on a listener if there is one.
+
+    `hurry` cuts the answers short that are on their way at the end.
+    """
     if listener is None:
         yield
         return
 
     async def answer(request: web.BaseRequest) -> Reply:
+        connections.busy(request)
         try:
             browsers.check(request)
+            return await own.watch(request)
         except NotAllowed as error:
             return refusal(error)
-        return own.watch(request)
+        finally:
+            connections.rest(request)
 
+    connections = Connections(_MOST)
     server = Listener(
-        answer, Connections(_MOST), access_log=None, keepalive_timeout=_IDLE, lingering_time=0
+        answer, connections, access_log=None, keepalive_timeout=_IDLE, lingering_time=0
     )
-    runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
+    runner = web.ServerRunner(server, shutdown_timeout=CUT)
     await runner.setup()
     try:
         await web.SockSite(runner, listener).start()
         yield
     finally:
-        await runner.cleanup()
+        await end(runner, connections, Grace(_GRACE, hurry))

@@ -129,10 +129,10 @@ async def test_a_hostile_challenge_is_an_honest_error(run: Run, raw: Raw, challe
     assert all(b"\nx-injected" not in head.lower() for head in raw.heads)
 
 
-@pytest.mark.parametrize("count", [200, 20_000])
+@pytest.mark.parametrize("count", [1001, 20_000])
 async def test_too_many_headers_are_a_502(run: Run, raw: Raw, count: int) -> None:
     raw.answers["/manifests/"] = answer(BODY, TYPE, *(b"X-%d: y" % n for n in range(count)))
-    assert (await asked(run, raw)).status == (200 if count < 128 else 502)
+    assert (await asked(run, raw)).status == 502
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"307 Elsewhere", b"401 Unauthorized"])

@@ -352,3 +352,25 @@ async def test_many_lists_of_tags_at_once_are_read_in_turns(
     with steps() as longest:
         assert {got.status for got in await asyncio.gather(*pages)} == {200}
     assert longest.seconds < MOST, longest.what
+
+
+@pytest.mark.parametrize("query", ["", "?n=100", f"?n=100&last={9:0100}"])
+async def test_a_crowd_that_wants_a_long_list_at_once_holds_the_loop_no_longer_than_one(
+    hub: Hub, mirror: Mirror, image: Image, query: str
+) -> None:
+    """Each had the list of 3 MB copied for itself, all in one turn of the loop."""
+    tags = [f"{number:0100}" for number in range(30_000)]
+    listed = json.dumps({"name": REPOSITORY, "tags": tags}, separators=(",", ":")).encode()
+    hub.faults.add(Fault(kind="tags", body=listed, times=None))
+    request = f"GET /v2/{REPOSITORY}/tags/list{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    clients = [
+        await asyncio.open_connection(*mirror.daemon.address, limit=4096) for _ in range(100)
+    ]
+    with steps() as longest:
+        for _, writer in clients:
+            writer.write(request)
+        heads = [await reader.readuntil(b"\r\n\r\n") for reader, _ in clients]
+    for _, writer in clients:
+        writer.transport.abort()
+    assert {head[:12] for head in heads} == {b"HTTP/1.1 200"}
+    assert longest.turn < MOST

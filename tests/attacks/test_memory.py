@@ -52,6 +52,6 @@ async def test_a_listing_is_written_once_for_all_who_ask_for_it(
         item for item in items if item["artifactType"] == "a/1"
     ]
     listed = Referrers([("a/1", b'{"x": 1}')], b"whole")
-    assert listed.index(()) is listed.whole
-    assert json.loads(listed.index({"a/1"}))["manifests"] == [{"x": 1}]
-    assert json.loads(listed.index({"a/2"}))["manifests"] == []
+    assert await listed.index(()) is listed.whole
+    assert json.loads(await listed.index({"a/1"}))["manifests"] == [{"x": 1}]
+    assert json.loads(await listed.index({"a/2"}))["manifests"] == []

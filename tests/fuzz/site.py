@@ -26,7 +26,8 @@ LASTS = 3.0  # s that hostile peers have
 MAX_SIZE = 96 * 1024 * 1024
 UPSTREAMS = 8  # hostile ones; each has one trap at a time
 SETTLES_WITHIN = 20.0  # s after the last hostile peer has gone
-AGED_WITHIN = 20.0  # s: connections to upstreams are kept for 15
+# s: a fetch that all its clients left may go on for 70, its connection is kept for 15 behind it
+AGED_WITHIN = 90.0
 STOPS_WITHIN = 12.0  # s: the grace of one, and what the disk takes
 ERRAND_WITHIN = 20.0  # s for a command
 _LOOK_EVERY = 0.1  # s

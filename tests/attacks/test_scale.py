@@ -1,0 +1,156 @@
+"""A cache of 100,000 blobs, of which nothing that is asked of the mirror holds the event loop."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from mirror.cache.lines import order_line, read_record, record_line
+from mirror.cache.records import (
+    Collect,
+    ImageUsage,
+    Measure,
+    Order,
+    Purge,
+    RepositoryUsage,
+    Usage,
+    Verify,
+)
+from mirror.control_socket import SOCKET
+from mirror.oci.names import Repository
+from mirror.store.catalogue import Catalogue, charged
+from tests.attacks.steps import MOST, Longest, steps
+from tests.attacks.test_graphs import fill
+from tests.conftest import Mirror, Run
+
+MANY = 100_000
+SHARED = [Repository("docker.io", f"library/shared{number}") for number in range(200)]
+
+
+def share(catalogue: Catalogue) -> None:
+    """Let each blob be of three more repositories."""
+    for number, digest in enumerate(catalogue):
+        for each in range(3):
+            catalogue.link(digest, SHARED[(number + each * 13) % len(SHARED)])
+
+
+@pytest.fixture
+def large(mirror: Mirror) -> Mirror:
+    """A mirror of 100,000 blobs, without their files, each in several repositories."""
+    fill(mirror)
+    share(mirror.daemon.store.catalogue)
+    assert len(mirror.daemon.store.catalogue) == MANY
+    return mirror
+
+
+def give_files(mirror: Mirror) -> None:
+    """Let all that is on the books be on the disk, with other bytes."""
+    store = mirror.daemon.store
+    for digest in store.catalogue:
+        path = store.files.path(digest)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(100))
+
+
+async def order(folder: Path, order: Order) -> Longest:
+    """Have an order carried out by the daemon; its answer is another process's to understand."""
+    connector = aiohttp.UnixConnector(str(folder / SOCKET))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        with steps() as longest:
+            async with session.post("http://mirror/orders", data=order_line(order)) as answer:
+                last = b""
+                async for data in answer.content.iter_any():
+                    last = data
+    assert last.endswith(b"}\n")
+    assert b'"refused"' not in last
+    return longest
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["library/many1", "library/shared3", f"library/many1@sha256:{1:064x}", f"sha256:{1:064x}"],
+)
+async def test_a_purge_does_not_hold_the_loop(large: Mirror, tmp_path: Path, target: str) -> None:
+    longest = await order(tmp_path / "data", Purge(target))
+    assert longest.seconds < MOST, longest.what
+
+
+async def test_the_usage_of_100000_blobs_is_told_in_pieces(large: Mirror, tmp_path: Path) -> None:
+    longest = await order(tmp_path / "data", Measure())
+    assert longest.seconds < MOST, longest.what
+
+
+async def test_a_few_blobs_to_be_verified_are_chosen_beside_the_loop(
+    large: Mirror, tmp_path: Path
+) -> None:
+    longest = await order(tmp_path / "data", Verify(count=3))
+    assert longest.seconds < MOST / 2, longest.what
+
+
+async def test_gc_of_100000_blobs_does_not_hold_the_loop(large: Mirror, tmp_path: Path) -> None:
+    give_files(large)
+    longest = await order(tmp_path / "data", Collect())
+    assert longest.seconds < MOST, longest.what
+
+
+def test_a_record_is_told_in_pieces_and_read_again_as_it_was() -> None:
+    images = tuple(ImageUsage(f"v{n}", f"sha256:{n:064x}", n, n) for n in range(10_000))
+    rows = (
+        RepositoryUsage("docker.io/library/ä", 1, 2, images),
+        RepositoryUsage("docker.io/library/none", 0, 0, ()),
+        *(RepositoryUsage(f"docker.io/library/{n}", n, 0, images[:1]) for n in range(10_000)),
+    )
+    usage = Usage(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, rows)
+    pieces = list(record_line(usage))
+    assert max(map(len, pieces)) < 64 * 1024
+    line = b"".join(pieces)
+    assert line.isascii()
+    assert line.count(b"\n") == 1
+    assert read_record(line) == usage
+
+
+async def test_many_that_go_for_one_go_some_at_a_time(large: Mirror) -> None:
+    """64 MiB, of which each file takes 4 KiB."""
+    store = large.daemon.store
+    limit = store.books.limit = store.books.used + 1024**2
+    with steps() as longest:
+        promised = await store.room.reserve(64 * 1024**2, gains="docker.io")
+    assert longest.seconds < MOST / 2, longest.what
+    assert promised == 64 * 1024**2
+    assert store.books.used <= limit
+    assert store.books.evicted == 64 * 1024**2 // charged(100)
+    store.room.release(promised)
+
+
+async def test_a_stop_writes_down_what_was_used_some_at_a_time(run: Run) -> None:
+    running = run()
+    mirror = await running.__aenter__()
+    store = mirror.daemon.store
+    fill(mirror)
+    for digest in list(store.catalogue)[: MANY // 2]:
+        store.books.touch(digest)
+    with steps() as longest:
+        await running.__aexit__(None, None, None)
+    assert longest.seconds < MOST / 2, longest.what
+
+
+def test_to_choose_from_a_repository_costs_what_is_kept_of_it(large: Mirror) -> None:
+    """Whoever asks for what is private has another question asked, about something kept."""
+    catalogue = large.daemon.store.catalogue
+    one, two = list(catalogue)[-2:]
+    few = Repository("docker.io", "library/few")
+    for digest in (one, two):
+        catalogue.link(digest, few)
+    began = time.thread_time()
+    for _ in range(100):
+        assert catalogue.any_of(few, but=one) == two
+        assert catalogue.any_of(SHARED[0]) is not None
+    assert time.thread_time() - began < 100 * MOST / 50
+    catalogue.remove(two)
+    assert catalogue.any_of(few, but=one) is None
+    assert catalogue.unlink(one, few)
+    assert not catalogue.holds(few)
