@@ -11,12 +11,12 @@ from mirror.cache.allowance import Allowance
 from mirror.cache.fetch import Fetch
 from mirror.cache.memory import Memory
 from mirror.cache.place import Place
-from mirror.cache.places import Owners, Places
 from mirror.cache.possession import Possession
 from mirror.lasting import over, to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.store import Store
+from mirror.upstream.places import Owners, Places
 from mirror.upstream.registry import Registry
 
 _log = logging.getLogger(__name__)
