@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+import pytest
+
 from mirror.oci import media
 from mirror.oci.digest import Digest
 from tests.attacks.raw import answer
@@ -14,13 +16,16 @@ BODY = b'{"schemaVersion":2,"layers":[]}'
 TYPE = b"Content-Type: " + media.OCI_MANIFEST.encode()
 
 
-async def test_a_crowd_of_made_up_names_keeps_no_other_client_from_upstream(run: Run) -> None:
-    """Of which not one is answered here: all connections for small questions would be taken."""
+@pytest.mark.parametrize(("kind", "most"), [("manifests", 48), ("blobs", 36)])
+async def test_a_crowd_of_made_up_names_keeps_no_other_client_from_upstream(
+    run: Run, kind: str, most: int
+) -> None:
+    """Of which not one is answered here: all connections, or all fetches, would be taken."""
     silent, asked = asyncio.Event(), asyncio.Semaphore(0)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            if b"made-up" in await reader.readuntil(b"\r\n\r\n"):
+            if b"sha256:0000" in await reader.readuntil(b"\r\n\r\n"):
                 asked.release()
                 await silent.wait()
             writer.write(answer(BODY, TYPE))
@@ -30,13 +35,14 @@ async def test_a_crowd_of_made_up_names_keeps_no_other_client_from_upstream(run:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = "http://{}:{}".format(*server.sockets[0].getsockname())
     async with run(upstreams={"docker.io": {"url": url}}, answer_timeout=60) as mirror:
-        names = (f"/v2/library/nginx/manifests/made-up-{number}" for number in range(200))
-        crowd = [asyncio.create_task(mirror.ask_from("127.0.0.5", name)) for name in names]
+        paths = (f"/v2/library/nginx/{kind}/sha256:{number:064x}" for number in range(200))
+        crowd = [asyncio.create_task(mirror.ask_from("127.0.0.5", path)) for path in paths]
         try:
             async with asyncio.timeout(15):
-                for _ in range(48):
+                for _ in range(most):
                     await asked.acquire()
-                assert (await mirror.manifest("library/nginx", Digest.of(BODY))).body == BODY
+                got = await mirror.ask(f"/v2/library/nginx/{kind}/{Digest.of(BODY)}")
+            assert got.body == BODY
         finally:
             for each in crowd:
                 each.cancel()
