@@ -18,6 +18,7 @@ import pytest
 
 PACKAGES = {
     "buildah": "buildah",
+    "caddy": "caddy",
     "containerd": "containerd",
     "crun": "crun",
     "ctr": "containerd",
@@ -27,6 +28,7 @@ PACKAGES = {
     "dockerd": "docker.io",
     "dpkg-deb": "dpkg",
     "gpg": "gnupg",
+    "nginx": "nginx-light",
     "pass": "pass",
     "mmdebstrap": "mmdebstrap",
     "podman": "podman",
