@@ -223,7 +223,7 @@ async def _keep_count(budget: Budget, tally: Tally) -> None:
         await asyncio.sleep(1)
         budget.tick()
         tally.tick()
-        if seconds % _PRUNE_EVERY == 0:
+        if seconds % _PRUNE_EVERY == 0 or budget.ledger.grown:
             await budget.prune()
 
 

@@ -285,7 +285,7 @@ class Budget:
 
     async def prune(self) -> None:
         """Let what is old leave the ledger."""
-        await self.ledger.prune(self.longest)
+        await self.ledger.prune(self.longest, [*self._accounts])
 
 
 def wanted(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import islice
 
 from mirror.lasting import to_the_end
@@ -108,6 +108,17 @@ class Behind:
                 now = now if last is None else min(now, last)
                 writes: list[Write] = [(prune, (now - keep,)) for prune in sql.PRUNE]
                 writes += [(prune, (now - words,)) for prune in sql.PRUNE_WORDS]
+                await self._database.write(writes)
+            except (sqlite3.Error, ValueError) as error:
+                _log.error("cannot prune the ledger, will try again: %s", error)
+
+    async def keep_last(self, accounts: Iterable[tuple[str, str]], most: int) -> None:
+        """See `Index.keep_last`."""
+        await to_the_end(self._drop([(sql.KEEP_LAST, (*each, most)) for each in accounts]))
+
+    async def _drop(self, writes: Sequence[Write]) -> None:
+        async with self._flushing:
+            try:
                 await self._database.write(writes)
             except (sqlite3.Error, ValueError) as error:
                 _log.error("cannot prune the ledger, will try again: %s", error)

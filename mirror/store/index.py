@@ -163,6 +163,10 @@ class Index:
         """
         await self._behind.prune(now, keep, words)
 
+    async def keep_last(self, accounts: Iterable[tuple[str, str]], most: int) -> None:
+        """Forget all but the last pulls of each account, by upstream and its name there."""
+        await self._behind.keep_last(accounts, most)
+
     # Reading, at start
 
     async def blobs(self) -> list[Row]:
