@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from mirror.cache.window import HOUR, MOST_PULLS, Word
+from mirror.store.behind import Source
 from mirror.store.index import Index
 from mirror.store.rows import GateRow, LimitRow, PullRow, SpenderRow
 from mirror.upstream.answers import Answer, PullLimit
@@ -64,7 +65,7 @@ class Ledger:
     def __repr__(self) -> str:
         return f"<Ledger in {self._index!r}>"
 
-    def when_lost(self, tell: Callable[[], None]) -> None:
+    def when_lost(self, tell: Source) -> None:
         """Have all there is told again should the index be lost while it is in use."""
         self._index.sources.append(tell)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository
 from mirror.store import statements as sql
-from mirror.store.behind import Behind
+from mirror.store.behind import Behind, Source
 from mirror.store.rows import GateRow, LimitRow, PullRow, SpenderRow
 from mirror.store.sqlite import Database, Row
 
@@ -31,7 +31,7 @@ class Index:
         return f"<Index: {self._behind.pending} writes pending>"
 
     @property
-    def sources(self) -> list[Callable[[], None]]:
+    def sources(self) -> list[Source]:
         """Who is asked to tell all there is."""
         return self._behind.sources
 
