@@ -9,12 +9,13 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mirror import cli, wiring
+from mirror import wiring
 from mirror.cache.blobs import Blobs
 from mirror.cache.fetches import Fetches
 from mirror.cache.manifests import Manifests
 from mirror.cache.tags import Tags
 from mirror.cache.upkeep import Upkeep
+from mirror.cli import serve
 from mirror.outlet import Outlet
 from mirror.settings import Settings, load
 from mirror.store.store import Store
@@ -59,7 +60,7 @@ class Life:
         self.clients: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()
         self.stopping = False
-        self._task = asyncio.create_task(cli._serve(chosen, Outlet(-1, str)), name="the daemon")
+        self._task = asyncio.create_task(serve.serve(chosen, Outlet(-1, str)), name="the daemon")
 
     def part(self, kind: type[P]) -> P:
         """Return a part."""
@@ -133,7 +134,7 @@ class Lives:
             put(kind, "__init__", self._noting(kind))
         put(wiring.Reach, "open", self._open)
         put(wiring.Reach, "anyone", _nobody)
-        put(cli, "notify", self._told)
+        put(serve, "notify", self._told)
         put(Grace, "lends", self._lending())
         try:
             yield
