@@ -17,7 +17,7 @@ from mirror.daemon import Daemon, running
 from mirror.outlet import Outlet
 from mirror.sdnotify import notify
 from mirror.settings import ConfigurationError, Settings, load
-from mirror.signals import Signals
+from mirror.signals import Signals, ignore
 from mirror.sizes import human
 from mirror.web.tls import Certificate
 
@@ -37,7 +37,14 @@ def run(options: argparse.Namespace) -> int:
         logs.set_up(settings.log_format, settings.log_level, outlet)
         interpreter.share()
         interpreter.give_back()
-        return asyncio.run(serve(settings, outlet))
+        return asyncio.run(_serve_and_end(settings, outlet))
+
+
+async def _serve_and_end(settings: Settings, outlet: Outlet) -> int:
+    try:
+        return await serve(settings, outlet)
+    finally:
+        ignore()
 
 
 async def serve(settings: Settings, outlet: Outlet) -> int:
