@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-real torture races crashes differential fuzz simulate lint format bench bench-attacks lock clean
+.PHONY: help run test test-real test-install test-modern dist image version torture races crashes differential fuzz simulate lint format bench bench-attacks lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -17,10 +17,16 @@ run: $(RUNS)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./d
 	@$(BIN)/mirror serve
 
 test: $(READY)  ## run the tests that need Python packages only
-	@$(BIN)/pytest tests --ignore tests/real -n auto --maxprocesses 4 --dist worksteal
+	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern -n auto --maxprocesses 4 --dist worksteal
 
 test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as root, from Debian's packages)
 	@$(BIN)/pytest tests/real
+
+test-install: $(READY)  ## install it in each documented way, and use it (as root; needs mmdebstrap)
+	@$(BIN)/pytest tests/install
+
+test-modern: $(READY)  ## build newer clients from their Go modules into .modern (once: half an hour), and pull with each
+	@$(BIN)/python -m tests.modern && $(BIN)/pytest tests/modern
 
 torture: $(READY)  ## pull through faults, kills and evictions: MINUTES=1, SEED= and ROUNDS= to replay, ONLY=401
 	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
@@ -56,13 +62,27 @@ bench: $(READY)  ## measure beside Debian's docker-registry; the result goes to 
 bench-attacks: $(READY)  ## measure what others wait for under attack, beside two registries; goes to bench/
 	@$(BIN)/python -m bench.attacks
 
+dist: $(READY)  ## build wheel, sdist and Debian package into dist/
+	@rm -rf dist && $(BIN)/python -m build --outdir dist . >/dev/null
+	@deploy/debian/build.sh $(BIN)/python dist/*.whl dist && ls dist
+
+image: $(READY)  ## build the image into dist/, without an engine (as root; needs mmdebstrap and buildah)
+	@deploy/image.sh $(BIN)/python dist && ls dist
+
+version:  ## name the next version in each file that has it: VERSION=0.2.0
+	@test -n "$(VERSION)" || { echo "VERSION=0.2.0, say, is wanted"; exit 2; }
+	@sed -i 's/^__version__ = .*/__version__ = "$(VERSION)"/' mirror/__init__.py
+	@sed -i -E 's/^(version|appVersion): .*/\1: $(VERSION)/' deploy/chart/Chart.yaml
+	@sed -i -E 's|^( +image: mirror):.*|\1:$(VERSION)|' deploy/kubernetes/*.yaml
+	@sed -i "s/^## \[Unreleased\]$$/&\n\n## [$(VERSION)] - $$(date +%F)/" CHANGELOG.md
+
 lock: $(READY)  ## renew the lock files from pyproject.toml
 	@$(PIP) uv
 	@$(LOCK) pyproject.toml -o requirements.lock
 	@$(LOCK) pyproject.toml --all-extras --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:  ## remove the environment and caches, keep the data
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(RUNS): requirements.lock pyproject.toml
 	@$(WANTED)

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import signal
 
+from mirror import held
+
 _log = logging.getLogger(__name__)
-_ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
@@ -21,8 +22,9 @@ class Signals:
         self.hurry = asyncio.Event()
         self._starting = asyncio.current_task()
         loop = asyncio.get_running_loop()
-        for number in _ENDS:
-            loop.add_signal_handler(number, self._came, number.name)
+        for number in held.ENDING:
+            loop.add_signal_handler(number, self._came, signal.Signals(number).name)
+        held.let_go()
 
     def __repr__(self) -> str:
         return f"<Signals: stop {self.stop.is_set()}, hurry {self.hurry.is_set()}>"
@@ -40,16 +42,3 @@ class Signals:
         elif not self.hurry.is_set():
             _log.info("one more %s: transfers are cut", name)
             self.hurry.set()
-
-
-def ignore() -> None:
-    """Have signals change nothing any more, not the exit code either: all is done.
-
-    A loop that is closed gives them back to the system, which ends the process.
-    """
-    loop = asyncio.get_running_loop()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
-    for number in _ENDS:
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)

@@ -115,6 +115,30 @@ async def test_a_port_alone_means_every_address(run: Run) -> None:
         assert (await fetch(f"http://127.0.0.1:{port}/readyz"))[0] == 200
 
 
+async def test_a_variable_that_overrules_the_file_is_said(tmp_path: Path) -> None:
+    config = tmp_path / "mirror.toml"
+    config.write_text(
+        'listen = "127.0.0.1:1"\ntag_ttl = 30\nmissing_ttl = 5\nmax_size = "3GiB"\n'
+        '[upstreams."docker.io"]\nurl = "http://127.0.0.1:2"\nusername = "u"\npassword = "one"\n'
+    )
+    env = {
+        "MIRROR_LISTEN": "127.0.0.1:2",  # a flag overrules both
+        "MIRROR_TAG_TTL": "40",
+        "MIRROR_MISSING_TTL": "5",  # says the same
+        "MIRROR_STALE_AFTER": "1",  # the file says nothing of it
+        "MIRROR_CONFIG": str(config),
+        "MIRROR_UPSTREAMS__DOCKER_IO__PASSWORD": PASSWORD,
+    }
+    async with serving(tmp_path / "data", env=env) as mirror:
+        await mirror.address()
+        said = [line.partition("MIRROR_") for line in mirror.err.splitlines()]
+    assert [name + rest for _, name, rest in said if " overrules " in rest] == [
+        f"MIRROR_TAG_TTL overrules tag_ttl of {config}",
+        f"MIRROR_UPSTREAMS__DOCKER_IO__PASSWORD overrules upstreams.docker.io.password of {config}",
+    ]
+    assert PASSWORD not in mirror.err
+
+
 async def test_passwords_are_used_and_never_printed(hub: Hub, image: Image, tmp_path: Path) -> None:
     """Each of the three upstreams has its password from another place."""
     names = ("docker.io", "a.example", "b.example")

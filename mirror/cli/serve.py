@@ -9,15 +9,15 @@ import os
 import signal
 
 import mirror
-from mirror import client_config, interpreter, logs
+from mirror import client_config, held, interpreter, logs
 from mirror.cli.keys import add_keys, given
 from mirror.cli.place import url_of
 from mirror.client_config import Place
 from mirror.daemon import Daemon, running
 from mirror.outlet import Outlet
 from mirror.sdnotify import notify
-from mirror.settings import ConfigurationError, Settings, load
-from mirror.signals import Signals, ignore
+from mirror.settings import ConfigurationError, Settings, load, overruled
+from mirror.signals import Signals
 from mirror.sizes import human
 from mirror.web.tls import Certificate
 
@@ -31,10 +31,13 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run it until a signal ends it; returns the exit code. Raises CommandFailed."""
-    settings = load(given(options), options.config)
+    flags = given(options)
+    settings = load(flags, options.config)
     os.umask(0o077)  # what is kept may be private, and the index tells who pulled what
     with logs.standard_error(settings.log_format) as outlet:
         logs.set_up(settings.log_format, settings.log_level, outlet)
+        for warning in overruled(flags, options.config):
+            _log.warning("%s", warning)
         interpreter.share()
         interpreter.give_back()
         return asyncio.run(_serve_and_end(settings, outlet))
@@ -44,7 +47,7 @@ async def _serve_and_end(settings: Settings, outlet: Outlet) -> int:
     try:
         return await serve(settings, outlet)
     finally:
-        ignore()
+        held.give_up(asyncio.get_running_loop())
 
 
 async def serve(settings: Settings, outlet: Outlet) -> int:
@@ -104,7 +107,7 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
 
 def _for_docker(url: str, settings: Settings) -> str:
     try:
-        [told] = client_config.files("docker", Place(url), settings).values()
+        told = client_config.files("docker", Place(url), settings)["daemon.json"]
     except ConfigurationError:
         return "for clients: mirror client-config"
-    return f"in /etc/docker/daemon.json, then restart Docker:\n  {told.rstrip()}"
+    return f"in /etc/docker/daemon.json, then reload Docker:\n  {told.rstrip()}"
