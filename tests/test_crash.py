@@ -106,7 +106,7 @@ async def test_killed_at_any_point_it_serves_no_wrong_byte_and_its_books_are_rig
     data = tmp_path / "data"
     for _ in range(4):
         async with serving(data, *options, command=SMALL) as command:
-            url = await command.address(within=5)
+            url = await command.address(within=30)
             tally = Tally(chance.randrange(8 * MEBIBYTE), asyncio.Event())
             order = chance.sample(range(8), 8)
             pulls = [
