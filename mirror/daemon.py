@@ -44,6 +44,7 @@ from mirror.web.api import RegistryApi
 from mirror.web.connections import Connections
 from mirror.web.control import controlled
 from mirror.web.ending import Grace, end
+from mirror.web.limits import Limits
 from mirror.web.metrics import Metrics, State
 from mirror.web.own import OwnPages
 from mirror.web.route import Router
@@ -170,6 +171,7 @@ async def running(
                 listings,
                 closed(stack, Repositories(store.catalogue, access)),
                 tally,
+                Limits(budget, clients.trusts),
                 store.run_read,
             ),
             own,
