@@ -19,6 +19,7 @@ from mirror import logs, wiring
 from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
+from mirror.cache.known_tags import KnownTags
 from mirror.cache.ledger import Ledger
 from mirror.cache.limits import LimitChecks
 from mirror.cache.listings import Listings
@@ -139,6 +140,7 @@ async def running(
             Listings(
                 registries,
                 manifests,
+                KnownTags(tags),
                 settings.tag_ttl,
                 settings.missing_ttl,
                 settings.stale_after,

@@ -144,7 +144,7 @@ class RegistryApi:
         async with while_there(Peer(request.transport)):
             listed = await self._listings.tags(path.repository, path.paging, caller.party)
         page, more = listed.answer, _more(path, listed.answer.following)
-        headers = fields.listing(media.JSON, listed.outcome, listed.age) + more
+        headers = fields.listing(media.JSON, listed) + more
         if isinstance(page, TagStream):
             return Reply(200, headers, length=None, body=page, outcome=listed.outcome)
         return Reply(200, headers, length=len(page.body), body=page.body, outcome=listed.outcome)
@@ -174,7 +174,7 @@ class RegistryApi:
         if path.artifact_types:
             more += fields.lines({"OCI-Filters-Applied": "artifactType"})
         body = await listed.answer.index(path.artifact_types)
-        headers = fields.listing(media.OCI_INDEX, listed.outcome, listed.age) + more
+        headers = fields.listing(media.OCI_INDEX, listed) + more
         return Reply(200, headers, length=len(body), body=body, outcome=listed.outcome)
 
 
