@@ -2,21 +2,31 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+RUNS := .venv/runs
+WANTED := "$(PYTHON)" -c 'import sys; v = sys.version_info; \
+	v >= (3, 11) or sys.exit("Python 3.11 or later is wanted, this is %d.%d.%d: make PYTHON=..." % v[:3])'
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-real torture races crashes differential fuzz simulate lint format bench bench-attacks lock clean
+.PHONY: help run test test-real test-install test-modern dist image version torture races crashes differential fuzz simulate lint format bench bench-attacks lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-run: $(READY)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./data
+run: $(RUNS)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./data
 	@$(BIN)/mirror serve
 
 test: $(READY)  ## run the tests that need Python packages only
-	@$(BIN)/pytest tests --ignore tests/real -n auto --maxprocesses 4 --dist worksteal
+	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern -n auto --maxprocesses 4 --dist worksteal
 
 test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as root, from Debian's packages)
 	@$(BIN)/pytest tests/real
+
+test-install: $(READY)  ## install it in each documented way, and use it (as root; needs mmdebstrap)
+	@$(BIN)/pytest tests/install
+
+test-modern: $(READY)  ## build newer clients from their Go modules into .modern (once: half an hour), and pull with each
+	@$(BIN)/python -m tests.modern && $(BIN)/pytest tests/modern
 
 torture: $(READY)  ## pull through faults, kills and evictions: MINUTES=1, SEED= and ROUNDS= to replay, ONLY=401
 	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
@@ -52,17 +62,40 @@ bench: $(READY)  ## measure beside Debian's docker-registry; the result goes to 
 bench-attacks: $(READY)  ## measure what others wait for under attack, beside two registries; goes to bench/
 	@$(BIN)/python -m bench.attacks
 
+dist: $(READY)  ## build wheel, sdist and Debian package into dist/
+	@rm -rf dist && $(BIN)/python -m build --outdir dist . >/dev/null
+	@deploy/debian/build.sh $(BIN)/python dist/*.whl dist && ls dist
+
+image: $(READY)  ## build the image into dist/, without an engine (as root; needs mmdebstrap and buildah)
+	@deploy/image.sh $(BIN)/python dist && ls dist
+
+version:  ## name the next version in each file that has it: VERSION=0.2.0
+	@test -n "$(VERSION)" || { echo "VERSION=0.2.0, say, is wanted"; exit 2; }
+	@sed -i 's/^__version__ = .*/__version__ = "$(VERSION)"/' mirror/__init__.py
+	@sed -i -E 's/^(version|appVersion): .*/\1: $(VERSION)/' deploy/chart/Chart.yaml
+	@sed -i -E 's|^( +image: mirror):.*|\1:$(VERSION)|' deploy/kubernetes/*.yaml
+	@sed -i "s/^## \[Unreleased\]$$/&\n\n## [$(VERSION)] - $$(date +%F)/" CHANGELOG.md
+
 lock: $(READY)  ## renew the lock files from pyproject.toml
-	@$(BIN)/pip install --quiet uv
+	@$(PIP) uv
 	@$(LOCK) pyproject.toml -o requirements.lock
 	@$(LOCK) pyproject.toml --all-extras --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:  ## remove the environment and caches, keep the data
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(RUNS): requirements.lock pyproject.toml
+	@$(WANTED)
+	@echo "setting up .venv: $$(grep -c == requirements.lock) packages, 10 to 30 seconds, once"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --editable .
+	@touch $(RUNS)
 
 $(READY): requirements-dev.lock pyproject.toml
-	@echo "setting up .venv (once)"
+	@$(WANTED)
+	@echo "setting up .venv for development: $$(grep -c == requirements-dev.lock) packages, a minute or two, once"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@touch $(READY)
+	@$(PIP) --require-hashes -r requirements-dev.lock
+	@$(PIP) --no-deps --editable .
+	@touch $(READY) $(RUNS)

@@ -15,6 +15,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, SecretStr
 
+import mirror
 from mirror.oci.errors import RegistryError
 from mirror.settings import Client, Settings, Upstream, load
 from tests.conftest import Mirror
@@ -26,6 +27,7 @@ CONFIGURATION = (PROJECT / "docs" / "configuration.md").read_text()
 METRICS = (PROJECT / "docs" / "metrics.md").read_text()
 OPERATIONS = (PROJECT / "docs" / "operations.md").read_text()
 SECURITY = (PROJECT / "docs" / "security.md").read_text()
+STATE = "/var/lib/mirror"  # where an installed mirror keeps its data
 
 
 def section(text: str, heading: str) -> str:
@@ -88,12 +90,19 @@ def test_the_blocks_of_the_configuration_can_be_used(tmp_path: Path) -> None:
     assert settings.shares.keys() == {"10.0.5.0/24", "10.0.9.9/32", "*"}
 
 
-def test_the_sample_configuration_changes_nothing() -> None:
-    assert load(file=SAMPLE).model_dump() == load().model_dump()
+def test_the_sample_configuration_changes_nothing_but_where_the_data_is() -> None:
+    assert load(file=SAMPLE).model_dump() == load({"data_dir": STATE}).model_dump()
+
+
+def test_the_data_is_where_the_unit_has_its_state_directory() -> None:
+    unit = (PROJECT / "deploy" / "mirror.service").read_text()
+    [name] = re.findall(r"^StateDirectory=(.*)$", unit, flags=re.MULTILINE)
+    assert f"/var/lib/{name}" == STATE
 
 
 def test_the_sample_configuration_has_every_key_at_its_default(tmp_path: Path) -> None:
     text = re.sub(r"^#(?=[a-z\[])", "", SAMPLE.read_text(), flags=re.MULTILINE)
+    text = text.replace(f'data_dir = "{STATE}"', 'data_dir = "data"')
     given = tomllib.loads(text)
     files = {
         "tls_cert",
@@ -245,3 +254,13 @@ def test_every_attack_that_is_tried_is_named() -> None:
     named = set(re.findall(r"`attacks/(\w+\.py)::(test_\w+)`", SECURITY))
     files = (PROJECT / "tests" / "attacks").glob("test_*.py")
     assert named == {(file.name, name) for file in files for name in in_file(file)}
+
+
+# Versions
+
+
+def test_the_newest_version_that_the_changelog_dates_is_this_one() -> None:
+    text = (PROJECT / "CHANGELOG.md").read_text()
+    dated = re.findall(r"^## \[([^]]+)\] - \d{4}-\d\d-\d\d$", text, flags=re.MULTILINE)
+    first = "0.1.0"  # what it was called before anything was released
+    assert mirror.__version__ == (dated or [first])[0]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
@@ -19,7 +21,16 @@ from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.files import Files
 from mirror.store.recovery import open_store
-from tests.command import NOBODY, Command, Supervisor, fetch, serving, supervisor
+from tests.command import (
+    NOBODY,
+    Command,
+    Supervisor,
+    fetch,
+    launched,
+    serving,
+    supervisor,
+    until_there,
+)
 from tests.standin import Blob, Fault, Hub, Image, make_image
 from tests.torture import disk
 
@@ -196,6 +207,36 @@ async def test_a_second_signal_cuts_the_grace_and_loses_nothing(
     assert [hub.bodies(blob.digest) for blob in kept.blobs] == [1] * len(kept.blobs)
 
 
+SILENT = """
+import pathlib, socket, time
+true = socket.getaddrinfo
+def getaddrinfo(host, *args, **more):
+    if host == "name.silent":
+        pathlib.Path({asked!r}).touch()
+        time.sleep(60)
+    return true(host, *args, **more)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+async def test_a_stop_waits_for_no_name_server(tmp_path: Path) -> None:
+    """As one that leaves a question unanswered: the system asks again for half a minute."""
+    asked = tmp_path / "asked"
+    (tmp_path / "sitecustomize.py").write_text(SILENT.format(asked=str(asked)))
+    env = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    flags = ("--upstream", "docker.io=http://name.silent", "--shutdown-grace", "0")
+    async with serving(tmp_path / "data", *flags, env=env) as command:
+        url = f"{await command.address()}/v2/library/some/manifests/latest"
+        asking = asyncio.create_task(fetch(url))
+        await asyncio.to_thread(until_there, asked)
+        command.send(signal.SIGTERM)
+        ended = await command.ended(within=3)
+        await asyncio.wait([asking])
+    assert isinstance(asking.exception(), aiohttp.ClientError)
+    assert ended.code == 0
+    assert "Traceback" not in ended.err
+
+
 @asynccontextmanager
 async def followers(url: str, number: int) -> AsyncIterator[None]:
     """Have as many clients amid the same blob."""
@@ -248,7 +289,7 @@ async def test_the_watchdog_is_fed_also_while_it_stops(
         async with serving(tmp_path / "data", *options(hub, 60), env=env) as command:
             await systemd.hears("WATCHDOG=1", times=3, within=5)
             async with stopping_amid_a_transfer(command, systemd, layer):
-                await systemd.hears("WATCHDOG=1", times=3, within=2)
+                await systemd.hears("WATCHDOG=1", times=3, within=20)
 
 
 async def test_a_supervisor_that_has_gone_keeps_it_from_nothing(tmp_path: Path) -> None:
@@ -275,3 +316,28 @@ async def test_a_stop_is_heard_though_something_is_to_be_written_at_that_moment(
     keeper.cancel()
     await store.close()
     assert done
+
+
+async def test_a_signal_that_means_no_end_is_none(tmp_path: Path) -> None:
+    """It may come from a script for another daemon: each of them ended it, SIGHUP as a failure."""
+    async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
+        url = await command.address()
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            command.send(number)
+            assert (await fetch(f"{url}/healthz"))[0] == 200
+        command.send(signal.SIGTERM)
+        assert (await command.ended(within=10)).code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_before_the_loop_ends_the_start_in_order(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    program = (
+        "import os, sys\nfrom mirror import held\nfrom mirror.cli import main\n"
+        f"held.hold()\nos.kill(os.getpid(), {number.value})\nsys.exit(main(sys.argv[1:]))"
+    )
+    words = ("serve", "--data-dir", tmp_path / "data", "--listen", "127.0.0.1:0")
+    async with launched(*words, command=[sys.executable, "-c", program]) as command:
+        ended = await command.ended(within=30)
+    assert (ended.code, "Traceback" in ended.err) == (0, False)

@@ -2,7 +2,7 @@
 
 from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
-from mirror.settings.load import load
+from mirror.settings.load import load, overruled
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import Address, ConfigurationError, parse_origin, parse_size
 
@@ -15,6 +15,7 @@ __all__ = [
     "Settings",
     "Upstream",
     "load",
+    "overruled",
     "parse_origin",
     "parse_size",
 ]

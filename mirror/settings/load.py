@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,7 @@ def load(flags: Mapping[str, object] | None = None, file: Path | None = None) ->
     Raises ConfigurationError.
     """
     _refuse_unknown_variables()
-    if file is None and os.environ.get(PREFIX + "CONFIG"):
-        file = Path(os.environ[PREFIX + "CONFIG"])
-    from_file = _read_file(file)
+    from_file = _read_file(_chosen(file))
     secrets = _secrets_folder()
 
     class Loaded(Settings):
@@ -68,6 +66,38 @@ def load(flags: Mapping[str, object] | None = None, file: Path | None = None) ->
         raise ConfigurationError(wanted) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"a secret in {secrets} cannot be read: {error}") from None
+
+
+def overruled(flags: Mapping[str, object] | None = None, file: Path | None = None) -> list[str]:
+    """Say of each variable in force which key of the file it overrules, by names alone.
+
+    Of what `load` has taken. Raises ConfigurationError if the file cannot be read any more.
+    """
+    file = _chosen(file)
+    from_file = _read_file(file)
+    said = []
+    for variable, value in sorted(os.environ.items()):
+        key, *rest = variable.lower().removeprefix(PREFIX.lower()).split("__")
+        path = [key, *(name.replace("_", ".") for name in rest[:1]), *rest[1:]]
+        if not variable.upper().startswith(PREFIX) or _at(flags, path) is not None:
+            continue
+        stands = _at(from_file, path)
+        if stands is not None and str(stands) != value:
+            said.append(f"{variable} overrules {'.'.join(path)} of {file}")
+    return said
+
+
+def _at(values: object, path: Sequence[str]) -> object:
+    """Return what stands at the end of a path through tables, None for nothing."""
+    for name in path:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
+
+
+def _chosen(file: Path | None) -> Path | None:
+    """Return the file to read: the flag's, or the variable's."""
+    named = os.environ.get(PREFIX + "CONFIG")
+    return Path(named) if file is None and named else file
 
 
 def _dotted(values: dict[str, Any]) -> dict[str, Any]:

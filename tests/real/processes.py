@@ -26,13 +26,17 @@ PACKAGES = {
     "docker-registry": "docker-registry",
     "docker-credential-pass": "golang-docker-credential-helpers",
     "dockerd": "docker.io",
+    "dpkg-deb": "dpkg",
     "gpg": "gnupg",
     "nginx": "nginx-light",
     "pass": "pass",
+    "mmdebstrap": "mmdebstrap",
     "podman": "podman",
     "promtool": "prometheus",
+    "py3compile": "python3-minimal",
     "runc": "runc",
     "skopeo": "skopeo",
+    "systemctl": "systemd",
     "systemd-analyze": "systemd",
 }
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # where Debian's packages are, and nobody else's
