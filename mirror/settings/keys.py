@@ -139,7 +139,8 @@ class Settings(BaseSettings):
     )
     shares: dict[Party, PartysShare] = Field(
         default_factory=dict,
-        description="The most that clients may spend of each pull limit, by address or name.",
+        description="The most that clients may spend of each pull limit, by address or name; "
+        "clients that can reach the registry themselves are not bound.",
     )
     upstreams: dict[UpstreamName, Upstream] = Field(
         default_factory=dict, description="The registries to mirror, by the name images use."

@@ -48,6 +48,20 @@ class Protocol(web.RequestHandler):
         self._dropped: int | None = None  # bytes, once no further request is read
         self._max_msg_queue_size, self._msg_queue_resume_size = _AHEAD, _AHEAD - 1
 
+    @property
+    def _handler_waiter(self) -> asyncio.Future[None] | None:
+        """What aiohttp's `shutdown` waits for, while it does.
+
+        Its patience may end in the turn of the loop in which the handler does, which then fails:
+        it sets a result that was cancelled (aiohttp 3.14; found by the fuzzer, at a stop).
+        """
+        waits = self._waits_for_handler
+        return None if waits is None or waits.done() else waits
+
+    @_handler_waiter.setter
+    def _handler_waiter(self, waits: asyncio.Future[None] | None) -> None:
+        self._waits_for_handler = waits
+
     def data_received(self, data: bytes) -> None:
         """Have requests parsed, one head at a time.
 
