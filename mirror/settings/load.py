@@ -146,7 +146,7 @@ def _refuse_unknown_variables() -> None:
             continue
         if not _is_of_a_service(variable.upper(), value):
             names = {PREFIX + key for key in known}
-            raise ConfigurationError(unknown(variable, names, called="environment variable"))
+            raise ConfigurationError(unknown(variable, names, what="unknown environment variable"))
 
 
 def _refuse_odd_secrets(folder: str | None) -> None:
@@ -156,6 +156,6 @@ def _refuse_odd_secrets(folder: str | None) -> None:
     known = {PREFIX.lower() + name for name in Settings.model_fields}
     for file in sorted(Path(folder).glob(f"{PREFIX.lower()}*")):
         if file.name.split("__")[0] not in known:
-            raise ConfigurationError(unknown(file.name, known, called=f"secret in {folder}"))
+            raise ConfigurationError(unknown(file.name, known, what=f"unknown secret in {folder}"))
         if file.is_file() and not file.read_bytes().strip():
             raise ConfigurationError(f"{file.name}: the secret in {folder} is empty")

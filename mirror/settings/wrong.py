@@ -66,16 +66,21 @@ def faults(error: ValidationError) -> list[str]:
     return [_line(each) for each in error.errors()]
 
 
-def unknown(name: str, known: Iterable[str], *, called: str = "key") -> str:
+def unknown(name: str, known: Iterable[str], *, what: str = "unknown key") -> str:
     """Say that a name is unknown, and which may be meant."""
     names = sorted(known)
-    plain = name.rpartition(".")[2].removeprefix(PREFIX).lower()
-    by_plain = {each.removeprefix(PREFIX).lower(): each for each in names}
+    plain, by_plain = _plain(name), {_plain(each): each for each in names}
     meant = by_plain.get(_KNOWN_AS.get(plain, ""))
     close = get_close_matches(plain, by_plain, 1, 0.75)
     meant = meant or (by_plain[close[0]] if close else None)
     hint = f"did you mean {meant}? " if meant else ""
-    return f"{name}: unknown {called}; {hint}known are {', '.join(names)}"
+    return f"{name}: {what}; {hint}known are {', '.join(names)}"
+
+
+def _plain(name: str) -> str:
+    """Return the last key of a path, a variable's or a secret's first one."""
+    last = name.partition("__")[0].rpartition(".")[2]
+    return last.lower().removeprefix(PREFIX.lower())
 
 
 def not_json(error: Exception) -> str:
@@ -121,8 +126,9 @@ def _line(error: Mapping[str, Any]) -> str:
 
 
 def _message(key: str, error: Mapping[str, Any]) -> str:
-    if key in _TABLES and error["type"] in ("dict_type", "model_type"):
-        return _TABLES[key]
+    table = key.partition(".")[0]
+    if table in _TABLES and error["type"] in ("dict_type", "model_type"):
+        return _TABLES[table]
     words = _WANTED.get(error["type"])
     if words is None:
         return str(error["msg"]).removeprefix("Value error, ")
