@@ -43,7 +43,7 @@ EVERYTHING = {
 
 
 def helm(
-    *words: str | Path, chart: Path = CHART, **kwargs: bool
+    *words: str | Path, chart: Path = CHART, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
     """Run Helm on a chart."""
     command = [str(HELM), *map(str, words), str(chart), "--kube-version", f"{NEWEST}.0"]
