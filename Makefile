@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+RUNS := .venv/runs
+WANTED := "$(PYTHON)" -c 'import sys; v = sys.version_info; \
+	v >= (3, 11) or sys.exit("Python 3.11 or later is wanted, this is %d.%d.%d: make PYTHON=..." % v[:3])'
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
@@ -9,7 +13,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-run: $(READY)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./data
+run: $(RUNS)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./data
 	@$(BIN)/mirror serve
 
 test: $(READY)  ## run the tests that need Python packages only
@@ -70,16 +74,25 @@ version:  ## name the next version in each file that has it: VERSION=0.2.0
 	@sed -i "s/^## \[Unreleased\]$$/&\n\n## [$(VERSION)] - $$(date +%F)/" CHANGELOG.md
 
 lock: $(READY)  ## renew the lock files from pyproject.toml
-	@$(BIN)/pip install --quiet uv
+	@$(PIP) uv
 	@$(LOCK) pyproject.toml -o requirements.lock
 	@$(LOCK) pyproject.toml --all-extras --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:  ## remove the environment and caches, keep the data
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(READY): requirements-dev.lock pyproject.toml
-	@echo "setting up .venv (once)"
+$(RUNS): requirements.lock pyproject.toml
+	@$(WANTED)
+	@echo "setting up .venv: $$(grep -c == requirements.lock) packages, 10 to 30 seconds, once"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@touch $(READY)
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --editable .
+	@touch $(RUNS)
+
+$(READY): requirements-dev.lock pyproject.toml
+	@$(WANTED)
+	@echo "setting up .venv for development: $$(grep -c == requirements-dev.lock) packages, a minute or two, once"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --require-hashes -r requirements-dev.lock
+	@$(PIP) --no-deps --editable .
+	@touch $(READY) $(RUNS)

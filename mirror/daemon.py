@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from yarl import URL
 
-from mirror import logs, wiring
+from mirror import logs, meaning, wiring
 from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
@@ -100,7 +100,7 @@ async def running(
         store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
         stack.push_async_callback(store.close)
         ledger = Ledger(store.index, settings.ledger_keep)
-        budget, tally = Budget(ledger, settings.budgets()), Tally(ledger)
+        budget, tally = Budget(ledger, meaning.budgets(settings)), Tally(ledger)
         await budget.load()
         await tally.load(budget.longest)
         stack.callback(tally.tick)

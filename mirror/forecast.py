@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from mirror.cache.ledger import HOUR
 from mirror.cache.records import AccountBudget, Budgets, Spender
-from mirror.cache.window import recent
+from mirror.cache.window import HOUR, recent
 from mirror.sizes import duration
 
 _WIDE = 40  # characters of the longest bar

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from yarl import URL
 
+from mirror import meaning
 from mirror.cache.access import Access
 from mirror.cache.budget import Budget
 from mirror.cache.publicity import Publicity
@@ -84,7 +85,7 @@ def certificate(settings: Settings) -> Certificate | None:
 
 def _origin(name: str, upstream: Upstream) -> Origin:
     """Say how an upstream is asked; raises ConfigurationError."""
-    account = Credentials(upstream.username, upstream.secret())
+    account = Credentials(upstream.username, meaning.secret(upstream))
     files = (upstream.password_file, upstream.docker_config)
     configured = Configured(upstream.auth, account, *files, upstream.realms, upstream.whose)
     try:
@@ -178,7 +179,7 @@ def access(
         )
         for name, registry in registries.items()
     }
-    rules = {name: each.rules() for name, each in settings.upstreams.items()}
+    rules = {name: meaning.rules(each) for name, each in settings.upstreams.items()}
     kept = partial(_kept, catalogue)
     return Access(rules, inquiries, publicity, settings.stale_after, kept)
 
@@ -195,7 +196,7 @@ def _kept(catalogue: Catalogue, repository: Repository, wanted: Wanted | None) -
 def _link(name: str, upstream: Upstream) -> Link:
     """Say how an upstream is reached; raises ConfigurationError."""
     try:
-        return upstream.link()
+        return meaning.link(upstream)
     except ConfigurationError as error:
         raise ConfigurationError(f"upstreams.{name}.{error}") from None
 

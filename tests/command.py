@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -172,6 +173,14 @@ def supervisor(name: str = "") -> Iterator[Supervisor]:
         channel.setblocking(False)
         channel.bind(f"\0{name}-{os.getpid()}" if name else f"{folder}/notify")
         yield Supervisor(channel)
+
+
+def until_there(path: Path) -> None:
+    """Wait for a file."""
+    deadline = time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 async def fetch(url: str) -> tuple[int, bytes]:

@@ -421,7 +421,9 @@ def test_an_option_that_means_nothing_is_refused(
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("mirror: ")
+    assert "--help` says what is allowed" in line
 
 
 async def test_a_folder_that_is_no_mirrors_stays_as_it_is(tmp_path: Path) -> None:

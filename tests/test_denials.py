@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.cache.access import Access, Private, Rules
-from mirror.cache.caller import Caller
+from mirror.cache.access import Access, Rules
+from mirror.cache.caller import Caller, Private
 from mirror.cache.publicity import Publicity
 from mirror.cache.standing import ASK_EVERY, DENIALS, DENIED_FOR, PUBLIC_FOR, Standing
 from mirror.oci.errors import NotAllowed

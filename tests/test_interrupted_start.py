@@ -7,7 +7,6 @@ import itertools
 import signal
 import sqlite3
 import threading
-import time
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import closing
@@ -20,7 +19,7 @@ from mirror.oci.digest import Digest
 from mirror.store import sqlite
 from mirror.store.files import Files
 from mirror.store.recovery import open_index, open_store
-from tests.command import NOBODY, serving
+from tests.command import NOBODY, serving, until_there
 
 T = TypeVar("T")
 MEBIBYTE = 1024 * 1024
@@ -77,14 +76,6 @@ async def make_index(folder: Path) -> None:
         database.executemany("INSERT INTO blob VALUES (?, 1, NULL, 1, 1)", zip(digests))
         database.executemany("INSERT INTO link VALUES (?, 'docker.io', 'a/b')", zip(digests))
         database.execute("INSERT INTO pull VALUES (1, 'docker.io', '', 1, 'a/b', 'c', 'd', 'e')")
-
-
-def until_there(path: Path) -> None:
-    """Wait for a file."""
-    deadline = time.monotonic() + 10
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def counts(folder: Path) -> tuple[int, int, int]:

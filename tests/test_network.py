@@ -15,6 +15,7 @@ import pytest
 import trustme
 from aiohttp import web
 
+from mirror.meaning import link
 from mirror.settings import ConfigurationError, load
 from mirror.upstream.pace import Pace
 from tests.conftest import Mirror, Run
@@ -331,7 +332,7 @@ def test_a_certificate_is_not_shown_to_a_proxy(tmp_path: Path, scheme: str) -> N
 
 def test_a_proxys_login_is_not_shown() -> None:
     settings = load({"upstreams": at("https://a.io", proxy=f"http://{LOGIN}@p.io:1")})
-    told = repr(settings) + repr(settings.upstreams["docker.io"].link())
+    told = repr(settings) + repr(link(settings.upstreams["docker.io"]))
     assert "s3cret-word" not in told
 
 

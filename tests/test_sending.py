@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import os
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -184,6 +186,34 @@ async def test_those_who_read_nothing_of_a_large_manifest_share_one_copy(
         for _ in range(3):
             assert (await mirror.ask(path)).body == body
         assert resident() - before < 60 * 1024**2  # and not 234
+
+
+async def test_slow_readers_of_many_large_manifests_cost_one_copy_of_each(
+    hub: Hub, mirror: Mirror
+) -> None:
+    """More of them than are kept in memory, so that each reader has its own read from the disk."""
+    paths = []
+    for number in range(12):
+        document = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": []}
+        note = {"annotations": {"x": str(number) + "y" * 3_900_000}}
+        digest = push(hub, json.dumps(document | note).encode(), media.OCI_INDEX)
+        paths.append(f"/v2/{REPOSITORY}/manifests/{digest}")
+        assert (await mirror.ask(paths[-1], "GET")).status == 200
+    before = large_objects()
+    with ExitStack() as stack:
+        for _ in range(4):
+            for path in paths:
+                client = stack.enter_context(asking(mirror, path))
+                async with asyncio.timeout(10):
+                    assert await asyncio.get_running_loop().sock_recv(client, 100)
+        # and those that were read last, which are kept in memory: four, and one on its way
+        assert large_objects() - before <= len(paths) + 5
+
+
+def large_objects() -> int:
+    """Count what takes more than a megabyte each, held by whatever there is."""
+    held = chain.from_iterable(map(gc.get_referents, gc.get_objects()))
+    return len({id(each) for each in held if type(each) is bytes and len(each) > 1_000_000})
 
 
 def push(hub: Hub, body: bytes, media_type: str) -> str:

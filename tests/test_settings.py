@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror.cache.shares import Share
+from mirror.meaning import secret
 from mirror.settings import ConfigurationError, Settings, load
 from tests.command import environment
 
@@ -129,7 +130,7 @@ def test_an_upstream_is_put_together_from_all_sources(
     upstreams = load(file=file).upstreams
     assert upstreams.keys() == {"docker.io", "ghcr.io"}
     assert upstreams["ghcr.io"].username == "robot"
-    assert upstreams["ghcr.io"].secret() == WORD
+    assert secret(upstreams["ghcr.io"]) == WORD
 
 
 def test_the_flag_names_the_file_before_the_variable_does(
@@ -150,9 +151,9 @@ def test_systemds_credentials_are_read_unless_another_folder_is_named(
         (tmp_path / name / "mirror_upstreams__docker_io__password").write_text(word)
     monkeypatch.setenv("MIRROR_UPSTREAMS__DOCKER_IO__USERNAME", "robot")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "systemd"))
-    assert load().upstreams["docker.io"].secret() == WORD
+    assert secret(load().upstreams["docker.io"]) == WORD
     monkeypatch.setenv("MIRROR_SECRETS_DIR", str(tmp_path / "own"))
-    assert load().upstreams["docker.io"].secret() == "another"
+    assert secret(load().upstreams["docker.io"]) == "another"
 
 
 def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path
     file.write_text(
         f'[upstreams."docker.io"]\nusername = "robot"\npassword_file = {json.dumps(str(word))}'
     )
-    assert load(file=file).upstreams["docker.io"].secret() == f" {WORD}"
+    assert secret(load(file=file).upstreams["docker.io"]) == f" {WORD}"
 
 
 def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +305,7 @@ def test_a_password_file_that_holds_no_password_is_named(
     )
     upstream = load(file=file).upstreams["docker.io"]
     with pytest.raises(ConfigurationError) as caught:
-        upstream.secret()
+        secret(upstream)
     assert f"password_file {word} " in str(caught.value)
     assert reason in str(caught.value)
 
@@ -424,7 +425,7 @@ def test_no_refusal_of_a_variable_prints_a_password(
 def test_settings_print_no_password(file: Path) -> None:
     file.write_text(f'[upstreams."docker.io"]\nusername = "robot"\npassword = "{WORD}"')
     settings = load(file=file)
-    assert settings.upstreams["docker.io"].secret() == WORD
+    assert secret(settings.upstreams["docker.io"]) == WORD
     for shown in (repr(settings), str(settings), settings.model_dump_json()):
         assert "robot" in shown
         assert WORD not in shown

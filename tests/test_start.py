@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,11 +55,11 @@ async def test_make_run_keeps_its_data_in_an_ignored_folder_of_the_checkout(
     tmp_path: Path,
 ) -> None:
     """The environment is taken for ready, so that nothing is downloaded."""
-    for name in ("Makefile", "pyproject.toml", "requirements-dev.lock"):
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         (tmp_path / name).symlink_to(PROJECT / name)
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
-    (tmp_path / ".venv" / "ready").touch()
+    (tmp_path / ".venv" / "runs").touch()
     env = {"MIRROR_LISTEN": "127.0.0.1:0", "MIRROR_UPSTREAMS__DOCKER_IO__URL": "http://127.0.0.1:1"}
     async with launched("run", env=env, command=["make"], cwd=tmp_path) as made:
         url = await made.address()
@@ -68,6 +69,28 @@ async def test_make_run_keeps_its_data_in_an_ignored_folder_of_the_checkout(
         made.send(signal.SIGTERM)  # make passes it on
         await made.ended()
     assert "/data/" in (PROJECT / ".gitignore").read_text().splitlines()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="apt-get install make")
+@pytest.mark.parametrize("target", ["run", "test"])
+def test_a_python_that_is_too_old_is_named_in_one_line(tmp_path: Path, target: str) -> None:
+    for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-dev.lock"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    old = tmp_path / "python"
+    program = "import sys; sys.version_info = (3, 10, 13, 'final', 0); exec(sys.argv[1])"
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{program}" "$2"\n')
+    old.chmod(0o755)
+    made = subprocess.run(
+        ["make", target, f"PYTHON={old}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    first = made.stderr.splitlines()[0]
+    assert first == "Python 3.11 or later is wanted, this is 3.10.13: make PYTHON=..."
+    assert not (tmp_path / ".venv").exists()
 
 
 async def test_it_starts_and_serves_what_it_has_while_upstream_is_down(

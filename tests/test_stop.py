@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sqlite3
@@ -19,7 +20,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.files import Files
 from mirror.store.recovery import open_store
-from tests.command import NOBODY, Command, Supervisor, fetch, serving, supervisor
+from tests.command import NOBODY, Command, Supervisor, fetch, serving, supervisor, until_there
 from tests.standin import Blob, Fault, Hub, Image, make_image
 from tests.torture import disk
 
@@ -194,6 +195,36 @@ async def test_a_second_signal_cuts_the_grace_and_loses_nothing(
         assert "damaged" not in command.err
     assert hub.blob_bytes(layer.digest) < SIZE * 1.3  # what was here was not sent again
     assert [hub.bodies(blob.digest) for blob in kept.blobs] == [1] * len(kept.blobs)
+
+
+SILENT = """
+import pathlib, socket, time
+true = socket.getaddrinfo
+def getaddrinfo(host, *args, **more):
+    if host == "name.silent":
+        pathlib.Path({asked!r}).touch()
+        time.sleep(60)
+    return true(host, *args, **more)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+async def test_a_stop_waits_for_no_name_server(tmp_path: Path) -> None:
+    """As one that leaves a question unanswered: the system asks again for half a minute."""
+    asked = tmp_path / "asked"
+    (tmp_path / "sitecustomize.py").write_text(SILENT.format(asked=str(asked)))
+    env = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    flags = ("--upstream", "docker.io=http://name.silent", "--shutdown-grace", "0")
+    async with serving(tmp_path / "data", *flags, env=env) as command:
+        url = f"{await command.address()}/v2/library/some/manifests/latest"
+        asking = asyncio.create_task(fetch(url))
+        await asyncio.to_thread(until_there, asked)
+        command.send(signal.SIGTERM)
+        ended = await command.ended(within=3)
+        await asyncio.wait([asking])
+    assert isinstance(asking.exception(), aiohttp.ClientError)
+    assert ended.code == 0
+    assert "Traceback" not in ended.err
 
 
 @asynccontextmanager

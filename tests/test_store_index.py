@@ -216,3 +216,31 @@ async def test_an_index_that_another_holds_for_long_keeps_no_client_waiting(
         with held(tmp_path / "data"):
             async with asyncio.timeout(3):
                 assert (await mirror.manifest("library/nginx", image.digest)).status == 200
+
+
+async def test_pulls_that_were_moved_are_not_moved_again_with_what_failed_beside_that(
+    tmp_path: Path,
+) -> None:
+    """One row is such as no database takes, another fails for now: the others are written."""
+    index = await open_index(tmp_path / "index.db")
+    index.add_pull(pull(1))
+    await index.flush()
+    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+        other.execute(
+            "CREATE TRIGGER broken BEFORE INSERT ON blob WHEN new.size = 77 "
+            "BEGIN SELECT abs(-9223372036854775807 - 1); END"  # an error, and no refusal
+        )
+    index.move_pulls(0, 3600)
+    index.add_pull(pull(2))
+    index.put_blob(Digest.of(b"a"), 10**30, None, 0)  # no integer of SQLite's
+    index.put_blob(Digest.of(b"b"), 77, None, 0)
+    for _ in range(2):
+        await index.flush()
+    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+        other.execute("DROP TRIGGER broken")
+    assert count(tmp_path, "blob") == 0
+    await index.close()
+    assert count(tmp_path, "blob") == 1
+    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+        times = other.execute("SELECT at FROM pull ORDER BY id").fetchall()
+    assert times == [(pull(1).at + 3600,), (pull(2).at,)]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from mirror import errand
 from mirror.cache.records import (
     Collect,
     Collected,
@@ -24,8 +23,8 @@ from mirror.cache.records import (
     Wrong,
 )
 from mirror.oci.digest import Digest
-from mirror.settings import load
 from tests.conftest import Mirror, Run
+from tests.ordering import ordered
 from tests.standin import Fault, Hub, Image, make_image, make_index
 
 
@@ -37,8 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 async def told(folder: Path, order: Order) -> list[Record]:
     """Have an order carried out; returns all that was told."""
-    settings = load({"data_dir": folder})
-    return [record async for record in errand.run(settings, order)]
+    return [record async for record in ordered(folder, order)]
 
 
 async def purged(folder: Path, target: str) -> Purged:
@@ -217,9 +215,8 @@ async def test_verify_spares_what_came_anew_while_it_read(
     path = mirror.daemon.store.files.path(layer)
     with path.open("r+b") as file:
         file.write(b"wrong")
-    records = errand.run(load({"data_dir": folder}), Verify(rate=8_000_000))
     wrong = []
-    async for record in records:
+    async for record in ordered(folder, Verify(rate=8_000_000)):
         if isinstance(record, Progress) and record.bytes > 1_000_000 and hub.bodies(layer) == 1:
             await purged(folder, layer)
             assert (await mirror.blob("library/big", layer)).status == 200

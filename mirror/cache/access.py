@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from cachetools import TLRUCache
 
-from mirror.cache.caller import Caller
+from mirror.cache.caller import Caller, Private
 from mirror.cache.manifests import within
 from mirror.cache.publicity import Publicity
 from mirror.cache.standing import ASK_EVERY, PAUSE, Standing, Wait
@@ -18,8 +18,6 @@ from mirror.oci.errors import NotAllowed, UpstreamTimeout
 from mirror.oci.names import Repository
 from mirror.oci.patterns import Patterns
 from mirror.upstream.inquiry import Said, Wanted
-
-Private = Literal["nobody", "authenticated", "everyone"]
 
 _ASKED = 20_000  # remembered; what is forgotten is asked about again
 # A repository and what is wanted of it; "" stands for whether it is public at all.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from mirror.cache.address import one_client
 from mirror.oci.patterns import Patterns
 
+# Who may read what upstream gives to the account, but not to everybody.
+Private = Literal["nobody", "authenticated", "everyone"]
 NOBODY = ""  # the client of what the mirror asks for itself; no share is its
 # No address is one: they begin with a digit, or have a colon.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._@-]{0,63}", re.ASCII)

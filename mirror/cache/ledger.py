@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import NamedTuple
 
-from mirror.cache.window import Word
+from mirror.cache.window import HOUR, Word
 from mirror.store.index import Index
 from mirror.store.rows import GateRow, LimitRow, PullRow, SpenderRow
 from mirror.upstream.answers import Answer, PullLimit
@@ -18,7 +18,6 @@ from mirror.upstream.answers import Answer, PullLimit
 _log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # the upstream's name and the account's, empty where anonymous
-HOUR = 3600
 _STEP = 2.0  # seconds; a clock on the wall that moves so far against the timer was set
 
 

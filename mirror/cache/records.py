@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked
 
+from mirror.failure import CommandFailed
+
 _STRICT = ConfigDict(extra="forbid")
 _Positive = Annotated[int, Field(gt=0)]
 
 
-class UpkeepError(Exception):
+class UpkeepError(CommandFailed):
     """An order cannot be carried out; the message says why, in one line."""
 
 

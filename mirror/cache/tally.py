@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mirror.cache.ledger import HOUR, Ledger
+from mirror.cache.ledger import Ledger
 from mirror.cache.outcome import Why
+from mirror.cache.window import HOUR
 
 _LONGEST = 31 * 24  # hours in memory: a window that is longer is not told of whole
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from mirror.upstream.answers import PullLimit
 
-HUB_WINDOW = 6 * 3600  # seconds; Docker Hub's, and the guess for upstreams that do not say
+HOUR = 3600  # seconds
+HUB_WINDOW = 6 * HOUR  # seconds; Docker Hub's, and the guess for upstreams that do not say
 _RECENT = 3600.0  # seconds over which the rate of spending is taken
 PROBE = 900.0  # seconds after which "nothing is left" is doubted: others' pulls come back unseen
 

@@ -8,11 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mirror.cache.account import Terms
 from mirror.cache.caller import is_client_name
-from mirror.cache.shares import Shares
 from mirror.oci.names import HUB
-from mirror.oci.patterns import Patterns
 from mirror.settings.client import Client
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import (
@@ -203,19 +200,3 @@ class Settings(BaseSettings):
     def hosts(self) -> dict[str, str]:
         """Return the upstreams that Host headers mean."""
         return {host: name for name, each in self.upstreams.items() for host in each.hosts}
-
-    def budgets(self) -> dict[str, Terms]:
-        """Return what is said of each upstream's pull budget."""
-        shares = Shares(self.shares)
-        return {
-            name: Terms(
-                upstream.whose,
-                upstream.pull_limit,
-                upstream.pull_window,
-                upstream.reserve,
-                Patterns(upstream.reserved_for),
-                shares,
-                self.max_stale,
-            )
-            for name, upstream in self.upstreams.items()
-        }

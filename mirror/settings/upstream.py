@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from yarl import URL
 
-from mirror.cache.access import Private, Rules
+from mirror.cache.caller import Private
 from mirror.cache.window import HUB_WINDOW
-from mirror.oci.patterns import Patterns
 from mirror.settings.values import (
-    ConfigurationError,
     FilePath,
     Hosts,
     Origins,
@@ -24,10 +22,7 @@ from mirror.settings.values import (
     Size,
     Url,
 )
-from mirror.upstream.auth.credentials import read_password
 from mirror.upstream.auth.methods import METHODS, Auth
-from mirror.upstream.link import CONNECTIONS, Link, LinkError, trust
-from mirror.upstream.pace import Pace
 
 
 class Upstream(BaseModel):
@@ -66,7 +61,7 @@ class Upstream(BaseModel):
     client_key: FilePath | None = Field(None, description="The certificate's key, in PEM.")
     proxy: ProxyUrl | None = Field(None, description="A proxy to reach it through.")
     max_connections: Annotated[int, Field(ge=2, le=10_000)] = Field(
-        CONNECTIONS, description="Connections to it at a time; more questions wait."
+        256, description="Connections to it at a time; more questions wait."
     )
     max_rate: Size = Field(0, description="Bytes a second of blobs taken from it; 0: any number.")
     pull_limit: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
@@ -92,7 +87,8 @@ class Upstream(BaseModel):
             raise ValueError("username and docker_config are both given: one is wanted")
         if (self.client_cert is None) != (self.client_key is None):
             raise ValueError("client_cert and client_key go together")
-        if self.client_cert and self.proxy and URL(self.proxy.get_secret_value()).scheme == "https":
+        proxy = self.proxy.get_secret_value() if self.proxy else ""
+        if self.client_cert and urlsplit(proxy).scheme == "https":
             # aiohttp shakes hands with both in one and the same way.
             raise ValueError("client_cert would be shown to the proxy, too: http://… is wanted")
         self._fit()
@@ -106,27 +102,6 @@ class Upstream(BaseModel):
         cloud = self.auth if METHODS[self.auth].cloud else ""
         return self.username or str(self.docker_config or cloud)
 
-    def link(self) -> Link:
-        """Return how it is reached; raises ConfigurationError where a file cannot be used."""
-        try:
-            trusted = trust(self.ca_file)
-            shown = trust(self.ca_file, self.client_cert, self.client_key)
-        except LinkError as error:
-            value = getattr(self, error.key)
-            raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None
-        proxy = URL(self.proxy.get_secret_value()) if self.proxy else None
-        return Link(
-            trusted,
-            shown if self.client_cert else None,
-            proxy,
-            self.max_connections,
-            Pace(self.max_rate),
-        )
-
-    def rules(self) -> Rules:
-        """Return who may read what."""
-        return Rules(Patterns(self.allow), Patterns(self.deny), self.private)
-
     def _fit(self) -> None:
         """Refuse an account where `auth` has no use for one, and none where it wants one."""
         own = bool(self.username or self.docker_config)
@@ -135,16 +110,3 @@ class Upstream(BaseModel):
             raise ValueError(f"an account is given, which auth = {self.auth!r} does not use")
         if not own and method.account == "wanted":
             raise ValueError(f"auth = {self.auth!r} wants an account or docker_config")
-
-    def secret(self) -> str:
-        """Return the password; raises ConfigurationError where its file has none."""
-        if self.password_file is None:
-            return self.password.get_secret_value()
-        try:
-            return read_password(self.password_file)
-        except OSError as error:
-            raise ConfigurationError(
-                f"password_file {self.password_file} cannot be read: {error.strerror}"
-            ) from None
-        except ValueError as error:
-            raise ConfigurationError(f"password_file {self.password_file} {error}") from None

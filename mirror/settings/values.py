@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -13,12 +14,20 @@ from pydantic_settings import NoDecode
 
 from mirror.cache.caller import is_client_name
 from mirror.cache.shares import EACH, Share
+from mirror.failure import CommandFailed
 from mirror.oci.names import HUB, HUB_ALIASES, is_host, is_repository_name, stands_for_host
 from mirror.oci.patterns import check_pattern
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(CommandFailed):
     """The configuration cannot be used; the message names the key, the value, what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form of a value, in a word for the help."""
+
+    word: str
 
 
 class Address(NamedTuple):
@@ -199,19 +208,19 @@ def _client_name(value: object) -> str:
     return str(value)
 
 
-Size = Annotated[int, BeforeValidator(parse_size)]
-Seconds = Annotated[float, BeforeValidator(_seconds)]
+Size = Annotated[int, BeforeValidator(parse_size), Form("SIZE")]
+Seconds = Annotated[float, BeforeValidator(_seconds), Form("SECONDS")]
 Party = Annotated[str, BeforeValidator(_party)]
 PartysShare = Annotated[Share, BeforeValidator(_share)]
 Pulls = Annotated[int, Field(ge=0, le=10**9)]
-ListenAddress = Annotated[Address, NoDecode, BeforeValidator(_address)]
-FilePath = Annotated[Path, BeforeValidator(_path)]
+ListenAddress = Annotated[Address, NoDecode, BeforeValidator(_address), Form("HOST:PORT")]
+FilePath = Annotated[Path, BeforeValidator(_path), Form("PATH")]
 Url = Annotated[str, BeforeValidator(_url)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 ProxyUrl = Annotated[SecretStr, BeforeValidator(_proxy)]
-Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)]
+Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts), Form("HOST,...")]
 ClientName = Annotated[str, BeforeValidator(_client_name)]
 RepositoryPath = Annotated[str, BeforeValidator(_repository_path)]
-UpstreamName = Annotated[str, BeforeValidator(_upstream_name)]
+UpstreamName = Annotated[str, BeforeValidator(_upstream_name), Form("NAME")]
 Pattern = Annotated[str, BeforeValidator(_pattern)]
-PatternList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_patterns)]
+PatternList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_patterns), Form("PATTERN,...")]

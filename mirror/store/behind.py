@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
 
 from mirror.lasting import to_the_end
@@ -144,17 +144,15 @@ class Behind:
         pulls, self._pulls = self._pulls, []
         keys = list(islice(self._pending, _SLICE))
         writes = {key: self._pending.pop(key) for key in keys}
-        entered = self._entered
+        entered, written = self._entered, 0
         try:
-            await self._write([*pulls, *writes.values()])
+            async for number in self._write([*pulls, *writes.values()]):
+                written += number
         except (sqlite3.Error, ValueError) as error:
             _log.error("cannot write to the index, will try again: %s", error)
-            # What came meanwhile is newer: it stays behind, and in the place of, what failed.
-            newer, self._pending = self._pending, writes
-            for key, write in newer.items():
-                self._pending.pop(key, None)
-                self._pending[key] = write
-            self._pulls = pulls + self._pulls
+            # What was written is not written again: pulls that were moved would be moved twice.
+            rest = islice(writes.items(), max(0, written - len(pulls)), None)
+            self._put_back(pulls[written:], dict(rest))
             if _has_lost(error):
                 await self._begin_anew(error)
             elif self._database.closed or is_failure_of_disk(error):
@@ -166,20 +164,31 @@ class Behind:
                 self._progress.notify_all()
         return True
 
-    async def _write(self, writes: Sequence[Write]) -> None:
+    def _put_back(self, pulls: list[Write], writes: dict[tuple[object, ...], Write]) -> None:
+        """Have what failed wait again: what came meanwhile is newer, and takes its place."""
+        newer, self._pending = self._pending, writes
+        for key, write in newer.items():
+            self._pending.pop(key, None)
+            self._pending[key] = write
+        self._pulls = pulls + self._pulls
+
+    async def _write(self, writes: Sequence[Write]) -> AsyncIterator[int]:
         """Write all at once, or what can be, where one of them is such as no database takes.
 
-        That one would keep all others from the disk for ever.
+        That one would keep all others from the disk for ever. Tells how many are on the disk, or
+        left out, as they are: always the first of those that are left.
         """
         try:
             await self._database.write(writes)
         except _UNFIT as error:
-            if len(writes) == 1:
-                _log.error("cannot be written to the index, left out: %s: %s", writes[0], error)
+            if len(writes) > 1:
+                half = len(writes) // 2
+                for part in (writes[:half], writes[half:]):
+                    async for number in self._write(part):
+                        yield number
                 return
-            half = len(writes) // 2
-            await self._write(writes[:half])
-            await self._write(writes[half:])
+            _log.error("cannot be written to the index, left out: %s: %s", writes[0], error)
+        yield len(writes)
 
     async def _rescue(self) -> None:
         """Write the database anew where its file was deleted: we still have it open."""

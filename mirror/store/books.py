@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from mirror.oci.digest import Digest
@@ -132,11 +133,10 @@ class Books:
                 break
             partials.append(digest)
             excess -= charged(size)
-        victims = self.catalogue.victims(excess)
+        victims = self.catalogue.victims(excess, partial(self._spared, gains))
         if victims is None:
-            raise NoRoomError(f"{wanted} bytes do not fit beside what is in use")
-        if gains is not None and self._spares(victims, gains):
-            raise NoRoomError(f"{wanted} bytes do not fit beside what was used lately")
+            lately = "" if gains is None else ", or was used lately"
+            raise NoRoomError(f"{wanted} bytes do not fit beside what is in use{lately}")
         doomed = self.doom(suspects, partials, victims[:_AT_ONCE], evicting=True)
         self.evicted += len(doomed.victims)
         self.evicted_bytes += sum(charged(entry.size) for entry in doomed.victims.values())
@@ -146,16 +146,18 @@ class Books:
         """Return how much has to go for `wanted` bytes, beside what is going already."""
         return self.used - self.going + wanted + self._headroom - self.limit
 
-    def _spares(self, victims: Iterable[Digest], gains: str) -> bool:
-        """Whether any of these was used lately, and is not of this upstream alone."""
-        now = time.time()
-        for digest in victims:
-            entry = self.catalogue.get(digest)
-            if entry is None or not (digest in self._touched or 0 <= now - entry.used_at < _LATELY):
-                continue
-            if not entry.links or any(link.upstream != gains for link in entry.links):
-                return True
-        return False
+    def _spared(self, gains: str | None, digest: Digest) -> bool:
+        """Whether something stays where an upstream gains room: what is not all its own, lately."""
+        if gains is None or not self._used_lately(digest):
+            return False
+        entry = self.catalogue.get(digest)
+        links = entry.links if entry is not None else ()
+        return not links or any(each.upstream != gains for each in links)
+
+    def _used_lately(self, digest: Digest) -> bool:
+        entry = self.catalogue.get(digest)
+        age = time.time() - entry.used_at if entry is not None else _LATELY
+        return digest in self._touched or 0 <= age < _LATELY
 
     def doom(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
 
@@ -20,6 +20,7 @@ _MANY = 8
 # 100,000 images. Of a manifest whose children are not known, they go when they are used least.
 _MOST_CHILDREN = 1_000_000
 _SHARE = 64  # parts of what is left of them; one is what a manifest may have
+_MOST_PASSED = 10_000  # spared ones that are passed over for one that is not
 _BLOCK = 4096  # bytes; what a file takes is rounded up to this
 
 
@@ -223,18 +224,28 @@ class Catalogue:
         """Return the upstreams of which anything is kept."""
         return {repository.upstream for repository in list(self._holdings)}
 
-    def victims(self, wanted: int) -> list[Digest] | None:
+    def victims(
+        self, wanted: int, spared: Callable[[Digest], bool] = lambda _: False
+    ) -> list[Digest] | None:
         """Return what to evict so that `wanted` bytes come free; None if that cannot be.
 
         What is being read is passed over: its bytes would stay on the disk until the reader ends.
+        So is what is `spared`, but not for ever: each look takes a microsecond of the event loop.
         """
         if wanted <= 0:
             return []
         chosen: list[Digest] = []
+        passed = 0
         for digest, entry in chain(self._blobs.items(), self._manifests.items()):
-            if not entry.readers:
-                chosen.append(digest)
-                wanted -= charged(entry.size)
-                if wanted <= 0:
-                    return chosen
+            if entry.readers:
+                continue
+            if spared(digest):
+                passed += 1
+                if passed > _MOST_PASSED:
+                    break
+                continue
+            chosen.append(digest)
+            wanted -= charged(entry.size)
+            if wanted <= 0:
+                return chosen
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import threading
 
+from mirror.failure import CommandFailed
+
 _OUT_OF = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ECANCELED}
 )
@@ -37,7 +39,7 @@ def stopping() -> OSError:
     return OSError(errno.ECANCELED, "the mirror stops")
 
 
-class StoreError(Exception):
+class StoreError(CommandFailed):
     """The data folder cannot be used; the message names it and the reason."""
 
 

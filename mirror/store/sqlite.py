@@ -8,10 +8,10 @@ import logging
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import aiosqlite
 
@@ -90,17 +90,13 @@ class Database:
         return list(rows)
 
     async def write(self, writes: Iterable[Write]) -> None:
-        """Carry out all of `writes` in their order, or none of them."""
-        try:
-            await self._connection.execute_fetchall("BEGIN IMMEDIATE")
-            for sql, batch in _batches(writes):
-                await self._connection.executemany(sql, batch)
-            await self._connection.execute_fetchall("COMMIT")
-        except BaseException:
-            # A statement that nobody waits for any more is carried out all the same, before this.
-            with contextlib.suppress(sqlite3.Error, ValueError):  # none was begun, or it is closed
-                await self._connection.execute_fetchall("ROLLBACK")
-            raise
+        """Carry out all of `writes` in their order, or none of them.
+
+        In one step of the thread, whoever stops waiting: with a step for each statement most went
+        into the way there (measured: 2.7 s of CPU to forget 20,000 files that are gone, now 1.0).
+        """
+        run = cast("Callable[..., Awaitable[None]]", self._connection._execute)
+        await run(_carry_out, self._connection._conn, list(writes))
 
     async def damage(self) -> sqlite3.Error | None:
         """Read all of it, in some tenths of a second; return what is wrong with it, if anything.
@@ -192,6 +188,18 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _log_of(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
+
+
+def _carry_out(connection: sqlite3.Connection, writes: Iterable[Write]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for sql, batch in _batches(writes):
+            connection.executemany(sql, batch)
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # a failure may have undone it already
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _bound(args: Sequence[object]) -> dict[str, object]:

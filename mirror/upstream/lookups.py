@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
+
+from mirror.detached import Detached
 
 _OTHERS = 4  # threads for the names that an upstream leads to
 _MOST = 64  # of these names at a time: as many as there are connections for small questions
@@ -25,8 +27,8 @@ class Lookups(AbstractResolver):
 
     def __init__(self, own: str) -> None:
         self._own = own
-        self._first = ThreadPoolExecutor(1, thread_name_prefix="name")
-        self._others = ThreadPoolExecutor(_OTHERS, thread_name_prefix="names")
+        self._first = Detached(1, "name")
+        self._others = Detached(_OTHERS, "names")
         self._running: set[Future[Any]] = set()
 
     def __repr__(self) -> str:
@@ -62,6 +64,6 @@ class Lookups(AbstractResolver):
         return running
 
     async def close(self) -> None:
-        """Begin no more; what has begun is waited for by nobody."""
+        """Begin no more; what has begun is waited for by nobody, the end of the process neither."""
         for threads in (self._first, self._others):
-            threads.shutdown(wait=False, cancel_futures=True)
+            threads.close()

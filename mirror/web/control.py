@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from aiohttp import ClientConnectionError, web
@@ -15,11 +14,11 @@ from aiohttp import ClientConnectionError, web
 from mirror.cache.lines import read_order, record_line
 from mirror.cache.records import Record, Refused, UpkeepError
 from mirror.cache.upkeep import Upkeep
+from mirror.control_socket import SOCKET, short_path
 from mirror.turns import paced
 
 _log = logging.getLogger(__name__)
 
-SOCKET = "control.sock"
 _GRACE = 0.1  # seconds that a running order gets at the end
 _MAX_ORDER = 64 * 1024  # bytes
 
@@ -45,16 +44,6 @@ async def controlled(folder: Path, upkeep: Upkeep) -> AsyncIterator[None]:
         with contextlib.suppress(OSError):  # a disk that fails does not keep it from stopping
             (folder / SOCKET).unlink(missing_ok=True)
         await runner.cleanup()
-
-
-@contextmanager
-def short_path(folder: Path) -> Iterator[str]:
-    """Lend a path of the socket that fits into its 108 bytes, however deep the folder is."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{SOCKET}"
-    finally:
-        os.close(descriptor)
 
 
 def _listen(folder: Path) -> socket.socket:

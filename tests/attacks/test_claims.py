@@ -121,6 +121,30 @@ async def test_a_large_blob_evicts_nothing_of_another_upstream_that_was_used_lat
     assert kept.count("hit") >= 6  # what fits in the upstream's own share may have cost the rest
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_large_honest_blob_is_kept_though_what_is_spared_for_it_is_the_oldest(
+    hub: Hub, bad: Hub, run: Run, chunked: bool
+) -> None:
+    """What its own upstream had since makes room for it. Of no known size, it spares to the end."""
+    mine, theirs = make_image(48, [32 * MEBIBYTE] * 7), make_image(47, [4 * MEBIBYTE])
+    large = make_image(49, [150 * MEBIBYTE])
+    hub.add(mine, GOOD, "busy")
+    hub.add(large, GOOD, "latest")
+    bad.add(theirs, "a/b", "latest")
+    async with run(**beside(hub, bad), max_size=300 * MEBIBYTE) as mirror:
+        [first], [layer] = theirs.layers, large.layers
+        await mirror.blob(BAD, first.digest)
+        for each in mine.layers:
+            await mirror.blob(GOOD, each.digest)
+        hub.faults.add(Fault(kind="blob", chunked=chunked, times=None))
+        assert (await mirror.blob(GOOD, layer.digest)).status == 200
+        await mirror.settled()
+        assert (await mirror.blob(GOOD, layer.digest)).cache == "hit"
+        if chunked:
+            assert (await mirror.blob(BAD, first.digest)).cache == "hit"
+    assert hub.bodies(layer.digest) == 1
+
+
 async def test_many_blobs_at_once_go_beyond_no_share(hub: Hub, bad: Hub, run: Run) -> None:
     busy = make_image(48, [32 * MEBIBYTE] * 8)
     hub.add(busy, GOOD, "busy")

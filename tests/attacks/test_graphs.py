@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from mirror import errand
 from mirror.cache.records import Collect, Collected, Measure, Purge, Purged, Record, Usage
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.settings import load
 from mirror.store.catalogue import Catalogue, Entry
 from tests.attacks.steps import MOST, steps
 from tests.attacks.test_documents import push
 from tests.conftest import Mirror, Run
+from tests.ordering import ordered
 from tests.standin import Hub, Image
 
 NAME = "library/nginx"
@@ -36,7 +35,7 @@ def index_of(children: list[str], note: str = "") -> bytes:
 async def told(folder: Path, kind: Purge | Measure | Collect) -> Record:
     """Have an order carried out; returns the one thing that is told."""
     async with asyncio.timeout(20):
-        [record] = [record async for record in errand.run(load({"data_dir": folder}), kind)]
+        [record] = [record async for record in ordered(folder, kind)]
     return record
 
 

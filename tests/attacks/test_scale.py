@@ -19,9 +19,9 @@ from mirror.cache.records import (
     Usage,
     Verify,
 )
+from mirror.control_socket import SOCKET
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, charged
-from mirror.web.control import SOCKET
 from tests.attacks.steps import MOST, Longest, steps
 from tests.attacks.test_graphs import fill
 from tests.conftest import Mirror, Run

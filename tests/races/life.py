@@ -9,18 +9,18 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aiohttp import web
-
-from mirror import cli, wiring
+from mirror import wiring
 from mirror.cache.blobs import Blobs
 from mirror.cache.fetches import Fetches
 from mirror.cache.manifests import Manifests
 from mirror.cache.tags import Tags
 from mirror.cache.upkeep import Upkeep
+from mirror.cli import serve
 from mirror.outlet import Outlet
 from mirror.settings import Settings, load
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
+from mirror.web.ending import Grace
 from tests.races.loop import SeededLoop
 from tests.races.plan import Manner
 from tests.races.registry import Upstream
@@ -60,7 +60,7 @@ class Life:
         self.clients: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()
         self.stopping = False
-        self._task = asyncio.create_task(cli._serve(chosen, Outlet(-1, str)), name="the daemon")
+        self._task = asyncio.create_task(serve.serve(chosen, Outlet(-1, str)), name="the daemon")
 
     def part(self, kind: type[P]) -> P:
         """Return a part."""
@@ -94,16 +94,17 @@ class Life:
         """Wait for its end; returns the exit code."""
         return await self._task
 
-    async def let_clients_go(self) -> None:
-        """End the clients as a server that stops does: within a grace, and then at once."""
-        try:
-            if self.clients:
-                await asyncio.wait(set(self.clients), timeout=_GRACE)
-        finally:
-            left = set(self.clients)
-            for client in left:
-                client.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+    async def gone(self) -> None:
+        """Wait until no client is left."""
+        if self.clients:
+            await asyncio.wait(set(self.clients))
+
+    async def hang_up(self) -> None:
+        """End the clients as a server does at the end of the grace."""
+        left = set(self.clients)
+        for client in left:
+            client.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 class Lives:
@@ -133,8 +134,8 @@ class Lives:
             put(kind, "__init__", self._noting(kind))
         put(wiring.Reach, "open", self._open)
         put(wiring.Reach, "anyone", _nobody)
-        put(cli, "notify", self._told)
-        put(web.ServerRunner, "cleanup", self._cleanup())
+        put(serve, "notify", self._told)
+        put(Grace, "lends", self._lending())
         try:
             yield
         finally:
@@ -160,18 +161,18 @@ class Lives:
         if state == "READY=1" and self.now is not None:
             self.now.ready.set()
 
-    def _cleanup(self) -> Callable[[web.ServerRunner], Coroutine[Any, Any, None]]:
-        true = web.ServerRunner.cleanup
+    def _lending(self) -> Callable[[Grace, object], Coroutine[Any, Any, None]]:
+        true: Callable[[Grace, Life], Coroutine[Any, Any, None]] = Grace.lends  # type: ignore[assignment]
 
-        async def cleanup(runner: web.ServerRunner) -> None:
-            try:
-                if self.now is not None:
-                    self.now.stopping = True
-                    await self.now.let_clients_go()
-            finally:
-                await true(runner)
+        async def lends(grace: Grace, _: object) -> None:
+            if self.now is not None:
+                self.now.stopping = True
+                try:
+                    await true(grace, self.now)
+                finally:
+                    await self.now.hang_up()
 
-        return cleanup
+        return lends
 
 
 async def _nobody(*_: object) -> dict[str, Upstream]:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirror import meaning
 from mirror.cache.budget import Budget
 from mirror.cache.found import Found
 from mirror.cache.ledger import Ledger
@@ -150,7 +151,7 @@ class Mirrored:
             store = await open_store(Files(self._folder), settings.max_size)
             stack.push_async_callback(store.close)
             ledger = Ledger(store.index, settings.ledger_keep, self._wall)
-            budget = Budget(ledger, settings.budgets(), clock)
+            budget = Budget(ledger, meaning.budgets(settings), clock)
             await budget.load()
             tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl, clock, self._wall)
             await tags.load()

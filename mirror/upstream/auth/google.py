@@ -17,7 +17,6 @@ from mirror.upstream.auth.credentials import (
     Source,
 )
 
-KEY_USERS = ("_json_key", "_json_key_base64")  # whose password is a service account's key
 _USER = "oauth2accesstoken"  # whose password is an access token
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _PATIENCE = 10.0  # seconds for one request

@@ -6,8 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mirror.upstream.auth.google import KEY_USERS
-
 Auth = Literal[
     "auto", "anonymous", "basic", "bearer", "acr", "ecr", "ecr-public", "google", "azure"
 ]
@@ -39,6 +37,7 @@ class Method:
         return self.account != "of no use" or username in self.users
 
 
+_KEY_USERS = ("_json_key", "_json_key_base64")  # whose password is a service account's key
 _BASIC = frozenset({"basic"})
 METHODS: Mapping[Auth, Method] = {
     "auto": Method(),
@@ -48,6 +47,6 @@ METHODS: Mapping[Auth, Method] = {
     "acr": Method("wanted"),
     "ecr": Method("of no use", schemes=_BASIC, eager=True, extra="aws", module="aiobotocore"),
     "ecr-public": Method("of no use", extra="aws", module="aiobotocore"),
-    "google": Method("of no use", KEY_USERS, extra="google", module="google.auth"),
+    "google": Method("of no use", _KEY_USERS, extra="google", module="google.auth"),
     "azure": Method("of no use", extra="azure", module="azure.identity"),
 }

@@ -1,0 +1,58 @@
+"""Upkeep without a daemon: the data folder is opened by the command itself."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+from mirror import meaning
+from mirror.cache.budget import Budget
+from mirror.cache.ledger import Ledger
+from mirror.cache.memory import Memory
+from mirror.cache.records import Order, Record
+from mirror.cache.tags import Tags
+from mirror.cache.tally import Tally
+from mirror.cache.upkeep import Upkeep
+from mirror.settings import Settings
+from mirror.store.files import Files
+from mirror.store.recovery import open_store
+
+
+def carry_out(settings: Settings, folder: Path, order: Order) -> Iterator[Record]:
+    """Open the data folder and carry an order out; raises StoreError, or UpkeepError."""
+    records = _carried_out(settings, folder, order)
+    with asyncio.Runner() as runner:
+        try:
+            while (record := runner.run(_next(records))) is not None:
+                yield record
+        finally:
+            runner.run(records.aclose())
+
+
+async def _next(records: AsyncGenerator[Record, None]) -> Record | None:
+    return await anext(records, None)
+
+
+async def _carried_out(
+    settings: Settings, folder: Path, order: Order
+) -> AsyncGenerator[Record, None]:
+    # Opened without a bound: to look at what is kept must not evict any of it.
+    store = await open_store(Files(folder), sys.maxsize)
+    try:
+        store.books.limit = settings.max_size
+        tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
+        await tags.load()
+        ledger = Ledger(store.index, settings.ledger_keep)
+        budget, tally = Budget(ledger, meaning.budgets(settings)), Tally(ledger)
+        await budget.load()
+        await tally.load(budget.longest)
+        memory = Memory(settings.memory_cache)
+        upkeep = Upkeep(store, tags, memory, budget, tally, tuple(store.altered))
+        async with aclosing(upkeep.carry_out(order)) as records:
+            async for record in records:
+                yield record
+    finally:
+        await store.close()

@@ -1,0 +1,32 @@
+"""The command line: runs the command that was typed; each has a module of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from mirror.cli.parsing import parser
+from mirror.failure import CommandFailed
+
+FAILED = 2  # exit code: the configuration, the data folder or the arguments cannot be used
+_INTERRUPTED = 128 + signal.SIGINT
+_CUT = 128 + signal.SIGPIPE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser(words).parse_args(words)
+    try:
+        code: int = options.run(options)
+    except CommandFailed as error:
+        print(f"mirror: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CUT
+    return code

@@ -1,0 +1,26 @@
+"""`mirror budget`: what is left of the pull limits, who spent it, and how long it lasts."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable
+
+from mirror import forecast
+from mirror.cache.records import Budgets, Reckon, Record
+from mirror.cli.orders import add_place, as_json, carry_out
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    add_place(command)
+    command.add_argument("--json", action="store_true", help="print an object, times in seconds")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; returns the exit code."""
+    return carry_out(options, Reckon(), as_json if options.json else _words)
+
+
+def _words(record: Record) -> Iterable[str]:
+    return forecast.lines(record, time.time()) if isinstance(record, Budgets) else ()

@@ -1,0 +1,93 @@
+"""`mirror client-config`: a client's configuration, printed or written into its folder."""
+
+from __future__ import annotations
+
+import argparse
+import ssl
+from pathlib import Path
+
+from mirror import client_config
+from mirror.cli.keys import add_keys, given
+from mirror.cli.place import url_of
+from mirror.client_config import Files, Place
+from mirror.pem import reason
+from mirror.settings import ConfigurationError, load, parse_origin
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    command.description = (
+        "Write a client's configuration for this mirror, which is configured as by serve's flags."
+    )
+    clients = list(client_config.CLIENTS)
+    command.add_argument("client", metavar="CLIENT", choices=clients, help=", ".join(clients))
+    command.add_argument(
+        "--url", type=_origin, help="where clients reach the mirror, if not where it listens"
+    )
+    command.add_argument(
+        "--ca", type=Path, metavar="FILE", help="who signed its certificate, for clients to trust"
+    )
+    command.add_argument(
+        "--output", type=Path, metavar="DIR", help="the client's folder to write its files into"
+    )
+    command.add_argument("--force", action="store_true", help="replace files that are there")
+    add_keys(command)
+    command.usage = f"{command.prog} CLIENT [--output DIR] [--url URL] [--KEY VALUE ...]"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; returns the exit code. Raises ConfigurationError."""
+    settings = load(given(options), options.config)
+    url = options.url or url_of(settings, settings.listen)
+    place = Place(url, _ca(options.ca) if options.ca else "")
+    files = client_config.files(options.client, place, settings)
+    if options.output is None:
+        _show(files)
+    else:
+        _write(files, options.output, force=options.force)
+    return 0
+
+
+def _origin(text: str) -> str:
+    try:
+        return parse_origin(text)
+    except ValueError:
+        wanted = "http://host[:port] or https://host[:port] is wanted, without a path"
+        raise argparse.ArgumentTypeError(f"{text!r}: {wanted}") from None
+
+
+def _ca(file: Path) -> str:
+    """Read who signed the mirror's certificate; raises ConfigurationError."""
+    try:
+        text = file.read_text("ascii")
+        ssl.create_default_context(cadata=text)
+    except (OSError, ValueError) as error:  # SSLError and UnicodeError are among these
+        wanted = reason(error, "certificates in PEM")
+        raise ConfigurationError(f"--ca is {str(file)!r}: {wanted}") from None
+    return text
+
+
+def _show(files: Files) -> None:
+    """Print them, each with its path where there are several."""
+    heads = (f"# {name}\n" if len(files) > 1 else "" for name in files)
+    print("\n".join(map(str.__add__, heads, files.values())), end="")
+
+
+def _write(files: Files, folder: Path, *, force: bool) -> None:
+    """Write all of them or none, and print where; those of others are replaced by `force` only.
+
+    Raises ConfigurationError.
+    """
+    places = {folder / name: text for name, text in files.items()}
+    try:
+        for place, text in places.items():
+            if not force and place.exists() and place.read_text("utf-8") != text:
+                raise ConfigurationError(
+                    f"{place} is there and says otherwise; --force replaces it"
+                )
+        for place, text in places.items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text, "utf-8")
+            print(place)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{folder}: cannot be written: {error}") from None

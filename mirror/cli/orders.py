@@ -1,0 +1,70 @@
+"""Orders: upkeep from the terminal, beside a running mirror and without one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeAlias
+
+from mirror import errand, logs
+from mirror.cache.records import Order, Progress, Record, UpkeepError, Verified, Wrong
+from mirror.cli.progress import Bar
+from mirror.settings import Settings, load
+
+DAMAGED = 1  # exit code: something was damaged, and was discarded
+Words: TypeAlias = Callable[[Record], Iterable[str]]  # a record as lines for the terminal
+
+
+def add_place(command: argparse.ArgumentParser) -> None:
+    """Add what leads to the data of a mirror, as `serve` has it."""
+    about = command.description or ""
+    command.description = f"{about} Works beside a running mirror and without one.".strip()
+    command.add_argument("--config", type=Path, metavar="FILE", help="the file given to serve")
+    described = Settings.model_fields["data_dir"].description
+    command.add_argument("--data-dir", dest="data_dir", metavar="DIR", help=described)
+
+
+def carry_out(options: argparse.Namespace, order: Order, words: Words) -> int:
+    """Have an order carried out and print what is told; returns the exit code.
+
+    Raises CommandFailed.
+    """
+    given = {} if options.data_dir is None else {"data_dir": options.data_dir}
+    settings = load(given, options.config)
+    os.umask(0o077)
+    with logs.standard_error(settings.log_format) as outlet:
+        logs.set_up(settings.log_format, "error", outlet)  # what is told of is printed
+        return _run(settings, order, words)
+
+
+def as_json(record: Record) -> Iterable[str]:
+    """Write a record as an object."""
+    told = asdict(record)
+    del told["kind"]
+    yield json.dumps(told, indent=2)
+
+
+def _run(settings: Settings, order: Order, words: Words) -> int:
+    bar = Bar(sys.stderr)
+    last: Record | None = None
+    try:
+        with closing(errand.run(settings, order)) as records:
+            for record in records:
+                last = record
+                if isinstance(record, Progress):
+                    bar.show(record)
+                    continue
+                bar.clear()
+                for line in words(record):
+                    print(line, flush=True)
+    finally:
+        bar.clear()
+    if last is None or isinstance(last, Progress | Wrong):
+        raise UpkeepError("the running mirror broke off: it was stopped, or failed")
+    return DAMAGED if isinstance(last, Verified) and last.wrong else 0

@@ -1,0 +1,42 @@
+"""The progress bar of a long command, on a terminal only."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+from mirror.cache.records import Progress
+from mirror.sizes import human
+
+_BAR = 30  # characters
+
+
+class Bar:
+    """A bar, drawn anew for each record of progress."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self._terminal = terminal
+        self._wanted = terminal.isatty()
+        self._shown = False
+        self._began = time.monotonic()
+
+    def show(self, progress: Progress) -> None:
+        """Draw it anew."""
+        if not self._wanted:
+            return
+        share = progress.bytes / progress.all_bytes if progress.all_bytes else 1.0
+        full = round(share * _BAR)
+        rate = progress.bytes / max(time.monotonic() - self._began, 0.001)
+        self._terminal.write(
+            f"\r\x1b[K[{'#' * full}{'.' * (_BAR - full)}] {share:4.0%}  {human(progress.bytes)} of "
+            f"{human(progress.all_bytes)}, {human(rate)}/s"
+        )
+        self._terminal.flush()
+        self._shown = True
+
+    def clear(self) -> None:
+        """Leave the line to what is printed next."""
+        if self._shown:
+            self._terminal.write("\r\x1b[K")
+            self._terminal.flush()
+            self._shown = False

@@ -1,0 +1,68 @@
+"""`mirror verify`: kept files are hashed again, and damaged ones discarded."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator
+
+from mirror.cache.records import Record, Verified, Verify, Wrong
+from mirror.cli.orders import add_place, carry_out
+from mirror.settings import parse_size
+from mirror.sizes import human
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    add_place(command)
+    command.add_argument(
+        "--sample",
+        type=_sample,
+        default={},
+        metavar="N%|N",
+        help="a share of the files, or so many, chosen at random; all without it",
+    )
+    command.add_argument(
+        "--rate", type=_rate, metavar="SIZE", help="bytes read a second at most, such as 50MiB"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; returns the exit code: 1 where something was damaged."""
+    return carry_out(options, Verify(**options.sample, rate=options.rate), _words)
+
+
+def _words(record: Record) -> Iterator[str]:
+    if isinstance(record, Wrong):
+        yield f"{record.digest}: {record.reason}"
+    elif isinstance(record, Verified):
+        right = f"{record.wrong} wrong and discarded" if record.wrong else "all right"
+        yield f"verified {record.blobs} files, {human(record.bytes)}: {right}"
+
+
+def _sample(text: str) -> dict[str, float | int]:
+    number = text.removesuffix("%")
+    try:
+        if number != text:
+            percent = float(number)
+            if math.isfinite(percent) and 0 < percent <= 100:
+                return {"percent": percent}
+        elif number.isascii() and number.isdigit() and int(number[:19]) > 0:
+            return {"count": int(number[:19])}
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"{text!r}: a share above 0% up to 100% is wanted, such as 5%, or a number of files"
+    )
+
+
+def _rate(text: str) -> int:
+    try:
+        rate = parse_size(text)
+    except ValueError:
+        rate = 0
+    if not 0 < rate < 2**63:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: bytes a second are wanted, above 0, with or without a suffix, such as 50MiB"
+        )
+    return rate

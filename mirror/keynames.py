@@ -1,0 +1,28 @@
+"""The keys by name, in the groups of the help: for commands that need no more of them."""
+
+from __future__ import annotations
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "clients reach it": (
+        *("listen", "listen_metrics", "host_names", "tls_cert", "tls_key", "client_ca"),
+        *("max_connections", "client_connections", "idle_timeout", "client_timeout"),
+        "shutdown_grace",
+    ),
+    "content": (
+        *("data_dir", "max_size", "memory_cache", "tag_ttl", "missing_ttl", "stale_after"),
+        *("max_fetches", "abandon_after"),
+    ),
+    "upstreams": (
+        "default_upstream",
+        *("connect_timeout", "answer_timeout", "silence_timeout", "resume_timeout"),
+    ),
+    "pull limits": ("max_stale", "limit_check", "ledger_keep"),
+    "logins and shares": ("htpasswd", "challenge", "anonymous", "client_rate"),
+    "log": ("log_format", "log_level"),
+}
+TABLES = ("upstreams", "clients", "shares")  # keys that take more than a flag can hold
+
+
+def flag(name: str) -> str:
+    """Return the flag of a key."""
+    return "--" + name.replace("_", "-")

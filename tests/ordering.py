@@ -1,0 +1,18 @@
+"""Orders as a command gives them, while the mirror runs in the test's own process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from mirror import errand
+from mirror.cache.records import Order, Record
+from mirror.settings import load
+
+
+async def ordered(folder: Path, order: Order) -> AsyncIterator[Record]:
+    """Have an order carried out for a data folder, on a thread; yields what is told."""
+    records = errand.run(load({"data_dir": folder}), order)
+    while (record := await asyncio.to_thread(next, records, None)) is not None:
+        yield record
