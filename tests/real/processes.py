@@ -26,6 +26,7 @@ PACKAGES = {
     "docker-credential-pass": "golang-docker-credential-helpers",
     "dockerd": "docker.io",
     "dpkg-deb": "dpkg",
+    "git": "git",
     "gpg": "gnupg",
     "pass": "pass",
     "mmdebstrap": "mmdebstrap",
