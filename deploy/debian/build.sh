@@ -33,7 +33,7 @@ install -D -m 0755 "$deploy/mirror.sh" "$root/usr/bin/mirror"
 install -D -m 0644 "$deploy/mirror.toml" "$root/etc/mirror/mirror.toml"
 install -D -m 0644 "$deploy/mirror.service" "$root/usr/lib/systemd/system/mirror.service"
 install -D -m 0644 "$here/copyright" "$root/usr/share/doc/mirror/copyright"
-mkdir -p "$root/var/lib"
+gzip --best --no-name < "$deploy/../CHANGELOG.md" > "$root/usr/share/doc/mirror/changelog.gz"
 
 architecture=$(dpkg --print-architecture)
 size=$(du -k -s "$root" | cut -f 1)
@@ -44,4 +44,4 @@ install -m 0755 "$here/postinst" "$here/prerm" "$here/postrm" "$root/DEBIAN/"
 (cd "$root" && find opt usr etc -type f -exec md5sum {} + > DEBIAN/md5sums)
 
 mkdir -p "$out"
-dpkg-deb --root-owner-group -Zxz --build "$root" "$out/mirror_${version}_$architecture.deb"
+dpkg-deb --root-owner-group -Zzstd --build "$root" "$out/mirror_${version}_$architecture.deb"
