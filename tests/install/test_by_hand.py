@@ -1,4 +1,4 @@
-"""What operations.md has for a service with systemd, typed as it stands there, line by line."""
+"""What README and operations.md have, typed as it stands there, line by line."""
 
 from __future__ import annotations
 
@@ -39,23 +39,43 @@ def tracked() -> list[str]:
     return [name for name in listed.stdout.split("\0") if (PROJECT / name).is_file()]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def host() -> Iterator[Machine]:
-    """A machine with a checkout in /src, on which the first block was typed."""
+    """A machine with a checkout in /src."""
     needs("git", "systemctl")
     with machine() as host:
         for name in tracked():
             copy = host.path(f"/src/{name}")
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, copy)
-        for line in lines("With systemd")[0]:
-            host.run(f"cd /src && {line}", within=300)
         yield host
 
 
+def install(host: Machine) -> None:
+    """Type the first block of what systemd wants."""
+    for line in lines("With systemd")[0]:
+        host.run(f"cd /src && {line}", within=300)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("begins", "command"), [("pipx", "~/.local/bin/mirror"), ("python3", "~/mirror/bin/mirror")]
+)
+def test_the_command_is_installed_as_the_readme_has_it(
+    host: Machine, begins: str, command: str
+) -> None:
+    needs(begins)
+    readme = (PROJECT / "README.md").read_text()
+    [line] = re.findall(rf"^({begins} .*?) +#", readme, flags=re.MULTILINE)
+    host.run(f"cd /src && PATH=/usr/bin && {line}", within=300)
+    assert host.run(f"{command} --version").strip() == f"mirror {mirror.__version__}"
+
+
+@pytest.mark.timeout(600)
 async def test_a_service_is_installed_by_hand_and_its_commands_find_the_data(
     host: Machine, hub: Hub, image: Image, tmp_path: Path
 ) -> None:
+    await asyncio.to_thread(install, host)
     assert host.run("mirror --version").strip() == f"mirror {mirror.__version__}"
     port = free_port()
     password, secret = lines("With systemd")[2], "hub-secret"
@@ -90,8 +110,10 @@ async def test_a_service_is_installed_by_hand_and_its_commands_find_the_data(
     assert host.owners(DATA) == {"mirror"}
 
 
+@pytest.mark.timeout(600)
 def test_data_of_the_first_version_is_moved_to_its_place(host: Machine) -> None:
-    host.run(f"rm -rf {DATA} && mkdir -p /var/lib/private/mirror/blobs")
+    install(host)
+    host.run("mkdir -p /var/lib/private/mirror/blobs")
     host.run(f"ln -s private/mirror {DATA} && sed -i /^data_dir/d {CONFIG}")
     stop, *rest = lines("Upgrade")[0]
     assert stop == "systemctl stop mirror"
