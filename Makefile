@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-real test-install dist image version torture races crashes differential fuzz simulate lint format bench bench-attacks lock clean
+.PHONY: help run test test-real test-install test-modern dist image version torture races crashes differential fuzz simulate lint format bench bench-attacks lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -17,13 +17,16 @@ run: $(RUNS)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./d
 	@$(BIN)/mirror serve
 
 test: $(READY)  ## run the tests that need Python packages only
-	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install -n auto --maxprocesses 4 --dist worksteal
+	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern -n auto --maxprocesses 4 --dist worksteal
 
 test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as root, from Debian's packages)
 	@$(BIN)/pytest tests/real
 
 test-install: $(READY)  ## install it in each documented way, and use it (as root; needs mmdebstrap)
 	@$(BIN)/pytest tests/install
+
+test-modern: $(READY)  ## build newer clients from their Go modules into .modern (once: half an hour), and pull with each
+	@$(BIN)/python -m tests.modern && $(BIN)/pytest tests/modern
 
 torture: $(READY)  ## pull through faults, kills and evictions: MINUTES=1, SEED= and ROUNDS= to replay, ONLY=401
 	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \

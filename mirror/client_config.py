@@ -17,6 +17,8 @@ Files: TypeAlias = dict[str, str]  # contents, by path in the client's own folde
 
 _HEAD = "# Written by `mirror client-config`.\n"
 _CA = "mirror-ca.crt"  # for clients whose files name it
+_K3S_CLOSED = "config.yaml.d/mirror-only.yaml"  # k3s reads all of this folder beside its file
+_DOCKER_CA = "ca.crt"  # in the folder of the host whose certificate it signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,12 @@ class Place:
     """Where clients reach the mirror: `url` is scheme, host and port.
 
     `ca` is, in PEM, who signed its certificate; empty where clients know that anyway.
+    With `only` clients go nowhere else: what the mirror refuses they do not get.
     """
 
     url: str
     ca: str = ""
+    only: bool = False
 
     @property
     def authority(self) -> str:
@@ -49,9 +53,24 @@ def files(client: str, place: Place, settings: Settings) -> Files:
 
 
 def _docker(place: Place, settings: Settings) -> Files:
-    """Tell dockerd, which has mirrors for Docker Hub only and does not tell them so.
+    """Tell dockerd, whose image stores have different files.
 
-    Before version 25 it does not start if one of them has a path (measured: 20.10).
+    Its classic store has mirrors for Docker Hub only, does not tell them so, and cannot be closed.
+    The containerd image store, and BuildKit with either, read containerd's files (from 28.5 on).
+    There is no file for all other registries where these may be asked: `insecure-registries` has
+    no effect on a registry that has a file (moby, daemon/hosts.go).
+    """
+    told = {} if place.only else _classic(place, settings)
+    names = [*settings.upstreams, *(["_default"] if place.only else [])]
+    trusted = f"{place.authority}/{_DOCKER_CA}"
+    told |= {f"certs.d/{name}/hosts.toml": _hosts(place, name, settings, trusted) for name in names}
+    return told | place.trust(f"certs.d/{trusted}")
+
+
+def _classic(place: Place, settings: Settings) -> Files:
+    """Tell dockerd's classic image store; a daemon before 25 does not start with a mirror's path.
+
+    Measured with 20.10. Raises ConfigurationError where nothing but a path means Docker Hub.
     """
     address = _address(place.url, HUB, settings)
     if address is None:
@@ -60,23 +79,43 @@ def _docker(place: Place, settings: Settings) -> Files:
             f'default_upstream = "{HUB}", or a host of the mirror in `hosts` of upstreams."{HUB}"'
         )
     told = {"daemon.json": json.dumps({"registry-mirrors": [address]}) + "\n"}
-    return told | place.trust(f"certs.d/{_authority(address)}/ca.crt")
+    return told | place.trust(f"certs.d/{_authority(address)}/{_DOCKER_CA}")
 
 
 def _containerd(place: Place, settings: Settings) -> Files:
     """Tell containerd, which says what it wants by `ns`: a folder per registry, one for others."""
-    host = f'[host.{_quoted(place.url)}]\n  capabilities = ["pull", "resolve"]\n'
-    host += f'  ca = "../{_CA}"\n' if place.ca else ""  # from the folder of the file that has it
-    servers = {
-        f"{name}/hosts.toml": f"{_HEAD}server = {_quoted(_itself(name, settings))}\n\n{host}"
-        for name in settings.upstreams
-    }
-    return servers | {"_default/hosts.toml": f"{_HEAD}{host}"} | place.trust(_CA)
+    names = [*settings.upstreams, "_default"]
+    told = {f"{name}/hosts.toml": _hosts(place, name, settings, _CA) for name in names}
+    return told | place.trust(_CA)
+
+
+def _hosts(place: Place, name: str, settings: Settings, trusted: str) -> str:
+    """Write a registry's `hosts.toml`: the mirror, and the registry behind it if that may be asked.
+
+    `server` is asked last, and is the registry itself where a file has none; as the mirror's once
+    more it may only be pushed to, or each refusal would be asked for twice. A table there must be:
+    version 1.6 ignores a file without (measured). `trusted` is the CA's file, seen from the folder
+    that has all registries' folders.
+    """
+    ca = f'ca = "../{trusted}"\n' if place.ca else ""
+    server = ""
+    if place.only:
+        server = f'server = {_quoted(place.url)}\ncapabilities = ["push"]\n{ca}\n'
+    elif name != "_default":
+        server = f"server = {_quoted(_itself(name, settings))}\n\n"
+    pull = f'[host.{_quoted(place.url)}]\n  capabilities = ["pull", "resolve"]\n'
+    return f"{_HEAD}{server}{pull}{ca and '  ' + ca}"
 
 
 def _podman(place: Place, settings: Settings) -> Files:
     """Tell containers/image, which asks for what stands in the mirror's location."""
     found = {name: _location(place, name, settings) for name in settings.upstreams}
+    if place.only and None in found.values():
+        lost = next(name for name, location in found.items() if location is None)
+        raise ConfigurationError(
+            f"--only: podman and its kin cannot ask the mirror for {lost}, as no path can hold the "
+            f'colon: wanted is a host of the mirror in `hosts` of upstreams."{lost}"'
+        )
     tables = [_podman_registry(place, name, found[name], settings) for name in found]
     told = {"registries.conf": "\n".join([_HEAD, *tables])}
     for location in filter(None, found.values()):
@@ -94,6 +133,11 @@ def _location(place: Place, name: str, settings: Settings) -> str | None:
 def _podman_registry(place: Place, name: str, location: str | None, settings: Settings) -> str:
     if location is None:
         return f"# {name}: wants a host of the mirror's that means it (hosts)\n"
+    if place.only:
+        return (
+            f"[[registry]]\nprefix = {_quoted(name)}\n"
+            f"location = {_quoted(location)}\n{_insecure(place.url)}"
+        )
     return (
         f"[[registry]]\nprefix = {_quoted(name)}\nlocation = {_quoted(name)}\n"
         f"{_insecure(_itself(name, settings))}\n[[registry.mirror]]\n"
@@ -107,6 +151,11 @@ def _insecure(url: str) -> str:
 
 def _buildkit(place: Place, settings: Settings) -> Files:
     """Tell BuildKit, which says what it wants by `ns`, and by a table whether it takes TLS."""
+    if place.only:  # its resolver puts the registry behind all mirrors (buildkit, util/resolver)
+        raise ConfigurationError(
+            "--only: buildkitd goes on to the registry whatever its file says; dockerd's own "
+            "BuildKit (client-config docker --only) does not"
+        )
     mirror = _quoted(place.authority)
     tables = []
     for name in settings.upstreams:
@@ -121,16 +170,17 @@ def _buildkit(place: Place, settings: Settings) -> Files:
 
 def _k3s(place: Place, settings: Settings) -> Files:
     """Tell k3s and RKE2, which make their containerd's files of it."""
+    names = [*settings.upstreams, *(["*"] if place.only else [])]
     mirrors = "".join(
-        f"  {_quoted(name)}:\n    endpoint:\n      - {_quoted(place.url)}\n"
-        for name in settings.upstreams
+        f"  {_quoted(name)}:\n    endpoint:\n      - {_quoted(place.url)}\n" for name in names
     )
     trusted = (
         f"configs:\n  {_quoted(place.authority)}:\n    tls:\n"
         f"      ca_file: {FOLDERS['k3s']}/{_CA}\n"
     )
     text = f"{_HEAD}mirrors:\n{mirrors}" + (trusted if place.ca else "")
-    return {"registries.yaml": text} | place.trust(_CA)
+    closed = {_K3S_CLOSED: f"{_HEAD}disable-default-registry-endpoint: true\n"}
+    return {"registries.yaml": text} | (closed if place.only else {}) | place.trust(_CA)
 
 
 # Where the files of those that can name others by their whole path only are expected.

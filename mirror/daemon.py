@@ -26,6 +26,7 @@ from mirror.cache.manifests import Manifests
 from mirror.cache.memory import Memory
 from mirror.cache.possession import Possession
 from mirror.cache.publicity import Publicity
+from mirror.cache.repositories import Repositories
 from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
@@ -40,14 +41,14 @@ from mirror.store.store import Store
 from mirror.upstream.answers import Answer
 from mirror.web.access import AccessLog
 from mirror.web.api import RegistryApi
-from mirror.web.connections import BACKLOG, Connections
+from mirror.web.connections import Connections
 from mirror.web.control import controlled
 from mirror.web.ending import Grace, end
-from mirror.web.handshake import TlsSite
 from mirror.web.metrics import Metrics, State
 from mirror.web.own import OwnPages
 from mirror.web.route import Router
 from mirror.web.server import Server
+from mirror.web.site import Site
 from mirror.web.tls import Certificate
 from mirror.web.watching import watching
 from mirror.wiring import Reach, closed
@@ -95,7 +96,7 @@ async def running(
         reach = Reach(settings)
         listener, watched = wiring.listeners(stack, settings)
         most = min(settings.max_connections, _bearable_connections())
-        connections = Connections(most, settings.client_connections)
+        connections = Connections(most, settings.client_connections, fronts=wiring.fronts(settings))
 
         store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
         stack.push_async_callback(store.close)
@@ -163,7 +164,14 @@ async def running(
             Router(settings.upstreams, settings.default_upstream, settings.hosts()),
             clients,
             access,
-            RegistryApi(manifests, blobs, listings, tally, store.run_read),
+            RegistryApi(
+                manifests,
+                blobs,
+                listings,
+                closed(stack, Repositories(store.catalogue, access)),
+                tally,
+                store.run_read,
+            ),
             own,
             metrics,
             AccessLog(settings.log_format, outlet),
@@ -194,11 +202,9 @@ async def _listen(
     certificate: Certificate | None,
 ) -> None:
     await runner.setup()
-    if certificate is None:
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
-        return
-    stack.push_async_callback(_cancel, asyncio.create_task(certificate.run()))
-    await TlsSite(runner, listener, certificate, connections).start()
+    if certificate is not None:
+        stack.push_async_callback(_cancel, asyncio.create_task(certificate.run()))
+    await Site(runner, listener, connections, certificate).start()
 
 
 async def _stop(

@@ -5,6 +5,7 @@ from __future__ import annotations
 GROUPS: dict[str, tuple[str, ...]] = {
     "clients reach it": (
         *("listen", "listen_metrics", "host_names", "tls_cert", "tls_key", "client_ca"),
+        *("trusted_proxies", "proxy_protocol"),
         *("max_connections", "client_connections", "idle_timeout", "client_timeout"),
         "shutdown_grace",
     ),

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import signal
 
+from mirror import held
+
 _log = logging.getLogger(__name__)
 
 
@@ -20,8 +22,9 @@ class Signals:
         self.hurry = asyncio.Event()
         self._starting = asyncio.current_task()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in held.ENDING:
             loop.add_signal_handler(number, self._came, signal.Signals(number).name)
+        held.let_go()
 
     def __repr__(self) -> str:
         return f"<Signals: stop {self.stop.is_set()}, hurry {self.hurry.is_set()}>"

@@ -31,6 +31,7 @@ from mirror.upstream.wire import Patience, Wire
 from mirror.web.browsers import Browsers
 from mirror.web.clients import Clients, Known
 from mirror.web.connections import listen
+from mirror.web.fronts import Fronts
 from mirror.web.htpasswd import Htpasswd, HtpasswdError
 from mirror.web.rate import Rates
 from mirror.web.tls import Certificate, Pem, TlsError
@@ -221,6 +222,13 @@ def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
         challenge=settings.challenge,
         browsers=_browsers(settings, strict=bool(settings.host_names)),
     )
+
+
+def fronts(settings: Settings) -> Fronts | None:
+    """Say which proxies are believed, if any are."""
+    if not settings.trusted_proxies:
+        return None
+    return Fronts(settings.trusted_proxies, preambles=settings.proxy_protocol)
 
 
 def watchers_browsers(settings: Settings) -> Browsers:

@@ -102,7 +102,7 @@ def test_the_help_of_serve_has_units_defaults_and_choices(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):
-        main(["serve", "--help"])
+        parser(["serve"]).parse_args(["serve", "--help"])
     told = " ".join(capsys.readouterr().out.split())
     for words in (
         "--max-size SIZE",

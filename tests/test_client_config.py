@@ -53,9 +53,16 @@ def settings(tmp_path: Path) -> Settings:
     return load(file=tmp_path / "mirror.toml")
 
 
-def files(client: str, url: str, settings: Settings, ca: str = "") -> Files:
+def files(client: str, url: str, settings: Settings, ca: str = "", *, only: bool = False) -> Files:
     """Return what is written for a mirror at `url`."""
-    return files_at(client, Place(url, ca), settings)
+    return files_at(client, Place(url, ca, only), settings)
+
+
+def hosts_of(written: Files, folder: str = "") -> dict[str, dict[str, Any]]:
+    """Return what each registry's `hosts.toml` says, by the registry."""
+    found = {Path(path): text for path, text in written.items() if path.endswith("hosts.toml")}
+    assert {str(path.parent.parent) for path in found} == {folder or "."}
+    return {path.parent.name: tomllib.loads(text) for path, text in found.items()}
 
 
 def image(settings: Settings, url: str) -> str:
@@ -75,10 +82,21 @@ def of_docker(text: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("url", URLS)
 def test_dockerd_finds_docker_hub(settings: Settings, url: str) -> None:
-    [text] = files("docker", url, settings).values()
+    text = files("docker", url, settings)["daemon.json"]
     [(asked, wanted)] = of_docker(text)
     assert asked.startswith(f"{url}/v2/")
     assert image(settings, asked) == wanted
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_dockerd_that_reads_hosts_files_finds_each_upstream(settings: Settings, url: str) -> None:
+    """There is none for other registries: it would take `insecure-registries` from them."""
+    hosts = hosts_of(files("docker", url, settings), "certs.d")
+    assert hosts == {
+        name: told
+        for name, told in hosts_of(files("containerd", url, settings)).items()
+        if name != "_default"
+    }
 
 
 @pytest.mark.parametrize(
@@ -92,7 +110,7 @@ def test_dockerd_finds_docker_hub(settings: Settings, url: str) -> None:
 def test_dockerd_finds_docker_hub_where_another_is_the_default(hosts: list[str], url: str) -> None:
     upstreams = {HUB: {"hosts": hosts}, GHCR: {"url": "https://ghcr.io"}}
     settings = load({"upstreams": upstreams, "default_upstream": GHCR})
-    [text] = files("docker", URLS[0], settings).values()
+    text = files("docker", URLS[0], settings)["daemon.json"]
     [(asked, wanted)] = of_docker(text)
     assert asked.startswith(f"{url}/v2/")
     assert image(settings, asked) == wanted
@@ -119,17 +137,15 @@ def test_dockerd_is_told_nothing_that_it_would_not_start_with(
 
 def test_the_example_is_what_is_written() -> None:
     settings = load()
-    assert files("docker", f"http://{settings.listen}", settings) == {
-        "daemon.json": EXAMPLE.read_text()
-    }
+    told = files("docker", f"http://{settings.listen}", settings)
+    assert told["daemon.json"] == EXAMPLE.read_text()
 
 
 @pytest.mark.parametrize("url", URLS)
 def test_containerd_finds_each_upstream_and_goes_there_without_the_mirror(
     settings: Settings, url: str
 ) -> None:
-    written = files("containerd", url, settings)
-    folders = {path.removesuffix("/hosts.toml"): tomllib.loads(t) for path, t in written.items()}
+    folders = hosts_of(files("containerd", url, settings))
     assert folders.keys() == {HUB, GHCR, QUAY, PLAIN, "_default"}
     for name, hosts in folders.items():
         [(host, can)] = hosts["host"].items()
@@ -201,6 +217,62 @@ def test_k3s_finds_each_upstream(settings: Settings, url: str) -> None:
     }
 
 
+# The closed form
+
+
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize(("client", "folder"), [("containerd", ""), ("docker", "certs.d")])
+def test_a_closed_hosts_file_has_the_mirror_alone(
+    settings: Settings, client: str, folder: str, url: str
+) -> None:
+    told = files(client, url, settings, only=True)
+    hosts = hosts_of(told, folder)
+    assert hosts.keys() == {HUB, GHCR, QUAY, PLAIN, "_default"}
+    for host in hosts.values():
+        assert host.pop("host") == {url: {"capabilities": ["pull", "resolve"]}}
+        assert host == {"server": url, "capabilities": ["push"]}  # not asked for twice
+    assert len(told) == len(hosts)  # the key of daemon.json has no closed form
+
+
+@pytest.mark.parametrize("client", ["podman", "cri-o", "buildah", "skopeo"])
+@pytest.mark.parametrize("url", URLS)
+def test_a_closed_registries_conf_has_the_mirror_alone(
+    settings: Settings, client: str, url: str
+) -> None:
+    [text] = files(client, url, settings, only=True).values()
+    registries = {each.pop("prefix"): each for each in tomllib.loads(text)["registry"]}
+    scheme = URL(url).scheme
+    for name in (HUB, GHCR, QUAY, PLAIN):
+        registry = registries[name]
+        host, slash, path = registry.pop("location").partition("/")
+        asked = f"{scheme}://{host}/v2/{path}{slash}org/app/manifests/1"
+        assert image(settings, asked) == f"{name}/org/app:1"
+        assert registry == ({"insecure": True} if scheme == "http" else {})
+
+
+def test_k3s_is_closed_for_every_registry(settings: Settings) -> None:
+    told = files("k3s", URLS[0], settings, only=True)
+    closed = yaml.safe_load(told["config.yaml.d/mirror-only.yaml"])
+    assert closed == {"disable-default-registry-endpoint": True}
+    mirrors = yaml.safe_load(told["registries.yaml"])["mirrors"]
+    assert mirrors == {name: {"endpoint": [URLS[0]]} for name in (HUB, GHCR, QUAY, PLAIN, "*")}
+
+
+def test_a_client_that_cannot_be_closed_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """BuildKit ever, and podman where a path cannot name an upstream."""
+    config = tmp_path / "other.toml"
+    config.write_text(f'upstreams."{QUAY}" = {{ url = "https://{QUAY}" }}\n')
+    for client, named in (("buildkit", "docker --only"), ("podman", QUAY)):
+        command = ["client-config", client, "--only", "--config", str(config), "--url", URLS[0]]
+        assert main([*command, "--output", str(tmp_path / "etc")]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("mirror: --only: ")
+        assert named in said
+    assert not (tmp_path / "etc").exists()
+
+
 # A CA of the mirror's own
 
 CA = trustme.CA().cert_pem.bytes().decode()
@@ -222,11 +294,17 @@ def test_a_client_gets_the_ca_where_it_looks_for_it(settings: Settings, client: 
     assert {told[path] for path in added} == {CA}
 
 
+@pytest.mark.parametrize("client", ["containerd", "docker"])
+@pytest.mark.parametrize("only", [False, True], ids=["open", "only"])
+def test_a_hosts_file_names_the_ca(settings: Settings, client: str, only: bool) -> None:
+    told = files(client, SAFE, settings, CA, only=only)
+    for path in (path for path in told if path.endswith("hosts.toml")):
+        hosts = tomllib.loads(told[path])
+        for host in [hosts, *hosts["host"].values()] if only else hosts["host"].values():
+            assert told[os.path.normpath(Path(path).parent / host["ca"])] == CA
+
+
 def test_clients_that_look_nowhere_are_told_where_the_ca_is(settings: Settings) -> None:
-    for path, text in files("containerd", SAFE, settings, CA).items():
-        if path.endswith("hosts.toml"):
-            [host] = tomllib.loads(text)["host"].values()
-            assert (Path(path).parent / host["ca"]).parts[1:] == ("..", "mirror-ca.crt")
     buildkit = tomllib.loads(files("buildkit", SAFE, settings, CA)["buildkitd.toml"])
     assert buildkit["registry"]["mirror.example:5000"]["ca"] == ["/etc/buildkit/mirror-ca.crt"]
     k3s = yaml.safe_load(files("k3s", SAFE, settings, CA)["registries.yaml"])
@@ -269,7 +347,7 @@ def test_the_files_are_written_for_what_is_configured(
     printed = capsys.readouterr().out
     for path, text in files(client, "https://m.example", settings).items():
         assert text in printed
-        assert (path in printed) == (client == "containerd")
+        assert (path in printed) == (client in ("containerd", "docker"))
 
 
 def test_no_file_of_anybody_elses_is_replaced_unasked(
@@ -320,12 +398,14 @@ async def test_the_greeting_says_what_dockerd_is_to_be_told(tmp_path: Path) -> N
     flags = ("--upstream", "ghcr.io=http://127.0.0.1:1")
     async with serving(tmp_path / "data", *flags) as mirror:
         address = await mirror.address()
-        assert json.dumps({"registry-mirrors": [address]}) in mirror.out
+        told = json.dumps({"registry-mirrors": [address]})
+        assert f"in /etc/docker/daemon.json, then reload Docker:\n  {told}" in mirror.out
     async with serving(tmp_path / "data", *flags, "--default-upstream", "ghcr.io") as mirror:
         await mirror.says("mirror client-config")
         assert "registry-mirrors" not in mirror.out
     everywhere = ("--listen", "0.0.0.0:5000")
     async with launched("client-config", "docker", *everywhere, command=MODULE) as command:
         ended = await command.ended()
-    [mirror_url] = json.loads(ended.out)["registry-mirrors"]
+    lines = ended.out.splitlines()
+    [mirror_url] = json.loads(lines[lines.index("# daemon.json") + 1])["registry-mirrors"]
     assert URL(mirror_url).host not in ("0.0.0.0", "127.0.0.1")

@@ -22,7 +22,7 @@ from mirror.oci.target import ImageName, parse_target
 from mirror.settings import parse_size
 from mirror.store.catalogue import Catalogue, Entry, charged
 from mirror.upstream.auth.challenge import Challenge, parse
-from mirror.web.route import ManifestPath, Own, Router
+from mirror.web.route import CatalogPath, ManifestPath, Own, Router
 
 # The grammars, letter by letter, beside the mirror's own patterns.
 
@@ -236,7 +236,10 @@ def test_any_request_target_is_read_or_refused(text: str, host: str) -> None:
     with contextlib.suppress(RegistryError):
         route = _ROUTER.read(text, host)
         assert route == _ROUTER.read(text, host) == Router(_UPSTREAMS, HUB, _MEANT).read(text, host)
-        assert isinstance(route, Own) or route.repository.upstream in _UPSTREAMS
+        if isinstance(route, CatalogPath):
+            assert {route.own, route.upstream} - {""} <= set(_UPSTREAMS)
+        else:
+            assert isinstance(route, Own) or route.repository.upstream in _UPSTREAMS
         assert route.namespace.isascii()
 
 

@@ -39,6 +39,7 @@ VALUES = {  # for each key a value that is not the default: as it is written, as
     "resume_timeout": ("9", 9),
     "max_connections": ("8", 8),
     "client_connections": ("8", 8),
+    "trusted_proxies": ("10.0.0.9,::1", ("10.0.0.9/32", "::1/128")),
     "idle_timeout": ("11", 11),
     "client_timeout": ("12", 12),
     "htpasswd": ("/etc/mirror/users", Path("/etc/mirror/users")),
@@ -78,6 +79,7 @@ def test_every_key_has_a_value_here_to_be_tried() -> None:
         "clients",
         "challenge",
         "anonymous",
+        "proxy_protocol",
     }  # have tests of their own
     assert VALUES.keys() | elsewhere == Settings.model_fields.keys()
 

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
@@ -20,7 +21,16 @@ from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.files import Files
 from mirror.store.recovery import open_store
-from tests.command import NOBODY, Command, Supervisor, fetch, serving, supervisor, until_there
+from tests.command import (
+    NOBODY,
+    Command,
+    Supervisor,
+    fetch,
+    launched,
+    serving,
+    supervisor,
+    until_there,
+)
 from tests.standin import Blob, Fault, Hub, Image, make_image
 from tests.torture import disk
 
@@ -279,7 +289,7 @@ async def test_the_watchdog_is_fed_also_while_it_stops(
         async with serving(tmp_path / "data", *options(hub, 60), env=env) as command:
             await systemd.hears("WATCHDOG=1", times=3, within=5)
             async with stopping_amid_a_transfer(command, systemd, layer):
-                await systemd.hears("WATCHDOG=1", times=3, within=2)
+                await systemd.hears("WATCHDOG=1", times=3, within=20)
 
 
 async def test_a_supervisor_that_has_gone_keeps_it_from_nothing(tmp_path: Path) -> None:
@@ -306,3 +316,28 @@ async def test_a_stop_is_heard_though_something_is_to_be_written_at_that_moment(
     keeper.cancel()
     await store.close()
     assert done
+
+
+async def test_a_signal_that_means_no_end_is_none(tmp_path: Path) -> None:
+    """It may come from a script for another daemon: each of them ended it, SIGHUP as a failure."""
+    async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
+        url = await command.address()
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            command.send(number)
+            assert (await fetch(f"{url}/healthz"))[0] == 200
+        command.send(signal.SIGTERM)
+        assert (await command.ended(within=10)).code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_before_the_loop_ends_the_start_in_order(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    program = (
+        "import os, sys\nfrom mirror import held\nfrom mirror.cli import main\n"
+        f"held.hold()\nos.kill(os.getpid(), {number.value})\nsys.exit(main(sys.argv[1:]))"
+    )
+    words = ("serve", "--data-dir", tmp_path / "data", "--listen", "127.0.0.1:0")
+    async with launched(*words, command=[sys.executable, "-c", program]) as command:
+        ended = await command.ended(within=30)
+    assert (ended.code, "Traceback" in ended.err) == (0, False)

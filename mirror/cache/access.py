@@ -113,6 +113,20 @@ class Access:
         if not await self._is_public(repository, wanted()):
             raise NotAllowed(_not_public(repository, rules))
 
+    def reads(self, caller: Caller, repository: Repository) -> bool:
+        """Whether a caller would be let in without a question to upstream; good on a thread."""
+        rules = self._rules[repository.upstream]
+        if not rules.gives(repository.name):
+            return False
+        if caller.allow is not None and not caller.allow.match(repository.name):
+            return False
+        if self._publicity.open_to_all(repository) or rules.trusts(caller):
+            return True
+        standing = self._publicity.peek(repository)
+        if standing is None or not standing.public:
+            return False
+        return standing.wait(self._publicity.now()) is not Wait.FOR_IT
+
     async def _is_public(self, repository: Repository, wanted: Wanted | None) -> bool:
         standing = self._publicity.get(repository)
         wait = standing.wait(self._publicity.now())

@@ -76,6 +76,10 @@ class Publicity:
             standing = table[repository] = Standing()
         return standing
 
+    def peek(self, repository: Repository) -> Standing | None:
+        """Return what is known of a repository, as if nobody had looked; good on a thread."""
+        return self._table(repository).peek(repository)
+
     def told(self, repository: Repository, granted: bool) -> None:
         """Note whether the registry gave us something of a repository, or denied it to us.
 
@@ -173,6 +177,10 @@ class _Denied(dict[Repository, Standing]):
             self._most = max(self._many, 2 * len(self))
         super().__setitem__(repository, standing)
 
+    def peek(self, repository: Repository) -> Standing | None:
+        """Return one."""
+        return self.get(repository)
+
     def peeked(self) -> list[tuple[Repository, Standing]]:
         """Return all."""
         return [*self.items()]
@@ -189,6 +197,13 @@ class _Kept(LRUCache[Repository, Standing]):
         super().__init__(maxsize)
         self._index = index
         self._holds = holds
+
+    def peek(self, repository: Repository) -> Standing | None:
+        """Return one without making it the most recently used."""
+        try:
+            return Cache.__getitem__(self, repository)
+        except KeyError:
+            return None
 
     def peeked(self) -> list[tuple[Repository, Standing]]:
         """Return all without making any the most recently used."""

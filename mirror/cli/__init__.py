@@ -7,7 +7,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from mirror.cli.parsing import parser
+from mirror import held
+from mirror.cli.parsing import parser, typed
 from mirror.failure import CommandFailed
 
 FAILED = 2  # exit code: the configuration, the data folder or the arguments cannot be used
@@ -18,6 +19,8 @@ _CUT = 128 + signal.SIGPIPE
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if typed(words) == "serve":
+        held.hold()  # until its loop takes them: what it is made of takes half a second to load
     options = parser(words).parse_args(words)
     try:
         code: int = options.run(options)

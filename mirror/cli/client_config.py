@@ -30,6 +30,9 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--output", type=Path, metavar="DIR", help="the client's folder to write its files into"
     )
+    command.add_argument(
+        "--only", action="store_true", help="have clients ask nobody but the mirror, ever"
+    )
     command.add_argument("--force", action="store_true", help="replace files that are there")
     add_keys(command)
     command.usage = f"{command.prog} CLIENT [--output DIR] [--url URL] [--KEY VALUE ...]"
@@ -39,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code. Raises ConfigurationError."""
     settings = load(given(options), options.config)
     url = options.url or url_of(settings, settings.listen)
-    place = Place(url, _ca(options.ca) if options.ca else "")
+    place = Place(url, _ca(options.ca) if options.ca else "", options.only)
     files = client_config.files(options.client, place, settings)
     if options.output is None:
         _show(files)

@@ -31,15 +31,20 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"mirror: {message}; `{self.prog} --help` says what is allowed\n")
 
 
+def typed(words: Sequence[str]) -> str:
+    """Return the command of a command line, "" if there is none."""
+    return next((word for word in words if not word.startswith("-")), "")
+
+
 def parser(words: Sequence[str]) -> Parser:
     """Make the parser for a command line; other commands than its own have no arguments."""
     made = Parser(prog="mirror", description=mirror.__doc__, allow_abbrev=False)
     made.add_argument("--version", action="version", version=f"mirror {mirror.__version__}")
     commands = made.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    typed = next((word for word in words if not word.startswith("-")), "")
+    command = typed(words)
     for name, about in COMMANDS.items():
         each = commands.add_parser(name, help=about, allow_abbrev=False)
-        if name == typed:
+        if name == command:
             module = import_module(f"mirror.cli.{name.replace('-', '_')}")
             module.add(each)
             each.set_defaults(run=module.run)

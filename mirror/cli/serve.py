@@ -9,7 +9,7 @@ import os
 import signal
 
 import mirror
-from mirror import client_config, interpreter, logs
+from mirror import client_config, held, interpreter, logs
 from mirror.cli.keys import add_keys, given
 from mirror.cli.place import url_of
 from mirror.client_config import Place
@@ -51,6 +51,7 @@ async def serve(settings: Settings, outlet: Outlet) -> int:
     except asyncio.CancelledError:  # the start was, in order
         if not signals.stop.is_set():
             raise
+    held.hold()  # one more, behind the end, would be taken for a failure
     return 0
 
 
@@ -100,7 +101,7 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
 
 def _for_docker(url: str, settings: Settings) -> str:
     try:
-        [told] = client_config.files("docker", Place(url), settings).values()
+        told = client_config.files("docker", Place(url), settings)["daemon.json"]
     except ConfigurationError:
         return "for clients: mirror client-config"
-    return f"in /etc/docker/daemon.json, then restart Docker:\n  {told.rstrip()}"
+    return f"in /etc/docker/daemon.json, then reload Docker:\n  {told.rstrip()}"

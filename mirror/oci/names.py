@@ -65,6 +65,16 @@ class Repository:
         return f"{self.upstream}/{self.name}"
 
 
+def pulled_as(repository: Repository, own: str) -> str:
+    """Return what a repository is pulled by where `own` is the upstream that needs no name.
+
+    A first part that looks like a host would be taken for one.
+    """
+    first = repository.name.partition("/")[0]
+    plain = repository.upstream == own and not stands_for_host(first)
+    return repository.name if plain else str(repository)
+
+
 def is_repository_name(text: str) -> bool:
     """Whether this is a repository's name, or the beginning of one up to a slash."""
     return len(text) <= MAX_NAME and bool(_NAME.fullmatch(text))

@@ -18,6 +18,7 @@ from mirror.settings.values import (
     FilePath,
     Hosts,
     ListenAddress,
+    Networks,
     Party,
     PartysShare,
     PatternList,
@@ -45,6 +46,12 @@ class Settings(BaseSettings):
     )
     host_names: Hosts = Field(
         (), description="The only names by which clients reach the mirror, if not any."
+    )
+    trusted_proxies: Networks = Field(
+        (), description="Proxies before the mirror that are believed who their clients are."
+    )
+    proxy_protocol: bool = Field(
+        False, description="Whether they begin each connection with a preamble of PROXY."
     )
     tls_cert: FilePath | None = Field(
         None, description="A certificate with its chain, in PEM: TLS is served with it."
@@ -147,6 +154,12 @@ class Settings(BaseSettings):
             raise ValueError("tls_cert and tls_key go together")
         if self.client_ca is not None and self.tls_cert is None:
             raise ValueError("client_ca wants tls_cert and tls_key")
+        return self
+
+    @model_validator(mode="after")
+    def _known_who_sends_preambles(self) -> Settings:
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("proxy_protocol wants trusted_proxies: who sends preambles")
         return self
 
     @model_validator(mode="after")

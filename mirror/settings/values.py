@@ -200,6 +200,15 @@ def _party(value: object) -> str:
         ) from None
 
 
+def _networks(value: object) -> tuple[str, ...]:
+    try:
+        return tuple(str(ip_network(each)) for each in _listed(value))
+    except ValueError:
+        raise ValueError(
+            "addresses and networks are wanted, such as 10.0.0.9 or 10.0.0.0/8"
+        ) from None
+
+
 def _client_name(value: object) -> str:
     if not is_client_name(str(value)):
         raise ValueError(
@@ -219,6 +228,7 @@ Url = Annotated[str, BeforeValidator(_url)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 ProxyUrl = Annotated[SecretStr, BeforeValidator(_proxy)]
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts), Form("HOST,...")]
+Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks), Form("NETWORK,...")]
 ClientName = Annotated[str, BeforeValidator(_client_name)]
 RepositoryPath = Annotated[str, BeforeValidator(_repository_path)]
 UpstreamName = Annotated[str, BeforeValidator(_upstream_name), Form("NAME")]

@@ -204,6 +204,10 @@ class Catalogue:
         """Whether anything is kept that the repository was seen to hold."""
         return repository in self._holdings
 
+    def repositories(self) -> list[Repository]:
+        """Return the repositories that were seen to hold something that is kept."""
+        return list(self._holdings)
+
     def any_of(self, repository: Repository, but: str | None = None) -> Digest | None:
         """Return something at random that the repository was seen to hold, a manifest if any.
 

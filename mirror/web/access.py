@@ -15,7 +15,7 @@ from mirror.cache.caller import Caller
 from mirror.logs import Format
 from mirror.outlet import Outlet
 from mirror.web.reply import Reply
-from mirror.web.route import Own, Route
+from mirror.web.route import Route, Target
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+", re.ASCII)  # printable, without blank, quote, = and \
 CALLER = web.RequestKey("caller", Caller)  # where a request keeps who asks, once that is known
@@ -100,7 +100,7 @@ def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds
         seconds=seconds,
         outcome=reply.outcome or "own",
         kind="other" if route is None else route.kind,
-        repository="-" if route is None or isinstance(route, Own) else str(route.repository),
+        repository=str(route.repository) if isinstance(route, Target) else "-",
         agent=_cut(request.headers.get(hdrs.USER_AGENT, "-")),
         cause=_cut(reply.cause or reply.broken),
     )

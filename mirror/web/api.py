@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import urlencode
 from weakref import WeakValueDictionary
 
@@ -14,6 +15,7 @@ from mirror.cache.found import Found
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
 from mirror.cache.outcome import Outcome
+from mirror.cache.repositories import Repositories
 from mirror.cache.tag_lists import TagStream
 from mirror.cache.tally import Tally
 from mirror.oci import media, ranges
@@ -23,7 +25,7 @@ from mirror.oci.paging import Paging
 from mirror.oci.ranges import Span
 from mirror.web import fields
 from mirror.web.reply import AT_ONCE, InMemory, Reply, Streamed
-from mirror.web.route import BlobPath, ManifestPath, ReferrersPath, TagsPath
+from mirror.web.route import BlobPath, CatalogPath, ManifestPath, ReferrersPath, TagsPath
 from mirror.web.sending import Peer, Reads
 
 
@@ -31,11 +33,18 @@ class RegistryApi:
     """Answers what clients ask of `/v2/`; raises RegistryError for what it cannot."""
 
     def __init__(
-        self, manifests: Manifests, blobs: Blobs, listings: Listings, tally: Tally, reads: Reads
+        self,
+        manifests: Manifests,
+        blobs: Blobs,
+        listings: Listings,
+        repositories: Repositories,
+        tally: Tally,
+        reads: Reads,
     ) -> None:
         self._manifests = manifests
         self._blobs = blobs
         self._listings = listings
+        self._repositories = repositories
         self._tally = tally
         self._reads = reads
         self._being_sent: WeakValueDictionary[Digest, InMemory] = WeakValueDictionary()
@@ -126,6 +135,15 @@ class RegistryApi:
             return Reply(200, headers, length=None, body=page, outcome=listed.outcome)
         return Reply(200, headers, length=len(page.body), body=page.body, outcome=listed.outcome)
 
+    async def catalog(self, path: CatalogPath, caller: Caller) -> Reply:
+        """Answer with a page of the repositories that are kept, as far as the caller reads them."""
+        names, following = await self._repositories.page(
+            caller, path.upstream, path.own, path.paging
+        )
+        body = json.dumps({"repositories": names}, separators=(",", ":")).encode()
+        headers = fields.own(media.JSON) + _more(path, following)
+        return Reply(200, headers, length=len(body), body=body)
+
     async def referrers(
         self, request: web.BaseRequest, path: ReferrersPath, caller: Caller
     ) -> Reply:
@@ -171,7 +189,7 @@ def _content_range(span: Span | None, size: int) -> str:
     return "" if span is None else f"Content-Range: {span.content_range(size)}\r\n"
 
 
-def _more(path: TagsPath | ReferrersPath, following: Paging | None) -> str:
+def _more(path: TagsPath | ReferrersPath | CatalogPath, following: Paging | None) -> str:
     """Return a Link relative to whatever name the client has for us, its path as it asked."""
     if following is None:
         return fields.namespace(path.namespace)

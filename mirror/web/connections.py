@@ -14,6 +14,7 @@ from aiohttp import web
 
 from mirror.cache.address import one_client
 from mirror.web.crowd import Crowd
+from mirror.web.fronts import Fronts
 
 BACKLOG = 4096
 # Unsent bytes that the kernel queues per connection. Without it, megabytes wait there, copies
@@ -27,6 +28,7 @@ class _Open(NamedTuple):
     client: str
     transport: asyncio.Transport
     idle: OrderedDict[object, float]  # those of its client that are, and since when
+    front: str = ""  # the proxy that has it open, if it is one's that we trust
 
 
 class Connections:
@@ -37,14 +39,22 @@ class Connections:
     else the new one itself is closed: it would wait for ever. Beyond `each` only the client's
     own make room, and only if they have been idle for a while: a whole fleet may stand behind one
     address, and connections that have come at once are each about to ask.
+
+    One of a front's is its client's while it is answered; idle, it waits for whoever comes: `each`
+    bounds no front.
     """
 
     def __init__(
-        self, most: int, each: int = 0, clock: Callable[[], float] = time.monotonic
+        self,
+        most: int,
+        each: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+        fronts: Fronts | None = None,
     ) -> None:
         self.most = most
         self.each = each
         self.shed = 0
+        self.fronts = fronts
         self._clock = clock
         self._open: dict[object, _Open] = {}
         self._idle: OrderedDict[object, None] = OrderedDict()
@@ -58,27 +68,33 @@ class Connections:
     def __repr__(self) -> str:
         return f"<Connections: {len(self)} of at most {self.most}, {len(self._idle)} idle>"
 
-    def opened(self, connection: object, transport: asyncio.Transport) -> None:
-        """Take one in, and let go of another if need be."""
-        client = _client(transport)
+    def opened(
+        self, connection: object, transport: asyncio.Transport, client: str | None = None
+    ) -> None:
+        """Take one in, and let go of another if need be; its `client` is who was told to be."""
+        address = client_of(transport, client)
+        owner = one_client(address)
+        front = owner if self.fronts is not None and self.fronts.trusts(address) else ""
         self._none.clear()
-        idle = self._idle_of.setdefault(client, OrderedDict())
-        found = self._open[connection] = _Open(client, transport, idle)
-        self._crowd.add(client, connection)
+        found = self._enter(connection, _Open(owner, transport, OrderedDict(), front))
         self._rest(connection, found)
         if len(self._open) > self.most:
-            self._let_go(self._least_needed(client))
-        elif self.each and self._crowd.count(client) > self.each:
-            self._let_go_of_own(client, idle)
+            self._let_go(self._least_needed(owner))
+        elif self.each and not front and self._crowd.count(owner) > self.each:
+            self._let_go_of_own(owner, found.idle)
 
     def busy(self, request: web.BaseRequest) -> None:
         """Note that a request is being answered."""
         if (found := self._open.get(request.protocol)) is not None:
             self._stir(request.protocol, found)
+            if found.front:
+                self._hand_over(request.protocol, found, one_client(request.remote or ""))
 
     def rest(self, request: web.BaseRequest) -> None:
         """Note that it has been."""
         if (found := self._open.get(request.protocol)) is not None:
+            if found.front:
+                found = self._hand_over(request.protocol, found, found.front)
             self._rest(request.protocol, found)
 
     def closed(self, connection: object) -> None:
@@ -87,11 +103,28 @@ class Connections:
         if found is None:  # it had to go
             return
         self._stir(connection, found)
-        self._crowd.remove(found.client, connection)
-        if not self._crowd.count(found.client):
-            del self._idle_of[found.client]
+        self._leave(connection, found.client)
         if not self._open:
             self._none.set()
+
+    def _enter(self, connection: object, found: _Open) -> _Open:
+        """Count one as its client's; returns it as it is kept."""
+        idle = self._idle_of.setdefault(found.client, OrderedDict())
+        found = self._open[connection] = found._replace(idle=idle)
+        self._crowd.add(found.client, connection)
+        return found
+
+    def _leave(self, connection: object, client: str) -> None:
+        self._crowd.remove(client, connection)
+        if not self._crowd.count(client):
+            del self._idle_of[client]
+
+    def _hand_over(self, connection: object, found: _Open, client: str) -> _Open:
+        """Count one that is not idle as another client's; returns it as it is kept."""
+        if client == found.client:
+            return found
+        self._leave(connection, found.client)
+        return self._enter(connection, found._replace(client=client))
 
     def _rest(self, connection: object, found: _Open) -> None:
         self._idle[connection] = None
@@ -143,9 +176,12 @@ class Connections:
             await self._none.wait()
 
 
-def _client(transport: asyncio.Transport) -> str:
+def client_of(transport: asyncio.Transport, told: str | None) -> str:
+    """Return the address of a connection's client: what a proxy has told, else its peer's."""
+    if told is not None:
+        return told
     address = transport.get_extra_info("peername")
-    return one_client(address[0]) if address else ""
+    return str(address[0]) if address else ""
 
 
 def _hang_up(transport: asyncio.Transport) -> None:

@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
 from mirror.oci.errors import RegistryError, RequestInvalid
 from mirror.web.connections import Connections
+from mirror.web.fronts import Fronts
 from mirror.web.heads import Heads
 from mirror.web.refusal import refusal
 
@@ -35,13 +38,29 @@ class Protocol(web.RequestHandler):
         self,
         server: Listener,
         connections: Connections,
+        client: str | None,
         **options: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
         super().__init__(server, **options)
         self._counted = connections
+        self._client = client
         self._heads = Heads()
         self._dropped: int | None = None  # bytes, once no further request is read
         self._max_msg_queue_size, self._msg_queue_resume_size = _AHEAD, _AHEAD - 1
+
+    @property
+    def _handler_waiter(self) -> asyncio.Future[None] | None:
+        """What aiohttp's `shutdown` waits for, while it does.
+
+        Its patience may end in the turn of the loop in which the handler does, which then fails:
+        it sets a result that was cancelled (aiohttp 3.14; found by the fuzzer, at a stop).
+        """
+        waits = self._waits_for_handler
+        return None if waits is None or waits.done() else waits
+
+    @_handler_waiter.setter
+    def _handler_waiter(self, waits: asyncio.Future[None] | None) -> None:
+        self._waits_for_handler = waits
 
     def data_received(self, data: bytes) -> None:
         """Have requests parsed, one head at a time.
@@ -94,10 +113,15 @@ class Protocol(web.RequestHandler):
         if self._dropped > _DROPPED and self.transport is not None:
             self.transport.pause_reading()
 
+    @property
+    def peername(self) -> Any:  # noqa: ANN401 - aiohttp's, of several types
+        """Who it is from, as aiohttp takes it: whom a proxy has told, if one has."""
+        return super().peername if self._client is None else (self._client, 0)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it."""
         super().connection_made(transport)
-        self._counted.opened(self, cast("asyncio.Transport", transport))
+        self._counted.opened(self, cast("asyncio.Transport", transport), self._client)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count it out."""
@@ -119,7 +143,7 @@ class Protocol(web.RequestHandler):
 
 
 class Listener(web.Server):
-    """Makes a protocol for each connection."""
+    """Makes a protocol for each connection, and finds the client of each request."""
 
     def __init__(
         self,
@@ -127,11 +151,31 @@ class Listener(web.Server):
         connections: Connections,
         **options: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
-        super().__init__(handler, **options)
+        fronts = connections.fronts
+        super().__init__(handler, request_factory=_maker(fronts) if fronts else None, **options)
         self._counted = connections
         self._options = options
 
-    def __call__(self) -> Protocol:
-        """Make one."""
+    def __call__(self, client: str | None = None) -> Protocol:
+        """Make one; `client` is who it is from, where a proxy has told."""
         loop = asyncio.get_running_loop()
-        return Protocol(self, self._counted, loop=loop, **self._options)
+        return Protocol(self, self._counted, client, loop=loop, **self._options)
+
+
+def _maker(fronts: Fronts) -> Callable[..., web.BaseRequest]:
+    """Return what makes requests of what aiohttp has read, each with its client's address."""
+
+    def make(
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        peer = protocol.peername
+        address = str(peer[0]) if peer else ""
+        remote = fronts.client(address, message.headers)
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, remote=remote)
+
+    return make

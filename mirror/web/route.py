@@ -84,7 +84,19 @@ class ReferrersPath(Target):
     address: str
 
 
-Route = Own | ManifestPath | BlobPath | TagsPath | ReferrersPath
+@dataclass(frozen=True, slots=True)
+class CatalogPath:
+    """`/v2/_catalog`: of the `upstream` that was named, or of all; `own` needs no name here."""
+
+    kind: ClassVar[str] = "catalog"
+    namespace: str
+    upstream: str
+    own: str
+    paging: Paging
+    address: str
+
+
+Route = Own | CatalogPath | ManifestPath | BlobPath | TagsPath | ReferrersPath
 
 
 class Router:
@@ -154,6 +166,10 @@ class Router:
         named = [self._known(name) for name in (namespace, base) if name]
         if not path or canonical(path.removesuffix("/")) in self._upstreams:
             return Own("v2", namespace)
+        if path == "_catalog":
+            upstream, front = (named[0] if named else ""), (f"/{base}" if base else "")
+            own, pages = upstream or unnamed, paging.read(query)
+            return CatalogPath(namespace, upstream, own, pages, f"{front}/v2/_catalog")
         name, _, last = path.rpartition("/")
         name, _, noun = name.rpartition("/")
         if noun not in ("manifests", "blobs", "referrers", "tags") or (noun, last) == ("tags", ""):

@@ -23,7 +23,16 @@ from mirror.web.own import OwnPages
 from mirror.web.protocol import Listener
 from mirror.web.refusal import refusal
 from mirror.web.reply import Reply
-from mirror.web.route import BlobPath, ManifestPath, Own, ReferrersPath, Route, Router, TagsPath
+from mirror.web.route import (
+    BlobPath,
+    CatalogPath,
+    ManifestPath,
+    Own,
+    ReferrersPath,
+    Route,
+    Router,
+    TagsPath,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +103,8 @@ class Server:
         caller = request[CALLER] = await self._clients.who(request)
         if isinstance(route, Own):
             return await self._own.get(route.name, route.namespace)
+        if isinstance(route, CatalogPath):
+            return await self._api.catalog(route, caller)
         await self._access.admit(route.repository, caller, lambda: _wanted_of(route))
         return await self._serve(request, route, caller)
 

@@ -29,15 +29,16 @@ class Containerd(Runner):
     """
 
     programs: ClassVar = ("containerd", "ctr", "runc")
+    client: ClassVar = "containerd"
 
     def __init__(
         self, folder: Path, port: int, *, default: bool = False, ca: Path | None = None
     ) -> None:
         super().__init__(folder, port)
-        self._env = environment(folder)
-        self._hosts = folder / "hosts"
-        tell("containerd", port, self._hosts, ca)
-        for hosts in self._hosts.glob("*/hosts.toml") if default else ():
+        self._env = environment(folder, PATH=self.path)
+        self.configured = folder / "hosts"
+        tell(self.client, port, self.configured, ca)
+        for hosts in self.configured.glob("*/hosts.toml") if default else ():
             if hosts.parent.name != "_default":
                 shutil.rmtree(hosts.parent)
         self._config = folder / "config.toml"
@@ -57,7 +58,7 @@ class Containerd(Runner):
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
         """Pull and unpack."""
-        options = [f"--hosts-dir={self._hosts}", f"--platform=linux/{architecture}"]
+        options = [f"--hosts-dir={self.configured}", f"--platform=linux/{architecture}"]
         await self._run("images", "pull", *options, full_name(repository, reference))
 
     async def forget(self, repository: str, reference: str) -> None:

@@ -33,10 +33,13 @@ class Podman(Runner):
     """podman, told of the mirror by `registries.conf`."""
 
     programs: ClassVar = ("podman", "runc")
+    client: ClassVar = "podman"
 
     def __init__(self, folder: Path, port: int) -> None:
         super().__init__(folder, port)
-        self._env = _environment(folder, port)
+        self.configured = folder / ".config" / "containers"
+        tell(self.client, port, self.configured)
+        self._env = _environment(folder)
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
         """Pull an image."""
@@ -68,10 +71,13 @@ class Buildah(Runner):
     """buildah, which pulls what a `FROM` names; told of the mirror by `registries.conf`."""
 
     programs: ClassVar = ("buildah",)
+    client: ClassVar = "buildah"
 
     def __init__(self, folder: Path, port: int) -> None:
         super().__init__(folder, port)
-        self._env = _environment(folder, port)
+        self.configured = folder / ".config" / "containers"
+        tell(self.client, port, self.configured)
+        self._env = _environment(folder)
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
         """Begin a build from an image, and leave it at that."""
@@ -109,10 +115,13 @@ class Skopeo(Engine):
     """skopeo, told of the mirror by `registries.conf`, which copies images into folders."""
 
     programs: ClassVar = ("skopeo",)
+    client: ClassVar = "skopeo"
 
     def __init__(self, folder: Path, port: int, ca: Path | None = None) -> None:
         super().__init__(folder, port)
-        self._env = _environment(folder, port, ca)
+        self.configured = folder / ".config" / "containers"
+        tell(self.client, port, self.configured, ca)
+        self._env = _environment(folder)
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
         """Copy an image into a folder."""
@@ -140,9 +149,8 @@ class Skopeo(Engine):
         return self.folder / f"{repository}-{reference}".replace("/", "-").replace(":", "-")
 
 
-def _environment(folder: Path, port: int, ca: Path | None = None) -> dict[str, str]:
-    """Write the three configuration files, and return the variables that lead to them."""
-    tell("podman", port, folder / ".config" / "containers", ca)
+def _environment(folder: Path) -> dict[str, str]:
+    """Write the two configuration files of their own, and return the variables that lead there."""
     for name, text in (("storage", STORAGE), ("containers", CONTAINERS)):
         (folder / f"{name}.conf").write_text(text.format(folder=folder))
     return environment(

@@ -1,6 +1,8 @@
-"""Docker: a daemon that is configured with nothing but its `daemon.json`."""
+"""Docker: a daemon whose `/etc/docker` has nothing but what `client-config` wrote."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -9,27 +11,37 @@ from .mirrors import tell
 from .processes import Command, Process, environment, run, succeeds
 from .rootfs import GREETING, NATIVE, PROGRAM
 
+ETC = Path("/etc/docker")
+RELOADED = "Reloaded configuration"
+MOUNTED = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+
 
 class Docker(Runner):
     """dockerd with its classic image store, `registry-mirrors`, and the docker command.
 
     It has mirrors for Docker Hub only: what is of other registries it pulls by the mirror's name.
+    Where its certificates lie is no option: it runs with a mount of its own in that place.
     """
 
     programs: ClassVar = ("dockerd", "docker", "containerd", "runc")
+    client: ClassVar = "docker"
+    options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, folder: Path, port: int) -> None:
         super().__init__(folder, port)
-        self._env = environment(folder)
+        self._env = environment(folder, PATH=self.path)
         self._socket = f"unix://{folder}/docker.sock"
-        self._config = folder / "daemon.json"
-        tell("docker", port, folder)
+        self.configured = folder / "etc"
+        tell(self.client, port, self.configured)
         self._daemon: Process | None = None
 
     def __enter__(self) -> Self:
-        command: Command = ["dockerd", "--config-file", self._config, "--host", self._socket]
+        ETC.mkdir(exist_ok=True)
+        command: Command = ["unshare", "--mount", "sh", "-c", MOUNTED, "sh", self.configured, ETC]
+        command += ["dockerd", "--host", self._socket]
         command += ["--data-root", self.folder / "data", "--exec-root", self.folder / "exec"]
         command += ["--pidfile", self.folder / "pid", "--iptables=false", "--bridge=none"]
+        command += self.options
         self._daemon = Process(command, self._env, self.folder / "log")
         version = ("docker", "--host", self._socket, "version")
         self._daemon.until(lambda: succeeds(*version, env=self._env))
@@ -38,6 +50,18 @@ class Docker(Runner):
     def __exit__(self, *_: object) -> None:
         if self._daemon:
             self._daemon.stop()
+
+    def reload(self) -> None:
+        """Have it read its configuration anew, as `systemctl reload docker` does."""
+        assert self._daemon, "it is not running"
+        before, daemon = self._daemon.log.count(RELOADED), self._daemon
+        os.kill(int((self.folder / "pid").read_text()), signal.SIGHUP)
+        daemon.until(lambda: daemon.log.count(RELOADED) > before)
+
+    async def mirrors(self) -> list[str]:
+        """Tell what `docker info` lists."""
+        info = json.loads(await self._docker("info", "--format", "{{json .RegistryConfig}}"))
+        return list(info["Mirrors"] or [])
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
         """Pull by the short name, as users do."""
@@ -66,11 +90,13 @@ class Docker(Runner):
 
     async def build(self, repository: str, reference: str, tag: str) -> None:
         """Have BuildKit build an image that is from another."""
+        await self.build_from(self._name(repository, reference), tag)
+
+    async def build_from(self, name: str, tag: str) -> None:
+        """Have BuildKit build an image that is from another, by this very name."""
         context = self.folder / "context"
         context.mkdir(exist_ok=True)
-        instructions = (
-            f'FROM {self._name(repository, reference)}\nCMD ["{PROGRAM}", "{GREETING}"]\n'
-        )
+        instructions = f'FROM {name}\nCMD ["{PROGRAM}", "{GREETING}"]\n'
         (context / "Dockerfile").write_text(instructions)
         await self._docker("build", "--pull", "--tag", tag, str(context))
 

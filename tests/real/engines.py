@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 from tests.standin import Document, Image, Index
 
+from .processes import PATH
 from .rootfs import NATIVE
 
 
@@ -44,6 +45,11 @@ class Engine(ABC):
     """
 
     programs: ClassVar[tuple[str, ...]]
+    path: ClassVar[str] = PATH
+    client: ClassVar[str]
+    """What `client-config` calls it."""
+    configured: Path
+    """The folder that `client-config` wrote into."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder

@@ -24,19 +24,28 @@ hosts = ["localhost"]
 """
 
 
-def tell(client: str, port: int, folder: Path, ca: Path | None = None) -> None:
+def tell(
+    client: str,
+    port: int,
+    folder: Path,
+    ca: Path | None = None,
+    *,
+    config: str = CONFIG,
+    only: bool = False,
+) -> None:
     """Write into a client's folder what it has to be told of a mirror on `port`.
 
-    With a `ca` the mirror serves TLS, with a certificate that this signed.
+    With a `ca` the mirror serves TLS, with a certificate that this signed. With `only` the client
+    is to ask nobody else.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "mirror.toml"
-    config.write_text(CONFIG)
-    command: Command = [COMMAND, "client-config", client, "--config", config, "--output", folder]
-    command += ["--listen", f"127.0.0.1:{port}"]
+    file = folder / "mirror.toml"
+    file.write_text(config)
+    command: Command = [COMMAND, "client-config", client, "--config", file, "--output", folder]
+    command += ["--listen", f"127.0.0.1:{port}", "--force", *(["--only"] if only else [])]
     command += ["--url", f"https://127.0.0.1:{port}", "--ca", ca] if ca else []
     subprocess.run(command, env=environment(folder), check=True, capture_output=True, timeout=20)
-    config.unlink()
+    file.unlink()
 
 
 def shown(authority: trustme.CA, folder: Path) -> list[str | Path]:

@@ -18,6 +18,7 @@ import pytest
 
 PACKAGES = {
     "buildah": "buildah",
+    "caddy": "caddy",
     "containerd": "containerd",
     "crun": "crun",
     "ctr": "containerd",
@@ -28,6 +29,7 @@ PACKAGES = {
     "dpkg-deb": "dpkg",
     "git": "git",
     "gpg": "gnupg",
+    "nginx": "nginx-light",
     "pass": "pass",
     "mmdebstrap": "mmdebstrap",
     "pipx": "pipx",

@@ -11,7 +11,7 @@ from tests.standin import Blob
 from tests.torture import disk
 from tests.torture.clients import Outcome
 from tests.torture.disk import Descriptors, Rows
-from tests.torture.plan import MISTAKES, QUIET, REFUSALS, SPOILS, FaultPlan, RoundPlan
+from tests.torture.plan import BREAKS, MISTAKES, QUIET, REFUSALS, SPOILS, FaultPlan, RoundPlan
 from tests.torture.world import repository
 
 OVERHEAD = 1.05  # of a blob: what upstream may send of it in all, cuts and stalls included
@@ -53,7 +53,18 @@ class Circumstances:
             return True
         if any(fault.trouble in REFUSALS for fault in self.plan.faults):
             return True
+        if self._breaks_without_ranges(outcome.digest):
+            return True
         return any(self._mistaken(outcome, trouble) for trouble in MISTAKES)
+
+    def _breaks_without_ranges(self, digest: str) -> bool:
+        """Tell whether a blob was to break off twice where its ranges are refused, too.
+
+        The whole is asked for anew but once: it would be sent again and again.
+        """
+        faults = [fault for fault in self.plan.faults if self.struck(fault) == digest]
+        refused = any(fault.trouble in ("no_range", "bad_range") for fault in faults)
+        return refused and sum(each.times for each in faults if each.trouble in BREAKS) > 1
 
     def kept(self, outcome: Outcome) -> bool:
         """Tell whether what a client asked for was here all the time."""

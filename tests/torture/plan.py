@@ -43,6 +43,7 @@ Trouble: TypeAlias = Literal[
 # alone; and of the spoilt blob alone. `content` is what a content network refuses.
 REFUSALS: frozenset[Trouble] = frozenset({"429", "5xx", "drop", "hang", "page", "token", "content"})
 MISTAKES: frozenset[Trouble] = frozenset({"401", "403", "404"})
+BREAKS: frozenset[Trouble] = frozenset({"cut", "stall"})
 SPOILS: frozenset[Trouble] = frozenset({"corrupt", "short"})
 # What no client may see: a part, or a HEAD, that is refused decides nothing.
 MENDED: tuple[Trouble, ...] = (

@@ -1,0 +1,112 @@
+"""Repositories: the names of those of which something is kept, as far as a caller may read them."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import quote
+
+from cachetools import TLRUCache
+
+from mirror.cache.access import Access
+from mirror.cache.caller import Caller
+from mirror.flight import Flights
+from mirror.oci.names import Repository, pulled_as
+from mirror.oci.paging import MAX_PAGE, Paging
+from mirror.store.catalogue import Catalogue
+
+_RUN = 4096  # names that are sorted in one go: no thread runs beside a sort
+_KEPT = 250_000  # names of all lists together
+_TIMES = 20  # a list is good for so many times as long as it took
+_INSTANT = 0.002  # seconds; what took no longer is made anew each time
+
+
+class _Key(NamedTuple):
+    caller: str | None
+    upstream: str
+    own: str
+
+
+class _Names(NamedTuple):
+    names: list[str]
+    took: float  # seconds of a thread's own time
+
+
+class Repositories:
+    """Lists repositories, in order of their names, a page at a time.
+
+    Nobody is asked for it: what `access` would ask upstream about is left out. A list is made on a
+    thread, takes a twentieth of it at most for those who ask the same, and may be that much older.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        access: Access,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._catalogue = catalogue
+        self._access = access
+        self._kept: TLRUCache[_Key, _Names] = TLRUCache(
+            _KEPT,
+            ttu=lambda _, made, now: now + made.took * _TIMES,
+            timer=timer,
+            getsizeof=lambda made: len(made.names) + 1,
+        )
+        self._flights: Flights[_Key, list[str]] = Flights()
+
+    def __repr__(self) -> str:
+        return f"<Repositories: {len(self._kept)} lists kept>"
+
+    async def close(self) -> None:
+        """Stop what runs."""
+        await self._flights.close()
+
+    async def page(
+        self, caller: Caller, upstream: str, own: str, paging: Paging
+    ) -> tuple[list[str], Paging | None]:
+        """Return a page of names, and where the next begins, if there is more.
+
+        They are those of one `upstream`, or of all where that is empty, and such as a caller pulls
+        by to whom the upstream `own` is meant where none is named.
+        """
+        key = _Key(caller.name, upstream, own)
+        made = self._kept.get(key)
+        if made is None:
+            names = await self._flights.join(key, lambda: self._make(key, caller))
+        else:
+            names = made.names
+        count = MAX_PAGE if paging.count is None else paging.count
+        begin = bisect_right(names, paging.last)
+        found = names[begin : begin + count]
+        if not found or begin + count >= len(names):
+            return found, None
+        return found, Paging(paging.count, (("last", quote(found[-1], safe="/:")),))
+
+    async def _make(self, key: _Key, caller: Caller) -> list[str]:
+        held = self._catalogue.repositories()
+        reads = partial(self._access.reads, caller)
+        made = await asyncio.to_thread(_named, held, key.upstream, key.own, reads)
+        if made.took > _INSTANT and len(made.names) < _KEPT:
+            self._kept[key] = made
+        return made.names
+
+
+def _named(
+    held: list[Repository], upstream: str, own: str, reads: Callable[[Repository], bool]
+) -> _Names:
+    """Return the names of those that may be read, in order."""
+    began = time.thread_time()
+    names = [
+        pulled_as(each, own)
+        for each in held
+        if (not upstream or each.upstream == upstream) and reads(each)
+    ]
+    runs = (sorted(names[at : at + _RUN]) for at in range(0, len(names), _RUN))
+    merged = list(heapq.merge(*runs))
+    return _Names(merged, time.thread_time() - began)

@@ -1,0 +1,73 @@
+"""Where clients arrive: what a connection begins with, before it is the server's."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import cast
+
+from aiohttp import web
+
+from mirror.web.announced import Announced
+from mirror.web.connections import BACKLOG, Connections
+from mirror.web.handshake import Handshake, Make
+from mirror.web.tls import Certificate
+
+
+class Site(web.SockSite):
+    """Listens, and hands each connection to the runner's server when that can speak HTTP on it.
+
+    Before that come the preamble of a proxy, where fronts send them, and a handshake, where there
+    is a `certificate`, in that order. Without either it is aiohttp's own way.
+    """
+
+    def __init__(
+        self,
+        runner: web.ServerRunner,
+        listener: socket.socket,
+        connections: Connections,
+        certificate: Certificate | None = None,
+    ) -> None:
+        super().__init__(runner, listener, backlog=BACKLOG)
+        self._listener = listener
+        self._connections = connections
+        self._certificate = certificate
+        fronts = connections.fronts
+        self._fronts = fronts if fronts is not None and fronts.preambles else None
+        self._make = cast("Make", runner.server)  # there once the runner is set up
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen."""
+        if self._certificate is None and self._fronts is None:
+            await super().start()
+            return
+        await web.BaseSite.start(self)
+        self._server = await asyncio.get_running_loop().create_server(
+            self._arrive, sock=self._listener, backlog=BACKLOG
+        )
+
+    async def stop(self) -> None:
+        """Listen no more; handshakes that run are cut."""
+        await super().stop()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _arrive(self) -> asyncio.BaseProtocol:
+        if self._fronts is None:
+            return self._next(None)
+        return Announced(self._next, self._connections, self._fronts)
+
+    def _next(self, client: str | None) -> asyncio.Protocol:
+        """Return what takes a connection from its first byte or its preamble on."""
+        if self._certificate is None:
+            return self._make(client)
+        return Handshake(self._shake_hands, self._connections, client)
+
+    def _shake_hands(self, handshake: Handshake, transport: asyncio.Transport) -> None:
+        if self._certificate is None:  # there is one, or no handshake
+            return
+        task = asyncio.create_task(handshake.run(transport, self._certificate.context, self._make))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)

@@ -1,0 +1,54 @@
+"""The parts of every test: a hub, a mirror of it, and one engine after another."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.real.conftest import image_called
+from tests.real.engines import Engine
+from tests.real.mirrors import Mirror, mirroring
+from tests.real.processes import free_port, scratch
+from tests.standin import Hub, Image
+
+from .engines import ClassicDocker, ModernContainerd, ModernDocker, needs_built
+
+ENGINES: dict[str, type[Engine]] = {
+    "dockerd": ModernDocker,
+    "dockerd-classic": ClassicDocker,
+    "containerd": ModernContainerd,
+}
+
+
+@pytest.fixture(scope="session")
+def port() -> int:
+    """Where the mirror listens, whichever it is: engines are configured with it once."""
+    return free_port()
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request: pytest.FixtureRequest, port: int) -> Iterator[Engine]:
+    """Each engine in turn."""
+    kind = ENGINES[request.param]
+    needs_built(*kind.programs)
+    with scratch() as folder, kind(folder, port) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    """Docker Hub, with nothing in it."""
+    async with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+async def mirror(hub: Hub, port: int) -> AsyncIterator[Mirror]:
+    """A mirror of the hub as it is without any options."""
+    async with mirroring(hub.url, port) as mirror:
+        yield mirror
+
+
+@pytest.fixture
+def image(request: pytest.FixtureRequest) -> Image:
+    """An image like no other, of three layers; one has a program and the test's name."""
+    return image_called(request.node.name)

@@ -1,0 +1,50 @@
+"""A mirror that refuses an image, and a registry whose own name an engine can reach without it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.standin import Hub, Image
+
+from .engines import Engine
+from .mirrors import mirroring, tell
+from .processes import CommandFailed
+
+APP, SECRET = "org/app", "org/secret"
+CONFIG = """\
+upstreams."{name}" = {{ url = "{url}", hosts = ["localhost"], deny = ["org/secret"] }}
+"""
+
+
+def told(engine: Engine, hub: Hub, *, only: bool) -> str:
+    """Tell an engine anew, of the hub by its own name, which is returned."""
+    tell(engine.client, engine.port, engine.configured, config=_config(hub), only=only)
+    return _name(hub)
+
+
+async def denied_with_only_alone(engine: Engine, hub: Hub, image: Image, folder: Path) -> None:
+    """Have the mirror deny an image to an engine that was told `--only`, and then was not."""
+    for app in (APP, SECRET):
+        hub.add(image, app, "1")
+    allowed, secret = (f"{told(engine, hub, only=True)}/{app}" for app in (APP, SECRET))
+    file = folder / "denies.toml"
+    file.write_text(_config(hub))
+    async with mirroring(hub.url, engine.port, "--config", str(file), "--limit-check", "0"):
+        with pytest.raises(CommandFailed):
+            await engine.pull(secret, "1")
+        assert not hub.requests
+        await engine.pull(allowed, "1")
+        assert (await engine.held(allowed, "1")).is_same(image)
+        assert hub.pulls == 1
+        told(engine, hub, only=False)
+        await engine.pull(secret, "1")
+        assert (await engine.held(secret, "1")).is_same(image)
+        assert hub.count(repository=SECRET, kind="manifest")
+
+
+def _config(hub: Hub) -> str:
+    return CONFIG.format(name=_name(hub), url=hub.url)
+
+
+def _name(hub: Hub) -> str:
+    return hub.url.removeprefix("http://")
