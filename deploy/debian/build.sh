@@ -24,7 +24,7 @@ done
     --root-user-action ignore --target "$work/mirror" "$wheel"
 cp -R "$work/mirror/." "$root/opt/mirror/lib/"
 rm -rf "$root/opt/mirror/lib/bin"
-version=$(cd "$work/mirror" && "$python" -c 'import mirror; print(mirror.__version__)')
+version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$work/mirror/mirror/__init__.py")
 
 install -D -m 0755 "$deploy/launcher.py" "$root/opt/mirror/bin/mirror"
 # Not the first python3 in somebody's PATH: Debian's, which the package depends on.

@@ -110,6 +110,19 @@ async def test_a_service_is_installed_by_hand_and_its_commands_find_the_data(
     assert host.owners(DATA) == {"mirror"}
 
 
+@pytest.mark.timeout(1200)
+def test_the_package_is_built_and_installed_by_the_documented_lines(host: Machine) -> None:
+    make, apt = lines("As a Debian package")[0]
+    host.run(f"cd /src && {make}", within=900)
+    host.run(f"cd /src && {apt}")
+    assert host.run("mirror --version").strip() == f"mirror {mirror.__version__}"
+    host.run("apt-get remove --yes mirror")
+    assert host.path(CONFIG).exists()
+    host.run("apt-get purge --yes mirror")
+    assert not host.path(CONFIG).exists()
+    assert not host.path(DATA).exists()
+
+
 @pytest.mark.timeout(600)
 def test_data_of_the_first_version_is_moved_to_its_place(host: Machine) -> None:
     install(host)
