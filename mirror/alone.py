@@ -59,7 +59,7 @@ async def _carried_out(
     # Opened without a bound: to look at what is kept must not evict any of it.
     store = await open_store(Files(folder), sys.maxsize)
     try:
-        store.books.limit = settings.max_size
+        store.books.limit = settings.max_size.of(folder)
         tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
         await tags.load()
         ledger = Ledger(store.index, settings.ledger_keep)

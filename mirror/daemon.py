@@ -74,6 +74,11 @@ class Daemon:
         return URL.build(scheme=scheme, host=self.address.host, port=self.address.port)
 
 
+async def _open_store(settings: Settings) -> Store:
+    folder = settings.data_dir.absolute()
+    return await open_store(Files(folder), settings.max_size.of(folder))
+
+
 @asynccontextmanager
 async def running(
     settings: Settings,
@@ -98,7 +103,7 @@ async def running(
         most = min(settings.max_connections, _bearable_connections())
         connections = Connections(most, settings.client_connections, fronts=wiring.fronts(settings))
 
-        store = await open_store(Files(settings.data_dir.absolute()), settings.max_size)
+        store = await _open_store(settings)
         stack.push_async_callback(store.close)
         ledger = Ledger(store.index, settings.ledger_keep)
         budget, tally = Budget(ledger, meaning.budgets(settings)), Tally(ledger)
@@ -223,7 +228,7 @@ async def _keep_count(budget: Budget, tally: Tally) -> None:
         await asyncio.sleep(1)
         budget.tick()
         tally.tick()
-        if seconds % _PRUNE_EVERY == 0:
+        if seconds % _PRUNE_EVERY == 0 or budget.ledger.grown:
             await budget.prune()
 
 

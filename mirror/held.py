@@ -1,8 +1,12 @@
-"""Signals that wait, while nothing is there to take them: before the event loop, and behind it."""
+"""Signals that nothing can take: before the event loop they wait, behind it they are lost."""
 
 from __future__ import annotations
 
 import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # to load it would take as long as what signals wait for
+    import asyncio
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 # One that is sent to a daemon by mistake, or for what this one does not do, must not end it.
@@ -19,3 +23,15 @@ def hold() -> None:
 def let_go() -> None:
     """Have those that wait come, and those that follow."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
+def give_up(loop: asyncio.AbstractEventLoop) -> None:
+    """Have signals change nothing any more, not the exit code either: all is done.
+
+    To hold them would not do: threads of our own may be left that do not, and a loop that is closed
+    gives them back to the system, which ends the process.
+    """
+    hold()
+    for number in (*ENDING, *_OTHERS):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)

@@ -15,6 +15,7 @@ from hypothesis import settings
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+import tests.small  # noqa: F401 - its caches are small
 from mirror.daemon import Daemon, running
 from mirror.settings import load
 from mirror.store.index import Index

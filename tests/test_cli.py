@@ -105,9 +105,9 @@ def test_the_help_of_serve_has_units_defaults_and_choices(
         parser(["serve"]).parse_args(["serve", "--help"])
     told = " ".join(capsys.readouterr().out.split())
     for words in (
-        "--max-size SIZE",
+        "--max-size SIZE|PERCENT",
         "(default: 50GiB)",
-        "--tag-ttl SECONDS",
+        "--tag-ttl DURATION",
         "--log-format text|json",
         "--challenge true|false",
         "(default: 127.0.0.1:5000)",

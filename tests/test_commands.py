@@ -9,7 +9,7 @@ import pty
 import signal
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pytest
 from mirror.cli import main
 from mirror.oci.digest import Digest
 from mirror.store.files import Files
-from tests.command import MODULE, Command, Ended, environment, fetch, launched, serving
+from tests.command import MODULE, SMALL, Command, Ended, environment, fetch, launched, serving
 from tests.conftest import Run
 from tests.standin import Fault, Hub, Image, make_image
 
@@ -61,9 +61,9 @@ async def daemon(hub: Hub, folder: Path, *, there: bool = True) -> AsyncIterator
         yield command
 
 
-async def do(*arguments: str | Path) -> Ended:
+async def do(*arguments: str | Path, program: Sequence[str] = MODULE) -> Ended:
     """Run a command to its end."""
-    async with launched(*arguments) as command:
+    async with launched(*arguments, command=program) as command:
         return await command.ended()
 
 
@@ -243,10 +243,10 @@ async def test_gc_keeps_the_bound_and_looking_does_not(
     config.write_text(f"data_dir = {json.dumps(str(folder))}\nmax_size = '2MiB'\n")
     before = sorted((folder / "blobs").rglob("*"))
     for looking in ("du", "verify"):
-        assert (await do(looking, "--config", config)).code == 0
+        assert (await do(looking, "--config", config, program=SMALL)).code == 0
     assert sorted((folder / "blobs").rglob("*")) == before
-    assert " 0 files to keep" not in (await do("gc", "--config", config)).out
-    told = json.loads((await do("du", "--config", config, "--json")).out)
+    assert " 0 files to keep" not in (await do("gc", "--config", config, program=SMALL)).out
+    told = json.loads((await do("du", "--config", config, "--json", program=SMALL)).out)
     assert told["used"] <= told["limit"] == 2 * 1024**2
 
 

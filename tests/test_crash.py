@@ -17,7 +17,7 @@ from mirror.oci.digest import Digest
 from mirror.store.catalogue import charged
 from mirror.store.files import Files
 from mirror.store.recovery import open_index, open_store
-from tests.command import Command, fetch, serving
+from tests.command import SMALL, Command, fetch, serving
 from tests.standin import Blob, Fault, Hub, Image, make_image
 
 REPOSITORY = "library/big"
@@ -105,8 +105,8 @@ async def test_killed_at_any_point_it_serves_no_wrong_byte_and_its_books_are_rig
     options = (*upstream(hub), "--max-size", str(limit))
     data = tmp_path / "data"
     for _ in range(4):
-        async with serving(data, *options) as command:
-            url = await command.address(within=5)
+        async with serving(data, *options, command=SMALL) as command:
+            url = await command.address(within=30)
             tally = Tally(chance.randrange(8 * MEBIBYTE), asyncio.Event())
             order = chance.sample(range(8), 8)
             pulls = [
@@ -121,7 +121,7 @@ async def test_killed_at_any_point_it_serves_no_wrong_byte_and_its_books_are_rig
         assert held(data) <= limit
     await the_books_are_right(data, limit)
     hub.faults.clear()
-    async with serving(data, *options) as command:
+    async with serving(data, *options, command=SMALL) as command:
         url = await command.address()
         for number, image in enumerate(images):
             assert await pull(url, f"library/i{number}", image, Tally(0, asyncio.Event()))

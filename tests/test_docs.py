@@ -19,11 +19,13 @@ import mirror
 from mirror.oci.errors import RegistryError
 from mirror.settings import Client, Settings, Upstream, load
 from tests.conftest import Mirror
+from tests.modern.build import MODULES
 from tests.standin import Hub, Image
 
 PROJECT = Path(__file__).parents[1]
 SAMPLE = PROJECT / "deploy" / "mirror.toml"
 CONFIGURATION = (PROJECT / "docs" / "configuration.md").read_text()
+CLIENTS = (PROJECT / "docs" / "clients.md").read_text()
 METRICS = (PROJECT / "docs" / "metrics.md").read_text()
 OPERATIONS = (PROJECT / "docs" / "operations.md").read_text()
 SECURITY = (PROJECT / "docs" / "security.md").read_text()
@@ -64,6 +66,34 @@ def test_every_key_is_documented_with_its_default(heading: str, model: type[Base
     table.pop("upstreams" if model is Settings else "url", None)
     for key, default in table.items():
         assert documented_default(key, default) == real_default(model, key), key
+
+
+@pytest.mark.parametrize(
+    ("heading", "keys"),
+    [
+        ("Keys", {"shares", "anonymous", "client_rate"}),
+        ("Upstreams", {"allow", "deny", "private", "reserve"}),
+        ("Clients", {"allow"}),
+    ],
+)
+def test_a_key_that_refuses_says_what_that_is_worth(heading: str, keys: set[str]) -> None:
+    """Clients go on to the registry: tests/real/test_only.py."""
+    table = {plain(row[0]): row[-1] for row in rows(section(CONFIGURATION, heading))}
+    assert {key for key, text in table.items() if "(#what-a-refusal-is-worth)" in text} == keys
+    assert "--only" in section(CONFIGURATION, "What a refusal is worth")
+
+
+def test_the_clients_that_were_seen_to_work_are_those_that_are_pulled_with() -> None:
+    seen = [
+        f"{what} {version}"
+        for what, version, by in rows(section(CLIENTS, "Seen to work"))
+        if "test-modern" in by
+    ]
+    for module in MODULES:
+        words = [row for row in seen if module.version in row]
+        assert any(name in re.findall(r"\w+", " ".join(words)) for name in module.programs)
+    versions = {version for row in seen for version in re.findall(r"\bv\d\S+", row)}
+    assert versions == {module.version for module in MODULES}
 
 
 def documented_default(key: str, text: str) -> object:

@@ -272,8 +272,8 @@ async def test_ninety_clients_of_a_blob_that_is_not_kept_all_get_it(
     hub: Hub, run: Run, images: list[Image]
 ) -> None:
     layer = images[0].layers[0]
-    hub.faults.add(Fault(kind="blob", rate=4e6, times=None))
-    async with run(max_size=MEBIBYTE, answer_timeout=0.4) as mirror:
+    hub.faults.add(Fault(kind="blob", rate=1e6, times=None))
+    async with run(max_size=MEBIBYTE, answer_timeout=1.6) as mirror:
         got = await asyncio.gather(*(mirror.blob("library/i0", layer.digest) for _ in range(90)))
     assert all(answer.body == layer.read() for answer in got)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.cache.places import Owners, Places
+from mirror.upstream.places import Owners, Places
 
 
 @pytest.mark.parametrize("slow", [1, 2, 3, 5])

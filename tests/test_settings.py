@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mirror.cache.shares import Share
 from mirror.meaning import secret
-from mirror.settings import ConfigurationError, Settings, load
+from mirror.settings import ConfigurationError, Settings, load, values
+from mirror.settings.values import Bound
 from tests.command import environment
 
 WORD = "s3cret-word"  # must never be printed
@@ -22,7 +24,7 @@ VALUES = {  # for each key a value that is not the default: as it is written, as
     "tls_key": ("/etc/mirror/mirror.key", Path("/etc/mirror/mirror.key")),
     "client_ca": ("/etc/mirror/clients.pem", Path("/etc/mirror/clients.pem")),
     "data_dir": ("/srv/mirror", Path("/srv/mirror")),
-    "max_size": ("800MB", 800_000_000),
+    "max_size": ("800MB", Bound(800_000_000)),
     "tag_ttl": ("2.5", 2.5),
     "missing_ttl": ("0", 0),
     "stale_after": ("1", 1),
@@ -205,7 +207,7 @@ def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -
         ('max_size = "50 apples"', ["max_size", "'50 apples'", "50GiB"]),
         ("max_size = -1", ["max_size", "-1", "50GiB"]),
         ("max_size = true", ["max_size", "True", "50GiB"]),
-        ('tag_ttl = "1m"', ["tag_ttl", "'1m'", "seconds"]),
+        ('tag_ttl = "soon"', ["tag_ttl", "'soon'", "duration"]),
         ("tag_ttl = -1", ["tag_ttl", "-1", "seconds"]),
         ("tag_ttl = nan", ["tag_ttl", "nan", "seconds"]),
         ("tag_ttl = [1]", ["tag_ttl", "[1]", "seconds"]),
@@ -505,3 +507,44 @@ def test_patterns_can_be_given_in_a_file_and_in_a_variable(
 def test_rules_that_cannot_be_are_refused(file: Path, line: str, word: str) -> None:
     file.write_text(f'[upstreams."docker.io"]\n{line}')
     assert word in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("60", 60), ("2.5", 2.5), ("0", 0), ("5m", 300), ("5min", 300), ("1h30m", 5400)),
+        *(("30d", 2_592_000), ("500ms", 0.5), ("1.5h", 5400), ("2w", 1_209_600), ("90 s", 90)),
+    ],
+)
+def test_a_duration_is_seconds_or_has_units(text: str, seconds: float) -> None:
+    assert load({"tag_ttl": text}).tag_ttl == seconds
+
+
+@pytest.mark.parametrize("text", ["m", "5x", "5m-1s", "1e9", "-1", "m5", "5 m m", "9" * 30])
+def test_what_is_no_duration_is_told_what_one_is(text: str) -> None:
+    with pytest.raises(ConfigurationError, match='"5m", "1h30m", "30d"'):
+        load({"tag_ttl": text})
+
+
+def test_max_size_may_be_a_part_of_the_file_system(tmp_path: Path) -> None:
+    total = shutil.disk_usage(tmp_path).total
+    bound = load({"max_size": "80%"}).max_size
+    assert bound.of(tmp_path / "not" / "there") == int(total * 80 / 100)
+
+
+@pytest.mark.parametrize("text", ["0%", "101%", "-5%", "nan%", "%", "80 percent", "80", "63MiB"])
+def test_a_max_size_that_holds_no_image_is_refused(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes are meant by 80; what was wanted is 80% or 80GiB."""
+    monkeypatch.setattr(values, "SMALLEST", 64 * 1024**2)
+    with pytest.raises(ConfigurationError, match=r'at least 64.0 MiB, or a part .* "80%"'):
+        load({"max_size": text})
+
+
+def test_a_part_of_a_small_file_system_is_refused_by_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(values, "SMALLEST", 2**62)
+    with pytest.raises(ConfigurationError, match=r"max_size is '0.5%': that is .* is wanted"):
+        load({"max_size": "0.5%"}).max_size.of(tmp_path)

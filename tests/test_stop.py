@@ -207,6 +207,21 @@ async def test_a_second_signal_cuts_the_grace_and_loses_nothing(
     assert [hub.bodies(blob.digest) for blob in kept.blobs] == [1] * len(kept.blobs)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signals_without_end_do_not_change_how_it_ends(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
+        await command.address()
+        ending = asyncio.create_task(command.ended())
+        while not ending.done():  # up to its last breath
+            with suppress(ProcessLookupError):
+                os.kill(command.pid, number)  # `send` would take its exit code from asyncio
+            await asyncio.wait([ending], timeout=0.001)
+    assert ending.result().code == 0
+    assert "Traceback" not in ending.result().err
+
+
 SILENT = """
 import pathlib, socket, time
 true = socket.getaddrinfo

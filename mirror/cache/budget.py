@@ -253,8 +253,8 @@ class Budget:
 
     # The books
 
-    def _tell(self) -> None:
-        """Tell the ledger all there is: it was lost, and begins anew."""
+    def _tell(self) -> tuple[()]:
+        """Tell the ledger all there is, at once: it was lost, and begins anew."""
         now = self.now()
         for key, account in self._accounts.items():
             pulls = account.window.pulls(now)
@@ -265,6 +265,7 @@ class Budget:
             for at in pulls[before:]:
                 self.ledger.tell_pull(key, now - at)
         self._put_gates()
+        return ()
 
     def _see_clock(self) -> None:
         """Let the ledger see whether the clock on the wall was set."""
@@ -285,7 +286,7 @@ class Budget:
 
     async def prune(self) -> None:
         """Let what is old leave the ledger."""
-        await self.ledger.prune(self.longest)
+        await self.ledger.prune(self.longest, [*self._accounts])
 
 
 def wanted(

@@ -11,17 +11,19 @@ from mirror.cache.allowance import Allowance
 from mirror.cache.fetch import Fetch
 from mirror.cache.memory import Memory
 from mirror.cache.place import Place
-from mirror.cache.places import Owners, Places
 from mirror.cache.possession import Possession
 from mirror.lasting import over, to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.store import Store
+from mirror.upstream.places import Owners, Places
 from mirror.upstream.registry import Registry
+from mirror.upstream.turns import CLIENT
 
 _log = logging.getLogger(__name__)
 
 _SMALL = 8 * 1024 * 1024  # bytes still to come that are fetched for nobody rather than lost
+_SHARED = 8  # fetches at a time, from which on some are kept free for other clients
 _REPRIEVE = 60.0  # seconds for these: an upstream that drips would hold a place for hours
 
 Key = tuple[str, Digest]  # an upstream's name, and what it sends
@@ -68,6 +70,7 @@ class Fetches:
         self._reprieve = reprieve
         self._alone = len(upstreams) == 1
         self._places = Places(most)
+        self._shared = most >= _SHARED
         self._allowance = Allowance(store.books.limit, alone=self._alone)
         self._running: dict[Key, _Running] = {}
 
@@ -164,7 +167,10 @@ class Fetches:
         running.task.cancel()
 
     async def _run(self, fetch: Fetch) -> None:
-        owners: Owners = () if self._alone else (fetch.repository.upstream,)
+        upstream, client = fetch.repository.upstream, CLIENT.get()
+        owners: Owners = () if self._alone else (upstream,)
+        if self._shared:  # one that asks for made-up digests has nobody wait behind all of these
+            owners = *owners, f"{client} of {upstream}"
         try:
             async with self._places.taken(*owners):
                 await fetch.run()

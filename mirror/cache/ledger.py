@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import NamedTuple
 
-from mirror.cache.window import HOUR, Word
+from mirror.cache.window import HOUR, MOST_PULLS, Word
+from mirror.store.behind import Source
 from mirror.store.index import Index
 from mirror.store.rows import GateRow, LimitRow, PullRow, SpenderRow
 from mirror.upstream.answers import Answer, PullLimit
@@ -18,6 +19,7 @@ from mirror.upstream.answers import Answer, PullLimit
 _log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # the upstream's name and the account's, empty where anonymous
+_MORE = 4096  # entries, after which there may be too many
 _STEP = 2.0  # seconds; a clock on the wall that moves so far against the timer was set
 
 
@@ -57,12 +59,13 @@ class Ledger:
         self._clock = clock
         self._first = 0  # the last pull that was entered before we were
         self._last = 0  # the last one
+        self._pruned = 0  # the last one when what is old was dropped
         self._ahead: float | None = None  # of the timer, when it was last looked at
 
     def __repr__(self) -> str:
         return f"<Ledger in {self._index!r}>"
 
-    def when_lost(self, tell: Callable[[], None]) -> None:
+    def when_lost(self, tell: Source) -> None:
         """Have all there is told again should the index be lost while it is in use."""
         self._index.sources.append(tell)
 
@@ -124,10 +127,21 @@ class Ledger:
         self._index.move_pulls(self._first, round(step))
         return True
 
-    async def prune(self, longest: float) -> None:
-        """Drop what is older than is kept, or than two windows of the `longest` kind."""
+    @property
+    def grown(self) -> bool:
+        """Whether so many pulls were entered that it is time to `prune`."""
+        return self._last - self._pruned >= _MORE
+
+    async def prune(self, longest: float, keys: Iterable[Key]) -> None:
+        """Drop what is older than is kept, or than two windows of the `longest` kind.
+
+        So are all but the last pulls of each account: whoever asks an upstream for one manifest
+        after the other would fill the disk.
+        """
+        self._pruned = self._last
         words = int(2 * longest)
         await self._index.prune(self._now, max(int(self._keep), words), words)
+        await self._index.keep_last(keys, MOST_PULLS)
 
     def add_pull(self, key: Key, answer: Answer) -> None:
         """Enter a counted request."""

@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 
 from mirror.cache.download import Download
 from mirror.cache.following import Sink
-from mirror.cache.places import Places
 from mirror.cache.progress import TAIL
 from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.oci.names import Repository
 from mirror.oci.ranges import Span
+from mirror.upstream.places import Places
 from mirror.upstream.registry import Registry
 
 Doubt: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]  # whether none is needed any more

@@ -148,12 +148,13 @@ class Publicity:
         ask_again = decided + PUBLIC_FOR if public else -math.inf
         return Standing(public, decided, ask_again, noted=True)
 
-    def _tell(self) -> None:
-        """Tell the index all there is: it was lost, and begins anew."""
+    def _tell(self) -> tuple[()]:
+        """Tell the index all there is, at once: it was lost, and begins anew."""
         for table in (self._known, self._denied):
             for repository, standing in table.peeked():
                 if standing.noted:
                     self._put(repository, standing)
+        return ()
 
 
 class _Denied(dict[Repository, Standing]):

@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from mirror.cache.address import one_client
 from mirror.cache.caller import NOBODY, is_client_name
+from mirror.cache.window import MOST_PULLS
 
 EACH = "*"  # the share of every client that no other names
 Network = IPv4Network | IPv6Network
@@ -87,6 +88,8 @@ class Spending:
     def count(self, at: float, party: str, length: float) -> None:
         """Note a counted pull; those older than `length` seconds are forgotten."""
         self._forget(at - length)
+        if len(self._pulls) >= MOST_PULLS:
+            self._forget(self._pulls[0][0])
         self._pulls.append((at, party))
         self._used[party] += 1
 

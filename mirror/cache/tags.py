@@ -156,13 +156,17 @@ class Tags:
             self._tags[key] = told
         return True
 
-    def _tell(self) -> None:
-        """Tell the index all there is: it was lost, and begins anew."""
-        for key, newest in self._tags.items():
+    def _tell(self) -> Iterator[TagKey]:
+        """Tell the index all there is, as it is then: it was lost, and begins anew."""
+        for key in self.names():
+            newest = self._tags.peek(key)
+            if newest is None:
+                continue
             awaited = key in self._awaiting.get((key[0], newest.found.digest), ())
             tagged = newest.before if awaited else newest
             if tagged is not None:
                 self._index.put_tag(*key, tagged.found, int(self._clock()) - self.age(tagged))
+                yield key
 
     def lost(self, repository: Repository, digest: Digest, why: Why) -> None:
         """Note that a manifest cannot be had: the tags that point at it go back."""

@@ -14,6 +14,9 @@ from mirror.upstream.answers import PullLimit
 HOUR = 3600  # seconds
 HUB_WINDOW = 6 * HOUR  # seconds; Docker Hub's, and the guess for upstreams that do not say
 _RECENT = 3600.0  # seconds over which the rate of spending is taken
+# Pulls that are remembered of an account, in memory and in the ledger: of an upstream without a
+# limit there may be any number. A limit of more is upstream's own to know.
+MOST_PULLS = 100_000
 PROBE = 900.0  # seconds after which "nothing is left" is doubted: others' pulls come back unseen
 
 
@@ -81,6 +84,7 @@ class Window:
         self._configured = limit
         self._pulls: deque[_Pull] = deque()
         self._said: deque[_Said] = deque()  # answers of which any may be the newest
+        self._slowest = 0.0  # seconds from asking to the answer of any of these
         self._back = 0  # pulls that came back, ever
         self._since = 0  # pulls that were counted without a word of their own, ever
         self.unsaid = 0  # pulls that were counted since upstream's word
@@ -93,7 +97,11 @@ class Window:
 
     def count(self, at: float, sent: float | None = None, *, said: bool = False) -> None:
         """Note a pull that upstream counted; `said` if its answer tells what is left, too."""
-        self._pulls.append(_Pull(at, at if sent is None else sent, said))
+        sent = at if sent is None else sent
+        self._slowest = max(self._slowest, at - sent)
+        self._pulls.append(_Pull(at, sent, said))
+        if len(self._pulls) > MOST_PULLS:
+            self._pulls.popleft()
         self._since += not said
         self.unsaid += 1
 
@@ -122,7 +130,9 @@ class Window:
             left = min(left, limit.limit - used)
         untold = takewhile(lambda pull: pull.at > sent, reversed(self._pulls))
         left -= sum(not pull.said for pull in untold)
-        maybe_back = sum(pull.sent + self.length < now for pull in self._pulls)
+        since = now - self.length
+        oldest = takewhile(lambda pull: pull.at <= since + self._slowest, self._pulls)
+        maybe_back = sum(pull.sent < since for pull in oldest)
         said = _Said(left, now, self._back + maybe_back, self._since)
         while self._said and self._said[0].at < sent:
             self._said.popleft()

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from mirror.keynames import GROUPS, flag
 from mirror.settings import Settings
-from mirror.settings.values import Form
+from mirror.settings.values import Bound, Form
 from mirror.sizes import duration, human
 
 
@@ -75,16 +75,22 @@ def _shown(default: object, form: str) -> str:
     """Return a default as it may be typed; none for what is off without a value."""
     if default is None or default == ():
         return ""
+    if isinstance(default, Bound):
+        return str(default).replace(".0 ", "")
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, int | float):
-        match form:
-            case "SIZE":
-                return human(default).replace(".0 ", "")
-            case "SECONDS":
-                return f"{default:g}" + (f": {duration(default)}" if default >= 120 else "")
-        return f"{default:g}" if isinstance(default, float) else str(default)
+        return _number(default, form)
     return ",".join(default) if type(default) is tuple else str(default)
+
+
+def _number(default: float, form: str) -> str:
+    match form:
+        case "SIZE":
+            return human(default).replace(".0 ", "")
+        case "DURATION":
+            return f"{default:g}" + (f": {duration(default)}" if default >= 120 else "")
+    return f"{default:g}"
 
 
 def _upstream(text: str) -> tuple[str, dict[str, str]]:

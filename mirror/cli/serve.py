@@ -40,7 +40,14 @@ def run(options: argparse.Namespace) -> int:
             _log.warning("%s", warning)
         interpreter.share()
         interpreter.give_back()
-        return asyncio.run(serve(settings, outlet))
+        return asyncio.run(_serve_and_end(settings, outlet))
+
+
+async def _serve_and_end(settings: Settings, outlet: Outlet) -> int:
+    try:
+        return await serve(settings, outlet)
+    finally:
+        held.give_up(asyncio.get_running_loop())
 
 
 async def serve(settings: Settings, outlet: Outlet) -> int:
@@ -51,7 +58,6 @@ async def serve(settings: Settings, outlet: Outlet) -> int:
     except asyncio.CancelledError:  # the start was, in order
         if not signals.stop.is_set():
             raise
-    held.hold()  # one more, behind the end, would be taken for a failure
     return 0
 
 

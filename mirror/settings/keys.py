@@ -14,10 +14,12 @@ from mirror.settings.client import Client
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import (
     Address,
+    Bound,
     ClientName,
     FilePath,
     Hosts,
     ListenAddress,
+    MaxSize,
     Networks,
     Party,
     PartysShare,
@@ -63,8 +65,9 @@ class Settings(BaseSettings):
         None, description="Who must have signed the certificates that clients show, in PEM."
     )
     data_dir: FilePath = Field(Path("data"), description="The folder for blobs and their index.")
-    max_size: Size = Field(
-        50 * 1024**3, description="Bytes kept at most: blobs, partial downloads, and the index."
+    max_size: MaxSize = Field(
+        Bound(50 * 1024**3),
+        description="Bytes kept at most: blobs, partial downloads, and the index.",
     )
     tag_ttl: Seconds = Field(60, description="How long a tag is served without asking upstream.")
     missing_ttl: Seconds = Field(
@@ -139,7 +142,8 @@ class Settings(BaseSettings):
     )
     shares: dict[Party, PartysShare] = Field(
         default_factory=dict,
-        description="The most that clients may spend of each pull limit, by address or name.",
+        description="The most that clients may spend of each pull limit, by address or name; "
+        "clients that can reach the registry themselves are not bound.",
     )
     upstreams: dict[UpstreamName, Upstream] = Field(
         default_factory=dict, description="The registries to mirror, by the name images use."

@@ -47,7 +47,11 @@ class Upstream(BaseModel):
     )
     hosts: Hosts = Field((), description="Host headers that mean this upstream.")
     allow: PatternList = Field(("**",), description="Repositories that may be read.")
-    deny: PatternList = Field((), description="Repositories that may not, whatever allow says.")
+    deny: PatternList = Field(
+        (),
+        description="Repositories that may not, whatever allow says; "
+        "clients that can reach the registry themselves are not bound.",
+    )
     private: Private = Field(
         "authenticated",
         description="Who may read what upstream gives to the account, but not to everybody.",
@@ -70,7 +74,11 @@ class Upstream(BaseModel):
     pull_window: Annotated[Seconds, Field(ge=60)] = Field(
         HUB_WINDOW, description="The window of its pull limit, if it does not say so itself."
     )
-    reserve: Pulls = Field(0, description="Pulls of each window kept for reserved_for.")
+    reserve: Pulls = Field(
+        0,
+        description="Pulls of each window kept for reserved_for; "
+        "clients that can reach the registry themselves are not bound.",
+    )
     reserved_for: tuple[Pattern, ...] = Field(
         (), description="Repositories that may spend the reserve, such as library/* or org/**."
     )

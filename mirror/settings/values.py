@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -17,6 +19,7 @@ from mirror.cache.shares import EACH, Share
 from mirror.failure import CommandFailed
 from mirror.oci.names import HUB, HUB_ALIASES, is_host, is_repository_name, stands_for_host
 from mirror.oci.patterns import check_pattern
+from mirror.sizes import human
 
 
 class ConfigurationError(CommandFailed):
@@ -72,14 +75,80 @@ def parse_size(value: object) -> int:
     return size
 
 
-def _seconds(value: object) -> float:
-    try:
-        seconds = -1.0 if isinstance(value, bool) else float(str(value))
-    except ValueError:
-        seconds = -1.0
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_PART = r"(\d{1,12}(?:\.\d{1,6})?) ?(ms|s|min|m|h|d|w)"
+_DURATION = re.compile(rf"{_PART}(?: ?{_PART})*", re.ASCII)
+
+
+def parse_duration(value: object) -> float:
+    """Read seconds, or a duration with units; raises ValueError."""
+    text = str(value).strip()
+    if _DURATION.fullmatch(text):
+        parts: list[tuple[str, str]] = re.findall(_PART, text)
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    else:
+        try:
+            seconds = -1.0 if isinstance(value, bool) else float(text)
+        except ValueError:
+            seconds = -1.0
     if not 0 <= seconds < 1e9:
-        raise ValueError("seconds are wanted, such as 60 or 2.5")
+        raise ValueError(
+            'a duration is wanted: seconds, such as 60 or 2.5, or "5m", "1h30m", "30d"'
+        )
     return seconds
+
+
+SMALLEST = 64 * 1024**2  # bytes; less holds no image, and is nearly always a mistake
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The most that is kept: so many bytes, or a part of the file system."""
+
+    bytes: int = 0
+    percent: float = 0.0
+
+    def of(self, folder: Path) -> int:
+        """Return how many bytes that is, for a folder that need not be there yet.
+
+        Raises ConfigurationError.
+        """
+        return self.bytes or self._part(shutil.disk_usage(_existing(folder)).total)
+
+    def _part(self, total: int) -> int:
+        size = int(total * self.percent / 100)
+        if size < SMALLEST:
+            raise ConfigurationError(
+                f"max_size is '{self.percent:g}%': that is {human(size)} of the file system's "
+                f"{human(total)}; at least {human(SMALLEST)} is wanted"
+            )
+        return size
+
+    def __str__(self) -> str:
+        return human(self.bytes) if self.bytes else f"{self.percent:g}%"
+
+
+def _existing(folder: Path) -> Path:
+    return next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
+
+
+def _bound(value: object) -> Bound:
+    if isinstance(value, Bound):
+        return value
+    text = str(value).strip()
+    try:
+        if text.endswith("%"):
+            percent = float(text.removesuffix("%"))
+            if 0 < percent <= 100:
+                return Bound(percent=percent)
+        elif (size := parse_size(value)) >= SMALLEST:
+            return Bound(size)
+    except ValueError:
+        pass
+    raise ValueError(
+        f"bytes with or without a suffix are wanted, such as 50GiB, at least {human(SMALLEST)}, "
+        'or a part of the file system, such as "80%"'
+    )
 
 
 def _url(value: object) -> str:
@@ -218,7 +287,8 @@ def _client_name(value: object) -> str:
 
 
 Size = Annotated[int, BeforeValidator(parse_size), Form("SIZE")]
-Seconds = Annotated[float, BeforeValidator(_seconds), Form("SECONDS")]
+Seconds = Annotated[float, BeforeValidator(parse_duration), Form("DURATION")]
+MaxSize = Annotated[Bound, NoDecode, BeforeValidator(_bound), Form("SIZE|PERCENT")]
 Party = Annotated[str, BeforeValidator(_party)]
 PartysShare = Annotated[Share, BeforeValidator(_share)]
 Pulls = Annotated[int, Field(ge=0, le=10**9)]

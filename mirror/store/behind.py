@@ -6,19 +6,25 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
-from itertools import islice
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from itertools import chain, islice
+from typing import TypeAlias
 
 from mirror.lasting import to_the_end
 from mirror.store import statements as sql
 from mirror.store.errors import StoreError
 from mirror.store.sqlite import Database, Row, Write, is_damage, is_failure_of_disk, move_aside
+from mirror.turns import paced
 
 _log = logging.getLogger(__name__)
 
 _SLICE = 64  # writes in a transaction: each may touch a page or two
 _PATIENCE = 0.5  # seconds to wait for a row: a disk that takes longer keeps nobody waiting
 _UNFIT = (UnicodeEncodeError, OverflowError, sqlite3.IntegrityError, sqlite3.DataError)
+
+
+# Tells at once what must not be told twice, and returns what tells the rest as it is gone through.
+Source: TypeAlias = Callable[[], Iterable[object]]
 
 
 class Behind:
@@ -36,7 +42,7 @@ class Behind:
         self._entered = 0  # pulls so far
         self._tried = 0  # those of them that were written, or could not be for now
         self._progress = asyncio.Condition()
-        self.sources: list[Callable[[], None]] = []
+        self.sources: list[Source] = []
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
 
@@ -108,6 +114,17 @@ class Behind:
                 now = now if last is None else min(now, last)
                 writes: list[Write] = [(prune, (now - keep,)) for prune in sql.PRUNE]
                 writes += [(prune, (now - words,)) for prune in sql.PRUNE_WORDS]
+                await self._database.write(writes)
+            except (sqlite3.Error, ValueError) as error:
+                _log.error("cannot prune the ledger, will try again: %s", error)
+
+    async def keep_last(self, accounts: Iterable[tuple[str, str]], most: int) -> None:
+        """See `Index.keep_last`."""
+        await to_the_end(self._drop([(sql.KEEP_LAST, (*each, most)) for each in accounts]))
+
+    async def _drop(self, writes: Sequence[Write]) -> None:
+        async with self._flushing:
+            try:
                 await self._database.write(writes)
             except (sqlite3.Error, ValueError) as error:
                 _log.error("cannot prune the ledger, will try again: %s", error)
@@ -229,8 +246,10 @@ class Behind:
             return
         _log.error("the index %s is damaged (%s): moved aside, told anew", path, error)
         self._pulls.clear()
-        for tell in self.sources:
-            tell()
+        # No pull comes in between: it would be told of, and written as what came meanwhile, too.
+        rest = [tell() for tell in self.sources]
+        async for _ in paced(chain.from_iterable(rest)):
+            pass
 
 
 def _has_lost(error: Exception) -> bool:

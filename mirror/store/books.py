@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -275,8 +275,9 @@ class Books:
         for repository in entry.links:
             self.index.put_link(digest, repository)
 
-    def _tell(self) -> None:
-        """Tell the index all there is: it was lost, and begins anew."""
-        for digest in self.catalogue:
+    def _tell(self) -> Iterator[Digest]:
+        """Tell the index all there is, as it is then: it was lost, and begins anew."""
+        for digest in list(self.catalogue):
             if entry := self.catalogue.get(digest):
                 self.tell_of(digest, entry)
+                yield digest

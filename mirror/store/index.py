@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository
 from mirror.store import statements as sql
-from mirror.store.behind import Behind
+from mirror.store.behind import Behind, Source
 from mirror.store.rows import GateRow, LimitRow, PullRow, SpenderRow
 from mirror.store.sqlite import Database, Row
 
@@ -31,7 +31,7 @@ class Index:
         return f"<Index: {self._behind.pending} writes pending>"
 
     @property
-    def sources(self) -> list[Callable[[], None]]:
+    def sources(self) -> list[Source]:
         """Who is asked to tell all there is."""
         return self._behind.sources
 
@@ -162,6 +162,10 @@ class Index:
         The age is that before the last entry: a clock far ahead must not have all there is dropped.
         """
         await self._behind.prune(now, keep, words)
+
+    async def keep_last(self, accounts: Iterable[tuple[str, str]], most: int) -> None:
+        """Forget all but the last pulls of each account, by upstream and its name there."""
+        await self._behind.keep_last(accounts, most)
 
     # Reading, at start
 

@@ -45,6 +45,8 @@ PUT_PUBLICITY = """INSERT INTO publicity (upstream, repository, public, asked_at
     asked_at = excluded.asked_at"""
 DROP_PUBLICITY = "DELETE FROM publicity WHERE upstream = $1 AND repository = $2"
 PRUNE = ("DELETE FROM pull WHERE at < $1", "DELETE FROM asked WHERE hour < $1")
+KEEP_LAST = """DELETE FROM pull WHERE upstream = $1 AND account = $2 AND id <= (
+    SELECT id FROM pull WHERE upstream = $1 AND account = $2 ORDER BY id DESC LIMIT 1 OFFSET $3)"""
 PRUNE_WORDS = ("DELETE FROM pull_limit WHERE at < $1", "DELETE FROM pull_gate WHERE until < $1")
 LAST_ENTRY = """SELECT max(at) FROM (SELECT at FROM pull WHERE id = (SELECT max(id) FROM pull)
     UNION ALL SELECT max(at) AS at FROM pull_limit) AS entry"""

@@ -15,6 +15,7 @@ Kind = Literal["manifest", "blob", "tags", "referrers", "token"]
 PACE = 5  # seconds to wait where a host refuses for the rate and does not say for how long
 _LONGEST = 86_400  # seconds
 _LEAST_WINDOW = 600  # seconds
+_LONGEST_WINDOW = 31 * 86_400  # seconds: all pulls of a window are remembered
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _NAMES = ("ratelimit-limit", "ratelimit-remaining")
 _RATE = re.compile(r"(\d{1,9})(?:\s*;\s*w=(\d{1,9}))?", re.ASCII)
@@ -76,13 +77,16 @@ def read_limit(headers: Mapping[str, str], *, windowless: bool) -> PullLimit | N
 
     Gateways name their requests a minute in the same headers, some with a window (IETF draft
     httpapi-ratelimit-headers). A limit of pulls is one over ten minutes or more, or, if
-    `windowless`, that of a registry which is known to count pulls.
+    `windowless`, that of a registry which is known to count pulls. One over
+    more than a month is none that anybody has: what was pulled in it would be kept for as long.
     """
     limit, remaining = (_RATE.fullmatch(headers.get(name, "").strip()) for name in _NAMES)
     if limit is None or remaining is None:
         return None
     window = limit[2] or remaining[2]
     if not windowless and int(window or 0) < _LEAST_WINDOW:
+        return None
+    if int(window or 0) > _LONGEST_WINDOW:
         return None
     # It goes to the index and to terminals: neither takes all that a header may hold.
     source = _UNPRINTABLE.sub("?", headers.get("docker-ratelimit-source", "").strip()[:128])

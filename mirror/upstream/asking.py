@@ -168,7 +168,7 @@ class Asking:
 
     def _turn(self, question: Question) -> AbstractAsyncContextManager[None]:
         """Wait for a connection; a large question has waited for as long as its body lasts."""
-        return self.wire.turns["small"] if question.size == "small" else nullcontext()
+        return self.wire.turns.taken() if question.size == "small" else nullcontext()
 
     async def _ask_once(self, question: Question) -> aiohttp.ClientResponse:
         try:

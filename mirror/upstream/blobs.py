@@ -85,7 +85,7 @@ class BlobQuestions(Asking):
         """
         url = self.url(repository, "blobs", digest)
         question = Question("GET", "blob", repository, url, size="large")
-        async with self.wire.turns["large"]:
+        async with self.wire.large:
             if wanted.range is None:
                 response, part = await self._ask_whole(question)
             else:

@@ -50,8 +50,8 @@ class Registry(ManifestQuestions, BlobQuestions):
         question = Question("GET", kind, repository, url, pages.accept(kind), size)
         with ExitStack() as held:
             if size == "large":
-                await self.wire.turns["large"].acquire()
-                held.callback(self.wire.turns["large"].release)
+                await self.wire.large.acquire()
+                held.callback(self.wire.large.release)
             response = await self.ask(question)
             held.callback(response.close)
             pages.check(response, kind, ManifestUnknown(f"upstream has no {kind} of {repository}"))

@@ -33,6 +33,7 @@ from mirror.upstream.guard import Guard, GuardedResolver, follow
 from mirror.upstream.link import Link
 from mirror.upstream.lookups import Lookups
 from mirror.upstream.receiver import Connector, NoCookies, Slices
+from mirror.upstream.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +121,9 @@ class Wire:
         self._sessions = {
             size: self._session(resolver, limit) for size, limit in self._bounds().items()
         }
-        self.turns = {size: asyncio.Semaphore(limit) for size, limit in self._bounds().items()}
+        bounds = self._bounds()
+        self.turns = Turns(bounds["small"])
+        self.large = asyncio.Semaphore(bounds["large"])
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -44,9 +44,11 @@ async def end(runner: web.ServerRunner, connections: Connections, grace: Grace) 
     if runner.server is not None:
         runner.server.pre_shutdown()  # no connection outlives the reply that it waits for
     connections.close_idle()
-    await grace.lends(connections)
-    await runner.cleanup()
-    connections.hang_up()
+    try:
+        await grace.lends(connections)
+    finally:
+        await runner.cleanup()
+        connections.hang_up()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CUT):
             await connections.gone()

@@ -13,6 +13,7 @@ from mirror.cache.caller import Caller
 from mirror.cache.outcome import Outcome
 from mirror.oci.errors import ClientGone, NameUnknown, NotAllowed, RegistryError, Unsupported, shown
 from mirror.upstream.inquiry import Wanted
+from mirror.upstream.turns import CLIENT
 from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
 from mirror.web.clients import Clients
@@ -101,6 +102,7 @@ class Server:
         if isinstance(route, Own) and route.name != "v2":
             return await self._page(request, route)
         caller = request[CALLER] = await self._clients.who(request)
+        CLIENT.set(caller.client)
         if isinstance(route, Own):
             return await self._own.get(route.name, route.namespace)
         if isinstance(route, CatalogPath):

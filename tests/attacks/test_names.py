@@ -7,12 +7,17 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from yarl import URL
 
 from mirror.oci import media
 from mirror.oci.digest import Digest
+from mirror.upstream.auth import trust
+from mirror.upstream.auth.account import Account
+from mirror.upstream.auth.credentials import Given
+from mirror.upstream.auth.login import Login, Ways
 from mirror.upstream.lookups import Lookups
 from tests.attacks.raw import Raw, answer, speaking
 from tests.conftest import Run
@@ -88,3 +93,27 @@ async def test_names_that_an_upstream_leads_to_hold_up_no_name_of_its_own(silent
     await asyncio.gather(*others, return_exceptions=True)
     assert await lookups.resolve("one.more")
     await lookups.close()
+
+
+async def test_token_servers_that_change_keep_no_threads_from_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each that is to see a password is looked for in the list of suffixes, which takes long."""
+    plain = trust._related
+    running, most = 0, 0
+
+    def counted(host: str, own: str) -> bool:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            return plain(host, own)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(trust, "_related", counted)
+    own = "registry.example.com"
+    login = Login(own, URL(f"http://{own}"), Account(own, Given()), Ways(), cast("Any", None))
+    realms = (f"http://n{number}.example.com/token" for number in range(6))
+    await asyncio.gather(*(login._realm(each, credentials=True) for each in realms))
+    assert most == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -20,8 +22,11 @@ from mirror.cache.records import (
     Verify,
 )
 from mirror.control_socket import SOCKET
+from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.store.catalogue import Catalogue, charged
+from mirror.store.catalogue import Catalogue, Entry, charged
+from mirror.store.files import Files
+from mirror.store.recovery import open_store
 from tests.attacks.steps import MOST, Longest, steps
 from tests.attacks.test_graphs import fill
 from tests.conftest import Mirror, Run
@@ -154,3 +159,35 @@ def test_to_choose_from_a_repository_costs_what_is_kept_of_it(large: Mirror) -> 
     assert catalogue.any_of(few, but=one) is None
     assert catalogue.unlink(one, few)
     assert not catalogue.holds(few)
+
+
+def damage(folder: Path) -> None:
+    """Overwrite the index, which is in use."""
+    for path in folder.glob("index.db*"):
+        path.write_bytes(b"\xff" * path.stat().st_size)
+
+
+async def test_an_index_that_is_lost_is_told_everything_again_some_at_a_time(
+    tmp_path: Path,
+) -> None:
+    store = await open_store(Files(tmp_path), 1 << 40)
+    many = 10_000
+    digests = [Digest(f"sha256:{number:064x}") for number in range(many)]
+    for number, digest in enumerate(digests):
+        store.catalogue.add(digest, Entry(1, None, 0))
+        for each in range(3):
+            store.catalogue.link(digest, SHARED[(number + each) % len(SHARED)])
+    damage(tmp_path)
+    store.index.touch(digests[0], 1)
+    try:
+        with steps() as longest:
+            await store.index.flush()
+    finally:
+        await store.close()
+    assert longest.seconds < MOST / 2, longest.what
+    with closing(sqlite3.connect(tmp_path / "index.db")) as database:
+        counts = [
+            database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("blob", "link")
+        ]
+    assert counts == [many, 3 * many]

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from mirror.store import sqlite
-from tests.command import MODULE, Command, serving
+from tests.command import SMALL, Command, serving
 from tests.crashes.cases import Case
 from tests.standin import Hub, Image
 
@@ -52,7 +52,7 @@ def options(hub: Hub) -> tuple[str, ...]:
 @asynccontextmanager
 async def traced(case: Case, data: Path, hub: Hub) -> AsyncIterator[Command]:
     """Run the daemon under strace; who is traced outlives a strace that is killed."""
-    tracer = (*case.tracer, *MODULE)
+    tracer = (*case.tracer, *SMALL)
     async with serving(data, *options(hub), command=tracer) as command:
         try:
             yield command

@@ -51,6 +51,8 @@ MODULES = (
     ),
     Module("github.com/moby/moby/v2", "v2.0.0-beta.24", ("cmd/dockerd",)),
     Module("github.com/moby/buildkit", "v0.34.2", ("cmd/buildkitd", "cmd/buildctl"), copied=True),
+    Module("github.com/docker/buildx", "v0.38.2", ("cmd/buildx",)),
+    Module("sigs.k8s.io/cri-tools", "v1.37.0", ("cmd/crictl",)),
     Module("helm.sh/helm/v4", "v4.3.1", ("cmd/helm",)),
 )
 

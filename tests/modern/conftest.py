@@ -10,12 +10,14 @@ from tests.real.mirrors import Mirror, mirroring
 from tests.real.processes import free_port, scratch
 from tests.standin import Hub, Image
 
+from .cri import Cri
 from .engines import ClassicDocker, ModernContainerd, ModernDocker, needs_built
 
 ENGINES: dict[str, type[Engine]] = {
     "dockerd": ModernDocker,
     "dockerd-classic": ClassicDocker,
     "containerd": ModernContainerd,
+    "cri": Cri,
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.real.containerd import Containerd
 from tests.real.dockerd import Docker
 from tests.real.engines import Held, held_of, joined
-from tests.real.processes import PATH, needs
+from tests.real.processes import PATH, needs, run
 from tests.real.rootfs import NATIVE
 
 from .build import BIN
@@ -32,7 +32,7 @@ def needs_built(*programs: str) -> None:
 class ModernContainerd(Containerd):
     """containerd 2, told by the same files as version 1.6."""
 
-    programs: ClassVar = ("containerd", "ctr", "containerd-shim-runc-v2")
+    programs: ClassVar[tuple[str, ...]] = ("containerd", "ctr", "containerd-shim-runc-v2")
     path: ClassVar = f"{BIN}:{PATH}"
 
 
@@ -42,6 +42,13 @@ class ClassicDocker(Docker):
     programs: ClassVar = ("dockerd", *ModernContainerd.programs)
     path: ClassVar = f"{BIN}:{PATH}"
     options: ClassVar[tuple[str, ...]] = ("--feature=containerd-snapshotter=false",)
+
+    async def buildx(self, name: str) -> None:
+        """Have buildx build an image from another, by this very name, and keep nothing of it."""
+        env = self._env | {"DOCKER_HOST": self._socket}
+        await run(
+            "buildx", "build", "--pull", "--no-cache", "-", env=env, data=f"FROM {name}\n".encode()
+        )
 
 
 class ModernDocker(ClassicDocker):

@@ -1,6 +1,7 @@
 """Engines of today pull and build through the mirror, as `client-config` told them."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,11 @@ from tests.real.dockerd import Docker
 from tests.real.engines import Engine
 from tests.real.mirrors import GHCR, Mirror, tell
 from tests.real.processes import scratch
-from tests.real.refusals import denied_with_only_alone
-from tests.real.registries import mirroring_all, pulled_at_once, several
+from tests.real.refusals import denied_with_only_alone, unknown_with_only
+from tests.real.registries import APPS, mirroring_all, pulled_at_once, several
 from tests.standin import Hub, Image
 
-from .engines import ModernDocker, needs_built
+from .engines import ClassicDocker, ModernDocker, needs_built
 
 APP = "library/app"
 
@@ -52,6 +53,20 @@ async def test_a_build_from_an_image_of_another_registry_comes_through_the_mirro
         assert registries.hubs[GHCR].pulls == 1
 
 
+@pytest.mark.parametrize("engine", ["dockerd", "dockerd-classic"], indirect=True)
+async def test_buildx_builds_with_dockerd(
+    engine: ClassicDocker, port: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    needs_built("buildx")
+    async with (
+        several(request.node.name) as registries,
+        mirroring_all(registries, port, tmp_path),
+    ):
+        for app in APPS:
+            await engine.buildx(f"{app}:1")
+        assert [hub.pulls for hub in registries.hubs.values()] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("engine", ["dockerd", "containerd"], indirect=True)
 async def test_with_only_the_registry_is_not_asked_for_what_the_mirror_denies(
     engine: Engine, hub: Hub, image: Image, tmp_path: Path
@@ -59,6 +74,18 @@ async def test_with_only_the_registry_is_not_asked_for_what_the_mirror_denies(
     try:
         await denied_with_only_alone(engine, hub, image, tmp_path)
     finally:
+        tell(engine.client, engine.port, engine.configured)
+
+
+@pytest.mark.parametrize("engine", ["dockerd", "containerd"], indirect=True)
+async def test_with_only_a_registry_that_the_mirror_does_not_know_is_not_asked(
+    engine: Engine, hub: Hub, image: Image
+) -> None:
+    try:
+        await unknown_with_only(engine, hub, image)
+    finally:
+        shutil.rmtree(engine.configured / "_default", ignore_errors=True)
+        shutil.rmtree(engine.configured / "certs.d" / "_default", ignore_errors=True)
         tell(engine.client, engine.port, engine.configured)
 
 

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import tests.small  # noqa: F401 - its caches are small
 from mirror import wiring
 from mirror.cache.blobs import Blobs
 from mirror.cache.fetches import Fetches

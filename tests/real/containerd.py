@@ -28,7 +28,7 @@ class Containerd(Runner):
     With `default` the only file is that for all registries that have none.
     """
 
-    programs: ClassVar = ("containerd", "ctr", "runc")
+    programs: ClassVar[tuple[str, ...]] = ("containerd", "ctr", "runc")
     client: ClassVar = "containerd"
 
     def __init__(
@@ -43,7 +43,7 @@ class Containerd(Runner):
                 shutil.rmtree(hosts.parent)
         self._config = folder / "config.toml"
         self._config.write_text(CONFIG.format(folder=folder))
-        self._ctr = ("ctr", "--address", f"{folder}/containerd.sock")
+        self._ctr: tuple[str, ...] = ("ctr", "--address", f"{folder}/containerd.sock")
         self._daemon: Process | None = None
 
     def __enter__(self) -> Self:

@@ -23,7 +23,7 @@ class Docker(Runner):
     Where its certificates lie is no option: it runs with a mount of its own in that place.
     """
 
-    programs: ClassVar = ("dockerd", "docker", "containerd", "runc")
+    programs: ClassVar[tuple[str, ...]] = ("dockerd", "docker", "containerd", "runc")
     client: ClassVar = "docker"
     options: ClassVar[tuple[str, ...]] = ()
 

@@ -42,6 +42,17 @@ async def denied_with_only_alone(engine: Engine, hub: Hub, image: Image, folder:
         assert hub.count(repository=SECRET, kind="manifest")
 
 
+async def unknown_with_only(engine: Engine, hub: Hub, image: Image) -> None:
+    """Have an engine that was told `--only` pull from a registry that the mirror does not know."""
+    tell(engine.client, engine.port, engine.configured, only=True)
+    hub.add(image, APP, "1")
+    async with mirroring("http://127.0.0.1:1", engine.port, "--limit-check", "0") as mirror:
+        with pytest.raises(CommandFailed):
+            await engine.pull(f"{_name(hub)}/{APP}", "1")
+        assert not hub.requests
+        await mirror.until(lambda: f"no upstream '{_name(hub)}' here" in mirror.log)
+
+
 def _config(hub: Hub) -> str:
     return CONFIG.format(name=_name(hub), url=hub.url)
 

@@ -13,7 +13,7 @@ from .containers import Buildah, Podman, Skopeo
 from .dockerd import Docker
 from .engines import Engine
 from .processes import CommandFailed, needs, scratch
-from .refusals import denied_with_only_alone, told
+from .refusals import denied_with_only_alone, told, unknown_with_only
 
 
 @pytest.fixture(params=[Containerd, Podman, Buildah, Skopeo])
@@ -46,6 +46,14 @@ async def test_with_only_the_registry_is_not_asked_for_what_the_mirror_denies(
     engine: Engine, hub: Hub, image: Image, tmp_path: Path
 ) -> None:
     await denied_with_only_alone(engine, hub, image, tmp_path)
+
+
+@pytest.mark.parametrize("engine", [Containerd], indirect=True)
+async def test_with_only_a_registry_that_the_mirror_does_not_know_is_not_asked(
+    engine: Engine, hub: Hub, image: Image
+) -> None:
+    """Of podman and its kin there is no entry for all registries."""
+    await unknown_with_only(engine, hub, image)
 
 
 @pytest.mark.parametrize("refused", [401, 403, 404, 429, 503], indirect=True)

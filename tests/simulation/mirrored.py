@@ -148,7 +148,7 @@ class Mirrored:
     async def _running(self) -> AsyncIterator[_Parts]:
         settings, clock = self._settings, self._clock
         async with AsyncExitStack() as stack:
-            store = await open_store(Files(self._folder), settings.max_size)
+            store = await open_store(Files(self._folder), settings.max_size.of(self._folder))
             stack.push_async_callback(store.close)
             ledger = Ledger(store.index, settings.ledger_keep, self._wall)
             budget = Budget(ledger, meaning.budgets(settings), clock)

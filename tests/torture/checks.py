@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -242,12 +242,17 @@ def index(folder: Path, known: Rows) -> list[str]:
     return [*lacking, *gone, *other]
 
 
-def partials(folder: Path, blobs: Mapping[str, Blob]) -> list[str]:
-    """Whatever is in `partial/` while nothing is fetched can be resumed, and is no second copy."""
+def partials(folder: Path, blobs: Mapping[str, Blob], known: Collection[str] = ()) -> list[str]:
+    """Whatever is in `partial/` while nothing is fetched can be resumed, and is no second copy.
+
+    Those `known` by name are what hostile upstreams of rounds before have left.
+    """
     kept = disk.blobs(folder)
     wrong = []
     for name, path in disk.partials(folder).items():
         digest = name.replace("-", ":", 1)
+        if name in known:
+            continue
         if digest not in blobs:
             wrong.append(f"partial/{name} is nothing that is fetched")
         elif digest in kept:

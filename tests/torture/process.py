@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.command import Command, launched
+from tests.command import SMALL, Command, launched
 
 # Short, so that a round of some seconds sees each of them pass.
 PATIENCE = {
@@ -79,7 +79,7 @@ class Daemon:
         options = [part for key, value in flags.items() for part in (f"--{key}", value)]
         for name, url in self._upstreams.items():
             options += ["--upstream", f"{name}={url}"]
-        command = await self._life.enter_async_context(launched("serve", *options))
+        command = await self._life.enter_async_context(launched("serve", *options, command=SMALL))
         await command.address(STARTS_WITHIN)
         self._command = command
 

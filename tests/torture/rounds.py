@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mirror.store.sqlite import WAL_BYTES
 from tests.fuzz.peers import Peers, gathered
+from tests.standin import Blob
 from tests.torture import checks, disk
 from tests.torture.checks import Circumstances, Failures
 from tests.torture.clients import Client, Outcome
@@ -56,6 +57,7 @@ class Torture:
         self._peers = peers
         self._daemon = daemon
         self._base = Descriptors((), 0, 0)
+        self._strange = set[str]()  # partials of hostile upstreams
         self._answered: list[str] = []  # to hostile peers, and must not be
 
     async def play(self, plan: RoundPlan) -> Counted:
@@ -205,9 +207,16 @@ class Torture:
             *([f"it ended with exit code {code}"] if code else []),
             *checks.index(daemon.folder, disk.rows(daemon.folder)),
             *checks.files(daemon.folder),
-            *([] if counted.plan.attacks else checks.partials(daemon.folder, blobs)),
+            *self._partials(counted.plan, blobs),
             *checks.log(said),
         ]
+
+    def _partials(self, plan: RoundPlan, blobs: Mapping[str, Blob]) -> list[str]:
+        folder = self._daemon.folder
+        if plan.attacks:
+            self._strange = set(disk.partials(folder))
+            return []
+        return checks.partials(folder, blobs, self._strange)
 
     async def _leaks(self) -> list[str]:
         """Break upstream's idle connections, and see whether all descriptors are given back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -81,6 +82,7 @@ class Login:
         self._tokens = tokens
         self._scopes: LRUCache[str, str] = LRUCache(_SCOPES)
         self._checked: tuple[tuple[str, bool], URL] | None = None  # the last realm
+        self._checking = asyncio.Lock()
 
     def scope(self, repository: str) -> str:
         """Return the scope that served a repository last: its own, but for odd registries."""
@@ -204,13 +206,18 @@ class Login:
         return Grant(token.header(), credentials, key, token, fresh)
 
     async def _realm(self, realm: str, *, credentials: bool) -> URL:
-        """Check a realm, once for as long as upstream names the same."""
+        """Check a realm, once for as long as upstream names the same, and one at a time.
+
+        That may take a thread for a third of a second, which logins of clients want, too.
+        """
         asked, known = (realm, credentials), self._checked
-        if known is None or known[0] != asked:
+        if known is not None and known[0] == asked:
+            return known[1]
+        async with self._checking:
             listed = self._ways.realms
             url = await check_realm(self.url, realm, listed, credentials=credentials)
-            known = self._checked = (asked, url)
-        return known[1]
+            self._checked = (asked, url)
+        return url
 
 
 def own_scope(repository: str) -> str:

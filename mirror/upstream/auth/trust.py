@@ -87,8 +87,8 @@ def _is_local(host: str) -> bool:
 
 def _related(host: str, own: str) -> bool:
     """Compare registrable domains. The list takes megabytes while it is read, so it is not kept."""
-    if _is_local(own) or host.split(".")[-1:] != own.split(".")[-1:]:
-        return False
+    if _is_local(own) or host.split(".")[-2:] != own.split(".")[-2:]:
+        return False  # no domain that is registered has a single label
     suffixes = PublicSuffixList()
     domain = suffixes.privatesuffix(own)
     return domain is not None and domain == suffixes.privatesuffix(host)

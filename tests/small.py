@@ -1,0 +1,16 @@
+"""Caches smaller than an operator may set: allowed in the process that imports this.
+
+`python -m tests.small` is `mirror` with it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from mirror.cli import main
+from mirror.settings import values
+
+values.SMALLEST = 0
+
+if __name__ == "__main__":
+    sys.exit(main())
