@@ -17,7 +17,7 @@ STORAGE
 export CONTAINERS_STORAGE_CONF="$work/storage.conf"
 trap 'buildah rm --all >/dev/null 2>&1; rm -rf "$work"' EXIT
 
-version=$("$python" -c 'import mirror; print(mirror.__version__)')
+version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' mirror/__init__.py)
 
 echo "the base, from Debian's packages"
 mmdebstrap --quiet --variant=essential --include=ca-certificates,python3 \

@@ -1,8 +1,9 @@
-"""Upkeep without a daemon: the data folder is opened by the command itself."""
+"""Upkeep without a daemon: the data folder is opened by the command itself, as its owner."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -23,6 +24,7 @@ from mirror.store.recovery import open_store
 
 def carry_out(settings: Settings, folder: Path, order: Order) -> Iterator[Record]:
     """Open the data folder and carry an order out; raises StoreError, or UpkeepError."""
+    _become_owner(folder)
     records = _carried_out(settings, folder, order)
     with asyncio.Runner() as runner:
         try:
@@ -30,6 +32,21 @@ def carry_out(settings: Settings, folder: Path, order: Order) -> Iterator[Record
                 yield record
         finally:
             runner.run(records.aclose())
+
+
+def _become_owner(folder: Path) -> None:
+    """Have root make files as the folder's owner: its daemon could not open what is root's."""
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    # A user that systemd makes up (DynamicUser) reaches its folder within its service alone, and
+    # what is still to be imported may lie in root's home.
+    wanted = {folder: os.W_OK | os.X_OK, Path(os.__file__): os.R_OK, Path(__file__): os.R_OK}
+    if not all(os.access(path, rights, effective_ids=True) for path, rights in wanted.items()):
+        os.seteuid(0)
+        os.setegid(0)
 
 
 async def _next(records: AsyncGenerator[Record, None]) -> Record | None:

@@ -24,7 +24,7 @@ done
     --root-user-action ignore --target "$work/mirror" "$wheel"
 cp -R "$work/mirror/." "$root/opt/mirror/lib/"
 rm -rf "$root/opt/mirror/lib/bin"
-version=$(cd "$work/mirror" && "$python" -c 'import mirror; print(mirror.__version__)')
+version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$work/mirror/mirror/__init__.py")
 
 install -D -m 0755 "$deploy/launcher.py" "$root/opt/mirror/bin/mirror"
 # Not the first python3 in somebody's PATH: Debian's, which the package depends on.
@@ -33,7 +33,7 @@ install -D -m 0755 "$deploy/mirror.sh" "$root/usr/bin/mirror"
 install -D -m 0644 "$deploy/mirror.toml" "$root/etc/mirror/mirror.toml"
 install -D -m 0644 "$deploy/mirror.service" "$root/usr/lib/systemd/system/mirror.service"
 install -D -m 0644 "$here/copyright" "$root/usr/share/doc/mirror/copyright"
-mkdir -p "$root/var/lib"
+gzip --best --no-name < "$deploy/../CHANGELOG.md" > "$root/usr/share/doc/mirror/changelog.gz"
 
 architecture=$(dpkg --print-architecture)
 size=$(du -k -s "$root" | cut -f 1)
@@ -44,4 +44,4 @@ install -m 0755 "$here/postinst" "$here/prerm" "$here/postrm" "$root/DEBIAN/"
 (cd "$root" && find opt usr etc -type f -exec md5sum {} + > DEBIAN/md5sums)
 
 mkdir -p "$out"
-dpkg-deb --root-owner-group -Zxz --build "$root" "$out/mirror_${version}_$architecture.deb"
+dpkg-deb --root-owner-group -Zzstd --build "$root" "$out/mirror_${version}_$architecture.deb"

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.real.conftest import hub, image
+
+__all__ = ["hub", "image"]
 PROJECT = Path(__file__).parents[2]
 
 

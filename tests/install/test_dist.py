@@ -14,10 +14,13 @@ import mirror
 from .conftest import PROJECT
 
 KINDS = ["*.whl", "*.tar.gz"]
+WAYS = [*KINDS, "."]  # the last is the checkout
 
 
 def file(dist: Path, kind: str) -> Path:
     """Return what was built of a kind."""
+    if kind == ".":
+        return PROJECT
     [found] = dist.glob(kind)
     assert mirror.__version__ in found.name
     return found
@@ -56,7 +59,7 @@ def test_pip_installs_it(dist: Path, kind: str, tmp_path: Path) -> None:
     is_whole(venv / "bin" / "mirror", data)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WAYS)
 def test_pipx_installs_it(dist: Path, tools: Path, kind: str, tmp_path: Path) -> None:
     home = {"PIPX_HOME": f"{tmp_path}/home", "PIPX_BIN_DIR": f"{tmp_path}/bin"}
     run(tools / "pipx", "install", file(dist, kind), **home)
@@ -64,7 +67,7 @@ def test_pipx_installs_it(dist: Path, tools: Path, kind: str, tmp_path: Path) ->
     is_whole(tmp_path / "bin" / "mirror", tmp_path / "data")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WAYS)
 def test_uv_installs_it(dist: Path, tools: Path, kind: str, tmp_path: Path) -> None:
     home = {"UV_TOOL_DIR": f"{tmp_path}/home", "UV_TOOL_BIN_DIR": f"{tmp_path}/bin"}
     python = sys.executable

@@ -49,8 +49,9 @@ class Machine:
 
 
 def _environment() -> Mapping[str, str]:
-    """What a login shell sets, without anybody's settings."""
-    return {"PATH": f"/usr/local/bin:{PATH}", "HOME": "/", "LANG": "C.UTF-8"}
+    """What a login shell sets, without anybody's settings; systemd does not run there."""
+    shell = {"PATH": f"/usr/local/bin:{PATH}", "HOME": "/", "LANG": "C.UTF-8"}
+    return {**shell, "SYSTEMD_OFFLINE": "1"}
 
 
 @contextmanager
