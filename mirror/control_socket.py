@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 SOCKET = "control.sock"
@@ -18,3 +20,17 @@ def short_path(folder: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}/{SOCKET}"
     finally:
         os.close(descriptor)
+
+
+class Connection(HTTPConnection):
+    """A connection to the daemon at a path; `timeout` in seconds is for each wait."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("mirror", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to its socket; raises OSError."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)

@@ -192,7 +192,7 @@ async def running(
             stack.push_async_callback(_cancel, asyncio.create_task(job))
 
         upkeep = Upkeep(store, tags, memory, budget, tally)
-        await stack.enter_async_context(controlled(store.files.root, upkeep))
+        await stack.enter_async_context(controlled(store.files.root, upkeep, store.trouble))
 
         await stack.enter_async_context(
             watching(watched, own, wiring.watchers_browsers(settings), grace.hurry)

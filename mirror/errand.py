@@ -5,7 +5,6 @@ A command that finds a daemon imports neither its parts nor aiohttp: that takes 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from mirror.cache.lines import order_line, read_record
 from mirror.cache.records import Order, Record, Refused, UpkeepError
-from mirror.control_socket import SOCKET, short_path
+from mirror.control_socket import SOCKET, Connection, short_path
 from mirror.settings import Settings
 
 _CONNECT = 10.0  # seconds
@@ -36,21 +35,6 @@ class _NobodyThere(Exception):
     """No daemon listens."""
 
 
-class _Connection(HTTPConnection):
-    """A connection to the daemon of a data folder."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("mirror")
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to its socket."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(_CONNECT)
-        self.sock.connect(self._path)
-        self.sock.settimeout(None)
-
-
 def _is_data(folder: Path) -> bool:
     """Whether a mirror made this folder: a mistyped one must not become one."""
     try:
@@ -67,9 +51,10 @@ def _good(record: Record) -> Record:
 
 def _by_daemon(folder: Path, order: Order) -> Iterator[Record]:
     """Ask the daemon; raises _NobodyThere where none listens, UpkeepError where it fails."""
-    with short_path(folder) as path, closing(_Connection(path)) as connection:
+    with short_path(folder) as path, closing(Connection(path, _CONNECT)) as connection:
         try:
             connection.connect()
+            connection.sock.settimeout(None)
         except (FileNotFoundError, ConnectionRefusedError):
             raise _NobodyThere from None
         except OSError as error:

@@ -21,10 +21,12 @@ DAMAGED = 1  # exit code: something was damaged, and was discarded
 Words: TypeAlias = Callable[[Record], Iterable[str]]  # a record as lines for the terminal
 
 
-def add_place(command: argparse.ArgumentParser) -> None:
-    """Add what leads to the data of a mirror, as `serve` has it."""
-    about = command.description or ""
-    command.description = f"{about} Works beside a running mirror and without one.".strip()
+_BESIDE = "Works beside a running mirror and without one."
+
+
+def add_place(command: argparse.ArgumentParser, more: str = _BESIDE) -> None:
+    """Add what leads to the data of a mirror, as `serve` has it; `more` is said in the help."""
+    command.epilog = more
     command.add_argument("--config", type=Path, metavar="FILE", help="the file given to serve")
     described = Settings.model_fields["data_dir"].description
     command.add_argument("--data-dir", dest="data_dir", metavar="DIR", help=described)

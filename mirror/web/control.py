@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -24,8 +24,12 @@ _MAX_ORDER = 64 * 1024  # bytes
 
 
 @asynccontextmanager
-async def controlled(folder: Path, upkeep: Upkeep) -> AsyncIterator[None]:
+async def controlled(
+    folder: Path, upkeep: Upkeep, trouble: Callable[[], Awaitable[str | None]]
+) -> AsyncIterator[None]:
     """Take orders on a socket in a data folder, which must be locked, while the context lasts.
+
+    `trouble` tells what keeps the mirror from serving, for `mirror healthcheck`.
 
     A folder that takes no socket (a full disk) leaves the daemon without one: pulls matter more.
     """
@@ -35,7 +39,7 @@ async def controlled(folder: Path, upkeep: Upkeep) -> AsyncIterator[None]:
         _log.error("cannot take orders on %s: %s", folder / SOCKET, error.strerror)
         yield
         return
-    runner = web.AppRunner(_app(upkeep), access_log=None, shutdown_timeout=_GRACE)
+    runner = web.AppRunner(_app(upkeep, trouble), access_log=None, shutdown_timeout=_GRACE)
     await runner.setup()
     try:
         await web.SockSite(runner, listener).start()
@@ -62,7 +66,7 @@ def _listen(folder: Path) -> socket.socket:
     return listener
 
 
-def _app(upkeep: Upkeep) -> web.Application:
+def _app(upkeep: Upkeep, trouble: Callable[[], Awaitable[str | None]]) -> web.Application:
     async def orders(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
         await response.prepare(request)
@@ -75,8 +79,14 @@ def _app(upkeep: Upkeep) -> web.Application:
             await response.write_eof()
         return response
 
+    async def health(request: web.Request) -> web.Response:
+        wrong = await trouble() if request.path == "/readyz" else None
+        return web.Response(status=503 if wrong else 200, text=f"{wrong or 'ok'}\n")
+
     app = web.Application(client_max_size=_MAX_ORDER)
     app.router.add_post("/orders", orders)
+    app.router.add_get("/healthz", health)
+    app.router.add_get("/readyz", health)
     return app
 
 

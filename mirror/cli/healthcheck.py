@@ -1,0 +1,31 @@
+"""`mirror healthcheck`: whether the mirror runs, for containers and whatever restarts it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mirror import health
+from mirror.cli.orders import add_place
+from mirror.settings import load
+
+SICK = 1  # exit code: the mirror does not run, or is not ready
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    add_place(command, "It is asked by its control socket, whatever it listens on.")
+    command.add_argument(
+        "--ready", action="store_true", help="fail, too, while its data folder cannot be used"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; returns the exit code: 1 where the mirror is not well. Raises CommandFailed."""
+    given = {} if options.data_dir is None else {"data_dir": options.data_dir}
+    try:
+        print(health.check(load(given, options.config), ready=options.ready))
+    except health.Unhealthy as error:
+        print(f"mirror: {error}", file=sys.stderr)
+        return SICK
+    return 0

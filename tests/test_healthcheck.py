@@ -1,0 +1,65 @@
+"""`mirror healthcheck`: whether the mirror runs, whatever it listens on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trustme
+
+from tests.command import NOBODY, Ended, launched, serving
+
+
+async def checked(folder: Path, *words: str | Path) -> Ended:
+    """Check the mirror of a data folder."""
+    async with launched("healthcheck", "--data-dir", folder, *words) as command:
+        return await command.ended(within=30)
+
+
+async def test_a_mirror_that_runs_is_well(tmp_path: Path) -> None:
+    async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
+        await command.address()
+        assert await checked(tmp_path / "data") == (0, "ok\n", "")
+        assert await checked(tmp_path / "data", "--ready") == (0, "ok\n", "")
+        assert await checked(tmp_path / "data" / ".." / "data") == (0, "ok\n", "")
+
+
+async def test_one_that_has_ended_is_not(tmp_path: Path) -> None:
+    async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
+        await command.address()
+    config = tmp_path / "mirror.toml"
+    config.write_text('listen = "127.0.0.1:1"')
+    for folder in (tmp_path / "data", tmp_path / "never"):
+        code, out, err = await checked(folder, "--config", config)
+        assert (code, out) == (1, "")
+        assert err == f"mirror: no mirror runs in {folder} or at 127.0.0.1:1: Connection refused\n"
+
+
+async def test_it_needs_no_certificate_though_clients_do(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    pair, ca = tmp_path / "pair.pem", tmp_path / "ca.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pair)
+    authority.cert_pem.write_to_path(ca)
+    options = ("--tls-cert", pair, "--tls-key", pair, "--client-ca", ca, "--upstream", NOBODY)
+    async with serving(tmp_path / "data", *options) as command:
+        await command.says("listens on")
+        assert await checked(tmp_path / "data") == (0, "ok\n", "")
+
+
+async def test_one_without_a_control_socket_is_asked_where_clients_ask_it(tmp_path: Path) -> None:
+    """A full disk has room for no socket, and must not have the mirror restarted for ever."""
+    async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
+        url = await command.address()
+        (tmp_path / "data" / "control.sock").unlink()
+        config = tmp_path / "mirror.toml"
+        config.write_text(f'listen = "{url.partition("://")[2]}"')
+        assert await checked(tmp_path / "data", "--config", config) == (0, "ok\n", "")
+
+
+async def test_ready_says_what_is_wrong(tmp_path: Path) -> None:
+    async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
+        await command.address()
+        (tmp_path / "data" / "blobs").rename(tmp_path / "gone")
+        code, _, err = await checked(tmp_path / "data", "--ready")
+        assert code == 1
+        assert err.startswith("mirror: the mirror is not ready: ")
+        assert (await checked(tmp_path / "data")).code == 0
