@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mirror.settings import PREFIX, Settings, Upstream
+from tests.command import MODULE, environment
 from tests.conftest import Mirror
 
 PROJECT = Path(__file__).parents[1]
@@ -168,13 +169,14 @@ def test_the_image_is_built_from_proven_packages_alone() -> None:
         assert re.search(rf"^{name}==\S+ \\$", lock, flags=re.MULTILINE), name
 
 
-async def test_the_images_health_check_tells_health(mirror: Mirror) -> None:
+async def test_the_images_health_check_tells_health(mirror: Mirror, tmp_path: Path) -> None:
     [words] = re.findall(r"^ +CMD (\[.*\])$", DOCKERFILE, flags=re.MULTILINE)
-    _, *arguments = json.loads(words)
-    for port, healthy in ((mirror.daemon.address.port, True), (1, False)):
-        asked = [argument.replace("5000", str(port)) for argument in arguments]
+    name, *arguments = json.loads(words)
+    assert name == "mirror"
+    for folder, healthy in ((mirror.daemon.store.files.root, True), (tmp_path / "none", False)):
+        env = environment({"MIRROR_DATA_DIR": str(folder), "MIRROR_LISTEN": "127.0.0.1:1"})
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *asked, stderr=subprocess.DEVNULL
+            *MODULE, *arguments, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert (await process.wait() == 0) is healthy
