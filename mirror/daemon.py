@@ -19,6 +19,7 @@ from mirror import logs, meaning, wiring
 from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
+from mirror.cache.known_tags import KnownTags
 from mirror.cache.ledger import Ledger
 from mirror.cache.limits import LimitChecks
 from mirror.cache.listings import Listings
@@ -44,6 +45,7 @@ from mirror.web.api import RegistryApi
 from mirror.web.connections import Connections
 from mirror.web.control import controlled
 from mirror.web.ending import Grace, end
+from mirror.web.limits import Limits
 from mirror.web.metrics import Metrics, State
 from mirror.web.own import OwnPages
 from mirror.web.route import Router
@@ -143,6 +145,7 @@ async def running(
             Listings(
                 registries,
                 manifests,
+                KnownTags(tags),
                 settings.tag_ttl,
                 settings.missing_ttl,
                 settings.stale_after,
@@ -175,6 +178,7 @@ async def running(
                 listings,
                 closed(stack, Repositories(store.catalogue, access)),
                 tally,
+                Limits(budget, clients.trusts),
                 store.run_read,
             ),
             own,

@@ -13,11 +13,17 @@ from urllib.parse import parse_qs, quote
 import pytest
 from yarl import URL
 
+from mirror.cache.known_tags import KnownTags
 from mirror.cache.listings import Listings
 from mirror.cache.manifests import Manifests
-from mirror.oci.names import Repository
+from mirror.cache.tags import Tags
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Descriptor
+from mirror.oci.names import Repository, Tag
 from mirror.oci.paging import Paging
+from mirror.store.index import Index
 from mirror.upstream.wire import Wire
+from tests.attacks.steps import MOST, steps
 from tests.attacks.test_addresses import registry
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_artifact, make_image
@@ -26,6 +32,7 @@ from tests.standin.faults import HTML
 Headers = Mapping[str, str | None]
 REPOSITORY = "library/nginx"
 INDEX = "application/vnd.oci.image.index.v1+json"
+_DIGEST = Digest("sha256:" + "a" * 64)
 MIB = 1024 * 1024
 _NO_MANIFESTS = cast("Manifests", None)  # which tags have no use for
 
@@ -105,11 +112,14 @@ async def test_what_nothing_is_listed_behind_is_refused(
     assert hub.requests == []
 
 
-async def test_what_listings_are_called_counts_in_what_is_kept(hub: Hub, image: Image) -> None:
+async def test_what_listings_are_called_counts_in_what_is_kept(
+    hub: Hub, image: Image, index: Index
+) -> None:
     room = 100_000
     async with Wire(URL(hub.url)) as wire:
-        upstream = registry(wire, URL(hub.url))
-        listings = Listings({"docker.io": upstream}, _NO_MANIFESTS, 60, 10, 1, room=room)
+        known = KnownTags(Tags(index, 60, 10))
+        upstreams = {"docker.io": registry(wire, URL(hub.url))}
+        listings = Listings(upstreams, _NO_MANIFESTS, known, 60, 10, 1, room=room)
         repository = Repository.parse("docker.io", REPOSITORY)
         for number in range(50):
             last = f"{number}" + "a" * 4000
@@ -275,3 +285,85 @@ async def test_what_is_no_list_is_an_error_or_the_list_of_before(
         assert (got.status, got.cache) == (200, "hit; detail=stale")
         assert json.loads(got.body)["tags"] == tags
         assert "Warning" in got.headers
+
+
+# What is listed while upstream is gone, whatever was asked for before.
+
+
+def gone(hub: Hub) -> None:
+    """Have upstream fail for good."""
+    hub.faults.add(Fault(status=503, times=None))
+
+
+@pytest.mark.parametrize("asked", ["", "?n=1000"])
+async def test_pages_of_a_list_that_was_whole_are_given_while_upstream_is_gone(
+    hub: Hub, run: Run, tags: list[str], asked: str
+) -> None:
+    hub.terms.page_size = 1000
+    async with run(tag_ttl=0) as mirror:
+        await mirror.ask(f"/v2/{REPOSITORY}/tags/list")
+        if asked:
+            await mirror.ask(f"/v2/{REPOSITORY}/tags/list{asked}")
+        gone(hub)
+        for query, names in {
+            "": tags,
+            "?n=3": tags[:3],
+            f"?n=3&last={tags[2]}": tags[3:6],
+            f"?last={tags[-3]}": tags[-2:],
+        }.items():
+            got = await mirror.ask(f"/v2/{REPOSITORY}/tags/list{query}")
+            assert got.cache == "hit; detail=stale"
+            assert got.headers["Warning"].startswith('299 - "upstream could not be asked')
+            assert "Age" in got.headers
+            assert json.loads(got.body)["tags"] == names
+            assert ("Link" in got.headers) == ("n=" in query)
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?n=1", "?n=1&next_page=gAAAAB", "?last=1.0", "?last=nothing-like-it"]
+)
+async def test_known_tags_are_listed_while_upstream_is_gone(
+    hub: Hub, run: Run, tags: list[str], query: str
+) -> None:
+    """Also after a restart: nobody had asked for a list before."""
+    async with run() as mirror:
+        for tag in ("latest", "1.3", "1.20"):
+            assert (await mirror.manifest(REPOSITORY, tag)).status == 200
+    gone(hub)
+    async with run(tag_ttl=0) as mirror:
+        names: list[str] = []
+        path = f"/v2/{REPOSITORY}/tags/list{query}"
+        while path:
+            got = await mirror.ask(path)
+            assert (got.status, got.cache) == (200, "hit; detail=stale")
+            assert int(got.headers["Age"]) < 60
+            assert got.headers["Warning"].endswith(', the tags that clients asked for"')
+            names += json.loads(got.body)["tags"]
+            path = got.headers.get("Link", "").removeprefix("<").removesuffix('>; rel="next"')
+        assert names == ([] if "nothing" in query else ["1.20", "1.3", "latest"])
+        got = await mirror.ask("/v2/library/other/tags/list")
+        assert got.status == 503
+
+
+async def test_what_upstream_answers_is_never_made_good_by_known_tags(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    async with run() as mirror:
+        assert (await mirror.manifest(REPOSITORY, "latest")).status == 200
+        for status, told in ((403, 403), (404, 404), (429, 429)):
+            hub.faults.add(Fault(kind="tags", status=status, times=3))
+            assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status == told
+            hub.faults.clear()
+
+
+async def test_a_list_of_100000_known_tags_holds_nobody_up(index: Index) -> None:
+    known = KnownTags(tags := Tags(index, 60, 10))
+    repository = Repository("docker.io", REPOSITORY)
+    for number in range(100_000):
+        owner = repository if number % 2 else Repository("docker.io", f"team/app-{number}")
+        tags.put((owner, Tag(f"v{number}")), Descriptor(_DIGEST, INDEX, 1))
+    with steps() as longest:
+        found = await known.page(repository, Paging(1000))
+    assert found is not None
+    assert found.page.following == Paging(1000, (("last", "v11797"),))
+    assert longest.seconds < MOST, longest.what

@@ -381,3 +381,34 @@ async def test_a_lost_index_costs_no_pull(hub: Hub, run: Run, image: Image) -> N
         await mirror.pull(REPOSITORY, "latest", image)
     assert hub.pulls == 0
     assert [hub.bodies(blob.digest) for blob in image.blobs] == [0, 0, 0]
+
+
+async def test_a_denial_is_remembered_for_a_while_only(hub: Hub, run: Run, image: Image) -> None:
+    """A client that asks by HEAD, is refused, and asks by GET, as crane does, is asked for once."""
+    hub.terms.users = {"robot": "word"}
+    hub.add(image, "team/secret", "latest")
+    hub.make_private("team/secret", "robot")
+    async with run(missing_ttl=0.5) as mirror:
+        for method in ("HEAD", "GET", "HEAD", "GET"):
+            assert (await mirror.manifest("team/secret", "latest", method)).status == 403
+        assert hub.count(kind="token") == 2  # before: 8
+        assert hub.count(kind="manifest", status=401) == 3  # before: 9
+        hub.journal.clear()
+        hub.repositories.make("team/secret").readers = None
+        async with asyncio.timeout(5):
+            while (await mirror.manifest("team/secret", "latest")).status == 403:
+                pass
+        assert hub.pulls == 1
+
+
+async def test_a_denial_of_what_was_given_before_is_not_remembered(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    """It may be a mistake, which ends with the next question."""
+    hub.add(other := make_image("other", [1000]), REPOSITORY, "other")
+    async with run(tag_ttl=0, missing_ttl=3600) as mirror:
+        assert (await mirror.manifest(REPOSITORY, "latest")).status == 200
+        hub.faults.add(Fault(kind="manifest", status=403, times=None))
+        assert (await mirror.manifest(REPOSITORY, "other")).status == 403
+        hub.faults.clear()
+        assert (await mirror.manifest(REPOSITORY, "other")).body == other.manifest

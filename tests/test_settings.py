@@ -213,7 +213,7 @@ def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -
         ("tag_ttl = [1]", ["tag_ttl", "[1]", "seconds"]),
         ("max_fetches = 0", ["max_fetches", "0", "1"]),
         ("max_fetches = 101", ["max_fetches", "101", "100"]),
-        ('max_fetches = "many"', ["max_fetches", "'many'", "integer"]),
+        ('max_fetches = "many"', ["max_fetches", "'many'", "whole number"]),
         ('log_format = "xml"', ["log_format", "'xml'", "text", "json"]),
         ('log_level = "loud"', ["log_level", "'loud'", "debug", "info", "warning", "error"]),
         ("upstreams = 3", ["upstreams", "3"]),
@@ -548,3 +548,91 @@ def test_a_part_of_a_small_file_system_is_refused_by_its_size(
     monkeypatch.setattr(values, "SMALLEST", 2**62)
     with pytest.raises(ConfigurationError, match=r"max_size is '0.5%': that is .* is wanted"):
         load({"max_size": "0.5%"}).max_size.of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('port = "5000"', "port: unknown key; did you mean listen? known are abandon_after, "),
+        ("max_sise = 1", "max_sise: unknown key; did you mean max_size? "),
+        ('[storage]\na = "b"', "storage: unknown key; did you mean data_dir? "),
+        ("zzz = 1", "zzz: unknown key; known are "),
+        (
+            '[upstreams.docker.io]\nurl = "http://a"',
+            'upstreams.docker.io: a name with dots is quoted in a file: [upstreams."docker.io"]',
+        ),
+        (
+            '[upstreams.registry.example.com]\nurl = "http://a"',
+            "upstreams.registry.example.com: a name with dots is quoted in a file: ",
+        ),
+        ("clients = 3", "clients is 3: a table for each client is wanted: [clients.NAME] "),
+        ('tls_cert = "a.pem"', "tls_cert and tls_key go together"),
+        ('challenge = "maybe"', "challenge is 'maybe': true or false is wanted"),
+        ("max_connections = 0", "max_connections is 0: at least 1 is wanted"),
+        ("max_fetches = 1.5", "max_fetches is 1.5: a whole number is wanted"),
+        ('log_format = "xml"', "log_format is 'xml': 'text' or 'json' is wanted"),
+    ],
+)
+def test_a_line_begins_with_its_key_and_says_what_may_be_meant(
+    file: Path, text: str, said: str
+) -> None:
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as refused:
+        load(file=file)
+    assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MIRROR_SERVICE_HOST", "10.0.0.1"),
+        ("MIRROR_SERVICE_PORT", "5000"),
+        ("MIRROR_SERVICE_PORT_HTTP", "5000"),
+        ("MIRROR_PORT", "tcp://10.0.0.1:5000"),
+        ("MIRROR_PORT_5000_TCP", "tcp://10.0.0.1:5000"),
+        ("MIRROR_PORT_5000_TCP_PROTO", "tcp"),
+        ("MIRROR_PORT_5000_TCP_PORT", "5000"),
+        ("MIRROR_PORT_5000_TCP_ADDR", "10.0.0.1"),
+        ("MIRROR_METRICS_SERVICE_HOST", "10.0.0.1"),
+        ("MIRROR_METRICS_PORT", "tcp://10.0.0.1:5001"),
+    ],
+)
+def test_what_kubernetes_says_of_a_service_called_mirror_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    before = load()
+    monkeypatch.setenv(name, value)
+    assert load().model_dump() == before.model_dump()
+
+
+def test_a_variable_that_means_another_key_is_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRROR_PORT", "5000")
+    with pytest.raises(ConfigurationError, match=r"MIRROR_PORT: .*did you mean MIRROR_LISTEN\?"):
+        load()
+
+
+@pytest.mark.parametrize("key", ["SHARES", "CLIENTS", "UPSTREAMS"])
+def test_a_variable_that_is_no_json_names_itself(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv(f"MIRROR_{key}", "{p4ssword")
+    with pytest.raises(ConfigurationError, match=f"MIRROR_{key}: JSON is wanted") as refused:
+        load()
+    assert "p4ssword" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("mirror_upstreams__docker_io__password", " ", "is empty"),
+        ("mirror_upstream__docker_io__password", "x", "did you mean mirror_upstreams?"),
+    ],
+)
+def test_a_secret_that_is_empty_or_misspelt_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    (tmp_path / "another-programs").write_text("")
+    monkeypatch.setenv("MIRROR_SECRETS_DIR", str(tmp_path))
+    with pytest.raises(ConfigurationError) as refused:
+        load()
+    assert str(refused.value).startswith(name)
+    assert said in str(refused.value)

@@ -5,20 +5,27 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from cachetools import LRUCache
 
+from mirror.cache.known_tags import KnownTags
 from mirror.cache.manifests import Manifests, within
 from mirror.cache.outcome import Outcome
 from mirror.cache.referrers import Referrers, ReferrersFinder
-from mirror.cache.tag_lists import TagList, TagLists, TagStream, behind, empty, paged
+from mirror.cache.tag_lists import TagList, TagLists, TagStream, behind, of_tags, paged
 from mirror.flight import Flights
 from mirror.oci.digest import Digest
-from mirror.oci.errors import RegistryError, UpstreamFailure, may_pass
+from mirror.oci.errors import (
+    RegistryError,
+    UpstreamFailure,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    may_pass,
+)
 from mirror.oci.names import Repository
-from mirror.oci.paging import Paging
+from mirror.oci.paging import MAX_PAGE, Paging
 from mirror.upstream.registry import Registry
 
 _KEPT = 32 * 1024 * 1024  # bytes of memory
@@ -32,11 +39,15 @@ A = TypeVar("A")
 
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[A]):
-    """A listing, and how it was had; `age` is a stale one's, in seconds."""
+    """A listing, and how it was had; `age` is a stale one's, in seconds.
+
+    One `of_known` has what clients asked for: there may be more.
+    """
 
     answer: A
     outcome: Outcome
     age: int | None = None
+    of_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,7 @@ class Listings:
         self,
         registries: dict[str, Registry],
         manifests: Manifests,
+        known: KnownTags,
         ttl: float,
         missing_ttl: float,
         patience: float,
@@ -67,6 +79,7 @@ class Listings:
         room: int = _KEPT,
     ) -> None:
         self._tags = TagLists(registries)
+        self._known = known
         self._referrers = ReferrersFinder(registries, manifests)
         self._ttl = ttl
         self._missing_ttl = min(ttl, missing_ttl)
@@ -82,6 +95,7 @@ class Listings:
     async def close(self) -> None:
         """Stop what runs."""
         await self._flights.close()
+        await self._known.close()
 
     async def tags(
         self, repository: Repository, paging: Paging, client: str
@@ -91,16 +105,30 @@ class Listings:
         Raises NameUnknown, Denied, or UpstreamFailure.
         """
         if paging.count == 0:
-            return Listed(empty(repository.name), Outcome.HIT)
+            return Listed(of_tags(repository.name, ()), Outcome.HIT)
         if here := self._without_pages(repository, paging):
             return Listed(here, Outcome.HIT)
+        try:
+            return await self._asked(repository, paging, client)
+        except (UpstreamUnavailable, UpstreamTimeout):
+            known = await self._known.page(repository, paging)
+            if known is None:
+                raise
+            return Listed(known.page, Outcome.STALE, known.age, of_known=True)
+
+    async def _asked(
+        self, repository: Repository, paging: Paging, client: str
+    ) -> Listed[TagList | TagStream]:
+        """Return what upstream lists, or has listed."""
 
         async def ask() -> tuple[TagList | None, int, float]:
             page = await self._tags.whole(repository, paging)
             return page, 0 if page is None else len(page.body), self._ttl
 
         key = ("tags", repository, paging)
-        listed: Listed[TagList | None] = await self._get(key, ask)
+        listed: Listed[TagList | None] = await self._get(
+            key, ask, lambda: self._part_of_whole(repository, paging)
+        )
         if listed.answer is None:
             return Listed(await self._tags.stream(repository, paging, client), Outcome.MISS)
         page = paged(listed.answer, repository, paging)
@@ -120,6 +148,18 @@ class Listings:
             return None
         return paged(kept.answer, repository, paging)
 
+    def _part_of_whole(self, repository: Repository, paging: Paging) -> _Kept | None:
+        """Cut a page from a list that was whole, fresh or not, for when upstream fails."""
+        for key in (("tags", repository), ("tags", repository, Paging())):
+            kept = self._kept.get(key)
+            if kept is None or kept.answer is None or kept.answer.following is not None:
+                continue
+            if paging.plain and behind(kept.answer, paging.last) is not None:
+                count = MAX_PAGE if paging.count is None else paging.count
+                page = paged(kept.answer, repository, replace(paging, count=count))
+                return replace(kept, answer=page)
+        return None
+
     async def referrers(
         self, repository: Repository, digest: Digest, paging: Paging, client: str
     ) -> Listed[Referrers]:
@@ -131,10 +171,13 @@ class Listings:
 
         return await self._get(("referrers", repository, digest, paging), ask)
 
-    async def _get(self, key: _Key, ask: _Ask) -> Listed[Any]:
+    async def _get(
+        self, key: _Key, ask: _Ask, instead: Callable[[], _Kept | None] = lambda: None
+    ) -> Listed[Any]:
+        """Return what is fresh, else what upstream says, else what is kept, or is `instead`."""
         if fresh := self._fresh(key):
             return Listed(fresh.answer, Outcome.HIT)
-        kept = self._kept.get(key)
+        kept = self._kept.get(key) or instead()
         try:
             async with within(None if kept is None else self._patience):
                 answer, memory, good = await self._flights.share(key, ask, may_pass)

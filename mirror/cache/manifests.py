@@ -16,6 +16,7 @@ from mirror.cache.pulls import Pulls, Source, is_of_digest
 from mirror.cache.tags import Tagged, TagKey, Tags
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
+    Denied,
     ManifestUnknown,
     RegistryError,
     ShareSpent,
@@ -102,6 +103,8 @@ class Manifests:
         """
         if message := self._tags.missing(repository, reference):
             raise ManifestUnknown(message)
+        if message := self._denied(repository, reference):
+            raise Denied(message)
         ask = Ask(client, str(reference))
         try:
             if isinstance(reference, Digest):
@@ -110,6 +113,18 @@ class Manifests:
         except ManifestUnknown as error:
             self._tags.put_missing(repository, reference, error.message)
             raise
+        except Denied as error:
+            self._tags.put_denied(repository, reference, error.message)
+            raise
+
+    def _denied(self, repository: Repository, reference: Reference) -> str | None:
+        """Return why upstream denied this a moment ago; not of what it gave anything of before.
+
+        That may have been a mistake, which is over with the next question.
+        """
+        if self._store.catalogue.holds(repository):
+            return None
+        return self._tags.denied(repository, reference)
 
     # By tag
 

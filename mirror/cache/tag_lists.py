@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -195,9 +195,9 @@ def _length(part: slice) -> int:
 # Pages of what has none
 
 
-def empty(name: str) -> TagList:
-    """Return a list without tags."""
-    return _written(name, b"", None)
+def of_tags(name: str, tags: Iterable[str], following: Paging | None = None) -> TagList:
+    """Return a list of these."""
+    return _written(name, ",".join(f'"{tag}"' for tag in tags).encode(), following)
 
 
 def behind(listed: TagList, last: str) -> slice | None:

@@ -64,6 +64,9 @@ class Tags:
         self._missing: TTLCache[tuple[Repository, Reference], str] = TTLCache(
             _MISSING_KEPT, missing_ttl, timer
         )
+        self._denied: TTLCache[tuple[Repository, Reference], str] = TTLCache(
+            _MISSING_KEPT, missing_ttl, timer
+        )
 
     def __repr__(self) -> str:
         return f"<Tags: {len(self._tags)} known, {len(self._missing)} missing>"
@@ -80,6 +83,10 @@ class Tags:
     def get(self, key: TagKey) -> Tagged | None:
         """Return what is known of a tag, fresh or not."""
         return self._tags.get(key)
+
+    def peek(self, key: TagKey) -> Tagged | None:
+        """Return the same, which is no use of it."""
+        return self._tags.peek(key)
 
     def known(self) -> Iterator[tuple[TagKey, Digest]]:
         """Return all tags with what they point at, or pointed at while the new is on its way.
@@ -210,6 +217,14 @@ class Tags:
         self._missing[repository, reference] = message
         if isinstance(reference, Tag):
             self.drop((repository, reference))
+
+    def denied(self, repository: Repository, reference: Reference) -> str | None:
+        """Return what upstream said if it lately denied this manifest."""
+        return self._denied.get((repository, reference))
+
+    def put_denied(self, repository: Repository, reference: Reference, message: str) -> None:
+        """Note that upstream denies this manifest; what is known of a tag stays."""
+        self._denied[repository, reference] = message
 
     def drop(self, key: TagKey) -> None:
         """Forget a tag that upstream denies or no longer has."""

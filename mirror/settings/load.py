@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -18,11 +18,9 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from mirror.oci.names import HUB
-from mirror.settings.client import Client
-from mirror.settings.keys import HUB_URL, PREFIX, Settings
-from mirror.settings.upstream import Upstream
+from mirror.settings.keys import PREFIX, Settings
 from mirror.settings.values import ConfigurationError
+from mirror.settings.wrong import faults, not_json, unknown, unquoted
 
 _NOT_KEYS = frozenset({"CONFIG", "SECRETS_DIR"})
 
@@ -35,6 +33,8 @@ def load(flags: Mapping[str, object] | None = None, file: Path | None = None) ->
     _refuse_unknown_variables()
     from_file = _read_file(_chosen(file))
     secrets = _secrets_folder()
+    for told in unquoted(from_file.get("upstreams")):
+        raise ConfigurationError(told)
 
     class Loaded(Settings):
         @classmethod
@@ -56,14 +56,12 @@ def load(flags: Mapping[str, object] | None = None, file: Path | None = None) ->
             return tuple(InitSettingsSource(settings_cls, each) for each in values)
 
     try:
+        _refuse_odd_secrets(secrets)
         return Loaded(**dict(flags or {}))  # type: ignore[arg-type]
     except ValidationError as error:
-        raise ConfigurationError(_in_words(error)) from None
-    except SettingsError:  # of a variable or secret that is not JSON; it may hold a password
-        wanted = (
-            f"""{PREFIX}UPSTREAMS: JSON is wanted, such as {{"{HUB}": {{"url": "{HUB_URL}"}}}}"""
-        )
-        raise ConfigurationError(wanted) from None
+        raise ConfigurationError(faults(error)[0]) from None
+    except SettingsError as error:  # of a variable or secret that is not JSON
+        raise ConfigurationError(not_json(error)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"a secret in {secrets} cannot be read: {error}") from None
 
@@ -127,46 +125,37 @@ def _read_file(file: Path | None) -> dict[str, Any]:
         raise ConfigurationError(f"{file}: is not TOML: {error}") from None
 
 
+# What Kubernetes tells each container of a Service whose name begins with `mirror`.
+_OF_A_SERVICE = re.compile(
+    r"MIRROR_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+
+
+def _is_of_a_service(variable: str, value: str) -> bool:
+    port = variable.endswith("_PORT") and "://" in value
+    return port or _OF_A_SERVICE.fullmatch(variable) is not None
+
+
 def _refuse_unknown_variables() -> None:
     """Refuse what pydantic-settings passes over: a misspelt variable would do nothing."""
     known = {name.upper() for name in Settings.model_fields} | _NOT_KEYS
-    for variable in os.environ:
+    for variable, value in os.environ.items():
         name = variable.upper().removeprefix(PREFIX)
         nested = name.startswith(("UPSTREAMS__", "CLIENTS__"))
-        if variable.upper().startswith(PREFIX) and name not in known and not nested:
-            raise ConfigurationError(
-                f"unknown environment variable {variable}; known are "
-                f"{', '.join(PREFIX + key for key in sorted(known))}"
-            )
+        if not variable.upper().startswith(PREFIX) or name in known or nested:
+            continue
+        if not _is_of_a_service(variable.upper(), value):
+            names = {PREFIX + key for key in known}
+            raise ConfigurationError(unknown(variable, names, what="unknown environment variable"))
 
 
-_WANTED = {  # instead of pydantic's words, which are for programmers
-    "dict_type": 'a table for each registry is wanted: [upstreams."NAME"] with its url',
-    "model_type": 'a table is wanted: [upstreams."NAME"] with its url',
-    "missing": "a value is wanted",
-}
-
-
-# A refused url that holds no user, password, or query, which may be a token.
-_HARMLESS = re.compile(r"[\w:/.-]*", re.ASCII)
-
-
-def _in_words(error: ValidationError) -> str:
-    """Say the first thing that is wrong: the key, the value, what is allowed."""
-    first = error.errors()[0]
-    place = first["loc"]
-    parts = (str(part) for part in place if part != "[key]")  # pydantic's, of a table's key
-    key = " ".join(".".join(parts).split()) or "configuration"
-    if first["type"] == "extra_forbidden":
-        models: dict[str, type[BaseModel]] = {"upstreams": Upstream, "clients": Client}
-        model = models.get(str(place[0]), Settings)
-        return f"unknown key {key}; known are {', '.join(sorted(model.model_fields))}"
-    message = _WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
-    value = first["input"]
-    # What stands where a password may stand, or holds what looks like one, is not repeated.
-    private = place[:1] == ("clients",) or (
-        place[:1] == ("upstreams",) and (place[-1] != "url" or not _HARMLESS.fullmatch(str(value)))
-    )
-    if isinstance(value, dict) or (private and not isinstance(value, int | float)):
-        return f"{key}: {message}"
-    return f"{key} is {value!r}: {message}"
+def _refuse_odd_secrets(folder: str | None) -> None:
+    """Refuse secrets that nothing reads, and empty ones; others' files are none of ours."""
+    if folder is None:
+        return
+    known = {PREFIX.lower() + name for name in Settings.model_fields}
+    for file in sorted(Path(folder).glob(f"{PREFIX.lower()}*")):
+        if file.name.split("__")[0] not in known:
+            raise ConfigurationError(unknown(file.name, known, what=f"unknown secret in {folder}"))
+        if file.is_file() and not file.read_bytes().strip():
+            raise ConfigurationError(f"{file.name}: the secret in {folder} is empty")

@@ -80,6 +80,8 @@ def read_limit(headers: Mapping[str, str], *, windowless: bool) -> PullLimit | N
     `windowless`, that of a registry which is known to count pulls. One over
     more than a month is none that anybody has: what was pulled in it would be kept for as long.
     """
+    if _is_mirrors(headers):
+        return None
     limit, remaining = (_RATE.fullmatch(headers.get(name, "").strip()) for name in _NAMES)
     if limit is None or remaining is None:
         return None
@@ -95,7 +97,12 @@ def read_limit(headers: Mapping[str, str], *, windowless: bool) -> PullLimit | N
 
 def names_limit(headers: Mapping[str, str]) -> bool:
     """Whether a limit is named at all, be it one that can be read or not."""
-    return any(name in headers for name in _NAMES)
+    return any(name in headers for name in _NAMES) and not _is_mirrors(headers)
+
+
+def _is_mirrors(headers: Mapping[str, str]) -> bool:
+    """Whether it is another mirror that says what is left: it gives more than that will pay for."""
+    return headers.get("Cache-Status", "").startswith("mirror;")
 
 
 def read_retry_after(headers: Mapping[str, str]) -> int | None:

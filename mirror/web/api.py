@@ -20,10 +20,12 @@ from mirror.cache.tag_lists import TagStream
 from mirror.cache.tally import Tally
 from mirror.oci import media, ranges
 from mirror.oci.digest import Digest
-from mirror.oci.errors import RegistryError, Unsupported
+from mirror.oci.errors import RegistryError, TooManyRequests, Unsupported
 from mirror.oci.paging import Paging
 from mirror.oci.ranges import Span
 from mirror.web import fields
+from mirror.web.limits import Limits
+from mirror.web.refusal import refusal
 from mirror.web.reply import AT_ONCE, InMemory, Reply, Streamed
 from mirror.web.route import BlobPath, CatalogPath, ManifestPath, ReferrersPath, TagsPath
 from mirror.web.sending import Peer, Reads
@@ -39,6 +41,7 @@ class RegistryApi:
         listings: Listings,
         repositories: Repositories,
         tally: Tally,
+        limits: Limits,
         reads: Reads,
     ) -> None:
         self._manifests = manifests
@@ -46,11 +49,21 @@ class RegistryApi:
         self._listings = listings
         self._repositories = repositories
         self._tally = tally
+        self._limits = limits
         self._reads = reads
         self._being_sent: WeakValueDictionary[Digest, InMemory] = WeakValueDictionary()
 
     async def manifest(self, request: web.BaseRequest, path: ManifestPath, caller: Caller) -> Reply:
-        """Answer for a manifest or index, by tag or digest."""
+        """Answer for a manifest or index, by tag or digest; a refused pull says what is left."""
+        try:
+            return await self._manifest(request, path, caller)
+        except TooManyRequests as error:
+            limit = self._limits.lines(path.repository.upstream, caller, warm=False)
+            return refusal(error, namespace=path.namespace, more=limit)
+
+    async def _manifest(
+        self, request: web.BaseRequest, path: ManifestPath, caller: Caller
+    ) -> Reply:
         known = request.headers.get(hdrs.IF_NONE_MATCH)
         found = self._manifests.peek(path.repository, path.reference)
         if found is None:
@@ -65,16 +78,17 @@ class RegistryApi:
             self._tally.asked[upstream] += 1
         if found.why is not None:
             self._tally.stale[upstream, found.why] += 1
-        return self._manifest(path, found, unchanged=unchanged)
+        limit = self._limits.lines(upstream, caller, warm=found.outcome is Outcome.HIT)
+        return self._found(path, found, limit, unchanged=unchanged)
 
     async def _find(self, path: ManifestPath, caller: Caller, *, head: bool) -> Found:
         return await self._manifests.get(path.repository, path.reference, caller.party, head=head)
 
-    def _manifest(self, path: ManifestPath, found: Found, *, unchanged: bool) -> Reply:
+    def _found(self, path: ManifestPath, found: Found, limit: str, *, unchanged: bool) -> Reply:
         descriptor = found.descriptor
         return Reply(
             304 if unchanged else 200,
-            fields.manifest(found) + fields.namespace(path.namespace),
+            fields.manifest(found) + limit + fields.namespace(path.namespace),
             length=descriptor.size,
             body=self._shared(descriptor.digest, found.body or b""),
             outcome=found.outcome,
@@ -130,7 +144,7 @@ class RegistryApi:
         async with while_there(Peer(request.transport)):
             listed = await self._listings.tags(path.repository, path.paging, caller.party)
         page, more = listed.answer, _more(path, listed.answer.following)
-        headers = fields.listing(media.JSON, listed.outcome, listed.age) + more
+        headers = fields.listing(media.JSON, listed) + more
         if isinstance(page, TagStream):
             return Reply(200, headers, length=None, body=page, outcome=listed.outcome)
         return Reply(200, headers, length=len(page.body), body=page.body, outcome=listed.outcome)
@@ -160,7 +174,7 @@ class RegistryApi:
         if path.artifact_types:
             more += fields.lines({"OCI-Filters-Applied": "artifactType"})
         body = await listed.answer.index(path.artifact_types)
-        headers = fields.listing(media.OCI_INDEX, listed.outcome, listed.age) + more
+        headers = fields.listing(media.OCI_INDEX, listed) + more
         return Reply(200, headers, length=len(body), body=body, outcome=listed.outcome)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from mirror.cache.found import Found
+from mirror.cache.listings import Listed
 from mirror.cache.outcome import Outcome, Why
 from mirror.oci import media
 from mirror.oci.digest import Digest
@@ -59,10 +61,14 @@ def error(failure: RegistryError, outcome: Outcome | None) -> str:
     return _API + lines({"Content-Type": media.JSON, **failure.headers()}) + status
 
 
-def listing(media_type: str, outcome: Outcome, age: int | None) -> str:
+def listing(media_type: str, listed: Listed[Any]) -> str:
     """Return the headers of a listing, a stale one saying so."""
-    kept = _API + lines({"Content-Type": media_type}) + cache_status(outcome)
-    return kept if age is None else kept + _stale(age, Why.FAULT)
+    kept = _API + lines({"Content-Type": media_type}) + cache_status(listed.outcome)
+    if listed.age is None:
+        return kept
+    return kept + _stale(
+        listed.age, Why.FAULT, ", the tags that clients asked for" * listed.of_known
+    )
 
 
 def manifest(found: Found) -> str:
@@ -73,8 +79,8 @@ def manifest(found: Found) -> str:
     return kept + cache_status(found.outcome) + _stale(found.age, found.why or Why.FAULT)
 
 
-def _stale(age: int, why: Why) -> str:
-    text = f'299 - "{_STALE[why]}: as of {age} s ago"'
+def _stale(age: int, why: Why, what: str = "") -> str:
+    text = f'299 - "{_STALE[why]}: as of {age} s ago{what}"'
     return f"Age: {age}\r\nWarning: {text}\r\n"
 
 

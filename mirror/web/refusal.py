@@ -15,15 +15,17 @@ from mirror.web import fields
 from mirror.web.reply import Reply
 
 
-def refusal(error: RegistryError, *, last: bool = False, namespace: str = "") -> Reply:
+def refusal(
+    error: RegistryError, *, last: bool = False, namespace: str = "", more: str = ""
+) -> Reply:
     """Answer with an error document; `last` ends the connection.
 
-    `namespace` is the upstream that the client named.
+    `namespace` is the upstream that the client named, `more` are header lines.
     """
     body, outcome = error.body(), _outcome(error)
     return Reply(
         error.status,
-        fields.error(error, outcome) + fields.namespace(namespace),
+        fields.error(error, outcome) + more + fields.namespace(namespace),
         length=len(body),
         body=body,
         outcome=outcome,

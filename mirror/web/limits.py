@@ -1,0 +1,61 @@
+"""What is left of an upstream's pull limit, on its manifests: as Docker Hub says it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mirror.cache.budget import Budget
+from mirror.cache.caller import Caller
+
+
+class _Said(NamedTuple):
+    second: int
+    lines: str
+
+
+class Limits:
+    """Says on manifests what the mirror knows of their upstream's limit, to those it `trusts`.
+
+    Whose account or address it is, as Docker Hub says in docker-ratelimit-source, is nobody's
+    business. What memory answers repeats what was said in the same second.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        trusts: Callable[[Caller], bool],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._budget = budget
+        self._trusts = trusts
+        self._clock = clock
+        self._said: dict[str, _Said] = {}
+
+    def __repr__(self) -> str:
+        return f"<Limits of {len(self._said)} upstreams>"
+
+    def lines(self, upstream: str, caller: Caller, *, warm: bool) -> str:
+        """Return the header lines for a manifest; none where there is no limit, or for strangers.
+
+        `warm` is whether nobody was asked for it.
+        """
+        if not self._trusts(caller):
+            return ""
+        second = int(self._clock())
+        said = self._said.get(upstream)
+        if not warm or said is None or said.second != second:
+            said = self._said[upstream] = _Said(second, self._say(upstream))
+        return said.lines
+
+    def _say(self, upstream: str) -> str:
+        window = self._budget.present(upstream).window
+        left = window.left(self._budget.now())
+        if window.limit is None or left is None:
+            return ""
+        length = f";w={int(window.length)}"
+        return (
+            f"RateLimit-Limit: {window.limit}{length}\r\n"
+            f"RateLimit-Remaining: {min(left, window.limit)}{length}\r\n"
+        )
