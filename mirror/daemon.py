@@ -98,7 +98,7 @@ async def running(
     async with AsyncExitStack() as stack:
         grace = Grace(settings.shutdown_grace, hurry or asyncio.Event())
         outlet = outlet or stack.enter_context(logs.standard_error(settings.log_format))
-        lag = stack.enter_context(LoopLag())
+        lag = LoopLag()
         certificate = wiring.certificate(settings)
         reach = Reach(settings)
         listener, watched = wiring.listeners(stack, settings)
@@ -186,9 +186,15 @@ async def running(
             AccessLog(settings.log_format, outlet),
             connections,
         )
-        checks = LimitChecks(registries, budget, settings.limit_check)
-        counting = (_keep_count(budget, tally), checks.run())
-        for job in (store.keep_books(), clients.run(), *counting, _feed_watchdog()):
+        stack.enter_context(lag)  # not before: a start takes long steps, and nobody is served yet
+        checking = LimitChecks(registries, budget, settings.limit_check).run()
+        for job in (
+            store.keep_books(),
+            clients.run(),
+            _keep_count(budget, tally),
+            checking,
+            _feed_watchdog(),
+        ):
             stack.push_async_callback(_cancel, asyncio.create_task(job))
 
         upkeep = Upkeep(store, tags, memory, budget, tally)
