@@ -15,6 +15,7 @@ from tests.torture.plan import BREAKS, MISTAKES, QUIET, REFUSALS, SPOILS, FaultP
 from tests.torture.world import repository
 
 OVERHEAD = 1.05  # of a blob: what upstream may send of it in all, cuts and stalls included
+ON_ITS_WAY = 2 * 1024 * 1024  # bytes in sockets and buffers when a body is left
 WITH_HEADERS = 8192  # bytes; a smaller body may come with a GET that asks for its headers only
 THREADS = 40  # the store's 8, the loop's own few, SQLite's one, and as many again
 OTHER_DESCRIPTORS = 6  # beside those at the start: the index's log and its companion
@@ -181,7 +182,8 @@ def upstream(
     by HEAD that it has it. Else each
     request of a client may cost one: what it wanted may be gone again before the next one comes,
     or may not have been kept at all for lack of room. A kill and an outage lose what is on its way:
-    upstream handed it to a socket whose other end never reads it, so each may cost one too.
+    upstream handed it to a socket whose other end never reads it, so each may cost one too. Where
+    room runs out midway the rest is asked for anew, and what was on its way comes twice.
     """
     lost = len(around.plan.kills) + len(around.plan.outages)
     asked = Counter(outcome.digest for outcome in outcomes if outcome.kind == "blob")
@@ -193,6 +195,8 @@ def upstream(
         bodies += _forced(digest, around)
         size = blobs[digest].size
         most = int(bodies * size * OVERHEAD) + (size if bodies and size < WITH_HEADERS else 0)
+        if not undisturbed:
+            most += bodies * min(ON_ITS_WAY, size // 8)
         if count > most:
             wrong.append(f"upstream sent {count} bytes of {blobs[digest]}, at most {most} are due")
     return wrong
