@@ -216,13 +216,29 @@ class Site:
             descriptors=self._open(),
             threads=disk.threads(pid),
             rows=_rows(folder),
-            empties=sum(not path.stat().st_size for path in disk.partials(folder).values()),
+            empties=len(await _empty_ones(folder)),
             partials=len(disk.partials(folder)),
         )
 
     def _forget_peak(self) -> None:
         with suppress(OSError):
             Path(f"/proc/{self.daemon.pid}/clear_refs").write_text("5")
+
+
+async def _empty_ones(folder: Path) -> set[str]:
+    """Name the partials without a byte that stay so: one is that for a moment as it begins."""
+    empty = _empty(folder)
+    if empty:
+        await asyncio.sleep(1)
+    return empty & _empty(folder)
+
+
+def _empty(folder: Path) -> set[str]:
+    found = set[str]()
+    for name, path in disk.partials(folder).items():
+        with suppress(FileNotFoundError):
+            found.update({name} if not path.stat().st_size else ())
+    return found
 
 
 def _memory(pid: int) -> dict[str, int]:
