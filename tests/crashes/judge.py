@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.command import serving
+from tests.command import SMALL, serving
 from tests.crashes.cases import Case
 from tests.crashes.scene import LIMIT, Told, options, pull
 from tests.standin import Hub, Image
@@ -37,7 +37,7 @@ async def afterwards(data: Path, hub: Hub, images: list[Image], told: Told) -> l
     if (size := held(data)) > LIMIT:
         wrong.append(f"{size} bytes were left, {LIMIT} are allowed")
     try:
-        async with serving(data, *options(hub)) as command:
+        async with serving(data, *options(hub), command=SMALL) as command:
             url = await command.address(within=30)
             for number, image in enumerate(images):
                 await pull(url, number, image, again)
