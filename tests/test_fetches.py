@@ -116,6 +116,22 @@ async def test_who_comes_back_and_leaves_again_gives_it_as_long_again(
         await ended(fetches)
 
 
+async def test_a_fetch_whose_file_is_closed_lets_nobody_in(
+    hub: Hub, tmp_path: Path, layer: Blob
+) -> None:
+    async with fetching(hub, tmp_path, reprieve=60) as (fetches, registry), asyncio.timeout(10):
+        fetch = joined(fetches, registry, layer)
+        await fetch.past(layer.size - 1)
+        fetches.leave(fetch, APP)
+        while not fetch.ended:  # noqa: ASYNC110 - one step of the loop later it is off the books
+            await asyncio.sleep(0)
+        assert len(fetches) == 1
+        assert fetches.running(APP.upstream, fetch.digest) is None
+        assert fetches.join(registry, APP, fetch.digest, layer.size) is None
+        await fetches.others_over(APP, fetch.digest)
+        assert len(fetches) == 0
+
+
 @pytest.mark.parametrize(("most", "share"), [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6)])
 async def test_an_upstream_that_hangs_leaves_places_to_the_others(
     hub: Hub, run: Run, layer: Blob, most: int, share: int

@@ -284,10 +284,10 @@ class Fetch(Progress):
         if self._entry is None:
             self._place.leave()
         self._place.release()
-        self._ended = True
+        self.ended = True
         self._announce()
         self._close_file()
 
     def _close_file(self) -> None:
-        if self._ended and not self.followers:
+        if self.ended and not self.followers:
             self._place.close_file()

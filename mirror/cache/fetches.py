@@ -42,8 +42,11 @@ class _Running:
 
     @property
     def ending(self) -> bool:
-        """Whether it is stopping, or has failed and tidies up."""
-        return self.stopping or self.fetch.failure is not None
+        """Whether it is stopping, has failed and tidies up, or is over and not yet off the books.
+
+        Between a fetch's end, which closes its file, and the task's callback others may run.
+        """
+        return self.stopping or self.fetch.failure is not None or self.fetch.ended
 
 
 class Fetches:

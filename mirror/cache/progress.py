@@ -32,8 +32,8 @@ class Progress:
     """A blob on its way. Bytes are for all followers; a refusal is for its own repository alone.
 
     `repository` is the one that upstream is asked in now. `visible` is how far followers may read,
-    in bytes; `size` the whole, once upstream said so. What failed is kept as a value: no traceback,
-    no frames.
+    in bytes; `size` the whole, once upstream said so. One that has `ended` reads no file for a new
+    follower. What failed is kept as a value: no traceback, no frames.
     """
 
     def __init__(self, repository: Repository, digest: Digest) -> None:
@@ -47,7 +47,7 @@ class Progress:
         self._of: Counter[Repository] = Counter()  # followers
         self._shown: dict[Repository, int] = {}  # let in, by the size that upstream names there
         self._refusals: dict[Repository, RegistryError] = {}
-        self._ended = False
+        self.ended = False
         self._changed: set[asyncio.Future[None]] = set()
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from tests.torture.checks import Failures
@@ -11,8 +12,10 @@ HEAD = (
     "round  mood    clients:whole  refused  cut  unproven  left  kills  to clients  from upstream"
     "  bound   evicted  kept  partial    disk/bound  s"
 )
+_DIGEST = re.compile("sha256:[0-9a-f]{12}")  # as much of it as an outcome shows
 _MIB = 1024 * 1024
 _SHOWN = 20  # things that are wrong
+_LOGGED = 40  # lines of the daemon's log
 
 
 def line(counted: Counted) -> str:
@@ -39,9 +42,17 @@ def failure(seed: int, counted: Counted, only: Sequence[str] = ()) -> str:
             f"seed {seed}, round {counted.plan.number} ({counted.plan.mood}): wrong",
             *(f"  {each}" for each in wrong[:_SHOWN]),
             *more,
+            *_logged(counted),
             f"replay: make torture SEED={seed} ROUNDS={counted.plan.number + 1}{narrowed}",
         ]
     )
+
+
+def _logged(counted: Counted) -> list[str]:
+    """Pick what the daemon wrote of the digests in what is wrong."""
+    named = set(_DIGEST.findall("\n".join(counted.wrong)))
+    lines = [each for each in counted.said.splitlines() if named & set(_DIGEST.findall(each))]
+    return ["  the daemon wrote of these:", *(f"    {each}" for each in lines[-_LOGGED:])]
 
 
 def summary(seed: int, rounds: list[Counted]) -> str:

@@ -47,6 +47,7 @@ class Counted:
     partials: int = 0
     failures: Failures = field(default_factory=Failures)
     wrong: list[str] = field(default_factory=list)
+    said: str = ""  # the daemon's log
 
 
 class Torture:
@@ -200,6 +201,7 @@ class Torture:
         live = await self._indexed()
         code = await daemon.stop()
         said, daemon.said = daemon.said, ""
+        counted.said = said
         return [
             *leaks,
             *books,
