@@ -157,8 +157,8 @@ def test_upstream_bytes_beyond_what_is_due_are_found() -> None:
     assert not wrong(10_500, around(replace(FAULT, trouble="no_head"), held=True))
     assert not wrong(21_000, around(FAULT))
     assert wrong(21_001, around(FAULT))
-    assert not wrong(35_250, around(), strict=False)
-    assert wrong(35_251, around(), strict=False)
+    assert not wrong(46_500, around(), strict=False)
+    assert wrong(46_501, around(), strict=False)
 
 
 def test_a_disk_beyond_its_bound_is_found(folder: Path) -> None:
