@@ -499,8 +499,8 @@ def test_patterns_can_be_given_in_a_file_and_in_a_variable(
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ('allow = ["Library/*"]', "upstreams.docker.io.allow: a pattern"),
-        ('deny = ["a/***"]', "upstreams.docker.io.deny: a pattern"),
+        ('allow = ["Library/*"]', "upstreams.docker.io.allow: not a pattern"),
+        ('deny = ["a/***"]', "upstreams.docker.io.deny: not a pattern"),
         ('private = "friends"', "'nobody', 'authenticated' or 'everyone'"),
     ],
 )

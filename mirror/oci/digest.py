@@ -1,4 +1,4 @@
-"""Digests: what content is called, and how it is proven."""
+"""Content digests: parsing, computing, and proving bytes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _DIGEST = re.compile(r"sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}", re.ASCII)
 
 
 class Hasher(Protocol):
-    """A hash on its way, as hashlib makes them."""
+    """An incremental hash object, as hashlib makes them."""
 
     def update(self, data: bytes | memoryview, /) -> None:
-        """Take in more bytes."""
+        """Hash more bytes."""
 
     def hexdigest(self) -> str:
-        """Return the hash of what was taken in."""
+        """Return the hash of all bytes so far."""
 
     def copy(self) -> Self:
-        """Return another that goes on from here."""
+        """Return a copy that continues from the same state."""
 
 
 class Digest(str):
-    """A validated `algorithm:hex`. Equal to, and hashed like, its text."""
+    """A validated `algorithm:hex` string. Equal to, and hashed like, its text."""
 
     __slots__ = ()
 
@@ -40,9 +40,9 @@ class Digest(str):
 
     @classmethod
     def told(cls, header: str | None) -> Self | None:
-        """Read a header that should be a digest; None where it is missing or says none.
+        """Parse a header that should hold a digest; None if it is missing or invalid.
 
-        Quotes, spaces and capitals change nothing of what is named.
+        Quotes, spaces and upper case are tolerated: they do not change the digest.
         """
         text = (header or "").strip().strip("\"' ").lower()
         return cls(text) if _DIGEST.fullmatch(text) else None
@@ -59,13 +59,13 @@ class Digest(str):
 
     @property
     def hex(self) -> str:
-        """The part behind the colon."""
+        """The part after the colon."""
         return self.partition(":")[2]
 
     def hasher(self) -> Hasher:
-        """Return a fresh hash object of this digest's algorithm."""
+        """Return a new hash object of this digest's algorithm."""
         return hashlib.new(self.algorithm)
 
     def proves(self, data: bytes) -> bool:
-        """Whether `data` is what this digest names."""
+        """Whether `data` has this digest."""
         return Digest.of(data, self.algorithm) == self

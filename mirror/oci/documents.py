@@ -1,4 +1,4 @@
-"""JSON that comes from anywhere: taken only where every reader reads the same."""
+"""Untrusted JSON, accepted only if every reader gives it the same meaning."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mirror.uncollected import uncollected
 _Rest = ParamSpec("_Rest")
 _Read = TypeVar("_Read")
 
-# Levels; the deepest that registries write has 6, and what we pass on is written anew.
+# Levels. Known registries write at most 6, and documents that are passed on are rewritten.
 _DEEPEST = 64
-# There are no more values than commas and brackets: a manifest of 4 MiB with nothing but the
-# shortest descriptors there are has 200,000 of these, and a tag of a listing has one.
+# An upper bound for the number of values: one per comma or bracket. A 4 MiB manifest of the
+# shortest possible descriptors has 200,000 of these; a tag in a listing has one.
 _MARKS = (b",", b"[", b"]", b"{", b"}")
 _MOST_MARKS = 250_000
-_VALUE = 64  # bytes of memory to each mark: a string has 57 beside its text, an object 184 and more
-_LONG = 64 * 1024  # bytes; shorter ones are read in less time than a thread takes to be asked
-# A thread shares the interpreter with the event loop: two at work gain nothing, and the loop has to
-# wait for both in turn, for 213 ms at worst where one takes 150 (measured).
+_VALUE = 64  # bytes of memory per mark: a string takes 57 plus its text, an object 184 or more
+_LONG = 64 * 1024  # bytes; a shorter document is parsed faster than a thread can be handed it
+# One thread only: threads share the interpreter with the event loop. A second one gains nothing,
+# and the loop would wait for both in turn: at worst 213 ms where one takes 150 (measured).
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="documents")
 
 
@@ -34,7 +34,7 @@ async def aside(
     *args: _Rest.args,
     **kwargs: _Rest.kwargs,
 ) -> _Read:
-    """Have a document read, a long one on a thread of its own: it takes a tenth of a second."""
+    """Parse a document: a long one, which takes up to 0.1 s, on a worker thread."""
     if len(body) < _LONG:
         return reader(body, *args, **kwargs)
     work = partial(uncollected()(reader), body, *args, **kwargs)
@@ -42,12 +42,12 @@ async def aside(
 
 
 def read(body: bytes, *, anew: bool = False) -> dict[str, Any]:
-    """Read an object, to be written `anew` perhaps; raises ValueError.
+    """Parse a JSON object; raises ValueError. `anew` if it will be written again.
 
-    Refused are a key that stands there twice and NaN, of which readers make different things
-    (RFC 8259, 4 and 6), encodings beside UTF-8 (8.1), what is nested too deeply to be written, and
-    more values than can be read without holding everybody up: that is seen before any is made. Of
-    what is written anew, numbers must be finite: 1e999 would become Infinity, which is no JSON.
+    Refused are duplicate keys and NaN, which parsers read differently (RFC 8259, 4 and 6),
+    encodings other than UTF-8 (8.1), nesting too deep to be written, and more values than can be
+    parsed without blocking the process: these are counted before parsing. With `anew`, numbers must
+    be finite: 1e999 would be written as Infinity, which is not JSON.
     """
     if _marks(body) > _MOST_MARKS:
         raise ValueError("too many values")
@@ -61,12 +61,12 @@ def read(body: bytes, *, anew: bool = False) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(document, dict) or is_deep(document):
-        raise ValueError("no object, or nested too deeply")
+        raise ValueError("not an object, or nested too deeply")
     return document
 
 
 def memory(body: bytes) -> int:
-    """Return about how many bytes of memory a document takes once it is read."""
+    """Estimate the bytes of memory that a parsed document takes."""
     return len(body) + _VALUE * _marks(body)
 
 
@@ -75,16 +75,16 @@ def _marks(body: bytes) -> int:
 
 
 def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its members; raises ValueError where a key stands there twice."""
+    """Make a dict of an object's members; raises ValueError for a duplicate key."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands there twice")
+        raise ValueError("duplicate key")
     return found
 
 
 def refuse_constant(text: str) -> NoReturn:
-    """Refuse NaN and the infinities, which are no JSON."""
-    raise ValueError(f"{text} is no number")
+    """Reject NaN and the infinities, which are not JSON."""
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _finite(text: str) -> float:
@@ -95,7 +95,10 @@ def _finite(text: str) -> float:
 
 
 def is_deep(value: object) -> bool:
-    """Look level by level: what is nested deeply must not be walked by recursion."""
+    """Whether a value is nested too deeply.
+
+    Works level by level, because recursion could overflow the stack.
+    """
     level: list[Any] = [value] if isinstance(value, dict | list) else []
     for _ in range(_DEEPEST):
         level = [

@@ -1,4 +1,4 @@
-"""Errors that know what a client is to be told: status, OCI code, headers and body."""
+"""Errors that carry their own HTTP answer: status, OCI error code, headers and body."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import json
 from typing import ClassVar, Self
 
-_SHOWN = 80  # characters of a client's own words that an error repeats
+_SHOWN = 80  # characters of a client's text that an error message repeats
 
 
 class RegistryError(Exception):
@@ -27,7 +27,7 @@ class RegistryError(Exception):
         self.retry_after = retry_after
 
     def again(self) -> Self:
-        """Return a copy to be raised once more: a shared error would grow with each raise."""
+        """Return a copy to raise: the traceback of a shared error would grow with each raise."""
         return copy.copy(self).with_traceback(None)
 
     def body(self) -> bytes:
@@ -36,12 +36,12 @@ class RegistryError(Exception):
         return json.dumps({"errors": [error]}).encode()
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that belong to this error beside the body's."""
+        """Return the headers that this error needs in addition to the body's."""
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
 def shown(text: str) -> str:
-    """Quote a client's words for a message, cut to a bearable length."""
+    """Quote a client's text for a message, shortened to a readable length."""
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
 
 
@@ -58,7 +58,7 @@ class NameInvalid(RegistryError):
 
 
 class TagInvalid(RegistryError):
-    """The tag breaks the grammar. 404, as the conformance suite wants it."""
+    """The tag breaks the grammar. Status 404, as the conformance suite expects."""
 
     status, code = 404, "MANIFEST_UNKNOWN"
 
@@ -70,7 +70,7 @@ class TagInvalid(RegistryError):
 
 
 class DigestInvalid(RegistryError):
-    """The digest breaks the grammar or names an algorithm nobody registered."""
+    """The digest breaks the grammar or uses an unregistered algorithm."""
 
     status, code = 400, "DIGEST_INVALID"
 
@@ -82,19 +82,19 @@ class DigestInvalid(RegistryError):
 
 
 class PageInvalid(RegistryError):
-    """The page of a listing is not named by a number of tags, nor by the last one before it."""
+    """A page of a listing is identified neither by a number of tags nor by the tag before it."""
 
     status, code = 400, "PAGINATION_NUMBER_INVALID"
 
 
 class RequestInvalid(RegistryError):
-    """What came is not a request that HTTP allows, or longer than we read."""
+    """The request is not valid HTTP, or exceeds a length limit."""
 
     status, code = 400, "UNSUPPORTED"
 
 
 class ClientGone(RegistryError):
-    """Who asked waits for no answer any more."""
+    """The client closed the connection before its answer was ready."""
 
     status, code = 400, "UNSUPPORTED"
 
@@ -124,29 +124,29 @@ class BlobUnknown(RegistryError):
 
 
 class NotAllowed(RegistryError):
-    """The mirror may not give this to whoever asks; upstream has no say in it."""
+    """The mirror's own rules refuse this request; upstream is not involved."""
 
     status, code = 403, "DENIED"
 
 
 class Unauthorized(RegistryError):
-    """Who asks has to log in to the mirror (RFC 9110, 15.5.2)."""
+    """The client has to log in to the mirror (RFC 9110, 15.5.2)."""
 
     status, code = 401, "UNAUTHORIZED"
 
     def headers(self) -> dict[str, str]:
-        """Say how; clients of registries know what to do (RFC 7617, 2)."""
+        """Return the challenge for Basic authentication (RFC 7617, 2)."""
         return {"WWW-Authenticate": 'Basic realm="mirror", charset="UTF-8"'}
 
 
 class ClientTooFast(RegistryError):
-    """A client asks more often than the mirror takes from one."""
+    """The client sends requests faster than `client_rate` allows."""
 
     status, code = 429, "TOOMANYREQUESTS"
 
 
 class Unsupported(RegistryError):
-    """A push, a delete, or a method that means nothing here."""
+    """A push, a delete, or a method that this path does not support."""
 
     status, code = 405, "UNSUPPORTED"
 
@@ -155,12 +155,12 @@ class Unsupported(RegistryError):
         self.allow = allow
 
     def headers(self) -> dict[str, str]:
-        """Name the methods that are allowed (RFC 9110, 15.5.6)."""
+        """List the allowed methods (RFC 9110, 15.5.6)."""
         return {"Allow": self.allow}
 
 
 class RangeMalformed(RegistryError):
-    """The Range header is of bytes, but not to be understood (RFC 9110, 14.2, lets us refuse)."""
+    """The Range header is in bytes but malformed (RFC 9110, 14.2, allows refusing it)."""
 
     status, code = 400, "RANGE_INVALID"
 
@@ -178,105 +178,105 @@ class RangeInvalid(RegistryError):
         self.size = size
 
     def headers(self) -> dict[str, str]:
-        """Say how long the blob is."""
+        """Return the blob's size."""
         return {"Content-Range": f"bytes */{self.size}"}
 
 
 class UpstreamFailure(RegistryError):
-    """Upstream could not answer: what is cached may be served instead, stale if need be."""
+    """Upstream could not answer. Stored content may be served instead, stale if necessary."""
 
     status, code = 502, "UNAVAILABLE"
 
 
 class Denied(UpstreamFailure):
-    """The registry refuses to give us this; kept content is served over it until confirmed."""
+    """The registry denies access. Stored content is still served until the denial is confirmed."""
 
     status, code = 403, "DENIED"
 
 
 class UpstreamMisbehaved(UpstreamFailure):
-    """Upstream answered with something that must not be passed on or kept."""
+    """Upstream's answer must be neither passed on nor stored."""
 
 
 class ContentWrong(UpstreamMisbehaved):
-    """What came of a blob cannot be part of it: no use in keeping it to be resumed."""
+    """The bytes received cannot be part of the blob; the partial is useless for resuming."""
 
 
 class RangeRefused(UpstreamMisbehaved):
-    """Upstream answers otherwise than a question for a part of a blob is to be answered."""
+    """Upstream's answer to a range request is not valid for one."""
 
 
 class RangeBroken(RangeRefused):
-    """Upstream begins to send a part of a blob, and breaks it off again and again."""
+    """Upstream starts to send a range, and breaks off repeatedly."""
 
 
 class ManifestWrong(UpstreamMisbehaved):
-    """What came is not the manifest that was asked for: asked again, the right one may come."""
+    """The body received is not the requested manifest; another attempt may return the right one."""
 
 
 class ManifestUnfit(UpstreamMisbehaved):
-    """A manifest is what its digest says, and must not be kept all the same."""
+    """A manifest matches its digest, but must not be stored."""
 
 
 class UpstreamUnavailable(UpstreamFailure):
-    """Upstream cannot be reached, or says itself that it cannot serve."""
+    """Upstream cannot be reached, or reports that it cannot serve."""
 
     status = 503
 
 
 class BrokenOff(UpstreamUnavailable):
-    """Upstream broke off in the middle of a body."""
+    """Upstream closed the connection in the middle of a body."""
 
 
 class ContentRefused(UpstreamUnavailable):
-    """The host that a registry redirects to refuses one URL, which is no word of the registry's."""
+    """The target of a registry's redirect refuses one URL; the registry itself has not refused."""
 
 
 class UpstreamUnreachable(UpstreamUnavailable):
-    """The connection to upstream was not made, or ended without an answer."""
+    """The connection to upstream was not established, or ended without a response."""
 
 
 class HostUnreachable(UpstreamUnreachable):
-    """No connection to the host can be made: to ask in another way is of no use."""
+    """No connection to the host can be established: a different request would fail, too."""
 
 
 class UpstreamDown(UpstreamUnavailable):
-    """Upstream failed so often of late that it was not even asked."""
+    """The circuit breaker is open: upstream failed too often lately, and no request was sent."""
 
 
 class UpstreamTimeout(UpstreamFailure):
-    """Upstream was silent for too long."""
+    """Upstream sent nothing for too long."""
 
     status = 504
 
 
 class TooManyRequests(UpstreamFailure):
-    """Upstream has been asked more often than it likes."""
+    """Upstream's rate limit is exceeded."""
 
     status, code = 429, "TOOMANYREQUESTS"
 
 
 class PullLimitSpent(TooManyRequests):
-    """No pull is left of what upstream allows, or not enough for what is wanted."""
+    """No pull is left of upstream's limit, or not enough for this request."""
 
 
 class ReserveKept(TooManyRequests):
-    """The pulls that are left are kept for other repositories."""
+    """The remaining pulls are reserved for other repositories."""
 
 
 class ShareSpent(TooManyRequests):
-    """The client has spent what it may of the pulls that upstream allows."""
+    """The client has spent its share of the pulls."""
 
 
 class HeldBack(TooManyRequests):
-    """A tag has changed, and stays what it was for now, to save what is left of the pulls."""
+    """A tag has changed, but the new manifest is not fetched yet, to save the remaining pulls."""
 
 
 def may_pass(failure: Exception) -> bool:
-    """Whether another question, a moment later, may be answered: no bytes of content were wrong.
+    """Whether another request, a moment later, may succeed: no bytes of content were wrong.
 
-    A registry's denial or 404 may be one of its copies', a silence that of one connection. A rate
-    limit, a pull limit, and a host that cannot be reached are the same for all.
+    A denial or 404 may come from one replica of the registry, a silence from one connection. A rate
+    limit, a pull limit and an unreachable host affect all requests alike.
     """
     wrong = isinstance(failure, ContentWrong | ManifestWrong | ManifestUnfit)
     lasting = isinstance(failure, TooManyRequests | HostUnreachable | UpstreamDown)

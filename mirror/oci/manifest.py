@@ -1,4 +1,4 @@
-"""What a manifest points at, and the documents that must not be kept."""
+"""Manifests: proof, type and references, and the rules for documents that must not be stored."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mirror.oci.errors import DigestInvalid, ManifestUnfit, ManifestWrong, shown
 from mirror.oci.signed import payload
 
 MAX_SIZE = 4 * 1024 * 1024  # bytes; distribution-spec, "Pushing manifests", and every client
-# Children that a manifest is known by; the largest honest index has some hundreds. One that has
-# more is passed on and kept as it is, and what it points at is looked after by itself.
+# Children recorded for a manifest; the largest honest index has some hundreds. A manifest with more
+# is passed on and stored unchanged, and its children are treated as independent content.
 MOST_CHILDREN = 4096
 
-# What points at content, and which key of it has the digest; the last is of schema 1.
+# The keys that reference content, each with the key of its digest; the last is of schema 1.
 _POINTERS = {
     "config": "digest",
     "layers": "digest",
@@ -24,7 +24,7 @@ _POINTERS = {
     "blobs": "digest",
     "fsLayers": "blobSum",
 }
-# What says of which kind a document is (as containerd has it).
+# The kind of document that a key implies (the same rule as in containerd).
 _KIND_OF_KEY = {"manifests": "index", "config": "image", "layers": "image", "fsLayers": "schema 1"}
 _KIND_OF_TYPE = {
     **dict.fromkeys(media.INDEXES, "index"),
@@ -32,8 +32,8 @@ _KIND_OF_TYPE = {
     **dict.fromkeys(media.SCHEMA1S, "schema 1"),
     **dict.fromkeys(media.ARTIFACTS, "artifact"),
 }
-# Keys that must be written just so, by their folded forms: Go, which most clients are of, finds
-# them in any case.
+# Keys that must be spelled exactly so, by their folded forms: Go, the language of most clients,
+# matches keys in any case.
 _KEYS = {key.casefold(): key for key in (*_POINTERS, "mediaType", "schemaVersion", "subject")}
 _POINTER_KEYS = {
     key.casefold(): key for key in ("digest", "mediaType", "size", "urls", "data", "blobSum")
@@ -42,7 +42,7 @@ _POINTER_KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What names content: its digest, its media type and its size in bytes."""
+    """The identity of content: digest, media type, and size in bytes."""
 
     digest: Digest
     media_type: str
@@ -51,12 +51,11 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A proven manifest: the exact bytes, their names, and the digests they point at.
+    """A proven manifest: the exact bytes, their descriptor, and the digests that they reference.
 
-    `platforms` are those children of an index that clients choose from, each by its platform;
-    others are for no platform at all: they attest what an image is made of. Both are empty where
-    there are more than MOST_CHILDREN. `in_part` is that the digest is of a part of the bytes,
-    those that are signed.
+    `platforms` are the children of an index that clients choose from by platform; the other
+    children are attestations, which are for no platform. Both are empty if there are more than
+    MOST_CHILDREN. `in_part`: the digest covers only the signed part of the bytes.
     """
 
     descriptor: Descriptor
@@ -68,10 +67,10 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What a HEAD tells of a manifest, as far as it tells: "" and 0 stand for what is missing.
+    """The headers of a HEAD for a manifest; "" and 0 stand for missing ones.
 
-    `missing` is that upstream answered 404, which its GET may contradict. `inferred` is that the
-    digest is the one that was asked for, and none that upstream named.
+    `missing`: upstream answered 404, which its GET may contradict. `inferred`: the digest is the
+    requested one; upstream sent none.
     """
 
     digest: Digest | None = None
@@ -82,30 +81,30 @@ class Hint:
 
     @property
     def descriptor(self) -> Descriptor | None:
-        """All that names the manifest; None if a part of it is missing."""
+        """The complete descriptor; None if a part of it is missing."""
         if self.digest is None or not self.media_type or not self.size:
             return None
         return Descriptor(self.digest, self.media_type, self.size)
 
 
 def prove(body: bytes, named: Digest | None, told: str) -> Manifest:
-    """Read what came for a manifest; `named` is its digest, if it was asked for or promised.
+    """Prove and parse the body of a manifest; `named` is its digest, if requested or announced.
 
-    `told` is the type that upstream names. Where nothing proves the bytes, they or their type must
-    say that they are a manifest. Raises ManifestWrong for something else, and ManifestUnfit.
+    `told` is upstream's Content-Type. Without a digest, the type or the document itself must
+    identify it as a manifest. Raises ManifestWrong for anything else, and ManifestUnfit.
     """
     signed = payload(body)
     digest = named or Digest.of(signed or body)
     whole = digest.proves(body)
     if not whole and not (signed and digest.proves(signed)):
-        raise ManifestWrong(f"upstream sent a manifest that is not {digest}")
+        raise ManifestWrong(f"upstream sent a manifest that does not match {digest}")
     if named is None and not is_one(body, told):
-        raise ManifestWrong(f"upstream sent no manifest, but something of type {shown(told)}")
+        raise ManifestWrong(f"upstream sent a document of type {shown(told)}, not a manifest")
     return replace(read(body, digest, told), in_part=not whole)
 
 
 def is_one(body: bytes, told: str) -> bool:
-    """Whether a document is a manifest by its type or by itself, and no error document."""
+    """Whether a document is a manifest, by its type or by its keys, and not an error document."""
     try:
         document = documents.read(body)
     except ValueError:
@@ -116,11 +115,11 @@ def is_one(body: bytes, told: str) -> bool:
 
 
 def read(body: bytes, digest: Digest, told: str) -> Manifest:
-    """Read a proven manifest; raises ManifestUnfit for what must not be kept.
+    """Parse a proven manifest; raises ManifestUnfit for documents that must not be stored.
 
-    Refused are documents whose meaning depends on the reader (CVE-2021-41190): with what belongs to
-    another kind, with a `mediaType` that differs from the Content-Type they came with, with
-    a key twice, or in capitals.
+    Refused are ambiguous documents (CVE-2021-41190): with keys of another kind of manifest, with a
+    `mediaType` that differs from the Content-Type, with duplicate keys, and with keys in upper
+    case.
     """
     document = _object(body)
     media_type = _type(document, told)
@@ -135,24 +134,24 @@ def read(body: bytes, digest: Digest, told: str) -> Manifest:
 
 
 def _check_kind(document: dict[str, Any], media_type: str) -> None:
-    """Refuse what is of two kinds: by its type and by its keys, or by its keys alone."""
+    """Refuse a document of two kinds: by its type and its keys, or by its keys alone."""
     kinds = {kind for key, kind in _KIND_OF_KEY.items() if key in document}
     if named := _KIND_OF_TYPE.get(media_type):
         kinds.add(named)
     if len(kinds) > 1:
-        raise ManifestUnfit(f"the manifest is {' and '.join(sorted(kinds))}, named {media_type}")
+        raise ManifestUnfit(f"the manifest is both {' and '.join(sorted(kinds))} ({media_type})")
 
 
 def _type(document: dict[str, Any], told: str) -> str:
-    """Return the type to serve a document with: upstream's, or else its own, or else plain JSON.
+    """Return the type to serve a document with: upstream's, else its own, else plain JSON.
 
-    Headers of no meaning (a web page's, a byte stream's) contradict nothing.
+    Generic Content-Types (of a web page, of a byte stream) contradict nothing.
     """
     declared, own = document.get("mediaType", told), _own_type(document)
     if told in media.KNOWN:
         if declared != told:
             raise ManifestUnfit(
-                f"the manifest calls itself {shown(str(declared))}, upstream calls it {told}"
+                f"the manifest has mediaType {shown(str(declared))}, but Content-Type {told}"
             )
         return told
     if media.names_manifest(told) and own not in media.KNOWN:
@@ -161,7 +160,7 @@ def _type(document: dict[str, Any], told: str) -> str:
 
 
 def _own_type(document: dict[str, Any]) -> str | None:
-    """Return what a document itself says that it is, by its `mediaType` or else by its shape."""
+    """Return the type that a document declares, by its `mediaType` or else by its keys."""
     declared = document.get("mediaType")
     if declared is not None:
         named = isinstance(declared, str) and media.names_manifest(declared)
@@ -192,19 +191,17 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         return documents.read(body)
     except ValueError:
-        raise ManifestUnfit(
-            "upstream's manifest is not a JSON object that all would read alike"
-        ) from None
+        raise ManifestUnfit("upstream's manifest is not an unambiguous JSON object") from None
 
 
 def _check_case(keys: Iterable[str], known: Mapping[str, str]) -> None:
     for key in keys:
         if known.get(key.casefold(), key) != key:
-            raise ManifestUnfit(f"the manifest has {shown(key)}, which some would read as another")
+            raise ManifestUnfit(f"the manifest has the key {shown(key)}, which is ambiguous")
 
 
 def _children(document: dict[str, Any], *, strict: bool) -> tuple[Digest, ...]:
-    """Return what a document points at; the pointers of unknown types may be of any form."""
+    """Return the digests that a document references, skipping invalid ones unless `strict`."""
     found: dict[Digest, None] = {}
     for key, name in _POINTERS.items():
         value = document.get(key)

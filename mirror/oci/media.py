@@ -1,4 +1,4 @@
-"""Media types that matter to a cache, and what upstream is asked for."""
+"""Media types that the mirror knows, and the Accept header for manifests."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SCHEMA1S = frozenset({SCHEMA1, SCHEMA1_SIGNED})
 ARTIFACTS = frozenset({OCI_ARTIFACT, ORAS_ARTIFACT})
 KNOWN = MANIFESTS | INDEXES | SCHEMA1S | ARTIFACTS
 
-# Always the same, whatever the client accepts: the cache is keyed by digest, so that one answer
-# must serve every client (protocol: "never transform"). First what every engine takes, in the form
-# that registries convert nothing of: docker and containerd name these four. Then what skopeo takes
-# beside them, and what registries keep under older and artifact types: a registry looks for these
-# types only after the four, and one that knows none of them ignores them. The last, as containerd
-# has it, is for types that are not known yet, and for registries that answer 406 otherwise.
+# Always the same, regardless of the client's Accept: the cache is keyed by digest, and one answer
+# must serve every client. First the four types that every engine accepts: docker and containerd
+# list them, and registries convert nothing for such a request. Then the types that skopeo also
+# accepts, and older and artifact types: a registry looks for these only after the four, and ignores
+# types that it does not know. The last, as containerd has it, covers unknown types, and registries
+# that would answer 406 without it.
 ACCEPT = (
     f"{OCI_INDEX}, {DOCKER_LIST}, {OCI_MANIFEST}, {DOCKER_MANIFEST}, "
     f"{SCHEMA1_SIGNED}, {SCHEMA1}, {OCI_ARTIFACT}, {ORAS_ARTIFACT}, */*"
@@ -33,7 +33,7 @@ ACCEPT = (
 BLOB = "application/octet-stream"
 JSON = "application/json"
 
-# Vendors' types (RFC 6838, 3.2) of documents in JSON, or in JSON that is signed (schema 1).
+# Vendor types (RFC 6838, 3.2) of JSON documents, or of signed JSON (schema 1).
 _MANIFEST = re.compile(r"application/vnd\.[a-z0-9!#$&^_.+-]{1,100}\+(?:json|prettyjws)", re.ASCII)
 
 
@@ -43,5 +43,5 @@ def bare(content_type: str) -> str:
 
 
 def names_manifest(media_type: str) -> bool:
-    """Whether a media type can be a manifest's, be it one that is not known here."""
+    """Whether a media type can be a manifest's; unknown types included."""
     return _MANIFEST.fullmatch(media_type) is not None

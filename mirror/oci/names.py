@@ -1,4 +1,4 @@
-"""Names: repositories and tags, and the upstream a repository belongs to."""
+"""Names of registries, repositories and tags."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mirror.oci.errors import NameInvalid, TagInvalid
 
 HUB = "docker.io"
 
-# What clients call Docker Hub beside its name (protocol: "docker.io = index.docker.io").
+# Host names that clients use for Docker Hub.
 HUB_ALIASES = {
     "index.docker.io": HUB,
     "registry-1.docker.io": HUB,
@@ -19,44 +19,45 @@ HUB_ALIASES = {
 }
 
 # distribution-spec, "Pulling manifests": <name> and <tag>. The length is checked before the
-# pattern is tried, so that a hostile name cannot make the match expensive.
+# pattern, so that a hostile name cannot make the match expensive.
 MAX_NAME = 255
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 
-# distribution/reference, "domain" (without upper case), and its rule which first parts are one.
+# distribution/reference, "domain" (without upper case), and its rule for a first part that is a
+# host.
 _LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?", re.ASCII)
 
 
 def is_host(text: str) -> bool:
-    """Whether this is a registry's name as images use it: `host[:port]`, in lower case."""
+    """Whether a text is a registry's name as in image references: `host[:port]`, in lower case."""
     return len(text) <= MAX_NAME and bool(_HOST.fullmatch(text))
 
 
 def stands_for_host(first: str) -> bool:
-    """Whether the first part of an image's name is its registry, not a part of the repository."""
+    """Whether the first part of an image reference is a registry, not a part of the repository."""
     return first == "localhost" or "." in first or ":" in first
 
 
 def canonical(upstream: str) -> str:
-    """Return the one name of an upstream that has several; host names know no case."""
-    if upstream.isascii():  # other letters have ASCII's for lower case, too
+    """Return an upstream's canonical name: aliases are resolved, and case is ignored."""
+    if upstream.isascii():  # some non-ASCII letters have an ASCII letter as lower case
         upstream = upstream.lower()
     return HUB_ALIASES.get(upstream, upstream)
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A repository of one upstream: `docker.io` and `library/nginx`."""
+    """A repository of one upstream, such as `docker.io` and `library/nginx`."""
 
     upstream: str
     name: str
 
     @classmethod
     def parse(cls, upstream: str, name: str) -> Self:
-        """Validate `name` (`upstream` is one of ours already); raises NameInvalid."""
+        """Validate `name` (`upstream` is a configured one already); raises NameInvalid."""
         if not is_repository_name(name):
             raise NameInvalid(name)
         return cls(upstream, name)
@@ -66,9 +67,9 @@ class Repository:
 
 
 def pulled_as(repository: Repository, own: str) -> str:
-    """Return what a repository is pulled by where `own` is the upstream that needs no name.
+    """Return the shortest reference for a repository; the upstream `own` may be left out.
 
-    A first part that looks like a host would be taken for one.
+    The upstream is kept if the repository's first part would be taken for a host.
     """
     first = repository.name.partition("/")[0]
     plain = repository.upstream == own and not stands_for_host(first)
@@ -76,17 +77,17 @@ def pulled_as(repository: Repository, own: str) -> str:
 
 
 def is_repository_name(text: str) -> bool:
-    """Whether this is a repository's name, or the beginning of one up to a slash."""
+    """Whether a text is a repository's name, or the beginning of one up to a slash."""
     return len(text) <= MAX_NAME and bool(_NAME.fullmatch(text))
 
 
 def full_name(upstream: str, name: str) -> str:
-    """Return the name that an upstream knows: Docker Hub's short ones are of `library`."""
+    """Return the name as upstream knows it: short names at Docker Hub are in `library`."""
     return f"library/{name}" if upstream == HUB and "/" not in name else name
 
 
 def is_tag(text: str) -> bool:
-    """Whether this is a tag; for where there are too many to make a value of each."""
+    """Whether a text is a tag. Makes no Tag, for long listings."""
     return bool(_TAG.fullmatch(text))
 
 
@@ -107,5 +108,5 @@ Reference = Tag | Digest
 
 
 def parse_reference(text: str) -> Reference:
-    """Tell a digest from a tag: a tag cannot hold a colon."""
+    """Parse a digest or a tag: only a digest has a colon."""
     return Digest.parse(text) if ":" in text else Tag.parse(text)

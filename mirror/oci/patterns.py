@@ -9,7 +9,7 @@ _WILD = {"**": ".*", "*": "[^/]*"}
 
 
 class Patterns:
-    """A set of patterns: `*` stands for any part of a name between slashes, `**` for more of it."""
+    """A set of patterns: `*` matches within one path component, `**` across components."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._patterns = tuple(patterns)
@@ -25,16 +25,16 @@ class Patterns:
         return bool(self._patterns)
 
     def match(self, name: str) -> bool:
-        """Whether any of them is the whole of a repository's name."""
+        """Whether any pattern matches a whole repository name."""
         return any(pattern.fullmatch(name) for pattern in self._compiled)
 
 
 def check_pattern(text: str) -> str:
-    """Return a pattern that could match a repository's name; raises ValueError."""
+    """Return a pattern that can match a repository name; raises ValueError."""
     if not re.fullmatch(r"[a-z0-9*][a-z0-9._/*-]*", text, re.ASCII) or "***" in text:
         raise ValueError(
-            "a pattern of repositories is wanted, such as library/* or org/**: "
-            "* is any part between slashes, ** any parts"
+            "not a pattern of repositories, such as library/* or org/**: "
+            "* matches between slashes, ** across slashes"
         )
     return text
 

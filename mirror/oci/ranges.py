@@ -1,4 +1,4 @@
-"""Byte ranges: what Range asks for, and what Content-Range says (RFC 9110, 14)."""
+"""Byte ranges: the Range and Content-Range headers (RFC 9110, 14)."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Span:
         return self.stop - self.start
 
     def header(self) -> str:
-        """Return the value of a Range header that asks for this span."""
+        """Return the Range header that requests this span."""
         return f"bytes={self.start}-{self.stop - 1}"
 
     def content_range(self, size: int) -> str:
-        """Return the value of the Content-Range header for this span of `size` bytes."""
+        """Return the Content-Range header for this span of a body of `size` bytes."""
         return f"bytes {self.start}-{self.stop - 1}/{size}"
 
 
 def parse(header: str, size: int) -> Span | None:
-    """Read a Range header against `size` bytes; None means that the whole is to be sent.
+    """Parse a Range header for a body of `size` bytes; None means to send the whole body.
 
-    That is so for another unit than bytes, and for several ranges at once (RFC 9110, 14.2).
-    Raises RangeMalformed, or RangeInvalid when none of the bytes is meant.
+    None for a unit other than bytes, and for several ranges (RFC 9110, 14.2). Raises
+    RangeMalformed, or RangeInvalid if the range covers no byte.
     """
     unit, _, ranges = header.partition("=")
     if unit.strip().lower() != "bytes" or "," in ranges:
@@ -63,9 +63,9 @@ def _suffix(length: int, size: int) -> Span:
 
 
 def parse_content_range(header: str) -> tuple[Span, int | None] | None:
-    """Read a Content-Range header: the span and the whole size, which may be left open.
+    """Parse a Content-Range header: the span, and the whole size or None if not stated.
 
-    None if it makes no sense (RFC 9110, 14.4).
+    Returns None for an invalid header (RFC 9110, 14.4).
     """
     match = _CONTENT_RANGE.fullmatch(header.strip())
     if match is None:

@@ -1,6 +1,6 @@
-"""Signed manifests of schema 1: the part of the body that their digest is of.
+"""Signed manifests of schema 1: the part of the body that their digest covers.
 
-A signature's protected header says where the payload ends in the body, and what follows there
+A signature's protected header says where the payload ends in the body, and which text follows it
 (libtrust, "pretty" JSON signatures; distribution, docs/content/spec/deprecated-schema-v1.md).
 """
 
@@ -10,14 +10,14 @@ import base64
 
 from mirror.oci import documents
 
-_MOST = 8  # signatures that are looked at: each is a copy of the body
+_MOST = 8  # signatures that are checked: each takes a copy of the body
 
 
 def payload(body: bytes) -> bytes | None:
-    """Return what was signed; None if this is no signed manifest.
+    """Return the signed payload; None if this is not a signed manifest.
 
-    The rest of the body is proven by nothing, so it may hold signatures and nothing else: read as
-    JSON, body and payload are the same but for these.
+    The rest of the body is unproven, so it may hold signatures only: parsed as JSON, body and
+    payload must otherwise be equal.
     """
     if b'"signatures"' not in body:
         return None
@@ -27,7 +27,7 @@ def payload(body: bytes) -> bytes | None:
         signed = {_signed(body, signature["protected"]) for signature in signatures}
         if len(signed) == 1 and documents.read(*signed) == document:
             return signed.pop()
-    except (ValueError, TypeError, KeyError, AttributeError):  # of another form
+    except (ValueError, TypeError, KeyError, AttributeError):  # not this format
         pass
     return None
 

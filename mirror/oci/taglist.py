@@ -1,4 +1,4 @@
-"""A list of tags as JSON, read and written anew in pieces: of any length, in little memory."""
+"""A JSON list of tags, parsed and rewritten in pieces: of any length, in little memory."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from mirror.oci import documents
 from mirror.oci.names import is_tag
 
-PIECE = 4 * 1024  # bytes to feed at once: read in 25 ms, whatever they are, and mostly in 0.03
+PIECE = 4 * 1024  # bytes to feed at once: parsed in at most 25 ms, and mostly in 0.03
 _LONGEST = 64 * 1024  # characters of an entry
 _MOST_MEMBERS = 64
-_MOST_ODD = 1000  # entries that are no tags: with more, it is no list of tags
-# Entries beside the tags: of what is passed on, Google's manifests; of what is of no use here.
+_MOST_ODD = 1000  # entries that are not tags; with more, the document is not a list of tags
+# Limits for entries other than tags: those that are passed on (Google's manifests), and the rest.
 _MOST_PASSED = 500_000
 _MOST_DROPPED = 50_000
-# What Google's registries list beside the tags, and their own clients read: the repositories
-# below, and the manifests by digest. It is passed on as it is.
+# Keys that Google's registries add, and Google's clients read: child repositories, and manifests by
+# digest. They are passed on unchanged.
 _PASSED = frozenset({"child", "manifest"})
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BEHIND = re.compile(r"[ \t\r\n]*+[,:\]}]")
@@ -29,15 +29,16 @@ _JSON = json.JSONDecoder(
     object_pairs_hook=documents.members, parse_constant=documents.refuse_constant
 )
 
-# Reads on when there is more text, and returns what it read.
+# A coroutine that yields for more text, and returns the parsed value.
 _Reading = Generator[None, None, Any]
 
 
 class TagReader:
-    """Takes what upstream sends, and gives what a client is sent: entries that are tags only.
+    """An incremental parser: upstream's bytes in, a list of valid tags for the client out.
 
-    `left_out` are the others. `tags` is where the tags stand in what was given, in bytes, once all
-    was read. What is no list of tags, or reads in two ways, is a ValueError.
+    `left_out` counts other entries. `tags` is the position of the tags in the output, in bytes,
+    once all input is parsed. Raises ValueError for a document that is ambiguous or not a list of
+    tags.
     """
 
     def __init__(self, name: str) -> None:
@@ -45,8 +46,8 @@ class TagReader:
         self.tags = slice(0, 0)
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._text = ""
-        self._at = 0  # up to here the text is read
-        self._idle = 0  # bytes that came since anything but blanks was read
+        self._at = 0  # position up to which the text is parsed
+        self._idle = 0  # bytes received since the last value was parsed
         self._others = 0
         self._out: list[bytes] = []
         self._given = 0  # bytes
@@ -54,18 +55,18 @@ class TagReader:
         self._steps = self._document(name)
 
     def feed(self, data: bytes) -> bytes:
-        """Take at most a PIECE; returns what is to be sent for it."""
+        """Parse at most a PIECE; returns the bytes to send for it."""
         self._take(data, final=False)
         if self._idle > _LONGEST:
             raise ValueError("an entry is too long")
         return self._pour()
 
     def finish(self) -> bytes:
-        """Take the end; returns the rest."""
+        """Parse the end of the input; returns the remaining output."""
         self._take(b"", final=True)
         if not self._ended or self._at < len(self._text):
-            raise ValueError("it ends within")
-        self._give("}")  # not before: there might have been something behind it
+            raise ValueError("the document is incomplete")
+        self._give("}")  # only now: the input might have continued
         return self._pour()
 
     def _take(self, data: bytes, *, final: bool) -> None:
@@ -91,18 +92,18 @@ class TagReader:
         yield from self._sign("{")
         while (yield from self._goes_on("}", first=not seen)):
             key, _ = yield from self._key()
-            if key.lower() in seen or len(seen) == _MOST_MEMBERS:  # Go's JSON knows no case
-                raise ValueError("a key stands there twice")
+            if key.lower() in seen or len(seen) == _MOST_MEMBERS:  # Go's JSON ignores case
+                raise ValueError("duplicate key")
             seen.add(key.lower())
             yield from self._member(key)
         if "tags" not in seen:
-            # An empty repository, by some; an error document has no name.
+            # Some registries write an empty repository so; an error document has no name.
             if "name" not in seen or "errors" in seen:
-                raise ValueError("it has no tags")
+                raise ValueError("the key tags is missing")
             self._begin_tags()
             self._end_tags()
         self._ended = True
-        yield from self._next()  # there must be nothing behind it
+        yield from self._next()  # nothing may follow
 
     def _member(self, key: str) -> _Reading:
         opening = yield from self._next()
@@ -118,7 +119,7 @@ class TagReader:
             self._give(written if passed else "")
 
     def _others_of(self, opening: str, *, passed: bool) -> _Reading:
-        """Read the entries of an array or object that are not tags, each as a whole."""
+        """Parse an array or object that holds no tags, entry by entry."""
         closing = "]" if opening == "[" else "}"
         yield from self._sign(opening)
         self._give(opening if passed else "")
@@ -135,7 +136,7 @@ class TagReader:
             first = False
             self._others += 1
             if self._others > (_MOST_PASSED if passed else _MOST_DROPPED):
-                raise ValueError("too many entries beside the tags")
+                raise ValueError("too many entries other than tags")
         self._give(closing if passed else "")
 
     # Tags
@@ -144,8 +145,8 @@ class TagReader:
         self._begin_tags()
         if (yield from self._next()) != "[":
             value, _ = yield from self._value()
-            if value is not None:  # what distribution writes for none
-                raise ValueError("its tags are no list")
+            if value is not None:  # distribution writes null for an empty list
+                raise ValueError("tags is not a list")
         else:
             yield from self._sign("[")
             yield from self._entries()
@@ -163,7 +164,7 @@ class TagReader:
         comma, first = "", True
         while (yield from self._goes_on("]", first=first)):
             first = False
-            # Nearly all are read so: as many at once as have come.
+            # The fast path for nearly all tags: a whole run of them in one match.
             if run := _RUN.match(self._text, self._at):
                 self._read_to(run.end() - 1)
                 self._give(comma + run[0].translate(_BLANKS)[:-1])
@@ -179,12 +180,12 @@ class TagReader:
     def _leave_out(self) -> None:
         self.left_out += 1
         if self.left_out > _MOST_ODD:
-            raise ValueError("too many of its entries are no tags")
+            raise ValueError("too many entries are not valid tags")
 
-    # Its signs
+    # Tokens
 
     def _next(self) -> _Reading:
-        """Return the next character that is not blank, and leave it there."""
+        """Return the next character that is not blank, without consuming it."""
         while True:
             blank = _BLANK.match(self._text, self._at)
             self._at = blank.end() if blank else self._at
@@ -194,11 +195,11 @@ class TagReader:
 
     def _sign(self, sign: str) -> _Reading:
         if (yield from self._next()) != sign:
-            raise ValueError(f"{sign} is wanted")
+            raise ValueError(f"{sign} is expected")
         self._read_to(self._at + 1)
 
     def _goes_on(self, closing: str, *, first: bool) -> _Reading:
-        """Read up to the next entry; returns False at the end."""
+        """Advance to the next entry; returns False at the end."""
         sign = yield from self._next()
         if sign == closing:
             self._read_to(self._at + 1)
@@ -206,20 +207,20 @@ class TagReader:
         if not first:
             yield from self._sign(",")
             if (yield from self._next()) == closing:
-                raise ValueError("a comma stands before the end")
+                raise ValueError("a comma precedes the end")
         return True
 
     def _key(self) -> _Reading:
         key, text = yield from self._value()
         if not isinstance(key, str):
-            raise ValueError("a key is no string")  # noqa: TRY004 - of the document
+            raise ValueError("a key is not a string")  # noqa: TRY004 - a fault of the document
         yield from self._sign(":")
         return key, text
 
     def _value(self) -> _Reading:
-        """Read a value as a whole; returns it, and its text.
+        """Parse a whole value; returns it and its text.
 
-        It is whole when a sign stands behind it: 12 might be the beginning of 12.3.
+        A value is complete only once a delimiter follows: 12 might be the beginning of 12.3.
         """
         yield from self._next()
         while True:
@@ -231,12 +232,12 @@ class TagReader:
             yield
 
     def _decoded(self) -> tuple[Any, int]:
-        """Read a value as far as it has come; returns it and its end, or where it begins."""
+        """Parse a value; returns it and its end, or the current position if it is incomplete."""
         try:
             return _JSON.raw_decode(self._text, self._at)
         except RecursionError:
             raise ValueError("nested too deeply") from None
-        except ValueError:  # wrong, or not all there: it is too long some time
+        except ValueError:  # invalid or incomplete: an invalid value soon exceeds the limit
             return None, self._at
 
     def _read_to(self, end: int) -> None:

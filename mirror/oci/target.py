@@ -1,4 +1,4 @@
-"""What an operator names on the command line: an image, content by digest, or a repository."""
+"""Targets on the command line: an image, content by digest, or a repository."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ Target = ImageName | Digest | Repository
 
 
 def parse_target(text: str, upstreams: Collection[str] = ()) -> Target:
-    """Read `nginx:1.25`, `ghcr.io/a/b@sha256:…`, `sha256:…` or `library/nginx`, as docker does.
+    """Parse `nginx:1.25`, `ghcr.io/a/b@sha256:…`, `sha256:…` or `library/nginx`, as docker does.
 
-    `upstreams` are names that need no dot to be told from the first part of a repository's.
-    Raises NameInvalid, TagInvalid, or DigestInvalid.
+    `upstreams` are names that are recognised as registries even without a dot. Raises NameInvalid,
+    TagInvalid, or DigestInvalid.
     """
     if text.startswith(("sha256:", "sha512:")):
         return Digest.parse(text)
     name, at, digest = text.partition("@")
     head, colon, tag = name.rpartition(":")
-    tagged = bool(colon) and "/" not in tag  # else it is the port of a registry
+    tagged = bool(colon) and "/" not in tag  # otherwise the colon precedes a registry's port
     if at and tagged:
         raise NameInvalid(text)
     repository = _repository(head if tagged else name, upstreams)
