@@ -54,7 +54,7 @@ def test_what_is_no_folder_of_blobs_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "data/blobs/sha256/notes").write_text("mine")
     prepared(tmp_path / "data")
     (tmp_path / "data/blobs/sha256/cd").write_text("mine")
-    with pytest.raises(StoreError, match=r"sha256/cd is no plain folder: remove it"):
+    with pytest.raises(StoreError, match=r"sha256/cd is not a plain folder: remove it"):
         prepared(tmp_path / "data")
 
 

@@ -1,1 +1,1 @@
-"""What is kept: blob files within a bound, and an index of them that can be lost."""
+"""Storage: blob files within a bound, and an index of them that can be lost."""

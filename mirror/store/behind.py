@@ -1,4 +1,4 @@
-"""Writing behind: what is still to be written to the index, and how it gets there."""
+"""The write-behind queue of the index: pending writes, and their way into the database."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from mirror.turns import paced
 
 _log = logging.getLogger(__name__)
 
-_SLICE = 64  # writes in a transaction: each may touch a page or two
-_PATIENCE = 0.5  # seconds to wait for a row: a disk that takes longer keeps nobody waiting
+_SLICE = 64  # writes per transaction: each may touch a page or two
+_PATIENCE = 0.5  # seconds that an answer waits for its row; a slower disk does not delay it
 _UNFIT = (UnicodeEncodeError, OverflowError, sqlite3.IntegrityError, sqlite3.DataError)
 
 
-# Tells at once what must not be told twice, and returns what tells the rest as it is gone through.
+# A function that queues the rows which may be queued only once, and returns an iterable that queues
+# all others as it is consumed.
 Source: TypeAlias = Callable[[], Iterable[object]]
 
 
 class Behind:
-    """The database and what is pending. Sources tell all they know to one that begins anew.
+    """The database and its pending writes; `sources` rewrite all rows if the database is replaced.
 
-    Whatever is being written is written to its end, and the database closed after that, whoever
-    is cancelled: a transaction is never left open, and a file never closed under one.
+    A write that has begun runs to its end, and the database is closed after it, even if the caller
+    is cancelled: no transaction is left open, and no file is closed under one.
     """
 
     def __init__(self, database: Database, interval: float) -> None:
@@ -40,7 +41,7 @@ class Behind:
         self._pending: dict[tuple[object, ...], Write] = {}
         self._pulls: list[Write] = []
         self._entered = 0  # pulls so far
-        self._tried = 0  # those of them that were written, or could not be for now
+        self._tried = 0  # pulls that were written, or failed to be for now
         self._progress = asyncio.Condition()
         self.sources: list[Source] = []
         self._wake = asyncio.Event()
@@ -51,11 +52,11 @@ class Behind:
 
     @property
     def pending(self) -> int:
-        """How many writes are still to be done."""
+        """The number of pending writes."""
         return len(self._pending) + len(self._pulls)
 
     def later(self, key: tuple[object, ...], statement: str, *args: object) -> None:
-        """Write this some time; the newest write of a key takes the place of older ones."""
+        """Queue a write; it replaces an older pending write of the same key."""
         self._pending.pop(key, None)  # the newest write comes last
         self._pending[key] = (statement, args)
 
@@ -64,20 +65,20 @@ class Behind:
         return key in self._pending
 
     def soon(self) -> None:
-        """Write at once what is pending."""
+        """Wake the flush now, instead of after the interval."""
         self._wake.set()
 
     def add_pull(self, statement: str, *args: object) -> None:
-        """Write a row of the ledger, before all else and at once."""
+        """Queue a row of the ledger, before all other writes, and wake the flush."""
         self._pulls.append((statement, args))
         self._entered += 1
         self.soon()
 
     async def pulls_written(self) -> None:
-        """Wait until the pulls so far are on the disk, as long as that takes no longer than usual.
+        """Wait until the pulls so far are on the disk, for half a second at most.
 
-        A write that fails, as one does while another program holds the index, ends the wait: the
-        pull is written later. Somebody has to flush.
+        A failed write, such as one while another program locks the index, ends the wait: the pull
+        is written later. This method does not flush by itself.
         """
         upto = self._entered
         with contextlib.suppress(TimeoutError):
@@ -89,7 +90,7 @@ class Behind:
         return await self._database.fetch(statement, *args)
 
     async def close(self) -> None:
-        """Write what is pending, behind the flush that runs, and close."""
+        """Write all pending rows, after a flush that is running, and close."""
         await to_the_end(self._close())
 
     async def _close(self) -> None:
@@ -130,16 +131,16 @@ class Behind:
                 _log.error("cannot prune the ledger, will try again: %s", error)
 
     async def due(self) -> None:
-        """Wait until it is time to flush."""
+        """Wait until the next flush is due."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._interval):
                 await self._wake.wait()
         self._wake.clear()
 
     async def flush(self) -> bool:
-        """Write what is pending; tells whether the database may have grown.
+        """Write all pending rows; returns whether the database may have grown.
 
-        If that fails it stays pending: requests do not depend on it.
+        Rows of a failed write stay pending: requests do not depend on them.
         """
         return await to_the_end(self._flush())
 
@@ -152,12 +153,15 @@ class Behind:
                 if not await self._flush_slice():
                     break
             else:
-                if self._database.alone:  # opened on a full disk, which takes writes again
+                if self._database.alone:  # opened on a full disk, which accepts writes again
                     await self._reopen()
             return True
 
     async def _flush_slice(self) -> bool:
-        """Write so much that the log stays within its bound, pulls first; tells whether it went."""
+        """Write one slice, pulls first; returns whether it succeeded.
+
+        Slices bound the size of the write-ahead log.
+        """
         pulls, self._pulls = self._pulls, []
         keys = list(islice(self._pending, _SLICE))
         writes = {key: self._pending.pop(key) for key in keys}
@@ -167,7 +171,7 @@ class Behind:
                 written += number
         except (sqlite3.Error, ValueError) as error:
             _log.error("cannot write to the index, will try again: %s", error)
-            # What was written is not written again: pulls that were moved would be moved twice.
+            # Written rows are not written again: pulls that were moved would be moved twice.
             rest = islice(writes.items(), max(0, written - len(pulls)), None)
             self._put_back(pulls[written:], dict(rest))
             if _has_lost(error):
@@ -182,7 +186,7 @@ class Behind:
         return True
 
     def _put_back(self, pulls: list[Write], writes: dict[tuple[object, ...], Write]) -> None:
-        """Have what failed wait again: what came meanwhile is newer, and takes its place."""
+        """Requeue failed writes; a write queued meanwhile is newer, and replaces its failed one."""
         newer, self._pending = self._pending, writes
         for key, write in newer.items():
             self._pending.pop(key, None)
@@ -190,10 +194,9 @@ class Behind:
         self._pulls = pulls + self._pulls
 
     async def _write(self, writes: Sequence[Write]) -> AsyncIterator[int]:
-        """Write all at once, or what can be, where one of them is such as no database takes.
+        """Write all rows, dropping any that the database rejects: such a row would block the rest.
 
-        That one would keep all others from the disk for ever. Tells how many are on the disk, or
-        left out, as they are: always the first of those that are left.
+        Yields the number of rows written or dropped, always the next ones in order.
         """
         try:
             await self._database.write(writes)
@@ -204,20 +207,20 @@ class Behind:
                     async for number in self._write(part):
                         yield number
                 return
-            _log.error("cannot be written to the index, left out: %s: %s", writes[0], error)
+            _log.error("cannot write a row to the index, dropping it: %s: %s", writes[0], error)
         yield len(writes)
 
     async def _rescue(self) -> None:
-        """Write the database anew where its file was deleted: we still have it open."""
+        """Rewrite the database if its file was deleted; the open connection still has it."""
         try:
             if not self._database.closed and await self._database.vanished():
-                _log.error("the index %s was deleted: written anew", self._database.path)
+                _log.error("the index %s was deleted: rewriting it", self._database.path)
                 await self._database.rewrite()
         except (sqlite3.Error, OSError) as error:
-            _log.error("cannot write the index anew, will try again: %s", error)
+            _log.error("cannot rewrite the index, will try again: %s", error)
 
     async def _reopen(self) -> None:
-        """Open the file anew: a disk that is back may serve a new connection, not the old one."""
+        """Open the file again: a recovered disk may serve a new connection, but not the old one."""
         path = self._database.path
         try:
             await self._database.close()
@@ -232,9 +235,10 @@ class Behind:
                 _log.error("cannot open the index %s, will try again: %s", path, error)
 
     async def _begin_anew(self, error: Exception) -> None:
-        """Put an empty database in place of a damaged one, and have all that is known told again.
+        """Replace a damaged database by an empty one, and have the sources fill it again.
 
-        What no part keeps in memory is lost: the names of the pulls in the ledger, not their count.
+        Only facts that no source keeps in memory are lost: the names in the ledger's pulls, not
+        their count.
         """
         path = self._database.path
         try:
@@ -244,16 +248,17 @@ class Behind:
         except (sqlite3.Error, OSError, ValueError) as failure:
             _log.error("cannot replace the damaged index %s: %s", path, failure)
             return
-        _log.error("the index %s is damaged (%s): moved aside, told anew", path, error)
+        _log.error("the index %s is damaged (%s): moved aside, rewriting it", path, error)
         self._pulls.clear()
-        # No pull comes in between: it would be told of, and written as what came meanwhile, too.
+        # No await in between: a pull entered meanwhile would be written twice, by its source and by
+        # itself.
         rest = [tell() for tell in self.sources]
         async for _ in paced(chain.from_iterable(rest)):
             pass
 
 
 def _has_lost(error: Exception) -> bool:
-    """Whether a database that was sound when it was opened is so no longer."""
+    """Whether a database that was sound when opened is damaged now."""
     return isinstance(error, sqlite3.Error) and (
         is_damage(error) or str(error).startswith("no such table")
     )

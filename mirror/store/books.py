@@ -1,4 +1,4 @@
-"""The books: what is kept, what takes room, and what goes first. Pure bookkeeping, no file."""
+"""The books: accounting of stored content, used space, and eviction order. Touches no file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mirror.store.quarantine import Quarantine, Suspect
 from mirror.store.sizes import Sizes
 
 _LATELY = 600  # seconds
-_AT_ONCE = 1024  # victims, or uses, that are entered before others have their turn
+_AT_ONCE = 1024  # victims, or uses, that are processed in one step of the event loop
 
 
 class Doomed(NamedTuple):
-    """What is off the books and about to be unlinked; whether `more` has to go after that."""
+    """Files taken off the books, to be unlinked; `more` if further ones must follow."""
 
     suspects: dict[Digest, Suspect]
     partials: dict[Digest, int]
@@ -32,7 +32,7 @@ class Doomed(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """What comes free, in bytes."""
+        """The bytes that unlinking them frees."""
         sizes = [suspect.size for suspect in self.suspects.values()]
         sizes += [*self.partials.values(), *(entry.size for entry in self.victims.values())]
         return sum(map(charged, sizes))
@@ -43,9 +43,9 @@ class Doomed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the bound covers, in bytes. `leaving` is off the books, but still on the disk.
+    """Use of `max_size`, by kind, in bytes.
 
-    It is not unlinked yet, or read to its end by someone.
+    `leaving` is off the books, but still on the disk: not unlinked yet, or being read to its end.
     """
 
     kept: int
@@ -63,10 +63,10 @@ class Taken:
 
 
 class Books:
-    """Catalogue and index in step, and all that counts within `limit`, in bytes.
+    """Catalogue and index in step, and all accounts that count towards `limit`, in bytes.
 
-    `overhead` is what the index takes on the disk, `promised` what is about to be written, in
-    bytes; `stuck` are files that are wrong, by size in bytes, and that the disk would not move.
+    `overhead` is the index's size on the disk, `promised` the space reserved for writes, in bytes.
+    `stuck` are wrong files that the disk failed to move, by size in bytes.
     """
 
     def __init__(self, index: Index, catalogue: Catalogue, limit: int) -> None:
@@ -80,9 +80,9 @@ class Books:
         self.idle_partials: Sizes = Sizes()
         self.quarantine = Quarantine(limit)
         self.stuck: Sizes = Sizes()
-        self.going = 0  # bytes that are off the books, and not unlinked yet
-        self._leaving: list[Entry] = []  # off the books and unlinked, but still being read
-        self._headroom = min(1024 * 1024, limit // 64)  # what one flush may add to the index
+        self.going = 0  # bytes off the books, but not unlinked yet
+        self._leaving: list[Entry] = []  # unlinked, but still being read
+        self._headroom = min(1024 * 1024, limit // 64)  # the most that one flush adds to the index
         self._touched: set[Digest] = set()
         index.sources.append(self._tell)
 
@@ -91,11 +91,11 @@ class Books:
 
     @property
     def used(self) -> int:
-        """Bytes taken or promised."""
+        """Bytes used or reserved."""
         return self.taken().all
 
     def taken(self) -> Taken:
-        """Tell what `used` is made of."""
+        """Return the parts of `used`."""
         return Taken(
             kept=self.catalogue.bytes,
             partial=self.idle_partials.bytes,
@@ -106,10 +106,10 @@ class Books:
             quarantine=self.quarantine.bytes + self.stuck.bytes,
         )
 
-    # What goes
+    # Eviction
 
     def fits(self, wanted: int) -> bool:
-        """Whether `wanted` bytes could come free, if all went that can go."""
+        """Whether `wanted` bytes could be freed by evicting everything that may be evicted."""
         excess = self._excess(charged(wanted))
         if excess <= 0:
             return True
@@ -117,11 +117,11 @@ class Books:
         return self.catalogue.victims(excess) is not None
 
     def make_room(self, wanted: int, *, gains: str | None = None) -> Doomed:
-        """Decide what goes, quarantine and abandoned partials first, and take it off the books.
+        """Choose files to evict, quarantine and idle partials first; takes them off the books.
 
-        Of many victims these are the first: it is called again, for the rest, while there is
-        `more`. Raises NoRoomError where `wanted` bytes cannot come free; where an upstream `gains`
-        also where blobs of another would have to go that were used lately.
+        One call returns a limited number of victims; repeat it while `more` is set. Raises
+        NoRoomError if `wanted` bytes cannot be freed. With `gains`, the upstream that the room is
+        for, recently used blobs of other upstreams count as not evictable.
         """
         excess = self._excess(wanted)
         suspects = self.quarantine.to_free(excess)
@@ -135,19 +135,22 @@ class Books:
             excess -= charged(size)
         victims = self.catalogue.victims(excess, partial(self._spared, gains))
         if victims is None:
-            lately = "" if gains is None else ", or was used lately"
-            raise NoRoomError(f"{wanted} bytes do not fit beside what is in use{lately}")
+            lately = "" if gains is None else " or was used lately"
+            raise NoRoomError(f"{wanted} bytes do not fit in max_size: the rest is in use{lately}")
         doomed = self.doom(suspects, partials, victims[:_AT_ONCE], evicting=True)
         self.evicted += len(doomed.victims)
         self.evicted_bytes += sum(charged(entry.size) for entry in doomed.victims.values())
         return doomed._replace(more=len(victims) > _AT_ONCE)
 
     def _excess(self, wanted: int) -> int:
-        """Return how much has to go for `wanted` bytes, beside what is going already."""
+        """Return the bytes to free for `wanted` more, besides files being unlinked already."""
         return self.used - self.going + wanted + self._headroom - self.limit
 
     def _spared(self, gains: str | None, digest: Digest) -> bool:
-        """Whether something stays where an upstream gains room: what is not all its own, lately."""
+        """Whether an entry is protected from eviction in favour of upstream `gains`.
+
+        Protected are entries that were used lately and do not belong to that upstream alone.
+        """
         if gains is None or not self._used_lately(digest):
             return False
         entry = self.catalogue.get(digest)
@@ -167,7 +170,7 @@ class Books:
         *,
         evicting: bool = False,
     ) -> Doomed:
-        """Take things off the books."""
+        """Take files off the books, to be unlinked."""
         off = {digest: self.idle_partials.pop(digest) for digest in partials}
         doomed = Doomed({}, off, {}, evicting)
         for digest in suspects:
@@ -180,7 +183,7 @@ class Books:
         return doomed
 
     def forget(self, digest: Digest) -> Entry | None:
-        """Take a blob off the books; its file is the caller's to unlink."""
+        """Take a blob off the books; the caller unlinks its file."""
         entry = self.catalogue.remove(digest)
         if entry is not None:
             self.index.drop(digest)
@@ -194,7 +197,7 @@ class Books:
             self._leaving.append(entry)
 
     def put_back(self, digest: Digest, doomed: Doomed) -> None:
-        """Enter again what could not be unlinked."""
+        """Return an entry to the books after its file could not be unlinked."""
         if digest in doomed.suspects:
             self.quarantine.add(digest, doomed.suspects[digest])
         if digest in doomed.partials:
@@ -207,13 +210,13 @@ class Books:
                 self.evicted -= 1
                 self.evicted_bytes -= charged(entry.size)
 
-    # What is kept
+    # Stored content
 
     def enter(self, digest: Digest, size: int, media_type: str | None, changed_at: int) -> Entry:
-        """Enter a file that has got its name; see `Entry` for the units.
+        """Enter a newly published file; see `Entry` for the units.
 
-        One that had the name before is another's file: what was found out about that one does not
-        hold for this, and its readers keep it on the disk.
+        A previous file of the same name is a different file: the results of its checks are not
+        taken over, and its readers keep it on the disk.
         """
         entry = Entry(size, media_type, int(time.time()), changed_at)
         old = self.catalogue.remove(digest)
@@ -227,9 +230,10 @@ class Books:
         return entry
 
     def describe(self, manifest: Manifest, upstream: str) -> None:
-        """Note that a kept file is this manifest, as an upstream calls it.
+        """Record that a stored file is this manifest, with an upstream's media type.
 
-        Repositories that were seen to hold it as a blob are not known to have the manifest.
+        Links made while it was taken for a blob are dropped: they do not show that the repository
+        has it as a manifest.
         """
         found = manifest.descriptor
         before = self.catalogue.get(found.digest)
@@ -242,22 +246,22 @@ class Books:
             self.tell_of(found.digest, entry)
 
     def link(self, digest: Digest, repository: Repository) -> None:
-        """Note that a repository holds a kept digest."""
+        """Record that a repository contains a stored digest."""
         if self.catalogue.link(digest, repository):
             self.index.put_link(digest, repository)
 
     def unlink(self, digest: Digest, repository: Repository) -> None:
-        """Note that a repository holds a kept digest no more by itself."""
+        """Remove the record that a repository contains a stored digest."""
         if self.catalogue.unlink(digest, repository):
             self.index.drop_link(digest, repository)
 
     def touch(self, digest: Digest) -> None:
-        """Note a use: in memory now, in the index some time later."""
+        """Record a use: in memory now, in the index within a minute or so."""
         self.catalogue.touch(digest)
         self._touched.add(digest)
 
     def note_uses(self) -> bool:
-        """Hand uses to the index, so many at once; tells whether there are more."""
+        """Pass a batch of uses to the index; returns whether there are more."""
         now = int(time.time())
         for _ in range(min(_AT_ONCE, len(self._touched))):
             digest = self._touched.pop()
@@ -267,7 +271,7 @@ class Books:
         return bool(self._touched)
 
     def tell_of(self, digest: Digest, entry: Entry) -> None:
-        """Tell the index all about an entry."""
+        """Write all facts of an entry to the index."""
         self.index.put_blob(digest, entry.size, entry.media_type, entry.used_at, entry.changed_at)
         self.index.put_children(digest, entry.children)
         for upstream, media_type in entry.types.items():
@@ -276,7 +280,7 @@ class Books:
             self.index.put_link(digest, repository)
 
     def _tell(self) -> Iterator[Digest]:
-        """Tell the index all there is, as it is then: it was lost, and begins anew."""
+        """Write all entries to a new index, lazily: each is read when its turn comes."""
         for digest in list(self.catalogue):
             if entry := self.catalogue.get(digest):
                 self.tell_of(digest, entry)

@@ -1,6 +1,6 @@
-"""What is kept and where it belongs, in memory: pure bookkeeping, least recently used first.
+"""The catalogue: stored content and its links, in memory, least recently used first.
 
-What a manifest costs here to enter and to remove does not depend on how much it points at.
+Adding or removing a manifest costs O(1), however many children it has.
 """
 
 from __future__ import annotations
@@ -16,35 +16,33 @@ from mirror.oci.names import Repository
 from mirror.store.graph import View
 
 _MANY = 8
-# Children that are known of all manifests together, at some 150 bytes of memory each: those of
-# 100,000 images. Of a manifest whose children are not known, they go when they are used least.
+# Children recorded for all manifests together, at some 150 bytes of memory each: those of 100,000
+# images. Children without a recorded parent are evicted by their own last use.
 _MOST_CHILDREN = 1_000_000
-_SHARE = 64  # parts of what is left of them; one is what a manifest may have
-_MOST_PASSED = 10_000  # spared ones that are passed over for one that is not
-_BLOCK = 4096  # bytes; what a file takes is rounded up to this
+_SHARE = 64  # a manifest may take 1/64 of the remaining room for children
+_MOST_PASSED = 10_000  # protected entries skipped in one search for victims
+_BLOCK = 4096  # bytes; the disk space of a file is rounded up to this
 
 
 _NO_TYPES: Mapping[str, str] = MappingProxyType({})
 
 
 def charged(size: int) -> int:
-    """Return the bytes that a file of `size` bytes takes on a disk."""
+    """Return the bytes that a file of `size` bytes occupies on a disk."""
     return -(-size // _BLOCK) * _BLOCK
 
 
 def _compact(repositories: tuple[Repository, ...]) -> Collection[Repository]:
-    """Return what takes little room, or is looked through fast where there are many."""
+    """Return a tuple, which is small, or for many items a set, which is searched fast."""
     return repositories if len(repositories) < _MANY else frozenset(repositories)
 
 
 class Entry:
-    """One kept blob or manifest. `size` in bytes; `used_at` in seconds since the epoch.
+    """A stored blob or manifest. `size` in bytes; `used_at` in seconds since the epoch.
 
-    `media_type` is what the upstream that brought a manifest calls it, `types` what others call it
-    that say otherwise: a digest proves bytes, and no type.
-
-    `changed_at` is when its file was last written, in nanoseconds since the epoch, as of when it
-    was proven last; None if that was before anyone took note.
+    `media_type` is the type given by the upstream that a manifest was fetched from; `types` are the
+    types of upstreams that differ: a digest proves bytes, not a type. `changed_at` is the file's
+    modification time when it was last proven, in nanoseconds since the epoch; None if not recorded.
     """
 
     __slots__ = (
@@ -71,14 +69,14 @@ class Entry:
         self.readers = 0
 
     def type_for(self, upstream: str) -> str | None:
-        """Return what an upstream calls this; None for a blob."""
+        """Return an upstream's media type for this manifest; None for a blob."""
         return self.types.get(upstream, self.media_type)
 
 
 class Catalogue:
-    """All that is kept, by digest, in the order of its last use; manifests apart from blobs.
+    """All stored content by digest, in order of last use; manifests separate from blobs.
 
-    A manifest is small and costs a counted pull: blobs go before it.
+    A manifest is small and costs a counted pull, so blobs are evicted first.
     """
 
     def __init__(self) -> None:
@@ -98,19 +96,19 @@ class Catalogue:
         return f"<Catalogue: {len(self)} kept, {self.bytes} bytes>"
 
     def view(self) -> View:
-        """Return what is kept now, to be looked through on a thread while it changes."""
+        """Return a snapshot that a thread can walk while the catalogue changes."""
         return View(list(self._manifests), list(self._blobs), self.get)
 
     def get(self, digest: Digest) -> Entry | None:
-        """Return what is kept under a digest."""
+        """Return the entry of a digest; None if it is not stored."""
         return self._manifests.get(digest) or self._blobs.get(digest)
 
     def touch(self, digest: Digest) -> None:
-        """Make this the most recently used."""
+        """Make an entry the most recently used."""
         (self._manifests if digest in self._manifests else self._blobs).move_to_end(digest)
 
     def add(self, digest: Digest, entry: Entry) -> None:
-        """Take in a new entry as the most recently used."""
+        """Add a new entry as the most recently used."""
         (self._manifests if entry.media_type else self._blobs)[digest] = entry
         self.bytes += charged(entry.size)
         for repository in entry.links:
@@ -118,13 +116,13 @@ class Catalogue:
         self._children += len(entry.children)
 
     def put_back(self, digest: Digest, entry: Entry) -> None:
-        """Take an entry in again that was about to be evicted: it stays the first to go."""
+        """Add an entry that could not be evicted; it remains the first to evict."""
         self.add(digest, entry)
         kept = self._manifests if digest in self._manifests else self._blobs
         kept.move_to_end(digest, last=False)
 
     def remove(self, digest: Digest) -> Entry | None:
-        """Forget an entry and what it pointed at."""
+        """Remove an entry, with its links and children."""
         entry = self._manifests.pop(digest, None) or self._blobs.pop(digest, None)
         if entry is not None:
             self.bytes -= charged(entry.size)
@@ -140,12 +138,11 @@ class Catalogue:
         children: tuple[Digest, ...],
         upstream: str | None = None,
     ) -> None:
-        """Note that a kept file is a manifest, and what it points at, unless that is too much.
+        """Record that a stored file is a manifest, and its children, unless they are too many.
 
-        Its type is the `upstream`'s alone where another was there before.
-
-        A manifest may have a sixty-fourth of the children that there is room for: as it gets
-        scarce, those with the most go without first.
+        If another upstream gave a type before, the new type is recorded for `upstream` only. A
+        manifest may take a sixty-fourth of the remaining room for children: as room gets scarce,
+        the manifests with the most children are the first to go without.
         """
         entry = self._blobs.pop(digest, None) or self._manifests[digest]
         self._manifests[digest] = entry
@@ -158,7 +155,7 @@ class Catalogue:
             self._children += len(children)
 
     def link(self, digest: Digest, repository: Repository) -> bool:
-        """Note that a repository holds this; False if that was known or it is not kept."""
+        """Record that a repository contains a digest; False if already recorded or not stored."""
         entry = self.get(digest)
         if entry is None or repository in entry.links:
             return False
@@ -167,17 +164,17 @@ class Catalogue:
         return True
 
     def belongs(self, digest: Digest, repository: Repository) -> bool:
-        """Whether the repository was seen to hold this: it came from there, or upstream said so.
+        """Whether the digest is linked to the repository: fetched there, or confirmed by upstream.
 
-        That a manifest points at it proves nothing: anybody may write a digest into one.
+        A reference in a manifest is no proof: any author can write any digest into a manifest.
         """
         entry = self.get(digest)
         return entry is not None and repository in entry.links
 
     def within(self, digest: Digest, upstream: str, *, alone: bool = False) -> bool:
-        """Whether any repository of this upstream was seen to hold this.
+        """Whether the digest is linked to any repository of an upstream.
 
-        With `alone` there is no other upstream, so that what is of nobody, its row lost, is of it.
+        With `alone`, only one upstream is configured: an entry that lost its links belongs to it.
         """
         entry = self.get(digest)
         if entry is None:
@@ -187,7 +184,7 @@ class Catalogue:
         return any(link.upstream == upstream for link in entry.links)
 
     def unlink(self, digest: Digest, repository: Repository) -> bool:
-        """Note that a repository holds this no more by itself; False if it did not."""
+        """Remove the link of a digest to a repository; False if there was none."""
         entry = self.get(digest)
         if entry is None or repository not in entry.links:
             return False
@@ -201,17 +198,17 @@ class Catalogue:
             del self._holdings[repository]
 
     def holds(self, repository: Repository) -> bool:
-        """Whether anything is kept that the repository was seen to hold."""
+        """Whether any stored digest is linked to the repository."""
         return repository in self._holdings
 
     def repositories(self) -> list[Repository]:
-        """Return the repositories that were seen to hold something that is kept."""
+        """Return the repositories with links to stored content."""
         return list(self._holdings)
 
     def any_of(self, repository: Repository, but: str | None = None) -> Digest | None:
-        """Return something at random that the repository was seen to hold, a manifest if any.
+        """Return a random digest linked to the repository, a manifest if possible, never `but`.
 
-        Nobody who asks for things can foresee which, `but` that it is not this.
+        Clients can foresee no more than that it is not `but`.
         """
         held = self._holdings.get(repository, ())
         for kept in (self._manifests, self._blobs):
@@ -221,20 +218,21 @@ class Catalogue:
         return None
 
     def manifests(self) -> Iterator[Digest]:
-        """Return the kept manifests."""
+        """Return the digests of the stored manifests."""
         return iter(self._manifests)
 
     def upstreams(self) -> set[str]:
-        """Return the upstreams of which anything is kept."""
+        """Return the upstreams with links to stored content."""
         return {repository.upstream for repository in list(self._holdings)}
 
     def victims(
         self, wanted: int, spared: Callable[[Digest], bool] = lambda _: False
     ) -> list[Digest] | None:
-        """Return what to evict so that `wanted` bytes come free; None if that cannot be.
+        """Return the digests to evict so that `wanted` bytes are freed; None if impossible.
 
-        What is being read is passed over: its bytes would stay on the disk until the reader ends.
-        So is what is `spared`, but not for ever: each look takes a microsecond of the event loop.
+        Entries being read are skipped: their bytes stay on the disk until the reader ends. `spared`
+        entries are skipped, too, but only 10,000 of them: each check takes a microsecond of the
+        event loop.
         """
         if wanted <= 0:
             return []

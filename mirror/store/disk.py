@@ -1,4 +1,4 @@
-"""The threads that wait for the disk, and what is wrong with it."""
+"""The threads for disk I/O, and the disk's last failure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mirror.store.files import Files
 T = TypeVar("T")
 _WRITERS = 8
 _READERS = 8
-_ANSWER = 0.8  # seconds for a look: who probes gives up after one by default (Kubernetes)
-_PROOFS = 2  # blobs hashed again at the same time: the threads are there for others too
+_ANSWER = 0.8  # seconds for a health check: probes give up after one by default (Kubernetes)
+_PROOFS = 2  # blobs hashed again at the same time: the threads have other work, too
 
 
 class Disk:
-    """Does what blocks. `trouble` is what the disk said last, until it takes bytes again."""
+    """Runs blocking calls. `trouble` is the disk's last error, until a write succeeds again."""
 
     def __init__(self, files: Files) -> None:
         self.trouble: str | None = None
@@ -40,7 +40,7 @@ class Disk:
         return f"<Disk: {self.trouble or 'well'}, {len(self._proofs)} blobs being hashed>"
 
     async def close(self) -> None:
-        """Wait for what has begun; what has not is not begun any more."""
+        """Wait for calls that have begun; queued ones are cancelled."""
         self.drop()
         await self._proofs.close()
         await self._looks.close()
@@ -49,9 +49,9 @@ class Disk:
         await asyncio.to_thread(self._lookers.shutdown)
 
     def drop(self) -> None:
-        """Begin nothing more: all that waits for a thread, or comes later, raises OSError.
+        """Start no more calls: queued and later ones raise OSError.
 
-        A stop must not take as long as a slow disk takes for all that waits for it.
+        A stop must not wait for a slow disk to work off its queue.
         """
         self._dropped = True
         self._files.halted.set()
@@ -59,15 +59,15 @@ class Disk:
             future.cancel()
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
-        """Do work that writes on a thread of the store's own, so that DNS never waits for a disk.
+        """Run a call that writes, on the store's own threads, so that DNS never waits for a disk.
 
-        Work that has begun is waited for even by a task that is cancelled: nobody closes a file
-        under a thread that writes to it. Work that has not begun is cancelled with its task.
+        A call that has begun is waited for even if the task is cancelled: a file is never closed
+        under a thread that writes to it. A call that has not begun is cancelled with its task.
         """
         return await self._on(self._writers, work, *args)
 
     async def run_read(self, work: Callable[..., T], *args: object) -> T:
-        """Do work that opens, reads or hashes, in the same way: it never waits for a sync."""
+        """Run a call that opens, reads or hashes, in the same way; it never waits behind a sync."""
         return await self._on(self._readers, work, *args)
 
     async def _on(self, threads: ThreadPoolExecutor, work: Callable[..., T], *args: object) -> T:
@@ -91,15 +91,15 @@ class Disk:
             raise
 
     def note(self, error: OSError) -> None:
-        """Note an error, if it is the disk's."""
+        """Record an error as `trouble`, if it is the disk's."""
         if is_of_disk(error):
             self.trouble = f"cannot write to {self._files.root}: {error.strerror}"
 
     async def state(self) -> str | None:
-        """Return what is wrong, if anything, within a second; whether it answers is looked at.
+        """Check the disk; returns a problem or None, within a second.
 
-        On a thread of its own: a disk that is busy with others' work answers, one that hangs does
-        not, and takes no more than this thread for all who ask.
+        The check has a thread for itself: a busy disk still answers, a hung one does not, and then
+        only this one thread hangs, however many requests check.
         """
         if self.trouble:
             return self.trouble
@@ -112,17 +112,17 @@ class Disk:
             if await self._on(self._lookers, self._files.writable):
                 return None
         except OSError as error:
-            return f"cannot look at {self._files.root}: {error.strerror}"
+            return f"cannot access {self._files.root}: {error.strerror}"
         return f"cannot write to {self._files.root}"
 
     async def probe(self) -> None:
-        """See whether what was wrong still is; raises OSError if so."""
+        """Retry a write if the last one failed; raises OSError if it fails again."""
         if self.trouble:
             await self.run(self._files.probe)
             self.trouble = None
 
     async def prove(self, digest: Digest, size: int) -> int | None:
-        """Hash a published blob, once for all who ask; see `Files.prove`. Raises OSError."""
+        """Hash a published blob, once for concurrent callers; see `Files.prove`. Raises OSError."""
         return await self._proofs.join(digest, lambda: self._prove(digest, size))
 
     async def _prove(self, digest: Digest, size: int) -> int | None:
@@ -131,17 +131,17 @@ class Disk:
 
     def close_file(self, file: IO[bytes]) -> None:
         """Close a file on a thread: the last close of an unlinked one frees its blocks."""
-        if self._dropped:  # the process ends, and nobody waits for the loop
+        if self._dropped:  # the process is ending, so the loop may block
             file.close()
         else:
             self._writers.submit(file.close)
 
 
 async def _over(job: Future[T]) -> None:
-    """Wait until a thread is done, whatever came of it, and cancel nothing.
+    """Wait until a call on a thread is done, with any outcome, and cancel nothing.
 
-    asyncio's own ways to wait, `wait` and `shield` of a wrapped future, make more of each job:
-    measured, with the way to a thread and back: 99 us of CPU with `wait`, 85 with this.
+    asyncio's own ways to wait, `wait` and `shield` of a wrapped future, do more work per call:
+    measured with the way to the thread and back, 99 us of CPU with `wait`, 85 with this.
     """
     loop = asyncio.get_running_loop()
     over = loop.create_future()

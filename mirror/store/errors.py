@@ -1,4 +1,4 @@
-"""What can go wrong with the data folder, in words for the operator."""
+"""Errors of the data folder: their kinds, and messages for the operator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 def says_nothing(error: OSError) -> bool:
-    """Whether an error is about this process, or passes by, and not about the file it met."""
+    """Whether an error is about this process or is temporary, and says nothing about the file."""
     return error.errno in _OUT_OF
 
 
@@ -24,19 +24,19 @@ def is_of_disk(error: OSError) -> bool:
 
 
 def is_of_stop(error: Exception) -> bool:
-    """Whether an error means that the mirror stops, and begins nothing more on the disk."""
+    """Whether an error means that the mirror is stopping, and starts no more disk I/O."""
     return isinstance(error, OSError) and error.errno == errno.ECANCELED
 
 
 def go_on(halted: threading.Event) -> None:
-    """Raise OSError where the mirror stops: what takes long looks at it between two pieces."""
+    """Raise OSError if the mirror is stopping: long operations call this between two pieces."""
     if halted.is_set():
         raise stopping()
 
 
 def stopping() -> OSError:
-    """Return what is raised where nothing more is begun."""
-    return OSError(errno.ECANCELED, "the mirror stops")
+    """Return the error for disk I/O that is refused during a stop."""
+    return OSError(errno.ECANCELED, "the mirror is stopping")
 
 
 class StoreError(CommandFailed):
@@ -44,4 +44,4 @@ class StoreError(CommandFailed):
 
 
 class NoRoomError(Exception):
-    """The bound leaves no room for this content, whatever is evicted."""
+    """`max_size` leaves no room for this content, even after evicting all that may be evicted."""

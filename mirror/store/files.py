@@ -1,4 +1,4 @@
-"""Blob files: written as partials, published by a rename, then never written. Blocking calls."""
+"""Blob files: written as partials, published by a rename, never written again. Blocking calls."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mirror.store.partial import Partial
 from mirror.store.sqlite import WAL_BYTES
 
 _PROBE = bytes(64 * 1024)
-_WHOLE = "whole-"  # files that nobody goes on writing: one that a crash left is of no use
-_SLICE = 1024 * 1024  # bytes per read when a partial is hashed again
+_WHOLE = "whole-"  # files that are never resumed: one left by a crash is useless
+_SLICE = 1024 * 1024  # bytes per read when a blob is hashed again
 
 
 class Found(NamedTuple):
-    """A file as listed: size in bytes, when it was last written and when moved, in nanoseconds."""
+    """A listed file: size in bytes, and when it was last written and moved, in nanoseconds."""
 
     digest: Digest
     size: int
@@ -42,13 +42,12 @@ class Opened(NamedTuple):
 
 
 class Files:
-    """The data folder: `blobs/ALGORITHM/AB/HEX`, `partial/` and `quarantine/ALGORITHM-HEX`, a lock.
+    """The data folder: `blobs/ALGORITHM/AB/HEX`, `partial/`, `quarantine/ALGORITHM-HEX`, a lock.
 
-    What is synced, and why: a partial's bytes before it gets its name, for a name must never lead
-    to missing bytes; the folder after the rename, and a new folder in the one above, for a blob
-    that was announced must not need to be fetched again. What is unlinked, set aside, or still a
-    partial is not: after a power cut each of these is found in one state or the other, and the
-    start takes either.
+    Synced are a partial's bytes before its rename, because a name must never lead to missing bytes;
+    and the folder after the rename, and a new folder's parent, because a published blob must not
+    need to be fetched again. Unlinks, moves to quarantine and unfinished partials are not synced:
+    after a power cut each is found in one state or the other, and the start accepts either.
     """
 
     def __init__(self, root: Path) -> None:
@@ -57,10 +56,10 @@ class Files:
         self._partials = root / "partial"
         self._quarantine = root / "quarantine"
         self._lock: IO[bytes] | None = None
-        self.halted = threading.Event()  # what takes long ends: the mirror stops
+        self.halted = threading.Event()  # set by a stop: long operations end
 
     def prepare(self) -> None:
-        """Make the folders and lock them against a second daemon; raises StoreError."""
+        """Create the folders and lock them against a second daemon; raises StoreError."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             folder.check(self.root)
@@ -85,23 +84,23 @@ class Files:
             ) from None
 
     def probe(self) -> None:
-        """Write something, and take it away again; raises OSError where that cannot be."""
+        """Write a temporary file and remove it; raises OSError if that fails."""
         with tempfile.NamedTemporaryFile(prefix=_WHOLE, dir=self._partials) as file:
             file.write(_PROBE)
             file.flush()
             os.fsync(file.fileno())
 
     def writable(self) -> bool:
-        """Whether something new could be kept now."""
+        """Whether new content could be stored now."""
         return os.access(self._partials, os.W_OK)
 
     def release(self) -> None:
-        """Let another daemon have the folder."""
+        """Unlock the folder for another daemon."""
         if self._lock is not None:
             self._lock.close()
 
     def path(self, digest: Digest) -> Path:
-        """Where a published blob lives. The digest is validated, so no client chooses a path."""
+        """Return the path of a published blob. The digest is valid: no client can choose a path."""
         return self._blobs / digest.algorithm / digest.hex[:2] / digest.hex
 
     def open(self, digest: Digest) -> IO[bytes]:
@@ -109,7 +108,7 @@ class Files:
         return open(self.path(digest), "rb", buffering=0, opener=_no_link)
 
     def look(self, digest: Digest) -> Opened:
-        """Open a published blob and look what it is; raises OSError."""
+        """Open a published blob, and get its size and time; raises OSError."""
         file = self.open(digest)
         try:
             return looked_at(file)
@@ -118,7 +117,7 @@ class Files:
             raise
 
     def prove(self, digest: Digest, size: int) -> int | None:
-        """Hash a published blob; returns when it was last written, in ns, or None if it is wrong.
+        """Hash a published blob; returns its modification time in ns, or None if it is wrong.
 
         Raises OSError.
         """
@@ -131,11 +130,11 @@ class Files:
         return status.st_mtime_ns if hasher.hexdigest() == digest.hex else None
 
     def partial(self, digest: Digest) -> Partial:
-        """Open what there is of a blob on its way, hashed up to its end; raises OSError."""
+        """Open the partial of a blob, and hash the bytes in it; raises OSError."""
         return Partial(digest, self._partial_path(digest), self.halted)
 
     def partial_apart(self, digest: Digest) -> Partial:
-        """Open an empty one beside it, which no other fetch goes on from; raises OSError."""
+        """Open an empty partial that no other fetch can resume; raises OSError."""
         descriptor, name = tempfile.mkstemp(prefix=_WHOLE, dir=self._partials)
         os.close(descriptor)
         return Partial(digest, Path(name), self.halted)
@@ -147,9 +146,9 @@ class Files:
         return self._quarantine / f"{digest.algorithm}-{digest.hex}"
 
     def write_whole(self, digest: Digest, body: bytes) -> int:
-        """Publish proven bytes, whoever else is writing the same; raises OSError.
+        """Publish proven bytes, independently of other writers of the digest; raises OSError.
 
-        Returns when the file was last written, in nanoseconds since the epoch.
+        Returns the file's modification time, in nanoseconds since the epoch.
         """
         descriptor, name = tempfile.mkstemp(prefix=_WHOLE, dir=self._partials)
         try:
@@ -165,24 +164,24 @@ class Files:
         return written_at
 
     def publish(self, partial: Partial) -> int:
-        """Make a proven partial a blob that survives a power cut; raises OSError.
+        """Publish a proven partial as a blob that survives a power cut; raises OSError.
 
-        Returns when it was last written, in nanoseconds since the epoch.
+        Returns the file's modification time, in nanoseconds since the epoch.
         """
         partial.sync()  # the bytes before the name: a name must never lead to missing bytes
         self._name(partial.path, partial.digest)
         return os.fstat(partial.file.fileno()).st_mtime_ns
 
     def _name(self, written: Path, digest: Digest) -> None:
-        """Rename, so that it lasts."""
+        """Rename a written file to its blob path, durably."""
         target = self.path(digest)
         if not target.parent.is_dir():
             target.parent.mkdir(parents=True, exist_ok=True)
-            sync_folder(target.parent.parent)  # else the new folder itself may be lost
+            sync_folder(target.parent.parent)  # otherwise the new folder itself may be lost
         written.rename(target)
         try:
             sync_folder(target.parent)
-        except OSError:  # the caller takes it for not published, and so must the disk
+        except OSError:  # the caller takes it as not published, so the disk must, too
             target.rename(written)
             raise
 
@@ -196,11 +195,11 @@ class Files:
         return aside.stat().st_size
 
     def remove(self, digests: Iterable[Digest]) -> dict[Digest, OSError]:
-        """Unlink blobs; returns those that could not be. One that is gone already is as good."""
+        """Unlink blobs; returns the failures. A file that is gone already counts as unlinked."""
         return _unlink(digests, self.path)
 
     def remove_quarantined(self, digests: Iterable[Digest]) -> dict[Digest, OSError]:
-        """Unlink what was set aside, in the same way."""
+        """Unlink quarantined files, in the same way."""
         return _unlink(digests, self._quarantined_path)
 
     def remove_partials(self, digests: Iterable[Digest]) -> dict[Digest, OSError]:
@@ -225,13 +224,13 @@ class Files:
         return _scan(str(self._partials), lambda name: name.replace("-", ":", 1))
 
     def scan_quarantine(self) -> Iterator[Found]:
-        """List what was set aside."""
+        """List the quarantined files."""
         return _scan(str(self._quarantine), lambda name: name.replace("-", ":", 1))
 
     def index_bytes(self) -> int:
-        """Return the bytes that everything beside blobs and partials takes, or soon will.
+        """Return the bytes of all files other than blobs and partials.
 
-        The write-ahead log grows and shrinks from moment to moment: it counts as at its largest.
+        The write-ahead log grows and shrinks from moment to moment: it is counted at its largest.
         """
         return WAL_BYTES + sum(charged(size) for size in self._other_sizes())
 
@@ -243,13 +242,13 @@ class Files:
 
 
 def looked_at(file: IO[bytes]) -> Opened:
-    """Look what an open file is; raises OSError."""
+    """Return an open file with its size and modification time; raises OSError."""
     status = os.fstat(file.fileno())
     return Opened(file, status.st_size, status.st_mtime_ns)
 
 
 def _no_link(path: str, flags: int) -> int:
-    """Open a file, and not what a link in its place leads to."""
+    """Open a file; raises OSError for a symbolic link."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
@@ -264,7 +263,7 @@ def _unlink(digests: Iterable[Digest], path_of: Callable[[Digest], Path]) -> dic
 
 
 def _scan(folder: str, name_of: Callable[[str], str]) -> Iterator[Found]:
-    """List a folder, passing over what has no digest for a name."""
+    """List a folder, skipping files not named after a digest."""
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
@@ -276,7 +275,7 @@ def _scan(folder: str, name_of: Callable[[str], str]) -> Iterator[Found]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk; raises OSError."""
+    """Sync a folder's entries to the disk; raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The data folder is the mirror's alone: whether links, owners and modes leave it so."""
+"""Checks that the data folder is under the mirror's control alone: links, owners and modes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _FILES = ("index.db", "index.db-wal", "index.db-shm", "index.fresh", "lock")
 
 
 def check(root: Path) -> None:
-    """Refuse a data folder that others could have prepared; raises StoreError, OSError.
+    """Refuse a data folder that another user could have prepared; raises StoreError, OSError.
 
-    Its group may write into it, as that of a Kubernetes volume does (`fsGroup`), and it may belong
-    to another than the daemon's user, as a mounted volume does, or one that root looks into.
-    Where everybody may make folders, as in /tmp, it has to be the user's own.
+    Its group may write to it, as for a Kubernetes volume (`fsGroup`), and its owner may differ from
+    the daemon's user: a mounted volume's does, or the folder's when root runs a command. In a
+    world-writable place such as /tmp, it must belong to the user.
     """
     root = root.resolve()
     found = root.stat()
     if found.st_uid not in (os.geteuid(), 0) and not root.is_mount() and _in_public(root):
         raise StoreError(
-            f"the data folder {root} belongs to user {found.st_uid}, in a place where everybody "
-            f"may make one: choose another with --data-dir, or have it made by user {os.geteuid()}"
+            f"the data folder {root} belongs to user {found.st_uid}, in a world-writable "
+            f"place: choose another with --data-dir, or have user {os.geteuid()} create it"
         )
     for name in _FOLDERS:
         _check_kind(root / name, stat.S_ISDIR, "folder")
@@ -46,9 +46,10 @@ def check(root: Path) -> None:
 
 
 def _odd_shards(folder: Path) -> Iterator[Path]:
-    """Find what is no folder under a name that blobs lie below: two digits of their digests.
+    """Find entries with a shard's name (two hex digits) that are not folders.
 
-    By what the folder says of each: none of hundreds is looked at (measured: 0.1 ms for 256).
+    The folder's listing tells their types: none of its hundreds of entries is opened (measured: 0.1
+    ms for 256).
     """
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
@@ -57,37 +58,37 @@ def _odd_shards(folder: Path) -> Iterator[Path]:
 
 
 def _check_kind(path: Path, is_kind: Callable[[int], bool], kind: str) -> None:
-    """Refuse what is there under one of our names and is no plain file or folder."""
+    """Refuse a link, or anything but a plain file or folder, under one of the mirror's names."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     if stat.S_ISLNK(mode):
         raise StoreError(
-            f"{path} is a link to {path.readlink()}: the mirror follows none in its data folder; "
-            "remove it, and mount or choose (--data-dir) the folder that it leads to"
+            f"{path} is a link to {path.readlink()}: links in the data folder are not followed; "
+            "remove it, and mount its target there, or choose that with --data-dir"
         )
     if not is_kind(mode):
-        raise StoreError(f"{path} is no plain {kind}: remove it, or choose another --data-dir")
+        raise StoreError(f"{path} is not a plain {kind}: remove it, or choose another --data-dir")
 
 
 def _close(root: Path, found: os.stat_result) -> None:
-    """Let others write no more into a folder, where that can be had.
+    """Remove the world-writable mode of the data folder, where possible.
 
-    What is mounted was put there by an administrator, and some file systems (SMB, FAT) show this
-    mode whatever is asked of them: that is told, and no reason not to start.
+    A mounted folder was put there by an administrator, and some file systems (SMB, FAT) show this
+    mode unconditionally: then the start goes on with a warning.
     """
     if not root.is_mount():
         with contextlib.suppress(PermissionError):
             root.chmod(stat.S_IMODE(found.st_mode) & ~stat.S_IWOTH)
     if not root.stat().st_mode & stat.S_IWOTH:
-        _log.warning("the data folder %s was writable by everybody: it is no longer", root)
+        _log.warning("the data folder %s was world-writable: that permission is removed", root)
     elif root.is_mount() or not _in_public(root):
-        _log.warning("the data folder %s is writable by everybody: chmod o-w it", root)
+        _log.warning("the data folder %s is world-writable: run chmod o-w on it", root)
     else:
-        raise StoreError(f"the data folder {root} is writable by everybody: chmod o-w it")
+        raise StoreError(f"the data folder {root} is world-writable: run chmod o-w on it")
 
 
 def _in_public(root: Path) -> bool:
-    """Whether everybody may make folders in one of those above."""
+    """Whether one of the parent folders is world-writable."""
     return any(parent.stat().st_mode & stat.S_IWOTH for parent in root.parents)

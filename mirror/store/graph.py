@@ -1,7 +1,7 @@
-"""What points at what: walks over all that is kept, on a thread, that end whatever it is.
+"""Walks over the references between stored content, on a thread; they always terminate.
 
-Each remembers where it has been, and none calls itself: their time grows with what is kept and with
-what is pointed at, whose number has a bound, and not with the ways there are from one to another.
+Each walk remembers visited digests and uses no recursion: its time grows with the number of entries
+and references, which is bounded, and not with the number of paths.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The digests of what was kept at a moment, and `get`, which returns what is kept of them now.
+    """A snapshot of the stored digests, and `get`, which returns their current entries.
 
-    It may be used while that changes: an entry's links and children are replaced, never altered.
+    Safe while the catalogue changes: an entry's links and children are replaced, never mutated.
     """
 
     manifests: list[Digest]
@@ -34,13 +34,13 @@ class View:
         return chain(self.manifests, self.blobs)
 
     def entries(self) -> Iterator[tuple[Digest, Entry]]:
-        """Return what is still kept of all."""
+        """Return the digests that are still stored, with their entries."""
         for digest in self:
             if (entry := self.get(digest)) is not None:
                 yield digest, entry
 
     def reach(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return what is kept of these and of all that they point at."""
+        """Return the stored digests among these and all that they reference."""
         reached: set[Digest] = set()
         ahead = list(digests)
         while ahead:
@@ -51,11 +51,11 @@ class View:
         return reached
 
     def needs(self, repository: Repository) -> set[Digest]:
-        """Return what a repository holds, and all that leads to."""
+        """Return the digests linked to a repository, and all that they reference."""
         return self.reach(digest for digest, entry in self.entries() if repository in entry.links)
 
     def parents(self) -> Mapping[Digest, list[Digest]]:
-        """Return the kept manifests that point at each digest."""
+        """Return the stored manifests that reference each digest."""
         parents: defaultdict[Digest, list[Digest]] = defaultdict(list)
         for digest in self.manifests:
             entry = self.get(digest)
@@ -64,7 +64,7 @@ class View:
         return parents
 
     def holders(self) -> dict[Digest, frozenset[Repository]]:
-        """Return the repositories that hold each kept digest, or a manifest that leads to it."""
+        """Return the repositories that contain each digest, directly or through a manifest."""
         parents = self.parents()
         links = {digest: frozenset(entry.links) for digest, entry in self.entries()}
         found: dict[Digest, frozenset[Repository]] = {}
@@ -79,7 +79,7 @@ class View:
 def _parents_first(
     digests: Mapping[Digest, object], parents: Mapping[Digest, list[Digest]]
 ) -> Iterator[Digest]:
-    """Put digests in an order in which each comes after all that points at it."""
+    """Sort digests so that each comes after all manifests that reference it."""
     met: set[Digest] = set()
     for start in digests:
         ahead = [(start, False)]

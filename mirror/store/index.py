@@ -1,4 +1,4 @@
-"""The index in SQL: read whole at start, written behind, never asked by a request."""
+"""The index in SQL: read whole at start, written behind, never queried by a request."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from mirror.store.sqlite import Database, Row
 
 
 class Index:
-    """The database and what is still to be written to it.
+    """The rows of the index, written to the database in batches.
 
-    Writes coalesce by what they are about and reach the disk every `interval` seconds; a crash
-    loses at most these, and the start repairs what that left behind. Written at once are a pull,
-    and that a repository holds a digest: without it, upstream would be asked for that again.
-
-    `sources` are asked to tell all they know where the database turns out to be damaged while it
-    is in use, and an empty one takes its place.
+    Writes of the same row coalesce, and reach the disk every `interval` seconds. A crash loses at
+    most one interval, and the next start repairs the rest. Pulls and links are written at once:
+    without its link, a digest would have to be confirmed by upstream again. If the database turns
+    out to be damaged while in use, an empty one replaces it, and `sources` rewrite all rows.
     """
 
     def __init__(self, database: Database, interval: float = 1.0) -> None:
@@ -32,26 +30,29 @@ class Index:
 
     @property
     def sources(self) -> list[Source]:
-        """Who is asked to tell all there is."""
+        """Callbacks that write all rows again."""
         return self._behind.sources
 
     async def close(self) -> None:
-        """Write what is pending and close, whoever stops waiting for it."""
+        """Write all pending rows and close, even if the caller is cancelled."""
         await self._behind.close()
 
     async def abandon(self) -> None:
-        """Close at once, whoever stops waiting: what is pending the next start finds out again."""
+        """Close at once, dropping pending rows: the next start finds out their contents again.
+
+        Completes even if the caller is cancelled.
+        """
         await self._behind.abandon()
 
     async def due(self) -> None:
-        """Wait until it is time to flush."""
+        """Wait until the next flush is due."""
         await self._behind.due()
 
     async def flush(self) -> bool:
-        """Write what is pending; tells whether the database may have grown.
+        """Write all pending rows; returns whether the database may have grown.
 
-        If that fails it stays pending: requests do not depend on it. It goes to its end, whoever
-        stops waiting for it.
+        Rows of a failed write stay pending: requests do not depend on them. Completes even if the
+        caller is cancelled.
         """
         return await self._behind.flush()
 
@@ -59,7 +60,7 @@ class Index:
         """Wait until the pulls so far are on the disk, for half a second at most."""
         await self._behind.pulls_written()
 
-    # What is kept
+    # Stored content
 
     def put_blob(
         self,
@@ -69,102 +70,102 @@ class Index:
         used_at: int,
         changed_at: int | None = None,
     ) -> None:
-        """Note a kept blob or manifest; see `Entry` for the units."""
+        """Record a stored blob or manifest; see `Entry` for the units."""
         args = (str(digest), size, media_type, used_at, changed_at)
         self._behind.later(("blob", digest), sql.PUT_BLOB, *args)
 
     def put_children(self, digest: Digest, children: Iterable[Digest]) -> None:
-        """Note what a kept manifest points at."""
+        """Record the digests that a stored manifest references."""
         for child in children:
             self._behind.later(("child", digest, child), sql.PUT_CHILD, str(digest), str(child))
 
     def put_type(self, digest: Digest, upstream: str, media_type: str) -> None:
-        """Note what an upstream calls a kept manifest."""
+        """Record an upstream's media type for a stored manifest."""
         args = (str(digest), upstream, media_type)
         self._behind.later(("type", *args[:2]), sql.PUT_TYPE, *args)
 
     def put_link(self, digest: Digest, repository: Repository) -> None:
-        """Note that a repository holds a digest."""
+        """Record that a repository contains a digest."""
         args = (str(digest), repository.upstream, repository.name)
         self._behind.later(("link", *args), sql.PUT_LINK, *args)
         self._behind.soon()
 
     def drop_link(self, digest: Digest, repository: Repository) -> None:
-        """Forget that a repository holds a digest."""
+        """Delete the record that a repository contains a digest."""
         args = (str(digest), repository.upstream, repository.name)
         self._behind.later(("link", *args), sql.DROP_LINK, *args)
 
     def touch(self, digest: Digest, used_at: int) -> None:
-        """Note a use. A blob that is still to be written keeps its own time: it is as recent."""
+        """Record a use. A blob with a pending row keeps that row's time, which is as recent."""
         if not self._behind.awaits(("blob", digest)):
             self._behind.later(("touch", digest), sql.TOUCH, str(digest), used_at)
 
     def drop(self, digest: Digest) -> None:
-        """Forget a digest with its links and children."""
+        """Delete a digest, with its links and children."""
         for table, statement in sql.DROP:
             self._behind.later((table, digest), statement, str(digest))
 
     def put_tag(self, repository: Repository, tag: str, found: Descriptor, at: int) -> None:
-        """Note what a tag pointed at when it was checked."""
+        """Record the descriptor of a tag's manifest as of `at`, the last check."""
         key = (repository.upstream, repository.name, str(tag))
         args = (*key, str(found.digest), found.media_type, found.size, at)
         self._behind.later(("tag", *key), sql.PUT_TAG, *args)
 
     def drop_tag(self, repository: Repository, tag: str) -> None:
-        """Forget a tag."""
+        """Delete a tag."""
         key = (repository.upstream, repository.name, str(tag))
         self._behind.later(("tag", *key), sql.DROP_TAG, *key)
 
     def put_publicity(self, repository: Repository, asked_at: int, *, public: bool) -> None:
-        """Note whether upstream gives a repository to everybody, as it said then."""
+        """Record whether upstream serves a repository to anonymous clients, as of `asked_at`."""
         key = (repository.upstream, repository.name)
         self._behind.later(("publicity", *key), sql.PUT_PUBLICITY, *key, int(public), asked_at)
 
     def drop_publicity(self, repository: Repository) -> None:
-        """Forget whether upstream gives a repository to everybody."""
+        """Delete the record of whether a repository is public."""
         key = (repository.upstream, repository.name)
         self._behind.later(("publicity", *key), sql.DROP_PUBLICITY, *key)
 
     # The ledger
 
     def add_pull(self, pull: PullRow) -> None:
-        """Enter a counted request; written at once, because it is money."""
+        """Enter a counted request. Written at once, because pulls are money."""
         args = (pull.number, pull.upstream, pull.account, pull.at)
         what = (pull.repository, pull.reference, pull.digest, pull.client)
         self._behind.add_pull(sql.PUT_PULL, *args, *what)
 
     def move_pulls(self, after: int, seconds: int) -> None:
-        """Have all pulls after that number entered so many seconds later."""
+        """Shift the times of all pulls after a number by `seconds`."""
         self._behind.add_pull(sql.MOVE_PULLS, after, seconds)
 
     def put_limit(self, row: LimitRow) -> None:
-        """Note what upstream said of its limit."""
+        """Record the limit as upstream last reported it."""
         args = (row.upstream, row.account, row.allowed, row.remaining, row.window)
         key = ("limit", row.upstream, row.account)
         self._behind.later(key, sql.PUT_LIMIT, *args, row.source, row.at, row.after)
 
     def drop_limit(self, upstream: str, account: str) -> None:
-        """Forget a limit that upstream names no more."""
+        """Delete a limit that upstream no longer reports."""
         self._behind.later(("limit", upstream, account), sql.DROP_LIMIT, upstream, account)
 
     def put_gate(self, row: GateRow) -> None:
-        """Note until when upstream is not asked."""
+        """Record until when the gate is shut."""
         args = (row.upstream, row.account)
         self._behind.later(("gate", *args), sql.PUT_GATE, *args, row.until, row.seconds)
 
     def put_asked(self, upstream: str, hour: int, pulls: int) -> None:
-        """Note how many pulls clients asked for in the hour that began then."""
+        """Record the number of pulls that clients requested in the hour that began at `hour`."""
         self._behind.later(("asked", upstream, hour), sql.PUT_ASKED, upstream, hour, pulls)
 
     async def prune(self, now: int, keep: int, words: int) -> None:
-        """Forget pulls that are older than `keep` seconds, and what was said, than `words`.
+        """Delete pulls older than `keep` seconds, limits and gates older than `words` seconds.
 
-        The age is that before the last entry: a clock far ahead must not have all there is dropped.
+        Ages are relative to the last entry: a clock that is far ahead must not delete all rows.
         """
         await self._behind.prune(now, keep, words)
 
     async def keep_last(self, accounts: Iterable[tuple[str, str]], most: int) -> None:
-        """Forget all but the last pulls of each account, by upstream and its name there."""
+        """Delete all but the last `most` pulls of each account (upstream, account name)."""
         await self._behind.keep_last(accounts, most)
 
     # Reading, at start
@@ -201,7 +202,7 @@ class Index:
         )
 
     async def limits(self) -> list[LimitRow]:
-        """Return what upstreams said of their limits."""
+        """Return the limits as upstreams last reported them."""
         rows = await self._behind.fetch(
             "SELECT upstream, account, allowed, remaining, window_length, source, at, after_pull "
             "FROM pull_limit"
@@ -209,14 +210,14 @@ class Index:
         return [LimitRow(*row) for row in rows]
 
     async def gates(self) -> list[GateRow]:
-        """Return until when upstreams are not asked."""
+        """Return until when the gate of each account is shut."""
         rows = await self._behind.fetch("SELECT upstream, account, until, seconds FROM pull_gate")
         return [GateRow(*row) for row in rows]
 
     async def pulls(self, since: int) -> list[Row]:
-        """Return (number, upstream, account, at, client) of what was entered since then, in order.
+        """Return (number, upstream, account, at, client) of pulls since then, in order of entry.
 
-        By the order of entry: what has an older time among them was entered by a wrong clock.
+        The order is that of entry, not of time: an older time in between comes from a wrong clock.
         """
         return await self._behind.fetch(
             "SELECT id, upstream, account, at, client FROM pull "
@@ -225,14 +226,14 @@ class Index:
         )
 
     async def last_pull(self) -> int:
-        """Return the number of the last pull."""
+        """Return the highest pull number."""
         [[number]] = await self._behind.fetch("SELECT coalesce(max(id), 0) FROM pull")
         return int(number)
 
     # Reading, for an operator
 
     async def asked(self, since: int) -> list[Row]:
-        """Return (upstream, hour, pulls) of the hours since then."""
+        """Return (upstream, hour, pulls) for the hours since then."""
         return await self._behind.fetch(
             "SELECT upstream, hour, pulls FROM asked WHERE hour >= $1", since
         )

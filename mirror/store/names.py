@@ -1,4 +1,4 @@
-"""Names: one lock per digest for whatever names, renames or unlinks its file."""
+"""One lock per digest, held while its file is created, renamed or unlinked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mirror.oci.digest import Digest
 
 
 class Names:
-    """Locks that are there for as long as somebody holds one or waits for it.
+    """Locks that exist only while they are held or waited for.
 
-    The reason for taking a file from its name is to be looked at again inside.
+    A reason to unlink a file must be checked again under its lock.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Names:
 
     @asynccontextmanager
     async def held(self, digests: Iterable[Digest]) -> AsyncIterator[None]:
-        """Hold all of these, taken in one order by everybody, so that no two wait in a circle."""
+        """Hold the locks of all digests; acquiring them in sorted order rules out deadlock."""
         order = sorted(set(digests))
         self._users.update(order)
         taken: list[asyncio.Lock] = []

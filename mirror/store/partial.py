@@ -1,4 +1,4 @@
-"""A partial: a blob on its way to the disk, hashed and written in order. Blocking calls."""
+"""A partial: a blob being written, hashed and appended in order. Blocking calls."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SLICE = 1024 * 1024  # bytes per read when a partial is hashed again
 
 
 class Partial:
-    """A blob on its way: hashed and written, each in order, and followed by many readers.
+    """The file of a blob being fetched; its bytes are hashed and written in order.
 
-    They all read `file`, each at places of its own; it stays good after publishing and unlinking.
-    `hashed` and `written` are how far those are, in bytes; either may be ahead of the other. What
-    reads long ends with OSError once `halted` is set; what there is stays.
+    Many readers share `file`, each at its own offset; it stays valid after publishing and
+    unlinking. `hashed` and `written` are counts of bytes; either may be ahead of the other. Long
+    reads end with OSError once `halted` is set; the bytes so far stay.
     """
 
     def __init__(self, digest: Digest, path: Path, halted: threading.Event) -> None:
@@ -44,13 +44,13 @@ class Partial:
             go_on(self._halted)
 
     def hash(self, pieces: Iterable[bytes]) -> None:
-        """Hash what comes next."""
+        """Hash the next bytes."""
         for piece in pieces:
             self._hasher.update(piece)
             self.hashed += len(piece)
 
     def write(self, pieces: Iterable[bytes]) -> None:
-        """Write what comes next; raises OSError, after which `written` is still right."""
+        """Write the next bytes; raises OSError, after which `written` is still right."""
         for piece in pieces:
             view = memoryview(piece)
             while view:
@@ -59,39 +59,39 @@ class Partial:
                 view = view[count:]
 
     def take_in(self, file: IO[bytes], length: int) -> None:
-        """Hash and write the first bytes of another file; raises OSError."""
+        """Copy the first `length` bytes of another file; raises OSError."""
         while self.written < length:
             go_on(self._halted)
             size = min(_SLICE, length - self.written)
             piece = os.pread(file.fileno(), size, self.written)
             if not piece:
-                raise OSError(errno.EIO, "a partial is shorter than it was")
+                raise OSError(errno.EIO, "a partial was truncated")
             self.hash([piece])
             self.write([piece])
 
     def start_over(self) -> None:
-        """Throw away what there is; raises OSError."""
+        """Discard all bytes; raises OSError."""
         self.file.truncate(0)
         self._hasher = self.digest.hasher()
         self.hashed = self.written = 0
 
     @property
     def proven(self) -> bool:
-        """Whether what was hashed is what the digest names."""
+        """Whether the hashed bytes match the digest."""
         return self._hasher.hexdigest() == self.digest.hex
 
     def hasher(self) -> Hasher:
-        """Return a copy of the hash so far, for whoever goes on without the disk."""
+        """Return a copy of the running hash, for a follower that continues without the disk."""
         return self._hasher.copy()
 
     def sync(self) -> None:
-        """Bring the bytes to the disk."""
+        """Sync the bytes to the disk."""
         os.fdatasync(self.file.fileno())
 
     def unlink(self) -> None:
-        """Take its name from it; raises OSError."""
+        """Remove the file's name; raises OSError."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Stop writing; what was written stays for the next one to resume."""
+        """Close the file; the written bytes stay for a later fetch to resume."""
         self.file.close()

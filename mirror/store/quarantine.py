@@ -1,4 +1,4 @@
-"""What was found to be wrong, set aside for whoever wants to know why: pure bookkeeping."""
+"""Quarantine: accounting of files that failed verification and are kept for inspection."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import NamedTuple
 from mirror.oci.digest import Digest
 from mirror.store.catalogue import charged
 
-_DAYS = 7 * 86400  # seconds after which nobody will come to look
-_SHARE = 20  # no more than one part in so many of the bound
+_DAYS = 7 * 86400  # seconds that a file is kept for inspection
+_SHARE = 20  # at most 1/20 of the bound
 
 
 class Suspect(NamedTuple):
-    """A file that was set aside: its size in bytes, and since when, in seconds of the epoch."""
+    """A quarantined file: size in bytes, and when it was moved, in seconds since the epoch."""
 
     size: int
     since: int
 
 
 class Quarantine:
-    """The files set aside, the oldest first. `limit` is the bound on all that is kept, in bytes."""
+    """The quarantined files, oldest first. `limit` is the bound on all stored content, in bytes."""
 
     def __init__(self, limit: int) -> None:
         self._most = limit // _SHARE
@@ -33,27 +33,27 @@ class Quarantine:
         return digest in self._suspects
 
     def get(self, digest: Digest) -> Suspect | None:
-        """Return what is known of a file that was set aside."""
+        """Return the record of a quarantined file."""
         return self._suspects.get(digest)
 
     def __repr__(self) -> str:
         return f"<Quarantine: {len(self)} files, {self.bytes} bytes>"
 
     def add(self, digest: Digest, suspect: Suspect) -> None:
-        """Take in a file; an older one of the same name was overwritten by it."""
+        """Add a file; it has replaced an older one of the same name."""
         self.remove(digest)
         self._suspects[digest] = suspect
         self.bytes += charged(suspect.size)
 
     def remove(self, digest: Digest) -> Suspect | None:
-        """Forget a file."""
+        """Remove the record of a file."""
         suspect = self._suspects.pop(digest, None)
         if suspect is not None:
             self.bytes -= charged(suspect.size)
         return suspect
 
     def to_free(self, wanted: int) -> list[Digest]:
-        """Return what to remove so that `wanted` bytes come free, or all there is."""
+        """Return the digests to remove so that `wanted` bytes are freed, all if there are fewer."""
         chosen: list[Digest] = []
         for digest, suspect in self._suspects.items():
             if wanted <= 0:
@@ -63,6 +63,6 @@ class Quarantine:
         return chosen
 
     def overdue(self, now: float) -> list[Digest]:
-        """Return what has been here for long enough, and what is more than a small share."""
+        """Return the digests past their time, and the oldest ones beyond the share of the bound."""
         old = [each for each, suspect in self._suspects.items() if suspect.since + _DAYS <= now]
         return list(dict.fromkeys([*old, *self.to_free(self.bytes - self._most)]))

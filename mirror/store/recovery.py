@@ -1,4 +1,4 @@
-"""Start: bring the books into step with the disk, which is the truth. No file is read."""
+"""The start: brings the books into step with the disk, which is the truth. Reads no blob."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _SECOND = 10**9  # nanoseconds
 async def open_store(files: Files, limit: int) -> Store:
     """Open the data folder and repair its index; raises StoreError.
 
-    A file without a row is adopted, as a blob that no repository holds yet, to be hashed before it
-    is served; a row without a file is dropped; a file with another size than its row is
-    quarantined; partials stay for whoever asks for them next. Who stops waiting for it has it end
-    soon: what it found out is found out again.
+    A file without a row is adopted as a blob without links, and hashed before it is served. A row
+    without a file is deleted. A file with another size than its row is quarantined. Partials stay,
+    to be resumed. If the caller is cancelled, the start ends soon; its findings are found again
+    next time.
     """
     try:
         await _on_thread(files, files.prepare)
         with uncollected():
-            # Not while SQLite reads: two threads that hand rows and names to Python take longer
-            # than one after the other (measured: 1.2 s for the names alone, 0.65 s without).
+            # Not concurrently with SQLite: two threads that create Python objects take longer than
+            # one after the other (measured: 1.2 s for the names alone, 0.65 s without).
             on_disk = await _on_thread(files, lambda: {f.digest: f for f in files.scan()})
             return await _open(files, limit, on_disk)
     except BaseException as error:
@@ -52,7 +52,7 @@ async def open_store(files: Files, limit: int) -> Store:
 
 
 async def _on_thread(files: Files, work: Callable[[], T]) -> T:
-    """Do work on a thread, which ends before who is cancelled does: the lock is released then."""
+    """Run a call on a thread. If cancelled, wait for its end: the lock is released after that."""
     job = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(job)
@@ -74,9 +74,9 @@ async def _open(files: Files, limit: int, on_disk: dict[Digest, Found]) -> Store
 
 
 async def open_index(path: Path) -> Index:
-    """Open the index at `path`; one that is damaged is moved aside, to be built anew.
+    """Open the index at `path`; a damaged one is moved aside and rebuilt.
 
-    Raises StoreError where it was written by a newer version or cannot be opened at all.
+    Raises StoreError if it was written by a newer version or cannot be opened.
     """
     try:
         await asyncio.to_thread(path.open("ab").close)
@@ -97,7 +97,7 @@ async def open_index(path: Path) -> Index:
 async def _replace_index(path: Path, error: sqlite3.Error) -> Index:
     """Move a damaged index aside and open an empty one in its place."""
     aside = await asyncio.to_thread(move_aside, path)
-    _log.error("the index %s is damaged (%s): moved to %s, building anew", path, error, aside)
+    _log.error("the index %s is damaged (%s): moved to %s, rebuilding it", path, error, aside)
     return Index(await Database.open(path))
 
 
@@ -122,37 +122,37 @@ async def _repaired(files: Files, index: Index, limit: int, on_disk: dict[Digest
             found.digest, Suspect(found.size, min(found.moved_at // _SECOND, int(time.time())))
         )
     await store.trim()
-    _log.info("%r, %d adopted", store, adopted)
+    _log.info("%r, %d files adopted", store, adopted)
     return store
 
 
 async def _known(
     files: Files, index: Index, on_disk: dict[Digest, Found], rows: list[Row]
 ) -> tuple[Catalogue, list[Digest]]:
-    """Enter the rows that have their file, least recently used first; also return what differs.
+    """Enter the rows that have a file, least recently used first; also return the altered digests.
 
-    A file that is gone tells nothing: a crash may have come between its eviction and its row's.
+    A missing file is no finding: a crash may have come between evicting it and deleting its row.
     """
     catalogue, altered = Catalogue(), []
     now = int(time.time())
     async for text, size, media_type, used, changed_at in paced(rows):
-        used_at = min(used, now)  # a clock since set back would keep it for ever
+        used_at = min(used, now)  # otherwise a clock that was set back would keep it for ever
         digest = Digest(text)
         found = on_disk.get(digest)
         if found is not None and found.size == size:
             catalogue.add(digest, Entry(size, media_type, used_at, changed_at))
         else:
             index.drop(digest)
-            if on_disk.pop(digest, None):  # altered behind our back: not to be adopted again
+            if on_disk.pop(digest, None):  # altered while no mirror ran: must not be adopted
                 files.set_aside(digest)
                 altered.append(digest)
     return catalogue, altered
 
 
 async def _adopt(index: Index, catalogue: Catalogue, on_disk: dict[Digest, Found]) -> int:
-    """Enter the files that no row knows: each was proven before it got its name.
+    """Enter the files without a row: each was proven before it was published.
 
-    Whether it is what it was is another matter: without a time to compare it is hashed once.
+    It may have been altered since: without a recorded time to compare, it is hashed once.
     """
     strangers = [found for found in on_disk.values() if catalogue.get(found.digest) is None]
     async for found in paced(sorted(strangers, key=lambda found: found.changed_at)):
@@ -165,7 +165,7 @@ async def _adopt(index: Index, catalogue: Catalogue, on_disk: dict[Digest, Found
 async def _relate(index: Index, catalogue: Catalogue) -> None:
     """Enter links and children; equal repositories share one object.
 
-    What a crash left of things that are gone leaves the index too.
+    Rows that a crash left for content that is gone are deleted from the index.
     """
     repositories: dict[tuple[str, str], Repository] = {}
     async for text, upstream, name in paced(await index.links()):

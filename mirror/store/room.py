@@ -1,4 +1,4 @@
-"""Room within the bound: promised before a byte is written, after what goes for it is unlinked."""
+"""Disk space within the bound: reserved before a write, after unlinking evicted files."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 class Room:
-    """Takes files from their names, and gives room for others, as the books have it.
+    """Deletes files and reserves space, according to the books.
 
-    Nobody gets a name while the file that had it before is still being taken from it, and what is
-    begun goes to its end, whoever is cancelled.
+    A digest cannot be published while its previous file is being deleted. An operation that has
+    begun runs to its end, even if the caller is cancelled.
     """
 
     def __init__(self, books: Books, files: Files, disk: Disk) -> None:
@@ -41,14 +41,15 @@ class Room:
         return f"<Room: {books.promised} bytes promised, {books.going} leaving, {self._names!r}>"
 
     def fits(self, size: int) -> bool:
-        """Whether `size` bytes could be promised, if all went that can go."""
+        """Whether `size` bytes could be reserved by evicting everything that may be evicted."""
         return self._books.fits(size)
 
     async def reserve(self, size: int, *, gains: str | None = None) -> int:
-        """Promise room for `size` bytes, evicting if need be; returns what to give back later.
+        """Reserve room for `size` bytes, evicting if needed; returns the amount to release later.
 
-        Where an upstream `gains` by it, nothing of another goes that was used lately. Raises
-        NoRoomError where the bound leaves none, OSError where nothing can be unlinked.
+        With `gains`, the upstream that the room is for, recently used content of other upstreams is
+        not evicted. Raises NoRoomError if the bound leaves no room, OSError if nothing can be
+        unlinked.
         """
         wanted = charged(size)
         doomed = self._books.make_room(wanted, gains=gains)
@@ -66,7 +67,7 @@ class Room:
         return wanted
 
     async def _until_it_fits(self, *, gains: str | None) -> None:
-        """Wait for what others unlink, and where that failed have something else go."""
+        """Wait for unlinks in progress, or evict more if they have failed."""
         if not self._books.going:
             await self.unlink(self._books.make_room(0, gains=gains))
             return
@@ -74,15 +75,15 @@ class Room:
             await self._progress.wait()
 
     def release(self, promised: int) -> None:
-        """Give back what `reserve` returned."""
+        """Release an amount that `reserve` returned."""
         self._books.promised -= promised
 
     async def take_partial(self, digest: Digest) -> int:
-        """Turn an idle partial, if there is one, into a promise that nobody evicts.
+        """Turn an idle partial, if there is one, into a reservation, which cannot be evicted.
 
-        Returns what to give back later. Raises NoRoomError, OSError.
+        Returns the amount to release later. Raises NoRoomError, OSError.
         """
-        while self._doomed[digest]:  # off the books as one that nobody fetches
+        while self._doomed[digest]:  # being evicted as idle
             async with self._progress:
                 await self._progress.wait()
         size = self._books.idle_partials.pop(digest, 0)
@@ -96,10 +97,11 @@ class Room:
     # Unlinking
 
     async def unlink(self, doomed: Doomed) -> None:
-        """Unlink what is off the books, and counted until it is unlinked.
+        """Unlink files taken off the books; they count until they are unlinked.
 
-        What has its name back by then, under the lock, stays. What cannot be unlinked returns to
-        the books, for it still takes its room, and can still be served. Raises OSError then.
+        A file that was published again meanwhile stays: that is checked under the lock. A file that
+        cannot be unlinked returns to the books: it still takes room, and can still be served.
+        Raises OSError then.
         """
         if not doomed:
             return
@@ -112,7 +114,7 @@ class Room:
             still = self._still(doomed)
             try:
                 failed = await self._disk.run(self._unlink_now, still)
-            except OSError:  # it was not begun
+            except OSError:  # the call was not started
                 for digest in {*still.suspects, *still.partials, *still.victims}:
                     self._books.put_back(digest, still)
                 raise
@@ -121,14 +123,14 @@ class Room:
                 for digest in failed:
                     self._books.put_back(digest, still)
                 self._doomed.subtract(doomed.partials.keys())
-                self._doomed += Counter()  # those at nought leave
+                self._doomed += Counter()  # drop zero counts
                 await self._tell()
         for error in failed.values():
             self._disk.note(error)
             raise error
 
     def _still(self, doomed: Doomed) -> Doomed:
-        """Return what is off the books still."""
+        """Return the files that are still off the books."""
         books = self._books
         suspects = {
             each: it for each, it in doomed.suspects.items() if each not in books.quarantine
@@ -152,9 +154,9 @@ class Room:
             self._progress.notify_all()
 
     async def set_aside(self, digest: Digest) -> None:
-        """Move a stuck file into quarantine; one that the disk will not have moved stays stuck.
+        """Move a stuck file into quarantine; if the disk fails, it stays stuck.
 
-        A file that got its name since is not stuck any more, and stays.
+        A file that was published since is not stuck any more, and stays.
         """
         await to_the_end(self._set_aside(digest))
 
@@ -174,9 +176,9 @@ class Room:
     # Removing
 
     async def remove(self, digests: Iterable[Digest]) -> int:
-        """Remove blobs, whoever reads them: readers keep their open file.
+        """Remove blobs, even while they are read: readers keep their open file.
 
-        Returns the bytes that come free, at once or when the last reader ends. Raises OSError.
+        Returns the bytes that are freed, now or when the last reader ends. Raises OSError.
         """
         catalogue = self._books.catalogue
         before = catalogue.bytes
@@ -186,7 +188,7 @@ class Room:
         return freed
 
     async def remove_partials(self, digests: Iterable[Digest]) -> tuple[int, int]:
-        """Remove those of these partials that nobody is fetching; returns how many, and bytes.
+        """Remove the idle ones of these partials; returns their number and bytes.
 
         Raises OSError.
         """
@@ -196,9 +198,9 @@ class Room:
         return len(idle), sum(charged(size) for size in doomed.partials.values())
 
     async def remove_strangers(self, sizes: dict[Digest, int]) -> tuple[int, int]:
-        """Remove those of these files, by size in bytes, that are not on the books.
+        """Remove the files, given by size in bytes, that are not on the books.
 
-        Returns how many, and bytes. Raises OSError.
+        Returns their number and bytes. Raises OSError.
         """
         return await to_the_end(self._remove_strangers(sizes))
 
@@ -213,5 +215,5 @@ class Room:
         return len(strangers), sum(charged(sizes[digest]) for digest in strangers)
 
     def naming(self, digest: Digest) -> AbstractAsyncContextManager[None]:
-        """Hold a name for whoever gives it to a file, and enters that, or takes it away."""
+        """Hold the lock of a digest while its file is published and entered, or removed."""
         return self._names.held([digest])

@@ -1,4 +1,4 @@
-"""Rows of the index that other parts pass around."""
+"""Rows of the index as types."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PullRow:
-    """One counted request, numbered in the order of entry. `at` in seconds since the epoch."""
+    """A counted request, numbered in the order of entry. `at` in seconds since the epoch."""
 
     number: int
     upstream: str
@@ -21,9 +21,9 @@ class PullRow:
 
 @dataclass(frozen=True, slots=True)
 class LimitRow:
-    """What upstream said last of its limit: pulls per `window` seconds, and when it said so.
+    """The limit as upstream last reported it: pulls per `window` seconds, as of `at`.
 
-    `after` is the number of the last pull that it knew of.
+    `after` is the number of the last pull before that report.
     """
 
     upstream: str
@@ -38,9 +38,9 @@ class LimitRow:
 
 @dataclass(frozen=True, slots=True)
 class GateRow:
-    """Until when, in seconds since the epoch, an upstream that refused is not asked.
+    """The gate of an account: shut until `until`, in seconds since the epoch.
 
-    That was `seconds` ahead when it was noted.
+    `seconds` was the time left when the row was written.
     """
 
     upstream: str
@@ -51,7 +51,7 @@ class GateRow:
 
 @dataclass(frozen=True, slots=True)
 class SpenderRow:
-    """How many pulls somebody spent, or something cost."""
+    """The pulls spent by a client, or on a repository or tag."""
 
     name: str
     pulls: int

@@ -1,4 +1,4 @@
-"""The key of the data folder: random bytes that leave it in no answer, and outlive a restart."""
+"""The key of the data folder: random bytes that appear in no answer, and outlive a restart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LENGTH = 32  # bytes
 
 
 def folder_key(root: Path) -> bytes:
-    """Return the key, a new one where there is none or a damaged one; raises StoreError."""
+    """Return the key; a missing or damaged one is replaced. Raises StoreError."""
     try:
         key = _read(root / _NAME)
     except FileNotFoundError:
@@ -25,7 +25,7 @@ def folder_key(root: Path) -> bytes:
         raise StoreError(f"cannot read {root / _NAME}: {error.strerror}") from None
     if len(key) == _LENGTH:
         return key
-    _log.warning("%s is damaged and gets a new key: proofs of possession begin anew", root / _NAME)
+    _log.warning("%s is damaged: wrote a new key; proofs of possession begin anew", root / _NAME)
     return _written(root)
 
 
@@ -43,7 +43,7 @@ def _read(path: Path) -> bytes:
 
 
 def _write(root: Path) -> bytes:
-    """Write a new one beside, and give it its name once it is whole."""
+    """Write a new key to a temporary file, and rename it once complete."""
     key, new = secrets.token_bytes(_LENGTH), root / f"{_NAME}.new"
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -52,5 +52,5 @@ def _write(root: Path) -> bytes:
         file.flush()
         os.fsync(descriptor)
     new.rename(root / _NAME)
-    sync_folder(root)  # else a power cut may undo the rename, and proofs begin anew unasked
+    sync_folder(root)  # otherwise a power cut may undo the rename, and proofs begin anew
     return key

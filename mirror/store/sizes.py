@@ -1,4 +1,4 @@
-"""Sizes of files by digest, with a running sum of what they take on the disk."""
+"""File sizes by digest, with a running sum of the disk space."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mirror.store.catalogue import charged
 
 
 class Sizes(UserDict[Digest, int]):
-    """Sizes in bytes, in the order of entry; `bytes` is what all of them take."""
+    """Sizes in bytes, in the order of entry; `bytes` is the disk space of all."""
 
     def __init__(self, sizes: Mapping[Digest, int] | None = None) -> None:
         self.bytes = 0

@@ -23,13 +23,13 @@ _log = logging.getLogger(__name__)
 Row = Sequence[Any]
 Write = tuple[str, tuple[object, ...]]
 
-WAL_BYTES = 640 * 1024  # what 64 pages and a transaction beyond them take
+WAL_BYTES = 640 * 1024  # bytes; 64 pages, and one more transaction
 
 # mmap stays off and one connection does all writing: SQLite up to 3.51.2 can corrupt a WAL
 # database otherwise (sqlite.org/wal.html#walresetbug).
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=FULL",  # what is written stays so through a power cut: pulls are money
+    "PRAGMA synchronous=FULL",  # a committed row survives a power cut: pulls are money
     "PRAGMA busy_timeout=5000",
     "PRAGMA temp_store=MEMORY",
     "PRAGMA cache_size=-4000",
@@ -37,7 +37,7 @@ _PRAGMAS = (
     f"PRAGMA journal_size_limit={WAL_BYTES}",
     "PRAGMA mmap_size=0",
 )
-# On a full disk there is no room for the file that connections share; one alone needs none.
+# A full disk has no room for the file that connections share; a single exclusive one needs none.
 _ALONE = ("PRAGMA locking_mode=EXCLUSIVE", *_PRAGMAS)
 
 _AGAIN = 0.05  # seconds
@@ -45,14 +45,14 @@ _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
 
 
 class Database:
-    """A database file. Statements take `$1`, `$2`, … as PostgreSQL's do."""
+    """A database file. Statements take `$1`, `$2`, …, as in PostgreSQL."""
 
     def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
         self.path = path
         self._connection = connection
         self._file = _identity(path)
         self.closed = False
-        self.alone = False  # nobody else can read it: its lock and log are in memory
+        self.alone = False  # locked exclusively, with lock table and log in memory
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -80,7 +80,7 @@ class Database:
         await self._connection.close()
 
     async def break_off(self) -> None:
-        """Close at once: what runs is undone. Whoever else waits for a statement gets an error."""
+        """Close at once: a running statement is rolled back, and waiting ones raise an error."""
         self.closed = True
         await _break_off(self._connection)
 
@@ -90,19 +90,19 @@ class Database:
         return list(rows)
 
     async def write(self, writes: Iterable[Write]) -> None:
-        """Carry out all of `writes` in their order, or none of them.
+        """Execute all of `writes` in order, or none of them, even if the caller is cancelled.
 
-        In one step of the thread, whoever stops waiting: with a step for each statement most went
-        into the way there (measured: 2.7 s of CPU to forget 20,000 files that are gone, now 1.0).
+        In one step of the thread: with a step per statement, most of the time went into the
+        hand-over (measured: 2.7 s of CPU to forget 20,000 files that are gone, now 1.0).
         """
         run = cast("Callable[..., Awaitable[None]]", self._connection._execute)
         await run(_carry_out, self._connection._conn, list(writes))
 
     async def damage(self) -> sqlite3.Error | None:
-        """Read all of it, in some tenths of a second; return what is wrong with it, if anything.
+        """Read the whole database, in some tenths of a second; returns its damage, None if sound.
 
-        Closes it and raises sqlite3.Error where it cannot be read for now; closes it too where
-        nobody waits any more.
+        Closes it and raises sqlite3.Error if it cannot be read for now; closes it on cancellation,
+        too.
         """
         try:
             rows = await self.fetch("PRAGMA quick_check(1)")
@@ -115,18 +115,18 @@ class Database:
         return None if verdict == "ok" else sqlite3.DatabaseError(verdict)
 
     async def vanished(self) -> bool:
-        """Whether the file was deleted, or another put in its place, while we have it open."""
+        """Whether the open file was deleted or replaced."""
         return await asyncio.to_thread(_identity, self.path) != self._file
 
     async def rewrite(self) -> None:
-        """Put a file in place of the one that was deleted, with all that was in that.
+        """Write the contents to a new file in place of the deleted one.
 
         Raises sqlite3.Error, OSError.
         """
         fresh = self.path.with_suffix(".fresh")
         await asyncio.to_thread(fresh.unlink, missing_ok=True)
         await self._connection.execute_fetchall("VACUUM INTO ?", (str(fresh),))
-        # Closed before the new one opens: closing removes the log, which goes by the same name.
+        # Closed before the new one is opened: closing removes the log, which has the same name.
         await self.close()
         for suffix in ("-wal", "-shm"):
             await asyncio.to_thread(_log_of(self.path, suffix).unlink, missing_ok=True)
@@ -145,7 +145,7 @@ class Database:
                 f"{len(scripts)}): upgrade, or move the file away to have it rebuilt"
             )
         if 0 < version < len(scripts):
-            _log.info("%s is brought from schema %d to %d", path, version, len(scripts))
+            _log.info("migrating %s from schema %d to %d", path, version, len(scripts))
         for number, script in enumerate(scripts[version:], version + 1):
             text = f"BEGIN; {script}; PRAGMA user_version={number}; COMMIT;"
             await self._connection.executescript(text)
@@ -163,14 +163,14 @@ async def _connect(path: Path, pragmas: Iterable[str]) -> aiosqlite.Connection:
 
 
 async def _break_off(connection: aiosqlite.Connection) -> None:
-    """Close a connection, whoever stops waiting, behind a statement that ends at once."""
+    """Close a connection, interrupting its running statement, even if the caller is cancelled."""
 
     async def close() -> None:
         closing = asyncio.create_task(connection.close())
         while not closing.done():
             with contextlib.suppress(sqlite3.ProgrammingError, ValueError):  # closed meanwhile
                 await connection.interrupt()
-            # Between two statements there was nothing to interrupt.
+            # Nothing to interrupt between two statements: try again.
             await asyncio.wait([closing], timeout=_AGAIN)
         closing.result()
 
@@ -178,7 +178,7 @@ async def _break_off(connection: aiosqlite.Connection) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another of the same name; None where there is none."""
+    """Return the device and inode of a file; None if there is none."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -197,7 +197,7 @@ def _carry_out(connection: sqlite3.Connection, writes: Iterable[Write]) -> None:
             connection.executemany(sql, batch)
         connection.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # a failure may have undone it already
+        with contextlib.suppress(sqlite3.Error):  # a failure may have rolled back already
             connection.execute("ROLLBACK")
         raise
 
@@ -207,7 +207,7 @@ def _bound(args: Sequence[object]) -> dict[str, object]:
 
 
 def _batches(writes: Iterable[Write]) -> Iterable[tuple[str, list[dict[str, object]]]]:
-    """Group neighbours with the same statement, so that each group is one call."""
+    """Group adjacent writes of the same statement, so that each group is one call."""
     sql, batch = "", list[dict[str, object]]()
     for statement, args in writes:
         if statement != sql and batch:
@@ -228,9 +228,9 @@ def _scripts() -> list[str]:
 def move_aside(path: Path) -> Path:
     """Rename a damaged database, and remove its log; returns its new name. Raises OSError."""
     for older in path.parent.glob(f"{path.stem}.damaged-*"):
-        older.unlink(missing_ok=True)  # one is enough to look at, and it takes room
+        older.unlink(missing_ok=True)  # one is enough for inspection, and each takes room
     aside = path.with_suffix(f".damaged-{int(time.time())}")
-    with contextlib.suppress(FileNotFoundError):  # gone is as good
+    with contextlib.suppress(FileNotFoundError):  # already gone
         path.rename(aside)
     for suffix in ("-wal", "-shm"):
         _log_of(path, suffix).unlink(missing_ok=True)
@@ -238,13 +238,13 @@ def move_aside(path: Path) -> Path:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that the file is no sound database: not that it is busy, full, closed.
+    """Whether an error means that the file is not a sound database: not busy, full or closed.
 
-    By the name of the result code (sqlite.org/rescode.html): a file was cut where a read is short.
+    Decided by the name of the result code (sqlite.org/rescode.html); a short read means a cut file.
     """
     return getattr(error, "sqlite_errorname", "").startswith(_DAMAGE)
 
 
 def is_failure_of_disk(error: Exception) -> bool:
-    """Whether an error means that the file could not be read or written; a full disk is none."""
+    """Whether an error means that the file could not be read or written, but not a full disk."""
     return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))

@@ -1,4 +1,4 @@
-"""The index's SQL: what it writes, and what it reckons. Kept to what PostgreSQL takes too."""
+"""The index's SQL: writes and aggregates. Limited to syntax that PostgreSQL accepts, too."""
 
 from __future__ import annotations
 

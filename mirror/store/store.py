@@ -1,4 +1,4 @@
-"""The store: content kept and found again, files and books in step."""
+"""The store: writes content and finds it again, with files and books in step."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from mirror.turns import paced
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_LAST_WORDS = 3.0  # seconds of a stop in which what is proven may still get its name
-_USES_EVERY = 60.0  # seconds between writing down what was used
+_LAST_WORDS = 3.0  # seconds of a stop in which proven content may still be published
+_USES_EVERY = 60.0  # seconds between writing uses to the index
 
 
 class Store:
-    """What is kept. `limit` bounds all of it, in bytes: files, partials, room promised, index.
+    """All stored content. `limit` bounds files, partials, reserved room and index, in bytes.
 
-    Room is taken before a byte is written, and what must go for it is unlinked first, so that
-    the bound holds at every moment.
+    Room is reserved before a write, after evicted files are unlinked, so that the bound holds at
+    every moment.
     """
 
     def __init__(self, files: Files, index: Index, catalogue: Catalogue, limit: int) -> None:
@@ -43,25 +43,25 @@ class Store:
         self.books = Books(index, catalogue, limit)
         self.room = Room(self.books, files, self._disk)
         self.failures = 0
-        self.altered: list[Digest] = []  # what the start found with a wrong size, and discarded
+        self.altered: list[Digest] = []  # found with a wrong size at start, and discarded
 
     def __repr__(self) -> str:
         return f"<Store: {len(self.catalogue)} kept, {self.books.used} of {self.books.limit} bytes>"
 
     async def trouble(self) -> str | None:
-        """Return what is wrong with the disk, if anything; see `Disk.state`."""
+        """Return the disk's problem, None if there is none; see `Disk.state`."""
         return await self._disk.state()
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
-        """Do work that writes on a thread; see `Disk.run`."""
+        """Run a call that writes on a thread; see `Disk.run`."""
         return await self._disk.run(work, *args)
 
     async def run_read(self, work: Callable[..., T], *args: object) -> T:
-        """Do work that only reads on a thread; see `Disk.run_read`."""
+        """Run a call that only reads on a thread; see `Disk.run_read`."""
         return await self._disk.run_read(work, *args)
 
     async def keep_books(self) -> None:
-        """Write behind and keep the bound as the index grows, for ever; to be cancelled."""
+        """Flush the index, and keep the bound as it grows; runs until cancelled."""
         noted = time.monotonic()
         while True:
             await self.index.due()
@@ -77,27 +77,27 @@ class Store:
             pass
 
     async def trim(self) -> None:
-        """Evict until the bound holds again, after the index grew or the bound was lowered."""
+        """Evict until the bound holds, after the index grew or the bound was lowered."""
         try:
             self.books.overhead = await self.run(self.files.index_bytes)
             self.room.release(await self.room.reserve(0))
         except NoRoomError:
-            _log.warning("%r: all of it is in use", self)
+            _log.warning("%r cannot evict more: all of it is in use", self)
         except OSError as error:
             self.failures += 1
             _log.error("cannot evict: %s", error)
 
     def hurry(self) -> None:
-        """Begin nothing more on the disk, but for the index, from a moment on: a stop has begun.
+        """Limit disk I/O for a stop: after 3 s, none is started, except for the index.
 
-        What was proven has so long to be published; what is not stays as a partial. What is read
-        for somebody, to be hashed or copied, ends at once: nobody is left to have it.
+        Proven content has that long to be published; unproven content stays as a partial. Hashing
+        and copying for clients end at once: no client is left.
         """
         self.files.halted.set()
         asyncio.get_running_loop().call_later(_LAST_WORDS, self._disk.drop)
 
     async def close(self) -> None:
-        """Write behind what is pending, let go of files and folder, whoever stops waiting."""
+        """Flush the index and release files and folder, even if the caller is cancelled."""
         await to_the_end(self._close())
 
     async def _close(self) -> None:
@@ -108,15 +108,15 @@ class Store:
             await self._disk.close()
             self.files.release()
 
-    # Keeping
+    # Storing
 
     async def publish(
         self, partial: Partial, repository: Repository, entered: Callable[[], None]
     ) -> Entry:
-        """Keep a proven partial as a blob of a repository, in one step that nothing cancels.
+        """Store a proven partial as a blob of a repository; not cancellable. Raises OSError.
 
-        `entered` gives the room back that was promised for it, as the books take it in: counted
-        twice for a moment, it could have others evicted. Raises OSError.
+        `entered` releases the reservation at the moment that the blob is entered: counting both,
+        even for a moment, could evict other content.
         """
         return await to_the_end(self._publish(partial, repository, entered))
 
@@ -132,10 +132,10 @@ class Store:
         return entry
 
     async def keep_manifest(self, manifest: Manifest, repository: Repository) -> bool:
-        """Keep a proven manifest; False, with a line in the log, where that cannot be.
+        """Store a proven manifest; False, with a log line, if that fails.
 
-        It returns when the pull that brought it is on the disk, too, unless that takes unusually
-        long: that write began as the manifest came, and goes on beside the file's.
+        Also waits for the pull that fetched it to be on the disk, half a second at most: that write
+        began when the manifest arrived, and runs beside the file's.
         """
         try:
             await to_the_end(self._keep_manifest(manifest, repository))
@@ -159,17 +159,17 @@ class Store:
             self.room.release(promised)
 
     def not_kept(self, what: str, error: Exception) -> None:
-        """Count and log that content is passed on without being kept; a stop is no failure."""
+        """Count and log content that is passed through unstored; a stop is no failure."""
         if is_of_stop(error):
-            _log.info("%s is not kept: the mirror stops", what)
+            _log.info("%s is not stored: the mirror is stopping", what)
             return
         self.failures += 1
-        _log.error("cannot keep %s, passing it through: %s", what, error)
+        _log.error("cannot store %s, passing it through: %s", what, error)
 
     # Finding
 
     async def open(self, digest: Digest) -> Opened:
-        """Open a kept blob; raises OSError, which means that the disk and the books differ."""
+        """Open a stored blob; raises OSError, which means that disk and books differ."""
         return await self.run_read(self.files.look, digest)
 
     def close_file(self, file: IO[bytes]) -> None:
@@ -177,13 +177,13 @@ class Store:
         self._disk.close_file(file)
 
     async def read(self, digest: Digest) -> bytes:
-        """Read a small blob whole; raises OSError."""
+        """Read a small blob into memory; raises OSError."""
         return await self.run_read(self.files.path(digest).read_bytes)
 
     async def intact(self, digest: Digest, entry: Entry, found: Opened) -> bool:
-        """Whether an open file is what was published: its size and time say so, or its hash.
+        """Whether an open file is unchanged since it was published, by size and time, else by hash.
 
-        Raises OSError where that cannot be found out.
+        Raises OSError if that cannot be determined.
         """
         if found.size == entry.size and found.changed_at != entry.changed_at:
             proof = await self._disk.prove(digest, entry.size)
@@ -195,21 +195,21 @@ class Store:
             found = await self.run_read(looked_at, found.file)
         return (found.size, found.changed_at) == (entry.size, entry.changed_at)
 
-    # Mending
+    # Repair
 
     async def discard(self, digest: Digest) -> None:
-        """Take a blob that is not what the books say out of use, and its file into quarantine.
+        """Remove a wrong blob from the books, and quarantine its file.
 
-        A file that is gone is as good. One that the disk will not have moved is moved later.
+        A missing file needs no quarantine; a file that the disk fails to move is moved later.
         """
-        _log.error("%s is not what it should be: quarantined", digest)
+        _log.error("%s is damaged or missing: quarantined", digest)
         self.failures += 1
         entry = self.books.forget(digest)
         self.books.stuck[digest] = entry.size if entry else 0
         await self.room.set_aside(digest)
 
     async def _mend(self) -> None:
-        """Do what the disk would not, and let what was quarantined go in its time."""
+        """Retry failed moves to quarantine, and delete overdue quarantined files."""
         try:
             await self._disk.probe()
             for digest in list(self.books.stuck):

@@ -32,8 +32,8 @@ HELD = 0.05  # seconds of its own time that the loop may be held
 _SETTLE = 5.0  # virtual seconds in which all that was begun is over and written
 _ABANDONED = 90.0  # virtual seconds in which a fetch ends that nobody follows
 _MOST = 900.0  # virtual seconds that a play may take
-_EXPECTED = ("is not what it should be: quarantined", "do not fit beside what is in use")
-_IN_TROUBLE = ("cannot keep", "nobody follows")
+_EXPECTED = ("is damaged or missing: quarantined", "do not fit in max_size: the rest is in use")
+_IN_TROUBLE = ("cannot store", "nobody follows")
 _SLACK = 64 * 1024  # bytes: the index and its log change while they are counted
 
 
