@@ -118,7 +118,7 @@ async def test_why_there_is_no_account_is_said_once_and_on_one_line(
     for clock.now in (0, 1, 60):
         assert await outcome(account, Door()) == "CredentialsUnavailable"
     [record] = caplog.records
-    assert "docker.io cannot be had at present: the vault is shut (first second!" in record.message
+    assert "docker.io is not available: the vault is shut (first second!" in record.message
     assert len(record.message) < 400
 
 
@@ -136,7 +136,7 @@ async def test_what_nobody_foresaw_of_a_source_is_no_account_and_not_asked_for_a
         assert await outcome(account, Door()) == "CredentialsUnavailable"
     assert vault.reads == 1
     [record] = caplog.records
-    assert "docker.io cannot be had at present" in record.message
+    assert "docker.io is not available" in record.message
     assert "LookupError" in record.message
     assert WORD not in caplog.text
 

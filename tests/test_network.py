@@ -152,7 +152,7 @@ async def test_why_an_upstream_cannot_be_reached_is_said_in_a_few_words(
     assert await told(url) == f"{why}localhost: Connection refused"
     async with served(Registry(image)) as url:
         assert await told(url.replace("http:", "https:")) in {
-            f"{why}localhost: TLS fails: {reason}"
+            f"{why}localhost: TLS failed: {reason}"
             for reason in ("wrong version number", "record layer failure")
         }
 
@@ -289,7 +289,7 @@ async def test_a_proxy_that_wants_another_login_is_named_as_what_fails(
     ):
         got = await mirror.manifest(REPOSITORY, "latest")
         assert got.status == 503
-        assert b"the proxy wants a login" in got.body
+        assert b"the proxy requires a valid login" in got.body
         assert "wr0ng-word" not in caplog.text + got.body.decode() + repr(mirror.daemon)
 
 

@@ -295,7 +295,7 @@ def test_a_secret_that_may_not_be_read_is_named(
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "No such file"), (b"\xff\xfe", "is no text"), (b"\n", "is empty")],
+    [(None, "No such file"), (b"\xff\xfe", "is not UTF-8"), (b"\n", "is empty")],
     ids=["missing", "no text", "empty"],
 )
 def test_a_password_file_that_holds_no_password_is_named(

@@ -1,1 +1,1 @@
-"""One registry out there: asking it, logging in to it, and what its answers say."""
+"""One upstream registry: requests to it, logging in to it, and reading its responses."""

@@ -1,4 +1,4 @@
-"""What upstream's answers say beside their bodies, and how each of them went."""
+"""The record of a request to upstream, and the headers about pull limits and retries."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Literal
 
 Kind = Literal["manifest", "blob", "tags", "referrers", "token"]
 
-PACE = 5  # seconds to wait where a host refuses for the rate and does not say for how long
+PACE = 5  # seconds to wait after a 429 without Retry-After
 _LONGEST = 86_400  # seconds
 _LEAST_WINDOW = 600  # seconds
-_LONGEST_WINDOW = 31 * 86_400  # seconds: all pulls of a window are remembered
+_LONGEST_WINDOW = 31 * 86_400  # seconds; the ledger keeps all pulls of a window
 _UNPRINTABLE = re.compile(r"[^ -~]")
 _NAMES = ("ratelimit-limit", "ratelimit-remaining")
 _RATE = re.compile(r"(\d{1,9})(?:\s*;\s*w=(\d{1,9}))?", re.ASCII)
@@ -23,7 +23,7 @@ _RATE = re.compile(r"(\d{1,9})(?:\s*;\s*w=(\d{1,9}))?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PullLimit:
-    """What upstream last said of its pull limit. `window` is in seconds."""
+    """The pull limit as upstream last reported it. `window` is in seconds."""
 
     limit: int
     remaining: int
@@ -33,7 +33,7 @@ class PullLimit:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """On whose behalf upstream is asked: the client's address and the reference it named."""
+    """The client's request behind a request to upstream: its address and the reference it named."""
 
     client: str
     reference: str
@@ -41,11 +41,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request to upstream as it went: no `status` means that no answer came.
+    """The record of one request to upstream; no `status` means that no response came.
 
-    `seconds` runs from asking to the answer's headers. `spent` is a 429 that says that no pull is
-    left, `retry_after` the seconds after which to ask again, if a 429 names them. `garbled` is that
-    a limit is named which cannot be read.
+    `seconds` runs from the request to the response's headers. `spent`: a 429 says that no pull is
+    left. `retry_after`: the seconds that a 429 names. `garbled`: the response names a limit that
+    cannot be parsed.
     """
 
     upstream: str
@@ -64,21 +64,21 @@ class Answer:
 
     @property
     def counted(self) -> bool:
-        """Whether Docker Hub counts this as a pull: each GET of a manifest that it grants.
+        """Whether Docker Hub counts this as a pull: each successful GET of a manifest.
 
-        A proxy on the way may have made a 203 of its 200 (RFC 9110, 15.3.4).
+        A proxy in between may have turned its 200 into a 203 (RFC 9110, 15.3.4).
         """
         granted = self.status is not None and 200 <= self.status < 300
         return self.kind == "manifest" and self.method == "GET" and granted
 
 
 def read_limit(headers: Mapping[str, str], *, windowless: bool) -> PullLimit | None:
-    """Read `ratelimit-limit: 100;w=21600` and its companions; None where they are no pull limit.
+    """Parse `ratelimit-limit: 100;w=21600` and the related headers; None if they are no pull limit.
 
-    Gateways name their requests a minute in the same headers, some with a window (IETF draft
-    httpapi-ratelimit-headers). A limit of pulls is one over ten minutes or more, or, if
-    `windowless`, that of a registry which is known to count pulls. One over
-    more than a month is none that anybody has: what was pulled in it would be kept for as long.
+    Gateways report a request rate per minute in the same headers, some with a window (IETF draft
+    httpapi-ratelimit-headers). A pull limit has a window of ten minutes or more, or comes from a
+    registry that is known to count pulls (`windowless`). A window of more than a month is rejected:
+    no registry has one, and all pulls within it would be kept.
     """
     if _is_mirrors(headers):
         return None
@@ -90,26 +90,27 @@ def read_limit(headers: Mapping[str, str], *, windowless: bool) -> PullLimit | N
         return None
     if int(window or 0) > _LONGEST_WINDOW:
         return None
-    # It goes to the index and to terminals: neither takes all that a header may hold.
+    # Printed on terminals and stored in the index: neither accepts every byte that a header may
+    # hold.
     source = _UNPRINTABLE.sub("?", headers.get("docker-ratelimit-source", "").strip()[:128])
     return PullLimit(int(limit[1]), int(remaining[1]), int(window) if window else None, source)
 
 
 def names_limit(headers: Mapping[str, str]) -> bool:
-    """Whether a limit is named at all, be it one that can be read or not."""
+    """Whether a response has a pull limit's headers, valid or not."""
     return any(name in headers for name in _NAMES) and not _is_mirrors(headers)
 
 
 def _is_mirrors(headers: Mapping[str, str]) -> bool:
-    """Whether it is another mirror that says what is left: it gives more than that will pay for."""
+    """Whether the response is another mirror's, which serves more than its limit covers."""
     return headers.get("Cache-Status", "").startswith("mirror;")
 
 
 def read_retry_after(headers: Mapping[str, str]) -> int | None:
-    """Read Retry-After in seconds, at most a day; None where it is missing or not understood.
+    """Parse Retry-After into seconds, at most a day; None if missing or invalid.
 
-    It is a number of seconds or a date (RFC 9110, 10.2.3), which is read by the sender's own clock
-    if that is named, so that two clocks need not agree.
+    It is a number of seconds or a date (RFC 9110, 10.2.3). A date is compared with the response's
+    own Date, if present, so that the two clocks need not agree.
     """
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit() and len(text) < 10:

@@ -1,4 +1,4 @@
-"""Asking one upstream: logged in, asked again where that helps, and the answer weighed."""
+"""Requests to one upstream: login, retries, and the meaning of each response."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ from mirror.upstream.faults import deadline
 from mirror.upstream.shortcuts import Shortcuts
 from mirror.upstream.wire import Patience, Size, Wire
 
-HEAD_SHARE = 1 / 3  # of the time for an answer: one that hangs leaves a client patient for a GET
+HEAD_SHARE = 1 / 3  # of the time for a response: after a HEAD that hangs, a GET is still in time
 _ATTEMPTS = 3
-_GRANTED_FOR = 600.0  # seconds in which a denial contradicts what the registry gave
+_GRANTED_FOR = 600.0  # seconds after a success in which a denial is retried
 _GRANTED_KEPT = 4096  # repositories
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request to a registry, without its login. `ask` says for whom a manifest is pulled."""
+    """A request to a registry, without its login. `ask` is the client's request behind a pull."""
 
     method: str
     kind: Kind
@@ -67,30 +67,30 @@ class Question:
     headers: dict[str, str] = field(default_factory=dict)
     size: Size = "small"
     ask: Ask | None = None
-    most: float = math.inf  # seconds to wait for the answer, where that is less than usual
+    most: float = math.inf  # seconds to wait for the response, if less than usual
 
     @property
     def ranged(self) -> bool:
-        """Whether a part is asked for."""
+        """Whether this is a range request."""
         return hdrs.RANGE in self.headers
 
     @property
     def plain(self) -> bool:
-        """Whether content is asked for as a client without a mirror does: whole, by GET."""
+        """Whether this is a whole GET for content, as a client without a mirror sends it."""
         return self.kind in ("manifest", "blob") and self.method == "GET" and not self.ranged
 
     @property
     def topic(self) -> str:
-        """What kind of question a host's failures are counted for: a refused part is no whole."""
+        """The kind of question for failure counts; ranges count apart from whole bodies."""
         return f"part of a {self.kind}" if self.ranged else self.kind
 
 
 class Asking:
-    """Asks one upstream any question. Every answer, and every lack of one, is told to `on_answer`.
+    """Sends requests to one upstream. `on_answer` gets a record of each, answered or not.
 
-    `on_access` is told, by repository, that the registry itself gives something of it or denies
-    it. A yes counts however it was asked for; a denial only of a plain GET: a HEAD or a range may
-    be refused for what it is.
+    `on_access` is called with a repository when the registry itself grants or denies access to it.
+    Any success counts as granted. Only a plain GET counts as denied: a HEAD or a range may be
+    refused for its own sake.
     """
 
     def __init__(
@@ -114,34 +114,34 @@ class Asking:
         return f"<{type(self).__name__} {self.origin.name} at {self.origin.url}>"
 
     async def close(self) -> None:
-        """Stop what is being read of its account."""
+        """Stop reading credentials."""
         await self.origin.account.close()
 
     @property
     def patience(self) -> Patience:
-        """How long it may take."""
+        """The time limits."""
         return self.wire.patience
 
     @property
     def down(self) -> bool:
-        """Whether it failed so often of late that it is not asked, but probed."""
+        """Whether the circuit breaker is open: upstream is probed instead of asked."""
         return self.wire.down(self.origin.url)
 
     def count(self, received: int) -> None:
-        """Count bytes of bodies."""
+        """Count received bytes of bodies."""
         self.received += received
 
     def url(self, repository: str, *rest: str) -> URL:
-        """Join validated parts; a colon needs no encoding in a path (RFC 3986, 3.3)."""
+        """Join validated path parts; a colon needs no encoding in a path (RFC 3986, 3.3)."""
         base = str(self.origin.url).rstrip("/")
         path = "/".join((self.origin.named(repository), *rest))
         return URL(f"{base}/v2/{path}", encoded=True)
 
     async def ask(self, question: Question) -> aiohttp.ClientResponse:
-        """Ask, again where that helps: after a refused connection or a 5xx, not after silence.
+        """Send a request; retried after a refused connection or a 5xx, but not after a timeout.
 
-        So is a denial of a repository that was granted of late: registries deny by mistake in
-        their incidents. One that lasts is believed until the next grant.
+        A denial of a repository that was granted lately is retried, too: registries deny by mistake
+        during incidents. A repeated denial is believed until the next success.
         """
         persistence = AsyncRetrying(
             retry=retry_if_exception(partial(self._worth_asking_again, question)),
@@ -149,7 +149,7 @@ class Asking:
             wait=wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2),
             reraise=True,
         )
-        # Whoever waits for a connection is not kept waiting by upstream: no deadline yet.
+        # Waiting for a connection is not upstream's fault: the deadline begins after it.
         patience = min(self.wire.patience.answer, question.most)
         async with self._turn(question), deadline(patience, question.url):
             try:
@@ -159,7 +159,7 @@ class Asking:
                 raise
 
     def _worth_asking_again(self, question: Question, error: BaseException) -> bool:
-        """Whether the same may be answered a moment later; a shortcut's refusal is left at that."""
+        """Whether a retry may succeed; a refused shortcut is not retried."""
         if isinstance(error, ContentRefused):
             return question.plain
         if isinstance(error, Denied) and question.plain:
@@ -167,7 +167,7 @@ class Asking:
         return isinstance(error, UpstreamUnavailable) and not isinstance(error, UpstreamDown)
 
     def _turn(self, question: Question) -> AbstractAsyncContextManager[None]:
-        """Wait for a connection; a large question has waited for as long as its body lasts."""
+        """Wait for a connection; a large request already holds one for its whole body."""
         return self.wire.turns.taken() if question.size == "small" else nullcontext()
 
     async def _ask_once(self, question: Question) -> aiohttp.ClientResponse:
@@ -184,10 +184,10 @@ class Asking:
         return response
 
     def _weigh(self, question: Question, response: aiohttp.ClientResponse) -> None:
-        """Raise UpstreamFailure where no answer came; tell what the registry itself decided.
+        """Raise UpstreamFailure for a response that is no answer; report granted or denied access.
 
-        What the target of a redirect refuses is one URL, be it for its signature: the registry
-        gave it.
+        If the target of a redirect refuses, that concerns one URL, perhaps its signature: the
+        registry itself granted access.
         """
         elsewhere = _is_elsewhere(question, response)
         status = 200 if elsewhere else response.status
@@ -195,29 +195,29 @@ class Asking:
         if status in (401, 403) and question.plain:
             raise Denied(responses.DENIED)
         if pages.has_no_api(question.kind, response):
-            return  # an answer, whoever gives it
+            return  # a valid answer from any host
         if response.status == 429:
             self._refuse_rate(question, response)
         responses.refuse_faults(response, self.origin.name)
         content = question.kind in ("manifest", "blob")
         if elsewhere and content and 400 <= response.status < 500 and response.status != 416:
             host, status = response.url.host, response.status
-            raise ContentRefused(f"{host}, where {self.origin.name} redirects to, answers {status}")
+            raise ContentRefused(f"{host}, to which {self.origin.name} redirects, answers {status}")
 
     def _refuse_rate(self, question: Question, response: aiohttp.ClientResponse) -> None:
-        """Raise what a 429 means; what it was said about is left alone for a while."""
+        """Raise the meaning of a 429, and start a backoff for the question."""
         wait = read_retry_after(response.headers)
         if self._is_spent(question, response):
             raise PullLimitSpent(f"{self.origin.name}'s pull limit is spent", retry_after=wait)
         self.wire.back_off(response, question.topic, question.url)
         host = response.url.host
         wait = max(1, PACE if wait is None else wait)
-        raise TooManyRequests(f"upstream {host} is asked too often", retry_after=wait)
+        raise TooManyRequests(f"the rate limit of {host} is exceeded", retry_after=wait)
 
     def _is_spent(self, question: Question, response: aiohttp.ClientResponse) -> bool:
-        """Whether a 429 says that no pull is left, rather than that requests come too fast.
+        """Whether a 429 means that no pull is left, rather than too many requests.
 
-        Only a registry that counts pulls says so, and of manifests.
+        Only a registry that counts pulls means that, and only for manifests.
         """
         counts = self._limit(question, response) is not None or self.origin.counts_pulls
         own = question.kind == "manifest" and not _is_elsewhere(question, response)
@@ -231,16 +231,17 @@ class Asking:
         return read_limit(response.headers, windowless=self.origin.counts_pulls)
 
     def _names_limit(self, response: aiohttp.ClientResponse | None) -> bool:
-        """Whether a registry that counts pulls names a limit, be it one that can be read or not."""
+        """Whether a registry that counts pulls reports a limit, valid or not."""
         return response is not None and self.origin.counts_pulls and names_limit(response.headers)
 
     def _tell_access(
         self, question: Question, response: aiohttp.ClientResponse | None, status: int
     ) -> None:
-        """Tell what this says of who may read.
+        """Report granted or denied access to a repository.
 
-        Whatever an account is given may be private. Without one a yes makes what was denied open
-        to everybody: a page in place of content is none, nor is a redirect to a login.
+        Success with an account says nothing about public access. Success without one makes a denied
+        repository public again, so it must be real content: not a web page, nor a redirect to a
+        login.
         """
         if question.kind not in ("manifest", "blob"):
             return
@@ -292,5 +293,5 @@ def _is_content(question: Question, response: aiohttp.ClientResponse) -> bool:
 
 
 def _is_elsewhere(question: Question, response: aiohttp.ClientResponse) -> bool:
-    """Whether another host answered, to which the registry redirects."""
+    """Whether the response comes from another host, to which the registry redirected."""
     return response.url.origin() != question.url.origin()

@@ -1,7 +1,7 @@
-"""Backoff: which questions a host refuses for their rate (429), and when each is asked again. Pure.
+"""Backoff after a 429: questions that are not repeated for a while. Pure.
 
-A rate limit holds for what it was said about: the host, the kind and method of the question, and
-the name in it. Where a host refuses many names of one kind, that kind rests as a whole.
+A rate limit applies to the host, the kind and method of the question, and the name in it. If a host
+refuses many names of one kind, backoff extends to the whole kind.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from yarl import URL
 
 from mirror.upstream.answers import PACE
 
-LONGEST = 10.0  # seconds without a question, whatever Retry-After says: a host may be well sooner
-_MANY = 5  # names refused at the same time, beyond which their kind rests
-_TOPICS, _NAMES = 1024, 256  # remembered; the least recently refused go first
+LONGEST = 10.0  # seconds of backoff, even for a longer Retry-After: a host may recover sooner
+_MANY = 5  # names in backoff at once, from which on their whole kind is
+_TOPICS, _NAMES = 1024, 256  # remembered; the least recently refused are dropped first
 
 
 class Topic(NamedTuple):
-    """What a question is about. `name` tells it from others of its kind: its path and query."""
+    """The subject of a question. `name` distinguishes it within its kind: path and query."""
 
     kind: str
     method: str
@@ -32,7 +32,7 @@ class Topic(NamedTuple):
 
 @dataclass(slots=True)
 class _Rest:
-    """Until when nothing is asked, and until when the host wants nothing to be asked."""
+    """The end of a backoff, and the end that the host asked for."""
 
     ends: float
     wanted: float
@@ -45,7 +45,7 @@ class _Kind:
 
 
 class Backoff:
-    """The rate limits of all hosts of one upstream. `timer` counts seconds and never steps."""
+    """The rate limits of all hosts of one upstream. `timer` is monotonic, in seconds."""
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
         self._timer = timer
@@ -55,9 +55,9 @@ class Backoff:
         return f"<Backoff: {len(self._kinds)} kinds of questions were refused>"
 
     def rest(self, host: URL, topic: Topic) -> int | None:
-        """Return after how many seconds the host wants to be asked again; None: ask now.
+        """Return the seconds until the host accepts the question again; None to ask now.
 
-        A kind that rests as a whole is tried by one question at a time.
+        While a whole kind is in backoff, one question at a time is let through as a trial.
         """
         kind = self._kinds.get((host, topic.kind, topic.method))
         if kind is None:
@@ -67,11 +67,11 @@ class Backoff:
         if any(now < each.ends for each in resting):
             return max(1, math.ceil(max(each.wanted for each in resting) - now))
         if kind.all is not None:
-            kind.all.ends = now + LONGEST  # the others wait for what this one is told
+            kind.all.ends = now + LONGEST  # the others wait for the outcome of this one
         return None
 
     def refused(self, host: URL, topic: Topic, retry_after: int | None) -> None:
-        """Note a 429; `retry_after` in seconds, as far as the host named it."""
+        """Record a 429; `retry_after` in seconds, if the host sent it."""
         kind = self._kinds.setdefault((host, topic.kind, topic.method), _Kind())
         now, wait = self._timer(), max(1, PACE if retry_after is None else retry_after)
         rest = kind.names[topic.name] = _Rest(now + min(wait, LONGEST), now + wait)
@@ -79,7 +79,7 @@ class Backoff:
             kind.all = _Rest(rest.ends, rest.wanted)
 
     def answered(self, host: URL, topic: Topic) -> None:
-        """Note any other answer: the limit of this name is over, and so is that of its kind."""
+        """Record any other response: it ends the backoff of this name and of its kind."""
         kind = self._kinds.get((host, topic.kind, topic.method))
         if kind is not None:
             kind.all = None

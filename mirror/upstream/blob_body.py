@@ -1,4 +1,4 @@
-"""A blob's body: which bytes an answer says that it has, and the bytes as they arrive."""
+"""The body of a blob response: its position in the blob, and its bytes as they arrive."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Part:
 class Wanted:
     """The bytes of a blob from `start` up to, not including, `stop`, or to the end.
 
-    `size` is the whole blob's, if known: answers that name another are not believed. `unpack` is
-    that a gzip is undone which the host says it made of them, though it was asked not to.
+    `size` is the whole blob's, if known: responses with another size are rejected. `unpack`
+    decompresses a gzip body that the host sent although the request asked for none.
     """
 
     start: int = 0
@@ -42,14 +42,14 @@ class Wanted:
 
     @property
     def range(self) -> str | None:
-        """The value of a Range header that asks for them; None where the whole is wanted."""
+        """The Range header for these bytes; None for the whole blob."""
         if self.stop is None:
             return f"bytes={self.start}-" if self.start else None
         return Span(self.start, self.stop).header()
 
 
 class BlobBody:
-    """A blob's bytes on their way, from `start` on. `size` is the whole blob's, if known."""
+    """The bytes of a blob as they arrive, from `start` on. `size` is the whole blob's, if known."""
 
     def __init__(
         self,
@@ -69,20 +69,20 @@ class BlobBody:
         self.size = part.size
 
     async def read(self) -> bytes:
-        """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
+        """Return the bytes received, at least one; empty at the end. Raises UpstreamFailure."""
         if self._packed is None:
             return await self._read()
         while True:
             piece, cut_short = self._packed.some()
             if cut_short:
-                await asyncio.sleep(0)  # others' turn: it goes on without waiting for more
+                await asyncio.sleep(0)  # yield: this loop may go on without waiting for data
             if piece:
                 return piece
             if cut_short:
                 continue
             data = await self._read()
             if not data and not self._packed.whole:
-                raise UpstreamUnavailable("upstream ended a packed blob before its end")
+                raise UpstreamUnavailable("upstream ended a gzip-compressed blob too early")
             if not data:
                 return self._packed.end()
             self._packed.feed(data)
@@ -105,21 +105,22 @@ class BlobBody:
         with named_faults(self._response.url):
             if hdrs.TRANSFER_ENCODING in self._response.headers:  # chunks may be of one byte
                 return await self._response.content.readany()
-            # readchunk hands over what the parser made; readany would copy it together first.
+            # readchunk returns the parser's own bytes; readany would join them into a copy first.
             data, _ = await self._response.content.readchunk()
         return data
 
     def _rest(self) -> bytes:
-        """Return what had arrived before the fault: aiohttp keeps it, but behind its exception."""
+        """Return the bytes received before the fault: aiohttp keeps them behind its exception."""
         content = self._response.content
-        content.set_exception(None)  # type: ignore[arg-type]  # there is no other way past it
+        content.set_exception(None)  # type: ignore[arg-type]  # no other way to clear it
         return content.read_nowait(-1)
 
 
 def hinted_size(response: aiohttp.ClientResponse, digest: Digest) -> int | None:
-    """Return the size that an answer's headers name; None where these say nothing credible.
+    """Return the blob size in a response's headers; None if they are not credible.
 
-    A web page is none, and only one blob is empty. What is packed has another length.
+    Not credible are a web page, a size of 0 unless the digest is that of the empty blob, and a
+    compressed body, which has a different length.
     """
     size = response.content_length
     if (
@@ -133,11 +134,10 @@ def hinted_size(response: aiohttp.ClientResponse, digest: Digest) -> int | None:
 
 
 def told_size(response: aiohttp.ClientResponse, digest: Digest, size: int | None) -> int | None:
-    """Return the size of a blob that the headers of a granted GET tell, or `size` if they do not.
+    """Return the blob size in the headers of a successful GET, or `size` if they have none.
 
-    Raises UpstreamMisbehaved where they tell of a web page, or neither the size that is known nor
-    the digest: an error document may come under a 200, too, and only the bytes can show whether it
-    is the blob.
+    Raises UpstreamMisbehaved for a web page, and for headers that match neither the known size nor
+    the digest: an error document may have status 200, too, and only the bytes could prove the blob.
     """
     told = read_whole(response).size
     if told == 0 and not digest.proves(b""):
@@ -146,16 +146,16 @@ def told_size(response: aiohttp.ClientResponse, digest: Digest, size: int | None
         return size
     named = Digest.told(response.headers.get("Docker-Content-Digest")) == digest
     if is_page(response) or (size is not None and (told is not None or not named)):
-        raise UpstreamMisbehaved("upstream does not say credibly that it has the blob")
+        raise UpstreamMisbehaved("upstream's response headers do not match the blob")
     return size if told is None else told
 
 
 def read_part(response: aiohttp.ClientResponse, wanted: Wanted) -> Part | None:
-    """Say what an answer to a ranged question has; None if it is not all that is wanted.
+    """Return the range in the response to a range request; None if bytes are missing from it.
 
-    The whole is as good, where ranges are ignored (RFC 9110, 14.2).
+    The whole blob is as good, if the host ignores ranges (RFC 9110, 14.2).
     """
-    if is_packed(response):  # a part of what is packed is no part of the blob
+    if is_packed(response):  # a range of the compressed bytes is no range of the blob
         return None
     if response.status == 206:
         return _read_range(response, wanted)
@@ -176,9 +176,9 @@ def _read_range(response: aiohttp.ClientResponse, wanted: Wanted) -> Part | None
 
 
 def read_whole(response: aiohttp.ClientResponse) -> Part:
-    """Say what an answer to a plain question has: the whole, or its beginning under a 206.
+    """Return the range in the response to a plain GET: the whole, or its beginning under a 206.
 
-    Raises UpstreamMisbehaved for a part from elsewhere.
+    Raises UpstreamMisbehaved for a range from elsewhere in the blob.
     """
     if is_packed(response):
         return Part(0, None)
@@ -187,7 +187,7 @@ def read_whole(response: aiohttp.ClientResponse) -> Part:
         return Part(0, response.content_length)
     span, size = found
     if span.start:
-        raise UpstreamMisbehaved("upstream sends a part of a blob that was asked for whole")
+        raise UpstreamMisbehaved("upstream sent a range of a blob to a request for the whole")
     return Part(0, size or response.content_length)
 
 

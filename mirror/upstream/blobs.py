@@ -1,4 +1,4 @@
-"""Blobs at one upstream: HEAD and Range as shortcuts, and the whole where they decide nothing."""
+"""Blobs at one upstream: HEAD and Range as shortcuts, and a plain GET if they decide nothing."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from mirror.upstream.blob_body import (
 
 
 class BlobQuestions(Asking):
-    """Asks for blobs, and remembers whether HEADs and ranges are of use."""
+    """Requests for blobs, with a memory of which shortcuts work."""
 
     async def head_blob(self, repository: str, digest: Digest) -> int | None:
-        """Ask by HEAD for a blob's size in bytes: a hint. None where only a GET tells."""
+        """Send a HEAD for a blob's size in bytes, as a hint. None if only a GET can tell."""
         if not self.shortcuts.worth(self.origin.url, "head blob"):
             return None
         url = self.url(repository, "blobs", digest)
@@ -51,11 +51,11 @@ class BlobQuestions(Asking):
     async def find_blob(
         self, repository: str, digest: Digest, size: int | None = None
     ) -> int | None:
-        """Ask whether a repository has a blob; returns its size in bytes, None if that is not told.
+        """Check whether a repository has a blob; returns its size in bytes, None if not reported.
 
-        A GET, closed after its headers, decides where HEAD does not say yes, or another `size`
-        than what is known. Raises BlobUnknown, Denied, or UpstreamFailure; UpstreamMisbehaved
-        where only the blob's bytes can tell.
+        If HEAD does not confirm it, or reports a size other than `size`, a GET that is closed after
+        its headers decides. Raises BlobUnknown, Denied, or UpstreamFailure; UpstreamMisbehaved if
+        only the blob's bytes could prove it.
         """
         hint = await self.head_blob(repository, digest)
         if hint is not None and size in (None, hint):
@@ -76,11 +76,12 @@ class BlobQuestions(Asking):
         wanted: Wanted,
         whole_after: tuple[type[UpstreamFailure], ...] = (),
     ) -> AsyncIterator[BlobBody]:
-        """Open a blob's bytes that are wanted; where the body begins is for it to say.
+        """Open the wanted bytes of a blob; the body's `start` says where they begin.
 
-        A range is a shortcut. Where the answer is not the right part, that is a RangeRefused; where
-        there is no answer, an UpstreamUnreachable. `whole_after` says after which of these the
-        whole is asked for, once, instead of raising it.
+        A range is a shortcut. A response without the requested range raises RangeRefused, a missing
+        response UpstreamUnreachable. `whole_after` lists the errors after which the whole blob is
+        requested once, instead of raising.
+
         Raises BlobUnknown, Denied, or UpstreamFailure.
         """
         url = self.url(repository, "blobs", digest)
@@ -101,20 +102,20 @@ class BlobQuestions(Asking):
         wanted: Wanted,
         whole_after: tuple[type[UpstreamFailure], ...],
     ) -> tuple[aiohttp.ClientResponse, Part]:
-        """Ask for a part or, where that decides nothing, for the whole."""
+        """Request a range or, if that decides nothing, the whole blob."""
         with suppress(*whole_after):
             return await self._ask_range(question, wanted)
         response, part = await self._ask_whole(replace(question, headers={}))
-        if part.size is None or wanted.start < part.size:  # else a range was rightly refused
+        if part.size is None or wanted.start < part.size:  # otherwise the range was rightly refused
             self.shortcuts.failed(self.origin.url, "range")
         return response, part
 
     async def _ask_range(
         self, question: Question, wanted: Wanted
     ) -> tuple[aiohttp.ClientResponse, Part]:
-        """Ask for a part; raises RangeRefused, or UpstreamUnreachable where no answer came."""
+        """Request a range; raises RangeRefused, or UpstreamUnreachable if no response came."""
         if not self.shortcuts.worth(self.origin.url, "range"):
-            raise RangeRefused("upstream refused ranges of late")
+            raise RangeRefused("upstream has refused ranges lately")
         try:
             response = await self.ask(question)
         except UpstreamUnreachable:
@@ -124,7 +125,7 @@ class BlobQuestions(Asking):
         part = read_part(response, wanted)
         if part is None:
             response.release()
-            raise RangeRefused("upstream sends something else than the range that was asked for")
+            raise RangeRefused("upstream's response is not the requested range")
         if response.status == 206:
             self.shortcuts.worked(self.origin.url, "range")
         return response, part

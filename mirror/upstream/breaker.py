@@ -1,4 +1,4 @@
-"""The circuit breaker: whether a host that failed of late is worth asking. Pure."""
+"""The circuit breaker: stops requests to a host that failed lately. Pure."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from cachetools import LRUCache
 
 from mirror.upstream.backoff import Topic
 
-_TOO_MANY = 5  # failures in a row, after which no client is made to wait for one more
-_SILENCE = 2  # failures that one silence counts as: it costs its client so much more
-_EACH = 2  # the most that one name counts: a path that always fails says nothing of the others
+_TOO_MANY = 5  # failures in a row that open the breaker
+_SILENCE = 2  # failures that one timeout counts as: its client waited much longer
+_EACH = 2  # maximum per name: a path that always fails says nothing about other paths
 _FIRST_PROBE = 0.5  # seconds
-_LAST_PROBE = 8.0  # a host that is well again is asked before long
-_NAMES = 64  # remembered of each kind of question
+_LAST_PROBE = 8.0  # seconds: a recovered host is noticed soon
+_NAMES = 64  # remembered per kind of question
 
 
 class Breaker:
-    """Counts a host's failures in a row: of connections, and of each kind of question by itself.
+    """Counts a host's consecutive failures, of connections and of each kind of question separately.
 
-    A connection that cannot be made is the host's own failure. A silence, a connection that is
-    dropped instead of an answer, and a gateway's 5xx count for the kind and method of the question,
-    and for one name not more than twice. Any answer closes the breaker for its kind; a probe that
-    is answered closes it altogether. One that is not says nothing but of the path that it asks
-    for, so that a question of each kind is let through after it.
+    A failed connection counts for the whole host. A timeout, a connection dropped instead of a
+    response and a gateway's 5xx count for the kind and method of the question, and at most twice
+    per name. Any response closes the breaker for its kind; an answered probe closes it altogether.
+    A failed probe says nothing about paths other than its own, so one question of each kind is let
+    through after it.
     """
 
     def __init__(self) -> None:
@@ -38,16 +38,16 @@ class Breaker:
 
     @property
     def open(self) -> bool:
-        """Whether there is a kind of question that is not asked."""
+        """Whether any kind of question is blocked."""
         return self.lost or any(map(self._fails, self._kinds.values()))
 
     @property
     def lost(self) -> bool:
-        """Whether nothing at all is asked."""
+        """Whether all questions are blocked."""
         return self._lost >= _TOO_MANY
 
     def refuses(self, topic: Topic) -> bool:
-        """Whether a question like this is not asked; one that is let through is the only one."""
+        """Whether this question is blocked. One question per kind is let through as a trial."""
         key = topic.kind, topic.method
         failures = self._kinds.get(key)
         if not self.lost and (failures is None or not self._fails(failures)):
@@ -58,39 +58,39 @@ class Breaker:
         return False
 
     def try_again(self, topic: Topic, now: float) -> None:
-        """Let a question through whose time has come, of a host that nothing probes.
+        """Let a due question through, for a host that is not probed.
 
-        `now` counts seconds and never steps. The pauses are those of probes.
+        `now` is monotonic, in seconds. The pauses are those of probes.
         """
         if self.open and now >= self._due:
             self._due = now + self.pause()
             self._let_through.add((topic.kind, topic.method))
 
     def let_through(self) -> None:
-        """Note that a probe failed though the host is there: a question of each kind may try."""
+        """Record that a probe failed, but the host accepts connections: each kind may try once."""
         self._lost = min(self._lost, _TOO_MANY - 1)
         self._let_through = {key for key, names in self._kinds.items() if self._fails(names)}
 
     def succeeded(self, topic: Topic) -> None:
-        """Note an answer, whatever it says."""
+        """Record a response, with any status."""
         self._lost = 0
         self._pause = _FIRST_PROBE
         self._kinds.pop((topic.kind, topic.method), None)
 
     def recovered(self) -> None:
-        """Note that a probe was answered. Pauses stay long until a question is answered, too."""
+        """Record an answered probe. Pauses stay long until a question is answered, too."""
         self._lost = 0
         self._kinds.clear()
         self._let_through.clear()
 
     def unreachable(self) -> bool:
-        """Note that no connection could be made; returns whether this opens it."""
+        """Record a failed connection; returns whether it opens the breaker."""
         before = self.open
         self._lost += 1
         return self.open and not before
 
     def failed(self, topic: Topic, *, silent: bool) -> bool:
-        """Note that no answer came, after a long silence or not; returns whether this opens it."""
+        """Record a missing response, by timeout or not; returns whether it opens the breaker."""
         before = self.open
         failures = self._kinds.setdefault((topic.kind, topic.method), LRUCache(_NAMES))
         count = failures.get(topic.name, 0) + (_SILENCE if silent else 1)
@@ -101,11 +101,11 @@ class Breaker:
         return sum(failures.values()) >= _TOO_MANY
 
     def pause(self) -> float:
-        """Return how long to wait before the next probe, in seconds; twice as long each time."""
+        """Return the seconds until the next probe; doubles each time."""
         pause, self._pause = self._pause, min(2 * self._pause, _LAST_PROBE)
         return pause
 
     @property
     def retry_after(self) -> int:
-        """Seconds after which asking again may be of use."""
+        """Seconds after which another request may succeed."""
         return max(1, round(self._pause))

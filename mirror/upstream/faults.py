@@ -1,4 +1,4 @@
-"""Faults: aiohttp's exceptions and what takes too long, in the words that clients are told."""
+"""Faults: aiohttp's exceptions and timeouts, as errors with messages for clients."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mirror.oci.errors import (
     UpstreamUnreachable,
 )
 
-PROXY_LOGIN = "the proxy wants a login, or another one (407)"
+PROXY_LOGIN = "the proxy requires a valid login (407)"
 _LONGEST = 200  # characters of a reason
 
 
 @contextmanager
 def named_faults(url: URL) -> Iterator[None]:
-    """Turn aiohttp's exceptions, once, at this edge, into what clients are told."""
+    """Translate aiohttp's exceptions into errors for clients; used at this edge only."""
     try:
         yield
     except UpstreamFailure:
@@ -38,7 +38,7 @@ def named_faults(url: URL) -> Iterator[None]:
         says = PROXY_LOGIN if error.status == 407 else f"the proxy answers {error.status}"
         raise HostUnreachable(f"cannot reach upstream {url.host}: {says}") from error
     except aiohttp.ClientPayloadError as error:
-        raise UpstreamUnavailable(f"upstream {url.host} broke off") from error
+        raise UpstreamUnavailable(f"upstream {url.host} broke off its response") from error
     except aiohttp.ClientConnectorError as error:
         says = _reason(error)
         raise HostUnreachable(f"cannot reach upstream {url.host}: {says}") from error
@@ -46,18 +46,18 @@ def named_faults(url: URL) -> Iterator[None]:
         says = _reason(error)
         raise UpstreamUnreachable(f"cannot reach upstream {url.host}: {says}") from error
     except (aiohttp.ClientError, ValueError) as error:
-        # Not its text: that has the URL, and a redirect's URL has a signature.
+        # Not the exception's text: it has the URL, and a redirect's URL has a signature.
         kind = type(error).__name__
-        raise UpstreamMisbehaved(f"upstream {url.host} does not speak HTTP: {kind}") from error
+        raise UpstreamMisbehaved(f"upstream {url.host} sent invalid HTTP: {kind}") from error
 
 
 def _reason(error: aiohttp.ClientConnectionError | OSError) -> str:
-    """Say why in our own words or the system's: an exception's text may hold what upstream sent.
+    """Name the cause in fixed words or the system's: an exception's text may quote upstream.
 
-    aiohttp's for a connection that ends within the headers is these headers, tokens and all.
+    aiohttp's text for a connection that ends within the headers is these headers, tokens included.
     """
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "it hung up"
+        return "it closed the connection"
     cause: Exception = error
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
@@ -70,13 +70,13 @@ def _reason(error: aiohttp.ClientConnectionError | OSError) -> str:
 
 def _of_tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        what = error.verify_message.partition(",")[0]  # a name that it is not for comes behind
+        what = error.verify_message.partition(",")[0]  # a mismatched name follows the comma
         return f"certificate verify failed: {what}"
-    return f"TLS fails: {(error.reason or 'for no reason given').replace('_', ' ').lower()}"
+    return f"TLS failed: {(error.reason or 'no reason given').replace('_', ' ').lower()}"
 
 
 def _of_system(error: OSError) -> str:
-    """Name an error by its number, or as the resolver does, whose numbers are its own."""
+    """Name an error by its number, or in the resolver's words: its numbers differ."""
     if error.errno is not None and error.errno in errno.errorcode:
         return os.strerror(error.errno)
     return error.strerror or type(error).__name__
@@ -88,7 +88,7 @@ async def read_capped(
     what: str,
     error: type[UpstreamMisbehaved] = UpstreamMisbehaved,
 ) -> bytes:
-    """Read a whole body of at most `cap` bytes; raises `error` beyond it."""
+    """Read a whole body of at most `cap` bytes; raises `error` beyond that."""
     with named_faults(response.url):
         body = bytearray()
         async for chunk in response.content.iter_any():
@@ -101,7 +101,7 @@ async def read_capped(
 
 @asynccontextmanager
 async def deadline(seconds: float, url: URL) -> AsyncIterator[None]:
-    """Bound a question and its retries as a whole; raises UpstreamTimeout."""
+    """Bound a request with its retries; raises UpstreamTimeout."""
     try:
         async with asyncio.timeout(seconds):
             yield

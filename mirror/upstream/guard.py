@@ -1,7 +1,7 @@
-"""The guard: which addresses an upstream may lead to, decided on the address that is connected to.
+"""The guard against SSRF: the addresses that an upstream may lead to, checked when connecting.
 
-What an upstream names (redirects, token servers) is asked with this machine's place in the network:
-it must not be a way to what only this machine can reach.
+Redirects and token servers named by an upstream are requested from this machine's network position:
+they must not reach hosts that only this machine can reach.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IPAddress = IPv4Address | IPv6Address
 
 
 class Place(Enum):
-    """Where an address lies, as seen from here."""
+    """The network that an address is in, as seen from this machine."""
 
     PUBLIC = "public"
     NEAR = "private or loopback"
@@ -29,8 +29,8 @@ class Place(Enum):
     NOWHERE = "multicast"
 
 
-# Where clouds tell a machine its secrets, beside link-local 169.254.169.254: Alibaba, Oracle, Azure
-# (a public address, by the look of it), Google, Scaleway; and AWS, which has its services there.
+# Metadata services of clouds, in addition to link-local 169.254.169.254: Alibaba, Oracle, Azure
+# (which looks like a public address), Google, Scaleway; and AWS, with its services.
 _METADATA = frozenset(
     ip_address(each)
     for each in (
@@ -40,18 +40,18 @@ _METADATA = frozenset(
 )
 _AWS = IPv6Network("fd00:ec2::/32")
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
-_OWN_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215: its operator's, and so is what it wraps
+_OWN_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215: local use, like the addresses it embeds
 _COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1
 _TRANSLATED = IPv6Network("::ffff:0:0:0/96")  # RFC 2765, 2.1
 _FAR = frozenset({Place.PUBLIC})
 _NOT_ASCII = re.compile(r"[ \x80-\U0010ffff]+")
 _LONGEST = 64 * 1024  # characters of a Location; servers take request lines of 8 to 16 KiB
 _LONGEST_HOST = 253  # characters (RFC 1035, 2.3.4)
-_NAME = re.compile(r"[a-z0-9._-]{1,253}", re.ASCII)  # RFC 1035, 2.3, and the underscores in use
+_NAME = re.compile(r"[a-z0-9._-]{1,253}", re.ASCII)  # RFC 1035, 2.3, plus underscores
 
 
 def place(address: IPAddress) -> Place:
-    """Say where an address lies; one that wraps an IPv4 address lies where that does."""
+    """Return the network of an address; an embedded IPv4 address counts in place of its wrapper."""
     address = _unwrapped(address)
     if address in _METADATA or address in _AWS or address.is_link_local:
         return Place.LINK
@@ -59,13 +59,13 @@ def place(address: IPAddress) -> Place:
         return Place.NOWHERE
     if isinstance(address, IPv6Address) and address in _OWN_NAT64:
         return Place.LINK if Place.LINK in map(place, _translated(address)) else Place.NEAR
-    # Beside RFC 1918: loopback, unspecified, CGNAT, unique and site local, and what is reserved.
+    # In addition to RFC 1918: loopback, unspecified, CGNAT, unique and site local, and reserved.
     site_local = isinstance(address, IPv6Address) and address.is_site_local
     return Place.NEAR if site_local or not address.is_global else Place.PUBLIC
 
 
 def _unwrapped(address: IPAddress) -> IPAddress:
-    """Take an IPv4 address out of IPv6 (mapped, translated, 6to4, Teredo, NAT64, compatible)."""
+    """Extract an IPv4 address from IPv6 (mapped, translated, 6to4, Teredo, NAT64, compatible)."""
     if isinstance(address, IPv4Address):
         return address
     low = int(address) & 0xFFFFFFFF
@@ -76,17 +76,18 @@ def _unwrapped(address: IPAddress) -> IPAddress:
 
 
 def _translated(address: IPv6Address) -> list[IPv4Address]:
-    """Return what a prefix of 48, 56, 64 or 96 bits would have wrapped (RFC 6052, 2.2)."""
+    """Return the addresses that a prefix of 48, 56, 64 or 96 bits would embed (RFC 6052, 2.2)."""
     packed = address.packed
-    split = packed[:8] + packed[9:]  # the ninth octet is left out of what is wrapped
+    split = packed[:8] + packed[9:]  # the ninth octet is not part of the embedded address
     return [IPv4Address(each) for each in (split[6:10], split[7:11], split[8:12], packed[12:])]
 
 
 class Guard:
-    """Decides for one upstream, whose own origin is allowed: the operator named it.
+    """The address policy of one upstream; its own origin is allowed, as configured by the operator.
 
-    Whether it is public is learned from the addresses of its own host, and it stays so once it
-    was: who answers for its name could turn it inward, for itself or after a redirect was sent.
+    Whether the upstream is public is learned from the addresses of its own host. Once public, it
+    stays so: otherwise the controller of its DNS name could turn it inward, for itself or for a
+    redirect.
     """
 
     def __init__(self, own: URL) -> None:
@@ -99,9 +100,9 @@ class Guard:
         return f"<Guard of {self._own[0]}: {sorted(each.value for each in self._places)}>"
 
     def check(self, url: URL) -> None:
-        """Refuse a URL for its host as it is written; raises UpstreamMisbehaved.
+        """Refuse a URL because of its literal host; raises UpstreamMisbehaved.
 
-        A name passes: its addresses are seen when it is resolved.
+        A DNS name passes: its addresses are checked when it is resolved.
         """
         end = _end(url)
         if end == self._own:
@@ -110,7 +111,7 @@ class Guard:
         literal = _literal(host)
         if "%" in host or (literal is None and not _is_name(host)):
             raise UpstreamMisbehaved(
-                f"upstream leads to {shown(host)}, no address as it is written"
+                f"upstream leads to {shown(host)}, which is not a valid host name or address"
             )
         if literal is not None and not self._allowed(place(literal)):
             raise _refusal(host, place(literal))
@@ -118,7 +119,7 @@ class Guard:
     def choose(self, host: str, port: int, found: list[ResolveResult]) -> list[ResolveResult]:
         """Return the addresses of a name that may be connected to; raises UpstreamMisbehaved.
 
-        No name leads to where machines are told their secrets, be it the upstream's own.
+        No name may lead to a metadata service, not even the upstream's own.
         """
         own = (_bare(host), port) == self._own
         passes = self._may_lie if own else self._allowed
@@ -131,14 +132,14 @@ class Guard:
         return [each for each, lies in zip(found, places, strict=True) if lies in chosen]
 
     def _may_lie(self, target: Place) -> bool:
-        """Let its own name lie out in public, and inside if that is where it, too, lay at first."""
+        """Allow its own name to be public, or private if it was at first, too."""
         first = not self._places
         return target is Place.PUBLIC or (
             target is Place.NEAR and (first or Place.NEAR in self._places)
         )
 
     def _allowed(self, target: Place) -> bool:
-        """Let everybody go out, the near stay near; an upstream nothing is known of is public."""
+        """Allow private targets to private upstreams only; an unresolved upstream is public."""
         own = self._places or _FAR
         if target is Place.NEAR:
             return Place.PUBLIC not in own
@@ -148,10 +149,10 @@ class Guard:
 
 
 class GuardedResolver(AbstractResolver):
-    """A resolver that gives out only what its guard lets pass, so what is checked is connected to.
+    """A resolver that returns only addresses allowed by its guard: checked equals connected.
 
-    Behind a proxy names are resolved there, and only the proxy's own is seen here.
-    Raises UpstreamMisbehaved where nothing is left, OSError as `inner` does.
+    Behind a proxy, names are resolved there, and only the proxy's own name is checked here. Raises
+    UpstreamMisbehaved if no address is allowed, OSError as `inner` does.
     """
 
     def __init__(self, guard: Guard, inner: AbstractResolver, proxy: URL | None = None) -> None:
@@ -162,38 +163,40 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Resolve a name; its addresses that are refused are left out."""
+        """Resolve a name, leaving out refused addresses."""
         found = await self._inner.resolve(host, port, family)
-        if (_bare(host), port) == self._proxy:  # the operator named it, too
+        if (_bare(host), port) == self._proxy:  # configured by the operator, too
             return found
         return self._guard.choose(host, port, found)
 
     async def close(self) -> None:
-        """Close what it stands on."""
+        """Close the inner resolver."""
         await self._inner.close()
 
 
 def follow(url: URL, location: str) -> URL:
-    """Return where a Location leads from `url`; never from https to http, nor to another scheme.
+    """Return the URL of a Location relative to `url`; never from https to http or another scheme.
 
-    Its encoding is left alone, because signatures cover it, but for what no request line takes:
-    spaces and octets beyond ASCII are encoded, as net/url of Go does. A user or password in it is
-    left out: Go's clients would send both as Basic, and an upstream has no say in who the mirror
-    logs in as elsewhere. Raises UpstreamMisbehaved, without the query: that may hold a signature.
+    Its encoding is kept, because signatures cover it. Only characters that no request line allows,
+    spaces and octets beyond ASCII, are encoded, as by Go's net/url. User and password are removed:
+    Go's clients would send both as Basic, but an upstream must not choose the mirror's login
+    elsewhere. Raises UpstreamMisbehaved, without the query, which may hold a signature.
     """
     if len(location) > _LONGEST:
-        raise UpstreamMisbehaved(f"upstream redirects by {len(location)} characters")
+        raise UpstreamMisbehaved(f"upstream redirects to a URL of {len(location)} characters")
     location = _NOT_ASCII.sub(_encoded, location.strip(" "))
     try:
         target = url.join(URL(location, encoded=True))
         allowed = target.scheme == "https" or target.scheme == url.scheme == "http"
-        # As it is written: what `host` makes of a long name takes seconds (punycode).
+        # Not `host`: decoding a long name takes seconds (punycode).
         named = 0 < len(target.raw_host or "") <= _LONGEST_HOST
         if location and named and allowed:
             return target.with_user(None)
     except ValueError:
         pass
-    raise UpstreamMisbehaved(f"upstream redirects to {shown(location.partition('?')[0])}")
+    raise UpstreamMisbehaved(
+        f"upstream redirects to a forbidden URL: {shown(location.partition('?')[0])}"
+    )
 
 
 def _encoded(octets: re.Match[str]) -> str:
@@ -216,7 +219,7 @@ def _literal(host: str) -> IPAddress | None:
 
 
 def _is_name(host: str) -> bool:
-    """Tell a name from what inet_aton takes for an address (127.1, 0x7f000001, 2130706433)."""
+    """Distinguish a name from an inet_aton address (127.1, 0x7f000001, 2130706433)."""
     return bool(_NAME.fullmatch(host)) and not host.rpartition(".")[2][:1].isdigit()
 
 

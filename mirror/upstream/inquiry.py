@@ -1,4 +1,4 @@
-"""Asking, as nobody in particular, whether a registry gives a repository to everybody."""
+"""Publicity checks: whether a registry serves a repository to anonymous clients."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from mirror.upstream import responses
 from mirror.upstream.answers import Ask
 from mirror.upstream.registry import Registry
 
-_TAGS_SHARE = 1 / 3  # of the time for an answer
+_TAGS_SHARE = 1 / 3  # of the time for a response
 
 
 class Said(Enum):
-    """What an answer says of who may read a repository."""
+    """The result of a publicity check."""
 
-    LISTED = "everybody gets it, its list of tags included"
-    GIVEN = "everybody gets it"
-    DENIED = "not everybody gets it"
-    MISSING = "what was asked for does not exist, or is hidden"
-    NOTHING = "nothing: no answer, or none that decides"
+    LISTED = "public, with its list of tags"
+    GIVEN = "public"
+    DENIED = "not public"
+    MISSING = "the content does not exist, or is hidden"
+    NOTHING = "undecided: no response, or no clear one"
 
     @property
     def yes(self) -> bool:
-        """Whether everybody may read the repository."""
+        """Whether the repository is public."""
         return self in (Said.LISTED, Said.GIVEN)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a client wants of a repository."""
+    """The content that a client requests from a repository."""
 
     kind: Literal["manifest", "blob"]
     reference: Reference
 
 
 class Inquiry:
-    """Asks one upstream. `nobody` asks it without an account, `account` with one if there is one.
+    """Publicity checks at one upstream, without an account (`nobody`) and with it (`account`).
 
-    `counts` says whether upstream may count a GET of a manifest as a pull: then HEAD has to do.
+    `counts` tells whether upstream may count a GET of a manifest as a pull: then HEAD must do.
     """
 
     def __init__(
@@ -61,10 +61,11 @@ class Inquiry:
         return f"<Inquiry at {self._nobody.origin.name}>"
 
     async def ask(self, repository: str, wanted: Wanted | None) -> Said:
-        """Ask, with a fresh token, for the tags and then for what a client wants, if not for them.
+        """Request the tags, then the wanted content if necessary, with a new token.
 
-        A list of tags says yes and nothing else: there are registries that give it to nobody
-        and their images to everybody. HEAD is a hint, and a GET decides unless it may cost a pull.
+        A list of tags proves that the repository is public, its absence nothing: some registries
+        list tags for no client, and serve images to all. HEAD is a hint; a GET decides, unless it
+        may cost a pull.
         """
         self._nobody.forget(repository)
         if await self._lists_tags(repository):
@@ -79,13 +80,13 @@ class Inquiry:
         return said if self._counts() else await self._get(repository, wanted)
 
     async def hides(self, repository: str, wanted: Wanted) -> bool:
-        """Whether the account is given what others are told does not exist."""
+        """Whether the account can read content that anonymous clients are told does not exist."""
         if self._account is None:
             return False
         return (await _said(self._account, "HEAD", repository, wanted)).yes
 
     async def answers(self) -> bool:
-        """Whether the registry and its token server answer at all, for whomever."""
+        """Whether the registry and its token server answer at all, with or without the account."""
         for registry in filter(None, (self._nobody, self._account)):
             try:
                 if await registry.welcomes():
@@ -95,7 +96,7 @@ class Inquiry:
         return False
 
     async def _lists_tags(self, repository: str) -> bool:
-        """Ask for a page of tags; an error may come under a 200, too."""
+        """Request a page of tags; an error may have status 200, too."""
         try:
             page = await self._nobody.get_page("tags", repository, "tags/list", Paging(1))
             document = await documents.aside(documents.read, page.body)
@@ -104,7 +105,7 @@ class Inquiry:
         return isinstance(document.get("tags"), list)
 
     async def _get(self, repository: str, wanted: Wanted) -> Said:
-        """Fetch a manifest: what has such a type is one, or is proven and says so of itself."""
+        """Fetch a manifest; it counts if its type is a manifest's, or its bytes prove it."""
         reference = wanted.reference
         try:
             got = await self._nobody.get_manifest(repository, reference, Ask("", str(reference)))
@@ -115,7 +116,7 @@ class Inquiry:
         except UpstreamFailure:
             return Said.NOTHING
         told = got.descriptor.media_type
-        # Who asks may have named the digest of an error document.
+        # A client may have requested the digest of an error document.
         proven = isinstance(reference, Digest) and manifest.is_one(got.body, told)
         return Said.GIVEN if proven or told in media.KNOWN else Said.NOTHING
 
@@ -133,7 +134,7 @@ async def _said(
 
 
 def _read(response: aiohttp.ClientResponse, wanted: Wanted) -> Said:
-    """Read an answer; a 200 counts where it is content, and no login page."""
+    """Interpret a response; a 200 counts only for content, not for a login page."""
     match response.status:
         case 401 | 403:
             return Said.DENIED

@@ -1,4 +1,4 @@
-"""The link: how an upstream is reached: whom to trust, as whom, through what, and how much."""
+"""Connection settings of one upstream: trusted CAs, client certificate, proxy, limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONNECTIONS = 256
 
 
 class LinkError(Exception):
-    """A file cannot be used; `key` names the setting, the message says what is wanted."""
+    """A file cannot be used; `key` names the setting, the message the expected content."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -25,10 +25,10 @@ class LinkError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What is configured of an upstream's connections.
+    """The connection settings of one upstream.
 
-    `trusted` holds for every host it leads to; `shown` has a client certificate, too, for its own
-    origin. The proxy's URL may hold a login.
+    `trusted` is used for every host; `shown` adds the client certificate, for the upstream's own
+    origin only. The proxy's URL may contain a login.
     """
 
     trusted: ssl.SSLContext | None = None
@@ -39,18 +39,18 @@ class Link:
 
     @property
     def few(self) -> int:
-        """How many connections are for small questions: big bodies never take the last."""
+        """Connections for small requests: large bodies never take the last one."""
         return max(1, self.connections // 4)
 
     def as_nobody(self) -> Self:
-        """Return the same way without the client certificate."""
+        """Return the same settings without the client certificate."""
         return replace(self, shown=None)
 
 
 def trust(
     ca_file: Path | None, client_cert: Path | None = None, client_key: Path | None = None
 ) -> ssl.SSLContext | None:
-    """Make a context that trusts a bundle beside the system's; None where nothing is wanted.
+    """Make a TLS context that trusts a bundle as well as the system's CAs; None without settings.
 
     Raises LinkError.
     """

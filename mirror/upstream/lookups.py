@@ -1,4 +1,4 @@
-"""Lookups: the addresses of names, asked for on threads that one upstream shares with no other."""
+"""DNS lookups, on threads that belong to one upstream."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from mirror.detached import Detached
 
-_OTHERS = 4  # threads for the names that an upstream leads to
-_MOST = 64  # of these names at a time: as many as there are connections for small questions
+_OTHERS = 4  # threads for names in redirects and realms
+_MOST = 64  # such lookups at a time: as many as connections for small requests
 
 
 class Lookups(AbstractResolver):
-    """Asks the system for addresses; raises OSError. The name `own` waits for no other.
+    """A resolver through the system; raises OSError. Lookups of `own` never wait for other names.
 
-    The system takes half a minute for a name whose server is silent (resolv.conf(5), "timeout" and
-    "attempts"), and a thread that has begun cannot be called back. An upstream that leads to such
-    names holds up more of these, and neither its own name nor another upstream.
+    The system takes half a minute for a name with silent servers (resolv.conf(5), "timeout" and
+    "attempts"), and a running thread cannot be interrupted. Such names in redirects delay only each
+    other, and neither the upstream's own name nor other upstreams.
     """
 
     def __init__(self, own: str) -> None:
@@ -37,7 +37,7 @@ class Lookups(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return where a name leads."""
+        """Return the addresses of a name."""
         kind, flags = socket.SOCK_STREAM, socket.AI_ADDRCONFIG
         ask = partial(socket.getaddrinfo, host, port, family, kind, flags=flags)
         found = await asyncio.wrap_future(self._submit(ask, own=host == self._own))
@@ -64,6 +64,6 @@ class Lookups(AbstractResolver):
         return running
 
     async def close(self) -> None:
-        """Begin no more; what has begun is waited for by nobody, the end of the process neither."""
+        """Start no more lookups; running ones are not waited for, not even at exit."""
         for threads in (self._first, self._others):
             threads.close()

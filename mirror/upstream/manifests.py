@@ -1,4 +1,4 @@
-"""Manifests at one upstream: what a HEAD hints at, and what a GET proves."""
+"""Manifests at one upstream: HEAD for a hint, GET for the proven bytes."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _UNHEARD = 1024  # manifests
 
 
 class ManifestQuestions(Asking):
-    """Asks for manifests, and remembers whether HEADs are of use."""
+    """Requests for manifests, with a memory of whether HEAD works."""
 
     @cached_property
     def _unheard(self) -> LRUCache[tuple[str, Reference], bool]:
-        """The manifests whose HEAD was of no use, until a GET shows whose fault that was."""
+        """Manifests with a useless HEAD, until a GET shows whether HEAD was to blame."""
         return LRUCache(_UNHEARD)
 
     async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:
-        """Ask by HEAD, which no registry counts, what a manifest is. What it says is a hint.
+        """Send a HEAD for a manifest's descriptor, which no registry counts. The result is a hint.
 
-        A refusal is one that tells nothing: the GET decides. With `insist` a HEAD is asked for
-        though those of this registry were of no use lately. Raises UpstreamFailure where no answer
-        comes: a 5xx, a 429, silence.
+        A refusal returns an empty hint: the GET decides. With `insist`, HEAD is sent even if it was
+        useless at this registry lately. Raises UpstreamFailure if no answer came: a 5xx, a 429, a
+        timeout.
         """
         url = self.url(repository, "manifests", reference)
         if not insist and not self.shortcuts.worth(url, "head manifest"):
@@ -55,7 +55,7 @@ class ManifestQuestions(Asking):
         try:
             async with await self.ask(question) as response:
                 hint = _of(reference, responses.hint(response))
-        except TooManyRequests:  # that is about the rate, and not about HEADs
+        except TooManyRequests:  # a matter of the rate limit, not of HEAD
             self._unheard.pop((repository, reference), None)
             raise
         except (Denied, ContentRefused, UpstreamMisbehaved):
@@ -68,10 +68,10 @@ class ManifestQuestions(Asking):
     async def get_manifest(
         self, repository: str, reference: Reference, ask: Ask, *, insist: bool = True
     ) -> Manifest:
-        """Fetch and prove a manifest: on Docker Hub, this is a pull.
+        """Fetch and prove a manifest. On Docker Hub this is a pull.
 
-        One that came wrong, or not to its end, is asked for once more, unless `insist` is off, and
-        by the tag that led to it, if one did. Raises ManifestUnknown, Denied, or UpstreamFailure.
+        Unless `insist` is off, a wrong or incomplete body is fetched once more, by tag if the
+        client used a tag. Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
         try:
             pulled = await self._pull(repository, reference, ask)
@@ -106,7 +106,7 @@ class ManifestQuestions(Asking):
 
 
 def _of(reference: Reference, hint: Hint) -> Hint:
-    """Read a HEAD of a digest: where it says that there is a manifest, it can be of that only."""
+    """Interpret a HEAD by digest: a manifest that exists can only be the requested one."""
     if not isinstance(reference, Digest) or hint.digest == reference:
         return hint
     if hint.digest is None and hint.media_type and hint.size:
@@ -115,5 +115,5 @@ def _of(reference: Reference, hint: Hint) -> Hint:
 
 
 def accept() -> dict[str, str]:
-    """Return the headers of a question for a manifest."""
+    """Return the headers of a request for a manifest."""
     return {hdrs.ACCEPT: media.ACCEPT}

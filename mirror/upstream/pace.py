@@ -1,4 +1,4 @@
-"""The pace: so many bytes a second over all bodies of an upstream."""
+"""The bandwidth limit of one upstream, shared by all its bodies."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 
 
 class Pace:
-    """Bounds what is read to `rate` bytes a second; 0 bounds nothing.
+    """Limits reading to `rate` bytes a second; 0 means no limit.
 
-    Who has read waits for as long as that should have taken, behind all who read before: bodies
-    share the rate by the piece. What is not read fills the kernel's window, and upstream waits.
+    After a read, further reads wait for as long as it should have taken, so that bodies share the
+    rate by piece. Unread bytes fill the kernel's receive window, which makes upstream wait.
     """
 
     def __init__(
@@ -34,6 +34,6 @@ class Pace:
             await self._sleep(wait)
 
     def spend(self, count: int) -> None:
-        """Note bytes that were read."""
+        """Count bytes that were read."""
         if self._rate:
             self._due = max(self._due, self._timer()) + count / self._rate

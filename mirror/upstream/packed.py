@@ -1,22 +1,22 @@
-"""A packed body: the bytes of a gzip that a host made of what it was asked for, unpacked."""
+"""Decompression of blob bodies that a host sent as gzip."""
 
 from __future__ import annotations
 
 import zlib
 
-_MAGIC = b"\x1f\x8b"  # how it begins (RFC 1952, 2.3.1)
-_PIECE = 1024 * 1024  # bytes at a time, however much a few packed ones make
+_MAGIC = b"\x1f\x8b"  # the first bytes of a gzip (RFC 1952, 2.3.1)
+_PIECE = 1024 * 1024  # bytes of output at a time, bounding expansion
 _MEMBERS = 256  # gzips at a time
-_ENOUGH = 64 * 1024  # bytes that are worth a piece
-_LITTLE = 16 * _PIECE  # bytes that may come of however few
-_MOST = 20  # bytes for each packed one; tars of text have a fifth of it, a bomb a thousand
+_ENOUGH = 64 * 1024  # bytes of output that end a piece
+_LITTLE = 16 * _PIECE  # bytes of output allowed for any input
+_MOST = 20  # bytes of output per byte of input; tars of text have 4, a bomb 1000
 
 
 class Packed:
-    """Unpacks what is fed, a piece at a time. What is no gzip, or not to its end, stays as it is.
+    """An incremental gzip decoder. Input that is not gzip, or is damaged, passes through unchanged.
 
-    So does what swells beyond a bound: no host fills the disk by a few bytes. Whether it was right
-    to unpack shows in the digest.
+    So does input that expands beyond a bound: a host must not fill the disk with a few bytes. The
+    digest proves whether decompressing was right.
     """
 
     def __init__(self) -> None:
@@ -30,18 +30,18 @@ class Packed:
 
     @property
     def whole(self) -> bool:
-        """Whether it may end here."""
+        """Whether the input may end here."""
         return self._plain or not self._begun or self._inflater.eof
 
     def feed(self, data: bytes) -> None:
-        """Take in what has arrived."""
+        """Add received bytes."""
         self._fed += data
         self._taken += len(data)
 
     def some(self) -> tuple[bytes, bool]:
-        """Return what can be told of what was fed, and whether that was cut short.
+        """Return a piece of output, and whether more can be decoded without new input.
 
-        Of many short gzips, one behind the other, each takes as long as a large piece.
+        Bounds the number of gzip members per call: each short one takes as long as a large piece.
         """
         found: list[bytes] = []
         size = 0
@@ -54,7 +54,7 @@ class Packed:
         return b"".join(found), True
 
     def piece(self) -> bytes:
-        """Return what can be told of what was fed, nothing if that is not enough."""
+        """Return the next piece of output; empty if more input is needed."""
         if not self._begun and not self._plain:
             if len(self._fed) < len(_MAGIC):
                 return b""
@@ -83,7 +83,7 @@ class Packed:
         return rest
 
     def end(self) -> bytes:
-        """Return what is left when no more will come."""
+        """Return the remaining output at the end of the input."""
         return self._rest()
 
 

@@ -1,4 +1,4 @@
-"""A page of a listing: where the next one is, and its bytes on their way."""
+"""A page of a listing: its bytes as they arrive, and the link to the next page."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mirror.upstream import responses
 from mirror.upstream.answers import Kind
 from mirror.upstream.faults import named_faults
 
-# What routers and gateways answer for a path that they do not know.
+# Statuses of routers and gateways for an unknown path.
 _NO_API = frozenset({400, 404, 405, 406, 501})
-_LONGEST_LINK = 16 * 1024  # characters of all links of an answer
+_LONGEST_LINK = 16 * 1024  # characters of all links of a response
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A whole page. `following` is the next one, None at the end."""
+    """A complete page. `following` is the next one, None at the end."""
 
     body: bytes
     media_type: str
@@ -31,7 +31,7 @@ class Page:
 
 
 class PageBody:
-    """A page on its way, to be closed; `held` is let go then. `following` as above."""
+    """A page as it arrives; must be closed, which releases `held`. `following` as in `Page`."""
 
     def __init__(
         self, response: aiohttp.ClientResponse, count: Callable[[int], None], held: ExitStack
@@ -43,14 +43,14 @@ class PageBody:
         self._held = held
 
     async def read(self) -> bytes:
-        """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
+        """Return the bytes received, at least one; empty at the end. Raises UpstreamFailure."""
         with named_faults(self._response.url):
             data = await self._response.content.readany()
         self._count(len(data))
         return data
 
     async def whole(self, cap: int) -> Page:
-        """Read it to the end; raises UpstreamMisbehaved beyond `cap` bytes."""
+        """Read to the end; raises UpstreamMisbehaved beyond `cap` bytes."""
         body = bytearray()
         while data := await self.read():
             body += data
@@ -59,33 +59,35 @@ class PageBody:
         return Page(bytes(body), self.media_type, self.following)
 
     def close(self) -> None:
-        """Let go of the connection; one on which more would come is closed."""
+        """Release the connection; it is closed if the body is incomplete."""
         self._held.close()
 
 
 def accept(kind: Kind) -> dict[str, str]:
-    """Return the headers that say what is wanted."""
+    """Return the headers of a request for this kind of listing."""
     return {hdrs.ACCEPT: media.OCI_INDEX} if kind == "referrers" else {}
 
 
 def has_no_api(kind: Kind, response: aiohttp.ClientResponse) -> bool:
-    """Whether this is the answer of a registry without the API for referrers."""
+    """Whether the response is from a registry without the referrers API."""
     return kind == "referrers" and response.status in _NO_API
 
 
 def check(response: aiohttp.ClientResponse, kind: Kind, missing: ManifestUnknown) -> None:
-    """Raise `missing` where there is no such listing; else as for any answer."""
+    """Raise `missing` if there is no such listing; otherwise check as any response."""
     if has_no_api(kind, response):
         raise missing
     responses.check(response, missing)
 
 
 def _following(response: aiohttp.ClientResponse) -> Paging | None:
-    """Read the next page; a list whose rest cannot be asked for is no whole list."""
+    """Return the next page; a list with an unreachable rest counts as wrong."""
     links = response.headers.getall(hdrs.LINK, [])
     if sum(map(len, links)) > _LONGEST_LINK:
-        raise UpstreamMisbehaved(f"upstream's Link is longer than {_LONGEST_LINK} characters")
+        raise UpstreamMisbehaved(
+            f"upstream's Link header is longer than {_LONGEST_LINK} characters"
+        )
     try:
         return paging.following(links)
     except PageInvalid as error:
-        raise UpstreamMisbehaved(f"upstream's Link is not understood: {error.message}") from None
+        raise UpstreamMisbehaved(f"upstream's Link header is invalid: {error.message}") from None

@@ -1,4 +1,4 @@
-"""Places: so many may do something at a time, shared fairly by those whom it is for."""
+"""A fair semaphore: a limited number of places, shared fairly by owners."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import TypeAlias
 
-Owners: TypeAlias = tuple[str, ...]  # an upstream, a client: each is bounded by itself
+Owners: TypeAlias = tuple[str, ...]  # such as an upstream and a client: each is bounded separately
 
-# An owner may hold three times what it leaves free: alone three quarters, of two some four
-# ninths each, and so on (dynamic thresholds, Choudhury and Hahne 1998). However many come, some
-# places stay free, and who holds none has one of them.
+# An owner may hold three times as many places as it leaves free: three quarters if alone, four
+# ninths each of two, and so on (dynamic thresholds, Choudhury and Hahne 1998). With any number of
+# owners, some places stay free, and an owner without any gets one of them.
 _FACTOR = 3
-_SPARE = 64  # outdated entries of a queue that are not worth being cleared away
+_SPARE = 64  # stale heap entries to tolerate before rebuilding the heap
 
 
 class Places:
-    """At most `most` places. Who waits is served first who holds fewest, then in order.
+    """At most `most` places. Waiters are served by fewest places held, then in order.
 
-    What one more costs does not depend on how many clients wait: 10,000 of them took 67 s of the
-    event loop to be served, when each was looked at for each (measured).
+    No operation scans the waiters: with a scan for each, 10,000 of them took 67 s of the event loop
+    (measured).
     """
 
     def __init__(self, most: int) -> None:
         self._free = most
         self._held: Counter[str] = Counter()
         self._order = count()
-        self._queues: dict[Owners, _Queue] = {}  # by all owners but the last: an upstream's clients
+        self._queues: dict[Owners, _Queue] = {}  # by all owners but the last: one per upstream
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self._queues.values()))
@@ -38,7 +38,7 @@ class Places:
 
     @asynccontextmanager
     async def taken(self, *owners: str) -> AsyncIterator[None]:
-        """Wait for a place, and hold it."""
+        """Wait for a place and hold it."""
         await self.take(*owners)
         try:
             yield
@@ -46,7 +46,7 @@ class Places:
             self.give(*owners)
 
     def try_take(self, *owners: str) -> bool:
-        """Take a place where there is one; `give` is owed then."""
+        """Take a place if one is free; pair with `give` then."""
         queue = self._queues.get(owners[:-1])
         if (queue is not None and owners in queue) or not self._may(owners):
             return False
@@ -54,7 +54,7 @@ class Places:
         return True
 
     async def take(self, *owners: str) -> None:
-        """Wait for a place; `give` is owed."""
+        """Wait for a place; pair with `give`."""
         if self.try_take(*owners):
             return
         turn = asyncio.get_running_loop().create_future()
@@ -70,7 +70,7 @@ class Places:
             raise
 
     def give(self, *owners: str) -> None:
-        """Give a place back, to who waits and holds fewest."""
+        """Return a place; the waiter that holds fewest gets it."""
         self._free += 1
         for owner in owners:
             self._held[owner] -= 1
@@ -89,9 +89,9 @@ class Places:
                 turn.set_result(None)
 
     def _next(self) -> Owners | None:
-        """Return who is next: of those that may the one that holds fewest, the first of equals.
+        """Return the allowed owners with the fewest places, the first of equals.
 
-        Where the first of a queue may not, none of it may: it holds the fewest.
+        If the first of a queue is not allowed, none of that queue is: the first holds the fewest.
         """
         able: list[tuple[list[int], int, Owners]] = []
         for queue in self._queues.values():
@@ -112,7 +112,7 @@ class Places:
 
     def _forget(self, owners: Owners, turn: asyncio.Future[None]) -> None:
         queue = self._queues.get(owners[:-1])
-        if queue is not None:  # else it was passed over as it was cancelled
+        if queue is not None:  # otherwise it was skipped as cancelled
             queue.leave(owners, turn)
             self._tidy(owners[:-1])
 
@@ -122,9 +122,9 @@ class Places:
 
 
 class _Line:
-    """Who waits on behalf of the same owners, in order; `place` is theirs among their equals.
+    """The waiters of the same owners, in order; `place` is their rank among equals.
 
-    `held` is how many places the last of them held when they were listed.
+    `held` is the number of places that their last owner held when they were listed.
     """
 
     __slots__ = ("held", "place", "turns")
@@ -136,10 +136,10 @@ class _Line:
 
 
 class _Queue:
-    """Owners that wait, by how many places the last of them holds: what differs between them.
+    """A priority queue of waiting owners, by the number of places that the last of them holds.
 
-    They are in a heap. What is outdated is left there, and found to be so when it is first: who
-    holds more than when it was listed is listed anew then, who holds fewer at once.
+    A heap with lazy deletion: a stale entry is found when it comes first. Owners that hold more
+    than when listed are listed again then, owners that hold fewer at once.
     """
 
     def __init__(self, held: Counter[str]) -> None:
@@ -157,7 +157,7 @@ class _Queue:
         return sum(len(line.turns) for line in self._lines.values())
 
     def add(self, owners: Owners, turn: asyncio.Future[None], place: int) -> None:
-        """Have one more wait; owners that wait already keep their place."""
+        """Add a waiter; owners that are waiting already keep their rank."""
         line = self._lines.get(owners)
         if line is None:
             line = self._lines[owners] = _Line(place)
@@ -165,7 +165,7 @@ class _Queue:
         line.turns[turn] = None
 
     def first(self) -> tuple[int, Owners]:
-        """Return the owners that hold fewest, the first of equals, and their place."""
+        """Return the owners that hold fewest, the first of equals, with their rank."""
         while True:
             held, place, owners = self._heap[0]
             line = self._lines.get(owners)
@@ -177,13 +177,13 @@ class _Queue:
                 return place, owners
 
     def note(self, owners: Owners) -> None:
-        """Note that the last of these may hold fewer than before."""
+        """Update owners after the last of them may hold fewer than before."""
         line = self._lines.get(owners)
         if line is not None and self._holds(owners) < line.held:
             self._list(owners, line)
 
     def serve(self, owners: Owners, place: int) -> asyncio.Future[None]:
-        """Return whose turn it is of these owners, which have the last place after that."""
+        """Remove and return the first waiter of these owners, which move to the last rank."""
         line = self._lines[owners]
         turn, _ = line.turns.popitem(last=False)
         line.place = place
@@ -194,7 +194,7 @@ class _Queue:
         return turn
 
     def leave(self, owners: Owners, turn: asyncio.Future[None]) -> None:
-        """Let one wait no longer, if it does."""
+        """Remove a waiter, if present."""
         line = self._lines.get(owners)
         if line is not None:
             line.turns.pop(turn, None)

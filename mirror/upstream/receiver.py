@@ -1,7 +1,7 @@
-"""The receiver: what the bytes of an upstream may cost the event loop at a time.
+"""The receiver: bounds the time that parsing upstream's bytes blocks the event loop.
 
-aiohttp parses all that a socket gave at once. That is a quarter of a mebibyte, and where it is made
-of chunks of a byte, or of many answers in the place of one, it takes a fifth of a second.
+aiohttp parses all bytes of a socket read at once. A read is a quarter of a mebibyte; made of
+one-byte chunks, or of many responses in place of one, it takes a fifth of a second.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from aiohttp import hdrs, http
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-_SLICE = 4096  # bytes that are parsed at a time where they are dense: a thousand chunks
-_LARGEST = 16 * 1024  # bytes of a slice behind cheap ones: 13 ms where it is of chunks of a byte
-_DENSE = 2048  # ends of lines beyond which bytes are; random ones have half of them in a read
-_TURN = 0.001  # seconds, after which others have theirs
-# Seconds for a byte, above which its like are rationed: chunks of some eighty bytes, measured.
+_SLICE = 4096  # bytes per slice of dense data: a thousand chunks
+_LARGEST = 16 * 1024  # bytes of the largest slice, after cheap ones: 13 ms for one-byte chunks
+_DENSE = 2048  # line ends per read that make it dense; random bytes have half as many
+_TURN = 0.001  # seconds of parsing before yielding to other tasks
+# Seconds per byte that make data expensive, and rationed: chunks of some eighty bytes, measured.
 # Text, whose lines end as chunks do, takes a fiftieth of it.
 _DEAR = 1e-7
-_REST = 3.0  # times as long as dear ones took, the next wait: others have most of the loop
-# Answers before the real one (RFC 9110, 15.2). Registries send none, content networks one or two
-# (103); Go's clients take as many as fit their bound for headers.
+_REST = 3.0  # pause after expensive slices, as a multiple of their time
+# Informational responses before the final one (RFC 9110, 15.2). Registries send none, content
+# networks one or two (103); Go's clients accept as many as fit their bound for headers.
 _MOST_EARLY = 32
-# Bytes of an answer's head, with those of the answers before it: all that Go's servers take of a
-# request's, and three times what curl takes. Go's clients take ten times as many.
+# Bytes of a response's head, informational responses included: the limit of Go's servers for a
+# request, and three times curl's. Go's clients accept ten times as many.
 _LONGEST_HEAD = 1024 * 1024
 _LENGTH = b"content-length:"
 
 
 class NoCookies(aiohttp.DummyCookieJar):
-    """Keeps no cookies, and reads none: aiohttp's own parses each Set-Cookie before it is dropped.
+    """A cookie jar that keeps and parses none: aiohttp's own parses each Set-Cookie to drop it.
 
-    Clients of registries keep none either.
+    Registry clients keep no cookies either.
     """
 
     def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
@@ -46,10 +46,9 @@ class NoCookies(aiohttp.DummyCookieJar):
 
 
 class Slices:
-    """Lets the connections of an upstream that hold dense bytes parse these, a slice at a time.
+    """Schedules the parsing of dense data on all connections of an upstream, slice by slice.
 
-    All of those that are dear together take a part of the loop's time and no more, each in its
-    turn.
+    Expensive connections together take a fixed part of the loop's time, each in its turn.
     """
 
     def __init__(self) -> None:
@@ -60,7 +59,7 @@ class Slices:
         return f"<Slices: {len(self._waiting)} connections wait>"
 
     def add(self, receiver: Receiver) -> None:
-        """Have a connection's next slice parsed when its turn comes."""
+        """Queue a connection's next slice."""
         if receiver not in self._waiting:
             self._waiting.append(receiver)
         if self._next is None:
@@ -72,7 +71,7 @@ class Slices:
             return
         receiver = self._waiting.popleft()
         before = receiver.parsed
-        took = -time.thread_time()  # without the time that a CPU was waited for
+        took = -time.thread_time()  # CPU time, without waiting for a CPU
         while (more := receiver.parse_slice()) and took + time.thread_time() < _TURN:
             pass
         took += time.thread_time()
@@ -88,24 +87,22 @@ class Slices:
 
 
 class Receiver(ResponseHandler):
-    """A connection. What is dense in what arrives is parsed in slices, the rest at once.
+    """A connection that parses dense data in slices, and other data at once.
 
-    A body whose length is told is parsed by no line, so that its bytes are not looked at. While
-    slices wait, and while the body's reader is behind, the transport is paused. `parsed` is
-    how many bytes came in slices.
-
-    Slices grow while they are cheap, as those of text are: each costs a call (measured: 48 MiB of
-    lines in chunks of 64 KiB took 0.2 s, as against 0.1 s without any).
+    A body of known length is not parsed by line, so its bytes are not inspected. While slices are
+    queued, or the body's reader is behind, the transport is paused. `parsed` counts the bytes
+    parsed in slices. Slices grow while they are cheap, as for text: each costs a call (measured: 48
+    MiB of lines in chunks of 64 KiB took 0.2 s, without slices 0.1 s).
     """
 
     def __init__(self, slices: Slices, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._slices = slices
         self._held: deque[bytes] = deque()
-        self._at = 0  # bytes of the first of them that have been parsed
+        self._at = 0  # parsed bytes of the first held piece
         self._slice = _SLICE
         self.parsed = 0
-        self._ended = False  # by the peer, behind what is held
+        self._ended = False  # closed by the peer, after the held bytes
         self._chunked = True
         self._length: int | None = None
         self._answered = self._refused = False
@@ -114,30 +111,30 @@ class Receiver(ResponseHandler):
 
     @property
     def should_close(self) -> bool:
-        """Whether nothing more may be asked on this connection."""
+        """Whether the connection must not be reused."""
         return super().should_close or bool(self._held)
 
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401 - aiohttp's own
-        """Expect the answer to a question."""
+        """Prepare for the response to a new request."""
         self._answered = False
         self._early = self._head = 0
         super().set_response_params(**params)
 
     def feed_data(self, data: tuple[Any, Any], size: int = 0) -> None:
-        """Take an answer's headers."""
+        """Take the headers of a response."""
         message = data[0]
         if self._answered or self._early > _MOST_EARLY:
-            self._refuse("too many informational answers")
+            self._refuse("too many informational responses")
             return
         self._answered = message.code >= 200
         self._early += 1
         length = message.headers.get(hdrs.CONTENT_LENGTH, "")
         self._chunked = message.chunked
-        self._length = int(length) if length else None  # the parser takes digits only
+        self._length = int(length) if length else None  # the parser accepts digits only
         super().feed_data(data, size)
 
     def _refuse(self, why: str) -> None:
-        """Hang up: there is one answer to a question. One that has come stays good."""
+        """Close the connection after a protocol violation; a delivered response stays valid."""
         self._refused = True
         self._held.clear()
         if not self._answered:
@@ -147,7 +144,7 @@ class Receiver(ResponseHandler):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived, or hold it until its turn."""
+        """Parse the received bytes, or hold them until their turn."""
         if self._refused:
             return
         if self._parser is not None and not (self._answered or self._head or self._held):
@@ -162,15 +159,15 @@ class Receiver(ResponseHandler):
     def _parse(self, data: bytes) -> None:
         super().data_received(data)
         if self.exception() is not None:
-            self._held.clear()  # or the end of the connection would wait behind it
+            self._held.clear()  # otherwise the end of the connection would wait for them
         if self._parser is None or self._answered:
             return
         self._head += len(data)
         if self._head > _LONGEST_HEAD:
-            self._refuse("too long a head")
+            self._refuse("the response head is too long")
 
     def _is_plain(self, count: int) -> bool:
-        """Whether the next bytes are of a body, and parsed by nothing."""
+        """Whether the next bytes are body bytes that need no parsing."""
         body = self._payload
         if body is None or self._chunked or body.is_eof():
             return False
@@ -183,9 +180,9 @@ class Receiver(ResponseHandler):
         self._slices.add(self)
 
     def parse_slice(self) -> bool:
-        """Parse one slice; returns whether the next one may follow."""
+        """Parse one slice; returns whether another can follow now."""
         if self._reading_paused:
-            return False  # until the body's reader has caught up
+            return False  # resumed when the body's reader has caught up
         if self._held:
             self._parse(self._next())
         if self._held:
@@ -207,17 +204,17 @@ class Receiver(ResponseHandler):
         return piece
 
     def cut(self, *, larger: bool) -> None:
-        """Cut the next slices larger, or as small as the first ones."""
+        """Set the size of the next slices: larger, or as small as the first."""
         self._slice = min(2 * self._slice, _LARGEST) if larger else _SLICE
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Go on where the body's reader has caught up."""
+        """Continue after the body's reader has caught up."""
         super().resume_reading(resume_parser)
         if self._held and not self._reading_paused:
             self._slices.add(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End, behind what is held where it was the peer who hung up."""
+        """End the connection, after the held bytes if the peer closed it."""
         if self._held and exc is None and self.transport is not None:
             self._ended = True
             return
@@ -226,9 +223,9 @@ class Receiver(ResponseHandler):
 
 
 def _with_one_length(data: bytes) -> bytes:
-    """Leave out what a head repeats of its Content-Length, where all of it came in one read.
+    """Remove duplicates of Content-Length from a head that arrived in one read.
 
-    RFC 9110, 8.6, lets a recipient do that, and Go's clients do; aiohttp's parser refuses it.
+    RFC 9110, 8.6, allows this, and Go's clients do it; aiohttp's parser refuses duplicates.
     """
     end = data.find(b"\r\n\r\n")
     if end < 0 or data[:end].lower().count(b"\r\n" + _LENGTH) < 2:
@@ -242,7 +239,7 @@ def _with_one_length(data: bytes) -> bytes:
 
 
 class Connector(aiohttp.TCPConnector):
-    """Makes connections whose bytes are parsed in slices where they are dense."""
+    """Creates connections that parse dense data in slices."""
 
     def __init__(self, slices: Slices, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own
         super().__init__(**kwargs)

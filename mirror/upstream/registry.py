@@ -1,4 +1,4 @@
-"""One upstream registry: all that can be asked of it."""
+"""One upstream registry: all requests it accepts."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _FIRST = Paging()
 
 
 class Registry(ManifestQuestions, BlobQuestions):
-    """Asks one upstream for manifests, blobs and listings, and whether it gives them at all."""
+    """Requests to one upstream for manifests, blobs and listings, and checks of access to them."""
 
     async def open_page(
         self, kind: Kind, repository: str, path: str, paging: Paging, size: Size = "small"
     ) -> PageBody:
-        """Open a page of tags or referrers, to be closed: `path` is what follows the repository's.
+        """Open a page of tags or referrers, to be closed; `path` follows the repository's name.
 
         Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
@@ -73,9 +73,9 @@ class Registry(ManifestQuestions, BlobQuestions):
         repository: str,
         reference: Reference,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Ask for content to learn whether it is given; no status is an error here.
+        """Request content to learn whether access is granted; no status is an error here.
 
-        Raises Denied where the token server does that, else UpstreamFailure where no answer came.
+        Raises Denied if the token server denies access, UpstreamFailure if no response came.
         """
         url = self.url(repository, f"{kind}s", reference)
         headers = accept() if kind == "manifest" else {}
@@ -85,7 +85,7 @@ class Registry(ManifestQuestions, BlobQuestions):
             yield response
 
     async def welcomes(self) -> bool:
-        """Ask at `/v2/`, with a fresh token for no repository, whether the registry answers.
+        """Check at `/v2/`, with a new token for no repository, whether the registry answers.
 
         Raises UpstreamFailure.
         """
@@ -95,5 +95,5 @@ class Registry(ManifestQuestions, BlobQuestions):
             return response.status == 200
 
     def forget(self, repository: str) -> None:
-        """Have the next question about a repository shown a fresh token."""
+        """Have the next request for a repository use a new token."""
         self._login.forget(self.origin.named(repository))

@@ -1,4 +1,4 @@
-"""Reading upstream's responses: what is an answer, what is a fault, what must not be believed."""
+"""Reading upstream's responses: answers, faults, and headers that are not credible."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from mirror.oci.errors import (
 from mirror.oci.manifest import MAX_SIZE, Hint
 
 DENIED = "upstream denies access: the repository does not exist, or is private"
-# Content codings (RFC 9110, 8.4.1, and the IANA registry). Other words that registries have sent
-# (aws-chunked, UTF-8, none) change nothing of a body.
-_GZIP = b"\x1f\x8b"  # how it begins (RFC 1952, 2.3.1)
-# Types of error documents and login pages; what names none may be either.
+# Content codings (RFC 9110, 8.4.1, and the IANA registry). Other values that registries have sent
+# (aws-chunked, UTF-8, none) do not change a body.
+_GZIP = b"\x1f\x8b"  # the first bytes of a gzip (RFC 1952, 2.3.1)
+# Types of error documents and login pages; a response without a type may be one, too.
 _NO_CONTENT = frozenset({"", "text/plain"})
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-gzip", "zstd"})
 _LONGEST_TYPE = 255  # characters: two names of 127 and a slash (RFC 6838, 4.2)
 
 
 def refuse_faults(response: aiohttp.ClientResponse, upstream: str) -> None:
-    """Raise UpstreamUnavailable where upstream could not answer. What is in the body is no matter.
+    """Raise UpstreamUnavailable if upstream could not answer.
 
-    An error's status says all there is, be its body a document or a web page.
+    An error's status decides; its body, a document or a web page, is ignored.
     """
     status = response.status
     if status >= 500 or status == 408:
@@ -38,18 +38,18 @@ def refuse_faults(response: aiohttp.ClientResponse, upstream: str) -> None:
 
 
 def says_spent(response: aiohttp.ClientResponse) -> bool:
-    """Whether a 429 is a registry's own: an OCI document (TOOMANYREQUESTS).
+    """Whether a 429 comes from the registry itself: an OCI document (TOOMANYREQUESTS).
 
-    Whatever stands before a registry counts requests, and writes something else: plain text before
-    Docker Hub (docker/hub-feedback #1907), web pages elsewhere.
+    A gateway in front of a registry counts requests, and writes another body: plain text at Docker
+    Hub (docker/hub-feedback #1907), web pages elsewhere.
     """
     return response.status == 429 and media_type(response) == media.JSON
 
 
 def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:
-    """Raise `missing` for a 404, Denied for a 401 or 403, UpstreamMisbehaved for the unexpected.
+    """Raise `missing` for a 404, Denied for a 401 or 403, UpstreamMisbehaved for other failures.
 
-    A success is none by its headers: content is proven by its digest, a listing is read.
+    Headers do not make a success: content is proven by its digest, a listing is parsed.
     """
     status = response.status
     if 200 <= status < 300:
@@ -62,15 +62,14 @@ def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:
 
 
 def digest(response: aiohttp.ClientResponse) -> Digest | None:
-    """Return the digest that upstream promises; None if it promises none that can be read."""
+    """Return the digest that upstream announces; None if missing or invalid."""
     return Digest.told(response.headers.get("Docker-Content-Digest"))
 
 
 def is_content(response: aiohttp.ClientResponse, kind: str, asked: str) -> bool:
-    """Whether a success's headers are those of the manifest or blob that was asked for.
+    """Whether a success's headers fit the requested manifest or blob.
 
-    Headers tell no more than that it is not obviously something else: error documents and login
-    pages come under a 200, too.
+    Headers only rule out obvious mismatches: error documents and login pages have status 200, too.
     """
     named = digest(response)
     if named is not None:
@@ -86,7 +85,7 @@ def _coding(response: aiohttp.ClientResponse) -> str:
 
 
 def media_type(response: aiohttp.ClientResponse) -> str:
-    """Return the media type that upstream names, bare; "" if none, or one that is too long.
+    """Return upstream's media type without parameters; "" if missing or too long.
 
     aiohttp's own `content_type` takes quadratic time (cpython #136063).
     """
@@ -95,21 +94,21 @@ def media_type(response: aiohttp.ClientResponse) -> str:
 
 
 def is_page(response: aiohttp.ClientResponse) -> bool:
-    """Whether an answer calls itself a web page."""
+    """Whether a response is declared as a web page."""
     return "html" in media_type(response)
 
 
 def is_packed(response: aiohttp.ClientResponse) -> bool:
-    """Whether a host says that it compressed a body, though it was asked not to."""
+    """Whether a body is declared as gzip, although the request asked for none."""
     return _coding(response) in ("gzip", "x-gzip")
 
 
 def unpacked(body: bytes) -> bytes:
-    """Undo gzip where a host compresses though it was asked not to; up to a manifest's size.
+    """Decompress a gzip body that the request did not ask for; up to a manifest's size.
 
-    Go's clients, which ask for gzip by themselves, undo it unseen (net/http, Transport). What says
-    that it is compressed and is not stays as it is. Of what is made to be slow 4 MiB take a quarter
-    of a second (tables of codes for nothing, measured): see `documents.aside`.
+    Go's clients, which request gzip by themselves, do the same unseen (net/http, Transport). A body
+    that is not gzip stays unchanged. Hostile input of 4 MiB takes a quarter of a second (useless
+    code tables, measured): see `documents.aside`.
     """
     if not body.startswith(_GZIP):
         return body
@@ -121,10 +120,10 @@ def unpacked(body: bytes) -> bytes:
 
 
 def hint(response: aiohttp.ClientResponse) -> Hint:
-    """Read what a HEAD says of a manifest; what is odd is as good as missing."""
+    """Parse the headers of a HEAD for a manifest; odd values count as missing."""
     if not 200 <= response.status < 300:
         return Hint(missing=response.status == 404)
     told, size = media_type(response), response.content_length or 0
-    if _coding(response) in _CODINGS or size > MAX_SIZE:  # that is the length of what would be sent
+    if _coding(response) in _CODINGS or size > MAX_SIZE:  # the length of the compressed body
         size = 0
     return Hint(digest(response), told if media.names_manifest(told) else "", size)

@@ -1,4 +1,4 @@
-"""Shortcuts: whether a host's HEAD or Range is worth asking for, by how it went of late. Pure."""
+"""Shortcuts: whether HEAD or Range is worth trying at a host, from its recent results. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from yarl import URL
 
 Shortcut = Literal["head manifest", "head blob", "range"]
 
-_IN_A_ROW = 2  # refusals, each made good by the plain way, after which a shortcut is left out
+_IN_A_ROW = 2  # refusals, each followed by success without it, that disable a shortcut
 _FIRST_REST = 60.0  # seconds
 _LONGEST_REST = 600.0
-_HOSTS = 1024  # whose shortcuts are remembered
+_HOSTS = 1024  # hosts remembered
 
 
 @dataclass(slots=True)
 class _Record:
-    """How a shortcut fared: failures in a row, and until when it is left out."""
+    """The record of a shortcut: failures in a row, and until when it is disabled."""
 
     failures: int = 0
     rest: float = 0.0
@@ -28,11 +28,10 @@ class _Record:
 
 
 class Shortcuts:
-    """Remembers which shortcuts hosts refuse. `timer` counts seconds and never steps.
+    """A memory of refused shortcuts per host. `timer` is monotonic, in seconds.
 
-    A refusal counts only where the plain way then gave what was asked for: what is refused both
-    ways says nothing about the shortcut. A shortcut that is left out costs bytes or a pull, never
-    an answer.
+    A refusal counts only if the plain request then succeeded: if both fail, the shortcut is not to
+    blame. A disabled shortcut costs bytes or a pull, never an answer.
     """
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
@@ -44,14 +43,14 @@ class Shortcuts:
         return f"<Shortcuts: left out are {', '.join(resting) or 'none'}>"
 
     def worth(self, host: URL, shortcut: Shortcut) -> bool:
-        """Whether the shortcut may be tried at the host of this URL."""
+        """Whether the shortcut should be tried at the host of this URL."""
         record = self._records.get((host.origin(), shortcut))
         return record is None or self._timer() >= record.until
 
     def failed(self, host: URL, shortcut: Shortcut) -> None:
-        """Note that a host refused a shortcut and gave the same by the plain way.
+        """Record that a host refused a shortcut, but served the plain request.
 
-        After the rest one refusal more is enough, and the next rest is twice as long.
+        After a pause one more refusal is enough, and the next pause is twice as long.
         """
         key = (host.origin(), shortcut)
         record = self._records.setdefault(key, _Record())
@@ -61,5 +60,5 @@ class Shortcuts:
             record.until = self._timer() + record.rest
 
     def worked(self, host: URL, shortcut: Shortcut) -> None:
-        """Note that a host served a shortcut: earlier refusals count no more."""
+        """Record that a host served a shortcut: it clears earlier refusals."""
         self._records.pop((host.origin(), shortcut), None)

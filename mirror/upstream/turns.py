@@ -1,4 +1,4 @@
-"""Turns: whose question an upstream is asked next, where more wait than it has connections for."""
+"""Turns: the order of requests that wait for one of an upstream's connections."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from contextvars import ContextVar
 
 from mirror.upstream.places import Places
 
-# The client on whose behalf something is done; nobody's where the mirror asks for itself. What a
-# request starts has its request's: a question that others join is asked by who began it.
+# The client that the current task works for; empty for the mirror's own requests. Tasks inherit it
+# from the request that started them: a shared request is charged to the client that began it.
 CLIENT: ContextVar[str] = ContextVar("client", default="")
-_FEW = 8  # connections, of which none is kept free for others
+_FEW = 8  # with fewer connections, none is kept free for other clients
 
 
 class Turns:
-    """Lets `most` questions be asked at a time, shared fairly by the clients that they are for.
+    """Allows `most` concurrent requests, shared fairly by the clients behind them.
 
-    In the order in which they come, one client that asks for thousands of made-up names would have
-    all others wait behind these (measured: ten seconds for a manifest).
+    In plain order of arrival, a client with thousands of made-up names would make all others wait
+    behind these (measured: ten seconds for a manifest).
     """
 
     def __init__(self, most: int) -> None:
@@ -30,7 +30,7 @@ class Turns:
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it."""
+        """Wait for a turn and hold it."""
         owners = (f"client {CLIENT.get()}",) if self._shared else ()
         async with self._places.taken(*owners):
             yield

@@ -1,4 +1,4 @@
-"""The connections to an upstream: an exchange, its redirects followed by hand, its faults named."""
+"""The connections to an upstream: requests with redirects followed by hand, and faults named."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ _log = logging.getLogger(__name__)
 
 USER_AGENT = f"mirror/{mirror.__version__} (registry pull-through cache)"
 MAX_REDIRECTS = 5
-# Told of each exchange: the answer, or None where none came, and the seconds until its headers.
+# A callback for each request: the response, or None, and the seconds until its headers.
 Tell = Callable[[aiohttp.ClientResponse | None, float], None]
 Size = Literal["small", "large"]
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_GATEWAY_FAULTS = frozenset({502, 503, 504})  # said of a whole host, not of what was asked for
-_HOSTS = 1024  # whose failures are remembered
+_GATEWAY_FAULTS = frozenset({502, 503, 504})  # faults of a whole host, not of one name
+_HOSTS = 1024  # hosts with remembered failures
 _PROBE_PATIENCE = 5.0  # seconds
-_LONGEST_FIELD = 300_000  # bytes of a header: curl takes as many in all
-_MOST_FIELDS = 1000  # headers; Go's clients and curl bound their size only
-_READ_BUFFER = 512 * 1024  # bytes that aiohttp may hold for us while the disk is busy
+_LONGEST_FIELD = 300_000  # bytes of one header: curl's limit for all
+_MOST_FIELDS = 1000  # headers; Go's clients and curl limit their size only
+_READ_BUFFER = 512 * 1024  # bytes that aiohttp buffers while the disk is busy
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long upstream may take, in seconds. Nothing bounds a whole body."""
+    """Time limits for upstream, in seconds. A whole body has none."""
 
     connect: float = 10.0
     silence: float = 30.0
@@ -69,7 +69,7 @@ class _Means(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is asked, wherever redirects lead."""
+    """A request, for each host along its redirects."""
 
     session: aiohttp.ClientSession
     topic: Topic
@@ -79,7 +79,7 @@ class _Request:
     async def send(
         self, url: URL, headers: Mapping[str, str], means: _Means
     ) -> aiohttp.ClientResponse:
-        """Ask one host; raises what aiohttp does."""
+        """Send it to one host; raises aiohttp's exceptions."""
         return await self.session.request(
             self.method, url, headers=headers, data=self.form, **means
         )
@@ -88,9 +88,9 @@ class _Request:
 class Wire:
     """HTTP to one upstream registry at `own`, its token server and its content networks.
 
-    Blobs have connections of their own, so that big ones never starve the small questions.
-    Names are resolved by `resolver` (`Lookups` if there is none) and connections made of
-    `sockets` (aiohttp's if there is none); both are asked for nothing that the guard refuses.
+    Large bodies have separate connections, so that they never starve small requests. Names are
+    resolved by `resolver` (default: `Lookups`), and sockets made by `sockets` (default: aiohttp's);
+    neither is called for anything that the guard refuses.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Wire:
         self._sockets = sockets
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
         self._breakers: LRUCache[URL, Breaker] = LRUCache(_HOSTS)
-        self._token_server: URL | None = None  # the last that was asked
+        self._token_server: URL | None = None  # the last one in use
         self._slices = Slices()
         self._backoff = Backoff()
         self._probes: dict[URL, asyncio.Task[None]] = {}
@@ -135,7 +135,7 @@ class Wire:
         await self._resolver.close()
 
     def _bounds(self) -> dict[Size, int]:
-        """Return how many connections there may be for each size of question."""
+        """Return the number of connections for each size of request."""
         return {"small": self.link.few, "large": max(1, self.link.connections - self.link.few)}
 
     def _session(self, resolver: AbstractResolver, limit: int) -> aiohttp.ClientSession:
@@ -155,7 +155,7 @@ class Wire:
             cookie_jar=NoCookies(),
             auto_decompress=False,
             read_bufsize=_READ_BUFFER,
-            max_line_size=32 * 1024,  # signed Locations are long
+            max_line_size=32 * 1024,  # bytes; signed Locations are long
             max_field_size=_LONGEST_FIELD,
             max_headers=_MOST_FIELDS,
         )
@@ -170,12 +170,12 @@ class Wire:
         form: Mapping[str, str] | None = None,
         kind: str = "token",
     ) -> aiohttp.ClientResponse:
-        """Ask once and follow redirects; the caller closes the response. `tell` hears how it went.
+        """Send a request and follow redirects; the caller closes the response. Calls `tell` once.
 
-        Failures of hosts count for questions of this `kind`, method and path. Authorization is
-        dropped as soon as a redirect leaves the origin: content networks refuse it, and it is none
-        of their business (RFC 9110, 15.4). A form, which has a secret, is sent nowhere else at all.
-        Raises UpstreamFailure for anything but an answer.
+        Failures of hosts count for requests of this `kind`, method and path. Authorization is
+        dropped once a redirect leaves the origin: content networks refuse it, and must not see it
+        (RFC 9110, 15.4). A form, which holds a secret, is not redirected at all. Raises
+        UpstreamFailure if no response came.
         """
         began = time.perf_counter()
         if kind == "token" and url.origin() != self._own:
@@ -206,12 +206,12 @@ class Wire:
     # Hosts that fail
 
     def down(self, url: URL) -> bool:
-        """Whether this host failed so often of late that it is not asked, but probed."""
+        """Whether the circuit breaker of this host is open."""
         breaker = self._breakers.get(url.origin())
         return breaker is not None and breaker.open
 
     def back_off(self, response: aiohttp.ClientResponse, kind: str, url: URL) -> None:
-        """Note that a host answered 429 to a question that began at `url`."""
+        """Record a host's 429 to a request that began at `url`."""
         wait = read_retry_after(response.headers)
         topic = topic_of(kind, response.method, url)
         self._backoff.refused(response.url.origin(), topic, wait)
@@ -219,7 +219,7 @@ class Wire:
     async def _ask_host(
         self, request: _Request, url: URL, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        """Ask one host, if it may be asked, and note whether it answered."""
+        """Send a request to one host, if allowed, and record whether it answered."""
         self._guard.check(url)
         origin, topic = url.origin(), request.topic
         breaker = self._breakers.setdefault(origin, Breaker())
@@ -228,7 +228,7 @@ class Wire:
         try:
             response = await request.send(url, headers, self._means(url))
         except (TimeoutError, asyncio.CancelledError):
-            # A client that gave up early says nothing about the host.
+            # A cancelled request of an impatient client says nothing about the host.
             if time.monotonic() - began > self.patience.answer / 4:
                 self._failed(origin, breaker, opened=breaker.failed(topic, silent=True))
             raise
@@ -254,15 +254,15 @@ class Wire:
             breaker.try_again(topic, time.monotonic())
         if breaker.refuses(topic):
             raise UpstreamDown(
-                f"upstream {origin.host} does not answer at present; it is tried again and again",
+                f"upstream {origin.host} does not answer at present; it will be tried again",
                 retry_after=breaker.retry_after,
             )
         rest = self._backoff.rest(origin, topic)
         if rest is not None:
-            raise TooManyRequests(f"upstream {origin.host} was asked too often", retry_after=rest)
+            raise TooManyRequests(f"the rate limit of {origin.host} is exceeded", retry_after=rest)
 
     def _means(self, url: URL) -> _Means:
-        """Say how to ask: through the proxy, and with our certificate only where it is meant."""
+        """Return proxy and TLS context, with the client certificate for the own origin only."""
         shown = self.link.shown if url.origin() == self._own else None
         return {
             "allow_redirects": False,
@@ -277,22 +277,22 @@ class Wire:
             probe.add_done_callback(lambda _: self._probes.pop(origin))
 
     def _is_probed(self, origin: URL) -> bool:
-        """Whether a host is asked though nobody wants anything: the operator's, and its tokens'.
+        """Whether a host is probed without a client's request: upstream's and its token server.
 
-        An upstream redirects to as many others as it likes, who did not ask to be probed: each of
-        these is tried by the next question that leads there.
+        An upstream may redirect to any number of other hosts, which never agreed to be probed: each
+        is tried by the next request that leads there.
         """
         return origin in (self._own, self._token_server)
 
     async def _probe(self, origin: URL, breaker: Breaker) -> None:
-        """Ask what costs nothing until there is an answer, there or to a question let through.
+        """Send free requests until one is answered, or a trial request of a client is.
 
-        Many a host has nothing at `/v2/`: a content network, a gateway that knows other paths.
+        Many hosts have nothing at `/v2/`: a content network, or a gateway that knows other paths.
         """
         while breaker.open:
             await asyncio.sleep(breaker.pause())
             if not self._is_probed(origin) or self._breakers.get(origin) is not breaker:
-                return  # another token server is in use by now
+                return  # another token server is in use now
             match await self._alive(origin / "v2/"):
                 case True:
                     breaker.recovered()
@@ -301,7 +301,7 @@ class Wire:
         _log.warning("%s answers again", origin)
 
     async def _alive(self, url: URL) -> bool | None:
-        """Whether a host answers this; None where no connection can be made."""
+        """Whether a host answers a request; None if no connection can be made."""
         session = self._sessions["small"]
         try:
             self._guard.check(url)
@@ -312,11 +312,11 @@ class Wire:
                 return response.status not in _GATEWAY_FAULTS
         except aiohttp.ClientConnectorError:
             return None
-        # A TimeoutError is an OSError; a failure is the guard's.
+        # TimeoutError is an OSError; UpstreamFailure comes from the guard.
         except (aiohttp.ClientError, OSError, ValueError, UpstreamFailure):
             return False
 
 
 def topic_of(kind: str, method: str, url: URL) -> Topic:
-    """Return what a question that begins at a URL is about."""
+    """Return the backoff and breaker key of a request that begins at a URL."""
     return Topic(kind, method, url.raw_path_qs)

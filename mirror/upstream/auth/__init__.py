@@ -1,1 +1,1 @@
-"""Logging in: as whom an upstream is asked, where that is known from, and who is told."""
+"""Logging in to upstreams: accounts, credentials, tokens, and which servers may see them."""

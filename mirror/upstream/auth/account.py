@@ -1,4 +1,4 @@
-"""The account of one upstream: its credentials, renewed in time, and left alone once refused."""
+"""The account of one upstream: credentials renewed in time, and a backoff after refusals."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 class CredentialsRefused(Exception):
-    """An upstream takes no credentials like these: within a login only, nobody else meets it.
+    """Upstream rejects these credentials. Used within a login only, and not raised to callers.
 
-    `denied` is what it means where other than the password may be the reason.
+    `denied` is the error to raise if a cause other than the password is possible.
     """
 
     def __init__(self, message: str, denied: Denied | None = None) -> None:
@@ -32,19 +32,19 @@ class CredentialsRefused(Exception):
 
 
 class LoginRefused(UpstreamFailure):
-    """Upstream refuses the account that it is asked with.
+    """Upstream rejects the configured account.
 
-    That says nothing of what was asked for, so that what is cached is served, stale if need be.
+    This says nothing about the requested content, so stored content is served, stale if necessary.
     """
 
     status, code = 403, "DENIED"
 
 
 class Account:
-    """Hands out the credentials of one upstream. `timer` counts seconds.
+    """Supplies the credentials of one upstream. `timer` counts seconds.
 
-    Credentials that nobody has accepted yet are tried by one question at a time: however many
-    wait, a wrong password is one failed login.
+    Credentials not accepted yet are tried by one request at a time: a wrong password is one failed
+    login, however many requests wait.
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class Account:
         return f"<Account of {self._upstream}: {len(self._places)} held, {rest} rest>"
 
     async def close(self) -> None:
-        """Stop what is being read."""
+        """Stop reading credentials."""
         await self._flights.close()
 
     async def use(self, repository: str, attempt: Callable[[Credentials], Awaitable[T]]) -> T:
-        """Return what `attempt` makes of the credentials for a repository.
+        """Return the result of `attempt` with the credentials for a repository.
 
-        It raises CredentialsRefused where upstream does: then the source is read again, and other
-        credentials are tried at once, for once; the same ones, too, if nothing was refused just
-        before: that may be a mistake of upstream's. Raises LoginRefused, CredentialsUnavailable,
-        and what `attempt` raises.
+        If it raises CredentialsRefused, the source is read again, and other credentials are tried
+        at once, one time. The same ones are tried again, too, unless they were refused just before:
+        the refusal may be upstream's mistake. Raises LoginRefused, CredentialsUnavailable, and the
+        errors of `attempt`.
         """
         name = self._source.place(repository)
         place = self._places.setdefault(name, Place(name))
@@ -86,16 +86,16 @@ class Account:
             raise refusal.denied or self._refusal(place, other) from None
 
     def held(self, repository: str) -> Credentials | None:
-        """Return the credentials for a repository that were read last, None if none were yet."""
+        """Return the credentials last read for a repository; None before the first read."""
         place = self._places.get(self._source.place(repository))
         return place.credentials if place and place.read > -math.inf else None
 
     def accepted(self, credentials: Credentials) -> bool:
-        """Whether upstream has taken these since they were last in doubt."""
+        """Whether upstream has accepted these credentials since they were last in doubt."""
         return any(place.accepted == credentials for place in self._places.values())
 
     def doubt(self, credentials: Credentials) -> None:
-        """Have credentials tried anew that were accepted before."""
+        """Have accepted credentials tried anew."""
         for place in self._places.values():
             place.doubt(credentials)
 
@@ -105,14 +105,14 @@ class Account:
         if not credentials or place.accepted == credentials:
             return await self._again(place, credentials, attempt)
         async with self._trial:
-            if place.accepted != credentials:  # nor while this waited
+            if place.accepted != credentials:  # not accepted during the wait either
                 return await self._first(place, credentials, attempt)
         return await self._again(place, credentials, attempt)
 
     async def _again(
         self, place: Place, credentials: Credentials, attempt: Callable[[Credentials], Awaitable[T]]
     ) -> T:
-        """Use what upstream took before; refused to many at once, that is one refusal."""
+        """Use accepted credentials; simultaneous refusals count as one."""
         try:
             return await attempt(credentials)
         except CredentialsRefused as refusal:
@@ -123,16 +123,16 @@ class Account:
     async def _first(
         self, place: Place, credentials: Credentials, attempt: Callable[[Credentials], Awaitable[T]]
     ) -> T:
-        """Try what nobody has accepted yet."""
-        if reading := self._flights.get(place.name):  # by whom they were refused to
+        """Try credentials that have not been accepted yet."""
+        if reading := self._flights.get(place.name):  # after a refusal of these credentials
             await asyncio.wait([reading])
         if place.credentials != credentials:
-            raise CredentialsRefused("others are held by now")
+            raise CredentialsRefused("the credentials were replaced meanwhile")
         self._raise_if_resting(place, credentials)
         try:
             result = await attempt(credentials)
         except CredentialsRefused as refusal:
-            if refusal.denied:  # no more is to be learned of them: nobody need wait for that
+            if refusal.denied:  # no trial can tell more, so no other request waits for one
                 place.accepted = credentials
             self._note(place, credentials, refusal.denied)
             raise
@@ -150,8 +150,8 @@ class Account:
     async def _instead_of(
         self, place: Place, refused: Credentials, denied: Denied | None
     ) -> Credentials:
-        """Return what may be tried after a refusal, else raise what that means."""
-        # It is not read for each of many who may not see something.
+        """Return the credentials to try after a refusal, or raise its meaning."""
+        # The source is not read again for each denied request of many.
         just = denied is not None and place.read > self._timer() - LOOK_AGAIN
         if place.credentials == refused and not just:
             with suppress(CredentialsUnavailable):
@@ -162,11 +162,11 @@ class Account:
         return place.credentials
 
     def _note(self, place: Place, refused: Credentials, denied: Denied | None) -> None:
-        """Have credentials rest, unless it may mean what was asked for and not the login."""
+        """Start a backoff of refused credentials, unless the refusal may concern the content."""
         if denied is None and place.refuse(refused, self._timer()) and self._rests(place, refused):
             _log.warning(
-                "upstream %s refuses the login of %r; it is not tried again with the same "
-                "password for %d seconds",
+                "upstream %s refuses the login of %r; the same password is not tried "
+                "again for %d seconds",
                 self._upstream,
                 refused.username,
                 self._rests(place, refused),
@@ -177,7 +177,7 @@ class Account:
             raise self._refusal(place, credentials)
 
     def _rests(self, place: Place, credentials: Credentials) -> float:
-        """Return for how many seconds; what was refused in one place is in the others, too."""
+        """Return the seconds left of the backoff; a refusal in one place holds in all."""
         now = self._timer()
         refused = (each.refused.get(credentials, now) - now for each in self._places.values())
         return max(place.shut(now), *refused)
@@ -198,9 +198,9 @@ class Account:
             return await self._source.read(place.name)
         except CredentialsUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - it runs others' code, on what others wrote
-            # Not its text: that may quote a secret.
-            words, kind = "the account's source is out of order", type(error).__name__
+        except Exception as error:  # noqa: BLE001 - third-party code, on third-party files
+            # Not the exception's text: it may quote a secret.
+            words, kind = "the credential source failed", type(error).__name__
             raise CredentialsUnavailable(words, kind) from None
 
     async def _read_anew(self, place: Place) -> None:
@@ -210,13 +210,13 @@ class Account:
             self._make_do(place, error)
             return
         if place.failure is not None:
-            _log.warning("the credentials for upstream %s are there again", self._upstream)
+            _log.warning("the account for upstream %s is available again", self._upstream)
         place.take(found, self._timer())
 
     def _make_do(self, place: Place, error: CredentialsUnavailable) -> None:
-        """Go on with what is held while it is good, else raise the error; look again soon."""
+        """Continue with the current credentials while valid, else raise; read again soon."""
         if place.failure is None:
-            words = "the account for upstream %s cannot be had at present: %s (%s)"
+            words = "the account for upstream %s is not available: %s (%s)"
             _log.warning(words, self._upstream, error, error.cause)
         if not place.fail(error, self._timer()):
             raise error

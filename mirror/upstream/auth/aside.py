@@ -1,4 +1,4 @@
-"""Running a cloud's library where it keeps nobody waiting."""
+"""A thread for cloud libraries, which block the event loop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _PATIENCE = 15.0  # seconds; a stop of the daemon waits for this thread, too
 
 
 async def aside(read: Callable[[], Coroutine[Any, Any, Found]], cloud: str) -> Found:
-    """Return what `read` does, on a thread with a loop of its own; raises CredentialsUnavailable.
+    """Run `read` on a thread with another event loop; raises CredentialsUnavailable.
 
-    These libraries are imported, and read files, without letting anybody else run: for a third
-    of a second each (measured here).
+    These libraries block while they are imported and read files: for a third of a second each
+    (measured).
     """
 
     async def bounded() -> Found:

@@ -1,7 +1,7 @@
-"""Amazon's registries: the login that AWS gives for its own credentials, good for twelve hours.
+"""Amazon's registries: logins issued by AWS for its own credentials, valid for twelve hours.
 
-ECR takes it as Basic (GetAuthorizationToken of `ecr`, in the registry's region); ECR Public gives
-bearer tokens for it (GetAuthorizationToken of `ecr-public`, which is in us-east-1 only).
+ECR accepts one as Basic (GetAuthorizationToken of `ecr`, in the registry's region); ECR Public
+exchanges one for bearer tokens (GetAuthorizationToken of `ecr-public`, in us-east-1 only).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Service = Literal["ecr", "ecr-public"]
 
 
 def is_registry(host: str) -> bool:
-    """Tell ECR's hosts from others."""
+    """Whether a host is an ECR registry."""
     return _HOST.fullmatch(host) is not None
 
 
 class Aws(Everywhere):
-    """Asks AWS, as whom its credential chain finds: environment, profile, role, instance."""
+    """A source that asks AWS, with its credential chain: environment, profile, role, instance."""
 
     def __init__(self, service: Service, host: str) -> None:
         match = _HOST.fullmatch(host)
@@ -42,7 +42,7 @@ class Aws(Everywhere):
         self._region = _PUBLIC_REGION if service == "ecr-public" else match and match["region"]
 
     async def read(self, _place: str) -> Found:
-        """Ask for a login; raises CredentialsUnavailable."""
+        """Request a login; raises CredentialsUnavailable."""
         return await aside(self._read, "AWS")
 
     async def _read(self) -> Found:

@@ -1,4 +1,4 @@
-"""Azure's registries: what a login is exchanged from (Azure/acr docs/AAD-OAuth.md)."""
+"""Azure's registries: credentials to be exchanged for a login (Azure/acr docs/AAD-OAuth.md)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from mirror.upstream.auth.credentials import (
 )
 from mirror.upstream.auth.exchange import claims
 
-NOBODY = "00000000-0000-0000-0000-000000000000"  # the user name beside a token
+NOBODY = "00000000-0000-0000-0000-000000000000"  # the user name that accompanies a token
 _NONE = "Azure gives no access token"
 _SCOPE = "https://containerregistry.azure.net/.default"
 
 
 def is_registry(host: str) -> bool:
-    """Tell ACR's hosts from others."""
+    """Whether a host is an ACR registry."""
     return host.endswith((".azurecr.io", ".azurecr.cn", ".azurecr.us"))
 
 
 class Azure(Everywhere):
-    """Asks Azure's directory, as the environment's, the workload's or the machine's identity."""
+    """A source that asks Azure's directory, as the environment, workload or machine."""
 
     async def read(self, _place: str) -> Found:
-        """Ask for an access token; raises CredentialsUnavailable."""
+        """Request an access token; raises CredentialsUnavailable."""
         return await aside(self._read, "Azure")
 
     async def _read(self) -> Found:
@@ -47,7 +47,7 @@ class Azure(Everywhere):
                 token = await identity.get_token(_SCOPE)
         except AzureError as error:
             raise CredentialsUnavailable(_NONE, error.message) from None
-        except (OSError, ValueError) as error:  # of an environment that describes no identity
+        except (OSError, ValueError) as error:  # the environment describes no identity
             raise CredentialsUnavailable(_NONE, str(error)) from None
         return Found(
             Credentials(NOBODY, token.token, "access"), max(token.expires_on - time.time(), 0)
@@ -55,14 +55,14 @@ class Azure(Everywhere):
 
 
 class Acr:
-    """An account of ACR: beside the user of all zeroes, its password is a token to be exchanged."""
+    """An account of ACR. With the all-zero user name, its password is a token to exchange."""
 
     def __init__(self, source: Source, host: str) -> None:
         self._source = source
         self._host = host
 
     def place(self, repository: str) -> str:
-        """Return what the account's own source says."""
+        """Return the place by the account's source."""
         return self._source.place(repository)
 
     async def read(self, place: str) -> Found:
@@ -71,7 +71,8 @@ class Acr:
         who = found.credentials
         if who.kind != "password" or who.username != NOBODY:
             return found
-        # A refresh token is made by the registry, and for it; the directory's for a resource.
+        # A refresh token is issued by the registry, for itself; the directory's token, for a
+        # resource.
         said = claims(who.password)
         mine = said.get("grant_type") == "refresh_token" or said.get("aud") == self._host
         kind: Kind = "refresh" if mine or not said else "access"

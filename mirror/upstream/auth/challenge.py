@@ -1,4 +1,4 @@
-"""WWW-Authenticate: what a registry wants to see before it answers (RFC 9110, 11.6.1)."""
+"""WWW-Authenticate: the challenges of a registry (RFC 9110, 11.6.1)."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _PIECE = re.compile(
     )""",
     re.VERBOSE | re.ASCII,
 )
-_LONGEST = 4096  # characters of all challenges of an answer; one for many scopes has a thousand
+_LONGEST = 4096  # characters of all challenges in a response; one for many scopes has 1000
 _ESCAPE = re.compile(r"\\(.)")
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One challenge: its scheme in lower case, its parameters by lower-case name."""
+    """A challenge: the scheme in lower case, and parameters by lower-case name."""
 
     scheme: str
     params: dict[str, str] = field(default_factory=dict)
 
 
 def parse(headers: Iterable[str]) -> list[Challenge]:
-    """Read all challenges of all header lines; what breaks the grammar ends its line.
+    """Parse the challenges of all header lines; a syntax error ends its line.
 
-    A line that is too long, also behind those before it, is as good as missing.
+    A line beyond the total length limit is ignored.
     """
     read: list[Challenge] = []
     left = _LONGEST
@@ -43,7 +43,7 @@ def parse(headers: Iterable[str]) -> list[Challenge]:
 
 
 def choose(challenges: Iterable[Challenge], schemes: Collection[str]) -> Challenge | None:
-    """Pick the challenge to answer: Bearer before Basic, and only one of these schemes."""
+    """Select the challenge to answer: Bearer before Basic, among the given schemes."""
     by_scheme = {challenge.scheme: challenge for challenge in reversed(list(challenges))}
     bearer = by_scheme.get("bearer") if "bearer" in schemes else None
     if bearer is not None and "realm" in bearer.params:

@@ -1,4 +1,4 @@
-"""Credentials: what shows who we are to a registry, and the sources they are read from."""
+"""Credentials for a registry, and the sources they are read from."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import aiohttp
 
 from mirror.oci.errors import UpstreamFailure
 
-# What the password is: one for Basic; an OAuth 2 refresh token ("identitytoken"); an access token
-# of Azure's directory, which a registry exchanges for a refresh token; a registry's own token.
+# The type of the password: one for Basic; an OAuth 2 refresh token ("identitytoken"); an access
+# token of Azure's directory, which a registry exchanges for a refresh token; a registry's own
+# token.
 Kind = Literal["password", "refresh", "access", "registry"]
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An account of a registry; nobody's without a password. The password shows in no repr."""
+    """An account of a registry, anonymous without a password. The password is not in the repr."""
 
     username: str = ""
     password: str = field(default="", repr=False)
@@ -28,24 +29,24 @@ class Credentials:
         return bool(self.password)
 
     def basic(self) -> str:
-        """Return the Authorization header's value."""
+        """Return the value of the Authorization header."""
         return aiohttp.encode_basic_auth(self.username, self.password)
 
 
-_SHOWN = 300  # characters of a library's or a helper's own words
+_SHOWN = 300  # characters of a library's or helper's message
 ANONYMOUS = Credentials()
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Credentials as a source gave them, and for how many seconds they are good."""
+    """Credentials from a source, and the seconds that they are valid."""
 
     credentials: Credentials
     life: float = math.inf
 
 
 class CredentialsUnavailable(UpstreamFailure):
-    """The credentials for an upstream cannot be had at present; `cause` is for the log alone."""
+    """The credentials for an upstream are not available now; `cause` is for the log only."""
 
     status = 503
 
@@ -55,36 +56,36 @@ class CredentialsUnavailable(UpstreamFailure):
 
 
 class Source(Protocol):
-    """Where an upstream's credentials come from."""
+    """A source of an upstream's credentials."""
 
     def place(self, repository: str) -> str:
-        """Return the part of the registry whose credentials this repository wants; "" is all."""
+        """Return the path in the registry that a repository's credentials are for; "" is all."""
 
     async def read(self, place: str) -> Found:
-        """Read the credentials for a place anew; raises CredentialsUnavailable."""
+        """Read the credentials for a place again; raises CredentialsUnavailable."""
 
 
 class Everywhere:
-    """The half of a source whose credentials are the same for all of a registry."""
+    """A base of sources with the same credentials for a whole registry."""
 
     def place(self, _repository: str) -> str:
-        """Return the whole registry."""
+        """Return "", for the whole registry."""
         return ""
 
 
 class Given(Everywhere):
-    """Credentials that stand in the settings, or nobody's."""
+    """Credentials from the settings, or anonymous."""
 
     def __init__(self, credentials: Credentials = ANONYMOUS) -> None:
         self.credentials = credentials
 
     async def read(self, _place: str) -> Found:
-        """Return them."""
+        """Return the credentials."""
         return Found(self.credentials)
 
 
 class PasswordFile(Everywhere):
-    """An account whose password lies in a file, and may be another one the next time."""
+    """An account with its password in a file, which is read each time."""
 
     def __init__(self, username: str, file: Path) -> None:
         self._username = username
@@ -103,14 +104,14 @@ class PasswordFile(Everywhere):
 
 
 def read_password(file: Path) -> str:
-    """Return what a file holds, without the line end; raises OSError, and ValueError in words.
+    """Return a file's content without the line end; raises OSError, and ValueError with a message.
 
-    Empty is no password: a file is, for a moment, where it is not replaced as a whole.
+    An empty file is refused: a file is empty for a moment unless it is replaced atomically.
     """
     try:
         password = file.read_text("utf-8").strip("\r\n")
     except UnicodeDecodeError:
-        raise ValueError("is no text in UTF-8") from None
+        raise ValueError("is not UTF-8 text") from None
     if not password:
         raise ValueError("is empty")
     return password

@@ -1,7 +1,7 @@
-"""Docker's config.json: which credentials it has for a registry, in whichever of its shapes.
+"""Docker's config.json: its credentials for a registry, in any of its formats.
 
-docker/cli's cli/config, containers-auth.json(5) and Kubernetes' `.dockerconfigjson` are the shapes;
-where they differ, the first entry wins that one of them would find.
+The formats are those of docker/cli's cli/config, containers-auth.json(5) and Kubernetes'
+`.dockerconfigjson`; if they disagree, the first entry that one of them would find wins.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from mirror.upstream.auth.credentials import (
 _log = logging.getLogger(__name__)
 
 _HUB_KEY = "https://index.docker.io/v1/"
-_API_PATHS = frozenset({"", "v1", "v2"})  # not a part of a repository's name, as podman's keys have
+_API_PATHS = frozenset({"", "v1", "v2"})  # API paths, unlike the repository paths in podman's keys
 _TOKENS: Mapping[str, Kind] = {"registrytoken": "registry", "identitytoken": "refresh"}
 _STANDARD = str.maketrans("-_", "+/")
-_LIFE = 300.0  # seconds, after which the file is read, and a helper asked, again
+_LIFE = 300.0  # seconds until the file is read, and a helper run, again
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Faulty:
-    """An entry that cannot be used: the table it is in, its key, and why, without its content.
+    """An invalid entry: its table, its key, and the reason, without its content.
 
-    Without a key it is about all registries.
+    Without a key it concerns all registries.
     """
 
     table: str
@@ -54,19 +54,19 @@ class Faulty:
 
 @dataclass(frozen=True, slots=True)
 class DockerConfig:
-    """What a config.json says: accounts by host or `host/path`, and helpers by host.
+    """A parsed config.json: accounts by host or `host/path`, and helpers by host.
 
-    `faults` are the entries that cannot be used. They are left out, so that one of another registry
-    is no reason to do without this one.
+    `faults` are the invalid entries. They are ignored, so that a fault of one registry does not
+    concern another.
     """
 
     auths: Mapping[str, Credentials] = field(default_factory=dict)
-    helpers: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # suffix, the key as it is
-    store: str = ""  # the helper of all other hosts
+    helpers: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # suffix, original key
+    store: str = ""  # the helper for all other hosts
     faults: Sequence[Faulty] = ()
 
     def place(self, hosts: Sequence[str], repository: str) -> str:
-        """Return the longest path of a repository that has an account of its own; "" for none."""
+        """Return the longest path of a repository that has a separate account; "" for none."""
         parts = repository.split("/")
         for length in range(len(parts), 0, -1):
             path = "/".join(parts[:length])
@@ -75,21 +75,21 @@ class DockerConfig:
         return ""
 
     def account(self, hosts: Sequence[str], place: str) -> Credentials | None:
-        """Return the account of a place, None if there is none."""
+        """Return the account of a place; None if there is none."""
         suffix = f"/{place}" if place else ""
         found = (self.auths.get(host + suffix) for host in hosts)
         return next((each for each in found if each is not None), None)
 
     def questions(self, hosts: Sequence[str]) -> list[tuple[str, str]]:
-        """Return which helpers to ask, in turn, and for which server."""
+        """Return the helpers to run, in order, each with its server."""
         others = ((host, (self.store, _HUB_KEY if host == HUB else host)) for host in hosts)
         asked = (self.helpers.get(host, other) for host, other in others)
         return [(suffix, server) for suffix, server in asked if suffix]
 
     def check(self, hosts: Sequence[str]) -> None:
-        """Refuse an entry that a registry's account should be in; raises ValueError.
+        """Refuse an invalid entry that should hold a registry's account; raises ValueError.
 
-        An entry is no loss to a registry that has another one.
+        An invalid entry is harmless to a registry with another, valid one.
         """
         if self.account(hosts, "") is None:
             for fault in self.faults:
@@ -98,18 +98,18 @@ class DockerConfig:
 
 
 def parse(text: str) -> DockerConfig:
-    """Read a config.json; raises ValueError, whose message has nothing of the content."""
+    """Parse a config.json; raises ValueError, with no part of the content in its message."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError("is not JSON") from None
     if not isinstance(document, dict):
-        raise ValueError("is not an object")  # noqa: TRY004 - of what is in it
+        raise ValueError("is not an object")  # noqa: TRY004 - the content's fault
     faults: list[Faulty] = []
     table = document if _is_old(document) else _table(document, "auths")
     auths = _read(table, "auths", _account, faults)
     accounts: dict[str, Credentials] = {}
-    # A key that is a plain name beats an old one that means the same.
+    # A key that is a plain host takes precedence over an equivalent URL key.
     for key in sorted(auths, key=lambda key: _name(key) != key):
         accounts.setdefault(_name(key), auths[key])
     helpers = _read(_table(document, "credHelpers"), "credHelpers", _suffix, faults)
@@ -119,7 +119,7 @@ def parse(text: str) -> DockerConfig:
 
 
 def _is_old(document: Mapping[str, Any]) -> bool:
-    """Tell a `.dockercfg`, which is a table of accounts and nothing else; Kubernetes takes it."""
+    """Whether this is a `.dockercfg`, a bare table of accounts; Kubernetes accepts it."""
     entries = [entry for entry in document.values() if isinstance(entry, dict)]
     return "auths" not in document and any("auth" in entry for entry in entries)
 
@@ -127,7 +127,7 @@ def _is_old(document: Mapping[str, Any]) -> bool:
 def _table(document: dict[str, Any], name: str) -> dict[str, Any]:
     table = document.get(name) or {}
     if not isinstance(table, dict):
-        raise ValueError(f"has {name} that are not an object")  # noqa: TRY004
+        raise ValueError(f"has {name} that is not an object")  # noqa: TRY004
     return table
 
 
@@ -137,7 +137,7 @@ def _read(
     read: Callable[[object], T | None],
     faults: list[Faulty],
 ) -> dict[str, T]:
-    """Read the entries of a table; what cannot be read goes to `faults`."""
+    """Parse the entries of a table; invalid ones go to `faults`."""
     found: dict[str, T] = {}
     for key, value in table.items():
         try:
@@ -149,7 +149,7 @@ def _read(
 
 
 def _name(key: str) -> str:
-    """Return a key's host, `docker.io` for the hub's; with the path that podman's keys have."""
+    """Return a key's host, `docker.io` for Docker Hub's, with the path that podman's keys have."""
     _, scheme, rest = key.rpartition("://")
     host, _, path = rest.partition("/")
     host = HUB_ALIASES.get(host, host)
@@ -158,10 +158,10 @@ def _name(key: str) -> str:
 
 
 def _suffix(value: object) -> str:
-    """Read what a helper is called; nothing means the file itself."""
+    """Parse a helper's name; empty means the file itself."""
     suffix = value or ""
     if not isinstance(suffix, str) or (suffix and not helper.SUFFIX.fullmatch(suffix)):
-        raise ValueError("names a credential helper that cannot be one")
+        raise ValueError("has an invalid credential helper name")
     return suffix
 
 
@@ -170,7 +170,7 @@ def _server(key: str) -> str:
 
 
 def _account(entry: object) -> Credentials | None:
-    """Read an entry; None if it has nothing, as one whose account is with a helper."""
+    """Parse an entry; None if it is empty, as for an account that is in a helper."""
     if entry is None:
         return None
     if not isinstance(entry, dict):
@@ -189,10 +189,10 @@ def _account(entry: object) -> Credentials | None:
 
 
 def _decode(auth: object) -> tuple[Any, Any]:
-    """Read base64 of `user:password`, which Go pads with zero bytes; nothing without a colon.
+    """Decode base64 of `user:password`, which Go pads with zero bytes; nothing without a colon.
 
-    What writes this file leaves the padding out, breaks lines, or uses the alphabet of URLs (RFC
-    4648, 5); what reads it takes one or the other. What is left out says nothing else.
+    Programs that write this file omit the padding, break lines, or use the URL alphabet (RFC 4648,
+    5); programs that read it accept some of these forms. None of them changes the meaning.
     """
     if not isinstance(auth, str) or not (text := "".join(auth.split()).rstrip("=")):
         return None, None
@@ -205,7 +205,7 @@ def _decode(auth: object) -> tuple[Any, Any]:
 
 
 class DockerConfigFile:
-    """The credentials that a config.json has for one registry: `hosts` are its names there."""
+    """The credentials in a config.json for one registry, which `hosts` name there."""
 
     def __init__(self, file: Path, hosts: Sequence[str]) -> None:
         self._file = file
@@ -214,11 +214,11 @@ class DockerConfigFile:
         self._config = self._load()
 
     def place(self, repository: str) -> str:
-        """Return the path within the registry that has an account of its own."""
+        """Return the path within the registry that has a separate account."""
         return self._config.place(self._hosts, repository)
 
     async def read(self, place: str) -> Found:
-        """Read the file again, ask the helper if there is one; anonymous if neither has any.
+        """Read the file again and run the helper, if any; anonymous if neither has an account.
 
         Raises CredentialsUnavailable.
         """
@@ -226,7 +226,7 @@ class DockerConfigFile:
             self._config = self._load()
         except ValueError as error:
             raise CredentialsUnavailable(str(error)) from None
-        # The place's own account may be gone by now: then it is part of a larger one.
+        # The place's account may have been removed: then a larger place applies.
         place = self._config.place(self._hosts, place)
         account = self._config.account(self._hosts, place)
         try:
@@ -234,11 +234,11 @@ class DockerConfigFile:
         except helper.HelperMissing as error:
             if account is None:
                 raise
-            self._warn(f"has an account, which is used: {error}")
+            self._warn(f"has an account, used without the helper: {error}")
         return Found(account or self._nobody(), _LIFE)
 
     def _nobody(self) -> Credentials:
-        """Go on anonymously, as docker does; not where an account is there, if it cannot be read.
+        """Continue anonymously, as docker does, unless there is an account that cannot be read.
 
         Raises CredentialsUnavailable.
         """
@@ -258,8 +258,8 @@ class DockerConfigFile:
     def _load(self) -> DockerConfig:
         """Read the file; raises ValueError."""
         try:
-            config = parse(self._file.read_text("utf-8-sig"))  # Windows' editors begin with a mark
-            if not config.questions(self._hosts):  # else a helper may have the account
+            config = parse(self._file.read_text("utf-8-sig"))  # Windows editors write a BOM
+            if not config.questions(self._hosts):  # otherwise a helper may have the account
                 config.check(self._hosts)
         except OSError as error:
             raise ValueError(
@@ -270,11 +270,11 @@ class DockerConfigFile:
         except ValueError as error:
             raise ValueError(f"docker_config {self._file} {error}") from None
         for fault in config.faults:
-            self._warn(f"{fault}: it is left out")
+            self._warn(f"{fault}: the entry is ignored")
         return config
 
     def _warn(self, words: str) -> None:
-        """Say once what is wrong with the file."""
+        """Log a problem of the file once."""
         if words not in self._warned:
             self._warned.add(words)
             _log.warning("%s %s", self._file, words)

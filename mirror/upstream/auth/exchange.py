@@ -1,4 +1,4 @@
-"""The exchanges: how each kind of credentials is turned into a bearer token, and what comes back.
+"""Token exchanges: the request for a bearer token for each kind of credentials, and its response.
 
 Sources: distribution's docs/content/spec/auth/{token,oauth}.md; Azure/acr docs/AAD-OAuth.md.
 """
@@ -20,13 +20,13 @@ from mirror.upstream.auth.credentials import Credentials
 
 _CLIENT = "mirror"  # "client_id": a name for the token server's log
 _DEFAULT_LIFE = 60.0  # seconds; distribution's token spec, "expires_in"
-_LONGEST_LIFE = 3600.0  # seconds; whatever an answer claims
-_EARLY = 0.8  # of its life, after which a token is not used any more
+_LONGEST_LIFE = 3600.0  # seconds, even if a response claims more
+_EARLY = 0.8  # of a token's life, after which it is no longer used
 
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
-    """What a token is good for."""
+    """The scope of a token: realm, service, OAuth scope and credentials."""
 
     realm: str
     service: str
@@ -36,13 +36,13 @@ class TokenKey:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token and how long it may be used, in seconds from its receipt."""
+    """A bearer token, and its lifetime in seconds from its receipt."""
 
     value: str = field(repr=False)
     life: float
 
     def header(self) -> str:
-        """Return the Authorization header's value."""
+        """Return the value of the Authorization header."""
         return f"Bearer {self.value}"
 
 
@@ -64,7 +64,7 @@ class Question:
 
 
 def with_password(key: TokenKey) -> Question:
-    """Ask by GET, with Basic where there is an account; the realm may have a query already."""
+    """Request a token by GET, with Basic for an account; the realm may have a query already."""
     who = key.credentials
     query = {"service": key.service, "scope": key.scope, "account": who.username if who else ""}
     url = URL(key.realm).extend_query({name: value for name, value in query.items() if value})
@@ -72,7 +72,7 @@ def with_password(key: TokenKey) -> Question:
 
 
 def with_refresh_token(key: TokenKey, token: str) -> Question:
-    """Ask by POST, as OAuth 2 does (RFC 6749, 6)."""
+    """Request a token by POST, as in OAuth 2 (RFC 6749, 6)."""
     form = {
         "grant_type": "refresh_token",
         "service": key.service,
@@ -84,7 +84,7 @@ def with_refresh_token(key: TokenKey, token: str) -> Question:
 
 
 def for_refresh_token(key: TokenKey) -> Question:
-    """Ask Azure's registry for a refresh token, with an access token of its directory."""
+    """Request a refresh token from Azure's registry, for an access token of its directory."""
     url = URL(key.realm)
     form = {
         "grant_type": "access_token",
@@ -95,31 +95,31 @@ def for_refresh_token(key: TokenKey) -> Question:
 
 
 def read(body: bytes, *names: str) -> Token:
-    """Read the first of these fields that is a token; its life is cut by a fifth, to be safe.
+    """Return the first of these fields that is a token; its life is reduced by a fifth for safety.
 
-    Where nothing usable says how long it lives, the token itself may (a JWT's `exp`). Raises
+    Without a valid lifetime in the response, that in the token applies (a JWT's `exp`). Raises
     UpstreamMisbehaved.
     """
     try:
         answer = documents.read(body)
     except ValueError:
-        raise UpstreamMisbehaved("upstream's token answer is not understood") from None
+        raise UpstreamMisbehaved("upstream's token response is not a JSON object") from None
     value = next((answer[name] for name in names if _is_token(answer.get(name))), None)
     if value is None:
-        raise UpstreamMisbehaved("upstream's token answer holds no token")
+        raise UpstreamMisbehaved("upstream's token response contains no token")
     life = _seconds(answer.get("expires_in"))
-    if not life > 0:  # nothing was said, or nonsense, NaN included
+    if not life > 0:  # missing or invalid, NaN included
         life = _life_of(claims(value))
     return Token(value, min(max(_DEFAULT_LIFE, life), _LONGEST_LIFE) * _EARLY)
 
 
 def _is_token(value: object) -> bool:
-    """Whether a value can be sent in a header."""
+    """Whether a value is a string that a header can carry."""
     return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value)
 
 
 def claims(token: str) -> dict[str, Any]:
-    """Read what a JWT says (RFC 7519), believing it; nothing if it is none."""
+    """Parse the claims of a JWT (RFC 7519), unverified; empty if it is not a JWT."""
     parts = token.split(".")
     if len(parts) != 3:
         return {}
@@ -130,15 +130,15 @@ def claims(token: str) -> dict[str, Any]:
 
 
 def _life_of(said: Mapping[str, Any]) -> float:
-    """Return a JWT's life in seconds, by the clock of who made it if it tells; 0 if unknown."""
+    """Return a JWT's life in seconds, by its issuer's clock if stated; 0 if unknown."""
     begins, ends = said.get("iat", time.time()), said.get("exp")
     if not isinstance(ends, int | float) or not isinstance(begins, int | float):
         return 0
     return max(_seconds(ends) - _seconds(begins), 0)
 
 
-def _seconds(number: Any) -> float:  # noqa: ANN401 - whatever stands there
-    """Return a number of seconds, also of one that is written as text; 0 for anything else."""
+def _seconds(number: Any) -> float:  # noqa: ANN401 - any JSON value
+    """Return a number of seconds, also if given as text; 0 for anything else."""
     try:
         return float(number)
     except (OverflowError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Google's registries: the access tokens of a service account, good for about an hour."""
+"""Google's registries: access tokens of a service account, valid for about an hour."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mirror.upstream.auth.credentials import (
     Source,
 )
 
-_USER = "oauth2accesstoken"  # whose password is an access token
+_USER = "oauth2accesstoken"  # the user name that accompanies an access token
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _PATIENCE = 10.0  # seconds for one request
 
 
 class Google(Everywhere):
-    """Asks Google, as the service account of a key or else of the machine.
+    """A source that asks Google, as the service account of a key or of the machine.
 
-    Without a key it is google-auth's "application default": the file that
+    Without a key it uses google-auth's "application default": the file that
     GOOGLE_APPLICATION_CREDENTIALS names, or the metadata server.
     """
 
@@ -33,7 +33,7 @@ class Google(Everywhere):
         self._key = key
 
     async def read(self, place: str) -> Found:
-        """Ask for an access token; raises CredentialsUnavailable."""
+        """Request an access token; raises CredentialsUnavailable."""
         key = None if self._key is None else (await self._key.read(place)).credentials
         return await asyncio.to_thread(_read, key)
 
@@ -53,8 +53,8 @@ def _read(key: Credentials | None) -> Found:
             kind: Any = service_account.Credentials  # untyped
             account = kind.from_service_account_info(_key_of(key), scopes=[_SCOPE])
         account.refresh(request)
-    except ValueError:  # not its text: it may quote the key
-        raise CredentialsUnavailable("the service account's key is none") from None
+    except ValueError:  # not the exception's text: it may quote the key
+        raise CredentialsUnavailable("the service account's key is invalid") from None
     except GoogleAuthError as error:
         raise CredentialsUnavailable("Google gives no access token", str(error)) from None
     life = (account.expiry.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
@@ -62,7 +62,7 @@ def _read(key: Credentials | None) -> Found:
 
 
 def _key_of(given: Credentials) -> dict[str, Any]:
-    """Read a key; raises ValueError."""
+    """Parse a key; raises ValueError."""
     text = given.password
     if given.username.endswith("base64"):
         text = base64.b64decode(text).decode()

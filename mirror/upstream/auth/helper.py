@@ -1,4 +1,4 @@
-"""Credential helpers: asking one for an account (docker-credential-helpers, "Development")."""
+"""Credential helpers: running one for an account (docker-credential-helpers, "Development")."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from typing import cast
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
 
 SUFFIX = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
-IDENTITY = "<token>"  # the user name that says: the secret is an identity token
-_NOT_FOUND = "credentials not found"  # how helpers say so, on standard output, with an exit code
+IDENTITY = "<token>"  # the user name that marks the secret as an identity token
+_NOT_FOUND = "credentials not found"  # helpers print this to standard output, and fail
 _SHOWN = 200  # characters
-_MOST = 64 * 1024  # bytes; what a pipe holds
+_MOST = 64 * 1024  # bytes; the capacity of a pipe
 
 
 class HelperMissing(CredentialsUnavailable):
-    """A credential helper that is named is not there, and will not be in a moment either."""
+    """A configured credential helper is not installed; a retry is of no use."""
 
 
 async def ask(suffix: str, server: str, within: float = 10.0) -> Credentials | None:
-    """Ask `docker-credential-SUFFIX` for a server's account; None if it has none.
+    """Run `docker-credential-SUFFIX` for a server's account; None if it has none.
 
-    It gets the server on standard input, as it stands in the configuration: no shell, no
-    arguments that could be seen. Raises HelperMissing if it is not there,
-    CredentialsUnavailable if it fails or takes longer than `within` seconds.
+    The server is passed on standard input, as written in the configuration: without a shell, and
+    without arguments that other processes could see. Raises HelperMissing if there is no such
+    program, CredentialsUnavailable if it fails or takes longer than `within` seconds.
     """
     name = f"docker-credential-{suffix}"
     if not SUFFIX.fullmatch(suffix):
-        raise CredentialsUnavailable(f"no credential helper is called {name!r}")
+        raise CredentialsUnavailable(f"invalid credential helper name {name!r}")
     output, theirs = os.pipe()
     with os.fdopen(output, "rb", buffering=0) as said:
         process = await _start(name, theirs)
@@ -59,10 +59,10 @@ async def _start(name: str, output: int) -> Process:
 
 
 async def _talk(process: Process, server: str, within: float) -> int:
-    """Tell a helper the server, and return its exit code; raises TimeoutError.
+    """Send a helper the server, and return its exit code; raises TimeoutError.
 
-    Its output is read when it has ended: one that says more than a pipe holds (64 KiB) waits to be
-    ended, and what it left running, with its output open, is not waited for.
+    Its output is read after it has ended. A helper that prints more than a pipe holds (64 KiB) runs
+    into the timeout; a process that it leaves running with the output open is not waited for.
     """
     stdin = cast("asyncio.StreamWriter", process.stdin)
     stdin.write(server.encode())
@@ -75,7 +75,7 @@ async def _talk(process: Process, server: str, within: float) -> int:
 
 
 async def _end(process: Process) -> None:
-    """End what still runs, and what it started: a helper may wait for somebody's password."""
+    """Kill a helper that still runs, and its children: it may be waiting for a password prompt."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
@@ -85,20 +85,20 @@ def _read(name: str, code: int, output: bytes) -> Credentials | None:
     if code != 0 and _NOT_FOUND in output[:_SHOWN].decode(errors="replace"):
         return None
     if code != 0:
-        raise CredentialsUnavailable(f"{name} fails", _words(output) or f"exit code {code}")
+        raise CredentialsUnavailable(f"{name} failed", _words(output) or f"exit code {code}")
     try:
         answer = json.loads(output)
         username, secret = answer["Username"], answer["Secret"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise CredentialsUnavailable(f"{name} is not understood") from None
+        raise CredentialsUnavailable(f"{name} printed invalid output") from None
     if not isinstance(username, str) or not isinstance(secret, str):
-        raise CredentialsUnavailable(f"{name} is not understood")
+        raise CredentialsUnavailable(f"{name} printed invalid output")
     if not secret:
         return None
     return Credentials(username, secret, "refresh" if username == IDENTITY else "password")
 
 
 def _words(output: bytes) -> str:
-    """Return a message for the log, unless it may be an account after all."""
+    """Return a helper's message for the log, unless it could contain an account."""
     text = " ".join(output[:_SHOWN].decode(errors="replace").split())
     return "" if "{" in text or not text.isprintable() else text

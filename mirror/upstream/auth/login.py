@@ -1,4 +1,4 @@
-"""Logging in to one upstream: which Authorization a question wants, learned from its challenges."""
+"""Login to one upstream: the Authorization for a request, learned from challenges."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from mirror.upstream.auth.exchange import Token, TokenKey
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.auth.trust import check_realm, is_readable
 
-_SCOPES = 1024  # repositories whose odd scope is remembered
+_SCOPES = 1024  # repositories with an unusual scope that are remembered
 
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """How an upstream may be logged in to.
+    """The allowed ways to log in to an upstream.
 
-    `eager` is Basic sent unasked; `realms` are origins that may see the credentials beside those
-    that any upstream's may.
+    `eager` sends Basic without a challenge. `realms` are further origins that may see the
+    credentials.
     """
 
     schemes: Collection[str] = frozenset({"bearer", "basic"})
@@ -37,9 +37,9 @@ class Ways:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """An Authorization header, whose it is, and the token behind it if it was one.
+    """An Authorization header, with its credentials, and its token if it is one.
 
-    `fresh` is a token that was not kept from before, so that another one would be no better.
+    `fresh`: the token was fetched for this request, so another one would be no better.
     """
 
     header: str = field(default="", repr=False)
@@ -51,10 +51,9 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What a question of a repository wants: a challenge, and the scope of the token for it.
+    """The login that a request needs: a challenge, and the scope of its token.
 
-    `refused` was shown before and not taken; `forbidden` says that it was for a 403, which may mean
-    the repository.
+    `refused` was sent before and rejected; `forbidden`: by a 403, which may concern the repository.
     """
 
     challenge: Challenge
@@ -65,10 +64,10 @@ class Want:
 
 
 class Login:
-    """What one upstream was found to want.
+    """The login state of one upstream.
 
-    The realm and service it named once serve its other repositories too, so that only the first
-    question of all meets a 401. All of it is a guess until upstream takes it: see `Visit`.
+    The realm and service of its first challenge serve all its repositories, so that only the first
+    request of all gets a 401. All of it is a guess until upstream accepts it: see `Visit`.
     """
 
     def __init__(
@@ -85,33 +84,33 @@ class Login:
         self._checking = asyncio.Lock()
 
     def scope(self, repository: str) -> str:
-        """Return the scope that served a repository last: its own, but for odd registries."""
+        """Return the scope that last worked for a repository: its own at most registries."""
         return self._scopes.get(repository) or own_scope(repository)
 
     def note_scope(self, repository: str, scope: str) -> None:
-        """Remember which scope served a repository, where it is not its own."""
+        """Remember a scope that worked for a repository, if it is not its own."""
         if scope != own_scope(repository):
             self._scopes[repository] = scope
         else:
             self._scopes.pop(repository, None)
 
     def forget(self, repository: str) -> None:
-        """Forget the token for a repository, or for none: the next question gets a fresh one."""
+        """Forget the token for a repository, or for none: the next request fetches a new one."""
         self._tokens.forget(self.scope(repository))
 
     def drop(self, refused: Grant) -> None:
-        """Have what upstream refuses not used as it is: a token no more, a login tried anew."""
+        """Discard a refused token, or have a refused login tried anew."""
         if refused.key and refused.token:
             self._tokens.drop(refused.key, refused.token)
         else:
             self._account.doubt(refused.credentials)
 
     async def wanted(self, headers: Sequence[str], refused: Grant) -> Challenge | None:
-        """Return the challenge to answer, None if there is none.
+        """Return the challenge to answer; None if there is none.
 
-        What upstream was known to want stands in for a challenge that says nothing usable, and
-        comes first where a token ended and another scheme is named: what stands before registries
-        names Basic. Where nothing is known, the challenge at `/v2/` is the one that clients go by.
+        The known challenge replaces an unusable one. It also takes precedence if a token has
+        expired and the new challenge names another scheme: gateways in front of registries send
+        Basic. If none is known, the challenge at `/v2/` decides, as for other clients.
         """
         read = challenge.parse(headers)
         chosen = challenge.choose(read, self._ways.schemes)
@@ -122,12 +121,12 @@ class Login:
         return chosen
 
     async def _at_door(self) -> Sequence[str]:
-        with suppress(UpstreamFailure):  # which is about /v2/, and not what was asked for
+        with suppress(UpstreamFailure):  # a failure at /v2/ says nothing about the request
             return await self._tokens.challenges(self._door(), self._upstream)
         return ()
 
     def _outweighs(self, chosen: Challenge, refused: Grant) -> bool:
-        """Whether what is known is to be believed rather than this challenge."""
+        """Whether the known challenge takes precedence over this one."""
         if self.known is None or self.known.scheme != "bearer":
             return False
         if chosen.scheme == "basic":
@@ -135,10 +134,10 @@ class Login:
         return not is_readable(chosen.params["realm"])
 
     async def answer(self, want: Want) -> Grant:
-        """Return what answers a challenge; no header if nothing does.
+        """Return the answer to a challenge; without a header if there is none.
 
-        A token that is kept is used although its account rests: nobody logs in with it.
-        Raises LoginRefused, Denied, or UpstreamFailure.
+        A kept token is used even during the account's backoff: using it is no login. Raises
+        LoginRefused, Denied, or UpstreamFailure.
         """
 
         async def attempt(credentials: Credentials) -> Grant:
@@ -165,11 +164,11 @@ class Login:
         return None if token is None else Grant(token.header(), credentials, key, token)
 
     def _door(self) -> URL:
-        """Return where clients begin."""
+        """Return the URL that clients request first."""
         return URL(f"{str(self.url).rstrip('/')}/v2/")
 
     async def _basic(self, want: Want, credentials: Credentials) -> Grant:
-        """Show credentials at /v2/ before they are used: a 401 there means them, and no name."""
+        """Try credentials at /v2/ before using them: a 401 there concerns no repository."""
         if not credentials or credentials.kind != "password":
             return Grant()
         grant = Grant(credentials.basic(), credentials)
@@ -183,14 +182,14 @@ class Login:
         return grant
 
     def _own_token(self, want: Want, credentials: Credentials) -> Grant:
-        """Show the token that the registry gave before; once, as nobody exchanges it."""
+        """Send the registry's configured token, only once, as it cannot be exchanged."""
         grant = Grant(f"Bearer {credentials.password}", credentials)
         if want.refused and want.refused.header == grant.header:
             raise self._no_access(want)
         return grant
 
     def _no_access(self, want: Want) -> CredentialsRefused:
-        """Say that it is the login that upstream refuses, or the repository."""
+        """Report that upstream refuses the login, or access to the repository."""
         what = "the token it gave" if want.challenge.scheme == "bearer" else "the login"
         words = f"{self._upstream} refuses {what}, or gives it no access to"
         return CredentialsRefused(words, Denied(f"{words} {want.repository}"))
@@ -206,9 +205,9 @@ class Login:
         return Grant(token.header(), credentials, key, token, fresh)
 
     async def _realm(self, realm: str, *, credentials: bool) -> URL:
-        """Check a realm, once for as long as upstream names the same, and one at a time.
+        """Check a realm, one at a time; the result is kept while upstream names the same one.
 
-        That may take a thread for a third of a second, which logins of clients want, too.
+        The check may occupy a thread for a third of a second, and client logins need threads, too.
         """
         asked, known = (realm, credentials), self._checked
         if known is not None and known[0] == asked:
@@ -221,7 +220,7 @@ class Login:
 
 
 def own_scope(repository: str) -> str:
-    """Return the scope that clients ask for (distribution's docs/content/spec/auth/scope.md)."""
+    """Return a repository's standard scope (distribution's docs/content/spec/auth/scope.md)."""
     return f"repository:{repository}:pull" if repository else ""
 
 

@@ -1,4 +1,4 @@
-"""The methods: what each `auth` makes of an account and of a challenge, and what it needs."""
+"""The login methods: for each `auth`, its use of an account, its challenges, and its packages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Auth = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How to log in.
+    """A login method.
 
-    An `account` that is configured is used, wanted, or of no use, but for one of `users`. `schemes`
-    are the challenges that are answered; `eager` is Basic sent unasked. A cloud's method finds its
-    account itself, and needs the `extra` that brings `module`.
+    A configured `account` is used, wanted, or of no use, except for one of `users`. `schemes` are
+    the challenges to answer; `eager` sends Basic without one. A cloud's method finds its account
+    itself, and needs the `extra` that installs `module`.
     """
 
     account: Literal["used", "wanted", "of no use"] = "used"
@@ -29,15 +29,15 @@ class Method:
 
     @property
     def cloud(self) -> bool:
-        """Whether it finds an account itself."""
+        """Whether the method finds an account itself."""
         return bool(self.extra)
 
     def uses(self, username: str) -> bool:
-        """Whether it has a use for this account."""
+        """Whether the method uses this account."""
         return self.account != "of no use" or username in self.users
 
 
-_KEY_USERS = ("_json_key", "_json_key_base64")  # whose password is a service account's key
+_KEY_USERS = ("_json_key", "_json_key_base64")  # their password is a service account's key
 _BASIC = frozenset({"basic"})
 METHODS: Mapping[Auth, Method] = {
     "auto": Method(),

@@ -1,4 +1,4 @@
-"""Where an upstream is, and as whom it is asked."""
+"""An upstream's address and login."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from mirror.upstream.auth.login import Ways
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an upstream is, and how it is logged in to. `name` is what images call it.
+    """An upstream's address, and how to log in to it. `name` is its name in image references.
 
-    `whose` is what the account is called where pulls are counted: nothing if nobody's. `logs_in`
-    says whether it may have one, so that what it gives us it may not give to everybody.
-    `counts_pulls` is that it is known to have a pull limit, whatever its headers say. `prefix`
-    stands before the name of every repository there: the project of a pull-through cache, where a
-    registry has projects.
+    The account that pulls are counted for is called `whose`; it is empty if anonymous. `logs_in`:
+    an account may be in use, so that success does not prove public access. `counts_pulls`: the
+    upstream is known to have a pull limit, regardless of its headers. `prefix` precedes every
+    repository's name there: the project of a pull-through cache, at a registry with projects.
     """
 
     name: str
@@ -31,5 +30,5 @@ class Origin:
     prefix: str = ""
 
     def named(self, repository: str) -> str:
-        """Return what this registry calls a repository."""
+        """Return a repository's name at this registry."""
         return f"{self.prefix}/{repository}" if self.prefix and repository else repository

@@ -1,4 +1,4 @@
-"""A place: what is known of the credentials of one part of a registry, and when they rest."""
+"""A place: the credentials for one part of a registry, with their validity and backoff."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ FIRST_REST = (
     5.0  # seconds; refusals by mistake are over soon, as they are for a client that retries
 )
 REST = 600.0  # seconds; Docker Hub locks an account for about ten minutes after failed logins
-LOOK_AGAIN = 5.0  # seconds between looks at a source that failed, or gave what was refused
+LOOK_AGAIN = 5.0  # seconds between reads of a source that failed, or gave refused credentials
 _EARLY = 0.8  # of the credentials' life, after which they are renewed
-_LEAST = 60.0  # seconds that credentials are good for when they come, whatever the clocks say
-_TRIES = 2  # refused one after the other: a source may have other credentials at each look
+_LEAST = 60.0  # seconds that new credentials are valid, even if the clocks disagree
+_TRIES = 2  # refused in a row: a source may return other credentials at each read
 
 
 @dataclass(slots=True)
 class Place:
-    """Credentials: when they were read, are to be read anew, and end, by the account's timer.
+    """Credentials with the times, by the account's timer, of reading, renewal and expiry.
 
-    `accepted` are those that upstream took last, or that it cannot be told of; `refused` says until
-    when each rests of those that it refused since. `failure` is why the source gave none, `failed`
-    until when that counts.
+    `accepted`: the credentials that upstream accepted last, or that cannot be judged. `refused`:
+    those rejected since, each with the end of its backoff. `failure`: the source's last error;
+    `failed`: until when it counts.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Place:
     failed: float = -math.inf
 
     def take(self, found: Found, now: float) -> None:
-        """Hold what the source gave.
+        """Store the source's credentials.
 
-        By a clock that is ahead of the source's it may seem to have ended already: that would have
-        the source asked for each question.
+        If its clock is behind, they may seem to have ended already: without a minimum life, the
+        source would be read for every request.
         """
         self.failure = None
         self.credentials, self.read = found.credentials, now
@@ -56,7 +56,7 @@ class Place:
             self._look_again(now)
 
     def fail(self, failure: CredentialsUnavailable, now: float) -> bool:
-        """Note that the source gave nothing; returns whether what is held is still good."""
+        """Record a source's error; returns whether the current credentials are still valid."""
         self.failure, self.failed = failure, now + LOOK_AGAIN
         good = self.ends > now
         if good:
@@ -64,25 +64,25 @@ class Place:
         return good
 
     def accept(self, credentials: Credentials) -> None:
-        """Note that upstream takes these: what it refused before is over."""
+        """Record that upstream accepts these credentials: earlier refusals are cleared."""
         self.accepted = credentials
         self.refused.clear()
         self.refusals = 0
 
     def doubt(self, credentials: Credentials) -> None:
-        """Have credentials tried anew that were accepted before."""
+        """Have accepted credentials tried anew."""
         if self.accepted == credentials:
             self.accepted = None
 
     def refuse(self, credentials: Credentials, now: float) -> bool:
-        """Note that upstream refuses these; returns whether that is new.
+        """Record that upstream refuses these credentials; returns whether that is new.
 
-        After the first they may be tried again at once; each one after it in a row has them rest
-        for twice as long. A refusal by mistake costs nothing, two cost seconds, and a wrong
-        password is eight failed logins in ten minutes and one in each ten minutes after.
+        After the first refusal they may be tried again at once; each further one in a row doubles
+        the backoff. A mistaken refusal costs nothing, two cost seconds, and a wrong password is
+        eight failed logins in ten minutes, then one every ten minutes.
         """
         self.doubt(credentials)
-        if credentials != self.credentials:  # of old: others are held by now
+        if credentials != self.credentials:  # outdated: replaced meanwhile
             return False
         new = self.refused.get(credentials, now) <= now
         if new:
@@ -93,9 +93,9 @@ class Place:
         return new
 
     def shut(self, now: float) -> float:
-        """Return for how many seconds nothing at all is to be tried.
+        """Return the seconds for which no credentials at all are to be tried.
 
-        A source that has other credentials at each look would have us try for ever.
+        Without this, a source that returns other credentials at each read would be tried for ever.
         """
         self.refused = {who: until for who, until in self.refused.items() if until > now}
         return min(self.refused.values()) - now if len(self.refused) >= _TRIES else 0.0

@@ -1,4 +1,4 @@
-"""Choosing: where an upstream's credentials come from, and how it is logged in to."""
+"""Choice of an upstream's credential source and login method, from its configuration."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from mirror.upstream.auth.origin import Origin
 
 
 class ExtraMissing(Exception):
-    """A login wants packages that are not installed; the message says how to get them."""
+    """A login method needs packages that are not installed; the message has the command."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What is configured of one upstream's login, and what its account is called."""
+    """The configured login of one upstream, and the name of its account."""
 
     auth: Auth = "auto"
     account: Credentials = ANONYMOUS
@@ -38,9 +38,9 @@ class Configured:
 
 
 def origin(name: str, url: URL, configured: Configured) -> Origin:
-    """Put together how an upstream is asked.
+    """Build an upstream's origin from its configuration.
 
-    Raises ExtraMissing, and ValueError where docker_config cannot be used.
+    Raises ExtraMissing, and ValueError if docker_config cannot be used.
     """
     auth = detect(url, configured)
     method = METHODS[auth]
@@ -53,16 +53,16 @@ def origin(name: str, url: URL, configured: Configured) -> Origin:
 
 
 def nobodys(origin: Origin) -> Origin:
-    """Say how the same upstream is asked without an account."""
+    """Return the same upstream without an account."""
     account, ways = Account(origin.name, Given()), Ways(realms=origin.ways.realms)
     return replace(origin, account=account, ways=ways, whose="", logs_in=False)
 
 
 def detect(url: URL, configured: Configured) -> Auth:
-    """Return what "auto" stands for at this host; what can be left to the challenge stays "auto".
+    """Return the method that "auto" means at this host; "auto" if the challenge can decide.
 
-    ECR gives nothing to nobody. Other clouds do, so that their machines' identities are used
-    only where that is configured.
+    ECR serves no anonymous client. Other clouds do, so their machine identities are used only if
+    configured.
     """
     host = url.host or ""
     own = bool(configured.account.username or configured.docker_config)
@@ -76,11 +76,11 @@ def detect(url: URL, configured: Configured) -> Auth:
 def _check_extra(auth: Auth, method: Method) -> None:
     try:
         there = not method.module or find_spec(method.module) is not None
-    except ModuleNotFoundError:  # of the package it is in
+    except ModuleNotFoundError:  # the parent package is missing
         there = False
     if not there:
         raise ExtraMissing(
-            f"auth is {auth!r}, which wants more packages: pip install 'mirror[{method.extra}]'"
+            f"auth is {auth!r}, which needs more packages: pip install 'mirror[{method.extra}]'"
         )
 
 
@@ -102,7 +102,7 @@ def _source(name: str, url: URL, auth: Auth, configured: Configured) -> Source:
 
 
 def _own(name: str, url: URL, configured: Configured) -> Source:
-    """Return the account that is configured, or nobody's."""
+    """Return the configured account's source, or an anonymous one."""
     if configured.docker_config is not None:
         address = url.host_subcomponent or ""
         if url.explicit_port:

@@ -1,4 +1,4 @@
-"""Bearer tokens: fetched once for all who wait, and kept while they last."""
+"""Bearer tokens: fetched with single flight, and kept while they are valid."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from mirror.upstream.faults import deadline, read_capped
 from mirror.upstream.responses import is_page
 from mirror.upstream.wire import Wire
 
-MAX_ANSWER = 64 * 1024  # bytes of a token answer
-_KEPT = 16 * 1024 * 1024  # bytes of tokens; registries write one to four thousand for each
-_BESIDE = 512  # bytes of memory that a token takes beside its text
+MAX_ANSWER = 64 * 1024  # bytes of a token response
+_KEPT = 16 * 1024 * 1024  # bytes of tokens; each has one to four thousand
+_BESIDE = 512  # bytes of memory per token, in addition to its text
 
 
 class Tokens:
-    """The tokens of one upstream, single flight."""
+    """The tokens of one upstream, with single flight."""
 
     def __init__(
         self,
@@ -56,39 +56,38 @@ class Tokens:
         return f"<Tokens: {len(self._kept)} kept, {len(self._flights)} being fetched>"
 
     async def close(self) -> None:
-        """Stop what is being fetched."""
+        """Cancel running fetches."""
         await self._flights.close()
         await self._doors.close()
 
     def drop(self, key: TokenKey, token: Token) -> None:
-        """Forget a token that upstream refused, unless it has been replaced already."""
+        """Forget a refused token, unless it has been replaced already."""
         if self._kept.get(key) is token:
             del self._kept[key]
 
     def kept(self, key: TokenKey) -> Token | None:
-        """Return the token that is kept, if there is one."""
+        """Return the kept token; None if there is none."""
         return self._kept.get(key)
 
     def forget(self, scope: str) -> None:
-        """Forget the tokens for a scope, whoever refused them."""
+        """Forget all tokens for a scope."""
         for key in [key for key in self._kept if key.scope == scope]:
             self._kept.pop(key, None)
 
     async def get(self, key: TokenKey, upstream: str) -> Token:
-        """Return a good token, fetching it for `upstream` once however many ask.
+        """Return a valid token, fetched for `upstream` once for all concurrent callers.
 
-        Raises CredentialsRefused, Denied where nobody is to have it, UpstreamFailure for
-        everything else.
+        Raises CredentialsRefused, Denied if anonymous access is denied, UpstreamFailure otherwise.
         """
         return self._kept.get(key) or await self._flights.share(
             key, lambda: self._fetch(key, upstream), may_pass
         )
 
     async def welcome(self, url: URL, basic: str, account: str, upstream: str) -> bool:
-        """Ask a registry whether it takes this Basic login; raises UpstreamFailure.
+        """Check whether a registry accepts this Basic login; raises UpstreamFailure.
 
-        Only its own 401 refuses one. Another answer, a web page too, is about `/v2/` itself, where
-        some have nothing: what was to be asked for decides then.
+        Only a 401 of the registry itself is a refusal. Any other response, a web page included,
+        concerns `/v2/` itself, which some registries do not have: then the actual request decides.
         """
         question = Question("GET", url, basic)
         async with (
@@ -98,10 +97,10 @@ class Tokens:
             return response.status != 401 or response.url.origin() != url.origin()
 
     async def challenges(self, url: URL, upstream: str) -> Sequence[str]:
-        """Ask at `/v2/` what a registry wants to see, once for all who wait; it may be nothing.
+        """Request the challenges at `/v2/`, once for concurrent callers; may be empty.
 
-        That is where clients begin (distribution-spec, "Determining Support"), so that some say it
-        nowhere else. Raises UpstreamFailure.
+        Clients begin there (distribution-spec, "Determining Support"), so some registries send a
+        challenge nowhere else. Raises UpstreamFailure.
         """
         return await self._doors.join(url, lambda: self._challenges(url, upstream))
 
@@ -114,7 +113,7 @@ class Tokens:
             return response.headers.getall(hdrs.WWW_AUTHENTICATE, []) if own else ()
 
     async def _fetch(self, key: TokenKey, upstream: str) -> Token:
-        # Ends before the question that waits for it: the next one must not join what is
+        # Ends before the request that waits for it: the next request must not join a fetch that is
         # about to fail.
         async with deadline(0.9 * self._wire.patience.answer, URL(key.realm)):
             token = self._kept[key] = await self._granted(key, upstream)
@@ -131,9 +130,10 @@ class Tokens:
         return await self._ask(question, key, upstream)
 
     async def _exchanged(self, key: TokenKey, upstream: str) -> Token:
-        """Ask with a refresh token, which serves all scopes of a registry.
+        """Fetch with a refresh token, which serves all scopes of a registry.
 
-        That one that was kept is refused says nothing of what it was exchanged for.
+        If a kept refresh token is refused, the credentials that it was exchanged for may still be
+        right.
         """
         for_all = replace(key, scope="")
         if (kept := self._kept.get(for_all)) is not None:
@@ -146,10 +146,10 @@ class Tokens:
         return await self._ask(exchange.with_refresh_token(key, new.value), key, upstream)
 
     async def _ask(self, question: Question, key: TokenKey, upstream: str, *names: str) -> Token:
-        """Ask for a token, which is called one of `names`, or what access tokens are called."""
+        """Request a token from a response field in `names`, by default that of access tokens."""
         account = key.credentials.username
         async with await self._send(question, upstream, account, key.scope) as response:
-            if not 200 <= response.status < 300:  # the body decides; 201 and 203 are in use, too
+            if not 200 <= response.status < 300:  # any 2xx: 201 and 203 occur, and the body decides
                 if response.status == 429:
                     self._wire.back_off(response, "token", question.url)
                 raise _refusal(response, key, question)
@@ -157,7 +157,7 @@ class Tokens:
         try:
             return exchange.read(body, *names or ("access_token", "token"))
         except UpstreamMisbehaved:
-            if is_page(response):  # from what stands before it, for a while
+            if is_page(response):  # from a gateway, temporarily
                 raise _page(response) from None
             raise
 
@@ -175,19 +175,19 @@ class Tokens:
 
 
 def _refusal(response: aiohttp.ClientResponse, key: TokenKey, question: Question) -> Exception:
-    """Tell what a token server refuses: the account, the scope, or to answer at all."""
+    """Return the meaning of a token server's failure: account, scope, or no answer at all."""
     host, who, status = response.url.host, key.credentials, response.status
     if status == 429:
         wait = read_retry_after(response.headers)
         wait = max(1, PACE if wait is None else wait)
-        return TooManyRequests(f"token server {host} is asked too often", retry_after=wait)
+        return TooManyRequests(f"the rate limit of {host} is exceeded", retry_after=wait)
     shown = response.url.origin() == question.url.origin()  # not to others (RFC 9110, 15.4)
     refused = _refused_login(response, key, question) if who and shown else None
     if refused is not None:
         return refused
     page = is_page(response)
     if not who and not page and status in (401, 403):
-        return Denied(f"{host} gives nobody anonymous access to {key.scope}")
+        return Denied(f"{host} denies anonymous access to {key.scope}")
     return _page(response) if page else UpstreamUnavailable(f"token server {host} answers {status}")
 
 
@@ -202,11 +202,11 @@ def _refused_login(
     host, who, status = response.url.host, key.credentials, response.status
     page = is_page(response)
     refused = f"{host} refuses the login of {who.username!r}"
-    # 401 with a web page locks accounts as any does. 400 is OAuth 2's answer to a refresh token
-    # that is no good (RFC 6749, 5.2).
+    # A 401 with a web page counts as a failed login, too. 400 is OAuth 2's response to an invalid
+    # refresh token (RFC 6749, 5.2).
     if status == 401 or (status == 400 and question.method == "POST" and not page):
         return CredentialsRefused(refused)
-    if status == 403 and not page:  # GHCR says this to a wrong password, too
+    if status == 403 and not page:  # GHCR's response to a wrong password, too
         denied = Denied(f"{refused}, or gives it no access to {key.scope}")
         return CredentialsRefused(refused, denied)
     return None

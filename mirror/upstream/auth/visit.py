@@ -1,4 +1,4 @@
-"""One question's way past an upstream's door: what it shows, and what it shows next if refused."""
+"""A visit: one request's attempts to log in, from remembered login state to a new client's way."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from mirror.upstream.auth.challenge import Challenge
 from mirror.upstream.auth.credentials import CredentialsUnavailable
 from mirror.upstream.auth.login import Grant, Login, Want, own_scope
 
-_MORE = 2  # questions after the first one
-_FETCHES = 2  # tokens: the one that any client fetches, and another
+_MORE = 2  # requests after the first one
+_FETCHES = 2  # tokens: as many as a new client fetches, plus one
 
 Send = Callable[[Grant], Awaitable[aiohttp.ClientResponse]]
 
 
 class Visit:
-    """Asks with what is known of an upstream's login; where that is refused, as a new client would.
+    """Sends a request with the remembered login; if that is refused, logs in as a new client would.
 
-    What is remembered (a challenge, a token, a scope) only saves questions, so that its refusal
-    decides nothing. A token that ended early is refused by 401, with a challenge or without, or by
-    403, as some registries do: a fresh one is shown, once. A challenge is believed as to realm and
-    service. The scope is the repository's own, as docker asks for it; the one that the challenge
-    names comes beside it where the own does not do, as containerd and skopeo ask.
+    Remembered state (a challenge, a token, a scope) only saves requests, so its refusal decides
+    nothing. An expired token is refused by 401, with a challenge or without, or by 403 at some
+    registries: then a new one is sent, once. A challenge is trusted for realm and service. The
+    scope is the repository's own, as docker requests it; if that does not suffice, the challenge's
+    scope is added, as by containerd and skopeo.
     """
 
     def __init__(self, login: Login, repository: str, send: Send) -> None:
         self._login = login
         self._repository = repository
         self._send = send
-        self._fetched: set[tuple[str, str, str]] = set()  # realm, service and scope of each
+        self._fetched: set[tuple[str, str, str]] = set()  # realm, service and scope of each token
         self._shown = {""}
-        self._failure: UpstreamFailure | None = None  # of the last token that could not be had
+        self._failure: UpstreamFailure | None = None  # of the last token request that failed
 
     async def run(self) -> aiohttp.ClientResponse:
-        """Return upstream's answer, a refusal where that is its last word.
+        """Return upstream's response, possibly its final refusal.
 
         Raises LoginRefused, Denied by the token server, or UpstreamFailure.
         """
@@ -59,7 +59,7 @@ class Visit:
         return response
 
     async def _first(self) -> Grant:
-        """Return what is known to be wanted; nothing if that is not known, or not to be had."""
+        """Return the known login; empty if unknown or not available."""
         if self._login.known is None:
             return Grant()
         scope = self._login.scope(self._repository)
@@ -67,14 +67,14 @@ class Visit:
         return grant or Grant()
 
     async def _better(self, grant: Grant, response: aiohttp.ClientResponse) -> Grant | None:
-        """Return what to show next, None where the answer stands."""
+        """Return the next login to try; None if the response is final."""
         if response.url.origin() != self._login.url.origin():
-            return None  # the target of a redirect, which has no say in this
+            return None  # the target of a redirect cannot ask for a login
         if not self._refused(grant, response.status):
             if self._failure and not grant.header and response.status >= 400:
                 raise self._failure
             return None
-        if grant.token or response.status == 401:  # a 403 says nothing of a password
+        if grant.token or response.status == 401:  # a 403 does not concern a password
             self._login.drop(grant)
         headers = response.headers.getall(hdrs.WWW_AUTHENTICATE, [])
         wanted = await self._login.wanted(headers, grant)
@@ -86,9 +86,9 @@ class Visit:
         return better
 
     def _refused(self, grant: Grant, status: int) -> bool:
-        """Whether a status is about what was shown, or not shown, rather than what was asked for.
+        """Whether a status concerns the login rather than the requested content.
 
-        A 403 is where what was shown was good before, or nothing was because nothing is known.
+        A 403 does if the login worked before, or if none was sent because none is known.
         """
         if status != 403:
             return status == 401
@@ -105,15 +105,15 @@ class Visit:
 
     def _scopes(self, wanted: Challenge, refused: Grant) -> Iterator[str]:
         own, named = own_scope(self._repository), wanted.params.get("scope", "").strip()
-        if refused.key:  # which did before, if it is another
+        if refused.key:  # the scope that worked before, if different
             yield refused.key.scope
         yield own
         if wanted.scheme == "bearer" and named not in ("", own):
-            # Alone where the token server gives nothing for the repository's own.
+            # Without the own scope if the token server denies it.
             yield named if isinstance(self._failure, Denied) else f"{own} {named}"
 
     async def _answer(self, want: Want) -> Grant | None:
-        """Return what answers, None if nothing new does; a failure is kept, not raised."""
+        """Return a new answer to a challenge, None without one; stores a failure."""
         params = want.challenge.params
         what = (params.get("realm", ""), params.get("service", ""), want.scope)
         if what in self._fetched or len(self._fetched) >= _FETCHES:
