@@ -15,7 +15,7 @@ PIECE = 4 * 1024  # bytes to feed at once: parsed in at most 25 ms, and mostly i
 _LONGEST = 64 * 1024  # characters of an entry
 _MOST_MEMBERS = 64
 _MOST_ODD = 1000  # entries that are not tags; with more, the document is not a list of tags
-# Limits for entries other than tags: those that are passed on (Google's manifests), and the rest.
+# Limits for entries other than tags: entries to pass on (Google's manifests), and the rest.
 _MOST_PASSED = 500_000
 _MOST_DROPPED = 50_000
 # Keys that Google's registries add, and Google's clients read: child repositories, and manifests by

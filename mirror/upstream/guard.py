@@ -85,7 +85,7 @@ def _translated(address: IPv6Address) -> list[IPv4Address]:
 class Guard:
     """The address policy of one upstream; its own origin is allowed, as configured by the operator.
 
-    Whether the upstream is public is learned from the addresses of its own host. Once public, it
+    Whether the upstream is public is learned from the addresses of its host. Once public, it
     stays so: otherwise the controller of its DNS name could turn it inward, for itself or for a
     redirect.
     """

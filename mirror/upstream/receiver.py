@@ -23,7 +23,7 @@ _LARGEST = 16 * 1024  # bytes of the largest slice, after cheap ones: 13 ms for 
 _DENSE = 2048  # line ends per read that make it dense; random bytes have half as many
 _TURN = 0.001  # seconds of parsing before yielding to other tasks
 # Seconds per byte that make data expensive, and rationed: chunks of some eighty bytes, measured.
-# Text, whose lines end as chunks do, takes a fiftieth of it.
+# Text, with lines that end as chunks do, takes a fiftieth of it.
 _DEAR = 1e-7
 _REST = 3.0  # pause after expensive slices, as a multiple of their time
 # Informational responses before the final one (RFC 9110, 15.2). Registries send none, content
