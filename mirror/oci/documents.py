@@ -34,7 +34,7 @@ async def aside(
     *args: _Rest.args,
     **kwargs: _Rest.kwargs,
 ) -> _Read:
-    """Parse a document: a long one, which takes up to 0.1 s, on a worker thread."""
+    """Parse a document; a long one on a worker thread, as it takes a tenth of a second."""
     if len(body) < _LONG:
         return reader(body, *args, **kwargs)
     work = partial(uncollected()(reader), body, *args, **kwargs)

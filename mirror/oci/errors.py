@@ -140,7 +140,7 @@ class Unauthorized(RegistryError):
 
 
 class ClientTooFast(RegistryError):
-    """The client sends requests faster than `client_rate` allows."""
+    """The client exceeds a rate limit of the mirror."""
 
     status, code = 429, "TOOMANYREQUESTS"
 
@@ -225,7 +225,7 @@ class UpstreamUnavailable(UpstreamFailure):
 
 
 class BrokenOff(UpstreamUnavailable):
-    """Upstream closed the connection in the middle of a body."""
+    """Upstream broke off in the middle of a body."""
 
 
 class ContentRefused(UpstreamUnavailable):
