@@ -112,7 +112,8 @@ async def test_it_starts_and_serves_what_it_has_while_upstream_is_down(
 async def test_a_port_alone_means_every_address(run: Run) -> None:
     async with run(listen=":0") as mirror:
         port = mirror.daemon.address.port
-        assert (await fetch(f"http://127.0.0.1:{port}/readyz"))[0] == 200
+        for host in ("127.0.0.1", "[::1]"):
+            assert (await fetch(f"http://{host}:{port}/readyz"))[0] == 200
 
 
 async def test_a_variable_that_overrules_the_file_is_said(tmp_path: Path) -> None:
