@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.modern.build import BIN
+
 from .conftest import PROJECT
 
 CHART = PROJECT / "deploy" / "chart"
 NEWEST, OLDEST = "1.34", "1.25"  # that kubernetes-validate has schemas of
-HELM = shutil.which("helm", path=f"{os.environ['PATH']}:{Path.home()}/go/bin")
-pytestmark = pytest.mark.skipif(
-    HELM is None, reason="go install helm.sh/helm/v3/cmd/helm@v3.22.0 (it takes a while)"
-)
+HELM = shutil.which("helm", path=f"{os.environ['PATH']}:{BIN}")
+pytestmark = pytest.mark.skipif(HELM is None, reason="`make test-modern` builds helm")
 EVERYTHING = {
     "hostPort": "5000",
     "tls.existingSecret": "certificate",

@@ -10,11 +10,12 @@ import pytest
 from tests.real.mirrors import Mirror
 from tests.real.processes import scratch
 from tests.real.registries import APPS, mirroring_all, several
-from tests.standin import Blob, Hub, Image
+from tests.real.rootfs import FOREIGN, NATIVE
+from tests.standin import Blob, Hub, Image, make_image, make_index
 
 from .buildkit import BuildKit
 from .engines import needs_built
-from .tools import TOOLS, chart_pulled, pulled
+from .tools import TOOLS, chart_pulled, copied, pulled
 
 HELM = "application/vnd.cncf.helm"
 
@@ -34,6 +35,18 @@ async def test_a_tool_pulls_by_the_name_of_the_mirror(
     assert not hub.requests
     await hub.down()
     assert (await pulled(tool, name, tmp_path_factory.mktemp("alone"))).is_same(image)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_a_tool_that_takes_every_platform_spends_a_pull_for_each(
+    tool: str, hub: Hub, mirror: Mirror, tmp_path: Path
+) -> None:
+    needs_built(tool)
+    images = [make_image(tool, [1000], architecture=each) for each in (NATIVE, FOREIGN)]
+    hub.add(make_index(images), "org/app", "1")
+    name = f"{mirror.url.removeprefix('http://')}/docker.io/org/app:1"
+    await copied(tool, name, tmp_path)
+    assert hub.pulls == 3
 
 
 async def test_helm_pulls_a_chart(
