@@ -74,7 +74,7 @@ class First:
 
 def ways(hub: str, listen: str) -> tuple[Way, ...]:
     """Return the ways, with a hub in place of Docker Hub, and a port that is free."""
-    clone = f"git clone --quiet {CHECKOUT} /mirror"
+    clone = f"git clone --quiet file://{CHECKOUT} /mirror"
     ours = f"MIRROR_LISTEN={listen} MIRROR_UPSTREAMS__DOCKER_IO__URL={hub}"
     service = f"env {ours} /opt/mirror/bin/mirror serve --config /etc/mirror/mirror.toml"
     deb = "apt-get install --yes --quiet=2"
