@@ -84,9 +84,8 @@ async def test_the_command_serves_and_finds_its_data_in_the_folder_it_is_run_in(
     url = f"http://127.0.0.1:{free_port()}"
     given = f"MIRROR_LISTEN={url[7:]} MIRROR_UPSTREAMS__DOCKER_IO__URL={hub.url}"
     hub.add(image, APP, "1")
-    daemon = host.start(
-        f"env {path} {given} sh -c 'cd /tried && {serve}'", "root", tmp_path / "log"
-    )
+    begun = f"export {path} {given} && cd /tried && exec {serve}"
+    daemon = host.start(f"sh -c '{begun}'", "root", tmp_path / "log")
     try:
         await asyncio.to_thread(daemon.until, lambda: answers(f"{url}/readyz"))
         await asyncio.to_thread(read, f"{url}/v2/{APP}/manifests/1")
