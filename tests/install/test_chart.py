@@ -61,6 +61,35 @@ def parsed(text: str) -> dict[str, dict[str, Any]]:
     return {each["kind"]: each for each in yaml.safe_load_all(text) if each}
 
 
+def documented() -> list[str]:
+    """Return the lines of README and operations.md that begin with `helm`."""
+    pages = (PROJECT / "README.md", PROJECT / "docs" / "operations.md")
+    text = "\n".join(page.read_text() for page in pages)
+    found = set(re.findall(r"^helm (.*?)(?: +#.*)?$", text, flags=re.MULTILINE))
+    assert found
+    return sorted(found)
+
+
+@pytest.mark.parametrize("line", documented())
+def test_it_is_installed_by_the_line_and_under_the_names_that_are_documented(line: str) -> None:
+    """As far as that goes without a cluster."""
+    install, name, chart, *values = line.split()
+    assert install == "install"
+    manifests = helm("template", name, *values, chart=PROJECT / chart).stdout
+    stateful = parsed(manifests)["StatefulSet"]
+    [container] = stateful["spec"]["template"]["spec"]["containers"]
+    assert container["image"].startswith("registry.example/mirror:")
+    operations = (PROJECT / "docs" / "operations.md").read_text()
+    assert f"kubectl exec {stateful['metadata']['name']}-0 -- mirror du" in operations
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_probes_are_the_same_whatever_it_listens_on(values: dict[str, str]) -> None:
+    pod = parsed(rendered(values))["StatefulSet"]["spec"]["template"]["spec"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert pod["containers"][0][probe]["exec"] == {"command": ["mirror", "healthcheck"]}
+
+
 def test_helm_finds_no_fault() -> None:
     helm("lint", "--strict")
 
