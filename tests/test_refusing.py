@@ -100,7 +100,8 @@ async def test_a_bad_configuration_stops_it_with_one_line(tmp_path: Path) -> Non
     file.write_text('tag_ttl = "often"')
     ended = await serve_to_the_end(env={"MIRROR_CONFIG": str(file)})
     assert refused(ended) == (
-        "mirror: tag_ttl is 'often': a duration is wanted: seconds, such as 60 or 2.5, "
+        f"mirror: tag_ttl (line 1 of {file}) is 'often': "
+        "a duration is wanted: seconds, such as 60 or 2.5, "
         'or "5m", "1h30m", "30d"'
     )
 

@@ -2,7 +2,7 @@
 
 from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
-from mirror.settings.load import load, overruled
+from mirror.settings.load import Loaded, load, load_all, overruled
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import Address, ConfigurationError, parse_origin, parse_size
 
@@ -12,9 +12,11 @@ __all__ = [
     "Address",
     "Client",
     "ConfigurationError",
+    "Loaded",
     "Settings",
     "Upstream",
     "load",
+    "load_all",
     "overruled",
     "parse_origin",
     "parse_size",
