@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, closing
@@ -35,6 +36,8 @@ from mirror.web.fronts import Fronts
 from mirror.web.htpasswd import Htpasswd, HtpasswdError
 from mirror.web.rate import Rates
 from mirror.web.tls import Certificate, Pem, TlsError
+
+_log = logging.getLogger(__name__)
 
 OnAnswer: TypeAlias = Callable[[Answer], None]
 OnAccess: TypeAlias = Callable[[Repository, bool], None]
@@ -109,7 +112,8 @@ class Reach:
 
     def __init__(self, settings: Settings) -> None:
         self.origins = [_origin(name, each) for name, each in settings.upstreams.items()]
-        self._links = {name: _link(name, each) for name, each in settings.upstreams.items()}
+        self._links = {name: link(name, each) for name, each in settings.upstreams.items()}
+        self._tell_proxies(settings)
         self._patience = Patience(
             settings.connect_timeout,
             settings.silence_timeout,
@@ -124,6 +128,14 @@ class Reach:
     def accounts(self) -> frozenset[str]:
         """The names of those that know us."""
         return frozenset(each.name for each in self.origins if each.logs_in)
+
+    def _tell_proxies(self, settings: Settings) -> None:
+        """Tell of proxies that nobody has written into the configuration."""
+        for each in self.origins:
+            proxy = self._links[each.name].proxies.of(each.url)
+            if proxy is not None and settings.upstreams[each.name].proxy is None:
+                bare = proxy.with_user(None)
+                _log.info("%s is reached through %s, the environment's proxy", each.name, bare)
 
     async def open(
         self, stack: AsyncExitStack, on_answer: OnAnswer, on_access: OnAccess
@@ -194,7 +206,7 @@ def _kept(catalogue: Catalogue, repository: Repository, wanted: Wanted | None) -
     return Wanted("blob" if entry.media_type is None else "manifest", digest)
 
 
-def _link(name: str, upstream: Upstream) -> Link:
+def link(name: str, upstream: Upstream) -> Link:
     """Say how an upstream is reached; raises ConfigurationError."""
     try:
         return meaning.link(upstream)

@@ -3,6 +3,7 @@
 from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
 from mirror.settings.load import Loaded, load, load_all, overruled
+from mirror.settings.surroundings import surroundings
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import Address, ConfigurationError, parse_origin, parse_size
 
@@ -20,4 +21,5 @@ __all__ = [
     "overruled",
     "parse_origin",
     "parse_size",
+    "surroundings",
 ]

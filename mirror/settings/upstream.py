@@ -64,7 +64,9 @@ class Upstream(BaseModel):
         None, description="A certificate to show it, in PEM, with its chain."
     )
     client_key: FilePath | None = Field(None, description="The certificate's key, in PEM.")
-    proxy: ProxyUrl | None = Field(None, description="A proxy to reach it through.")
+    proxy: ProxyUrl | None = Field(
+        None, description="A proxy to reach it through, if not the environment's."
+    )
     max_connections: Annotated[int, Field(ge=2, le=10_000)] = Field(
         256, description="Connections to it at a time; more questions wait."
     )

@@ -171,14 +171,24 @@ def _plain_url(text: str) -> bool:
     return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
 
 
-def _proxy(value: object) -> SecretStr:
+DIRECTLY = "none"  # in the place of a proxy
+
+
+def parse_proxy(value: object) -> SecretStr:
+    """Read the URL of a proxy, with a login or without, or that none is wanted.
+
+    Raises ValueError.
+    """
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     login, at, rest = text.rpartition("@")
     scheme, colon, _ = (login or text).partition("://")
     bare = f"{scheme}://{rest}" if at else text
+    if text == DIRECTLY:
+        return SecretStr(text)
     if not colon or not _plain_url(bare) or urlsplit(bare).path not in ("", "/"):
         raise ValueError(
-            "http://[user:password@]host:port or https://[user:password@]host:port is wanted"
+            "http://[user:password@]host:port or https://[user:password@]host:port is wanted, "
+            'or "none"'
         )
     return SecretStr(text)
 
@@ -296,7 +306,7 @@ ListenAddress = Annotated[Address, NoDecode, BeforeValidator(_address), Form("HO
 FilePath = Annotated[Path, BeforeValidator(_path), Form("PATH")]
 Url = Annotated[str, BeforeValidator(_url)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
-ProxyUrl = Annotated[SecretStr, BeforeValidator(_proxy)]
+ProxyUrl = Annotated[SecretStr, BeforeValidator(parse_proxy)]
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts), Form("HOST,...")]
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks), Form("NETWORK,...")]
 ClientName = Annotated[str, BeforeValidator(_client_name)]
