@@ -69,14 +69,15 @@ def secret(upstream: Upstream) -> str:
     """Return the password for an upstream; raises ConfigurationError where its file has none."""
     if upstream.password_file is None:
         return upstream.password.get_secret_value()
+    file = upstream.password_file
     try:
-        return read_password(upstream.password_file)
+        return read_password(file)
     except OSError as error:
         raise ConfigurationError(
-            f"password_file {upstream.password_file} cannot be read: {error.strerror}"
+            f"password_file is '{file}': it cannot be read: {error.strerror}"
         ) from None
     except ValueError as error:
-        raise ConfigurationError(f"password_file {upstream.password_file} {error}") from None
+        raise ConfigurationError(f"password_file is '{file}': it {error}") from None
 
 
 def budgets(settings: Settings) -> dict[str, Terms]:

@@ -51,6 +51,10 @@ class Sources:
             values = _over(values, source.values)
         return values
 
+    def has(self, path: lines.Path) -> bool:
+        """Whether the value of a key is from one of these, and no default."""
+        return any(at(source.values, path) is not None for source in self.read)
+
     def place(self, path: lines.Path) -> str | None:
         """Say where the value of a key stands, None where no source has it, "" for a flag.
 
@@ -64,7 +68,7 @@ class Sources:
 
     def placed(self, line: str) -> str:
         """Say in a line that begins with a key where that stands."""
-        [key] = re.findall(r"^(\S*?)(?=:? |:?$)", line) or [""]
+        [key] = re.findall(r"^(\S*?)(?=:? (?!\()|:?$)", line) or [""]  # not if it is said already
         place = self.place(max(self._paths(key), key=len, default=()))
         return f"{key} ({place}){line[len(key) :]}" if place else line
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -115,6 +116,18 @@ class Bound:
         """
         return self.bytes or self._part(shutil.disk_usage(_existing(folder)).total)
 
+    def beyond(self, folder: Path) -> str | None:
+        """Say so where it is more than the file system that holds a folder has in all."""
+        place = _existing(folder)
+        total = shutil.disk_usage(place).total
+        if self.bytes <= total:
+            return None
+        return (
+            f"max_size is '{human(self.bytes)}': the file system that holds {place} has no more "
+            f'than {human(total)} in all, and is full before that; a part of it, such as "80%", '
+            "keeps to what there is"
+        )
+
     def _part(self, total: int) -> int:
         size = int(total * self.percent / 100)
         if size < SMALLEST:
@@ -129,7 +142,9 @@ class Bound:
 
 
 def _existing(folder: Path) -> Path:
-    return next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
+    # A folder that may not be looked into is none here, and no error.
+    found = (each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110
+    return next(found, Path("/"))
 
 
 def _bound(value: object) -> Bound:
