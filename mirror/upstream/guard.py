@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Iterable
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import quote
@@ -150,21 +151,21 @@ class Guard:
 class GuardedResolver(AbstractResolver):
     """A resolver that gives out only what its guard lets pass, so what is checked is connected to.
 
-    Behind a proxy names are resolved there, and only the proxy's own is seen here.
+    Behind a proxy names are resolved there, and only those of the `proxies` are seen here.
     Raises UpstreamMisbehaved where nothing is left, OSError as `inner` does.
     """
 
-    def __init__(self, guard: Guard, inner: AbstractResolver, proxy: URL | None = None) -> None:
+    def __init__(self, guard: Guard, inner: AbstractResolver, proxies: Iterable[URL] = ()) -> None:
         self._guard = guard
         self._inner = inner
-        self._proxy = None if proxy is None else _end(proxy)
+        self._proxies = frozenset(map(_end, proxies))
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Resolve a name; its addresses that are refused are left out."""
         found = await self._inner.resolve(host, port, family)
-        if (_bare(host), port) == self._proxy:  # the operator named it, too
+        if (_bare(host), port) in self._proxies:  # the operator named it, too
             return found
         return self._guard.choose(host, port, found)
 

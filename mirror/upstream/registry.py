@@ -85,14 +85,18 @@ class Registry(ManifestQuestions, BlobQuestions):
             yield response
 
     async def welcomes(self) -> bool:
-        """Ask at `/v2/`, with a fresh token for no repository, whether the registry answers.
+        """Whether the registry answers at `/v2/` as it should; raises UpstreamFailure."""
+        return await self.greeted() == 200
 
-        Raises UpstreamFailure.
+    async def greeted(self) -> int:
+        """Ask at `/v2/`, with a fresh token for no repository; returns the status.
+
+        Raises Denied where the login is refused, else UpstreamFailure where no answer came.
         """
         self.forget("")
         url = URL(f"{str(self.origin.url).rstrip('/')}/v2/", encoded=True)
         async with await self.ask(Question("GET", "token", "", url)) as response:
-            return response.status == 200
+            return response.status
 
     def forget(self, repository: str) -> None:
         """Have the next question about a repository shown a fresh token."""

@@ -1,0 +1,67 @@
+"""Rights in the data folder: what the system refuses to whom, and what is to be done about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+
+
+def refusal(error: OSError, root: Path) -> str:
+    """Say why the system refuses something in the data folder, and how that is mended."""
+    why = error.strerror or str(error)
+    if error.errno not in _DENIED:
+        return why
+    path = Path(str(error.filename)) if error.filename else root
+    return f"{why} for user {_user(os.geteuid())}; {_remedy(_nearest(path), root)}"
+
+
+def lacking(path: Path) -> OSError | None:
+    """Return what the system would say of writing to something, None where it would be done."""
+    there = _nearest(path)
+    if there != path and not there.is_dir():
+        return _error(errno.ENOTDIR, there)
+    wanted = os.R_OK | os.W_OK | (os.X_OK if there.is_dir() else 0)
+    if os.access(there, wanted, effective_ids=True):
+        return None
+    read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+    return _error(errno.EROFS if read_only else errno.EACCES, there)
+
+
+def _remedy(there: Path, root: Path) -> str:
+    me = _user(os.geteuid())
+    try:
+        owner = there.stat().st_uid
+    except OSError:
+        return f"`chown -R {me} {root}` makes it that user's"
+    if owner == os.geteuid():
+        return f"{there} is that user's, but closed: `chmod -R u+rwX {there}` opens it"
+    belongs = f"{there} belongs to {_user(owner)}"
+    if there == root or root in there.parents:
+        return f"{belongs}: `chown -R {me} {root}` makes it that user's"
+    return f"{belongs}: `install -d -o {me} {root}` makes the folder for that user"
+
+
+def _nearest(path: Path) -> Path:
+    """Return what there is of a path, as far as it may be looked at."""
+    return next(each for each in _upwards(path.absolute()) if os.path.lexists(each))
+
+
+def _upwards(path: Path) -> Iterator[Path]:
+    yield path
+    yield from path.parents
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _error(number: int, path: Path) -> OSError:
+    return OSError(number, os.strerror(number), str(path))
