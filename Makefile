@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-real test-install test-modern dist image version torture races crashes differential fuzz simulate lint format bench bench-attacks lock clean
+.PHONY: help run test test-real test-install test-modern dist image version torture races crashes differential fuzz simulate lint format bench bench-attacks bench-start lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -61,6 +61,9 @@ bench: $(READY)  ## measure beside Debian's docker-registry; the result goes to 
 
 bench-attacks: $(READY)  ## measure what others wait for under attack, beside two registries; goes to bench/
 	@$(BIN)/python -m bench.attacks
+
+bench-start: $(READY)  ## measure the set-up, commands, and the way to a second pull (as root; half an hour)
+	@$(BIN)/python -m bench.start
 
 dist: $(READY)  ## build wheel, sdist and Debian package into dist/
 	@rm -rf dist && $(BIN)/python -m build --outdir dist . >/dev/null

@@ -173,6 +173,8 @@ def _field(file: Path, name: str) -> str:
 
 
 def _version(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return f"no {command[0]}"
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
     said = f"{done.stdout}{done.stderr}".strip().splitlines()
     return said[0].partition(" Copyright")[0] if said else command[0]

@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+
+from pydantic import SecretStr
 from yarl import URL
 
 from mirror.cache.access import Rules
 from mirror.cache.account import Terms
 from mirror.cache.shares import Shares
 from mirror.oci.patterns import Patterns
-from mirror.settings import ConfigurationError, Settings, Upstream
+from mirror.settings import ConfigurationError, Settings, Upstream, surroundings
+from mirror.settings.values import DIRECTLY
 from mirror.upstream.auth.credentials import read_password
 from mirror.upstream.link import Link, LinkError, trust
 from mirror.upstream.pace import Pace
+from mirror.upstream.proxies import Proxies
 
 
-def link(upstream: Upstream) -> Link:
-    """Return how an upstream is reached; raises ConfigurationError where a file cannot be used."""
+def link(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> Link:
+    """Return how an upstream is reached; raises ConfigurationError where a file cannot be used.
+
+    `environment` names the proxies where the upstream has none.
+    """
     try:
         trusted = trust(upstream.ca_file)
         shown = trust(upstream.ca_file, upstream.client_cert, upstream.client_key)
     except LinkError as error:
         value = getattr(upstream, error.key)
         raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None
-    proxy = URL(upstream.proxy.get_secret_value()) if upstream.proxy else None
     return Link(
         trusted,
         shown if upstream.client_cert else None,
-        proxy,
+        proxies(upstream, environment),
         upstream.max_connections,
         Pace(upstream.max_rate),
     )
+
+
+def proxies(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> Proxies:
+    """Return which proxies lead to an upstream; raises ConfigurationError."""
+    if upstream.proxy is not None:
+        proxy = _proxy_url(upstream.proxy)
+        return Proxies(proxy, proxy)
+    named = surroundings(environment)
+    found = Proxies(_proxy_url(named.http), _proxy_url(named.https), named.direct)
+    if upstream.client_cert and any(each.scheme == "https" for each in found.all):
+        raise ConfigurationError(
+            "client_cert would be shown to the environment's proxy, too: a proxy of its own, "
+            'http://…, or "none" is wanted'
+        )
+    return found
+
+
+def _proxy_url(proxy: SecretStr | None) -> URL | None:
+    text = DIRECTLY if proxy is None else proxy.get_secret_value()
+    return None if text == DIRECTLY else URL(text)
 
 
 def rules(upstream: Upstream) -> Rules:
@@ -41,14 +69,15 @@ def secret(upstream: Upstream) -> str:
     """Return the password for an upstream; raises ConfigurationError where its file has none."""
     if upstream.password_file is None:
         return upstream.password.get_secret_value()
+    file = upstream.password_file
     try:
-        return read_password(upstream.password_file)
+        return read_password(file)
     except OSError as error:
         raise ConfigurationError(
-            f"password_file {upstream.password_file} cannot be read: {error.strerror}"
+            f"password_file is '{file}': it cannot be read: {error.strerror}"
         ) from None
     except ValueError as error:
-        raise ConfigurationError(f"password_file {upstream.password_file} {error}") from None
+        raise ConfigurationError(f"password_file is '{file}': it {error}") from None
 
 
 def budgets(settings: Settings) -> dict[str, Terms]:

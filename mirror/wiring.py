@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
@@ -30,11 +31,13 @@ from mirror.upstream.registry import Registry
 from mirror.upstream.wire import Patience, Wire
 from mirror.web.browsers import Browsers
 from mirror.web.clients import Clients, Known
-from mirror.web.connections import listen
+from mirror.web.connections import bound, listen
 from mirror.web.fronts import Fronts
 from mirror.web.htpasswd import Htpasswd, HtpasswdError
 from mirror.web.rate import Rates
 from mirror.web.tls import Certificate, Pem, TlsError
+
+_log = logging.getLogger(__name__)
 
 OnAnswer: TypeAlias = Callable[[Answer], None]
 OnAccess: TypeAlias = Callable[[Repository, bool], None]
@@ -64,9 +67,32 @@ def listeners(
     return listener, stack.enter_context(closing(_listener("listen_metrics", watched, patience)))
 
 
+def addresses(settings: Settings) -> Iterator[tuple[str, Address]]:
+    """Yield where it listens, and the keys that say so."""
+    yield "listen", settings.listen
+    if settings.listen_metrics is not None:
+        yield "listen_metrics", settings.listen_metrics
+
+
+def try_address(key: str, address: Address) -> None:
+    """See whether an address can be had, and leave it; raises ConfigurationError.
+
+    Nobody listens there meanwhile, so that a daemon that starts may have it.
+    """
+    with _named(key, address):
+        bound(*address).close()
+
+
 def _listener(key: str, address: Address, patience: float) -> socket.socket:
-    try:
+    with _named(key, address):
         return listen(*address, patience)
+
+
+@contextmanager
+def _named(key: str, address: Address) -> Iterator[None]:
+    """Say which key is meant where an address cannot be had."""
+    try:
+        yield
     except (OSError, UnicodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "no name of a host"
         reason = f"{cause}; another address or port is wanted"
@@ -84,9 +110,12 @@ def certificate(settings: Settings) -> Certificate | None:
         raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None
 
 
-def _origin(name: str, upstream: Upstream) -> Origin:
+def origin_of(name: str, upstream: Upstream) -> Origin:
     """Say how an upstream is asked; raises ConfigurationError."""
-    account = Credentials(upstream.username, meaning.secret(upstream))
+    try:
+        account = Credentials(upstream.username, meaning.secret(upstream))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"upstreams.{name}.{error}") from None
     files = (upstream.password_file, upstream.docker_config)
     configured = Configured(upstream.auth, account, *files, upstream.realms, upstream.whose)
     try:
@@ -108,8 +137,9 @@ class Reach:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.origins = [_origin(name, each) for name, each in settings.upstreams.items()]
-        self._links = {name: _link(name, each) for name, each in settings.upstreams.items()}
+        self.origins = [origin_of(name, each) for name, each in settings.upstreams.items()]
+        self._links = {name: link(name, each) for name, each in settings.upstreams.items()}
+        self._tell_proxies(settings)
         self._patience = Patience(
             settings.connect_timeout,
             settings.silence_timeout,
@@ -124,6 +154,14 @@ class Reach:
     def accounts(self) -> frozenset[str]:
         """The names of those that know us."""
         return frozenset(each.name for each in self.origins if each.logs_in)
+
+    def _tell_proxies(self, settings: Settings) -> None:
+        """Tell of proxies that nobody has written into the configuration."""
+        for each in self.origins:
+            proxy = self._links[each.name].proxies.of(each.url)
+            if proxy is not None and settings.upstreams[each.name].proxy is None:
+                bare = proxy.with_user(None)
+                _log.info("%s is reached through %s, the environment's proxy", each.name, bare)
 
     async def open(
         self, stack: AsyncExitStack, on_answer: OnAnswer, on_access: OnAccess
@@ -194,12 +232,20 @@ def _kept(catalogue: Catalogue, repository: Repository, wanted: Wanted | None) -
     return Wanted("blob" if entry.media_type is None else "manifest", digest)
 
 
-def _link(name: str, upstream: Upstream) -> Link:
+def link(name: str, upstream: Upstream) -> Link:
     """Say how an upstream is reached; raises ConfigurationError."""
     try:
         return meaning.link(upstream)
     except ConfigurationError as error:
         raise ConfigurationError(f"upstreams.{name}.{error}") from None
+
+
+def users(settings: Settings) -> Htpasswd | None:
+    """Say who logs in with a password, if that is configured; raises ConfigurationError."""
+    try:
+        return Htpasswd(settings.htpasswd) if settings.htpasswd else None
+    except HtpasswdError as error:
+        raise ConfigurationError(f"htpasswd is '{settings.htpasswd}': {error}") from None
 
 
 def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
@@ -208,15 +254,12 @@ def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
         name: Known(each.token.get_secret_value(), Patterns(each.allow))
         for name, each in settings.clients.items()
     }
-    try:
-        users = Htpasswd(settings.htpasswd) if settings.htpasswd else None
-    except HtpasswdError as error:
-        raise ConfigurationError(f"htpasswd is '{settings.htpasswd}': {error}") from None
-    if users is not None:
-        stack.push_async_callback(users.close)
+    with_passwords = users(settings)
+    if with_passwords is not None:
+        stack.push_async_callback(with_passwords.close)
     return Clients(
         known,
-        users,
+        with_passwords,
         Rates(settings.client_rate),
         anonymous=None if "**" in settings.anonymous else Patterns(settings.anonymous),
         challenge=settings.challenge,

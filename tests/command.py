@@ -22,6 +22,7 @@ MODULE = (sys.executable, "-m", "mirror")
 SMALL = (sys.executable, "-m", "tests.small")  # with a cache of any size
 NOBODY = "docker.io=http://127.0.0.1:1"  # an upstream that refuses at once
 _OURS = ("MIRROR_", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
+_PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
 
 
 class Ended(NamedTuple):
@@ -142,7 +143,11 @@ async def serve_to_the_end(
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment without what configures a mirror, and with `more`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_OURS) and name.upper() not in _PROXIES
+    }
     return kept | dict(more or {})
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mirror.settings import PREFIX, Settings, Upstream
-from tests.command import MODULE, environment
+from tests.command import MODULE, environment, launched
 from tests.conftest import Mirror
 
 PROJECT = Path(__file__).parents[1]
@@ -58,6 +58,22 @@ def test_the_unit_asks_for_what_the_mirror_offers() -> None:
     assert int(directives("LimitNOFILE")[0]) >= 65536
     [command] = directives("ExecStart")
     assert command.endswith("/mirror serve --config /etc/mirror/mirror.toml")
+
+
+def test_the_unit_has_the_configuration_checked_without_the_network() -> None:
+    """What that finds is for the journal: after it alone systemd would try again for ever."""
+    [before], [command] = directives("ExecStartPre"), directives("ExecStart")
+    assert before == "-" + command.replace(" serve ", " check ")
+
+
+async def test_what_the_unit_runs_first_names_every_fault_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "mirror.toml"
+    file.write_text('tag_ttl = "often"\nmax_fetches = 0\n')
+    [before] = directives("ExecStartPre")
+    words = before.replace("/etc/mirror/mirror.toml", str(file)).split()[1:]
+    async with launched(*words) as command:
+        ended = await command.ended()
+    assert [line.split()[0] for line in ended.out.splitlines()] == ["tag_ttl", "max_fetches"]
 
 
 def test_the_grace_and_what_comes_behind_it_fit_into_the_time_to_stop() -> None:

@@ -50,6 +50,20 @@ async def test_it_needs_no_certificate_though_clients_do(tmp_path: Path) -> None
         assert await checked(tmp_path / "data") == (0, "ok\n", "")
 
 
+async def test_it_sends_no_preamble_though_loopback_is_a_proxys(tmp_path: Path) -> None:
+    """Where the control socket is missing, that a connection is taken says enough."""
+    config = tmp_path / "mirror.toml"
+    fronts = 'trusted_proxies = ["127.0.0.0/8", "::1"]\nproxy_protocol = true\n'
+    config.write_text(fronts)
+    options = ("--config", config, "--upstream", NOBODY)
+    async with serving(tmp_path / "data", *options) as command:
+        url = await command.address()
+        assert await checked(tmp_path / "data", "--config", config) == (0, "ok\n", "")
+        (tmp_path / "data" / "control.sock").unlink()
+        config.write_text(f'{fronts}listen = "{url.partition("://")[2]}"')
+        assert await checked(tmp_path / "data", "--config", config) == (0, "ok\n", "")
+
+
 async def test_one_without_a_control_socket_is_asked_where_clients_ask_it(tmp_path: Path) -> None:
     """A full disk has room for no socket, and must not have the mirror restarted for ever."""
     async with serving(tmp_path / "data", "--upstream", NOBODY) as command:

@@ -203,9 +203,13 @@ async def test_a_file_that_cannot_be_used_is_refused_at_the_start(
 
 
 class Proxy:
-    """A forward proxy that wants a login. `asked` are the first lines it was sent."""
+    """A forward proxy that wants a login. `asked` are the first lines it was sent.
 
-    def __init__(self) -> None:
+    Whatever is asked for is had at `end`, if that is named.
+    """
+
+    def __init__(self, end: str = "") -> None:
+        self.end = end
         self.asked: list[str] = []
         self.sent: list[bytes] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -226,7 +230,7 @@ class Proxy:
             return
         method, target, version = line.split()
         place = target.removeprefix("http://").partition("/")[0]
-        there, on = await asyncio.open_connection(*place.rsplit(":", 1))
+        there, on = await asyncio.open_connection(*(self.end or place).rsplit(":", 1))
         if method == "CONNECT":
             writer.write(b"HTTP/1.1 200 Go on\r\n\r\n")
         else:
@@ -245,9 +249,9 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxied() -> AsyncIterator[tuple[Proxy, str]]:
+async def proxied(end: str = "") -> AsyncIterator[tuple[Proxy, str]]:
     """Run a proxy; gives it and its address."""
-    proxy = Proxy()
+    proxy = Proxy(end)
     async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listening:
         yield proxy, f"localhost:{listening.sockets[0].getsockname()[1]}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -65,12 +66,12 @@ def file(tmp_path: Path) -> Path:
 
 
 def refusal(file: Path | None = None) -> str:
-    """Return the one line that says why a configuration cannot be used."""
+    """Return the one line that says why a configuration cannot be used, without the place."""
     with pytest.raises(ConfigurationError) as caught:
         load(file=file)
     line = str(caught.value)
     assert len(line.splitlines()) == 1
-    return line
+    return re.sub(r" \((line \d+ of [^)]*|MIRROR_\w+)\)", "", line, count=1)
 
 
 def test_every_key_has_a_value_here_to_be_tried() -> None:
@@ -310,7 +311,7 @@ def test_a_password_file_that_holds_no_password_is_named(
     upstream = load(file=file).upstreams["docker.io"]
     with pytest.raises(ConfigurationError) as caught:
         secret(upstream)
-    assert f"password_file {word} " in str(caught.value)
+    assert str(caught.value).startswith(f"password_file is '{word}': it ")
     assert reason in str(caught.value)
 
 
@@ -577,9 +578,7 @@ def test_a_line_begins_with_its_key_and_says_what_may_be_meant(
     file: Path, text: str, said: str
 ) -> None:
     file.write_text(text)
-    with pytest.raises(ConfigurationError) as refused:
-        load(file=file)
-    assert str(refused.value).startswith(said)
+    assert refusal(file).startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -109,10 +109,17 @@ async def test_it_starts_and_serves_what_it_has_while_upstream_is_down(
     await hub.up()
 
 
-async def test_a_port_alone_means_every_address(run: Run) -> None:
-    async with run(listen=":0") as mirror:
+@pytest.mark.parametrize(
+    ("listen", "hosts"),
+    [(":0", ["127.0.0.1"]), ("0.0.0.0:0", ["127.0.0.1"]), ("[::]:0", ["127.0.0.1", "[::1]"])],
+)
+async def test_it_listens_on_every_address_of_the_kinds_that_are_meant(
+    run: Run, listen: str, hosts: list[str]
+) -> None:
+    async with run(listen=listen) as mirror:
         port = mirror.daemon.address.port
-        assert (await fetch(f"http://127.0.0.1:{port}/readyz"))[0] == 200
+        for host in hosts:
+            assert (await fetch(f"http://{host}:{port}/readyz"))[0] == 200
 
 
 async def test_a_variable_that_overrules_the_file_is_said(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 import logging
 import os
 import signal
 import ssl
 import tempfile
+from asyncio.trsock import TransportSocket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -385,19 +388,82 @@ async def test_http_1_1_is_spoken_and_nothing_else(
         writer.close()
 
 
-async def test_plain_http_sent_to_tls_ends_cleanly(
-    run: Run, pair: Pair, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "request_line",
+    ["GET /v2/ HTTP/1.1", "HEAD /v2/ HTTP/1.1", "POST /v2/ HTTP/1.0", "CONNECT a:443 HTTP/1.1"],
+)
+async def test_plain_http_sent_to_tls_is_told_so_by_a_400_and_one_line(
+    run: Run,
+    pair: Pair,
+    authority: trustme.CA,
+    caplog: pytest.LogCaptureFixture,
+    request_line: str,
 ) -> None:
     caplog.set_level(logging.INFO)
     async with run(**pair.settings) as mirror:
         reader, writer = await asyncio.open_connection(*mirror.daemon.address)
-        writer.write(b"GET /v2/ HTTP/1.1\r\nHost: mirror\r\n\r\n")
+        writer.write(f"{request_line}\r\nHost: mirror\r\n\r\n".encode())
         async with asyncio.timeout(5):
-            await reader.read()
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
+        async with encrypted(mirror, trusting(authority)) as client:
+            assert "mirror_connections 1.0\n" in (await client.ask("/metrics")).body.decode()
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"\r\nConnection: close" in head
+    assert f"Content-Length: {len(body)}\r\n".encode() in head
+    [error] = json.loads(body)["errors"]
+    assert "a port that speaks TLS: https:// is wanted" in error["message"]
+    said = [record for record in caplog.records if record.name == "mirror.web.handshake"]
+    assert [record.getMessage() for record in said] == [
+        "plain HTTP from 127.0.0.1, where TLS is served: answered with 400"
+    ]
+    assert not any(record.exc_info for record in caplog.records)
+
+
+async def test_a_long_plain_request_gets_its_answer_and_no_reset(run: Run, pair: Pair) -> None:
+    async with run(**pair.settings) as mirror:
+        reader, writer = await asyncio.open_connection(*mirror.daemon.address)
+        padding = "x" * 100_000
+        writer.write(f"GET / HTTP/1.1\r\nAuthorization: Bearer {padding}\r\n\r\n".encode())
+        async with asyncio.timeout(5):
+            assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+
+async def test_what_is_neither_tls_nor_http_is_hung_up_on(
+    run: Run, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with run(**pair.settings) as mirror:
+        reader, writer = await asyncio.open_connection(*mirror.daemon.address)
+        writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+        async with asyncio.timeout(5):
+            assert not (await reader.read()).startswith(b"HTTP")
+        writer.close()
+    assert "no TLS with 127.0.0.1: " in caplog.text
+
+
+async def test_without_a_descriptor_to_spare_a_handshake_ends_with_one_line(
+    run: Run,
+    pair: Pair,
+    authority: trustme.CA,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def none_left(_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with run(**pair.settings) as mirror:
+        with monkeypatch.context() as patch:
+            patch.setattr(TransportSocket, "dup", none_left)
+            reader, writer = await asyncio.open_connection(*mirror.daemon.address)
+            async with asyncio.timeout(5):
+                assert await ended(reader)
+            writer.close()
         await served(mirror, trusting(authority))
-    said = [record for record in caplog.records if "no TLS with 127.0.0.1" in record.getMessage()]
-    assert len(said) == 1
+    assert "no TLS with 127.0.0.1: [Errno 24] Too many open files" in caplog.text
     assert not any(record.exc_info for record in caplog.records)
 
 

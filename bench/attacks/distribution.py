@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 NAME = "distribution v3"
-_MODULE = "github.com/distribution/distribution/v3/cmd/registry@v3.0.0"
+MODULE = "github.com/distribution/distribution/v3/cmd/registry@v3.0.0"
 _FOLDER = Path.home() / ".cache" / "mirror-bench"
 _BUILT_WITHIN = 900.0  # seconds
 
@@ -26,7 +26,7 @@ def built(say: Callable[[str], None]) -> Path | None:
     _FOLDER.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"GOBIN": str(_FOLDER)}
     done = subprocess.run(
-        ("go", "install", _MODULE),
+        ("go", "install", MODULE),
         env=environment,
         capture_output=True,
         text=True,

@@ -16,6 +16,8 @@ SHELLS = ("bash", "zsh", "fish")
 # Said again, and held equal by a test: the commands' own modules take half a second to load.
 FLAGS: dict[str, tuple[str, ...]] = {
     "serve": _KEYS,
+    "check": ("--config", "--online"),
+    "config": ("--config", "--json"),
     "client-config": (*_KEYS, "--url", "--ca", "--output", "--only", "--force"),
     "budget": (*_PLACE, "--json"),
     "du": (*_PLACE, "--json"),

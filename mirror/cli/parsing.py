@@ -13,6 +13,8 @@ import mirror
 # which adds its arguments to a parser, and `run`, which takes these and returns an exit code.
 COMMANDS = {
     "serve": "run the mirror",
+    "check": "say what is wrong with the configuration, and whether upstreams answer",
+    "config": "print the configuration in force, and where each value comes from",
     "client-config": "write a client's configuration for this mirror",
     "budget": "print what is left of the pull limits",
     "du": "print what takes the space, by image",

@@ -9,7 +9,7 @@ import os
 import signal
 
 import mirror
-from mirror import client_config, held, interpreter, logs
+from mirror import client_config, held, interpreter, logs, preflight
 from mirror.cli.keys import add_keys, given
 from mirror.cli.place import url_of
 from mirror.client_config import Place
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     os.umask(0o077)  # what is kept may be private, and the index tells who pulled what
     with logs.standard_error(settings.log_format) as outlet:
         logs.set_up(settings.log_format, settings.log_level, outlet)
-        for warning in overruled(flags, options.config):
+        for warning in (*overruled(flags, options.config), *preflight.warnings(settings)):
             _log.warning("%s", warning)
         interpreter.share()
         interpreter.give_back()

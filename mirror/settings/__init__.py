@@ -2,7 +2,8 @@
 
 from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
-from mirror.settings.load import load, overruled
+from mirror.settings.load import Loaded, load, load_all, overruled
+from mirror.settings.surroundings import surroundings
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import Address, ConfigurationError, parse_origin, parse_size
 
@@ -12,10 +13,13 @@ __all__ = [
     "Address",
     "Client",
     "ConfigurationError",
+    "Loaded",
     "Settings",
     "Upstream",
     "load",
+    "load_all",
     "overruled",
     "parse_origin",
     "parse_size",
+    "surroundings",
 ]

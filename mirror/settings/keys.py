@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -153,37 +154,39 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _whole_tls(self) -> Settings:
+    def _fit_together(self) -> Settings:
+        found = [*self._odd_tls(), *self._odd_preambles(), *self._odd_logins()]
+        if found:
+            raise ValueError("\n".join(found))
+        return self
+
+    def _odd_tls(self) -> Iterator[str]:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together")
-        if self.client_ca is not None and self.tls_cert is None:
-            raise ValueError("client_ca wants tls_cert and tls_key")
-        return self
+            yield "tls_cert and tls_key go together"
+        elif self.client_ca is not None and self.tls_cert is None:
+            yield "client_ca wants tls_cert and tls_key"
 
-    @model_validator(mode="after")
-    def _known_who_sends_preambles(self) -> Settings:
+    def _odd_preambles(self) -> Iterator[str]:
         if self.proxy_protocol and not self.trusted_proxies:
-            raise ValueError("proxy_protocol wants trusted_proxies: who sends preambles")
-        return self
+            yield "proxy_protocol wants trusted_proxies: who sends preambles"
 
-    @model_validator(mode="after")
-    def _somebody_can_log_in(self) -> Settings:
+    def _odd_logins(self) -> Iterator[str]:
+        """Find what is for clients that log in, where none can."""
         tokens = [token for each in self.clients.values() if (token := each.token)]
         if len(set(tokens)) < len(tokens):
-            raise ValueError("clients: two have the same token")
+            yield "clients: two have the same token"
         if self.htpasswd or self.client_ca or tokens:
-            return self
+            return
         if self.challenge:
-            raise ValueError("challenge wants htpasswd, client_ca, or the token of a client")
+            yield "challenge wants htpasswd, client_ca, or the token of a client"
         if "**" not in self.anonymous:
-            raise ValueError("anonymous wants htpasswd, client_ca, or the token of a client")
+            yield "anonymous wants htpasswd, client_ca, or the token of a client"
         for name in (*self.clients, *filter(is_client_name, self.shares)):
             table = "clients" if name in self.clients else "shares"
-            raise ValueError(
+            yield (
                 f"{table}.{name} is the name of a client, but none can log in: htpasswd, "
                 "client_ca, or the token of a client is wanted"
             )
-        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -63,7 +64,9 @@ class Upstream(BaseModel):
         None, description="A certificate to show it, in PEM, with its chain."
     )
     client_key: FilePath | None = Field(None, description="The certificate's key, in PEM.")
-    proxy: ProxyUrl | None = Field(None, description="A proxy to reach it through.")
+    proxy: ProxyUrl | None = Field(
+        None, description="A proxy to reach it through, if not the environment's."
+    )
     max_connections: Annotated[int, Field(ge=2, le=10_000)] = Field(
         256, description="Connections to it at a time; more questions wait."
     )
@@ -84,25 +87,31 @@ class Upstream(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _complete(self) -> Upstream:
+    def _fit_together(self) -> Upstream:
+        found = [*self._odd_account(), *self._odd_method(), *self._odd_link()]
+        if bool(self.reserve) != bool(self.reserved_for):
+            found.append("reserve and reserved_for go together")
+        if found:
+            raise ValueError("\n".join(found))
+        return self
+
+    def _odd_account(self) -> Iterator[str]:
         if self.password_file is not None and self.password.get_secret_value():
-            raise ValueError("password and password_file are both given: one is wanted")
-        if bool(self.username) != bool(self.password.get_secret_value() or self.password_file):
-            raise ValueError("username and password (or password_file) go together")
+            yield "password and password_file are both given: one is wanted"
+        elif bool(self.username) != bool(self.password.get_secret_value() or self.password_file):
+            yield "username and password (or password_file) go together"
         if ":" in self.username:  # RFC 7617, 2: the password begins behind the first
-            raise ValueError("a username without a colon is wanted")
+            yield "a username without a colon is wanted"
         if self.username and self.docker_config:
-            raise ValueError("username and docker_config are both given: one is wanted")
+            yield "username and docker_config are both given: one is wanted"
+
+    def _odd_link(self) -> Iterator[str]:
         if (self.client_cert is None) != (self.client_key is None):
-            raise ValueError("client_cert and client_key go together")
+            yield "client_cert and client_key go together"
         proxy = self.proxy.get_secret_value() if self.proxy else ""
         if self.client_cert and urlsplit(proxy).scheme == "https":
             # aiohttp shakes hands with both in one and the same way.
-            raise ValueError("client_cert would be shown to the proxy, too: http://… is wanted")
-        self._fit()
-        if bool(self.reserve) != bool(self.reserved_for):
-            raise ValueError("reserve and reserved_for go together")
-        return self
+            yield "client_cert would be shown to the proxy, too: http://… is wanted"
 
     @property
     def whose(self) -> str:
@@ -110,11 +119,11 @@ class Upstream(BaseModel):
         cloud = self.auth if METHODS[self.auth].cloud else ""
         return self.username or str(self.docker_config or cloud)
 
-    def _fit(self) -> None:
-        """Refuse an account where `auth` has no use for one, and none where it wants one."""
+    def _odd_method(self) -> Iterator[str]:
+        """Find an account where `auth` has no use for one, and none where it wants one."""
         own = bool(self.username or self.docker_config)
         method = METHODS[self.auth]
         if own and not method.uses(self.username):
-            raise ValueError(f"an account is given, which auth = {self.auth!r} does not use")
+            yield f"an account is given, which auth = {self.auth!r} does not use"
         if not own and method.account == "wanted":
-            raise ValueError(f"auth = {self.auth!r} wants an account or docker_config")
+            yield f"auth = {self.auth!r} wants an account or docker_config"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -115,6 +116,18 @@ class Bound:
         """
         return self.bytes or self._part(shutil.disk_usage(_existing(folder)).total)
 
+    def beyond(self, folder: Path) -> str | None:
+        """Say so where it is more than the file system that holds a folder has in all."""
+        place = _existing(folder)
+        total = shutil.disk_usage(place).total
+        if self.bytes <= total:
+            return None
+        return (
+            f"max_size is '{human(self.bytes)}': the file system that holds {place} has no more "
+            f'than {human(total)} in all, and is full before that; a part of it, such as "80%", '
+            "keeps to what there is"
+        )
+
     def _part(self, total: int) -> int:
         size = int(total * self.percent / 100)
         if size < SMALLEST:
@@ -129,7 +142,9 @@ class Bound:
 
 
 def _existing(folder: Path) -> Path:
-    return next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
+    # A folder that may not be looked into is none here, and no error.
+    found = (each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110
+    return next(found, Path("/"))
 
 
 def _bound(value: object) -> Bound:
@@ -171,14 +186,24 @@ def _plain_url(text: str) -> bool:
     return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
 
 
-def _proxy(value: object) -> SecretStr:
+DIRECTLY = "none"  # in the place of a proxy
+
+
+def parse_proxy(value: object) -> SecretStr:
+    """Read the URL of a proxy, with a login or without, or that none is wanted.
+
+    Raises ValueError.
+    """
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     login, at, rest = text.rpartition("@")
     scheme, colon, _ = (login or text).partition("://")
     bare = f"{scheme}://{rest}" if at else text
+    if text == DIRECTLY:
+        return SecretStr(text)
     if not colon or not _plain_url(bare) or urlsplit(bare).path not in ("", "/"):
         raise ValueError(
-            "http://[user:password@]host:port or https://[user:password@]host:port is wanted"
+            "http://[user:password@]host:port or https://[user:password@]host:port is wanted, "
+            'or "none"'
         )
     return SecretStr(text)
 
@@ -296,7 +321,7 @@ ListenAddress = Annotated[Address, NoDecode, BeforeValidator(_address), Form("HO
 FilePath = Annotated[Path, BeforeValidator(_path), Form("PATH")]
 Url = Annotated[str, BeforeValidator(_url)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
-ProxyUrl = Annotated[SecretStr, BeforeValidator(_proxy)]
+ProxyUrl = Annotated[SecretStr, BeforeValidator(parse_proxy)]
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts), Form("HOST,...")]
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks), Form("NETWORK,...")]
 ClientName = Annotated[str, BeforeValidator(_client_name)]

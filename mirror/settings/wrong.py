@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -61,9 +62,28 @@ _MODELS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "clients": Client}
 _HARMLESS = re.compile(r"[\w:/.-]*", re.ASCII)
 
 
-def faults(error: ValidationError) -> list[str]:
-    """Say all that is wrong, a line for each."""
-    return [_line(each) for each in error.errors()]
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """One thing that is wrong: the path to its key, and a line that begins with that."""
+
+    path: tuple[str, ...]
+    line: str
+
+
+def wrong(error: ValidationError) -> list[Wrong]:
+    """Say all that is wrong with values."""
+    return [each for raised in error.errors() for each in _all_of(raised)]
+
+
+def _all_of(error: Mapping[str, Any]) -> Iterator[Wrong]:
+    """Say what a validator has found: of keys that do not go together a line for each."""
+    path = tuple(str(part) for part in error["loc"] if part != "[key]")  # pydantic's, of a key
+    for message in str(error["msg"]).removeprefix("Value error, ").split("\n"):
+        if path:
+            yield Wrong(path, _line(path, {**error, "msg": message}))
+        else:  # it begins with the keys that it is about
+            key = message.split(maxsplit=1)[0].rstrip(":")
+            yield Wrong(tuple(key.split(".", 1)), message)
 
 
 def unknown(name: str, known: Iterable[str], *, what: str = "unknown key") -> str:
@@ -83,11 +103,14 @@ def _plain(name: str) -> str:
     return last.lower().removeprefix(PREFIX.lower())
 
 
-def not_json(error: Exception) -> str:
-    """Say which variable or secret is not the JSON that a table wants, and not what it holds."""
+def not_json(error: Exception) -> tuple[str, str]:
+    """Say which variable or secret is not the JSON that a table wants, and not what it holds.
+
+    Also returns the key.
+    """
     found = re.search(r'field "(\w+)"', str(error))
     key = found[1] if found and found[1] in _AS_JSON else "upstreams"
-    return f"{PREFIX}{key.upper()}: JSON is wanted, such as {_AS_JSON[key]}"
+    return f"{PREFIX}{key.upper()}: JSON is wanted, such as {_AS_JSON[key]}", key
 
 
 def unquoted(upstreams: object) -> Iterator[str]:
@@ -109,20 +132,14 @@ def _only_keys(table: object) -> Iterator[str]:
         yield str(key)
 
 
-def _line(error: Mapping[str, Any]) -> str:
-    place: tuple[int | str, ...] = error["loc"]
-    parts = (str(part) for part in place if part != "[key]")  # pydantic's, of a table's key
-    key = " ".join(".".join(parts).split())
+def _line(path: tuple[str, ...], error: Mapping[str, Any]) -> str:
+    key = " ".join(".".join(path).split())
     if error["type"] == "extra_forbidden":
-        return unknown(key, _MODELS.get(str(place[0]), Settings).model_fields)
+        return unknown(key, _MODELS.get(path[0], Settings).model_fields)
     message = _message(key, error)
-    if not key:
-        return message  # which begins with the keys that it is about
-    return (
-        f"{key}: {message}"
-        if _is_kept_back(place, error["input"])
-        else (f"{key} is {error['input']!r}: {message}")
-    )
+    if error["type"] == "missing" or _is_kept_back(path, error["input"]):
+        return f"{key}: {message}"
+    return f"{key} is {error['input']!r}: {message}"
 
 
 def _message(key: str, error: Mapping[str, Any]) -> str:
@@ -135,7 +152,7 @@ def _message(key: str, error: Mapping[str, Any]) -> str:
     return words.format(**error.get("ctx", {}))
 
 
-def _is_kept_back(place: tuple[int | str, ...], value: object) -> bool:
+def _is_kept_back(place: tuple[str, ...], value: object) -> bool:
     """Whether a value may be a password, or hold what looks like one, or is a whole table."""
     if isinstance(value, dict):
         return True

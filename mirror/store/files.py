@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 import threading
@@ -13,10 +12,11 @@ from typing import IO, NamedTuple
 
 from mirror.oci.digest import Digest
 from mirror.oci.errors import DigestInvalid
-from mirror.store import folder
+from mirror.store import folder, lock, rights
 from mirror.store.catalogue import charged
 from mirror.store.errors import StoreError, go_on
 from mirror.store.partial import Partial
+from mirror.store.shared import refuse_shared
 from mirror.store.sqlite import WAL_BYTES
 
 _PROBE = bytes(64 * 1024)
@@ -60,28 +60,20 @@ class Files:
 
     def prepare(self) -> None:
         """Create the folders and lock them against a second daemon; raises StoreError."""
+        refuse_shared(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             folder.check(self.root)
+            folder.close_to_others(self.root)
             self._blobs.mkdir(exist_ok=True)
             self._partials.mkdir(exist_ok=True)
             self._quarantine.mkdir(exist_ok=True)
-            self._lock = open(self.root / "lock", "ab", opener=_no_link)  # noqa: SIM115 - held
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to the data folder {self.root}: {error.strerror}"
-            ) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StoreError(f"another mirror is using the data folder {self.root}") from None
-        try:
+            self._lock = lock.take(self.root)
             for left in self._partials.glob(_WHOLE + "*"):
                 left.unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(
-                f"cannot write to the data folder {self.root}: {error.strerror}"
-            ) from None
+            why = rights.refusal(error, self.root)
+            raise StoreError(f"cannot write to the data folder {self.root}: {why}") from None
 
     def probe(self) -> None:
         """Write a temporary file and remove it; raises OSError if that fails."""

@@ -10,7 +10,9 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mirror.store import rights
 from mirror.store.errors import StoreError
+from mirror.store.shared import refuse_shared
 
 _log = logging.getLogger(__name__)
 
@@ -18,6 +20,29 @@ _SHARDED = ("blobs/sha256", "blobs/sha512")
 _FOLDERS = ("blobs", *_SHARDED, "partial", "quarantine")
 _SHARD = re.compile("[0-9a-f]{2}")
 _FILES = ("index.db", "index.db-wal", "index.db-shm", "index.fresh", "lock")
+_OPENED = (*_FILES, "key")
+
+
+def unusable(root: Path) -> Iterator[str]:
+    """Yield the reasons why a start could not use a data folder; changes nothing in it."""
+    try:
+        refuse_shared(root)
+        if (error := rights.lacking(root)) is not None:
+            yield f"cannot write to the data folder {root}: {rights.refusal(error, root)}"
+        elif root.exists():
+            check(root)
+            yield from _closed_to_us(root)
+    except StoreError as refused:
+        yield str(refused)
+    except OSError as error:
+        yield f"cannot write to the data folder {root}: {rights.refusal(error, root)}"
+
+
+def _closed_to_us(root: Path) -> Iterator[str]:
+    for name in (*_FOLDERS, *_OPENED):
+        path = root / name
+        if path.exists() and (error := rights.lacking(path)) is not None:
+            yield f"cannot write to {path}: {rights.refusal(error, root)}"
 
 
 def check(root: Path) -> None:
@@ -41,8 +66,6 @@ def check(root: Path) -> None:
             _check_kind(shard, stat.S_ISDIR, "folder")
     for name in _FILES:
         _check_kind(root / name, stat.S_ISREG, "file")
-    if found.st_mode & stat.S_IWOTH:
-        _close(root, found)
 
 
 def _odd_shards(folder: Path) -> Iterator[Path]:
@@ -72,12 +95,16 @@ def _check_kind(path: Path, is_kind: Callable[[int], bool], kind: str) -> None:
         raise StoreError(f"{path} is not a plain {kind}: remove it, or choose another --data-dir")
 
 
-def _close(root: Path, found: os.stat_result) -> None:
-    """Remove the world-writable mode of the data folder, where possible.
+def close_to_others(root: Path) -> None:
+    """Remove the world-writable mode of the data folder, if possible; raises StoreError.
 
     A mounted folder was put there by an administrator, and some file systems (SMB, FAT) show this
     mode unconditionally: then the start goes on with a warning.
     """
+    root = root.resolve()
+    found = root.stat()
+    if not found.st_mode & stat.S_IWOTH:
+        return
     if not root.is_mount():
         with contextlib.suppress(PermissionError):
             root.chmod(stat.S_IMODE(found.st_mode) & ~stat.S_IWOTH)

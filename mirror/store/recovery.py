@@ -14,6 +14,7 @@ from typing import TypeVar
 from mirror.lasting import over, to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.store import rights
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.errors import StoreError
 from mirror.store.files import Files, Found
@@ -47,7 +48,8 @@ async def open_store(files: Files, limit: int) -> Store:
     except BaseException as error:
         files.release()
         if isinstance(error, OSError):
-            raise StoreError(f"cannot read the data folder {files.root}: {error}") from None
+            why = rights.refusal(error, files.root)
+            raise StoreError(f"cannot read the data folder {files.root}: {why}") from None
         raise
 
 
@@ -83,7 +85,8 @@ async def open_index(path: Path) -> Index:
         database = await Database.open(path)
         damage = await database.damage()
     except OSError as error:
-        raise StoreError(f"cannot open the index {path}: {error.strerror}") from None
+        why = rights.refusal(error, path.parent)
+        raise StoreError(f"cannot open the index {path}: {why}") from None
     except sqlite3.Error as error:
         if not is_damage(error):
             raise StoreError(f"cannot open the index {path}: {error}") from None

@@ -7,6 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
+from mirror.store import rights
 from mirror.store.errors import StoreError
 from mirror.store.files import sync_folder
 
@@ -22,7 +23,7 @@ def folder_key(root: Path) -> bytes:
     except FileNotFoundError:
         return _written(root)
     except OSError as error:
-        raise StoreError(f"cannot read {root / _NAME}: {error.strerror}") from None
+        raise StoreError(f"cannot read {root / _NAME}: {rights.refusal(error, root)}") from None
     if len(key) == _LENGTH:
         return key
     _log.warning("%s is damaged: wrote a new key; proofs of possession begin anew", root / _NAME)
@@ -33,7 +34,7 @@ def _written(root: Path) -> bytes:
     try:
         return _write(root)
     except OSError as error:
-        raise StoreError(f"cannot write {root / _NAME}: {error.strerror}") from None
+        raise StoreError(f"cannot write {root / _NAME}: {rights.refusal(error, root)}") from None
 
 
 def _read(path: Path) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Iterable
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import quote
@@ -85,9 +86,8 @@ def _translated(address: IPv6Address) -> list[IPv4Address]:
 class Guard:
     """The address policy of one upstream; its own origin is allowed, as configured by the operator.
 
-    Whether the upstream is public is learned from the addresses of its host. Once public, it
-    stays so: otherwise the controller of its DNS name could turn it inward, for itself or for a
-    redirect.
+    Whether the upstream is public is learned from the addresses of its host. Once public, it stays
+    so: otherwise the controller of its DNS name could turn it inward, for itself or for a redirect.
     """
 
     def __init__(self, own: URL) -> None:
@@ -151,21 +151,21 @@ class Guard:
 class GuardedResolver(AbstractResolver):
     """A resolver that returns only addresses allowed by its guard: checked equals connected.
 
-    Behind a proxy, names are resolved there, and only the proxy's own name is checked here. Raises
-    UpstreamMisbehaved if no address is allowed, OSError as `inner` does.
+    Behind a proxy, names are resolved there, and only the names of the `proxies` are resolved here.
+    Raises UpstreamMisbehaved if no address is allowed, OSError as `inner` does.
     """
 
-    def __init__(self, guard: Guard, inner: AbstractResolver, proxy: URL | None = None) -> None:
+    def __init__(self, guard: Guard, inner: AbstractResolver, proxies: Iterable[URL] = ()) -> None:
         self._guard = guard
         self._inner = inner
-        self._proxy = None if proxy is None else _end(proxy)
+        self._proxies = frozenset(map(_end, proxies))
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Resolve a name, leaving out refused addresses."""
         found = await self._inner.resolve(host, port, family)
-        if (_bare(host), port) == self._proxy:  # configured by the operator, too
+        if (_bare(host), port) in self._proxies:  # configured by the operator, too
             return found
         return self._guard.choose(host, port, found)
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from yarl import URL
-
 from mirror.pem import EncryptedKey, no_password, reason
 from mirror.upstream.pace import Pace
+from mirror.upstream.proxies import Proxies
 
 CONNECTIONS = 256
 
@@ -28,12 +27,12 @@ class Link:
     """The connection settings of one upstream.
 
     `trusted` is used for every host; `shown` adds the client certificate, for the upstream's own
-    origin only. The proxy's URL may contain a login.
+    origin only.
     """
 
     trusted: ssl.SSLContext | None = None
     shown: ssl.SSLContext | None = None
-    proxy: URL | None = field(default=None, repr=False)
+    proxies: Proxies = field(default_factory=Proxies)
     connections: int = CONNECTIONS
     pace: Pace = field(default_factory=Pace)
 

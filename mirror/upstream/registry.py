@@ -85,14 +85,18 @@ class Registry(ManifestQuestions, BlobQuestions):
             yield response
 
     async def welcomes(self) -> bool:
-        """Check at `/v2/`, with a new token for no repository, whether the registry answers.
+        """Whether the registry answers `/v2/` with 200; raises UpstreamFailure."""
+        return await self.greeted() == 200
 
-        Raises UpstreamFailure.
+    async def greeted(self) -> int:
+        """Request `/v2/`, with a new token for no repository; returns the status.
+
+        Raises Denied if the login is refused, UpstreamFailure if no response came.
         """
         self.forget("")
         url = URL(f"{str(self.origin.url).rstrip('/')}/v2/", encoded=True)
         async with await self.ask(Question("GET", "token", "", url)) as response:
-            return response.status == 200
+            return response.status
 
     def forget(self, repository: str) -> None:
         """Have the next request for a repository use a new token."""

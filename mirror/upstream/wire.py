@@ -116,7 +116,7 @@ class Wire:
 
     async def __aenter__(self) -> Self:
         inner = self._inner or Lookups(self._own.raw_host or "")
-        resolver = GuardedResolver(self._guard, inner, self.link.proxy)
+        resolver = GuardedResolver(self._guard, inner, self.link.proxies.all)
         self._resolver = resolver
         self._sessions = {
             size: self._session(resolver, limit) for size, limit in self._bounds().items()
@@ -266,7 +266,7 @@ class Wire:
         shown = self.link.shown if url.origin() == self._own else None
         return {
             "allow_redirects": False,
-            "proxy": self.link.proxy,
+            "proxy": self.link.proxies.of(url),
             "ssl": shown or self.link.trusted or True,
         }
 

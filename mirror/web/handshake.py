@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
+from mirror.oci.errors import RegistryError, RequestInvalid
 from mirror.web.connections import Connections, client_of
+from mirror.web.refusal import whole_answer
 
 _log = logging.getLogger(__name__)
 
+_PLAIN = frozenset({"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"})  # as OpenSSL calls what it was sent
+_SPEAKS_TLS = RequestInvalid("plain HTTP was sent to a port that speaks TLS: https:// is wanted")
+_PIECE, _PIECES = 64 * 1024, 4  # bytes at a time, and how often
 _PATIENCE = 10.0  # seconds
 _GOODBYE = 5.0  # seconds for the other side to agree to the end
 Make = Callable[[str | None], asyncio.Protocol]  # of a connection's client, where that was told
@@ -49,16 +56,10 @@ class Handshake(asyncio.Protocol):
     async def run(self, transport: asyncio.Transport, context: ssl.SSLContext, make: Make) -> None:
         """Shake hands, and leave the rest to the server's protocol."""
         try:
-            encrypted = await asyncio.get_running_loop().start_tls(
-                transport,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=_PATIENCE,
-                ssl_shutdown_timeout=_GOODBYE,
-            )
+            encrypted = await self._shaken(transport, context)
         except OSError as error:  # SSLError, ConnectionError and TimeoutError are such
-            _log.info("no TLS with %s: %s", client_of(transport, self._client), error)
+            _log.info("%s", _told(client_of(transport, self._client), error))
+            transport.abort()
             return
         finally:
             self._connections.closed(self)
@@ -69,3 +70,51 @@ class Handshake(asyncio.Protocol):
         protocol.connection_made(encrypted)
         if self._early:
             protocol.data_received(self._early)
+
+    async def _shaken(
+        self, transport: asyncio.Transport, context: ssl.SSLContext
+    ) -> asyncio.Transport | None:
+        """Return the encrypted connection; raises OSError. Plain HTTP is told what is wanted.
+
+        asyncio closes the transport of a handshake that fails: a second descriptor leaves the
+        connection open until it is answered.
+        """
+        with transport.get_extra_info("socket").dup() as second:
+            try:
+                return await asyncio.get_running_loop().start_tls(
+                    transport,
+                    self,
+                    context,
+                    server_side=True,
+                    ssl_handshake_timeout=_PATIENCE,
+                    ssl_shutdown_timeout=_GOODBYE,
+                )
+            except ssl.SSLError as error:
+                if _is_plain_http(error):
+                    _answer(second, _SPEAKS_TLS)
+                raise
+
+
+def _is_plain_http(error: OSError) -> bool:
+    return isinstance(error, ssl.SSLError) and error.reason in _PLAIN
+
+
+def _told(client: str, error: OSError) -> str:
+    if _is_plain_http(error):
+        return f"plain HTTP from {client}, where TLS is served: answered with 400"
+    return f"no TLS with {client}: {error}"
+
+
+def _answer(connection: socket.socket, error: RegistryError) -> None:
+    """Send a refusal, without waiting for anything: it fits into what the kernel holds.
+
+    What has come is taken first: else the close is a reset, which may overtake the answer.
+    """
+    connection.setblocking(False)
+    with suppress(OSError):  # nothing more is there, or the client has left
+        for _ in range(_PIECES):
+            if not connection.recv(_PIECE):
+                break
+    with suppress(OSError):
+        connection.send(whole_answer(error))
+        connection.shutdown(socket.SHUT_WR)

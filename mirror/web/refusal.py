@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
+from http import HTTPStatus
+
 from mirror.cache.outcome import Outcome
 from mirror.oci.errors import (
     BlobUnknown,
@@ -32,6 +35,16 @@ def refusal(
         cause=error.message,
         last=last,
     )
+
+
+def whole_answer(error: RegistryError) -> bytes:
+    """Return head and document in one, for a connection of which no request could be read."""
+    body = error.body()
+    return (
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+        f"{fields.error(error, _outcome(error))}Content-Length: {len(body)}\r\n"
+        f"Date: {formatdate(usegmt=True)}\r\nConnection: close\r\n\r\n"
+    ).encode("latin-1", "replace") + body
 
 
 def _outcome(error: RegistryError) -> Outcome | None:

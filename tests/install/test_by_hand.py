@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import mirror
+from mirror.upstream.auth.methods import METHODS
 from tests.real.machines import Machine, machine
-from tests.real.processes import answers, free_port, needs, read
+from tests.real.processes import CommandFailed, answers, free_port, needs, read
 from tests.standin import Hub, Image
 
 from .conftest import PROJECT
@@ -72,6 +73,47 @@ def test_the_command_is_installed_as_the_readme_has_it(
 
 
 @pytest.mark.timeout(600)
+async def test_the_command_serves_and_finds_its_data_in_the_folder_it_is_run_in(
+    host: Machine, hub: Hub, image: Image, tmp_path: Path
+) -> None:
+    needs("pipx")
+    install_it, serve, usage = (line.partition(" #")[0].strip() for line in lines("To try it")[0])
+    path = "PATH=~/.local/bin:/usr/bin:/bin"
+    await asyncio.to_thread(host.run, f"cd /src && {path} {install_it}", within=300)
+    host.run("mkdir /tried")
+    url = f"http://127.0.0.1:{free_port()}"
+    given = f"MIRROR_LISTEN={url[7:]} MIRROR_UPSTREAMS__DOCKER_IO__URL={hub.url}"
+    hub.add(image, APP, "1")
+    begun = f"export {path} {given} && cd /tried && exec {serve}"
+    daemon = host.start(f"sh -c '{begun}'", "root", tmp_path / "log")
+    try:
+        await asyncio.to_thread(daemon.until, lambda: answers(f"{url}/readyz"))
+        await asyncio.to_thread(read, f"{url}/v2/{APP}/manifests/1")
+        used = await asyncio.to_thread(host.run, f"cd /tried && {path} {usage}")
+    finally:
+        code = await asyncio.to_thread(daemon.stop)
+    assert code == 0
+    assert f"docker.io/{APP}" in used
+
+
+@pytest.mark.timeout(600)
+def test_what_clouds_take_is_added_to_an_installation_by_hand(host: Machine) -> None:
+    install(host)
+    section = OPERATIONS.partition("log in to Amazon's")[2].partition("\n\n")[0]
+    pip = " ".join(re.findall(r"`(/opt/mirror/bin/pip install)\s", section))
+    extras = re.findall(r"'(\.\[\w+\])'", section)
+    assert extras == [".[aws]", ".[google]", ".[azure]"]
+    modules = {f".[{method.extra}]": method.module for method in METHODS.values() if method.extra}
+    for extra in extras:
+        imported = f"/opt/mirror/bin/python -c 'import {modules[extra]}'"
+        with pytest.raises(CommandFailed):
+            host.run(imported)
+        host.run(f"cd /src && {pip} --quiet '{extra}'", within=300)
+        host.run(imported, "mirror")
+    assert host.run("mirror --version").strip() == f"mirror {mirror.__version__}"
+
+
+@pytest.mark.timeout(600)
 async def test_a_service_is_installed_by_hand_and_its_commands_find_the_data(
     host: Machine, hub: Hub, image: Image, tmp_path: Path
 ) -> None:
@@ -116,6 +158,9 @@ def test_the_package_is_built_and_installed_by_the_documented_lines(host: Machin
     host.run(f"cd /src && {make}", within=900)
     host.run(f"cd /src && {apt}")
     assert host.run("mirror --version").strip() == f"mirror {mirror.__version__}"
+    restart, journal, usage = lines("As a Debian package")[1]
+    assert (restart, journal) == ("systemctl restart mirror", "journalctl -u mirror")
+    assert "in all" in host.run(usage)
     host.run("apt-get remove --yes mirror")
     assert host.path(CONFIG).exists()
     host.run("apt-get purge --yes mirror")

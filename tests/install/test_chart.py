@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.modern.build import BIN
+
 from .conftest import PROJECT
 
 CHART = PROJECT / "deploy" / "chart"
 NEWEST, OLDEST = "1.34", "1.25"  # that kubernetes-validate has schemas of
-HELM = shutil.which("helm", path=f"{os.environ['PATH']}:{Path.home()}/go/bin")
-pytestmark = pytest.mark.skipif(
-    HELM is None, reason="go install helm.sh/helm/v3/cmd/helm@v3.22.0 (it takes a while)"
-)
+HELM = shutil.which("helm", path=f"{os.environ['PATH']}:{BIN}")
+pytestmark = pytest.mark.skipif(HELM is None, reason="`make test-modern` builds helm")
 EVERYTHING = {
     "hostPort": "5000",
     "tls.existingSecret": "certificate",
@@ -59,6 +59,35 @@ def rendered(values: dict[str, str], name: str = "mirror", chart: Path = CHART) 
 def parsed(text: str) -> dict[str, dict[str, Any]]:
     """Return the manifests by kind."""
     return {each["kind"]: each for each in yaml.safe_load_all(text) if each}
+
+
+def documented() -> list[str]:
+    """Return the lines of README and operations.md that begin with `helm`."""
+    pages = (PROJECT / "README.md", PROJECT / "docs" / "operations.md")
+    text = "\n".join(page.read_text() for page in pages)
+    found = set(re.findall(r"^helm (.*?)(?: +#.*)?$", text, flags=re.MULTILINE))
+    assert found
+    return sorted(found)
+
+
+@pytest.mark.parametrize("line", documented())
+def test_it_is_installed_by_the_line_and_under_the_names_that_are_documented(line: str) -> None:
+    """As far as that goes without a cluster."""
+    install, name, chart, *values = line.split()
+    assert install == "install"
+    manifests = helm("template", name, *values, chart=PROJECT / chart).stdout
+    stateful = parsed(manifests)["StatefulSet"]
+    [container] = stateful["spec"]["template"]["spec"]["containers"]
+    assert container["image"].startswith("registry.example/mirror:")
+    operations = (PROJECT / "docs" / "operations.md").read_text()
+    assert f"kubectl exec {stateful['metadata']['name']}-0 -- mirror du" in operations
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_probes_are_the_same_whatever_it_listens_on(values: dict[str, str]) -> None:
+    pod = parsed(rendered(values))["StatefulSet"]["spec"]["template"]["spec"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert pod["containers"][0][probe]["exec"] == {"command": ["mirror", "healthcheck"]}
 
 
 def test_helm_finds_no_fault() -> None:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.mirrors import Mirror
-from tests.real.processes import scratch
+from tests.real.mirrors import Mirror, mirroring
+from tests.real.processes import PATH, CommandFailed, environment, run, scratch
 from tests.real.registries import APPS, mirroring_all, several
-from tests.standin import Blob, Hub, Image
+from tests.real.rootfs import FOREIGN, NATIVE
+from tests.standin import Blob, Hub, Image, make_image, make_index
 
+from .build import BIN
 from .buildkit import BuildKit
 from .engines import needs_built
-from .tools import TOOLS, chart_pulled, pulled
+from .tools import TOOLS, chart_pulled, copied, pulled
 
 HELM = "application/vnd.cncf.helm"
 
@@ -34,6 +36,35 @@ async def test_a_tool_pulls_by_the_name_of_the_mirror(
     assert not hub.requests
     await hub.down()
     assert (await pulled(tool, name, tmp_path_factory.mktemp("alone"))).is_same(image)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_a_tool_that_takes_every_platform_spends_a_pull_for_each(
+    tool: str, hub: Hub, mirror: Mirror, tmp_path: Path
+) -> None:
+    needs_built(tool)
+    images = [make_image(tool, [1000], architecture=each) for each in (NATIVE, FOREIGN)]
+    hub.add(make_index(images), "org/app", "1")
+    name = f"{mirror.url.removeprefix('http://')}/docker.io/org/app:1"
+    await copied(tool, name, tmp_path)
+    assert hub.pulls == 3
+
+
+async def test_crane_is_told_that_an_image_is_private_and_upstream_is_asked_for_that_once(
+    hub: Hub, port: int, image: Image, tmp_path: Path
+) -> None:
+    """It asks by HEAD and then by GET, and so does whoever tries again."""
+    needs_built("crane")
+    hub.add(image, "org/secret", "1")
+    hub.make_private("org/secret", "somebody")
+    env = environment(tmp_path, PATH=f"{BIN}:{PATH}")
+    async with mirroring(hub.url, port, "--limit-check", "0") as mirror:
+        name = f"{mirror.url.removeprefix('http://')}/docker.io/org/secret:1"
+        for _ in range(2):
+            with pytest.raises(CommandFailed, match="DENIED"):
+                await run("crane", "digest", name, env=env)
+    assert hub.count(kind="token") == 2  # for the HEAD, and for the GET that decides
+    assert hub.count(kind="manifest", status=401) == 3  # the challenge, and both refused
 
 
 async def test_helm_pulls_a_chart(

@@ -30,10 +30,16 @@ def _regctl(image: str, layout: Path) -> Command:
 TOOLS: dict[str, Words] = {"crane": _crane, "oras": _oras, "regctl": _regctl}
 
 
+async def copied(tool: str, image: str, folder: Path) -> None:
+    """Have a tool copy an image into an empty folder, with all that an index names."""
+    words = TOOLS[tool](image, folder / "layout")
+    await run(*words, env=environment(folder, PATH=f"{BIN}:{PATH}"))
+
+
 async def pulled(tool: str, image: str, folder: Path) -> Held:
     """Have a tool copy an image into an empty folder, and hash what is there then."""
+    await copied(tool, image, folder)
     layout = folder / "layout"
-    await run(*TOOLS[tool](image, layout), env=environment(folder, PATH=f"{BIN}:{PATH}"))
 
     def content(digest: str) -> bytes:
         return (layout / "blobs" / digest.replace(":", "/")).read_bytes()

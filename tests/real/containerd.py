@@ -61,6 +61,11 @@ class Containerd(Runner):
         options = [f"--hosts-dir={self.configured}", f"--platform=linux/{architecture}"]
         await self._run("images", "pull", *options, full_name(repository, reference))
 
+    async def pull_all(self, repository: str, reference: str) -> None:
+        """Pull an image of every platform."""
+        options = [f"--hosts-dir={self.configured}", "--all-platforms"]
+        await self._run("images", "pull", *options, full_name(repository, reference))
+
     async def forget(self, repository: str, reference: str) -> None:
         """Remove an image, and wait until its content is gone."""
         await self._run("images", "rm", "--sync", full_name(repository, reference))

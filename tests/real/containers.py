@@ -129,6 +129,12 @@ class Skopeo(Engine):
         target = f"dir:{self._folder(repository, reference)}"
         await run("skopeo", "--override-arch", architecture, "copy", source, target, env=self._env)
 
+    async def pull_all(self, repository: str, reference: str) -> None:
+        """Copy an image of every platform into a folder."""
+        source = f"docker://{full_name(repository, reference)}"
+        target = f"dir:{self._folder(repository, reference)}"
+        await run("skopeo", "copy", "--all", source, target, env=self._env)
+
     async def forget(self, repository: str, reference: str) -> None:
         """Remove the folder."""
         shutil.rmtree(self._folder(repository, reference))

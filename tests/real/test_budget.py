@@ -2,11 +2,14 @@
 
 import pytest
 
-from tests.standin import Hub, Image, make_index
+from tests.standin import Hub, Image, make_image, make_index
 
+from .containerd import Containerd
+from .containers import Skopeo
 from .engines import Engine
-from .mirrors import mirroring
+from .mirrors import Mirror, mirroring
 from .processes import CommandFailed
+from .rootfs import FOREIGN, NATIVE
 
 APP = "library/app"
 
@@ -37,6 +40,20 @@ async def test_an_image_for_several_platforms_costs_two_pulls(
         assert (await engine.held(APP, "1")).is_same(index)
         assert mirror.metric('mirror_pull_remaining{account="",upstream="docker.io"}') == 0
     assert hub.pulls == 2
+
+
+@pytest.mark.parametrize("engine", ["containerd", "skopeo"], indirect=True)
+async def test_whoever_takes_every_platform_spends_a_pull_for_each(
+    engine: Containerd | Skopeo, hub: Hub, mirror: Mirror, request: pytest.FixtureRequest
+) -> None:
+    name = request.node.name
+    images = [make_image(name, [1000], architecture=each) for each in (NATIVE, FOREIGN)]
+    hub.add(make_index(images), APP, "1")
+    await engine.pull_all(APP, "1")
+    assert hub.pulls == 3
+    await engine.forget(APP, "1")
+    await engine.pull_all(APP, "1")
+    assert hub.pulls == 3
 
 
 # podman and its kin sleep for as long as Retry-After says, and come again.

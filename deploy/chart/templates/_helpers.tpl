@@ -25,10 +25,9 @@ shutdown_grace = {{ .Values.shutdownGrace }}
 {{- end }}
 {{- end }}
 
-{{- /* Alive is what both probes ask: a full disk must not take it out of the Service. */ -}}
+{{- /* All probes ask the daemon by its control socket, whatever it listens on: by HTTP, the kubelet
+has no certificate for `client_ca`. A full disk must not take it out of the Service. */ -}}
 {{- define "mirror.alive" -}}
-httpGet:
-  path: /healthz
-  port: registry
-  scheme: {{ ternary "HTTPS" "HTTP" (ne .Values.tls.existingSecret "") }}
+exec:
+  command: [mirror, healthcheck]
 {{- end }}

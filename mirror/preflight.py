@@ -1,0 +1,54 @@
+"""Before a start: all that would keep the daemon from it, and what it would warn of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from mirror import wiring
+from mirror.settings import ConfigurationError, Settings, Upstream
+from mirror.store import lock
+from mirror.store.folder import unusable
+
+
+def faults(settings: Settings) -> Iterator[str]:
+    """Say what a start would refuse, each as it would: a line that begins with its key.
+
+    Nothing is made or altered, and no upstream is asked.
+    """
+    yield from _refused(partial(wiring.certificate, settings))
+    for name, upstream in settings.upstreams.items():
+        yield from upstream_faults(name, upstream)
+    yield from _refused(partial(wiring.users, settings))
+    yield from _folder_faults(settings)
+    taken = lock.is_taken(settings.data_dir)  # then by a daemon that listens there rightly
+    for key, address in wiring.addresses(settings):
+        wanted = address._replace(port=0) if taken else address
+        yield from _refused(partial(wiring.try_address, key, wanted))
+
+
+def upstream_faults(name: str, upstream: Upstream) -> Iterator[str]:
+    """Say what a start would refuse of one upstream."""
+    yield from _refused(partial(wiring.origin_of, name, upstream))
+    yield from _refused(partial(wiring.link, name, upstream))
+
+
+def warnings(settings: Settings) -> Iterator[str]:
+    """Say what works, and may not be what was meant."""
+    folder = settings.data_dir.absolute()
+    if (told := settings.max_size.beyond(folder)) is not None:
+        yield told
+
+
+def _folder_faults(settings: Settings) -> Iterator[str]:
+    folder = settings.data_dir.absolute()
+    yield from _refused(partial(settings.max_size.of, folder))
+    for line in unusable(folder):
+        yield line if line.startswith("data_dir ") else f"data_dir is '{folder}': {line}"
+
+
+def _refused(start: Callable[[], object]) -> Iterator[str]:
+    try:
+        start()
+    except ConfigurationError as error:
+        yield str(error)

@@ -1,0 +1,51 @@
+"""On which line of a TOML file each key stands."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+Path: TypeAlias = tuple[str, ...]  # of a key: the tables that lead to it, and its name
+
+
+def lines_of(text: str) -> dict[Path, int]:
+    """Return the line, from 1, on which each table and each key begins; `text` is valid TOML.
+
+    What a statement holds is left to `tomllib`: a statement ends where it can be read by itself,
+    and no part of one can.
+    """
+    found: dict[Path, int] = {}
+    table: Path = ()
+    for line, statement, values in _statements(text):
+        if statement.startswith("["):
+            table = max(_paths(values), key=len)
+            found.setdefault(table, line)
+        for path in _paths(values) if not statement.startswith("[") else ():
+            found.setdefault((*table, *path), line)
+    return found
+
+
+def _statements(text: str) -> Iterator[tuple[int, str, dict[str, object]]]:
+    """Yield where each statement begins, its text, and what it says alone."""
+    pending: list[str] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        pending.append(line.removesuffix("\r"))
+        statement = "\n".join(pending)
+        try:
+            values = tomllib.loads(statement)
+        except tomllib.TOMLDecodeError:
+            continue
+        if values:
+            yield number - len(pending) + 1, statement.lstrip(), values
+        pending.clear()
+
+
+def _paths(values: object) -> Iterator[Path]:
+    """Yield the paths to all that stands in a table, and in the last of a list of tables."""
+    if isinstance(values, list):
+        values = values[-1] if values else None
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield (str(key),)
+            yield from ((str(key), *rest) for rest in _paths(value))

@@ -1,0 +1,260 @@
+"""Where values come from: flags over variables over secrets over a file, and where each stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic_settings import (
+    EnvSettingsSource,
+    NestedSecretsSettingsSource,
+    SecretsSettingsSource,
+    SettingsError,
+)
+
+from mirror.settings import lines
+from mirror.settings.keys import PREFIX, Settings
+from mirror.settings.values import ConfigurationError
+from mirror.settings.wrong import not_json, unknown, unquoted
+
+_NOT_KEYS = frozenset({"CONFIG", "SECRETS_DIR"})
+# What Kubernetes tells each container of a Service whose name begins with `mirror`.
+_OF_A_SERVICE = re.compile(
+    r"MIRROR_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The values of one source. `places` name where they stand, of a key or of its table."""
+
+    values: dict[str, Any]
+    places: Mapping[lines.Path, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """All that was read, the source first that beats the others; and what could not be used."""
+
+    read: tuple[Source, ...]
+    faults: tuple[str, ...] = ()
+
+    def merged(self) -> dict[str, Any]:
+        """Return the values in force, as they are written."""
+        values: dict[str, Any] = {}
+        for source in self.read:
+            values = _over(values, source.values)
+        return values
+
+    def has(self, path: lines.Path) -> bool:
+        """Whether the value of a key is from one of these, and no default."""
+        return any(at(source.values, path) is not None for source in self.read)
+
+    def place(self, path: lines.Path) -> str | None:
+        """Say where the value of a key stands, None where no source has it, "" for a flag.
+
+        Of a key that no source has, but which has a table somewhere, that is the table's place.
+        """
+        for length in range(len(path), 0, -1):
+            for source in self.read:
+                if at(source.values, path[:length]) is not None:
+                    return _nearest(source.places, path[:length])
+        return None
+
+    def placed(self, line: str) -> str:
+        """Say in a line that begins with a key where that stands."""
+        [key] = re.findall(r"^(\S*?)(?=:? (?!\()|:?$)", line) or [""]  # not if it is said already
+        place = self.place(max(self._paths(key), key=len, default=()))
+        return f"{key} ({place}){line[len(key) :]}" if place else line
+
+    def _paths(self, key: str) -> Iterator[lines.Path]:
+        """Yield what may be meant by a key whose tables' names may have dots."""
+        yield from _spelt(key, self.merged())
+
+
+def gather(flags: Mapping[str, object] | None, file: Path | None) -> Sources:
+    """Read every source; what cannot be used of one is left out, and told in `faults`."""
+    chosen, faults = chosen_file(file), _unknown_variables()
+    from_file, variables, secrets = Source({}), Source({}), Source({})
+    try:
+        from_file = read_file(chosen)
+    except ConfigurationError as error:
+        faults.append(str(error))
+    faults += unquoted(from_file.values.get("upstreams"))
+    from_file = Source(_quoted(from_file.values), from_file.places)
+    variables, told = _complete(EnvSettingsSource(Settings), _variables())
+    faults += told
+    try:
+        secrets, told = _secrets()
+        faults += told
+    except ConfigurationError as error:
+        faults.append(str(error))
+    return Sources((Source(dict(flags or {})), variables, secrets, from_file), tuple(faults))
+
+
+def at(values: object, path: Sequence[str]) -> object:
+    """Return what stands at the end of a path through tables, None for nothing."""
+    for name in path:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
+
+
+def chosen_file(file: Path | None) -> Path | None:
+    """Return the file to read: the flag's, or the variable's."""
+    named = os.environ.get(PREFIX + "CONFIG")
+    return Path(named) if file is None and named else file
+
+
+def read_file(file: Path | None) -> Source:
+    """Read a file; raises ConfigurationError."""
+    if file is None:
+        return Source({})
+    try:
+        text = file.read_text("utf-8")
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{file}: is not TOML: {error}") from None
+    found = lines.lines_of(text)
+    return Source(values, {path: f"line {line} of {file}" for path, line in found.items()})
+
+
+def path_of(variable: str) -> lines.Path:
+    """Return the key that a variable, or a secret, is the value of."""
+    key, *rest = variable.lower().removeprefix(PREFIX.lower()).split("__")
+    if key == "upstreams":
+        rest[:1] = [name.replace("_", ".") for name in rest[:1]]
+    return (key, *rest)
+
+
+def _over(values: dict[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete values with others, table by table."""
+    merged = dict(values)
+    for key, value in others.items():
+        mine = merged.get(key)
+        if isinstance(mine, dict) and isinstance(value, Mapping):
+            merged[key] = _over(mine, value)
+        else:
+            merged.setdefault(key, value)
+    return merged
+
+
+def _nearest(places: Mapping[lines.Path, str], path: lines.Path) -> str:
+    known = (places.get(path[:length]) for length in range(len(path), 0, -1))
+    return next((place for place in known if place is not None), "")
+
+
+def _spelt(key: str, values: object) -> Iterator[lines.Path]:
+    """Yield the paths whose names, put together with dots, are the key or begin it."""
+    if not isinstance(values, dict):
+        return
+    for name in map(str, values):
+        if key == name or key.startswith(f"{name}."):
+            yield (name,)
+            yield from ((name, *rest) for rest in _spelt(key[len(name) + 1 :], values[name]))
+
+
+# Variables
+
+
+def _variables() -> dict[lines.Path, str]:
+    names = (name for name in sorted(os.environ) if name.upper().startswith(PREFIX))
+    return {path_of(name): name for name in names}
+
+
+def _complete(
+    source: EnvSettingsSource, places: Mapping[lines.Path, str]
+) -> tuple[Source, list[str]]:
+    """Read variables or secrets without those tables that are no JSON; also say which are not."""
+    faults: list[str] = []
+    while True:
+        try:
+            return Source(_dotted(source()), places), faults
+        except SettingsError as error:
+            told, key = not_json(error)
+            left = {n: v for n, v in source.env_vars.items() if path_of(n) != (key,)}
+            if len(left) == len(source.env_vars):  # it says no more of what it is about
+                return Source({}), [*faults, told]
+            source.env_vars = left
+            faults.append(told)
+
+
+def _dotted(values: dict[str, Any]) -> dict[str, Any]:
+    """Name upstreams as a file does: `DOCKER_IO` is for shells that allow no dots."""
+    upstreams = values.get("upstreams")
+    if not isinstance(upstreams, dict):
+        return values
+    return {**values, "upstreams": {name.replace("_", "."): u for name, u in upstreams.items()}}
+
+
+def _unknown_variables() -> list[str]:
+    """Name what pydantic-settings passes over: a misspelt variable would do nothing."""
+    known = {name.upper() for name in Settings.model_fields} | _NOT_KEYS
+    names = {PREFIX + key for key in known}
+    return [
+        unknown(variable, names, what="unknown environment variable")
+        for variable, value in os.environ.items()
+        if variable.upper().startswith(PREFIX)
+        and not _is_known(variable.upper().removeprefix(PREFIX), known)
+        and not _is_of_a_service(variable.upper(), value)
+    ]
+
+
+def _is_known(name: str, known: set[str]) -> bool:
+    return name in known or name.startswith(("UPSTREAMS__", "CLIENTS__"))
+
+
+def _is_of_a_service(variable: str, value: str) -> bool:
+    port = variable.endswith("_PORT") and "://" in value
+    return port or _OF_A_SERVICE.fullmatch(variable) is not None
+
+
+# Secrets
+
+
+def _secrets() -> tuple[Source, list[str]]:
+    """Read the folder of secrets: ours if we were told, systemd's otherwise.
+
+    Raises ConfigurationError.
+    """
+    folder = os.environ.get(PREFIX + "SECRETS_DIR")
+    if folder and not Path(folder).is_dir():
+        raise ConfigurationError(f"{PREFIX}SECRETS_DIR is {folder!r}: a folder is wanted")
+    folder = folder or os.environ.get("CREDENTIALS_DIRECTORY")
+    if folder is None:
+        return Source({}), []
+    try:
+        odd = _odd_secrets(folder)
+        source = NestedSecretsSettingsSource(SecretsSettingsSource(Settings), secrets_dir=folder)
+    except (OSError, UnicodeDecodeError, SettingsError) as error:
+        raise ConfigurationError(f"a secret in {folder} cannot be read: {error}") from None
+    places = {path_of(name): f"the secret {name} in {folder}" for name in source.env_vars}
+    found, faults = _complete(source, places)
+    return found, odd + faults
+
+
+def _odd_secrets(folder: str) -> list[str]:
+    """Name secrets that nothing reads, and empty ones; others' files are none of ours."""
+    known = {PREFIX.lower() + name for name in Settings.model_fields}
+    faults: list[str] = []
+    for file in sorted(Path(folder).glob(f"{PREFIX.lower()}*")):
+        if file.name.split("__")[0] not in known:
+            faults.append(unknown(file.name, known, what=f"unknown secret in {folder}"))
+        elif file.is_file() and not file.read_bytes().strip():
+            faults.append(f"{file.name}: the secret in {folder} is empty")
+    return faults
+
+
+def _quoted(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out tables of upstreams whose names were not quoted: they are told of already."""
+    upstreams = values.get("upstreams")
+    if not isinstance(upstreams, dict):
+        return values
+    good = {name: each for name, each in upstreams.items() if not [*unquoted({name: each})]}
+    return {**values, "upstreams": good}

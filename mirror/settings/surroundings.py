@@ -1,0 +1,50 @@
+"""The proxies that the environment names for every program: HTTPS_PROXY and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from mirror.settings.values import ConfigurationError, parse_proxy
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is said of proxies: for URLs of http, for those of https, and what is asked directly."""
+
+    http: SecretStr | None = None
+    https: SecretStr | None = None
+    direct: str = ""
+
+    def of(self, scheme: str) -> SecretStr | None:
+        """Return the proxy for URLs of a scheme."""
+        return self.https if scheme == "https" else self.http
+
+
+def surroundings(environment: Mapping[str, str]) -> Surroundings:
+    """Read HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or the same in small letters, as Go does.
+
+    Raises ConfigurationError, which names the variable and not its value: that may hold a password.
+    """
+    return Surroundings(
+        _proxy(environment, "HTTP_PROXY"),
+        _proxy(environment, "HTTPS_PROXY"),
+        environment.get(_named(environment, "NO_PROXY"), ""),
+    )
+
+
+def _proxy(environment: Mapping[str, str], variable: str) -> SecretStr | None:
+    name = _named(environment, variable)
+    text = environment.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        return parse_proxy(text if "://" in text else f"http://{text}")
+    except ValueError as error:
+        raise ConfigurationError(f"proxy ({name}): {error}") from None
+
+
+def _named(environment: Mapping[str, str], variable: str) -> str:
+    return variable if environment.get(variable) else variable.lower()

@@ -1,0 +1,67 @@
+"""Permissions in the data folder: refusals by the system, and their remedies."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+
+
+def refusal(error: OSError, root: Path) -> str:
+    """Return why the system refused access to the data folder, and the remedy."""
+    why = error.strerror or str(error)
+    if error.errno not in _DENIED:
+        return why
+    path = Path(str(error.filename)) if error.filename else root
+    return f"{why} for user {_user(os.geteuid())}; {_remedy(_nearest(path), root)}"
+
+
+def lacking(path: Path) -> OSError | None:
+    """Return the error that a write to a path would raise; None if it would succeed."""
+    there = _nearest(path)
+    if there != path and not there.is_dir():
+        return _error(errno.ENOTDIR, there)
+    wanted = os.R_OK | os.W_OK | (os.X_OK if there.is_dir() else 0)
+    if os.access(there, wanted, effective_ids=True):
+        return None
+    read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+    return _error(errno.EROFS if read_only else errno.EACCES, there)
+
+
+def _remedy(there: Path, root: Path) -> str:
+    me = _user(os.geteuid())
+    try:
+        owner = there.stat().st_uid
+    except OSError:
+        return f"`chown -R {me} {root}` makes it that user's"
+    if owner == os.geteuid():
+        return f"{there} is that user's, but closed: `chmod -R u+rwX {there}` opens it"
+    belongs = f"{there} belongs to {_user(owner)}"
+    if there == root or root in there.parents:
+        return f"{belongs}: `chown -R {me} {root}` makes it that user's"
+    return f"{belongs}: `install -d -o {me} {root}` makes the folder for that user"
+
+
+def _nearest(path: Path) -> Path:
+    """Return the path, or its nearest parent that exists and is visible."""
+    return next(each for each in _upwards(path.absolute()) if os.path.lexists(each))
+
+
+def _upwards(path: Path) -> Iterator[Path]:
+    yield path
+    yield from path.parents
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _error(number: int, path: Path) -> OSError:
+    return OSError(number, os.strerror(number), str(path))
