@@ -129,10 +129,10 @@ def test_a_relative_folder_is_refused_for_where_it_leads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "data").symlink_to("/etc")
-    with pytest.raises(StoreError, match="a folder of the mirror's own"):
+    with pytest.raises(StoreError, match="a folder for the mirror alone"):
         refuse_shared(tmp_path / "data")
     monkeypatch.chdir("/")
-    with pytest.raises(StoreError, match="a folder of the mirror's own"):
+    with pytest.raises(StoreError, match="a folder for the mirror alone"):
         refuse_shared(Path())
 
 
