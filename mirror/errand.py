@@ -12,14 +12,14 @@ from importlib import import_module
 from pathlib import Path
 
 from mirror.cache.lines import order_line, read_record
-from mirror.cache.records import Order, Record, Refused, UpkeepError
+from mirror.cache.records import Order, Record, Refused, UpkeepError, Work
 from mirror.control_socket import SOCKET, Connection, short_path
 from mirror.settings import Settings
 
 _CONNECT = 10.0  # seconds
 
 
-def run(settings: Settings, order: Order) -> Generator[Record, None, None]:
+def run(settings: Settings, order: Work) -> Generator[Record, None, None]:
     """Have an order carried out; raises UpkeepError, or StoreError for the data folder."""
     folder = settings.data_dir.absolute()
     if not _is_data(folder):
@@ -29,6 +29,16 @@ def run(settings: Settings, order: Order) -> Generator[Record, None, None]:
     except _NobodyThere:
         alone = import_module("mirror.alone")
         yield from map(_good, alone.carry_out(settings, folder, order))
+
+
+def ask(folder: Path, order: Order) -> Generator[Record, None, None]:
+    """Have the daemon of a data folder carry an order out; raises UpkeepError."""
+    try:
+        yield from map(_good, _by_daemon(folder, order))
+    except _NobodyThere:
+        raise UpkeepError(
+            f"no mirror takes orders in {folder}: none runs there, or it is starting or stopping"
+        ) from None
 
 
 class _NobodyThere(Exception):

@@ -196,7 +196,7 @@ async def test_no_handshake_fails_while_the_certificate_changes(
         shaking = [asyncio.create_task(shake_hands()) for _ in range(4)]
         while not all(task.done() for task in shaking):
             pair.renew(authority)
-            await mirror.daemon.certificate.renew(now=True)
+            await mirror.daemon.certificate.renew()
         await asyncio.gather(*shaking)
 
 
