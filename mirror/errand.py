@@ -17,13 +17,13 @@ from mirror.control_socket import SOCKET, Connection, short_path
 from mirror.settings import Settings
 
 _CONNECT = 10.0  # seconds
+BROKE_OFF = "the running mirror broke off: it was stopped, or failed"
 
 
 def run(settings: Settings, order: Work) -> Generator[Record, None, None]:
     """Have an order carried out; raises UpkeepError, or StoreError for the data folder."""
     folder = settings.data_dir.absolute()
-    if not _is_data(folder):
-        raise UpkeepError(f"no mirror keeps its data in {folder}")
+    _check(folder)
     try:
         yield from map(_good, _by_daemon(folder, order))
     except _NobodyThere:
@@ -33,6 +33,7 @@ def run(settings: Settings, order: Work) -> Generator[Record, None, None]:
 
 def ask(folder: Path, order: Order) -> Generator[Record, None, None]:
     """Have the daemon of a data folder carry an order out; raises UpkeepError."""
+    _check(folder)
     try:
         yield from map(_good, _by_daemon(folder, order))
     except _NobodyThere:
@@ -45,12 +46,14 @@ class _NobodyThere(Exception):
     """No daemon listens."""
 
 
-def _is_data(folder: Path) -> bool:
-    """Whether a mirror made this folder: a mistyped one must not become one."""
+def _check(folder: Path) -> None:
+    """Refuse a folder that no mirror made: a mistyped one must not become one."""
     try:
-        return (folder / "blobs").is_dir()
+        made = (folder / "blobs").is_dir()
     except OSError as error:
         raise UpkeepError(f"cannot look into {folder}: {error.strerror}") from None
+    if not made:
+        raise UpkeepError(f"no mirror keeps its data in {folder}")
 
 
 def _good(record: Record) -> Record:
@@ -74,7 +77,7 @@ def _by_daemon(folder: Path, order: Order) -> Iterator[Record]:
             connection.request("POST", "/orders", order_line(order))
             yield from map(read_record, _lines(connection))
         except (HTTPException, OSError):
-            raise UpkeepError("the running mirror broke off: it was stopped, or failed") from None
+            raise UpkeepError(BROKE_OFF) from None
 
 
 def _lines(connection: HTTPConnection) -> Iterator[bytes]:

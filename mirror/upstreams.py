@@ -110,7 +110,7 @@ class Upstreams:
     """All that are configured. `registries` and `inquiries` are asked for each request.
 
     Those that are replaced, or taken away, end what they began, with the connections that they
-    have, and are closed `quiet` seconds after the last of it.
+    have, and are closed some seconds after the last of it.
     """
 
     def __init__(
@@ -118,7 +118,6 @@ class Upstreams:
         on_answer: Callable[[Answer], None],
         publicity: Publicity,
         budget: Budget,
-        quiet: float = QUIET,
     ) -> None:
         self.registries: Table[Registry] = Table()
         self.inquiries: Table[Inquiry] = Table()
@@ -126,7 +125,6 @@ class Upstreams:
         self.on_answer = on_answer
         self._publicity = publicity
         self._budget = budget
-        self._quiet = quiet
         self._now: dict[str, Reached] = {}
         self._leaving: dict[asyncio.Task[None], Reached] = {}
 
@@ -193,7 +191,7 @@ class Upstreams:
         """Close one when all that goes on with it has ended."""
         try:
             for registry in reached.all:
-                await registry.leases.over(self._quiet)
+                await registry.leases.over(QUIET)
         finally:
             successor = self.registries.get(name)
             if successor is reached.registry:  # its name is out of the settings

@@ -58,6 +58,7 @@ def test_the_unit_asks_for_what_the_mirror_offers() -> None:
     assert int(directives("LimitNOFILE")[0]) >= 65536
     [command] = directives("ExecStart")
     assert command.endswith("/mirror serve --config /etc/mirror/mirror.toml")
+    assert directives("ExecReload") == [command.replace(" serve ", " reload ")]
 
 
 def test_the_grace_and_what_comes_behind_it_fit_into_the_time_to_stop() -> None:

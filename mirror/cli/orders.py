@@ -68,5 +68,5 @@ def _run(settings: Settings, order: Work, words: Words) -> int:
     finally:
         bar.clear()
     if last is None or isinstance(last, Progress | Wrong):
-        raise UpkeepError("the running mirror broke off: it was stopped, or failed")
+        raise UpkeepError(errand.BROKE_OFF)
     return DAMAGED if isinstance(last, Verified) and last.wrong else 0

@@ -2,7 +2,7 @@
 
 from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
-from mirror.settings.load import load, overruled
+from mirror.settings.load import data_dir, load, overruled
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import Address, ConfigurationError, parse_origin, parse_size
 
@@ -14,6 +14,7 @@ __all__ = [
     "ConfigurationError",
     "Settings",
     "Upstream",
+    "data_dir",
     "load",
     "overruled",
     "parse_origin",

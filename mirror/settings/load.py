@@ -66,6 +66,22 @@ def load(flags: Mapping[str, object] | None = None, file: Path | None = None) ->
         raise ConfigurationError(f"a secret in {secrets} cannot be read: {error}") from None
 
 
+def data_dir(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Path:
+    """Return the data folder, though all else that is configured may be wrong.
+
+    What is bad may be for a running mirror to say: it may have secrets that others have not.
+    Raises ConfigurationError where it cannot be told.
+    """
+    try:
+        return load(flags, file).data_dir
+    except ConfigurationError:
+        named = (flags or {}).get("data_dir") or os.environ.get(f"{PREFIX}DATA_DIR")
+        named = named or _read_file(_chosen(file)).get("data_dir")
+        if not isinstance(named, str):
+            raise
+        return Path(named).expanduser()
+
+
 def overruled(flags: Mapping[str, object] | None = None, file: Path | None = None) -> list[str]:
     """Say of each variable in force which key of the file it overrules, by names alone.
 
