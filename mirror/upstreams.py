@@ -183,7 +183,8 @@ class Upstreams:
         )
 
     def _retire(self, name: str, reached: Reached) -> None:
-        task = asyncio.create_task(self._leave(name, reached, reached.registry.received))
+        leave = self._leave(name, reached, reached.registry.received)
+        task = asyncio.create_task(leave, name=f"leaving {name}")
         self._leaving[task] = reached
         task.add_done_callback(self._left)
 
