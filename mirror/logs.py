@@ -36,8 +36,14 @@ def set_up(form: Format, level: str, outlet: Outlet) -> None:
     """
     handler = _Handler(outlet)
     handler.setFormatter(_formatter(form))
+    logging.basicConfig(handlers=[handler], force=True)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Write from this level on."""
     least = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger().setLevel(max(least, logging.WARNING))
     logging.getLogger("mirror").setLevel(least)
 
 

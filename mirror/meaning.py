@@ -80,9 +80,9 @@ def secret(upstream: Upstream) -> str:
         raise ConfigurationError(f"password_file is '{file}': it {error}") from None
 
 
-def budgets(settings: Settings) -> dict[str, Terms]:
-    """Return what is said of each upstream's pull budget."""
-    shares = Shares(settings.shares)
+def budgets(settings: Settings, shares: Shares | None = None) -> dict[str, Terms]:
+    """Return what is said of each upstream's pull budget, with these `shares` if there are any."""
+    shares = shares or Shares(settings.shares)
     return {
         name: Terms(
             upstream.whose,

@@ -9,6 +9,7 @@ from mirror import wiring
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.store import lock
 from mirror.store.folder import unusable
+from mirror.upstreams import link_of, origin_of
 
 
 def faults(settings: Settings) -> Iterator[str]:
@@ -29,8 +30,8 @@ def faults(settings: Settings) -> Iterator[str]:
 
 def upstream_faults(name: str, upstream: Upstream) -> Iterator[str]:
     """Say what a start would refuse of one upstream."""
-    yield from _refused(partial(wiring.origin_of, name, upstream))
-    yield from _refused(partial(wiring.link, name, upstream))
+    yield from _refused(partial(origin_of, name, upstream))
+    yield from _refused(partial(link_of, name, upstream))
 
 
 def warnings(settings: Settings) -> Iterator[str]:

@@ -68,6 +68,7 @@ class Fetch(Progress):
     def join(self, repository: Repository, proof: int | None = None) -> None:
         """Count a follower in, which it `admits`."""
         self._let_in(repository, proof)
+        self._registry.leases.take()  # it may go on without the fetch, past the disk
         if self._entry is not None:
             self._entry.readers += 1
         if repository != self.repository:
@@ -76,6 +77,7 @@ class Fetch(Progress):
     def leave(self, repository: Repository) -> None:
         """Count a follower out."""
         self._let_out(repository)
+        self._registry.leases.give()
         if self._entry is not None:
             self._entry.readers -= 1
         self._close_file()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Sized
 from dataclasses import dataclass
 
 from mirror.cache.allowance import Allowance
@@ -58,7 +58,7 @@ class Fetches:
 
     def __init__(
         self,
-        upstreams: Collection[str],
+        upstreams: Sized,
         store: Store,
         possession: Possession,
         memory: Memory,
@@ -71,10 +71,10 @@ class Fetches:
         self._memory = memory
         self._grace = grace
         self._reprieve = reprieve
-        self._alone = len(upstreams) == 1
+        self._upstreams = upstreams
         self._places = Places(most)
         self._shared = most >= _SHARED
-        self._allowance = Allowance(store.books.limit, alone=self._alone)
+        self._allowance = Allowance(lambda: store.books.limit, upstreams)
         self._running: dict[Key, _Running] = {}
 
     def __len__(self) -> int:
@@ -87,6 +87,12 @@ class Fetches:
     def followers(self) -> int:
         """How many clients follow."""
         return sum(running.fetch.followers for running in self._running.values())
+
+    def change(self, grace: float, most: int) -> None:
+        """Take up other bounds; what runs goes on."""
+        self._grace = grace
+        self._places.change(most)
+        self._shared = most >= _SHARED
 
     async def close(self) -> None:
         """Stop all; what they wrote stays to be resumed, what is proven is published first."""
@@ -138,6 +144,8 @@ class Fetches:
         place = Place(registry, repository, digest, *kept, apart=apart)
         fetch = Fetch(registry, repository, digest, self._store, place, self._memory)
         task = asyncio.create_task(self._run(fetch))
+        registry.leases.take()
+        task.add_done_callback(lambda _: registry.leases.give())
         task.add_done_callback(lambda done: self._ended(key, done))
         return _Running(fetch, place, task)
 
@@ -171,7 +179,7 @@ class Fetches:
 
     async def _run(self, fetch: Fetch) -> None:
         upstream, client = fetch.repository.upstream, CLIENT.get()
-        owners: Owners = () if self._alone else (upstream,)
+        owners: Owners = () if len(self._upstreams) == 1 else (upstream,)
         if self._shared:  # one that asks for made-up digests has nobody wait behind all of these
             owners = *owners, f"{client} of {upstream}"
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -60,7 +61,15 @@ class Reckon:
     kind: Literal["budget"] = "budget"
 
 
-Order = Verify | Collect | Purge | Measure | Reckon
+@checked(frozen=True, config=_STRICT)
+class Reload:
+    """Read the configuration anew, and go by it."""
+
+    kind: Literal["reload"] = "reload"
+
+
+Work = Verify | Collect | Purge | Measure | Reckon  # what needs the data folder
+Order = Work | Reload
 
 # What is told on the way
 
@@ -223,4 +232,31 @@ class Budgets:
     kind: Literal["budgets"] = "budgets"
 
 
-Record = Progress | Wrong | Refused | Verified | Collected | Purged | Usage | Budgets
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The keys that are in force as they were changed, and those that want a restart for it."""
+
+    changed: tuple[str, ...]
+    restart: tuple[str, ...]
+    kind: Literal["reloaded"] = "reloaded"
+
+    def words(self) -> Iterator[str]:
+        """Say so, a line for each kind."""
+        if self.changed:
+            yield f"changed: {', '.join(self.changed)}"
+        if self.restart:
+            yield f"wants a restart, and stays what it was: {', '.join(self.restart)}"
+        if not self.changed and not self.restart:
+            yield "nothing has changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why the configuration cannot be used, so that nothing was changed."""
+
+    reason: str
+    kind: Literal["unusable"] = "unusable"
+
+
+Done = Verified | Collected | Purged | Usage | Budgets | Reloaded
+Record = Progress | Wrong | Refused | Unusable | Done

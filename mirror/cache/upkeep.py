@@ -14,7 +14,6 @@ from mirror.cache.records import (
     Collect,
     Collected,
     Measure,
-    Order,
     Purge,
     Purged,
     Reckon,
@@ -23,6 +22,7 @@ from mirror.cache.records import (
     UpkeepError,
     Usage,
     Verify,
+    Work,
 )
 from mirror.cache.tags import TagKey, Tags
 from mirror.cache.tally import Tally
@@ -67,7 +67,7 @@ class Upkeep:
     def __repr__(self) -> str:
         return f"<Upkeep of {self._store!r}>"
 
-    async def carry_out(self, order: Order) -> AsyncGenerator[Record, None]:
+    async def carry_out(self, order: Work) -> AsyncGenerator[Record, None]:
         """Tell of progress, at last the result; what cannot be done ends in Refused."""
         try:
             if isinstance(order, Verify):

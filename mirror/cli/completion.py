@@ -24,6 +24,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "verify": (*_PLACE, "--sample", "--rate"),
     "gc": _PLACE,
     "purge": _PLACE,
+    "reload": _PLACE,
     "healthcheck": (*_PLACE, "--ready"),
     "completion": (),
 }

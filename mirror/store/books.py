@@ -82,12 +82,18 @@ class Books:
         self.stuck: Sizes = Sizes()
         self.going = 0  # bytes that are off the books, and not unlinked yet
         self._leaving: list[Entry] = []  # off the books and unlinked, but still being read
-        self._headroom = min(1024 * 1024, limit // 64)  # what one flush may add to the index
+        self._headroom = _headroom(limit)
         self._touched: set[Digest] = set()
         index.sources.append(self._tell)
 
     def __repr__(self) -> str:
         return f"<Books: {len(self.catalogue)} kept, {self.used} of {self.limit} bytes>"
+
+    def change(self, limit: int) -> None:
+        """Have another bound; `trim` of the store is what keeps a lower one."""
+        self.limit = limit
+        self._headroom = _headroom(limit)
+        self.quarantine.change(limit)
 
     @property
     def used(self) -> int:
@@ -281,3 +287,8 @@ class Books:
             if entry := self.catalogue.get(digest):
                 self.tell_of(digest, entry)
                 yield digest
+
+
+def _headroom(limit: int) -> int:
+    """Return what one flush may add to the index, in bytes."""
+    return min(1024 * 1024, limit // 64)

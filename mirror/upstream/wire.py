@@ -30,6 +30,7 @@ from mirror.upstream.backoff import Backoff, Topic
 from mirror.upstream.breaker import Breaker
 from mirror.upstream.faults import PROXY_LOGIN, named_faults
 from mirror.upstream.guard import Guard, GuardedResolver, follow
+from mirror.upstream.leases import Leases
 from mirror.upstream.link import Link
 from mirror.upstream.lookups import Lookups
 from mirror.upstream.receiver import Connector, NoCookies, Slices
@@ -111,6 +112,8 @@ class Wire:
         self._breakers: LRUCache[URL, Breaker] = LRUCache(_HOSTS)
         self._token_server: URL | None = None  # the last that was asked
         self._slices = Slices()
+        self.leases = Leases()
+        self._closed = False
         self._backoff = Backoff()
         self._probes: dict[URL, asyncio.Task[None]] = {}
 
@@ -127,6 +130,7 @@ class Wire:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._closed = True
         for probe in self._probes.values():
             probe.cancel()
         await asyncio.gather(*self._probes.values(), return_exceptions=True)
@@ -145,6 +149,7 @@ class Wire:
         return aiohttp.ClientSession(
             connector=Connector(
                 self._slices,
+                self.leases,
                 limit=limit,
                 resolver=resolver,
                 socket_factory=self._sockets,
@@ -177,6 +182,8 @@ class Wire:
         of their business (RFC 9110, 15.4). A form, which has a secret, is sent nowhere else at all.
         Raises UpstreamFailure for anything but an answer.
         """
+        if self._closed:
+            raise UpstreamUnavailable(f"upstream {url.host} is not configured any more")
         began = time.perf_counter()
         if kind == "token" and url.origin() != self._own:
             self._token_server = url.origin()

@@ -33,6 +33,11 @@ class Browsers:
     def __repr__(self) -> str:
         return f"<Browsers: {len(self._names)} names of ours{', no others' * self._strict}>"
 
+    def change(self, names: Collection[str], *, strict: bool) -> None:
+        """Have other names."""
+        self._names = frozenset(names)
+        self._strict = strict
+
     def check(self, request: web.BaseRequest) -> None:
         """Look at a request before anything is asked for it; raises NotAllowed."""
         headers = request.headers

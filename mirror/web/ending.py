@@ -15,7 +15,7 @@ from mirror.web.connections import Connections
 CUT = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Grace:
     """For how long, in seconds, replies may go on; `hurry` ends that, whenever it is set."""
 

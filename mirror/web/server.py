@@ -54,7 +54,7 @@ class Server:
         log: AccessLog,
         connections: Connections,
     ) -> None:
-        self._router = router
+        self.router = router  # another one after a reload
         self._clients = clients
         self._access = access
         self._api = api
@@ -166,9 +166,10 @@ class Server:
         self._metrics.requests.add(line.kind, reply.outcome, sent, seconds)
 
     def _read(self, request: web.BaseRequest) -> Route:
-        if self._router.wants_host:
-            return self._router.read(request.raw_path, request.headers.get(hdrs.HOST, ""))
-        return self._router.read(request.raw_path)
+        router = self.router
+        if router.wants_host:
+            return router.read(request.raw_path, request.headers.get(hdrs.HOST, ""))
+        return router.read(request.raw_path)
 
     def _route(self, request: web.BaseRequest) -> Route | None:
         try:
