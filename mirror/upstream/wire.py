@@ -18,6 +18,7 @@ from cachetools import LRUCache
 from yarl import URL
 
 import mirror
+from mirror import request_id
 from mirror.oci.errors import (
     TooManyRequests,
     UpstreamDown,
@@ -226,7 +227,7 @@ class Wire:
         self._refuse_resting(origin, topic, breaker)
         began = time.monotonic()
         try:
-            response = await request.send(url, headers, self._means(url))
+            response = await request.send(url, self._with_id(origin, headers), self._means(url))
         except (TimeoutError, asyncio.CancelledError):
             # A client that gave up early says nothing about the host.
             if time.monotonic() - began > self.patience.answer / 4:
@@ -248,6 +249,13 @@ class Wire:
         if response.status != 429:
             self._backoff.answered(origin, topic)
         return response
+
+    def _with_id(self, origin: URL, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Add the id of the request that this is for, which is no other host's business."""
+        found = request_id.REQUEST.get()
+        if not found or origin != self._own:
+            return headers
+        return {**headers, request_id.HEADER: found}
 
     def _refuse_resting(self, origin: URL, topic: Topic, breaker: Breaker) -> None:
         if not self._is_probed(origin):

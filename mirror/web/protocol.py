@@ -13,10 +13,12 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
 from mirror.oci.errors import RegistryError, RequestInvalid
+from mirror.request_id import RequestIds
 from mirror.web.connections import Connections
 from mirror.web.fronts import Fronts
 from mirror.web.heads import Heads
 from mirror.web.refusal import refusal
+from mirror.web.reply import REQUEST_ID
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -38,11 +40,13 @@ class Protocol(web.RequestHandler):
         self,
         server: Listener,
         connections: Connections,
+        ids: RequestIds,
         client: str | None,
         **options: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
         super().__init__(server, **options)
         self._counted = connections
+        self._ids = ids
         self._client = client
         self._heads = Heads()
         self._dropped: int | None = None  # bytes, once no further request is read
@@ -130,12 +134,14 @@ class Protocol(web.RequestHandler):
 
     def handle_error(
         self,
-        request: web.BaseRequest,  # noqa: ARG002 - as aiohttp has it
+        request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer and end the connection: who knows where the next request begins."""
+        if REQUEST_ID not in request:  # nobody could read what it is
+            request[REQUEST_ID] = self._ids.take(None)
         if status != 400:
             return refusal(RegistryError(message or "the mirror failed"), last=True)
         reason = type(exc).__name__ if exc else message
@@ -149,17 +155,19 @@ class Listener(web.Server):
         self,
         handler: Handler,
         connections: Connections,
+        ids: RequestIds,
         **options: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
         fronts = connections.fronts
         super().__init__(handler, request_factory=_maker(fronts) if fronts else None, **options)
         self._counted = connections
+        self._ids = ids
         self._options = options
 
     def __call__(self, client: str | None = None) -> Protocol:
         """Make one; `client` is who it is from, where a proxy has told."""
         loop = asyncio.get_running_loop()
-        return Protocol(self, self._counted, client, loop=loop, **self._options)
+        return Protocol(self, self._counted, self._ids, client, loop=loop, **self._options)
 
 
 def _maker(fronts: Fronts) -> Callable[..., web.BaseRequest]:

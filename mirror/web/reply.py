@@ -18,8 +18,10 @@ from mirror.cache.bodies import Body
 from mirror.cache.outcome import Outcome
 from mirror.oci.errors import RegistryError
 from mirror.oci.ranges import Span
+from mirror.request_id import HEADER
 from mirror.web.sending import Chunks, Client, Reads
 
+REQUEST_ID = web.RequestKey("request_id", str)  # where a request keeps its own
 _SERVER = f"mirror/{mirror.__version__}"
 AT_ONCE = 64 * 1024  # bytes of a body that are written with the head, whoever reads them
 _MEMORY = (bytes, memoryview)  # a union would be made anew each time that it is looked at
@@ -173,7 +175,8 @@ class Reply(web.StreamResponse):
             length = "Transfer-Encoding: chunked\r\n" if request.version >= (1, 1) else ""
         return (
             f"HTTP/1.1 {self.status} {_REASONS[self.status]}\r\n{self._lines}{length}"
-            f"Date: {_http_date(int(time.time()))}\r\nServer: {_SERVER}\r\n{connection}\r\n"
+            f"Date: {_http_date(int(time.time()))}\r\nServer: {_SERVER}\r\n"
+            f"{HEADER}: {request[REQUEST_ID]}\r\n{connection}\r\n"
         ).encode("latin-1", "replace")
 
 

@@ -12,6 +12,7 @@ from mirror.cache.access import Access
 from mirror.cache.caller import Caller
 from mirror.cache.outcome import Outcome
 from mirror.oci.errors import ClientGone, NameUnknown, NotAllowed, RegistryError, Unsupported, shown
+from mirror.request_id import HEADER, RequestIds
 from mirror.upstream.inquiry import Wanted
 from mirror.upstream.turns import CLIENT
 from mirror.web.access import CALLER, AccessLog, line_of
@@ -23,7 +24,7 @@ from mirror.web.metrics import Metrics
 from mirror.web.own import OwnPages
 from mirror.web.protocol import Listener
 from mirror.web.refusal import refusal
-from mirror.web.reply import Reply
+from mirror.web.reply import REQUEST_ID, Reply
 from mirror.web.route import (
     BlobPath,
     CatalogPath,
@@ -62,6 +63,7 @@ class Server:
         self._metrics = metrics
         self._log = log
         self._connections = connections
+        self._ids = RequestIds()
 
     def runner(self, idle: float) -> web.ServerRunner:
         """Return what listens; see `ending.end` for how it ends.
@@ -71,6 +73,7 @@ class Server:
         server = Listener(
             self.handle,
             self._connections,
+            self._ids,
             access_log=_log,
             access_log_class=_hook(self._done),
             keepalive_timeout=idle,
@@ -84,6 +87,7 @@ class Server:
     async def handle(self, request: web.BaseRequest) -> Reply:
         """Answer one request; nothing that goes wrong leaves without an error document."""
         self._connections.busy(request)
+        request[REQUEST_ID] = self._ids.take(request.headers.get(HEADER))
         try:
             return await self._answer(request)
         except RegistryError as error:
