@@ -58,6 +58,7 @@ async def serve(settings: Settings, outlet: Outlet) -> int:
     except asyncio.CancelledError:  # the start was, in order
         if not signals.stop.is_set():
             raise
+    _log.info("stopped")
     return 0
 
 

@@ -12,13 +12,13 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
-from mirror.oci.errors import RegistryError, RequestInvalid
+from mirror.oci.errors import RegistryError, RequestInvalid, Stopped
 from mirror.request_id import RequestIds
 from mirror.web.connections import Connections
 from mirror.web.fronts import Fronts
 from mirror.web.heads import Heads
 from mirror.web.refusal import refusal
-from mirror.web.reply import REQUEST_ID
+from mirror.web.reply import BEING_SENT, REQUEST_ID
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -116,6 +116,18 @@ class Protocol(web.RequestHandler):
         self._dropped = (self._dropped or 0) + size
         if self._dropped > _DROPPED and self.transport is not None:
             self.transport.pause_reading()
+
+    async def _handle_request(
+        self, request: web.BaseRequest, start_time: float | None, request_handler: Handler
+    ) -> tuple[web.StreamResponse, bool]:
+        """Have what is cut be logged, too: aiohttp logs what comes to its own end."""
+        try:
+            return await super()._handle_request(request, start_time, request_handler)
+        except asyncio.CancelledError:
+            reply = request.get(BEING_SENT) or refusal(Stopped("its answer had not begun"))
+            reply.cut()
+            self.log_access(request, reply, start_time)
+            raise
 
     @property
     def peername(self) -> Any:  # noqa: ANN401 - aiohttp's, of several types

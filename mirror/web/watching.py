@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,8 @@ from mirror.web.own import OwnPages
 from mirror.web.protocol import Listener
 from mirror.web.refusal import refusal
 from mirror.web.reply import REQUEST_ID, Reply
+
+_log = logging.getLogger(__name__)
 
 _MOST = 64  # connections
 _IDLE = 75.0  # seconds without a whole request
@@ -57,4 +60,4 @@ async def watching(
         await web.SockSite(runner, listener).start()
         yield
     finally:
-        await end(runner, connections, Grace(_GRACE, hurry))
+        await end(runner, connections, Grace(_GRACE, hurry), _log.debug)
