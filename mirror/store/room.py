@@ -14,6 +14,7 @@ from mirror.oci.digest import Digest
 from mirror.store.books import Books, Doomed
 from mirror.store.catalogue import charged
 from mirror.store.disk import Disk
+from mirror.store.errors import in_words
 from mirror.store.files import Files
 from mirror.store.names import Names
 from mirror.store.quarantine import Suspect
@@ -165,7 +166,7 @@ class Room:
             try:
                 size = await self._disk.run(self._files.set_aside, digest)
             except OSError as error:
-                _log.error("cannot quarantine %s, will try again: %s", digest, error)
+                _log.error("cannot quarantine %s, will try again: %s", digest, in_words(error))
                 return
             self._books.stuck.pop(digest, None)
             if size is not None:

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+from mirror.upstream.faults import of_system
 from mirror.web.connections import Connections, client_of
 
 _log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Handshake(asyncio.Protocol):
                 ssl_shutdown_timeout=_GOODBYE,
             )
         except OSError as error:  # SSLError, ConnectionError and TimeoutError are such
-            _log.info("no TLS with %s: %s", client_of(transport, self._client), error)
+            _log.info("no TLS with %s: %s", client_of(transport, self._client), of_system(error))
             return
         finally:
             self._connections.closed(self)

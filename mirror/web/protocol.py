@@ -14,6 +14,7 @@ from aiohttp.web_protocol import _ErrInfo
 
 from mirror.oci.errors import RegistryError, RequestInvalid, Stopped
 from mirror.request_id import RequestIds
+from mirror.upstream.faults import breach
 from mirror.web.connections import Connections
 from mirror.web.fronts import Fronts
 from mirror.web.heads import Heads
@@ -156,7 +157,7 @@ class Protocol(web.RequestHandler):
             request[REQUEST_ID] = self._ids.take(None)
         if status != 400:
             return refusal(RegistryError(message or "the mirror failed"), last=True)
-        reason = type(exc).__name__ if exc else message
+        reason = message if exc is None or isinstance(exc, RegistryError) else breach(exc)
         return refusal(RequestInvalid(f"not a request that HTTP allows: {reason}"), last=True)
 
 

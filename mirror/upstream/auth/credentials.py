@@ -96,7 +96,7 @@ class PasswordFile(Everywhere):
             password = read_password(self._file)
         except OSError as error:
             words = f"password_file {self._file} cannot be read"
-            raise CredentialsUnavailable(words, type(error).__name__) from None
+            raise CredentialsUnavailable(words, error.strerror or "") from None
         except ValueError as error:
             raise CredentialsUnavailable(f"password_file {self._file} {error}") from None
         return Found(Credentials(self._username, password))
