@@ -37,6 +37,12 @@ class Doomed(NamedTuple):
         sizes += [*self.partials.values(), *(entry.size for entry in self.victims.values())]
         return sum(map(charged, sizes))
 
+    @property
+    def told(self) -> str:
+        """How much of what goes, in words."""
+        blobs, partials = len(self.victims), len(self.partials)
+        return f"{blobs} blobs, {partials} partials and {len(self.suspects)} quarantined files"
+
     def __bool__(self) -> bool:
         return bool(self.suspects or self.partials or self.victims)
 

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 
 from mirror.lasting import to_the_end
 from mirror.oci.digest import Digest
+from mirror.sizes import human
 from mirror.store.books import Books, Doomed
 from mirror.store.catalogue import charged
 from mirror.store.disk import Disk
@@ -53,6 +54,8 @@ class Room:
         """
         wanted = charged(size)
         doomed = self._books.make_room(wanted, gains=gains)
+        if doomed and _log.isEnabledFor(logging.DEBUG):
+            _log.debug("room for %s: %s go", human(wanted), doomed.told)
         self._books.promised += wanted
         try:
             await self.unlink(doomed)

@@ -187,8 +187,15 @@ class Wire:
                 request = _Request(self._sessions[size], topic_of(kind, method, url), method, form)
                 response = await self._follow(request, url, dict(headers))
         finally:
-            tell(response, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s %s: %s", method, self._named(url), _told(url, response, seconds))
+            tell(response, seconds)
         return response
+
+    def _named(self, url: URL) -> str:
+        """Name a URL for the log: a query, and another host's path, may have a signature."""
+        return f"{url.origin()}{url.raw_path}" if url.origin() == self._own else str(url.origin())
 
     async def _follow(
         self, request: _Request, url: URL, headers: dict[str, str]
@@ -323,6 +330,15 @@ class Wire:
         # A TimeoutError is an OSError; a failure is the guard's.
         except (aiohttp.ClientError, OSError, ValueError, UpstreamFailure):
             return False
+
+
+def _told(url: URL, response: aiohttp.ClientResponse | None, seconds: float) -> str:
+    """Say what came of a question, in how long, and whence where a redirect led elsewhere."""
+    if response is None:
+        return f"no answer within {seconds:.3f} s"
+    elsewhere = response.url.origin() != url.origin()
+    by = f", by {response.url.host}" if elsewhere else ""
+    return f"{response.status} after {seconds:.3f} s{by}"
 
 
 def topic_of(kind: str, method: str, url: URL) -> Topic:

@@ -76,14 +76,25 @@ class Account:
         name = self._source.place(repository)
         place = self._places.setdefault(name, Place(name))
         credentials = await self._current(place)
+        self._tell(place, credentials)
         try:
             return await self._try(place, credentials, attempt)
         except CredentialsRefused as refusal:
+            _log.debug("upstream %s: %s; the account is read again", self._upstream, refusal)
             other = await self._instead_of(place, credentials, refusal.denied)
         try:
             return await self._try(place, other, attempt)
         except CredentialsRefused as refusal:
             raise refusal.denied or self._refusal(place, other) from None
+
+    def _tell(self, place: Place, credentials: Credentials) -> None:
+        """Say whose account is used, and where it comes from."""
+        if _log.isEnabledFor(logging.DEBUG):
+            whose = (
+                f"as {shown(credentials.username)}" if credentials else "as nobody in particular"
+            )
+            of = f" of {place.name}" if place.name else ""
+            _log.debug("upstream %s%s is asked %s, by %s", self._upstream, of, whose, place.source)
 
     def held(self, repository: str) -> Credentials | None:
         """Return the credentials for a repository that were read last, None if none were yet."""
