@@ -15,6 +15,7 @@ from mirror.cache.possession import Possession
 from mirror.lasting import over, to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.sizes import human
 from mirror.store.store import Store
 from mirror.upstream.places import Owners, Places
 from mirror.upstream.registry import Registry
@@ -47,6 +48,13 @@ class _Running:
         Between a fetch's end, which closes its file, and the task's callback others may run.
         """
         return self.stopping or self.fetch.failure is not None or self.fetch.ended
+
+    @property
+    def told(self) -> str:
+        """That it ends, and how far it came, in words."""
+        size = self.fetch.size
+        of_all = "" if size is None else f" of {human(size)}"
+        return f"the download of {self.fetch.digest} ends after {human(self.place.written)}{of_all}"
 
 
 class Fetches:
@@ -98,6 +106,7 @@ class Fetches:
         """Stop all; what they wrote stays to be resumed, what is proven is published first."""
         for running in self._running.values():
             if not running.fetch.proven:
+                _log.info("%s: the mirror stops", running.told)
                 running.task.cancel()
         tasks = [running.task for running in self._running.values()]
         await to_the_end(over(tasks))  # the store must not close before
@@ -173,7 +182,7 @@ class Fetches:
             running.reprieved = True
             self._check_after(self._reprieve, running)
             return
-        _log.info("nobody follows %r any more: stopped", fetch)
+        _log.info("%s: nobody follows it any more", running.told)
         running.stopping = True
         running.task.cancel()
 

@@ -32,6 +32,13 @@ def add_place(command: argparse.ArgumentParser, more: str = _BESIDE) -> None:
     command.add_argument("--data-dir", dest="data_dir", metavar="DIR", help=described)
 
 
+def add_dry_run(command: argparse.ArgumentParser) -> None:
+    """Add the flag with which nothing is removed."""
+    command.add_argument(
+        "--dry-run", action="store_true", help="say what would go, and how much, and leave it"
+    )
+
+
 def carry_out(options: argparse.Namespace, order: Work, words: Words) -> int:
     """Have an order carried out and print what is told; returns the exit code.
 

@@ -60,6 +60,7 @@ async def serve(
     except asyncio.CancelledError:  # the start was, in order
         if not signals.stop.is_set():
             raise
+    _log.info("stopped")
     return 0
 
 

@@ -37,6 +37,12 @@ class Doomed(NamedTuple):
         sizes += [*self.partials.values(), *(entry.size for entry in self.victims.values())]
         return sum(map(charged, sizes))
 
+    @property
+    def told(self) -> str:
+        """How much of what goes, in words."""
+        blobs, partials = len(self.victims), len(self.partials)
+        return f"{blobs} blobs, {partials} partials and {len(self.suspects)} quarantined files"
+
     def __bool__(self) -> bool:
         return bool(self.suspects or self.partials or self.victims)
 
@@ -129,10 +135,7 @@ class Books:
         `more`. Raises NoRoomError where `wanted` bytes cannot come free; where an upstream `gains`
         also where blobs of another would have to go that were used lately.
         """
-        excess = self._excess(wanted)
-        suspects = self.quarantine.to_free(excess)
-        left = self.quarantine
-        excess -= sum(charged(suspect.size) for each in suspects if (suspect := left.get(each)))
+        suspects, excess = self._suspects(self._excess(wanted))
         partials: list[Digest] = []
         for digest, size in self.idle_partials.items():
             if excess <= 0:
@@ -147,6 +150,20 @@ class Books:
         self.evicted += len(doomed.victims)
         self.evicted_bytes += sum(charged(entry.size) for entry in doomed.victims.values())
         return doomed._replace(more=len(victims) > _AT_ONCE)
+
+    def would_evict(self, freed: int) -> list[Digest]:
+        """Return which blobs would go to keep the bound, if `freed` bytes of partials went first.
+
+        None where those that can go are too few, as `make_room` has it.
+        """
+        _, excess = self._suspects(self._excess(0) - freed)
+        return self.catalogue.victims(excess) or []
+
+    def _suspects(self, excess: int) -> tuple[list[Digest], int]:
+        """Return which quarantined files go for so many bytes, and how many bytes are left."""
+        suspects, left = self.quarantine.to_free(excess), self.quarantine
+        freed = sum(charged(suspect.size) for each in suspects if (suspect := left.get(each)))
+        return suspects, excess - freed
 
     def _excess(self, wanted: int) -> int:
         """Return how much has to go for `wanted` bytes, beside what is going already."""

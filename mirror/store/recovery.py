@@ -14,6 +14,7 @@ from typing import TypeVar
 from mirror.lasting import over, to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.sizes import human
 from mirror.store import rights
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.errors import StoreError
@@ -30,13 +31,13 @@ T = TypeVar("T")
 _SECOND = 10**9  # nanoseconds
 
 
-async def open_store(files: Files, limit: int) -> Store:
+async def open_store(files: Files, limit: int, *, spares: bool = False) -> Store:
     """Open the data folder and repair its index; raises StoreError.
 
     A file without a row is adopted, as a blob that no repository holds yet, to be hashed before it
     is served; a row without a file is dropped; a file with another size than its row is
-    quarantined; partials stay for whoever asks for them next. Who stops waiting for it has it end
-    soon: what it found out is found out again.
+    quarantined, unless it `spares` such: then `Store.leave` ends it. Partials stay for whoever asks
+    for them next. Who stops waiting for it has it end soon: what it found out is found out again.
     """
     try:
         await _on_thread(files, files.prepare)
@@ -44,7 +45,7 @@ async def open_store(files: Files, limit: int) -> Store:
             # Not while SQLite reads: two threads that hand rows and names to Python take longer
             # than one after the other (measured: 1.2 s for the names alone, 0.65 s without).
             on_disk = await _on_thread(files, lambda: {f.digest: f for f in files.scan()})
-            return await _open(files, limit, on_disk)
+            return await _open(files, limit, on_disk, spares=spares)
     except BaseException as error:
         files.release()
         if isinstance(error, OSError):
@@ -64,15 +65,16 @@ async def _on_thread(files: Files, work: Callable[[], T]) -> T:
         raise
 
 
-async def _open(files: Files, limit: int, on_disk: dict[Digest, Found]) -> Store:
+async def _open(files: Files, limit: int, on_disk: dict[Digest, Found], *, spares: bool) -> Store:
     path = files.root / "index.db"
     try:
-        return await _repair(files, await open_index(path), limit, on_disk.copy())
+        index = await open_index(path)
+        return await _repair(files, index, limit, on_disk.copy(), spares=spares)
     except sqlite3.Error as error:
         if not is_damage(error):
             raise StoreError(f"cannot read the index {path}: {error}") from None
         fresh = await _replace_index(path, error)
-    return await _repair(files, fresh, limit, on_disk.copy())
+    return await _repair(files, fresh, limit, on_disk.copy(), spares=spares)
 
 
 async def open_index(path: Path) -> Index:
@@ -104,16 +106,21 @@ async def _replace_index(path: Path, error: sqlite3.Error) -> Index:
     return Index(await Database.open(path))
 
 
-async def _repair(files: Files, index: Index, limit: int, on_disk: dict[Digest, Found]) -> Store:
+async def _repair(
+    files: Files, index: Index, limit: int, on_disk: dict[Digest, Found], *, spares: bool
+) -> Store:
     try:
-        return await _repaired(files, index, limit, on_disk)
+        return await _repaired(files, index, limit, on_disk, spares=spares)
     except BaseException:
         await index.abandon()  # an open index would keep the process alive
         raise
 
 
-async def _repaired(files: Files, index: Index, limit: int, on_disk: dict[Digest, Found]) -> Store:
-    catalogue, altered = await _known(files, index, on_disk, await index.blobs())
+async def _repaired(
+    files: Files, index: Index, limit: int, on_disk: dict[Digest, Found], *, spares: bool
+) -> Store:
+    set_aside = None if spares else files.set_aside
+    catalogue, altered = await _known(set_aside, index, on_disk, await index.blobs())
     adopted = await _adopt(index, catalogue, on_disk)
     await _relate(index, catalogue)
     store = Store(files, index, catalogue, limit)
@@ -125,16 +132,21 @@ async def _repaired(files: Files, index: Index, limit: int, on_disk: dict[Digest
             found.digest, Suspect(found.size, min(found.moved_at // _SECOND, int(time.time())))
         )
     await store.trim()
-    _log.info("%r, %d adopted", store, adopted)
+    kept, used, most = len(catalogue), human(store.books.used), human(limit)
+    _log.info("%d files are kept, %s of %s; %d were not in the index", kept, used, most, adopted)
     return store
 
 
 async def _known(
-    files: Files, index: Index, on_disk: dict[Digest, Found], rows: list[Row]
+    set_aside: Callable[[Digest], object] | None,
+    index: Index,
+    on_disk: dict[Digest, Found],
+    rows: list[Row],
 ) -> tuple[Catalogue, list[Digest]]:
     """Enter the rows that have their file, least recently used first; also return what differs.
 
     A file that is gone tells nothing: a crash may have come between its eviction and its row's.
+    What differs is moved by `set_aside`, if it is to be.
     """
     catalogue, altered = Catalogue(), []
     now = int(time.time())
@@ -144,11 +156,12 @@ async def _known(
         found = on_disk.get(digest)
         if found is not None and found.size == size:
             catalogue.add(digest, Entry(size, media_type, used_at, changed_at))
-        else:
-            index.drop(digest)
-            if on_disk.pop(digest, None):  # altered behind our back: not to be adopted again
-                files.set_aside(digest)
-                altered.append(digest)
+            continue
+        index.drop(digest)
+        if on_disk.pop(digest, None):  # altered behind our back: not to be adopted again
+            altered.append(digest)
+            if set_aside is not None:
+                set_aside(digest)
     return catalogue, altered
 
 

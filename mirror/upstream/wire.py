@@ -18,6 +18,7 @@ from cachetools import LRUCache
 from yarl import URL
 
 import mirror
+from mirror import request_id
 from mirror.oci.errors import (
     TooManyRequests,
     UpstreamDown,
@@ -193,8 +194,15 @@ class Wire:
                 request = _Request(self._sessions[size], topic_of(kind, method, url), method, form)
                 response = await self._follow(request, url, dict(headers))
         finally:
-            tell(response, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s %s: %s", method, self._named(url), _told(url, response, seconds))
+            tell(response, seconds)
         return response
+
+    def _named(self, url: URL) -> str:
+        """Name a URL for the log: a query, and another host's path, may have a signature."""
+        return f"{url.origin()}{url.raw_path}" if url.origin() == self._own else str(url.origin())
 
     async def _follow(
         self, request: _Request, url: URL, headers: dict[str, str]
@@ -233,7 +241,7 @@ class Wire:
         self._refuse_resting(origin, topic, breaker)
         began = time.monotonic()
         try:
-            response = await request.send(url, headers, self._means(url))
+            response = await request.send(url, self._with_id(origin, headers), self._means(url))
         except (TimeoutError, asyncio.CancelledError):
             # A client that gave up early says nothing about the host.
             if time.monotonic() - began > self.patience.answer / 4:
@@ -255,6 +263,13 @@ class Wire:
         if response.status != 429:
             self._backoff.answered(origin, topic)
         return response
+
+    def _with_id(self, origin: URL, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Add the id of the request that this is for, which is no other host's business."""
+        found = request_id.REQUEST.get()
+        if not found or origin != self._own:
+            return headers
+        return {**headers, request_id.HEADER: found}
 
     def _refuse_resting(self, origin: URL, topic: Topic, breaker: Breaker) -> None:
         if not self._is_probed(origin):
@@ -322,6 +337,15 @@ class Wire:
         # A TimeoutError is an OSError; a failure is the guard's.
         except (aiohttp.ClientError, OSError, ValueError, UpstreamFailure):
             return False
+
+
+def _told(url: URL, response: aiohttp.ClientResponse | None, seconds: float) -> str:
+    """Say what came of a question, in how long, and whence where a redirect led elsewhere."""
+    if response is None:
+        return f"no answer within {seconds:.3f} s"
+    elsewhere = response.url.origin() != url.origin()
+    by = f", by {response.url.host}" if elsewhere else ""
+    return f"{response.status} after {seconds:.3f} s{by}"
 
 
 def topic_of(kind: str, method: str, url: URL) -> Topic:

@@ -165,10 +165,26 @@ class Connections:
         for connection in [*self._idle]:
             self._open[connection].transport.close()
 
-    def hang_up(self) -> None:
-        """End all that are open, whatever they still had to send."""
+    def transfers(self) -> int:
+        """Return on how many something is answered, or still to be taken by its client."""
+        return sum(
+            connection not in self._idle or found.transport.get_write_buffer_size() > 0
+            for connection, found in self._open.items()
+        )
+
+    def hang_up(self) -> list[tuple[str, int]]:
+        """End all that are open, whatever they still had to send.
+
+        Returns the clients that had not taken all of what counts as sent, and how many bytes.
+        """
+        left = [
+            (found.client, unsent)
+            for connection, found in self._open.items()
+            if connection in self._idle and (unsent := found.transport.get_write_buffer_size())
+        ]
         for found in self._open.values():
             found.transport.abort()
+        return left
 
     async def gone(self) -> None:
         """Wait until none is open: what was answered has then left, to the last byte."""

@@ -12,18 +12,20 @@ from mirror.cache.access import Access
 from mirror.cache.caller import Caller
 from mirror.cache.outcome import Outcome
 from mirror.oci.errors import ClientGone, NameUnknown, NotAllowed, RegistryError, Unsupported, shown
+from mirror.request_id import HEADER, RequestIds
+from mirror.sizes import human
 from mirror.upstream.inquiry import Wanted
 from mirror.upstream.turns import CLIENT
+from mirror.web import ending
 from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
 from mirror.web.clients import Clients
 from mirror.web.connections import Connections
-from mirror.web.ending import CUT
 from mirror.web.metrics import Metrics
 from mirror.web.own import OwnPages
 from mirror.web.protocol import Listener
 from mirror.web.refusal import refusal
-from mirror.web.reply import Reply
+from mirror.web.reply import CUT, REQUEST_ID, Reply
 from mirror.web.route import (
     BlobPath,
     CatalogPath,
@@ -62,6 +64,7 @@ class Server:
         self._metrics = metrics
         self._log = log
         self._connections = connections
+        self._ids = RequestIds()
 
     def runner(self, idle: float) -> web.ServerRunner:
         """Return what listens; see `ending.end` for how it ends.
@@ -71,6 +74,7 @@ class Server:
         server = Listener(
             self.handle,
             self._connections,
+            self._ids,
             access_log=_log,
             access_log_class=_hook(self._done),
             keepalive_timeout=idle,
@@ -79,11 +83,12 @@ class Server:
             auto_decompress=False,
             lingering_time=0,
         )
-        return web.ServerRunner(server, shutdown_timeout=CUT)
+        return web.ServerRunner(server, shutdown_timeout=ending.CUT)
 
     async def handle(self, request: web.BaseRequest) -> Reply:
         """Answer one request; nothing that goes wrong leaves without an error document."""
         self._connections.busy(request)
+        request[REQUEST_ID] = self._ids.take(request.headers.get(HEADER))
         try:
             return await self._answer(request)
         except RegistryError as error:
@@ -155,13 +160,18 @@ class Server:
 
     def _done(self, request: web.BaseRequest, reply: web.StreamResponse, seconds: float) -> None:
         """Log and count a reply, its last byte sent or not."""
-        self._connections.rest(request)
         if not isinstance(reply, Reply):  # aiohttp's own, to what is not HTTP
+            self._connections.rest(request)
             self._metrics.requests.add("other", Outcome.ERROR, 0, seconds)
             return
         route = self._route(request)
         line = line_of(request, reply, route, seconds)
         self._log.add(line)
+        if reply.broken == CUT:  # its connection rests no more
+            what = f"{line.method} {line.target}"
+            _log.warning("cut: %s, %s, %s", line.client, what, _how_far(reply))
+        else:
+            self._connections.rest(request)
         sent = reply.sent if reply.status < 400 else 0
         self._metrics.requests.add(line.kind, reply.outcome, sent, seconds)
 
@@ -181,6 +191,14 @@ class Server:
         """Return what the client called the upstream, if that is one."""
         route = self._route(request)
         return route.namespace if route else ""
+
+
+def _how_far(reply: Reply) -> str:
+    """Say how much of a reply was sent when it was cut."""
+    if not reply.sent:
+        return "before its first byte"
+    of_all = f" of {human(reply.length)}" if reply.length is not None else ""
+    return f"after {human(reply.sent)}{of_all}"
 
 
 def _wanted_of(route: ManifestPath | BlobPath | TagsPath | ReferrersPath) -> Wanted | None:

@@ -38,10 +38,11 @@ ANONYMOUS = Credentials()
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Credentials as a source gave them, and for how many seconds they are good."""
+    """Credentials as a source gave them, for how many seconds they are good, and the source."""
 
     credentials: Credentials
     life: float = math.inf
+    source: str = "the machine's identity"
 
 
 class CredentialsUnavailable(UpstreamFailure):
@@ -80,7 +81,7 @@ class Given(Everywhere):
 
     async def read(self, _place: str) -> Found:
         """Return them."""
-        return Found(self.credentials)
+        return Found(self.credentials, source="the configuration")
 
 
 class PasswordFile(Everywhere):
@@ -96,10 +97,11 @@ class PasswordFile(Everywhere):
             password = read_password(self._file)
         except OSError as error:
             words = f"password_file {self._file} cannot be read"
-            raise CredentialsUnavailable(words, type(error).__name__) from None
+            raise CredentialsUnavailable(words, error.strerror or "") from None
         except ValueError as error:
             raise CredentialsUnavailable(f"password_file {self._file} {error}") from None
-        return Found(Credentials(self._username, password))
+        source = f"password_file {self._file}"
+        return Found(Credentials(self._username, password), source=source)
 
 
 def read_password(file: Path) -> str:

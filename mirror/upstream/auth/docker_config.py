@@ -229,13 +229,16 @@ class DockerConfigFile:
         # The place's own account may be gone by now: then it is part of a larger one.
         place = self._config.place(self._hosts, place)
         account = self._config.account(self._hosts, place)
+        source = f"docker_config {self._file}"
         try:
-            account = await self._helped() or account
+            if helped := await self._helped():
+                account, name = helped
+                source = f"docker-credential-{name}, which {source} names"
         except helper.HelperMissing as error:
             if account is None:
                 raise
             self._warn(f"has an account, which is used: {error}")
-        return Found(account or self._nobody(), _LIFE)
+        return Found(account or self._nobody(), _LIFE, source)
 
     def _nobody(self) -> Credentials:
         """Go on anonymously, as docker does; not where an account is there, if it cannot be read.
@@ -249,10 +252,11 @@ class DockerConfigFile:
         self._warn(f"has no account for {' or '.join(self._hosts)}")
         return ANONYMOUS
 
-    async def _helped(self) -> Credentials | None:
+    async def _helped(self) -> tuple[Credentials, str] | None:
+        """Return the account that a helper has, and the helper's name."""
         for suffix, server in self._config.questions(self._hosts):
             if (account := await helper.ask(suffix, server)) is not None:
-                return account
+                return account, suffix
         return None
 
     def _load(self) -> DockerConfig:
