@@ -3,8 +3,9 @@
 from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
 from mirror.settings.load import load, overruled
+from mirror.settings.measures import parse_size
 from mirror.settings.upstream import Upstream
-from mirror.settings.values import Address, ConfigurationError, parse_origin, parse_size
+from mirror.settings.values import Address, ConfigurationError, parse_origin
 
 __all__ = [
     "HUB_URL",

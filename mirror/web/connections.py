@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from collections import OrderedDict
@@ -207,7 +208,7 @@ def listen(host: str, port: int, patience: float) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(patience * 1000))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _milliseconds(patience))
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError:
@@ -215,3 +216,8 @@ def listen(host: str, port: int, patience: float) -> socket.socket:
         raise
     listener.setblocking(False)
     return listener
+
+
+def _milliseconds(seconds: float) -> int:
+    """Return as many as the kernel can count; 0 leaves the time to it."""
+    return min(math.ceil(seconds * 1000), 2**31 - 1)
