@@ -11,6 +11,7 @@ from yarl import URL
 
 from mirror.oci.names import HUB
 from mirror.settings import HUB_URL, ConfigurationError, Settings
+from mirror.web.host_names import HostNames
 from mirror.web.route import Router, Target
 
 Files: TypeAlias = dict[str, str]  # contents, by path in the client's own folder
@@ -50,9 +51,19 @@ def files(client: str, place: Place, settings: Settings) -> Files:
     """Return a client's files for the mirror at a place, as it is set.
 
     `client` is one of CLIENTS. Where each kind of file lies is in docs/clients.md. Raises
-    ConfigurationError where a client could not say what it wants.
+    ConfigurationError where a client could not say what it wants, or would be refused.
     """
+    if settings.host_names and not _is_known(place, settings):
+        raise ConfigurationError(
+            f"the mirror answers nobody who knows it as {place.authority}: wanted is its name in "
+            f"host_names, or one that is there as --url: {', '.join(settings.host_names)}"
+        )
     return CLIENTS[client](place, settings)
+
+
+def _is_known(place: Place, settings: Settings) -> bool:
+    names = HostNames({*settings.host_names, *settings.hosts()})
+    return names.know(place.authority.lower())
 
 
 def _docker(place: Place, settings: Settings) -> Files:

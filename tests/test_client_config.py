@@ -20,7 +20,7 @@ from yarl import URL
 from mirror.cli import main
 from mirror.client_config import CLIENTS, Files, Place
 from mirror.client_config import files as files_at
-from mirror.settings import Settings, load
+from mirror.settings import ConfigurationError, Settings, load
 from mirror.web.route import ManifestPath, Router
 from tests.command import MODULE, environment, launched, serving
 
@@ -133,6 +133,16 @@ def test_dockerd_is_told_nothing_that_it_would_not_start_with(
     said = capsys.readouterr()
     assert "`hosts`" in said.err
     assert not (tmp_path / "etc").exists()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_no_client_is_told_a_name_by_which_it_would_be_refused(client: str) -> None:
+    settings = load({"host_names": "mirror.example,other.example:5001"})
+    for known in (*URLS, "http://MIRROR.example", "http://other.example:5001"):
+        assert files(client, known, settings)
+    for unknown in ("http://mirror", "http://other.example:5000", "https://other.example"):
+        with pytest.raises(ConfigurationError, match=r"host_names, .* mirror.example, other"):
+            files(client, unknown, settings)
 
 
 def test_the_example_is_what_is_written() -> None:
