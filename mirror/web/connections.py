@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from collections import OrderedDict
@@ -219,7 +220,7 @@ def listen(host: str, port: int, patience: float) -> socket.socket:
     listener = bound(host, port)
     try:
         listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(patience * 1000))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _milliseconds(patience))
         listener.listen(BACKLOG)
     except OSError:
         listener.close()
@@ -241,3 +242,8 @@ def bound(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _milliseconds(seconds: float) -> int:
+    """Return as many as the kernel can count; 0 leaves the time to it."""
+    return min(math.ceil(seconds * 1000), 2**31 - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -19,6 +20,7 @@ from mirror.turns import paced
 
 _log = logging.getLogger(__name__)
 
+_AGAIN = 5.0  # seconds until a folder that takes no socket is tried again
 _GRACE = 0.1  # seconds that a running order gets at the end
 _MAX_ORDER = 64 * 1024  # bytes
 
@@ -35,23 +37,43 @@ async def controlled(
     `trouble` tells what keeps the mirror from serving, for `mirror healthcheck`; `reload` has it
     read its configuration anew.
 
-    A folder that takes no socket (a full disk) leaves the daemon without one: pulls matter more.
+    A folder that takes no socket (a full disk) leaves the daemon without one until it does: pulls
+    matter more.
     """
-    try:
-        listener = _listen(folder)
-    except OSError as error:
-        _log.error("cannot take orders on %s: %s", folder / SOCKET, error.strerror)
-        yield
-        return
     runner = web.AppRunner(_app(upkeep, trouble, reload), access_log=None, shutdown_timeout=_GRACE)
     await runner.setup()
+    later: asyncio.Task[None] | None = None
     try:
-        await web.SockSite(runner, listener).start()
+        if (wrong := await _take_orders(runner, folder)) is not None:
+            _log.error("cannot take orders on %s: %s", folder / SOCKET, wrong.strerror)
+            later = asyncio.create_task(_take_orders_later(runner, folder))
         yield
     finally:
+        if later is not None:
+            later.cancel()
+            await asyncio.wait([later])
         with contextlib.suppress(OSError):  # a disk that fails does not keep it from stopping
             (folder / SOCKET).unlink(missing_ok=True)
         await runner.cleanup()
+
+
+async def _take_orders(runner: web.AppRunner, folder: Path) -> OSError | None:
+    """Listen for orders; returns what is in the way of it, if anything is."""
+    try:
+        listener = _listen(folder)
+    except OSError as error:
+        return error
+    await web.SockSite(runner, listener).start()
+    return None
+
+
+async def _take_orders_later(runner: web.AppRunner, folder: Path) -> None:
+    """Try again until it listens: what makes room on a full disk is an order."""
+    while True:
+        await asyncio.sleep(_AGAIN)
+        if await _take_orders(runner, folder) is None:
+            _log.info("takes orders on %s again", folder / SOCKET)
+            return
 
 
 def _listen(folder: Path) -> socket.socket:
