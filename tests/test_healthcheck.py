@@ -52,6 +52,28 @@ async def test_it_needs_no_certificate_though_clients_do(tmp_path: Path) -> None
         assert await checked(tmp_path / "data") == (0, "ok\n", "")
 
 
+@pytest.mark.parametrize("text", ["listn = 1", "no TOML", None])
+async def test_a_file_that_was_spoilt_since_has_no_mirror_restarted(
+    tmp_path: Path, text: str | None
+) -> None:
+    """It runs on what the file said before: a probe must not end that."""
+    config, data = tmp_path / "mirror.toml", tmp_path / "data"
+    config.write_text("tag_ttl = 30")
+    async with serving(data, "--config", config, "--upstream", NOBODY) as command:
+        await command.address()
+        config.unlink()
+        if text is not None:
+            config.write_text(text)
+        assert await checked(data, "--config", config) == (0, "ok\n", "")
+        variables = {"MIRROR_DATA_DIR": str(data), "MIRROR_CONFIG": str(config)}
+        async with launched("healthcheck", env=variables) as check:
+            assert await check.ended(within=30) == (0, "ok\n", "")
+    async with launched("healthcheck", "--config", config) as check:
+        code, _, err = await check.ended(within=30)
+    assert code == 2
+    assert str(config) in err or "listn" in err
+
+
 async def test_it_sends_no_preamble_though_loopback_is_a_proxys(tmp_path: Path) -> None:
     """Where the control socket is missing, that a connection is taken says enough."""
     config = tmp_path / "mirror.toml"
