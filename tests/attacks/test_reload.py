@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import random
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -96,8 +97,10 @@ async def test_fifty_pulls_under_reloads_of_all_that_they_go_through_are_whole(
 
 @pytest.mark.usefixtures("at_once")
 async def test_two_hundred_reloads_leave_nothing_behind(
-    changing: Changing, hub: Hub, other: Hub, image: Image
+    changing: Changing, hub: Hub, other: Hub, image: Image, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.ERROR, "mirror")  # pytest keeps every line
+
     async def reloaded(times: int) -> None:
         for number in range(times):
             changing.upstreams["docker.io"]["max_rate"] = 10**9 + number % 2
@@ -122,8 +125,9 @@ async def test_two_hundred_reloads_leave_nothing_behind(
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert len(asyncio.all_tasks()) <= tasks
-        assert descriptors() <= files + 2
+        async with asyncio.timeout(10):  # the hub's own ends of connections take a moment
+            while len(asyncio.all_tasks()) > tasks or descriptors() > files:
+                await mirror.ask("/healthz")
         assert after - before < 1_000_000
 
 
