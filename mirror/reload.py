@@ -202,7 +202,7 @@ class Reloader:
             except ConfigurationError as error:
                 _log.error("nothing was reloaded: %s", error)
                 return Unusable(str(error))
-        _log.info("reloaded: %s", "; ".join(told.words()))
+        _log.warning("reloaded: %s", "; ".join(told.words()))  # whatever `log_level` is by now
         return told
 
     async def _reload(self) -> Reloaded:
@@ -247,6 +247,8 @@ class Reloader:
         parts.budget.change(meaning.budgets(settings))
         parts.budget.ledger.keep = settings.ledger_keep
         parts.checks.every = settings.limit_check
+        for name in prepared:
+            parts.checks.ask_anew(name)
         parts.clients.change(made.clients)
         names = wiring.names(settings)
         parts.clients.browsers.change(names, strict=wiring.strict(settings))

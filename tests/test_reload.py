@@ -18,6 +18,7 @@ from mirror.reload import RESTART, compare
 from mirror.settings import Settings, load
 from tests.conftest import Got, Mirror
 from tests.standin import Fault, Hub, Image, Seen, Terms, make_image
+from tests.standin.hub import CHECK
 
 NAME = "library/nginx"
 GHCR = "ghcr.example"
@@ -296,6 +297,39 @@ async def test_what_is_on_its_way_to_an_account_that_is_taken_away_is_private(
         go.set()
         await pull
         assert (await manifest(mirror, "me/secret", "docker.io")).status == 403
+
+
+async def test_names_of_an_upstream_and_of_the_mirror_are_known_from_the_reload_on(
+    changing: Changing, other: Hub, image: Image
+) -> None:
+    new, front = make_image(2, [100_000]), "ghcr.mirror.example"
+    other.add(new, "org/app", "latest")
+    path = "/v2/org/app/manifests/latest"
+    async with changing.running() as mirror:
+        changing.upstreams[GHCR] = {"url": other.url, "hosts": [front]}
+        changing.keys["host_names"] = ["mirror.example"]
+        told = await reload(mirror)
+        assert told.changed == ("host_names", f"upstreams.{GHCR} (new)")
+        assert (await mirror.ask(path, Host=front)).body == new.manifest
+        assert (await mirror.ask(path, Host="stranger.example")).status == 403
+        assert (await mirror.ask("/v2/", Host="mirror.example")).status == 200
+
+
+async def test_another_account_has_its_pull_limit_looked_at(changing: Changing, hub: Hub) -> None:
+    def asked(seen: Seen) -> bool:
+        return seen.repository == CHECK and seen.method == "HEAD"
+
+    hub.terms.limit, hub.terms.account_limit = 100, 200
+    hub.terms.users["me"] = "right"
+    changing.keys["limit_check"] = 900
+    async with changing.running() as mirror:
+        await hub.seen(asked, 2)  # without a token, and with one
+        changing.upstreams["docker.io"] |= {"username": "me", "password": "right"}
+        await reload(mirror)
+        await hub.seen(asked, 4)
+        await hub.quiet()
+        metrics = (await mirror.ask("/metrics")).body.decode()
+        assert re.search(r"^mirror_pull_limit\{.*\} 200\.0$", metrics, re.MULTILINE)
 
 
 # What is not

@@ -54,6 +54,10 @@ class LimitChecks:
         heard = self._asked[upstream] if word is None else max(word.at, self._asked[upstream])
         return now >= heard + (min(self.every, _WHILE_SHUT) if account.shut_in(now) else self.every)
 
+    def ask_anew(self, upstream: str) -> None:
+        """Have an upstream be asked soon, as at the start: it is asked as another, perhaps."""
+        self._asked.pop(upstream, None)
+
     async def check(self, upstream: str) -> None:
         """Ask once. The budget hears the answer as it does every other."""
         self._asked[upstream] = self._budget.now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import random
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -96,8 +97,10 @@ async def test_fifty_pulls_under_reloads_of_all_that_they_go_through_are_whole(
 
 @pytest.mark.usefixtures("at_once")
 async def test_two_hundred_reloads_leave_nothing_behind(
-    changing: Changing, hub: Hub, other: Hub, image: Image
+    changing: Changing, hub: Hub, other: Hub, image: Image, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.ERROR, "mirror")  # pytest keeps every line
+
     async def reloaded(times: int) -> None:
         for number in range(times):
             changing.upstreams["docker.io"]["max_rate"] = 10**9 + number % 2
@@ -122,15 +125,19 @@ async def test_two_hundred_reloads_leave_nothing_behind(
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert len(asyncio.all_tasks()) <= tasks
-        assert descriptors() <= files + 2
+        async with asyncio.timeout(10):  # the hub's own ends of connections take a moment
+            while len(asyncio.all_tasks()) > tasks or descriptors() > files:
+                await mirror.ask("/healthz")
         assert after - before < 1_000_000
 
 
 @pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("room", ["100MiB", "1MiB"], ids=["kept", "past the disk"])
 async def test_an_upstream_that_is_removed_while_it_is_fetched_from_sends_all_of_it(
-    changing: Changing, other: Hub
+    changing: Changing, other: Hub, room: str
 ) -> None:
+    """A follower past the disk may ask it once more, after the fetch itself has ended."""
+    changing.keys["max_size"] = room
     image, go = make_image(2, [3_000_000]), asyncio.Event()
     layer = image.layers[0]
     other.add(image, "org/app", "latest")
@@ -152,8 +159,26 @@ async def test_an_upstream_that_is_removed_while_it_is_fetched_from_sends_all_of
         assert f'upstream_down{{upstream="{GHCR}"}}' not in metrics
         changing.upstreams[GHCR] = {"url": other.url}
         await reload(mirror)
-        assert (await mirror.ask(path)).cache == "hit"
-        assert other.bodies(layer.digest) == 2  # the second goes on where the first broke off
+        if room == "100MiB":
+            assert (await mirror.ask(path)).cache == "hit"
+            assert other.bodies(layer.digest) == 2  # the second goes on where the first broke off
+
+
+async def test_a_question_that_was_begun_when_its_upstream_was_removed_is_answered(
+    changing: Changing, other: Hub
+) -> None:
+    """A manifest is asked for by HEAD first, and then by GET, of what is no more configured."""
+    image, go = make_image(2, [1000]), asyncio.Event()
+    other.add(image, "org/app", "latest")
+    other.faults.add(Fault(kind="manifest", method="HEAD", hang=True, until=go))
+    changing.upstreams[GHCR] = {"url": other.url}
+    async with changing.running() as mirror:
+        asked = asyncio.create_task(manifest(mirror, "org/app", GHCR))
+        await other.seen(lambda seen: seen.kind == "manifest")
+        del changing.upstreams[GHCR]
+        await reload(mirror)
+        go.set()
+        assert (await asked).body == image.manifest
 
 
 @pytest.mark.usefixtures("at_once")
