@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from mirror import wiring
+from mirror.control_socket import is_served
 from mirror.settings import ConfigurationError, Settings, Upstream
-from mirror.store import lock
 from mirror.store.folder import unusable
 from mirror.upstreams import link_of, origin_of
 
@@ -22,9 +22,9 @@ def faults(settings: Settings) -> Iterator[str]:
         yield from upstream_faults(name, upstream)
     yield from _refused(partial(wiring.users, settings))
     yield from _folder_faults(settings)
-    taken = lock.is_taken(settings.data_dir)  # then by a daemon that listens there rightly
+    runs = is_served(settings.data_dir.absolute())  # and listens there rightly
     for key, address in wiring.addresses(settings):
-        wanted = address._replace(port=0) if taken else address
+        wanted = address._replace(port=0) if runs else address
         yield from _refused(partial(wiring.try_address, key, wanted))
 
 

@@ -28,16 +28,6 @@ def take(root: Path) -> IO[bytes]:
     return file
 
 
-def is_taken(root: Path) -> bool:
-    """Whether a process has it now; one that may not be looked at is nobody's."""
-    with contextlib.suppress(OSError), open(root / "lock", "rb", opener=_no_link) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
 def _sign(file: IO[bytes]) -> None:
     """Write who has it. A disk that is full is no reason not to start."""
     with contextlib.suppress(OSError):

@@ -11,11 +11,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
+from mirror import rights
 from mirror.lasting import over, to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.sizes import human
-from mirror.store import rights
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.errors import StoreError
 from mirror.store.files import Files, Found

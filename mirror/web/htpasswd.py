@@ -17,6 +17,7 @@ from cachetools import TTLCache
 from mirror.cache.caller import is_client_name
 from mirror.flight import Flights
 from mirror.oci.errors import ClientTooFast
+from mirror.rights import unreadable
 
 _log = logging.getLogger(__name__)
 
@@ -150,7 +151,7 @@ def _read(file: Path) -> dict[str, bytes]:
     try:
         lines = file.read_text("utf-8").splitlines()
     except OSError as error:
-        raise HtpasswdError(f"cannot be read: {error.strerror}") from None
+        raise HtpasswdError(f"cannot be read: {unreadable(error)}") from None
     except UnicodeDecodeError:
         raise HtpasswdError("cannot be read: UTF-8 is wanted") from None
     users = {}

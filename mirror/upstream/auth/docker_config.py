@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from mirror.oci.errors import shown
 from mirror.oci.names import HUB, HUB_ALIASES
+from mirror.rights import unreadable
 from mirror.upstream.auth import helper
 from mirror.upstream.auth.credentials import (
     ANONYMOUS,
@@ -267,7 +268,7 @@ class DockerConfigFile:
                 config.check(self._hosts)
         except OSError as error:
             raise ValueError(
-                f"docker_config {self._file} cannot be read: {error.strerror}"
+                f"docker_config {self._file} cannot be read: {unreadable(error)}"
             ) from None
         except UnicodeDecodeError:
             raise ValueError(f"docker_config {self._file} cannot be read: not UTF-8") from None
