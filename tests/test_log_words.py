@@ -21,6 +21,7 @@ from mirror.store.files import Files
 from tests.command import MODULE, fetch, launched, until_there
 from tests.standin import Fault, Hub, Image
 
+OPERATIONS = Path(__file__).parents[1] / "docs" / "operations.md"
 REPOSITORY = "library/nginx"
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 # Records, tuples, objects, errors with their number, classes of exceptions.
@@ -62,6 +63,17 @@ def test_errors_go_into_a_line_in_words() -> None:
                     if plain and caught & system:
                         wrong.append(f"{path}:{call.lineno}")
     assert not wrong
+
+
+def test_what_the_docs_say_to_look_for_is_what_the_log_says() -> None:
+    text = OPERATIONS.read_text()
+    table = text[text.index("| In the log | It means |") :].partition("\n\n")[0]
+    phrases = re.findall(r"(?m)^\| `([^`]+)` \|", table)
+    package = "".join(path.read_text() for path in Path(mirror.__file__).parent.rglob("*.py"))
+    source = re.sub(r'"\s+f?"', "", package)  # what stands on two lines is one text
+    assert len(phrases) > 30
+    fields = {"outcome=stale", "status=429"}
+    assert [each for each in phrases if each not in source and each not in fields] == []
 
 
 @pytest.mark.parametrize(
