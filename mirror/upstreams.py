@@ -204,7 +204,7 @@ class Upstreams:
     def _left(self, task: asyncio.Task[None]) -> None:
         reached = self._leaving.pop(task)
         if not task.cancelled() and (error := task.exception()):
-            _log.error("%r did not close", reached.registry, exc_info=error)
+            _log.error("the former %s did not close", reached.plan.origin.name, exc_info=error)
 
     async def reach(self, plan: Plan) -> Reached:
         """Make an upstream, with connections and tokens that are nobody else's."""
