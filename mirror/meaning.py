@@ -75,7 +75,7 @@ def secret(upstream: Upstream) -> str:
         return read_password(file)
     except OSError as error:
         raise ConfigurationError(
-            f"password_file is '{file}': it cannot be read: {unreadable(error)}"
+            f"password_file is '{file}': cannot be read: {unreadable(error)}"
         ) from None
     except ValueError as error:
         raise ConfigurationError(f"password_file is '{file}': it {error}") from None

@@ -311,7 +311,7 @@ def test_a_password_file_that_holds_no_password_is_named(
     upstream = load(file=file).upstreams["docker.io"]
     with pytest.raises(ConfigurationError) as caught:
         secret(upstream)
-    assert str(caught.value).startswith(f"password_file is '{word}': it ")
+    assert str(caught.value).startswith(f"password_file is '{word}': ")
     assert reason in str(caught.value)
 
 

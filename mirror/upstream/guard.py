@@ -86,12 +86,14 @@ def _translated(address: IPv6Address) -> list[IPv4Address]:
 class Guard:
     """Decides for one upstream, whose own origin is allowed: the operator named it.
 
+    Nothing leads to one of the `proxies`, which may lie where the upstream may not lead to.
     Whether it is public is learned from the addresses of its own host, and it stays so once it
     was: who answers for its name could turn it inward, for itself or after a redirect was sent.
     """
 
-    def __init__(self, own: URL) -> None:
+    def __init__(self, own: URL, proxies: Iterable[URL] = ()) -> None:
         self._own = _end(own)
+        self._proxies = frozenset(map(_end, proxies))
         self._places: set[Place] = set()
         if (literal := _literal(self._own[0])) is not None:
             self._places.add(place(literal))
@@ -108,6 +110,8 @@ class Guard:
         if end == self._own:
             return
         host = end[0]
+        if end in self._proxies:
+            raise UpstreamMisbehaved(f"upstream leads to {shown(host)}, the mirror's own proxy")
         literal = _literal(host)
         if "%" in host or (literal is None and not _is_name(host)):
             raise UpstreamMisbehaved(
@@ -121,6 +125,8 @@ class Guard:
 
         No name leads to where machines are told their secrets, be it the upstream's own.
         """
+        if (_bare(host), port) in self._proxies:  # the operator named it, too
+            return found
         own = (_bare(host), port) == self._own
         passes = self._may_lie if own else self._allowed
         places = [place(ip_address(each["host"])) for each in found]
@@ -151,22 +157,19 @@ class Guard:
 class GuardedResolver(AbstractResolver):
     """A resolver that gives out only what its guard lets pass, so what is checked is connected to.
 
-    Behind a proxy names are resolved there, and only those of the `proxies` are seen here.
+    Behind a proxy names are resolved there, and only the proxy's own is seen here.
     Raises UpstreamMisbehaved where nothing is left, OSError as `inner` does.
     """
 
-    def __init__(self, guard: Guard, inner: AbstractResolver, proxies: Iterable[URL] = ()) -> None:
+    def __init__(self, guard: Guard, inner: AbstractResolver) -> None:
         self._guard = guard
         self._inner = inner
-        self._proxies = frozenset(map(_end, proxies))
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Resolve a name; its addresses that are refused are left out."""
         found = await self._inner.resolve(host, port, family)
-        if (_bare(host), port) in self._proxies:  # the operator named it, too
-            return found
         return self._guard.choose(host, port, found)
 
     async def close(self) -> None:

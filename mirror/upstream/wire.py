@@ -106,7 +106,7 @@ class Wire:
         self.patience = patience or Patience()
         self.link = link or Link()
         self._own = own.origin()
-        self._guard = Guard(own)
+        self._guard = Guard(own, self.link.proxies.all)
         self._inner = resolver
         self._sockets = sockets
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
@@ -120,7 +120,7 @@ class Wire:
 
     async def __aenter__(self) -> Self:
         inner = self._inner or Lookups(self._own.raw_host or "")
-        resolver = GuardedResolver(self._guard, inner, self.link.proxies.all)
+        resolver = GuardedResolver(self._guard, inner)
         self._resolver = resolver
         self._sessions = {
             size: self._session(resolver, limit) for size, limit in self._bounds().items()
