@@ -39,6 +39,7 @@ from mirror.web.route import (
 
 _log = logging.getLogger(__name__)
 
+_ROUTE: web.RequestKey[Route] = web.RequestKey("route")
 _MAX_LINE = 16 * 1024  # bytes of a request line or a header
 
 
@@ -101,7 +102,7 @@ class Server:
 
     async def _answer(self, request: web.BaseRequest) -> Reply:
         try:
-            route = self._wanted(request)
+            route = request[_ROUTE] = self._wanted(request)
         except RegistryError as error:
             raise await self._refused(request, error) from None
         if isinstance(route, Own) and route.name != "v2":
@@ -182,6 +183,10 @@ class Server:
         return router.read(request.raw_path)
 
     def _route(self, request: web.BaseRequest) -> Route | None:
+        """Return what was read of a request at its begin: the router may be another by now."""
+        route: Route | None = request.get(_ROUTE)
+        if route is not None:
+            return route
         try:
             return self._read(request)
         except RegistryError:
