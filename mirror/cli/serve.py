@@ -10,10 +10,12 @@ import signal
 
 import mirror
 from mirror import client_config, held, interpreter, logs
+from mirror.cli import FAILED
 from mirror.cli.keys import add_keys, given
 from mirror.cli.place import url_of
 from mirror.client_config import Place
 from mirror.daemon import Daemon, running
+from mirror.failure import CommandFailed
 from mirror.outlet import Outlet
 from mirror.sdnotify import notify
 from mirror.settings import ConfigurationError, Settings, load, overruled
@@ -40,7 +42,13 @@ def run(options: argparse.Namespace) -> int:
             _log.warning("%s", warning)
         interpreter.share()
         interpreter.give_back()
-        return asyncio.run(_serve_and_end(settings, outlet))
+        try:
+            return asyncio.run(_serve_and_end(settings, outlet))
+        except CommandFailed as error:
+            if settings.log_format == "text":
+                raise
+            _log.critical("%s", error)  # what reads objects reads this one, too
+            return FAILED
 
 
 async def _serve_and_end(settings: Settings, outlet: Outlet) -> int:
