@@ -18,7 +18,7 @@ import mirror
 from mirror.cache.records import Collect, Measure, Purge, Reckon, Verify
 from mirror.oci.digest import Digest
 from mirror.store.files import Files
-from tests.command import MODULE, fetch, launched, until_there
+from tests.command import MODULE, fetch, launched, serve_to_the_end, until_there
 from tests.standin import Fault, Hub, Image
 
 OPERATIONS = Path(__file__).parents[1] / "docs" / "operations.md"
@@ -136,6 +136,16 @@ async def test_a_bad_day_is_told_in_words_alone(
         assert all({"time", "level", "logger", "message"} <= line.keys() for line in told)
         lines = [line["message"] for line in told]
     assert [line for line in lines if INSIDES.search(line)] == []
+
+
+async def test_why_it_does_not_start_is_a_line_like_all_others(tmp_path: Path) -> None:
+    (tmp_path / "blobs").write_text("no folder")
+    flags = ("--data-dir", tmp_path, "--listen", "127.0.0.1:0", "--log-format", "json")
+    ended = await serve_to_the_end(*flags)
+    [line] = ended.err.splitlines()
+    told = json.loads(line)
+    assert (ended.code, told["level"]) == (2, "critical")
+    assert str(tmp_path) in told["message"]
 
 
 async def fetch_or_broken(url: str) -> None:

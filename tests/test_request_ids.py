@@ -6,6 +6,7 @@ It is a client's own text: what could mean something else on the way is not take
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import signal
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
+from mirror.request_id import REQUEST
 from tests.command import fetch, serving
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image
@@ -122,6 +124,34 @@ async def test_what_the_mirror_asks_for_itself_has_no_id(hub: Hub, run: Run) -> 
     async with run(limit_check=1):
         await hub.journal.wait(lambda seen: seen.kind == "manifest")
     assert sent(hub)["registry"] == {""}
+
+
+async def test_a_probe_is_for_nobody_in_particular(
+    hub: Hub, run: Run, image: Image, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It goes on for hours after the request whose failure began it."""
+    begun, over = list[str](), asyncio.Event()
+    after = ["?"]
+
+    def note(record: logging.LogRecord) -> bool:
+        if "probing it" in record.getMessage():
+            begun.append(REQUEST.get())
+        if "answers again" in record.getMessage():
+            after[0] = REQUEST.get()
+            over.set()
+        return True
+
+    caplog.handler.addFilter(note)
+    hub.faults.add(Fault(port="registry", status=502, times=None))
+    async with run() as mirror, asyncio.timeout(30):
+        while not begun:
+            await mirror.ask(f"/v2/{REPOSITORY}/manifests/{len(hub.journal.entries)}")
+        hub.faults.clear()
+        await over.wait()
+    assert all(begun)
+    assert after == [""]
+    probes = hub.journal.matching(path="/v2/")
+    assert {seen.headers.get("x-request-id") for seen in probes} == {None}
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

@@ -11,10 +11,12 @@ from functools import partial
 
 import mirror
 from mirror import client_config, held, interpreter, logs, preflight
+from mirror.cli import FAILED
 from mirror.cli.keys import add_keys, given
 from mirror.cli.place import url_of
 from mirror.client_config import Place
 from mirror.daemon import Daemon, running
+from mirror.failure import CommandFailed
 from mirror.outlet import Outlet
 from mirror.sdnotify import notify
 from mirror.settings import ConfigurationError, Settings, load, overruled
@@ -40,7 +42,14 @@ def run(options: argparse.Namespace) -> int:
             _log.warning("%s", warning)
         interpreter.share()
         interpreter.give_back()
-        return asyncio.run(_serve_and_end(settings, outlet, partial(load, flags, options.config)))
+        try:
+            read = partial(load, flags, options.config)
+            return asyncio.run(_serve_and_end(settings, outlet, read))
+        except CommandFailed as error:
+            if settings.log_format == "text":
+                raise
+            _log.critical("%s", error)  # what reads objects reads this one, too
+            return FAILED
 
 
 async def _serve_and_end(settings: Settings, outlet: Outlet, read: Callable[[], Settings]) -> int:

@@ -7,6 +7,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Literal, Self, TypedDict
 
@@ -295,7 +296,8 @@ class Wire:
     def _failed(self, origin: URL, breaker: Breaker, *, opened: bool) -> None:
         if opened and self._is_probed(origin) and origin not in self._probes:
             _log.warning("%s does not answer: probing it until it does", origin)
-            probe = self._probes[origin] = asyncio.create_task(self._probe(origin, breaker))
+            asking = self._probe(origin, breaker)  # for nobody: it has no request's id
+            probe = self._probes[origin] = asyncio.create_task(asking, context=Context())
             probe.add_done_callback(lambda _: self._probes.pop(origin))
 
     def _is_probed(self, origin: URL) -> bool:
