@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import resource
 import socket
 import time
@@ -34,7 +35,9 @@ from mirror.cache.upkeep import Upkeep
 from mirror.lag import LoopLag
 from mirror.outlet import Outlet
 from mirror.sdnotify import notify, watchdog_interval
-from mirror.settings import Address, Settings
+from mirror.settings import Address, ConfigurationError, Settings
+from mirror.settings.measures import Bound
+from mirror.sizes import human
 from mirror.store.files import Files
 from mirror.store.recovery import open_store
 from mirror.store.secret import folder_key
@@ -55,7 +58,10 @@ from mirror.web.tls import Certificate
 from mirror.web.watching import watching
 from mirror.wiring import Reach, closed
 
+_log = logging.getLogger(__name__)
+
 _PRUNE_EVERY = 3600  # seconds
+_LOOK_EVERY = 60.0  # seconds between two looks how large the file system is
 _OWN_DESCRIPTORS = 512
 
 
@@ -192,6 +198,7 @@ async def running(
             store.keep_books(),
             clients.run(),
             _keep_count(budget, tally),
+            _keep_part(settings.max_size, store),
             checking,
             _feed_watchdog(),
         ):
@@ -240,6 +247,21 @@ async def _keep_count(budget: Budget, tally: Tally) -> None:
         tally.tick()
         if seconds % _PRUNE_EVERY == 0 or budget.ledger.grown:
             await budget.prune()
+
+
+async def _keep_part(bound: Bound, store: Store) -> None:
+    """Have a part of the file system be that of what it has become, for ever; whole bytes stay."""
+    while bound.percent:
+        await asyncio.sleep(_LOOK_EVERY)
+        try:
+            limit = await store.run_read(bound.of, store.files.root)
+        except (ConfigurationError, OSError) as error:  # what was is as good as any
+            _log.debug("max_size stays %s: %s", human(store.books.limit), error)
+            continue
+        if limit != store.books.limit:
+            _log.info("the file system has changed: max_size, %s, is %s", bound, human(limit))
+            store.books.limit = limit
+            await store.trim()
 
 
 async def _feed_watchdog() -> None:
