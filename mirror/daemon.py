@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 from yarl import URL
 
-from mirror import logs, meaning, wiring
+from mirror import logs, meaning, quota, wiring
 from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
@@ -190,15 +190,6 @@ async def running(
         )
         stack.enter_context(lag)  # not before: a start takes long steps, and nobody is served yet
         checks = LimitChecks(registries, budget, settings.limit_check)
-        _have_run(
-            stack,
-            store.keep_books(),
-            clients.run(),
-            _keep_count(budget, tally),
-            checks.run(),
-            _feed_watchdog(),
-        )
-
         watchers = wiring.watchers_browsers(settings)
         reloader = Reloader(
             settings,
@@ -218,6 +209,15 @@ async def running(
                 _bearable_connections(),
                 grace,
             ),
+        )
+        _have_run(
+            stack,
+            store.keep_books(),
+            clients.run(),
+            _keep_count(budget, tally),
+            checks.run(),
+            quota.follow(lambda: reloader.settings.max_size, store),
+            _feed_watchdog(),
         )
         await stack.enter_async_context(
             controlled(

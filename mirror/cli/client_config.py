@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import ssl
 from pathlib import Path
@@ -107,7 +108,7 @@ def _replace(places: dict[Path, str]) -> None:
         for place, text in places.items():
             place.parent.mkdir(parents=True, exist_ok=True)
             real = place.resolve()
-            made[place] = new = real.with_name(f".{real.name}.new")
+            made[place] = new = real.with_name(f".{real.name}.{os.getpid()}")
             new.write_text(text, "utf-8")
             if real.exists():
                 shutil.copymode(real, new)
