@@ -30,7 +30,7 @@ async def follow(bound: Callable[[], Bound], store: Store) -> None:
 async def _adjust(wanted: Bound, store: Store) -> None:
     try:
         limit = await store.run_read(wanted.of, store.files.root)
-    except (ConfigurationError, OSError) as error:  # the bound so far is as good as any
+    except ConfigurationError as error:  # the bound so far is as good as any
         _log.debug("max_size stays %s: %s", human(store.books.limit), error)
         return
     if limit != store.books.limit:
