@@ -8,9 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from mirror import wiring
+from mirror import rights, wiring
 from mirror.control_socket import is_served
-from mirror.rights import unreadable
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.store.folder import unusable
 from mirror.upstreams import link_of, origin_of
@@ -56,11 +55,8 @@ def _closed(model: BaseModel, keys: Iterable[str]) -> Iterator[str]:
     """Say which files cannot be read: a start names the first of those that go together."""
     for key in keys:
         file: Path | None = getattr(model, key)
-        try:
-            if file is not None:
-                file.open("rb").close()
-        except OSError as error:
-            yield f"{key} is '{file}': cannot be read: {unreadable(error)}"
+        if file is not None and (error := rights.closed(file)) is not None:
+            yield f"{key} is '{file}': cannot be read: {rights.unreadable(error)}"
 
 
 def _more_than(told: Collection[str], faults: Iterable[str]) -> Iterator[str]:

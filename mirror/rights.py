@@ -38,6 +38,19 @@ def unreadable(error: OSError) -> str:
     return f"{told}; {there} {owned}: that user has to be let in"
 
 
+def closed(file: Path) -> OSError | None:
+    """Return what the system would say of reading a file, None where it would be read.
+
+    It is not opened: who writes into a pipe would see it closed again.
+    """
+    try:
+        file.stat()
+    except OSError as error:
+        return error
+    readable = os.access(file, os.R_OK, effective_ids=True)
+    return None if readable else _error(errno.EACCES, file)
+
+
 def lacking(path: Path) -> OSError | None:
     """Return what the system would say of writing to something, None where it would be done."""
     there = _nearest(path)
