@@ -13,7 +13,7 @@ from mirror import meaning
 from mirror.cache.budget import Budget
 from mirror.cache.ledger import Ledger
 from mirror.cache.memory import Memory
-from mirror.cache.records import Order, Record
+from mirror.cache.records import Collect, Purge, Record, Verify, Work
 from mirror.cache.tags import Tags
 from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
@@ -22,7 +22,7 @@ from mirror.store.files import Files
 from mirror.store.recovery import open_store
 
 
-def carry_out(settings: Settings, folder: Path, order: Order) -> Iterator[Record]:
+def carry_out(settings: Settings, folder: Path, order: Work) -> Iterator[Record]:
     """Open the data folder and carry an order out; raises StoreError, or UpkeepError."""
     _become_owner(folder)
     records = _carried_out(settings, folder, order)
@@ -54,10 +54,11 @@ async def _next(records: AsyncGenerator[Record, None]) -> Record | None:
 
 
 async def _carried_out(
-    settings: Settings, folder: Path, order: Order
+    settings: Settings, folder: Path, order: Work
 ) -> AsyncGenerator[Record, None]:
     # Opened without a bound: to look at what is kept must not evict any of it.
-    store = await open_store(Files(folder), sys.maxsize)
+    dry = isinstance(order, Verify | Collect | Purge) and order.dry
+    store = await open_store(Files(folder), sys.maxsize, spares=dry)
     try:
         store.books.limit = settings.max_size.of(folder)
         tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
@@ -72,4 +73,4 @@ async def _carried_out(
             async for record in records:
                 yield record
     finally:
-        await store.close()
+        await (store.leave() if dry else store.close())

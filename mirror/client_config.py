@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from yarl import URL
 
 from mirror.oci.names import HUB
 from mirror.settings import HUB_URL, ConfigurationError, Settings
+from mirror.web.host_names import HostNames
 from mirror.web.route import Router, Target
 
 Files: TypeAlias = dict[str, str]  # contents, by path in the client's own folder
@@ -19,6 +20,7 @@ _HEAD = "# Written by `mirror client-config`.\n"
 _CA = "mirror-ca.crt"  # for clients whose files name it
 _K3S_CLOSED = "config.yaml.d/mirror-only.yaml"  # k3s reads all of this folder beside its file
 _DOCKER_CA = "ca.crt"  # in the folder of the host whose certificate it signed
+_REGISTRYS_CA = "registry-ca.crt"  # in the folder of a registry, beside the file that names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,14 @@ class Place:
     """Where clients reach the mirror: `url` is scheme, host and port.
 
     `ca` is, in PEM, who signed its certificate; empty where clients know that anyway.
-    With `only` clients go nowhere else: what the mirror refuses they do not get.
+    With `only` clients go nowhere else: what the mirror refuses they do not get. `registries` has,
+    in PEM, who signed the certificates of upstreams, of those that have a CA of their own.
     """
 
     url: str
     ca: str = ""
     only: bool = False
+    registries: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def authority(self) -> str:
@@ -47,9 +51,19 @@ def files(client: str, place: Place, settings: Settings) -> Files:
     """Return a client's files for the mirror at a place, as it is set.
 
     `client` is one of CLIENTS. Where each kind of file lies is in docs/clients.md. Raises
-    ConfigurationError where a client could not say what it wants.
+    ConfigurationError where a client could not say what it wants, or would be refused.
     """
+    if settings.host_names and not _is_known(place, settings):
+        raise ConfigurationError(
+            f"the mirror answers nobody who knows it as {place.authority}: wanted is its name in "
+            f"host_names, or one that is there as --url: {', '.join(settings.host_names)}"
+        )
     return CLIENTS[client](place, settings)
+
+
+def _is_known(place: Place, settings: Settings) -> bool:
+    names = HostNames({*settings.host_names, *settings.hosts()})
+    return names.know(place.authority.lower())
 
 
 def _docker(place: Place, settings: Settings) -> Files:
@@ -63,7 +77,8 @@ def _docker(place: Place, settings: Settings) -> Files:
     told = {} if place.only else _classic(place, settings)
     names = [*settings.upstreams, *(["_default"] if place.only else [])]
     trusted = f"{place.authority}/{_DOCKER_CA}"
-    told |= {f"certs.d/{name}/hosts.toml": _hosts(place, name, settings, trusted) for name in names}
+    for name in names:
+        told |= _folder(f"certs.d/{name}", place, name, settings, trusted)
     return told | place.trust(f"certs.d/{trusted}")
 
 
@@ -85,24 +100,36 @@ def _classic(place: Place, settings: Settings) -> Files:
 def _containerd(place: Place, settings: Settings) -> Files:
     """Tell containerd, which says what it wants by `ns`: a folder per registry, one for others."""
     names = [*settings.upstreams, "_default"]
-    told = {f"{name}/hosts.toml": _hosts(place, name, settings, _CA) for name in names}
+    told: Files = {}
+    for name in names:
+        told |= _folder(name, place, name, settings, _CA)
     return told | place.trust(_CA)
 
 
-def _hosts(place: Place, name: str, settings: Settings, trusted: str) -> str:
+def _folder(path: str, place: Place, name: str, settings: Settings, trusted: str) -> Files:
+    """Write a registry's folder, where its own CA is not looked for beside a `hosts.toml`."""
+    own = "" if place.only else place.registries.get(name, "")
+    if name not in settings.upstreams or not _is_at(settings.upstreams[name].url, name):
+        own = ""  # what signed another name's certificate
+    told = {f"{path}/hosts.toml": _hosts(place, name, settings, trusted, named=bool(own))}
+    return told | ({f"{path}/{_REGISTRYS_CA}": own} if own else {})
+
+
+def _hosts(place: Place, name: str, settings: Settings, trusted: str, *, named: bool) -> str:
     """Write a registry's `hosts.toml`: the mirror, and the registry behind it if that may be asked.
 
     `server` is asked last, and is the registry itself where a file has none; as the mirror's once
     more it may only be pushed to, or each refusal would be asked for twice. A table there must be:
     version 1.6 ignores a file without (measured). `trusted` is the CA's file, seen from the folder
-    that has all registries' folders.
+    that has all registries' folders; with `named` the registry's own lies beside this one.
     """
     ca = f'ca = "../{trusted}"\n' if place.ca else ""
     server = ""
     if place.only:
         server = f'server = {_quoted(place.url)}\ncapabilities = ["push"]\n{ca}\n'
     elif name != "_default":
-        server = f"server = {_quoted(_itself(name, settings))}\n\n"
+        own = f"ca = {_quoted(_REGISTRYS_CA)}\n" if named else ""
+        server = f"server = {_quoted(_itself(name, settings))}\n{own}\n"
     pull = f'[host.{_quoted(place.url)}]\n  capabilities = ["pull", "resolve"]\n'
     return f"{_HEAD}{server}{pull}{ca and '  ' + ca}"
 
@@ -169,10 +196,22 @@ def _buildkit(place: Place, settings: Settings) -> Files:
 
 
 def _k3s(place: Place, settings: Settings) -> Files:
-    """Tell k3s and RKE2, which make their containerd's files of it."""
-    names = [*settings.upstreams, *(["*"] if place.only else [])]
+    """Tell k3s and RKE2, which make their containerd's files of it.
+
+    They ask a registry itself by https only, but for what is an endpoint, too (k3s,
+    pkg/agent/containerd/config.go).
+    """
+    endpoints = {name: [place.url] for name in settings.upstreams}
+    if place.only:
+        endpoints["*"] = [place.url]
+    else:
+        for name in settings.upstreams:
+            itself = _itself(name, settings)
+            endpoints[name] += [itself] if itself.startswith("http:") else []
     mirrors = "".join(
-        f"  {_quoted(name)}:\n    endpoint:\n      - {_quoted(place.url)}\n" for name in names
+        f"  {_quoted(name)}:\n    endpoint:\n"
+        + "".join(f"      - {_quoted(each)}\n" for each in asked)
+        for name, asked in endpoints.items()
     )
     trusted = (
         f"configs:\n  {_quoted(place.authority)}:\n    tls:\n"
@@ -185,6 +224,7 @@ def _k3s(place: Place, settings: Settings) -> Files:
 
 # Where the files of those that can name others by their whole path only are expected.
 FOLDERS: Mapping[str, str] = {"buildkit": "/etc/buildkit", "k3s": "/etc/rancher/k3s"}
+OWN_CAS = frozenset({"docker", "containerd"})  # clients that are told of `registries`
 CLIENTS: Mapping[str, Callable[[Place, Settings], Files]] = {
     "docker": _docker,
     "containerd": _containerd,
@@ -216,7 +256,14 @@ def _itself(name: str, settings: Settings) -> str:
     if name == HUB:
         return HUB_URL
     url = settings.upstreams[name].url
-    return url if _authority(url) == name else f"https://{name}"
+    return f"{URL(url).scheme if _is_at(url, name) else 'https'}://{name}"
+
+
+def _is_at(url: str, name: str) -> bool:
+    """Whether a URL leads to the host that a registry has for a name, at the same port."""
+    there = URL(url)
+    short = there.host_subcomponent or ""
+    return name == f"{short}:{there.port}" or (name == short and there.is_default_port())
 
 
 def _authority(url: str) -> str:

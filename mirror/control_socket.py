@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
 SOCKET = "control.sock"
+_CONNECT = 1.0  # seconds
 
 
 @contextmanager
@@ -34,3 +35,13 @@ class Connection(HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+def is_served(folder: Path) -> bool:
+    """Whether a daemon uses a data folder, as far as its socket may be reached."""
+    try:
+        with short_path(folder) as path, closing(Connection(path, _CONNECT)) as connection:
+            connection.connect()
+    except OSError:
+        return False
+    return True

@@ -8,14 +8,15 @@ import itertools
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 from yarl import URL
 
-from mirror import logs, meaning, wiring
+from mirror import logs, meaning, quota, wiring
 from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
@@ -33,6 +34,7 @@ from mirror.cache.tally import Tally
 from mirror.cache.upkeep import Upkeep
 from mirror.lag import LoopLag
 from mirror.outlet import Outlet
+from mirror.reload import Parts, Reloader
 from mirror.sdnotify import notify, watchdog_interval
 from mirror.settings import Address, Settings
 from mirror.store.files import Files
@@ -40,6 +42,7 @@ from mirror.store.recovery import open_store
 from mirror.store.secret import folder_key
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
+from mirror.upstreams import Plans, Upstreams
 from mirror.web.access import AccessLog
 from mirror.web.api import RegistryApi
 from mirror.web.connections import Connections
@@ -48,12 +51,11 @@ from mirror.web.ending import Grace, end
 from mirror.web.limits import Limits
 from mirror.web.metrics import Metrics, State
 from mirror.web.own import OwnPages
-from mirror.web.route import Router
 from mirror.web.server import Server
 from mirror.web.site import Site
 from mirror.web.tls import Certificate
 from mirror.web.watching import watching
-from mirror.wiring import Reach, closed
+from mirror.wiring import closed
 
 _PRUNE_EVERY = 3600  # seconds
 _OWN_DESCRIPTORS = 512
@@ -67,6 +69,7 @@ class Daemon:
     store: Store
     fetches: Fetches
     lag: LoopLag
+    reloader: Reloader
     certificate: Certificate | None = None
 
     @property
@@ -87,23 +90,23 @@ async def running(
     timer: Callable[[], float] = time.monotonic,
     outlet: Outlet | None = None,
     hurry: asyncio.Event | None = None,
+    read: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Daemon]:
     """Run a mirror for as long as the context lasts.
 
     `timer` counts the seconds over which upstreams' denials are believed; `outlet` takes the access
     log, one of the daemon's own if it is None; `hurry` ends the grace that transfers get at the
-    end. Raises ConfigurationError where the address cannot be had or a password not be read,
-    StoreError where the data folder cannot be used.
+    end; `read` reads the settings anew, for a reload. Raises ConfigurationError where the address
+    cannot be had or a password not be read, StoreError where the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
         grace = Grace(settings.shutdown_grace, hurry or asyncio.Event())
         outlet = outlet or stack.enter_context(logs.standard_error(settings.log_format))
         lag = LoopLag()
         certificate = wiring.certificate(settings)
-        reach = Reach(settings)
+        plans = Plans(settings)
         listener, watched = wiring.listeners(stack, settings)
-        most = min(settings.max_connections, _bearable_connections())
-        connections = Connections(most, settings.client_connections, fronts=wiring.fronts(settings))
+        connections = wiring.connections(settings, _bearable_connections())
 
         store = await _open_store(settings)
         stack.push_async_callback(store.close)
@@ -121,13 +124,12 @@ async def running(
             budget.note(answer)
             metrics.answer(answer)
 
-        publicity = Publicity(reach.accounts, store.index, store.catalogue.holds, timer)
+        publicity = Publicity(plans.accounts, store.index, store.catalogue.holds, timer)
         await publicity.load()
-        registries = await reach.open(stack, on_answer, publicity.told)
-        strangers = await reach.anyone(stack, on_answer)
-        inquired = registries, strangers, publicity, budget, store.catalogue
-        access = closed(stack, wiring.access(settings, *inquired))
-        clients = wiring.clients(stack, settings)
+        upstreams = await _open_upstreams(stack, Upstreams(on_answer, publicity, budget), plans)
+        registries = upstreams.registries
+        access = closed(stack, wiring.access(settings, upstreams, publicity, store.catalogue))
+        clients = closed(stack, wiring.clients(settings))
         memory = Memory(settings.memory_cache)
         manifests = closed(
             stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
@@ -169,7 +171,7 @@ async def running(
         )
         own = OwnPages(metrics, store.trouble, apart=settings.listen_metrics is not None)
         server = Server(
-            Router(settings.upstreams, settings.default_upstream, settings.hosts()),
+            wiring.router(settings),
             clients,
             access,
             RegistryApi(
@@ -187,26 +189,64 @@ async def running(
             connections,
         )
         stack.enter_context(lag)  # not before: a start takes long steps, and nobody is served yet
-        checking = LimitChecks(registries, budget, settings.limit_check).run()
-        for job in (
+        checks = LimitChecks(registries, budget, settings.limit_check)
+        watchers = wiring.watchers_browsers(settings)
+        reloader = Reloader(
+            settings,
+            read or (lambda: settings),
+            Parts(
+                upstreams,
+                publicity,
+                budget,
+                checks,
+                store,
+                fetches,
+                clients,
+                watchers,
+                server,
+                certificate,
+                connections,
+                _bearable_connections(),
+                grace,
+            ),
+        )
+        _have_run(
+            stack,
             store.keep_books(),
             clients.run(),
             _keep_count(budget, tally),
-            checking,
+            checks.run(),
+            quota.follow(lambda: reloader.settings.max_size, store),
             _feed_watchdog(),
-        ):
-            stack.push_async_callback(_cancel, asyncio.create_task(job))
-
-        upkeep = Upkeep(store, tags, memory, budget, tally)
-        await stack.enter_async_context(controlled(store.files.root, upkeep, store.trouble))
-
-        await stack.enter_async_context(
-            watching(watched, own, wiring.watchers_browsers(settings), grace.hurry)
         )
+        await stack.enter_async_context(
+            controlled(
+                store.files.root,
+                Upkeep(store, tags, memory, budget, tally),
+                store.trouble,
+                reloader.reload,
+            )
+        )
+        await stack.enter_async_context(watching(watched, own, watchers, grace.hurry))
         runner = server.runner(settings.idle_timeout)
         stack.push_async_callback(_stop, runner, connections, store, grace)
         await _listen(stack, runner, listener, connections, certificate)
-        yield Daemon(Address(*listener.getsockname()[:2]), store, fetches, lag, certificate)
+        stack.push_async_callback(reloader.close)
+        yield Daemon(
+            Address(*listener.getsockname()[:2]), store, fetches, lag, reloader, certificate
+        )
+
+
+async def _open_upstreams(stack: AsyncExitStack, upstreams: Upstreams, plans: Plans) -> Upstreams:
+    closed(stack, upstreams)
+    upstreams.commit(plans, await upstreams.prepare(plans))
+    return upstreams
+
+
+def _have_run(stack: AsyncExitStack, *jobs: Coroutine[Any, Any, None]) -> None:
+    """Have jobs run until the end."""
+    for job in jobs:
+        stack.push_async_callback(_cancel, asyncio.create_task(job))
 
 
 async def _listen(

@@ -12,18 +12,18 @@ from importlib import import_module
 from pathlib import Path
 
 from mirror.cache.lines import order_line, read_record
-from mirror.cache.records import Order, Record, Refused, UpkeepError
+from mirror.cache.records import Order, Record, Refused, UpkeepError, Work
 from mirror.control_socket import SOCKET, Connection, short_path
 from mirror.settings import Settings
 
 _CONNECT = 10.0  # seconds
+BROKE_OFF = "the running mirror broke off: it was stopped, or failed"
 
 
-def run(settings: Settings, order: Order) -> Generator[Record, None, None]:
+def run(settings: Settings, order: Work) -> Generator[Record, None, None]:
     """Have an order carried out; raises UpkeepError, or StoreError for the data folder."""
     folder = settings.data_dir.absolute()
-    if not _is_data(folder):
-        raise UpkeepError(f"no mirror keeps its data in {folder}")
+    _check(folder)
     try:
         yield from map(_good, _by_daemon(folder, order))
     except _NobodyThere:
@@ -31,16 +31,29 @@ def run(settings: Settings, order: Order) -> Generator[Record, None, None]:
         yield from map(_good, alone.carry_out(settings, folder, order))
 
 
+def ask(folder: Path, order: Order) -> Generator[Record, None, None]:
+    """Have the daemon of a data folder carry an order out; raises UpkeepError."""
+    _check(folder)
+    try:
+        yield from map(_good, _by_daemon(folder, order))
+    except _NobodyThere:
+        raise UpkeepError(
+            f"no mirror takes orders in {folder}: none runs there, or it is starting or stopping"
+        ) from None
+
+
 class _NobodyThere(Exception):
     """No daemon listens."""
 
 
-def _is_data(folder: Path) -> bool:
-    """Whether a mirror made this folder: a mistyped one must not become one."""
+def _check(folder: Path) -> None:
+    """Refuse a folder that no mirror made: a mistyped one must not become one."""
     try:
-        return (folder / "blobs").is_dir()
+        made = (folder / "blobs").is_dir()
     except OSError as error:
         raise UpkeepError(f"cannot look into {folder}: {error.strerror}") from None
+    if not made:
+        raise UpkeepError(f"no mirror keeps its data in {folder}")
 
 
 def _good(record: Record) -> Record:
@@ -64,7 +77,7 @@ def _by_daemon(folder: Path, order: Order) -> Iterator[Record]:
             connection.request("POST", "/orders", order_line(order))
             yield from map(read_record, _lines(connection))
         except (HTTPException, OSError):
-            raise UpkeepError("the running mirror broke off: it was stopped, or failed") from None
+            raise UpkeepError(BROKE_OFF) from None
 
 
 def _lines(connection: HTTPConnection) -> Iterator[bytes]:

@@ -21,8 +21,8 @@ class Unhealthy(CommandFailed):
 def check(settings: Settings, *, ready: bool) -> str:
     """Ask the daemon whether it runs, or is `ready`; returns its word. Raises Unhealthy.
 
-    A daemon whose disk was full at its start has no control socket, and is asked where clients
-    ask it: there it is enough that it takes connections, as TLS and logins are for clients.
+    A daemon that starts, or whose disk was full at its start, has no control socket. It runs if it
+    takes connections where clients ask it, as TLS and logins are for clients; it is not ready.
     """
     folder = settings.data_dir.absolute()
     try:
@@ -31,7 +31,7 @@ def check(settings: Settings, *, ready: bool) -> str:
             response = connection.getresponse()
             said = response.read(4096).decode("utf-8", "replace").strip()
     except (FileNotFoundError, ConnectionRefusedError):
-        return _taken(settings)
+        return _without_socket(settings, ready=ready)
     except (OSError, HTTPException) as error:
         raise Unhealthy(f"the mirror does not answer on {folder / SOCKET}: {error}") from None
     if response.status != 200:
@@ -39,12 +39,15 @@ def check(settings: Settings, *, ready: bool) -> str:
     return said
 
 
-def _taken(settings: Settings) -> str:
+def _without_socket(settings: Settings, *, ready: bool) -> str:
+    folder = settings.data_dir.absolute()
     host, port = settings.listen
     address = (_ANY.get(host, host), port)
     try:
         socket.create_connection(address, _PATIENCE).close()
     except OSError as error:
-        where = f"in {settings.data_dir.absolute()} or at {settings.listen}"
+        where = f"in {folder} or at {settings.listen}"
         raise Unhealthy(f"no mirror runs {where}: {error.strerror or error}") from None
+    if ready:
+        raise Unhealthy(f"the mirror is not ready: it takes no orders in {folder}")
     return "ok"

@@ -10,6 +10,7 @@ import time
 from typing import Literal
 
 from mirror.outlet import STANDARD_ERROR, Outlet
+from mirror.request_id import REQUEST
 
 Format = Literal["text", "json"]
 
@@ -36,8 +37,14 @@ def set_up(form: Format, level: str, outlet: Outlet) -> None:
     """
     handler = _Handler(outlet)
     handler.setFormatter(_formatter(form))
+    logging.basicConfig(handlers=[handler], force=True)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Write from this level on."""
     least = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger().setLevel(max(least, logging.WARNING))
     logging.getLogger("mirror").setLevel(least)
 
 
@@ -72,6 +79,11 @@ class _Text(logging.Formatter):
         self.converter = time.gmtime
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own
+        """Write the line, with the request that it is about."""
+        line, request = super().formatMessage(record), REQUEST.get()
+        return f"{line} request={request}" if request else line
+
 
 class _Json(_Text):
     def format(self, record: logging.LogRecord) -> str:
@@ -81,6 +93,8 @@ class _Json(_Text):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if request := REQUEST.get():
+            line["request"] = request
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line)

@@ -12,6 +12,7 @@ from mirror.cache.access import Rules
 from mirror.cache.account import Terms
 from mirror.cache.shares import Shares
 from mirror.oci.patterns import Patterns
+from mirror.rights import unreadable
 from mirror.settings import ConfigurationError, Settings, Upstream, surroundings
 from mirror.settings.values import DIRECTLY
 from mirror.upstream.auth.credentials import read_password
@@ -74,15 +75,15 @@ def secret(upstream: Upstream) -> str:
         return read_password(file)
     except OSError as error:
         raise ConfigurationError(
-            f"password_file is '{file}': it cannot be read: {error.strerror}"
+            f"password_file is '{file}': cannot be read: {unreadable(error)}"
         ) from None
     except ValueError as error:
         raise ConfigurationError(f"password_file is '{file}': it {error}") from None
 
 
-def budgets(settings: Settings) -> dict[str, Terms]:
-    """Return what is said of each upstream's pull budget."""
-    shares = Shares(settings.shares)
+def budgets(settings: Settings, shares: Shares | None = None) -> dict[str, Terms]:
+    """Return what is said of each upstream's pull budget, with these `shares` if there are any."""
+    shares = shares or Shares(settings.shares)
     return {
         name: Terms(
             upstream.whose,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 
-from mirror import wiring
+from pydantic import BaseModel
+
+from mirror import rights, wiring
+from mirror.control_socket import is_served
 from mirror.settings import ConfigurationError, Settings, Upstream
-from mirror.store import lock
 from mirror.store.folder import unusable
+from mirror.upstreams import link_of, origin_of
+
+_FILES = ("tls_cert", "tls_key", "client_ca", "htpasswd")
+_FILES_OF_UPSTREAM = ("password_file", "ca_file", "client_cert", "client_key")
 
 
 def faults(settings: Settings) -> Iterator[str]:
@@ -16,21 +23,25 @@ def faults(settings: Settings) -> Iterator[str]:
 
     Nothing is made or altered, and no upstream is asked.
     """
-    yield from _refused(partial(wiring.certificate, settings))
+    closed = [*_closed(settings, _FILES)]
+    yield from closed
+    yield from _more_than(closed, _refused(partial(wiring.certificate, settings)))
     for name, upstream in settings.upstreams.items():
         yield from upstream_faults(name, upstream)
-    yield from _refused(partial(wiring.users, settings))
+    yield from _more_than(closed, _refused(partial(wiring.users, settings)))
     yield from _folder_faults(settings)
-    taken = lock.is_taken(settings.data_dir)  # then by a daemon that listens there rightly
+    runs = is_served(settings.data_dir.absolute())  # and listens there rightly
     for key, address in wiring.addresses(settings):
-        wanted = address._replace(port=0) if taken else address
+        wanted = address._replace(port=0) if runs else address
         yield from _refused(partial(wiring.try_address, key, wanted))
 
 
 def upstream_faults(name: str, upstream: Upstream) -> Iterator[str]:
     """Say what a start would refuse of one upstream."""
-    yield from _refused(partial(wiring.origin_of, name, upstream))
-    yield from _refused(partial(wiring.link, name, upstream))
+    closed = [f"upstreams.{name}.{line}" for line in _closed(upstream, _FILES_OF_UPSTREAM)]
+    yield from closed
+    yield from _more_than(closed, _refused(partial(origin_of, name, upstream)))
+    yield from _more_than(closed, _refused(partial(link_of, name, upstream)))
 
 
 def warnings(settings: Settings) -> Iterator[str]:
@@ -38,6 +49,20 @@ def warnings(settings: Settings) -> Iterator[str]:
     folder = settings.data_dir.absolute()
     if (told := settings.max_size.beyond(folder)) is not None:
         yield told
+
+
+def _closed(model: BaseModel, keys: Iterable[str]) -> Iterator[str]:
+    """Say which files cannot be read: a start names the first of those that go together."""
+    for key in keys:
+        file: Path | None = getattr(model, key)
+        if file is not None and (error := rights.closed(file)) is not None:
+            yield f"{key} is '{file}': cannot be read: {rights.unreadable(error)}"
+
+
+def _more_than(told: Collection[str], faults: Iterable[str]) -> Iterator[str]:
+    """Leave out faults of keys that are told of already."""
+    keys = {line.partition(" ")[0] for line in told}
+    return (line for line in faults if line.partition(" ")[0] not in keys)
 
 
 def _folder_faults(settings: Settings) -> Iterator[str]:

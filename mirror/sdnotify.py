@@ -20,7 +20,7 @@ def notify(state: str) -> None:
         try:
             channel.sendto(state.encode(), address)
         except OSError as error:  # it has gone: pulls do not depend on it
-            _log.warning("cannot tell systemd %s: %s", state, error)
+            _log.warning("cannot tell systemd %s: %s", state, error.strerror)
 
 
 def watchdog_interval() -> float | None:

@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM: the first asks for the end, those behind it for one without grace."""
+"""Signals: SIGHUP asks for a reload, SIGINT and SIGTERM for the end.
+
+The first of these for one in order, those behind it for one without grace.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,35 @@ _log = logging.getLogger(__name__)
 class Signals:
     """What was asked for by signals, from the moment that it is made, by the task that starts.
 
-    The first one cancels that task, unless it has `started`: then it sets `stop`.
+    The first that asks for the end cancels that task, unless it has `started`: then it sets `stop`.
     """
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
+        self.reload = asyncio.Event()
         self._starting = asyncio.current_task()
         loop = asyncio.get_running_loop()
         for number in held.ENDING:
             loop.add_signal_handler(number, self._came, signal.Signals(number).name)
+        loop.add_signal_handler(held.RELOADING, self._reload)
         held.let_go()
 
     def __repr__(self) -> str:
-        return f"<Signals: stop {self.stop.is_set()}, hurry {self.hurry.is_set()}>"
+        asked = f"reload {self.reload.is_set()}, stop {self.stop.is_set()}"
+        return f"<Signals: {asked}, hurry {self.hurry.is_set()}>"
 
     def started(self) -> None:
         """Have nothing cancelled from now on."""
         self._starting = None
+
+    def _reload(self) -> None:
+        if self.stop.is_set():
+            _log.warning("SIGHUP: the mirror is stopping: nothing is reloaded")
+            return
+        if self._starting is not None:
+            _log.info("SIGHUP: the configuration is read again when the mirror has started")
+        self.reload.set()
 
     def _came(self, name: str) -> None:
         if not self.stop.is_set():

@@ -14,7 +14,7 @@ from mirror.oci.names import Tag
 from mirror.settings import Settings
 from mirror.upstream.answers import Answer, PullLimit
 from mirror.upstream.registry import Registry
-from mirror.wiring import Reach
+from mirror.upstreams import Plans, connected
 
 _NONE_OF_THE_LOGIN = frozenset({401, 403})
 
@@ -37,9 +37,9 @@ async def tried(settings: Settings) -> list[Trial]:
             limits[answer.upstream] = answer.limit
 
     async with AsyncExitStack() as stack:
-        reach = Reach(settings)
-        registries = await reach.open(stack, note, lambda *_: None)
-        return await asyncio.gather(*(_try(each, limits) for each in registries.values()))
+        plans = Plans(settings).all.values()
+        registries = [await connected(stack, each, note, lambda *_: None) for each in plans]
+        return await asyncio.gather(*(_try(each, limits) for each in registries))
 
 
 async def _try(registry: Registry, limits: dict[str, PullLimit]) -> Trial:

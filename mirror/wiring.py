@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
-from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeVar
 
-from yarl import URL
-
-from mirror import meaning
 from mirror.cache.access import Access
-from mirror.cache.budget import Budget
 from mirror.cache.publicity import Publicity
-from mirror.oci.names import HUB, Repository
+from mirror.oci.names import Repository
 from mirror.oci.patterns import Patterns
-from mirror.settings import Address, ConfigurationError, Settings, Upstream
+from mirror.settings import Address, ConfigurationError, Settings
 from mirror.store.catalogue import Catalogue
-from mirror.upstream.answers import Answer
-from mirror.upstream.auth.credentials import Credentials
-from mirror.upstream.auth.origin import Origin
-from mirror.upstream.auth.sources import Configured, ExtraMissing, nobodys, origin
-from mirror.upstream.auth.tokens import Tokens
-from mirror.upstream.inquiry import Inquiry, Wanted
-from mirror.upstream.link import Link
-from mirror.upstream.registry import Registry
-from mirror.upstream.wire import Patience, Wire
+from mirror.upstream.inquiry import Wanted
+from mirror.upstreams import Upstreams
 from mirror.web.browsers import Browsers
 from mirror.web.clients import Clients, Known
-from mirror.web.connections import bound, listen
+from mirror.web.connections import Connections, bound, listen
 from mirror.web.fronts import Fronts
 from mirror.web.htpasswd import Htpasswd, HtpasswdError
 from mirror.web.rate import Rates
+from mirror.web.route import Router
 from mirror.web.tls import Certificate, Pem, TlsError
-
-_log = logging.getLogger(__name__)
-
-OnAnswer: TypeAlias = Callable[[Answer], None]
-OnAccess: TypeAlias = Callable[[Repository, bool], None]
 
 
 class Closable(Protocol):
@@ -110,117 +93,12 @@ def certificate(settings: Settings) -> Certificate | None:
         raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None
 
 
-def origin_of(name: str, upstream: Upstream) -> Origin:
-    """Say how an upstream is asked; raises ConfigurationError."""
-    try:
-        account = Credentials(upstream.username, meaning.secret(upstream))
-    except ConfigurationError as error:
-        raise ConfigurationError(f"upstreams.{name}.{error}") from None
-    files = (upstream.password_file, upstream.docker_config)
-    configured = Configured(upstream.auth, account, *files, upstream.realms, upstream.whose)
-    try:
-        found = origin(name, URL(upstream.url), configured)
-    except (ExtraMissing, ValueError) as error:
-        raise ConfigurationError(f"upstreams.{name}: {error}") from None
-    return replace(
-        found,
-        logs_in=found.logs_in or upstream.client_cert is not None,
-        counts_pulls=name == HUB or upstream.pull_limit is not None,
-        prefix=upstream.repository_prefix,
-    )
-
-
-class Reach:
-    """Every upstream as it is configured, with connections and tokens of its own.
-
-    `origins` say how each is asked; `open` and `anyone` are entered into `stack`, which ends them.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.origins = [origin_of(name, each) for name, each in settings.upstreams.items()]
-        self._links = {name: link(name, each) for name, each in settings.upstreams.items()}
-        self._tell_proxies(settings)
-        self._patience = Patience(
-            settings.connect_timeout,
-            settings.silence_timeout,
-            settings.answer_timeout,
-            settings.resume_timeout,
-        )
-
-    def __repr__(self) -> str:
-        return f"<Reach: {len(self.origins)} upstreams>"
-
-    @property
-    def accounts(self) -> frozenset[str]:
-        """The names of those that know us."""
-        return frozenset(each.name for each in self.origins if each.logs_in)
-
-    def _tell_proxies(self, settings: Settings) -> None:
-        """Tell of proxies that nobody has written into the configuration."""
-        for each in self.origins:
-            proxy = self._links[each.name].proxies.of(each.url)
-            if proxy is not None and settings.upstreams[each.name].proxy is None:
-                bare = proxy.with_user(None)
-                _log.info("%s is reached through %s, the environment's proxy", each.name, bare)
-
-    async def open(
-        self, stack: AsyncExitStack, on_answer: OnAnswer, on_access: OnAccess
-    ) -> dict[str, Registry]:
-        """Return each as it is pulled from."""
-        return {
-            each.name: await self._registry(
-                stack, each, self._links[each.name], on_answer, _of(each.name, on_access)
-            )
-            for each in self.origins
-        }
-
-    async def anyone(self, stack: AsyncExitStack, on_answer: OnAnswer) -> dict[str, Registry]:
-        """Return those that know us as they are to those they do not know."""
-        return {
-            each.name: await self._registry(
-                stack, nobodys(each), self._links[each.name].as_nobody(), on_answer, lambda *_: None
-            )
-            for each in self.origins
-            if each.logs_in
-        }
-
-    async def _registry(
-        self,
-        stack: AsyncExitStack,
-        origin: Origin,
-        link: Link,
-        on_answer: OnAnswer,
-        on_access: Callable[[str, bool], None],
-    ) -> Registry:
-        wire = await stack.enter_async_context(Wire(origin.url, self._patience, link=link))
-        tokens = closed(stack, Tokens(wire, on_answer))
-        return closed(stack, Registry(origin, wire, tokens, on_answer, on_access))
-
-
-def _of(upstream: str, on_access: OnAccess) -> Callable[[str, bool], None]:
-    return lambda name, granted: on_access(Repository(upstream, name), granted)
-
-
 def access(
-    settings: Settings,
-    registries: Mapping[str, Registry],
-    strangers: Mapping[str, Registry],
-    publicity: Publicity,
-    budget: Budget,
-    catalogue: Catalogue,
+    settings: Settings, upstreams: Upstreams, publicity: Publicity, catalogue: Catalogue
 ) -> Access:
     """Return the door, with every upstream as it is asked who may read its repositories."""
-    inquiries = {
-        name: Inquiry(
-            strangers.get(name, registry),
-            registry if name in strangers else None,
-            partial(budget.counts, name),
-        )
-        for name, registry in registries.items()
-    }
-    rules = {name: meaning.rules(each) for name, each in settings.upstreams.items()}
     kept = partial(_kept, catalogue)
-    return Access(rules, inquiries, publicity, settings.stale_after, kept)
+    return Access(upstreams.rules, upstreams.inquiries, publicity, settings.stale_after, kept)
 
 
 def _kept(catalogue: Catalogue, repository: Repository, wanted: Wanted | None) -> Wanted | None:
@@ -232,14 +110,6 @@ def _kept(catalogue: Catalogue, repository: Repository, wanted: Wanted | None) -
     return Wanted("blob" if entry.media_type is None else "manifest", digest)
 
 
-def link(name: str, upstream: Upstream) -> Link:
-    """Say how an upstream is reached; raises ConfigurationError."""
-    try:
-        return meaning.link(upstream)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"upstreams.{name}.{error}") from None
-
-
 def users(settings: Settings) -> Htpasswd | None:
     """Say who logs in with a password, if that is configured; raises ConfigurationError."""
     try:
@@ -248,23 +118,26 @@ def users(settings: Settings) -> Htpasswd | None:
         raise ConfigurationError(f"htpasswd is '{settings.htpasswd}': {error}") from None
 
 
-def clients(stack: AsyncExitStack, settings: Settings) -> Clients:
+def clients(settings: Settings) -> Clients:
     """Say who may log in; raises ConfigurationError."""
     known = {
         name: Known(each.token.get_secret_value(), Patterns(each.allow))
         for name, each in settings.clients.items()
     }
-    with_passwords = users(settings)
-    if with_passwords is not None:
-        stack.push_async_callback(with_passwords.close)
     return Clients(
         known,
-        with_passwords,
+        users(settings),
         Rates(settings.client_rate),
         anonymous=None if "**" in settings.anonymous else Patterns(settings.anonymous),
         challenge=settings.challenge,
-        browsers=_browsers(settings, strict=bool(settings.host_names)),
+        browsers=_browsers(settings, strict=strict(settings)),
     )
+
+
+def connections(settings: Settings, bearable: int) -> Connections:
+    """Say how many connections there may be, of which no more are bearable than that."""
+    most = min(settings.max_connections, bearable)
+    return Connections(most, settings.client_connections, fronts=fronts(settings))
 
 
 def fronts(settings: Settings) -> Fronts | None:
@@ -280,7 +153,22 @@ def watchers_browsers(settings: Settings) -> Browsers:
 
 
 def _browsers(settings: Settings, *, strict: bool) -> Browsers:
-    return Browsers({*settings.host_names, *settings.hosts()}, strict=strict)
+    return Browsers(names(settings), strict=strict)
+
+
+def names(settings: Settings) -> set[str]:
+    """Return the names that the mirror is reached by."""
+    return {*settings.host_names, *settings.hosts()}
+
+
+def strict(settings: Settings) -> bool:
+    """Whether all clients have to use these."""
+    return bool(settings.host_names)
+
+
+def router(settings: Settings) -> Router:
+    """Say which upstream a request means."""
+    return Router(settings.upstreams, settings.default_upstream, settings.hosts())
 
 
 def closed(stack: AsyncExitStack, part: P) -> P:

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from mirror import errand
-from mirror.cache.records import Order, Record
+from mirror.cache.records import Record, Work
 from mirror.settings import load
 
 
-async def ordered(folder: Path, order: Order) -> AsyncIterator[Record]:
+async def ordered(folder: Path, order: Work) -> AsyncIterator[Record]:
     """Have an order carried out for a data folder, on a thread; yields what is told."""
     records = errand.run(load({"data_dir": folder}), order)
     while (record := await asyncio.to_thread(next, records, None)) is not None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 
 from mirror.cli import main
-from mirror.settings import values
+from mirror.settings import measures
 
-values.SMALLEST = 0
+measures.SMALLEST = 0
 
 if __name__ == "__main__":
     sys.exit(main())

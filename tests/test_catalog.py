@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from mirror.cache import repositories
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Entry
@@ -162,6 +163,22 @@ async def test_strangers_are_told_what_they_may_read(
     async with run(clients=clients(), challenge=True) as mirror:
         keep(mirror, Repository("docker.io", PUBLIC))
         assert (await mirror.ask(CATALOG)).status == 401
+
+
+async def test_a_list_of_any_length_is_made_once_for_all_its_pages(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes seconds of a thread's time where there are a million, and would for each page."""
+    monkeypatch.setattr(repositories, "_KEPT", 500)
+    monkeypatch.setattr(repositories, "_INSTANT", 0)
+    monkeypatch.setattr(repositories, "_TIMES", 1e9)  # what was made stays good while this runs
+    async with run() as mirror:
+        keep(mirror, *(Repository("docker.io", f"team/app-{number:04}") for number in range(2000)))
+        before = await listed(mirror, f"{CATALOG}?n=1000")
+        keep(mirror, *(Repository("docker.io", f"team/new-{number:04}") for number in range(2000)))
+        assert await listed(mirror, f"{CATALOG}?n=1000") == before
+        assert len(await listed(mirror, f"{CATALOG}?n=1000&ns=docker.io")) == 4000
+        assert len(await listed(mirror, f"{CATALOG}?n=1000")) == 4000  # one of them is kept
 
 
 async def test_a_list_of_100000_repositories_holds_nobody_up(

@@ -190,17 +190,21 @@ async def test_all_that_a_start_would_refuse_is_told_and_nothing_is_made(
             'tls_cert = "/nowhere/cert"\ntls_key = "/nowhere/key"\n'
             f"data_dir = {json.dumps(str(tmp_path / 'file' / 'data'))}\n"
             '[upstreams."docker.io"]\nusername = "robot"\npassword_file = "/nowhere/word"\n'
-            '[upstreams."a.io"]\nurl = "https://a.io"\nca_file = "/nowhere/ca"\n',
+            '[upstreams."a.io"]\nurl = "https://a.io"\nca_file = "/nowhere/ca"\n'
+            'client_cert = "/nowhere/c"\nclient_key = "/nowhere/k"\n',
         )
         (tmp_path / "file").touch()
         ended = await check(env={"MIRROR_CONFIG": str(file), "HTTPS_PROXY": "socks5://a"})
     begin = [
         f"tag_ttl (line 1 of {file}) is 'often': a duration is wanted",
+        f"tls_cert (line 4 of {file}) is '/nowhere/cert': cannot be read: No such file",
         f"tls_key (line 5 of {file}) is '/nowhere/key': cannot be read: No such file",
-        f"upstreams.docker.io.password_file (line 9 of {file}) is '/nowhere/word': it cannot be",
+        f"htpasswd (line 3 of {file}) is '/nowhere/users': cannot be read: No such file",
+        f"upstreams.docker.io.password_file (line 9 of {file}) is '/nowhere/word': cannot be",
         "upstreams.docker.io.proxy (HTTPS_PROXY): http://[user:password@]host:port",
         f"upstreams.a.io.ca_file (line 12 of {file}) is '/nowhere/ca': cannot be read: No such",
-        f"htpasswd (line 3 of {file}) is '/nowhere/users': ",
+        f"upstreams.a.io.client_cert (line 13 of {file}) is '/nowhere/c': cannot be read: No such",
+        f"upstreams.a.io.client_key (line 14 of {file}) is '/nowhere/k': cannot be read: No such",
         f"data_dir (line 6 of {file}) is '{tmp_path / 'file' / 'data'}': cannot write to the data",
         f"listen (line 2 of {file}) is '{listen}': Address already in use; another address",
     ]

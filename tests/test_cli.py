@@ -50,7 +50,7 @@ def test_what_needs_no_configuration_loads_none_of_it(arguments: tuple[str, ...]
     assert not loaded(*arguments) & HEAVY
 
 
-@pytest.mark.parametrize("name", ["du", "budget", "gc", "purge", "verify"])
+@pytest.mark.parametrize("name", ["du", "budget", "gc", "purge", "verify", "reload"])
 def test_an_order_loads_no_part_of_the_daemon_that_carries_it_out(name: str) -> None:
     assert not loaded(name, "--help") & PARTS
 

@@ -20,7 +20,7 @@ from yarl import URL
 from mirror.cli import main
 from mirror.client_config import CLIENTS, Files, Place
 from mirror.client_config import files as files_at
-from mirror.settings import Settings, load
+from mirror.settings import ConfigurationError, Settings, load
 from mirror.web.route import ManifestPath, Router
 from tests.command import MODULE, environment, launched, serving
 
@@ -135,6 +135,16 @@ def test_dockerd_is_told_nothing_that_it_would_not_start_with(
     assert not (tmp_path / "etc").exists()
 
 
+@pytest.mark.parametrize("client", CLIENTS)
+def test_no_client_is_told_a_name_by_which_it_would_be_refused(client: str) -> None:
+    settings = load({"host_names": "mirror.example,other.example:5001"})
+    for known in (*URLS, "http://MIRROR.example", "http://other.example:5001"):
+        assert files(client, known, settings)
+    for unknown in ("http://mirror", "http://other.example:5000", "https://other.example"):
+        with pytest.raises(ConfigurationError, match=r"host_names, .* mirror.example, other"):
+            files(client, unknown, settings)
+
+
 def test_the_example_is_what_is_written() -> None:
     settings = load()
     told = files("docker", f"http://{settings.listen}", settings)
@@ -213,8 +223,34 @@ def test_k3s_finds_each_upstream(settings: Settings, url: str) -> None:
     [(path, text)] = files("k3s", url, settings).items()
     assert path == "registries.yaml"
     assert yaml.safe_load(text) == {
-        "mirrors": {name: {"endpoint": [url]} for name in (HUB, GHCR, QUAY, PLAIN)}
+        "mirrors": {name: {"endpoint": [url]} for name in (HUB, GHCR, QUAY)}
+        | {PLAIN: {"endpoint": [url, f"http://{PLAIN}"]}}
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "itself"),
+    [
+        ("a.io", "http://a.io", "http://a.io"),
+        ("a.io", "HTTP://A.io:80/", "http://a.io"),
+        ("a.io:80", "http://a.io", "http://a.io:80"),
+        ("a.io:5000", "http://a.io:5000/harbor", "http://a.io:5000"),
+        ("[::1]:5000", "http://[::1]:5000", "http://[::1]:5000"),
+        ("a.io:443", "https://a.io", "https://a.io:443"),
+        ("a.io", "http://a.io:5000", "https://a.io"),  # another registry, for all that is known
+        ("a.io", "http://inside.io", "https://a.io"),
+    ],
+)
+def test_the_registry_itself_is_asked_as_it_would_be_without_the_mirror(
+    name: str, url: str, itself: str
+) -> None:
+    settings = load({"upstreams": {name: {"url": url}}})
+    plain = itself.startswith("http:")
+    assert hosts_of(files("containerd", URLS[0], settings))[name]["server"] == itself
+    buildkit = tomllib.loads(files("buildkit", URLS[0], settings)["buildkitd.toml"])
+    assert buildkit["registry"][name].get("http", False) == plain
+    k3s = yaml.safe_load(files("k3s", URLS[0], settings)["registries.yaml"])
+    assert k3s["mirrors"][name]["endpoint"] == [URLS[0], *([itself] if plain else [])]
 
 
 # The closed form
@@ -313,6 +349,32 @@ def test_clients_that_look_nowhere_are_told_where_the_ca_is(settings: Settings) 
     }
 
 
+@pytest.mark.parametrize(("client", "folder"), [("containerd", ""), ("docker", "certs.d/")])
+@pytest.mark.parametrize("only", [False, True], ids=["open", "only"])
+def test_a_registry_with_a_ca_of_its_own_is_trusted_still(
+    tmp_path: Path, client: str, folder: str, only: bool
+) -> None:
+    """Beside a `hosts.toml` no client looks for the `ca.crt` that it had there."""
+    (tmp_path / "ca.pem").write_text(CA)
+    config, etc = tmp_path / "mirror.toml", tmp_path / "etc"
+    told = {"quay.example:5000": "https://quay.example:5000", GHCR: "https://inside.example"}
+    config.write_text(
+        "".join(
+            f'upstreams."{name}" = {{ url = "{url}", ca_file = "{tmp_path}/ca.pem" }}\n'
+            for name, url in told.items()
+        )
+    )
+    command = ["client-config", client, "--config", str(config), "--output", str(etc)]
+    assert main(command + ["--only"] * only) == 0
+    found = written(etc)
+    for name in (HUB, GHCR, "quay.example:5000"):
+        hosts = tomllib.loads(found[f"{folder}{name}/hosts.toml"])
+        own = found.get(f"{folder}{name}/{hosts.get('ca')}")
+        assert own == (CA if name == "quay.example:5000" and not only else None)
+    (tmp_path / "ca.pem").write_text("nothing")
+    assert main([*command, "--force"]) == 2
+
+
 def test_what_is_no_ca_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     for name in ("ca.pem", "missing"):
@@ -409,3 +471,26 @@ async def test_the_greeting_says_what_dockerd_is_to_be_told(tmp_path: Path) -> N
     lines = ended.out.splitlines()
     [mirror_url] = json.loads(lines[lines.index("# daemon.json") + 1])["registry-mirrors"]
     assert URL(mirror_url).host not in ("0.0.0.0", "127.0.0.1")
+
+
+def test_files_are_replaced_whole_or_not_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half a daemon.json is a Docker that does not start."""
+    before, elsewhere = '{"debug": true}', tmp_path / "elsewhere.json"
+    elsewhere.write_text(before)
+    elsewhere.chmod(0o640)
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    (etc / "daemon.json").symlink_to(elsewhere)
+    (etc / "certs.d").write_text("in the way of a folder")
+    command = ["client-config", "docker", "--force", "--output", str(etc)]
+    assert main(command) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert elsewhere.read_text() == before
+    (etc / "certs.d").unlink()
+    assert main(command) == 0
+    assert json.loads(elsewhere.read_text()) == {"registry-mirrors": ["http://127.0.0.1:5000"]}
+    assert (etc / "daemon.json").is_symlink()
+    assert elsewhere.stat().st_mode & 0o777 == 0o640
+    assert not [*tmp_path.rglob(".*")]

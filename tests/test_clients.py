@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from mirror.web.connections import Connections
+from mirror.web.connections import Connections, listen
 from mirror.web.crowd import Crowd
 from tests.clock import Clock
 from tests.command import fetch, serving
@@ -69,6 +69,16 @@ def blobs_open() -> int:
         except FileNotFoundError:  # the folder's own
             continue
     return sum("/blobs/" in name or "/partial/" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("patience", "kernels"), [(60, 60_000), (0.0001, 1), (0, 0), (12 * 7 * 86400, 2**31 - 1)]
+)
+def test_a_client_gets_as_much_time_as_the_kernel_counts(patience: float, kernels: int) -> None:
+    """A few weeks are more milliseconds than it takes, and none at all is a time of its own."""
+    with listen("127.0.0.1", 0, patience) as listener:
+        told = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert told == kernels
 
 
 @pytest.mark.parametrize("warm", [True, False])

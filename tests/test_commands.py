@@ -9,6 +9,7 @@ import pty
 import signal
 import socket
 import stat
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
@@ -146,7 +147,7 @@ async def test_verify_keeps_to_its_rate_and_can_be_interrupted(
         assert asyncio.get_running_loop().time() - began > 1
         async with launched("verify", "--data-dir", folder, "--rate", "11kB") as slow:
             if command is not None:
-                await command.says("rate=11000")
+                await command.says("order: verify --rate 11000")
             else:
                 await opened(folder)
             slow.send(signal.SIGINT)
@@ -201,7 +202,7 @@ async def test_purge_of_a_repository_and_of_a_digest(
     hub: Hub, folder: Path, filled: list[Image], beside: bool
 ) -> None:
     async with daemon(hub, folder, there=beside):
-        ended = await do("purge", "--data-dir", folder, "docker.io/library/b")
+        ended = await do("purge", "--data-dir", folder, "--yes", "docker.io/library/b")
         assert "1 tags, 3 files" in ended.out
         assert path_of(folder, filled[0].layers[0].digest).exists()
         ended = await do("purge", "--data-dir", folder, filled[0].layers[0].digest)
@@ -212,6 +213,125 @@ async def test_purge_of_a_repository_and_of_a_digest(
         assert "nothing is kept of 'docker.io/library/b'" in one_line(
             await do("purge", "--data-dir", folder, "b")
         )
+
+
+@BOTH
+async def test_a_whole_repository_does_not_go_unasked(
+    hub: Hub, folder: Path, filled: list[Image], beside: bool
+) -> None:
+    before = everything(folder)
+    async with daemon(hub, folder, there=beside):
+        line = one_line(await do("purge", "--data-dir", folder, "b"))
+        assert "docker.io/library/b is a whole repository: 1 tags, 3 files, " in line
+        assert line.endswith("1 stay: others need them; --yes removes it without asking")
+    assert everything(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "gone"), [(b"y\n", 0, True), (b"n\n", 1, False), (b"\x04", 1, False)]
+)
+async def test_a_terminal_is_asked_before_a_whole_repository_goes(
+    folder: Path, filled: list[Image], answer: bytes, code: int, gone: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    words = (*MODULE, "purge", "--data-dir", str(folder), "b")
+    process = await asyncio.create_subprocess_exec(
+        *words, stdin=theirs, stdout=PIPE, stderr=PIPE, env=environment()
+    )
+    os.close(theirs)
+    try:
+        async with asyncio.timeout(20):
+            assert process.stderr is not None
+            asked = await process.stderr.readuntil(b"[y/N] ")
+            assert b"1 tags, 3 files, " in asked
+            os.write(ours, answer)
+            out, err = await process.communicate()
+    finally:
+        os.close(ours)
+        if process.returncode is None:
+            process.kill()
+    assert (process.returncode, b"purged" in out, b"nothing is removed" in err) == (
+        code,
+        gone,
+        not gone,
+    )
+    assert path_of(folder, filled[1].digest).exists() is not gone
+
+
+@BOTH
+@pytest.mark.parametrize("target", ["b", "a:1", "layer"])
+async def test_a_dry_purge_tells_what_the_purge_then_does(
+    hub: Hub, folder: Path, filled: list[Image], beside: bool, target: str
+) -> None:
+    target = filled[0].layers[0].digest if target == "layer" else target
+    async with daemon(hub, folder, there=beside):
+        before = everything(folder)
+        dry = await do("purge", "--data-dir", folder, "--dry-run", target)
+        assert everything(folder) == before
+        done = await do("purge", "--data-dir", folder, "--yes", target)
+    assert (dry.code, done.code) == (0, 0)
+    assert dry.out == done.out.replace("purged", "would purge")
+
+
+@BOTH
+async def test_a_dry_verify_leaves_what_is_wrong_where_it_is(
+    hub: Hub, folder: Path, filled: list[Image], beside: bool
+) -> None:
+    wrong, shorter = filled[0].layers[1].digest, filled[1].layers[1].digest
+    async with daemon(hub, folder, there=beside):
+        alter(path_of(folder, wrong))
+        path_of(folder, shorter).write_bytes(b"less")
+        before = everything(folder)
+        for _ in range(2):
+            dry = await do("verify", "--data-dir", folder, "--dry-run")
+            assert dry.code == 1
+            assert wrong in dry.out
+            assert shorter in dry.out
+            assert "2 wrong, and left as they are" in dry.out
+        assert everything(folder) == before
+        assert "2 wrong and discarded" in (await do("verify", "--data-dir", folder)).out
+    assert not path_of(folder, wrong).exists()
+
+
+async def test_a_dry_gc_tells_what_the_gc_then_does(
+    hub: Hub, folder: Path, filled: list[Image], tmp_path: Path
+) -> None:
+    config = tmp_path / "mirror.toml"
+    config.write_text(f"data_dir = {json.dumps(str(folder))}\nmax_size = '2MiB'\n")
+    (folder / "partial" / f"sha256-{'a' * 64}").write_bytes(b"x" * 5000)
+    before = everything(folder)
+    dry = await do("gc", "--config", config, "--dry-run", program=SMALL)
+    assert everything(folder) == before
+    done = await do("gc", "--config", config, program=SMALL)
+    assert dry.out.startswith("would free ")
+    assert dry.out == done.out.replace("freed", "would free")
+    assert "1 partial downloads" in dry.out
+    assert " 0 files to keep" not in dry.out
+
+
+async def test_a_dry_gc_beside_a_daemon_tells_of_strangers_and_lost_files(
+    hub: Hub, folder: Path, filled: list[Image]
+) -> None:
+    stranger = Digest.of(b"stranger")
+    (folder / "partial" / f"sha256-{'a' * 64}").write_bytes(b"x" * 5000)
+    async with daemon(hub, folder):
+        path_of(folder, stranger).parent.mkdir(exist_ok=True)
+        path_of(folder, stranger).write_bytes(b"stranger")
+        path_of(folder, filled[0].config.digest).unlink()
+        before = everything(folder)
+        dry = await do("gc", "--data-dir", folder, "--dry-run")
+        assert everything(folder) == before
+        done = await do("gc", "--data-dir", folder)
+    assert dry.out == done.out.replace("freed", "would free")
+    assert "1 files that nothing names" in dry.out
+    assert "1 entries without" in dry.out
+
+
+def everything(folder: Path) -> dict[str, int]:
+    """List what is kept, with sizes."""
+    names = ("blobs", "partial", "quarantine")
+    within = (each for name in names for each in folder.glob(f"{name}/**/*"))
+    return {str(each): each.stat().st_size for each in within if each.is_file()}
 
 
 @BOTH
@@ -359,7 +479,7 @@ async def test_a_folder_too_deep_for_a_socket_is_no_hindrance(hub: Hub, tmp_path
     async with daemon(hub, folder) as command:
         assert command is not None
         assert (await do("verify", "--data-dir", folder)).code == 0
-        await command.says("order: Verify")
+        await command.says("order: verify")
 
 
 async def test_nothing_of_it_is_reachable_by_network(hub: Hub, folder: Path) -> None:
@@ -447,7 +567,7 @@ async def test_a_daemon_that_stops_ends_the_command_and_is_not_held_up(
     async with daemon(hub, folder) as command:
         assert command is not None
         async with launched("verify", "--data-dir", folder, "--rate", "11kB") as slow:
-            await command.says("rate=11000")
+            await command.says("order: verify --rate 11000")
             command.send(signal.SIGTERM)
             ended = await command.ended(within=5)
             assert (ended.code, "Traceback" in ended.err) == (0, False)
@@ -464,7 +584,7 @@ async def test_purge_cuts_nobodys_body(hub: Hub, folder: Path, images: list[Imag
         assert (await fetch(f"{url}/manifests/1"))[0] == 200
         body = asyncio.create_task(fetch(f"{url}/blobs/{layer.digest}"))
         await hub.seen(lambda seen: seen.digest == layer.digest)
-        assert (await do("purge", "--data-dir", folder, "a")).code == 0
+        assert (await do("purge", "--data-dir", folder, "--yes", "a")).code == 0
         assert (await do("gc", "--data-dir", folder)).code == 0
         go.set()
         assert await body == (200, layer.read())

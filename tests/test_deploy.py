@@ -58,6 +58,7 @@ def test_the_unit_asks_for_what_the_mirror_offers() -> None:
     assert int(directives("LimitNOFILE")[0]) >= 65536
     [command] = directives("ExecStart")
     assert command.endswith("/mirror serve --config /etc/mirror/mirror.toml")
+    assert directives("ExecReload") == [command.replace(" serve ", " reload ")]
 
 
 def test_the_unit_has_the_configuration_checked_without_the_network() -> None:

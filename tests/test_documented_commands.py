@@ -1,4 +1,4 @@
-"""What the documentation has typed can be typed: each command, target and file of it exists."""
+"""What the documentation has typed can be typed, and its files used: commands, targets, TOML."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mirror.cli.parsing import COMMANDS, parser
+from mirror.settings import load
 
 PROJECT = Path(__file__).parents[1]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -77,3 +78,13 @@ def test_each_file_that_is_installed_exists() -> None:
     assert "deploy/compose.yaml" in named
     assert "deploy/Dockerfile" in named
     assert not {word for word in named if not (PROJECT / word).exists()}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/operations.md"])
+def test_each_configuration_that_is_shown_can_be_used(page: str, tmp_path: Path) -> None:
+    blocks = _FENCED.findall((PROJECT / page).read_text())
+    [shown] = [block for language, block in blocks if language == "toml"]
+    (tmp_path / "mirror.toml").write_text(shown)
+    hub = load(file=tmp_path / "mirror.toml").upstreams["docker.io"]
+    assert hub.username
+    assert str(hub.password_file).startswith("/etc/mirror/")

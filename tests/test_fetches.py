@@ -10,17 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from mirror.cache.budget import Budget
 from mirror.cache.fetch import Fetch
 from mirror.cache.fetches import Fetches
+from mirror.cache.ledger import Ledger
 from mirror.cache.memory import Memory
 from mirror.cache.possession import Possession
+from mirror.cache.publicity import Publicity
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.settings import load
 from mirror.store.files import Files
 from mirror.store.recovery import open_store
 from mirror.upstream.registry import Registry
-from mirror.wiring import Reach, closed
+from mirror.upstreams import Plans, Upstreams
+from mirror.wiring import closed
 from tests.conftest import Run
 from tests.standin import Blob, Fault, Hub, make_image
 
@@ -42,8 +46,13 @@ async def fetching(
     """Fetch from the hub; one that nobody follows has these seconds if little is left of it."""
     async with AsyncExitStack() as stack:
         settings = load({"upstreams": {"docker.io": {"url": hub.url}}})
-        registries = await Reach(settings).open(stack, lambda _: None, lambda *_: None)
         store = closed(stack, await open_store(Files(folder), 10**8))
+        publicity = Publicity([], store.index, store.catalogue.holds)
+        budget = Budget(Ledger(store.index, 0), {})
+        upstreams = closed(stack, Upstreams(lambda _: None, publicity, budget))
+        plans = Plans(settings)
+        upstreams.commit(plans, await upstreams.prepare(plans))
+        registries = upstreams.registries
         possession = closed(stack, Possession(store, bytes(32)))
         fetches = closed(
             stack, Fetches(registries, store, possession, Memory(10**6), 0, 2, reprieve)

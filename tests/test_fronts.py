@@ -196,6 +196,7 @@ def v2(client: str, *, command: int = 0x21, family: int | None = None, tlvs: byt
 PREAMBLES = {
     "v1": (b"PROXY TCP4 203.0.113.7 127.0.0.1 4711 5000\r\n", "203.0.113.7"),
     "v1, IPv6": (b"PROXY TCP6 2001:db8::7 ::1 4711 5000\r\n", "2001:db8::7"),
+    "v1, a zone of any text": (b"PROXY TCP6 fe80::7%\x1b[2Jx ::1 4711 5000\r\n", "fe80::7"),
     "v1, the longest": (
         b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535".ljust(105, b" ") + b"\r\n",
         FRONT,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import resource
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
 
+from mirror import quota
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.store.catalogue import Catalogue, Entry, charged
@@ -17,6 +21,7 @@ from mirror.store.recovery import open_index
 from mirror.store.sqlite import WAL_BYTES
 from tests.conftest import Run
 from tests.standin import Fault, Hub, Image, make_image
+from tests.test_clients import _holds, until
 
 MEBIBYTE = 1024 * 1024
 
@@ -340,3 +345,35 @@ def test_a_repository_holds_something_until_the_last_of_it_goes() -> None:
     assert catalogue.holds(here)
     assert not catalogue.within(second, "docker.io")
     assert catalogue.within(second, "docker.io", alone=True)
+
+
+async def test_a_part_of_a_file_system_is_one_of_what_it_has_become(
+    run: Run, images: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is grown, shrunk, and cannot be looked at for a while, in which nothing changes."""
+    sizes: list[int | None] = [40 * MEBIBYTE]
+    failed = threading.Event()
+
+    def usage(_: Path) -> SimpleNamespace:
+        if sizes[-1] is None:
+            failed.set()
+            raise OSError(errno.EIO, "input/output error")
+        return SimpleNamespace(total=sizes[-1])
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    monkeypatch.setattr(quota, "LOOK_EVERY", 0.02)
+    async with run(max_size="50%") as mirror:
+        books = mirror.daemon.store.books
+        for number, image in enumerate(images):
+            await mirror.pull(f"library/i{number}", "latest", image)
+        kept = books.used
+        assert books.limit == 20 * MEBIBYTE
+        sizes += [80 * MEBIBYTE]
+        await until(lambda: _holds(books.limit == 40 * MEBIBYTE))
+        sizes += [None]
+        assert await asyncio.to_thread(failed.wait, 5)
+        assert (books.limit, books.used) == (40 * MEBIBYTE, kept)
+        sizes += [12 * MEBIBYTE]
+        await until(lambda: _holds(books.limit == 6 * MEBIBYTE and books.used <= books.limit))
+        assert taken(tmp_path / "data") <= 6 * MEBIBYTE
+        await mirror.pull("library/i5", "latest", images[5])

@@ -20,7 +20,7 @@ from mirror.outlet import Outlet
 from mirror.web.access import AccessLog, Line
 from tests.command import MODULE, NOBODY, environment, fetch, launched
 
-LONG = Line(0, "c", "-", "GET", "/" * 5000, 200, 0, 0, "hit", "blob", "r", "ü" * 5000, "")
+LONG = Line(0, "c", "-", "GET", "/" * 5000, 200, 0, 0, "hit", "blob", "r", "ü" * 5000, "", "-")
 CHATTY = (
     "import logging, sys, mirror.logs\n"
     "with mirror.logs.standard_error('text') as outlet:\n"

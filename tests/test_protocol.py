@@ -8,6 +8,7 @@ import time
 import pytest
 from aiohttp import web
 
+from mirror.request_id import RequestIds
 from mirror.web.connections import Connections
 from mirror.web.protocol import Listener
 
@@ -24,7 +25,7 @@ async def test_a_reply_that_ends_as_the_patience_with_it_does_is_no_error(
         await finish
         return web.Response()
 
-    listener = Listener(answer, Connections(10))
+    listener = Listener(answer, Connections(10), RequestIds())
     async with await loop.create_server(listener, "127.0.0.1", 0) as server, asyncio.timeout(10):
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

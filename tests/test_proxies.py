@@ -9,7 +9,9 @@ import pytest
 from yarl import URL
 
 from mirror.meaning import proxies
+from mirror.oci.errors import UpstreamMisbehaved
 from mirror.settings import ConfigurationError, Upstream, load
+from mirror.upstream.guard import Guard
 from mirror.upstream.proxies import Proxies, is_direct
 from tests.command import fetch, serve_to_the_end, serving
 from tests.standin import Image
@@ -123,6 +125,15 @@ def test_a_certificate_is_not_shown_to_the_environments_proxy(tmp_path: Path) ->
 
 def test_the_login_of_a_proxy_is_not_shown() -> None:
     assert "s3cret" not in repr(Proxies(URL(f"http://{LOGIN}@p.io"), URL(f"http://{LOGIN}@p.io")))
+
+
+def test_an_upstream_does_not_lead_to_the_proxy() -> None:
+    """It may lie where no upstream may lead, and its name is let pass where it is resolved."""
+    guard = Guard(URL("https://r.example"), [URL(f"http://{LOGIN}@10.0.0.1:3128"), URL(PROXY)])
+    for url in (f"{PROXY}/secret", "http://P.example.:3128", "http://10.0.0.1:3128/"):
+        with pytest.raises(UpstreamMisbehaved, match=r"the mirror's own proxy$"):
+            guard.check(URL(url))
+    guard.check(URL("http://p.example:3129"))
 
 
 async def test_a_pull_goes_through_the_environments_proxy(image: Image, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from mirror.upstream import receiver
+from mirror.upstream.leases import Leases
 from tests.attacks.raw import Raw, speaking
 
 
@@ -45,7 +46,7 @@ async def test_the_names_of_aiohttp_that_the_receiver_rests_on_are_there() -> No
 
 
 async def test_connections_to_upstreams_are_receivers() -> None:
-    connector = receiver.Connector(receiver.Slices())
+    connector = receiver.Connector(receiver.Slices(), Leases())
     async with speaking(Raw()) as raw, aiohttp.ClientSession(connector=connector) as session:
         raw.answers["GET"] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
         raw.endless = b"x" * 1000

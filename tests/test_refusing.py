@@ -19,7 +19,7 @@ from mirror.settings import ConfigurationError
 from mirror.store import lock
 from mirror.store.errors import StoreError
 from mirror.store.shared import refuse_shared
-from tests.command import MODULE, NOBODY, Ended, fetch, serve_to_the_end, serving
+from tests.command import MODULE, NOBODY, Ended, fetch, launched, serve_to_the_end, serving
 from tests.conftest import Run
 
 NOBODYS = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *MODULE)
@@ -102,9 +102,12 @@ def test_a_disk_that_takes_no_name_gives_the_lock_all_the_same(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    with lock.take(tmp_path):
-        assert lock.is_taken(tmp_path)
-    assert not lock.is_taken(tmp_path)
+    with (
+        lock.take(tmp_path),
+        pytest.raises(StoreError, match=rf"is using the data folder {tmp_path}$"),
+    ):
+        lock.take(tmp_path)
+    lock.take(tmp_path).close()
 
 
 def looks_of(folder: str) -> tuple[int | None, bool]:
@@ -189,6 +192,58 @@ async def test_what_another_user_made_in_the_folder_is_named(open_folder: Path, 
     )
     for part in (f"{data / name} belongs to root", "user nobody", f"`chown -R nobody {data}`"):
         assert part in line
+
+
+@AS_NOBODY
+async def test_a_file_that_the_mirrors_user_may_not_read_is_named_with_both_users(
+    open_folder: Path,
+) -> None:
+    (open_folder / "word").touch(mode=0o600)
+    (open_folder / "closed").mkdir(mode=0o700)
+    config = open_folder / "mirror.toml"
+    config.write_text(
+        f'htpasswd = "{open_folder}/closed/users"\n'
+        f'tls_cert = "{open_folder}/word"\ntls_key = "{open_folder}/word"\n'
+        f'[upstreams."docker.io"]\nusername = "robot"\npassword_file = "{open_folder}/word"\n'
+    )
+    config.chmod(0o644)
+    async with launched("check", "--config", config, command=NOBODYS) as command:
+        lines = (await command.ended()).out.splitlines()
+    of = "cannot be read: Permission denied for user nobody; {} belongs to root with mode 0{}"
+    for key, path, mode in (
+        ("tls_key", "word", 600),
+        ("upstreams.docker.io.password_file", "word", 600),
+        ("htpasswd", "closed", 700),
+    ):
+        [line] = [line for line in lines if line.startswith(f"{key} (line ")]
+        assert of.format(open_folder / path, mode) in line
+    config.chmod(0o600)
+    line = refused(await serve_to_the_end("--config", config, command=NOBODYS))
+    assert line.startswith(f"mirror: {config}: {of.format(config, 600)}")
+
+
+@AS_NOBODY
+async def test_a_check_names_what_is_closed_in_the_data_folder_and_changes_nothing(
+    open_folder: Path,
+) -> None:
+    data = open_folder / "data"
+    async with serving(data, "--upstream", NOBODY) as roots:
+        await roots.address()
+        roots.send(signal.SIGTERM)
+        await roots.ended()
+    os.chown(data, 65534, 65534)
+    before = sorted((path, path.stat().st_mtime_ns) for path in data.rglob("*"))
+    env = {"MIRROR_DATA_DIR": str(data), "MIRROR_LISTEN": "127.0.0.1:0"}
+    async with launched("check", command=NOBODYS, env=env) as command:
+        ended = await command.ended()
+    assert ended.code == 1
+    for name in ("blobs", "partial", "index.db", "lock", "key"):
+        [line] = [
+            line for line in ended.out.splitlines() if f"cannot write to {data / name}:" in line
+        ]
+        assert line.startswith(f"data_dir (MIRROR_DATA_DIR) is '{data}': ")
+        assert f"`chown -R nobody {data}` makes it that user's" in line
+    assert sorted((path, path.stat().st_mtime_ns) for path in data.rglob("*")) == before
 
 
 async def test_a_folder_that_cannot_be_written_stops_it_with_one_line(tmp_path: Path) -> None:

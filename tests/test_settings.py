@@ -12,8 +12,8 @@ import pytest
 
 from mirror.cache.shares import Share
 from mirror.meaning import secret
-from mirror.settings import ConfigurationError, Settings, load, values
-from mirror.settings.values import Bound
+from mirror.settings import ConfigurationError, Settings, load, measures
+from mirror.settings.measures import Bound
 from tests.command import environment
 
 WORD = "s3cret-word"  # must never be printed
@@ -311,7 +311,7 @@ def test_a_password_file_that_holds_no_password_is_named(
     upstream = load(file=file).upstreams["docker.io"]
     with pytest.raises(ConfigurationError) as caught:
         secret(upstream)
-    assert str(caught.value).startswith(f"password_file is '{word}': it ")
+    assert str(caught.value).startswith(f"password_file is '{word}': ")
     assert reason in str(caught.value)
 
 
@@ -521,10 +521,137 @@ def test_a_duration_is_seconds_or_has_units(text: str, seconds: float) -> None:
     assert load({"tag_ttl": text}).tag_ttl == seconds
 
 
-@pytest.mark.parametrize("text", ["m", "5x", "5m-1s", "1e9", "-1", "m5", "5 m m", "9" * 30])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("m", "5x", "5m-1s", "1e9", "-1", "m5", "5 m m", "9" * 30),
+        *("\u0663", "\u0663d", "1_000", "inf", "1,5", "1h,5m", "5m 30", "0x10"),
+    ],
+)
 def test_what_is_no_duration_is_told_what_one_is(text: str) -> None:
     with pytest.raises(ConfigurationError, match='"5m", "1h30m", "30d"'):
         load({"tag_ttl": text})
+
+
+@pytest.mark.parametrize("key", ["connect_timeout", "answer_timeout", "silence_timeout"])
+def test_no_time_at_all_for_upstream_is_refused(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{key} is 0: more than 0 is wanted"):
+        load({key: 0})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        *(("5", 5), (" 5 GiB\n", 5 * 2**30), ("1.5KiB", 1536), ("5g", 5 * 10**9)),
+        *(("50Gi", 50 * 2**30), ("64mi", 64 * 2**20), ("8 EiB", None)),
+        *(("1,5GiB", None), ("1.5.5GiB", None), ("50GiB or so", None), ("10-20GB", None)),
+        *(("80%", None), ("5GB.", None), ("\u0663GiB", None), ("1 000 MB", None), ("GiB", None)),
+        *((10**41, None), (True, None), ("0x100", None), ("i", None), ("", None)),
+    ],
+)
+def test_a_size_is_read_whole_or_refused(text: object, size: int | None) -> None:
+    """What is left unread of one would make a byte of 1,5GiB."""
+    if size is not None:
+        assert load({"memory_cache": text}).memory_cache == size
+        return
+    with pytest.raises(ConfigurationError, match=r"memory_cache is .*: bytes are wanted, with or"):
+        load({"memory_cache": text})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("max_fetches", "max_connections", "client_connections", "client_rate"),
+        *(f'upstreams."docker.io".{key}' for key in ("max_connections", "pull_limit", "reserve")),
+    ],
+)
+def test_true_is_no_number(file: Path, line: str) -> None:
+    file.write_text(f"{line} = true")
+    assert f"{line.replace(chr(34), '')} is True: a number is wanted" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("10.0.0.9, 10.1.0.0/16\n", ("10.0.0.9/32", "10.1.0.0/16")),
+        ('["10.0.0.9"]', ("10.0.0.9/32",)),
+        ("::ffff:10.0.0.9", ("10.0.0.9/32",)),
+        ("::ffff:10.0.0.0/104", ("10.0.0.0/8",)),
+        ("2001:db8::/32", ("2001:db8::/32",)),
+        ("::/0", ("::/0",)),
+    ],
+)
+def test_networks_are_read_as_clients_addresses_are(given: str, read: tuple[str, ...]) -> None:
+    assert load({"trusted_proxies": given}).trusted_proxies == read
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("10.0.0.9/8", r"10.0.0.0/8; is 10.0.0.0/8 meant\?$"),
+        ("2001:db8::1/64", r"is 2001:db8::/64 meant\?$"),
+        ("fe80::1%eth0", r"is fe80::1 meant\?$"),
+        *((odd, "such as 10.0.0.9 or 10.0.0.0/8$") for odd in ("10", "true", "null", "*", "[::1]")),
+    ],
+)
+def test_a_network_that_is_nobodys_is_told_which_is_meant(given: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        load({"trusted_proxies": given})
+
+
+def test_a_share_of_an_ipv4_address_in_ipv6_is_that_of_the_ipv4_address() -> None:
+    shares = load({"shares": {"::ffff:10.0.0.1": 3}}).shares
+    assert shares == {"10.0.0.1/32": Share(3)}
+    with pytest.raises(ConfigurationError, match=r"is 10.0.0.0/8 meant\?"):
+        load({"shares": {"10.0.0.1/8": 3}})
+
+
+@pytest.mark.parametrize("text", ["HTTP://a.io", "Http://a.io/"])
+def test_the_scheme_of_a_url_knows_no_case(text: str) -> None:
+    settings = load({"upstreams": {"a.io": {"url": text, "realms": text}}})
+    assert settings.upstreams["a.io"].url == "http://a.io"
+    assert settings.upstreams["a.io"].realms == ("http://a.io",)
+
+
+@pytest.mark.parametrize("odd", ["?", "#", "/?", ":", "?a=b"])
+@pytest.mark.parametrize("key", ["url", "realms"])
+def test_a_url_ends_where_its_path_does(odd: str, key: str) -> None:
+    given = {"url": "http://a.io"} | {key: f"http://a.io{odd}"}
+    with pytest.raises(ConfigurationError, match=r"upstreams.a.io"):
+        load({"upstreams": {"a.io": given}})
+
+
+def test_patterns_of_the_reserve_are_read_as_those_of_others_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MIRROR_UPSTREAMS__DOCKER_IO__RESERVE", "5")
+    monkeypatch.setenv("MIRROR_UPSTREAMS__DOCKER_IO__RESERVED_FOR", "library/*, org/**")
+    assert load().upstreams["docker.io"].reserved_for == ("library/*", "org/**")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "null", "10", "[1.50"])
+def test_a_list_in_a_variable_is_jsons_in_brackets_alone(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("MIRROR_TRUSTED_PROXIES", text)
+    with pytest.raises(ConfigurationError, match="trusted_proxies is "):
+        load()
+    monkeypatch.setenv("MIRROR_TRUSTED_PROXIES", "")
+    monkeypatch.setenv("MIRROR_HOST_NAMES", "1.50")
+    assert load().host_names == ("1.50",)
+
+
+def test_a_path_with_the_end_of_a_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be another folder, which nobody sees is another."""
+    monkeypatch.setenv("MIRROR_DATA_DIR", "/var/lib/mirror\n")
+    with pytest.raises(ConfigurationError, match=r"data_dir is '/var.*n': a path is wanted"):
+        load()
+
+
+def test_a_part_of_a_file_system_that_cannot_be_looked_at_is_said_so(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 300)
+    with pytest.raises(ConfigurationError, match=r"max_size is '80%', and .* File name too long"):
+        load({"max_size": "80%"}).max_size.of(folder)
 
 
 def test_max_size_may_be_a_part_of_the_file_system(tmp_path: Path) -> None:
@@ -538,7 +665,7 @@ def test_a_max_size_that_holds_no_image_is_refused(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes are meant by 80; what was wanted is 80% or 80GiB."""
-    monkeypatch.setattr(values, "SMALLEST", 64 * 1024**2)
+    monkeypatch.setattr(measures, "SMALLEST", 64 * 1024**2)
     with pytest.raises(ConfigurationError, match=r'at least 64.0 MiB, or a part .* "80%"'):
         load({"max_size": text})
 
@@ -546,7 +673,7 @@ def test_a_max_size_that_holds_no_image_is_refused(
 def test_a_part_of_a_small_file_system_is_refused_by_its_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(values, "SMALLEST", 2**62)
+    monkeypatch.setattr(measures, "SMALLEST", 2**62)
     with pytest.raises(ConfigurationError, match=r"max_size is '0.5%': that is .* is wanted"):
         load({"max_size": "0.5%"}).max_size.of(tmp_path)
 

@@ -77,7 +77,7 @@ def test_a_share_is_never_nothing() -> None:
 
 
 def test_what_is_spent_is_forgotten_with_its_window() -> None:
-    spending = Spending()
+    spending = Spending(Shares({"*": Share(5)}))
     for number in range(1000):
         party = str(number)
         spending.run(party, 2)

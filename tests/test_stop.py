@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -356,3 +357,86 @@ async def test_a_signal_before_the_loop_ends_the_start_in_order(
     async with launched(*words, command=[sys.executable, "-c", program]) as command:
         ended = await command.ended(within=30)
     assert (ended.code, "Traceback" in ended.err) == (0, False)
+
+
+async def test_a_stop_says_who_has_how_long_what_was_cut_and_that_it_is_over(
+    hub: Hub, tmp_path: Path, layer: Blob
+) -> None:
+    hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2))
+    path = f"/v2/{REPOSITORY}/blobs/{layer.digest}"
+    with supervisor() as systemd:
+        async with (
+            serving(tmp_path / "data", *options(hub, 1), env=systemd.env) as command,
+            followers(f"{await command.address()}{path}", 2),
+            stopping_amid_a_transfer(command, systemd, layer),
+        ):
+            ended = await command.ended(within=10)
+    assert "stopping: 3 transfers have 1 s" in ended.err
+    cut = [line for line in ended.err.splitlines() if " cut: " in line]
+    how = re.compile(r"cut: 127\.0\.0\.1, GET (\S+), after \d\.\d MiB of 3\.8 MiB request=(\S+)$")
+    told = [found.groups() for line in cut if (found := how.search(line))]
+    lines = [access_line(line) for line in ended.err.splitlines() if f" target={path} " in line]
+    assert len(cut) == len(told) == len(lines) == 3
+    assert {target for target, _ in told} == {path}
+    assert {request for _, request in told} == {line["request"] for line in lines}
+    for line in lines:
+        assert SIZE // 4 <= int(line["bytes"]) <= SIZE // 2
+        assert line["error"] == '"cut: the mirror stopped"'
+    assert f" the download of {layer.digest} ends after 1." in ended.err
+    assert ended.err.rstrip().endswith(" stopped")
+    assert ended.code == 0
+
+
+async def test_a_request_that_is_cut_before_its_answer_began_has_its_line(
+    hub: Hub, tmp_path: Path, layer: Blob
+) -> None:
+    hub.faults.add(Fault(kind="manifest", hang=True))
+    async with serving(tmp_path / "data", *options(hub, 0.2), "--limit-check", "0") as command:
+        url = f"{await command.address()}/v2/{REPOSITORY}/manifests/latest"
+        asking = asyncio.create_task(fetch(url))
+        await hub.journal.wait(lambda seen: seen.kind == "manifest")
+        command.send(signal.SIGTERM)
+        ended = await command.ended(within=10)
+        await asyncio.wait([asking])
+    [line] = [access_line(line) for line in ended.err.splitlines() if " target=/v2/" in line]
+    assert (line["bytes"], line["outcome"]) == ("0", "error")
+    assert "stopping: 1 transfer has 0.2 s" in ended.err
+    assert f"GET /v2/{REPOSITORY}/manifests/latest, before its first byte" in ended.err
+
+
+async def test_a_client_that_had_not_taken_all_of_its_answer_is_named(
+    hub: Hub, tmp_path: Path
+) -> None:
+    image = make_image(8, [1] * 150)
+    hub.add(image, REPOSITORY, "latest")
+    path = f"/v2/{REPOSITORY}/manifests/{image.digest}"
+    async with serving(tmp_path / "data", *options(hub, 0.2)) as command:
+        url = URL(await command.address())
+        assert await fetch(f"{url}{path}") == (200, image.manifest)
+        clients = [await _asking(url, path, times) for times in range(16, 0, -1)]
+        for _ in range(50):
+            assert (await fetch(f"{url}/healthz"))[0] == 200
+        command.send(signal.SIGTERM)
+        ended = await command.ended(within=10)
+        for client in clients:
+            client.close()
+    told = re.findall(r"cut: 127\.0\.0\.1, which had not taken the last (\S+)", ended.err)
+    whole = re.findall(r"cut: 127\.0\.0\.1, GET", ended.err)
+    assert told
+    assert f"stopping: {len(told) + len(whole)} transfers have 0.2 s" in ended.err
+
+
+async def test_a_stop_with_nothing_to_send_says_so(tmp_path: Path) -> None:
+    async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
+        await command.address()
+        command.send(signal.SIGTERM)
+        ended = await command.ended()
+    assert [line.rpartition(": ")[2] for line in ended.err.splitlines()[-2:]] == [
+        "nothing is being sent",
+        "stopped",
+    ]
+
+
+def access_line(line: str) -> dict[str, str]:
+    """Read a line of the access log."""
+    return dict(re.findall(r' (\w+)=("(?:[^"\\]|\\.)*"|\S+)', line))

@@ -25,9 +25,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from mirror.cache.records import Reloaded
+from mirror.daemon import running
 from mirror.oci.digest import Digest
+from mirror.settings import Settings, load
 from mirror.web.tls import Certificate, Pem
-from tests.command import NOBODY, serve_to_the_end, serving
+from tests.command import NOBODY, launched, serve_to_the_end, serving
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image
 
@@ -199,7 +202,7 @@ async def test_no_handshake_fails_while_the_certificate_changes(
         shaking = [asyncio.create_task(shake_hands()) for _ in range(4)]
         while not all(task.done() for task in shaking):
             pair.renew(authority)
-            await mirror.daemon.certificate.renew(now=True)
+            await mirror.daemon.certificate.renew()
         await asyncio.gather(*shaking)
 
 
@@ -595,3 +598,56 @@ async def test_health_is_told_over_tls(run: Run, pair: Pair, authority: trustme.
     async with run(**pair.settings) as plain, encrypted(plain, trusting(authority)) as mirror:
         for path in ("/healthz", "/readyz", "/v2/"):
             assert (await mirror.ask(path)).status == 200
+
+
+async def test_a_reload_shows_another_certificate_and_cuts_nobody(
+    hub: Hub, run: Run, image: Image, pair: Pair, authority: trustme.CA, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other, layer, go = Pair(tmp_path / "other"), image.layers[-1], asyncio.Event()
+    other.renew(authority)
+    shown = [pair]
+
+    def read() -> Settings:
+        keys = {"listen": "127.0.0.1:0", "data_dir": tmp_path / "data", "limit_check": 0}
+        return load({**keys, "upstreams": {"docker.io": {"url": hub.url}}, **shown[-1].settings})
+
+    hub.faults.add(Fault(kind="blob", reference=layer.digest, stall_after=100_000, until=go))
+    async with (
+        running(read(), read=read) as daemon,
+        aiohttp.ClientSession() as session,
+        encrypted(Mirror(daemon, session), trusting(authority)) as mirror,
+        mirror.request(f"/v2/{REPOSITORY}/blobs/{layer.digest}") as response,
+    ):
+        begun = await response.content.readexactly(1000)
+        first = await served(mirror, trusting(authority))
+        shown.append(other)
+        assert await daemon.reloader.reload() == Reloaded(("tls_cert", "tls_key"), ())
+        second = await served(mirror, trusting(authority))
+        assert second["serialNumber"] != first["serialNumber"]
+        other.renew(authority)
+        assert await daemon.reloader.reload() == Reloaded(("tls_cert (its files)",), ())
+        assert (await served(mirror, trusting(authority)))["serialNumber"] != second["serialNumber"]
+        go.set()
+        assert begun + await response.read() == layer.read()
+
+
+async def test_a_certificate_that_does_not_fit_its_key_has_nothing_reloaded(
+    hub: Hub, pair: Pair, authority: trustme.CA, tmp_path: Path
+) -> None:
+    data, file, stranger = tmp_path / "data", tmp_path / "mirror.toml", tmp_path / "other.key"
+    stranger.write_bytes(authority.issue_cert("other").private_key_pem.bytes())
+    base = f'data_dir = "{data}"\ntls_cert = "{pair.cert}"\n'
+    file.write_text(f'{base}tls_key = "{pair.key}"\n')
+    upstream = ("--upstream", f"docker.io={hub.url}")
+    async with serving(data, "--config", file, *upstream) as mirror:
+        await mirror.address(within=30)
+        file.write_text(f'{base}tls_key = "{stranger}"\nlog_level = "debug"\n')
+        async with launched("reload", "--config", file) as command:
+            refused = await command.ended(within=30)
+        words = f"tls_key is '{stranger}': is not the key of the certificate in tls_cert"
+        assert refused == (1, "", f"mirror: {words}\n")
+        assert f"nothing was reloaded: {words}" in mirror.err
+        file.write_text(f'{base}tls_key = "{pair.key}"\n')
+        async with launched("reload", "--config", file) as command:
+            assert (await command.ended(within=30)).out == "nothing has changed\n"

@@ -11,7 +11,6 @@ from mirror.cache.records import (
     Collect,
     Collected,
     Measure,
-    Order,
     Progress,
     Purge,
     Purged,
@@ -20,6 +19,7 @@ from mirror.cache.records import (
     Usage,
     Verified,
     Verify,
+    Work,
     Wrong,
 )
 from mirror.oci.digest import Digest
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-async def told(folder: Path, order: Order) -> list[Record]:
+async def told(folder: Path, order: Work) -> list[Record]:
     """Have an order carried out; returns all that was told."""
     return [record async for record in ordered(folder, order)]
 

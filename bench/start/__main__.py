@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from bench import report
 from bench.figures import MIRROR, Figure
@@ -17,6 +19,7 @@ from bench.start.commands import commands
 from bench.start.firsts import First, firsts
 from bench.start.setups import setups
 
+T = TypeVar("T")
 _PAGE = Path(__file__).parents[1] / "START.md"
 _PARTS = ("setups", "commands", "firsts")
 _SETUPS, _COMMANDS = 3, 15  # rounds
@@ -28,33 +31,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if shutil.which("skopeo") is None or os.geteuid() != 0:
         _say("bench.start: as root, with skopeo: apt-get install skopeo")
         return 2
-    neighbours = report.Neighbours()
-    parts = asked.only or _PARTS
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so all is cleaned up
     try:
-        with tempfile.TemporaryDirectory(prefix="mirror-start-") as folder:
-            figures, ways = _measured(parts, Path(folder), asked.rounds)
+        _run(asked.only or _PARTS, asked.rounds)
+    except KeyboardInterrupt:
+        _say("bench.start: interrupted")
+        return 128 + signal.SIGINT
     except (Failed, OSError) as error:
         _say(f"bench.start: {error}")
         return 1
+    return 0
+
+
+def _run(parts: Sequence[str], rounds: int) -> None:
+    neighbours = report.Neighbours()
+    with tempfile.TemporaryDirectory(prefix="mirror-start-") as folder:
+        figures, ways = _measured(parts, Path(folder), rounds)
     page = _page(report.machine(neighbours.cores()), figures, ways)
     print(page)
     if parts == _PARTS:
         _PAGE.write_text(page)
-    return 0
 
 
 def _measured(parts: Sequence[str], folder: Path, rounds: int) -> tuple[list[Figure], list[First]]:
     figures: list[Figure] = []
-    ways: list[First] = []
     if "commands" in parts:
-        figures += commands(folder, _COMMANDS, _say)
+        figures += _shown(commands(folder, _COMMANDS, _say), _figure)
     if "setups" in parts:
-        figures += setups(folder, rounds)
-    if "firsts" in parts:
-        for way in firsts(folder, _say):
-            _say(" | ".join(_way(way)))
-            ways.append(way)
-    return figures, ways
+        figures += _shown(setups(folder, rounds), _figure)
+    return figures, _shown(firsts(folder, _say), _way) if "firsts" in parts else []
+
+
+def _shown(measured: Iterable[T], cells: Callable[[T], tuple[str, ...]]) -> list[T]:
+    """Collect what is measured, each shown when it is there."""
+    all_of_it = []
+    for each in measured:
+        _say(" | ".join(cells(each)))
+        all_of_it.append(each)
+    return all_of_it
 
 
 def _page(where: report.Machine, figures: Sequence[Figure], ways: Sequence[First]) -> str:

@@ -115,8 +115,8 @@ class Access:
 
     def reads(self, caller: Caller, repository: Repository) -> bool:
         """Whether a caller would be let in without a question to upstream; good on a thread."""
-        rules = self._rules[repository.upstream]
-        if not rules.gives(repository.name):
+        rules = self._rules.get(repository.upstream)
+        if rules is None or not rules.gives(repository.name):
             return False
         if caller.allow is not None and not caller.allow.match(repository.name):
             return False

@@ -74,7 +74,7 @@ class Account:
 
     def __init__(self, upstream: str, terms: Terms) -> None:
         self.window = Window(terms.length, terms.limit)
-        self.spending = Spending()
+        self.spending = Spending(terms.shares)
         self._upstream = upstream
         self._terms = terms
         self._shut_at = self._shut_until = -math.inf
@@ -83,6 +83,13 @@ class Account:
 
     def __repr__(self) -> str:
         return f"<Account of {self._upstream}: {self.window!r}>"
+
+    def change(self, terms: Terms) -> None:
+        """Have other terms from now on; what was spent and heard stays."""
+        if terms.shares != self._terms.shares:
+            self.spending.change(terms.shares)
+        self._terms = terms
+        self.window.configure(terms.length, terms.limit)
 
     # What happens
 
@@ -120,7 +127,7 @@ class Account:
         pulls = [now - age for age, _ in past.pulls]
         self.window.restore(pulls, past.limit, now - past.limit_age, past.before)
         for at, (_, client) in zip(pulls, past.pulls, strict=True):
-            self._spend(at, client)
+            self.spending.count(at, client, self.window.length)
         if past.shut_for:
             self._shut_at, self._shut_until = now, now + past.shut_for
 
@@ -129,11 +136,7 @@ class Account:
     ) -> None:
         """Note a pull that was counted; see `Window.count`."""
         self.window.count(at, sent, said=said)
-        self._spend(at, client)
-
-    def _spend(self, at: float, client: str) -> None:
-        if party := self._terms.shares.party(client):
-            self.spending.count(at, party[0], self.window.length)
+        self.spending.count(at, client, self.window.length)
 
     def promise(self, index: Digest, missing: Collection[Digest], client: str, now: float) -> None:
         """Keep a pull for a manifest that an index leads to: it is of no use without."""
@@ -160,8 +163,7 @@ class Account:
 
     def _run(self, want: Want, pulls: int) -> None:
         self.window.running += pulls
-        if party := self._terms.shares.party(want.client):
-            self.spending.run(party[0], pulls)
+        self.spending.run(want.client, pulls)
 
     # What is decided
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sized
 
 _LEAST = 64 * 1024  # bytes
 _AHEAD = 64 * 1024 * 1024  # bytes that are promised beyond what has come, at most
@@ -11,7 +12,7 @@ _MOST = 3 / 4  # of the bound, for one of several upstreams, whatever has come
 
 
 class Allowance:
-    """Room by upstream, in bytes, of which `limit` is all there is.
+    """Room by upstream, in bytes, of which `limit` is all there is at the moment.
 
     A length that upstream names costs it nothing, so it evicts nothing: room is made for bytes
     that have come, and for as many again. What one of several upstreams has on its way beyond a
@@ -20,9 +21,9 @@ class Allowance:
     fetched anew each time.
     """
 
-    def __init__(self, limit: int, *, alone: bool) -> None:
-        self._share = limit if alone else max(int(limit * _ONE), _AHEAD)
-        self._most = limit if alone else max(int(limit * _MOST), _AHEAD)
+    def __init__(self, limit: Callable[[], int], upstreams: Sized) -> None:
+        self._limit = limit
+        self._upstreams = upstreams
         self._on_its_way: Counter[str] = Counter()
 
     def __repr__(self) -> str:
@@ -36,10 +37,15 @@ class Allowance:
     def sparing(self, upstream: str, more: int, come: int, size: int | None) -> bool:
         """Whether `more` bytes for it has to spare what others used lately."""
         then = self._on_its_way[upstream] + more
-        if then <= self._share:
+        if then <= self._part(_ONE):
             return False
         half = size is not None and 2 * come >= size
-        return not half or then > self._most
+        return not half or then > self._part(_MOST)
+
+    def _part(self, part: float) -> int:
+        """Return what one of several may have; an only one may have all."""
+        limit = self._limit()
+        return limit if len(self._upstreams) == 1 else max(int(limit * part), _AHEAD)
 
     def add(self, upstream: str, promised: int) -> None:
         """Count bytes in, or out where there are less than none."""

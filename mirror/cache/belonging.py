@@ -44,7 +44,6 @@ class Belonging:
         missing_ttl: float,
     ) -> None:
         self._registries = registries
-        self._alone = len(registries) == 1
         self._store = store
         self._possession = possession
         self._sizes: Flights[tuple[Repository, Digest], int | None] = Flights()
@@ -80,10 +79,10 @@ class Belonging:
 
     def within(self, repository: Repository, digest: Digest) -> bool:
         """Whether it is kept and of this upstream, which is believed about where it is."""
-        catalogue = self._store.catalogue
+        catalogue, alone = self._store.catalogue, len(self._registries) == 1
         entry = catalogue.get(digest)
         is_blob = entry is not None and entry.media_type is None
-        return is_blob and catalogue.within(digest, repository.upstream, alone=self._alone)
+        return is_blob and catalogue.within(digest, repository.upstream, alone=alone)
 
     def fetched(self, repository: Repository, digest: Digest, *, proven: bool) -> None:
         """Note that upstream gives it there, `proven` or on its way."""

@@ -65,7 +65,7 @@ class Blobs:
         self._memory = memory
         self._belonging = Belonging(registries, store, possession, missing_ttl)
         self._kept = KeptBlobs(store, memory)
-        self._passes = Passes(_PASSES, alone=len(registries) == 1)
+        self._passes = Passes(_PASSES, registries)
 
     def __repr__(self) -> str:
         return f"<Blobs: {self._fetches!r}, {self._belonging!r}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import IO, Protocol
 
 from mirror.cache.fetch import Fetch
@@ -15,6 +16,8 @@ from mirror.oci.ranges import Span
 from mirror.store.catalogue import Entry
 from mirror.store.errors import is_of_disk
 from mirror.store.store import Store
+
+_log = logging.getLogger(__name__)
 
 _FAR_AHEAD = 32 * 1024 * 1024  # bytes; a range further behind the fill is not waited for
 
@@ -96,10 +99,14 @@ class FetchedBody:
         near = span.start - _FAR_AHEAD
         if near <= self._fetch.visible:
             return False
+        words = "bytes from %d on of %s are passed through, and not kept: the download is at %d"
+        _log.debug(words, span.start, self._fetch.digest, self._fetch.visible)
         return await self._upstream.pass_span(span, sink, lambda: self._fetch.reaches(near))
 
     async def _go_round(self, rest: Span, detour: Detour, sink: Sink) -> None:
         """Send the rest straight from upstream."""
+        words = "%d bytes of %s are passed through, and not kept: its download gave up the disk"
+        _log.debug(words, rest.length, self._fetch.digest)
         if rest.stop == self.size and rest.start == detour.written:
             await self._upstream.pass_rest(rest, detour.hasher.copy(), sink)
         elif rest.stop == self.size and rest.start == 0:

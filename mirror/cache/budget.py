@@ -25,6 +25,7 @@ from mirror.upstream.answers import Answer, Ask
 
 _log = logging.getLogger(__name__)
 
+_NO_TERMS = Terms()
 _INDEX = 2  # pulls: itself, and a platform's manifest
 CHECKED = {HUB: "ratelimitpreview/test"}  # where a HEAD tells the limit (Docker's docs)
 
@@ -96,6 +97,16 @@ class Budget:
             self._account(key).restore(past, now)
         await self.prune()
 
+    def change(self, terms: Mapping[str, Terms]) -> None:
+        """Have other terms, of other upstreams perhaps; what was spent and heard stays."""
+        self._terms = terms
+        self._present = {upstream: (upstream, said.user) for upstream, said in terms.items()}
+        for key in self._present.values():
+            self._account(key)
+        for key, account in self._accounts.items():
+            account.change(terms.get(key[0], _NO_TERMS))
+            self.wake(account)
+
     @property
     def longest(self) -> float:
         """The length of the longest window there is, in seconds."""
@@ -113,8 +124,8 @@ class Budget:
         return self._present.get(key[0]) == key
 
     def present(self, upstream: str) -> Account:
-        """Return the account that an upstream is asked as."""
-        return self._account(self._present[upstream])
+        """Return the account that an upstream is asked as; of one that is leaving, nobody's."""
+        return self._account(self._present.get(upstream) or (upstream, ""))
 
     def counts(self, upstream: str) -> bool:
         """Whether an upstream may count a GET of a manifest, as far as that is known."""
@@ -122,7 +133,7 @@ class Budget:
 
     def _account(self, key: Key) -> Account:
         if key not in self._accounts:
-            self._accounts[key] = Account(key[0], self._terms.get(key[0], Terms()))
+            self._accounts[key] = Account(key[0], self._terms.get(key[0], _NO_TERMS))
         return self._accounts[key]
 
     # Before upstream is asked

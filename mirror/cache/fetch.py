@@ -68,6 +68,7 @@ class Fetch(Progress):
     def join(self, repository: Repository, proof: int | None = None) -> None:
         """Count a follower in, which it `admits`."""
         self._let_in(repository, proof)
+        self._registry.leases.take()  # it may go on without the fetch, past the disk
         if self._entry is not None:
             self._entry.readers += 1
         if repository != self.repository:
@@ -76,6 +77,7 @@ class Fetch(Progress):
     def leave(self, repository: Repository) -> None:
         """Count a follower out."""
         self._let_out(repository)
+        self._registry.leases.give()
         if self._entry is not None:
             self._entry.readers -= 1
         self._close_file()
@@ -111,7 +113,9 @@ class Fetch(Progress):
             raise
         except RegistryError as failure:
             self.failure = failure.again()
+            _log.debug("%s is not fetched: %s", self.digest, failure.message)
             if isinstance(failure, ContentWrong):
+                self._tell_of_waste(failure.message)
                 await self._place.discard()
         finally:
             try:
@@ -135,6 +139,7 @@ class Fetch(Progress):
                 if not self._goes_on():
                     raise
                 if isinstance(failure, ContentWrong) and self._place.partial is not None:
+                    self._tell_of_waste(failure.message)
                     await self._store.run(self._place.partial.start_over)
 
     def _goes_on(self) -> bool:
@@ -160,10 +165,11 @@ class Fetch(Progress):
             return partial
         try:
             return await self._receive()
-        except ContentWrong:
+        except ContentWrong as failure:
             if self.visible:
                 raise
             if (partial := self._place.partial) is not None:
+                self._tell_of_waste(failure.message)
                 await self._store.run(partial.start_over)
             return await self._receive(unpack=True)
 
@@ -255,6 +261,7 @@ class Fetch(Progress):
             for repository in self._members:
                 self._store.books.link(self.digest, repository)
         if kept is not None:
+            self._tell_of_waste("another upstream's fetch has brought it meanwhile")
             await self._place.discard()
         await self._place.published()
 
@@ -279,6 +286,11 @@ class Fetch(Progress):
         else:
             self.detour = Detour(partial.hashed, partial.hasher())
             self.visible = partial.hashed if self.size is not None else 0
+
+    def _tell_of_waste(self, reason: str) -> None:
+        """Say why what was fetched is thrown away."""
+        words = "%d bytes that were fetched of %s are thrown away: %s"
+        _log.debug(words, self._place.written, self.digest, reason)
 
     def _end(self) -> None:
         if self._entry is None:

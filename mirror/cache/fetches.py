@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Sized
 from dataclasses import dataclass
 
 from mirror.cache.allowance import Allowance
@@ -15,6 +15,7 @@ from mirror.cache.possession import Possession
 from mirror.lasting import over, to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.sizes import human
 from mirror.store.store import Store
 from mirror.upstream.places import Owners, Places
 from mirror.upstream.registry import Registry
@@ -48,6 +49,13 @@ class _Running:
         """
         return self.stopping or self.fetch.failure is not None or self.fetch.ended
 
+    @property
+    def told(self) -> str:
+        """That it ends, and how far it came, in words."""
+        size = self.fetch.size
+        of_all = "" if size is None else f" of {human(size)}"
+        return f"the download of {self.fetch.digest} ends after {human(self.place.written)}{of_all}"
+
 
 class Fetches:
     """Runs fetches. `most` is how many run at a time, for all `upstreams` together.
@@ -58,7 +66,7 @@ class Fetches:
 
     def __init__(
         self,
-        upstreams: Collection[str],
+        upstreams: Sized,
         store: Store,
         possession: Possession,
         memory: Memory,
@@ -71,10 +79,10 @@ class Fetches:
         self._memory = memory
         self._grace = grace
         self._reprieve = reprieve
-        self._alone = len(upstreams) == 1
+        self._upstreams = upstreams
         self._places = Places(most)
         self._shared = most >= _SHARED
-        self._allowance = Allowance(store.books.limit, alone=self._alone)
+        self._allowance = Allowance(lambda: store.books.limit, upstreams)
         self._running: dict[Key, _Running] = {}
 
     def __len__(self) -> int:
@@ -88,10 +96,17 @@ class Fetches:
         """How many clients follow."""
         return sum(running.fetch.followers for running in self._running.values())
 
+    def change(self, grace: float, most: int) -> None:
+        """Take up other bounds; what runs goes on."""
+        self._grace = grace
+        self._places.change(most)
+        self._shared = most >= _SHARED
+
     async def close(self) -> None:
         """Stop all; what they wrote stays to be resumed, what is proven is published first."""
         for running in self._running.values():
             if not running.fetch.proven:
+                _log.info("%s: the mirror stops", running.told)
                 running.task.cancel()
         tasks = [running.task for running in self._running.values()]
         await to_the_end(over(tasks))  # the store must not close before
@@ -138,6 +153,8 @@ class Fetches:
         place = Place(registry, repository, digest, *kept, apart=apart)
         fetch = Fetch(registry, repository, digest, self._store, place, self._memory)
         task = asyncio.create_task(self._run(fetch))
+        registry.leases.take()
+        task.add_done_callback(lambda _: registry.leases.give())
         task.add_done_callback(lambda done: self._ended(key, done))
         return _Running(fetch, place, task)
 
@@ -165,13 +182,13 @@ class Fetches:
             running.reprieved = True
             self._check_after(self._reprieve, running)
             return
-        _log.info("nobody follows %r any more: stopped", fetch)
+        _log.info("%s: nobody follows it any more", running.told)
         running.stopping = True
         running.task.cancel()
 
     async def _run(self, fetch: Fetch) -> None:
         upstream, client = fetch.repository.upstream, CLIENT.get()
-        owners: Owners = () if self._alone else (upstream,)
+        owners: Owners = () if len(self._upstreams) == 1 else (upstream,)
         if self._shared:  # one that asks for made-up digests has nobody wait behind all of these
             owners = *owners, f"{client} of {upstream}"
         try:

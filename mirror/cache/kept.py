@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sized
 from dataclasses import replace
 
 from cachetools import LRUCache
@@ -25,13 +26,13 @@ _LARGE = 16 * 1024 * 1024  # bytes of manifests that were read last and are too 
 
 
 class Kept:
-    """Finds and keeps manifests. `alone` is that one upstream is all there is."""
+    """Finds and keeps manifests of `upstreams`, of which there may be more or fewer at any time."""
 
-    def __init__(self, store: Store, tags: Tags, memory: Memory, *, alone: bool) -> None:
+    def __init__(self, store: Store, tags: Tags, memory: Memory, upstreams: Sized) -> None:
         self._store = store
         self._tags = tags
         self._memory = memory
-        self._alone = alone
+        self._upstreams = upstreams
         self._loose: LRUCache[tuple[Repository, Digest], Manifest] = LRUCache(
             _LOOSE, getsizeof=lambda loose: loose.descriptor.size
         )
@@ -56,7 +57,8 @@ class Kept:
 
     def within(self, repository: Repository, digest: Digest) -> bool:
         """Whether a manifest is here and of this upstream, which is believed about where it is."""
-        return self._store.catalogue.within(digest, repository.upstream, alone=self._alone)
+        alone = len(self._upstreams) == 1
+        return self._store.catalogue.within(digest, repository.upstream, alone=alone)
 
     def shared(self, repository: Repository, digest: Digest) -> Descriptor | None:
         """Return the descriptor of a manifest that is here and of this upstream."""

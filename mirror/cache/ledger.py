@@ -55,7 +55,7 @@ class Ledger:
 
     def __init__(self, index: Index, keep: float, clock: Callable[[], float] = time.time) -> None:
         self._index = index
-        self._keep = keep
+        self.keep = keep
         self._clock = clock
         self._first = 0  # the last pull that was entered before we were
         self._last = 0  # the last one
@@ -140,7 +140,7 @@ class Ledger:
         """
         self._pruned = self._last
         words = int(2 * longest)
-        await self._index.prune(self._now, max(int(self._keep), words), words)
+        await self._index.prune(self._now, max(int(self.keep), words), words)
         await self._index.keep_last(keys, MOST_PULLS)
 
     def add_pull(self, key: Key, answer: Answer) -> None:

@@ -26,19 +26,23 @@ class LimitChecks:
     """
 
     def __init__(self, sources: Mapping[str, Source], budget: Budget, every: float) -> None:
-        self._sources = {name: source for name, source in sources.items() if name in CHECKED}
+        self._sources = sources
         self._budget = budget
-        self._every = every
+        self.every = every
         self._asked: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        return f"<LimitChecks of {', '.join(self._sources) or 'nobody'}>"
+        return f"<LimitChecks of {', '.join(self._checked()) or 'nobody'}>"
+
+    def _checked(self) -> list[str]:
+        return [name for name in CHECKED if name in self._sources]
 
     async def run(self) -> None:
         """Check for ever; to be cancelled."""
-        while self._every and self._sources:
-            for name in [name for name in self._sources if self.due(name)]:
-                await self.check(name)
+        while True:
+            for name in self._checked():
+                if self.every and self.due(name):
+                    await self.check(name)
             await asyncio.sleep(_LOOK)
 
     def due(self, upstream: str) -> bool:
@@ -48,9 +52,11 @@ class LimitChecks:
         now, account = self._budget.now(), self._budget.present(upstream)
         word = account.window.word
         heard = self._asked[upstream] if word is None else max(word.at, self._asked[upstream])
-        return now >= heard + (
-            min(self._every, _WHILE_SHUT) if account.shut_in(now) else self._every
-        )
+        return now >= heard + (min(self.every, _WHILE_SHUT) if account.shut_in(now) else self.every)
+
+    def ask_anew(self, upstream: str) -> None:
+        """Have an upstream be asked soon, as at the start: it is asked as another, perhaps."""
+        self._asked.pop(upstream, None)
 
     async def check(self, upstream: str) -> None:
         """Ask once. The budget hears the answer as it does every other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from mirror.cache.budget import Budget, wanted
 from mirror.cache.checks import Checks
 from mirror.cache.found import Found
 from mirror.cache.memory import Memory
-from mirror.cache.outcome import Outcome, Why, why
+from mirror.cache.outcome import STALE, Outcome, Why, why
 from mirror.cache.pulls import Pulls, Source, is_of_digest
 from mirror.cache.tags import Tagged, TagKey, Tags
 from mirror.oci.digest import Digest
@@ -27,8 +28,11 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import Descriptor, Hint, Manifest
 from mirror.oci.names import Reference, Repository
+from mirror.oci.target import ImageName
 from mirror.store.store import Store
 from mirror.upstream.answers import Ask
+
+_log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -102,10 +106,20 @@ class Manifests:
         not say enough. Raises ManifestUnknown, or UpstreamFailure where the cache cannot help.
         """
         if message := self._tags.missing(repository, reference):
+            _log.debug("upstream is not asked again so soon: %s", message)
             raise ManifestUnknown(message)
         if message := self._denied(repository, reference):
+            _log.debug("upstream is not asked again so soon: %s", message)
             raise Denied(message)
-        ask = Ask(client, str(reference))
+        found = await self._get(repository, reference, Ask(client, str(reference)), head=head)
+        if found.why is not None and _log.isEnabledFor(logging.DEBUG):
+            words, name = STALE[found.why], ImageName(repository, reference)
+            _log.debug("%s is served as it was %d s ago: %s", name, found.age or 0, words)
+        return found
+
+    async def _get(
+        self, repository: Repository, reference: Reference, ask: Ask, *, head: bool
+    ) -> Found:
         try:
             if isinstance(reference, Digest):
                 return await self._by_digest(repository, reference, ask, head=head)
@@ -167,6 +181,7 @@ class Manifests:
         """
         before, found = tagged.before, tagged.found
         spare = self._spare(key[0], before)
+        _log.debug("%s:%s is %s now, which is not here: it is pulled", *key, found.digest)
         patient_until = _now() + self._patience
         try:
             async with within(None if spare is None else self._patience):
@@ -196,6 +211,7 @@ class Manifests:
         """
         here = self._checks.here(key)
         spare = None if here is None else self._tags.unconfirmed_for(here)
+        _log.debug("no HEAD says what %s:%s is now: it is pulled by its tag", *key)
         try:
             self._checks.consider(key[0], wanted(key[0], None, ask, spare))
             async with within(None if here is None else max(0.0, patient_until - _now())):
@@ -219,6 +235,7 @@ class Manifests:
         self, key: TagKey, tagged: Tagged | None, failure: UpstreamFailure
     ) -> Found | None:
         """Return what a tag is known to have pointed at, if it is here."""
+        _log.debug("what %s:%s is now cannot be had: %s", *key, failure.message)
         kept = await self._kept(key, tagged) if tagged else None
         if tagged is None or kept is None:
             return None
@@ -233,10 +250,13 @@ class Manifests:
         """
         if lately := self._lately(key):
             return lately
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("upstream is asked what %s:%s is: %s", *key, self._why_ask(key))
         try:
             async with within(self._patience if self._checks.here(key) else None):
                 checked = await self._checks.run(key)
         except UpstreamFailure as failure:
+            _log.debug("upstream does not tell what %s:%s is: %s", *key, failure.message)
             stale = self._checks.fall_back(key, why(failure))
             if stale is None:
                 raise
@@ -245,6 +265,14 @@ class Manifests:
             return self._lately(key) or checked  # another client's GET may have decided meanwhile
         now, confirmed = checked
         return now, Outcome.REVALIDATED if confirmed else Outcome.MISS, None
+
+    def _why_ask(self, key: TagKey) -> str:
+        """Say why what is known of a tag does not do."""
+        tagged = self._tags.get(key)
+        if tagged is None:
+            return "nothing is known of it"
+        since = f"its last word is {self._tags.age(tagged)} s old"
+        return since if tagged.why is None else f"{since}, as then {STALE[tagged.why]}"
 
     def _lately(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | None:
         """Return what upstream said of a tag lately, or what is served after a recent failure."""
@@ -281,6 +309,7 @@ class Manifests:
     async def _pull_by_digest(
         self, repository: Repository, digest: Digest, ask: Ask, hint: Hint
     ) -> Found:
+        _log.debug("%s@%s is not here: it is pulled", repository, digest)
         found = hint.descriptor
         if awaiting := self._tags.awaiting(repository, digest):  # a tag named it a moment ago
             tag, found = awaiting

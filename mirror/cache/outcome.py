@@ -27,6 +27,15 @@ class Why(StrEnum):
     DENIED = "denied"  # upstream refuses to give it to us
 
 
+STALE = {
+    Why.FAULT: "upstream could not be asked",
+    Why.LIMIT: "no pull is left of upstream's limit",
+    Why.SAVING: "few pulls are left of upstream's limit",
+    Why.PACE: "upstream is asked too often",
+    Why.DENIED: "upstream denies access",
+}
+
+
 def why(failure: UpstreamFailure) -> Why:
     """Return why what is stale is served in the place of this failure."""
     if isinstance(failure, HeldBack):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sized
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -23,12 +23,12 @@ Doubt: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]  # whether none is ne
 class Passes:
     """How many bodies come straight from upstream: `most`, shared by upstreams and by clients.
 
-    With `alone` there is one upstream only, which may have them all.
+    Where there is one of the `upstreams` only, that may have them all.
     """
 
-    def __init__(self, most: int, *, alone: bool) -> None:
+    def __init__(self, most: int, upstreams: Sized) -> None:
         self._places = Places(most)
-        self._alone = alone
+        self._upstreams = upstreams
 
     def __repr__(self) -> str:
         return f"<Passes: {self._places!r}>"
@@ -74,7 +74,7 @@ class Passes:
 
     def _owners(self, upstream: str, client: str) -> tuple[str, ...]:
         of_client = f"client {client}"
-        return (of_client,) if self._alone else (f"upstream {upstream}", of_client)
+        return (of_client,) if len(self._upstreams) == 1 else (f"upstream {upstream}", of_client)
 
 
 class Upstream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 
 from mirror.cache.allowance import Allowance
@@ -14,6 +15,8 @@ from mirror.store.errors import NoRoomError
 from mirror.store.partial import Partial
 from mirror.store.store import Store
 from mirror.upstream.registry import Registry
+
+_log = logging.getLogger(__name__)
 
 
 class Place:
@@ -82,7 +85,9 @@ class Place:
             if whole or (partial.written and self._left_by() != self._upstream):
                 asked = self._registry, repository, self._digest, partial.file, partial.written
                 await self._possession.show(*asked, whole=whole)
-        except UpstreamFailure:  # a proof that fails decides nothing: the whole is asked for
+        except UpstreamFailure as failure:  # it decides nothing: the whole is asked for
+            words = "the %d bytes that an earlier fetch left of %s are passed over: %s"
+            _log.debug(words, partial.written, self._digest, failure.message)
             self._put_back(partial)
             self._store.close_file(partial.file)
             return
@@ -105,6 +110,8 @@ class Place:
         self._count(await self._store.room.take_partial(self._digest))
         partial = await self._open(self._store.files.partial)
         if partial.written:
+            words = "the %d bytes that lay there of %s are thrown away: nobody knows whose they are"
+            _log.debug(words, partial.written, self._digest)
             await self._store.run(partial.start_over)
         return partial
 
@@ -196,6 +203,9 @@ class Place:
     async def abandon(self) -> None:
         """Leave nothing behind where nobody would go on from it, or where there is nothing."""
         if self.apart or (self.partial is not None and not self.partial.written):
+            if self.written:
+                words = "%d bytes of %s are thrown away: what is of another upstream stays there"
+                _log.debug(words, self.written, self._digest)
             with contextlib.suppress(OSError):  # a start clears it away
                 await self.discard()
 

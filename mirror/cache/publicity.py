@@ -60,6 +60,23 @@ class Publicity:
             repository = Repository(upstream, name)
             self._table(repository)[repository] = self._read(asked_at, public=bool(public))
 
+    def change(self, accounts: Collection[str]) -> None:
+        """Have other upstreams know us, as after a restart.
+
+        What upstream said of a repository holds for no longer than it does there, and what was
+        asked and not said yet is asked anew.
+        """
+        before, self._accounts = frozenset(self._accounts), frozenset(accounts)
+        for table, left in (
+            (self._known, before - self._accounts),
+            (self._denied, self._accounts - before),
+        ):
+            for repository, standing in table.peeked():
+                if repository.upstream in left:
+                    table.pop(repository)
+                    if standing.noted:
+                        self._table(repository)[repository] = _remembered(standing)
+
     def has_account(self, repository: Repository) -> bool:
         """Whether the repository's upstream is pulled from with an account."""
         return repository.upstream in self._accounts
@@ -80,12 +97,16 @@ class Publicity:
         """Return what is known of a repository, as if nobody had looked; good on a thread."""
         return self._table(repository).peek(repository)
 
-    def told(self, repository: Repository, granted: bool) -> None:
+    def told(self, repository: Repository, granted: bool, *, by_account: bool = False) -> None:
         """Note whether the registry gave us something of a repository, or denied it to us.
 
         With an account, that it was given says nothing of others. Of a repository of which nothing
-        is kept, nothing could be held back.
+        is kept, nothing could be held back. What an account is given, `by_account`, may be on its
+        way still when that is taken away.
         """
+        if granted and by_account and not self.has_account(repository):
+            self._granted_to_former(repository)
+            return
         if granted:
             self._granted_to_us(repository)
             return
@@ -106,6 +127,12 @@ class Publicity:
             denied.given(self.now(), lists=False)
             self._clear(repository)
         elif self.has_account(repository) and not (standing := self.get(repository)).noted:
+            self._put(repository, standing)
+
+    def _granted_to_former(self, repository: Repository) -> None:
+        """Remember that nobody knows whether others may read what is coming."""
+        if repository not in self._denied:
+            standing = self._denied[repository] = Standing()
             self._put(repository, standing)
 
     def granted_since(self, upstream: str, at: float | None) -> bool:
@@ -155,6 +182,14 @@ class Publicity:
                 if standing.noted:
                     self._put(repository, standing)
         return ()
+
+
+def _remembered(standing: Standing) -> Standing:
+    """Return what the index would know of a standing."""
+    if standing.decided is None:
+        return Standing(noted=True)
+    ask_again = standing.decided + PUBLIC_FOR if standing.public else -math.inf
+    return Standing(standing.public, standing.decided, ask_again, noted=True)
 
 
 class _Denied(dict[Repository, Standing]):

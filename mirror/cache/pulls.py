@@ -68,7 +68,7 @@ class Pulls:
         self._registries = registries
         self._budget = budget
         self._tags = tags
-        self.kept = Kept(store, tags, memory, alone=len(registries) == 1)
+        self.kept = Kept(store, tags, memory, registries)
         self._running: Flights[tuple[Repository, Reference], Manifest] = Flights()
         self._heads: Flights[tuple[Repository, Digest], Hint] = Flights()
         self._leaders: dict[tuple[str, Digest], Repository] = {}  # by upstream

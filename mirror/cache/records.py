@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -21,29 +22,57 @@ class UpkeepError(CommandFailed):
 # Orders
 
 
+def _dry(dry: bool) -> str:
+    return " --dry-run" if dry else ""
+
+
 @checked(frozen=True, config=_STRICT)
 class Verify:
-    """Hash what is kept: all, `percent` of it or `count` blobs; at most `rate` bytes a second."""
+    """Hash what is kept: all, `percent` of it or `count` blobs; at most `rate` bytes a second.
+
+    A `dry` one only tells what is wrong.
+    """
 
     percent: Annotated[float, Field(gt=0, le=100)] | None = None
     count: _Positive | None = None
     rate: _Positive | None = None
+    dry: bool = False
     kind: Literal["verify"] = "verify"
+
+    def __str__(self) -> str:
+        """As it was typed."""
+        share = "" if self.percent is None else f" --sample {self.percent:g}%"
+        count = "" if self.count is None else f" --sample {self.count}"
+        rate = "" if self.rate is None else f" --rate {self.rate}"
+        return f"verify{share}{count}{rate}{_dry(self.dry)}"
 
 
 @checked(frozen=True, config=_STRICT)
 class Collect:
-    """Remove what is of no use, and keep the bound."""
+    """Remove what is of no use, and keep the bound; a `dry` one tells what would go."""
 
+    dry: bool = False
     kind: Literal["gc"] = "gc"
+
+    def __str__(self) -> str:
+        """As it was typed."""
+        return f"gc{_dry(self.dry)}"
 
 
 @checked(frozen=True, config=_STRICT)
 class Purge:
-    """Remove an image, a repository, or content by its digest, as the operator names it."""
+    """Remove an image, a repository, or content by its digest, as the operator names it.
+
+    A `dry` one tells what would go.
+    """
 
     target: str
+    dry: bool = False
     kind: Literal["purge"] = "purge"
+
+    def __str__(self) -> str:
+        """As it was typed."""
+        return f"purge {self.target}{_dry(self.dry)}"
 
 
 @checked(frozen=True, config=_STRICT)
@@ -52,6 +81,10 @@ class Measure:
 
     kind: Literal["du"] = "du"
 
+    def __str__(self) -> str:
+        """As it was typed."""
+        return self.kind
+
 
 @checked(frozen=True, config=_STRICT)
 class Reckon:
@@ -59,8 +92,20 @@ class Reckon:
 
     kind: Literal["budget"] = "budget"
 
+    def __str__(self) -> str:
+        """As it was typed."""
+        return self.kind
 
-Order = Verify | Collect | Purge | Measure | Reckon
+
+@checked(frozen=True, config=_STRICT)
+class Reload:
+    """Read the configuration anew, and go by it."""
+
+    kind: Literal["reload"] = "reload"
+
+
+Work = Verify | Collect | Purge | Measure | Reckon  # what needs the data folder
+Order = Work | Reload
 
 # What is told on the way
 
@@ -98,11 +143,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """How many blobs were hashed, their bytes, and how many of them were wrong."""
+    """How many blobs were hashed, their bytes, and how many of them were wrong.
+
+    After a `dry` order those are where they were.
+    """
 
     blobs: int
     bytes: int
     wrong: int
+    dry: bool = False
     kind: Literal["verified"] = "verified"
 
 
@@ -110,7 +159,7 @@ class Verified:
 class Collected:
     """How many partials, files without a row, rows without their file and victims of the bound.
 
-    `freed` is in bytes.
+    `freed` is in bytes. After a `dry` order all of that would go, and is there.
     """
 
     partials: int
@@ -118,18 +167,23 @@ class Collected:
     rows: int
     evicted: int
     freed: int
+    dry: bool = False
     kind: Literal["collected"] = "collected"
 
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """How many tags and files went, how many stayed because others need them; bytes freed."""
+    """How many tags and files went, how many stayed because others need them; bytes freed.
+
+    After a `dry` order all of that would go, and is there.
+    """
 
     target: str
     tags: int
     files: int
     shared: int
     freed: int
+    dry: bool = False
     kind: Literal["purged"] = "purged"
 
 
@@ -223,4 +277,31 @@ class Budgets:
     kind: Literal["budgets"] = "budgets"
 
 
-Record = Progress | Wrong | Refused | Verified | Collected | Purged | Usage | Budgets
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The keys that are in force as they were changed, and those that want a restart for it."""
+
+    changed: tuple[str, ...]
+    restart: tuple[str, ...]
+    kind: Literal["reloaded"] = "reloaded"
+
+    def words(self) -> Iterator[str]:
+        """Say so, a line for each kind."""
+        if self.changed:
+            yield f"changed: {', '.join(self.changed)}"
+        if self.restart:
+            yield f"wants a restart, and stays what it was: {', '.join(self.restart)}"
+        if not self.changed and not self.restart:
+            yield "nothing has changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why the configuration cannot be used, so that nothing was changed."""
+
+    reason: str
+    kind: Literal["unusable"] = "unusable"
+
+
+Done = Verified | Collected | Purged | Usage | Budgets | Reloaded
+Record = Progress | Wrong | Refused | Unusable | Done

@@ -21,7 +21,7 @@ from mirror.oci.paging import MAX_PAGE, Paging
 from mirror.store.catalogue import Catalogue
 
 _RUN = 4096  # names that are sorted in one go: no thread runs beside a sort
-_KEPT = 250_000  # names of all lists together
+_KEPT = 250_000  # names of all lists together; one that has more is kept alone
 _TIMES = 20  # a list is good for so many times as long as it took
 _INSTANT = 0.002  # seconds; what took no longer is made anew each time
 
@@ -56,8 +56,9 @@ class Repositories:
             _KEPT,
             ttu=lambda _, made, now: now + made.took * _TIMES,
             timer=timer,
-            getsizeof=lambda made: len(made.names) + 1,
+            getsizeof=lambda made: min(len(made.names) + 1, _KEPT),
         )
+        self._making = asyncio.Lock()  # one list at a time, whatever is asked for
         self._flights: Flights[_Key, list[str]] = Flights()
 
     def __repr__(self) -> str:
@@ -89,10 +90,11 @@ class Repositories:
         return found, Paging(paging.count, (("last", quote(found[-1], safe="/:")),))
 
     async def _make(self, key: _Key, caller: Caller) -> list[str]:
-        held = self._catalogue.repositories()
         reads = partial(self._access.reads, caller)
-        made = await asyncio.to_thread(_named, held, key.upstream, key.own, reads)
-        if made.took > _INSTANT and len(made.names) < _KEPT:
+        async with self._making:
+            held = self._catalogue.repositories()
+            made = await asyncio.to_thread(_named, held, key.upstream, key.own, reads)
+        if made.took > _INSTANT:
             self._kept[key] = made
         return made.names
 

@@ -36,13 +36,20 @@ class Shares:
     """
 
     def __init__(self, shares: Mapping[str, Share] | None = None) -> None:
-        given = dict(shares or {})
+        self._given = dict(shares or {})
+        given = dict(self._given)
         self._each = given.pop(EACH, None)
         self._names = {key: given.pop(key) for key in [*given] if is_client_name(key)}
         networks = {ip_network(key): (key, share) for key, share in given.items()}
         # The most specific first: it is the one that counts.
         self._networks = sorted(networks.items(), key=lambda item: -item[0].prefixlen)
         self.party = lru_cache(maxsize=4096)(self._party)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shares) and other._given == self._given
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._given.items()))
 
     def __repr__(self) -> str:
         named = f"{len(self._names)} names, {len(self._networks)} networks"
@@ -66,11 +73,16 @@ class Shares:
 
 
 class Spending:
-    """What each party spent in the window. Times are the window's."""
+    """What each party to `shares` spent in the window. Times are the window's.
 
-    def __init__(self) -> None:
-        self._running: Counter[str] = Counter()
-        self._pulls: deque[tuple[float, str]] = deque()
+    Clients are remembered, and not their parties only: shares may change.
+    """
+
+    def __init__(self, shares: Shares) -> None:
+        self._shares = shares
+        self._runs: Counter[str] = Counter()  # by client
+        self._running: Counter[str] = Counter()  # by party
+        self._pulls: deque[tuple[float, str, str | None]] = deque()  # client, and its party
         self._used: Counter[str] = Counter()
 
     def __repr__(self) -> str:
@@ -79,19 +91,32 @@ class Spending:
     def __len__(self) -> int:
         return len(self._used.keys() | self._running.keys())
 
-    def run(self, party: str, pulls: int) -> None:
-        """Note pulls that begin, or with a number below zero have ended."""
-        self._running[party] += pulls
-        if not self._running[party]:
-            del self._running[party]
+    def change(self, shares: Shares) -> None:
+        """Have other shares: what was spent, and what runs, counts for the parties to these."""
+        self._shares = shares
+        self._pulls = deque((at, client, self._party(client)) for at, client, _ in self._pulls)
+        self._used = Counter(party for _, _, party in self._pulls if party is not None)
+        self._running = Counter()
+        for client, pulls in self._runs.items():
+            _add(self._running, self._party(client), pulls)
 
-    def count(self, at: float, party: str, length: float) -> None:
+    def run(self, client: str, pulls: int) -> None:
+        """Note pulls that begin, or with a number below zero have ended."""
+        _add(self._runs, client, pulls)
+        _add(self._running, self._party(client), pulls)
+
+    def count(self, at: float, client: str, length: float) -> None:
         """Note a counted pull; those older than `length` seconds are forgotten."""
         self._forget(at - length)
         if len(self._pulls) >= MOST_PULLS:
             self._forget(self._pulls[0][0])
-        self._pulls.append((at, party))
-        self._used[party] += 1
+        party = self._party(client)
+        self._pulls.append((at, client, party))
+        _add(self._used, party, 1)
+
+    def _party(self, client: str) -> str | None:
+        party = self._shares.party(client)
+        return None if party is None else party[0]
 
     def used(self, party: str, now: float, length: float) -> int:
         """Return a party's pulls of the last `length` seconds, and those that may be any moment."""
@@ -100,12 +125,19 @@ class Spending:
 
     def _forget(self, until: float) -> None:
         while self._pulls and self._pulls[0][0] <= until:
-            _, gone = self._pulls.popleft()
-            self._used[gone] -= 1
-            if not self._used[gone]:
-                del self._used[gone]
+            _, _, party = self._pulls.popleft()
+            _add(self._used, party, -1)
 
     def back_in(self, party: str, pulls: int, now: float, length: float) -> float:
         """Return after how many seconds so many of its pulls have come back."""
-        own = [at for at, spender in self._pulls if spender == party]
+        own = [at for at, _, spender in self._pulls if spender == party]
         return own[pulls - 1] + length - now if pulls <= len(own) else length
+
+
+def _add(counter: Counter[str], name: str | None, pulls: int) -> None:
+    """Count for a name, if there is one; of who has none nothing is kept."""
+    if name is None:
+        return
+    counter[name] += pulls
+    if not counter[name]:
+        del counter[name]

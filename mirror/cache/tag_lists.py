@@ -119,6 +119,7 @@ class TagLists:
         """
         registry = self._registries[repository.upstream]
         with ExitStack() as held:
+            held.enter_context(registry.leases.held())
             await self._turn(registry.patience.answer, client, held)
             page = await _open(registry, repository, paging, long=True)
             held.callback(page.close)

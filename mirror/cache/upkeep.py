@@ -14,7 +14,6 @@ from mirror.cache.records import (
     Collect,
     Collected,
     Measure,
-    Order,
     Purge,
     Purged,
     Reckon,
@@ -23,6 +22,7 @@ from mirror.cache.records import (
     UpkeepError,
     Usage,
     Verify,
+    Work,
 )
 from mirror.cache.tags import TagKey, Tags
 from mirror.cache.tally import Tally
@@ -32,7 +32,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError, shown
 from mirror.oci.names import Repository
 from mirror.oci.target import ImageName, Target, parse_target
-from mirror.store.catalogue import Entry
+from mirror.store.catalogue import Entry, charged
 from mirror.store.files import Files
 from mirror.store.graph import View
 from mirror.store.store import Store
@@ -67,7 +67,7 @@ class Upkeep:
     def __repr__(self) -> str:
         return f"<Upkeep of {self._store!r}>"
 
-    async def carry_out(self, order: Order) -> AsyncGenerator[Record, None]:
+    async def carry_out(self, order: Work) -> AsyncGenerator[Record, None]:
         """Tell of progress, at last the result; what cannot be done ends in Refused."""
         try:
             if isinstance(order, Verify):
@@ -84,9 +84,9 @@ class Upkeep:
 
     async def _result(self, order: Collect | Purge | Measure | Reckon) -> Record:
         if isinstance(order, Collect):
-            return await self.collect()
+            return await (self.collectable() if order.dry else self.collect())
         if isinstance(order, Purge):
-            return await self.purge(order.target)
+            return await self.purge(order.target, dry=order.dry)
         if isinstance(order, Reckon):
             self._tally.tick()
             return await reckon(self._budget, self._tally)
@@ -115,6 +115,22 @@ class Upkeep:
         freed = partial_bytes + stranger_bytes + store.books.evicted_bytes - evicted_bytes
         return Collected(partials, strangers, rows, store.books.evicted - evicted, freed)
 
+    async def collectable(self) -> Collected:
+        """Tell what `collect` would remove."""
+        store, before = self._store, self._store.catalogue.view()
+        lost, unknown = await store.run_read(uncollected()(_compared), store.files, before)
+        partials = [charged(size) for size in store.books.idle_partials.values()]
+        strangers = [
+            charged(size) for digest, size in unknown.items() if store.catalogue.get(digest) is None
+        ]
+        store.books.overhead = await store.run_read(store.files.index_bytes)
+        gone = [charged(entry.size) for entry in lost.values()]
+        evicted = store.books.would_evict(sum(partials) + sum(gone))
+        victims = [charged(entry.size) for each in evicted if (entry := before.get(each))]
+        freed = sum(partials) + sum(strangers) + sum(victims)
+        counts = len(partials), len(strangers), len(lost), len(victims)
+        return Collected(*counts, freed, dry=True)
+
     async def _discard_lost(self, digest: Digest, entry: Entry) -> bool:
         """Discard a row without its file, if it is that still: a client may have brought it back.
 
@@ -130,14 +146,21 @@ class Upkeep:
 
     # Removing what is named
 
-    async def purge(self, text: str) -> Purged:
-        """Remove an image, a repository or content; raises UpkeepError, OSError."""
+    async def purge(self, text: str, *, dry: bool = False) -> Purged:
+        """Remove an image, a repository or content; raises UpkeepError, OSError.
+
+        What a `dry` one tells of stays.
+        """
         target = await self._store.run_read(self._target, text, self._tags.names())
         if isinstance(target, Digest):
-            return await self._purge_digest(target)
-        if isinstance(target, ImageName):
-            return await self._purge_image(target)
-        return await self._purge_repository(target)
+            return await self._purge_digest(target, dry=dry)
+        plan = await self._plan(target)
+        if plan is None:
+            raise UpkeepError(f"nothing is kept of {shown(str(target))}")
+        if dry:
+            counts = len(plan.tags), len(plan.gone), plan.shared
+            return Purged(str(target), *counts, self._charged(plan.gone), dry=True)
+        return await self._carry(target, plan)
 
     def _target(self, text: str, names: list[TagKey]) -> Target:
         """Read what the operator names, on a thread: of 100,000 tags each is looked at."""
@@ -148,8 +171,10 @@ class Upkeep:
         except RegistryError as error:
             raise UpkeepError(error.message) from None
 
-    async def _purge_digest(self, digest: Digest) -> Purged:
+    async def _purge_digest(self, digest: Digest, *, dry: bool) -> Purged:
         """Remove content by its name, whoever needs it: they will fetch it again."""
+        if dry:
+            return self._purgeable_digest(digest)
         partials, partial_bytes = await self._store.room.remove_partials([digest])
         kept = self._store.catalogue.get(digest) is not None
         if not kept and not partials:
@@ -157,24 +182,30 @@ class Upkeep:
         freed = await self._remove([digest])
         return Purged(str(digest), 0, int(kept) + partials, 0, freed + partial_bytes)
 
-    async def _purge_image(self, image: ImageName) -> Purged:
-        """Remove its tag, and what nothing else needs of what that leads to."""
-        view, known = self._store.catalogue.view(), self._tags.known()
-        plan = await self._store.run_read(uncollected()(plan_image), view, known, image)
-        if plan is None:
-            raise UpkeepError(f"nothing is kept of {shown(str(image))}")
-        return await self._carry(str(image), image.repository, plan)
+    def _purgeable_digest(self, digest: Digest) -> Purged:
+        partial = self._store.books.idle_partials.get(digest)
+        kept = self._store.catalogue.get(digest) is not None
+        files = int(kept) + int(partial is not None)
+        if not files:
+            raise UpkeepError(f"nothing is kept of {digest}")
+        freed = self._charged([digest]) + (0 if partial is None else charged(partial))
+        return Purged(str(digest), 0, files, 0, freed, dry=True)
 
-    async def _purge_repository(self, repository: Repository) -> Purged:
-        """Remove its tags, and what no other repository holds."""
-        view, known = self._store.catalogue.view(), self._tags.known()
-        plan = await self._store.run_read(uncollected()(plan_repository), view, known, repository)
-        if plan is None:
-            raise UpkeepError(f"nothing is kept of {shown(str(repository))}")
-        return await self._carry(str(repository), repository, plan)
+    def _charged(self, digests: Iterable[Digest]) -> int:
+        """Return the bytes that would come free if content went."""
+        entries = (self._store.catalogue.get(digest) for digest in digests)
+        return sum(charged(entry.size) for entry in entries if entry is not None)
 
-    async def _carry(self, name: str, here: Repository, plan: Plan) -> Purged:
+    async def _plan(self, target: ImageName | Repository) -> Plan | None:
+        """Plan, on a thread, what goes; None where nothing is kept."""
+        view, known = self._store.catalogue.view(), self._tags.known()
+        if isinstance(target, ImageName):
+            return await self._store.run_read(uncollected()(plan_image), view, known, target)
+        return await self._store.run_read(uncollected()(plan_repository), view, known, target)
+
+    async def _carry(self, target: ImageName | Repository, plan: Plan) -> Purged:
         """Carry out a plan: what came while it was made keeps what it needs."""
+        here = target.repository if isinstance(target, ImageName) else target
         spared = await self._needed_since(plan)
         gone = plan.gone - spared
         async for digest in paced(plan.unlinked):
@@ -182,7 +213,8 @@ class Upkeep:
         async for key in paced(plan.tags):
             self._tags.drop(key)
         freed = await self._remove(gone)
-        return Purged(name, len(plan.tags), len(gone), plan.shared + len(spared & plan.gone), freed)
+        shared = plan.shared + len(spared & plan.gone)
+        return Purged(str(target), len(plan.tags), len(gone), shared, freed)
 
     async def _needed_since(self, plan: Plan) -> set[Digest]:
         view = self._store.catalogue.view()

@@ -69,7 +69,7 @@ class Verification:
             self._expected += size
             self._blobs += 1
         yield self._progress(0)
-        yield Verified(self._blobs, self._bytes, self._wrong)
+        yield Verified(self._blobs, self._bytes, self._wrong, self._order.dry)
 
     def _progress(self, position: int) -> Progress:
         done = min(self._all_bytes, self._expected + position)
@@ -96,8 +96,9 @@ class Verification:
         try:
             if reason and await self._still(digest, entry, file):
                 self._reason = reason
-                self._memory.drop(digest)
-                await self._store.discard(digest)
+                if not self._order.dry:
+                    self._memory.drop(digest)
+                    await self._store.discard(digest)
         except OSError as error:
             self._reason += f"; cannot be removed: {error.strerror}"
         finally:

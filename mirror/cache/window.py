@@ -93,6 +93,12 @@ class Window:
     def __repr__(self) -> str:
         return f"<Window: {len(self._pulls)} pulls of {self.limit or 'any number'}>"
 
+    def configure(self, length: float, limit: int | None) -> None:
+        """Have another `length` and `limit` where upstream does not say them itself."""
+        self._configured = limit
+        if self.word is None:
+            self.length = length
+
     # What happens
 
     def count(self, at: float, sent: float | None = None, *, said: bool = False) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import ssl
 from pathlib import Path
 
@@ -42,7 +44,13 @@ def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code. Raises ConfigurationError."""
     settings = load(given(options), options.config)
     url = options.url or url_of(settings, settings.listen)
-    place = Place(url, _ca(options.ca) if options.ca else "", options.only)
+    own = {
+        name: _ca(f"upstreams.{name}.ca_file", each.ca_file)
+        for name, each in settings.upstreams.items()
+        if each.ca_file and options.client in client_config.OWN_CAS
+    }
+    ca = _ca("--ca", options.ca) if options.ca else ""
+    place = Place(url, ca, options.only, own)
     files = client_config.files(options.client, place, settings)
     if options.output is None:
         _show(files)
@@ -59,14 +67,14 @@ def _origin(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r}: {wanted}") from None
 
 
-def _ca(file: Path) -> str:
-    """Read who signed the mirror's certificate; raises ConfigurationError."""
+def _ca(key: str, file: Path) -> str:
+    """Read who signed a certificate; raises ConfigurationError."""
     try:
         text = file.read_text("ascii")
         ssl.create_default_context(cadata=text)
     except (OSError, ValueError) as error:  # SSLError and UnicodeError are among these
         wanted = reason(error, "certificates in PEM")
-        raise ConfigurationError(f"--ca is {str(file)!r}: {wanted}") from None
+        raise ConfigurationError(f"{key} is {str(file)!r}: {wanted}") from None
     return text
 
 
@@ -88,9 +96,25 @@ def _write(files: Files, folder: Path, *, force: bool) -> None:
                 raise ConfigurationError(
                     f"{place} is there and says otherwise; --force replaces it"
                 )
-        for place, text in places.items():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text, "utf-8")
-            print(place)
+        _replace(places)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{folder}: cannot be written: {error}") from None
+
+
+def _replace(places: dict[Path, str]) -> None:
+    """Write files whole, or none: half a file is worse for a client than none; raises OSError."""
+    made: dict[Path, Path] = {}
+    try:
+        for place, text in places.items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            real = place.resolve()
+            made[place] = new = real.with_name(f".{real.name}.{os.getpid()}")
+            new.write_text(text, "utf-8")
+            if real.exists():
+                shutil.copymode(real, new)
+        for place, new in made.items():
+            new.replace(place.resolve())
+            print(place)
+    finally:
+        for new in made.values():
+            new.unlink(missing_ok=True)

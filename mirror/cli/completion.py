@@ -21,9 +21,10 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "client-config": (*_KEYS, "--url", "--ca", "--output", "--only", "--force"),
     "budget": (*_PLACE, "--json"),
     "du": (*_PLACE, "--json"),
-    "verify": (*_PLACE, "--sample", "--rate"),
-    "gc": _PLACE,
-    "purge": _PLACE,
+    "verify": (*_PLACE, "--dry-run", "--sample", "--rate"),
+    "gc": (*_PLACE, "--dry-run"),
+    "purge": (*_PLACE, "--dry-run", "--yes"),
+    "reload": _PLACE,
     "healthcheck": (*_PLACE, "--ready"),
     "completion": (),
 }

@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from mirror.keynames import GROUPS, flag
 from mirror.settings import Settings
-from mirror.settings.values import Bound, Form
+from mirror.settings.measures import Bound
+from mirror.settings.values import Form
 from mirror.sizes import duration, human
 
 

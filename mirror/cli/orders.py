@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mirror import errand, logs
-from mirror.cache.records import Order, Progress, Record, UpkeepError, Verified, Wrong
+from mirror.cache.records import Progress, Record, UpkeepError, Verified, Work, Wrong
 from mirror.cli.progress import Bar
 from mirror.settings import Settings, load
 
@@ -32,7 +32,14 @@ def add_place(command: argparse.ArgumentParser, more: str = _BESIDE) -> None:
     command.add_argument("--data-dir", dest="data_dir", metavar="DIR", help=described)
 
 
-def carry_out(options: argparse.Namespace, order: Order, words: Words) -> int:
+def add_dry_run(command: argparse.ArgumentParser) -> None:
+    """Add the flag with which nothing is removed."""
+    command.add_argument(
+        "--dry-run", action="store_true", help="say what would go, and how much, and leave it"
+    )
+
+
+def carry_out(options: argparse.Namespace, order: Work, words: Words) -> int:
     """Have an order carried out and print what is told; returns the exit code.
 
     Raises CommandFailed.
@@ -52,7 +59,7 @@ def as_json(record: Record) -> Iterable[str]:
     yield json.dumps(told, indent=2)
 
 
-def _run(settings: Settings, order: Order, words: Words) -> int:
+def _run(settings: Settings, order: Work, words: Words) -> int:
     bar = Bar(sys.stderr)
     last: Record | None = None
     try:
@@ -68,5 +75,5 @@ def _run(settings: Settings, order: Order, words: Words) -> int:
     finally:
         bar.clear()
     if last is None or isinstance(last, Progress | Wrong):
-        raise UpkeepError("the running mirror broke off: it was stopped, or failed")
+        raise UpkeepError(errand.BROKE_OFF)
     return DAMAGED if isinstance(last, Verified) and last.wrong else 0

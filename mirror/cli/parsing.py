@@ -21,6 +21,7 @@ COMMANDS = {
     "verify": "hash kept files again, and discard damaged ones",
     "gc": "remove what is of no use, and keep the bound",
     "purge": "remove an image, a repository, or content by its digest",
+    "reload": "have the running mirror read its configuration anew",
     "healthcheck": "say whether the mirror runs, for containers and supervisors",
     "completion": "print a script that completes commands and flags in a shell",
 }

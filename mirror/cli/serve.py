@@ -6,20 +6,22 @@ import argparse
 import asyncio
 import logging
 import os
-import signal
+from collections.abc import Callable
+from functools import partial
 
 import mirror
 from mirror import client_config, held, interpreter, logs, preflight
+from mirror.cli import FAILED
 from mirror.cli.keys import add_keys, given
 from mirror.cli.place import url_of
 from mirror.client_config import Place
 from mirror.daemon import Daemon, running
+from mirror.failure import CommandFailed
 from mirror.outlet import Outlet
 from mirror.sdnotify import notify
 from mirror.settings import ConfigurationError, Settings, load, overruled
 from mirror.signals import Signals
 from mirror.sizes import human
-from mirror.web.tls import Certificate
 
 _log = logging.getLogger(__name__)
 
@@ -40,52 +42,59 @@ def run(options: argparse.Namespace) -> int:
             _log.warning("%s", warning)
         interpreter.share()
         interpreter.give_back()
-        return asyncio.run(_serve_and_end(settings, outlet))
+        try:
+            read = partial(load, flags, options.config)
+            return asyncio.run(_serve_and_end(settings, outlet, read))
+        except CommandFailed as error:
+            if settings.log_format == "text":
+                raise
+            _log.critical("%s", error)  # what reads objects reads this one, too
+            return FAILED
 
 
-async def _serve_and_end(settings: Settings, outlet: Outlet) -> int:
+async def _serve_and_end(settings: Settings, outlet: Outlet, read: Callable[[], Settings]) -> int:
     try:
-        return await serve(settings, outlet)
+        return await serve(settings, outlet, read)
     finally:
         held.give_up(asyncio.get_running_loop())
 
 
-async def serve(settings: Settings, outlet: Outlet) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code."""
+async def serve(
+    settings: Settings, outlet: Outlet, read: Callable[[], Settings] | None = None
+) -> int:
+    """Serve until SIGINT or SIGTERM; returns the exit code. `read` reads the settings anew."""
     signals = Signals()
     try:
-        await _serve_until(signals, settings, outlet)
+        await _serve_until(signals, settings, outlet, read)
     except asyncio.CancelledError:  # the start was, in order
         if not signals.stop.is_set():
             raise
+    _log.info("stopped")
     return 0
 
 
-async def _serve_until(signals: Signals, settings: Settings, outlet: Outlet) -> None:
-    async with running(settings, outlet=outlet, hurry=signals.hurry) as daemon:
+async def _serve_until(
+    signals: Signals, settings: Settings, outlet: Outlet, read: Callable[[], Settings] | None
+) -> None:
+    async with running(settings, outlet=outlet, hurry=signals.hurry, read=read) as daemon:
         signals.started()
         interpreter.settle()
-        if daemon.certificate is not None:
-            _renew_on_hangup(daemon.certificate)
         _log.info("listening on %s, keeping data in %s", daemon.address, daemon.store.files.root)
         if settings.log_format == "text":
             print(_greeting(settings, daemon), flush=True)
         notify("READY=1")
+        reloading = asyncio.create_task(_reload_when_asked(signals, daemon))
         await signals.stop.wait()
+        reloading.cancel()
         notify("STOPPING=1")
 
 
-def _renew_on_hangup(certificate: Certificate) -> None:
-    """Have SIGHUP read the certificate anew."""
-    loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[None]] = set()
-
-    def renew() -> None:
-        task = loop.create_task(certificate.renew(now=True))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, renew)
+async def _reload_when_asked(signals: Signals, daemon: Daemon) -> None:
+    """Reload at each SIGHUP, for ever; those that come meanwhile ask for one more in all."""
+    while True:
+        await signals.reload.wait()
+        signals.reload.clear()
+        await daemon.reloader.reload()
 
 
 def _greeting(settings: Settings, daemon: Daemon) -> str:

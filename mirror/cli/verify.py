@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 from mirror.cache.records import Record, Verified, Verify, Wrong
-from mirror.cli.orders import add_place, carry_out
+from mirror.cli.orders import add_dry_run, add_place, carry_out
 from mirror.settings import parse_size
 from mirror.sizes import human
 
@@ -15,6 +15,7 @@ from mirror.sizes import human
 def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
     add_place(command)
+    add_dry_run(command)
     command.add_argument(
         "--sample",
         type=_sample,
@@ -29,14 +30,16 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code: 1 where something was damaged."""
-    return carry_out(options, Verify(**options.sample, rate=options.rate), _words)
+    order = Verify(**options.sample, rate=options.rate, dry=options.dry_run)
+    return carry_out(options, order, _words)
 
 
 def _words(record: Record) -> Iterator[str]:
     if isinstance(record, Wrong):
         yield f"{record.digest}: {record.reason}"
     elif isinstance(record, Verified):
-        right = f"{record.wrong} wrong and discarded" if record.wrong else "all right"
+        became = "wrong, and left as they are" if record.dry else "wrong and discarded"
+        right = f"{record.wrong} {became}" if record.wrong else "all right"
         yield f"verified {record.blobs} files, {human(record.bytes)}: {right}"
 
 

@@ -99,6 +99,12 @@ class ClientGone(RegistryError):
     status, code = 400, "UNSUPPORTED"
 
 
+class Stopped(RegistryError):
+    """The mirror stops; who asked gets no answer any more."""
+
+    status, code = 503, "UNAVAILABLE"
+
+
 class PathUnknown(RegistryError):
     """Nothing is served at this path."""
 

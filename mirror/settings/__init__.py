@@ -2,10 +2,11 @@
 
 from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
-from mirror.settings.load import Loaded, load, load_all, overruled
+from mirror.settings.load import Loaded, data_dir, load, load_all, overruled
+from mirror.settings.measures import parse_size
 from mirror.settings.surroundings import surroundings
 from mirror.settings.upstream import Upstream
-from mirror.settings.values import Address, ConfigurationError, parse_origin, parse_size
+from mirror.settings.values import Address, ConfigurationError, parse_origin
 
 __all__ = [
     "HUB_URL",
@@ -16,6 +17,7 @@ __all__ = [
     "Loaded",
     "Settings",
     "Upstream",
+    "data_dir",
     "load",
     "load_all",
     "overruled",

@@ -12,21 +12,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mirror.cache.caller import is_client_name
 from mirror.oci.names import HUB
 from mirror.settings.client import Client
+from mirror.settings.measures import Bound, MaxSize, Patience, Seconds, Size
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import (
     Address,
-    Bound,
     ClientName,
     FilePath,
     Hosts,
     ListenAddress,
-    MaxSize,
     Networks,
+    Number,
     Party,
     PartysShare,
     PatternList,
-    Seconds,
-    Size,
     UpstreamName,
 )
 
@@ -80,7 +78,7 @@ class Settings(BaseSettings):
     memory_cache: Size = Field(
         16 * 1024**2, description="Bytes of manifests and small blobs kept in memory."
     )
-    max_fetches: Annotated[int, Field(ge=1, le=100)] = Field(
+    max_fetches: Annotated[int, Number, Field(ge=1, le=100)] = Field(
         48, description="Blobs fetched from upstream at the same time; more wait."
     )
     abandon_after: Seconds = Field(
@@ -98,20 +96,20 @@ class Settings(BaseSettings):
     ledger_keep: Seconds = Field(
         30 * 86400, description="How long counted pulls stay in the ledger."
     )
-    connect_timeout: Seconds = Field(10, description="How long connecting to upstream may take.")
-    answer_timeout: Seconds = Field(
+    connect_timeout: Patience = Field(10, description="How long connecting to upstream may take.")
+    answer_timeout: Patience = Field(
         15, description="How long upstream may take to answer, logins and retries included."
     )
-    silence_timeout: Seconds = Field(
+    silence_timeout: Patience = Field(
         30, description="How long upstream may send nothing in the middle of a body."
     )
     resume_timeout: Seconds = Field(
         30, description="How long a body that broke off is tried to be resumed."
     )
-    max_connections: Annotated[int, Field(ge=1)] = Field(
+    max_connections: Annotated[int, Number, Field(ge=1)] = Field(
         10_000, description="Connections of clients; beyond it, the longest idle makes room."
     )
-    client_connections: Annotated[int, Field(ge=0)] = Field(
+    client_connections: Annotated[int, Number, Field(ge=0)] = Field(
         256,
         description="Connections of one client address, beyond which its idle ones make room; "
         "0: any number.",
@@ -135,7 +133,7 @@ class Settings(BaseSettings):
     anonymous: PatternList = Field(
         ("**",), description="Repositories that may be read without a login."
     )
-    client_rate: Annotated[float, Field(ge=0, le=1e6)] = Field(
+    client_rate: Annotated[float, Number, Field(ge=0, le=1e6)] = Field(
         0, description="Requests a second taken from one client, over ten seconds; 0: any number."
     )
     clients: dict[ClientName, Client] = Field(

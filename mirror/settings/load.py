@@ -114,6 +114,20 @@ def _names_any(line: str, names: Iterable[str]) -> bool:
     return any(re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", line) for name in names)
 
 
+def data_dir(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Path:
+    """Return the data folder, though all else that is configured may be wrong.
+
+    What is bad may be for a running mirror to say: it may have secrets that others have not.
+    Raises ConfigurationError where it cannot be told.
+    """
+    loaded = load_all(flags, file)
+    if loaded.settings is None or "data_dir" in loaded.left_out:
+        raise ConfigurationError(loaded.faults[0])
+    if not loaded.sources.has(("data_dir",)):
+        read_file(chosen_file(file))  # one that cannot be read may name another
+    return loaded.settings.data_dir
+
+
 def overruled(flags: Mapping[str, object] | None = None, file: Path | None = None) -> list[str]:
     """Say of each variable in force which key of the file it overrules, by names alone.
 

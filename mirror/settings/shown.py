@@ -13,7 +13,8 @@ from pydantic import BaseModel, SecretStr
 from mirror.cache.shares import Share
 from mirror.settings.keys import Settings
 from mirror.settings.load import Loaded
-from mirror.settings.values import Address, Bound
+from mirror.settings.measures import Bound
+from mirror.settings.values import Address
 
 Plain: TypeAlias = str | int | float | bool | list["Plain"] | None
 HIDDEN = "***"

@@ -17,6 +17,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from mirror.rights import unreadable
 from mirror.settings import lines
 from mirror.settings.keys import PREFIX, Settings
 from mirror.settings.values import ConfigurationError
@@ -118,7 +119,7 @@ def read_file(file: Path | None) -> Source:
         text = file.read_text("utf-8")
         values = tomllib.loads(text)
     except OSError as error:
-        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
+        raise ConfigurationError(f"{file}: cannot be read: {unreadable(error)}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{file}: is not TOML: {error}") from None
     found = lines.lines_of(text)
@@ -232,7 +233,10 @@ def _secrets() -> tuple[Source, list[str]]:
     try:
         odd = _odd_secrets(folder)
         source = NestedSecretsSettingsSource(SecretsSettingsSource(Settings), secrets_dir=folder)
-    except (OSError, UnicodeDecodeError, SettingsError) as error:
+    except OSError as error:
+        why = unreadable(error)
+        raise ConfigurationError(f"a secret in {folder} cannot be read: {why}") from None
+    except (UnicodeDecodeError, SettingsError) as error:
         raise ConfigurationError(f"a secret in {folder} cannot be read: {error}") from None
     places = {path_of(name): f"the secret {name} in {folder}" for name in source.env_vars}
     found, faults = _complete(source, places)

@@ -10,17 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from mirror.cache.caller import Private
 from mirror.cache.window import HUB_WINDOW
+from mirror.settings.measures import Seconds, Size
 from mirror.settings.values import (
     FilePath,
     Hosts,
+    Number,
     Origins,
-    Pattern,
     PatternList,
     ProxyUrl,
     Pulls,
     RepositoryPath,
-    Seconds,
-    Size,
     Url,
 )
 from mirror.upstream.auth.methods import METHODS, Auth
@@ -67,11 +66,11 @@ class Upstream(BaseModel):
     proxy: ProxyUrl | None = Field(
         None, description="A proxy to reach it through, if not the environment's."
     )
-    max_connections: Annotated[int, Field(ge=2, le=10_000)] = Field(
+    max_connections: Annotated[int, Number, Field(ge=2, le=10_000)] = Field(
         256, description="Connections to it at a time; more questions wait."
     )
     max_rate: Size = Field(0, description="Bytes a second of blobs taken from it; 0: any number.")
-    pull_limit: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+    pull_limit: Annotated[int, Number, Field(ge=1, le=10**9)] | None = Field(
         None, description="Pulls it allows per window, if it does not say so itself."
     )
     pull_window: Annotated[Seconds, Field(ge=60)] = Field(
@@ -82,7 +81,7 @@ class Upstream(BaseModel):
         description="Pulls of each window kept for reserved_for; "
         "clients that can reach the registry themselves are not bound.",
     )
-    reserved_for: tuple[Pattern, ...] = Field(
+    reserved_for: PatternList = Field(
         (), description="Repositories that may spend the reserve, such as library/* or org/**."
     )
 

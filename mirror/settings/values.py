@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, ByteSize, Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from mirror.cache.caller import is_client_name
@@ -20,7 +18,6 @@ from mirror.cache.shares import EACH, Share
 from mirror.failure import CommandFailed
 from mirror.oci.names import HUB, HUB_ALIASES, is_host, is_repository_name, stands_for_host
 from mirror.oci.patterns import check_pattern
-from mirror.sizes import human
 
 
 class ConfigurationError(CommandFailed):
@@ -55,115 +52,17 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 10
 
 
+_CONTROL = [chr(code) for code in (*range(32), 127)]
+
+
 def _path(value: object) -> Path:
     text = str(value)
-    if not isinstance(value, str | Path) or not text or "\0" in text:
-        raise ValueError("a path is wanted")
+    if not isinstance(value, str | Path) or not text or any(each in text for each in _CONTROL):
+        raise ValueError("a path is wanted, without control characters such as a line's end")
     try:
         return Path(text).expanduser()
     except RuntimeError:
         raise ValueError("a path is wanted, and this user has no home for ~ to mean") from None
-
-
-def parse_size(value: object) -> int:
-    """Read bytes, with or without a suffix; raises ValueError."""
-    try:
-        size = TypeAdapter(ByteSize).validate_python(value)
-    except ValidationError:
-        size = ByteSize(-1)
-    if size < 0 or isinstance(value, bool):
-        raise ValueError("bytes are wanted, with or without a suffix, such as 50GiB or 800MB")
-    return size
-
-
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_PART = r"(\d{1,12}(?:\.\d{1,6})?) ?(ms|s|min|m|h|d|w)"
-_DURATION = re.compile(rf"{_PART}(?: ?{_PART})*", re.ASCII)
-
-
-def parse_duration(value: object) -> float:
-    """Read seconds, or a duration with units; raises ValueError."""
-    text = str(value).strip()
-    if _DURATION.fullmatch(text):
-        parts: list[tuple[str, str]] = re.findall(_PART, text)
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    else:
-        try:
-            seconds = -1.0 if isinstance(value, bool) else float(text)
-        except ValueError:
-            seconds = -1.0
-    if not 0 <= seconds < 1e9:
-        raise ValueError(
-            'a duration is wanted: seconds, such as 60 or 2.5, or "5m", "1h30m", "30d"'
-        )
-    return seconds
-
-
-SMALLEST = 64 * 1024**2  # bytes; less holds no image, and is nearly always a mistake
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """The most that is kept: so many bytes, or a part of the file system."""
-
-    bytes: int = 0
-    percent: float = 0.0
-
-    def of(self, folder: Path) -> int:
-        """Return how many bytes that is, for a folder that need not be there yet.
-
-        Raises ConfigurationError.
-        """
-        return self.bytes or self._part(shutil.disk_usage(_existing(folder)).total)
-
-    def beyond(self, folder: Path) -> str | None:
-        """Say so where it is more than the file system that holds a folder has in all."""
-        place = _existing(folder)
-        total = shutil.disk_usage(place).total
-        if self.bytes <= total:
-            return None
-        return (
-            f"max_size is '{human(self.bytes)}': the file system that holds {place} has no more "
-            f'than {human(total)} in all, and is full before that; a part of it, such as "80%", '
-            "keeps to what there is"
-        )
-
-    def _part(self, total: int) -> int:
-        size = int(total * self.percent / 100)
-        if size < SMALLEST:
-            raise ConfigurationError(
-                f"max_size is '{self.percent:g}%': that is {human(size)} of the file system's "
-                f"{human(total)}; at least {human(SMALLEST)} is wanted"
-            )
-        return size
-
-    def __str__(self) -> str:
-        return human(self.bytes) if self.bytes else f"{self.percent:g}%"
-
-
-def _existing(folder: Path) -> Path:
-    # A folder that may not be looked into is none here, and no error.
-    found = (each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110
-    return next(found, Path("/"))
-
-
-def _bound(value: object) -> Bound:
-    if isinstance(value, Bound):
-        return value
-    text = str(value).strip()
-    try:
-        if text.endswith("%"):
-            percent = float(text.removesuffix("%"))
-            if 0 < percent <= 100:
-                return Bound(percent=percent)
-        elif (size := parse_size(value)) >= SMALLEST:
-            return Bound(size)
-    except ValueError:
-        pass
-    raise ValueError(
-        f"bytes with or without a suffix are wanted, such as 50GiB, at least {human(SMALLEST)}, "
-        'or a part of the file system, such as "80%"'
-    )
 
 
 def _url(value: object) -> str:
@@ -172,7 +71,13 @@ def _url(value: object) -> str:
             "http://host[:port] or https://host[:port] is wanted, a path may follow; "
             "username and password have keys of their own"
         )
-    return str(value).rstrip("/")
+    return _written(str(value))
+
+
+def _written(url: str) -> str:
+    """Write a URL that was checked as all that read it compare it: its scheme knows no case."""
+    scheme, colon, rest = url.rstrip("/").partition("://")
+    return scheme.lower() + colon + rest
 
 
 def _plain_url(text: str) -> bool:
@@ -183,7 +88,8 @@ def _plain_url(text: str) -> bool:
         whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         return False
-    return bool(whole) and not (parts.username or parts.password or parts.query or parts.fragment)
+    odd = "?" in text or "#" in text or "@" in parts.netloc or parts.netloc.endswith(":")
+    return bool(whole) and not odd
 
 
 DIRECTLY = "none"  # in the place of a proxy
@@ -212,7 +118,7 @@ def parse_origin(text: str) -> str:
     """Read a URL that is no more than scheme, host and port; raises ValueError."""
     if not _plain_url(text) or urlsplit(text).path not in ("", "/"):
         raise ValueError("origins are wanted, such as https://auth.example:8443")
-    return text.rstrip("/")
+    return _written(text)
 
 
 def _origins(value: object) -> tuple[str, ...]:
@@ -252,15 +158,27 @@ def _hosts(value: object) -> tuple[str, ...]:
 def _listed(value: object) -> list[str]:
     """Read a list; in a variable it is JSON's, or has commas."""
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = [each.strip() for each in str(value).split(",") if each.strip()]
+        value = _parts(value)
     return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
 
 
-def _pattern(value: object) -> str:
-    return check_pattern(str(value))
+def _number(value: object) -> object:
+    """Refuse what Python takes for 1."""
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted")  # noqa: TRY004 - of the value, for pydantic
+    return value
+
+
+def _parts(text: str) -> list[str]:
+    parts: object = text.split(",")
+    if text.lstrip()[:1] in ("[", '"'):
+        with suppress(ValueError, RecursionError):
+            parts = json.loads(text)
+    return [
+        each.strip()
+        for each in map(str, parts if isinstance(parts, list) else [parts])
+        if each.strip()
+    ]
 
 
 def _patterns(value: object) -> tuple[str, ...]:
@@ -286,21 +204,49 @@ def _party(value: object) -> str:
     if value == EACH or is_client_name(str(value)):
         return str(value)
     try:
-        return str(ip_network(str(value)))
-    except ValueError:
+        return _network(str(value))
+    except ValueError as error:
         raise ValueError(
             f"{value!r}: an address, a network such as 10.0.0.0/8, the name of a client that "
-            'logs in, or "*" is wanted'
+            f'logs in, or "*" is wanted{_but(error)}'
         ) from None
 
 
 def _networks(value: object) -> tuple[str, ...]:
     try:
-        return tuple(str(ip_network(each)) for each in _listed(value))
-    except ValueError:
+        return tuple(_network(each) for each in _listed(value))
+    except ValueError as error:
         raise ValueError(
-            "addresses and networks are wanted, such as 10.0.0.9 or 10.0.0.0/8"
+            f"addresses and networks are wanted, such as 10.0.0.9 or 10.0.0.0/8{_but(error)}"
         ) from None
+
+
+_MAPPED = 96  # bits of an IPv6 address before the IPv4 address in it (RFC 4291, 2.5.5.2)
+
+
+class _Meant(ValueError):
+    """It is no network, but nearly; the message is one that may be meant."""
+
+
+def _but(error: ValueError) -> str:
+    return f"; is {error} meant?" if isinstance(error, _Meant) else ""
+
+
+def _network(text: str) -> str:
+    """Read an address or a network; raises ValueError.
+
+    It is compared with addresses that have no zone, and are of IPv4 where they are IPv4 in IPv6:
+    another would be no client's, ever.
+    """
+    found = ip_network(text, strict=False)
+    if "%" in text:
+        raise _Meant(text[: text.index("%")])
+    if found.network_address != ip_address(text.partition("/")[0]):
+        raise _Meant(str(found))
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    if mapped is not None and found.prefixlen >= _MAPPED:
+        return f"{mapped}/{found.prefixlen - _MAPPED}"
+    return str(found)
 
 
 def _client_name(value: object) -> str:
@@ -311,12 +257,10 @@ def _client_name(value: object) -> str:
     return str(value)
 
 
-Size = Annotated[int, BeforeValidator(parse_size), Form("SIZE")]
-Seconds = Annotated[float, BeforeValidator(parse_duration), Form("DURATION")]
-MaxSize = Annotated[Bound, NoDecode, BeforeValidator(_bound), Form("SIZE|PERCENT")]
+Number = BeforeValidator(_number)
 Party = Annotated[str, BeforeValidator(_party)]
 PartysShare = Annotated[Share, BeforeValidator(_share)]
-Pulls = Annotated[int, Field(ge=0, le=10**9)]
+Pulls = Annotated[int, Number, Field(ge=0, le=10**9)]
 ListenAddress = Annotated[Address, NoDecode, BeforeValidator(_address), Form("HOST:PORT")]
 FilePath = Annotated[Path, BeforeValidator(_path), Form("PATH")]
 Url = Annotated[str, BeforeValidator(_url)]
@@ -327,5 +271,4 @@ Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks), Form
 ClientName = Annotated[str, BeforeValidator(_client_name)]
 RepositoryPath = Annotated[str, BeforeValidator(_repository_path)]
 UpstreamName = Annotated[str, BeforeValidator(_upstream_name), Form("NAME")]
-Pattern = Annotated[str, BeforeValidator(_pattern)]
 PatternList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_patterns), Form("PATTERN,...")]

@@ -48,6 +48,7 @@ _WANTED = {  # instead of pydantic's words, which are for programmers
     "float_parsing": "a number is wanted",
     "finite_number": "a number is wanted",
     "tuple_type": 'a list is wanted, such as ["a", "b"]',
+    "greater_than": "more than {gt} is wanted",
     "greater_than_equal": "at least {ge} is wanted",
     "less_than_equal": "at most {le} is wanted",
     "literal_error": "{expected} is wanted",

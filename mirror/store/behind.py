@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import chain, islice
 from typing import TypeAlias
 
 from mirror.lasting import to_the_end
+from mirror.oci.errors import shown
 from mirror.store import statements as sql
-from mirror.store.errors import StoreError
+from mirror.store.errors import StoreError, in_words
 from mirror.store.sqlite import Database, Row, Write, is_damage, is_failure_of_disk, move_aside
 from mirror.turns import paced
 
@@ -20,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 _SLICE = 64  # writes per transaction: each may touch a page or two
 _PATIENCE = 0.5  # seconds that an answer waits for its row; a slower disk does not delay it
+_TABLE = re.compile(r"\b(?:INTO|UPDATE|FROM) (\w+)")  # of a statement
 _UNFIT = (UnicodeEncodeError, OverflowError, sqlite3.IntegrityError, sqlite3.DataError)
 
 
@@ -117,7 +120,7 @@ class Behind:
                 writes += [(prune, (now - words,)) for prune in sql.PRUNE_WORDS]
                 await self._database.write(writes)
             except (sqlite3.Error, ValueError) as error:
-                _log.error("cannot prune the ledger, will try again: %s", error)
+                _log.error("cannot prune the ledger, will try again: %s", in_words(error))
 
     async def keep_last(self, accounts: Iterable[tuple[str, str]], most: int) -> None:
         """See `Index.keep_last`."""
@@ -128,7 +131,7 @@ class Behind:
             try:
                 await self._database.write(writes)
             except (sqlite3.Error, ValueError) as error:
-                _log.error("cannot prune the ledger, will try again: %s", error)
+                _log.error("cannot prune the ledger, will try again: %s", in_words(error))
 
     async def due(self) -> None:
         """Wait until the next flush is due."""
@@ -170,7 +173,7 @@ class Behind:
             async for number in self._write([*pulls, *writes.values()]):
                 written += number
         except (sqlite3.Error, ValueError) as error:
-            _log.error("cannot write to the index, will try again: %s", error)
+            _log.error("cannot write to the index, will try again: %s", in_words(error))
             # Written rows are not written again: pulls that were moved would be moved twice.
             rest = islice(writes.items(), max(0, written - len(pulls)), None)
             self._put_back(pulls[written:], dict(rest))
@@ -207,7 +210,7 @@ class Behind:
                     async for number in self._write(part):
                         yield number
                 return
-            _log.error("cannot write a row to the index, dropping it: %s: %s", writes[0], error)
+            _log.error("%s cannot be written to the index: %s", _named(writes[0]), error)
         yield len(writes)
 
     async def _rescue(self) -> None:
@@ -217,7 +220,7 @@ class Behind:
                 _log.error("the index %s was deleted: rewriting it", self._database.path)
                 await self._database.rewrite()
         except (sqlite3.Error, OSError) as error:
-            _log.error("cannot rewrite the index, will try again: %s", error)
+            _log.error("cannot rewrite the index, will try again: %s", in_words(error))
 
     async def _reopen(self) -> None:
         """Open the file again: a recovered disk may serve a new connection, but not the old one."""
@@ -232,7 +235,7 @@ class Behind:
             if _has_lost(error):
                 await self._begin_anew(error)
             else:
-                _log.error("cannot open the index %s, will try again: %s", path, error)
+                _log.error("cannot open the index %s, will try again: %s", path, in_words(error))
 
     async def _begin_anew(self, error: Exception) -> None:
         """Replace a damaged database by an empty one, and have the sources fill it again.
@@ -246,7 +249,7 @@ class Behind:
             await asyncio.to_thread(move_aside, path)
             self._database = await Database.open(path)
         except (sqlite3.Error, OSError, ValueError) as failure:
-            _log.error("cannot replace the damaged index %s: %s", path, failure)
+            _log.error("cannot replace the damaged index %s: %s", path, in_words(failure))
             return
         _log.error("the index %s is damaged (%s): moved aside, rewriting it", path, error)
         self._pulls.clear()
@@ -262,3 +265,11 @@ def _has_lost(error: Exception) -> bool:
     return isinstance(error, sqlite3.Error) and (
         is_damage(error) or str(error).startswith("no such table")
     )
+
+
+def _named(write: Write) -> str:
+    """Name a row that cannot be written: its table, and what of it are words."""
+    statement, values = write
+    table = _TABLE.search(statement)
+    words = " ".join(value for value in values if isinstance(value, str))
+    return f"the row {shown(words)} of the table {table[1] if table else statement}"

@@ -37,6 +37,12 @@ class Doomed(NamedTuple):
         sizes += [*self.partials.values(), *(entry.size for entry in self.victims.values())]
         return sum(map(charged, sizes))
 
+    @property
+    def told(self) -> str:
+        """How much of what goes, in words."""
+        blobs, partials = len(self.victims), len(self.partials)
+        return f"{blobs} blobs, {partials} partials and {len(self.suspects)} quarantined files"
+
     def __bool__(self) -> bool:
         return bool(self.suspects or self.partials or self.victims)
 
@@ -82,12 +88,18 @@ class Books:
         self.stuck: Sizes = Sizes()
         self.going = 0  # bytes off the books, but not unlinked yet
         self._leaving: list[Entry] = []  # unlinked, but still being read
-        self._headroom = min(1024 * 1024, limit // 64)  # the most that one flush adds to the index
+        self._headroom = _headroom(limit)
         self._touched: set[Digest] = set()
         index.sources.append(self._tell)
 
     def __repr__(self) -> str:
         return f"<Books: {len(self.catalogue)} kept, {self.used} of {self.limit} bytes>"
+
+    def change(self, limit: int) -> None:
+        """Have another bound; `trim` of the store is what keeps a lower one."""
+        self.limit = limit
+        self._headroom = _headroom(limit)
+        self.quarantine.change(limit)
 
     @property
     def used(self) -> int:
@@ -123,10 +135,7 @@ class Books:
         NoRoomError if `wanted` bytes cannot be freed. With `gains`, the upstream that the room is
         for, recently used blobs of other upstreams count as not evictable.
         """
-        excess = self._excess(wanted)
-        suspects = self.quarantine.to_free(excess)
-        left = self.quarantine
-        excess -= sum(charged(suspect.size) for each in suspects if (suspect := left.get(each)))
+        suspects, excess = self._suspects(self._excess(wanted))
         partials: list[Digest] = []
         for digest, size in self.idle_partials.items():
             if excess <= 0:
@@ -141,6 +150,20 @@ class Books:
         self.evicted += len(doomed.victims)
         self.evicted_bytes += sum(charged(entry.size) for entry in doomed.victims.values())
         return doomed._replace(more=len(victims) > _AT_ONCE)
+
+    def would_evict(self, freed: int) -> list[Digest]:
+        """Return which blobs would go to keep the bound, if `freed` bytes of partials went first.
+
+        None where those that can go are too few, as `make_room` has it.
+        """
+        _, excess = self._suspects(self._excess(0) - freed)
+        return self.catalogue.victims(excess) or []
+
+    def _suspects(self, excess: int) -> tuple[list[Digest], int]:
+        """Return which quarantined files go for so many bytes, and how many bytes are left."""
+        suspects, left = self.quarantine.to_free(excess), self.quarantine
+        freed = sum(charged(suspect.size) for each in suspects if (suspect := left.get(each)))
+        return suspects, excess - freed
 
     def _excess(self, wanted: int) -> int:
         """Return the bytes to free for `wanted` more, besides files being unlinked already."""
@@ -285,3 +308,8 @@ class Books:
             if entry := self.catalogue.get(digest):
                 self.tell_of(digest, entry)
                 yield digest
+
+
+def _headroom(limit: int) -> int:
+    """Return what one flush may add to the index, in bytes."""
+    return min(1024 * 1024, limit // 64)

@@ -28,6 +28,13 @@ def is_of_stop(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno == errno.ECANCELED
 
 
+def in_words(error: Exception) -> str:
+    """Say what the system or SQLite says, without Python's numbers and quotes."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+    return str(error)
+
+
 def go_on(halted: threading.Event) -> None:
     """Raise OSError if the mirror is stopping: long operations call this between two pieces."""
     if halted.is_set():

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from mirror import rights
 from mirror.oci.digest import Digest
 from mirror.oci.errors import DigestInvalid
-from mirror.store import folder, lock, rights
+from mirror.store import folder, lock
 from mirror.store.catalogue import charged
 from mirror.store.errors import StoreError, go_on
 from mirror.store.partial import Partial

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mirror.store import rights
+from mirror import rights
 from mirror.store.errors import StoreError
 from mirror.store.shared import refuse_shared
 
@@ -29,9 +29,10 @@ def unusable(root: Path) -> Iterator[str]:
         refuse_shared(root)
         if (error := rights.lacking(root)) is not None:
             yield f"cannot write to the data folder {root}: {rights.refusal(error, root)}"
+        elif closed := [*_closed_to_us(root)]:
+            yield from closed
         elif root.exists():
             check(root)
-            yield from _closed_to_us(root)
     except StoreError as refused:
         yield str(refused)
     except OSError as error:
@@ -41,7 +42,7 @@ def unusable(root: Path) -> Iterator[str]:
 def _closed_to_us(root: Path) -> Iterator[str]:
     for name in (*_FOLDERS, *_OPENED):
         path = root / name
-        if path.exists() and (error := rights.lacking(path)) is not None:
+        if os.path.lexists(path) and (error := rights.lacking(path)) is not None:
             yield f"cannot write to {path}: {rights.refusal(error, root)}"
 
 

@@ -28,16 +28,6 @@ def take(root: Path) -> IO[bytes]:
     return file
 
 
-def is_taken(root: Path) -> bool:
-    """Whether a process holds the lock now; an unreadable lock file counts as free."""
-    with contextlib.suppress(OSError), open(root / "lock", "rb", opener=_no_link) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
 def _sign(file: IO[bytes]) -> None:
     """Write the holder to the lock file. A full disk does not prevent the start."""
     with contextlib.suppress(OSError):

@@ -26,6 +26,10 @@ class Quarantine:
         self._suspects: dict[Digest, Suspect] = {}
         self.bytes = 0
 
+    def change(self, limit: int) -> None:
+        """Have another bound."""
+        self._most = limit // _SHARE
+
     def __len__(self) -> int:
         return len(self._suspects)
 

@@ -11,10 +11,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
+from mirror import rights
 from mirror.lasting import over, to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.store import rights
+from mirror.sizes import human
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.errors import StoreError
 from mirror.store.files import Files, Found
@@ -30,13 +31,13 @@ T = TypeVar("T")
 _SECOND = 10**9  # nanoseconds
 
 
-async def open_store(files: Files, limit: int) -> Store:
+async def open_store(files: Files, limit: int, *, spares: bool = False) -> Store:
     """Open the data folder and repair its index; raises StoreError.
 
     A file without a row is adopted as a blob without links, and hashed before it is served. A row
-    without a file is deleted. A file with another size than its row is quarantined. Partials stay,
-    to be resumed. If the caller is cancelled, the start ends soon; its findings are found again
-    next time.
+    without a file is deleted. A file with another size than its row is quarantined, unless it
+    `spares` such files: `Store.leave` ends that use. Partials stay, to be resumed. If the caller is
+    cancelled, the start ends soon; its findings are found again next time.
     """
     try:
         await _on_thread(files, files.prepare)
@@ -44,7 +45,7 @@ async def open_store(files: Files, limit: int) -> Store:
             # Not concurrently with SQLite: two threads that create Python objects take longer than
             # one after the other (measured: 1.2 s for the names alone, 0.65 s without).
             on_disk = await _on_thread(files, lambda: {f.digest: f for f in files.scan()})
-            return await _open(files, limit, on_disk)
+            return await _open(files, limit, on_disk, spares=spares)
     except BaseException as error:
         files.release()
         if isinstance(error, OSError):
@@ -64,15 +65,16 @@ async def _on_thread(files: Files, work: Callable[[], T]) -> T:
         raise
 
 
-async def _open(files: Files, limit: int, on_disk: dict[Digest, Found]) -> Store:
+async def _open(files: Files, limit: int, on_disk: dict[Digest, Found], *, spares: bool) -> Store:
     path = files.root / "index.db"
     try:
-        return await _repair(files, await open_index(path), limit, on_disk.copy())
+        index = await open_index(path)
+        return await _repair(files, index, limit, on_disk.copy(), spares=spares)
     except sqlite3.Error as error:
         if not is_damage(error):
             raise StoreError(f"cannot read the index {path}: {error}") from None
         fresh = await _replace_index(path, error)
-    return await _repair(files, fresh, limit, on_disk.copy())
+    return await _repair(files, fresh, limit, on_disk.copy(), spares=spares)
 
 
 async def open_index(path: Path) -> Index:
@@ -104,16 +106,21 @@ async def _replace_index(path: Path, error: sqlite3.Error) -> Index:
     return Index(await Database.open(path))
 
 
-async def _repair(files: Files, index: Index, limit: int, on_disk: dict[Digest, Found]) -> Store:
+async def _repair(
+    files: Files, index: Index, limit: int, on_disk: dict[Digest, Found], *, spares: bool
+) -> Store:
     try:
-        return await _repaired(files, index, limit, on_disk)
+        return await _repaired(files, index, limit, on_disk, spares=spares)
     except BaseException:
         await index.abandon()  # an open index would keep the process alive
         raise
 
 
-async def _repaired(files: Files, index: Index, limit: int, on_disk: dict[Digest, Found]) -> Store:
-    catalogue, altered = await _known(files, index, on_disk, await index.blobs())
+async def _repaired(
+    files: Files, index: Index, limit: int, on_disk: dict[Digest, Found], *, spares: bool
+) -> Store:
+    set_aside = None if spares else files.set_aside
+    catalogue, altered = await _known(set_aside, index, on_disk, await index.blobs())
     adopted = await _adopt(index, catalogue, on_disk)
     await _relate(index, catalogue)
     store = Store(files, index, catalogue, limit)
@@ -125,16 +132,21 @@ async def _repaired(files: Files, index: Index, limit: int, on_disk: dict[Digest
             found.digest, Suspect(found.size, min(found.moved_at // _SECOND, int(time.time())))
         )
     await store.trim()
-    _log.info("%r, %d files adopted", store, adopted)
+    kept, used, most = len(catalogue), human(store.books.used), human(limit)
+    _log.info("%d files are stored, %s of %s; %d were not in the index", kept, used, most, adopted)
     return store
 
 
 async def _known(
-    files: Files, index: Index, on_disk: dict[Digest, Found], rows: list[Row]
+    set_aside: Callable[[Digest], object] | None,
+    index: Index,
+    on_disk: dict[Digest, Found],
+    rows: list[Row],
 ) -> tuple[Catalogue, list[Digest]]:
     """Enter the rows that have a file, least recently used first; also return the altered digests.
 
     A missing file is no finding: a crash may have come between evicting it and deleting its row.
+    Differing files are moved by `set_aside`, if given.
     """
     catalogue, altered = Catalogue(), []
     now = int(time.time())
@@ -144,11 +156,12 @@ async def _known(
         found = on_disk.get(digest)
         if found is not None and found.size == size:
             catalogue.add(digest, Entry(size, media_type, used_at, changed_at))
-        else:
-            index.drop(digest)
-            if on_disk.pop(digest, None):  # altered while no mirror ran: must not be adopted
-                files.set_aside(digest)
-                altered.append(digest)
+            continue
+        index.drop(digest)
+        if on_disk.pop(digest, None):  # altered while no mirror ran: must not be adopted
+            altered.append(digest)
+            if set_aside is not None:
+                set_aside(digest)
     return catalogue, altered
 
 

@@ -11,9 +11,11 @@ from contextlib import AbstractAsyncContextManager
 
 from mirror.lasting import to_the_end
 from mirror.oci.digest import Digest
+from mirror.sizes import human
 from mirror.store.books import Books, Doomed
 from mirror.store.catalogue import charged
 from mirror.store.disk import Disk
+from mirror.store.errors import in_words
 from mirror.store.files import Files
 from mirror.store.names import Names
 from mirror.store.quarantine import Suspect
@@ -53,6 +55,8 @@ class Room:
         """
         wanted = charged(size)
         doomed = self._books.make_room(wanted, gains=gains)
+        if doomed and _log.isEnabledFor(logging.DEBUG):
+            _log.debug("room for %s: %s go", human(wanted), doomed.told)
         self._books.promised += wanted
         try:
             await self.unlink(doomed)
@@ -167,7 +171,7 @@ class Room:
             try:
                 size = await self._disk.run(self._files.set_aside, digest)
             except OSError as error:
-                _log.error("cannot quarantine %s, will try again: %s", digest, error)
+                _log.error("cannot quarantine %s, will try again: %s", digest, in_words(error))
                 return
             self._books.stuck.pop(digest, None)
             if size is not None:

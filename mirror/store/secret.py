@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from mirror.store import rights
+from mirror import rights
 from mirror.store.errors import StoreError
 from mirror.store.files import sync_folder
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import IO, TypeVar
 
 from mirror.lasting import to_the_end
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
+from mirror.sizes import human
 from mirror.store.books import Books
 from mirror.store.catalogue import Catalogue, Entry
 from mirror.store.disk import Disk
-from mirror.store.errors import NoRoomError, is_of_stop
+from mirror.store.errors import NoRoomError, in_words, is_of_stop
 from mirror.store.files import Files, Opened, looked_at
 from mirror.store.index import Index
 from mirror.store.partial import Partial
@@ -82,10 +83,11 @@ class Store:
             self.books.overhead = await self.run(self.files.index_bytes)
             self.room.release(await self.room.reserve(0))
         except NoRoomError:
-            _log.warning("%r cannot evict more: all of it is in use", self)
+            used, limit = human(self.books.used), human(self.books.limit)
+            _log.warning("cannot evict, %s of %s are taken: all of it is in use", used, limit)
         except OSError as error:
             self.failures += 1
-            _log.error("cannot evict: %s", error)
+            _log.error("cannot evict: %s", in_words(error))
 
     def hurry(self) -> None:
         """Limit disk I/O for a stop: after 3 s, none is started, except for the index.
@@ -100,10 +102,17 @@ class Store:
         """Flush the index and release files and folder, even if the caller is cancelled."""
         await to_the_end(self._close())
 
+    async def leave(self) -> None:
+        """Let go of files and folder, and write nothing."""
+        await to_the_end(self._let_go(self.index.abandon()))
+
     async def _close(self) -> None:
+        await self._note_uses()
+        await self._let_go(self.index.close())
+
+    async def _let_go(self, ending: Coroutine[object, object, None]) -> None:
         try:
-            await self._note_uses()
-            await self.index.close()
+            await ending
         finally:
             await self._disk.close()
             self.files.release()
@@ -164,7 +173,7 @@ class Store:
             _log.info("%s is not stored: the mirror is stopping", what)
             return
         self.failures += 1
-        _log.error("cannot store %s, passing it through: %s", what, error)
+        _log.error("cannot store %s, passing it through: %s", what, in_words(error))
 
     # Finding
 
@@ -217,4 +226,4 @@ class Store:
             overdue = self.books.quarantine.overdue(time.time())
             await self.room.unlink(self.books.doom(overdue))
         except OSError as error:
-            _log.debug("the disk still fails: %s", error)
+            _log.debug("the disk still fails: %s", in_words(error))

@@ -47,6 +47,7 @@ from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.auth.visit import Visit
 from mirror.upstream.faults import deadline
+from mirror.upstream.leases import Leases
 from mirror.upstream.shortcuts import Shortcuts
 from mirror.upstream.wire import Patience, Size, Wire
 
@@ -123,6 +124,11 @@ class Asking:
         return self.wire.patience
 
     @property
+    def leases(self) -> Leases:
+        """What goes on with it."""
+        return self.wire.leases
+
+    @property
     def down(self) -> bool:
         """Whether the circuit breaker is open: upstream is probed instead of asked."""
         return self.wire.down(self.origin.url)
@@ -151,12 +157,13 @@ class Asking:
         )
         # Waiting for a connection is not upstream's fault: the deadline begins after it.
         patience = min(self.wire.patience.answer, question.most)
-        async with self._turn(question), deadline(patience, question.url):
-            try:
-                return await persistence(self._ask_once, question)
-            except Denied:
-                self._granted.pop(question.repository, None)
-                raise
+        with self.wire.leases.held():
+            async with self._turn(question), deadline(patience, question.url):
+                try:
+                    return await persistence(self._ask_once, question)
+                except Denied:
+                    self._granted.pop(question.repository, None)
+                    raise
 
     def _worth_asking_again(self, question: Question, error: BaseException) -> bool:
         """Whether a retry may succeed; a refused shortcut is not retried."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import aiohttp
+from aiohttp import http_exceptions as http
 from yarl import URL
 
 from mirror.oci.errors import (
@@ -23,6 +24,22 @@ from mirror.oci.errors import (
 
 PROXY_LOGIN = "the proxy requires a valid login (407)"
 _LONGEST = 200  # characters of a reason
+_UNNUMBERED: dict[type[OSError], str] = {  # asyncio's own, which have no number
+    TimeoutError: "it takes too long",
+    ConnectionAbortedError: "it takes too long",  # a handshake
+    ConnectionResetError: "the connection was lost",
+}
+_BREACHES: tuple[tuple[type[Exception], str], ...] = (  # what is of a kind before its kind
+    (http.LineTooLong, "a line of its head is too long"),
+    (http.InvalidHeader, "a line of its head is no header"),
+    (http.BadHttpMethod, "its method is none"),
+    (http.BadStatusLine, "its first line is none of HTTP's"),
+    (http.InvalidURLError, "its target is no URL"),
+    (aiohttp.InvalidURL, "a URL of it is none"),
+    (http.TransferEncodingError, "its body is not in chunks, as its head says"),
+    (http.ContentLengthError, "its body is not as long as its head says"),
+)
+_OTHER_BREACH = "its head cannot be read"
 
 
 @contextmanager
@@ -47,8 +64,13 @@ def named_faults(url: URL) -> Iterator[None]:
         raise UpstreamUnreachable(f"cannot reach upstream {url.host}: {says}") from error
     except (aiohttp.ClientError, ValueError) as error:
         # Not the exception's text: it has the URL, and a redirect's URL has a signature.
-        kind = type(error).__name__
-        raise UpstreamMisbehaved(f"upstream {url.host} sent invalid HTTP: {kind}") from error
+        says = breach(error.__cause__ or error)
+        raise UpstreamMisbehaved(f"upstream {url.host} sent invalid HTTP: {says}") from error
+
+
+def breach(error: BaseException) -> str:
+    """Name the broken rule of HTTP, from aiohttp's exception."""
+    return next((words for kind, words in _BREACHES if isinstance(error, kind)), _OTHER_BREACH)
 
 
 def _reason(error: aiohttp.ClientConnectionError | OSError) -> str:
@@ -64,7 +86,7 @@ def _reason(error: aiohttp.ClientConnectionError | OSError) -> str:
     elif isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error
     if isinstance(cause, OSError):
-        return (_of_tls(cause) if isinstance(cause, ssl.SSLError) else _of_system(cause))[:_LONGEST]
+        return of_system(cause)[:_LONGEST]
     return "the connection is closed"
 
 
@@ -75,11 +97,13 @@ def _of_tls(error: ssl.SSLError) -> str:
     return f"TLS failed: {(error.reason or 'no reason given').replace('_', ' ').lower()}"
 
 
-def _of_system(error: OSError) -> str:
+def of_system(error: OSError) -> str:
     """Name an error by its number, or in the resolver's words: its numbers differ."""
+    if isinstance(error, ssl.SSLError):
+        return _of_tls(error)
     if error.errno is not None and error.errno in errno.errorcode:
         return os.strerror(error.errno)
-    return error.strerror or type(error).__name__
+    return error.strerror or _UNNUMBERED.get(type(error), "no reason is given")
 
 
 async def read_capped(

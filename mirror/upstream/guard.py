@@ -86,12 +86,14 @@ def _translated(address: IPv6Address) -> list[IPv4Address]:
 class Guard:
     """The address policy of one upstream; its own origin is allowed, as configured by the operator.
 
+    No redirect may lead to one of the `proxies`, which may have addresses refused to the upstream.
     Whether the upstream is public is learned from the addresses of its host. Once public, it stays
     so: otherwise the controller of its DNS name could turn it inward, for itself or for a redirect.
     """
 
-    def __init__(self, own: URL) -> None:
+    def __init__(self, own: URL, proxies: Iterable[URL] = ()) -> None:
         self._own = _end(own)
+        self._proxies = frozenset(map(_end, proxies))
         self._places: set[Place] = set()
         if (literal := _literal(self._own[0])) is not None:
             self._places.add(place(literal))
@@ -108,6 +110,8 @@ class Guard:
         if end == self._own:
             return
         host = end[0]
+        if end in self._proxies:
+            raise UpstreamMisbehaved(f"upstream leads to {shown(host)}, the mirror's own proxy")
         literal = _literal(host)
         if "%" in host or (literal is None and not _is_name(host)):
             raise UpstreamMisbehaved(
@@ -121,6 +125,8 @@ class Guard:
 
         No name may lead to a metadata service, not even the upstream's own.
         """
+        if (_bare(host), port) in self._proxies:  # the operator named it, too
+            return found
         own = (_bare(host), port) == self._own
         passes = self._may_lie if own else self._allowed
         places = [place(ip_address(each["host"])) for each in found]
@@ -151,22 +157,19 @@ class Guard:
 class GuardedResolver(AbstractResolver):
     """A resolver that returns only addresses allowed by its guard: checked equals connected.
 
-    Behind a proxy, names are resolved there, and only the names of the `proxies` are resolved here.
+    Behind a proxy, names are resolved there, and only the proxy's name is resolved here.
     Raises UpstreamMisbehaved if no address is allowed, OSError as `inner` does.
     """
 
-    def __init__(self, guard: Guard, inner: AbstractResolver, proxies: Iterable[URL] = ()) -> None:
+    def __init__(self, guard: Guard, inner: AbstractResolver) -> None:
         self._guard = guard
         self._inner = inner
-        self._proxies = frozenset(map(_end, proxies))
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Resolve a name, leaving out refused addresses."""
         found = await self._inner.resolve(host, port, family)
-        if (_bare(host), port) in self._proxies:  # configured by the operator, too
-            return found
         return self._guard.choose(host, port, found)
 
     async def close(self) -> None:

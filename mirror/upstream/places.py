@@ -27,7 +27,7 @@ class Places:
     """
 
     def __init__(self, most: int) -> None:
-        self._free = most
+        self._most = self._free = most
         self._held: Counter[str] = Counter()
         self._order = count()
         self._queues: dict[Owners, _Queue] = {}  # by all owners but the last: one per upstream
@@ -35,6 +35,12 @@ class Places:
     def __repr__(self) -> str:
         waiting = sum(map(len, self._queues.values()))
         return f"<Places: {self._held.total()} held, {self._free} free, {waiting} waiting>"
+
+    def change(self, most: int) -> None:
+        """Have so many places; those that are held beyond that are missing until they are given."""
+        self._free += most - self._most
+        self._most = most
+        self._hand_on()
 
     @asynccontextmanager
     async def taken(self, *owners: str) -> AsyncIterator[None]:
@@ -81,7 +87,7 @@ class Places:
         self._hand_on()
 
     def _hand_on(self) -> None:
-        while self._free and (owners := self._next()) is not None:
+        while self._free > 0 and (owners := self._next()) is not None:
             turn = self._queues[owners[:-1]].serve(owners, next(self._order))
             self._tidy(owners[:-1])
             if not turn.done():

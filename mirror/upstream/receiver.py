@@ -16,7 +16,11 @@ from typing import Any
 import aiohttp
 from aiohttp import hdrs, http
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
+
+from mirror.upstream.leases import Leases
 
 _SLICE = 4096  # bytes per slice of dense data: a thousand chunks
 _LARGEST = 16 * 1024  # bytes of the largest slice, after cheap ones: 13 ms for one-byte chunks
@@ -239,9 +243,27 @@ def _with_one_length(data: bytes) -> bytes:
 
 
 class Connector(aiohttp.TCPConnector):
-    """Creates connections that parse dense data in slices."""
+    """Creates connections that parse dense data in slices.
 
-    def __init__(self, slices: Slices, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own
+    Each connection is one of the `leases` while it is in use.
+    """
+
+    def __init__(
+        self,
+        slices: Slices,
+        leases: Leases,
+        **kwargs: Any,  # noqa: ANN401 - aiohttp's own
+    ) -> None:
         super().__init__(**kwargs)
         factory: Any = partial(Receiver, slices, loop=self._loop)
         self._factory = factory
+        self._leases = leases
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        """Make or reuse a connection."""
+        connection = await super().connect(req, traces, timeout)
+        self._leases.take()
+        connection.add_callback(self._leases.give)
+        return connection

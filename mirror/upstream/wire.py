@@ -7,6 +7,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Literal, Self, TypedDict
 
@@ -18,6 +19,7 @@ from cachetools import LRUCache
 from yarl import URL
 
 import mirror
+from mirror import request_id
 from mirror.oci.errors import (
     TooManyRequests,
     UpstreamDown,
@@ -30,6 +32,7 @@ from mirror.upstream.backoff import Backoff, Topic
 from mirror.upstream.breaker import Breaker
 from mirror.upstream.faults import PROXY_LOGIN, named_faults
 from mirror.upstream.guard import Guard, GuardedResolver, follow
+from mirror.upstream.leases import Leases
 from mirror.upstream.link import Link
 from mirror.upstream.lookups import Lookups
 from mirror.upstream.receiver import Connector, NoCookies, Slices
@@ -104,19 +107,21 @@ class Wire:
         self.patience = patience or Patience()
         self.link = link or Link()
         self._own = own.origin()
-        self._guard = Guard(own)
+        self._guard = Guard(own, self.link.proxies.all)
         self._inner = resolver
         self._sockets = sockets
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
         self._breakers: LRUCache[URL, Breaker] = LRUCache(_HOSTS)
         self._token_server: URL | None = None  # the last one in use
         self._slices = Slices()
+        self.leases = Leases()
+        self._closed = False
         self._backoff = Backoff()
         self._probes: dict[URL, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
         inner = self._inner or Lookups(self._own.raw_host or "")
-        resolver = GuardedResolver(self._guard, inner, self.link.proxies.all)
+        resolver = GuardedResolver(self._guard, inner)
         self._resolver = resolver
         self._sessions = {
             size: self._session(resolver, limit) for size, limit in self._bounds().items()
@@ -127,6 +132,7 @@ class Wire:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._closed = True
         for probe in self._probes.values():
             probe.cancel()
         await asyncio.gather(*self._probes.values(), return_exceptions=True)
@@ -145,6 +151,7 @@ class Wire:
         return aiohttp.ClientSession(
             connector=Connector(
                 self._slices,
+                self.leases,
                 limit=limit,
                 resolver=resolver,
                 socket_factory=self._sockets,
@@ -177,6 +184,8 @@ class Wire:
         (RFC 9110, 15.4). A form, which holds a secret, is not redirected at all. Raises
         UpstreamFailure if no response came.
         """
+        if self._closed:
+            raise UpstreamUnavailable(f"upstream {url.host} is not configured any more")
         began = time.perf_counter()
         if kind == "token" and url.origin() != self._own:
             self._token_server = url.origin()
@@ -186,8 +195,15 @@ class Wire:
                 request = _Request(self._sessions[size], topic_of(kind, method, url), method, form)
                 response = await self._follow(request, url, dict(headers))
         finally:
-            tell(response, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s %s: %s", method, self._named(url), _told(url, response, seconds))
+            tell(response, seconds)
         return response
+
+    def _named(self, url: URL) -> str:
+        """Name a URL for the log: a query, and another host's path, may have a signature."""
+        return f"{url.origin()}{url.raw_path}" if url.origin() == self._own else str(url.origin())
 
     async def _follow(
         self, request: _Request, url: URL, headers: dict[str, str]
@@ -226,7 +242,7 @@ class Wire:
         self._refuse_resting(origin, topic, breaker)
         began = time.monotonic()
         try:
-            response = await request.send(url, headers, self._means(url))
+            response = await request.send(url, self._with_id(origin, headers), self._means(url))
         except (TimeoutError, asyncio.CancelledError):
             # A cancelled request of an impatient client says nothing about the host.
             if time.monotonic() - began > self.patience.answer / 4:
@@ -248,6 +264,13 @@ class Wire:
         if response.status != 429:
             self._backoff.answered(origin, topic)
         return response
+
+    def _with_id(self, origin: URL, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Add the id of the request that this is for, which is no other host's business."""
+        found = request_id.REQUEST.get()
+        if not found or origin != self._own:
+            return headers
+        return {**headers, request_id.HEADER: found}
 
     def _refuse_resting(self, origin: URL, topic: Topic, breaker: Breaker) -> None:
         if not self._is_probed(origin):
@@ -273,7 +296,8 @@ class Wire:
     def _failed(self, origin: URL, breaker: Breaker, *, opened: bool) -> None:
         if opened and self._is_probed(origin) and origin not in self._probes:
             _log.warning("%s does not answer: probing it until it does", origin)
-            probe = self._probes[origin] = asyncio.create_task(self._probe(origin, breaker))
+            asking = self._probe(origin, breaker)  # for nobody: it has no request's id
+            probe = self._probes[origin] = asyncio.create_task(asking, context=Context())
             probe.add_done_callback(lambda _: self._probes.pop(origin))
 
     def _is_probed(self, origin: URL) -> bool:
@@ -315,6 +339,15 @@ class Wire:
         # TimeoutError is an OSError; UpstreamFailure comes from the guard.
         except (aiohttp.ClientError, OSError, ValueError, UpstreamFailure):
             return False
+
+
+def _told(url: URL, response: aiohttp.ClientResponse | None, seconds: float) -> str:
+    """Say what came of a question, in how long, and whence where a redirect led elsewhere."""
+    if response is None:
+        return f"no answer within {seconds:.3f} s"
+    elsewhere = response.url.origin() != url.origin()
+    by = f", by {response.url.host}" if elsewhere else ""
+    return f"{response.status} after {seconds:.3f} s{by}"
 
 
 def topic_of(kind: str, method: str, url: URL) -> Topic:

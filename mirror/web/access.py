@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from mirror.cache.caller import Caller
 from mirror.logs import Format
 from mirror.outlet import Outlet
-from mirror.web.reply import Reply
+from mirror.web.reply import REQUEST_ID, Reply
 from mirror.web.route import Route, Target
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+", re.ASCII)  # printable, without blank, quote, = and \
@@ -39,11 +39,15 @@ class Line(NamedTuple):
     repository: str
     agent: str
     cause: str
+    request: str
 
     def json(self) -> str:
         """Render as a JSON object."""
         document = {
             "time": _time(int(self.at)) + f".{int(self.at * 1000) % 1000:03d}Z",
+            "level": "info",
+            "logger": __name__,
+            "message": f"{self.method} {self.target}: {self.status}",
             "client": self.client,
             "user": self.user,
             "method": self.method,
@@ -55,6 +59,7 @@ class Line(NamedTuple):
             "kind": self.kind,
             "repository": self.repository,
             "agent": self.agent,
+            "request": self.request,
             "error": self.cause,
         }
         return json.dumps(document) + "\n"
@@ -67,7 +72,7 @@ class Line(NamedTuple):
             f"user={self.user} method={self.method} target={_quoted(self.target)} "
             f"status={self.status} bytes={self.sent} seconds={self.seconds:.6f} "
             f"outcome={self.outcome} kind={self.kind} repository={self.repository} "
-            f"agent={_quoted(self.agent)}{error}\n"
+            f"agent={_quoted(self.agent)} request={self.request}{error}\n"
         )
 
 
@@ -103,6 +108,7 @@ def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds
         repository=str(route.repository) if isinstance(route, Target) else "-",
         agent=_cut(request.headers.get(hdrs.USER_AGENT, "-")),
         cause=_cut(reply.cause or reply.broken),
+        request=request.get(REQUEST_ID, "-"),
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from ipaddress import ip_address
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy, istr
 
 from mirror.oci.errors import NotAllowed, shown
+from mirror.web.host_names import HostNames
 from mirror.web.route import host_of
 
 _SITE = istr("Sec-Fetch-Site")  # looked up faster than a plain string
@@ -27,11 +27,16 @@ class Browsers:
     """
 
     def __init__(self, names: Collection[str], *, strict: bool) -> None:
-        self._names = frozenset(names)
+        self._names = HostNames(names)
         self._strict = strict
 
     def __repr__(self) -> str:
-        return f"<Browsers: {len(self._names)} names of ours{', no others' * self._strict}>"
+        return f"<Browsers: {self._names!r}{', no others' * self._strict}>"
+
+    def change(self, names: Collection[str], *, strict: bool) -> None:
+        """Have other names."""
+        self._names = HostNames(names)
+        self._strict = strict
 
     def check(self, request: web.BaseRequest) -> None:
         """Look at a request before anything is asked for it; raises NotAllowed."""
@@ -44,7 +49,7 @@ class Browsers:
         if request.raw_path in _PROBES:
             return
         host = host_of(request.raw_path, headers.get(hdrs.HOST, ""))
-        if not (_is_plain(host) or host in self._names or _name(host) in self._names):
+        if not self._names.know(host):
             raise NotAllowed(f"{shown(host)} is no name of this mirror: see host_names")
 
 
@@ -61,21 +66,3 @@ def _is_browsers(headers: CIMultiDictProxy[str]) -> bool:
         return False
     taken = headers.get(hdrs.ACCEPT_ENCODING, "").lower().replace(",", " ").split()
     return "br" not in taken or any(each.startswith("deflate") for each in taken)
-
-
-def _name(host: str) -> str:
-    """Return a host without its port, and without the dot that ends a name."""
-    name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdigit() else host).removesuffix(".")
-
-
-def _is_plain(host: str) -> bool:
-    """Whether it is an address, which nobody can make mean another, or this machine's own name."""
-    name = _name(host)
-    if not name or name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True

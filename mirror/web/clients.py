@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -27,6 +28,7 @@ from mirror.web.tls import peer
 _TRIES = 20  # logins that may turn out wrong, of one client's address, within
 _TRIES_LAST = 60.0  # seconds
 _ADDRESSES = 10_000  # whose tries are remembered
+_LOOK = 1.0  # seconds between looks whether the file of users has changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,32 @@ class Clients:
     def __repr__(self) -> str:
         return f"<Clients: {len(self._tokens)} tokens, {self._users}>"
 
+    def change(self, anew: Clients) -> None:
+        """Have what is configured be that of `anew`; what is known of addresses stays.
+
+        So do passwords that were right of late, under the hash that they were compared with.
+        """
+        self._allow, self._tokens = anew._allow, anew._tokens
+        self._challenge, self._discreet = anew._challenge, anew._discreet
+        self._unnamed = anew._unnamed
+        if self._users is None or anew._users is None:
+            self._users = anew._users
+        else:
+            self._users.change(anew._users)
+        if anew._rates.rate != self._rates.rate:
+            self._rates = anew._rates
+
     async def run(self) -> None:
         """Follow the file of users, if there is one, for ever; to be cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            if self._users is not None:
+                await self._users.renew()
+
+    async def close(self) -> None:
+        """Stop what runs."""
         if self._users is not None:
-            await self._users.run()
+            await self._users.close()
 
     def take(self, request: web.BaseRequest) -> None:
         """Count a request whose sender does not matter; raises ClientTooFast."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from collections import OrderedDict
@@ -165,10 +166,26 @@ class Connections:
         for connection in [*self._idle]:
             self._open[connection].transport.close()
 
-    def hang_up(self) -> None:
-        """End all that are open, whatever they still had to send."""
+    def transfers(self) -> int:
+        """Return on how many something is answered, or still to be taken by its client."""
+        return sum(
+            connection not in self._idle or found.transport.get_write_buffer_size() > 0
+            for connection, found in self._open.items()
+        )
+
+    def hang_up(self) -> list[tuple[str, int]]:
+        """End all that are open, whatever they still had to send.
+
+        Returns the clients that had not taken all of what counts as sent, and how many bytes.
+        """
+        left = [
+            (found.client, unsent)
+            for connection, found in self._open.items()
+            if connection in self._idle and (unsent := found.transport.get_write_buffer_size())
+        ]
         for found in self._open.values():
             found.transport.abort()
+        return left
 
     async def gone(self) -> None:
         """Wait until none is open: what was answered has then left, to the last byte."""
@@ -203,7 +220,7 @@ def listen(host: str, port: int, patience: float) -> socket.socket:
     listener = bound(host, port)
     try:
         listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(patience * 1000))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _milliseconds(patience))
         listener.listen(BACKLOG)
     except OSError:
         listener.close()
@@ -225,3 +242,8 @@ def bound(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _milliseconds(seconds: float) -> int:
+    """Return as many as the kernel can count; 0 leaves the time to it."""
+    return min(math.ceil(seconds * 1000), 2**31 - 1)

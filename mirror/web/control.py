@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -12,42 +13,67 @@ from pathlib import Path
 from aiohttp import ClientConnectionError, web
 
 from mirror.cache.lines import read_order, record_line
-from mirror.cache.records import Record, Refused, UpkeepError
+from mirror.cache.records import Record, Refused, Reload, UpkeepError
 from mirror.cache.upkeep import Upkeep
 from mirror.control_socket import SOCKET, short_path
 from mirror.turns import paced
 
 _log = logging.getLogger(__name__)
 
+_AGAIN = 5.0  # seconds until a folder that takes no socket is tried again
 _GRACE = 0.1  # seconds that a running order gets at the end
 _MAX_ORDER = 64 * 1024  # bytes
 
 
 @asynccontextmanager
 async def controlled(
-    folder: Path, upkeep: Upkeep, trouble: Callable[[], Awaitable[str | None]]
+    folder: Path,
+    upkeep: Upkeep,
+    trouble: Callable[[], Awaitable[str | None]],
+    reload: Callable[[], Awaitable[Record]],
 ) -> AsyncIterator[None]:
     """Take orders on a socket in a data folder, which must be locked, while the context lasts.
 
-    `trouble` tells what keeps the mirror from serving, for `mirror healthcheck`.
+    `trouble` tells what keeps the mirror from serving, for `mirror healthcheck`; `reload` has it
+    read its configuration anew.
 
-    A folder that takes no socket (a full disk) leaves the daemon without one: pulls matter more.
+    A folder that takes no socket (a full disk) leaves the daemon without one until it does: pulls
+    matter more.
     """
-    try:
-        listener = _listen(folder)
-    except OSError as error:
-        _log.error("cannot take orders on %s: %s", folder / SOCKET, error.strerror)
-        yield
-        return
-    runner = web.AppRunner(_app(upkeep, trouble), access_log=None, shutdown_timeout=_GRACE)
+    runner = web.AppRunner(_app(upkeep, trouble, reload), access_log=None, shutdown_timeout=_GRACE)
     await runner.setup()
+    later: asyncio.Task[None] | None = None
     try:
-        await web.SockSite(runner, listener).start()
+        if (wrong := await _take_orders(runner, folder)) is not None:
+            _log.error("cannot take orders on %s: %s", folder / SOCKET, wrong.strerror)
+            later = asyncio.create_task(_take_orders_later(runner, folder))
         yield
     finally:
+        if later is not None:
+            later.cancel()
+            await asyncio.wait([later])
         with contextlib.suppress(OSError):  # a disk that fails does not keep it from stopping
             (folder / SOCKET).unlink(missing_ok=True)
         await runner.cleanup()
+
+
+async def _take_orders(runner: web.AppRunner, folder: Path) -> OSError | None:
+    """Listen for orders; returns what is in the way of it, if anything is."""
+    try:
+        listener = _listen(folder)
+    except OSError as error:
+        return error
+    await web.SockSite(runner, listener).start()
+    return None
+
+
+async def _take_orders_later(runner: web.AppRunner, folder: Path) -> None:
+    """Try again until it listens: what makes room on a full disk is an order."""
+    while True:
+        await asyncio.sleep(_AGAIN)
+        if await _take_orders(runner, folder) is None:
+            _log.info("takes orders on %s again", folder / SOCKET)
+            return
 
 
 def _listen(folder: Path) -> socket.socket:
@@ -66,13 +92,17 @@ def _listen(folder: Path) -> socket.socket:
     return listener
 
 
-def _app(upkeep: Upkeep, trouble: Callable[[], Awaitable[str | None]]) -> web.Application:
+def _app(
+    upkeep: Upkeep,
+    trouble: Callable[[], Awaitable[str | None]],
+    reload: Callable[[], Awaitable[Record]],
+) -> web.Application:
     async def orders(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
         await response.prepare(request)
         # One who has gone wants no more: the order ends with its connection.
         with contextlib.suppress(ClientConnectionError):
-            async with aclosing(_records(upkeep, await request.read())) as records:
+            async with aclosing(_records(upkeep, reload, await request.read())) as records:
                 async for record in records:
                     async for piece in paced(record_line(record), 1):
                         await response.write(piece)
@@ -90,7 +120,9 @@ def _app(upkeep: Upkeep, trouble: Callable[[], Awaitable[str | None]]) -> web.Ap
     return app
 
 
-async def _records(upkeep: Upkeep, line: bytes) -> AsyncGenerator[Record, None]:
+async def _records(
+    upkeep: Upkeep, reload: Callable[[], Awaitable[Record]], line: bytes
+) -> AsyncGenerator[Record, None]:
     try:
         order = read_order(line)
     except UpkeepError as error:
@@ -98,6 +130,9 @@ async def _records(upkeep: Upkeep, line: bytes) -> AsyncGenerator[Record, None]:
         return
     _log.info("order: %s", order)
     try:
+        if isinstance(order, Reload):
+            yield await reload()
+            return
         async with aclosing(upkeep.carry_out(order)) as records:
             async for record in records:
                 yield record

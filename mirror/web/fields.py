@@ -7,7 +7,7 @@ from typing import Any
 
 from mirror.cache.found import Found
 from mirror.cache.listings import Listed
-from mirror.cache.outcome import Outcome, Why
+from mirror.cache.outcome import STALE, Outcome, Why
 from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
@@ -18,13 +18,6 @@ _CACHE_STATUS = {  # RFC 9211, by what was asked of upstream
     Outcome.REVALIDATED: "mirror; fwd=stale; detail=revalidated",
     Outcome.STALE: "mirror; hit; detail=stale",
     Outcome.ERROR: "mirror; fwd=miss; detail=error",
-}
-_STALE = {
-    Why.FAULT: "upstream could not be asked",
-    Why.LIMIT: "no pull is left of upstream's limit",
-    Why.SAVING: "few pulls are left of upstream's limit",
-    Why.PACE: "upstream is asked too often",
-    Why.DENIED: "upstream denies access",
 }
 _UNSAFE = str.maketrans(dict.fromkeys([*range(0x20), 0x7F], " "))
 _OWN = "Cache-Status: mirror; detail=own\r\n"
@@ -80,7 +73,7 @@ def manifest(found: Found) -> str:
 
 
 def _stale(age: int, why: Why, what: str = "") -> str:
-    text = f'299 - "{_STALE[why]}: as of {age} s ago{what}"'
+    text = f'299 - "{STALE[why]}: as of {age} s ago{what}"'
     return f"Age: {age}\r\nWarning: {text}\r\n"
 
 

@@ -9,6 +9,8 @@ from ipaddress import ip_address, ip_network
 from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 
+from mirror.cache.address import as_told
+
 _HOPS = 16  # proxies in a row that are looked past; more are no honest path
 _LONGEST = 64  # characters of an address with its zone and port
 
@@ -82,7 +84,6 @@ def _read(text: str) -> str | None:
     if not (port[:1] == ":" and port[1:].isascii() and port[1:].isdigit()):
         return None
     try:
-        parsed = ip_address(text.partition("%")[0])
+        return as_told(text)
     except ValueError:
         return None
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)

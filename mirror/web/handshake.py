@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import cast
 
 from mirror.oci.errors import RegistryError, RequestInvalid
+from mirror.upstream.faults import of_system
 from mirror.web.connections import Connections, client_of
 from mirror.web.refusal import whole_answer
 
@@ -102,7 +103,7 @@ def _is_plain_http(error: OSError) -> bool:
 def _told(client: str, error: OSError) -> str:
     if _is_plain_http(error):
         return f"plain HTTP from {client}, where TLS is served: answered with 400"
-    return f"no TLS with {client}: {error}"
+    return f"no TLS with {client}: {of_system(error)}"
 
 
 def _answer(connection: socket.socket, error: RegistryError) -> None:

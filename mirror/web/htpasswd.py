@@ -17,6 +17,7 @@ from cachetools import TTLCache
 from mirror.cache.caller import is_client_name
 from mirror.flight import Flights
 from mirror.oci.errors import ClientTooFast
+from mirror.rights import unreadable
 
 _log = logging.getLogger(__name__)
 
@@ -38,15 +39,11 @@ class HtpasswdError(Exception):
 class Htpasswd:
     """Tells whether a name and a password go together; raises HtpasswdError at the start.
 
-    What was checked is remembered under a keyed hash that lasts as long as the process. `every` is
-    how many seconds may pass before a change of the file is seen.
+    What was checked is remembered under a keyed hash that lasts as long as the process.
     """
 
-    def __init__(
-        self, file: Path, every: float = 1.0, timer: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, file: Path, timer: Callable[[], float] = time.monotonic) -> None:
         self._file = file
-        self._every = every
         self._stamp = _stamp(file)
         self._users = Users(_read(file))
         self._key = secrets.token_bytes(32)
@@ -61,25 +58,25 @@ class Htpasswd:
         """Stop what runs."""
         await self._checks.close()
 
-    async def run(self) -> None:
-        """Look for changes for ever; to be cancelled."""
-        while True:
-            await asyncio.sleep(self._every)
-            await self.renew()
-
     async def renew(self) -> None:
         """Take up a file that has changed; what cannot be used leaves the users as they were."""
-        stamp = await asyncio.to_thread(_stamp, self._file)
-        if stamp == self._stamp:
+        file = self._file
+        stamp = await asyncio.to_thread(_stamp, file)
+        if stamp == self._stamp or file != self._file:
             return
         self._stamp = stamp
         try:
-            users = Users(await asyncio.to_thread(_read, self._file))
+            users = Users(await asyncio.to_thread(_read, file))
         except HtpasswdError as error:
-            _log.error("htpasswd %s: %s; the users are as they were", self._file, error)
+            _log.error("htpasswd %s: %s; the users are as they were", file, error)
             return
-        self._users = users
-        _log.info("htpasswd %s was read again", self._file)
+        if stamp == self._stamp:  # nor changed by a reload meanwhile
+            self._users = users
+            _log.info("htpasswd %s was read again", file)
+
+    def change(self, anew: Htpasswd) -> None:
+        """Have the users that were read anew, of the same file or of another."""
+        self._file, self._stamp, self._users = anew._file, anew._stamp, anew._users
 
     def remembers(self, name: str, password: str) -> bool | None:
         """Return what was found of them lately; None if nothing was."""
@@ -154,7 +151,7 @@ def _read(file: Path) -> dict[str, bytes]:
     try:
         lines = file.read_text("utf-8").splitlines()
     except OSError as error:
-        raise HtpasswdError(f"cannot be read: {error.strerror}") from None
+        raise HtpasswdError(f"cannot be read: {unreadable(error)}") from None
     except UnicodeDecodeError:
         raise HtpasswdError("cannot be read: UTF-8 is wanted") from None
     users = {}

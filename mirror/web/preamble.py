@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
+
+from mirror.cache.address import as_told
 
 _V1 = b"PROXY "
 _V2 = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -85,7 +87,7 @@ def _client_of(line: bytes) -> str | None:
     if fields[1] not in (b"TCP4", b"TCP6") or len(fields) != 6:
         raise PreambleError("its line is not that of TCP4, TCP6 or UNKNOWN")
     try:
-        return _plain(ip_address(fields[2].decode("ascii")))
+        return as_told(fields[2].decode("ascii"))
     except ValueError:
         raise PreambleError("its line has no address where it should") from None
 
@@ -96,8 +98,4 @@ def _address(family: int, data: bytes) -> str | None:
         return None
     if len(data) < 2 * size + 4:
         raise PreambleError("it is too short for its addresses")
-    return _plain(ip_address(data[:size]))
-
-
-def _plain(address: IPv4Address | IPv6Address) -> str:
-    return str(getattr(address, "ipv4_mapped", None) or address)
+    return as_told(str(ip_address(data[:size])))

@@ -12,11 +12,14 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
-from mirror.oci.errors import RegistryError, RequestInvalid
+from mirror.oci.errors import RegistryError, RequestInvalid, Stopped
+from mirror.request_id import RequestIds
+from mirror.upstream.faults import breach
 from mirror.web.connections import Connections
 from mirror.web.fronts import Fronts
 from mirror.web.heads import Heads
 from mirror.web.refusal import refusal
+from mirror.web.reply import BEING_SENT, REQUEST_ID
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -38,11 +41,13 @@ class Protocol(web.RequestHandler):
         self,
         server: Listener,
         connections: Connections,
+        ids: RequestIds,
         client: str | None,
         **options: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
         super().__init__(server, **options)
         self._counted = connections
+        self._ids = ids
         self._client = client
         self._heads = Heads()
         self._dropped: int | None = None  # bytes, once no further request is read
@@ -113,6 +118,18 @@ class Protocol(web.RequestHandler):
         if self._dropped > _DROPPED and self.transport is not None:
             self.transport.pause_reading()
 
+    async def _handle_request(
+        self, request: web.BaseRequest, start_time: float | None, request_handler: Handler
+    ) -> tuple[web.StreamResponse, bool]:
+        """Have what is cut be logged, too: aiohttp logs what comes to its own end."""
+        try:
+            return await super()._handle_request(request, start_time, request_handler)
+        except asyncio.CancelledError:
+            reply = request.get(BEING_SENT) or refusal(Stopped("its answer had not begun"))
+            reply.cut()
+            self.log_access(request, reply, start_time)
+            raise
+
     @property
     def peername(self) -> Any:  # noqa: ANN401 - aiohttp's, of several types
         """Who it is from, as aiohttp takes it: whom a proxy has told, if one has."""
@@ -130,15 +147,17 @@ class Protocol(web.RequestHandler):
 
     def handle_error(
         self,
-        request: web.BaseRequest,  # noqa: ARG002 - as aiohttp has it
+        request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer and end the connection: who knows where the next request begins."""
+        if REQUEST_ID not in request:  # nobody could read what it is
+            request[REQUEST_ID] = self._ids.take(None)
         if status != 400:
             return refusal(RegistryError(message or "the mirror failed"), last=True)
-        reason = type(exc).__name__ if exc else message
+        reason = message if exc is None or isinstance(exc, RegistryError) else breach(exc)
         return refusal(RequestInvalid(f"not a request that HTTP allows: {reason}"), last=True)
 
 
@@ -149,17 +168,19 @@ class Listener(web.Server):
         self,
         handler: Handler,
         connections: Connections,
+        ids: RequestIds,
         **options: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
         fronts = connections.fronts
         super().__init__(handler, request_factory=_maker(fronts) if fronts else None, **options)
         self._counted = connections
+        self._ids = ids
         self._options = options
 
     def __call__(self, client: str | None = None) -> Protocol:
         """Make one; `client` is who it is from, where a proxy has told."""
         loop = asyncio.get_running_loop()
-        return Protocol(self, self._counted, client, loop=loop, **self._options)
+        return Protocol(self, self._counted, self._ids, client, loop=loop, **self._options)
 
 
 def _maker(fronts: Fronts) -> Callable[..., web.BaseRequest]:

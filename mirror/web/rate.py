@@ -22,24 +22,24 @@ class Rates:
     """
 
     def __init__(self, rate: float, timer: Callable[[], float] = time.monotonic) -> None:
-        self._rate = rate
+        self.rate = rate
         self._timer = timer
         self._due: LRUCache[str, float] = LRUCache(_KEPT)
 
     def __repr__(self) -> str:
-        return f"<Rates: {self._rate} requests/s, {len(self._due)} clients>"
+        return f"<Rates: {self.rate} requests/s, {len(self._due)} clients>"
 
     def take(self, party: str) -> None:
         """Count a request; raises ClientTooFast."""
-        if not self._rate:
+        if not self.rate:
             return
         now = self._timer()
         due = max(self._due.get(party, now), now)
         # A slow rate lets one come, too.
-        wait = due - now - max(_BURST, 1 / self._rate) + 1 / self._rate
+        wait = due - now - max(_BURST, 1 / self.rate) + 1 / self.rate
         if wait > 1e-9:
             raise ClientTooFast(
-                f"this mirror takes {self._rate:g} requests a second from one client",
+                f"this mirror takes {self.rate:g} requests a second from one client",
                 retry_after=math.ceil(wait),
             )
-        self._due[party] = due + 1 / self._rate
+        self._due[party] = due + 1 / self.rate

@@ -18,8 +18,11 @@ from mirror.cache.bodies import Body
 from mirror.cache.outcome import Outcome
 from mirror.oci.errors import RegistryError
 from mirror.oci.ranges import Span
+from mirror.request_id import HEADER
 from mirror.web.sending import Chunks, Client, Reads
 
+CUT = "cut: the mirror stopped"  # why a reply is not whole
+REQUEST_ID = web.RequestKey("request_id", str)  # where a request keeps its own
 _SERVER = f"mirror/{mirror.__version__}"
 AT_ONCE = 64 * 1024  # bytes of a body that are written with the head, whoever reads them
 _MEMORY = (bytes, memoryview)  # a union would be made anew each time that it is looked at
@@ -104,6 +107,15 @@ class Reply(web.StreamResponse):
         self._lasting = False
 
     @property
+    def length(self) -> int | None:
+        """How long its body is, in bytes, where that is known."""
+        return self._length
+
+    def cut(self) -> None:
+        """Note that the end of the mirror is its end, too."""
+        self.broken = CUT
+
+    @property
     def keep_alive(self) -> bool | None:
         """Whether another request may follow on this connection."""
         return self._lasting and not self.broken
@@ -126,12 +138,22 @@ class Reply(web.StreamResponse):
             transport.write(head + self._small)
             self.sent = len(self._small)
             if transport.get_write_buffer_size():
-                await request.writer.drain()
+                await self._drained(request, transport)
         else:
             transport.write(head)
+            request[BEING_SENT] = self
             kind = Chunks if chunked else Client
             self._client = kind(request.writer, transport, self._reads)
         return None
+
+    async def _drained(self, request: web.BaseRequest, transport: asyncio.Transport) -> None:
+        """Wait until the client has taken most of a body that was written with the head."""
+        request[BEING_SENT] = self
+        try:
+            await request.writer.drain()
+        except asyncio.CancelledError:
+            self.sent = max(0, self.sent - transport.get_write_buffer_size())
+            raise
 
     async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 - as aiohttp has it
         """Stream the body where it is not sent with the head.
@@ -158,6 +180,7 @@ class Reply(web.StreamResponse):
             whole = client.ended if self._length is None else client.sent >= self._length
             if not whole:
                 self.broken = self.broken or "stopped"
+                self.sent = max(0, self.sent - client.untaken)
                 client.abort()
 
     def _close(self) -> None:
@@ -173,8 +196,12 @@ class Reply(web.StreamResponse):
             length = "Transfer-Encoding: chunked\r\n" if request.version >= (1, 1) else ""
         return (
             f"HTTP/1.1 {self.status} {_REASONS[self.status]}\r\n{self._lines}{length}"
-            f"Date: {_http_date(int(time.time()))}\r\nServer: {_SERVER}\r\n{connection}\r\n"
+            f"Date: {_http_date(int(time.time()))}\r\nServer: {_SERVER}\r\n"
+            f"{HEADER}: {request[REQUEST_ID]}\r\n{connection}\r\n"
         ).encode("latin-1", "replace")
+
+
+BEING_SENT = web.RequestKey("being sent", Reply)  # where a request keeps what it may wait for
 
 
 def _parted(body: bytes | memoryview | Flow) -> tuple[Flow | None, bytes | memoryview]:

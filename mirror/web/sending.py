@@ -77,6 +77,11 @@ class Client:
         """Whether the client has left."""
         return self._peer.gone
 
+    @property
+    def untaken(self) -> int:
+        """How many bytes of what was sent wait here, because the client takes no more."""
+        return self._transport.get_write_buffer_size()
+
     async def end(self) -> None:
         """Note that all was sent."""
         self.ended = True

@@ -12,18 +12,20 @@ from mirror.cache.access import Access
 from mirror.cache.caller import Caller
 from mirror.cache.outcome import Outcome
 from mirror.oci.errors import ClientGone, NameUnknown, NotAllowed, RegistryError, Unsupported, shown
+from mirror.request_id import HEADER, RequestIds
+from mirror.sizes import human
 from mirror.upstream.inquiry import Wanted
 from mirror.upstream.turns import CLIENT
+from mirror.web import ending
 from mirror.web.access import CALLER, AccessLog, line_of
 from mirror.web.api import RegistryApi
 from mirror.web.clients import Clients
 from mirror.web.connections import Connections
-from mirror.web.ending import CUT
 from mirror.web.metrics import Metrics
 from mirror.web.own import OwnPages
 from mirror.web.protocol import Listener
 from mirror.web.refusal import refusal
-from mirror.web.reply import Reply
+from mirror.web.reply import CUT, REQUEST_ID, Reply
 from mirror.web.route import (
     BlobPath,
     CatalogPath,
@@ -37,6 +39,7 @@ from mirror.web.route import (
 
 _log = logging.getLogger(__name__)
 
+_ROUTE: web.RequestKey[Route] = web.RequestKey("route")
 _MAX_LINE = 16 * 1024  # bytes of a request line or a header
 
 
@@ -54,7 +57,7 @@ class Server:
         log: AccessLog,
         connections: Connections,
     ) -> None:
-        self._router = router
+        self.router = router  # another one after a reload
         self._clients = clients
         self._access = access
         self._api = api
@@ -62,6 +65,7 @@ class Server:
         self._metrics = metrics
         self._log = log
         self._connections = connections
+        self._ids = RequestIds()
 
     def runner(self, idle: float) -> web.ServerRunner:
         """Return what listens; see `ending.end` for how it ends.
@@ -71,6 +75,7 @@ class Server:
         server = Listener(
             self.handle,
             self._connections,
+            self._ids,
             access_log=_log,
             access_log_class=_hook(self._done),
             keepalive_timeout=idle,
@@ -79,11 +84,12 @@ class Server:
             auto_decompress=False,
             lingering_time=0,
         )
-        return web.ServerRunner(server, shutdown_timeout=CUT)
+        return web.ServerRunner(server, shutdown_timeout=ending.CUT)
 
     async def handle(self, request: web.BaseRequest) -> Reply:
         """Answer one request; nothing that goes wrong leaves without an error document."""
         self._connections.busy(request)
+        request[REQUEST_ID] = self._ids.take(request.headers.get(HEADER))
         try:
             return await self._answer(request)
         except RegistryError as error:
@@ -96,7 +102,7 @@ class Server:
 
     async def _answer(self, request: web.BaseRequest) -> Reply:
         try:
-            route = self._wanted(request)
+            route = request[_ROUTE] = self._wanted(request)
         except RegistryError as error:
             raise await self._refused(request, error) from None
         if isinstance(route, Own) and route.name != "v2":
@@ -155,22 +161,32 @@ class Server:
 
     def _done(self, request: web.BaseRequest, reply: web.StreamResponse, seconds: float) -> None:
         """Log and count a reply, its last byte sent or not."""
-        self._connections.rest(request)
         if not isinstance(reply, Reply):  # aiohttp's own, to what is not HTTP
+            self._connections.rest(request)
             self._metrics.requests.add("other", Outcome.ERROR, 0, seconds)
             return
         route = self._route(request)
         line = line_of(request, reply, route, seconds)
         self._log.add(line)
+        if reply.broken == CUT:  # its connection rests no more
+            what = f"{line.method} {line.target}"
+            _log.warning("cut: %s, %s, %s", line.client, what, _how_far(reply))
+        else:
+            self._connections.rest(request)
         sent = reply.sent if reply.status < 400 else 0
         self._metrics.requests.add(line.kind, reply.outcome, sent, seconds)
 
     def _read(self, request: web.BaseRequest) -> Route:
-        if self._router.wants_host:
-            return self._router.read(request.raw_path, request.headers.get(hdrs.HOST, ""))
-        return self._router.read(request.raw_path)
+        router = self.router
+        if router.wants_host:
+            return router.read(request.raw_path, request.headers.get(hdrs.HOST, ""))
+        return router.read(request.raw_path)
 
     def _route(self, request: web.BaseRequest) -> Route | None:
+        """Return what was read of a request at its begin: the router may be another by now."""
+        route: Route | None = request.get(_ROUTE)
+        if route is not None:
+            return route
         try:
             return self._read(request)
         except RegistryError:
@@ -180,6 +196,14 @@ class Server:
         """Return what the client called the upstream, if that is one."""
         route = self._route(request)
         return route.namespace if route else ""
+
+
+def _how_far(reply: Reply) -> str:
+    """Say how much of a reply was sent when it was cut."""
+    if not reply.sent:
+        return "before its first byte"
+    of_all = f" of {human(reply.length)}" if reply.length is not None else ""
+    return f"after {human(reply.sent)}{of_all}"
 
 
 def _wanted_of(route: ManifestPath | BlobPath | TagsPath | ReferrersPath) -> Wanted | None:

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import ssl
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import TypeAlias
 
 from mirror.pem import EncryptedKey, no_password, reason
 
@@ -14,6 +16,9 @@ _log = logging.getLogger(__name__)
 
 _PROTOCOLS = ["http/1.1"]
 _NAMES = ("commonName", "DNS", "email")  # where a certificate names a client, as `ssl` calls these
+
+
+Stamp: TypeAlias = tuple[tuple[int, int], ...]
 
 
 class TlsError(Exception):
@@ -32,7 +37,7 @@ class Pem:
     key: Path
     client_ca: Path | None = None
 
-    def stamp(self) -> tuple[tuple[int, int], ...]:
+    def stamp(self) -> Stamp:
         """Return what changes when one of the files does; nothing where one is gone."""
         files = (self.cert, self.key, self.client_ca)
         try:
@@ -40,6 +45,11 @@ class Pem:
         except OSError:
             return ()
         return tuple((stat.st_mtime_ns, stat.st_ino) for stat in found)
+
+    def content(self) -> tuple[bytes, ...]:
+        """Return what differs when the content of the files does."""
+        files = (self.cert, self.key, self.client_ca)
+        return tuple(_print(file) for file in files if file is not None)
 
 
 class Certificate:
@@ -56,7 +66,17 @@ class Certificate:
         self._every = every
         self._stamp = files.stamp()
         self._turn = asyncio.Lock()
+        self._shown = files.content()
         self.context = _context(files)
+
+    def change(self, anew: Certificate) -> bool:
+        """Show what was read anew, of the same files or of others; returns whether it differs."""
+        differs = anew._shown != self._shown
+        self._files, self._stamp = anew._files, anew._stamp
+        self._shown, self.context = anew._shown, anew.context
+        if differs:
+            _log.warning("the certificate is that of %s now", self._files.cert)
+        return differs
 
     def __repr__(self) -> str:
         return f"<Certificate of {self._files.cert}>"
@@ -67,24 +87,35 @@ class Certificate:
             await asyncio.sleep(self._every)
             await self.renew()
 
-    async def renew(self, *, now: bool = False) -> None:
-        """Take up files that have changed, or in any case if it is to be `now`.
+    async def renew(self) -> None:
+        """Take up files that have changed.
 
         What cannot be used is told of once, and everything stays what it was.
         """
         async with self._turn:  # what was read later must not be overtaken
-            stamp = await asyncio.to_thread(self._files.stamp)
-            if stamp != self._stamp or now:
+            files = self._files
+            stamp = await asyncio.to_thread(files.stamp)
+            if stamp != self._stamp and files is self._files:
                 self._stamp = stamp
-                await self._take_up()
+                await self._take_up(files, stamp)
 
-    async def _take_up(self) -> None:
+    async def _take_up(self, files: Pem, stamp: Stamp) -> None:
         try:
-            self.context = await asyncio.to_thread(_context, self._files)
+            shown = await asyncio.to_thread(files.content)
+            context = await asyncio.to_thread(_context, files)
         except TlsError as error:
             _log.error("the certificate stays what it was: %s %s", error.key, error)
-        else:
-            _log.warning("the certificate is that of %s now", self._files.cert)
+            return
+        if (self._files, self._stamp) == (files, stamp):  # nor changed by a reload meanwhile
+            self._shown, self.context = shown, context
+            _log.warning("the certificate is that of %s now", files.cert)
+
+
+def _print(file: Path) -> bytes:
+    try:
+        return sha256(file.read_bytes()).digest()
+    except OSError:  # to be told of where it is used
+        return b""
 
 
 def _context(files: Pem) -> ssl.SSLContext:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,13 +11,16 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from mirror.oci.errors import NotAllowed
+from mirror.request_id import HEADER, RequestIds
 from mirror.web.browsers import Browsers
 from mirror.web.connections import Connections
 from mirror.web.ending import CUT, Grace, end
 from mirror.web.own import OwnPages
 from mirror.web.protocol import Listener
 from mirror.web.refusal import refusal
-from mirror.web.reply import Reply
+from mirror.web.reply import REQUEST_ID, Reply
+
+_log = logging.getLogger(__name__)
 
 _MOST = 64  # connections
 _IDLE = 75.0  # seconds without a whole request
@@ -37,6 +41,7 @@ async def watching(
 
     async def answer(request: web.BaseRequest) -> Reply:
         connections.busy(request)
+        request[REQUEST_ID] = ids.take(request.headers.get(HEADER))
         try:
             browsers.check(request)
             return await own.watch(request)
@@ -45,9 +50,9 @@ async def watching(
         finally:
             connections.rest(request)
 
-    connections = Connections(_MOST)
+    connections, ids = Connections(_MOST), RequestIds()
     server = Listener(
-        answer, connections, access_log=None, keepalive_timeout=_IDLE, lingering_time=0
+        answer, connections, ids, access_log=None, keepalive_timeout=_IDLE, lingering_time=0
     )
     runner = web.ServerRunner(server, shutdown_timeout=CUT)
     await runner.setup()
@@ -55,4 +60,4 @@ async def watching(
         await web.SockSite(runner, listener).start()
         yield
     finally:
-        await end(runner, connections, Grace(_GRACE, hurry))
+        await end(runner, connections, Grace(_GRACE, hurry), _log.debug)

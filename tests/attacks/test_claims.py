@@ -152,7 +152,7 @@ async def test_many_blobs_at_once_go_beyond_no_share(hub: Hub, bad: Hub, run: Ru
         for each in busy.layers:
             await mirror.blob(GOOD, each.digest)
         await mirror.settled()
-        store, allowance = mirror.daemon.store, Allowance(300 * MEBIBYTE, alone=False)
+        store, allowance = mirror.daemon.store, Allowance(lambda: 300 * MEBIBYTE, ["a", "b"])
         rooms = [_place(store, allowance, number) for number in range(8)]
         grown = await asyncio.gather(
             *(each.grow(30 * MEBIBYTE, 100 * MEBIBYTE) for each in rooms), return_exceptions=True
@@ -174,7 +174,7 @@ def _place(store: Store, allowance: Allowance, number: int) -> Place:
 
 
 def test_room_goes_ahead_of_the_bytes_by_no_more_than_has_come() -> None:
-    allowance = Allowance(2048 * MEBIBYTE, alone=False)
+    allowance = Allowance(lambda: 2048 * MEBIBYTE, ["a", "b"])
     assert allowance.wanted(1, None) <= MEBIBYTE
     for come in (MEBIBYTE, 60 * MEBIBYTE, 1000 * MEBIBYTE):
         assert allowance.wanted(come, 2000 * MEBIBYTE) - come <= min(come, 64 * MEBIBYTE)
@@ -182,7 +182,7 @@ def test_room_goes_ahead_of_the_bytes_by_no_more_than_has_come() -> None:
 
 
 def test_what_is_on_its_way_beyond_a_share_spares_what_was_used_lately() -> None:
-    allowance = Allowance(2048 * MEBIBYTE, alone=False)
+    allowance = Allowance(lambda: 2048 * MEBIBYTE, ["a", "b"])
     size = 1900 * MEBIBYTE
     assert not allowance.sparing("bad.example", 200 * MEBIBYTE, 100 * MEBIBYTE, size)
     allowance.add("bad.example", 256 * MEBIBYTE)
@@ -281,7 +281,7 @@ async def test_a_silent_upstream_is_waited_for_by_nobody_who_has_left() -> None:
 
 
 async def test_who_waits_for_a_pass_goes_on_without_one_where_none_is_needed_any_more() -> None:
-    passes, near = Passes(1, alone=True), asyncio.Event()
+    passes, near = Passes(1, ["docker.io"]), asyncio.Event()
 
     async def comes_near() -> bool:
         return await near.wait()

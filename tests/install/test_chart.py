@@ -172,6 +172,7 @@ def test_nodes_are_told_what_the_mirror_would_tell_them(tmp_path: Path) -> None:
         ),
         ({"service.type": "LoadBalancer"}, "the load balancer, port 5000"),
         ({"tls.existingSecret": "t"}, "https://ADDRESS:30500"),
+        ({"tls.existingSecret": "t"}, "add\n`--ca /etc/mirror-tls/ca.crt`"),
     ],
     ids=json.dumps,
 )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tests.small  # noqa: F401 - its caches are small
-from mirror import wiring
 from mirror.cache.blobs import Blobs
 from mirror.cache.fetches import Fetches
 from mirror.cache.manifests import Manifests
@@ -21,6 +20,7 @@ from mirror.outlet import Outlet
 from mirror.settings import Settings, load
 from mirror.store.store import Store
 from mirror.upstream.answers import Answer
+from mirror.upstreams import Plan, Reached, Upstreams
 from mirror.web.ending import Grace
 from tests.races.loop import SeededLoop
 from tests.races.plan import Manner
@@ -133,8 +133,7 @@ class Lives:
 
         for kind in _PARTS:
             put(kind, "__init__", self._noting(kind))
-        put(wiring.Reach, "open", self._open)
-        put(wiring.Reach, "anyone", _nobody)
+        put(Upstreams, "reach", self._reach())
         put(serve, "notify", self._told)
         put(Grace, "lends", self._lending())
         try:
@@ -153,10 +152,12 @@ class Lives:
 
         return init
 
-    async def _open(
-        self, _: AsyncExitStack, on_answer: Callable[[Answer], None], *_more: object
-    ) -> dict[str, Upstream]:
-        return {name: self._make(name, on_answer) for name in self._chosen.upstreams}
+    def _reach(self) -> Callable[[Upstreams, Plan], Coroutine[Any, Any, Reached]]:
+        async def reach(upstreams: Upstreams, plan: Plan) -> Reached:
+            made: Any = self._make(plan.origin.name, upstreams.on_answer)
+            return Reached(plan, made, None, AsyncExitStack())
+
+        return reach
 
     def _told(self, state: str) -> None:
         if state == "READY=1" and self.now is not None:
@@ -174,7 +175,3 @@ class Lives:
                     await self.now.hang_up()
 
         return lends
-
-
-async def _nobody(*_: object) -> dict[str, Upstream]:
-    return {}

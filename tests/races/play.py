@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.cache.fetches import Fetches
-from mirror.cache.records import Collect, Measure, Order, Purge, Refused, Verify
+from mirror.cache.records import Collect, Measure, Purge, Refused, Verify, Work
 from mirror.cache.upkeep import Upkeep
 from mirror.upstream.answers import Answer
 from tests.races import checks
@@ -169,7 +169,7 @@ class Play:
         name = f"{step.repository.upstream}/{step.repository.name}"
         return name if step.more < 0.8 else f"{name}:latest"
 
-    def _order(self, life: Life, order: Order) -> None:
+    def _order(self, life: Life, order: Work) -> None:
         async def carry_out() -> None:
             try:
                 async for record in life.part(Upkeep).carry_out(order):

@@ -18,6 +18,7 @@ from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference, Repository
 from mirror.upstream.answers import Answer, Ask
 from mirror.upstream.blob_body import Wanted
+from mirror.upstream.leases import Leases
 from mirror.upstream.wire import Patience
 from tests.races.world import World
 
@@ -83,6 +84,7 @@ class Upstream:
 
     def __init__(self, name: str, world: World, late: Late, trouble: Trouble, tell: Tell) -> None:
         self.origin = Named(name, f"http://{name}")
+        self.leases = Leases()
         self._world = world
         self._wait = late
         self._trouble = trouble

@@ -48,9 +48,12 @@ def tell(
     file.unlink()
 
 
-def shown(authority: trustme.CA, folder: Path) -> list[str | Path]:
-    """Return the options to serve TLS on loopback with a certificate that this CA signed."""
-    issued = authority.issue_cert("localhost", "127.0.0.1")
+def shown(authority: trustme.CA, folder: Path, *names: str) -> list[str | Path]:
+    """Return the options to serve TLS with a certificate that this CA signed.
+
+    It is for the loopback, and other names.
+    """
+    issued = authority.issue_cert("localhost", "127.0.0.1", *names)
     issued.cert_chain_pems[0].write_to_path(str(folder / "mirror.pem"))
     issued.private_key_pem.write_to_path(str(folder / "mirror.key"))
     return ["--tls-cert", folder / "mirror.pem", "--tls-key", folder / "mirror.key"]

@@ -71,6 +71,20 @@ def started(host: Machine, url: str, tmp_path: Path) -> Process:
     return process
 
 
+def reloaded(host: Machine) -> None:
+    """Change the file as an operator would, and reload as root and as the unit does."""
+    config = host.path("/etc/mirror/mirror.toml")
+    config.write_text(f'{config.read_text()}\n[upstreams."ghcr.io"]\nurl = "https://ghcr.io"\n')
+    told = host.run(unit(host, "ExecReload"), unit(host, "User"))
+    assert told == "changed: upstreams.ghcr.io (new)\n"
+    good = config.read_text()
+    config.write_text(f"{good}urll = 1\n")
+    with pytest.raises(CommandFailed, match=r"unknown key; did you mean url\?"):
+        host.run("mirror reload")
+    config.write_text(good)
+    assert host.run("mirror reload") == "nothing has changed\n"
+
+
 async def test_a_debian_package_is_installed_started_used_and_removed(
     host: Machine, hub: Hub, image: Image, tmp_path: Path
 ) -> None:
@@ -85,6 +99,7 @@ async def test_a_debian_package_is_installed_started_used_and_removed(
         await asyncio.to_thread(read, f"{url}/v2/{APP}/manifests/1")
         for user in ("root", "mirror"):
             assert f"docker.io/{APP}" in await asyncio.to_thread(host.run, "mirror du", user)
+        await asyncio.to_thread(reloaded, host)
     finally:
         code = await asyncio.to_thread(daemon.stop)
     assert code == 0

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from mirror.flight import Flights
-from mirror.oci.errors import Denied, UpstreamFailure
+from mirror.oci.errors import Denied, UpstreamFailure, shown
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable, Found, Source
 from mirror.upstream.auth.place import LOOK_AGAIN, Place
 
@@ -76,14 +76,25 @@ class Account:
         name = self._source.place(repository)
         place = self._places.setdefault(name, Place(name))
         credentials = await self._current(place)
+        self._tell(place, credentials)
         try:
             return await self._try(place, credentials, attempt)
         except CredentialsRefused as refusal:
+            _log.debug("upstream %s: %s; the account is read again", self._upstream, refusal)
             other = await self._instead_of(place, credentials, refusal.denied)
         try:
             return await self._try(place, other, attempt)
         except CredentialsRefused as refusal:
             raise refusal.denied or self._refusal(place, other) from None
+
+    def _tell(self, place: Place, credentials: Credentials) -> None:
+        """Say whose account is used, and where it comes from."""
+        if _log.isEnabledFor(logging.DEBUG):
+            whose = (
+                f"as {shown(credentials.username)}" if credentials else "as nobody in particular"
+            )
+            of = f" of {place.name}" if place.name else ""
+            _log.debug("upstream %s%s is asked %s, by %s", self._upstream, of, whose, place.source)
 
     def held(self, repository: str) -> Credentials | None:
         """Return the credentials last read for a repository; None before the first read."""
@@ -165,10 +176,10 @@ class Account:
         """Start a backoff of refused credentials, unless the refusal may concern the content."""
         if denied is None and place.refuse(refused, self._timer()) and self._rests(place, refused):
             _log.warning(
-                "upstream %s refuses the login of %r; the same password is not tried "
+                "upstream %s refuses the login of %s; the same password is not tried "
                 "again for %d seconds",
                 self._upstream,
-                refused.username,
+                shown(refused.username),
                 self._rests(place, refused),
             )
 
@@ -216,7 +227,7 @@ class Account:
     def _make_do(self, place: Place, error: CredentialsUnavailable) -> None:
         """Continue with the current credentials while valid, else raise; read again soon."""
         if place.failure is None:
-            words = "the account for upstream %s is not available: %s (%s)"
-            _log.warning(words, self._upstream, error, error.cause)
+            words = "the account for upstream %s is not available: %s%s"
+            _log.warning(words, self._upstream, error, error.cause and f" ({error.cause})")
         if not place.fail(error, self._timer()):
             raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from mirror.upstream.auth.aside import aside
 from mirror.upstream.auth.credentials import (
@@ -76,4 +77,4 @@ class Acr:
         said = claims(who.password)
         mine = said.get("grant_type") == "refresh_token" or said.get("aud") == self._host
         kind: Kind = "refresh" if mine or not said else "access"
-        return Found(Credentials(NOBODY, who.password, kind), found.life)
+        return replace(found, credentials=Credentials(NOBODY, who.password, kind))

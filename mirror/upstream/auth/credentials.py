@@ -39,10 +39,11 @@ ANONYMOUS = Credentials()
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Credentials from a source, and the seconds that they are valid."""
+    """Credentials from a source, the seconds that they are valid, and the source's name."""
 
     credentials: Credentials
     life: float = math.inf
+    source: str = "the machine's identity"
 
 
 class CredentialsUnavailable(UpstreamFailure):
@@ -81,7 +82,7 @@ class Given(Everywhere):
 
     async def read(self, _place: str) -> Found:
         """Return the credentials."""
-        return Found(self.credentials)
+        return Found(self.credentials, source="the configuration")
 
 
 class PasswordFile(Everywhere):
@@ -97,10 +98,11 @@ class PasswordFile(Everywhere):
             password = read_password(self._file)
         except OSError as error:
             words = f"password_file {self._file} cannot be read"
-            raise CredentialsUnavailable(words, type(error).__name__) from None
+            raise CredentialsUnavailable(words, error.strerror or "") from None
         except ValueError as error:
             raise CredentialsUnavailable(f"password_file {self._file} {error}") from None
-        return Found(Credentials(self._username, password))
+        source = f"password_file {self._file}"
+        return Found(Credentials(self._username, password), source=source)
 
 
 def read_password(file: Path) -> str:

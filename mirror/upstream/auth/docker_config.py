@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from mirror.oci.errors import shown
 from mirror.oci.names import HUB, HUB_ALIASES
+from mirror.rights import unreadable
 from mirror.upstream.auth import helper
 from mirror.upstream.auth.credentials import (
     ANONYMOUS,
@@ -229,13 +230,16 @@ class DockerConfigFile:
         # The place's account may have been removed: then a larger place applies.
         place = self._config.place(self._hosts, place)
         account = self._config.account(self._hosts, place)
+        source = f"docker_config {self._file}"
         try:
-            account = await self._helped() or account
+            if helped := await self._helped():
+                account, name = helped
+                source = f"docker-credential-{name}, which {source} names"
         except helper.HelperMissing as error:
             if account is None:
                 raise
             self._warn(f"has an account, used without the helper: {error}")
-        return Found(account or self._nobody(), _LIFE)
+        return Found(account or self._nobody(), _LIFE, source)
 
     def _nobody(self) -> Credentials:
         """Continue anonymously, as docker does, unless there is an account that cannot be read.
@@ -249,10 +253,11 @@ class DockerConfigFile:
         self._warn(f"has no account for {' or '.join(self._hosts)}")
         return ANONYMOUS
 
-    async def _helped(self) -> Credentials | None:
+    async def _helped(self) -> tuple[Credentials, str] | None:
+        """Return the account that a helper has, and the helper's name."""
         for suffix, server in self._config.questions(self._hosts):
             if (account := await helper.ask(suffix, server)) is not None:
-                return account
+                return account, suffix
         return None
 
     def _load(self) -> DockerConfig:
@@ -263,7 +268,7 @@ class DockerConfigFile:
                 config.check(self._hosts)
         except OSError as error:
             raise ValueError(
-                f"docker_config {self._file} cannot be read: {error.strerror}"
+                f"docker_config {self._file} cannot be read: {unreadable(error)}"
             ) from None
         except UnicodeDecodeError:
             raise ValueError(f"docker_config {self._file} cannot be read: not UTF-8") from None

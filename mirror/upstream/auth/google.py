@@ -58,7 +58,8 @@ def _read(key: Credentials | None) -> Found:
     except GoogleAuthError as error:
         raise CredentialsUnavailable("Google gives no access token", str(error)) from None
     life = (account.expiry.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
-    return Found(Credentials(_USER, account.token), max(life, 0))
+    source = "the machine's identity" if key is None else "a service account's key"
+    return Found(Credentials(_USER, account.token), max(life, 0), source)
 
 
 def _key_of(given: Credentials) -> dict[str, Any]:

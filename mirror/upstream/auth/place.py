@@ -41,6 +41,7 @@ class Place:
     refusals: int = 0
     failure: CredentialsUnavailable | None = None
     failed: float = -math.inf
+    source: str = ""
 
     def take(self, found: Found, now: float) -> None:
         """Store the source's credentials.
@@ -49,7 +50,7 @@ class Place:
         source would be read for every request.
         """
         self.failure = None
-        self.credentials, self.read = found.credentials, now
+        self.credentials, self.read, self.source = found.credentials, now, found.source
         life = max(found.life, _LEAST)
         self.due, self.ends = now + _EARLY * life, now + life
         if found.credentials in self.refused:

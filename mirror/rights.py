@@ -1,10 +1,11 @@
-"""Permissions in the data folder: refusals by the system, and their remedies."""
+"""Permissions of files: refusals by the system, and their remedies."""
 
 from __future__ import annotations
 
 import errno
 import os
 import pwd
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,36 @@ def refusal(error: OSError, root: Path) -> str:
         return why
     path = Path(str(error.filename)) if error.filename else root
     return f"{why} for user {_user(os.geteuid())}; {_remedy(_nearest(path), root)}"
+
+
+def unreadable(error: OSError) -> str:
+    """Say why a file that somebody else keeps for us cannot be read, and to whom that matters."""
+    why = error.strerror or str(error)
+    if error.errno not in _DENIED:
+        return why
+    told = f"{why} for user {_user(os.geteuid())}"
+    if not isinstance(error.filename, str | Path):
+        return told
+    there = _nearest(Path(error.filename))
+    try:
+        found = there.stat()
+    except OSError:
+        return told
+    owned = f"belongs to {_user(found.st_uid)} with mode {stat.S_IMODE(found.st_mode):04o}"
+    return f"{told}; {there} {owned}: that user has to be let in"
+
+
+def closed(file: Path) -> OSError | None:
+    """Return what the system would say of reading a file, None where it would be read.
+
+    It is not opened: who writes into a pipe would see it closed again.
+    """
+    try:
+        file.stat()
+    except OSError as error:
+        return error
+    readable = os.access(file, os.R_OK, effective_ids=True)
+    return None if readable else _error(errno.EACCES, file)
 
 
 def lacking(path: Path) -> OSError | None:

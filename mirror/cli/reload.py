@@ -1,0 +1,44 @@
+"""`mirror reload`: a running mirror reads its configuration anew, and tells what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import closing
+
+from mirror import errand
+from mirror.cache.records import Record, Reload, Reloaded, Unusable, UpkeepError
+from mirror.cli.orders import add_place
+from mirror.settings import ConfigurationError, data_dir
+
+UNUSABLE = 1  # exit code: the configuration cannot be used, and nothing was changed
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    add_place(command, "The mirror reads what it was started with; SIGHUP asks it for the same.")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; returns the exit code: 1 where the configuration is bad. Raises CommandFailed."""
+    given = {} if options.data_dir is None else {"data_dir": options.data_dir}
+    try:
+        folder = data_dir(given, options.config)
+    except ConfigurationError as error:  # the mirror cannot be found by it, nor could it use it
+        return _unusable(str(error))
+    last: Record | None = None
+    with closing(errand.ask(folder.absolute(), Reload())) as records:
+        for record in records:
+            last = record
+    if isinstance(last, Unusable):
+        return _unusable(last.reason)
+    if not isinstance(last, Reloaded):
+        raise UpkeepError(errand.BROKE_OFF)
+    for line in last.words():
+        print(line)
+    return 0
+
+
+def _unusable(reason: str) -> int:
+    print(f"mirror: {reason}", file=sys.stderr)
+    return UNUSABLE

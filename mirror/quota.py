@@ -1,0 +1,39 @@
+"""The quota: a bound in per cent of a file system follows what that file system becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from mirror.settings import ConfigurationError
+from mirror.settings.measures import Bound
+from mirror.sizes import human
+from mirror.store.store import Store
+
+_log = logging.getLogger(__name__)
+
+LOOK_EVERY = 60.0  # seconds
+
+
+async def follow(bound: Callable[[], Bound], store: Store) -> None:
+    """Keep a bound in per cent true to its file system, for ever; one in bytes never changes.
+
+    `bound` returns the one that is configured now.
+    """
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        if (wanted := bound()).percent:
+            await _adjust(wanted, store)
+
+
+async def _adjust(wanted: Bound, store: Store) -> None:
+    try:
+        limit = await store.run_read(wanted.of, store.files.root)
+    except ConfigurationError as error:  # the bound so far is as good as any
+        _log.debug("max_size stays %s: %s", human(store.books.limit), error)
+        return
+    if limit != store.books.limit:
+        _log.info("the file system has changed: max_size, %s, is %s", wanted, human(limit))
+        store.books.change(limit)
+        await store.trim()

@@ -1,0 +1,282 @@
+"""Reload: what settings differ in, and how a mirror that runs takes up others, all or none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from mirror import logs, meaning, wiring
+from mirror.cache.budget import Budget
+from mirror.cache.fetches import Fetches
+from mirror.cache.limits import LimitChecks
+from mirror.cache.publicity import Publicity
+from mirror.cache.records import Record, Refused, Reloaded, Unusable
+from mirror.detached import Detached
+from mirror.lasting import over
+from mirror.settings import ConfigurationError, Settings
+from mirror.store.store import Store
+from mirror.upstreams import Plans, Reached, Upstreams
+from mirror.web.browsers import Browsers
+from mirror.web.clients import Clients
+from mirror.web.connections import Connections
+from mirror.web.ending import Grace
+from mirror.web.route import Router
+from mirror.web.server import Server
+from mirror.web.tls import Certificate
+
+_log = logging.getLogger(__name__)
+
+# What the mirror is built on, or what is counted by it in more places than one.
+RESTART = frozenset(
+    {
+        *("listen", "listen_metrics", "trusted_proxies", "proxy_protocol"),
+        *("idle_timeout", "client_timeout"),
+        *("data_dir", "memory_cache", "tag_ttl", "missing_ttl", "stale_after"),
+        "log_format",
+    }
+)
+_TLS = ("tls_cert", "tls_key", "client_ca")
+_LOGINS = ("htpasswd", "challenge", "anonymous", "clients", "shares")
+_TABLES = ("upstreams", "clients", "shares")
+_STOPPING = "the mirror is stopping: nothing was reloaded"
+_PATIENCE = 30.0  # seconds for files to be read: they may lie on a server that has gone
+
+T = TypeVar("T")
+
+
+# What differs
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The `settings` that can be in force at once, the keys that `changed` in them, and the rest.
+
+    The rest are the keys that want a `restart` to be another's than they are.
+    """
+
+    settings: Settings
+    changed: tuple[str, ...]
+    restart: tuple[str, ...]
+
+
+def compare(old: Settings, new: Settings) -> Difference:
+    """Tell what can be taken up of `new` by a mirror that runs by `old`."""
+    kept = [key for key in _kept(old, new) if getattr(old, key) != getattr(new, key)]
+    settings = new.model_copy(update={key: getattr(old, key) for key in kept})
+    restart = tuple(name for key in kept for name in _named(key, old, new))
+    keys = (key for key in Settings.model_fields if key not in kept)
+    changed = tuple(name for key in keys for name in _named(key, old, new))
+    return Difference(settings, changed, restart)
+
+
+def _kept(old: Settings, new: Settings) -> Iterator[str]:
+    """Name the keys that stay as they are.
+
+    A listener speaks TLS, or does not, for as long as it lives. Who may log in may hang on that:
+    settings that only go together come together.
+    """
+    yield from (key for key in Settings.model_fields if key in RESTART)
+    if (old.tls_cert is None) != (new.tls_cert is None):
+        yield from _TLS
+        if (old.client_ca is None) != (new.client_ca is None):
+            yield from _LOGINS
+
+
+def _named(key: str, old: Settings, new: Settings) -> Iterator[str]:
+    """Name what differs in a key: of a table the rows, of these the keys; never a value."""
+    before, after = getattr(old, key), getattr(new, key)
+    if key in _TABLES:
+        yield from _rows(key, before, after)
+    elif before != after:
+        yield key
+
+
+def _rows(table: str, before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[str]:
+    for name in sorted(before.keys() | after.keys()):
+        row, then = before.get(name), after.get(name)
+        if row is None or then is None:
+            yield f"{table}.{name} ({'new' if row is None else 'removed'})"
+        elif isinstance(row, BaseModel):
+            fields = type(row).model_fields
+            yield from (
+                f"{table}.{name}.{key}"
+                for key in fields
+                if getattr(row, key) != getattr(then, key, None)
+            )
+        elif row != then:
+            yield f"{table}.{name}"
+
+
+# What is taken up
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All of a mirror that goes by its settings, and may go by others.
+
+    `bearable` is how many connections the limit of descriptors allows; `watchers` are those
+    that watch by an address of their own.
+    """
+
+    upstreams: Upstreams
+    publicity: Publicity
+    budget: Budget
+    checks: LimitChecks
+    store: Store
+    fetches: Fetches
+    clients: Clients
+    watchers: Browsers
+    server: Server
+    certificate: Certificate | None
+    connections: Connections
+    bearable: int
+    grace: Grace
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What settings are made into; all that can be wrong with them has been found by then."""
+
+    settings: Settings
+    plans: Plans
+    clients: Clients
+    router: Router
+    certificate: Certificate | None
+    limit: int
+
+
+class Reloader:
+    """Reads settings anew by `read`, and has the `parts` go by them: one reload at a time.
+
+    What can fail comes first, and changes nothing. What follows is one step of the event loop: no
+    request sees a half of it.
+    """
+
+    def __init__(self, settings: Settings, read: Callable[[], Settings], parts: Parts) -> None:
+        self.settings = settings
+        self._read = read
+        self._parts = parts
+        self._turn = asyncio.Lock()
+        self._thread = Detached(1, "reload")
+        self._running: set[asyncio.Task[Record]] = set()
+        self._ending = False
+
+    def __repr__(self) -> str:
+        return f"<Reloader: {len(self._running)} running>"
+
+    async def close(self) -> None:
+        """Begin nothing more; what runs was taken up, or changes nothing."""
+        self._ending = True
+        self._thread.close()
+        for task in self._running:
+            task.cancel()
+        await over([*self._running])
+
+    async def reload(self) -> Record:
+        """Read and take up; returns Reloaded, Unusable, or Refused at the end. It is logged.
+
+        It goes on to its end though whoever asked for it has gone.
+        """
+        if self._ending:
+            return Refused(_STOPPING)
+        task = asyncio.create_task(self._in_turn())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            return Refused(_STOPPING)
+
+    async def _in_turn(self) -> Record:
+        async with self._turn:
+            try:
+                told = await self._reload()
+            except ConfigurationError as error:
+                _log.error("nothing was reloaded: %s", error)
+                return Unusable(str(error))
+        _log.warning("reloaded: %s", "; ".join(told.words()))  # whatever `log_level` is by now
+        return told
+
+    async def _reload(self) -> Reloaded:
+        parts, old = self._parts, self.settings
+        difference = compare(old, await self._aside(self._read))
+        made = await self._aside(partial(self._make, difference.settings))
+        prepared = await parts.upstreams.prepare(made.plans)
+        renewed = [*_of_files(prepared, old, made.settings)]
+        if self._commit(made, prepared) and not {*_TLS} & {*difference.changed}:
+            renewed.append("tls_cert (its files)")
+        if made.limit < parts.store.books.used:
+            await parts.store.trim()
+        return Reloaded((*difference.changed, *renewed), difference.restart)
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        """Do what reads files on a thread; raises ConfigurationError where that takes too long."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await asyncio.wrap_future(self._thread.submit(work))
+        except TimeoutError:
+            raise ConfigurationError(
+                f"the files of the configuration could not be read within {_PATIENCE:g} s"
+            ) from None
+
+    def _make(self, settings: Settings) -> _Made:
+        """Make what settings say; raises ConfigurationError. It reads files: for a thread."""
+        parts = self._parts
+        return _Made(
+            settings,
+            Plans(settings, parts.upstreams.plans),
+            wiring.clients(settings),
+            wiring.router(settings),
+            wiring.certificate(settings),
+            settings.max_size.of(parts.store.files.root),
+        )
+
+    def _commit(self, made: _Made, prepared: Mapping[str, Reached]) -> bool:
+        """Have all go by what was made, at once; returns whether another certificate is shown."""
+        parts, settings = self._parts, made.settings
+        parts.upstreams.commit(made.plans, prepared)
+        parts.publicity.change(made.plans.accounts)
+        parts.budget.change(meaning.budgets(settings))
+        parts.budget.ledger.keep = settings.ledger_keep
+        parts.checks.every = settings.limit_check
+        for name in prepared:
+            parts.checks.ask_anew(name)
+        parts.clients.change(made.clients)
+        names = wiring.names(settings)
+        parts.clients.browsers.change(names, strict=wiring.strict(settings))
+        parts.watchers.change(names, strict=False)
+        parts.server.router = made.router
+        parts.connections.most = min(settings.max_connections, parts.bearable)
+        parts.connections.each = settings.client_connections
+        parts.fetches.change(settings.abandon_after, settings.max_fetches)
+        parts.store.books.change(made.limit)
+        parts.grace.seconds = settings.shutdown_grace
+        if settings.log_level != self.settings.log_level:
+            logs.set_level(settings.log_level)
+        self.settings = settings
+        certificate = parts.certificate
+        return bool(certificate and made.certificate and certificate.change(made.certificate))
+
+
+def _of_files(made: Iterable[str], old: Settings, new: Settings) -> Iterator[str]:
+    """Name the upstreams that were made anew though nothing in the configuration itself says so."""
+    for name in made:
+        if old.upstreams.get(name) == new.upstreams[name] and _patience(old) == _patience(new):
+            yield f"upstreams.{name} (its files)"
+
+
+def _patience(settings: Settings) -> tuple[float, ...]:
+    return (
+        settings.connect_timeout,
+        settings.silence_timeout,
+        settings.answer_timeout,
+        settings.resume_timeout,
+    )
