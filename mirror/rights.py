@@ -22,7 +22,7 @@ def refusal(error: OSError, root: Path) -> str:
 
 
 def unreadable(error: OSError) -> str:
-    """Say why a file that somebody else keeps for us cannot be read, and to whom that matters."""
+    """Return why the system refused to read a file of another user, and the remedy."""
     why = error.strerror or str(error)
     if error.errno not in _DENIED:
         return why
@@ -35,13 +35,13 @@ def unreadable(error: OSError) -> str:
     except OSError:
         return told
     owned = f"belongs to {_user(found.st_uid)} with mode {stat.S_IMODE(found.st_mode):04o}"
-    return f"{told}; {there} {owned}: that user has to be let in"
+    return f"{told}; {there} {owned}: the mirror's user needs read access"
 
 
 def closed(file: Path) -> OSError | None:
-    """Return what the system would say of reading a file, None where it would be read.
+    """Return the error that reading a file would raise; None if it would succeed.
 
-    It is not opened: who writes into a pipe would see it closed again.
+    The file is not opened: the writer of a pipe would see it closed again.
     """
     try:
         file.stat()

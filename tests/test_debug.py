@@ -145,7 +145,7 @@ async def test_without_an_account_nobodys_is_told(hub: Hub, tmp_path: Path, imag
     async with talking(hub, tmp_path / "data") as mirror:
         assert await mirror.ask("manifests/latest", "first") == 200
         told = await mirror.told()
-    nobody = "upstream docker.io is asked as nobody in particular, by the configuration"
+    nobody = "upstream docker.io is asked anonymously, by the configuration"
     assert has(told["first"], nobody)
 
 

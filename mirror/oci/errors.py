@@ -100,7 +100,7 @@ class ClientGone(RegistryError):
 
 
 class Stopped(RegistryError):
-    """The mirror stops; who asked gets no answer any more."""
+    """The mirror stops before the request is answered."""
 
     status, code = 503, "UNAVAILABLE"
 

@@ -268,7 +268,7 @@ def _has_lost(error: Exception) -> bool:
 
 
 def _named(write: Write) -> str:
-    """Name a row that cannot be written: its table, and what of it are words."""
+    """Name a row that cannot be written: its table, and its text values."""
     statement, values = write
     table = _TABLE.search(statement)
     words = " ".join(value for value in values if isinstance(value, str))

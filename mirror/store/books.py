@@ -39,7 +39,7 @@ class Doomed(NamedTuple):
 
     @property
     def told(self) -> str:
-        """How much of what goes, in words."""
+        """The number of files of each kind, as text."""
         blobs, partials = len(self.victims), len(self.partials)
         return f"{blobs} blobs, {partials} partials and {len(self.suspects)} quarantined files"
 
@@ -96,7 +96,7 @@ class Books:
         return f"<Books: {len(self.catalogue)} kept, {self.used} of {self.limit} bytes>"
 
     def change(self, limit: int) -> None:
-        """Have another bound; `trim` of the store is what keeps a lower one."""
+        """Change the limit; `Store.trim` then enforces a lower one."""
         self.limit = limit
         self._headroom = _headroom(limit)
         self.quarantine.change(limit)
@@ -152,15 +152,15 @@ class Books:
         return doomed._replace(more=len(victims) > _AT_ONCE)
 
     def would_evict(self, freed: int) -> list[Digest]:
-        """Return which blobs would go to keep the bound, if `freed` bytes of partials went first.
+        """Return the blobs to evict to keep the limit, after removing `freed` bytes of partials.
 
-        None where those that can go are too few, as `make_room` has it.
+        Empty if too few blobs may be evicted, as in `make_room`.
         """
         _, excess = self._suspects(self._excess(0) - freed)
         return self.catalogue.victims(excess) or []
 
     def _suspects(self, excess: int) -> tuple[list[Digest], int]:
-        """Return which quarantined files go for so many bytes, and how many bytes are left."""
+        """Return the quarantined files to unlink for an excess, and the bytes left to free."""
         suspects, left = self.quarantine.to_free(excess), self.quarantine
         freed = sum(charged(suspect.size) for each in suspects if (suspect := left.get(each)))
         return suspects, excess - freed
@@ -311,5 +311,5 @@ class Books:
 
 
 def _headroom(limit: int) -> int:
-    """Return what one flush may add to the index, in bytes."""
+    """Return the bytes that one flush may add to the index."""
     return min(1024 * 1024, limit // 64)

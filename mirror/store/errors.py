@@ -29,7 +29,7 @@ def is_of_stop(error: Exception) -> bool:
 
 
 def in_words(error: Exception) -> str:
-    """Say what the system or SQLite says, without Python's numbers and quotes."""
+    """Return an error's text from the system or SQLite, without Python's numbers and quotes."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror} ({error.filename})" if error.filename else error.strerror
     return str(error)

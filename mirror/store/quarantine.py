@@ -27,7 +27,7 @@ class Quarantine:
         self.bytes = 0
 
     def change(self, limit: int) -> None:
-        """Have another bound."""
+        """Change the limit."""
         self._most = limit // _SHARE
 
     def __len__(self) -> int:

@@ -103,7 +103,7 @@ class Store:
         await to_the_end(self._close())
 
     async def leave(self) -> None:
-        """Let go of files and folder, and write nothing."""
+        """Close the files and unlock the folder, writing nothing."""
         await to_the_end(self._let_go(self.index.abandon()))
 
     async def _close(self) -> None:

@@ -125,7 +125,7 @@ class Asking:
 
     @property
     def leases(self) -> Leases:
-        """What goes on with it."""
+        """The activity in progress with upstream."""
         return self.wire.leases
 
     @property

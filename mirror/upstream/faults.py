@@ -24,22 +24,22 @@ from mirror.oci.errors import (
 
 PROXY_LOGIN = "the proxy requires a valid login (407)"
 _LONGEST = 200  # characters of a reason
-_UNNUMBERED: dict[type[OSError], str] = {  # asyncio's own, which have no number
+_UNNUMBERED: dict[type[OSError], str] = {  # asyncio's exceptions, without a number
     TimeoutError: "it takes too long",
-    ConnectionAbortedError: "it takes too long",  # a handshake
+    ConnectionAbortedError: "it takes too long",  # of a TLS handshake
     ConnectionResetError: "the connection was lost",
 }
-_BREACHES: tuple[tuple[type[Exception], str], ...] = (  # what is of a kind before its kind
-    (http.LineTooLong, "a line of its head is too long"),
-    (http.InvalidHeader, "a line of its head is no header"),
-    (http.BadHttpMethod, "its method is none"),
-    (http.BadStatusLine, "its first line is none of HTTP's"),
-    (http.InvalidURLError, "its target is no URL"),
-    (aiohttp.InvalidURL, "a URL of it is none"),
-    (http.TransferEncodingError, "its body is not in chunks, as its head says"),
-    (http.ContentLengthError, "its body is not as long as its head says"),
+_BREACHES: tuple[tuple[type[Exception], str], ...] = (  # a subclass before its base class
+    (http.LineTooLong, "a header line is too long"),
+    (http.InvalidHeader, "a header line is invalid"),
+    (http.BadHttpMethod, "the method is invalid"),
+    (http.BadStatusLine, "the first line is not HTTP"),
+    (http.InvalidURLError, "the target is not a URL"),
+    (aiohttp.InvalidURL, "a URL in it is invalid"),
+    (http.TransferEncodingError, "the body is not chunked, as announced"),
+    (http.ContentLengthError, "the body is not as long as announced"),
 )
-_OTHER_BREACH = "its head cannot be read"
+_OTHER_BREACH = "the headers cannot be parsed"
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def of_system(error: OSError) -> str:
         return _of_tls(error)
     if error.errno is not None and error.errno in errno.errorcode:
         return os.strerror(error.errno)
-    return error.strerror or _UNNUMBERED.get(type(error), "no reason is given")
+    return error.strerror or _UNNUMBERED.get(type(error), "no reason given")
 
 
 async def read_capped(

@@ -125,7 +125,7 @@ class Guard:
 
         No name may lead to a metadata service, not even the upstream's own.
         """
-        if (_bare(host), port) in self._proxies:  # the operator named it, too
+        if (_bare(host), port) in self._proxies:  # configured by the operator, too
             return found
         own = (_bare(host), port) == self._own
         passes = self._may_lie if own else self._allowed

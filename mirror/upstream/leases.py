@@ -1,4 +1,4 @@
-"""Leases: whether anything still goes on with an upstream that is configured no more."""
+"""Leases: activity in progress with an upstream, so that a removed one is closed when idle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Leases:
-    """Counts what goes on: questions, connections that are in use, fetches and their followers."""
+    """Counts questions, connections in use, fetches and followers of one upstream."""
 
     def __init__(self) -> None:
         self._held = 0
@@ -20,20 +20,20 @@ class Leases:
         return f"<Leases: {self._held} held>"
 
     def take(self) -> None:
-        """Count one in; `give` is owed."""
+        """Start a lease; the caller must `give` it back."""
         self._held += 1
         self._ever += 1
         self._none.clear()
 
     def give(self) -> None:
-        """Count one out."""
+        """End a lease."""
         self._held -= 1
         if not self._held:
             self._none.set()
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold one."""
+        """Hold a lease."""
         self.take()
         try:
             yield
@@ -41,7 +41,7 @@ class Leases:
             self.give()
 
     async def over(self, quiet: float) -> None:
-        """Wait until none was held for so many seconds: between two questions there is none."""
+        """Wait until no lease was held for `quiet` seconds: two questions may leave a gap."""
         while True:
             await self._none.wait()
             before = self._ever

@@ -37,7 +37,7 @@ class Places:
         return f"<Places: {self._held.total()} held, {self._free} free, {waiting} waiting>"
 
     def change(self, most: int) -> None:
-        """Have so many places; those that are held beyond that are missing until they are given."""
+        """Change the number of places; held places beyond it end as they are given back."""
         self._free += most - self._most
         self._most = most
         self._hand_on()

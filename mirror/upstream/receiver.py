@@ -262,7 +262,7 @@ class Connector(aiohttp.TCPConnector):
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        """Make or reuse a connection."""
+        """Create or reuse a connection."""
         connection = await super().connect(req, traces, timeout)
         self._leases.take()
         connection.add_callback(self._leases.give)

@@ -185,7 +185,7 @@ class Wire:
         UpstreamFailure if no response came.
         """
         if self._closed:
-            raise UpstreamUnavailable(f"upstream {url.host} is not configured any more")
+            raise UpstreamUnavailable(f"upstream {url.host} is no longer configured")
         began = time.perf_counter()
         if kind == "token" and url.origin() != self._own:
             self._token_server = url.origin()
@@ -266,7 +266,7 @@ class Wire:
         return response
 
     def _with_id(self, origin: URL, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Add the id of the request that this is for, which is no other host's business."""
+        """Add the id of the client's request, for the upstream's own host only."""
         found = request_id.REQUEST.get()
         if not found or origin != self._own:
             return headers
@@ -296,7 +296,7 @@ class Wire:
     def _failed(self, origin: URL, breaker: Breaker, *, opened: bool) -> None:
         if opened and self._is_probed(origin) and origin not in self._probes:
             _log.warning("%s does not answer: probing it until it does", origin)
-            asking = self._probe(origin, breaker)  # for nobody: it has no request's id
+            asking = self._probe(origin, breaker)  # of no request: without a request's id
             probe = self._probes[origin] = asyncio.create_task(asking, context=Context())
             probe.add_done_callback(lambda _: self._probes.pop(origin))
 
@@ -342,7 +342,7 @@ class Wire:
 
 
 def _told(url: URL, response: aiohttp.ClientResponse | None, seconds: float) -> str:
-    """Say what came of a question, in how long, and whence where a redirect led elsewhere."""
+    """Describe a response: its status, seconds, and host if redirected to another."""
     if response is None:
         return f"no answer within {seconds:.3f} s"
     elsewhere = response.url.origin() != url.origin()

@@ -88,11 +88,9 @@ class Account:
             raise refusal.denied or self._refusal(place, other) from None
 
     def _tell(self, place: Place, credentials: Credentials) -> None:
-        """Say whose account is used, and where it comes from."""
+        """Log the account in use, and its source."""
         if _log.isEnabledFor(logging.DEBUG):
-            whose = (
-                f"as {shown(credentials.username)}" if credentials else "as nobody in particular"
-            )
+            whose = f"as {shown(credentials.username)}" if credentials else "anonymously"
             of = f" of {place.name}" if place.name else ""
             _log.debug("upstream %s%s is asked %s, by %s", self._upstream, of, whose, place.source)
 

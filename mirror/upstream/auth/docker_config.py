@@ -254,7 +254,7 @@ class DockerConfigFile:
         return ANONYMOUS
 
     async def _helped(self) -> tuple[Credentials, str] | None:
-        """Return the account that a helper has, and the helper's name."""
+        """Return an account from a helper, and the helper's name."""
         for suffix, server in self._config.questions(self._hosts):
             if (account := await helper.ask(suffix, server)) is not None:
                 return account, suffix
