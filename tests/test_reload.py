@@ -14,8 +14,10 @@ import pytest
 
 from mirror.cache.records import Refused, Reloaded, Unusable
 from mirror.daemon import running
+from mirror.oci.errors import NameUnknown
 from mirror.reload import RESTART, compare
 from mirror.settings import Settings, load
+from mirror.upstreams import Table
 from tests.conftest import Got, Mirror
 from tests.standin import Fault, Hub, Image, Seen, Terms, make_image
 from tests.standin.hub import CHECK
@@ -185,8 +187,9 @@ async def test_a_pull_that_runs_is_given_back_to_the_share_that_it_is_in_by_then
         await reload(mirror)
         go.set()
         assert (await pull).status == 200
-        hub.add(make_image(3, [1000]), NAME, "next")
-        assert (await mirror.manifest(NAME, "next")).status == 200  # the second of two
+        for number, status in ((3, 200), (4, 429)):  # the second of two, and one more
+            hub.add(make_image(number, [1000]), NAME, f"next{number}")
+            assert (await mirror.manifest(NAME, f"next{number}")).status == status
 
 
 async def test_what_may_be_read_changes_at_once_for_what_is_kept(
@@ -427,6 +430,12 @@ def test_every_key_is_said_to_reload_or_to_want_a_restart() -> None:
         set(re.findall(r"`([a-z_]+)`", part)) & set(Settings.model_fields) for part in (first, rest)
     ]
     assert listed == [set(Settings.model_fields) - RESTART, set(RESTART)]
+
+
+def test_a_request_that_was_let_in_before_its_upstream_was_removed_is_told_so() -> None:
+    """A password may be compared in between, which takes a while."""
+    with pytest.raises(NameUnknown, match=f"no upstream {GHCR} here any more"):
+        Table[int]()[GHCR]
 
 
 def test_no_value_is_named_that_may_be_a_secret() -> None:
