@@ -209,6 +209,8 @@ async def running(
                 budget,
                 checks,
                 store,
+                manifests,
+                blobs,
                 fetches,
                 clients,
                 watchers,

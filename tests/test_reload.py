@@ -219,6 +219,29 @@ async def test_a_new_password_is_logged_in_with(changing: Changing, hub: Hub, im
         assert (await mirror.manifest(NAME, "latest")).status == 200
 
 
+async def test_what_an_upstream_refused_before_it_was_another_is_forgotten(
+    changing: Changing, hub: Hub, image: Image
+) -> None:
+    hub.terms.users |= {"first": "word", "second": "word"}
+    secret, missing = make_image(5, [200_000]), make_image(6, [1000]).layers[0].digest
+    hub.add(secret, "me/secret", "latest")
+    hub.make_private("me/secret", "second")
+    changing.keys["missing_ttl"] = 600
+    account = {"username": "first", "password": "word", "private": "everyone"}
+    changing.upstreams["docker.io"] |= account
+    async with changing.running() as mirror:
+        assert (await mirror.manifest("me/secret", "latest")).status == 403
+        assert (await mirror.manifest(NAME, "later")).status == 404
+        assert (await mirror.blob("me/secret", missing)).status in (403, 404)
+        changing.upstreams["docker.io"]["username"] = "second"
+        await reload(mirror)
+        hub.add(secret, NAME, "later")
+        hub.add(make_image(6, [1000]), "me/secret", "other")
+        assert (await mirror.manifest("me/secret", "latest")).body == secret.manifest
+        assert (await mirror.manifest(NAME, "later")).body == secret.manifest
+        assert (await mirror.blob("me/secret", missing)).status == 200
+
+
 async def test_a_password_file_is_read_again(
     changing: Changing, hub: Hub, image: Image, tmp_path: Path
 ) -> None:
