@@ -200,6 +200,8 @@ async def running(
                 budget,
                 checks,
                 store,
+                manifests,
+                blobs,
                 fetches,
                 clients,
                 watchers,

@@ -10,6 +10,7 @@ from mirror.settings import ConfigurationError
 from mirror.settings.measures import Bound
 from mirror.sizes import human
 from mirror.store.store import Store
+from mirror.upstream.faults import of_system
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +31,9 @@ async def follow(bound: Callable[[], Bound], store: Store) -> None:
 async def _adjust(wanted: Bound, store: Store) -> None:
     try:
         limit = await store.run_read(wanted.of, store.files.root)
-    except ConfigurationError as error:  # the bound so far is as good as any
-        _log.debug("max_size stays %s: %s", human(store.books.limit), error)
+    except (ConfigurationError, OSError) as error:  # the bound so far is as good as any
+        words = of_system(error) if isinstance(error, OSError) else str(error)
+        _log.debug("max_size stays %s: %s", human(store.books.limit), words)
         return
     if limit != store.books.limit:
         _log.info("the file system has changed: max_size, %s, is %s", wanted, human(limit))

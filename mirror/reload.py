@@ -12,9 +12,11 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from mirror import logs, meaning, wiring
+from mirror.cache.blobs import Blobs
 from mirror.cache.budget import Budget
 from mirror.cache.fetches import Fetches
 from mirror.cache.limits import LimitChecks
+from mirror.cache.manifests import Manifests
 from mirror.cache.publicity import Publicity
 from mirror.cache.records import Record, Refused, Reloaded, Unusable
 from mirror.detached import Detached
@@ -129,6 +131,8 @@ class Parts:
     budget: Budget
     checks: LimitChecks
     store: Store
+    manifests: Manifests
+    blobs: Blobs
     fetches: Fetches
     clients: Clients
     watchers: Browsers
@@ -249,6 +253,8 @@ class Reloader:
         parts.checks.every = settings.limit_check
         for name in prepared:
             parts.checks.ask_anew(name)
+            parts.manifests.forget_refusals(name)
+            parts.blobs.forget_refusals(name)
         parts.clients.change(made.clients)
         names = wiring.names(settings)
         parts.clients.browsers.change(names, strict=wiring.strict(settings))

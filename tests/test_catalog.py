@@ -181,6 +181,21 @@ async def test_a_list_of_any_length_is_made_once_for_all_its_pages(
         assert len(await listed(mirror, f"{CATALOG}?n=1000")) == 4000  # one of them is kept
 
 
+async def test_a_long_list_that_leaves_holds_nobody_up(
+    run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To free as many names at once as were made takes long, whatever the step is that does it."""
+    monkeypatch.setattr(repositories, "_KEPT", 1000)
+    monkeypatch.setattr(repositories, "_TIMES", 1e9)
+    upstreams = {"docker.io": {"url": hub.url}, GHCR: {"url": hub.url}}
+    async with run(upstreams=upstreams) as mirror:
+        keep(mirror, *(Repository(GHCR, f"team/app-{number}") for number in range(250_000)))
+        with steps() as longest:
+            for path in (CATALOG, f"{CATALOG}?ns={GHCR}", CATALOG, f"{CATALOG}?ns={GHCR}"):
+                assert (await mirror.ask(path)).status == 200
+        assert longest.turn < MOST / 4, longest.what
+
+
 async def test_a_list_of_100000_repositories_holds_nobody_up(
     run: Run, hub: Hub, capfd: pytest.CaptureFixture[str]
 ) -> None:

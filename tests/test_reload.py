@@ -14,8 +14,10 @@ import pytest
 
 from mirror.cache.records import Refused, Reloaded, Unusable
 from mirror.daemon import running
+from mirror.oci.errors import NameUnknown
 from mirror.reload import RESTART, compare
 from mirror.settings import Settings, load
+from mirror.upstreams import Table
 from tests.conftest import Got, Mirror
 from tests.standin import Fault, Hub, Image, Seen, Terms, make_image
 from tests.standin.hub import CHECK
@@ -185,8 +187,9 @@ async def test_a_pull_that_runs_is_given_back_to_the_share_that_it_is_in_by_then
         await reload(mirror)
         go.set()
         assert (await pull).status == 200
-        hub.add(make_image(3, [1000]), NAME, "next")
-        assert (await mirror.manifest(NAME, "next")).status == 200  # the second of two
+        for number, status in ((3, 200), (4, 429)):  # the second of two, and one more
+            hub.add(make_image(number, [1000]), NAME, f"next{number}")
+            assert (await mirror.manifest(NAME, f"next{number}")).status == status
 
 
 async def test_what_may_be_read_changes_at_once_for_what_is_kept(
@@ -214,6 +217,29 @@ async def test_a_new_password_is_logged_in_with(changing: Changing, hub: Hub, im
         changing.upstreams["docker.io"]["password"] = "right"
         assert (await reload(mirror)).changed == ("upstreams.docker.io.password",)
         assert (await mirror.manifest(NAME, "latest")).status == 200
+
+
+async def test_what_an_upstream_refused_before_it_was_another_is_forgotten(
+    changing: Changing, hub: Hub, image: Image
+) -> None:
+    hub.terms.users |= {"first": "word", "second": "word"}
+    secret, missing = make_image(5, [200_000]), make_image(6, [1000]).layers[0].digest
+    hub.add(secret, "me/secret", "latest")
+    hub.make_private("me/secret", "second")
+    changing.keys["missing_ttl"] = 600
+    account = {"username": "first", "password": "word", "private": "everyone"}
+    changing.upstreams["docker.io"] |= account
+    async with changing.running() as mirror:
+        assert (await mirror.manifest("me/secret", "latest")).status == 403
+        assert (await mirror.manifest(NAME, "later")).status == 404
+        assert (await mirror.blob("me/secret", missing)).status in (403, 404)
+        changing.upstreams["docker.io"]["username"] = "second"
+        await reload(mirror)
+        hub.add(secret, NAME, "later")
+        hub.add(make_image(6, [1000]), "me/secret", "other")
+        assert (await mirror.manifest("me/secret", "latest")).body == secret.manifest
+        assert (await mirror.manifest(NAME, "later")).body == secret.manifest
+        assert (await mirror.blob("me/secret", missing)).status == 200
 
 
 async def test_a_password_file_is_read_again(
@@ -431,6 +457,12 @@ def test_every_key_is_said_to_reload_or_to_want_a_restart() -> None:
         set(re.findall(r"`([a-z_]+)`", part)) & set(Settings.model_fields) for part in (first, rest)
     ]
     assert listed == [set(Settings.model_fields) - RESTART, set(RESTART)]
+
+
+def test_a_request_that_was_let_in_before_its_upstream_was_removed_is_told_so() -> None:
+    """A password may be compared in between, which takes a while."""
+    with pytest.raises(NameUnknown, match=f"no upstream {GHCR} here any more"):
+        Table[int]()[GHCR]
 
 
 def test_no_value_is_named_that_may_be_a_secret() -> None:

@@ -148,6 +148,15 @@ async def test_secrets_that_only_the_mirror_has_are_no_fault_of_the_file(
         assert "right" not in mirror.err.replace("right now", "")
 
 
+async def test_a_variable_that_overrules_what_was_changed_is_named_again(site: Site) -> None:
+    env = {"MIRROR_MAX_FETCHES": "20"}
+    async with serving(site.data, "--config", site.file, env=env) as mirror:
+        await mirror.address(within=30)
+        site.write("max_fetches = 30")
+        assert (await site.reload()).out == "nothing has changed\n"
+        assert f"MIRROR_MAX_FETCHES overrules max_fetches of {site.file}" in mirror.err
+
+
 async def test_where_no_mirror_runs_that_is_said(site: Site) -> None:
     nowhere = f"mirror: no mirror keeps its data in {site.data}\n"
     assert await site.reload() == (2, "", nowhere)

@@ -9,6 +9,7 @@ from typing import IO
 from cachetools import LRUCache, TTLCache
 
 from mirror.cache.possession import Possession
+from mirror.cache.refusals import forget
 from mirror.flight import Flights
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -60,6 +61,10 @@ class Belonging:
         """Stop what runs."""
         await self._sizes.close()
         await self._looks.close()
+
+    def forget_refusals(self, upstream: str) -> None:
+        """Have an upstream be asked again for what it had not."""
+        forget(self._missing, upstream)
 
     # What is known
 

@@ -75,6 +75,10 @@ class Blobs:
         await self._belonging.close()
         await self._fetches.close()
 
+    def forget_refusals(self, upstream: str) -> None:
+        """Have an upstream be asked again for what it had not."""
+        self._belonging.forget_refusals(upstream)
+
     def peek(self, repository: Repository, digest: Digest) -> bytes | None:
         """Answer at once from memory, or not at all: the path of every warm config."""
         body = self._memory.get(digest)

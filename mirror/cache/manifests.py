@@ -77,6 +77,11 @@ class Manifests:
         await self._checks.close()
         await self._pulls.close()
 
+    def forget_refusals(self, upstream: str) -> None:
+        """Have an upstream be asked again for what it refused, or what failed."""
+        self._tags.forget_refusals(upstream)
+        self._pulls.forget_refusals(upstream)
+
     def peek(self, repository: Repository, reference: Reference) -> Found | None:
         """Answer at once from memory, or not at all: the path of every warm pull."""
         digest: Digest

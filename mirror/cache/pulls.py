@@ -12,6 +12,7 @@ from mirror.cache.budget import Budget, Permit, wanted
 from mirror.cache.kept import Kept
 from mirror.cache.memory import Memory
 from mirror.cache.outcome import Why, why
+from mirror.cache.refusals import forget
 from mirror.cache.tags import Tags
 from mirror.flight import Flights
 from mirror.oci import media
@@ -84,6 +85,10 @@ class Pulls:
         await self._running.close()
         await self._heads.close()
         await self.kept.close()
+
+    def forget_refusals(self, upstream: str) -> None:
+        """Have an upstream be asked again for what failed."""
+        forget(self._refused, upstream)
 
     async def hint(
         self, repository: Repository, reference: Reference, *, spare: bool = False

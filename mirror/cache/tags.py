@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cachetools import Cache, LRUCache, TTLCache
 
 from mirror.cache.outcome import Why
+from mirror.cache.refusals import forget
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Reference, Repository, Tag
@@ -225,6 +226,11 @@ class Tags:
     def put_denied(self, repository: Repository, reference: Reference, message: str) -> None:
         """Note that upstream denies this manifest; what is known of a tag stays."""
         self._denied[repository, reference] = message
+
+    def forget_refusals(self, upstream: str) -> None:
+        """Have an upstream be asked again for what it had not, or denied."""
+        forget(self._missing, upstream)
+        forget(self._denied, upstream)
 
     def drop(self, key: TagKey) -> None:
         """Forget a tag that upstream denies or no longer has."""

@@ -6,8 +6,9 @@ import argparse
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import mirror
 from mirror import client_config, held, interpreter, logs, preflight
@@ -38,18 +39,29 @@ def run(options: argparse.Namespace) -> int:
     os.umask(0o077)  # what is kept may be private, and the index tells who pulled what
     with logs.standard_error(settings.log_format) as outlet:
         logs.set_up(settings.log_format, settings.log_level, outlet)
-        for warning in (*overruled(flags, options.config), *preflight.warnings(settings)):
-            _log.warning("%s", warning)
+        _warn(settings, flags, options.config)
         interpreter.share()
         interpreter.give_back()
         try:
-            read = partial(load, flags, options.config)
+            read = partial(_read_again, flags, options.config)
             return asyncio.run(_serve_and_end(settings, outlet, read))
         except CommandFailed as error:
             if settings.log_format == "text":
                 raise
             _log.critical("%s", error)  # what reads objects reads this one, too
             return FAILED
+
+
+def _warn(settings: Settings, flags: Mapping[str, object], file: Path | None) -> None:
+    for warning in (*overruled(flags, file), *preflight.warnings(settings)):
+        _log.warning("%s", warning)
+
+
+def _read_again(flags: Mapping[str, object], file: Path | None) -> Settings:
+    """Read the configuration as at the start, for a reload; raises ConfigurationError."""
+    settings = load(flags, file)
+    _warn(settings, flags, file)
+    return settings
 
 
 async def _serve_and_end(settings: Settings, outlet: Outlet, read: Callable[[], Settings]) -> int:

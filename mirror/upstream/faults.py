@@ -86,7 +86,9 @@ def _reason(error: aiohttp.ClientConnectionError | OSError) -> str:
     elif isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error
     if isinstance(cause, OSError):
-        return of_system(cause)[:_LONGEST]
+        of_tls = isinstance(cause, ssl.SSLError)
+        known = isinstance(cause, ssl.SSLCertVerificationError)
+        return ("TLS failed: " * (of_tls and not known) + of_system(cause))[:_LONGEST]
     return "the connection is closed"
 
 
@@ -94,7 +96,7 @@ def _of_tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         what = error.verify_message.partition(",")[0]  # a mismatched name follows the comma
         return f"certificate verify failed: {what}"
-    return f"TLS failed: {(error.reason or 'no reason given').replace('_', ' ').lower()}"
+    return (error.reason or "no reason given").replace("_", " ").lower()
 
 
 def of_system(error: OSError) -> str:

@@ -64,8 +64,11 @@ class Announced(asyncio.BufferedProtocol):
             self._pass_on(transport, self._preamble.client)
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - as asyncio has it
-        """Count it out. One that says nothing at all is a balancer's look whether we listen."""
-        if self._preamble.begun and self._preamble.wanted:
+        """Count it out. One that says nothing at all is a balancer's look whether we listen.
+
+        One that had to go for others did not break off.
+        """
+        if self._preamble.begun and self._preamble.wanted and self in self._connections:
             self._tell("it broke off")
         self._end()
 

@@ -66,6 +66,10 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, connection: object) -> bool:
+        """Whether it is open, and did not have to go."""
+        return connection in self._open
+
     def __repr__(self) -> str:
         return f"<Connections: {len(self)} of at most {self.most}, {len(self._idle)} idle>"
 

@@ -80,13 +80,20 @@ async def test_a_preamble_that_dribbles_is_cut_in_bounded_time(
     assert sum("it has not come in 0.3 s" in each for each in caplog.messages) == 3
 
 
-async def test_connections_without_a_preamble_are_bounded_like_any(run: Run) -> None:
+async def test_connections_without_a_preamble_are_bounded_like_any(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The proxy is not blamed for those that make room: it broke none of them off."""
     async with run(**PREAMBLED, max_connections=20) as mirror:
         crowd = [await asyncio.open_connection(*mirror.daemon.address) for _ in range(60)]
+        for _, writer in crowd:
+            writer.write(b"PROXY ")
+        more = [await asyncio.open_connection(*mirror.daemon.address) for _ in range(20)]
         assert (await mirror.ask_from("127.0.0.9", "/v2/")).status == 200
         metrics = (await mirror.ask_from("127.0.0.9", "/metrics")).body.decode()
         assert "\nmirror_connections 20.0\n" in metrics
-        for _, writer in crowd:
+        assert not [each for each in caplog.messages if "PROXY" in each]
+        for _, writer in (*crowd, *more):
             writer.close()
 
 
