@@ -302,7 +302,7 @@ async def test_each_upstream_is_tried_as_the_daemon_asks_it(
     assert found.pop(begin.format("c.io", 12, "http://127.0.0.1:1")) == refused
     unknown = found.pop(begin.format("d.io", 14, "http://registry.invalid"))
     assert unknown.startswith("cannot reach upstream registry.invalid: ")
-    assert "TLS fails" in found.pop(begin.format("e.io", 16, f"https://{url.authority}"))
+    assert "TLS failed" in found.pop(begin.format("e.io", 16, f"https://{url.authority}"))
     assert list(found) == [f"upstreams.f.io.ca_file (line 19 of {file}) is '/nowhere/ca'"]
     assert WORD not in ended.out + ended.err
     assert hub.count(kind="manifest", method="GET") == 0  # which would be a pull
