@@ -177,7 +177,7 @@ async def test_why_a_blob_is_not_kept_and_what_goes_for_one_is_told(
         err = mirror.command.err
         told = await mirror.told()
     assert has(told["layer1"], r"^room for \S+ \S+: 1 blobs, 0 partials and 0 quarantined files go")
-    assert f"cannot keep {big.layers[0].digest}, passing it through: " in err
+    assert f"cannot store {big.layers[0].digest}, passing it through: " in err
     assert has(told["big"], "are passed through, and not kept: its download gave up the disk")
 
 
