@@ -88,7 +88,7 @@ BAD = {
     "a password that is not there": (
         "",
         'username = "me"\npassword_file = "/gone"\n',
-        "password_file is '/gone': it cannot be read",
+        "password_file is '/gone': cannot be read",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -634,7 +635,7 @@ def test_a_list_in_a_variable_is_jsons_in_brackets_alone(
     monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setenv("MIRROR_TRUSTED_PROXIES", text)
-    with pytest.raises(ConfigurationError, match="trusted_proxies is "):
+    with pytest.raises(ConfigurationError, match=r"trusted_proxies \(MIRROR_TRUSTED_PROXIES\) is "):
         load()
     monkeypatch.setenv("MIRROR_TRUSTED_PROXIES", "")
     monkeypatch.setenv("MIRROR_HOST_NAMES", "1.50")
@@ -644,14 +645,21 @@ def test_a_list_in_a_variable_is_jsons_in_brackets_alone(
 def test_a_path_with_the_end_of_a_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be another folder, which nobody sees is another."""
     monkeypatch.setenv("MIRROR_DATA_DIR", "/var/lib/mirror\n")
-    with pytest.raises(ConfigurationError, match=r"data_dir is '/var.*n': a path is wanted"):
+    with pytest.raises(
+        ConfigurationError, match=r"data_dir \(MIRROR_DATA_DIR\) is '/var.*n': a path is wanted"
+    ):
         load()
 
 
-def test_a_part_of_a_file_system_that_cannot_be_looked_at_is_said_so(tmp_path: Path) -> None:
-    folder = tmp_path / ("a" * 300)
-    with pytest.raises(ConfigurationError, match=r"max_size is '80%', and .* File name too long"):
-        load({"max_size": "80%"}).max_size.of(folder)
+def test_a_part_of_a_file_system_that_cannot_be_looked_at_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr("shutil.disk_usage", gone)
+    with pytest.raises(ConfigurationError, match=r"max_size is '80%', and .* Stale file handle"):
+        load({"max_size": "80%"}).max_size.of(tmp_path)
 
 
 def test_max_size_may_be_a_part_of_the_file_system(tmp_path: Path) -> None:
