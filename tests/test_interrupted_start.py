@@ -106,7 +106,7 @@ async def test_a_signal_ends_a_start_and_the_next_one_carries_on(
     async with serving(folder, "--upstream", NOBODY) as command:
         await command.address(within=30)
         assert "damaged" not in command.err
-        assert "0 files are kept" in command.err
+        assert "0 files are stored" in command.err
     assert counts(folder)[2] == 1
 
 
