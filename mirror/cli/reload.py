@@ -9,7 +9,7 @@ from contextlib import closing
 from mirror import errand
 from mirror.cache.records import Record, Reload, Reloaded, Unusable, UpkeepError
 from mirror.cli.orders import add_place
-from mirror.settings import ConfigurationError, data_dir
+from mirror.settings import ConfigurationError, load_usable
 
 UNUSABLE = 1  # exit code: the configuration cannot be used, and nothing was changed
 
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code: 1 where the configuration is bad. Raises CommandFailed."""
     given = {} if options.data_dir is None else {"data_dir": options.data_dir}
     try:
-        folder = data_dir(given, options.config)
+        folder = load_usable(given, options.config).data_dir
     except ConfigurationError as error:  # the mirror cannot be found by it, nor could it use it
         return _unusable(str(error))
     last: Record | None = None

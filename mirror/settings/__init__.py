@@ -2,7 +2,7 @@
 
 from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
-from mirror.settings.load import Loaded, data_dir, load, load_all, overruled
+from mirror.settings.load import Loaded, load, load_all, load_usable, overruled
 from mirror.settings.measures import parse_size
 from mirror.settings.surroundings import surroundings
 from mirror.settings.upstream import Upstream
@@ -17,9 +17,9 @@ __all__ = [
     "Loaded",
     "Settings",
     "Upstream",
-    "data_dir",
     "load",
     "load_all",
+    "load_usable",
     "overruled",
     "parse_origin",
     "parse_size",

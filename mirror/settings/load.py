@@ -114,18 +114,17 @@ def _names_any(line: str, names: Iterable[str]) -> bool:
     return any(re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", line) for name in names)
 
 
-def data_dir(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Path:
-    """Return the data folder, though all else that is configured may be wrong.
+def load_usable(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:
+    """Read them without what is wrong, to find the mirror that runs.
 
-    What is bad may be for a running mirror to say: it may have secrets that others have not.
-    Raises ConfigurationError where it cannot be told.
+    A file that was spoilt since concerns no mirror that runs, and it may have secrets that others
+    have not. Raises ConfigurationError where the data folder cannot be told.
     """
     loaded = load_all(flags, file)
-    if loaded.settings is None or "data_dir" in loaded.left_out:
+    told = loaded.sources.has(("data_dir",)) and "data_dir" not in loaded.left_out
+    if loaded.settings is None or (loaded.faults and not told):
         raise ConfigurationError(loaded.faults[0])
-    if not loaded.sources.has(("data_dir",)):
-        read_file(chosen_file(file))  # one that cannot be read may name another
-    return loaded.settings.data_dir
+    return loaded.settings
 
 
 def overruled(flags: Mapping[str, object] | None = None, file: Path | None = None) -> list[str]:
