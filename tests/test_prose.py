@@ -23,7 +23,7 @@ MOST = {
     "store": 0,
     "upstream": 0,
     "cache": 266,
-    "cli": 17,
+    "cli": 16,
     "settings": 28,
     "web": 118,
     ".": 73,
