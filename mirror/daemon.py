@@ -108,8 +108,7 @@ async def running(
         listener, watched = wiring.listeners(stack, settings)
         connections = wiring.connections(settings, _bearable_connections())
 
-        store = await _open_store(settings)
-        stack.push_async_callback(store.close)
+        store = closed(stack, await _open_store(settings))
         ledger = Ledger(store.index, settings.ledger_keep)
         budget, tally = Budget(ledger, meaning.budgets(settings)), Tally(ledger)
         await budget.load()
@@ -169,6 +168,7 @@ async def running(
                 secret,
             )
         )
+        repositories = closed(stack, Repositories(store.catalogue, access))
         own = OwnPages(metrics, store.trouble, apart=settings.listen_metrics is not None)
         server = Server(
             wiring.router(settings),
@@ -178,7 +178,7 @@ async def running(
                 manifests,
                 blobs,
                 listings,
-                closed(stack, Repositories(store.catalogue, access)),
+                repositories,
                 tally,
                 Limits(budget, clients.trusts),
                 store.run_read,
@@ -204,6 +204,7 @@ async def running(
                 blobs,
                 fetches,
                 clients,
+                repositories,
                 watchers,
                 server,
                 certificate,

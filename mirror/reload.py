@@ -19,6 +19,7 @@ from mirror.cache.limits import LimitChecks
 from mirror.cache.manifests import Manifests
 from mirror.cache.publicity import Publicity
 from mirror.cache.records import Record, Refused, Reloaded, Unusable
+from mirror.cache.repositories import Repositories
 from mirror.detached import Detached
 from mirror.lasting import over
 from mirror.settings import ConfigurationError, Settings
@@ -135,6 +136,7 @@ class Parts:
     blobs: Blobs
     fetches: Fetches
     clients: Clients
+    repositories: Repositories
     watchers: Browsers
     server: Server
     certificate: Certificate | None
@@ -256,6 +258,7 @@ class Reloader:
             parts.manifests.forget_refusals(name)
             parts.blobs.forget_refusals(name)
         parts.clients.change(made.clients)
+        parts.repositories.change()
         names = wiring.names(settings)
         parts.clients.browsers.change(names, strict=wiring.strict(settings))
         parts.watchers.change(names, strict=False)

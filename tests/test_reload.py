@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from mirror.cache import repositories
 from mirror.cache.records import Refused, Reloaded, Unusable
 from mirror.daemon import running
 from mirror.oci.errors import NameUnknown
@@ -206,6 +207,19 @@ async def test_what_may_be_read_changes_at_once_for_what_is_kept(
         await reload(mirror)
         assert (await mirror.manifest(NAME, image.digest)).status == 200
         assert (hub.count(kind="token"), hub.count()) == (tokens, asked)
+
+
+async def test_no_list_of_repositories_outlives_the_rules_that_it_was_made_by(
+    changing: Changing, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repositories, "_INSTANT", 0)
+    monkeypatch.setattr(repositories, "_TIMES", 1e9)  # what was made stays good while this runs
+    async with changing.running() as mirror:
+        await mirror.pull(NAME, "latest", image)
+        assert json.loads((await mirror.ask("/v2/_catalog")).body)["repositories"] == [NAME]
+        changing.upstreams["docker.io"]["deny"] = ["library/*"]
+        await reload(mirror)
+        assert json.loads((await mirror.ask("/v2/_catalog")).body)["repositories"] == []
 
 
 async def test_a_new_password_is_logged_in_with(changing: Changing, hub: Hub, image: Image) -> None:

@@ -27,6 +27,7 @@ _INSTANT = 0.002  # seconds; what took no longer is made anew each time
 
 
 class _Key(NamedTuple):
+    rules: int  # how many times they were changed
     caller: str | None
     upstream: str
     own: str
@@ -92,6 +93,7 @@ class Repositories:
         self._kept = _Lists(timer)
         self._making = asyncio.Lock()  # one list at a time, whatever is asked for
         self._flights: Flights[_Key, list[str]] = Flights()
+        self._rules = 0
 
     def __repr__(self) -> str:
         return f"<Repositories: {len(self._kept)} lists kept>"
@@ -99,6 +101,10 @@ class Repositories:
     async def close(self) -> None:
         """Stop what runs."""
         await self._flights.close()
+
+    def change(self) -> None:
+        """Have other rules: no list by those before is given any more, nor one being made."""
+        self._rules += 1
 
     async def page(
         self, caller: Caller, upstream: str, own: str, paging: Paging
@@ -108,7 +114,7 @@ class Repositories:
         They are those of one `upstream`, or of all where that is empty, and such as a caller pulls
         by to whom the upstream `own` is meant where none is named.
         """
-        key = _Key(caller.name, upstream, own)
+        key = _Key(self._rules, caller.name, upstream, own)
         made = self._kept.get(key)
         if made is None:
             names = await self._flights.join(key, lambda: self._make(key, caller))
