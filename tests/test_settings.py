@@ -746,11 +746,27 @@ def test_a_variable_that_means_another_key_is_told_which(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("key", ["SHARES", "CLIENTS", "UPSTREAMS"])
-def test_a_variable_that_is_no_json_names_itself(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    monkeypatch.setenv(f"MIRROR_{key}", "{p4ssword")
+@pytest.mark.parametrize("text", ["{p4ssword", '{"p4ssword":' * 10_000])
+def test_a_variable_that_is_no_json_names_itself(
+    monkeypatch: pytest.MonkeyPatch, key: str, text: str
+) -> None:
+    monkeypatch.setenv(f"MIRROR_{key}", text)
     with pytest.raises(ConfigurationError, match=f"MIRROR_{key}: JSON is wanted") as refused:
         load()
     assert "p4ssword" not in str(refused.value)
+
+
+def test_a_file_begins_with_a_byte_order_mark_where_an_editor_wrote_one(tmp_path: Path) -> None:
+    file = tmp_path / "mirror.toml"
+    file.write_bytes(b"\xef\xbb\xbftag_ttl = 5\n")
+    assert load(file=file).tag_ttl == 5
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mirror.toml"
+    file.write_text("shares = " + "[" * 10_000)
+    with pytest.raises(ConfigurationError, match="nested too deeply"):
+        load(file=file)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -21,7 +22,7 @@ from mirror.rights import unreadable
 from mirror.settings import lines
 from mirror.settings.keys import PREFIX, Settings
 from mirror.settings.values import ConfigurationError
-from mirror.settings.wrong import not_json, unknown, unquoted
+from mirror.settings.wrong import TABLES, not_json, unknown, unquoted
 
 _NOT_KEYS = frozenset({"CONFIG", "SECRETS_DIR"})
 # What Kubernetes tells each container of a Service whose name begins with `mirror`.
@@ -116,12 +117,14 @@ def read_file(file: Path | None) -> Source:
     if file is None:
         return Source({})
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")  # Notepad and PowerShell write a byte order mark
         values = tomllib.loads(text)
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {unreadable(error)}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{file}: is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{file}: is not TOML: it is nested too deeply") from None
     found = lines.lines_of(text)
     return Source(values, {path: f"line {line} of {file}" for path, line in found.items()})
 
@@ -177,13 +180,26 @@ def _complete(
     while True:
         try:
             return Source(_dotted(source()), places), faults
-        except SettingsError as error:
-            told, key = not_json(error)
+        except (SettingsError, RecursionError) as error:
+            told, key = not_json(_too_deep(source) or str(error))
             left = {n: v for n, v in source.env_vars.items() if path_of(n) != (key,)}
             if len(left) == len(source.env_vars):  # it says no more of what it is about
                 return Source({}), [*faults, told]
             source.env_vars = left
             faults.append(told)
+
+
+def _too_deep(source: EnvSettingsSource) -> str:
+    """Name a table that is nested deeper than JSON can be read, "" for none."""
+    for name, text in source.env_vars.items():
+        try:
+            if path_of(name)[0] in TABLES:
+                json.loads(text or "")
+        except RecursionError:
+            return f'field "{path_of(name)[0]}"'
+        except ValueError:
+            continue
+    return ""
 
 
 def _dotted(values: dict[str, Any]) -> dict[str, Any]:

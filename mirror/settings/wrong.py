@@ -21,6 +21,7 @@ _AS_JSON = {
     "clients": '{"ci": {"token": "..."}}',
     "shares": '{"10.0.0.0/8": "25%"}',
 }
+TABLES = frozenset(_AS_JSON)
 # What other programs call a key.
 _KNOWN_AS = {
     **dict.fromkeys(("address", "addr", "bind", "host", "http", "port"), "listen"),
@@ -104,12 +105,12 @@ def _plain(name: str) -> str:
     return last.lower().removeprefix(PREFIX.lower())
 
 
-def not_json(error: Exception) -> tuple[str, str]:
+def not_json(error: str) -> tuple[str, str]:
     """Say which variable or secret is not the JSON that a table wants, and not what it holds.
 
-    Also returns the key.
+    `error` is what pydantic-settings says. Also returns the key.
     """
-    found = re.search(r'field "(\w+)"', str(error))
+    found = re.search(r'field "(\w+)"', error)
     key = found[1] if found and found[1] in _AS_JSON else "upstreams"
     return f"{PREFIX}{key.upper()}: JSON is wanted, such as {_AS_JSON[key]}", key
 
