@@ -10,12 +10,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import aiohttp
 import pytest
 
 import mirror
-from mirror.cache.records import Collect, Measure, Purge, Reckon, Verify
+from mirror.cache.records import Collect, Measure, Order, Purge, Reckon, Reload, Verify
 from mirror.oci.digest import Digest
 from mirror.store.files import Files
 from tests.command import MODULE, fetch, launched, serve_to_the_end, until_there
@@ -85,10 +86,15 @@ def test_what_the_docs_say_to_look_for_is_what_the_log_says() -> None:
         (Collect(), "gc"),
         (Measure(), "du"),
         (Reckon(), "budget"),
+        (Reload(), "reload"),
     ],
 )
 def test_an_order_is_told_as_it_was_typed(order: object, words: str) -> None:
     assert str(order) == words
+
+
+def test_every_order_says_how_it_was_typed() -> None:
+    assert all("__str__" in vars(each) for each in get_args(Order))
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

@@ -103,6 +103,10 @@ class Reload:
 
     kind: Literal["reload"] = "reload"
 
+    def __str__(self) -> str:
+        """As it was typed."""
+        return self.kind
+
 
 Work = Verify | Collect | Purge | Measure | Reckon  # what needs the data folder
 Order = Work | Reload

@@ -95,8 +95,8 @@ def unknown(name: str, known: Iterable[str], *, what: str = "unknown key") -> st
     meant = by_plain.get(_KNOWN_AS.get(plain, ""))
     close = get_close_matches(plain, by_plain, 1, 0.75)
     meant = meant or (by_plain[close[0]] if close else None)
-    hint = f"did you mean {meant}? " if meant else ""
-    return f"{name}: {what}; {hint}known are {', '.join(names)}"
+    hint = f"did you mean {meant}?" if meant else f"known are {', '.join(names)}"
+    return f"{name}: {what}; {hint}"
 
 
 def _plain(name: str) -> str:
