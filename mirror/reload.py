@@ -208,6 +208,9 @@ class Reloader:
             except ConfigurationError as error:
                 _log.error("nothing was reloaded: %s", error)
                 return Unusable(str(error))
+            except Exception:  # noqa: BLE001 - the last resort, and it is logged: the next may do
+                _log.exception("a reload failed in a way nobody foresaw")
+                return Unusable("the reload failed; the mirror's log says how")
         _log.warning("reloaded: %s", "; ".join(told.words()))  # whatever `log_level` is by now
         return told
 

@@ -39,9 +39,12 @@ class Changing:
         }
         self.upstreams: dict[str, dict[str, object]] = {"docker.io": {"url": hub.url}}
         self.keys: dict[str, object] = {}
+        self.fails: Exception | None = None
 
     def read(self) -> Settings:
         """Return them as they are now."""
+        if self.fails is not None:
+            raise self.fails
         return load({**self._base, "upstreams": self.upstreams, **self.keys})
 
     @asynccontextmanager
@@ -413,6 +416,18 @@ async def test_settings_that_cannot_be_used_change_nothing(
             for _ in range(3):
                 assert (await mirror.manifest(NAME, "latest")).status == 200
             assert (await manifest(mirror, NAME, GHCR)).status == 404
+
+
+async def test_a_reload_that_fails_unforeseen_is_told_of_and_the_next_one_carries_on(
+    changing: Changing,
+) -> None:
+    async with changing.running() as mirror:
+        changing.keys, changing.fails = {"client_rate": 0.1}, MemoryError()
+        told = await mirror.daemon.reloader.reload()
+        assert isinstance(told, Unusable)
+        assert "log says how" in told.reason
+        changing.fails = None
+        assert (await reload(mirror)).changed == ("client_rate",)
 
 
 async def test_a_reload_while_the_mirror_stops_is_refused_in_words(
