@@ -62,7 +62,7 @@ async def test_the_command_says_what_has_changed_and_what_wants_a_restart(site: 
         assert told.code == 0
         assert told.out == (
             "changed: log_level, upstreams.ghcr.example (new)\n"
-            "wants a restart, and stays what it was: memory_cache\n"
+            "needs a restart, and is not in force: memory_cache\n"
         )
         status, body = await fetch(f"{url}/v2/a/b/manifests/c?ns=ghcr.example")
         assert (status, b"NAME_UNKNOWN" in body) == (503, False)

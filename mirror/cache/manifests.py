@@ -1,4 +1,4 @@
-"""Manifests: fresh ones served, stale tags revalidated, new ones fetched once."""
+"""Manifest cache: fresh manifests are served, stale tags revalidated, new manifests pulled once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def within(seconds: float | None) -> AsyncIterator[None]:
-    """Bound how long one waits for upstream while there is a stale answer; None: no bound.
+    """Bound the wait for upstream while a stale answer exists; `None` is no bound.
 
     Raises UpstreamTimeout.
     """
@@ -49,7 +49,7 @@ async def within(seconds: float | None) -> AsyncIterator[None]:
 
 
 class Manifests:
-    """Answers for all upstreams. `patience` is how long a stale tag waits for upstream, in s."""
+    """The manifests of all upstreams; a stale tag's request waits `patience` seconds for one."""
 
     def __init__(
         self,
@@ -73,17 +73,17 @@ class Manifests:
         return f"<Manifests: {self._checks!r}, {self._pulls!r}>"
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Cancel all revalidations and pulls."""
         await self._checks.close()
         await self._pulls.close()
 
     def forget_refusals(self, upstream: str) -> None:
-        """Have an upstream be asked again for what it refused, or what failed."""
+        """Forget an upstream's refusals and failures, so that it is asked again."""
         self._tags.forget_refusals(upstream)
         self._pulls.forget_refusals(upstream)
 
     def peek(self, repository: Repository, reference: Reference) -> Found | None:
-        """Answer at once from memory, or not at all: the path of every warm pull."""
+        """Return a manifest from memory, without I/O, or `None`: the path of every warm pull."""
         digest: Digest
         if isinstance(reference, Digest):
             digest = reference
@@ -105,10 +105,10 @@ class Manifests:
     async def get(
         self, repository: Repository, reference: Reference, client: str, *, head: bool
     ) -> Found:
-        """Answer from the cache or from upstream.
+        """Return a manifest from the cache or from upstream.
 
-        With `head` no body is fetched, so that nothing is counted, unless upstream's own HEAD does
-        not say enough. Raises ManifestUnknown, or UpstreamFailure where the cache cannot help.
+        With `head` no body is fetched and no pull is counted, unless upstream's response to a HEAD
+        says too little. Raises ManifestUnknown, or UpstreamFailure if the cache has no answer.
         """
         if message := self._tags.missing(repository, reference):
             _log.debug("upstream is not asked again so soon: %s", message)
@@ -137,9 +137,9 @@ class Manifests:
             raise
 
     def _denied(self, repository: Repository, reference: Reference) -> str | None:
-        """Return why upstream denied this a moment ago; not of what it gave anything of before.
+        """Return the message of a recent denial; none for a repository with stored content.
 
-        That may have been a mistake, which is over with the next question.
+        Such a denial may be a mistake of upstream's, and is over with the next question.
         """
         if self._store.catalogue.holds(repository):
             return None
@@ -165,7 +165,7 @@ class Manifests:
         return await self._pulls.kept.read(key[0], tagged.found.digest, tagged.found.media_type)
 
     def _head(self, key: TagKey, tagged: Tagged, ask: Ask, found: Found) -> Found:
-        """Answer a HEAD with what its client could GET next: dockerd asks for that digest."""
+        """Answer a HEAD with a manifest that the client can GET next, as dockerd does."""
         before, spare = tagged.before, self._spare(key[0], tagged.before)
         if known := self._pulls.kept.known(key[0], tagged.found.digest):
             self._tags.arrived(key[0], tagged.found.digest)
@@ -179,14 +179,14 @@ class Manifests:
         return found
 
     async def _pull_tagged(self, key: TagKey, tagged: Tagged, ask: Ask) -> Found:
-        """Fetch what a tag points at now, or else fall back on what it pointed at before.
+        """Pull the current manifest of a tag; if that fails, fall back on the previous one.
 
         The pull goes on if it takes longer than a client should wait for a stale answer. For a tag
-        the GET by digest is a shortcut, too: where it fails, the GET by tag decides.
+        the GET by digest is a shortcut: if it fails, the GET by tag decides.
         """
         before, found = tagged.before, tagged.found
         spare = self._spare(key[0], before)
-        _log.debug("%s:%s is %s now, which is not here: it is pulled", *key, found.digest)
+        _log.debug("%s:%s is %s now, which is not stored: it is pulled", *key, found.digest)
         patient_until = _now() + self._patience
         try:
             async with within(None if spare is None else self._patience):
@@ -197,12 +197,12 @@ class Manifests:
             return await self._pull_by_tag(key, ask, Hint(), patient_until)
         except UpstreamFailure as failure:
             if is_of_digest(failure) and self._pulls.refusal(key[0], found.digest) is not None:
-                insist = not isinstance(failure, UpstreamMisbehaved)  # that was counted already
+                insist = not isinstance(failure, UpstreamMisbehaved)  # a bad body was counted
                 return await self._pull_by_tag(key, ask, Hint(), patient_until, insist=insist)
             stale = await self._stale(key, before, failure)
             if stale is None:
                 raise
-            if not isinstance(failure, ShareSpent):  # that concerns this client only
+            if not isinstance(failure, ShareSpent):  # other clients may pull
                 self._tags.revert(key, tagged, why(failure))
             return stale
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
@@ -210,13 +210,13 @@ class Manifests:
     async def _pull_by_tag(
         self, key: TagKey, ask: Ask, hint: Hint, patient_until: float, *, insist: bool = True
     ) -> Found:
-        """Fetch by tag where upstream's HEAD decides nothing.
+        """Pull by tag if upstream's HEAD decides nothing.
 
-        Where no pull can be spent on that, a kept tag stays what it was, and a HEAD's 404 stands.
+        If no pull can be spent on it, a stored tag keeps its digest, and a HEAD's 404 stands.
         """
         here = self._checks.here(key)
         spare = None if here is None else self._tags.unconfirmed_for(here)
-        _log.debug("no HEAD says what %s:%s is now: it is pulled by its tag", *key)
+        _log.debug("the HEAD does not identify %s:%s: it is pulled by its tag", *key)
         try:
             self._checks.consider(key[0], wanted(key[0], None, ask, spare))
             async with within(None if here is None else max(0.0, patient_until - _now())):
@@ -231,7 +231,7 @@ class Manifests:
         return Found(pulled.descriptor, pulled.body, Outcome.MISS)
 
     def _spare(self, repository: Repository, tagged: Tagged | None) -> float | None:
-        """Return for how long what a tag pointed at has not been confirmed; None if not here."""
+        """Return the seconds since a tag's digest was confirmed; `None` if it is not stored."""
         if tagged is None or self._pulls.kept.known(repository, tagged.found.digest) is None:
             return None
         return self._tags.unconfirmed_for(tagged)
@@ -239,8 +239,8 @@ class Manifests:
     async def _stale(
         self, key: TagKey, tagged: Tagged | None, failure: UpstreamFailure
     ) -> Found | None:
-        """Return what a tag is known to have pointed at, if it is here."""
-        _log.debug("what %s:%s is now cannot be had: %s", *key, failure.message)
+        """Return the last known manifest of a tag, if it is stored."""
+        _log.debug("the current manifest of %s:%s cannot be pulled: %s", *key, failure.message)
         kept = await self._kept(key, tagged) if tagged else None
         if tagged is None or kept is None:
             return None
@@ -248,10 +248,10 @@ class Manifests:
         return Found(kept.descriptor, kept.body, Outcome.STALE, age, why(failure))
 
     async def _current(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | Hint:
-        """Find out what a tag points at; a hint that says too little leaves it to a GET.
+        """Resolve a tag to its digest; a hint that says too little leaves the decision to a GET.
 
-        There are three cases: upstream said so lately; it says so now; or it cannot say, and what
-        it said last has to do.
+        There are three cases: upstream answered recently; it answers now; or it fails, and its
+        last answer is used.
         """
         if lately := self._lately(key):
             return lately
@@ -267,12 +267,12 @@ class Manifests:
                 raise
             return stale, Outcome.STALE, why(failure)
         if isinstance(checked, Hint):
-            return self._lately(key) or checked  # another client's GET may have decided meanwhile
+            return self._lately(key) or checked  # another client's GET may have resolved it
         now, confirmed = checked
         return now, Outcome.REVALIDATED if confirmed else Outcome.MISS, None
 
     def _why_ask(self, key: TagKey) -> str:
-        """Say why what is known of a tag does not do."""
+        """Return, for the log, why the known digest of a tag is not served without a question."""
         tagged = self._tags.get(key)
         if tagged is None:
             return "nothing is known of it"
@@ -280,7 +280,7 @@ class Manifests:
         return since if tagged.why is None else f"{since}, as then {STALE[tagged.why]}"
 
     def _lately(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | None:
-        """Return what upstream said of a tag lately, or what is served after a recent failure."""
+        """Return a tag that upstream need not be asked about: confirmed or failed recently."""
         tagged = self._tags.get(key)
         if tagged is None or not self._tags.fresh(tagged):
             return None
@@ -293,9 +293,9 @@ class Manifests:
     async def _by_digest(
         self, repository: Repository, digest: Digest, ask: Ask, *, head: bool
     ) -> Found:
-        """There are three cases: known to be here; here, but not known to belong here; not here.
+        """Return a manifest that is stored and linked, stored but not linked, or not stored.
 
-        What only another upstream brought is not here.
+        A manifest that only another upstream sent counts as not stored.
         """
         found, outcome, hint = self._pulls.kept.known(repository, digest), Outcome.HIT, Hint()
         here = self._pulls.kept.within(repository, digest)
@@ -314,9 +314,9 @@ class Manifests:
     async def _pull_by_digest(
         self, repository: Repository, digest: Digest, ask: Ask, hint: Hint
     ) -> Found:
-        _log.debug("%s@%s is not here: it is pulled", repository, digest)
+        _log.debug("%s@%s is not stored: it is pulled", repository, digest)
         found = hint.descriptor
-        if awaiting := self._tags.awaiting(repository, digest):  # a tag named it a moment ago
+        if awaiting := self._tags.awaiting(repository, digest):  # a tag was just resolved to it
             tag, found = awaiting
             ask = Ask(ask.client, str(tag))
         try:
@@ -327,12 +327,12 @@ class Manifests:
 
 
 def _now() -> float:
-    """Return the loop's time, in seconds."""
+    """Return the event loop's time, in seconds."""
     return asyncio.get_running_loop().time()
 
 
 def _or_missing(failure: UpstreamFailure, hint: Hint, reference: Reference) -> RegistryError:
-    """Return what is told where the GET decides nothing: a HEAD's 404, if no pull was left."""
+    """Return the error of a GET that decided nothing: a HEAD's 404, if no pull was left."""
     if hint.missing and isinstance(failure, TooManyRequests):
         return ManifestUnknown(f"upstream has no {reference}")
     return failure

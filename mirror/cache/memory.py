@@ -1,4 +1,4 @@
-"""The small things that are asked for most, in memory: proven bytes, within a bound."""
+"""The memory cache: small bodies that are requested most. Proven bytes only, within a bound."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from cachetools import LRUCache
 
 from mirror.oci.digest import Digest
 
-_OVERHEAD = 256  # bytes that an entry takes beside its body
+_OVERHEAD = 256  # bytes of an entry in addition to its body
 
 
 class Memory:
-    """Bodies by digest, least recently used dropped. `limit` and `largest` are in bytes."""
+    """Bodies by digest; the least recently used are evicted. `limit` and `largest` are in bytes."""
 
     def __init__(self, limit: int, largest: int = 64 * 1024) -> None:
         self.largest = min(largest, limit // 4)
@@ -26,10 +26,10 @@ class Memory:
         return self._bodies.get(digest)
 
     def put(self, digest: Digest, body: bytes) -> None:
-        """Take in a body, unless it is too large to be worth it."""
+        """Add a body, unless it is larger than `largest`."""
         if len(body) <= self.largest:
             self._bodies[digest] = body
 
     def drop(self, digest: Digest) -> None:
-        """Forget a body."""
+        """Remove a body."""
         self._bodies.pop(digest, None)

@@ -1,4 +1,4 @@
-"""How a request was answered, in the words of metrics, logs and Cache-Status."""
+"""The outcome of a request, under its name in metrics, logs and Cache-Status."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from mirror.oci.errors import Denied, HeldBack, TooManyRequests, UpstreamFailure
 
 
 class Outcome(StrEnum):
-    """The five ways."""
+    """The five outcomes."""
 
     HIT = "hit"  # from the cache, upstream not asked
     MISS = "miss"  # upstream sent it
-    REVALIDATED = "revalidated"  # upstream confirmed what the cache holds
-    STALE = "stale"  # upstream could not be asked, the cache answered all the same
-    ERROR = "error"  # neither could
+    REVALIDATED = "revalidated"  # upstream confirmed the stored content
+    STALE = "stale"  # upstream could not be asked, the cache answered
+    ERROR = "error"  # neither upstream nor the cache answered
 
 
 class Why(StrEnum):
-    """Why an answer is stale."""
+    """The reason for a stale answer."""
 
     FAULT = "fault"  # upstream failed, or took too long
     LIMIT = "limit"  # no pull was left, or not for this client or repository
     SAVING = "saving"  # few pulls are left, and the change can wait
-    PACE = "pace"  # upstream was asked too often, whatever is left of its pulls
-    DENIED = "denied"  # upstream refuses to give it to us
+    PACE = "pace"  # upstream was asked too often, even if pulls are left
+    DENIED = "denied"  # upstream denied the mirror access
 
 
 STALE = {
@@ -37,7 +37,7 @@ STALE = {
 
 
 def why(failure: UpstreamFailure) -> Why:
-    """Return why what is stale is served in the place of this failure."""
+    """Return the reason for a stale answer that is served instead of this failure."""
     if isinstance(failure, HeldBack):
         return Why.SAVING
     if isinstance(failure, Denied):

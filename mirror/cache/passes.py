@@ -1,4 +1,4 @@
-"""Passes: a blob straight from upstream, for one client, kept nowhere."""
+"""Pass-through: a blob sent from upstream to one client, without being stored."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mirror.oci.ranges import Span
 from mirror.upstream.places import Places
 from mirror.upstream.registry import Registry
 
-Doubt: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]  # whether none is needed any more
+Doubt: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]  # whether a pass is no longer needed
 
 
 class Passes:
-    """How many bodies come straight from upstream: `most`, shared by upstreams and by clients.
+    """The limit on concurrent pass-through bodies: `most`, divided among upstreams and clients.
 
-    Where there is one of the `upstreams` only, that may have them all.
+    If `upstreams` has a single entry, that upstream may take all of them.
     """
 
     def __init__(self, most: int, upstreams: Sized) -> None:
@@ -37,7 +37,7 @@ class Passes:
     async def taken(
         self, upstream: str, client: str, unless: Doubt | None = None
     ) -> AsyncIterator[bool]:
-        """Hold a pass; False where `unless` came true before there was one, and none is held."""
+        """Hold a pass. Yields False, without a pass, if `unless` came true during the wait."""
         owners = self._owners(upstream, client)
         taken = self._places.try_take(*owners) or await self._wait(owners, unless)
         try:
@@ -66,7 +66,7 @@ class Passes:
         return False
 
     async def _let_go(self, turn: asyncio.Task[None], owners: tuple[str, ...]) -> None:
-        """Wait no longer; what was given in this moment is given back."""
+        """Cancel a wait; a pass that was granted at the same moment is given back."""
         turn.cancel()
         await asyncio.wait([turn])
         if not turn.cancelled():
@@ -78,7 +78,7 @@ class Passes:
 
 
 class Upstream:
-    """A blob of a repository straight from upstream, for one client, who ends it by leaving."""
+    """A blob of a repository, passed through to one client; it ends when the client leaves."""
 
     def __init__(
         self,
@@ -95,7 +95,10 @@ class Upstream:
         self._client = client
 
     async def size(self) -> int:
-        """Find out how many bytes the blob has, by all of them if need be; raises RegistryError."""
+        """Return the size of the blob in bytes; if HEAD does not tell it, by a whole download.
+
+        Raises RegistryError.
+        """
         size = await self._registry.find_blob(self.repository.name, self._digest)
         if size is not None:
             return size
@@ -105,9 +108,9 @@ class Upstream:
             return download.position
 
     async def pass_span(self, span: Span, sink: Sink, unless: Doubt | None = None) -> bool:
-        """Send part of a blob, which nobody can prove.
+        """Send part of a blob; a part cannot be proven by the digest.
 
-        False where `unless` came true before there was a pass, and nothing was sent.
+        Returns False, with nothing sent, if `unless` came true during the wait for a pass.
         """
         async with self._pass(unless) as passed:
             if not passed:
@@ -120,16 +123,16 @@ class Upstream:
         return True
 
     async def pass_rest(self, rest: Span, hasher: Hasher, sink: Sink) -> None:
-        """Send the rest, up to which `hasher` has come; its tail only when proven.
+        """Send the rest of a blob after the bytes in `hasher`; the tail is sent only when proven.
 
-        More than the answer was said to have would be another answer to whoever shares the
-        client's connection.
+        Bytes beyond the announced length are refused: on a shared connection another client would
+        read them as the next response.
         """
         held = b""
         async with self._pass(), self._download(rest.start) as download:
             while data := await download.read():
                 if download.position > rest.stop:
-                    raise UpstreamMisbehaved("upstream sends more of a blob than it told of")
+                    raise UpstreamMisbehaved("upstream sent more bytes of a blob than it announced")
                 hasher.update(data)
                 held += data
                 if len(held) > TAIL:

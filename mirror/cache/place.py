@@ -1,4 +1,4 @@
-"""The place of a fetch: the file that it writes, whose bytes are in that, and the room for it."""
+"""The place of a fetch: its partial, the upstream that sent those bytes, and the reservation."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _log = logging.getLogger(__name__)
 
 
 class Place:
-    """Where a fetch goes on from what an earlier one left behind, if upstream has that too.
+    """The partial of one fetch; an earlier one is resumed if upstream has its bytes too.
 
-    One that is `apart` leaves alone what there is of the blob, on its way or left behind: it is of
-    another upstream. It begins at the beginning, and leaves nothing behind itself. Without
-    anything left behind there is no file before there is something to write.
+    A place that is `apart` does not touch the blob's partial, which belongs to another upstream:
+    the fetch starts at byte 0 and leaves no partial behind. Without an earlier partial, no file is
+    created before there are bytes to write.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Place:
         self._possession = possession
         self._allowance = allowance
         self._left_behind = 0  # bytes of an earlier fetch, until they are taken over
-        self._has_it = False  # upstream has what there is of the partial
+        self._has_it = False  # upstream has the bytes of the partial
         self._useless = False
 
     def __repr__(self) -> str:
@@ -56,11 +56,11 @@ class Place:
 
     @property
     def written(self) -> int:
-        """How many bytes of the blob are here."""
+        """Bytes of the blob in the file."""
         return 0 if self.partial is None else self.partial.written
 
     async def take(self) -> None:
-        """Open what an earlier fetch left, if there is anything; raises NoRoomError, OSError."""
+        """Open the partial of an earlier fetch, if there is one; raises NoRoomError, OSError."""
         idle = self._store.books.idle_partials
         if self.apart or self._digest not in idle:  # an empty one counts: a gc would unlink it
             return
@@ -69,12 +69,12 @@ class Place:
         await self._open(self._store.files.partial)
 
     async def show(self, repository: Repository) -> None:
-        """Have upstream show that it has what was left, unless it is known to be its own.
+        """Ask upstream for a proof of possession of the partial, unless it sent those bytes.
 
-        Where it does not, that stays for the one that it came from. So it does where it is known to
-        be another's, and only a copy is gone on from: an upstream that has the beginning could
-        spoil it with another end. The whole of a blob needs no other question, so that it is asked
-        for anyway. Raises BlobUnknown, NoRoomError, OSError.
+        If the proof fails, the partial stays for the upstream that sent it. If the partial is known
+        to come from another upstream, it stays too, and the fetch resumes from a copy: an upstream
+        that has the beginning could spoil it with a wrong end. For a partial that is the whole blob
+        this is the only question, so it is always asked. Raises BlobUnknown, NoRoomError, OSError.
         """
         partial = self.partial
         if self._has_it or partial is None:
@@ -85,8 +85,8 @@ class Place:
             if whole or (partial.written and self._left_by() != self._upstream):
                 asked = self._registry, repository, self._digest, partial.file, partial.written
                 await self._possession.show(*asked, whole=whole)
-        except UpstreamFailure as failure:  # it decides nothing: the whole is asked for
-            words = "the %d bytes that an earlier fetch left of %s are passed over: %s"
+        except UpstreamFailure as failure:  # decides nothing: the whole blob is fetched
+            words = "the %d bytes of an earlier fetch of %s are not used: %s"
             _log.debug(words, partial.written, self._digest, failure.message)
             self._put_back(partial)
             self._store.close_file(partial.file)
@@ -106,19 +106,19 @@ class Place:
             return self.partial
         if self.apart:
             return await self._open(self._store.files.partial_apart)
-        # A file that is on its way out has its name until it is unlinked: it is waited for.
+        # A file that is being removed has its name until it is unlinked: wait for that.
         self._count(await self._store.room.take_partial(self._digest))
         partial = await self._open(self._store.files.partial)
         if partial.written:
-            words = "the %d bytes that lay there of %s are thrown away: nobody knows whose they are"
+            words = "the %d bytes of an earlier fetch of %s are removed: their upstream is unknown"
             _log.debug(words, partial.written, self._digest)
             await self._store.run(partial.start_over)
         return partial
 
     async def _open(self, new: Callable[[Digest], Partial]) -> Partial:
-        """Open a file, which is this place's even where the fetch is cancelled meanwhile.
+        """Open a file, which belongs to this place even if the fetch is cancelled meanwhile.
 
-        What has begun on a thread is waited for by who is cancelled, too; its result is lost.
+        A cancelled task still waits for a call that runs on a thread, but loses its result.
         """
 
         def opened() -> Partial:
@@ -140,16 +140,16 @@ class Place:
         copy = await self.open()
         await self._store.run(copy.take_in, partial.file, partial.written)
 
-    # Room
+    # Reservations
 
     def fits(self, size: int) -> bool:
-        """Whether a blob of `size` bytes could be kept, if all that can go for it went."""
+        """Whether a blob of `size` bytes fits, if everything that can be evicted is evicted."""
         return self._store.room.fits(max(0, size - self.promised))
 
     async def grow(self, come: int, size: int | None) -> None:
-        """Have room for what has come, in bytes, and for some more; raises NoRoomError, OSError.
+        """Reserve room for `come` received bytes and for some more; raises NoRoomError, OSError.
 
-        `size` is the whole blob's, if known.
+        `size` is that of the whole blob, if known.
         """
         if come <= self.promised:
             return
@@ -165,7 +165,7 @@ class Place:
             await self._reserve(come, gains=gains)
 
     async def _reserve(self, size: int, *, gains: str | None = None) -> None:
-        """Have room promised for `size` bytes in all; of many at once each sees the others'."""
+        """Reserve room for `size` bytes in all; concurrent reservations see each other."""
         more = max(0, size - self.promised)
         self._allowance.add(self._upstream, more)
         try:
@@ -179,20 +179,20 @@ class Place:
         self._allowance.add(self._upstream, promised)
 
     def release(self) -> None:
-        """Give the promise back."""
+        """Give the reservation back."""
         self._store.room.release(self.promised)
         self._count(-self.promised)
 
     # The end
 
     async def discard(self) -> None:
-        """Unlink what is of no use to anyone; raises OSError."""
+        """Unlink a file that no fetch can resume; raises OSError."""
         self._useless = True
         if self.partial is not None:
             await self._store.run(self.partial.unlink)
 
     async def published(self) -> None:
-        """Give the promise back, and what another upstream left of the blob, which is here now.
+        """Give the reservation back, and remove another upstream's partial: the blob is stored now.
 
         Raises OSError.
         """
@@ -201,16 +201,16 @@ class Place:
             await self._store.room.remove_partials([self._digest])
 
     async def abandon(self) -> None:
-        """Leave nothing behind where nobody would go on from it, or where there is nothing."""
+        """Remove a file that is empty, or that no later fetch would resume."""
         if self.apart or (self.partial is not None and not self.partial.written):
             if self.written:
-                words = "%d bytes of %s are thrown away: what is of another upstream stays there"
+                words = "%d bytes of %s are removed: the partial of another upstream stays"
                 _log.debug(words, self.written, self._digest)
-            with contextlib.suppress(OSError):  # a start clears it away
+            with contextlib.suppress(OSError):  # the next start removes it
                 await self.discard()
 
     def leave(self) -> None:
-        """Give the promise back; what was written waits for the next fetch."""
+        """Give the reservation back; the written bytes stay for the next fetch."""
         written = self._left_behind if self.partial is None else self.partial.written
         if written and not self._useless and not self.apart:
             self._store.books.idle_partials[self._digest] = written
@@ -219,7 +219,7 @@ class Place:
         self.release()
 
     def close_file(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self.partial is not None:
             self._store.close_file(self.partial.file)
             self.partial = None

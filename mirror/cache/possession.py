@@ -1,4 +1,4 @@
-"""Possession: an upstream that claims what came from elsewhere shows that it has the bytes."""
+"""Proof of possession: an upstream shows that it has content which another upstream sent."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mirror.oci.ranges import Span
 from mirror.store.store import Store
 from mirror.upstream.registry import Registry
 
-_SPAN = 64 * 1024  # bytes that are asked for
-_LONGEST = 600.0  # seconds that it may take: an upstream without ranges sends all before them
-_SPARE = 64  # notes of what is not there any more, before they are thrown away
+_SPAN = 64 * 1024  # bytes of the requested range
+_LONGEST = 600.0  # seconds for a proof: an upstream without ranges sends all bytes before it
+_SPARE = 64  # notes of removed partials, before they are dropped
 
 
 class Possession:
-    """Compares bytes of an upstream with those that are here, at a place that nobody foresees.
+    """Compares a range of an upstream's bytes with the stored copy, at an unpredictable offset.
 
-    To name a digest proves nothing: it is no secret, and a HEAD can be answered by who never saw
-    the content. Within one upstream that is enough all the same, see `Catalogue.within`.
+    Naming a digest proves nothing: it is no secret, and an upstream can answer a HEAD without the
+    content. Within one upstream a HEAD is enough all the same, see `Catalogue.within`.
 
-    The place follows from `key`, which stays in the data folder: it is the same for all upstreams,
+    The offset follows from `key`, which stays in the data folder: it is the same for all upstreams,
     each time and after each start, so that an upstream with a part of a blob has one attempt.
     """
 
@@ -42,13 +42,13 @@ class Possession:
         return f"<Possession: {len(self._questions)} asked for>"
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Cancel all proofs that are under way."""
         await self._questions.close()
 
     def left(self, digest: Digest, upstream: str) -> None:
-        """Note whose fetch left a part of a blob behind, all of which it had.
+        """Record the upstream of a fetch that left a partial, and that has all of its bytes.
 
-        As many are noted as there are files of such parts, which cost who leaves them their bytes.
+        The records are bounded by the number of partials, each of which cost its upstream bytes.
         """
         self._left[digest] = upstream
         there = self._store.books.idle_partials
@@ -56,7 +56,7 @@ class Possession:
             self._left = {each: by for each, by in self._left.items() if each in there}
 
     def left_by(self, digest: Digest) -> str | None:
-        """Return whose fetch it was, if that is known."""
+        """Return the upstream that a blob's partial came from, if that is known."""
         return self._left.get(digest)
 
     async def show(
@@ -70,12 +70,12 @@ class Possession:
         whole: bool,
         then: Callable[[], object] = lambda: None,
     ) -> None:
-        """Have an upstream show that it has what `file` has, in its first `length` bytes.
+        """Ask an upstream to prove that it has the first `length` bytes of `file`.
 
-        That is the `whole` blob or its beginning. Clients that ask for the same are one question;
-        `then` is done once it is shown, before another question can begin.
-        Raises RangeRefused where upstream gives no parts, so that only the whole can prove it,
-        ContentWrong where it sends others, UpstreamFailure.
+        These are the `whole` blob or its beginning. The same proof runs once for all clients
+        (single flight); `then` is called after a success, before another proof can begin.
+        Raises RangeRefused if upstream serves no ranges, so that only the whole blob can prove it,
+        ContentWrong if it sends other bytes, UpstreamFailure.
         """
         span = _place(self._key, digest, length)
         size = length if whole else None
@@ -89,8 +89,8 @@ class Possession:
             then()
 
         await self._questions.join(
-            (repository, digest, length),  # to have a beginning is not to have the rest
-            lambda: ask(os.dup(file.fileno())),  # its client may leave, and close the file
+            (repository, digest, length),  # having the beginning does not prove the rest
+            lambda: ask(os.dup(file.fileno())),  # the client may leave and close the file
         )
 
     async def _ask(
@@ -105,11 +105,11 @@ class Possession:
         async with within(_LONGEST):
             there = await _sent(registry, repository, digest, span, size)
         if not hmac.compare_digest(there, here):
-            raise ContentWrong(f"upstream sends other bytes for {digest} than are known")
+            raise ContentWrong(f"upstream sent bytes for {digest} that differ from the stored copy")
 
 
 def _place(key: bytes, digest: Digest, length: int) -> Span:
-    """Choose bytes by a keyed hash of what is asked for; all, where that is no more."""
+    """Choose the range by a keyed hash of the digest and length; a short content is taken whole."""
     drawn = hmac.digest(key, f"{digest} {length}".encode(), "sha256")
     start = int.from_bytes(drawn) % max(1, length - _SPAN + 1)
     return Span(start, min(start + _SPAN, length))
@@ -118,9 +118,9 @@ def _place(key: bytes, digest: Digest, length: int) -> Span:
 async def _sent(
     registry: Registry, repository: Repository, digest: Digest, span: Span, size: int | None
 ) -> bytes:
-    """Return what an upstream sends for a span of a blob, which has `size` bytes if that is known.
+    """Return an upstream's bytes for a span of a blob; `size` is that of the blob, if known.
 
-    Raises ContentWrong where it has another size.
+    Raises ContentWrong if upstream's blob has another size.
     """
     sent = bytearray()
     stop = None if span.stop == size else span.stop

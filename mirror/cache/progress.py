@@ -1,4 +1,4 @@
-"""How far a fetch has come, as its followers see it: bytes, their proof, and who was refused."""
+"""Progress of a fetch, as its followers see it: bytes, their proof, and refused repositories."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import RegistryError, UpstreamMisbehaved, UpstreamUnavailable
 from mirror.oci.names import Repository
 
-TAIL = 16 * 1024  # bytes held back until the digest is proven: nobody completes on less
+TAIL = 16 * 1024  # bytes held back until the digest is proven: no client completes on less
 
 
 class Displaced(UpstreamUnavailable):
-    """Upstream is slow to answer in a repository, and was asked in another one that has the blob.
+    """Upstream was slow in this repository, and the fetch moved to another that has the blob.
 
-    A follower of the first asks for itself.
+    A follower of the slow repository asks upstream itself.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Detour:
-    """Where a fetch had to give up the disk: the bytes so far, and their hash."""
+    """The position at which a fetch stopped writing to the disk: bytes so far, and their hash."""
 
     written: int
     hasher: Hasher
 
 
 class Progress:
-    """A blob on its way. Bytes are for all followers; a refusal is for its own repository alone.
+    """A blob under fetch. All followers share its bytes; a refusal is for one repository only.
 
-    `repository` is the one that upstream is asked in now. `visible` is how far followers may read,
-    in bytes; `size` the whole, once upstream said so. One that has `ended` reads no file for a new
-    follower. What failed is kept as a value: no traceback, no frames.
+    `repository` is where upstream is asked now. `visible` is the limit up to which
+    followers may read, in bytes; `size` is that of the blob, once upstream has named it. After
+    `ended` no file is read for a new follower. A failure is kept as a value, without traceback
+    and frames.
     """
 
     def __init__(self, repository: Repository, digest: Digest) -> None:
@@ -45,7 +46,7 @@ class Progress:
         self.detour: Detour | None = None
         self.failure: RegistryError | None = None
         self._of: Counter[Repository] = Counter()  # followers
-        self._shown: dict[Repository, int] = {}  # let in, by the size that upstream names there
+        self._shown: dict[Repository, int] = {}  # admitted, with the size that upstream names there
         self._refusals: dict[Repository, RegistryError] = {}
         self.ended = False
         self._changed: set[asyncio.Future[None]] = set()
@@ -55,24 +56,24 @@ class Progress:
 
     @property
     def followers(self) -> int:
-        """How many clients follow."""
+        """The number of followers."""
         return self._of.total()
 
     def serves(self, repository: Repository) -> bool:
-        """Whether upstream is asked in this repository, or was shown to have the blob there."""
+        """Whether upstream is asked in this repository, or has shown that it has the blob there."""
         known = repository == self.repository or repository in self._shown
         return known and repository not in self._refusals
 
     def admits(self, repository: Repository, proof: int | None) -> bool:
-        """Whether a follower may be let in.
+        """Whether a follower may be admitted.
 
-        `proof` is the size, in bytes, under which upstream said that the repository has the blob.
-        Another size than that of what is on its way proves nothing.
+        `proof` is the size of the blob, in bytes, that upstream named in the repository. A size
+        that differs from that of the fetch proves nothing.
         """
         return self.serves(repository) or (proof is not None and self.size in (None, proof))
 
     def refusal(self, repository: Repository) -> RegistryError | None:
-        """Return what upstream said of this very repository, if it refused the blob there."""
+        """Return upstream's refusal of the blob in this repository, if there is one."""
         return self._refusals.get(repository)
 
     def _let_in(self, repository: Repository, proof: int | None) -> None:
@@ -88,18 +89,17 @@ class Progress:
 
     @property
     def _members(self) -> list[Repository]:
-        """The repositories that have the blob, as far as upstream was asked."""
+        """The repositories that have the blob, by upstream's answers so far."""
         known = (self.repository, *self._shown)
         return [each for each in dict.fromkeys(known) if each not in self._refusals]
 
     # Waiting
 
     async def started(self, repository: Repository) -> None:
-        """Wait until an answer for a follower of a repository may begin.
+        """Wait until the response to a follower in a repository may begin.
 
-        There is a size and more than the tail to send; what is smaller is proven first, and a
-        detour has its own beginning. Raises RegistryError: what upstream refused there, or what
-        ended the fetch.
+        That takes a size larger than the tail; a smaller blob is proven first, and a detour starts
+        its response itself. Raises RegistryError: upstream's refusal there, or the fetch's failure.
         """
         while not self._may_begin(repository):
             self._raise_failure()
@@ -112,18 +112,18 @@ class Progress:
         agrees = repository == self.repository or self.size in (None, told)
         last = self.proven or self.detour is not None
         if last and not agrees:
-            raise UpstreamMisbehaved("upstream names another size of the blob than it has")
+            raise UpstreamMisbehaved("upstream names a size that the blob does not have")
         return last or (self._begun and agrees)
 
     @property
     def _begun(self) -> bool:
-        """Whether an answer may begin with what is known of the size."""
+        """Whether the known size lets a response begin."""
         return (self.size or 0) > TAIL
 
     async def past(self, position: int) -> int:
-        """Wait for bytes behind `position` and return how far one may read.
+        """Wait for bytes after `position`; return the limit up to which followers may read.
 
-        Returns `position` itself where the fetch took a detour there. Raises RegistryError.
+        Returns `position` itself if the fetch took a detour there. Raises RegistryError.
         """
         while self.visible <= position:
             self._raise_failure()
@@ -133,7 +133,7 @@ class Progress:
         return self.visible
 
     async def reaches(self, position: int) -> bool:
-        """Wait until one may read up to `position`; False where that will not come."""
+        """Wait until followers may read up to `position`; False if the fetch ends before it."""
         while self.visible < position:
             if self.failure is not None or self.detour is not None:
                 return False
@@ -149,26 +149,26 @@ class Progress:
             self._changed.discard(future)
 
     def stopped(self) -> None:
-        """Let nobody wait for what will not run any more."""
+        """Wake all followers with a failure: the fetch will not run any more."""
         if self.failure is None:
             self.failure = UpstreamUnavailable("the fetch was stopped")
         self._announce()
 
     def _raise_failure(self) -> None:
         if self.failure is not None:
-            # A fresh one each time: an exception shared by many raisers grows with each.
+            # A new exception each time: the traceback of a shared one grows with each raise.
             raise self.failure.again()
 
-    # Telling
+    # Announcing changes
 
     def _grow(self, received: int, size: int | None) -> None:
         self.size = size
-        if size is not None:  # else the end cannot be told from the middle: all is held back
+        if size is not None:  # else the tail is not known: all bytes are held back
             self.visible = max(self.visible, min(received, size - TAIL))
         self._announce()
 
     def _reveal(self, size: int) -> None:
-        """Let followers have the end: the digest is proven."""
+        """Release the tail to followers: the digest is proven."""
         self.size = self.visible = size
         self.proven = True
         self._announce()

@@ -1,4 +1,4 @@
-"""Publicity: the standing of every repository in question, in memory and through restarts."""
+"""Publicity: the standing of each repository with one, in memory and across restarts."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from mirror.cache.standing import PUBLIC_FOR, Standing
 from mirror.oci.names import Repository
 from mirror.store.index import Index
 
-_NEVER = -1  # in the place of when upstream was asked
-_KEPT = 20_000  # repositories; the least recently asked for go first
+_NEVER = -1  # stands for the time of a question that was never asked
+_KEPT = 20_000  # repositories; the least recently used are evicted first
 
 
 class Publicity:
-    """What upstreams say of who may read their repositories.
+    """Which repositories are public, by the answers of their upstreams.
 
-    An upstream with one of the `accounts` gives us more than it gives to everybody: its
-    repositories are private until it says otherwise. Any other gives us only what it gives to
-    everybody: its repositories are public, and only those of which `holds` says that something is
-    kept, and which were denied since, have a standing. `timer` never steps; `clock` is the one on
-    the wall.
+    An upstream with one of the `accounts` serves the mirror more than it serves the public: its
+    repositories are private until it says otherwise. Any other upstream serves the mirror only
+    public content: its repositories are public, and only a repository with stored content
+    (`holds`) that was denied since has a standing. `timer` is monotonic; `clock` the wall clock.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class Publicity:
         self._holds = holds
         self._clock = clock
         self._known = _Kept(_KEPT, index, holds)
-        # Apart from the others, and never driven out: it would be open again.
+        # Separate from the others, and never evicted: the repository would be public again.
         self._denied = _Denied(_KEPT, index, holds)
         self._granted: dict[str, float] = {}
 
@@ -49,11 +48,11 @@ class Publicity:
         return f"<Publicity: {len(self._known)} known, {len(self._denied)} denied>"
 
     async def load(self) -> None:
-        """Take up what upstreams said before the start.
+        """Load the standings of the time before the start.
 
-        What was held back stays so, and upstream is asked at the first request. A denial that was
-        not believed yet is not remembered. A yes of the time when there was an account lasts for
-        no longer than it would have: what the account was given since may be private.
+        A repository that was held back stays so, and upstream is asked at the first request. A
+        denial that was not believed yet is not remembered. A yes from the time of an account keeps
+        its expiry: content that the account was given since may be private.
         """
         rows = await self._index.publicity()
         for upstream, name, public, asked_at in sorted(rows, key=lambda row: not row[2]):
@@ -61,10 +60,10 @@ class Publicity:
             self._table(repository)[repository] = self._read(asked_at, public=bool(public))
 
     def change(self, accounts: Collection[str]) -> None:
-        """Have other upstreams know us, as after a restart.
+        """Change the upstreams that have an account, with the effect of a restart.
 
-        What upstream said of a repository holds for no longer than it does there, and what was
-        asked and not said yet is asked anew.
+        Known answers about a repository keep the expiry that a restart gives them, and questions
+        without an answer yet are asked again.
         """
         before, self._accounts = frozenset(self._accounts), frozenset(accounts)
         for table, left in (
@@ -78,15 +77,15 @@ class Publicity:
                         self._table(repository)[repository] = _remembered(standing)
 
     def has_account(self, repository: Repository) -> bool:
-        """Whether the repository's upstream is pulled from with an account."""
+        """Whether the mirror has an account at the repository's upstream."""
         return repository.upstream in self._accounts
 
     def open_to_all(self, repository: Repository) -> bool:
-        """Whether nothing is to be asked: there is no account, and no denial."""
+        """Whether no question is due: the upstream has no account, the repository no denial."""
         return repository.upstream not in self._accounts and repository not in self._denied
 
     def get(self, repository: Repository) -> Standing:
-        """Return a repository's standing, a new one if nothing is known of it."""
+        """Return a repository's standing, a new one if there is none yet."""
         table = self._table(repository)
         standing = table.get(repository)
         if standing is None:
@@ -94,15 +93,15 @@ class Publicity:
         return standing
 
     def peek(self, repository: Repository) -> Standing | None:
-        """Return what is known of a repository, as if nobody had looked; good on a thread."""
+        """Return a repository's standing, without counting as a use of it; safe on a thread."""
         return self._table(repository).peek(repository)
 
     def told(self, repository: Repository, granted: bool, *, by_account: bool = False) -> None:
-        """Note whether the registry gave us something of a repository, or denied it to us.
+        """Record that the registry served content of a repository to the mirror, or denied it.
 
-        With an account, that it was given says nothing of others. Of a repository of which nothing
-        is kept, nothing could be held back. What an account is given, `by_account`, may be on its
-        way still when that is taken away.
+        With an account, served content says nothing about other readers. A repository without
+        stored content has nothing to hold back. Content that was served `by_account` may still be
+        in transit when the account is removed.
         """
         if granted and by_account and not self.has_account(repository):
             self._granted_to_former(repository)
@@ -118,9 +117,9 @@ class Publicity:
             standing.suspect(self.now())
 
     def _granted_to_us(self, repository: Repository) -> None:
-        """End a denial, or remember that it is the account which a repository was given to.
+        """End a denial, or record that the repository was served to the account.
 
-        Nobody knows whether others may read that, also once there is no account any more.
+        Whether other readers may read it is unknown, even after the account is removed.
         """
         self._granted[repository.upstream] = self.now()
         if (denied := self._denied.get(repository)) is not None:
@@ -130,28 +129,28 @@ class Publicity:
             self._put(repository, standing)
 
     def _granted_to_former(self, repository: Repository) -> None:
-        """Remember that nobody knows whether others may read what is coming."""
+        """Record that a repository in transit to a former account may be private."""
         if repository not in self._denied:
             standing = self._denied[repository] = Standing()
             self._put(repository, standing)
 
     def granted_since(self, upstream: str, at: float | None) -> bool:
-        """Whether upstream gave us something after that.
+        """Whether upstream served content to the mirror after `at`.
 
-        Without an account that was of another repository: it would have ended the denial.
+        Without an account it was of another repository: content of this one ends the denial.
         """
         return at is not None and self._granted.get(upstream, -math.inf) > at
 
     def note(self, repository: Repository, standing: Standing) -> None:
-        """Enter what was just said of a repository."""
+        """Save the standing of a repository after an answer of upstream's."""
         given = standing.public and standing.denied_at is None
         if given and not self.has_account(repository):
             self._clear(repository)
-        elif self._table(repository).get(repository) is standing:  # nor cleared meanwhile
+        elif self._table(repository).get(repository) is standing:  # not cleared meanwhile
             self._put(repository, standing)
 
     def _clear(self, repository: Repository) -> None:
-        """Forget that a repository was denied."""
+        """Remove a repository's denial."""
         self._denied.pop(repository, None)
         self._index.drop_publicity(repository)
 
@@ -170,13 +169,13 @@ class Publicity:
         if asked_at == _NEVER:
             return Standing(noted=True)
         age = self._clock() - asked_at
-        # Said in the future, by a clock since set back, it is as old as it may be.
+        # An answer from the future (the clock was set back since) gets the greatest age.
         decided = self.now() - (age if age >= 0 else PUBLIC_FOR)
         ask_again = decided + PUBLIC_FOR if public else -math.inf
         return Standing(public, decided, ask_again, noted=True)
 
     def _tell(self) -> tuple[()]:
-        """Tell the index all there is, at once: it was lost, and begins anew."""
+        """Write all standings to the index at once: it was lost, and is rebuilt."""
         for table in (self._known, self._denied):
             for repository, standing in table.peeked():
                 if standing.noted:
@@ -185,7 +184,7 @@ class Publicity:
 
 
 def _remembered(standing: Standing) -> Standing:
-    """Return what the index would know of a standing."""
+    """Return a standing as the index would restore it."""
     if standing.decided is None:
         return Standing(noted=True)
     ask_again = standing.decided + PUBLIC_FOR if standing.public else -math.inf
@@ -193,10 +192,11 @@ def _remembered(standing: Standing) -> Standing:
 
 
 class _Denied(dict[Repository, Standing]):
-    """The repositories that were denied where there is no account, for as long as they are held.
+    """The denied repositories of upstreams without an account, while content of them is stored.
 
-    Whatever number an upstream denies: it must not have others' denials forgotten. There are no
-    more of them than repositories of which something is kept; others leave when there are many.
+    They are never evicted by their number: an upstream with many denials must not drop those of
+    others. Their bound is the number of repositories with stored content; the rest are removed
+    when the table is large.
     """
 
     def __init__(self, many: int, index: Index, holds: Callable[[Repository], bool]) -> None:
@@ -214,19 +214,19 @@ class _Denied(dict[Repository, Standing]):
         super().__setitem__(repository, standing)
 
     def peek(self, repository: Repository) -> Standing | None:
-        """Return one."""
+        """Return the standing of a repository."""
         return self.get(repository)
 
     def peeked(self) -> list[tuple[Repository, Standing]]:
-        """Return all."""
+        """Return all standings."""
         return [*self.items()]
 
 
 class _Kept(LRUCache[Repository, Standing]):
-    """The repositories in memory; one that falls out leaves the index too.
+    """The standings in memory; an evicted one is removed from the index too.
 
-    But for those of which `holds` says that something is kept: names that somebody makes up must
-    not have it forgotten that this may be private.
+    Repositories with stored content (`holds`) stay in the index: requests for made-up names must
+    not erase the record that such a repository may be private.
     """
 
     def __init__(self, maxsize: int, index: Index, holds: Callable[[Repository], bool]) -> None:
@@ -235,18 +235,18 @@ class _Kept(LRUCache[Repository, Standing]):
         self._holds = holds
 
     def peek(self, repository: Repository) -> Standing | None:
-        """Return one without making it the most recently used."""
+        """Return the standing of a repository without making it the most recently used."""
         try:
             return Cache.__getitem__(self, repository)
         except KeyError:
             return None
 
     def peeked(self) -> list[tuple[Repository, Standing]]:
-        """Return all without making any the most recently used."""
+        """Return all standings without making any the most recently used."""
         return [(key, Cache.__getitem__(self, key)) for key in self]
 
     def popitem(self) -> tuple[Repository, Standing]:
-        """Evict the least recently used."""
+        """Evict the least recently used standing."""
         repository, standing = super().popitem()
         if not self._holds(repository):
             self._index.drop_publicity(repository)

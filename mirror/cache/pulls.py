@@ -1,4 +1,4 @@
-"""Pulls: the GETs that bring manifests, each made once for all who want it, and never in vain."""
+"""Pulls: the GETs of manifests, each sent once for all its requests, and never in vain."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from mirror.oci.names import Reference, Repository
 from mirror.store.store import Store
 from mirror.upstream.answers import Ask
 
-# Seconds in which a manifest that cannot be had is not counted on, and then one in whose place
-# something else came, which costs a pull each time. A tag that is kept back for it rests for five
-# seconds more, and is to be right again within 15 s of upstream's being well.
+# Seconds for which a failed manifest is not relied on: after a refusal, and after wrong bytes,
+# which cost a pull each time. A tag that is reverted for it waits five seconds more, and must be
+# right again within 15 s of upstream's recovery.
 _REFUSED_FOR = 5.0
 _WRONG_FOR = 9.0
 _REFUSED_KEPT = 10_000
@@ -44,19 +44,19 @@ _ELSEWHERE = 5.0  # seconds to wait for a pull of the same digest in another rep
 
 
 class Source(Protocol):
-    """What manifests come from; see `Registry` for what it raises."""
+    """The source of manifests; it raises the errors of `Registry`."""
 
     async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:
-        """Ask by HEAD what a manifest is."""
+        """Ask for a manifest's descriptor by HEAD."""
 
     async def get_manifest(
         self, repository: str, reference: Reference, ask: Ask, *, insist: bool = True
     ) -> Manifest:
-        """Fetch a manifest, once more if it comes wrong and `insist` says so."""
+        """Get a manifest; with `insist` a wrong body is requested once more."""
 
 
 class Pulls:
-    """What upstream counts happens here only."""
+    """The only place that sends requests which upstream counts."""
 
     def __init__(
         self,
@@ -81,22 +81,22 @@ class Pulls:
         return f"<Pulls: {len(self._running)} running>"
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Cancel all pulls and questions."""
         await self._running.close()
         await self._heads.close()
         await self.kept.close()
 
     def forget_refusals(self, upstream: str) -> None:
-        """Have an upstream be asked again for what failed."""
+        """Forget an upstream's failures, so that it is asked again."""
         forget(self._refused, upstream)
 
     async def hint(
         self, repository: Repository, reference: Reference, *, spare: bool = False
     ) -> Hint:
-        """Ask upstream, which counts no HEAD, what a manifest is.
+        """Ask for a manifest's descriptor by HEAD, which upstream does not count.
 
-        Where pulls are counted and there is something to `spare` one, HEAD is asked for though it
-        was of no use lately. Raises UpstreamFailure where no answer comes.
+        If pulls are counted and a stored manifest can `spare` one, the HEAD is sent even if it was
+        useless recently. Raises UpstreamFailure if there is no answer.
         """
         insist = spare and self._budget.present(repository.upstream).window.limit is not None
         registry = self._registries[repository.upstream]
@@ -104,11 +104,11 @@ class Pulls:
             return await registry.hint(repository.name, reference, insist=insist)
 
     async def confirm(self, repository: Repository, digest: Digest) -> Hint:
-        """Ask by HEAD whether a repository has a manifest, once for all who want to know.
+        """Ask by HEAD whether a repository has a manifest (single flight).
 
-        A failure tells as little as a refusal does, and the GET decides; nor does an answer tell
-        anything that names neither the digest nor the size of what is kept. Raises PullLimitSpent,
-        and HostUnreachable, which a GET would meet as well.
+        A failure and a refusal decide nothing: the GET does. An answer decides nothing either if it
+        has no digest, and another size than the stored copy. Raises PullLimitSpent, and
+        HostUnreachable, which a GET would meet as well.
         """
         try:
             hint = await self._heads.join(
@@ -123,19 +123,19 @@ class Pulls:
         return Hint() if wrong else hint
 
     def refusal(self, repository: Repository, digest: Digest) -> UpstreamFailure | None:
-        """Return why this manifest could not be had a moment ago."""
+        """Return the recent failure of this manifest's pull."""
         return self._refused.get((repository, digest))
 
     def unaffordable(
         self, repository: Repository, found: Descriptor, ask: Ask, spare: float
     ) -> TooManyRequests | None:
-        """Return why a pull would be refused now; None too where it costs nothing more."""
+        """Return the refusal that a pull would get now; `None` also if it costs nothing more."""
         if self._running.get((repository, found.digest)) is not None:
             return None
         return self._budget.refusal(repository, wanted(repository, found, ask, spare))
 
     def expect(self, repository: Repository, found: Descriptor, ask: Ask) -> None:
-        """Keep a pull for a client that is told of a manifest, unless it is being pulled."""
+        """Reserve a pull for a client that is told of a manifest, unless the pull is running."""
         if self._running.get((repository, found.digest)) is None:
             self._budget.expect(repository, wanted(repository, found, ask))
 
@@ -149,14 +149,14 @@ class Pulls:
         *,
         insist: bool = True,
     ) -> Manifest:
-        """GET a manifest, once for all who want it: this is what upstream counts.
+        """Pull a manifest (single flight): upstream counts this request.
 
-        `found` is what a HEAD told of it; for `spare` see `Want`. Without `insist` one that comes
-        wrong is not asked for again: there is another way. Raises ManifestUnknown, Denied, or
+        `found` is the descriptor from a HEAD; for `spare` see `Want`. Without `insist` a wrong body
+        is not requested again: the caller has another way. Raises ManifestUnknown, Denied, or
         UpstreamFailure.
         """
         refusal = self._refused.get((repository, reference))
-        if isinstance(refusal, UpstreamMisbehaved):  # it would cost another pull, for the same
+        if isinstance(refusal, UpstreamMisbehaved):  # a retry costs another pull
             raise refusal.again()
         if isinstance(reference, Digest):
             found = found or await self._kind(repository, reference, ask)
@@ -166,10 +166,10 @@ class Pulls:
         met = False
         while running := self._running.get((repository, reference)):
             try:
-                return await asyncio.shield(running)  # whoever joins spends nothing
-            except ShareSpent:  # that concerns who began it, and waited until it was spent
-                await asyncio.sleep(0)  # until it has left
-            except RegistryError as failure:  # of another's question, which failed once
+                return await asyncio.shield(running)  # joining spends nothing
+            except ShareSpent:  # the share of the client that began it and waited for a pull
+                await asyncio.sleep(0)  # until the failed pull is removed
+            except RegistryError as failure:  # of another client's pull, which failed once
                 if met or not may_pass(failure):
                     raise
                 met = True
@@ -182,7 +182,7 @@ class Pulls:
         )
 
     async def _kind(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor | None:
-        """Ask, which costs nothing, what a manifest is, if there may be too little for an index."""
+        """Ask by HEAD for the descriptor, if the pulls left may not be enough for an index."""
         if self._running.get((repository, digest)) is not None:
             return None
         if not self._budget.refuses_index(repository, wanted(repository, None, ask)):
@@ -192,17 +192,17 @@ class Pulls:
     async def _from_elsewhere(self, repository: Repository, digest: Digest) -> Manifest | None:
         """Wait for a pull of the same digest in another repository of the same upstream.
 
-        A HEAD is all that it costs then.
+        The manifest then costs a HEAD only.
         """
         key = repository.upstream, digest
         leader = self._leaders.get(key)
         while leader is not None and leader != repository:
             task = self._running.get((leader, digest))
-            if task is None:  # it ended as another of its repository joined it
+            if task is None:  # ended while another client joined it
                 del self._leaders[key]
                 return None
             await asyncio.wait([task], timeout=_ELSEWHERE)
-            if not task.done():  # it may hang for that repository only
+            if not task.done():  # the other repository alone may hang
                 return None
             hint = await self.confirm(repository, digest)
             if hint.digest is not None:
@@ -225,16 +225,16 @@ class Pulls:
             async with permit:
                 pulled = await self._get(repository, reference, ask, insist=insist)
             kept = await self.kept.keep(repository, pulled)
-            if not isinstance(reference, Digest):  # here, for whoever asked may have left
+            if not isinstance(reference, Digest):  # not in the caller: the client may have left
                 self._tags.put((repository, reference), kept.descriptor)
                 self._tags.arrived(repository, kept.descriptor.digest)
-        except ShareSpent:  # others may have it
+        except ShareSpent:  # other clients may pull it
             raise
         except UpstreamFailure as failure:
             self._refused[repository, reference] = failure.again()  # a value, without frames
             self._cannot_be_had(repository, reference, why(failure))
             raise
-        except ManifestUnknown:  # a copy of the registry may not have it yet
+        except ManifestUnknown:  # a replica of the registry may lag
             self._cannot_be_had(repository, reference, Why.FAULT)
             raise
         else:
@@ -246,7 +246,7 @@ class Pulls:
     async def _get(
         self, repository: Repository, reference: Reference, ask: Ask, *, insist: bool
     ) -> Manifest:
-        """Ask for it, and keep a pull for what an index leads to."""
+        """Send the GET; for an index, reserve a pull for one of its platforms."""
         with self._budget.asking(repository):
             registry = self._registries[repository.upstream]
             name = repository.name
@@ -266,19 +266,18 @@ class Pulls:
             del self._leaders[key]
 
     def _missing(self, repository: Repository, index: Manifest) -> list[Digest]:
-        """List the platforms of an index that are not here.
+        """Return the platforms of an index that are not stored.
 
-        One that is here is of no use to a client of another, whose pull of the index would be in
-        vain. Where nobody wants one, a pull is kept in vain, for half a minute.
+        A stored platform is useless to a client of another platform, which would have pulled the
+        index in vain. If no client needs a missing one, a pull is reserved in vain for 30 s.
         """
         return [child for child in index.platforms if not self.kept.within(repository, child)]
 
 
 def is_of_digest(failure: UpstreamFailure) -> bool:
-    """Whether a GET by digest failed in a way that a GET by tag need not: it has another path.
+    """Whether a GET by tag may succeed where a GET by digest failed: its path is another one.
 
-    A pull limit, a share, a host that cannot be reached and a document that must not be kept are
-    the same for both.
+    A pull limit, a share, an unreachable host and a document that must not be stored fail both.
     """
     if isinstance(failure, TooManyRequests):
         return type(failure) is TooManyRequests

@@ -1,4 +1,4 @@
-"""Purges: what goes when an image or a repository does, and what stays. Pure, for a thread."""
+"""Purges: plans for removing an image or a repository, and its content. Pure, for a thread."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _Known = Iterable[tuple[TagKey, Digest]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done: tags and content that go, content that the repository holds no more.
+    """The plan of a purge: tags to remove, content to remove, content to unlink.
 
-    `shared` is how many stay because others need them, `seen` the manifests that were looked at.
+    `shared` is the number of blobs and manifests that stay because other images need them, `seen`
+    the manifests that the plan has considered.
     """
 
     tags: set[TagKey]
@@ -29,9 +30,9 @@ class Plan:
 
 
 def plan_image(view: View, known: _Known, image: ImageName) -> Plan | None:
-    """Plan to remove an image's tag, and what nothing else needs of what that leads to.
+    """Plan the removal of an image's tag, and of its content that no other image needs.
 
-    None where nothing of it is kept.
+    `None` if nothing of the image is stored.
     """
     here, tags = image.repository, list(known)
     leads = {digest for key, digest in tags if key == (here, image.reference)}
@@ -51,9 +52,9 @@ def plan_image(view: View, known: _Known, image: ImageName) -> Plan | None:
 def _needed(
     view: View, whole: set[Digest], here: Repository, tagged: Iterable[Digest]
 ) -> set[Digest]:
-    """Return what of an image others need: tags, manifests outside of it, other repositories.
+    """Return an image's content that is needed outside of it: by tags, manifests, repositories.
 
-    A blob is needed by manifests only: which repository it came from says nothing.
+    A blob is needed by manifests only: the repository that it came from says nothing.
     """
     anchors = whole.intersection(tagged)
     for digest in whole:
@@ -71,14 +72,17 @@ def _needed(
 def _needed_here(
     view: View, here: Repository, tagged_here: Iterable[Digest], whole: set[Digest]
 ) -> set[Digest]:
-    """Return what a repository needs beside an image: its tags, and manifests outside of it."""
+    """Return the content a repository needs without an image, for its other tags and manifests."""
     held = view.needs(here)
     rest = [digest for digest in view.manifests if digest in held and digest not in whole]
     return view.reach([*tagged_here, *rest])
 
 
 def plan_repository(view: View, known: _Known, repository: Repository) -> Plan | None:
-    """Plan to remove its tags, and what no other repository holds; None where nothing is kept."""
+    """Plan the removal of a repository's tags, and of content that no other repository holds.
+
+    `None` if nothing of the repository is stored.
+    """
     tags = {key for key, _ in known if key[0] == repository}
     held = {digest: where for digest, where in view.holders().items() if repository in where}
     if not tags and not held:
@@ -89,5 +93,5 @@ def plan_repository(view: View, known: _Known, repository: Repository) -> Plan |
 
 
 def _names(image: ImageName, key: TagKey, digest: Digest) -> bool:
-    """Whether a tag is the image's name, or leads to the manifest that it names."""
+    """Whether a tag is the image's own, or points at the manifest that the image is named by."""
     return key[0] == image.repository and image.reference in (key[1], digest)

@@ -1,4 +1,4 @@
-"""The reckoning: what is left of each pull limit, who spent it, how long it lasts."""
+"""The reckoning: a report on each pull limit, its remainder, its spenders and its forecast."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mirror.cache.tally import Tally
 from mirror.cache.window import Window
 
 PARTS = 12  # of a window
-_TOP = 5  # spenders told of
+_TOP = 5  # spenders reported
 _RETURNS = 1000
 
 
 async def reckon(budget: Budget, tally: Tally) -> Budgets:
-    """Reckon all accounts, but those of which nothing is known where something is of others."""
+    """Report on all accounts; those without data are left out, unless none has any."""
     told = [await _account(budget, tally, key, account) for key, account in budget.accounts()]
     telling = [each for each in told if each.used or each.asked or each.limit is not None]
     return Budgets(tuple(telling or told))

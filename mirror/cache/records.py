@@ -1,4 +1,4 @@
-"""What an operator orders and what is told of it."""
+"""The operator's orders, and the records that report on them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def _dry(dry: bool) -> str:
 
 @checked(frozen=True, config=_STRICT)
 class Verify:
-    """Hash what is kept: all, `percent` of it or `count` blobs; at most `rate` bytes a second.
+    """Hash stored content: all, `percent` of it or `count` blobs; at most `rate` bytes a second.
 
-    A `dry` one only tells what is wrong.
+    A `dry` order reports damage and removes nothing.
     """
 
     percent: Annotated[float, Field(gt=0, le=100)] | None = None
@@ -40,7 +40,7 @@ class Verify:
     kind: Literal["verify"] = "verify"
 
     def __str__(self) -> str:
-        """As it was typed."""
+        """Return the order as the operator types it."""
         share = "" if self.percent is None else f" --sample {self.percent:g}%"
         count = "" if self.count is None else f" --sample {self.count}"
         rate = "" if self.rate is None else f" --rate {self.rate}"
@@ -49,13 +49,13 @@ class Verify:
 
 @checked(frozen=True, config=_STRICT)
 class Collect:
-    """Remove what is of no use, and keep the bound; a `dry` one tells what would go."""
+    """Remove useless files and rows, and evict down to the quota; a `dry` order only reports."""
 
     dry: bool = False
     kind: Literal["gc"] = "gc"
 
     def __str__(self) -> str:
-        """As it was typed."""
+        """Return the order as the operator types it."""
         return f"gc{_dry(self.dry)}"
 
 
@@ -63,7 +63,7 @@ class Collect:
 class Purge:
     """Remove an image, a repository, or content by its digest, as the operator names it.
 
-    A `dry` one tells what would go.
+    A `dry` order only reports.
     """
 
     target: str
@@ -71,35 +71,35 @@ class Purge:
     kind: Literal["purge"] = "purge"
 
     def __str__(self) -> str:
-        """As it was typed."""
+        """Return the order as the operator types it."""
         return f"purge {self.target}{_dry(self.dry)}"
 
 
 @checked(frozen=True, config=_STRICT)
 class Measure:
-    """Tell what takes the space."""
+    """Report the use of the disk."""
 
     kind: Literal["du"] = "du"
 
     def __str__(self) -> str:
-        """As it was typed."""
+        """Return the order as the operator types it."""
         return self.kind
 
 
 @checked(frozen=True, config=_STRICT)
 class Reckon:
-    """Tell what is left of the pull limits, who spent it, and how long it lasts."""
+    """Report the pull limits: their remainder, spenders and forecast."""
 
     kind: Literal["budget"] = "budget"
 
     def __str__(self) -> str:
-        """As it was typed."""
+        """Return the order as the operator types it."""
         return self.kind
 
 
 @checked(frozen=True, config=_STRICT)
 class Reload:
-    """Read the configuration anew, and go by it."""
+    """Read the configuration again, and apply it."""
 
     kind: Literal["reload"] = "reload"
 
@@ -108,15 +108,15 @@ class Reload:
         return self.kind
 
 
-Work = Verify | Collect | Purge | Measure | Reckon  # what needs the data folder
+Work = Verify | Collect | Purge | Measure | Reckon  # orders that need the data folder
 Order = Work | Reload
 
-# What is told on the way
+# Records during an order
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far it is: so many of these blobs, so many of their bytes."""
+    """Progress: blobs and bytes that are done, out of all."""
 
     blobs: int
     all_blobs: int
@@ -127,19 +127,19 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """A blob that is not what its name says, and why."""
+    """A damaged blob, and the reason."""
 
     digest: str
     reason: str
     kind: Literal["wrong"] = "wrong"
 
 
-# How it ended
+# Results
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why nothing could be done."""
+    """The order failed; `reason` says why."""
 
     reason: str
     kind: Literal["refused"] = "refused"
@@ -147,9 +147,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """How many blobs were hashed, their bytes, and how many of them were wrong.
+    """The number of hashed blobs, their bytes, and the number of damaged blobs.
 
-    After a `dry` order those are where they were.
+    After a `dry` order the damaged blobs are still stored.
     """
 
     blobs: int
@@ -161,9 +161,9 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """How many partials, files without a row, rows without their file and victims of the bound.
+    """The numbers of partials, files without a row, rows without a file, and evicted blobs.
 
-    `freed` is in bytes. After a `dry` order all of that would go, and is there.
+    `freed` is in bytes. After a `dry` order these are the numbers that `gc` would remove.
     """
 
     partials: int
@@ -177,9 +177,9 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """How many tags and files went, how many stayed because others need them; bytes freed.
+    """The numbers of removed tags and files, and of files that other images need; bytes freed.
 
-    After a `dry` order all of that would go, and is there.
+    After a `dry` order these are the numbers that `purge` would remove.
     """
 
     target: str
@@ -193,7 +193,7 @@ class Purged:
 
 @dataclass(frozen=True, slots=True)
 class ImageUsage:
-    """A tag, or a manifest without one. Bytes of all that is kept of it, and that only it needs."""
+    """A tag or an untagged manifest: its stored bytes, and the bytes that it `alone` needs."""
 
     reference: str
     digest: str
@@ -203,7 +203,7 @@ class ImageUsage:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryUsage:
-    """A repository. Bytes of all that it holds, and that no other holds, too."""
+    """A repository: the bytes that it holds, and the bytes that it `alone` holds."""
 
     repository: str
     bytes: int
@@ -213,11 +213,11 @@ class RepositoryUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What takes the space, in bytes.
+    """The use of the disk, in bytes.
 
     `used` is the sum of kept, partial, promised, index, leaving and quarantine.
-    `kept` is the sum of what each repository holds alone, what several share, and what belongs
-    to none yet.
+    `kept` is the sum of the bytes that each repository holds alone, the bytes that several share,
+    and the bytes that are linked to no repository yet.
     """
 
     limit: int
@@ -236,7 +236,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Spender:
-    """Who spent pulls, or on what they were spent."""
+    """A client that spent pulls, or the repository or tag that they were spent on."""
 
     name: str
     pulls: int
@@ -246,10 +246,10 @@ class Spender:
 class AccountBudget:
     """The pull limit of one account of an upstream. Durations are in seconds from now.
 
-    `heard` is how long ago upstream said something of it, `rate` in pulls an hour. `spent` has the
-    window's pulls in equal parts of it, the oldest first; `returns` when they come back, at most a
-    thousand of them. `asked` is what clients pulled in the hours that the window touches, of the
-    account that upstream is asked as now. None is no limit, no end, or nothing known.
+    `heard` is the age of upstream's last answer about it, `rate` is in pulls an hour. `spent` has
+    the window's pulls in equal parts of it, oldest first; `returns` has the times at which they
+    come back, at most a thousand. `asked` counts the manifests that clients requested in the hours
+    that the window touches, for the account in use now. None is no limit, no end, or not known.
     """
 
     upstream: str
@@ -275,7 +275,7 @@ class AccountBudget:
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """What is left, who spent it, and how long it lasts."""
+    """The pull limits of all accounts."""
 
     accounts: tuple[AccountBudget, ...]
     kind: Literal["budgets"] = "budgets"
@@ -283,25 +283,25 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """The keys that are in force as they were changed, and those that want a restart for it."""
+    """The changed keys that are in force, and the changed keys that need a restart."""
 
     changed: tuple[str, ...]
     restart: tuple[str, ...]
     kind: Literal["reloaded"] = "reloaded"
 
     def words(self) -> Iterator[str]:
-        """Say so, a line for each kind."""
+        """Yield a line for each kind of key."""
         if self.changed:
             yield f"changed: {', '.join(self.changed)}"
         if self.restart:
-            yield f"wants a restart, and stays what it was: {', '.join(self.restart)}"
+            yield f"needs a restart, and is not in force: {', '.join(self.restart)}"
         if not self.changed and not self.restart:
             yield "nothing has changed"
 
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """Why the configuration cannot be used, so that nothing was changed."""
+    """The configuration cannot be used, and nothing was changed; `reason` says why."""
 
     reason: str
     kind: Literal["unusable"] = "unusable"

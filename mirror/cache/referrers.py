@@ -1,4 +1,4 @@
-"""Referrers: what upstream's API says of a digest, or the tag that stands in for the API."""
+"""Referrers of a digest: from upstream's API, or from the tag that replaces a missing API."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ Items: TypeAlias = list[tuple[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Referrers:
-    """Descriptors, unfiltered; `following` is where there are more. `memory` is in bytes.
+    """Descriptors, unfiltered; `following` is the next page. `memory` is in bytes.
 
-    `api` is that upstream's API says so. `whole` is the index of all of them, written once for all
-    clients: that takes 20 ms of the interpreter for the longest (measured).
+    `api` tells that they come from upstream's API. `whole` is the index of all of them, written
+    once for all clients: that takes 20 ms of the interpreter for the longest (measured).
     """
 
     items: Items
@@ -45,7 +45,7 @@ class Referrers:
     api: bool = False
 
     async def index(self, artifact_types: Collection[str]) -> bytes:
-        """Return the index of those of these types, of all where none is named."""
+        """Return the index of the descriptors of these types, or of all if no type is given."""
         if not artifact_types:
             return self.whole
         return await documents.aside(_filtered, self.whole, self.items, artifact_types)
@@ -64,15 +64,15 @@ class ReferrersFinder:
     def __init__(self, registries: Mapping[str, Registry], manifests: Manifests) -> None:
         self._registries = registries
         self._manifests = manifests
-        self._with_api: set[str] = set()  # upstreams whose API has answered
+        self._with_api: set[str] = set()  # upstreams with an API that has answered
 
     async def find(
         self, repository: Repository, digest: Digest, paging: Paging, client: str
     ) -> Referrers:
         """Ask for all pages from this one on; raises UpstreamFailure.
 
-        Where upstream has no such API, the fallback tag says what there is (distribution-spec,
-        "Unavailable Referrers API"). Some registries deny what they do not know: there both count.
+        If upstream has no such API, the fallback tag is read (distribution-spec, "Unavailable
+        Referrers API"). Some registries deny unknown paths: after a denial both are tried.
         """
         subject = _Subject(repository, digest, client)
         try:
@@ -86,7 +86,7 @@ class ReferrersFinder:
         return await self._by_tag(subject) if found is None else found
 
     async def _by_api(self, subject: _Subject, paging: Paging) -> Referrers | None:
-        """Ask for as many pages as fit into an index; None where upstream has no such API."""
+        """Ask for as many pages as fit into an index; `None` if upstream has no such API."""
         found: Items = []
         room, memory, seen = MAX_SIZE, 0, set[Paging]()
         following: Paging | None = paging
@@ -97,7 +97,7 @@ class ReferrersFinder:
             page = await self._page(subject, following)
             items = None if page is None else await documents.aside(_index, page.body, page)
             if page is None or items is None:
-                if following.fields:  # a page that the API itself has named
+                if following.fields:  # a page that the API itself linked to
                     raise UpstreamMisbehaved("upstream does not have its next page of referrers")
                 return None
             self._with_api.add(subject.repository.upstream)
@@ -119,7 +119,7 @@ class ReferrersFinder:
             return None
 
     async def _by_tag_at_most(self, subject: _Subject) -> Referrers | None:
-        """Read the fallback tag; None where that leads to nothing."""
+        """Read the fallback tag; `None` if that fails or lists nothing."""
         try:
             tagged = await self._by_tag(subject)
         except UpstreamFailure:
@@ -127,10 +127,10 @@ class ReferrersFinder:
         return tagged if tagged.items else None
 
     async def _by_tag(self, subject: _Subject) -> Referrers:
-        """Read the index under the tag that stands in for the API ("Referrers Tag Schema").
+        """Read the index under the fallback tag ("Referrers Tag Schema").
 
         A registry may take the tag for the digest that it spells, and answer with the subject
-        (GitLab): that is no list of referrers, and no image for many platforms is.
+        (GitLab): that is no list of referrers, nor is a multi-platform image.
         """
         digest, get = subject.digest, self._manifests.get
         tag = Tag.parse(f"{digest.algorithm[:32]}-{digest.hex[:64]}")
@@ -150,14 +150,14 @@ class ReferrersFinder:
 
 
 def _index(body: bytes, page: Page) -> Items | None:
-    """Read an index of the API's; None for what is no index: a web page, `{}`, an error document.
+    """Read an index of the API; `None` for another body: a web page, `{}`, an error document.
 
     Raises UpstreamMisbehaved for an index that cannot be read.
     """
     try:
         document = documents.read(body, anew=True)
     except ValueError:
-        if page.media_type != media.OCI_INDEX:  # which is how clients tell that there is no API
+        if page.media_type != media.OCI_INDEX:  # clients take that for a missing API
             return None
         raise UpstreamMisbehaved("upstream's list of referrers is no JSON object") from None
     if "errors" in document or not document.keys() & {"manifests", "mediaType", "schemaVersion"}:
@@ -166,7 +166,7 @@ def _index(body: bytes, page: Page) -> Items | None:
 
 
 def _tagged(body: bytes) -> Items:
-    """Read the index of a fallback tag. Platforms of an image are no referrers."""
+    """Read the index of a fallback tag. Platforms of an image are not referrers."""
     try:
         items = _descriptors(documents.read(body, anew=True))
     except ValueError:
@@ -201,7 +201,7 @@ def _descriptors(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _is_descriptor(item: object) -> bool:
-    """Whether this has what every descriptor has (image-spec, descriptor.md)."""
+    """Whether an item has the fields of every descriptor (image-spec, descriptor.md)."""
     if not isinstance(item, dict):
         return False
     digest, media_type, size = (item.get(key) for key in ("digest", "mediaType", "size"))

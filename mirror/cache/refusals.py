@@ -1,4 +1,4 @@
-"""Refusals: what upstreams refused of late, by repository; forgotten of one that is another now."""
+"""Refusals: recent refusals of upstreams, by repository; removed when an upstream is changed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ V = TypeVar("V")
 
 
 def forget(refusals: MutableMapping[tuple[Repository, R], V], upstream: str) -> None:
-    """Forget what one upstream refused: it may be asked elsewhere, or as somebody else, by now."""
+    """Remove the refusals of one upstream: its address or the mirror's account may have changed."""
     for key in [key for key in refusals if key[0].upstream == upstream]:
         refusals.pop(key, None)

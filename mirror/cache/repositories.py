@@ -1,4 +1,4 @@
-"""Repositories: the names of those of which something is kept, as far as a caller may read them."""
+"""Repositories: the names of repositories with stored content, as far as a caller may read them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from mirror.oci.names import Repository, pulled_as
 from mirror.oci.paging import MAX_PAGE, Paging
 from mirror.store.catalogue import Catalogue
 
-_RUN = 4096  # names that are sorted in one go: no thread runs beside a sort
-_KEPT = 250_000  # names of all lists together; one that has more is kept alone
-_TIMES = 20  # a list is good for so many times as long as it took
-_INSTANT = 0.002  # seconds; what took no longer is made anew each time
+_RUN = 4096  # names that are sorted in one go: a sort blocks all other threads
+_KEPT = 250_000  # names of all cached lists together; a list with more is cached alone
+_TIMES = 20  # a list is valid for this multiple of the time that it took
+_INSTANT = 0.002  # seconds; a list that took no longer is not cached
 
 
 class _Key(NamedTuple):
-    rules: int  # how many times they were changed
+    rules: int  # number of their changes
     caller: str | None
     upstream: str
     own: str
@@ -35,13 +35,13 @@ class _Key(NamedTuple):
 
 class _Names(NamedTuple):
     names: list[str]
-    took: float  # seconds of a thread's own time
+    took: float  # seconds of CPU time of a thread
 
 
 class _Lists(TLRUCache[_Key, _Names]):
-    """The lists that are good. What has left is in `gone`, to be let go of in parts.
+    """The cached lists. Removed ones are in `gone`, to be freed in parts.
 
-    A million names that are freed at once hold the loop for a sixth of a second (measured).
+    Freeing a million names at once blocks the event loop for a sixth of a second (measured).
     """
 
     def __init__(self, timer: Callable[[], float]) -> None:
@@ -54,19 +54,19 @@ class _Lists(TLRUCache[_Key, _Names]):
         self.gone: list[list[str]] = []
 
     def expire(self, time: float | None = None) -> list[tuple[_Key, _Names]]:
-        """Remove what is good no longer."""
+        """Remove the lists that have expired."""
         left = super().expire(time)
         self.gone += [made.names for _, made in left]
         return left
 
     def popitem(self) -> tuple[_Key, _Names]:
-        """Remove the one that was asked for least recently."""
+        """Evict the least recently used list."""
         key, made = super().popitem()
         self.gone.append(made.names)
         return key, made
 
     async def let_go(self) -> None:
-        """Free what has left. Who was given it has long cut a page of it: a list was made since."""
+        """Free the removed lists. All pages of them are cut: another list was made since."""
         self.expire()
         while self.gone:
             names = self.gone.pop()
@@ -78,8 +78,9 @@ class _Lists(TLRUCache[_Key, _Names]):
 class Repositories:
     """Lists repositories, in order of their names, a page at a time.
 
-    Nobody is asked for it: what `access` would ask upstream about is left out. A list is made on a
-    thread, takes a twentieth of it at most for those who ask the same, and may be that much older.
+    No upstream is asked: repositories that `access` would ask about are left out. A list is made on
+    a thread and cached for all callers with the same key, for 20 times as long as it took: so lists
+    take a twentieth of a thread at most, and may be that much older.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Repositories:
         self._catalogue = catalogue
         self._access = access
         self._kept = _Lists(timer)
-        self._making = asyncio.Lock()  # one list at a time, whatever is asked for
+        self._making = asyncio.Lock()  # one list at a time, for all keys
         self._flights: Flights[_Key, list[str]] = Flights()
         self._rules = 0
 
@@ -99,20 +100,20 @@ class Repositories:
         return f"<Repositories: {len(self._kept)} lists kept>"
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Cancel all lists that are being made."""
         await self._flights.close()
 
     def change(self) -> None:
-        """Have other rules: no list by those before is given any more, nor one being made."""
+        """Change the rules: no list by the former rules is used again, nor one being made."""
         self._rules += 1
 
     async def page(
         self, caller: Caller, upstream: str, own: str, paging: Paging
     ) -> tuple[list[str], Paging | None]:
-        """Return a page of names, and where the next begins, if there is more.
+        """Return a page of names, and the start of the next page, if there is one.
 
-        They are those of one `upstream`, or of all where that is empty, and such as a caller pulls
-        by to whom the upstream `own` is meant where none is named.
+        The names are those of one `upstream`, or of all if it is empty. Each is the name that the
+        caller pulls by; a name without an upstream means `own`.
         """
         key = _Key(self._rules, caller.name, upstream, own)
         made = self._kept.get(key)
@@ -141,7 +142,7 @@ class Repositories:
 def _named(
     held: list[Repository], upstream: str, own: str, reads: Callable[[Repository], bool]
 ) -> _Names:
-    """Return the names of those that may be read, in order."""
+    """Return the names of the repositories that may be read, in order."""
     began = time.thread_time()
     names = [
         pulled_as(each, own)

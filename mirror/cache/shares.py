@@ -1,4 +1,4 @@
-"""Shares: how much of a budget window one client, or a network of them, may spend."""
+"""Shares: the part of a budget window's pulls that one client, or a network of them, may spend."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from mirror.cache.address import one_client
 from mirror.cache.caller import NOBODY, is_client_name
 from mirror.cache.window import MOST_PULLS
 
-EACH = "*"  # the share of every client that no other names
+EACH = "*"  # the share of each client without another share
 Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """So many pulls of a window, or such a part of its limit."""
+    """A number of pulls in a window, or a percentage of its limit."""
 
     pulls: int | None = None
     percent: float = 0.0
 
     def of(self, limit: int) -> int:
-        """Return how many pulls that is; never none, so that nobody is locked out."""
+        """Return the share in pulls; a percentage is at least one pull, to lock no client out."""
         return self.pulls if self.pulls is not None else max(1, int(limit * self.percent / 100))
 
 
 class Shares:
-    """Who shares what.
+    """The configured shares, by party.
 
     Keys are addresses, networks (all of its clients together), names of clients, or `*`: each other
-    client for itself, and in IPv6 each other /64, of which one host has all addresses.
+    client for itself, and in IPv6 each other /64, because one host has all addresses of it.
     """
 
     def __init__(self, shares: Mapping[str, Share] | None = None) -> None:
@@ -41,7 +41,7 @@ class Shares:
         self._each = given.pop(EACH, None)
         self._names = {key: given.pop(key) for key in [*given] if is_client_name(key)}
         networks = {ip_network(key): (key, share) for key, share in given.items()}
-        # The most specific first: it is the one that counts.
+        # The most specific first: the first match counts.
         self._networks = sorted(networks.items(), key=lambda item: -item[0].prefixlen)
         self.party = lru_cache(maxsize=4096)(self._party)
 
@@ -56,7 +56,7 @@ class Shares:
         return f"<Shares: {named}, {self._each or 'none'} for the others>"
 
     def _party(self, client: str) -> tuple[str, Share] | None:
-        """Return whose share a client spends, and the share; None where it is not bounded."""
+        """Return the party that a client belongs to, and its share; `None` if it is not bounded."""
         if client == NOBODY:
             return None
         if client in self._names:
@@ -73,9 +73,9 @@ class Shares:
 
 
 class Spending:
-    """What each party to `shares` spent in the window. Times are the window's.
+    """The pulls that each party of `shares` spent in the window. Times are those of the window.
 
-    Clients are remembered, and not their parties only: shares may change.
+    Clients are recorded, and not only their parties, because shares may change.
     """
 
     def __init__(self, shares: Shares) -> None:
@@ -92,7 +92,7 @@ class Spending:
         return len(self._used.keys() | self._running.keys())
 
     def change(self, shares: Shares) -> None:
-        """Have other shares: what was spent, and what runs, counts for the parties to these."""
+        """Change the shares: spent and running pulls are counted again, for the new parties."""
         self._shares = shares
         self._pulls = deque((at, client, self._party(client)) for at, client, _ in self._pulls)
         self._used = Counter(party for _, _, party in self._pulls if party is not None)
@@ -101,12 +101,12 @@ class Spending:
             _add(self._running, self._party(client), pulls)
 
     def run(self, client: str, pulls: int) -> None:
-        """Note pulls that begin, or with a number below zero have ended."""
+        """Record pulls that begin, or, with a negative number, pulls that have ended."""
         _add(self._runs, client, pulls)
         _add(self._running, self._party(client), pulls)
 
     def count(self, at: float, client: str, length: float) -> None:
-        """Note a counted pull; those older than `length` seconds are forgotten."""
+        """Record a counted pull; pulls older than `length` seconds are dropped."""
         self._forget(at - length)
         if len(self._pulls) >= MOST_PULLS:
             self._forget(self._pulls[0][0])
@@ -119,7 +119,7 @@ class Spending:
         return None if party is None else party[0]
 
     def used(self, party: str, now: float, length: float) -> int:
-        """Return a party's pulls of the last `length` seconds, and those that may be any moment."""
+        """Return a party's pulls of the last `length` seconds, running ones included."""
         self._forget(now - length)
         return self._used[party] + self._running[party]
 
@@ -129,13 +129,13 @@ class Spending:
             _add(self._used, party, -1)
 
     def back_in(self, party: str, pulls: int, now: float, length: float) -> float:
-        """Return after how many seconds so many of its pulls have come back."""
+        """Return the seconds until `pulls` of a party's pulls have come back."""
         own = [at for at, _, spender in self._pulls if spender == party]
         return own[pulls - 1] + length - now if pulls <= len(own) else length
 
 
 def _add(counter: Counter[str], name: str | None, pulls: int) -> None:
-    """Count for a name, if there is one; of who has none nothing is kept."""
+    """Add pulls to a name's count; without a name nothing is counted."""
     if name is None:
         return
     counter[name] += pulls

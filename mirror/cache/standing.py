@@ -1,4 +1,4 @@
-"""A repository's standing: whether everybody may read it, and when a denial is believed. Pure."""
+"""A repository's standing: whether it is public, and when a denial is believed. Pure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from enum import Enum
 
 from mirror.upstream.inquiry import Wanted
 
-PUBLIC_FOR = 86_400.0  # seconds; for so long upstream's yes lasts without another question
+PUBLIC_FOR = 86_400.0  # seconds for which upstream's yes is valid without another question
 ASK_EVERY = 60.0  # seconds between two questions about a repository that upstream denies
 DENIALS = 3  # spaced denials, at the least, before a public repository is held back
 DENIED_FOR = 600.0  # seconds from the first of them to the last, at the least
-_DOUBT = 10.0  # seconds until the first denial of what was never public is checked once more
-PAUSE = 5.0  # seconds until the next question where somebody is kept out for want of an answer
+_DOUBT = 10.0  # seconds until the first denial of a never public repository is checked again
+PAUSE = 5.0  # seconds until the next question if a client is refused for lack of an answer
 
 
 class Wait(Enum):
-    """What a request does about a question that is due."""
+    """Whether a request waits for a question that is due."""
 
     NO = "nothing is due"
     BEHIND = "the question is asked behind the request's back"
@@ -26,17 +26,17 @@ class Wait(Enum):
 
 @dataclass(slots=True)
 class Standing:
-    """What upstream said of one repository. Times are seconds of a clock that never steps.
+    """Upstream's answers about one repository. Times are seconds of a monotonic clock.
 
     A single denial of a public repository may be a mistake of upstream's. The repository is held
     back once `DENIALS` questions, each with a fresh token and `ASK_EVERY` apart, were denied over
-    `DENIED_FOR`, each while upstream answered for others. One yes at any time ends all that.
+    `DENIED_FOR`, each while upstream answered for other repositories. One yes ends all that.
 
-    `decided` is when upstream last said yes or, believed, no; None where it never did.
-    `denied_at` is the last denial since the last yes, `since`, `counted_at` and `denials` are
-    the first, the last and the number of those that count.
-    `refused` is the content that was denied last. `lists` is whether everybody gets the list of
-    tags, too, and `list_again` when that is asked again. `noted` is whether the index knows of it.
+    `decided` is the time of upstream's last yes or believed no; None if there was neither.
+    `denied_at` is the last denial since the last yes; `since`, `counted_at` and `denials` are
+    the first, the last and the number of the denials that count.
+    `refused` is the content that was denied last. `lists` tells that the list of tags is public
+    too, and `list_again` when to ask that again. `noted` tells that the index has the standing.
     """
 
     public: bool = False
@@ -53,17 +53,17 @@ class Standing:
 
     @property
     def unknown(self) -> bool:
-        """Whether upstream was never asked."""
+        """Whether upstream has never been asked."""
         return self.decided is None and self.ask_again == -math.inf
 
     def wait(self, now: float) -> Wait:
-        """Say whether a question is due, and whether a request waits for its answer."""
+        """Return whether a question is due, and whether a request waits for its answer."""
         if now < self.ask_again:
             return Wait.NO
         return Wait.BEHIND if self.public and self.denied_at is not None else Wait.FOR_IT
 
     def suspect(self, now: float) -> None:
-        """Note that upstream denied what a client pulled: a question is due.
+        """Record that upstream denied a client's pull: a question is due.
 
         That denial is not counted: the token may have been old, and a hundred clients may meet
         the same mistake within a second.
@@ -72,17 +72,17 @@ class Standing:
             self.denied_at, self.ask_again = now, now
 
     def given(self, now: float, *, lists: bool) -> None:
-        """Note that upstream gives the repository to everybody."""
+        """Record that upstream serves the repository to the public."""
         self.public, self.decided, self.ask_again = True, now, now + PUBLIC_FOR
         self.lists = lists
         self.denied_at = self.since = self.refused = None
         self.counted_at, self.denials = -math.inf, 0
 
     def denied(self, now: float, wanted: Wanted | None, *, others: bool) -> None:
-        """Note that a question was denied; `others` is whether upstream answered for others.
+        """Record a denied question; `others` tells that upstream answered for other repositories.
 
-        What was never public is private at once, and asked about once more soon: that may have
-        been a mistake.
+        A repository that was never public is private at once. The question is repeated soon: the
+        first denial may have been a mistake.
         """
         first = not self.public and self.denied_at is None and self.decided is None
         self.ask_again = now + (_DOUBT if first else ASK_EVERY)
@@ -93,7 +93,7 @@ class Standing:
             self.decided = now
 
     def undecided(self, now: float) -> None:
-        """Note that no answer came, or one that says nothing of who may read."""
+        """Record that no answer came, or an answer that does not tell whether it is public."""
         doubted = self.public and self.denied_at is not None
         self.ask_again = max(self.ask_again, now + (ASK_EVERY if doubted else PAUSE))
 

@@ -1,4 +1,4 @@
-"""Lists of tags: a short one whole, a long one while it comes, a page of one that has no pages."""
+"""Tag lists: short ones whole, long ones streamed, and pages cut for upstreams without paging."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from mirror.upstream.pages import PageBody
 from mirror.upstream.registry import Registry
 from mirror.upstream.wire import Size
 
-_WHOLE = 4 * 1024 * 1024  # bytes of a list that is kept; longer ones are sent while they come
-_STREAMS = 32  # of these at once: each holds a mebibyte of memory, of what is read ahead
-_EACH = 8  # of them for one client: it may take them as slowly as it likes
+_WHOLE = 4 * 1024 * 1024  # bytes of a list that is cached; longer lists are streamed
+_STREAMS = 32  # concurrent streams: each holds a mebibyte of memory, for reading ahead
+_EACH = 8  # streams of one client, which may read them as slowly as it likes
 _PAUSE = 5  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class TagList:
-    """A list as JSON, the tags of it at `tags`; `following` is the next page, None at the end.
+    """A list as JSON, with its tags at `tags`; `following` is the next page, None at the end.
 
-    The tags stand there in quotes, a comma between them. A list may have 4 MiB, and many clients
-    may want pages of it at once: no page is cut by copying the list.
+    The tags are in quotes, separated by commas. A list may have 4 MiB, and many clients may ask for
+    pages of it at once: no page is cut by copying the list.
     """
 
     body: bytes
@@ -46,12 +46,12 @@ class TagList:
 
     @property
     def length(self) -> int:
-        """How many bytes the tags have."""
+        """The size of the tags in bytes."""
         return _length(self.tags)
 
 
 class TagStream:
-    """A list that upstream is sending, for one client. It is closed when it was sent, or not."""
+    """A list that upstream is sending, for one client; to be closed after sending, or instead."""
 
     outcome = Outcome.MISS
 
@@ -64,14 +64,14 @@ class TagStream:
         self._held = held
 
     async def send(self, sink: Sink) -> None:
-        """Send all of it; raises RegistryError where it cannot be completed."""
+        """Send the whole list; raises RegistryError if it cannot be completed."""
         await sink.data(self._begun)
         async for piece in self._pieces:
             if piece:
                 await sink.data(piece)
 
     def close(self) -> None:
-        """Let go of upstream's connection."""
+        """Release upstream's connection."""
         self._held.close()
 
 
@@ -79,20 +79,20 @@ Tags: TypeAlias = TagList | TagStream
 
 
 class TagLists:
-    """Asks upstreams for tags. `left_out` counts the entries that are none, by upstream.
+    """Asks upstreams for tags. `left_out` counts the entries that are no tags, by upstream.
 
-    Of long lists `streams` are sent at once.
+    At most `streams` long lists are sent at once.
     """
 
     def __init__(self, registries: dict[str, Registry], streams: int = _STREAMS) -> None:
         self.left_out: Counter[str] = Counter()
         self._registries = registries
         self._streams = asyncio.Semaphore(streams)
-        self._reading = asyncio.Lock()  # one piece of all lists between two turns of others
+        self._reading = asyncio.Lock()  # one piece of all lists per turn of the event loop
         self._of_client: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def whole(self, repository: Repository, paging: Paging) -> TagList | None:
-        """Ask for a page; None where it is too long to be kept, or comes too slowly.
+        """Ask for a page; `None` if it is too long to be cached, or arrives too slowly.
 
         Raises NameUnknown, Denied, or UpstreamFailure.
         """
@@ -113,7 +113,7 @@ class TagLists:
             return TagList(bytes(body), reader.tags, following)
 
     async def stream(self, repository: Repository, paging: Paging, client: str) -> TagStream:
-        """Ask for a page that is long, for a client; its beginning has come, and is a list's.
+        """Ask for a long page, for a client; returns once its beginning has proved to be a list's.
 
         Raises NameUnknown, Denied, or UpstreamFailure.
         """
@@ -135,9 +135,9 @@ class TagLists:
             return TagStream(page, pieces, bytes(begun), held.pop_all())
 
     async def _turn(self, patience: float, client: str, held: ExitStack) -> None:
-        """Wait for a place, the client's own first: who waits for that holds none of the others'.
+        """Wait for a place, the client's own first: that wait holds no place of other clients.
 
-        The places are given back as `held` is let go.
+        The places are given back when `held` is closed.
         """
         own = self._of_client.setdefault(client, asyncio.Semaphore(_EACH))
         try:
@@ -154,7 +154,7 @@ class TagLists:
 
 
 async def _pieces(page: PageBody, reader: TagReader, reading: asyncio.Lock) -> AsyncIterator[bytes]:
-    """Read on, in pieces between which others have their turn, however many lists are read."""
+    """Yield the pieces of a page; other tasks run between any two, even with many lists."""
     try:
         while data := await page.read():
             for start in range(0, len(data), PIECE):
@@ -179,7 +179,7 @@ async def _open(
 
 
 def _following(page: PageBody, asked: Paging, *, empty: bool) -> Paging | None:
-    """Return the next page; raises UpstreamMisbehaved where it is this one again, without end."""
+    """Return the next page; raises UpstreamMisbehaved if it is the same one, without end."""
     following = page.following
     if following is None or following.fields != asked.fields:
         return following
@@ -193,16 +193,16 @@ def _length(part: slice) -> int:
     return length
 
 
-# Pages of what has none
+# Pages of lists without paging
 
 
 def of_tags(name: str, tags: Iterable[str], following: Paging | None = None) -> TagList:
-    """Return a list of these."""
+    """Return a list of these tags."""
     return _written(name, ",".join(f'"{tag}"' for tag in tags).encode(), following)
 
 
 def behind(listed: TagList, last: str) -> slice | None:
-    """Find the tags behind one of a list; None where it is not in it, or upstream pages."""
+    """Find the tags after `last`; `None` if the list does not have it, or upstream has pages."""
     if not last:
         return listed.tags
     name = f'"{last}"'.encode()
@@ -213,10 +213,10 @@ def behind(listed: TagList, last: str) -> slice | None:
 
 
 def paged(listed: TagList, repository: Repository, paging: Paging) -> TagList:
-    """Return as many tags as are wanted of an upstream that ignores how many, and behind which.
+    """Cut the requested page from the list of an upstream that ignores `n` and `last`.
 
-    The pages of one that has pages are passed on as they are, but for a full one of the longest
-    that we ask for: there may be more, and a Link is a choice (distribution-spec, "Listing Tags").
+    Pages of an upstream with paging are passed on as they are, except a full page of the maximum
+    size: more tags may follow, and a Link is optional (distribution-spec, "Listing Tags").
     """
     count = paging.count
     if count is None or listed.following is not None or not paging.plain:
@@ -236,7 +236,7 @@ def paged(listed: TagList, repository: Repository, paging: Paging) -> TagList:
 
 
 def _begin(listed: TagList, part: slice, count: int) -> tuple[slice, int]:
-    """Find so many tags at the beginning of a part, if it has as many, and how many these are."""
+    """Return the first `count` tags of a part, all if it has fewer, and their number."""
     if part.start == part.stop:
         return part, 0
     comma = part.start - 1

@@ -1,4 +1,4 @@
-"""Tags: what each pointed at, how long that is good, which do not exist. Pure decisions."""
+"""Tags: the digest of each, how long it is valid, and which do not exist. Pure decisions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Reference, Repository, Tag
 from mirror.store.index import Index
 
-_KEPT = 100_000  # tags; the least recently asked for go first
+_KEPT = 100_000  # tags; the least recently used are evicted first
 _MISSING_KEPT = 10_000
-_AWAITING = 64  # tags that one manifest is awaited for; it arrives for the others all the same
+_AWAITING = 64  # tags recorded per awaited manifest; it also arrives for the others
 _PAUSE = 5.0  # seconds in which a failing upstream is not asked about the same tag again
 
 TagKey = tuple[Repository, Tag]
@@ -25,10 +25,10 @@ TagKey = tuple[Repository, Tag]
 
 @dataclass(slots=True)
 class Tagged:
-    """What a tag pointed at when upstream said so. Times are of the monotonic clock.
+    """A tag's manifest by upstream's last answer. Times are those of the monotonic clock.
 
-    `before` is what it pointed at while the manifest it points at now has not been fetched, `why`
-    the reason for which upstream's word is not newer, if it was asked or spared since.
+    `before` is the previous manifest, while the current one has not been pulled. `why` is the
+    reason why the answer is not newer, if upstream was asked or spared since.
     """
 
     found: Descriptor
@@ -41,7 +41,7 @@ class Tagged:
 class Tags:
     """All tags that upstream was asked about. `ttl` and `missing_ttl` are in seconds.
 
-    `timer` never steps; `clock` is the one on the wall, for the index.
+    `timer` is monotonic; `clock` is the wall clock, for the index.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Tags:
         self._timer = timer
         self._clock = clock
         self._tags = _Kept(_KEPT, index)
-        # Which tags upstream said point at a manifest that was not here then, and what it said.
+        # Tags that point at a manifest which was not stored at the time of upstream's answer.
         self._awaiting: LRUCache[tuple[Repository, Digest], dict[TagKey, Tagged]] = LRUCache(
             _MISSING_KEPT
         )
@@ -73,7 +73,7 @@ class Tags:
         return f"<Tags: {len(self._tags)} known, {len(self._missing)} missing>"
 
     async def load(self) -> None:
-        """Read the index. A tag checked in the future, by a clock since set back, is stale."""
+        """Read the index. A tag from the future (the clock was set back since) is stale."""
         now, wall = self._timer(), self._clock()
         for upstream, name, tag, digest, media_type, size, at in await self._index.tags():
             age = wall - at if at <= wall else self._ttl
@@ -82,17 +82,17 @@ class Tags:
             self._tags[key] = Tagged(found, now - age, now - age + self._ttl)
 
     def get(self, key: TagKey) -> Tagged | None:
-        """Return what is known of a tag, fresh or not."""
+        """Return the record of a tag, fresh or not."""
         return self._tags.get(key)
 
     def peek(self, key: TagKey) -> Tagged | None:
-        """Return the same, which is no use of it."""
+        """Return the record of a tag, without counting as a use of it."""
         return self._tags.peek(key)
 
     def known(self) -> Iterator[tuple[TagKey, Digest]]:
-        """Return all tags with what they point at, or pointed at while the new is on its way.
+        """Return all tags with their digests, and the previous digest while the new is not pulled.
 
-        That is no use of them, and may go on on a thread: the names are those of now.
+        This does not count as a use, and may be iterated on a thread: the names are a snapshot.
         """
         return _known(self._tags, list(self._tags))
 
@@ -101,23 +101,23 @@ class Tags:
         return list(self._tags)
 
     def fresh(self, tagged: Tagged) -> bool:
-        """Whether upstream need not be asked: it said so lately, or failed just now."""
+        """Whether upstream need not be asked: it answered recently, or failed just now."""
         return self._timer() < tagged.ask_again
 
     def confirmed(self, tagged: Tagged) -> bool:
-        """Whether upstream's word is still good, rather than its failure recent."""
+        """Whether upstream's answer is still valid; a recent failure does not count."""
         return self._timer() < tagged.checked + self._ttl
 
     def unconfirmed_for(self, tagged: Tagged) -> float:
-        """Return the seconds since upstream said so: for no longer than that it may be wrong."""
+        """Return the seconds since upstream's answer: it has been wrong for no longer than that."""
         return max(0.0, self._timer() - tagged.checked)
 
     def age(self, tagged: Tagged) -> int:
-        """Return the same in whole seconds, as Age has it."""
+        """Return the seconds since upstream's answer, whole, as in the Age header."""
         return int(self.unconfirmed_for(tagged))
 
     def put(self, key: TagKey, found: Descriptor) -> Tagged:
-        """Note what upstream just said."""
+        """Record an answer of upstream's that has just come."""
         now = self._timer()
         old = self._tags.get(key)
         moved = old is not None and old.found.digest != found.digest
@@ -132,11 +132,11 @@ class Tags:
         return tagged
 
     def arrived(self, repository: Repository, digest: Digest) -> None:
-        """Note that a manifest is here: the tags that point at it leave what they were behind.
+        """Record that a manifest is stored: the tags that point at it drop their previous one.
 
-        A tag that upstream has moved on since has it for what it pointed at before, or goes back to
-        it where the newer could not be had. Only now do they go to the index, so that it never
-        prefers what cannot be served.
+        A tag that upstream has moved since takes it as its previous manifest, or reverts to it if
+        the newer one could not be pulled. Tags are written to the index only now, so that the index
+        never names a manifest that cannot be served.
         """
         self._missing.pop((repository, digest), None)
         for key, told in self._awaiting.pop((repository, digest), {}).items():
@@ -152,7 +152,7 @@ class Tags:
             self._index.put_tag(*key, tagged.found, int(self._clock()) - self.age(tagged))
 
     def _overtaken(self, key: TagKey, tagged: Tagged, told: Tagged) -> bool:
-        """Put what arrived late in the place of what is older than it, if anything is."""
+        """Replace a tag's older stored manifest by a late arrival; False if it is not older."""
         here = tagged.before or tagged
         if here.checked >= told.checked:
             return False
@@ -165,7 +165,7 @@ class Tags:
         return True
 
     def _tell(self) -> Iterator[TagKey]:
-        """Tell the index all there is, as it is then: it was lost, and begins anew."""
+        """Write all tags to the index, as they are at that time: it was lost, and is rebuilt."""
         for key in self.names():
             newest = self._tags.peek(key)
             if newest is None:
@@ -177,23 +177,23 @@ class Tags:
                 yield key
 
     def lost(self, repository: Repository, digest: Digest, why: Why) -> None:
-        """Note that a manifest cannot be had: the tags that point at it go back."""
+        """Record that a manifest cannot be pulled: the tags that point at it revert."""
         for key in list(self._awaiting.get((repository, digest), ())):
             tagged = self._tags.get(key)
             if tagged is not None and tagged.found.digest == digest:
                 self.revert(key, tagged, why)
 
     def revert(self, key: TagKey, tagged: Tagged, why: Why) -> None:
-        """Go back, for some seconds, to what is here: what the tag points at cannot be had."""
+        """Revert a tag to its stored manifest for some seconds: the new one cannot be pulled."""
         before = tagged.before
         if before is not None and self._tags.get(key) is tagged:
             self._tags[key] = before
             self.postpone(key, why)
 
     def postpone(self, key: TagKey, why: Why) -> None:
-        """Upstream failed, or is spared: serve what is known for some seconds before it is asked.
+        """Serve a tag's record for some seconds without a question: upstream failed, or is spared.
 
-        What is held back is good for as long as any tag.
+        If pulls are saved (`Why.SAVING`), that lasts as long as a fresh tag does.
         """
         tagged = self._tags.get(key)
         if tagged is not None:
@@ -202,7 +202,7 @@ class Tags:
             tagged.why = why
 
     def awaiting(self, repository: Repository, digest: Digest) -> tuple[Tag, Descriptor] | None:
-        """Return a tag that points at a manifest that has not been fetched, and what it is."""
+        """Return a tag that points at a manifest not pulled yet, and the manifest's descriptor."""
         for key in self._awaiting.get((repository, digest), ()):
             tagged = self._tags.get(key)
             if tagged is not None and tagged.found.digest == digest:
@@ -210,47 +210,47 @@ class Tags:
         return None
 
     def missing(self, repository: Repository, reference: Reference) -> str | None:
-        """Return what upstream said if it lately had no such manifest."""
+        """Return upstream's message if it had no such manifest recently."""
         return self._missing.get((repository, reference))
 
     def put_missing(self, repository: Repository, reference: Reference, message: str) -> None:
-        """Note that upstream has no such manifest."""
+        """Record that upstream has no such manifest."""
         self._missing[repository, reference] = message
         if isinstance(reference, Tag):
             self.drop((repository, reference))
 
     def denied(self, repository: Repository, reference: Reference) -> str | None:
-        """Return what upstream said if it lately denied this manifest."""
+        """Return upstream's message if it denied this manifest recently."""
         return self._denied.get((repository, reference))
 
     def put_denied(self, repository: Repository, reference: Reference, message: str) -> None:
-        """Note that upstream denies this manifest; what is known of a tag stays."""
+        """Record that upstream denies this manifest; a tag's record stays."""
         self._denied[repository, reference] = message
 
     def forget_refusals(self, upstream: str) -> None:
-        """Have an upstream be asked again for what it had not, or denied."""
+        """Forget an upstream's 404s and denials, so that it is asked again."""
         forget(self._missing, upstream)
         forget(self._denied, upstream)
 
     def drop(self, key: TagKey) -> None:
-        """Forget a tag that upstream denies or no longer has."""
+        """Remove a tag that upstream denies or no longer has."""
         if self._tags.pop(key, None) is not None:
             self._index.drop_tag(*key)
 
 
 class _Kept(LRUCache[TagKey, Tagged]):
-    """The tags in memory; one that falls out leaves the index too."""
+    """The tags in memory; an evicted one is removed from the index too."""
 
     def __init__(self, maxsize: int, index: Index) -> None:
         super().__init__(maxsize)
         self._index = index
 
     def peek(self, key: TagKey) -> Tagged | None:
-        """Return one without making it the most recently used."""
+        """Return the record of a tag without making it the most recently used."""
         return Cache.__getitem__(self, key) if key in self else None
 
     def popitem(self) -> tuple[TagKey, Tagged]:
-        """Evict the least recently used."""
+        """Evict the least recently used tag."""
         key, tagged = super().popitem()
         self._index.drop_tag(*key)
         return key, tagged
@@ -260,7 +260,7 @@ def _known(kept: _Kept, keys: list[TagKey]) -> Iterator[tuple[TagKey, Digest]]:
     for key in keys:
         try:
             tagged = kept.peek(key)
-        except KeyError:  # it went between two looks at it, for this may be a thread
+        except KeyError:  # evicted between two look-ups: this may run on a thread
             continue
         if tagged is not None:
             yield key, tagged.found.digest

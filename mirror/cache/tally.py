@@ -1,4 +1,4 @@
-"""The tally: what clients asked for, and what they got stale, beside what upstream counted."""
+"""The tally: manifests that clients requested, and stale answers, beside upstream's counts."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from mirror.cache.ledger import Ledger
 from mirror.cache.outcome import Why
 from mirror.cache.window import HOUR
 
-_LONGEST = 31 * 24  # hours in memory: a window that is longer is not told of whole
+_LONGEST = 31 * 24  # hours in memory: a longer window is not reported in full
 
 
 class Tally:
-    """Counts in memory; once a second or so the hours' sums go to the ledger."""
+    """Counts in memory; about once a second the sums of the hours are written to the ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self.asked: Counter[str] = Counter()  # manifests that clients pulled, by upstream
+        self.asked: Counter[str] = Counter()  # manifests that clients requested, by upstream
         self.stale: Counter[tuple[str, Why]] = Counter()
         self._keep = 0  # hours
         self._entered: Counter[str] = Counter()
@@ -26,12 +26,12 @@ class Tally:
         return f"<Tally: {self.asked.total()} manifests asked for>"
 
     async def load(self, longest: float) -> None:
-        """Read so much of the past as will be asked about: the `longest` window, in seconds."""
+        """Read the past from the ledger, for the `longest` window, in seconds."""
         self._keep = min(_LONGEST, int(longest // HOUR) + 1)
         self._hours.update(await self._ledger.asked(self._keep * HOUR))
 
     def tick(self) -> None:
-        """Enter what was asked since the last time into the hour that it is."""
+        """Add the requests since the last tick to the current hour."""
         hour = self._ledger.hour
         for upstream, asked in self.asked.items():
             if new := asked - self._entered[upstream]:
@@ -42,7 +42,7 @@ class Tally:
             del self._hours[old]
 
     def asked_for(self, upstream: str, seconds: float) -> int:
-        """Return how many manifests were asked for in the hours that so many seconds touch."""
+        """Return how many manifests were requested in the hours that the last `seconds` touch."""
         first = self._ledger.hour - int(seconds // HOUR)
         hours = ((hour, n) for (name, hour), n in self._hours.items() if name == upstream)
         return sum(n for hour, n in hours if hour >= first)

@@ -1,4 +1,4 @@
-"""Upkeep: what an operator can have done to what is kept, beside pulls that go on."""
+"""Upkeep: an operator's orders on stored content, carried out while requests go on."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from mirror.uncollected import uncollected
 
 
 class Upkeep:
-    """Carries out orders. Content that goes leaves the books, the disk, and memory.
+    """Carries out orders. Removed content leaves the books, the disk, and memory.
 
-    Nobody's body is cut: a file that is read stays readable, and a fetch enters what it brings
-    when it is proven, whatever was removed before. `altered` is what was found wrong, and
-    discarded, when the store was opened for this: to be told of by the first to verify.
+    No response is cut: an open file stays readable, and a fetch stores its blob once proven, even
+    if the blob was removed meanwhile. `altered` is the content that was found damaged, and was
+    discarded, when the store was opened for the order: the first verify reports it.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Upkeep:
         return f"<Upkeep of {self._store!r}>"
 
     async def carry_out(self, order: Work) -> AsyncGenerator[Record, None]:
-        """Tell of progress, at last the result; what cannot be done ends in Refused."""
+        """Yield progress, and finally the result; an order that fails ends in Refused."""
         try:
             if isinstance(order, Verify):
                 run = Verification(self._store, self._memory, order, self._altered).run()
@@ -93,15 +93,15 @@ class Upkeep:
         return await self.measure()
 
     async def measure(self) -> Usage:
-        """Tell what takes the space."""
+        """Report the use of the disk."""
         return await measure(self._store, self._tags)
 
-    # Removing what is of no use
+    # Removing useless files and rows
 
     async def collect(self) -> Collected:
-        """Remove partials that nobody fetches, files without a row, rows without their file.
+        """Remove partials without a fetch, files without a row, and rows without their file.
 
-        Then evict until the bound holds. Raises OSError.
+        Then evict until the quota holds. Raises OSError.
         """
         store, before = self._store, self._store.catalogue.view()
         lost, unknown = await store.run_read(uncollected()(_compared), store.files, before)
@@ -116,7 +116,7 @@ class Upkeep:
         return Collected(partials, strangers, rows, store.books.evicted - evicted, freed)
 
     async def collectable(self) -> Collected:
-        """Tell what `collect` would remove."""
+        """Report the files and rows that `collect` would remove."""
         store, before = self._store, self._store.catalogue.view()
         lost, unknown = await store.run_read(uncollected()(_compared), store.files, before)
         partials = [charged(size) for size in store.books.idle_partials.values()]
@@ -132,9 +132,9 @@ class Upkeep:
         return Collected(*counts, freed, dry=True)
 
     async def _discard_lost(self, digest: Digest, entry: Entry) -> bool:
-        """Discard a row without its file, if it is that still: a client may have brought it back.
+        """Discard a row without its file, if the file is still missing: it may have been refetched.
 
-        It is looked at once more, and nothing comes between that look and the end of its row.
+        The file is checked once more, and nothing runs between that check and the removal.
         """
         store = self._store
         size = await store.run_read(_size_of, store.files.path(digest))
@@ -144,12 +144,12 @@ class Upkeep:
         await store.discard(digest)
         return True
 
-    # Removing what is named
+    # Removing named content
 
     async def purge(self, text: str, *, dry: bool = False) -> Purged:
         """Remove an image, a repository or content; raises UpkeepError, OSError.
 
-        What a `dry` one tells of stays.
+        A `dry` purge only reports.
         """
         target = await self._store.run_read(self._target, text, self._tags.names())
         if isinstance(target, Digest):
@@ -163,7 +163,7 @@ class Upkeep:
         return await self._carry(target, plan)
 
     def _target(self, text: str, names: list[TagKey]) -> Target:
-        """Read what the operator names, on a thread: of 100,000 tags each is looked at."""
+        """Parse the operator's target. For a thread: it goes through 100,000 tags."""
         upstreams = self._store.catalogue.upstreams()
         upstreams.update(repository.upstream for (repository, _) in names)
         try:
@@ -172,7 +172,7 @@ class Upkeep:
             raise UpkeepError(error.message) from None
 
     async def _purge_digest(self, digest: Digest, *, dry: bool) -> Purged:
-        """Remove content by its name, whoever needs it: they will fetch it again."""
+        """Remove content by its digest, even if an image needs it: the next request fetches it."""
         if dry:
             return self._purgeable_digest(digest)
         partials, partial_bytes = await self._store.room.remove_partials([digest])
@@ -192,19 +192,19 @@ class Upkeep:
         return Purged(str(digest), 0, files, 0, freed, dry=True)
 
     def _charged(self, digests: Iterable[Digest]) -> int:
-        """Return the bytes that would come free if content went."""
+        """Return the bytes that removing content would free."""
         entries = (self._store.catalogue.get(digest) for digest in digests)
         return sum(charged(entry.size) for entry in entries if entry is not None)
 
     async def _plan(self, target: ImageName | Repository) -> Plan | None:
-        """Plan, on a thread, what goes; None where nothing is kept."""
+        """Plan a purge, on a thread; `None` if nothing of the target is stored."""
         view, known = self._store.catalogue.view(), self._tags.known()
         if isinstance(target, ImageName):
             return await self._store.run_read(uncollected()(plan_image), view, known, target)
         return await self._store.run_read(uncollected()(plan_repository), view, known, target)
 
     async def _carry(self, target: ImageName | Repository, plan: Plan) -> Purged:
-        """Carry out a plan: what came while it was made keeps what it needs."""
+        """Carry out a plan; content that manifests stored meanwhile need is spared."""
         here = target.repository if isinstance(target, ImageName) else target
         spared = await self._needed_since(plan)
         gone = plan.gone - spared
@@ -223,7 +223,7 @@ class Upkeep:
         )
 
     async def _remove(self, digests: Iterable[Digest]) -> int:
-        """Remove content; returns the bytes that come free. Raises OSError."""
+        """Remove content; returns the freed bytes. Raises OSError."""
         ahead, freed = list(digests), 0
         for start in range(0, len(ahead), PART):
             part = ahead[start : start + PART]
@@ -234,9 +234,9 @@ class Upkeep:
 
 
 def _compared(files: Files, before: View) -> tuple[dict[Digest, Entry], dict[Digest, int]]:
-    """Find rows that differ from their file, and files without a row, by size in bytes.
+    """Find rows that differ from their file, and files without a row, with their size in bytes.
 
-    What was there before the look and is the same after it should have been seen.
+    Content that was there before the scan, and is unchanged after it, should have been found.
     """
     entries = dict(before.entries())
     found = {each.digest: each.size for each in files.scan()}
@@ -245,7 +245,7 @@ def _compared(files: Files, before: View) -> tuple[dict[Digest, Entry], dict[Dig
 
 
 def _size_of(path: Path) -> int | None:
-    """Return the size of a file in bytes; None where there is none. Raises OSError."""
+    """Return the size of a file in bytes; `None` if there is no file. Raises OSError."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Usage: what takes the space, by repository and image. Pure reckoning."""
+"""Usage: the use of the disk, by repository and image. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Roots = dict[tuple[Repository, str], Digest]  # by repository and tag, or diges
 
 
 async def measure(store: Store, tags: Tags) -> Usage:
-    """Reckon what takes the space, on a thread: a large cache takes a second."""
+    """Measure the use of the disk, on a thread: a large cache takes a second."""
     known = tags.known()
     return await store.run_read(
         uncollected()(_measure),
@@ -35,7 +35,7 @@ async def measure(store: Store, tags: Tags) -> Usage:
 def _measure(view: View, known: Iterable[tuple[TagKey, Digest]], taken: Taken, limit: int) -> Usage:
     holders = view.holders()
     sizes = {digest: _size(view, digest) for digest in holders}
-    kept = sum(sizes.values())  # others come and go meanwhile
+    kept = sum(sizes.values())  # content is added and removed meanwhile
     images = _images(view, _roots(view, list(known), holders))
     held: dict[Repository, list[Digest]] = defaultdict(list, {name: [] for name in images})
     for digest, repositories in holders.items():
@@ -91,9 +91,9 @@ def _roots(view: View, tags: _Tags, holders: dict[Digest, frozenset[Repository]]
 
 
 def _images(view: View, roots: _Roots) -> dict[Repository, list[ImageUsage]]:
-    """Reckon each image, and what of it no other needs.
+    """Measure each image, and the part of it that no other image needs.
 
-    What each leads to is found twice rather than held for all at once, which takes a gigabyte.
+    The content of each image is found twice: holding it for all at once takes a gigabyte.
     """
     needed = Counter(chain.from_iterable(view.reach([digest]) for digest in roots.values()))
     images: dict[Repository, list[ImageUsage]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Verify: hash again what is kept, at a bearable rate, and throw away what is wrong."""
+"""Verify: hashes stored content again, at a limited rate, and removes damaged blobs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from mirror.store.graph import View
 from mirror.store.store import Store
 from mirror.uncollected import uncollected
 
-_SLICE = 1024 * 1024  # bytes hashed in a step on a thread
+_SLICE = 1024 * 1024  # bytes hashed per step on a thread
 _LEAST = 4096  # bytes of a step, however low the rate
 _TELL_EVERY = 0.1  # seconds
-# What a damaged disk or file answers. Anything else, such as a lack of descriptors or of rights,
+# Errors of a damaged disk or file. Any other error, such as a lack of descriptors or of rights,
 # says nothing about the blob.
 _DAMAGE = {errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENODATA, errno.EUCLEAN, errno.ESTALE}
 
 
 class Verification:
-    """One run over a store. Raises OSError where the fault is not the blob's."""
+    """One run over a store. Raises OSError for an error that is no damage of a blob."""
 
     def __init__(
         self, store: Store, memory: Memory, order: Verify, altered: tuple[Digest, ...] = ()
@@ -41,19 +41,19 @@ class Verification:
         self._chosen: list[tuple[Digest, int]] = []
         self._all_bytes = 0
         self._blobs = 0
-        self._expected = 0  # bytes of the blobs before this one, as the books have them
+        self._expected = 0  # bytes of the blobs before this one, by the books
         self._bytes = 0
         self._altered = altered
         self._wrong = 0
 
     async def run(self) -> AsyncGenerator[Progress | Wrong | Verified, None]:
-        """Tell of progress and of what is wrong, at last the result."""
+        """Yield progress and damaged blobs, and finally the result."""
         choose, view = uncollected()(_chosen), self._store.catalogue.view()
         self._chosen, self._all_bytes = await self._store.run_read(choose, view, self._order)
         told = -math.inf
         for digest in self._altered:
             self._wrong += 1
-            yield Wrong(str(digest), "has another size than when it was kept")
+            yield Wrong(str(digest), "has another size than when it was stored")
         for digest, size in self._chosen:
             entry = self._store.catalogue.get(digest)
             if entry is not None:
@@ -76,7 +76,7 @@ class Verification:
         return Progress(self._blobs, len(self._chosen), done, self._all_bytes)
 
     async def _hash(self, digest: Digest, entry: Entry) -> AsyncGenerator[int, None]:
-        """Hash a file, telling how far it is; `_reason` is why it is wrong, or empty."""
+        """Hash a file, yielding the position; `_reason` is the damage found, or empty."""
         self._reason = ""
         file: IO[bytes] | None = None
         try:
@@ -88,7 +88,7 @@ class Verification:
                 self._bytes += step
                 yield position
                 await self._pace.keep(step)
-            reason = "" if hasher.hexdigest() == digest.hex else "its bytes are not what it names"
+            reason = "" if hasher.hexdigest() == digest.hex else "its bytes do not match its digest"
         except OSError as error:
             if error.errno not in _DAMAGE:
                 raise
@@ -106,14 +106,14 @@ class Verification:
                 self._store.close_file(file)
 
     async def _still(self, digest: Digest, entry: Entry, file: IO[bytes] | None) -> bool:
-        """Whether what was read is what is kept: it may have been evicted and fetched anew."""
+        """Whether the file that was read is still stored: it may have been evicted and replaced."""
         path = self._store.files.path(digest)
         same = file is None or await self._store.run_read(_is_at, file, path)
         return same and self._store.catalogue.get(digest) is entry
 
 
 class _Pace:
-    """Holds a rate, in bytes a second, averaged over the whole run."""
+    """A rate limit, in bytes a second, averaged over the whole run."""
 
     def __init__(self, rate: int | None) -> None:
         self._rate = rate
@@ -121,18 +121,18 @@ class _Pace:
         self.slice = _SLICE if rate is None else min(_SLICE, max(_LEAST, rate // 8))
 
     async def keep(self, count: int) -> None:
-        """Wait until so many more bytes are within the rate."""
+        """Wait until `count` more bytes are within the rate."""
         if self._rate is None:
             return
         now = asyncio.get_running_loop().time()
-        # Time in which the disk was slower is not made up for later: that would be a burst.
+        # Time that a slow disk lost is not made up for later: that would be a burst.
         begin = max(now, self._ahead_of or now)
         self._ahead_of = begin + count / self._rate
         await asyncio.sleep(self._ahead_of - now)
 
 
 def _chosen(view: View, order: Verify) -> tuple[list[tuple[Digest, int]], int]:
-    """Choose at random, but hash all in a stable order; with sizes, and their sum, in bytes."""
+    """Choose blobs: a random sample, or all in a stable order. Sizes and their sum are in bytes."""
     chosen = [(digest, entry.size) for digest, entry in view.entries()]
     count = len(chosen)
     if order.percent is not None:
@@ -151,7 +151,7 @@ def _hash_slice(file: IO[bytes], hasher: Hasher, most: int) -> int:
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Whether a path still leads to this file; one that leads nowhere is as bad as the file."""
+    """Whether a path still leads to this file. A missing path counts as yes: also damage."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

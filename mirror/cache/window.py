@@ -1,4 +1,4 @@
-"""A budget window: what is spent of a pull limit, what is left, when it comes back. Pure."""
+"""A budget window: pulls spent of a pull limit, pulls left, and when they come back. Pure."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from typing import NamedTuple
 from mirror.upstream.answers import PullLimit
 
 HOUR = 3600  # seconds
-HUB_WINDOW = 6 * HOUR  # seconds; Docker Hub's, and the guess for upstreams that do not say
-_RECENT = 3600.0  # seconds over which the rate of spending is taken
-# Pulls that are remembered of an account, in memory and in the ledger: of an upstream without a
-# limit there may be any number. A limit of more is upstream's own to know.
+HUB_WINDOW = 6 * HOUR  # seconds; Docker Hub's, and the default for upstreams that name none
+_RECENT = 3600.0  # seconds over which the rate of spending is measured
+# Pulls recorded per account, in memory and in the ledger: without a limit there may be any number.
+# A limit above this is left to upstream to count.
 MOST_PULLS = 100_000
-PROBE = 900.0  # seconds after which "nothing is left" is doubted: others' pulls come back unseen
+PROBE = 900.0  # seconds after which "no pull left" is doubted: foreign pulls come back unseen
 
 
 def recent(length: float) -> float:
-    """Return over how many seconds of a window the rate is taken.
+    """Return the span over which the rate is measured, in seconds, for a window of `length`.
 
-    A small part of it: over all of it, what is spent would always be what comes back.
+    It is a small part of the window: over all of it, as many pulls come back as are spent.
     """
     return min(_RECENT, length / 6)
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What upstream said last of its limit, `at` some second of the timer.
+    """Upstream's last answer about its limit, `at` a time of the timer.
 
-    `remaining` is below zero where we had spent more than is allowed: upstream tells no debts.
-    `others` are the pulls that it had counted and we had not: of others behind the same address.
-    Below zero it had counted fewer than we.
+    `remaining` is negative if the mirror had spent more than the limit: upstream reports no debts.
+    `others` are foreign pulls, counted by upstream but not sent by the mirror: by other clients of
+    the same address. It is negative if upstream had counted fewer pulls than the mirror.
     """
 
     limit: int
@@ -45,9 +45,9 @@ class Word:
 
 
 class _Pull(NamedTuple):
-    """A pull that upstream counted after it was `sent`, and before it was answered `at`.
+    """A pull that upstream counted between `sent` and its answer, `at`.
 
-    `said` is that its own answer tells what is left.
+    `said` tells that the answer names the pulls left.
     """
 
     at: float
@@ -56,10 +56,10 @@ class _Pull(NamedTuple):
 
 
 class _Said(NamedTuple):
-    """An answer that came `at` some second: so many pulls were `left` when it was given.
+    """An answer that arrived `at` a time, with the number of pulls `left` when it was given.
 
-    `back` are the pulls that had come back by then or may have, `since` those that were counted
-    without a word of their own.
+    `back` are the pulls that had come back by then, or may have; `since` are the pulls that were
+    counted from answers without a number.
     """
 
     left: int
@@ -71,38 +71,38 @@ class _Said(NamedTuple):
 class Window:
     """One account's pulls of the last `length` seconds, and its limit: upstream's, else `limit`.
 
-    Times are seconds of a clock that never steps. A pull comes back `length` seconds after it was
-    counted. What upstream says is right at the moment it is said, which lies between asking and
-    the answer: what we spent since asking is taken from it, unless it tells of that itself, and
-    what came back of our own since the answer is added.
+    Times are seconds of a monotonic clock. A pull comes back `length` seconds after it was counted.
+    Upstream's number is right at one moment between the question and the answer: the mirror's
+    pulls since the question are subtracted, unless their own answers name a number, and its
+    pulls that came back since the answer are added.
     """
 
     def __init__(self, length: float = HUB_WINDOW, limit: int | None = None) -> None:
         self.length = length
         self.word: Word | None = None
-        self.running = 0  # pulls that were granted and may be counted any moment
+        self.running = 0  # pulls that were granted, and that upstream may count at any moment
         self._configured = limit
         self._pulls: deque[_Pull] = deque()
-        self._said: deque[_Said] = deque()  # answers of which any may be the newest
-        self._slowest = 0.0  # seconds from asking to the answer of any of these
+        self._said: deque[_Said] = deque()  # answers, any of which may be the newest
+        self._slowest = 0.0  # seconds from sending a pull to its answer, at most
         self._back = 0  # pulls that came back, ever
-        self._since = 0  # pulls that were counted without a word of their own, ever
-        self.unsaid = 0  # pulls that were counted since upstream's word
-        self._samples: deque[tuple[float, int]] = deque()  # others' pulls, over time
+        self._since = 0  # pulls counted from answers without a number, ever
+        self.unsaid = 0  # pulls counted since upstream's last number
+        self._samples: deque[tuple[float, int]] = deque()  # foreign pulls, over time
 
     def __repr__(self) -> str:
         return f"<Window: {len(self._pulls)} pulls of {self.limit or 'any number'}>"
 
     def configure(self, length: float, limit: int | None) -> None:
-        """Have another `length` and `limit` where upstream does not say them itself."""
+        """Change the `length` and `limit` that are used if upstream names none itself."""
         self._configured = limit
         if self.word is None:
             self.length = length
 
-    # What happens
+    # Events
 
     def count(self, at: float, sent: float | None = None, *, said: bool = False) -> None:
-        """Note a pull that upstream counted; `said` if its answer tells what is left, too."""
+        """Record a pull that upstream counted; `said` if its answer names the pulls left."""
         sent = at if sent is None else sent
         self._slowest = max(self._slowest, at - sent)
         self._pulls.append(_Pull(at, sent, said))
@@ -112,10 +112,10 @@ class Window:
         self.unsaid += 1
 
     def hear(self, limit: PullLimit, sent: float, now: float) -> None:
-        """Note what upstream says in answer to what was asked at `sent`.
+        """Record upstream's limit, from an answer to a question of the time `sent`.
 
-        Answers overtake each other. One that came before this was asked for is the older of the
-        two; of all others any may be the newest, so that the lowest counts.
+        Answers overtake each other. An answer that arrived before this question was sent is the
+        older of the two; of all others any may be the newest, so the lowest number counts.
         """
         last = self.word
         if last is not None and not self._same(last, limit):
@@ -124,7 +124,7 @@ class Window:
         self._add(limit, sent, now)
         left = self._lowest()
         others = limit.limit - left - self.used(now)
-        if self.running > 1 and last is not None:  # any of these may be among what it counted
+        if self.running > 1 and last is not None:  # upstream may have counted them
             others = last.others
         self.word = Word(limit.limit, left, limit.source, now, others)
         self.unsaid = 0
@@ -132,7 +132,7 @@ class Window:
 
     def _add(self, limit: PullLimit, sent: float, now: float) -> None:
         used, left = self.used(now), limit.remaining
-        if left <= 0:  # it tells no debts: those of a limit that was lowered are ours to know
+        if left <= 0:  # upstream reports no debts, as after a limit was lowered
             left = min(left, limit.limit - used)
         untold = takewhile(lambda pull: pull.at > sent, reversed(self._pulls))
         left -= sum(not pull.said for pull in untold)
@@ -143,13 +143,13 @@ class Window:
         while self._said and self._said[0].at < sent:
             self._said.popleft()
         while self._said and self._left_by(self._said[-1]) >= left:
-            self._said.pop()  # never again the lowest: more comes back to the older of the two
+            self._said.pop()  # never the lowest again: more comes back to the older one
         self._said.append(said)
 
     def restore(
         self, pulls: Sequence[float], said: PullLimit | None, at: float, before: int
     ) -> None:
-        """Take up a past in its order: so many pulls `before` what was said, and when it was."""
+        """Load past events in their order: `before` pulls precede the answer of the time `at`."""
         for pull in pulls[:before]:
             self.count(pull)
         if said is not None:
@@ -158,36 +158,36 @@ class Window:
             self.count(pull)
 
     def lift(self) -> None:
-        """Note that upstream names no limit any more."""
+        """Record that upstream names no limit any more."""
         self.word = None
         self._said.clear()
         self._samples.clear()
 
-    # What follows
+    # Results
 
     @property
     def limit(self) -> int | None:
-        """Pulls that are allowed in a window; None where nobody says."""
+        """Pulls allowed in a window; None if neither upstream nor the configuration limits them."""
         return self._configured if self.word is None else self.word.limit
 
     def used(self, now: float) -> int:
-        """Return our pulls of the window that ends now; each falls out of it just once."""
+        """Return the mirror's pulls in the window that ends now; each leaves it just once."""
         while self._pulls and self._pulls[0].at <= now - self.length:
             self._pulls.popleft()
             self._back += 1
         return len(self._pulls)
 
     def left(self, now: float) -> int | None:
-        """Return how many pulls may be granted, at least 0; None where there is no limit."""
+        """Return how many pulls may be granted, at least 0; None without a limit."""
         known = self._known(now)
         if known is None:
             return None
         if not self.running and self._doubtful(now, known) and self._word_at() + PROBE <= now:
-            return 1  # to find out
+            return 1  # as a probe
         return max(0, known - self.running)
 
     def _known(self, now: float) -> int | None:
-        """Return what is left by all that is known; below zero where a limit was lowered."""
+        """Return the pulls left by all answers and events; negative after a limit was lowered."""
         used, limit = self.used(now), self.limit
         if limit is None or not self._fresh(now):
             return None if limit is None else limit - used
@@ -197,41 +197,42 @@ class Window:
         return min(map(self._left_by, self._said))
 
     def _left_by(self, said: _Said) -> int:
-        """Return what is left by one answer, and by what happened since."""
+        """Return the pulls left by one answer, and by the events since."""
         return said.left + max(0, self._back - said.back) - (self._since - said.since)
 
     def _doubtful(self, now: float, known: int) -> bool:
-        """Whether nothing is left that we know of, and others' pulls may have come back."""
+        """Whether no pull is known to be left, but foreign pulls may have come back."""
         return known <= 0 and self.others(now) > 0
 
     def _fresh(self, now: float) -> bool:
-        """Whether upstream's word is younger than its window."""
+        """Whether upstream's last answer is younger than its window."""
         return now < self._word_at() + self.length
 
     def _word_at(self) -> float:
         return -math.inf if self.word is None else self.word.at
 
     def others(self, now: float) -> int:
-        """Return the pulls of others behind the same address, as far as upstream told."""
+        """Return the foreign pulls from the same address, by upstream's last answer."""
         return self.word.others if self.word is not None and self._fresh(now) else 0
 
     def idle(self, now: float) -> bool:
-        """Whether nothing is known that still matters."""
+        """Whether there are no pulls in the window, and no answer that is still valid."""
         return not self.used(now) and not self._fresh(now)
 
     def pulls(self, now: float) -> list[float]:
-        """Return when our pulls of the window were counted, the oldest first."""
+        """Return the times at which the mirror's pulls of the window were counted, oldest first."""
         self.used(now)
         return [pull.at for pull in self._pulls]
 
     def returns(self, now: float) -> Iterator[float]:
-        """Yield in how many seconds each of our pulls comes back, the first first."""
+        """Yield the seconds until each of the mirror's pulls comes back, in that order."""
         return (at + self.length - now for at in self.pulls(now))
 
     def back_in(self, now: float, pulls: int = 1) -> float:
-        """Return after how many seconds so many pulls more are left, or can be known to be.
+        """Return the seconds until `pulls` more are left, or until upstream can be asked for them.
 
-        When others' come back nobody tells: where they are in the way, that is asked about sooner.
+        No answer tells when foreign pulls come back: if they use up the limit, upstream is asked
+        sooner.
         """
         own, known = list(self.returns(now)), self._known(now) or 0
         missing = pulls + max(0, -known)
@@ -243,14 +244,14 @@ class Window:
         return wait if wait < math.inf else self.length
 
     def whole_in(self, now: float) -> float:
-        """Return after how many seconds all pulls are left, if none is spent until then."""
+        """Return the seconds until the whole limit is left, if no pull is spent until then."""
         last = max(self.returns(now), default=0.0)
         if self.others(now) > 0:
             last = max(last, self._word_at() + self.length - now)
         return last
 
     def rate(self, now: float) -> float:
-        """Return pulls a second, of late: ours, and those of others that we know of."""
+        """Return the recent rate in pulls a second: the mirror's, and the known foreign pulls."""
         span = recent(self.length)
         since = now - span
         ours = sum(1 for _ in takewhile(lambda pull: pull.at > since, reversed(self._pulls)))
@@ -259,9 +260,10 @@ class Window:
         return (ours + foreign) / span
 
     def lasts(self, now: float) -> float:
-        """Return after how many seconds nothing is left at the present rate; infinity for never.
+        """Return the seconds until no pull is left at the present rate; infinity for never.
 
-        What comes back meanwhile is spent too; what is spent from now on comes back after a window.
+        Pulls that come back meanwhile are spent too; pulls spent from now on come back after a
+        window.
         """
         left, rate = self.left(now), self.rate(now)
         if left is None or (rate == 0 and left):
@@ -275,7 +277,7 @@ class Window:
         return left / rate if left < rate * self.length else math.inf
 
     def _incoming(self, now: float) -> list[tuple[float, int]]:
-        """List what comes back, and when; others' at the latest moment there is."""
+        """List the pulls that come back, and when; foreign pulls count at the latest moment."""
         incoming = [(seconds, 1) for seconds in self.returns(now)]
         if (others := self.others(now)) > 0:
             incoming.append((self._word_at() + self.length - now, others))
@@ -287,7 +289,7 @@ class Window:
         return known == (limit.limit, limit.source, length)
 
     def _sample(self, now: float, others: int) -> None:
-        """Keep one of each minute of the last hour, and the newest."""
+        """Keep a sample of foreign pulls per minute of the last hour, and the newest."""
         while self._samples and self._samples[0][0] <= now - _RECENT:
             self._samples.popleft()
         if len(self._samples) > 1 and now - self._samples[-2][0] < 60:
