@@ -209,8 +209,8 @@ async def test_purge_of_a_repository_and_of_a_digest(
         assert "0 tags, 1 files" in ended.out
         assert not path_of(folder, filled[0].layers[0].digest).exists()
         again = await do("purge", "--data-dir", folder, filled[0].layers[0].digest)
-        assert "nothing is kept of sha256:" in one_line(again)
-        assert "nothing is kept of 'docker.io/library/b'" in one_line(
+        assert "nothing of sha256:" in one_line(again)
+        assert "nothing of 'docker.io/library/b' is stored" in one_line(
             await do("purge", "--data-dir", folder, "b")
         )
 
@@ -516,7 +516,7 @@ async def test_what_cannot_be_purged_gets_one_line(
 ) -> None:
     async with daemon(hub, folder, there=beside):
         line = one_line(await do("purge", "--data-dir", folder, "never-pulled"))
-    assert "nothing is kept of 'docker.io/library/never-pulled'" in line
+    assert "nothing of 'docker.io/library/never-pulled' is stored" in line
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,9 @@ async def test_why_a_tag_is_asked_for_is_told(hub: Hub, tmp_path: Path, image: I
         assert await mirror.ask("manifests/nope", "soon") == 404
         told = await mirror.told()
     name = f"docker.io/{REPOSITORY}:latest"
-    assert has(told["first"], f"asked what {name} is: nothing is known of it")
+    assert has(told["first"], f"asked what {name} is: it is not known yet")
     assert has(told["first"], f"{name} is {image.digest} now, which is not stored: it is pulled")
-    assert has(told["again"], rf"asked what {name} is: its last word is \d+ s old")
+    assert has(told["again"], rf"asked what {name} is: its last answer is \d+ s old")
     assert has(told["soon"], "upstream is not asked again so soon: .*nope")
     assert has(told["again"], rf"^HEAD {hub.url}/v2/{REPOSITORY}/manifests/latest: 200 after ")
 

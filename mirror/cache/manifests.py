@@ -275,8 +275,8 @@ class Manifests:
         """Return, for the log, why the known digest of a tag is not served without a question."""
         tagged = self._tags.get(key)
         if tagged is None:
-            return "nothing is known of it"
-        since = f"its last word is {self._tags.age(tagged)} s old"
+            return "it is not known yet"
+        since = f"its last answer is {self._tags.age(tagged)} s old"
         return since if tagged.why is None else f"{since}, as then {STALE[tagged.why]}"
 
     def _lately(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | None:

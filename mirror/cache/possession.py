@@ -109,7 +109,7 @@ class Possession:
 
 
 def _place(key: bytes, digest: Digest, length: int) -> Span:
-    """Choose the range by a keyed hash of the digest and length; a short content is taken whole."""
+    """Choose the range by a keyed hash of the digest and length; short content is taken whole."""
     drawn = hmac.digest(key, f"{digest} {length}".encode(), "sha256")
     start = int.from_bytes(drawn) % max(1, length - _SPAN + 1)
     return Span(start, min(start + _SPAN, length))

@@ -8,7 +8,7 @@ from itertools import takewhile
 
 from mirror.oci.digest import Digest
 
-KEPT_FOR = 30.0  # seconds for a client to request a manifest that it learned of
+KEPT_FOR = 30.0  # seconds for a client to request a manifest named by a HEAD or an index
 _REMEMBERED = 10_000  # manifests that a HEAD named, so that each is expected just once
 
 

@@ -1,4 +1,4 @@
-"""Publicity: the standing of each repository with one, in memory and across restarts."""
+"""Publicity: the standings of repositories, in memory and across restarts."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Publicity:
             self._put(repository, standing)
 
     def _granted_to_former(self, repository: Repository) -> None:
-        """Record that a repository in transit to a former account may be private."""
+        """Record that content which a former account was served may be private."""
         if repository not in self._denied:
             standing = self._denied[repository] = Standing()
             self._put(repository, standing)

@@ -104,7 +104,7 @@ class Reload:
     kind: Literal["reload"] = "reload"
 
     def __str__(self) -> str:
-        """As it was typed."""
+        """Return the order as the operator types it."""
         return self.kind
 
 

@@ -20,7 +20,7 @@ class Wait(Enum):
     """Whether a request waits for a question that is due."""
 
     NO = "nothing is due"
-    BEHIND = "the question is asked behind the request's back"
+    BEHIND = "the question is asked in the background"
     FOR_IT = "the request waits for the answer"
 
 

@@ -58,7 +58,7 @@ class Tags:
         self._timer = timer
         self._clock = clock
         self._tags = _Kept(_KEPT, index)
-        # Tags that point at a manifest which was not stored at the time of upstream's answer.
+        # The tags of each manifest that was not stored when upstream named it, with its answers.
         self._awaiting: LRUCache[tuple[Repository, Digest], dict[TagKey, Tagged]] = LRUCache(
             _MISSING_KEPT
         )

@@ -156,7 +156,7 @@ class Upkeep:
             return await self._purge_digest(target, dry=dry)
         plan = await self._plan(target)
         if plan is None:
-            raise UpkeepError(f"nothing is kept of {shown(str(target))}")
+            raise UpkeepError(f"nothing of {shown(str(target))} is stored")
         if dry:
             counts = len(plan.tags), len(plan.gone), plan.shared
             return Purged(str(target), *counts, self._charged(plan.gone), dry=True)
@@ -178,7 +178,7 @@ class Upkeep:
         partials, partial_bytes = await self._store.room.remove_partials([digest])
         kept = self._store.catalogue.get(digest) is not None
         if not kept and not partials:
-            raise UpkeepError(f"nothing is kept of {digest}")
+            raise UpkeepError(f"nothing of {digest} is stored")
         freed = await self._remove([digest])
         return Purged(str(digest), 0, int(kept) + partials, 0, freed + partial_bytes)
 
@@ -187,7 +187,7 @@ class Upkeep:
         kept = self._store.catalogue.get(digest) is not None
         files = int(kept) + int(partial is not None)
         if not files:
-            raise UpkeepError(f"nothing is kept of {digest}")
+            raise UpkeepError(f"nothing of {digest} is stored")
         freed = self._charged([digest]) + (0 if partial is None else charged(partial))
         return Purged(str(digest), 0, files, 0, freed, dry=True)
 

@@ -151,7 +151,7 @@ def _hash_slice(file: IO[bytes], hasher: Hasher, most: int) -> int:
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Whether a path still leads to this file. A missing path counts as yes: also damage."""
+    """Whether a path still leads to this file. A missing file counts as yes: it is damage too."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -30,7 +30,7 @@ def recent(length: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """Upstream's last answer about its limit, `at` a time of the timer.
+    """Upstream's last answer about its limit; `at` is its time, in seconds of the timer.
 
     `remaining` is negative if the mirror had spent more than the limit: upstream reports no debts.
     `others` are foreign pulls, counted by upstream but not sent by the mirror: by other clients of
@@ -56,7 +56,7 @@ class _Pull(NamedTuple):
 
 
 class _Said(NamedTuple):
-    """An answer that arrived `at` a time, with the number of pulls `left` when it was given.
+    """An answer: `at` is its time of arrival, `left` the number of pulls left when it was given.
 
     `back` are the pulls that had come back by then, or may have; `since` are the pulls that were
     counted from answers without a number.
@@ -124,7 +124,7 @@ class Window:
         self._add(limit, sent, now)
         left = self._lowest()
         others = limit.limit - left - self.used(now)
-        if self.running > 1 and last is not None:  # upstream may have counted them
+        if self.running > 1 and last is not None:  # upstream may count these already
             others = last.others
         self.word = Word(limit.limit, left, limit.source, now, others)
         self.unsaid = 0
@@ -132,7 +132,7 @@ class Window:
 
     def _add(self, limit: PullLimit, sent: float, now: float) -> None:
         used, left = self.used(now), limit.remaining
-        if left <= 0:  # upstream reports no debts, as after a limit was lowered
+        if left <= 0:  # upstream reports no debts: after a lowered limit, compute them
             left = min(left, limit.limit - used)
         untold = takewhile(lambda pull: pull.at > sent, reversed(self._pulls))
         left -= sum(not pull.said for pull in untold)
