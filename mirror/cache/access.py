@@ -31,7 +31,7 @@ class Anyone(Protocol):
         """Ask whether a repository is public, by a question about `wanted`."""
 
     async def hides(self, repository: str, wanted: Wanted) -> bool:
-        """Whether the account is given content that is called missing to a question without one."""
+        """Whether content that the account is given is called missing without an account."""
 
     async def answers(self) -> bool:
         """Whether the upstream answers at all."""
@@ -200,7 +200,7 @@ class Access:
     async def _ask_apart(
         self, repository: Repository, standing: Standing, wanted: Wanted | None
     ) -> None:
-        """Ask upstream about this content alone: a yes counts, any other answer is about it."""
+        """Ask upstream about this content alone: only a yes counts for the whole repository."""
         said = await self._anyone[repository.upstream].ask(repository.name, wanted)
         now = self._publicity.now()
         if said.yes:
@@ -215,10 +215,10 @@ class Access:
     ) -> tuple[Said, Wanted | None]:
         """Ask about the wanted content and, unless the answer is yes, about stored content.
 
-        The client chooses the content. Repeated requests for missing content, or for the tags,
-        would block the questions of all other clients, and keep a repository open that became
-        private. One denied manifest would hide all others: registries deny those with a scanner's
-        complaint.
+        The client chooses the wanted content. Repeated requests for missing content, or for the
+        tags, would block the questions of all other clients, and keep a repository open that became
+        private. One denied manifest would hide all others: registries deny a manifest that a
+        scanner complains of.
         """
         anyone = self._anyone[repository.upstream]
         said = await anyone.ask(repository.name, wanted)

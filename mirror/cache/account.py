@@ -20,7 +20,7 @@ from mirror.oci.patterns import Patterns
 from mirror.sizes import duration
 from mirror.upstream.answers import PullLimit
 
-_PLENTY = 0.5  # of the limit: while more is left, nothing is saved at the cost of freshness
+_PLENTY = 0.5  # of the limit: while more is left, no tag is held back to save pulls
 _DOUBT = 10.0  # seconds without a question, where upstream refuses a pull and does not say how long
 _EXEMPT = 10_000  # repositories remembered as such
 _EXPECTED = 0.5  # of the limit: the most that is reserved for manifests that HEADs named
@@ -204,9 +204,9 @@ class Account:
 
     def _too_few(self, want: Want, left: int, available: int, now: float) -> TooManyRequests:
         wait = self.window.back_in(now, want.cost - available)
-        last = f"the last {left} pulls of {self._upstream} are kept for"
+        last = f"the last {left} pulls of {self._upstream} are reserved for"
         if want.cost <= left - self._reserve(want):
-            text = f"{last} manifests that clients were told of just now"
+            text = f"{last} manifests that clients were just told of"
             return _error(ReserveKept, text, min(wait, KEPT_FOR))
         if want.cost <= left:
             return _error(ReserveKept, f"{last} {self._terms.reserved_for}", wait)

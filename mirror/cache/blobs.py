@@ -28,7 +28,7 @@ from mirror.oci.names import Repository
 from mirror.store.store import Store
 from mirror.upstream.registry import Registry
 
-_SHARED = 2  # fetches begun by other requests, with failures that a client is not told
+_SHARED = 2  # fetches begun by other requests, of which a client is not told the failures
 _PASSES = 64  # bodies passed through at the same time; more wait
 
 

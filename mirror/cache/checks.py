@@ -37,7 +37,7 @@ class Checks:
     async def run(self, key: TagKey) -> tuple[Tagged, bool] | Hint:
         """Return a tag's target, and whether that was confirmed; a hint where a GET decides.
 
-        Raises UpstreamFailure where the known target has to do.
+        Raises UpstreamFailure; then the known target is to be served.
         """
         return await self._running.join(key, lambda: self._check(key))
 
@@ -89,7 +89,7 @@ class Checks:
         """Ask by HEAD; a failure is upstream's where there is a stale target to fall back on.
 
         Otherwise the GET decides. It also decides where the last question about the tag failed,
-        because HEADs only may fail.
+        because only HEADs may be failing.
         """
         again = here is not None and here.why in (Why.FAULT, Why.PACE)
         try:

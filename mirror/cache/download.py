@@ -30,10 +30,10 @@ from mirror.upstream.registry import Registry
 
 _CONTRADICTIONS = 2  # answers that name another size than the first
 _LITTLE = 1024 * 1024  # bytes that may be received again and again
-_LOST = 2  # connections, after which a range may be the reason
+_LOST = 2  # lost connections, after which a range may be the reason
 _BROKEN = 2  # parts in a row that broke off at once, after which ranges may be the reason
 _LEAST = 1 / 16  # of the bytes due, for a part that makes progress
-_AT_ONCE = 64 * 1024  # bytes received of one
+_AT_ONCE = 64 * 1024  # bytes received of such a part, at most
 _RESUMES = 64  # in all: a body that breaks off more often will not come through
 
 

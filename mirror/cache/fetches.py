@@ -39,7 +39,7 @@ class _Running:
     task: asyncio.Task[None]
     stopping: bool = False
     reprieved: bool = False  # it goes on without followers, for a while
-    check: asyncio.TimerHandle | None = None  # whether it has followers again
+    check: asyncio.TimerHandle | None = None  # stops it, if it has no followers by then
 
     @property
     def ending(self) -> bool:

@@ -86,7 +86,7 @@ class Intake:
 
 
 class _Stage:
-    """Works pieces off in their order, many in a step, in a separate task.
+    """Processes pieces in their order, many in a step, in a separate task.
 
     After an error of the work its pieces stay, and each waiting caller gets the error.
     """

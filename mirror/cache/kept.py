@@ -1,4 +1,4 @@
-"""Stored manifests: on the disk, in memory, and in memory only where the disk took none."""
+"""Stored manifests: on the disk, or in memory only if the disk did not take them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LARGE = 16 * 1024 * 1024  # bytes of the last read manifests that are too large
 
 
 class Kept:
-    """Finds and stores manifests of `upstreams`, of which the number may change at any time."""
+    """Finds and stores manifests. The number of `upstreams` may change at any time."""
 
     def __init__(self, store: Store, tags: Tags, memory: Memory, upstreams: Sized) -> None:
         self._store = store
@@ -130,7 +130,7 @@ class Kept:
         digest = pulled.descriptor.digest
         entry = self._store.catalogue.get(digest)
         if pulled.in_part:
-            _log.info("%s is signed as schema 1 has it, and is kept in memory only", digest)
+            _log.info("%s has a schema 1 signature, and is kept in memory only", digest)
             self._loose[repository, digest] = pulled
         elif entry is not None and entry.media_type is not None:
             pulled = self._again(repository, pulled, entry)

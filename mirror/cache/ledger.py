@@ -66,7 +66,7 @@ class Ledger:
         return f"<Ledger in {self._index!r}>"
 
     def when_lost(self, tell: Source) -> None:
-        """Have all entries made again by `tell` should the index be lost while it is in use."""
+        """Have `tell` enter everything again should the index be lost while it is in use."""
         self._index.sources.append(tell)
 
     async def load(self, longest: float, timer: float) -> dict[Key, Past]:
@@ -123,7 +123,7 @@ class Ledger:
         self._ahead = ahead
         if abs(step) < _STEP:
             return False
-        _log.warning("the clock was set by %d s: so are the pulls entered since the start", step)
+        _log.warning("the clock was set by %d s: the pulls since the start move with it", step)
         self._index.move_pulls(self._first, round(step))
         return True
 

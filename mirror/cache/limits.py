@@ -55,7 +55,7 @@ class LimitChecks:
         return now >= heard + (min(self.every, _WHILE_SHUT) if account.shut_in(now) else self.every)
 
     def ask_anew(self, upstream: str) -> None:
-        """Have an upstream be asked soon, as at the start: its account may be another."""
+        """Have an upstream asked soon, as at the start: its account may have changed."""
         self._asked.pop(upstream, None)
 
     async def check(self, upstream: str) -> None:

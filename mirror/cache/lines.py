@@ -27,7 +27,7 @@ def read_order(line: bytes) -> Order:
     try:
         return _orders.validate_json(line)
     except ValidationError:
-        raise UpkeepError("this is no order that the running mirror knows") from None
+        raise UpkeepError("the running mirror does not know this order") from None
 
 
 def record_line(record: Record) -> Iterator[bytes]:
