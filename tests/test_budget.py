@@ -545,7 +545,7 @@ async def test_a_reserve_is_for_chosen_repositories(hub: Hub, run: Run) -> None:
         statuses = [(await mirror.manifest(REPOSITORY, str(tag))).status for tag in range(3)]
         assert statuses == [200, 200, 429]
         refused = await mirror.manifest(REPOSITORY, "3")
-        assert "the last 2 pulls of docker.io are kept for team/*" in message(refused)
+        assert "the last 2 pulls of docker.io are reserved for team/*" in message(refused)
         assert (await mirror.manifest(REPOSITORY, "2", "HEAD")).status == 200  # costs nothing
         statuses = [(await mirror.manifest("team/app", str(tag))).status for tag in range(3)]
         assert statuses == [200, 200, 429]

@@ -158,7 +158,7 @@ async def test_without_a_login_one_reads_what_is_anonymous_and_nothing_else(
         for got in (await mirror.ask(PATH), await ask(mirror, f"Bearer {TOKEN}")):
             assert got.status == 403
             assert "WWW-Authenticate" not in got.headers
-        assert b"wants a login to this mirror" in (await mirror.ask(PATH)).body
+        assert b"requires a login to this mirror" in (await mirror.ask(PATH)).body
         got = await mirror.ask("/v2/open/image/manifests/latest")
         assert got.status == (200 if anonymous else 403)
         assert (await mirror.ask("/v2/")).status == 200

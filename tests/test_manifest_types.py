@@ -288,7 +288,7 @@ async def test_a_signed_manifest_is_proven_by_what_is_signed_and_passed_on_unkep
                 assert got.headers["Content-Type"] == expected
         assert (await mirror.manifest(REPOSITORY, digest)).body == body
         assert list(mirror.daemon.store.files.scan()) == []
-        assert f"{digest} is signed as schema 1 has it" in caplog.text
+        assert f"{digest} has a schema 1 signature" in caplog.text
         layer = image.layers[0]
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
     assert hub.pulls == 1

@@ -22,7 +22,7 @@ MOST = {
     "oci": 0,
     "store": 0,
     "upstream": 0,
-    "cache": 118,
+    "cache": 1,
     "cli": 16,
     "settings": 28,
     "web": 118,

@@ -1,4 +1,4 @@
-"""Access: which repositories may be read through the mirror, and by whom."""
+"""Access: which repositories a client may read through the mirror."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from mirror.oci.names import Repository
 from mirror.oci.patterns import Patterns
 from mirror.upstream.inquiry import Said, Wanted
 
-_ASKED = 20_000  # remembered; what is forgotten is asked about again
-# A repository and what is wanted of it; "" stands for whether it is public at all.
+_ASKED = 20_000  # remembered; a forgotten one is asked about again
+# A repository and its wanted content; "" stands for whether it is public at all.
 _Topic: TypeAlias = tuple[Repository, Wanted | Literal[""] | None]
 
 
 class Anyone(Protocol):
-    """An upstream as it is to those without an account; see `Inquiry`."""
+    """An upstream that is asked without an account; see `Inquiry`."""
 
     async def ask(self, repository: str, wanted: Wanted | None) -> Said:
-        """Ask whether everybody may read a repository, of which something is wanted."""
+        """Ask whether a repository is public, by a question about `wanted`."""
 
     async def hides(self, repository: str, wanted: Wanted) -> bool:
-        """Whether the account is given what others are told does not exist."""
+        """Whether content that the account is given is called missing without an account."""
 
     async def answers(self) -> bool:
         """Whether the upstream answers at all."""
 
 
 class Rules:
-    """What is configured of one upstream. `deny` beats `allow`.
+    """The access rules configured for one upstream; `deny` beats `allow`.
 
-    `private` says who may read what upstream does not give to everybody.
+    `private` tells which clients may read the repositories that are not public.
     """
 
     def __init__(self, allow: Patterns, deny: Patterns, private: Private) -> None:
@@ -54,18 +54,18 @@ class Rules:
         return self.allow.match(name) and not self.deny.match(name)
 
     def trusts(self, caller: Caller) -> bool:
-        """Whether a caller may read what is private, too."""
+        """Whether a client may read private repositories, too."""
         if self.private == "authenticated":
             return caller.name is not None
         return self.private == "everyone"
 
 
 class Access:
-    """The one door that a request for a repository passes before anything is served, kept or not.
+    """The check of each request for a repository, before any content is served.
 
-    `anyone` are all upstreams, asked as nobody; `publicity` is what they said. `patience` is how
-    long a client waits, in seconds, for an upstream whose older word is known. `kept` names
-    something that is kept of a repository, beside what is wanted.
+    `anyone` holds all upstreams, to be asked without an account; `publicity` holds their answers.
+    `patience` is how long a client waits, in seconds, for an upstream with an older answer at hand.
+    `kept` names other stored content of a repository, beside the wanted.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Access:
         self._patience = patience
         self._kept = kept
         self._questions: Flights[_Topic, None] = Flights()
-        # What was asked about and was no yes, and until when that is so.
+        # The content without a yes, and until when that answer counts.
         self._asked: TLRUCache[_Topic, float] = TLRUCache(
             _ASKED, ttu=lambda _, until, __: until, timer=publicity.now
         )
@@ -91,17 +91,18 @@ class Access:
         return f"<Access: {self._publicity!r}, {len(self._questions)} asked for>"
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Stop the running questions."""
         await self._questions.close()
 
     async def admit(
         self, repository: Repository, caller: Caller, wanted: Callable[[], Wanted | None]
     ) -> None:
-        """Let a caller read a repository; raises NotAllowed.
+        """Let a client read a repository; raises NotAllowed.
 
-        `wanted` tells what of it, None for a listing of its tags. Upstream is asked at most where
-        it is pulled from with an account, or denied the repository to us, and only for callers
-        that may read no more than what is public; what it said is a look into a table.
+        `wanted` returns the requested content, None for a list of tags. Upstream is asked at most
+        where it is pulled from with an account, or denied the repository to the mirror, and only
+        for clients that may read public repositories only. A known answer costs one look into a
+        table.
         """
         rules = self._rules[repository.upstream]
         if not rules.gives(repository.name):
@@ -114,7 +115,7 @@ class Access:
             raise NotAllowed(_not_public(repository, rules))
 
     def reads(self, caller: Caller, repository: Repository) -> bool:
-        """Whether a caller would be let in without a question to upstream; good on a thread."""
+        """Whether a client would be admitted without a question to upstream; safe on a thread."""
         rules = self._rules.get(repository.upstream)
         if rules is None or not rules.gives(repository.name):
             return False
@@ -141,7 +142,10 @@ class Access:
         return standing.public
 
     async def _lists(self, repository: Repository, standing: Standing) -> bool:
-        """Whether everybody gets the tags: registries may list for accounts what all may pull."""
+        """Whether the list of tags is public.
+
+        Registries may list a repository for accounts only although all clients may pull from it.
+        """
         now = self._publicity.now()
         if not standing.lists and now >= standing.list_again:
             await self._wait(standing, self._question(repository, standing, None))
@@ -151,22 +155,23 @@ class Access:
     def _question(
         self, repository: Repository, standing: Standing, wanted: Wanted | None
     ) -> asyncio.Task[None]:
-        """Return the question that is being asked, a new one if there is none."""
+        """Return the running question, a new one if there is none."""
         topic: _Topic = (repository, "")
         return self._questions.task(topic, lambda: self._ask(repository, standing, wanted))
 
     def _question_apart(
         self, repository: Repository, standing: Standing, wanted: Wanted | None
     ) -> asyncio.Task[None]:
-        """Return the question about what this client wants, where another's decided nothing.
+        """Return the question about this client's content, if another client's decided nothing.
 
-        Else one that asks for what cannot be had would keep all others from what is public.
+        Otherwise a client that asks for unobtainable content would keep all others from public
+        content.
         """
         topic = (repository, wanted)
         return self._questions.task(topic, lambda: self._ask_apart(repository, standing, wanted))
 
     async def _wait(self, standing: Standing, question: asyncio.Task[None]) -> None:
-        """Wait for an answer, with an older one at hand for no longer than is bearable."""
+        """Wait for an answer; if an older one is known, for `patience` seconds at most."""
         try:
             async with within(None if standing.unknown else self._patience):
                 await asyncio.shield(question)
@@ -174,7 +179,7 @@ class Access:
             standing.undecided(self._publicity.now())
 
     async def _ask(self, repository: Repository, standing: Standing, wanted: Wanted | None) -> None:
-        """Ask upstream, and have the standing be what its answer makes of it."""
+        """Ask upstream, and update the standing with its answer."""
         said, about = await self._say(repository, standing, wanted)
         denied = said is Said.DENIED or (
             said is Said.MISSING and await self._hides(repository, standing, about)
@@ -195,7 +200,7 @@ class Access:
     async def _ask_apart(
         self, repository: Repository, standing: Standing, wanted: Wanted | None
     ) -> None:
-        """Ask upstream about this alone: a yes counts, and all else is about what was asked."""
+        """Ask upstream about this content alone: only a yes counts for the whole repository."""
         said = await self._anyone[repository.upstream].ask(repository.name, wanted)
         now = self._publicity.now()
         if said.yes:
@@ -208,11 +213,12 @@ class Access:
     async def _say(
         self, repository: Repository, standing: Standing, wanted: Wanted | None
     ) -> tuple[Said, Wanted | None]:
-        """Ask about what is wanted and, unless that is a yes, about something that is kept.
+        """Ask about the wanted content and, unless the answer is yes, about stored content.
 
-        A client chooses what it wants. What does not exist, again and again, or the tags would be
-        in the way of every other's question, and keep open what became private; one manifest that
-        is denied, as registries do of what a scanner complains of, would hide all others.
+        The client chooses the wanted content. Repeated requests for missing content, or for the
+        tags, would block the questions of all other clients, and keep a repository open that became
+        private. One denied manifest would hide all others: registries deny a manifest that a
+        scanner complains of.
         """
         anyone = self._anyone[repository.upstream]
         said = await anyone.ask(repository.name, wanted)
@@ -227,13 +233,13 @@ class Access:
     async def _hides(
         self, repository: Repository, standing: Standing, wanted: Wanted | None
     ) -> bool:
-        """Whether what was public is hidden: others are told that it is missing."""
+        """Whether a public repository is hidden now: without an account it is called missing."""
         if wanted is None or not standing.public:
             return False
         return await self._anyone[repository.upstream].hides(repository.name, wanted)
 
     async def _answers(self, repository: Repository, standing: Standing) -> bool:
-        """Whether upstream answers for others, so that its denial is about this repository."""
+        """Whether upstream answers without an account: then a denial is about this repository."""
         upstream = repository.upstream
         if self._publicity.granted_since(upstream, standing.denied_at):
             return True
@@ -241,17 +247,20 @@ class Access:
 
 
 def _not_given(caller: Caller, repository: Repository, rules: Rules) -> str:
-    """Say so; what else is denied is nobody's business, and what is allowed no stranger's."""
-    refused = f"this mirror does not give {repository.name} of {repository.upstream}"
+    """Describe the refusal.
+
+    The patterns of `deny` are never named, those of `allow` not to a restricted anonymous client.
+    """
+    refused = f"this mirror does not serve {repository.name} of {repository.upstream}"
     stranger = caller.name is None and caller.allow is not None
     if stranger or rules.deny.match(repository.name):
         return refused
-    return f"{refused}; it gives {rules.allow}"
+    return f"{refused}; it serves {rules.allow}"
 
 
 def _not_for(caller: Caller, repository: Repository) -> str:
     if caller.name is None:
-        return f"{repository.name} wants a login to this mirror"
+        return f"{repository.name} requires a login to this mirror"
     return f"{caller.name} may not read {repository.name}; it may read {caller.allow}"
 
 
@@ -259,9 +268,9 @@ def _not_public(repository: Repository, rules: Rules) -> str:
     missing = (
         "a login to this mirror is missing"
         if rules.private == "authenticated"
-        else "this mirror gives nobody what is private"
+        else "this mirror serves no private repositories"
     )
     return (
-        f"{missing}: {repository.upstream} does not give {repository.name} to everybody, "
-        "as far as it could be asked; what is public may be read"
+        f"{missing}: {repository.upstream} does not serve {repository.name} anonymously, "
+        "as far as it could be asked; public repositories may be read"
     )

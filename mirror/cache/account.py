@@ -1,4 +1,4 @@
-"""One account's budget: which pulls go, which wait, which are refused and until when. Decisions."""
+"""The budget of one account: decides which pulls go, wait or are refused, and until when."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from mirror.oci.patterns import Patterns
 from mirror.sizes import duration
 from mirror.upstream.answers import PullLimit
 
-_PLENTY = 0.5  # of the limit: while more is left, nothing is saved at the cost of freshness
-_DOUBT = 10.0  # seconds to leave upstream alone where it refuses a pull and does not say how long
+_PLENTY = 0.5  # of the limit: while more is left, no tag is held back to save pulls
+_DOUBT = 10.0  # seconds without a question, where upstream refuses a pull and does not say how long
 _EXEMPT = 10_000  # repositories remembered as such
-_EXPECTED = 0.5  # of the limit: the most that is kept for what HEADs told of
+_EXPECTED = 0.5  # of the limit: the most that is reserved for manifests that HEADs named
 
 E = TypeVar("E", bound=TooManyRequests)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an operator says of a budget.
+    """The budget settings of one upstream.
 
-    `user` is whom upstream is asked as, empty where anonymous. `limit` and `length` (in seconds)
-    are for an upstream that does not say itself; `reserve` pulls are kept for the repositories in
-    `reserved_for`; `max_stale` is in seconds.
+    `user` is the account that upstream is asked as, empty if anonymous. `limit` and `length` (in
+    seconds) apply where upstream names no limit; `reserve` pulls are held back for the repositories
+    in `reserved_for`; `max_stale` is in seconds.
     """
 
     user: str = ""
@@ -48,11 +48,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A pull that somebody wants.
+    """A pull that a request needs.
 
-    `spare` is for how many seconds upstream has not confirmed what its client could have instead;
-    None where there is nothing. `cost` is in pulls: two for an index, because its platform's
-    manifest is asked for next.
+    `spare` is for how many seconds upstream has not confirmed the content that the client could
+    have instead; None where there is none. `cost` is in pulls: two for an index, because its
+    platform's manifest is requested next.
     """
 
     repository: str
@@ -63,14 +63,14 @@ class Want:
 
 
 class Go(Enum):
-    """What may be said of a pull that is not refused."""
+    """The verdict on a pull that is not refused."""
 
     NOW = "now"
-    WAIT = "wait"  # until what runs has ended: that may leave enough
+    WAIT = "wait"  # until the running pulls have ended: they may leave enough
 
 
 class Account:
-    """An upstream's window as one user. Times are seconds of a clock that never steps."""
+    """An upstream's window for one account. Times are seconds of a monotonic clock."""
 
     def __init__(self, upstream: str, terms: Terms) -> None:
         self.window = Window(terms.length, terms.limit)
@@ -85,16 +85,16 @@ class Account:
         return f"<Account of {self._upstream}: {self.window!r}>"
 
     def change(self, terms: Terms) -> None:
-        """Have other terms from now on; what was spent and heard stays."""
+        """Replace the terms; recorded pulls and limits stay."""
         if terms.shares != self._terms.shares:
             self.spending.change(terms.shares)
         self._terms = terms
         self.window.configure(terms.length, terms.limit)
 
-    # What happens
+    # Events
 
     def hear(self, limit: PullLimit, sent: float, now: float) -> None:
-        """Note what upstream says of its limit; the gate opens if that is that pulls are left."""
+        """Note the limit that upstream names; the gate opens if pulls are left."""
         self.window.hear(limit, sent, now)
         if limit.remaining and sent >= self._shut_at:
             self._shut_until = -math.inf
@@ -118,12 +118,12 @@ class Account:
     def refused(self, retry_after: float | None, now: float) -> None:
         """Note a 429, which shuts the gate for as long as upstream says.
 
-        Where it names no time, or none at all, upstream is left alone for some seconds.
+        Where it names no time, or zero, upstream is not asked for some seconds.
         """
         self._shut_at, self._shut_until = now, now + (retry_after or _DOUBT)
 
     def restore(self, past: Past, now: float) -> None:
-        """Take up a past, with the gate as it was."""
+        """Restore the past that the ledger has, and the gate with it."""
         pulls = [now - age for age, _ in past.pulls]
         self.window.restore(pulls, past.limit, now - past.limit_age, past.before)
         for at, (_, client) in zip(pulls, past.pulls, strict=True):
@@ -134,26 +134,26 @@ class Account:
     def count(
         self, at: float, client: str, sent: float | None = None, *, said: bool = False
     ) -> None:
-        """Note a pull that was counted; see `Window.count`."""
+        """Note a counted pull; see `Window.count`."""
         self.window.count(at, sent, said=said)
         self.spending.count(at, client, self.window.length)
 
     def promise(self, index: Digest, missing: Collection[Digest], client: str, now: float) -> None:
-        """Keep a pull for a manifest that an index leads to: it is of no use without."""
+        """Reserve a pull for a manifest of an index, which is useless without it."""
         if self.window.limit is not None:
             party = self._terms.shares.party(client)
             self._promises.promise(index, missing, party[0] if party else None, now)
 
     def expect(self, want: Want, now: float) -> None:
-        """Keep what it costs for a client that is told of a manifest, and will ask for its digest.
+        """Reserve the cost for a client that is told of a manifest, and will request its digest.
 
-        It is kept from those who could have something cached.
+        It is held back only from requests that could be served from the cache.
         """
         if self.window.limit is not None:
             self._promises.expect(want.reference, want.cost, now)
 
     def take(self, want: Want) -> None:
-        """Set aside what a pull costs while it runs."""
+        """Reserve the cost of a pull while it runs."""
         self._promises.fulfil(want.reference)
         self._run(want, want.cost)
 
@@ -165,20 +165,20 @@ class Account:
         self.window.running += pulls
         self.spending.run(want.client, pulls)
 
-    # What is decided
+    # Decisions
 
     def shut_in(self, now: float) -> float:
-        """Return for how many seconds upstream is not asked for manifests; 0 while it is."""
+        """Return the seconds until upstream is asked for manifests again; 0 if the gate is open."""
         refused = self.refused_for(now)
         spent = self.window.left(now) == 0 and not self.window.running
         return max(1.0, refused, self.window.back_in(now)) if spent else refused
 
     def refused_for(self, now: float) -> float:
-        """Return for how many seconds a 429 keeps the gate shut, whatever the window holds."""
+        """Return for how many seconds a 429 keeps the gate shut, apart from the window."""
         return max(0.0, self._shut_until - now)
 
     def closed(self, repository: str, now: float) -> PullLimitSpent | None:
-        """Return what those are told who ask while the gate is shut."""
+        """Return the refusal of a request while the gate is shut, else None."""
         wait = self.shut_in(now)
         if not wait or self.exempts(repository):
             return None
@@ -197,16 +197,16 @@ class Account:
         available = self._available(want, left, now) - self._expected(want, now)
         if want.cost <= available:
             return Go.NOW
-        # What runs may turn out not to be counted. Who has something cached need not know.
+        # Running pulls may turn out not to be counted. With a stored copy there is no need to know.
         if want.spare is None and want.cost <= available + self.window.running:
             return Go.WAIT
         return self._too_few(want, left, available, now)
 
     def _too_few(self, want: Want, left: int, available: int, now: float) -> TooManyRequests:
         wait = self.window.back_in(now, want.cost - available)
-        last = f"the last {left} pulls of {self._upstream} are kept for"
+        last = f"the last {left} pulls of {self._upstream} are reserved for"
         if want.cost <= left - self._reserve(want):
-            text = f"{last} manifests that clients were told of just now"
+            text = f"{last} manifests that clients were just told of"
             return _error(ReserveKept, text, min(wait, KEPT_FOR))
         if want.cost <= left:
             return _error(ReserveKept, f"{last} {self._terms.reserved_for}", wait)
@@ -214,9 +214,9 @@ class Account:
         return _error(PullLimitSpent, few + self._account_of(now), wait)
 
     def holds_back(self, want: Want, now: float) -> bool:
-        """Whether a tag stays what it was for now, so that others' pulls find something left.
+        """Whether a tag keeps its older digest for now, so that pulls are left for other requests.
 
-        The less is left, the longer: from nothing at half of the limit to `max_stale`.
+        The fewer are left, the longer: from zero at half of the limit to `max_stale`.
         """
         left, limit = self.window.left(now), self.window.limit
         if want.spare is None or left is None or not limit or self.exempts(want.repository):
@@ -225,9 +225,10 @@ class Account:
         return want.spare < self._terms.max_stale * (1 - share / _PLENTY)
 
     def _overspent(self, want: Want, now: float) -> ShareSpent | None:
-        """Return what those are told who would spend more than their share.
+        """Return the refusal of a request that would exceed its client's share, else None.
 
-        The platform of an index that a party paid for is spent too, but to who asks for just that.
+        The reserved manifest of an index that a party paid for is spent, too, but not for its
+        request.
         """
         party, limit = self._terms.shares.party(want.client), self.window.limit
         if party is None or limit is None:
@@ -239,7 +240,7 @@ class Account:
         if used + want.cost <= most:
             return None
         text = f"share of {self._upstream}'s pull limit: {most} pulls in {duration(length)}"
-        if want.cost > most:  # to come again is of no use
+        if want.cost > most:  # a retry cannot succeed
             small = f"an image of several platforms costs {want.cost} pulls, more than {name}'s"
             return ShareSpent(f"{small} whole {text}", retry_after=math.ceil(length))
         wait = self.spending.back_in(name, used + want.cost - most, now, length)
@@ -249,7 +250,7 @@ class Account:
         return _error(ShareSpent, f"{name} has spent its {text}", wait)
 
     def _available(self, want: Want, left: int, now: float) -> int:
-        """Take from what is left what is promised to others and kept for chosen repositories."""
+        """Return the pulls left without those reserved for others and for chosen repositories."""
         return left - self._promises.kept(want.reference, now) - self._reserve(want)
 
     def _reserve(self, want: Want) -> int:
@@ -257,10 +258,10 @@ class Account:
         return 0 if chosen else self._terms.reserve
 
     def _expected(self, want: Want, now: float) -> int:
-        """Return what is kept from a pull for those who were told of something by a HEAD.
+        """Return the pulls held back from a request for clients that a HEAD told of a manifest.
 
-        There are clients that ask HEAD for ever and never pull: so it is a part of the limit at
-        most, and kept from no tag whose change has waited for long enough.
+        Some clients send HEADs for ever and never pull. So the pulls are a part of the limit at
+        most, and none is held back from a tag with a change that has waited for long enough.
         """
         limit = self.window.limit
         if limit is None or want.spare is None:
@@ -270,7 +271,7 @@ class Account:
         return self._promises.expected(want.reference, math.ceil(limit * _EXPECTED), now)
 
     def _account_of(self, now: float) -> str:
-        """Tell where the pulls went."""
+        """Describe where the pulls went."""
         limit, window = self.window.limit, self.window
         if limit is None:
             return ""

@@ -1,4 +1,4 @@
-"""Belonging: which repositories have a blob, by upstream's own word or by its bytes."""
+"""Belonging: the repositories that a blob is linked to, by upstream's word or by its bytes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from mirror.store.store import Store
 from mirror.upstream.registry import Registry
 
 _MISSING_KEPT = 10_000
-_GIVEN_KEPT = 10_000  # kept manifests that upstream gave as blobs, too
+_GIVEN_KEPT = 10_000  # stored manifests that upstream served as blobs, too
 
 
 class Belonging:
-    """What is known of repositories and blobs; asked of upstream where nothing is.
+    """The known links of blobs to repositories; upstream is asked where none is known.
 
-    `missing_ttl` in seconds. Each answer is kept under the repository that it was given for.
+    `missing_ttl` is in seconds. Each answer is remembered for the repository that it was about.
     """
 
     def __init__(
@@ -58,52 +58,52 @@ class Belonging:
         return f"<Belonging: {len(self._sizes)} asked for, {len(self._missing)} missing>"
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Stop the running questions."""
         await self._sizes.close()
         await self._looks.close()
 
     def forget_refusals(self, upstream: str) -> None:
-        """Have an upstream be asked again for what it had not."""
+        """Forget the blobs that an upstream called missing, so that it is asked again."""
         forget(self._missing, upstream)
 
-    # What is known
+    # Known links
 
     def refuse_missing(self, repository: Repository, digest: Digest) -> None:
-        """Raise BlobUnknown where upstream said of late that this repository has it not."""
+        """Raise BlobUnknown if upstream said recently that this repository has no such blob."""
         if message := self._missing.get((repository, digest)):
             raise BlobUnknown(message)
 
     def known(self, repository: Repository, digest: Digest, entry: Entry) -> bool:
-        """Whether the repository was seen to hold what is kept, as a blob.
+        """Whether stored content is known to be a blob of the repository.
 
-        A manifest is none: clients that get one from here take it for a blob of any type.
+        A manifest is one only if upstream served it as a blob: clients accept a blob as any type.
         """
         if entry.media_type is None:
             return repository in entry.links
         return (repository, digest) in self._given
 
     def within(self, repository: Repository, digest: Digest) -> bool:
-        """Whether it is kept and of this upstream, which is believed about where it is."""
+        """Whether a stored blob is of this upstream: it is believed about its repositories."""
         catalogue, alone = self._store.catalogue, len(self._registries) == 1
         entry = catalogue.get(digest)
         is_blob = entry is not None and entry.media_type is None
         return is_blob and catalogue.within(digest, repository.upstream, alone=alone)
 
     def fetched(self, repository: Repository, digest: Digest, *, proven: bool) -> None:
-        """Note that upstream gives it there, `proven` or on its way."""
+        """Note that upstream serves the blob in this repository, `proven` or under way."""
         self._missing.pop((repository, digest), None)
         entry = self._store.catalogue.get(digest)
         if proven and entry is not None and entry.media_type is not None:
             self._given[repository, digest] = None
 
-    # What is asked
+    # Questions to upstream
 
     async def confirm(self, repository: Repository, digest: Digest, size: int | None) -> int | None:
-        """Ask upstream, once for all clients, whether the repository has it; returns its size.
+        """Ask upstream, once for all clients, whether the repository has a blob; returns its size.
 
-        `size` is what is known of it, in bytes; None is returned where upstream does not tell it.
-        Raises UpstreamMisbehaved where it tells of another, as an answer that was asked for before
-        the size was known may do.
+        `size` is the known one, in bytes; None is returned where upstream names none. Raises
+        UpstreamMisbehaved where upstream names another, as the answer to a question that was asked
+        before the size was known may.
         """
         registry = self._registries[repository.upstream]
         try:
@@ -124,10 +124,10 @@ class Belonging:
         return told
 
     async def shown(self, repository: Repository, digest: Digest, size: int | None) -> int | None:
-        """Ask whether a repository has what is on its way for another; returns its size.
+        """Ask whether a repository has a blob that is under way for another; returns its size.
 
-        None where upstream does not name the size, or another than the one that is known: an error
-        document may come under a 200, too.
+        None where upstream names no size, or another than the known one: an error document may come
+        under a 200, too.
         """
         with suppress(UpstreamMisbehaved):
             return await self.confirm(repository, digest, size)
@@ -136,9 +136,9 @@ class Belonging:
     async def claim(
         self, repository: Repository, digest: Digest, file: IO[bytes], size: int
     ) -> None:
-        """Have what came of another upstream belong to the repository, if this one shows its bytes.
+        """Link a blob of another upstream to the repository, by a proof of possession.
 
-        Raises UpstreamMisbehaved where only the whole can show it.
+        Raises UpstreamMisbehaved where only the whole blob can be the proof.
         """
         registry = self._registries[repository.upstream]
         link = partial(self._store.books.link, digest, repository)
@@ -148,14 +148,14 @@ class Belonging:
             )
         except (HostUnreachable, UpstreamMisbehaved):
             raise
-        except UpstreamFailure as failure:  # a part that does not come leaves a doubt
+        except UpstreamFailure as failure:  # a part that does not arrive leaves a doubt
             raise ContentWrong(failure.message) from failure
 
     async def refused(self, repository: Repository, digest: Digest, refusal: RegistryError) -> None:
-        """Note that upstream refused a fetch in this very repository.
+        """Note that upstream refused a fetch in this repository.
 
-        It is asked by HEAD as well, as it is for what is kept: the time that a refusal takes tells
-        nobody whether others have the blob.
+        A HEAD is sent as well, as for a stored blob: so the time that a refusal takes does not tell
+        whether other repositories have the blob.
         """
         if isinstance(refusal, BlobUnknown):
             self._missing[repository, digest] = refusal.message

@@ -1,4 +1,4 @@
-"""Blobs: served where they belong, from the cache or while they are being fetched."""
+"""Blobs: served where they are linked, from the cache or during their fetch."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from mirror.oci.names import Repository
 from mirror.store.store import Store
 from mirror.upstream.registry import Registry
 
-_SHARED = 2  # fetches begun by others, whose failures are not told to a client
-_PASSES = 64  # bodies straight from upstream at the same time; more wait
+_SHARED = 2  # fetches begun by other requests, of which a client is not told the failures
+_PASSES = 64  # bodies passed through at the same time; more wait
 
 
 @dataclass(slots=True)
 class _Request:
-    """What one client wants, and what was found out for it.
+    """A client's request, and the findings about it.
 
     `proof` is the size under which upstream said that the repository has the blob.
     """
@@ -43,12 +43,12 @@ class _Request:
     repository: Repository
     digest: Digest
     proof: int | None = None
-    asked: bool = False  # upstream was, about what is here
-    failures: int = 0  # of fetches that were another's
+    asked: bool = False  # upstream was, about the stored blob
+    failures: int = 0  # of fetches that other requests began
 
 
 class Blobs:
-    """Answers for all upstreams. `missing_ttl` in seconds."""
+    """Answers requests for blobs of all upstreams. `missing_ttl` is in seconds."""
 
     def __init__(
         self,
@@ -71,16 +71,16 @@ class Blobs:
         return f"<Blobs: {self._fetches!r}, {self._belonging!r}>"
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Stop the running questions and fetches."""
         await self._belonging.close()
         await self._fetches.close()
 
     def forget_refusals(self, upstream: str) -> None:
-        """Have an upstream be asked again for what it had not."""
+        """Forget the blobs that an upstream called missing, so that it is asked again."""
         self._belonging.forget_refusals(upstream)
 
     def peek(self, repository: Repository, digest: Digest) -> bytes | None:
-        """Answer at once from memory, or not at all: the path of every warm config."""
+        """Return a blob that is in memory, or None at once: the path of every warm config."""
         body = self._memory.get(digest)
         entry = self._store.catalogue.get(digest)
         if body is None or entry is None or not self._belonging.known(repository, digest, entry):
@@ -93,7 +93,7 @@ class Blobs:
     ) -> tuple[int, Outcome]:
         """Return a blob's size in bytes; raises RegistryError.
 
-        The blob is fetched where upstream tells its size neither to HEAD nor in a GET's headers.
+        The blob is fetched where upstream names its size neither to HEAD nor in a GET's headers.
         """
         self._belonging.refuse_missing(repository, digest)
         entry = self._store.catalogue.get(digest)
@@ -118,9 +118,9 @@ class Blobs:
     async def open(self, repository: Repository, digest: Digest, client: str = "") -> Body:
         """Open a blob for a client, to be sent and closed; raises RegistryError.
 
-        There are three cases: it is kept; its upstream is sending it; it must be fetched. In each
-        the repository must be known to hold it, and upstream is asked where that is not so, before
-        anything is looked at that others have.
+        There are three cases: the blob is stored, under way, or must be fetched. In each the
+        repository must be known to have it. Otherwise upstream is asked, before any content of
+        other repositories is looked at.
         """
         self._belonging.refuse_missing(repository, digest)
         request = self._request(repository, digest, client)
@@ -129,7 +129,7 @@ class Blobs:
                 kept = await self._open_kept(request)
             except UpstreamMisbehaved as doubt:
                 return await self._open_proof(request, doubt)
-            # No await between the look at what is kept and the join: no second body.
+            # No await between the look into the store and the join: no second body.
             body = kept or await self._follow(request)
             if body is not None:
                 return body
@@ -140,9 +140,9 @@ class Blobs:
         return _Request(upstream, repository, digest)
 
     async def _open_kept(self, request: _Request) -> KeptBody | None:
-        """Open it where it is kept and belongs to the repository, which is asked for first.
+        """Open a stored blob that is linked to the repository; upstream is asked for a link.
 
-        Raises UpstreamMisbehaved where only the whole can show that it belongs there.
+        Raises UpstreamMisbehaved where only the whole blob can prove the link.
         """
         belonging, repository, digest = self._belonging, request.repository, request.digest
         while (entry := self._store.catalogue.get(digest)) is not None:
@@ -160,7 +160,7 @@ class Blobs:
         return None
 
     async def _confirm(self, request: _Request, size: int) -> None:
-        """Have it be linked by upstream's word, unless that was given before it was kept."""
+        """Link the blob by upstream's word; upstream is asked unless it gave that for this size."""
         request.asked = True
         if request.proof == size:
             self._store.books.link(request.digest, request.repository)
@@ -169,7 +169,7 @@ class Blobs:
             request.proof = await confirm(request.repository, request.digest, size)
 
     async def _claimed(self, request: _Request, body: KeptBody) -> KeptBody:
-        """Have the bytes of another upstream be shown by this one."""
+        """Link a blob of another upstream by this upstream's proof of possession."""
         request.asked = True
         try:
             await self._belonging.claim(request.repository, request.digest, body.file, body.size)
@@ -180,10 +180,10 @@ class Blobs:
         return body
 
     async def _open_proof(self, request: _Request, doubt: UpstreamFailure) -> Body:
-        """Fetch what is kept once more, from the repository that has not shown that it has it.
+        """Fetch a stored blob once more, from a repository without a proof of possession.
 
-        The whole proves what no shortcut did; of an upstream that sent other bytes before, or broke
-        them off, nothing is passed on until it has.
+        The whole blob proves what no shortcut did. If upstream sent wrong bytes before, or broke
+        them off, no byte is passed on until the whole is proven.
         """
         body = await self._open_fetch(request)
         try:
@@ -195,16 +195,16 @@ class Blobs:
         return body
 
     async def _open_fetch(self, request: _Request) -> FetchedBody:
-        """Open a fetch, whatever is kept."""
+        """Open a fetch, even of a blob that is stored."""
         while (body := await self._follow(request)) is None:
             pass
         return body
 
     async def _follow(self, request: _Request) -> FetchedBody | None:
-        """Follow the fetch that runs, or a new one.
+        """Follow the running fetch, or a new one.
 
-        None where the one that ran had to be waited for, or has failed at another's question: what
-        is kept may be looked at anew.
+        None where the running one had to be waited for, or failed at another request's question:
+        then the store may be looked at anew.
         """
         repository, digest = request.repository, request.digest
         running = self._fetches.running(repository.upstream, digest)
@@ -243,7 +243,7 @@ class Blobs:
         await fetch.started(request.repository)
         size = fetch.size if fetch.size is not None else await request.upstream.size()
         self._belonging.fetched(request.repository, request.digest, proven=fetch.proven)
-        # Proven and about to be in its place: this one costs upstream nothing.
+        # Proven and about to be published: this request costs upstream nothing.
         outcome = Outcome.HIT if collapsed and proven else Outcome.MISS
         return FetchedBody(
             self._fetches, fetch, size, request.upstream, outcome, collapsed=collapsed
@@ -257,10 +257,10 @@ class Blobs:
         *,
         shared: bool,
     ) -> bool:
-        """Whether a failure may be another's, so that one more is asked.
+        """Whether a failure may be about another request, so that one more fetch is tried.
 
-        That of a fetch that ran before may be of another's question; one that says nothing of this
-        repository is, unless it is what upstream says to everybody.
+        A fetch that ran before may fail at another request's question. A failure that says nothing
+        of this repository is another's, unless upstream gives it to every request.
         """
         others = refusal is None and isinstance(failure, ContentWrong | UpstreamMisbehaved)
         again = isinstance(refusal, Displaced) or others or (shared and may_pass(failure))

@@ -1,4 +1,4 @@
-"""Where a blob's bytes come from: a kept file, a fetch on its way, or straight from upstream."""
+"""Bodies of blobs: from a stored file, from a fetch under way, or passed through."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from mirror.store.store import Store
 
 _log = logging.getLogger(__name__)
 
-_FAR_AHEAD = 32 * 1024 * 1024  # bytes; a range further behind the fill is not waited for
+_FAR_AHEAD = 32 * 1024 * 1024  # bytes; a range further ahead of the fetch is not waited for
 
 
 class Body(Protocol):
-    """A blob to be sent: `size` in bytes, and to be closed."""
+    """A blob to be sent, of `size` bytes; it must be closed."""
 
     size: int
     outcome: Outcome
     collapsed: bool
 
     async def send(self, span: Span, sink: Sink) -> None:
-        """Send a span of it; raises RegistryError where it cannot be completed."""
+        """Send a span of the blob; raises RegistryError where it cannot be completed."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the body."""
 
 
 class KeptBody:
-    """A kept blob, safe from eviction until it is closed."""
+    """A stored blob, safe from eviction until it is closed."""
 
     outcome = Outcome.HIT
     collapsed = False
@@ -50,7 +50,7 @@ class KeptBody:
         entry.readers += 1
 
     async def send(self, span: Span, sink: Sink) -> None:
-        """Hand the file to the sink; one that fails midway is proven before its next use."""
+        """Hand the file to the sink; after a failure midway it is proven before its next use."""
         try:
             await sink.file(self.file, span.start, span.stop)
         except (OSError, RegistryError) as error:
@@ -59,13 +59,13 @@ class KeptBody:
             raise
 
     def close(self) -> None:
-        """Let it be evicted again."""
+        """Allow eviction again."""
         self._store.close_file(self.file)
         self.entry.readers -= 1
 
 
 class FetchedBody:
-    """A blob that upstream is sending, followed at this client's own pace."""
+    """A blob under way, followed at the client's own pace."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class FetchedBody:
         self._upstream = upstream
 
     async def send(self, span: Span, sink: Sink) -> None:
-        """Follow the fetch; pass through what it will not have in time, or at all."""
+        """Follow the fetch; pass through the bytes that it will have too late, or never."""
         async with while_there(sink):
             if await self._passed(span, sink):
                 return
@@ -95,7 +95,7 @@ class FetchedBody:
                 await self._go_round(Span(position, span.stop), detour, sink)
 
     async def _passed(self, span: Span, sink: Sink) -> bool:
-        """Pass a span through that begins far ahead of the fill, unless that comes near first."""
+        """Pass through a span that begins far ahead of the fetch, unless that comes near first."""
         near = span.start - _FAR_AHEAD
         if near <= self._fetch.visible:
             return False
@@ -104,7 +104,7 @@ class FetchedBody:
         return await self._upstream.pass_span(span, sink, lambda: self._fetch.reaches(near))
 
     async def _go_round(self, rest: Span, detour: Detour, sink: Sink) -> None:
-        """Send the rest straight from upstream."""
+        """Pass the rest through."""
         words = "%d bytes of %s are passed through, and not kept: its download gave up the disk"
         _log.debug(words, rest.length, self._fetch.digest)
         if rest.stop == self.size and rest.start == detour.written:
@@ -115,7 +115,7 @@ class FetchedBody:
             await self._upstream.pass_span(rest, sink)
 
     async def proven(self) -> None:
-        """Wait until all of it has come and is right, or cannot be kept; raises RegistryError."""
+        """Wait until all bytes are there and right, or cannot be stored; raises RegistryError."""
         await self._fetch.past(self.size - 1)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The pull budget: every pull is granted here, or refused before upstream is bothered."""
+"""The pull budget: each pull is granted or refused here, before upstream is asked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHECKED = {HUB: "ratelimitpreview/test"}  # where a HEAD tells the limit (Docker
 
 
 class Permit:
-    """The right to one pull. What it may cost is set aside until it is left."""
+    """The right to one pull. Its cost is reserved until the permit is left."""
 
     def __init__(self, budget: Budget, account: Account, want: Want, go: Go) -> None:
         self._budget = budget
@@ -42,9 +42,9 @@ class Permit:
             account.take(want)
 
     async def __aenter__(self) -> None:
-        """Wait while it depends on what runs; raises TooManyRequests."""
+        """Wait while the verdict depends on running pulls; raises TooManyRequests."""
         while not self._granted:
-            # Looked at before each wait: what it waits for may have ended meanwhile.
+            # Decided before each wait: the running pulls may have ended meanwhile.
             verdict = self._account.verdict(self._want, self._budget.now())
             if isinstance(verdict, TooManyRequests):
                 raise verdict
@@ -66,7 +66,7 @@ class Permit:
 
 
 class Budget:
-    """All accounts' windows. `terms` are by upstream; `timer` is a clock that never steps."""
+    """The windows of all accounts. `terms` are by upstream; `timer` is a monotonic clock."""
 
     def __init__(
         self,
@@ -91,14 +91,14 @@ class Budget:
         return f"<Budget: {len(self._accounts)} accounts, {len(self._shut)} gates shut>"
 
     async def load(self) -> None:
-        """Take up where the ledger left off."""
+        """Restore the accounts from the ledger."""
         now = self.now()
         for key, past in (await self.ledger.load(self.longest, now)).items():
             self._account(key).restore(past, now)
         await self.prune()
 
     def change(self, terms: Mapping[str, Terms]) -> None:
-        """Have other terms, of other upstreams perhaps; what was spent and heard stays."""
+        """Replace the terms, perhaps of other upstreams; recorded pulls and limits stay."""
         self._terms = terms
         self._present = {upstream: (upstream, said.user) for upstream, said in terms.items()}
         for key in self._present.values():
@@ -109,22 +109,22 @@ class Budget:
 
     @property
     def longest(self) -> float:
-        """The length of the longest window there is, in seconds."""
+        """The length of the longest window, in seconds."""
         return max([HUB_WINDOW, *(account.window.length for account in self._accounts.values())])
 
     def accounts(self) -> Iterator[tuple[Key, Account]]:
-        """Return all there are, those of former users too while something of them matters."""
+        """Return all accounts; a former one is included while its window matters."""
         now = self.now()
         for key, account in [*self._accounts.items()]:
             if self.is_present(key) or not account.window.idle(now):
                 yield key, account
 
     def is_present(self, key: Key) -> bool:
-        """Whether an account is what its upstream is asked as."""
+        """Whether an account is the present one of its upstream."""
         return self._present.get(key[0]) == key
 
     def present(self, upstream: str) -> Account:
-        """Return the account that an upstream is asked as; of one that is leaving, nobody's."""
+        """Return the account that an upstream is asked as; of a removed one the anonymous one."""
         return self._account(self._present.get(upstream) or (upstream, ""))
 
     def counts(self, upstream: str) -> bool:
@@ -142,7 +142,7 @@ class Budget:
     def asking(self, repository: Repository) -> Iterator[None]:
         """Ask for a manifest or its descriptor, unless the gate is shut.
 
-        Raises PullLimitSpent, also in the place of upstream's own 429: we can say more.
+        Raises PullLimitSpent, also in the place of upstream's own 429: the mirror can say more.
         """
         account = self.present(repository.upstream)
         if closed := account.closed(repository.name, self.now()):
@@ -153,7 +153,7 @@ class Budget:
             raise account.closed(repository.name, self.now()) or error from error
 
     def admit(self, repository: Repository, want: Want) -> Permit:
-        """Grant a pull, or let it wait for those that run; raises TooManyRequests."""
+        """Grant a pull, or let it wait for the running ones; raises TooManyRequests."""
         account = self.present(repository.upstream)
         verdict = account.verdict(want, self.now())
         if isinstance(verdict, TooManyRequests):
@@ -161,21 +161,21 @@ class Budget:
         return Permit(self, account, want, verdict)
 
     def holds_back(self, repository: Repository, want: Want) -> bool:
-        """Whether a tag that may have changed stays what it was for now, to save pulls."""
+        """Whether a tag that may have changed keeps its older digest for now, to save pulls."""
         return self.present(repository.upstream).holds_back(want, self.now())
 
     def refusal(self, repository: Repository, want: Want) -> TooManyRequests | None:
-        """Return why a pull would be refused now."""
+        """Return the refusal that a pull would get now, else None."""
         verdict = self.present(repository.upstream).verdict(want, self.now())
         return verdict if isinstance(verdict, TooManyRequests) else None
 
     def refuses_index(self, repository: Repository, want: Want) -> bool:
-        """Whether it is decided by a manifest's kind, which is not known, if a pull goes now."""
+        """Whether a pull of a manifest of unknown kind goes now, but not if it is an index."""
         index = replace(want, cost=_INDEX)
         return not self.refusal(repository, want) and bool(self.refusal(repository, index))
 
     def expect(self, repository: Repository, want: Want) -> None:
-        """Keep a pull for a client that is told of a manifest that is not here."""
+        """Reserve a pull for a client that is told of a manifest that is not stored."""
         self.present(repository.upstream).expect(want, self.now())
 
     async def changed(self, account: Account) -> None:
@@ -185,22 +185,22 @@ class Budget:
         await future
 
     def wake(self, account: Account) -> None:
-        """Let all who wait look again."""
+        """Let all waiting pulls be decided anew."""
         for future in self._waiting.pop(id(account), []):
             if not future.done():
                 future.set_result(None)
 
-    # After it has answered
+    # After upstream has answered
 
     def promise(
         self, repository: Repository, index: Digest, missing: Collection[Digest], client: str
     ) -> None:
-        """Keep a pull for one of the manifests that an index leads to and that are not here."""
+        """Reserve a pull for one of the manifests of an index that are not stored."""
         account = self.present(repository.upstream)
         account.promise(index, missing, client, self.now())
 
     def note(self, answer: Answer) -> None:
-        """Take note of an answer: whether it was counted, what it says of limits."""
+        """Note an answer: whether it was counted, and the limit that it names."""
         if answer.kind != "manifest" or answer.status is None:
             return
         key = (answer.upstream, answer.account)
@@ -219,7 +219,7 @@ class Budget:
         self.wake(account)
 
     def _enter(self, key: Key, account: Account, answer: Answer) -> None:
-        """Count it if upstream did, and hear what it says of the limit."""
+        """Count the pull if upstream did, and note the limit that its answer names."""
         now, limit = self.now(), answer.limit
         sent = now - answer.seconds
         if answer.counted and not account.exempts(answer.repository):
@@ -232,10 +232,10 @@ class Budget:
             self._put_limit(key, account)
 
     def _limited(self, key: Key, account: Account, answer: Answer) -> None:
-        """See whether a limit still holds, and for what.
+        """Note whether a limit still holds, and for which repositories.
 
-        Where no limit is named there is none; but Docker Hub names none for images that it
-        exempts, so that only the repository made for asking tells. What cannot be read names one.
+        An answer that names no limit means that there is none. But Docker Hub names none for exempt
+        images, so only the repository made for checks decides there. An unreadable limit is one.
         """
         if answer.garbled:
             return
@@ -248,7 +248,7 @@ class Budget:
         account.exempt(answer.repository, exempt=exempt)
 
     def tick(self) -> None:
-        """Log the gates that shut or opened since the last time."""
+        """Log the gates that shut or opened since the last call."""
         now = self.now()
         self._see_clock()
         for key, account in self._accounts.items():
@@ -262,10 +262,10 @@ class Budget:
                 self._put_gate(key, account)
                 _log.warning("%s: pulls are left again", _name(key))
 
-    # The books
+    # The ledger
 
     def _tell(self) -> tuple[()]:
-        """Tell the ledger all there is, at once: it was lost, and begins anew."""
+        """Enter all pulls and limits in the ledger at once: it was lost, and starts anew."""
         now = self.now()
         for key, account in self._accounts.items():
             pulls = account.window.pulls(now)
@@ -279,7 +279,7 @@ class Budget:
         return ()
 
     def _see_clock(self) -> None:
-        """Let the ledger see whether the clock on the wall was set."""
+        """Let the ledger check whether the wall clock was set."""
         if self.ledger.see_clock(self.now()):
             self._put_gates()
 
@@ -296,14 +296,14 @@ class Budget:
         self.ledger.put_gate(key, account.refused_for(self.now()))
 
     async def prune(self) -> None:
-        """Let what is old leave the ledger."""
+        """Drop old entries from the ledger."""
         await self.ledger.prune(self.longest, [*self._accounts])
 
 
 def wanted(
     repository: Repository, found: Descriptor | None, ask: Ask, spare: float | None = None
 ) -> Want:
-    """Describe a pull; `found` is what a HEAD told of it, if one did. For `spare` see `Want`."""
+    """Describe a pull; `found` is from a HEAD, if one was sent. For `spare` see `Want`."""
     index = found is not None and found.media_type in media.INDEXES
     reference = found.digest if found is not None else ask.reference
     return Want(repository.name, reference, ask.client, spare, _INDEX if index else 1)

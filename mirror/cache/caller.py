@@ -1,4 +1,4 @@
-"""The caller: who asks, as far as that is known."""
+"""The caller: a client's identity, as far as it is known."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Literal
 from mirror.cache.address import one_client
 from mirror.oci.patterns import Patterns
 
-# Who may read what upstream gives to the account, but not to everybody.
+# Which clients may read the repositories that upstream serves to the account only.
 Private = Literal["nobody", "authenticated", "everyone"]
-NOBODY = ""  # the client of what the mirror asks for itself; no share is its
-# No address is one: they begin with a digit, or have a colon.
+NOBODY = ""  # the client of the mirror's own requests; it has no share
+# No address matches: they begin with a digit, or have a colon.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._@-]{0,63}", re.ASCII)
 
 
 def is_client_name(text: str) -> bool:
-    """Whether a client may be called that: never as an address is."""
+    """Whether a text may be a client's name: never if it may be an address."""
     return _NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An address, and the name of a client that proved to be it; none of one that did not.
+    """A client's address, and its name once that was authenticated.
 
-    `allow` bounds what it may read, of every upstream; None where nothing does.
+    `allow` bounds the repositories that it may read, of every upstream; None where nothing does.
     """
 
     address: str
@@ -34,10 +34,10 @@ class Caller:
 
     @property
     def client(self) -> str:
-        """Return what its part of places is counted by: a host has all addresses of its network."""
+        """Return the key for a client's part of places: a host has all addresses of its network."""
         return self.name or one_client(self.address)
 
     @property
     def party(self) -> str:
-        """Return what shares and the ledger know it by."""
+        """Return the key for shares and the ledger."""
         return self.name or self.address

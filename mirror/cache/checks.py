@@ -1,4 +1,4 @@
-"""Checks: what a tag points at now, by HEADs, each asked once for all who want to know."""
+"""Checks: revalidations of tags by HEAD, each in single flight."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mirror.upstream.answers import Ask
 
 
 class Checks:
-    """Asks about tags. `patience` is how long a client waits that has a stale one, in seconds."""
+    """Revalidates tags. `patience` is how long a client with a stale one waits, in seconds."""
 
     def __init__(self, budget: Budget, tags: Tags, pulls: Pulls, patience: float) -> None:
         self._budget = budget
@@ -31,18 +31,18 @@ class Checks:
         return f"<Checks: {len(self._running)} running>"
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Stop the running checks."""
         await self._running.close()
 
     async def run(self, key: TagKey) -> tuple[Tagged, bool] | Hint:
-        """Return what a tag points at, and whether that was confirmed; a hint where a GET decides.
+        """Return a tag's target, and whether that was confirmed; a hint where a GET decides.
 
-        Raises UpstreamFailure where what is known has to do.
+        Raises UpstreamFailure; then the known target is to be served.
         """
         return await self._running.join(key, lambda: self._check(key))
 
     def here(self, key: TagKey) -> Tagged | None:
-        """Return the last that a tag is known to have pointed at and that is here."""
+        """Return the last known target of a tag that is stored."""
         tagged = self._tags.get(key)
         for each in (tagged, tagged.before) if tagged else ():
             if each is not None and self._pulls.kept.known(key[0], each.found.digest) is not None:
@@ -50,7 +50,7 @@ class Checks:
         return None
 
     def fall_back(self, key: TagKey, reason: Why) -> Tagged | None:
-        """Leave upstream alone for some seconds; returns what is served meanwhile."""
+        """Ask nothing about a tag for some seconds; returns the target that is served meanwhile."""
         tagged, here = self._tags.get(key), self.here(key)
         if tagged is not None and here is tagged.before:
             self._tags.revert(key, tagged, reason)
@@ -59,10 +59,11 @@ class Checks:
         return here
 
     async def _check(self, key: TagKey) -> tuple[Tagged, bool] | Hint:
-        """Ask upstream by HEAD; also tells whether it confirmed what was known.
+        """Ask upstream by HEAD; also tells whether it confirmed the known target.
 
-        A tag does not move to a manifest that we know cannot be had: whoever asks HEAD and then
-        GET by digest, as dockerd does, would be refused what it could have had.
+        A tag does not move to a manifest that is known to be unobtainable: a client that sends HEAD
+        and then GET by digest, as dockerd does, would be refused although the older manifest can be
+        served.
         """
         repository, tag = key
         before, here = self._tags.get(key), self.here(key)
@@ -85,10 +86,10 @@ class Checks:
         return self._tags.put(key, found), False
 
     async def _hint(self, key: TagKey, here: Tagged | None) -> Hint:
-        """Ask by HEAD, whose failure is upstream's where there is something stale to fall back on.
+        """Ask by HEAD; a failure is upstream's where there is a stale target to fall back on.
 
-        Else the GET decides; and where the last question about the tag failed, too, because it may
-        be HEADs only that fail.
+        Otherwise the GET decides. It also decides where the last question about the tag failed,
+        because only HEADs may be failing.
         """
         again = here is not None and here.why in (Why.FAULT, Why.PACE)
         try:
@@ -104,7 +105,7 @@ class Checks:
     def _described(
         self, repository: Repository, hint: Hint, before: Tagged | None
     ) -> Descriptor | None:
-        """Return what a hint names: of what is known, a digest says all."""
+        """Return the descriptor that a hint names; of known content the digest is enough."""
         if hint.digest is None:
             return None
         if before is not None and before.found.digest == hint.digest:
@@ -113,6 +114,6 @@ class Checks:
         return known or hint.descriptor or self._pulls.kept.shared(repository, hint.digest)
 
     def consider(self, repository: Repository, want: Want) -> None:
-        """Raise HeldBack where a tag that may have changed had better stay what it was for now."""
+        """Raise HeldBack where a tag that may have changed should keep its older digest for now."""
         if self._budget.holds_back(repository, want):
-            raise HeldBack("few pulls are left: the tag stays what it was for now")
+            raise HeldBack("few pulls are left: the tag keeps its older digest for now")

@@ -1,4 +1,4 @@
-"""A blob's bytes from upstream, one after the other: resumed where they broke off."""
+"""A download: one blob's bytes from upstream, in order, resumed where a body breaks off."""
 
 from __future__ import annotations
 
@@ -29,13 +29,11 @@ from mirror.upstream.blob_body import BlobBody, Wanted
 from mirror.upstream.registry import Registry
 
 _CONTRADICTIONS = 2  # answers that name another size than the first
-_LITTLE = 1024 * 1024  # bytes that may come again and again
-_LOST = 2  # connections, after which a range may be what they are lost for
-_BROKEN = (
-    2  # parts in a row that broke off at once, after which ranges may be what they broke off for
-)
-_LEAST = 1 / 16  # of what was due, for a part that gets somewhere
-_AT_ONCE = 64 * 1024  # bytes that came of one
+_LITTLE = 1024 * 1024  # bytes that may be received again and again
+_LOST = 2  # lost connections, after which a range may be the reason
+_BROKEN = 2  # parts in a row that broke off at once, after which ranges may be the reason
+_LEAST = 1 / 16  # of the bytes due, for a part that makes progress
+_AT_ONCE = 64 * 1024  # bytes received of such a part, at most
 _RESUMES = 64  # in all: a body that breaks off more often will not come through
 
 
@@ -43,10 +41,10 @@ class Download:
     """The bytes from `start` up to `stop`, or to the end. `size` is the whole blob's, in bytes.
 
     A body that breaks off is resumed for as long as upstream's patience says, without a byte in
-    between, by Range or, if that is refused and a `plain` question is allowed, by the whole, whose
-    first bytes are skipped. Every resumption asks the registry again: a redirect's signature is
-    short-lived. A `size` that is known already is held against each answer. With
-    `unpack` what a host calls compressed is unpacked.
+    between. That is done by Range or, if that is refused and a `plain` question is allowed, by the
+    whole blob, of which the first bytes are skipped. Every resumption asks the registry again: a
+    redirect's signature is short-lived. A `size` that is known already is compared with each
+    answer. With `unpack` a body that the host calls compressed is unpacked.
     """
 
     def __init__(
@@ -68,13 +66,13 @@ class Download:
         self._plain = plain
         self._unpack = unpack
         self._body: BlobBody | None = None
-        self._at = 0  # where in the blob that body is
+        self._at = 0  # the position of that body in the blob
         self._open = AsyncExitStack()
         self._resumes = 0
         self._contradictions = 0
-        self._received = 0  # bytes, those that came before included
-        self._repeats = False  # the body is the whole, whose beginning came before
-        self._lost = 0  # connections in a row, each after what retries there are
+        self._received = 0  # bytes, repeated ones included
+        self._repeats = False  # the body is the whole blob, and its beginning was received before
+        self._lost = 0  # connections in a row, each after all retries
         self._broken = 0  # parts in a row that broke off at once
         self.position = start
         self.size = size
@@ -83,7 +81,7 @@ class Download:
         return f"<Download {self._digest}: at {self.position} of {self.size}>"
 
     async def __aenter__(self) -> Self:
-        """Ask, so that `size` is known; raises BlobUnknown, Denied, or UpstreamFailure."""
+        """Ask upstream, so that `size` is known; raises BlobUnknown, Denied, or UpstreamFailure."""
         await self._connect()
         return self
 
@@ -96,7 +94,7 @@ class Download:
         await self._open.aclose()
 
     async def read(self) -> bytes:
-        """Return what has arrived, at least a byte; nothing at the end. Raises UpstreamFailure."""
+        """Return the next bytes, at least one; none at the end. Raises UpstreamFailure."""
         try:
             return await self._read()
         except UpstreamFailure as failure:
@@ -111,7 +109,7 @@ class Download:
             data = await self._body.read()
             if not data:
                 break
-            skip = self.position - self._at  # of an upstream that gives the whole
+            skip = self.position - self._at  # of an upstream that sends the whole blob
             self._at += len(data)
             self._received += len(data)
             if skip < len(data):
@@ -137,7 +135,7 @@ class Download:
         return await self._read()
 
     def _judge_part(self) -> None:
-        """Count parts that break off at once: what is said of ranges, and not sent, is none."""
+        """Count parts that break off at once: a range that is announced and not sent is none."""
         if self._body is not None:
             came, start = self._at - self._body.start, self._body.start
             due = (self._stop or self.size or came) - start
@@ -158,15 +156,15 @@ class Download:
         self._lost = 0
         if None not in (self.size, body.size) and body.size != self.size:
             self._contradictions += 1
-            raise ContentWrong("upstream changed its mind about the size of a blob")
+            raise ContentWrong("upstream named two sizes of one blob")
         self._body, self._at = body, body.start
         self._repeats = body.start < self.position
         self.size = self.size if body.size is None else body.size
 
     def _wanted(self) -> Wanted:
-        """Return what to ask for: the whole, where ranges break off at once.
+        """Return the range to ask for: the whole blob, where ranges break off at once.
 
-        Raises RangeBroken where no whole is to be asked for.
+        Raises RangeBroken where the whole blob must not be asked for.
         """
         if self._broken < _BROKEN:
             return Wanted(self.position, self._stop, self.size, self._unpack)
@@ -176,10 +174,10 @@ class Download:
 
     @property
     def _whole_after(self) -> tuple[type[UpstreamFailure], ...]:
-        """After which failures of a range the whole is asked for.
+        """The failures of a range after which the whole blob is asked for.
 
-        A host that is away for a moment, midway, costs a pause and no byte twice; one that hangs
-        up again and again may do so because of the range.
+        A host that is unreachable for a moment, midway, costs a pause and no byte twice; a host
+        that hangs up again and again may do so because of the range.
         """
         if not self._plain:
             return ()
@@ -187,13 +185,13 @@ class Download:
 
     @property
     def _most(self) -> int:
-        """How many bytes may be received: where each attempt is the whole, these are few."""
+        """How many bytes may be received: few, where each attempt is the whole blob."""
         return max(2 * (self.size or self.position), _LITTLE)
 
     def _may_pass(self, failure: BaseException) -> bool:
-        """Whether the same question may be answered in a moment.
+        """Whether the same question may succeed in a moment.
 
-        The registry's own refusal of the whole is an answer. Of two sizes that contradict each
+        The registry's own refusal of the whole blob is an answer. Of two sizes that contradict each
         other either may be the wrong one, so that one answer more decides.
         """
         if isinstance(failure, Denied | RangeRefused) or self._resumes > _RESUMES:

@@ -1,4 +1,4 @@
-"""One fetch: one body from upstream into a partial file, any number of followers behind it."""
+"""A fetch: one body from upstream into a partial, with any number of followers."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _log = logging.getLogger(__name__)
 
 _PIECE = 128 * 1024  # bytes that a slow client may keep from being freed
 _PATIENCE = 1.0  # seconds for an answer in one repository where another has shown the blob
-# What upstream says to any question, whatever the repository.
+# Failures that concern all repositories of an upstream.
 _FOR_ALL = (TooManyRequests, HostUnreachable, UpstreamDown)
 
 
 class Fetch(Progress):
-    """A blob on its way. Owned by the daemon, never by a request.
+    """A blob under way. Owned by the daemon, never by a request.
 
-    Upstream is asked in one repository at a time. What it refuses there is the answer for those who
-    asked there; for the followers in another, which was shown to have the blob, it goes on.
+    Upstream is asked in one repository at a time. A refusal there is the answer for the followers
+    in that repository; for those in another, which was shown to have the blob, the fetch goes on.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Fetch(Progress):
         self._store = store
         self._place = place
         self._memory = memory
-        self._small: bytearray | None = bytearray()  # all that came, while it is little
+        self._small: bytearray | None = bytearray()  # all received bytes, while they are few
         self._question: asyncio.Timeout | None = None  # runs until upstream answers
         self._entry: Entry | None = None
         self._intake: Intake | None = None
@@ -66,16 +66,16 @@ class Fetch(Progress):
     # The followers' side
 
     def join(self, repository: Repository, proof: int | None = None) -> None:
-        """Count a follower in, which it `admits`."""
+        """Add a follower, which the fetch `admits`."""
         self._let_in(repository, proof)
-        self._registry.leases.take()  # it may go on without the fetch, past the disk
+        self._registry.leases.take()  # the follower may go on without the fetch, past the disk
         if self._entry is not None:
             self._entry.readers += 1
         if repository != self.repository:
             self._hurry()
 
     def leave(self, repository: Repository) -> None:
-        """Count a follower out."""
+        """Remove a follower."""
         self._let_out(repository)
         self._registry.leases.give()
         if self._entry is not None:
@@ -83,10 +83,10 @@ class Fetch(Progress):
         self._close_file()
 
     async def send(self, position: int, stop: int, sink: Sink) -> int:
-        """Send visible bytes from `position` on, to `stop` or less far; returns where they ended.
+        """Send visible bytes from `position` on, up to `stop` at most; returns where they ended.
 
-        The newest come from memory, so that a client never waits for the disk; the file has all
-        that one at its own pace is behind with.
+        The newest come from memory, so that a client never waits for the disk; a slower client gets
+        its bytes from the file.
         """
         piece = None if self._intake is None else self._intake.held(position)
         if piece is not None:
@@ -103,7 +103,7 @@ class Fetch(Progress):
     # The fetch's side
 
     async def run(self) -> None:
-        """Fetch, prove, publish. All that goes wrong ends in `failure` or `detour`."""
+        """Fetch, prove, publish. Every failure ends in `failure` or `detour`."""
         try:
             await self._publish(await self._receive_somewhere())
         except (NoRoomError, OSError) as error:
@@ -125,7 +125,7 @@ class Fetch(Progress):
                 self._end()
 
     async def _receive_somewhere(self) -> Partial:
-        """Receive all of it from the first repository that gives it."""
+        """Receive the whole blob from the first repository that serves it."""
         await self._place.take()
         while True:
             try:
@@ -143,7 +143,7 @@ class Fetch(Progress):
                     await self._store.run(self._place.partial.start_over)
 
     def _goes_on(self) -> bool:
-        """Ask in another repository, if followers have shown that one has the blob."""
+        """Ask in another repository, if one has followers and was shown to have the blob."""
         others = [each for each in self._members if self._of[each]]
         if others:
             self.repository = others[0]
@@ -152,10 +152,10 @@ class Fetch(Progress):
         return bool(others)
 
     async def _receive_all(self) -> Partial:
-        """Begin anew, once, where what came fits no blob and no follower has seen any of it.
+        """Start over, once, if the received bytes fit no blob and none of them was visible yet.
 
-        What a host calls compressed, though it was asked not to compress, is unpacked then, as
-        clients do it.
+        A body that a host calls compressed, though it was asked not to compress, is unpacked then,
+        as clients do it.
         """
         async with self._asking():
             await self._place.show(self.repository)
@@ -174,7 +174,7 @@ class Fetch(Progress):
             return await self._receive(unpack=True)
 
     async def _receive(self, *, unpack: bool = False) -> Partial:
-        """Take the rest in; the followers have all of it before the disk does."""
+        """Receive the rest; the followers have all of it before the disk does."""
         told = self.size if self._begun else None  # followers' answers have begun with it
         asked = self._registry, self.repository, self.digest, self._place.written
         async with AsyncExitStack() as stack:
@@ -183,10 +183,10 @@ class Fetch(Progress):
                 await stack.enter_async_context(download)
             size, begun = download.size, self._place.written
             if size is not None and begun >= max(size, 1):
-                raise ContentWrong("what an earlier fetch left behind is not part of the blob")
+                raise ContentWrong("the partial of an earlier fetch is not part of the blob")
             self.size = size  # known to a detour, too, so that none of its clients need ask
             if size is not None and not self._place.fits(size):
-                raise NoRoomError(f"{size} bytes do not fit beside what is in use")
+                raise NoRoomError(f"{size} bytes do not fit beside the content in use")
             partial = await self._place.open()
             self._intake = await stack.enter_async_context(Intake(self._store, partial))
             await self._take_in(download, self._intake)
@@ -203,7 +203,7 @@ class Fetch(Progress):
             await intake.keep_up()
         if not await intake.proven():
             raise ContentWrong(f"upstream sent bytes that are not {self.digest}")
-        if self._small is not None:  # the next client gets it from there, whatever the disk does
+        if self._small is not None:  # serves the next client, even if the disk fails
             self._memory.put(self.digest, bytes(self._small))
         self._reveal(intake.received)
 
@@ -215,7 +215,7 @@ class Fetch(Progress):
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
-        """Ask a question; raises Displaced where it takes long and there is another to be asked."""
+        """Ask a question; raises Displaced where it is slow and another repository can be asked."""
         try:
             async with asyncio.timeout(None) as self._question:
                 self._hurry()
@@ -228,10 +228,10 @@ class Fetch(Progress):
             self._question = None
 
     def _hurry(self) -> None:
-        """Bound the question that runs, where followers in another repository wait for it.
+        """Bound the running question, if followers in another repository wait for it.
 
-        Not so in one that was shown to have the blob: a registry that is slow with all of them
-        would be asked in turns, and never heard out.
+        It is not bounded in a repository that was shown to have the blob: a registry that is slow
+        with all of them would be asked in turns, and no answer awaited.
         """
         question = None if self.repository in self._shown else self._question
         others = any(self._of[each] for each in self._members if each != self.repository)
@@ -239,7 +239,7 @@ class Fetch(Progress):
             question.reschedule(asyncio.get_running_loop().time() + _PATIENCE)
 
     async def _publish(self, partial: Partial) -> None:
-        """Make the file last and belong to its repositories, in one step that nothing cancels."""
+        """Publish the file and link it to its repositories, in one step that is never cancelled."""
         step = asyncio.create_task(self._published(partial))
         try:
             await asyncio.shield(step)
@@ -248,9 +248,9 @@ class Fetch(Progress):
             raise
 
     async def _published(self, partial: Partial) -> None:
-        """Make the file last; by now the followers have the end, and need not wait for it.
+        """Publish the file; the followers have all bytes by now, and need not wait for it.
 
-        What another upstream's fetch has published meanwhile stays: it has its readers.
+        A file that another upstream's fetch has published meanwhile stays: it has readers.
         """
         kept = self._store.catalogue.get(self.digest)
         self._entry = kept or await self._store.publish(
@@ -266,7 +266,7 @@ class Fetch(Progress):
         await self._place.published()
 
     def _give_up_disk(self, error: Exception) -> None:
-        """Send the followers to upstream: the bytes so far are good, no more will come."""
+        """Send the followers to upstream: the bytes so far are right, no more will be written."""
         self._store.not_kept(str(self.digest), error)
         partial = self._place.partial
         if self.proven:
@@ -277,7 +277,7 @@ class Fetch(Progress):
             self._take_detour(partial)
 
     def _take_detour(self, partial: Partial) -> None:
-        """Go on behind what was received, all of which is hashed; unless that was the end."""
+        """Set the detour behind the received bytes, all of them hashed, unless these are all."""
         if partial.hashed == self.size:
             if partial.proven:
                 self._reveal(partial.hashed)
@@ -288,7 +288,7 @@ class Fetch(Progress):
             self.visible = partial.hashed if self.size is not None else 0
 
     def _tell_of_waste(self, reason: str) -> None:
-        """Say why what was fetched is thrown away."""
+        """Log why fetched bytes are thrown away."""
         words = "%d bytes that were fetched of %s are thrown away: %s"
         _log.debug(words, self._place.written, self.digest, reason)
 

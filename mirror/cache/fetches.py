@@ -1,4 +1,4 @@
-"""All fetches: one per digest and upstream, each for as long as somebody wants it."""
+"""All fetches: one per digest and upstream, each for as long as it has followers."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from mirror.upstream.turns import CLIENT
 
 _log = logging.getLogger(__name__)
 
-_SMALL = 8 * 1024 * 1024  # bytes still to come that are fetched for nobody rather than lost
-_SHARED = 8  # fetches at a time, from which on some are kept free for other clients
+_SMALL = 8 * 1024 * 1024  # bytes left that are fetched without followers rather than lost
+_SHARED = 8  # fetches at a time, from which on some places are kept free for other clients
 _REPRIEVE = 60.0  # seconds for these: an upstream that drips would hold a place for hours
 
-Key = tuple[str, Digest]  # an upstream's name, and what it sends
+Key = tuple[str, Digest]  # an upstream's name, and the blob's digest
 
 
 @dataclass(slots=True)
 class _Running:
-    """A fetch and its task; one that is ending can be waited for, but no longer be joined."""
+    """A fetch and its task; an ending one can be waited for, but no longer be joined."""
 
     fetch: Fetch
     place: Place
     task: asyncio.Task[None]
     stopping: bool = False
-    reprieved: bool = False  # it goes on for nobody, for a while
-    check: asyncio.TimerHandle | None = None  # whether anybody still wants it
+    reprieved: bool = False  # it goes on without followers, for a while
+    check: asyncio.TimerHandle | None = None  # stops it, if it has no followers by then
 
     @property
     def ending(self) -> bool:
-        """Whether it is stopping, has failed and tidies up, or is over and not yet off the books.
+        """Whether it is stopping, has failed and tidies up, or is over and still registered.
 
-        Between a fetch's end, which closes its file, and the task's callback others may run.
+        Other tasks may run between a fetch's end, which closes its file, and the task's callback.
         """
         return self.stopping or self.fetch.failure is not None or self.fetch.ended
 
     @property
     def told(self) -> str:
-        """That it ends, and how far it came, in words."""
+        """A text for the log: the fetch ends, and how far it came."""
         size = self.fetch.size
         of_all = "" if size is None else f" of {human(size)}"
         return f"the download of {self.fetch.digest} ends after {human(self.place.written)}{of_all}"
@@ -60,8 +60,8 @@ class _Running:
 class Fetches:
     """Runs fetches. `most` is how many run at a time, for all `upstreams` together.
 
-    `grace` is how long, in seconds, one goes on for nobody, and `reprieve` how much longer where
-    little is left.
+    `grace` is how long, in seconds, a fetch goes on without followers, and `reprieve` how much
+    longer where little is left.
     """
 
     def __init__(
@@ -93,17 +93,17 @@ class Fetches:
 
     @property
     def followers(self) -> int:
-        """How many clients follow."""
+        """The number of followers of all fetches."""
         return sum(running.fetch.followers for running in self._running.values())
 
     def change(self, grace: float, most: int) -> None:
-        """Take up other bounds; what runs goes on."""
+        """Take up other bounds; running fetches go on."""
         self._grace = grace
         self._places.change(most)
         self._shared = most >= _SHARED
 
     async def close(self) -> None:
-        """Stop all; what they wrote stays to be resumed, what is proven is published first."""
+        """Stop all fetches; partials stay to be resumed, a proven blob is published first."""
         for running in self._running.values():
             if not running.fetch.proven:
                 _log.info("%s: the mirror stops", running.told)
@@ -112,12 +112,12 @@ class Fetches:
         await to_the_end(over(tasks))  # the store must not close before
 
     def running(self, upstream: str, digest: Digest) -> Fetch | None:
-        """Return the fetch that one could join."""
+        """Return the fetch that can be joined, if there is one."""
         running = self._running.get((upstream, digest))
         return None if running is None or running.ending else running.fetch
 
     async def others_over(self, repository: Repository, digest: Digest) -> None:
-        """Wait until no fetch from there is under way but one that serves this repository."""
+        """Wait until a running fetch of the blob is over, unless it serves this repository."""
         while running := self._running.get((repository.upstream, digest)):
             if not running.ending and running.fetch.serves(repository):
                 return
@@ -130,11 +130,11 @@ class Fetches:
         digest: Digest,
         proof: int | None = None,
     ) -> Fetch | None:
-        """Join the running fetch or start one; `leave` is owed.
+        """Join the running fetch or start one; the caller must `leave` it.
 
-        None where one runs that this repository has no part in, or one that is ending. `proof` is
-        the size, in bytes, under which upstream said that the repository has the blob. A fetch of
-        another upstream is not joined: what it brings may be private, and it may be slow.
+        None where the running fetch does not admit this repository, or is ending. `proof` is the
+        size, in bytes, under which upstream said that the repository has the blob. A fetch of
+        another upstream is not joined: its content may be private, and it may be slow.
         """
         key = repository.upstream, digest
         running = self._running.get(key)
@@ -159,7 +159,7 @@ class Fetches:
         return _Running(fetch, place, task)
 
     def leave(self, fetch: Fetch, repository: Repository) -> None:
-        """Count a follower out; nobody left may end the fetch, after a while."""
+        """Remove a follower; without any the fetch may end, after a while."""
         fetch.leave(repository)
         running = self._running.get((repository.upstream, fetch.digest))
         if fetch.followers or running is None or running.fetch is not fetch:
@@ -174,7 +174,7 @@ class Fetches:
         running.check = loop.call_later(seconds, self._reconsider, running)
 
     def _reconsider(self, running: _Running) -> None:
-        """Stop a fetch that nobody follows; one that is small or nearly done a while later."""
+        """Stop a fetch without followers; a small or nearly complete one a while later."""
         fetch = running.fetch
         if fetch.followers or fetch.proven:
             return
@@ -182,14 +182,14 @@ class Fetches:
             running.reprieved = True
             self._check_after(self._reprieve, running)
             return
-        _log.info("%s: nobody follows it any more", running.told)
+        _log.info("%s: no client follows it any more", running.told)
         running.stopping = True
         running.task.cancel()
 
     async def _run(self, fetch: Fetch) -> None:
         upstream, client = fetch.repository.upstream, CLIENT.get()
         owners: Owners = () if len(self._upstreams) == 1 else (upstream,)
-        if self._shared:  # one that asks for made-up digests has nobody wait behind all of these
+        if self._shared:  # made-up digests of one client must not hold all places
             owners = *owners, f"{client} of {upstream}"
         try:
             async with self._places.taken(*owners):
@@ -207,9 +207,9 @@ class Fetches:
 
 
 async def _over(running: _Running) -> None:
-    """Wait until a fetch is off the books."""
+    """Wait until a fetch is no longer registered."""
     await asyncio.wait([running.task])
-    await asyncio.sleep(0)  # for the task's own callback, which takes it off
+    await asyncio.sleep(0)  # for the task's own callback, which removes it
 
 
 def _nearly_done(fetch: Fetch) -> bool:

@@ -13,7 +13,7 @@ _LOOK = 1.0  # seconds between looks at whether a client is still there
 
 
 class There(Protocol):
-    """Who waits for an answer."""
+    """A client that waits for an answer."""
 
     @property
     def gone(self) -> bool:
@@ -21,17 +21,17 @@ class There(Protocol):
 
 
 class Sink(There, Protocol):
-    """Where a body goes."""
+    """The destination of a body."""
 
     async def data(self, data: bytes | memoryview) -> None:
         """Send bytes."""
 
     async def file(self, file: IO[bytes], start: int, stop: int) -> None:
-        """Send a file's bytes from `start` up to `stop`, without reading them if that can be."""
+        """Send a file's bytes from `start` up to `stop`, without reading them if possible."""
 
 
 class Followed(Protocol):
-    """What is followed; see `Fetch`."""
+    """A fetch, as a follower sees it; see `Fetch`."""
 
     async def past(self, position: int) -> int:
         """Wait for bytes behind `position`; see `Progress.past`."""
@@ -41,10 +41,10 @@ class Followed(Protocol):
 
 
 async def follow(fetch: Followed, span: Span, sink: Sink) -> int:
-    """Send what the fetch makes visible of `span`; returns where it had to stop.
+    """Send the visible bytes of a fetch in `span`; returns the position where they ended.
 
-    That is the span's end, or where the fetch took a detour. Raises RegistryError, and whatever
-    the sink raises when its client has gone.
+    That is the span's end, or where the fetch took a detour. Raises RegistryError, and the errors
+    of the sink when its client has gone.
     """
     position = span.start
     while position < span.stop:
@@ -57,10 +57,10 @@ async def follow(fetch: Followed, span: Span, sink: Sink) -> int:
 
 @asynccontextmanager
 async def while_there(client: There) -> AsyncIterator[None]:
-    """Do something for as long as its client is there; raises ConnectionResetError.
+    """Run a block for as long as its client is there; raises ConnectionResetError.
 
-    A client that leaves is noticed by who writes to it, and neither a silent upstream nor one whose
-    blob has no size that is told gives anything to write.
+    The end of a connection shows when bytes are written to it. A silent upstream gives none to
+    write, nor does a blob of unknown size.
     """
     loop = asyncio.get_running_loop()
     there = asyncio.timeout(None)

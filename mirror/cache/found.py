@@ -1,4 +1,4 @@
-"""What is found of a manifest, and how."""
+"""A found manifest, and how it was found."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mirror.oci.manifest import Descriptor
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A manifest to be served; no body where none was asked for.
+    """A manifest to be served; without a body where none was asked for.
 
     A stale tag has an `age`, the seconds since upstream confirmed it, and the reason `why`.
     """

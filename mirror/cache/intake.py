@@ -1,4 +1,4 @@
-"""Bytes coming in: hashed at once, written as the disk can, read from memory meanwhile."""
+"""Intake: incoming bytes, hashed at once, written at the disk's pace, readable meanwhile."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Self
 from mirror.store.partial import Partial
 from mirror.store.store import Store
 
-# Each step costs a hop to a thread, whatever its size: at a gigabit a second a step is as long
+# Each step of any size costs a hop to a thread: at a gigabit a second a step is as long
 # as it lingers, at ten it is as large as it gets.
 _STEP = 1024 * 1024  # bytes that are worth a step at once
 _LINGER = 0.005  # seconds that fewer bytes wait for more
 _AT_ONCE = 16 * 1024  # bytes that are hashed sooner than a thread is reached
-_MOST = 8 * _STEP  # bytes waiting for the disk, beyond which the network has to
+_MOST = 8 * _STEP  # bytes waiting for the disk, beyond which the network waits
 
 
 class Intake:
     """Takes the bytes of a partial that follow those it has.
 
-    Hash and disk go each at their own pace, so that a client waits for neither: what a digest
-    proves can be sent while the disk is still busy. `received` is where the bytes end, in the
-    blob. A disk that fails raises OSError from the next `keep_up`, or at the end; what it did
-    not take stays readable.
+    Hash and disk go each at their own pace, so that a client waits for neither: bytes that the
+    digest proves can be sent while the disk is still busy. `received` is where the bytes end, in
+    the blob. A disk that fails raises OSError from the next `keep_up`, or at the end; the bytes
+    that it did not take stay readable.
     """
 
     def __init__(self, store: Store, partial: Partial) -> None:
@@ -48,11 +48,11 @@ class Intake:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Hash and write what is waiting, whatever has happened: it was paid for."""
+        """Hash and write the waiting bytes, after an error too: they were paid for."""
         await self._stages.aclose()
 
     def add(self, data: bytes) -> None:
-        """Take bytes in."""
+        """Take in received bytes."""
         self._hashing.add(data)
         self._writing.add(data)
         self.received += len(data)
@@ -64,17 +64,17 @@ class Intake:
             await self._store.run_read(self._partial.hash, pieces)
 
     async def keep_up(self) -> None:
-        """Wait where hash or disk have fallen far behind; raises OSError where the disk failed."""
+        """Wait if hash or disk are far behind; raises OSError if the disk failed."""
         await self._hashing.behind(_MOST)
         await self._writing.behind(_MOST)
 
     async def proven(self) -> bool:
-        """Whether all that was received is what the digest names."""
+        """Whether all received bytes match the digest."""
         await self._hashing.behind(0)
         return self._partial.proven
 
     def held(self, position: int) -> memoryview | None:
-        """Return bytes from `position` on that the disk has not got yet; None if it has."""
+        """Return bytes from `position` on that are not written yet; None if they are."""
         start = self.received - self._writing.size
         if not start <= position < self.received:
             return None
@@ -86,14 +86,14 @@ class Intake:
 
 
 class _Stage:
-    """Works pieces off in their order, many in a step, in a task of its own.
+    """Processes pieces in their order, many in a step, in a separate task.
 
-    Where the work fails its pieces stay, and whoever waits for it is told.
+    After an error of the work its pieces stay, and each waiting caller gets the error.
     """
 
     def __init__(self, work: Callable[[list[bytes]], Awaitable[None]]) -> None:
         self.pieces: list[bytes] = []
-        self.size = 0  # bytes of them
+        self.size = 0  # bytes of the pieces
         self._work = work
         self._ending = False
         self._some = asyncio.Event()
@@ -125,7 +125,7 @@ class _Stage:
             self._enough.set()
 
     async def behind(self, most: int) -> None:
-        """Wait until at most so many bytes are left; raises what the work raised."""
+        """Wait until at most `most` bytes are left; raises the error of the work."""
         while True:
             if self._task is not None and self._task.done():
                 self._task.result()

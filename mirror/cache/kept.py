@@ -1,4 +1,4 @@
-"""Manifests that are here: on the disk, in memory, and those that the disk would not take."""
+"""Stored manifests: on the disk, or in memory only if the disk did not take them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from mirror.store.store import Store
 _log = logging.getLogger(__name__)
 
 _LOOSE = 16 * 1024 * 1024  # bytes of manifests that the disk would not take
-_LARGE = 16 * 1024 * 1024  # bytes of manifests that were read last and are too large for `Memory`
+_LARGE = 16 * 1024 * 1024  # bytes of the last read manifests that are too large for `Memory`
 
 
 class Kept:
-    """Finds and keeps manifests of `upstreams`, of which there may be more or fewer at any time."""
+    """Finds and stores manifests. The number of `upstreams` may change at any time."""
 
     def __init__(self, store: Store, tags: Tags, memory: Memory, upstreams: Sized) -> None:
         self._store = store
@@ -40,14 +40,14 @@ class Kept:
         self._large: LRUCache[Digest, bytes] = LRUCache(_LARGE, getsizeof=len)
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Stop the running reads."""
         await self._loading.close()
 
     def __repr__(self) -> str:
         return f"<Kept: {len(self._loose)} in memory only>"
 
     def known(self, repository: Repository, digest: Digest) -> Descriptor | None:
-        """Return the descriptor of a manifest that is here and belongs here."""
+        """Return the descriptor of a stored manifest that is linked to the repository."""
         if loose := self._loose.get((repository, digest)):
             return loose.descriptor
         entry = self._store.catalogue.get(digest)
@@ -56,23 +56,23 @@ class Kept:
         return _described(repository, digest, entry)
 
     def within(self, repository: Repository, digest: Digest) -> bool:
-        """Whether a manifest is here and of this upstream, which is believed about where it is."""
+        """Whether a stored manifest is of this upstream: it is believed about its repositories."""
         alone = len(self._upstreams) == 1
         return self._store.catalogue.within(digest, repository.upstream, alone=alone)
 
     def shared(self, repository: Repository, digest: Digest) -> Descriptor | None:
-        """Return the descriptor of a manifest that is here and of this upstream."""
+        """Return the descriptor of a stored manifest of this upstream."""
         entry = self._store.catalogue.get(digest)
         if entry is None or not self.within(repository, digest):
             return None
         return _described(repository, digest, entry)
 
     async def read(self, repository: Repository, digest: Digest, told: str = "") -> Manifest | None:
-        """Return what is here of what upstream says this repository holds.
+        """Return a stored manifest that upstream says this repository holds.
 
-        Its type and size are what they were found to be, whatever upstream's last HEAD says; the
-        type that this told is of use only where the index was lost. What other upstreams brought
-        is none of it: a HEAD takes no more than knowing a digest.
+        Type and size are the recorded ones, not those of upstream's last HEAD; the type that this
+        `told` matters only where the index was lost. Manifests of other upstreams are excluded: a
+        HEAD takes no more than knowledge of a digest.
         """
         if loose := self._loose.get((repository, digest)):
             return loose
@@ -101,9 +101,9 @@ class Kept:
         return found
 
     async def _load(self, digest: Digest) -> bytes | None:
-        """Read a kept manifest, once for all clients; one that is not what it was is discarded.
+        """Read a stored manifest, once for all clients; an altered one is discarded.
 
-        Clients that take a large one slowly share its bytes.
+        Slow clients of a large one share its bytes.
         """
         entry = self._store.catalogue.get(digest)
         try:
@@ -117,19 +117,20 @@ class Kept:
             if self._memory.largest < len(body) <= _LARGE:
                 self._large[digest] = body
             return body
-        if self._store.catalogue.get(digest) is entry:  # else another found it, and sooner
+        if self._store.catalogue.get(digest) is entry:  # else another reader did that
             await self._store.discard(digest)
         return None
 
     async def keep(self, repository: Repository, pulled: Manifest) -> Manifest:
-        """Keep a manifest that was pulled; returns it with the type that it has here.
+        """Store a pulled manifest; returns it with its recorded type.
 
-        What its digest proves a part of only is kept in memory: a file is proven by its name.
+        A manifest that its digest proves in part only is kept in memory: a file is proven by its
+        name.
         """
         digest = pulled.descriptor.digest
         entry = self._store.catalogue.get(digest)
         if pulled.in_part:
-            _log.info("%s is signed as schema 1 has it, and is kept in memory only", digest)
+            _log.info("%s has a schema 1 signature, and is kept in memory only", digest)
             self._loose[repository, digest] = pulled
         elif entry is not None and entry.media_type is not None:
             pulled = self._again(repository, pulled, entry)
@@ -141,10 +142,10 @@ class Kept:
         return pulled
 
     def _again(self, repository: Repository, pulled: Manifest, entry: Entry) -> Manifest:
-        """Note that a manifest is of another repository, too.
+        """Link a stored manifest to another repository.
 
-        It has the type that it has in this upstream; where that said nothing, a known one takes its
-        place. What another upstream calls it is nothing to this one.
+        It has the type recorded for this upstream; where there is none, or an unknown one, a known
+        type takes its place. The type that another upstream names does not matter.
         """
         found, upstream = pulled.descriptor, repository.upstream
         mine = any(link.upstream == upstream for link in entry.links)
@@ -160,6 +161,6 @@ class Kept:
 
 
 def _described(repository: Repository, digest: Digest, entry: Entry) -> Descriptor | None:
-    """Return what an entry is to a repository; None where it is no manifest."""
+    """Return an entry's descriptor in a repository; None where it is no manifest."""
     media_type = entry.type_for(repository.upstream)
     return None if media_type is None else Descriptor(digest, media_type, entry.size)

@@ -1,4 +1,4 @@
-"""Kept blobs: their files opened, once they are what they should be."""
+"""Stored blobs: their files, opened once they are verified."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mirror.store.store import Store
 
 
 class KeptBlobs:
-    """Opens what the books say is kept. One that is gone, altered or unreadable is discarded."""
+    """Opens stored blobs. A missing, altered or unreadable file is discarded."""
 
     def __init__(self, store: Store, memory: Memory) -> None:
         self._store = store
@@ -25,9 +25,9 @@ class KeptBlobs:
         return f"<KeptBlobs of {self._store!r}>"
 
     async def open(self, digest: Digest) -> KeptBody | None:
-        """Open a kept file, None where there is none that is good.
+        """Open a stored file; None where there is no good one.
 
-        Where we cannot tell, for want of descriptors say, upstream has it too.
+        Where that cannot be told, for want of descriptors say, upstream has the blob, too.
         """
         while (entry := self._store.catalogue.get(digest)) is not None:
             file: IO[bytes] | None = None
@@ -54,10 +54,10 @@ class KeptBlobs:
         return None
 
     async def _is_right(self, digest: Digest, entry: Entry, found: Opened) -> bool:
-        """Whether a file is what it should be; a small one is remembered, to be opened once."""
+        """Whether a file is intact; a small one is put in memory, to be opened once."""
         if entry.size > self._memory.largest:
             return await self._store.intact(digest, entry, found)
-        # One byte more than it should have, so that a longer one shows.
+        # One byte more than expected, so that a longer file shows.
         body = await self._store.run_read(os.pread, found.file.fileno(), entry.size + 1, 0)
         if not digest.proves(body):
             return False
@@ -65,6 +65,6 @@ class KeptBlobs:
         return True
 
     def _let_go(self, file: IO[bytes] | None) -> None:
-        """Let go of a file that is not served."""
+        """Close a file that is not served."""
         if file is not None:
             self._store.close_file(file)

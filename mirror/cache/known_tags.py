@@ -1,4 +1,4 @@
-"""Known tags: what can be listed of a repository whose upstream is gone, in the order of names."""
+"""Known tags: the list of a repository while its upstream fails, in the order of names."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from mirror.flight import Flights
 from mirror.oci.names import Repository, Tag
 from mirror.oci.paging import MAX_PAGE, Paging
 
-_GOOD = 5.0  # seconds; whoever asks for whatever, all tags are looked through no more often
+_GOOD = 5.0  # seconds; all tags are looked through no more often, at any rate of requests
 
 _ByRepository = Mapping[Repository, list[Tag]]
 
 
 class Known(NamedTuple):
-    """A page of tags, and how many seconds ago upstream confirmed the one that it said last of."""
+    """A page of tags, and the most seconds since upstream confirmed one of them."""
 
     page: TagList
     age: int
 
 
 class KnownTags:
-    """Lists the tags that clients asked for; there may be others upstream."""
+    """Lists the tags that clients asked for; upstream may have others."""
 
     def __init__(self, tags: Tags, timer: Callable[[], float] = time.monotonic) -> None:
         self._tags = tags
@@ -41,13 +41,13 @@ class KnownTags:
         return f"<KnownTags of {self._tags!r}>"
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Stop the running sort."""
         await self._flights.close()
 
     async def page(self, repository: Repository, paging: Paging) -> Known | None:
         """Return a page, None where no tag of the repository is known.
 
-        What a registry has in the place of `last` says nothing here: its list begins anew.
+        A registry's own parameter in the place of `last` means nothing here: the list begins anew.
         """
         own = (await self._all()).get(repository)
         if own is None:
@@ -83,5 +83,5 @@ def _by_repository(names: Iterable[TagKey]) -> dict[Repository, list[Tag]]:
 
 
 def _first(tags: Iterable[Tag], last: str, most: int) -> list[Tag]:
-    """Return the first of these behind `last`."""
+    """Return the first `most` tags behind `last`."""
     return heapq.nsmallest(most, (tag for tag in tags if tag > last))

@@ -1,4 +1,4 @@
-"""The pull ledger in the index: every counted request, upstream's word, what clients asked for."""
+"""The pull ledger in the index: each counted pull, upstream's limits, and clients' requests."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # the upstream's name and the account's, empty where anonymous
 _MORE = 4096  # entries, after which there may be too many
-_STEP = 2.0  # seconds; a clock on the wall that moves so far against the timer was set
+_STEP = 2.0  # seconds; a wall clock that moves so far against the timer was set
 
 
 class _Entry(NamedTuple):
-    """A pull as it stands in the ledger; `at` in seconds since the epoch."""
+    """A pull in the ledger; `at` in seconds since the epoch."""
 
     number: int
     at: int
@@ -33,9 +33,9 @@ class _Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What the ledger holds of one account. Ages and waits are in seconds.
+    """The entries of one account. Ages and waits are in seconds.
 
-    Pulls are in the order in which they were counted, so many of them `before` upstream's word.
+    Pulls are in the order in which they were counted; `before` of them precede upstream's word.
     """
 
     pulls: list[tuple[float, str]]  # age, client
@@ -46,34 +46,34 @@ class Past:
 
 
 class Ledger:
-    """Rows in and out. `keep` is how many seconds they stay, `clock` the one on the wall.
+    """Reads and writes the entries. `keep` is how many seconds they stay, `clock` the wall clock.
 
-    Only ages leave it, and its order is that of the entries: the clock may have been set while
-    nobody looked. What lies in the future is as old as what was entered next, or just now; nothing
-    is older than what was entered before it. So nothing is spent twice.
+    Only ages leave the ledger, in the order of the entries: the clock may have been set unnoticed.
+    An entry of the future is as old as the next entry, or new if it is the last; no entry is older
+    than an earlier one. So no pull is spent twice.
     """
 
     def __init__(self, index: Index, keep: float, clock: Callable[[], float] = time.time) -> None:
         self._index = index
         self.keep = keep
         self._clock = clock
-        self._first = 0  # the last pull that was entered before we were
-        self._last = 0  # the last one
-        self._pruned = 0  # the last one when what is old was dropped
-        self._ahead: float | None = None  # of the timer, when it was last looked at
+        self._first = 0  # the last pull that was entered before the start
+        self._last = 0  # the last pull
+        self._pruned = 0  # the last pull at the last `prune`
+        self._ahead: float | None = None  # of the timer, at the last look
 
     def __repr__(self) -> str:
         return f"<Ledger in {self._index!r}>"
 
     def when_lost(self, tell: Source) -> None:
-        """Have all there is told again should the index be lost while it is in use."""
+        """Have `tell` enter everything again should the index be lost while it is in use."""
         self._index.sources.append(tell)
 
     async def load(self, longest: float, timer: float) -> dict[Key, Past]:
-        """Read what may still matter: two windows of the `longest` kind back, for upstream's word.
+        """Read the entries that may still matter; upstream's word needs two `longest` windows.
 
-        It comes before all that is entered, which it finds the next number for. `timer` is what the
-        clock that never steps shows.
+        This precedes all new entries, and finds the next number for them. `timer` is the reading of
+        the monotonic clock.
         """
         self._ahead = self._clock() - timer
         limits = {(row.upstream, row.account): row for row in await self._index.limits()}
@@ -101,7 +101,7 @@ class Ledger:
         return Past(list(zip(ages, clients, strict=True)), before, word, said)
 
     def _ages(self, times: list[int]) -> list[float]:
-        """Return the ages of what was entered in this order, by a clock that may have been set."""
+        """Return the ages of entries in this order, by a clock that may have been set."""
         now = self._now
         ages = list(accumulate((now - at if at <= now else math.inf for at in times), min))
         for place in reversed(range(len(times))):
@@ -114,29 +114,29 @@ class Ledger:
         return int(self._clock())
 
     def see_clock(self, timer: float) -> bool:
-        """Move what was entered since the start where the clock was set; tells whether it was.
+        """Move the entries since the start if the clock was set; tells whether it was.
 
-        `timer` is what the clock that never steps shows.
+        `timer` is the reading of the monotonic clock.
         """
         ahead = self._clock() - timer
         step = 0.0 if self._ahead is None else ahead - self._ahead
         self._ahead = ahead
         if abs(step) < _STEP:
             return False
-        _log.warning("the clock was set by %d s: so are the pulls entered since the start", step)
+        _log.warning("the clock was set by %d s: the pulls since the start move with it", step)
         self._index.move_pulls(self._first, round(step))
         return True
 
     @property
     def grown(self) -> bool:
-        """Whether so many pulls were entered that it is time to `prune`."""
+        """Whether enough pulls were entered that it is time to `prune`."""
         return self._last - self._pruned >= _MORE
 
     async def prune(self, longest: float, keys: Iterable[Key]) -> None:
-        """Drop what is older than is kept, or than two windows of the `longest` kind.
+        """Drop pulls older than `keep` seconds and than two windows of the `longest` kind.
 
-        So are all but the last pulls of each account: whoever asks an upstream for one manifest
-        after the other would fill the disk.
+        Limits and gates stay for two such windows. Of each account only the last pulls stay: a
+        client that requests one manifest after the other would fill the disk.
         """
         self._pruned = self._last
         words = int(2 * longest)
@@ -144,7 +144,7 @@ class Ledger:
         await self._index.keep_last(keys, MOST_PULLS)
 
     def add_pull(self, key: Key, answer: Answer) -> None:
-        """Enter a counted request."""
+        """Enter a counted pull."""
         ask = answer.ask
         row = PullRow(
             self._next(),
@@ -161,7 +161,7 @@ class Ledger:
         _log.info("pull of %s counted for %s", pulled, row.client)
 
     def tell_pull(self, key: Key, age: float) -> None:
-        """Enter a pull once more, in an index that was lost: what it was of is lost with it."""
+        """Enter a pull again, in an index that was lost: repository and client are lost, too."""
         self._index.add_pull(PullRow(self._next(), *key, int(self._clock() - age), "", "", "", ""))
 
     def _next(self) -> int:
@@ -169,7 +169,7 @@ class Ledger:
         return self._last
 
     def put_limit(self, key: Key, word: Word, window: float, age: float) -> None:
-        """Note what upstream said of its limit, all that was entered included; in seconds."""
+        """Note upstream's word on its limit, all entries so far included; in seconds."""
         at = int(self._clock() - age)
         row = LimitRow(
             *key, word.limit, word.remaining, int(window), word.source, at, after=self._last
@@ -181,7 +181,7 @@ class Ledger:
         self._index.drop_limit(*key)
 
     def put_gate(self, key: Key, seconds: float) -> None:
-        """Note for how long upstream is not to be asked."""
+        """Note for how long the gate is shut."""
         self._index.put_gate(GateRow(*key, int(self._clock() + seconds), math.ceil(seconds)))
 
     def put_asked(self, upstream: str, hour: int, pulls: int) -> None:
@@ -190,16 +190,16 @@ class Ledger:
 
     @property
     def hour(self) -> int:
-        """The hour that it is, counted since the epoch."""
+        """The current hour, counted since the epoch."""
         return self._now // HOUR
 
     async def asked(self, since: float) -> dict[tuple[str, int], int]:
-        """Return how many manifests clients pulled, by upstream and hour, for so many seconds."""
+        """Return how many manifests clients pulled in `since` seconds, by upstream and hour."""
         rows = await self._index.asked(int(self._clock() - since) // HOUR * HOUR)
         return {(upstream, hour // HOUR): pulls for upstream, hour, pulls in rows}
 
     async def spenders(self, key: Key, since: float, most: int) -> dict[str, list[SpenderRow]]:
-        """Return who spent the most pulls of so many seconds: clients, repositories, tags."""
+        """Return the largest spenders of the last `since` seconds: clients, repositories, tags."""
         begin = int(self._clock() - since)
         await self._index.flush()
         return {

@@ -1,4 +1,4 @@
-"""Limit checks: upstream is asked, for nothing that counts, how many pulls are left."""
+"""Limit checks: upstream is asked, by requests that it does not count, how many pulls are left."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LOOK = 1.0  # seconds between looks whether a check is due
 
 
 class LimitChecks:
-    """Keeps upstream's word fresh where there is a repository made for asking.
+    """Keeps upstream's word fresh where there is a repository made for checks.
 
-    `every` is how old it may get, in seconds; 0 for never asking. While the gate is shut it is
-    asked more often: when others' pulls come back nobody tells.
+    `every` is how old it may get, in seconds; 0 for no checks. While the gate is shut they are more
+    frequent: upstream does not announce it when the pulls of others come back.
     """
 
     def __init__(self, sources: Mapping[str, Source], budget: Budget, every: float) -> None:
@@ -32,13 +32,13 @@ class LimitChecks:
         self._asked: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        return f"<LimitChecks of {', '.join(self._checked()) or 'nobody'}>"
+        return f"<LimitChecks of {', '.join(self._checked()) or 'none'}>"
 
     def _checked(self) -> list[str]:
         return [name for name in CHECKED if name in self._sources]
 
     async def run(self) -> None:
-        """Check for ever; to be cancelled."""
+        """Check until cancelled."""
         while True:
             for name in self._checked():
                 if self.every and self.due(name):
@@ -46,7 +46,7 @@ class LimitChecks:
             await asyncio.sleep(_LOOK)
 
     def due(self, upstream: str) -> bool:
-        """Whether what upstream said last is too old."""
+        """Whether upstream's last word is too old."""
         if upstream not in self._asked:  # at the start: much may have changed
             return True
         now, account = self._budget.now(), self._budget.present(upstream)
@@ -55,7 +55,7 @@ class LimitChecks:
         return now >= heard + (min(self.every, _WHILE_SHUT) if account.shut_in(now) else self.every)
 
     def ask_anew(self, upstream: str) -> None:
-        """Have an upstream be asked soon, as at the start: it is asked as another, perhaps."""
+        """Have an upstream asked soon, as at the start: its account may have changed."""
         self._asked.pop(upstream, None)
 
     async def check(self, upstream: str) -> None:

@@ -1,4 +1,4 @@
-"""Orders and records as lines of JSON, on their way between a command and the mirror."""
+"""Orders and records as lines of JSON, between a command and the running mirror."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def read_order(line: bytes) -> Order:
     try:
         return _orders.validate_json(line)
     except ValidationError:
-        raise UpkeepError("this is no order that the running mirror knows") from None
+        raise UpkeepError("the running mirror does not know this order") from None
 
 
 def record_line(record: Record) -> Iterator[bytes]:
-    """Write a record as a line of JSON, in pieces of which none takes long to be made.
+    """Write a record as a line of JSON, in pieces that each take little time.
 
     The usage of a cache with 100,000 tags is one record, and 0.4 s of work at once (measured).
     """
@@ -51,13 +51,13 @@ def read_record(line: bytes) -> Record:
         return _records.validate_json(line)
     except ValidationError:
         raise UpkeepError(
-            "the running mirror answers what this command does not know: is it of another "
+            "this command does not know the running mirror's answer: is that of another "
             "version? Restart it"
         ) from None
 
 
 def _json(value: object) -> Iterator[str]:
-    """Write a record, or what one is made of: what has rows in it row by row, all else at once."""
+    """Write a record, or a part of one: a tuple row by row, all else at once."""
     if isinstance(value, tuple):
         yield "["
         for number, row in enumerate(value):

@@ -29,7 +29,7 @@ from mirror.oci.paging import MAX_PAGE, Paging
 from mirror.upstream.registry import Registry
 
 _KEPT = 32 * 1024 * 1024  # bytes of memory
-_ENTRY = 1024  # bytes of it for each listing, beside what was listed
+_ENTRY = 1024  # bytes of it for each listing, beside its content
 
 _Key = tuple[object, ...]
 # Brings an answer, how many bytes of memory it takes, and for how many seconds it is good.
@@ -39,9 +39,9 @@ A = TypeVar("A")
 
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[A]):
-    """A listing, and how it was had; `age` is a stale one's, in seconds.
+    """A listing, and its outcome; `age` is a stale one's, in seconds.
 
-    One `of_known` has what clients asked for: there may be more.
+    One `of_known` lists the tags that clients asked for: there may be more.
     """
 
     answer: A
@@ -61,10 +61,10 @@ class _Kept:
 class Listings:
     """Keeps listings. They are good for `ttl` seconds, and longer when upstream fails.
 
-    What a fallback tag says, or that there is none, is good for `missing_ttl` at most: that there
-    is no API may be a mistake. `patience` is how long, in seconds, one waits for upstream with an
-    older listing at hand. What is kept takes `room` bytes of memory, what it is called included:
-    that is a client's own text.
+    The content of a fallback tag, or its absence, is good for `missing_ttl` at most: that there is
+    no API may be a mistake. `patience` is how long, in seconds, a client waits for upstream with an
+    older listing at hand. The listings take `room` bytes of memory, their keys included: these are
+    a client's own text.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Listings:
         return f"<Listings: {len(self._kept)} kept, {len(self._flights)} running>"
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Stop the running questions."""
         await self._flights.close()
         await self._known.close()
 
@@ -119,7 +119,7 @@ class Listings:
     async def _asked(
         self, repository: Repository, paging: Paging, client: str
     ) -> Listed[TagList | TagStream]:
-        """Return what upstream lists, or has listed."""
+        """Return upstream's list, a new or a kept one."""
 
         async def ask() -> tuple[TagList | None, int, float]:
             page = await self._tags.whole(repository, paging)
@@ -137,9 +137,9 @@ class Listings:
         return Listed(page, listed.outcome, listed.age)
 
     def _without_pages(self, repository: Repository, paging: Paging) -> TagList | None:
-        """Cut a page from the whole list that upstream sent in the place of one, if that is here.
+        """Cut a page from the whole list that upstream sent in the place of one, if that is kept.
 
-        It would send it again for each page.
+        Upstream would send it again for each page.
         """
         kept = self._fresh(("tags", repository))
         if kept is None or paging.count is None or not paging.plain:
@@ -149,7 +149,7 @@ class Listings:
         return paged(kept.answer, repository, paging)
 
     def _part_of_whole(self, repository: Repository, paging: Paging) -> _Kept | None:
-        """Cut a page from a list that was whole, fresh or not, for when upstream fails."""
+        """Cut a page from a whole list, fresh or not, for when upstream fails."""
         for key in (("tags", repository), ("tags", repository, Paging())):
             kept = self._kept.get(key)
             if kept is None or kept.answer is None or kept.answer.following is not None:
@@ -163,7 +163,7 @@ class Listings:
     async def referrers(
         self, repository: Repository, digest: Digest, paging: Paging, client: str
     ) -> Listed[Referrers]:
-        """Return the descriptors of what refers to `digest`; raises UpstreamFailure."""
+        """Return the descriptors of the referrers of `digest`; raises UpstreamFailure."""
 
         async def ask() -> tuple[Referrers, int, float]:
             referrers = await self._referrers.find(repository, digest, paging, client)
@@ -174,7 +174,7 @@ class Listings:
     async def _get(
         self, key: _Key, ask: _Ask, instead: Callable[[], _Kept | None] = lambda: None
     ) -> Listed[Any]:
-        """Return what is fresh, else what upstream says, else what is kept, or is `instead`."""
+        """Return a fresh listing, else upstream's, else a kept one or the one `instead`."""
         if fresh := self._fresh(key):
             return Listed(fresh.answer, Outcome.HIT)
         kept = self._kept.get(key) or instead()
@@ -185,7 +185,7 @@ class Listings:
             if kept is None:
                 raise
             return Listed(kept.answer, Outcome.STALE, int(self._timer() - kept.checked))
-        except RegistryError:  # an answer: what was listed before is not to be had any more
+        except RegistryError:  # an answer: the older listing is no longer available
             self._kept.pop(key, None)
             raise
         size = _ENTRY + sum(map(_size, key)) + memory

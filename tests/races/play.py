@@ -33,7 +33,7 @@ _SETTLE = 5.0  # virtual seconds in which all that was begun is over and written
 _ABANDONED = 90.0  # virtual seconds in which a fetch ends that nobody follows
 _MOST = 900.0  # virtual seconds that a play may take
 _EXPECTED = ("is damaged or missing: quarantined", "do not fit in max_size: the rest is in use")
-_IN_TROUBLE = ("cannot store", "nobody follows")
+_IN_TROUBLE = ("cannot store", "no client follows")
 _SLACK = 64 * 1024  # bytes: the index and its log change while they are counted
 
 
