@@ -56,7 +56,7 @@ class RegistryApi:
     async def manifest(self, request: web.BaseRequest, path: ManifestPath, caller: Caller) -> Reply:
         """Answer for a manifest or index, by tag or digest.
 
-        A refused pull has the headers of the pull limit, too.
+        A refused pull has the headers of the rate limit, too.
         """
         try:
             return await self._manifest(request, path, caller)

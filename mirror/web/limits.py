@@ -1,4 +1,4 @@
-"""The headers of an upstream's pull limit, sent with manifests in Docker Hub's format."""
+"""The headers of an upstream's rate limit, sent with manifests in Docker Hub's format."""
 
 from __future__ import annotations
 

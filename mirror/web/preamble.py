@@ -56,7 +56,7 @@ class Preamble:
             raise PreambleError("it began with other bytes")
 
     def _line(self, text: bytes) -> None:
-        """Parse version 1, two bytes at a time at most: only its two end bytes tell its length."""
+        """Parse version 1, at most two bytes at a time: no length is given, and its end has two."""
         if text.endswith(b"\r\n"):
             self.wanted, self.client = 0, _client_of(text[:-2])
         elif len(text) >= _LONGEST_V1 or b"\n" in text:

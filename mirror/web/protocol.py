@@ -33,8 +33,8 @@ class Protocol(web.RequestHandler):
 
     The mirror only serves reads, so the body of a request is never parsed: each tiny chunk would
     cost an object and a call (measured: ten connections held the loop for a second). A request with
-    a body is answered like any other, and its connection closed, as the begin of the next request
-    is unknown. So is a request to upgrade to another protocol.
+    a body is answered like any other, and its connection closed, as the start of the next request
+    is unknown. A request to upgrade to another protocol is treated alike.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer and end the connection, as the begin of the next request is unknown."""
+        """Answer and end the connection, as the start of the next request is unknown."""
         if REQUEST_ID not in request:  # the request was invalid: its id could not be read
             request[REQUEST_ID] = self._ids.take(None)
         if status != 400:

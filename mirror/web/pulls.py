@@ -31,7 +31,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Account, float], float | None]], ...] =
     ),
     (
         "mirror_pull_others",
-        "Pulls of the last window that upstream counted beside the mirror's: by other machines.",
+        "Pulls of the last window that upstream counted for others on the account or address.",
         lambda account, now: None if account.window.word is None else account.window.others(now),
     ),
     (

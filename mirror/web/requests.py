@@ -27,7 +27,7 @@ def buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, f
 
 
 class Requests(Collector):
-    """Counts answered requests in plain numbers, which Prometheus' library reads at each scrape.
+    """Counts answered requests in plain numbers, which the Prometheus library reads at each scrape.
 
     The library's own counters are made for threads: their locks took a twelfth of the time of a
     warm answer (measured).

@@ -185,7 +185,7 @@ class Server:
         return router.read(request.raw_path)
 
     def _route(self, request: web.BaseRequest) -> Route | None:
-        """Return the route found at the request's begin: a reload may have replaced the router."""
+        """Return the route found at the request's start: a reload may have replaced the router."""
         route: Route | None = request.get(_ROUTE)
         if route is not None:
             return route

@@ -1,4 +1,4 @@
-"""The listening site: the begin of each connection, before the HTTP server has it."""
+"""The listening site: the first steps of each connection, before HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS: the mirror's certificate, renewed without a restart, and the names in clients' ones."""
+"""TLS: the mirror's certificate, renewed without a restart, and the names in those of clients."""
 
 from __future__ import annotations
 

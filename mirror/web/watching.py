@@ -1,4 +1,4 @@
-"""The separate address for monitoring, `listen_metrics`."""
+"""The separate address for monitoring: `listen_metrics`, without the registry API."""
 
 from __future__ import annotations
 
