@@ -170,6 +170,7 @@ async def test_any_request_has_an_answer_that_is_described(hub: Hub, tmp_path: P
         ended = await mirror.ended()
         assert ended.code == 0
         assert "nobody foresaw" not in ended.err + ended.out
+        assert "unexpected failure" not in ended.err + ended.out
 
 
 def test_every_error_is_described_and_there_is_no_other() -> None:

@@ -25,10 +25,10 @@ MOST = {
     "cache": 1,
     "cli": 16,
     "settings": 28,
-    "web": 118,
+    "web": 0,
     ".": 73,
 }
-DONE = ("oci", "store", "upstream")
+DONE = ("oci", "store", "upstream", "web")
 
 _FOLLOWING = (
     "is|was|are|were|has|had|comes?|came|goes|went|it|they|we|upstream|clients?|a|an|the|there|"

@@ -230,7 +230,7 @@ async def test_a_certificate_that_cannot_be_used_leaves_the_old_one_and_one_line
         assert (await served(mirror, context))["serialNumber"] != first["serialNumber"]
     said = [record.getMessage() for record in caplog.records if record.name == "mirror.web.tls"]
     assert len(said) == 2
-    assert said[0].startswith("the certificate stays what it was: tls_")
+    assert said[0].startswith("the certificate was not renewed: tls_")
 
 
 async def test_a_client_without_a_certificate_stays_out_where_one_is_demanded(
@@ -306,7 +306,7 @@ async def test_a_certificate_names_its_client(
         ("10.0.0.1", "runner@ci", "it names '10.0.0.1'"),
         ("a runner", "runner@ci", "it names 'a runner'"),
         (None, "*.example", "it names '*.example'"),
-        (None, "10.0.0.9", "it names nobody"),
+        (None, "10.0.0.9", "it has no name"),
     ],
 )
 async def test_a_certificate_that_names_no_client_is_nobodys(
@@ -415,7 +415,7 @@ async def test_plain_http_sent_to_tls_is_told_so_by_a_400_and_one_line(
     assert b"\r\nConnection: close" in head
     assert f"Content-Length: {len(body)}\r\n".encode() in head
     [error] = json.loads(body)["errors"]
-    assert "a port that speaks TLS: https:// is wanted" in error["message"]
+    assert "a port that speaks TLS: use https://" in error["message"]
     said = [record for record in caplog.records if record.name == "mirror.web.handshake"]
     assert [record.getMessage() for record in said] == [
         "plain HTTP from 127.0.0.1, where TLS is served: answered with 400"
@@ -586,7 +586,7 @@ async def test_a_pair_that_cannot_be_used_is_told_of_in_one_line(
     missing = tmp_path / "missing"
     assert f"tls_cert is '{missing}': cannot be read" in await _refused("--tls-cert", missing, *key)
     assert f"tls_key is '{missing}': cannot be read" in await _refused(*cert, "--tls-key", missing)
-    assert "in PEM, are wanted" in await _refused("--tls-cert", tmp_path / "nothing", *key)
+    assert "with its chain in PEM" in await _refused("--tls-cert", tmp_path / "nothing", *key)
     assert "is not the key of" in await _refused(*cert, "--tls-key", tmp_path / "other.key")
     assert "without a password" in await _refused(*cert, "--tls-key", tmp_path / "locked.key")
     told = await _refused(*cert, *key, "--client-ca", tmp_path / "nothing")

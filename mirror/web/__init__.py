@@ -1,1 +1,1 @@
-"""What clients see: the registry API, health, metrics and the access log."""
+"""The HTTP side: the registry API, health, metrics and the access log."""

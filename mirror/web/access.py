@@ -18,13 +18,13 @@ from mirror.web.reply import REQUEST_ID, Reply
 from mirror.web.route import Route, Target
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+", re.ASCII)  # printable, without blank, quote, = and \
-CALLER = web.RequestKey("caller", Caller)  # where a request keeps who asks, once that is known
-_SHOWN = 512  # characters of a client's own words that a line repeats
-_CACHED_LENGTH = 256  # characters; longer words are not worth remembering
+CALLER = web.RequestKey("caller", Caller)  # a request's caller, once identified
+_SHOWN = 512  # characters of a client's text that a line repeats
+_CACHED_LENGTH = 256  # characters; longer text is not worth caching
 
 
 class Line(NamedTuple):
-    """What is logged of one request. `seconds` to the last byte; `sent` in bytes of body."""
+    """The record of one request. `seconds` until the last byte; `sent` in bytes of body."""
 
     at: float
     client: str
@@ -65,7 +65,7 @@ class Line(NamedTuple):
         return json.dumps(document) + "\n"
 
     def text(self) -> str:
-        """Render as `key=value`, what is not plain in quotes."""
+        """Render as `key=value`; values that are not plain are quoted."""
         error = f" error={_quoted(self.cause)}" if self.cause else ""
         return (
             f"{_time(int(self.at))}.{int(self.at * 1000) % 1000:03d}Z client={self.client} "
@@ -77,7 +77,7 @@ class Line(NamedTuple):
 
 
 class AccessLog:
-    """Renders lines, and hands them to what writes them behind."""
+    """Renders lines, and queues them in an outlet, which writes them later."""
 
     def __init__(self, form: Format, outlet: Outlet) -> None:
         self._render: Callable[[Line], str] = Line.json if form == "json" else Line.text
@@ -87,12 +87,12 @@ class AccessLog:
         return f"<AccessLog: {self._outlet}>"
 
     def add(self, line: Line) -> None:
-        """Take a line in."""
+        """Queue a line."""
         self._outlet.add(self._render(line))
 
 
 def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds: float) -> Line:
-    """Gather what is logged of a request."""
+    """Return the record of a request and its reply."""
     caller = request.get(CALLER)
     return Line(
         at=time.time(),
@@ -113,7 +113,7 @@ def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds
 
 
 def _cut(text: str) -> str:
-    """Bound what is repeated of a client's words, and say so: they may be thousands."""
+    """Shorten a client's text, which may have thousands of characters; the result says so."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 
 

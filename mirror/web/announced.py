@@ -1,4 +1,4 @@
-"""Connections that a proxy begins with its client's address: the PROXY protocol's receiver."""
+"""The receiver of the PROXY protocol: a proxy begins a connection with its client's address."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _PATIENCE = 10.0  # seconds for a preamble, from the first byte of the connectio
 
 
 class Announced(asyncio.BufferedProtocol):
-    """A connection whose preamble has not come yet: it counts as idle, and as its proxy's.
+    """A connection with an incomplete preamble: it counts as idle, and as its proxy's.
 
-    Of the bytes that arrive no more are taken from the kernel than the preamble has: what follows
-    it belongs to TLS, or to the server. Whoever is no proxy of ours sends none, and is passed on.
+    No bytes behind the preamble are read from the kernel: they belong to TLS, or to the server. A
+    peer that is not a trusted proxy sends no preamble: its connection is passed on at once.
     """
 
     def __init__(self, following: Make, connections: Connections, fronts: Fronts) -> None:
@@ -36,7 +36,7 @@ class Announced(asyncio.BufferedProtocol):
         return f"<Announced: {self._preamble}>"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it, or pass it on."""
+        """Count the connection of a trusted proxy; pass on any other."""
         self._transport = plain = cast("asyncio.Transport", transport)
         if not self._fronts.trusts(client_of(plain, None)):
             self._pass_on(plain, None)
@@ -45,12 +45,12 @@ class Announced(asyncio.BufferedProtocol):
         self._connections.opened(self, plain)
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - as asyncio has it
-        """Return room for what is still wanted, and not for a byte more."""
+        """Return a buffer of the size that the preamble may still have, and no more."""
         self._buffer = bytearray(self._preamble.wanted)
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Read what has come."""
+        """Parse the received bytes; pass the connection on after the last of the preamble."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -64,16 +64,17 @@ class Announced(asyncio.BufferedProtocol):
             self._pass_on(transport, self._preamble.client)
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - as asyncio has it
-        """Count it out. One that says nothing at all is a balancer's look whether we listen.
+        """Stop counting the connection; an incomplete preamble is logged.
 
-        One that had to go for others did not break off.
+        A connection without a byte is a load balancer's health check, and is not logged. Nor is a
+        connection that was closed to make room for others.
         """
         if self._preamble.begun and self._preamble.wanted and self in self._connections:
             self._tell("it broke off")
         self._end()
 
     def _late(self) -> None:
-        self._refuse(f"it has not come in {_PATIENCE:g} s")
+        self._refuse(f"it did not arrive within {_PATIENCE:g} s")
 
     def _refuse(self, reason: str) -> None:
         self._tell(reason)
@@ -82,7 +83,7 @@ class Announced(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _tell(self, reason: str) -> None:
-        peer = "somebody" if self._transport is None else client_of(self._transport, None)
+        peer = "an unknown address" if self._transport is None else client_of(self._transport, None)
         _log.warning("no PROXY preamble from %s, which is in trusted_proxies: %s", peer, reason)
 
     def _pass_on(self, transport: asyncio.Transport, client: str | None) -> None:

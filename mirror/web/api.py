@@ -1,4 +1,4 @@
-"""The registry API, read side: routes to answers (distribution-spec, "Endpoints")."""
+"""The registry API, read only: answers by route (distribution-spec, "Endpoints")."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mirror.web.sending import Peer, Reads
 
 
 class RegistryApi:
-    """Answers what clients ask of `/v2/`; raises RegistryError for what it cannot."""
+    """Answers requests below `/v2/`; raises RegistryError where there is no answer."""
 
     def __init__(
         self,
@@ -54,7 +54,10 @@ class RegistryApi:
         self._being_sent: WeakValueDictionary[Digest, InMemory] = WeakValueDictionary()
 
     async def manifest(self, request: web.BaseRequest, path: ManifestPath, caller: Caller) -> Reply:
-        """Answer for a manifest or index, by tag or digest; a refused pull says what is left."""
+        """Answer for a manifest or index, by tag or digest.
+
+        A refused pull has the headers of the rate limit, too.
+        """
         try:
             return await self._manifest(request, path, caller)
         except TooManyRequests as error:
@@ -67,7 +70,7 @@ class RegistryApi:
         known = request.headers.get(hdrs.IF_NONE_MATCH)
         found = self._manifests.peek(path.repository, path.reference)
         if found is None:
-            # Whoever has one already may need no other: a HEAD tells, and costs nothing.
+            # A client that has a copy may not need another: a HEAD tells, and is not counted.
             head = request.method == hdrs.METH_HEAD or known is not None
             found = await self._find(path, caller, head=head)
         unchanged = fields.matches(known, found.descriptor.digest)
@@ -95,9 +98,9 @@ class RegistryApi:
         )
 
     def _shared(self, digest: Digest, body: bytes) -> bytes | InMemory:
-        """Return the bytes that others are being sent of this digest, as these are the same.
+        """Return the body that other replies for this digest are sending, if there are any.
 
-        Who asks and does not read would else hold a copy of its own, fresh from the disk.
+        A client that does not read would otherwise hold a separate copy, fresh from the disk.
         """
         if len(body) <= AT_ONCE:
             return body
@@ -140,7 +143,7 @@ class RegistryApi:
         )
 
     async def tags(self, request: web.BaseRequest, path: TagsPath, caller: Caller) -> Reply:
-        """Answer with a page of tags and, if there are more, where they are."""
+        """Answer with a page of tags and, if there are more, a link to the next page."""
         async with while_there(Peer(request.transport)):
             listed = await self._listings.tags(path.repository, path.paging, caller.party)
         page, more = listed.answer, _more(path, listed.answer.following)
@@ -161,12 +164,12 @@ class RegistryApi:
     async def referrers(
         self, request: web.BaseRequest, path: ReferrersPath, caller: Caller
     ) -> Reply:
-        """Answer with an index of what refers to a digest, filtered if that is wanted.
+        """Answer with an index of the referrers of a digest, filtered on request.
 
-        Its length is known only with its body, and that may be a pull: no HEAD.
+        HEAD is refused: the length is known only with the body, which may cost a pull.
         """
         if request.method == hdrs.METH_HEAD:
-            raise Unsupported("referrers are for GET", allow="GET")
+            raise Unsupported("referrers can only be requested by GET", allow="GET")
         listed = await self._listings.referrers(
             path.repository, path.digest, path.paging, caller.party
         )
@@ -192,7 +195,7 @@ def _small_blob(request: web.BaseRequest, path: BlobPath, data: bytes) -> Reply:
 
 
 def _span(request: web.BaseRequest, path: BlobPath, size: int) -> Span | None:
-    """Return the range that is wanted, None for all of it; raises RangeInvalid, RangeMalformed."""
+    """Return the requested range, None for the whole; raises RangeInvalid, RangeMalformed."""
     header = request.headers.get(hdrs.RANGE)
     if header is None or not fields.if_range(request.headers.get(hdrs.IF_RANGE), path.digest):
         return None
@@ -204,7 +207,10 @@ def _content_range(span: Span | None, size: int) -> str:
 
 
 def _more(path: TagsPath | ReferrersPath | CatalogPath, following: Paging | None) -> str:
-    """Return a Link relative to whatever name the client has for us, its path as it asked."""
+    """Return a Link header without a host, as clients may know the mirror by several names.
+
+    Its path is that of the request.
+    """
     if following is None:
         return fields.namespace(path.namespace)
     own = [("ns", path.namespace)] if path.namespace else []

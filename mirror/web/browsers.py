@@ -1,4 +1,4 @@
-"""Browsers: a page that somebody has open is no client, whatever machine it is open on."""
+"""Protection against browsers: web pages may not use the mirror through their reader's browser."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PROBES = ("/healthz", "/readyz")
 
 
 class Browsers:
-    """Refuses what a page of another site has its reader's browser ask for.
+    """Refuses requests that a page of another site makes through its reader's browser.
 
     Container clients send neither Origin nor Sec-Fetch-Site (Fetch, "Origin header"; Fetch
-    Metadata, 2). A page whose name is made to mean the mirror's address (DNS rebinding) is of the
-    mirror's own site to its browser, and is told by the name in Host alone: so a browser has to use
-    an address, `localhost`, or one of `names`. With `strict` so does everybody, but for the probes
-    of machines.
+    Metadata, 2). DNS rebinding resolves a page's name to the mirror's address: to the browser both
+    are the same site then, and only the name in Host gives the page away. So a browser must use an
+    address, `localhost`, or one of `names`. With `strict` every client must, except for health
+    probes.
     """
 
     def __init__(self, names: Collection[str], *, strict: bool) -> None:
@@ -34,12 +34,12 @@ class Browsers:
         return f"<Browsers: {self._names!r}{', no others' * self._strict}>"
 
     def change(self, names: Collection[str], *, strict: bool) -> None:
-        """Have other names."""
+        """Replace the names, after a reload."""
         self._names = HostNames(names)
         self._strict = strict
 
     def check(self, request: web.BaseRequest) -> None:
-        """Look at a request before anything is asked for it; raises NotAllowed."""
+        """Check a request before any work is done for it; raises NotAllowed."""
         headers = request.headers
         site = headers.get(_SITE)
         if hdrs.ORIGIN in headers or site not in _OWN_SITES:
@@ -50,15 +50,15 @@ class Browsers:
             return
         host = host_of(request.raw_path, headers.get(hdrs.HOST, ""))
         if not self._names.know(host):
-            raise NotAllowed(f"{shown(host)} is no name of this mirror: see host_names")
+            raise NotAllowed(f"{shown(host)} is not a name of this mirror: see host_names")
 
 
 def _is_browsers(headers: CIMultiDictProxy[str]) -> bool:
     """Whether a request may be a browser's: to a name over plain HTTP it has Accept-Language only.
 
-    Runtimes for scripts send that, too. They are told by what no page can have its browser say or
-    leave out (Fetch, "forbidden request-header"): Node sends Sec-Fetch-Mode, which browsers send
-    with Sec-Fetch-Site only (Fetch Metadata, 2), and Deno takes Brotli without deflate.
+    Script runtimes send that header, too. They are told apart by headers that a page can neither
+    set nor omit (Fetch, "forbidden request-header"): Node sends Sec-Fetch-Mode, which browsers send
+    with Sec-Fetch-Site only (Fetch Metadata, 2), and Deno accepts Brotli without deflate.
     """
     if _SITE in headers:
         return True

@@ -1,4 +1,4 @@
-"""Clients: who asks, by what they show: a token, a password, or a certificate."""
+"""The authentication of clients: by token, password, or certificate."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from mirror.web.htpasswd import Htpasswd
 from mirror.web.rate import Rates
 from mirror.web.tls import peer
 
-_TRIES = 20  # logins that may turn out wrong, of one client's address, within
+_TRIES = 20  # wrong logins allowed from one client's address, within
 _TRIES_LAST = 60.0  # seconds
-_ADDRESSES = 10_000  # whose tries are remembered
-_LOOK = 1.0  # seconds between looks whether the file of users has changed
+_ADDRESSES = 10_000  # with remembered tries
+_LOOK = 1.0  # seconds between checks of the users' file for changes
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is configured of a client: its token, if it has one, and what it may read."""
+    """A configured client: its token, if it has one, and the repositories that it may read."""
 
     token: str = field(repr=False)
     allow: Patterns
 
 
 class Login(NamedTuple):
-    """What somebody shows: a secret, and the name that is said to go with it, if one is."""
+    """The credentials of a request: a secret, and the name it is claimed for, if there is one."""
 
     name: str | None
     secret: str
 
 
 class Clients:
-    """Everybody who can prove a name: those that are configured, and the users of a file.
+    """The clients that can authenticate: the configured ones, and the users of a file.
 
-    With `challenge` those who prove none are asked to; without it they may read what is
-    `anonymous`, None for all. `refused` counts wrong logins.
+    With `challenge`, a client without a login is asked for one; without it, the client may read the
+    `anonymous` repositories, None for all. `refused` counts wrong logins.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class Clients:
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._allow = {name: each.allow for name, each in known.items()}
-        # Hashes are looked up, so that the time that takes tells nothing of a token.
+        # Keyed by hash, so that the time of a lookup reveals nothing about a token.
         self._tokens = {_hash(each.token): name for name, each in known.items() if each.token}
         self._users = users
         self._rates = rates
         self.browsers = browsers
         self._challenge = challenge
-        # Who may be told how the mirror is configured: everybody, unless some are told apart.
+        # Whether unauthenticated clients are told nothing about the configuration.
         self._discreet = challenge or anonymous is not None
         self._unnamed = lru_cache(maxsize=8192)(partial(Caller, allow=anonymous))
         self._tries: TTLCache[str, int] = TTLCache(_ADDRESSES, _TRIES_LAST, timer)
@@ -81,9 +81,9 @@ class Clients:
         return f"<Clients: {len(self._tokens)} tokens, {self._users}>"
 
     def change(self, anew: Clients) -> None:
-        """Have what is configured be that of `anew`; what is known of addresses stays.
+        """Take over the configuration of `anew`; the counts of addresses stay.
 
-        So do passwords that were right of late, under the hash that they were compared with.
+        Passwords that were right lately stay known, under the hash that they were compared with.
         """
         self._allow, self._tokens = anew._allow, anew._tokens
         self._challenge, self._discreet = anew._challenge, anew._discreet
@@ -96,37 +96,37 @@ class Clients:
             self._rates = anew._rates
 
     async def run(self) -> None:
-        """Follow the file of users, if there is one, for ever; to be cancelled."""
+        """Check the users' file for changes, if there is one; runs until cancelled."""
         while True:
             await asyncio.sleep(_LOOK)
             if self._users is not None:
                 await self._users.renew()
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Stop running password checks."""
         if self._users is not None:
             await self._users.close()
 
     def take(self, request: web.BaseRequest) -> None:
-        """Count a request whose sender does not matter; raises ClientTooFast."""
+        """Count a request by its address, without authentication; raises ClientTooFast."""
         self._rates.take(one_client(request.remote or ""))
 
     def watch(self, request: web.BaseRequest) -> None:
-        """Count a look at the metrics, apart from all else; raises ClientTooFast.
+        """Count a request for the metrics, separately from all others; raises ClientTooFast.
 
-        A crowd behind the address of what watches must not blind it.
+        A monitor must not be blinded by other clients behind its address.
         """
         self._rates.take(f"{one_client(request.remote or '')} watching")  # no name has a blank
 
     def trusts(self, caller: Caller) -> bool:
-        """Whether a caller may be told the names of what is configured."""
+        """Whether a caller may be told the names in the configuration."""
         return caller.name is not None or not self._discreet
 
     async def who(self, request: web.BaseRequest) -> Caller:
-        """Return who asks; raises Unauthorized, NotAllowed, or ClientTooFast.
+        """Return the caller of a request; raises Unauthorized, NotAllowed, or ClientTooFast.
 
-        Each request counts once, and before it costs anything: by name where a look into memory
-        proves one, by address otherwise.
+        Each request counts once, and before it costs anything: by name if memory is enough to prove
+        the name, by address otherwise.
         """
         address = request.remote or ""
         client = one_client(address)
@@ -138,14 +138,15 @@ class Clients:
             return self._named(address, self._by_certificate(client, certified))
         self._rates.take(client)
         if self._challenge:
-            raise Unauthorized("this mirror wants a login")
+            raise Unauthorized("this mirror requires a login")
         return self._unnamed(address)
 
     def _login(self, request: web.BaseRequest) -> Login | None:
-        """Read what is shown.
+        """Read the credentials of a request; None if there are none, or if no login is configured.
 
-        It is checked though nobody asked for it: a wrong password is no anonymous client. Where no
-        login is configured it is not looked at, as dockerd may send that of Docker Hub.
+        Credentials count even without a challenge: a wrong password does not make an anonymous
+        client. Without configured logins they are ignored, as dockerd may send its login of Docker
+        Hub.
         """
         header = request.headers.get(hdrs.AUTHORIZATION)
         if header is None or not (self._tokens or self._users is not None):
@@ -163,10 +164,10 @@ class Clients:
         self._rates.take(name if right else client)
         if right:
             return name
-        found = f"it names {shown(name)}" if name else "it names nobody"
+        found = f"it names {shown(name)}" if name else "it has no name"
         raise NotAllowed(
-            f"this certificate is no client's: {found}; a client's name is wanted as its common "
-            "name, or else as the first DNS name or e-mail address of its subjectAltName"
+            f"this certificate is not a client's: {found}; a client's name must be the common "
+            "name, or else the first DNS name or e-mail address of the subjectAltName"
         )
 
     async def _by_login(self, client: str, login: Login) -> str:
@@ -180,23 +181,23 @@ class Clients:
         return name
 
     def _at_once(self, login: Login) -> str | None:
-        """Return whose login it is, if it is a token, or a password that was right lately."""
+        """Return the name that a token, or a password that was right lately, proves; else None."""
         name = self._tokens.get(_hash(login.secret))
         if name is not None and login.name in (None, name):
             return name
         return login.name if self._remembered(login) else None
 
     def _remembered(self, login: Login) -> bool | None:
-        """Return what was found of a user and password lately, None if nothing was."""
+        """Return the latest result for a user and password, None if there is none."""
         if self._users is None or not login.name:
             return None
         return self._users.remembers(login.name, login.secret)
 
     async def _try(self, client: str, login: Login) -> bool:
-        """Check what is not known, if this client has not been wrong too often of late.
+        """Check a login that is not remembered; raises ClientTooFast after too many wrong ones.
 
-        Those that are being checked count: a thousand at once are no better than in a row. What is
-        known to be wrong counts once: to say it again is no other guess.
+        Running checks count: a thousand at once are no better than a thousand in a row. A login
+        known to be wrong counts once: to repeat it is not another guess.
         """
         if self._remembered(login) is False:
             return False
@@ -206,7 +207,7 @@ class Clients:
         self._tries[client] = tries + 1
         try:
             right = await self._check(login)
-        except ClientTooFast:  # it was not looked at
+        except ClientTooFast:  # it was not checked
             self._forgive(client)
             raise
         if right:
@@ -222,7 +223,7 @@ class Clients:
         self._tries[client] = max(0, self._tries.get(client, 0) - 1)
 
     def _wrong(self) -> RegistryError:
-        message = "this login is wrong: a user of htpasswd, or the token of a client is wanted"
+        message = "wrong login: log in as a user of htpasswd, or with the token of a client"
         return Unauthorized(message) if self._challenge else NotAllowed(message)
 
 
@@ -231,7 +232,7 @@ def _hash(token: str) -> bytes:
 
 
 def _basic(credentials: str) -> Login:
-    """Read name and password (RFC 7617, 2); both empty where they cannot be read."""
+    """Decode name and password (RFC 7617, 2); both are empty if they cannot be decoded."""
     try:
         text = base64.b64decode(credentials.strip(), validate=True).decode()
     except (binascii.Error, UnicodeError):

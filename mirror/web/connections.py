@@ -1,4 +1,4 @@
-"""Clients' connections: how many there may be, and for how long one may do nothing."""
+"""The connections of clients: the limits on their number, and the closing of idle ones."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ BACKLOG = 4096
 # leave the CPU's cache, and a slow reader pins memory (measured: 2.6 GB/s before, 3.1-4.0 after).
 _TCP_NOTSENT_LOWAT = 25
 _UNSENT = 128 * 1024
-_SETTLED = 5.0  # seconds after which one that is idle may well be about to do nothing
+_SETTLED = 5.0  # seconds after which an idle connection probably stays idle
 
 
 class _Open(NamedTuple):
     client: str
     transport: asyncio.Transport
-    idle: OrderedDict[object, float]  # those of its client that are, and since when
-    front: str = ""  # the proxy that has it open, if it is one's that we trust
+    idle: OrderedDict[object, float]  # its client's idle connections, and since when
+    front: str = ""  # the trusted proxy that opened it, if any
 
 
 class Connections:
-    """All that are open: `most` at a time, and `each` idle ones of one client, if that is not 0.
+    """The open connections: at most `most`, and at most `each` idle ones per client; 0 is no limit.
 
-    For one more another makes room: the one that has been idle for longest. Where none is idle, it
-    is the newest of the client that holds the most, if that holds more than the one who comes;
-    else the new one itself is closed: it would wait for ever. Beyond `each` only the client's
-    own make room, and only if they have been idle for a while: a whole fleet may stand behind one
-    address, and connections that have come at once are each about to ask.
+    A connection beyond `most` replaces the connection that has been idle for longest. Without an
+    idle one it replaces the newest of the client that holds the most, if that client holds more
+    than the newcomer's; otherwise the new connection is closed: it would wait for ever. A
+    connection beyond `each` replaces only connections of its client, and only after they have been
+    idle for a while: a whole fleet may stand behind one address, and connections that were opened
+    together are each about to send a request.
 
-    One of a front's is its client's while it is answered; idle, it waits for whoever comes: `each`
-    bounds no front.
+    A front's connection counts for the client of its request while that is answered. Idle, it
+    counts for the front, which `each` does not limit.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Connections:
         return len(self._open)
 
     def __contains__(self, connection: object) -> bool:
-        """Whether it is open, and did not have to go."""
+        """Whether a connection is open, and was not closed to make room."""
         return connection in self._open
 
     def __repr__(self) -> str:
@@ -76,7 +77,10 @@ class Connections:
     def opened(
         self, connection: object, transport: asyncio.Transport, client: str | None = None
     ) -> None:
-        """Take one in, and let go of another if need be; its `client` is who was told to be."""
+        """Count a new connection, and close another if necessary.
+
+        `client` is the address that a proxy has told, if any.
+        """
         address = client_of(transport, client)
         owner = one_client(address)
         front = owner if self.fronts is not None and self.fronts.trusts(address) else ""
@@ -89,23 +93,23 @@ class Connections:
             self._let_go_of_own(owner, found.idle)
 
     def busy(self, request: web.BaseRequest) -> None:
-        """Note that a request is being answered."""
+        """Record that a request is being answered on its connection."""
         if (found := self._open.get(request.protocol)) is not None:
             self._stir(request.protocol, found)
             if found.front:
                 self._hand_over(request.protocol, found, one_client(request.remote or ""))
 
     def rest(self, request: web.BaseRequest) -> None:
-        """Note that it has been."""
+        """Record that a request was answered: its connection is idle."""
         if (found := self._open.get(request.protocol)) is not None:
             if found.front:
                 found = self._hand_over(request.protocol, found, found.front)
             self._rest(request.protocol, found)
 
     def closed(self, connection: object) -> None:
-        """Note that one is gone."""
+        """Stop counting a connection."""
         found = self._open.pop(connection, None)
-        if found is None:  # it had to go
+        if found is None:  # it was closed to make room
             return
         self._stir(connection, found)
         self._leave(connection, found.client)
@@ -113,7 +117,7 @@ class Connections:
             self._none.set()
 
     def _enter(self, connection: object, found: _Open) -> _Open:
-        """Count one as its client's; returns it as it is kept."""
+        """Count a connection for its client; returns its new record."""
         idle = self._idle_of.setdefault(found.client, OrderedDict())
         found = self._open[connection] = found._replace(idle=idle)
         self._crowd.add(found.client, connection)
@@ -125,7 +129,7 @@ class Connections:
             del self._idle_of[client]
 
     def _hand_over(self, connection: object, found: _Open, client: str) -> _Open:
-        """Count one that is not idle as another client's; returns it as it is kept."""
+        """Count a busy connection for another client; returns its new record."""
         if client == found.client:
             return found
         self._leave(connection, found.client)
@@ -140,7 +144,7 @@ class Connections:
         found.idle.pop(connection, None)
 
     def _let_go_of_own(self, client: str, idle: OrderedDict[object, float]) -> None:
-        """Have a client's own make room: those that have been idle for longest, if they have."""
+        """Close a client's connections beyond `each`, longest idle first, except recent ones."""
         settled = self._clock() - _SETTLED
         while idle and self._crowd.count(client) > self.each:
             longest, since = next(iter(idle.items()))
@@ -149,7 +153,7 @@ class Connections:
             self._let_go(longest)
 
     def _least_needed(self, client: str) -> object:
-        """Return what makes room for a client's newest, which is itself the last idle."""
+        """Return the connection to close for a client's new one, which is itself the last idle."""
         if len(self._idle) == 1:
             holder = self._crowd.largest()
             if self._crowd.count(holder) > self._crowd.count(client):
@@ -166,21 +170,21 @@ class Connections:
             _hang_up(transport)
 
     def close_idle(self) -> None:
-        """Close those that are idle, each behind the last byte of what it was answered."""
+        """Close idle connections, each after the last byte of its answer."""
         for connection in [*self._idle]:
             self._open[connection].transport.close()
 
     def transfers(self) -> int:
-        """Return on how many something is answered, or still to be taken by its client."""
+        """Return the number of connections with an answer under way, or not yet taken."""
         return sum(
             connection not in self._idle or found.transport.get_write_buffer_size() > 0
             for connection, found in self._open.items()
         )
 
     def hang_up(self) -> list[tuple[str, int]]:
-        """End all that are open, whatever they still had to send.
+        """Abort all connections, with the bytes that are still unsent.
 
-        Returns the clients that had not taken all of what counts as sent, and how many bytes.
+        Returns the clients that had not taken all that counts as sent, with their missing bytes.
         """
         left = [
             (found.client, unsent)
@@ -192,13 +196,13 @@ class Connections:
         return left
 
     async def gone(self) -> None:
-        """Wait until none is open: what was answered has then left, to the last byte."""
+        """Wait until no connection is open: all answers have then left, to the last byte."""
         if self._open:
             await self._none.wait()
 
 
 def client_of(transport: asyncio.Transport, told: str | None) -> str:
-    """Return the address of a connection's client: what a proxy has told, else its peer's."""
+    """Return the address of a connection's client: the one a proxy has told, else its peer's."""
     if told is not None:
         return told
     address = transport.get_extra_info("peername")
@@ -206,20 +210,20 @@ def client_of(transport: asyncio.Transport, told: str | None) -> str:
 
 
 def _hang_up(transport: asyncio.Transport) -> None:
-    """End a connection on which somebody sends, as if the client had left.
+    """End a connection with an answer under way, as if the client had left.
 
-    To close the transport would leave a sendfile that runs on it waiting for ever.
+    If the transport were closed instead, a running sendfile would wait for ever.
     """
-    with suppress(OSError):  # it has left, indeed
+    with suppress(OSError):  # the client has left already
         transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
 def listen(host: str, port: int, patience: float) -> socket.socket:
     """Bind and listen; raises OSError.
 
-    `patience` is how long, in seconds, a client may take nothing of what it is sent, or be gone
-    without a word, before the kernel gives it up (TCP_USER_TIMEOUT, RFC 5482). Accepted sockets
-    inherit all options.
+    `patience` is the time, in seconds, after which the kernel gives up a client that takes none of
+    the sent bytes, or has vanished (TCP_USER_TIMEOUT, RFC 5482). Accepted sockets inherit all
+    options.
     """
     listener = bound(host, port)
     try:
@@ -234,7 +238,7 @@ def listen(host: str, port: int, patience: float) -> socket.socket:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Take an address, without listening there yet; raises OSError."""
+    """Bind an address, without listening yet; raises OSError."""
     family, kind, protocol, _, address = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -249,5 +253,5 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def _milliseconds(seconds: float) -> int:
-    """Return as many as the kernel can count; 0 leaves the time to it."""
+    """Return milliseconds, at most what fits the option; 0 leaves the time to the kernel."""
     return min(math.ceil(seconds * 1000), 2**31 - 1)

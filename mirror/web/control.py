@@ -1,4 +1,4 @@
-"""The control socket: an operator's orders to a daemon that runs, on this machine only."""
+"""The control socket: an operator's orders to the running daemon, on this machine only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mirror.turns import paced
 
 _log = logging.getLogger(__name__)
 
-_AGAIN = 5.0  # seconds until a folder that takes no socket is tried again
+_AGAIN = 5.0  # seconds between attempts to create the socket
 _GRACE = 0.1  # seconds that a running order gets at the end
 _MAX_ORDER = 64 * 1024  # bytes
 
@@ -32,13 +32,13 @@ async def controlled(
     trouble: Callable[[], Awaitable[str | None]],
     reload: Callable[[], Awaitable[Record]],
 ) -> AsyncIterator[None]:
-    """Take orders on a socket in a data folder, which must be locked, while the context lasts.
+    """Accept orders on a socket in a data folder, which must be locked, while the context lasts.
 
-    `trouble` tells what keeps the mirror from serving, for `mirror healthcheck`; `reload` has it
-    read its configuration anew.
+    `trouble` returns the reason why the mirror cannot serve, for `mirror healthcheck`; `reload`
+    reads the configuration again.
 
-    A folder that takes no socket (a full disk) leaves the daemon without one until it does: pulls
-    matter more.
+    If the socket cannot be created (the disk is full), the daemon runs without it and tries again:
+    pulls matter more.
     """
     runner = web.AppRunner(_app(upkeep, trouble, reload), access_log=None, shutdown_timeout=_GRACE)
     await runner.setup()
@@ -52,13 +52,13 @@ async def controlled(
         if later is not None:
             later.cancel()
             await asyncio.wait([later])
-        with contextlib.suppress(OSError):  # a disk that fails does not keep it from stopping
+        with contextlib.suppress(OSError):  # a failing disk must not prevent the stop
             (folder / SOCKET).unlink(missing_ok=True)
         await runner.cleanup()
 
 
 async def _take_orders(runner: web.AppRunner, folder: Path) -> OSError | None:
-    """Listen for orders; returns what is in the way of it, if anything is."""
+    """Listen for orders; returns the error if that failed."""
     try:
         listener = _listen(folder)
     except OSError as error:
@@ -68,7 +68,7 @@ async def _take_orders(runner: web.AppRunner, folder: Path) -> OSError | None:
 
 
 async def _take_orders_later(runner: web.AppRunner, folder: Path) -> None:
-    """Try again until it listens: what makes room on a full disk is an order."""
+    """Try again until the socket listens: freeing space on a full disk may take an order."""
     while True:
         await asyncio.sleep(_AGAIN)
         if await _take_orders(runner, folder) is None:
@@ -77,13 +77,13 @@ async def _take_orders_later(runner: web.AppRunner, folder: Path) -> None:
 
 
 def _listen(folder: Path) -> socket.socket:
-    """Listen for our own user only; raises OSError."""
-    (folder / SOCKET).unlink(missing_ok=True)  # a crash left it: the folder's lock is ours
+    """Listen for the daemon's own user only; raises OSError."""
+    (folder / SOCKET).unlink(missing_ok=True)  # left by a crash: the folder's lock is held
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with short_path(folder) as path:
             listener.bind(path)
-            Path(path).chmod(0o600)  # before it listens, nobody can connect
+            Path(path).chmod(0o600)  # no client can connect before it listens
         listener.listen()
         listener.setblocking(False)
     except OSError:
@@ -100,7 +100,7 @@ def _app(
     async def orders(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
         await response.prepare(request)
-        # One who has gone wants no more: the order ends with its connection.
+        # The order ends with its connection.
         with contextlib.suppress(ClientConnectionError):
             async with aclosing(_records(upkeep, reload, await request.read())) as records:
                 async for record in records:
@@ -137,5 +137,5 @@ async def _records(
             async for record in records:
                 yield record
     except Exception:  # noqa: BLE001 - the last resort, and it is logged
-        _log.exception("an order failed in a way nobody foresaw: %s", order)
+        _log.exception("unexpected failure of an order: %s", order)
         yield Refused("the mirror failed; its log has the reason")

@@ -1,4 +1,4 @@
-"""The crowd: which connections each client holds, and who holds the most of them."""
+"""The crowd: connections by client, and the client that holds the most."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ C = TypeVar("C", bound=Hashable)
 class Crowd(Generic[C]):
     """Connections by client, in the order in which they were opened.
 
-    Nothing here takes longer the more there are. Both kinds of order are linked lists: a dict that
-    much was taken from passes over what is gone each time that its first or last is asked for.
+    All operations take constant time. Both orders are linked lists: a dict from which much was
+    removed passes over the gaps each time that its first or last key is read.
     """
 
     def __init__(self) -> None:
         self._held: dict[str, OrderedDict[C, None]] = {}
-        self._by_count: dict[int, OrderedDict[str, None]] = {}  # the clients that hold so many
+        self._by_count: dict[int, OrderedDict[str, None]] = {}  # clients, by number of connections
         self._most = 0
 
     def __repr__(self) -> str:
         return f"<Crowd: {len(self._held)} clients, {self._most} connections at most>"
 
     def add(self, client: str, connection: C) -> None:
-        """Note that a client has opened one."""
+        """Record a connection that a client has opened."""
         held = self._held.setdefault(client, OrderedDict())
         held[connection] = None
         self._recount(client, len(held) - 1, len(held))
 
     def remove(self, client: str, connection: C) -> None:
-        """Note that one is gone."""
+        """Record that a connection is closed."""
         held = self._held[client]
         del held[connection]
         if not held:
@@ -39,7 +39,7 @@ class Crowd(Generic[C]):
         self._recount(client, len(held) + 1, len(held))
 
     def count(self, client: str) -> int:
-        """Return how many a client holds."""
+        """Return the number of a client's connections."""
         return len(self.of(client))
 
     def of(self, client: str) -> OrderedDict[C, None]:
@@ -47,11 +47,11 @@ class Crowd(Generic[C]):
         return self._held.get(client, OrderedDict())
 
     def largest(self) -> str:
-        """Return a client of which nobody holds more."""
+        """Return a client that holds the most connections."""
         return _first(self._by_count[self._most])
 
     def newest(self, client: str) -> C:
-        """Return the one that a client opened last."""
+        """Return the connection that a client opened last."""
         return _first(reversed(self._held[client]))
 
     def _recount(self, client: str, before: int, now: int) -> None:
@@ -61,7 +61,7 @@ class Crowd(Generic[C]):
                 del self._by_count[before]
         if now:
             self._by_count.setdefault(now, OrderedDict())[client] = None
-        # Counts change by one: where nobody holds the most any more, this client did.
+        # Counts change by one: if no client holds the old maximum any more, this one did.
         if now > self._most or self._most not in self._by_count:
             self._most = now
 

@@ -1,4 +1,4 @@
-"""The end of a listener: what was begun is sent within a grace, and what is left is hung up."""
+"""The end of a listener: running replies have a grace period, and are then cut."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from mirror.web.connections import Connections
 
 _log = logging.getLogger(__name__)
 
-# Seconds that aiohttp waits for replies once they are to be cut, and once more for their tasks
-# (measured: a reply that waits for upstream takes both). Of 0 it makes "for ever".
+# Seconds that aiohttp waits for replies that are to be cut, and once more for their tasks
+# (measured: a reply that waits for upstream takes both). It takes 0 for "for ever".
 CUT = 0.1
 
 
 @dataclass(slots=True)
 class Grace:
-    """For how long, in seconds, replies may go on; `hurry` ends that, whenever it is set."""
+    """The grace period of replies, in seconds; setting `hurry` ends it early."""
 
     seconds: float
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def lends(self, connections: Connections) -> None:
-        """Wait until no connection is open, for as long as the grace lasts."""
+        """Wait until no connection is open, or the grace period is over."""
         waits = [asyncio.create_task(connections.gone()), asyncio.create_task(self.hurry.wait())]
         try:
             await asyncio.wait(waits, timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -43,16 +43,16 @@ async def end(
     grace: Grace,
     tell: Callable[[str], None] = _log.info,
 ) -> None:
-    """Listen no more, give replies their grace to the last byte, and hang up on who is left.
+    """Stop listening, let replies end within the grace period, and abort the rest.
 
-    aiohttp waits for the replies, not for their last bytes: these wait for a slow client in
-    memory, and the end of the process would be theirs. What happens is told in words.
+    aiohttp waits for the replies, but not for their last bytes: those wait in memory for a slow
+    client, and would be lost when the process ends. `tell` is called with a line on each step.
     """
     for site in runner.sites:
         await site.stop()
-    await asyncio.sleep(0)  # what came before is begun
+    await asyncio.sleep(0)  # begins the requests that have arrived
     if runner.server is not None:
-        runner.server.pre_shutdown()  # no connection outlives the reply that it waits for
+        runner.server.pre_shutdown()  # connections end with their current reply
     tell(f"stopping: {_what_has_how_long(connections.transfers(), grace.seconds)}")
     connections.close_idle()
     try:
@@ -67,7 +67,7 @@ async def end(
 
 
 def _what_has_how_long(transfers: int, seconds: float) -> str:
-    """Return how many transfers have how long, in words."""
+    """Return the number of transfers and the time they have, as text."""
     if not transfers:
         return "nothing is being sent"
     told = duration(seconds) if seconds >= 1 else f"{seconds:g} s"

@@ -1,4 +1,4 @@
-"""Response headers: what each kind of answer carries (protocol, A7)."""
+"""Response headers, by kind of answer (protocol, A7)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 
-_CACHE_STATUS = {  # RFC 9211, by what was asked of upstream
+_CACHE_STATUS = {  # RFC 9211, by the part that upstream had in the answer
     Outcome.HIT: "mirror; hit",
     Outcome.MISS: "mirror; fwd=uri-miss",
     Outcome.REVALIDATED: "mirror; fwd=stale; detail=revalidated",
@@ -23,18 +23,18 @@ _UNSAFE = str.maketrans(dict.fromkeys([*range(0x20), 0x7F], " "))
 _OWN = "Cache-Status: mirror; detail=own\r\n"
 _API = (
     "Docker-Distribution-Api-Version: registry/2.0\r\n"
-    "X-Content-Type-Options: nosniff\r\n"  # no browser takes it for what upstream made it look like
+    "X-Content-Type-Options: nosniff\r\n"  # browsers must not guess a type from upstream's bytes
 )
 _IMMUTABLE = "Cache-Control: max-age=31536000, immutable\r\n"
 
 
 def lines(headers: dict[str, str]) -> str:
-    """Render header lines; what would end a line early becomes a space."""
+    """Render header lines; control characters, which could end a line early, become spaces."""
     return "".join(f"{name}: {value.translate(_UNSAFE)}\r\n" for name, value in headers.items())
 
 
 def cache_status(outcome: Outcome, *, collapsed: bool = False) -> str:
-    """Say how the cache took part: one header line."""
+    """Return the Cache-Status line: the part that the cache had in an answer."""
     return f"Cache-Status: {_CACHE_STATUS[outcome]}{'; collapsed' if collapsed else ''}\r\n"
 
 
@@ -44,7 +44,7 @@ def namespace(name: str) -> str:
 
 
 def own(content_type: str) -> str:
-    """Return the headers of an answer that is the mirror's own."""
+    """Return the headers of a page of the mirror itself."""
     return _API + lines({"Content-Type": content_type}) + _OWN
 
 
@@ -55,7 +55,7 @@ def error(failure: RegistryError, outcome: Outcome | None) -> str:
 
 
 def listing(media_type: str, listed: Listed[Any]) -> str:
-    """Return the headers of a listing, a stale one saying so."""
+    """Return the headers of a listing, with its age and a warning if it is stale."""
     kept = _API + lines({"Content-Type": media_type}) + cache_status(listed.outcome)
     if listed.age is None:
         return kept
@@ -65,7 +65,7 @@ def listing(media_type: str, listed: Listed[Any]) -> str:
 
 
 def manifest(found: Found) -> str:
-    """Return the headers of a manifest, a stale one saying so."""
+    """Return the headers of a manifest, with its age and a warning if it is stale."""
     kept = _content(found.descriptor.digest, found.descriptor.media_type)
     if found.age is None:
         return kept + cache_status(found.outcome)
@@ -90,7 +90,7 @@ def _content(digest: Digest, media_type: str) -> str:
 
 
 def matches(header: str | None, digest: Digest) -> bool:
-    """Whether If-None-Match names this digest, quoted, weak, or as docker sends it: bare."""
+    """Whether If-None-Match names this digest: quoted, weak, or bare, as docker sends it."""
     if header is None:
         return False
     tags = (tag.strip().removeprefix("W/").strip('"') for tag in header.split(","))
@@ -98,5 +98,5 @@ def matches(header: str | None, digest: Digest) -> bool:
 
 
 def if_range(header: str | None, digest: Digest) -> bool:
-    """Whether If-Range allows the range: only our own strong validator does (RFC 9110, 13.1.5)."""
+    """Whether If-Range allows the range: only the blob's strong ETag does (RFC 9110, 13.1.5)."""
     return header is None or header.strip() == f'"{digest}"'

@@ -1,4 +1,4 @@
-"""Fronts: the proxies before the mirror whose word on a client's address is believed."""
+"""Fronts: trusted proxies before the mirror, which tell it the addresses of clients."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from multidict import CIMultiDictProxy
 
 from mirror.cache.address import as_told
 
-_HOPS = 16  # proxies in a row that are looked past; more are no honest path
+_HOPS = 16  # proxies in a row that are skipped; no honest path has more
 _LONGEST = 64  # characters of an address with its zone and port
 
 
 class Fronts:
     """Proxies by their addresses and networks, as `trusted_proxies` lists them.
 
-    Each appends the address that it was asked from to X-Forwarded-For. Whatever stands left of
-    what the last of them wrote is a client's own text: so the list is read from its right end, and
-    the first address that is no proxy's is the client. `Forwarded` (RFC 7239) is not read: a proxy
-    that writes the one header passes on what its client wrote in the other.
+    Each proxy appends the address of its peer to X-Forwarded-For. Elements further left may be the
+    client's own text: so the list is read from its right end, and the first address that is not a
+    proxy's is the client. `Forwarded` (RFC 7239) is not read: a proxy that writes one of the two
+    headers passes on its client's text in the other.
 
-    With `preambles` they begin each connection with its client's address: the PROXY protocol.
+    With `preambles` the proxies begin each connection with its client's address, by the PROXY
+    protocol.
     """
 
     def __init__(self, trusted: Collection[str], *, preambles: bool = False) -> None:
@@ -35,16 +36,16 @@ class Fronts:
         return f"<Fronts: {len(self._networks)} networks{', preambles' * self.preambles}>"
 
     def client(self, peer: str, headers: CIMultiDictProxy[str]) -> str:
-        """Return the address of a request's client, given that of who sent it.
+        """Return the address of a request's client, given that of its connection's peer.
 
-        An element that is no address, as `unknown` is, ends the list: the proxy that passed it on
-        is all that is known. Where all are proxies, the leftmost is the client.
+        An element that is not an address, such as `unknown`, ends the list: the proxy that wrote it
+        counts as the client. If all elements are proxies, the leftmost is the client.
         """
         if hdrs.X_FORWARDED_FOR not in headers or not self.trusts(peer):
             return peer
         text = ",".join(headers.getall(hdrs.X_FORWARDED_FOR))
         for element in reversed(text.rsplit(",", _HOPS)):
-            if not element.strip():  # counts for nothing (RFC 9110, 5.6.1)
+            if not element.strip():  # empty elements are ignored (RFC 9110, 5.6.1)
                 continue
             address = read_address(element)
             if address is None:
@@ -55,16 +56,16 @@ class Fronts:
         return peer
 
     def _trusts(self, address: str) -> bool:
-        """Whether an address is that of one of them."""
+        """Whether an address is a trusted proxy's."""
         plain = read_address(address)
         if plain is None:
             return False
         parsed = ip_address(plain)
-        return any(parsed in network for network in self._networks)  # never, of another version
+        return any(parsed in network for network in self._networks)  # false for another IP version
 
 
 def read_address(text: str) -> str | None:
-    """Return the address that an element of X-Forwarded-For has, without port and zone, if any."""
+    """Return the address in an X-Forwarded-For element, without port and zone; None if invalid."""
     return _read(text.strip()) if len(text) <= 2 * _LONGEST else None
 
 

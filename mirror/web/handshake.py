@@ -1,4 +1,4 @@
-"""Handshakes: a connection counts from its first byte, and has so long to become one of TLS."""
+"""TLS handshakes: a connection counts from its first byte, and its handshake has a time limit."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from mirror.web.refusal import whole_answer
 
 _log = logging.getLogger(__name__)
 
-_PLAIN = frozenset({"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"})  # as OpenSSL calls what it was sent
-_SPEAKS_TLS = RequestInvalid("plain HTTP was sent to a port that speaks TLS: https:// is wanted")
-_PIECE, _PIECES = 64 * 1024, 4  # bytes at a time, and how often
+_PLAIN = frozenset({"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"})  # OpenSSL's reasons for plain HTTP
+_SPEAKS_TLS = RequestInvalid("plain HTTP was sent to a port that speaks TLS: use https://")
+_PIECE, _PIECES = 64 * 1024, 4  # bytes per read, and number of reads
 _PATIENCE = 10.0  # seconds
-_GOODBYE = 5.0  # seconds for the other side to agree to the end
-Make = Callable[[str | None], asyncio.Protocol]  # of a connection's client, where that was told
+_GOODBYE = 5.0  # seconds for the client to confirm the end
+Make = Callable[[str | None], asyncio.Protocol]  # takes the client that a proxy has told, if any
 
 
 class Handshake(asyncio.Protocol):
-    """A connection that is not yet one of TLS: it counts as idle.
+    """A connection during its TLS handshake: it counts as idle.
 
-    `client` is who it is from where a proxy has told. asyncio's own way calls the server when the
-    handshake is done: connections that never begin would be counted by nobody, without bound.
+    `client` is the address that a proxy has told, if any. asyncio would call the server only after
+    the handshake: connections that never begin theirs would not be counted, nor bounded.
     """
 
     def __init__(
@@ -44,21 +44,21 @@ class Handshake(asyncio.Protocol):
         self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it, and begin."""
+        """Count the connection, and begin the handshake."""
         plain = cast("asyncio.Transport", transport)
         self._connections.opened(self, plain, self._client)
-        if not plain.is_closing():  # there was room
+        if not plain.is_closing():  # not closed by the limit
             self._begin(self, plain)
 
     def data_received(self, data: bytes) -> None:
-        """Keep what comes right behind the handshake."""
+        """Keep bytes that arrive right after the handshake."""
         self._early += data
 
     async def run(self, transport: asyncio.Transport, context: ssl.SSLContext, make: Make) -> None:
-        """Shake hands, and leave the rest to the server's protocol."""
+        """Run the handshake, and hand the connection to the server's protocol."""
         try:
             encrypted = await self._shaken(transport, context)
-        except OSError as error:  # SSLError, ConnectionError and TimeoutError are such
+        except OSError as error:  # SSLError, ConnectionError and TimeoutError included
             _log.info("%s", _told(client_of(transport, self._client), error))
             transport.abort()
             return
@@ -75,10 +75,10 @@ class Handshake(asyncio.Protocol):
     async def _shaken(
         self, transport: asyncio.Transport, context: ssl.SSLContext
     ) -> asyncio.Transport | None:
-        """Return the encrypted connection; raises OSError. Plain HTTP is told what is wanted.
+        """Return the encrypted connection; raises OSError. Plain HTTP is answered with an error.
 
-        asyncio closes the transport of a handshake that fails: a second descriptor leaves the
-        connection open until it is answered.
+        asyncio closes the transport of a failed handshake: a second descriptor keeps the connection
+        open until the answer is sent.
         """
         with transport.get_extra_info("socket").dup() as second:
             try:
@@ -107,12 +107,12 @@ def _told(client: str, error: OSError) -> str:
 
 
 def _answer(connection: socket.socket, error: RegistryError) -> None:
-    """Send a refusal, without waiting for anything: it fits into what the kernel holds.
+    """Send an error without waiting: it fits into the kernel's buffer.
 
-    What has come is taken first: else the close is a reset, which may overtake the answer.
+    Received bytes are read first: otherwise the close is a reset, which may overtake the answer.
     """
     connection.setblocking(False)
-    with suppress(OSError):  # nothing more is there, or the client has left
+    with suppress(OSError):  # nothing more to read, or the client has left
         for _ in range(_PIECES):
             if not connection.recv(_PIECE):
                 break

@@ -1,18 +1,18 @@
-"""The heads of requests: where each ends, so that nothing behind one is parsed unasked."""
+"""The heads of requests: splits received bytes, so that the parser gets one head at a time."""
 
 from __future__ import annotations
 
 _END = b"\r\n\r\n"
-_SEAM = len(_END) - 1  # bytes of an end that may have come with the piece before
-_PIECE = 16 * 1024  # bytes of a head given out at once
+_SEAM = len(_END) - 1  # bytes of an end that may be in the previous piece
+_PIECE = 16 * 1024  # bytes of a head per piece
 
 
 class Heads:
-    """Cuts what a client sends behind each head (RFC 9112, 2.1), however it arrives.
+    """Splits a client's bytes after each head (RFC 9112, 2.1), however they arrive.
 
-    `unended` is how many bytes of a head have been given out whose end has not come yet. An end
-    that a parser sees elsewhere only makes a piece longer: whatever is no request is still for the
-    parser to refuse.
+    `unended` is the number of bytes returned of a head that has not ended yet. If the parser sees
+    the end of a head elsewhere, a piece only gets longer: the parser still refuses invalid
+    requests.
     """
 
     def __init__(self) -> None:
@@ -25,17 +25,17 @@ class Heads:
         return f"<Heads: {len(self._text) - self._at} bytes waiting, {self.unended} of a head>"
 
     def is_one(self, data: bytes) -> bool:
-        """Whether what has arrived is the whole of one head, as nearly always: add it not then."""
+        """Whether `data` is exactly one head, as it usually is: it need not be added then."""
         ends = data.find(_END)
         return 0 <= ends == len(data) - len(_END) <= _PIECE and not (self._text or self.unended)
 
     def add(self, data: bytes) -> None:
-        """Take in what has arrived."""
+        """Add received bytes."""
         rest = self._text[self._at :]
         self._text, self._at = rest + data if rest else data, 0
 
     def next(self) -> bytes:
-        """Return what comes next, up to the end of a head at most; empty where nothing is left."""
+        """Return the next piece, up to the end of a head at most; empty if nothing is left."""
         piece = self._text[self._at : self._at + _PIECE] if self._at else self._text[:_PIECE]
         ends = (self._seam + piece).find(_END)
         if ends >= 0:
@@ -50,7 +50,7 @@ class Heads:
         return piece
 
     def drop(self) -> int:
-        """Forget what waits; returns how many bytes that was."""
+        """Discard the waiting bytes; returns their number."""
         count = len(self._text) - self._at
         self._text, self._at = b"", 0
         return count

@@ -1,4 +1,4 @@
-"""htpasswd: client users and their bcrypt hashes, followed when their file changes."""
+"""htpasswd: client users and their bcrypt hashes, read again when their file changes."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from mirror.rights import unreadable
 
 _log = logging.getLogger(__name__)
 
-# Above a cost of 14 one login takes a core for seconds.
+# Above a cost of 14, one login occupies a core for seconds.
 _HASH = re.compile(r"\$2[aby]\$(?:0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}", re.ASCII)
-_READ = 72  # bytes of a password that bcrypt reads; htpasswd cuts it there, too
-_REMEMBERED = 300.0  # seconds in which a password is not looked at again
+_READ = 72  # bytes of a password that bcrypt reads; htpasswd truncates there, too
+_REMEMBERED = 300.0  # seconds for which the result for a password is reused
 _KEPT = 4096
-_AT_ONCE = 2  # each takes a core for tens of milliseconds and longer
-_WAITING = 64  # more that come at once are told to come again
-_AGAIN = 2  # seconds: by then they have been
+_AT_ONCE = 2  # each occupies a core for tens of milliseconds or longer
+_WAITING = 64  # checks that may wait; further ones are refused
+_AGAIN = 2  # seconds: by then the waiting checks are done
 _SALT = b"." * 22
 
 
 class HtpasswdError(Exception):
-    """The file cannot be used; the message names the line, never what it holds."""
+    """The file cannot be used; the message names the line, but never quotes it."""
 
 
 class Htpasswd:
-    """Tells whether a name and a password go together; raises HtpasswdError at the start.
+    """Checks users' passwords; the constructor raises HtpasswdError.
 
-    What was checked is remembered under a keyed hash that lasts as long as the process.
+    Results are remembered under a keyed hash; its key lasts as long as the process.
     """
 
     def __init__(self, file: Path, timer: Callable[[], float] = time.monotonic) -> None:
@@ -55,11 +55,11 @@ class Htpasswd:
         return f"<Htpasswd {self._file}: {len(self._users)} users>"
 
     async def close(self) -> None:
-        """Stop what runs."""
+        """Stop running checks."""
         await self._checks.close()
 
     async def renew(self) -> None:
-        """Take up a file that has changed; what cannot be used leaves the users as they were."""
+        """Read the file again if it has changed; the users stay if it cannot be used."""
         file = self._file
         stamp = await asyncio.to_thread(_stamp, file)
         if stamp == self._stamp or file != self._file:
@@ -68,25 +68,25 @@ class Htpasswd:
         try:
             users = Users(await asyncio.to_thread(_read, file))
         except HtpasswdError as error:
-            _log.error("htpasswd %s: %s; the users are as they were", file, error)
+            _log.error("htpasswd %s: %s; the users are unchanged", file, error)
             return
-        if stamp == self._stamp:  # nor changed by a reload meanwhile
+        if stamp == self._stamp:  # nor was it changed by a reload meanwhile
             self._users = users
             _log.info("htpasswd %s was read again", file)
 
     def change(self, anew: Htpasswd) -> None:
-        """Have the users that were read anew, of the same file or of another."""
+        """Take over newly read users, of the same file or of another."""
         self._file, self._stamp, self._users = anew._file, anew._stamp, anew._users
 
     def remembers(self, name: str, password: str) -> bool | None:
-        """Return what was found of them lately; None if nothing was."""
+        """Return the latest result for a name and password; None if there is none."""
         return self._known.get(self._fingerprint(name, password))
 
     async def check(self, name: str, password: str) -> bool:
-        """Tell whether the file has this user with this password; raises ClientTooFast.
+        """Whether the file has this user with this password; raises ClientTooFast.
 
-        Comparing is slow by design: whoever sends more than can be compared soon must not have
-        everybody else wait behind him.
+        Hashing is slow by design: a client that sends more passwords than can be checked soon must
+        not make all others wait.
         """
         key = self._fingerprint(name, password)
         known = self._known.get(key)
@@ -103,13 +103,13 @@ class Htpasswd:
         return found
 
     def _fingerprint(self, name: str, password: str) -> bytes:
-        """Return what a question is known by; with the user's hash, so that a new one asks anew."""
+        """Return the key of a result; a new hash of the user changes it, and is checked."""
         question = b"\0".join((self._users.hash(name), name.encode(), password.encode()))
         return hmac.digest(self._key, question, "sha256")
 
 
 class Users:
-    """The users of a file. A wrong login takes as long whoever it names, and if it names nobody."""
+    """The users of a file. A wrong login takes the same time for each user, existing or not."""
 
     def __init__(self, hashes: dict[str, bytes]) -> None:
         self._hashes = hashes
@@ -123,13 +123,13 @@ class Users:
         return self._hashes.get(name, b"")
 
     def have(self, name: str, password: str) -> bool:
-        """Compare; slow, and for a thread."""
+        """Whether a user has this password. Slow: to be run on a thread."""
         given = password.encode()
         if self._slowest is None or b"\0" in given:
             return False
         hashed = self._hashes.get(name, self._slowest)
         right = bcrypt.checkpw(given[:_READ], hashed) and name in self._hashes
-        if not right:  # each cost takes twice as long as the one before: the sum is the slowest's
+        if not right:  # each cost takes twice as long as the previous: the sum is the slowest's
             for cost in range(_cost(hashed), _cost(self._slowest)):
                 bcrypt.hashpw(given[:_READ], b"$2b$%02d$%s" % (cost, _SALT))
         return right
@@ -153,7 +153,7 @@ def _read(file: Path) -> dict[str, bytes]:
     except OSError as error:
         raise HtpasswdError(f"cannot be read: {unreadable(error)}") from None
     except UnicodeDecodeError:
-        raise HtpasswdError("cannot be read: UTF-8 is wanted") from None
+        raise HtpasswdError("cannot be read: it is not UTF-8") from None
     users = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
@@ -161,8 +161,8 @@ def _read(file: Path) -> dict[str, bytes]:
         name, _, hashed = line.strip().partition(":")
         if not is_client_name(name) or not _HASH.fullmatch(hashed):
             raise HtpasswdError(
-                f"line {number}: NAME:HASH is wanted, the name beginning with a letter, the hash "
-                "one of bcrypt with a cost of at most 14, as `htpasswd -B` makes it"
+                f"line {number}: it must be NAME:HASH, the name beginning with a letter, the hash "
+                "by bcrypt with a cost of at most 14, as `htpasswd -B` makes it"
             )
         users[name] = hashed.encode()
     return users

@@ -1,4 +1,4 @@
-"""What is left of an upstream's pull limit, on its manifests: as Docker Hub says it."""
+"""The headers of an upstream's rate limit, sent with manifests in Docker Hub's format."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class _Said(NamedTuple):
 
 
 class Limits:
-    """Says on manifests what the mirror knows of their upstream's limit, to those it `trusts`.
+    """Renders the known rate limit of a manifest's upstream, for callers that it `trusts`.
 
-    Whose account or address it is, as Docker Hub says in docker-ratelimit-source, is nobody's
-    business. What memory answers repeats what was said in the same second.
+    The account or address, which Docker Hub names in docker-ratelimit-source, is left out. Answers
+    from memory repeat the lines that were rendered in the same second.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class Limits:
         return f"<Limits of {len(self._said)} upstreams>"
 
     def lines(self, upstream: str, caller: Caller, *, warm: bool) -> str:
-        """Return the header lines for a manifest; none where there is no limit, or for strangers.
+        """Return the header lines for a manifest; none without a limit, or for untrusted callers.
 
-        `warm` is whether nobody was asked for it.
+        `warm` is whether the manifest came from the cache without a request to upstream.
         """
         if not self._trusts(caller):
             return ""

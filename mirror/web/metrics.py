@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: counters of what was done, and the state of the parts as it is."""
+"""The metrics for Prometheus: counters of requests, and the current state of all parts."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from mirror.web.connections import Connections
 from mirror.web.rate import Rates
 from mirror.web.requests import SECONDS, Requests, buckets
 
-_RENDERINGS = 2.0  # a second: each is some milliseconds of the event loop
-# Those of HTTP, and those by which Cloudflare says why it has no answer of a registry's.
+_RENDERINGS = 2.0  # per second: each takes some milliseconds of the event loop
+# The statuses of HTTP, and those of Cloudflare for a registry that gives no answer.
 _STATUSES = frozenset({*map(int, HTTPStatus), *range(520, 528)})
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -71,13 +71,13 @@ class Metrics:
         )
 
     def answer(self, answer: Answer) -> None:
-        """Count an answer of upstream, or the lack of one."""
+        """Count an answer of upstream, or a missing one."""
         status = _status(answer.status)
         self._upstream.labels(answer.upstream, answer.kind, answer.method, status).inc()
         self._upstream_seconds.labels(answer.upstream, answer.kind).observe(answer.seconds)
 
     def render(self) -> bytes:
-        """Return the text that Prometheus reads: made anew where it has not been asked for much."""
+        """Return the text that Prometheus reads; too frequent requests get the previous one."""
         try:
             self._renderings.take("")
         except ClientTooFast:
@@ -88,7 +88,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class State(Collector):
-    """The parts' own figures, read when asked for. `secret` keys the names of accounts."""
+    """The figures of all parts, read at each scrape. `secret` keys the names of accounts."""
 
     store: Store
     fetches: Fetches
@@ -103,7 +103,7 @@ class State(Collector):
     secret: bytes = field(repr=False)
 
     def collect(self) -> Iterator[Metric]:
-        """Read them."""
+        """Read the figures."""
         yield from self._cache()
         yield from pulls.collect(self.budget, self.tally, self.secret)
         received = CounterMetricFamily(
@@ -111,12 +111,12 @@ class State(Collector):
         )
         down = GaugeMetricFamily(
             "mirror_upstream_down",
-            "Whether upstream failed so often of late that it is probed instead of asked.",
+            "Whether upstream failed so often lately that it is probed instead of asked.",
             labels=["upstream"],
         )
         left_out = CounterMetricFamily(
             "mirror_tags_left_out",
-            "Entries of upstream's lists of tags that are no tags, and are not listed.",
+            "Entries of upstream's lists of tags that are not valid tags, and are not listed.",
             labels=["upstream"],
         )
         for registry in self.registries:
@@ -138,7 +138,7 @@ class State(Collector):
         yield from self._lag()
 
     def _lag(self) -> Iterator[Metric]:
-        text = "How late the event loop got to what was due, without its wait for a CPU."
+        text = "How late the event loop ran due timers, without its wait for a CPU."
         beats = buckets(BOUNDS, self.lag.counts)
         yield HistogramMetricFamily("mirror_loop_lag_seconds", text, beats, self.lag.total)
         text = "The longest of these lags since the start."
@@ -148,20 +148,20 @@ class State(Collector):
         store, fetches = self.store, self.fetches
         yield _gauge("mirror_fetches", "Fetches running.", len(fetches))
         yield _gauge("mirror_followers", "Clients following a fetch.", fetches.followers)
-        yield _gauge("mirror_cache_bytes", "Bytes kept or promised.", store.books.used)
-        yield _gauge("mirror_cache_limit_bytes", "Bytes that may be kept.", store.books.limit)
-        yield _gauge("mirror_cache_blobs", "Blobs and manifests kept.", len(store.catalogue))
+        yield _gauge("mirror_cache_bytes", "Bytes stored or reserved.", store.books.used)
+        yield _gauge("mirror_cache_limit_bytes", "Bytes that may be stored.", store.books.limit)
+        yield _gauge("mirror_cache_blobs", "Blobs and manifests stored.", len(store.catalogue))
         yield _counter("mirror_evictions", "Blobs and manifests evicted.", store.books.evicted)
         yield _counter("mirror_evicted_bytes", "Bytes evicted.", store.books.evicted_bytes)
         yield _counter(
             "mirror_store_failures",
-            "Times that content could not be kept, or was not what it should be.",
+            "Times that content could not be stored, or was damaged.",
             store.failures,
         )
 
 
 def _status(told: int | None) -> str:
-    """Name a status; of what upstreams may make up, its class: each name is a series for ever."""
+    """Return the label of a status; unknown ones by class, as each label is a series for ever."""
     if told is None:
         return "none"
     return str(told) if told in _STATUSES else f"{told // 100}xx"

@@ -1,4 +1,4 @@
-"""The mirror's own pages: is it alive, is it ready, what does it count."""
+"""The mirror's own pages: liveness, readiness, and metrics."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _TEXT = "text/plain; charset=utf-8"
 class OwnPages:
     """Answers `/v2/`, `/healthz`, `/readyz` and `/metrics`, the last unless it is served `apart`.
 
-    `trouble` tells what keeps the mirror from serving, if anything does; upstream's state does not:
-    the cache serves without it.
+    `trouble` returns the reason why the mirror cannot serve, if there is one. An upstream that
+    fails is not a reason: the cache serves without it.
     """
 
     def __init__(
@@ -35,21 +35,21 @@ class OwnPages:
         self._apart = apart
 
     async def get(self, name: str, namespace: str = "") -> Reply:
-        """Answer one of them; `namespace` is what `/v2/` was asked for, if it was."""
+        """Answer with a page; `namespace` is the upstream named in a request for `/v2/`, if any."""
         if name == "v2":
             headers = fields.own(media.JSON) + fields.namespace(namespace)
             return Reply(200, headers, length=2, body=b"{}")
         if name != "metrics":
             return await self._health(name)
         if self._apart:
-            raise PathUnknown("/metrics is served elsewhere")
+            raise PathUnknown("/metrics is not served here")
         return self._counts()
 
     async def watch(self, request: web.BaseRequest) -> Reply:
-        """Answer what asks on an address of its own."""
+        """Answer a request to the separate address for monitoring."""
         name = request.raw_path.partition("?")[0].removeprefix("/")
         if request.method not in ("GET", "HEAD") or name not in ("healthz", "readyz", "metrics"):
-            return refusal(PathUnknown("there are /metrics, /healthz and /readyz here"))
+            return refusal(PathUnknown("only /metrics, /healthz and /readyz are served here"))
         return self._counts() if name == "metrics" else await self._health(name)
 
     def _counts(self) -> Reply:

@@ -1,4 +1,4 @@
-"""HTTP on one connection: heads are parsed, bodies never, and what is not HTTP is told so."""
+"""HTTP on one connection: heads are parsed, bodies never; invalid HTTP gets an error document."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from mirror.web.reply import BEING_SENT, REQUEST_ID
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-_LONGEST = 64 * 1024  # bytes of a request's head; a token of a cloud's takes a quarter at most
-_AHEAD = 2  # requests parsed before they are wanted: more would be one turn of the loop
-_DROPPED = 64 * 1024  # bytes of a body that are taken, so that no reset overtakes the answer
+_LONGEST = 64 * 1024  # bytes of a request's head; a cloud's token takes a quarter at most
+_AHEAD = 2  # requests parsed ahead: more would be parsed in one turn of the loop
+_DROPPED = 64 * 1024  # bytes of a body that are read, so that no reset overtakes the answer
 
 
 class Protocol(web.RequestHandler):
-    """One connection. What is not HTTP gets an error document too.
+    """The HTTP protocol of one connection. Invalid requests get an error document, too.
 
-    A mirror is only read from, so that nobody wants the body of a request: it is never parsed. Of
-    tiny chunks, each is an object and a call (measured: ten connections held the loop for a
-    second). Such a request is answered like any other, and its connection closed: it is not for
-    us to say where the next one begins. The same goes for one that asks for another protocol.
+    The mirror only serves reads, so the body of a request is never parsed: each tiny chunk would
+    cost an object and a call (measured: ten connections held the loop for a second). A request with
+    a body is answered like any other, and its connection closed, as the start of the next request
+    is unknown. A request to upgrade to another protocol is treated alike.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class Protocol(web.RequestHandler):
         self._ids = ids
         self._client = client
         self._heads = Heads()
-        self._dropped: int | None = None  # bytes, once no further request is read
+        self._dropped: int | None = None  # bytes, once no further requests are read
         self._max_msg_queue_size, self._msg_queue_resume_size = _AHEAD, _AHEAD - 1
 
     @property
     def _handler_waiter(self) -> asyncio.Future[None] | None:
-        """What aiohttp's `shutdown` waits for, while it does.
+        """The future that aiohttp's `shutdown` waits for, while it is pending.
 
-        Its patience may end in the turn of the loop in which the handler does, which then fails:
-        it sets a result that was cancelled (aiohttp 3.14; found by the fuzzer, at a stop).
+        If its timeout ends in the same turn of the loop as the handler, aiohttp would set the
+        result of a cancelled future, and fail (aiohttp 3.14; found by the fuzzer, at a stop).
         """
         waits = self._waits_for_handler
         return None if waits is None or waits.done() else waits
@@ -68,9 +68,9 @@ class Protocol(web.RequestHandler):
         self._waits_for_handler = waits
 
     def data_received(self, data: bytes) -> None:
-        """Have requests parsed, one head at a time.
+        """Parse requests, one head at a time.
 
-        aiohttp calls it without data when there is room for more requests again.
+        aiohttp calls this without data when its queue has room for more requests again.
         """
         if self._dropped is not None:
             self._drop(len(data))
@@ -90,14 +90,14 @@ class Protocol(web.RequestHandler):
                 return
 
     def _is_last(self) -> bool:
-        """Whether nothing is to be read behind what has been read last."""
+        """Whether no request is read after the last parsed one."""
         if not self._messages:
             return False
         message, payload = self._messages[-1]
         return payload is not EMPTY_PAYLOAD or self._upgraded or isinstance(message, _ErrInfo)
 
     def _end_behind_it(self) -> None:
-        """Have it answered as a request without a body, and drop all that follows."""
+        """Treat the last request as one without a body, and drop all bytes that follow."""
         message, _ = self._messages[-1]
         if not isinstance(message, _ErrInfo):
             message = message._replace(should_close=True)
@@ -105,7 +105,7 @@ class Protocol(web.RequestHandler):
         self._dropped = self._heads.drop()
 
     def _refuse_head(self) -> None:
-        """Refuse what goes on for too long before it is a request."""
+        """Refuse a request because of its long head."""
         message = f"a head of more than {_LONGEST} bytes"
         error = _ErrInfo(status=400, exc=RequestInvalid(message), message=message)
         self._messages.append((error, EMPTY_PAYLOAD))
@@ -113,7 +113,7 @@ class Protocol(web.RequestHandler):
             self._waiter.set_result(None)
 
     def _drop(self, size: int) -> None:
-        """Take what comes as if it were read, but not for ever."""
+        """Discard received bytes; reading pauses after `_DROPPED` of them."""
         self._dropped = (self._dropped or 0) + size
         if self._dropped > _DROPPED and self.transport is not None:
             self.transport.pause_reading()
@@ -121,7 +121,7 @@ class Protocol(web.RequestHandler):
     async def _handle_request(
         self, request: web.BaseRequest, start_time: float | None, request_handler: Handler
     ) -> tuple[web.StreamResponse, bool]:
-        """Have what is cut be logged, too: aiohttp logs what comes to its own end."""
+        """Log cut replies, too: aiohttp logs a reply only if it ends by itself."""
         try:
             return await super()._handle_request(request, start_time, request_handler)
         except asyncio.CancelledError:
@@ -132,16 +132,16 @@ class Protocol(web.RequestHandler):
 
     @property
     def peername(self) -> Any:  # noqa: ANN401 - aiohttp's, of several types
-        """Who it is from, as aiohttp takes it: whom a proxy has told, if one has."""
+        """The client's address, in aiohttp's form: the one a proxy has told, if any."""
         return super().peername if self._client is None else (self._client, 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it."""
+        """Count the connection."""
         super().connection_made(transport)
         self._counted.opened(self, cast("asyncio.Transport", transport), self._client)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Count it out."""
+        """Stop counting the connection."""
         self._counted.closed(self)
         super().connection_lost(exc)
 
@@ -152,17 +152,17 @@ class Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer and end the connection: who knows where the next request begins."""
-        if REQUEST_ID not in request:  # nobody could read what it is
+        """Answer and end the connection, as the start of the next request is unknown."""
+        if REQUEST_ID not in request:  # the request was invalid: its id could not be read
             request[REQUEST_ID] = self._ids.take(None)
         if status != 400:
             return refusal(RegistryError(message or "the mirror failed"), last=True)
         reason = message if exc is None or isinstance(exc, RegistryError) else breach(exc)
-        return refusal(RequestInvalid(f"not a request that HTTP allows: {reason}"), last=True)
+        return refusal(RequestInvalid(f"not a valid HTTP request: {reason}"), last=True)
 
 
 class Listener(web.Server):
-    """Makes a protocol for each connection, and finds the client of each request."""
+    """The HTTP server: makes a protocol for each connection, and finds each request's client."""
 
     def __init__(
         self,
@@ -178,13 +178,13 @@ class Listener(web.Server):
         self._options = options
 
     def __call__(self, client: str | None = None) -> Protocol:
-        """Make one; `client` is who it is from, where a proxy has told."""
+        """Make a protocol; `client` is the address that a proxy has told, if any."""
         loop = asyncio.get_running_loop()
         return Protocol(self, self._counted, self._ids, client, loop=loop, **self._options)
 
 
 def _maker(fronts: Fronts) -> Callable[..., web.BaseRequest]:
-    """Return what makes requests of what aiohttp has read, each with its client's address."""
+    """Return aiohttp's factory of requests, each with its client's address."""
 
     def make(
         message: RawRequestMessage,

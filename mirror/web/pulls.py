@@ -1,4 +1,4 @@
-"""The pull budget's metrics: what is left, how fast it goes, what the mirror saved of it."""
+"""The metrics of pull budgets: pulls left, the rate of spending, and the pulls saved."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _GAUGES: tuple[tuple[str, str, Callable[[Account, float], float | None]], ...] =
     ),
     (
         "mirror_pull_remaining",
-        "Pulls left, by upstream's last word and our ledger since.",
+        "Pulls left, by upstream's last figure and the mirror's ledger since.",
         lambda account, now: account.window.left(now),
     ),
     (
         "mirror_pull_used",
-        "Pulls of the last window, by our own ledger.",
+        "Pulls of the last window, by the mirror's ledger.",
         lambda account, now: account.window.used(now),
     ),
     (
         "mirror_pull_others",
-        "Pulls of the last window that upstream counted beside ours: others', behind our address.",
+        "Pulls of the last window that upstream counted for others on the account or address.",
         lambda account, now: None if account.window.word is None else account.window.others(now),
     ),
     (
@@ -41,12 +41,12 @@ _GAUGES: tuple[tuple[str, str, Callable[[Account, float], float | None]], ...] =
     ),
     (
         "mirror_pull_spend_rate",
-        "Pulls a second, of the last hour, or the last sixth of a shorter window.",
+        "Pulls per second in the last hour, or in the last sixth of a shorter window.",
         lambda account, now: account.window.rate(now),
     ),
     (
         "mirror_pull_exhaustion_seconds",
-        "Seconds until no pull is left at this rate; +Inf if it lasts.",
+        "Seconds until no pull is left at this rate; +Inf if that never happens.",
         lambda account, now: None if account.window.limit is None else account.window.lasts(now),
     ),
     (
@@ -63,7 +63,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Account, float], float | None]], ...] =
 
 
 def collect(budget: Budget, tally: Tally, secret: bytes) -> Iterator[Metric]:
-    """Read the state of all budgets; `secret` keys the names of accounts."""
+    """Return the metrics of all budgets; `secret` keys the names of accounts."""
     now = budget.now()
     accounts = [(key, _labels(*key, secret), account) for key, account in budget.accounts()]
     for name, text, read in _GAUGES:
@@ -83,9 +83,9 @@ def collect(budget: Budget, tally: Tally, secret: bytes) -> Iterator[Metric]:
 
 
 def _labels(upstream: str, account: str, secret: bytes) -> tuple[str, str]:
-    """Name an account, which is a login or a path, by what stays the same and tells neither.
+    """Return the labels of an account: a stable hash, which reveals neither its login nor its path.
 
-    Nor does it confirm a guess: without the secret there is nothing to compare one with.
+    A guess cannot be confirmed: without the secret its hash cannot be computed.
     """
     if not account:
         return upstream, ""
@@ -102,7 +102,7 @@ def _saved(budget: Budget, tally: Tally) -> Iterator[Metric]:
     )
     saved = GaugeMetricFamily(
         "mirror_pulls_saved",
-        "Manifests that clients pulled less what upstream counted, since the start.",
+        "Manifests that clients pulled, less the pulls that upstream counted, since the start.",
         labels=["upstream"],
     )
     stale = CounterMetricFamily(

@@ -1,4 +1,4 @@
-"""The rate of a client's requests: so many a second, with some at once."""
+"""The limit on the rate of each client's requests, with bursts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from cachetools import LRUCache
 
 from mirror.oci.errors import ClientTooFast
 
-_BURST = 10.0  # seconds' worth that may come at once: an image is many requests
-_KEPT = 50_000  # clients; one that is forgotten begins anew
+_BURST = 10.0  # seconds' worth of requests allowed at once: an image takes many
+_KEPT = 50_000  # clients; a forgotten client starts afresh
 
 
 class Rates:
-    """Bounds each client to `rate` requests a second; 0 bounds nobody.
+    """Limits each client to `rate` requests per second; 0 is no limit.
 
-    By the generic cell rate algorithm (ITU-T I.371): one number is kept of each client, the time
-    at which all it asked for would have been due.
+    Uses the generic cell rate algorithm (ITU-T I.371): one number is kept per client, the time at
+    which all its requests so far would have been due.
     """
 
     def __init__(self, rate: float, timer: Callable[[], float] = time.monotonic) -> None:
@@ -35,7 +35,7 @@ class Rates:
             return
         now = self._timer()
         due = max(self._due.get(party, now), now)
-        # A slow rate lets one come, too.
+        # Even a slow rate allows one request at once.
         wait = due - now - max(_BURST, 1 / self.rate) + 1 / self.rate
         if wait > 1e-9:
             raise ClientTooFast(

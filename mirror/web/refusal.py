@@ -1,4 +1,4 @@
-"""What an error becomes: a reply with its document, and an outcome for the books."""
+"""Replies to errors: the error document, and the outcome for logs and metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mirror.web.reply import Reply
 def refusal(
     error: RegistryError, *, last: bool = False, namespace: str = "", more: str = ""
 ) -> Reply:
-    """Answer with an error document; `last` ends the connection.
+    """Return the reply with an error's document; `last` ends the connection.
 
     `namespace` is the upstream that the client named, `more` are header lines.
     """
@@ -38,7 +38,7 @@ def refusal(
 
 
 def whole_answer(error: RegistryError) -> bytes:
-    """Return head and document in one, for a connection of which no request could be read."""
+    """Return head and document as bytes, for a connection on which no request could be parsed."""
     body = error.body()
     return (
         f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
@@ -48,7 +48,7 @@ def whole_answer(error: RegistryError) -> bytes:
 
 
 def _outcome(error: RegistryError) -> Outcome | None:
-    """Tell a failure from an upstream's answer that there is no such thing, and from our own."""
+    """Return MISS for a denial by upstream, ERROR for a failure, None for the mirror's refusal."""
     if isinstance(error, ManifestUnknown | BlobUnknown | NameUnknown | Denied):
         return Outcome.MISS
     if isinstance(error, UpstreamFailure) or error.status >= 500:

@@ -1,4 +1,4 @@
-"""The count of requests: how many were answered, how fast, with how many bytes."""
+"""The metrics of requests: their number, time, and bytes sent."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ SECONDS = (0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
 
 
 def buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
-    """Return what a histogram shows of plain counts: one for each bound, and one beyond."""
+    """Return a histogram's buckets from plain counts: one for each bound, and one beyond."""
     names = (*map(floatToGoString, bounds), "+Inf")
     return list(zip(names, map(float, accumulate(counts)), strict=True))
 
 
 class Requests(Collector):
-    """Counts in plain numbers, which the library reads when it is scraped.
+    """Counts answered requests in plain numbers, which the Prometheus library reads at each scrape.
 
-    Its own counters are made for threads: their locks were a twelfth of a warm answer (measured).
+    The library's own counters are made for threads: their locks took a twelfth of the time of a
+    warm answer (measured).
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class Requests(Collector):
         return f"<Requests: {self._answered.total()} answered>"
 
     def add(self, kind: str, outcome: Outcome | None, sent: int, seconds: float) -> None:
-        """Count one; `sent` in bytes."""
+        """Count an answered request; `sent` in bytes."""
         self._answered[kind, outcome or "own"] += 1
         self._fast[kind][bisect_left(SECONDS, seconds)] += 1
         self._seconds[kind] += seconds
@@ -50,7 +51,7 @@ class Requests(Collector):
             self._sent["upstream" if outcome is Outcome.MISS else "cache"] += sent
 
     def collect(self) -> Iterator[Metric]:
-        """Tell."""
+        """Return the metrics."""
         yield self._counted()
         yield self._timed()
         text = "Bytes of bodies sent to clients, from the cache or while upstream sent them."

@@ -1,4 +1,4 @@
-"""A request's path, read once at the door into one validated value."""
+"""Routes: a request's path, parsed and validated once."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from mirror.oci.names import (
 )
 from mirror.oci.paging import Paging
 
-_CACHED_LENGTH = 512  # characters; longer paths are not worth remembering
-_PROXIED = ("http://", "https://")  # how a target begins where a proxy is asked
-_SLASHES = re.compile("//+")  # are one, as for registries, which redirect to the path with one
+_CACHED_LENGTH = 512  # characters; longer paths are not worth caching
+_PROXIED = ("http://", "https://")  # the beginning of a request target in absolute form
+_SLASHES = re.compile("//+")  # count as one slash: registries redirect to that path
 _REGISTRY = re.compile(r"/(?:([^/]+)/)??v2(?:/(.*))?", re.DOTALL)  # base and rest
 
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """Something of the mirror's own: `/v2/`, `/healthz`, `/readyz`, `/metrics`."""
+    """A page of the mirror itself: `/v2/`, `/healthz`, `/readyz`, `/metrics`."""
 
     kind: ClassVar[str] = "own"
     name: str
@@ -42,7 +42,7 @@ class Own:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A repository; `namespace` is what the client called its upstream, if it did."""
+    """A repository; `namespace` is the upstream as named by the client's `ns`, if any."""
 
     repository: Repository
     namespace: str
@@ -66,7 +66,7 @@ class BlobPath(Target):
 
 @dataclass(frozen=True, slots=True)
 class TagsPath(Target):
-    """`/v2/NAME/tags/list`; `address` is the path, with what of the client's names upstream."""
+    """`/v2/NAME/tags/list`; `address` is the path, with the client's prefix for the upstream."""
 
     kind: ClassVar[str] = "tags"
     paging: Paging
@@ -75,7 +75,7 @@ class TagsPath(Target):
 
 @dataclass(frozen=True, slots=True)
 class ReferrersPath(Target):
-    """`/v2/NAME/referrers/DIGEST`; `artifact_types` filter, if any do. `address` as above."""
+    """`/v2/NAME/referrers/DIGEST`; `artifact_types` filters unless empty. `address` as above."""
 
     kind: ClassVar[str] = "referrers"
     digest: Digest
@@ -86,7 +86,7 @@ class ReferrersPath(Target):
 
 @dataclass(frozen=True, slots=True)
 class CatalogPath:
-    """`/v2/_catalog`: of the `upstream` that was named, or of all; `own` needs no name here."""
+    """`/v2/_catalog`: of the named `upstream`, or of all; repositories of `own` have no prefix."""
 
     kind: ClassVar[str] = "catalog"
     namespace: str
@@ -100,11 +100,11 @@ Route = Own | CatalogPath | ManifestPath | BlobPath | TagsPath | ReferrersPath
 
 
 class Router:
-    """Reads paths, and finds the upstream that is meant.
+    """Parses paths, and finds the upstream of each.
 
-    That is, first of all, what `ns` names; then what the path names, as `/v2/NAME/…` or
-    `/NAME/v2/…`; then what the Host header means, by `hosts` (host or host:port, in lower case, to
-    upstream); then `default`. Only `upstreams` can be meant: all else is refused.
+    In this order: the upstream in `ns`; the upstream in the path, as `/v2/NAME/…` or `/NAME/v2/…`;
+    the upstream of the Host header, by `hosts` (host or host:port, in lower case, to upstream);
+    `default`. A name that is not in `upstreams` is refused.
     """
 
     def __init__(
@@ -116,20 +116,20 @@ class Router:
         self._upstreams = frozenset(upstreams)
         self._default = default
         self._hosts = hosts
-        self._read_at = {  # a memory for each, as its key is then no more than the target
+        self._read_at = {  # one cache per upstream, so that the target is its key
             unnamed: lru_cache(maxsize=8192)(partial(self._read, unnamed))
             for unnamed in {default, *hosts.values()}
         }
 
     @property
     def wants_host(self) -> bool:
-        """Whether the Host header means anything here."""
+        """Whether the Host header may choose the upstream."""
         return bool(self._hosts)
 
     def read(self, target: str, host: str = "") -> Route:
-        """Read a request target as it came; raises RegistryError for what is not served.
+        """Parse a raw request target; raises RegistryError for a path that is not served.
 
-        What is remembered is told apart by upstream, not by Host: that is any client's own text.
+        Results are cached by upstream, not by Host, which can be any text of a client.
         """
         unnamed = self._meant_by(target, host) if self._hosts else self._default
         if len(target) < _CACHED_LENGTH:
@@ -137,7 +137,7 @@ class Router:
         return self._read(unnamed, target)
 
     def _meant_by(self, target: str, host: str) -> str:
-        """Return the upstream of a request that does not name one, by the host that it went to."""
+        """Return the upstream of a request that names none, by the host it was sent to."""
         host = host_of(target, host)
         name, colon, port = host.rpartition(":")
         if not (colon and port.isdigit()):
@@ -160,7 +160,7 @@ class Router:
         return self._registry(base, rest, query, unnamed)
 
     def _registry(self, base: str, path: str, query: str, unnamed: str) -> Route:
-        """Read from the right end: `blobs` and `tags` are good names of repositories, too."""
+        """Parse from the right end: `blobs` and `tags` are valid names of repositories, too."""
         values = _values(query)
         namespace = values.get("ns", [""])[0]
         named = [self._known(name) for name in (namespace, base) if name]
@@ -173,7 +173,7 @@ class Router:
         name, _, last = path.rpartition("/")
         name, _, noun = name.rpartition("/")
         if noun not in ("manifests", "blobs", "referrers", "tags") or (noun, last) == ("tags", ""):
-            raise PathUnknown(f"no registry serves {shown('/v2/' + path)}")
+            raise PathUnknown(f"the registry API has no path {shown('/v2/' + path)}")
         prefix, repository = self._repository(name, named[0] if named else "", unnamed)
         if noun == "manifests":
             return ManifestPath(repository, namespace, parse_reference(last))
@@ -187,14 +187,14 @@ class Router:
                 repository, namespace, Digest.parse(last), types, paging.read(query), address
             )
         if last != "list":
-            raise PathUnknown(f"no registry serves {shown('/v2/' + path)}")
+            raise PathUnknown(f"the registry API has no path {shown('/v2/' + path)}")
         return TagsPath(repository, namespace, paging.read(query), address)
 
     def _repository(self, name: str, named: str, unnamed: str) -> tuple[str, Repository]:
-        """Find whose repository it is; returns what of `name` said so, too: a first part, or none.
+        """Return the repository, and the prefix of `name` that names its upstream; empty if none.
 
-        Where the upstream is `named` already, the name is that upstream's own, but for its name
-        before it: BuildKit asks a mirror with a path for `/v2/ghcr.io/org/app/…?ns=ghcr.io`.
+        If the upstream is `named` already, only its own name counts as a prefix: BuildKit requests
+        `/v2/ghcr.io/org/app/…?ns=ghcr.io` from a mirror with a path.
         """
         first, slash, rest = name.partition("/")
         upstream, is_domain = canonical(first), stands_for_host(first)
@@ -202,13 +202,13 @@ class Router:
             return first + slash, Repository.parse(upstream, full_name(upstream, rest))
         if slash and not named and is_domain:
             if not is_host(upstream):
-                Repository.parse(unnamed, name)  # no name at all is no unknown one
+                Repository.parse(unnamed, name)  # an invalid name is not an unknown one
             raise self._unknown(first)
         upstream = named or unnamed
         return "", Repository.parse(upstream, full_name(upstream, name))
 
     def _known(self, name: str) -> str:
-        """Return the upstream of this name; raises NameUnknown."""
+        """Return the upstream with this name; raises NameUnknown."""
         upstream = canonical(name)
         if upstream not in self._upstreams:
             raise self._unknown(name)
@@ -216,11 +216,11 @@ class Router:
 
     def _unknown(self, name: str) -> NameUnknown:
         known = ", ".join(sorted(self._upstreams))
-        return NameUnknown(f"no upstream {shown(name)} here; there is {known}")
+        return NameUnknown(f"no upstream {shown(name)} here; the upstreams are {known}")
 
 
 def host_of(target: str, header: str) -> str:
-    """Return the host that a request went to, in lower case: a target's own, else the header's."""
+    """Return a request's host, in lower case: that of an absolute target, else the header's."""
     if target.startswith(_PROXIED):  # RFC 9112, 3.2.2
         header = target.split("/", 3)[2].partition("?")[0]
     return header.lower()

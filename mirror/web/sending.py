@@ -1,4 +1,4 @@
-"""A body on its way to a client, at the client's pace: from memory, a file, or as it comes."""
+"""Sending a body at the client's pace: from memory, from a file, or while it arrives."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from aiohttp.abc import AbstractStreamWriter
 from mirror.oci.errors import UpstreamUnavailable
 
 T = TypeVar("T")
-_LEAST, _MOST = 64 * 1024, 256 * 1024  # bytes of a file that are read and written at once
-_HELD = 32 * 1024  # bytes of a body in memory that are copied for a client that does not read
-_SPAN = 1024**2  # bytes of a file that are looked for in memory, and then sent, at once
-_WEDGE = 4 * 1024  # bytes whose way into a full socket tells that there is room again
-_SAMPLE = 64 * 1024  # bytes of a file for which one page tells whether they are in memory
-_AHEAD = 2 * 1024**2  # bytes of a file that are brought into memory at once
-_TRUSTED = 1.0  # seconds for which what was in memory is taken to be there
-_NOT_AT_ONCE = (errno.EAGAIN, errno.EOPNOTSUPP)  # not in memory; a file system that cannot tell
+_LEAST, _MOST = 64 * 1024, 256 * 1024  # bytes of a file per read and write
+_HELD = 32 * 1024  # bytes of a body in memory copied for a client that does not read
+_SPAN = 1024**2  # bytes of a file per check of the page cache, and per sendfile
+_WEDGE = 4 * 1024  # bytes written to a full socket to learn when it has room again
+_SAMPLE = 64 * 1024  # bytes of a file that one page is a sample of
+_AHEAD = 2 * 1024**2  # bytes of a file read into memory at once
+_TRUSTED = 1.0  # seconds for which a file's span is assumed to stay in memory
+_NOT_AT_ONCE = (errno.EAGAIN, errno.EOPNOTSUPP)  # not in memory; unsupported by the file system
 # A file system without sendfile, or a kernel without memory for it (sendfile(2), "ERRORS").
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOMEM)
 _STATE = (socket.IPPROTO_TCP, socket.TCP_INFO, 1)  # its first octet (tcp(7), linux/tcp.h)
 _ESTABLISHED = 1
-_SHORT = "the kept file is shorter than it was"
+_SHORT = "the stored file has become shorter"
 
 
 class Reads(Protocol):
-    """What has work that may wait for a disk done on a thread; see `Store.run_read`."""
+    """Runs work that may wait for a disk on a thread; see `Store.run_read`."""
 
     async def __call__(self, work: Callable[..., T], /, *args: object) -> T:
-        """Do it; raises what it raises."""
+        """Run `work`; raises its exceptions."""
 
 
 class Peer:
-    """Who waits for an answer at the other end of a connection, None of one that is over."""
+    """The client at the other end of a connection; `transport` is None once that is closed."""
 
     def __init__(self, transport: asyncio.Transport | None) -> None:
         self._transport = transport
 
     @property
     def gone(self) -> bool:
-        """Whether the client has left: also one of whom nothing is read any more."""
+        """Whether the client has left; known even while reading from it is paused."""
         if self._transport is None or self._transport.is_closing():
             return True
         try:
@@ -56,7 +56,7 @@ class Peer:
 
 
 class Client:
-    """The client's side of a streamed body. `sent` is in bytes, `reads` for what is on a disk."""
+    """The client's side of a streamed body. `sent` is in bytes; `reads` reads files on a thread."""
 
     def __init__(
         self,
@@ -79,29 +79,29 @@ class Client:
 
     @property
     def untaken(self) -> int:
-        """How many bytes of what was sent wait here, because the client takes no more."""
+        """The bytes counted as sent that are still buffered, because the client takes no more."""
         return self._transport.get_write_buffer_size()
 
     async def end(self) -> None:
-        """Note that all was sent."""
+        """Record that the body was sent to its end."""
         self.ended = True
 
     async def data(self, data: bytes | memoryview) -> None:
-        """Send bytes at the client's pace; raises ConnectionError when it has gone."""
+        """Send bytes at the client's pace; raises ConnectionError if the client has left."""
         await self._writer.write(data)
         self.sent += len(data)
 
     async def memory(self, body: bytes | memoryview) -> None:
-        """Send what many clients may share: of one that does not read, little is copied."""
+        """Send a body that clients may share: little is copied for a client that does not read."""
         whole = memoryview(body)
-        self._transport.set_write_buffer_limits(0)  # what is written next waits for all before it
+        self._transport.set_write_buffer_limits(0)  # a write waits for all bytes before it
         for start in range(0, len(whole), _HELD):
             await self._writer.drain()
             await self.data(whole[start : start + _HELD])
         self._transport.set_write_buffer_limits()
 
     async def file(self, file: IO[bytes], start: int, stop: int) -> None:
-        """Send a file's bytes, by sendfile where it can be: none of them passes through Python."""
+        """Send a file's bytes, by sendfile if possible: they do not pass through Python then."""
         if self.gone:
             raise ConnectionResetError("the client has gone")
         if not self._encrypted:
@@ -109,15 +109,15 @@ class Client:
         await self._pieces(file, start, stop)
 
     async def flushed(self) -> None:
-        """Wait until the kernel has taken what was written, as far as the transport's limits go."""
+        """Wait until the kernel has taken the written bytes, down to the transport's limit."""
         await self._writer.drain()
 
     async def _pieces(self, file: IO[bytes], start: int, stop: int) -> None:
-        """Send a file's bytes through TLS, in pieces that are as large as the client is fast.
+        """Send a file's bytes through TLS, in pieces that grow up to `_MOST`.
 
-        asyncio's sendfile would read 16 KiB at a time there (136 MB/s). Larger pieces than these
-        are slower again: each takes fresh memory, whose pages cost more than to encrypt them
-        (measured: 590 MiB/s with a mebibyte, 820 with a quarter).
+        asyncio's sendfile reads 16 KiB at a time for TLS (136 MB/s). Pieces above `_MOST` are
+        slower again: the pages of fresh memory for each cost more than its encryption
+        (measured: 590 MiB/s with pieces of 1 MiB, 820 MiB/s with 256 KiB).
         """
         piece = _LEAST
         while start < stop:
@@ -127,14 +127,14 @@ class Client:
             piece = min(2 * piece, _MOST)
 
     def abort(self) -> None:
-        """Break off, so that the client knows that it has not got all."""
+        """Break off the connection, so that the client notices the incomplete body."""
         ended = self._transport.is_closing() and not self._transport.get_write_buffer_size()
-        if not ended:  # asyncio raises where a transport was closed and then sent its last byte
+        if not ended:  # asyncio raises if a closed transport has sent its last byte
             self._transport.abort()
 
 
 class Chunks(Client):
-    """The client's side of a body whose length is not known beforehand (RFC 9112, 7.1)."""
+    """The client's side of a body of unknown length, sent in chunks (RFC 9112, 7.1)."""
 
     async def data(self, data: bytes | memoryview) -> None:
         """Send bytes as a chunk."""
@@ -142,16 +142,16 @@ class Chunks(Client):
         self.sent += len(data)
 
     async def end(self) -> None:
-        """Send the chunk that says so."""
+        """Send the last chunk."""
         await self._writer.write(b"0\r\n\r\n")
         self.ended = True
 
 
 class _Sendfile:
-    """A file's way into a socket that never waits for a disk on the event loop.
+    """Sends a file by sendfile, without waiting for a disk on the event loop.
 
-    asyncio's own would: a page that is not in memory holds the loop for as long as the disk takes.
-    It also reads and seeks in its own way where sendfile fails, and a file here is shared.
+    asyncio's sendfile would: a page that is not in memory holds the loop for as long as the disk
+    takes. If sendfile fails it also seeks in the file, which is shared here.
     """
 
     def __init__(self, client: Client, transport: asyncio.Transport, reads: Reads) -> None:
@@ -159,13 +159,13 @@ class _Sendfile:
         self._transport = transport
         self._reads = reads
         self._socket: socket.socket = transport.get_extra_info("socket")
-        self._seen = (0, 0.0)  # up to where in memory, and when
+        self._seen = (0, 0.0)  # end of the span in memory, and time of the check
 
     async def send(self, file: IO[bytes], start: int, stop: int) -> int:
-        """Return how far it came: less than `stop` where sendfile is of no use."""
+        """Send a span; returns the offset reached: less than `stop` if sendfile is not possible."""
         reading = self._transport.is_reading()
-        self._transport.pause_reading()  # one that says no more may well read on
-        self._transport.set_write_buffer_limits(0)  # what is sent past it must be behind all of it
+        self._transport.pause_reading()  # a client that sends no more may still read
+        self._transport.set_write_buffer_limits(0)  # sendfile bypasses the buffer: drain it
         try:
             await self._client.flushed()
             while start < stop:
@@ -180,7 +180,7 @@ class _Sendfile:
                 self._transport.resume_reading()
 
     async def _some(self, file: int, start: int, stop: int) -> int | None:
-        """Send what the socket takes at once, or wait until it does."""
+        """Send as much as the socket takes at once; wait if it takes nothing."""
         stop = min(stop, await self._there(file, start, stop))
         if self._transport.is_closing():
             raise ConnectionResetError("the client has gone")
@@ -195,11 +195,11 @@ class _Sendfile:
         if not sent:
             raise UpstreamUnavailable(_SHORT)
         self._client.sent += sent
-        await asyncio.sleep(0)  # others' turn
+        await asyncio.sleep(0)  # let other tasks run
         return sent
 
     async def _wedge(self, file: int, start: int, stop: int) -> int:
-        """Wait until the socket takes more, by a few bytes that its transport sends."""
+        """Wait until the socket has room, by writing a few bytes through the transport."""
         size = min(_WEDGE, stop - start)
         data = await _read(file, size, start, self._reads)
         await self._client.data(data)
@@ -207,9 +207,9 @@ class _Sendfile:
         return len(data)
 
     async def _there(self, file: int, start: int, stop: int) -> int:
-        """Return up to where what follows is in memory, once it is.
+        """Return the end of a span in memory, after reading it from the disk if necessary.
 
-        A span is looked at once, not again behind each part of it that the socket takes.
+        A span is checked once, not again after each part of it that the socket takes.
         """
         until, at = self._seen
         if start < until and time.monotonic() - at < _TRUSTED:
@@ -223,7 +223,7 @@ class _Sendfile:
 
 
 async def _read(file: int, size: int, start: int, reads: Reads) -> bytes | memoryview:
-    """Read what is in memory at once, and only what must come from the disk on a thread."""
+    """Read a file: directly if the bytes are in memory, on a thread if they are on the disk."""
     data: bytes | memoryview | None = _in_memory(file, size, start)
     if data is None:
         data = await reads(os.pread, file, size, start)
@@ -233,7 +233,7 @@ async def _read(file: int, size: int, start: int, reads: Reads) -> bytes | memor
 
 
 def _bring(file: int, start: int, stop: int) -> None:
-    """Bring a span of a file into memory, and have the disk begin with what follows."""
+    """Read a span of a file into memory, and start reading ahead after it."""
     buffer = bytearray(_MOST)
     while start < stop and (count := os.preadv(file, [buffer], start)):
         start += count
@@ -241,9 +241,9 @@ def _bring(file: int, start: int, stop: int) -> None:
 
 
 def _is_there(file: int, start: int, stop: int) -> bool:
-    """Whether a span is in memory, by a page here and there: files come and go by the dozen."""
+    """Whether a span is in memory, by sampled pages: the kernel loads and evicts many at once."""
     buffers = [bytearray(1)]
-    samples = (*range(start, stop, _SAMPLE), stop - 1)  # the disk brings the last page last
+    samples = (*range(start, stop, _SAMPLE), stop - 1)  # the last page is loaded last
     try:
         for at in samples:
             os.preadv(file, buffers, at, os.RWF_NOWAIT)
@@ -255,8 +255,8 @@ def _is_there(file: int, start: int, stop: int) -> bool:
 
 
 def _in_memory(file: int, size: int, start: int) -> memoryview | None:
-    """Read what is in memory; None where that is nothing, or the file system cannot tell."""
-    buffer = bytearray(size)  # a new one: TLS may hold on to what it was given
+    """Read bytes in memory; None if there are none, or if the file system cannot tell."""
+    buffer = bytearray(size)  # a new one: TLS may keep a reference to it
     try:
         count = os.preadv(file, [buffer], start, os.RWF_NOWAIT)
     except OSError as error:

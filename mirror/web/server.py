@@ -1,4 +1,4 @@
-"""The listening side: every request in, one reply out, each of them logged and counted."""
+"""The server: routes each request to its reply, which is logged and counted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MAX_LINE = 16 * 1024  # bytes of a request line or a header
 
 
 class Server:
-    """Answers requests for the parts that know how."""
+    """Answers requests, through the parts for each kind of route."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Server:
         log: AccessLog,
         connections: Connections,
     ) -> None:
-        self.router = router  # another one after a reload
+        self.router = router  # replaced by a reload
         self._clients = clients
         self._access = access
         self._api = api
@@ -68,9 +68,9 @@ class Server:
         self._ids = RequestIds()
 
     def runner(self, idle: float) -> web.ServerRunner:
-        """Return what listens; see `ending.end` for how it ends.
+        """Return the runner that listens, to be ended by `ending.end`.
 
-        `idle` is how long, in seconds, a connection may be without a whole request.
+        `idle` is the time, in seconds, that a connection may stay without a whole request.
         """
         server = Listener(
             self.handle,
@@ -87,17 +87,17 @@ class Server:
         return web.ServerRunner(server, shutdown_timeout=ending.CUT)
 
     async def handle(self, request: web.BaseRequest) -> Reply:
-        """Answer one request; nothing that goes wrong leaves without an error document."""
+        """Answer one request; every failure is answered with an error document."""
         self._connections.busy(request)
         request[REQUEST_ID] = self._ids.take(request.headers.get(HEADER))
         try:
             return await self._answer(request)
         except RegistryError as error:
             return refusal(error, namespace=self._namespace(request))
-        except ConnectionResetError:  # nobody reads this, but for who reads the log
+        except ConnectionResetError:  # for the log only: the client has left
             return refusal(ClientGone("the client left before its answer began"), last=True)
         except Exception:  # noqa: BLE001 - the last resort, and it is logged
-            _log.exception("a request failed in a way nobody foresaw: %s", shown(request.raw_path))
+            _log.exception("unexpected failure of a request: %s", shown(request.raw_path))
             return refusal(RegistryError("the mirror failed; its log has the reason"))
 
     async def _answer(self, request: web.BaseRequest) -> Reply:
@@ -131,25 +131,27 @@ class Server:
         return await self._api.referrers(request, route, caller)
 
     async def _page(self, request: web.BaseRequest, page: Own) -> Reply:
-        """Answer with a page for the operator, and for what watches.
+        """Answer with a page for operators and monitors.
 
-        Probes count in no rate: no crowd behind their address may have the mirror restarted.
+        Health probes have no rate limit: otherwise other clients behind their address could cause
+        a restart of the mirror.
         """
         if page.name == "metrics":
             self._clients.watch(request)
         return await self._own.get(page.name)
 
     def _wanted(self, request: web.BaseRequest) -> Route:
-        """Read what is wanted; raises RegistryError."""
+        """Return the route of an acceptable request; raises RegistryError."""
         self._clients.browsers.check(request)
         if request.method not in ("GET", "HEAD"):
-            raise Unsupported(f"{request.method} is not for a mirror: it can be pulled from, only")
+            raise Unsupported(f"{request.method} is not supported: a mirror only serves pulls")
         return self._read(request)
 
     async def _refused(self, request: web.BaseRequest, error: RegistryError) -> RegistryError:
-        """Count what is refused in the client's rate like all else; returns what is said of it.
+        """Count a refused request in the client's rate, too; returns the error to answer with.
 
-        Raises Unauthorized, NotAllowed, or ClientTooFast.
+        Raises Unauthorized, NotAllowed, or ClientTooFast. Clients without a login are told no
+        names of upstreams if logins are configured.
         """
         if isinstance(error, NotAllowed):
             self._clients.take(request)
@@ -160,15 +162,15 @@ class Server:
         return error
 
     def _done(self, request: web.BaseRequest, reply: web.StreamResponse, seconds: float) -> None:
-        """Log and count a reply, its last byte sent or not."""
-        if not isinstance(reply, Reply):  # aiohttp's own, to what is not HTTP
+        """Log and count a reply, complete or not."""
+        if not isinstance(reply, Reply):  # aiohttp's own, to invalid HTTP
             self._connections.rest(request)
             self._metrics.requests.add("other", Outcome.ERROR, 0, seconds)
             return
         route = self._route(request)
         line = line_of(request, reply, route, seconds)
         self._log.add(line)
-        if reply.broken == CUT:  # its connection rests no more
+        if reply.broken == CUT:  # its connection is closed
             what = f"{line.method} {line.target}"
             _log.warning("cut: %s, %s, %s", line.client, what, _how_far(reply))
         else:
@@ -183,7 +185,7 @@ class Server:
         return router.read(request.raw_path)
 
     def _route(self, request: web.BaseRequest) -> Route | None:
-        """Return what was read of a request at its begin: the router may be another by now."""
+        """Return the route found at the request's start: a reload may have replaced the router."""
         route: Route | None = request.get(_ROUTE)
         if route is not None:
             return route
@@ -193,13 +195,13 @@ class Server:
             return None
 
     def _namespace(self, request: web.BaseRequest) -> str:
-        """Return what the client called the upstream, if that is one."""
+        """Return the upstream as named by the client's `ns`; empty if none, or not valid."""
         route = self._route(request)
         return route.namespace if route else ""
 
 
 def _how_far(reply: Reply) -> str:
-    """Say how much of a reply was sent when it was cut."""
+    """Return the part of a cut reply that was sent, as text."""
     if not reply.sent:
         return "before its first byte"
     of_all = f" of {human(reply.length)}" if reply.length is not None else ""
@@ -207,7 +209,7 @@ def _how_far(reply: Reply) -> str:
 
 
 def _wanted_of(route: ManifestPath | BlobPath | TagsPath | ReferrersPath) -> Wanted | None:
-    """Say what upstream is asked about where it is in doubt who may read."""
+    """Return the content to ask upstream about if access to the repository is in doubt."""
     if isinstance(route, ManifestPath):
         return Wanted("manifest", route.reference)
     if isinstance(route, BlobPath):
@@ -220,7 +222,7 @@ def _wanted_of(route: ManifestPath | BlobPath | TagsPath | ReferrersPath) -> Wan
 def _hook(
     done: Callable[[web.BaseRequest, web.StreamResponse, float], None],
 ) -> type[AbstractAccessLogger]:
-    """Make aiohttp's access logger, the one hook that runs after the body, call `done`."""
+    """Return an access logger that calls `done`: aiohttp's only hook that runs after the body."""
 
     class Hook(AbstractAccessLogger):
         def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:

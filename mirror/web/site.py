@@ -1,4 +1,4 @@
-"""Where clients arrive: what a connection begins with, before it is the server's."""
+"""The listening site: the first steps of each connection, before HTTP."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mirror.web.tls import Certificate
 
 
 class Site(web.SockSite):
-    """Listens, and hands each connection to the runner's server when that can speak HTTP on it.
+    """Listens, and hands each connection to the runner's server once it is ready for HTTP.
 
-    Before that come the preamble of a proxy, where fronts send them, and a handshake, where there
-    is a `certificate`, in that order. Without either it is aiohttp's own way.
+    A proxy's preamble comes first, if fronts send them, and then a TLS handshake, if there is a
+    `certificate`. Without either, aiohttp's own site does all.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class Site(web.SockSite):
         self._certificate = certificate
         fronts = connections.fronts
         self._fronts = fronts if fronts is not None and fronts.preambles else None
-        self._make = cast("Make", runner.server)  # there once the runner is set up
+        self._make = cast("Make", runner.server)  # set once the runner is set up
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen."""
+        """Start listening."""
         if self._certificate is None and self._fronts is None:
             await super().start()
             return
@@ -48,7 +48,7 @@ class Site(web.SockSite):
         )
 
     async def stop(self) -> None:
-        """Listen no more; handshakes that run are cut."""
+        """Stop listening; running handshakes are cut."""
         await super().stop()
         for task in self._running:
             task.cancel()
@@ -60,13 +60,13 @@ class Site(web.SockSite):
         return Announced(self._next, self._connections, self._fronts)
 
     def _next(self, client: str | None) -> asyncio.Protocol:
-        """Return what takes a connection from its first byte or its preamble on."""
+        """Return the protocol that follows the preamble, or begins the connection without one."""
         if self._certificate is None:
             return self._make(client)
         return Handshake(self._shake_hands, self._connections, client)
 
     def _shake_hands(self, handshake: Handshake, transport: asyncio.Transport) -> None:
-        if self._certificate is None:  # there is one, or no handshake
+        if self._certificate is None:  # without a certificate there is no handshake
             return
         task = asyncio.create_task(handshake.run(transport, self._certificate.context, self._make))
         self._running.add(task)

@@ -1,4 +1,4 @@
-"""TLS: the certificate that is shown, renewed without a restart, and whom clients prove to be."""
+"""TLS: the mirror's certificate, renewed without a restart, and the names in those of clients."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mirror.pem import EncryptedKey, no_password, reason
 _log = logging.getLogger(__name__)
 
 _PROTOCOLS = ["http/1.1"]
-_NAMES = ("commonName", "DNS", "email")  # where a certificate names a client, as `ssl` calls these
+_NAMES = ("commonName", "DNS", "email")  # fields that may name a client, in the terms of `ssl`
 
 
 Stamp: TypeAlias = tuple[tuple[int, int], ...]
 
 
 class TlsError(Exception):
-    """A file cannot be used; `key` names the setting, the message says what is wanted."""
+    """A file cannot be used; `key` names its setting, the message says why."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -31,14 +31,14 @@ class TlsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pem:
-    """What TLS is served with: a chain and its key, and who must have signed clients' ones."""
+    """The files for TLS: a chain and its key, and the CA of clients' certificates."""
 
     cert: Path
     key: Path
     client_ca: Path | None = None
 
     def stamp(self) -> Stamp:
-        """Return what changes when one of the files does; nothing where one is gone."""
+        """Return a value that changes with the files; empty if a file is missing."""
         files = (self.cert, self.key, self.client_ca)
         try:
             found = [file.stat() for file in files if file is not None]
@@ -47,18 +47,17 @@ class Pem:
         return tuple((stat.st_mtime_ns, stat.st_ino) for stat in found)
 
     def content(self) -> tuple[bytes, ...]:
-        """Return what differs when the content of the files does."""
+        """Return hashes of the files' content."""
         files = (self.cert, self.key, self.client_ca)
         return tuple(_print(file) for file in files if file is not None)
 
 
 class Certificate:
-    """A server's `context`, made anew when its files change; raises TlsError.
+    """A server's `context`, replaced when its files change; raises TlsError.
 
-    It is for one connection, and to be asked for again with the next: those that are open keep
-    what they began with. A context that is in use is never altered: its certificate and its key
-    change one after the other, under the hands of whoever shakes hands, and OpenSSL may crash.
-    `every` is how many seconds may pass before a change is seen.
+    Read `context` again for each connection: open connections keep the old one. A context in use is
+    never altered: its certificate and its key would change one after the other, and OpenSSL may
+    crash in a handshake between. `every` is the interval of checks for changes, in seconds.
     """
 
     def __init__(self, files: Pem, every: float = 5.0) -> None:
@@ -70,7 +69,7 @@ class Certificate:
         self.context = _context(files)
 
     def change(self, anew: Certificate) -> bool:
-        """Show what was read anew, of the same files or of others; returns whether it differs."""
+        """Take over a newly read certificate, of any files; returns whether it differs."""
         differs = anew._shown != self._shown
         self._files, self._stamp = anew._files, anew._stamp
         self._shown, self.context = anew._shown, anew.context
@@ -82,17 +81,17 @@ class Certificate:
         return f"<Certificate of {self._files.cert}>"
 
     async def run(self) -> None:
-        """Look for changes for ever; to be cancelled."""
+        """Check for changes; runs until cancelled."""
         while True:
             await asyncio.sleep(self._every)
             await self.renew()
 
     async def renew(self) -> None:
-        """Take up files that have changed.
+        """Read the files again if they have changed.
 
-        What cannot be used is told of once, and everything stays what it was.
+        Files that cannot be used are logged once, and the certificate stays.
         """
-        async with self._turn:  # what was read later must not be overtaken
+        async with self._turn:  # an older result must not replace a newer one
             files = self._files
             stamp = await asyncio.to_thread(files.stamp)
             if stamp != self._stamp and files is self._files:
@@ -104,9 +103,9 @@ class Certificate:
             shown = await asyncio.to_thread(files.content)
             context = await asyncio.to_thread(_context, files)
         except TlsError as error:
-            _log.error("the certificate stays what it was: %s %s", error.key, error)
+            _log.error("the certificate was not renewed: %s %s", error.key, error)
             return
-        if (self._files, self._stamp) == (files, stamp):  # nor changed by a reload meanwhile
+        if (self._files, self._stamp) == (files, stamp):  # nor was either changed by a reload
             self._shown, self.context = shown, context
             _log.warning("the certificate is that of %s now", files.cert)
 
@@ -114,12 +113,12 @@ class Certificate:
 def _print(file: Path) -> bytes:
     try:
         return sha256(file.read_bytes()).digest()
-    except OSError:  # to be told of where it is used
+    except OSError:  # reported when the file is used
         return b""
 
 
 def _context(files: Pem) -> ssl.SSLContext:
-    """Make a context by today's defaults: TLS 1.2 and later, no compression, HTTP/1.1."""
+    """Make a context with current defaults: TLS 1.2 and later, no compression, HTTP/1.1."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(_PROTOCOLS)
@@ -141,21 +140,21 @@ def _load(context: ssl.SSLContext, files: Pem) -> None:
     try:
         context.load_cert_chain(files.cert, files.key, password=no_password)
     except EncryptedKey:
-        raise TlsError("tls_key", "is encrypted: a key without a password is wanted") from None
+        raise TlsError("tls_key", "is encrypted: it must be a key without a password") from None
     except ssl.SSLError as error:
         if "KEY_VALUES_MISMATCH" in str(error):
             raise TlsError("tls_key", "is not the key of the certificate in tls_cert") from None
-        wanted = "a certificate with its chain, and in tls_key its key, both in PEM, are wanted"
+        wanted = "is not a certificate with its chain in PEM, or tls_key is not its key in PEM"
         raise TlsError("tls_cert", wanted) from None
     except OSError as error:
         raise TlsError("tls_cert", reason(error, "")) from None
 
 
 def peer(transport: asyncio.BaseTransport | None) -> str | None:
-    """Return whom a client's verified certificate names, empty if nobody; None without one.
+    """Return the name in a client's verified certificate, empty if none; None without certificate.
 
-    That is its common name; without one the first DNS name, or else the first e-mail address, of
-    its subjectAltName.
+    This is the common name; else the first DNS name, or else the first e-mail address, of the
+    subjectAltName.
     """
     certificate = transport.get_extra_info("peercert") if transport is not None else None
     if not certificate:

@@ -1,4 +1,4 @@
-"""The address of those that watch, where it is not that of clients."""
+"""The separate address for monitoring: `listen_metrics`, without the registry API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 _MOST = 64  # connections
 _IDLE = 75.0  # seconds without a whole request
-_GRACE = 1.0  # seconds that an answer gets at the end, at most
+_GRACE = 1.0  # seconds that a running answer has at the end, at most
 
 
 @asynccontextmanager
@@ -33,7 +33,7 @@ async def watching(
 ) -> AsyncIterator[None]:
     """Serve the mirror's own pages while the context lasts, on a listener if there is one.
 
-    `hurry` cuts the answers short that are on their way at the end.
+    `hurry` cuts the answers that still run at the end.
     """
     if listener is None:
         yield

@@ -77,7 +77,7 @@ async def test_a_preamble_that_dribbles_is_cut_in_bounded_time(
     async with run(**PREAMBLED) as mirror:
         for said in (b"", b"PROXY TCP4 ", SIGNATURE):
             assert await say(mirror.daemon.address, said) == b""
-    assert sum("it has not come in 0.3 s" in each for each in caplog.messages) == 3
+    assert sum("it did not arrive within 0.3 s" in each for each in caplog.messages) == 3
 
 
 async def test_connections_without_a_preamble_are_bounded_like_any(
