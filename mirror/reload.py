@@ -209,7 +209,7 @@ class Reloader:
                 _log.error("nothing was reloaded: %s", error)
                 return Unusable(str(error))
             except Exception:  # noqa: BLE001 - the last resort, and it is logged: the next may do
-                _log.exception("a reload failed in a way nobody foresaw")
+                _log.exception("unexpected failure of a reload")
                 return Unusable("the reload failed; the mirror's log says how")
         _log.warning("reloaded: %s", "; ".join(told.words()))  # whatever `log_level` is by now
         return told

@@ -257,7 +257,7 @@ def test_the_descriptors_of_a_process_are_told_apart(folder: Path) -> None:
 
 def test_an_unforeseen_error_in_the_log_is_found() -> None:
     assert not checks.log("INFO all is well\nERROR cannot store it\n")
-    assert checks.log("ERROR a fetch ended in a way nobody foresaw\nTraceback …\n")
+    assert checks.log("ERROR unexpected failure of a fetch\nTraceback …\n")
     assert checks.log("ERROR unexpected failure of a request: '/v2/'\n")
 
 

@@ -1,1 +1,1 @@
-"""The decisions: what is fresh, what is fetched once for all, what a pull costs."""
+"""Policies: freshness of content, single fetches, the cost of pulls."""

@@ -203,7 +203,7 @@ class Fetches:
         if running.check is not None:
             running.check.cancel()
         if not task.cancelled() and (error := task.exception()):
-            _log.error("a fetch of %s ended in a way nobody foresaw", key[1], exc_info=error)
+            _log.error("unexpected failure of a fetch of %s", key[1], exc_info=error)
 
 
 async def _over(running: _Running) -> None:

@@ -127,7 +127,8 @@ async def test_many_that_go_for_one_go_some_at_a_time(large: Mirror) -> None:
     assert longest.seconds < MOST / 2, longest.what
     assert promised == 64 * 1024**2
     assert store.books.used <= limit
-    assert store.books.evicted == 64 * 1024**2 // charged(100)
+    due = 64 * 1024**2 // charged(100)
+    assert due <= store.books.evicted <= due + 256  # the index may grow by a mebibyte meanwhile
     store.room.release(promised)
 
 

@@ -24,10 +24,7 @@ OTHER_DESCRIPTORS = 6  # beside those at the start: the index's log and its comp
 ACCOUNTED_WITHIN = 256 * 1024  # bytes; the index and its log change while they are counted
 _BLOCK = 4096
 _ERRORS = frozenset({429, 502, 503, 504})  # whose words are always true
-_ALARMS = (
-    *("Traceback (most recent call last)", "never retrieved"),
-    *("in a way nobody foresaw", "unexpected failure of"),
-)
+_ALARMS = ("Traceback (most recent call last)", "never retrieved", "unexpected failure of")
 
 
 @dataclass(frozen=True)
