@@ -30,8 +30,8 @@ def let_go() -> None:
 def give_up(loop: asyncio.AbstractEventLoop) -> None:
     """Ignore signals from now on: the work is done, and the exit code stays.
 
-    Blocking is not enough: other threads may be left that do not block, and a closed loop gives
-    signals back to the system, whose default ends the process.
+    Blocking is not enough: other threads may be left that do not block, and a closed loop restores
+    the system's handling, which ends the process.
     """
     hold()
     for number in (*_TAKEN, *_OTHERS):

@@ -50,8 +50,8 @@ def proxies(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> 
     found = Proxies(_proxy_url(named.http), _proxy_url(named.https), named.direct)
     if upstream.client_cert and any(each.scheme == "https" for each in found.all):
         raise ConfigurationError(
-            "client_cert would be shown to the environment's proxy, too: a proxy of its own, "
-            'http://…, or "none" is wanted'
+            "client_cert would be shown to the environment's proxy, too: set proxy to "
+            'http://… or "none"'
         )
     return found
 

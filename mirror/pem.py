@@ -20,4 +20,4 @@ def reason(error: Exception, wanted: str) -> str:
     """Return why a file cannot be used: it cannot be read, or does not hold `wanted`."""
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
         return f"cannot be read: {unreadable(error)}"
-    return f"{wanted} are wanted"
+    return f"{wanted} are expected"

@@ -60,7 +60,7 @@ T = TypeVar("T")
 class Difference:
     """The `settings` that can be applied at once, the keys `changed` by them, and the rest.
 
-    The rest are the keys whose new values need a `restart`.
+    The rest are the keys that keep their values until a `restart`.
     """
 
     settings: Settings
@@ -209,7 +209,7 @@ class Reloader:
                 _log.error("nothing was reloaded: %s", error)
                 return Unusable(str(error))
             except Exception:  # noqa: BLE001 - logged: the next reload may succeed
-                _log.exception("a reload failed unexpectedly")
+                _log.exception("unexpected failure of a reload")
                 return Unusable("the reload failed; the mirror's log says how")
         _log.warning("reloaded: %s", "; ".join(told.words()))  # at any `log_level`
         return told

@@ -146,7 +146,7 @@ class Upstreams:
             await each.stack.aclose()
 
     async def prepare(self, plans: Plans) -> dict[str, Reached]:
-        """Make the upstreams whose plan is new or has changed."""
+        """Make the upstreams that are new or have a new plan."""
         prepared: dict[str, Reached] = {}
         try:
             for name, plan in plans.all.items():

@@ -78,7 +78,7 @@ def _named(key: str, address: Address) -> Iterator[None]:
         yield
     except (OSError, UnicodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "no name of a host"
-        reason = f"{cause}; another address or port is wanted"
+        reason = f"{cause}; choose another address or port"
         raise ConfigurationError(f"{key} is '{address}': {reason}") from None
 
 
@@ -148,7 +148,7 @@ def fronts(settings: Settings) -> Fronts | None:
 
 
 def watchers_browsers(settings: Settings) -> Browsers:
-    """Return the browser check for monitoring, whose programs use other names for the mirror."""
+    """Return the browser check for monitoring: its programs use other names for the mirror."""
     return _browsers(settings, strict=False)
 
 

@@ -23,12 +23,12 @@ MOST = {
     "store": 0,
     "upstream": 0,
     "cache": 1,
-    "cli": 16,
-    "settings": 28,
+    "cli": 0,
+    "settings": 0,
     "web": 0,
-    ".": 73,
+    ".": 0,
 }
-DONE = ("oci", "store", "upstream", "web")
+DONE = ("oci", "store", "upstream", "cli", "settings", "web", ".")
 
 _FOLLOWING = (
     "is|was|are|were|has|had|comes?|came|goes|went|it|they|we|upstream|clients?|a|an|the|there|"
