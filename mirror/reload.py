@@ -69,7 +69,7 @@ class Difference:
 
 
 def compare(old: Settings, new: Settings) -> Difference:
-    """Compare settings: which differences can a mirror apply that runs with `old`?"""
+    """Compare settings: find the differences that a mirror can apply while it runs with `old`."""
     kept = [key for key in _kept(old, new) if getattr(old, key) != getattr(new, key)]
     settings = new.model_copy(update={key: getattr(old, key) for key in kept})
     restart = tuple(name for key in kept for name in _named(key, old, new))

@@ -226,8 +226,14 @@ def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -
         ('upstreams."docker.io".realms = "https://a/b"', ["docker.io.realms", "origins"]),
         ('upstreams."docker.io".realms = 3', ["docker.io.realms", "origins"]),
         ('upstreams."docker.io".docker_config = ""', ["docker.io.docker_config", "path"]),
-        ('upstreams."a.io" = { url = "http://a", hosts = "a/b" }', ["a.io.hosts", "hosts are"]),
-        ('upstreams."a.io" = { url = "http://a", hosts = [3.5, ""] }', ["a.io.hosts", "hosts are"]),
+        (
+            'upstreams."a.io" = { url = "http://a", hosts = "a/b" }',
+            ["a.io.hosts", "expected hosts"],
+        ),
+        (
+            'upstreams."a.io" = { url = "http://a", hosts = [3.5, ""] }',
+            ["a.io.hosts", "expected hosts"],
+        ),
         ('upstreams."a.io/b".url = "http://a"', ["upstreams.a.io/b: ", "such as ghcr.io"]),
         ('upstreams."A.io".url = "http://a"', ["upstreams.A.io: ", "in lower case"]),
         ('upstreams.nexus.url = "http://a"', ["upstreams.nexus: ", "with a dot or a port"]),
@@ -682,7 +688,9 @@ def test_a_part_of_a_small_file_system_is_refused_by_its_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measures, "SMALLEST", 2**62)
-    with pytest.raises(ConfigurationError, match=r"max_size is '0.5%': that is .*; expected at least"):
+    with pytest.raises(
+        ConfigurationError, match=r"max_size is '0.5%': that is .*; expected at least"
+    ):
         load({"max_size": "0.5%"}).max_size.of(tmp_path)
 
 

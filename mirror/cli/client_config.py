@@ -93,9 +93,7 @@ def _write(files: Files, folder: Path, *, force: bool) -> None:
     try:
         for place, text in places.items():
             if not force and place.exists() and place.read_text("utf-8") != text:
-                raise ConfigurationError(
-                    f"{place} exists with other contents; --force replaces it"
-                )
+                raise ConfigurationError(f"{place} exists with other contents; --force replaces it")
         _replace(places)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{folder}: cannot be written: {error}") from None

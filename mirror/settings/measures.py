@@ -53,9 +53,7 @@ def parse_duration(value: object) -> float:
     else:
         seconds = _number(text)
     if not 0 <= seconds < 1e9:
-        raise ValueError(
-            'expected a duration: seconds, such as 60 or 2.5, or "5m", "1h30m", "30d"'
-        )
+        raise ValueError('expected a duration: seconds, such as 60 or 2.5, or "5m", "1h30m", "30d"')
     return seconds
 
 

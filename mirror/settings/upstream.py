@@ -119,7 +119,7 @@ class Upstream(BaseModel):
         return self.username or str(self.docker_config or cloud)
 
     def _odd_method(self) -> Iterator[str]:
-        """Find an account that `auth` does not use, or the lack of one that it needs."""
+        """Find an account that `auth` does not use, or a missing account that it needs."""
         own = bool(self.username or self.docker_config)
         method = METHODS[self.auth]
         if own and not method.uses(self.username):
