@@ -240,7 +240,7 @@ def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -
         ('upstreams."http://a.io".url = "http://a"', ["upstreams.http://a.io: ", "such as"]),
         ('upstreams."a.io\\n".url = "http://a"', ["upstreams.a.io: ", "such as ghcr.io"]),
         ('upstreams."index.docker.io".url = "http://a"', ["index.docker.io", "is docker.io"]),
-        ('default_upstream = "quay.io"', ["default_upstream", "'quay.io'", "wanted: docker.io"]),
+        ('default_upstream = "quay.io"', ["default_upstream", "'quay.io'", "upstreams: docker.io"]),
         ('default_upstream = ""', ["default_upstream", "''", "such as ghcr.io"]),
         ('default_upstream = "index.docker.io"', ["default_upstream", "name", "is docker.io"]),
         ("\ntag_ttl = often", ["mirror.toml", "TOML", "line 2"]),
