@@ -1,4 +1,4 @@
-"""Upkeep without a daemon: the data folder is opened by the command itself, as its owner."""
+"""Upkeep without a daemon: the command itself opens the data folder, as the folder's owner."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mirror.store.recovery import open_store
 
 
 def carry_out(settings: Settings, folder: Path, order: Work) -> Iterator[Record]:
-    """Open the data folder and carry an order out; raises StoreError, or UpkeepError."""
+    """Open the data folder and carry out an order; raises StoreError, or UpkeepError."""
     _become_owner(folder)
     records = _carried_out(settings, folder, order)
     with asyncio.Runner() as runner:
@@ -35,14 +35,14 @@ def carry_out(settings: Settings, folder: Path, order: Work) -> Iterator[Record]
 
 
 def _become_owner(folder: Path) -> None:
-    """Have root make files as the folder's owner: its daemon could not open what is root's."""
+    """Switch from root to the folder's owner: the owner's daemon could not open root's files."""
     owner = folder.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
     os.setegid(owner.st_gid)
     os.seteuid(owner.st_uid)
-    # A user that systemd makes up (DynamicUser) reaches its folder within its service alone, and
-    # what is still to be imported may lie in root's home.
+    # A user that systemd makes up (DynamicUser) reaches its folder only within its service, and
+    # modules that are imported later may lie in root's home.
     wanted = {folder: os.W_OK | os.X_OK, Path(os.__file__): os.R_OK, Path(__file__): os.R_OK}
     if not all(os.access(path, rights, effective_ids=True) for path, rights in wanted.items()):
         os.seteuid(0)
@@ -56,7 +56,7 @@ async def _next(records: AsyncGenerator[Record, None]) -> Record | None:
 async def _carried_out(
     settings: Settings, folder: Path, order: Work
 ) -> AsyncGenerator[Record, None]:
-    # Opened without a bound: to look at what is kept must not evict any of it.
+    # Opened without a bound: a look at the stored content must not evict any of it.
     dry = isinstance(order, Verify | Collect | Purge) and order.dry
     store = await open_store(Files(folder), sys.maxsize, spares=dry)
     try:

@@ -1,4 +1,4 @@
-"""What a client has to be told of this mirror: its own configuration files, ready to use."""
+"""The configuration files of clients that pull through this mirror, ready to use."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from mirror.web.route import Router, Target
 Files: TypeAlias = dict[str, str]  # contents, by path in the client's own folder
 
 _HEAD = "# Written by `mirror client-config`.\n"
-_CA = "mirror-ca.crt"  # for clients whose files name it
+_CA = "mirror-ca.crt"  # for clients with a key for a CA's file
 _K3S_CLOSED = "config.yaml.d/mirror-only.yaml"  # k3s reads all of this folder beside its file
-_DOCKER_CA = "ca.crt"  # in the folder of the host whose certificate it signed
+_DOCKER_CA = "ca.crt"  # in the folder of the host that has the certificate
 _REGISTRYS_CA = "registry-ca.crt"  # in the folder of a registry, beside the file that names it
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where clients reach the mirror: `url` is scheme, host and port.
+    """The mirror's address for clients: `url` is scheme, host and port.
 
-    `ca` is, in PEM, who signed its certificate; empty where clients know that anyway.
-    With `only` clients go nowhere else: what the mirror refuses they do not get. `registries` has,
-    in PEM, who signed the certificates of upstreams, of those that have a CA of their own.
+    `ca` is the CA of its certificate, in PEM; empty where clients trust it already. With `only`,
+    clients use no other registry: a refusal by the mirror is final. `registries` has, in PEM, the
+    CAs of upstreams that have their own.
     """
 
     url: str
@@ -39,24 +39,24 @@ class Place:
 
     @property
     def authority(self) -> str:
-        """Host and port, as clients write them where they want no scheme."""
+        """Host and port, for clients that take no scheme."""
         return _authority(self.url)
 
     def trust(self, path: str) -> Files:
-        """Return the CA as a client's file, if it needs one."""
+        """Return the CA as a client's file, if there is one."""
         return {path: self.ca} if self.ca else {}
 
 
 def files(client: str, place: Place, settings: Settings) -> Files:
-    """Return a client's files for the mirror at a place, as it is set.
+    """Return a client's files for the mirror at a place, by its settings.
 
-    `client` is one of CLIENTS. Where each kind of file lies is in docs/clients.md. Raises
-    ConfigurationError where a client could not say what it wants, or would be refused.
+    `client` is one of CLIENTS; docs/clients.md says where each file goes. Raises
+    ConfigurationError where a client cannot express the configuration, or would be refused.
     """
     if settings.host_names and not _is_known(place, settings):
         raise ConfigurationError(
-            f"the mirror answers nobody who knows it as {place.authority}: wanted is its name in "
-            f"host_names, or one that is there as --url: {', '.join(settings.host_names)}"
+            f"the mirror answers no client that calls it {place.authority}: add that name to "
+            f"host_names, or set --url to a name from it: {', '.join(settings.host_names)}"
         )
     return CLIENTS[client](place, settings)
 
@@ -67,12 +67,12 @@ def _is_known(place: Place, settings: Settings) -> bool:
 
 
 def _docker(place: Place, settings: Settings) -> Files:
-    """Tell dockerd, whose image stores have different files.
+    """Return dockerd's files, which differ between its image stores.
 
-    Its classic store has mirrors for Docker Hub only, does not tell them so, and cannot be closed.
-    The containerd image store, and BuildKit with either, read containerd's files (from 28.5 on).
-    There is no file for all other registries where these may be asked: `insecure-registries` has
-    no effect on a registry that has a file (moby, daemon/hosts.go).
+    The classic store mirrors Docker Hub only, sends no registry name, and cannot be restricted to
+    the mirror. The containerd image store, and BuildKit with either, read containerd's files (from
+    28.5 on). Without `only` there is no file for all other registries: `insecure-registries` has no
+    effect on a registry that has a file (moby, daemon/hosts.go).
     """
     told = {} if place.only else _classic(place, settings)
     names = [*settings.upstreams, *(["_default"] if place.only else [])]
@@ -83,14 +83,11 @@ def _docker(place: Place, settings: Settings) -> Files:
 
 
 def _classic(place: Place, settings: Settings) -> Files:
-    """Tell dockerd's classic image store; a daemon before 25 does not start with a mirror's path.
-
-    Measured with 20.10. Raises ConfigurationError where nothing but a path means Docker Hub.
-    """
+    """Return the files of dockerd's classic store; before 25, it rejects a mirror with a path."""
     address = _address(place.url, HUB, settings)
     if address is None:
         raise ConfigurationError(
-            f"{place.url} is not {HUB} to who names no upstream, as dockerd: wanted is "
+            f"{place.url} is not {HUB} for clients that name no upstream, such as dockerd: set "
             f'default_upstream = "{HUB}", or a host of the mirror in `hosts` of upstreams."{HUB}"'
         )
     told = {"daemon.json": json.dumps({"registry-mirrors": [address]}) + "\n"}
@@ -98,7 +95,7 @@ def _classic(place: Place, settings: Settings) -> Files:
 
 
 def _containerd(place: Place, settings: Settings) -> Files:
-    """Tell containerd, which says what it wants by `ns`: a folder per registry, one for others."""
+    """Return containerd's files: a folder per registry, one for others. Requests have `ns`."""
     names = [*settings.upstreams, "_default"]
     told: Files = {}
     for name in names:
@@ -107,21 +104,21 @@ def _containerd(place: Place, settings: Settings) -> Files:
 
 
 def _folder(path: str, place: Place, name: str, settings: Settings, trusted: str) -> Files:
-    """Write a registry's folder, where its own CA is not looked for beside a `hosts.toml`."""
+    """Return a registry's folder, with its own CA: beside a `hosts.toml` no other is looked for."""
     own = "" if place.only else place.registries.get(name, "")
     if name not in settings.upstreams or not _is_at(settings.upstreams[name].url, name):
-        own = ""  # what signed another name's certificate
+        own = ""  # the CA of another host's certificate
     told = {f"{path}/hosts.toml": _hosts(place, name, settings, trusted, named=bool(own))}
     return told | ({f"{path}/{_REGISTRYS_CA}": own} if own else {})
 
 
 def _hosts(place: Place, name: str, settings: Settings, trusted: str, *, named: bool) -> str:
-    """Write a registry's `hosts.toml`: the mirror, and the registry behind it if that may be asked.
+    """Return a registry's `hosts.toml`: the mirror, and the registry as its fallback unless `only`.
 
-    `server` is asked last, and is the registry itself where a file has none; as the mirror's once
-    more it may only be pushed to, or each refusal would be asked for twice. A table there must be:
-    version 1.6 ignores a file without (measured). `trusted` is the CA's file, seen from the folder
-    that has all registries' folders; with `named` the registry's own lies beside this one.
+    `server` is asked last; without it, that is the registry itself. With `only` it is the mirror
+    again, for pushes only, or each refused request would be sent twice. A file without a host table
+    is ignored by version 1.6 (measured). `trusted` is the CA's file, relative to the folder of all
+    registries' folders; with `named`, the registry's own CA is beside this file.
     """
     ca = f'ca = "../{trusted}"\n' if place.ca else ""
     server = ""
@@ -135,7 +132,7 @@ def _hosts(place: Place, name: str, settings: Settings, trusted: str, *, named: 
 
 
 def _podman(place: Place, settings: Settings) -> Files:
-    """Tell containers/image, which asks for what stands in the mirror's location."""
+    """Return the files of containers/image, which requests the names in the mirror's location."""
     found = {name: _location(place, name, settings) for name in settings.upstreams}
     if place.only and None in found.values():
         lost = next(name for name, location in found.items() if location is None)
@@ -153,7 +150,7 @@ def _podman(place: Place, settings: Settings) -> Files:
 def _location(place: Place, name: str, settings: Settings) -> str | None:
     if ":" not in name:
         return f"{place.authority}/{name}"
-    address = _address(place.url, name, settings)  # a path cannot hold the colon
+    address = _address(place.url, name, settings)  # a path cannot contain a colon
     return None if address is None else _authority(address)
 
 
@@ -177,10 +174,10 @@ def _insecure(url: str) -> str:
 
 
 def _buildkit(place: Place, settings: Settings) -> Files:
-    """Tell BuildKit, which says what it wants by `ns`, and by a table whether it takes TLS."""
+    """Return BuildKit's files: requests have `ns`, and a table per host says whether it has TLS."""
     if place.only:  # its resolver puts the registry behind all mirrors (buildkit, util/resolver)
         raise ConfigurationError(
-            "--only: buildkitd goes on to the registry whatever its file says; dockerd's own "
+            "--only: buildkitd always falls back to the registry; dockerd's own "
             "BuildKit (client-config docker --only) does not"
         )
     mirror = _quoted(place.authority)
@@ -196,9 +193,9 @@ def _buildkit(place: Place, settings: Settings) -> Files:
 
 
 def _k3s(place: Place, settings: Settings) -> Files:
-    """Tell k3s and RKE2, which make their containerd's files of it.
+    """Return the files of k3s and RKE2, which generate their containerd's files from it.
 
-    They ask a registry itself by https only, but for what is an endpoint, too (k3s,
+    They use https for a registry itself, except if it is also an endpoint (k3s,
     pkg/agent/containerd/config.go).
     """
     endpoints = {name: [place.url] for name in settings.upstreams}
@@ -222,7 +219,7 @@ def _k3s(place: Place, settings: Settings) -> Files:
     return {"registries.yaml": text} | (closed if place.only else {}) | place.trust(_CA)
 
 
-# Where the files of those that can name others by their whole path only are expected.
+# The folders of clients that need absolute paths in their files.
 FOLDERS: Mapping[str, str] = {"buildkit": "/etc/buildkit", "k3s": "/etc/rancher/k3s"}
 OWN_CAS = frozenset({"docker", "containerd"})  # clients that are told of `registries`
 CLIENTS: Mapping[str, Callable[[Place, Settings], Files]] = {
@@ -238,7 +235,7 @@ CLIENTS: Mapping[str, Callable[[Place, Settings], Files]] = {
 
 
 def _address(url: str, name: str, settings: Settings) -> str | None:
-    """Return the URL at which the mirror is this upstream, for who does not say which it wants."""
+    """Return the URL at which the mirror is this upstream, for clients that name no registry."""
     hosts = settings.hosts()
     here = URL(url)
     router = Router(settings.upstreams, settings.default_upstream, hosts)
@@ -252,7 +249,7 @@ def _address(url: str, name: str, settings: Settings) -> str | None:
 
 
 def _itself(name: str, settings: Settings) -> str:
-    """Return the URL of a registry as clients know it, who go there if the mirror cannot help."""
+    """Return the URL of a registry for clients that fall back to it."""
     if name == HUB:
         return HUB_URL
     url = settings.upstreams[name].url
@@ -260,7 +257,7 @@ def _itself(name: str, settings: Settings) -> str:
 
 
 def _is_at(url: str, name: str) -> bool:
-    """Whether a URL leads to the host that a registry has for a name, at the same port."""
+    """Whether a URL leads to the host that a registry's name means, at the same port."""
     there = URL(url)
     short = there.host_subcomponent or ""
     return name == f"{short}:{there.port}" or (name == short and there.is_default_port())

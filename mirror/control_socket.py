@@ -1,4 +1,4 @@
-"""The control socket's place, for the daemon that listens there and for commands."""
+"""The path of the control socket, for the daemon that listens there and for commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONNECT = 1.0  # seconds
 
 @contextmanager
 def short_path(folder: Path) -> Iterator[str]:
-    """Lend a path of the socket that fits into its 108 bytes, however deep the folder is."""
+    """Yield a path of the socket that fits into its 108 bytes, however deep the folder is."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{descriptor}/{SOCKET}"
@@ -38,7 +38,7 @@ class Connection(HTTPConnection):
 
 
 def is_served(folder: Path) -> bool:
-    """Whether a daemon uses a data folder, as far as its socket may be reached."""
+    """Whether a daemon uses a data folder, if its socket may be reached."""
     try:
         with short_path(folder) as path, closing(Connection(path, _CONNECT)) as connection:
             connection.connect()

@@ -1,4 +1,4 @@
-"""The daemon: the only place that wires the parts, and stops them."""
+"""The daemon: builds all parts, connects them, and stops them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _OWN_DESCRIPTORS = 512
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A mirror that runs: where it listens and as whom, what it keeps and fetches, its lag."""
+    """A running mirror: its address, store, fetches and lag."""
 
     address: Address
     store: Store
@@ -74,7 +74,7 @@ class Daemon:
 
     @property
     def url(self) -> URL:
-        """Where clients reach it."""
+        """Where clients reach the mirror."""
         scheme = "http" if self.certificate is None else "https"
         return URL.build(scheme=scheme, host=self.address.host, port=self.address.port)
 
@@ -95,9 +95,9 @@ async def running(
     """Run a mirror for as long as the context lasts.
 
     `timer` counts the seconds over which upstreams' denials are believed; `outlet` takes the access
-    log, one of the daemon's own if it is None; `hurry` ends the grace that transfers get at the
-    end; `read` reads the settings anew, for a reload. Raises ConfigurationError where the address
-    cannot be had or a password not be read, StoreError where the data folder cannot be used.
+    log (the daemon makes one if it is None); `hurry` ends the grace of transfers at the end; `read`
+    reads the settings again, for a reload. Raises ConfigurationError where an address is not
+    available or a password cannot be read, StoreError where the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
         grace = Grace(settings.shutdown_grace, hurry or asyncio.Event())
@@ -188,7 +188,7 @@ async def running(
             AccessLog(settings.log_format, outlet),
             connections,
         )
-        stack.enter_context(lag)  # not before: a start takes long steps, and nobody is served yet
+        stack.enter_context(lag)  # not before: a start has long steps, and serves no client yet
         checks = LimitChecks(registries, budget, settings.limit_check)
         watchers = wiring.watchers_browsers(settings)
         reloader = Reloader(
@@ -247,7 +247,7 @@ async def _open_upstreams(stack: AsyncExitStack, upstreams: Upstreams, plans: Pl
 
 
 def _have_run(stack: AsyncExitStack, *jobs: Coroutine[Any, Any, None]) -> None:
-    """Have jobs run until the end."""
+    """Run jobs until the end."""
     for job in jobs:
         stack.push_async_callback(_cancel, asyncio.create_task(job))
 
@@ -268,7 +268,7 @@ async def _listen(
 async def _stop(
     runner: web.ServerRunner, connections: Connections, store: Store, grace: Grace
 ) -> None:
-    """Serve no more; what the disk is to do from now on is bounded."""
+    """Stop serving; from now on, the store's work on the disk is bounded in time."""
     try:
         await end(runner, connections, grace)
     finally:
@@ -276,7 +276,7 @@ async def _stop(
 
 
 async def _keep_count(budget: Budget, tally: Tally) -> None:
-    """See gates open, enter what was asked for, and let old pulls leave the ledger, for ever."""
+    """Open gates, record pulls and prune the ledger, for ever."""
     for seconds in itertools.count(1):
         await asyncio.sleep(1)
         budget.tick()
@@ -286,7 +286,7 @@ async def _keep_count(budget: Budget, tally: Tally) -> None:
 
 
 async def _feed_watchdog() -> None:
-    """Tell systemd that the loop turns, if it wants to know."""
+    """Notify systemd's watchdog from the event loop, if there is one."""
     interval = watchdog_interval()
     while interval:
         notify("WATCHDOG=1")
@@ -300,9 +300,9 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 def _bearable_connections() -> int:
-    """Take as many descriptors as we may; returns for how many connections they do.
+    """Raise the limit of descriptors to the maximum; returns the connections that it allows.
 
-    Each may have a file open beside it, and upstream and store need some.
+    Each connection may have a file open as well, and upstream and store need some.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

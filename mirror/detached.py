@@ -1,4 +1,4 @@
-"""Threads that nobody waits for, not even the end of the process: what they do may never end."""
+"""Detached threads: not joined, even at the end of the process, as their work may never end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Job = tuple[Future[Any], Callable[[], Any]]
 
 
 class Detached:
-    """Up to `most` threads, begun as they are needed. Python waits for those of an executor."""
+    """Up to `most` threads, started on demand. Python would join those of an executor."""
 
     def __init__(self, most: int, name: str) -> None:
         self._most = most
@@ -27,7 +27,7 @@ class Detached:
         return f"<Detached {self._name}: {self._begun} threads>"
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Have work done; its future can be cancelled until it begins. From one thread only."""
+        """Queue work; its future can be cancelled until it begins. For one calling thread only."""
         future: Future[T] = Future()
         self._jobs.put((future, work))
         if not self._idle.acquire(blocking=False) and self._begun < self._most:
@@ -37,7 +37,7 @@ class Detached:
         return future
 
     def close(self) -> None:
-        """Begin nothing more; threads end behind what they do."""
+        """Cancel queued work; each thread ends after its current job."""
         with suppress(Empty):
             while (job := self._jobs.get_nowait()) is not None:
                 job[0].cancel()
@@ -47,7 +47,7 @@ class Detached:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             _carry_out(*job)
-            del job  # what it holds is not held while the thread waits for the next
+            del job  # its objects are released while the thread waits for the next
             self._idle.release()
 
 
@@ -56,5 +56,5 @@ def _carry_out(future: Future[T], work: Callable[[], T]) -> None:
         return
     try:
         future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - it is raised where the future is waited for
+    except BaseException as error:  # noqa: BLE001 - the future's `result` raises it
         future.set_exception(error)

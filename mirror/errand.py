@@ -1,6 +1,7 @@
-"""Errands: an order is brought to the daemon that uses the data folder, or carried out here.
+"""Errands: an order is sent to the daemon that uses the data folder, or carried out here.
 
-A command that finds a daemon imports neither its parts nor aiohttp: that takes half of its time.
+A command that finds a daemon does not import the daemon's parts or aiohttp: that would double
+its time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ BROKE_OFF = "the running mirror broke off: it was stopped, or failed"
 
 
 def run(settings: Settings, order: Work) -> Generator[Record, None, None]:
-    """Have an order carried out; raises UpkeepError, or StoreError for the data folder."""
+    """Carry out an order; raises UpkeepError, or StoreError for the data folder."""
     folder = settings.data_dir.absolute()
     _check(folder)
     try:
@@ -32,7 +33,7 @@ def run(settings: Settings, order: Work) -> Generator[Record, None, None]:
 
 
 def ask(folder: Path, order: Order) -> Generator[Record, None, None]:
-    """Have the daemon of a data folder carry an order out; raises UpkeepError."""
+    """Have the daemon of a data folder carry out an order; raises UpkeepError."""
     _check(folder)
     try:
         yield from map(_good, _by_daemon(folder, order))
@@ -47,7 +48,7 @@ class _NobodyThere(Exception):
 
 
 def _check(folder: Path) -> None:
-    """Refuse a folder that no mirror made: a mistyped one must not become one."""
+    """Refuse a folder that no mirror made: a mistyped one must not become a data folder."""
     try:
         made = (folder / "blobs").is_dir()
     except OSError as error:
@@ -63,7 +64,7 @@ def _good(record: Record) -> Record:
 
 
 def _by_daemon(folder: Path, order: Order) -> Iterator[Record]:
-    """Ask the daemon; raises _NobodyThere where none listens, UpkeepError where it fails."""
+    """Send the order to the daemon; raises _NobodyThere if none listens, UpkeepError on failure."""
     with short_path(folder) as path, closing(Connection(path, _CONNECT)) as connection:
         try:
             connection.connect()
@@ -81,7 +82,7 @@ def _by_daemon(folder: Path, order: Order) -> Iterator[Record]:
 
 
 def _lines(connection: HTTPConnection) -> Iterator[bytes]:
-    """Split the answer's body, whose lines may be of any length."""
+    """Split the answer's body into lines, of any length."""
     response = connection.getresponse()
     if response.status != 200:
         raise UpkeepError(f"the running mirror answers {response.status}: restart it")

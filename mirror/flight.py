@@ -1,4 +1,4 @@
-"""Single flight: one run for all who ask the same at the same time."""
+"""Single flight: one run for all callers that ask the same question at the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 class Flights(Generic[K, V]):
-    """Running tasks by key. Whoever stops waiting harms neither the task nor other waiters."""
+    """Running tasks by key. A caller that is cancelled harms neither the task nor other callers."""
 
     def __init__(self) -> None:
         self._running: dict[K, asyncio.Task[V]] = {}
@@ -23,7 +23,7 @@ class Flights(Generic[K, V]):
         return f"<Flights: {len(self)} running>"
 
     async def join(self, key: K, start: Callable[[], Coroutine[Any, Any, V]]) -> V:
-        """Return the running task's result, or that of `start()`, raising what it raises."""
+        """Return the result of the running task, or of `start()`; raises its exception."""
         return await asyncio.shield(self.task(key, start))
 
     async def share(
@@ -32,10 +32,10 @@ class Flights(Generic[K, V]):
         start: Callable[[], Coroutine[Any, Any, V]],
         passing: Callable[[Exception], bool],
     ) -> V:
-        """Return what `join` does, but take no `passing` failure from a task that ran before.
+        """Like `join`, but a `passing` failure of a task that ran before is not raised.
 
-        It is the failure of another's question, which this caller's own might not have met: whoever
-        shared it asks once more, together.
+        Such a failure belongs to an earlier caller's question; this one might not have met it. The
+        callers that shared it ask once more, together.
         """
         running = self._running.get(key)
         if running is not None:
@@ -61,10 +61,10 @@ class Flights(Generic[K, V]):
     def _land(self, key: K, task: asyncio.Task[V]) -> None:
         del self._running[key]
         if not task.cancelled():
-            task.exception()  # seen: nobody may be waiting any more, and that is no fault
+            task.exception()  # retrieved: a task without waiters is no fault
 
     async def close(self) -> None:
-        """Cancel what runs, and wait until it has ended."""
+        """Cancel all running tasks, and wait until they have ended."""
         running = list(self._running.values())
         for task in running:
             task.cancel()

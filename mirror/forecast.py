@@ -1,4 +1,4 @@
-"""The pull budget on the terminal: a table, the window as bars, who spent it."""
+"""The pull budget on the terminal: a table, the window as bars, and the largest spenders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAME = 60  # characters of a spender's name
 
 
 def lines(budgets: Budgets, now: float) -> Iterator[str]:
-    """Yield what is printed; `now` in seconds since the epoch."""
+    """Yield the lines to print; `now` in seconds since the epoch."""
     for number, account in enumerate(budgets.accounts):
         if number:
             yield ""
@@ -54,10 +54,10 @@ def _recent(account: AccountBudget) -> str:
 
 def _source(account: AccountBudget) -> str:
     if account.heard is None:
-        return "by our own count: it says nothing itself"
+        return "by the mirror's count: upstream gives no figure"
     if account.heard >= account.window:
-        return f"by our own count: what upstream said last is {duration(account.heard)} old"
-    return f"as upstream said {duration(account.heard)} ago, less what was spent since"
+        return f"by the mirror's count: upstream's last figure is {duration(account.heard)} old"
+    return f"by upstream's figure {duration(account.heard)} ago, less the pulls since"
 
 
 def _used(account: AccountBudget) -> str:
@@ -88,7 +88,7 @@ def _saved(asked: int, used: int, window: str) -> str:
 
 
 def _bars(account: AccountBudget, now: float) -> Iterator[str]:
-    """Draw the window, the oldest part first: it comes back first."""
+    """Draw the window, the oldest part first: its pulls come back first."""
     part = account.window / len(account.spent)
     most = max(account.spent)
     yield "  pulls made since, that come back from"
@@ -108,6 +108,6 @@ def _spenders(what: str, spenders: tuple[Spender, ...]) -> Iterator[str]:
 
 
 def _clock(at: float, now: float) -> str:
-    """Return the time of day, with the date where that is another."""
+    """Return the time of day, with the date if it is another day."""
     then, today = time.localtime(at), time.localtime(now)
     return time.strftime("%H:%M" if then[:3] == today[:3] else "%m-%d %H:%M", then)

@@ -1,4 +1,4 @@
-"""The health of the running mirror, as its control socket tells it: whatever it listens on."""
+"""The health of the running mirror, by its control socket: independent of addresses and TLS."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mirror.control_socket import SOCKET, Connection, short_path
 from mirror.failure import CommandFailed
 from mirror.settings import Settings
 
-_PATIENCE = 4.0  # seconds for each wait; Docker's own for a check is 30, ours in the image 5
-_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
+_PATIENCE = 4.0  # seconds for each wait; a Docker health check has 30, the image's has 5
+_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
 
 class Unhealthy(CommandFailed):
@@ -19,10 +19,11 @@ class Unhealthy(CommandFailed):
 
 
 def check(settings: Settings, *, ready: bool) -> str:
-    """Ask the daemon whether it runs, or is `ready`; returns its word. Raises Unhealthy.
+    """Ask the daemon whether it runs, or is `ready`; returns its answer. Raises Unhealthy.
 
-    A daemon that starts, or whose disk was full at its start, has no control socket. It runs if it
-    takes connections where clients ask it, as TLS and logins are for clients; it is not ready.
+    During its start, or if the disk was full then, a daemon has no control socket. It runs if it
+    accepts connections at the address of clients (not more: TLS and logins are for clients), but it
+    is not ready.
     """
     folder = settings.data_dir.absolute()
     try:

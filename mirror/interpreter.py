@@ -14,32 +14,32 @@ _TURN = 0.0001  # seconds
 
 
 def share() -> None:
-    """Have threads hand the interpreter over fifty times as often as they do by default.
+    """Let threads hand over the interpreter fifty times as often as by default.
 
-    The event loop gives the interpreter up at each system call, and has to wait for a thread that
-    reads a document to hand it back: a step with forty calls took 200 ms, now 60 (measured).
+    The event loop gives up the interpreter at each system call, and waits for it if a thread parses
+    a document: a step with forty calls took 200 ms, now 60 (measured).
     """
     sys.setswitchinterval(_TURN)
 
 
 def settle() -> None:
-    """Take the objects of the start out of garbage collection: they stay for the whole life.
+    """Exclude the objects of the start from garbage collection: they live until the end.
 
-    A full collection holds every thread for as long as the objects take that it looks through:
-    0.2 s with 100,000 blobs kept (measured).
+    A full collection stops every thread while it looks through all objects: 0.2 s with 100,000
+    stored blobs (measured).
     """
     gc.freeze()
 
 
 def give_back() -> bool:
-    """Have what takes a mebibyte or more of memory go back to the system as soon as it is free.
+    """Return blocks of a mebibyte or more to the system as soon as they are freed.
 
-    Returns whether the C library can be told so. glibc, left alone, takes the first large block
-    that is freed for a reason to serve the next ones from its heap, which then keeps them: forty
-    listings of 4 MiB at once left 195 MiB behind for good, now 70 to 95 (measured).
+    Returns whether the C library allows it. By default, once the first large block is freed, glibc
+    serves later ones from its heap, which keeps them: forty listings of 4 MiB at once left 195 MiB
+    behind for good, now 70 to 95 (measured).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    # glibc's own choice for the second would be 128 KiB once it is told the first.
+    # glibc would use 128 KiB for the second once the first is set.
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGE) and mallopt(_M_TRIM_THRESHOLD, 4 * _LARGE))

@@ -1,4 +1,4 @@
-"""The keys by name, in the groups of the help: for commands that need no more of them."""
+"""The keys by name, in the groups of the help: for commands that do not load the settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "logins and shares": ("htpasswd", "challenge", "anonymous", "client_rate"),
     "log": ("log_format", "log_level"),
 }
-TABLES = ("upstreams", "clients", "shares")  # keys that take more than a flag can hold
+TABLES = ("upstreams", "clients", "shares")  # keys without a flag: their values are tables
 
 
 def flag(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The event loop's lag: how late it gets to what is due, and what it ran meanwhile."""
+"""The lag of the event loop: how late its timers run, and the code that held it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _LOOK = 0.1  # seconds between two looks of the thread that watches
 _OVERDUE = 0.05  # seconds after which the thread takes the stack
 _LONG = 0.2  # seconds of lag that are worth a line in the log
 _DEEP = 8  # frames of the stack that are named
-_BUSY = 1e-3  # seconds; what is less is no lag but the timer's grain
+_BUSY = 1e-3  # seconds; less is the timer's resolution, not a lag
 
 
 class LoopLag:
-    """Measures the loop that it is entered on, by a beat that should come every 50 ms.
+    """Measures the loop on which it is entered, by a beat that is due every 50 ms.
 
-    The time that the thread waited for a CPU is taken off (`/proc/.../schedstat`, where the kernel
-    has that), so that a busy machine is no fault of what runs on the loop. A lag of more than
-    200 ms is logged with the stack that another thread saw. `counts` are the beats by BOUNDS,
-    `total` their lags in seconds, `most` the longest since the start.
+    The time that the thread waited for a CPU is subtracted (`/proc/.../schedstat`, where the kernel
+    has it): a busy machine is not the fault of the loop's code. A lag of more than 200 ms is logged
+    with the stack that another thread took. `counts` are the beats by BOUNDS, `total` their lags in
+    seconds, `most` the longest since the start.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class LoopLag:
         self._lately = 0.0
         self._due = 0.0
         self._waited = 0.0
-        self._seen = (0.0, "")  # the stack that was taken, and when that beat had been due
+        self._seen = (0.0, "")  # the due time of a beat, and the stack taken then
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="loop-lag", daemon=True)
 
@@ -63,11 +63,11 @@ class LoopLag:
 
     @property
     def worst(self) -> float:
-        """The longest lag, in seconds, since the start or the last `look`, a running one's too."""
+        """The longest lag since the start or the last `look`, in seconds; a current one counts."""
         return max(self._lately, self._lag(self._loop.time()))
 
     def look(self) -> float:
-        """Return the worst lag, and begin anew. For the loop's own thread."""
+        """Return the worst lag, and reset it. For the loop's thread only."""
         worst = self.worst
         self._note(self._lag(self._loop.time()))
         self._handle.cancel()
@@ -92,7 +92,7 @@ class LoopLag:
         return max(0.0, late - (self._clock.read() - self._waited))
 
     def _note(self, lag: float) -> None:
-        """Count a beat's lag, which is still the one that is due."""
+        """Count the lag of the beat that is due."""
         self.counts[bisect_left(BOUNDS, lag)] += 1
         self.total += lag
         self.most = max(self.most, lag)
@@ -109,11 +109,11 @@ class LoopLag:
             if self._loop.time() - due > _OVERDUE:
                 frame = sys._current_frames().get(self._thread)
                 self._seen = due, _named(frame)
-                del frame  # it holds whatever its function holds
+                del frame  # a frame keeps its function's objects alive
 
 
 class _WaitClock:
-    """Counts the seconds that a thread could have run and had no CPU; 0 where that is not told."""
+    """Counts the seconds that a thread waited for a CPU; 0 where the kernel does not tell."""
 
     def __init__(self, thread: int) -> None:
         path = f"/proc/self/task/{thread}/schedstat"  # run and wait in ns (kernel, sched-stats)
@@ -129,14 +129,14 @@ class _WaitClock:
         return int(os.pread(self._file, 99, 0).split()[1]) / 1e9
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the file; `read` returns 0 from now on."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
 
 def _named(innermost: FrameType | None) -> str:
-    """Name the functions of a stack, what ran first."""
+    """Name the functions of a stack, the innermost first."""
     lines = (
         f"{frame.f_code.co_qualname} ({'/'.join(frame.f_code.co_filename.split('/')[-2:])}:"
         f"{frame.f_lineno})"

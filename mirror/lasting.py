@@ -1,4 +1,4 @@
-"""Work that goes to its end, whoever stops waiting for it."""
+"""Work that runs to its end, even if its caller is cancelled."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ V = TypeVar("V")
 
 
 async def over(tasks: Collection[asyncio.Future[Any]]) -> None:
-    """Wait until tasks are done; what came of them counts as seen."""
+    """Wait until tasks are done; their results and exceptions count as retrieved."""
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def to_the_end(work: Coroutine[Any, Any, V]) -> V:
-    """Return what the work does, raising what it raises; a task that is cancelled waits for it.
+    """Return the result of the work, or raise its exception; a cancelled task waits for it.
 
-    For work that would leave things half done. The cancellation, of which there may be several,
-    takes effect when the work is over.
+    For work that must not be left half done. A cancellation, or several, takes effect when the work
+    is over.
     """
     task = asyncio.create_task(work)
     cancelled = False
@@ -29,6 +29,6 @@ async def to_the_end(work: Coroutine[Any, Any, V]) -> V:
             cancelled = True
     if cancelled:
         if not task.cancelled():
-            task.exception()  # seen: nobody is left to tell
+            task.exception()  # retrieved: no caller is left to raise it in
         raise asyncio.CancelledError
     return task.result()

@@ -1,4 +1,4 @@
-"""How log lines look, beside the access log's, and where all of them go."""
+"""The format of log lines, except for the access log, and their way to standard error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Format = Literal["text", "json"]
 
 
 def standard_error(form: Format) -> Outlet:
-    """Return the way to standard error; where that is closed, its number may be another file's."""
+    """Return the outlet for standard error, or for the null device if standard error is closed.
+
+    The number of a closed standard error may be another file's by now.
+    """
     closed = sys.stderr is None
     descriptor = os.open(os.devnull, os.O_WRONLY) if closed else STANDARD_ERROR
     formatter = _formatter(form)
@@ -30,10 +33,10 @@ def standard_error(form: Format) -> Outlet:
 
 
 def set_up(form: Format, level: str, outlet: Outlet) -> None:
-    """Write the mirror's log there, from this level on.
+    """Write the mirror's log to an outlet, from a level on.
 
-    Others only warn, whatever the level: libraries write whole answers to their debug log, with the
-    passwords that stand in these.
+    Other loggers only warn, at any level: libraries write whole responses to their debug log,
+    passwords included.
     """
     handler = _Handler(outlet)
     handler.setFormatter(_formatter(form))
@@ -42,25 +45,25 @@ def set_up(form: Format, level: str, outlet: Outlet) -> None:
 
 
 def set_level(level: str) -> None:
-    """Write from this level on."""
+    """Write the mirror's log from a level on."""
     least = logging.getLevelNamesMapping()[level.upper()]
     logging.getLogger().setLevel(max(least, logging.WARNING))
     logging.getLogger("mirror").setLevel(least)
 
 
 class _Handler(logging.Handler):
-    """Hands records on, each at once."""
+    """Passes records to the outlet, each at once."""
 
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
         super().__init__()
 
     def createLock(self) -> None:  # noqa: N802 - logging's own
-        """Share the outlet's: two, taken in either order, would be a deadlock."""
+        """Share the outlet's lock: two, taken in either order, would be a deadlock."""
         self.lock = self._outlet.lock
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand one on."""
+        """Pass on one record."""
         try:
             self._outlet.add(self.format(record) + "\n", urgent=True)
         except Exception:  # noqa: BLE001 - as logging's own: no line is worth a failure
@@ -80,7 +83,7 @@ class _Text(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own
-        """Write the line, with the request that it is about."""
+        """Write the line, with the id of the request that it is about."""
         line, request = super().formatMessage(record), REQUEST.get()
         return f"{line} request={request}" if request else line
 

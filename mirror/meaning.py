@@ -1,4 +1,4 @@
-"""What the settings mean: links, rules, secrets and budget terms, built from their plain values."""
+"""Plain settings turned into links, access rules, secrets and budget terms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mirror.upstream.proxies import Proxies
 
 
 def link(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> Link:
-    """Return how an upstream is reached; raises ConfigurationError where a file cannot be used.
+    """Return the link to an upstream; raises ConfigurationError if a file of it cannot be used.
 
     `environment` names the proxies where the upstream has none.
     """
@@ -42,7 +42,7 @@ def link(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> Lin
 
 
 def proxies(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> Proxies:
-    """Return which proxies lead to an upstream; raises ConfigurationError."""
+    """Return the proxies of an upstream; raises ConfigurationError."""
     if upstream.proxy is not None:
         proxy = _proxy_url(upstream.proxy)
         return Proxies(proxy, proxy)
@@ -50,8 +50,8 @@ def proxies(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> 
     found = Proxies(_proxy_url(named.http), _proxy_url(named.https), named.direct)
     if upstream.client_cert and any(each.scheme == "https" for each in found.all):
         raise ConfigurationError(
-            "client_cert would be shown to the environment's proxy, too: a proxy of its own, "
-            'http://…, or "none" is wanted'
+            "client_cert would be shown to the environment's proxy, too: set proxy to "
+            'http://… or "none"'
         )
     return found
 
@@ -62,12 +62,12 @@ def _proxy_url(proxy: SecretStr | None) -> URL | None:
 
 
 def rules(upstream: Upstream) -> Rules:
-    """Return who may read what of an upstream."""
+    """Return the access rules of an upstream."""
     return Rules(Patterns(upstream.allow), Patterns(upstream.deny), upstream.private)
 
 
 def secret(upstream: Upstream) -> str:
-    """Return the password for an upstream; raises ConfigurationError where its file has none."""
+    """Return the password for an upstream; raises ConfigurationError if its file has none."""
     if upstream.password_file is None:
         return upstream.password.get_secret_value()
     file = upstream.password_file
@@ -82,7 +82,7 @@ def secret(upstream: Upstream) -> str:
 
 
 def budgets(settings: Settings, shares: Shares | None = None) -> dict[str, Terms]:
-    """Return what is said of each upstream's pull budget, with these `shares` if there are any."""
+    """Return the terms of each upstream's pull budget, with these `shares` if there are any."""
     shares = shares or Shares(settings.shares)
     return {
         name: Terms(

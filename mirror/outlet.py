@@ -1,4 +1,4 @@
-"""The outlet: lines for standard error, written by a thread that nobody waits for."""
+"""The outlet: log lines for standard error, written by a thread, so that no caller waits."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from collections.abc import Callable
 from typing import Self
 
 STANDARD_ERROR = 2
-_MOST = 16 * 1024**2  # characters, ASCII nearly all, waiting for a reader that does not read
-_SPARE = 1024**2  # more of them, for lines that are urgent
-_AT_ONCE = 256 * 1024  # characters that are joined for one write
-_BEHIND = 0.2  # seconds for which lines that are not urgent are collected
-_LAST = 3.0  # seconds, at the end, that a reader gets to read what waits
+_MOST = 16 * 1024**2  # characters, nearly all ASCII, that wait for a reader that has stalled
+_SPARE = 1024**2  # more characters, for urgent lines
+_AT_ONCE = 256 * 1024  # characters joined for one write
+_BEHIND = 0.2  # seconds for which lines are collected that are not urgent
+_LAST = 3.0  # seconds, at the end, for a reader to read the waiting lines
 
 
 class Outlet:
-    """Writes lines to a descriptor in the order in which they come, from any thread.
+    """Writes lines to a descriptor in the order of their arrival, from any thread.
 
-    A reader that stalls costs lines, not time: beyond a bound they are dropped and counted, and
-    where they are missing a line, as `notice` has it, says how many. Entered, it writes from a
-    thread; left, it writes what waits, for at most three seconds: then the descriptor is given to
-    the null device, so that nothing else of the process waits for that reader. `lock` is the one
-    that a logging handler before it has to share: garbage that is collected while it is held may
-    have something to log.
+    A reader that stalls costs lines, not time: beyond a bound, lines are dropped and counted, and a
+    line in their place, made by `notice`, gives their number. Entering starts the thread; leaving
+    writes the waiting lines, for at most three seconds: then the descriptor becomes the null
+    device, so that no other part of the process waits for that reader. A logging handler before it
+    has to share `lock`: garbage that is collected while the lock is held may have something to log.
     """
 
     def __init__(self, descriptor: int, notice: Callable[[int], str]) -> None:
@@ -58,7 +57,7 @@ class Outlet:
                 _silence(self._descriptor)
 
     def add(self, line: str, *, urgent: bool = False) -> None:
-        """Take in a line that ends with its end; an urgent one is written at once."""
+        """Add a line, with its line end; an urgent one is written at once."""
         with self.lock:
             if self._waiting + len(line) > _MOST + _SPARE * urgent:
                 self.dropped += 1
@@ -78,7 +77,7 @@ class Outlet:
         self._lines.append(line)
 
     def _tell(self) -> None:
-        """Put the number of those that are missing where they would be."""
+        """Add a notice of dropped lines, in their place."""
         if self._untold:
             self._append(self._notice(self._untold))
             self._untold = 0
@@ -90,7 +89,7 @@ class Outlet:
             self._filled.clear()
             self._urgent.clear()
             self._write_all()
-        self._write_all()  # what came after the last look
+        self._write_all()  # lines added since
 
     def _write_all(self) -> None:
         while lines := self._take():
@@ -104,7 +103,7 @@ class Outlet:
                     return
 
     def _take(self) -> list[str]:
-        """Take what is written next."""
+        """Take the lines of the next write."""
         lines: list[str] = []
         size = 0
         with self.lock:
@@ -116,20 +115,20 @@ class Outlet:
         return lines
 
     def _write(self, data: bytes) -> bool:
-        """Write all of it, for as long as the reader takes; returns whether that was possible."""
+        """Write all data, for as long as the reader takes; returns whether that was possible."""
         rest = memoryview(data)
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
-            except BlockingIOError:  # others may have made it so: a terminal is shared
+            except BlockingIOError:  # another process may have set that: a terminal is shared
                 select.select([], [self._descriptor], [])
-            except OSError:  # there is no log to tell it to: the metric does
+            except OSError:  # there is no log for this: the metric counts it
                 return False
         return True
 
 
 def _silence(descriptor: int) -> None:
-    """Have all that is still written to a descriptor go nowhere."""
+    """Redirect a descriptor to the null device."""
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)

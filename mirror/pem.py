@@ -1,4 +1,4 @@
-"""PEM: a certificate and its key for a context, and what is wrong with files that are neither."""
+"""PEM: certificates and keys for a TLS context, and messages about unusable files."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from mirror.rights import unreadable
 
 
 class EncryptedKey(Exception):
-    """OpenSSL asks for a password: it would do so on the terminal."""
+    """OpenSSL asks for a password, which it would do on the terminal."""
 
 
 def no_password() -> str:
-    """Refuse to be asked; raises EncryptedKey."""
+    """Refuse OpenSSL's question for a password; raises EncryptedKey."""
     raise EncryptedKey
 
 
 def reason(error: Exception, wanted: str) -> str:
-    """Say why a file cannot be used: it cannot be read, or something else is wanted of it."""
+    """Return why a file cannot be used: it cannot be read, or does not hold `wanted`."""
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
         return f"cannot be read: {unreadable(error)}"
-    return f"{wanted} are wanted"
+    return f"{wanted} are expected"

@@ -1,4 +1,4 @@
-"""Before a start: all that would keep the daemon from it, and what it would warn of."""
+"""Checks before a start: the faults that would prevent it, and warnings."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FILES_OF_UPSTREAM = ("password_file", "ca_file", "client_cert", "client_key")
 
 
 def faults(settings: Settings) -> Iterator[str]:
-    """Say what a start would refuse, each as it would: a line that begins with its key.
+    """Yield the faults that a start would report, in its words: each line begins with its key.
 
-    Nothing is made or altered, and no upstream is asked.
+    No file is made or altered, and no upstream is asked.
     """
     closed = [*_closed(settings, _FILES)]
     yield from closed
@@ -30,14 +30,14 @@ def faults(settings: Settings) -> Iterator[str]:
         yield from upstream_faults(name, upstream)
     yield from _more_than(closed, _refused(partial(wiring.users, settings)))
     yield from _folder_faults(settings)
-    runs = is_served(settings.data_dir.absolute())  # and listens there rightly
+    runs = is_served(settings.data_dir.absolute())  # and has a right to its address
     for key, address in wiring.addresses(settings):
         wanted = address._replace(port=0) if runs else address
         yield from _refused(partial(wiring.try_address, key, wanted))
 
 
 def upstream_faults(name: str, upstream: Upstream) -> Iterator[str]:
-    """Say what a start would refuse of one upstream."""
+    """Yield the faults that a start would report for one upstream."""
     closed = [f"upstreams.{name}.{line}" for line in _closed(upstream, _FILES_OF_UPSTREAM)]
     yield from closed
     yield from _more_than(closed, _refused(partial(origin_of, name, upstream)))
@@ -45,14 +45,14 @@ def upstream_faults(name: str, upstream: Upstream) -> Iterator[str]:
 
 
 def warnings(settings: Settings) -> Iterator[str]:
-    """Say what works, and may not be what was meant."""
+    """Yield settings that work, but are probably a mistake."""
     folder = settings.data_dir.absolute()
     if (told := settings.max_size.beyond(folder)) is not None:
         yield told
 
 
 def _closed(model: BaseModel, keys: Iterable[str]) -> Iterator[str]:
-    """Say which files cannot be read: a start names the first of those that go together."""
+    """Yield the files that cannot be read: a start reports only the first of several."""
     for key in keys:
         file: Path | None = getattr(model, key)
         if file is not None and (error := rights.closed(file)) is not None:
@@ -60,7 +60,7 @@ def _closed(model: BaseModel, keys: Iterable[str]) -> Iterator[str]:
 
 
 def _more_than(told: Collection[str], faults: Iterable[str]) -> Iterator[str]:
-    """Leave out faults of keys that are told of already."""
+    """Leave out faults of keys that already have one."""
     keys = {line.partition(" ")[0] for line in told}
     return (line for line in faults if line.partition(" ")[0] not in keys)
 

@@ -1,4 +1,4 @@
-"""The quota: a bound in per cent of a file system follows what that file system becomes."""
+"""The quota: a bound in per cent follows the size of its file system."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LOOK_EVERY = 60.0  # seconds
 
 
 async def follow(bound: Callable[[], Bound], store: Store) -> None:
-    """Keep a bound in per cent true to its file system, for ever; one in bytes never changes.
+    """Keep a bound in per cent up to date, for ever; a bound in bytes never changes.
 
-    `bound` returns the one that is configured now.
+    `bound` returns the bound that is configured now.
     """
     while True:
         await asyncio.sleep(LOOK_EVERY)
@@ -31,7 +31,7 @@ async def follow(bound: Callable[[], Bound], store: Store) -> None:
 async def _adjust(wanted: Bound, store: Store) -> None:
     try:
         limit = await store.run_read(wanted.of, store.files.root)
-    except (ConfigurationError, OSError) as error:  # the bound so far is as good as any
+    except (ConfigurationError, OSError) as error:  # the previous bound is as good as any
         words = of_system(error) if isinstance(error, OSError) else str(error)
         _log.debug("max_size stays %s: %s", human(store.books.limit), words)
         return

@@ -1,4 +1,4 @@
-"""Reload: what settings differ in, and how a mirror that runs takes up others, all or none."""
+"""Reload: the differences between settings, and how a running mirror applies them, all or none."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from mirror.web.tls import Certificate
 
 _log = logging.getLogger(__name__)
 
-# What the mirror is built on, or what is counted by it in more places than one.
+# Keys that need a restart: too many parts hold their values, or count by them.
 RESTART = frozenset(
     {
         *("listen", "listen_metrics", "trusted_proxies", "proxy_protocol"),
@@ -48,19 +48,19 @@ _TLS = ("tls_cert", "tls_key", "client_ca")
 _LOGINS = ("htpasswd", "challenge", "anonymous", "clients", "shares")
 _TABLES = ("upstreams", "clients", "shares")
 _STOPPING = "the mirror is stopping: nothing was reloaded"
-_PATIENCE = 30.0  # seconds for files to be read: they may lie on a server that has gone
+_PATIENCE = 30.0  # seconds for reading files: they may be on a server that is gone
 
 T = TypeVar("T")
 
 
-# What differs
+# Differences
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The `settings` that can be in force at once, the keys that `changed` in them, and the rest.
+    """The `settings` that can be applied at once, the keys `changed` by them, and the rest.
 
-    The rest are the keys that want a `restart` to be another's than they are.
+    The rest are the keys that keep their values until a `restart`.
     """
 
     settings: Settings
@@ -69,7 +69,7 @@ class Difference:
 
 
 def compare(old: Settings, new: Settings) -> Difference:
-    """Tell what can be taken up of `new` by a mirror that runs by `old`."""
+    """Compare settings: find the differences that a mirror can apply while it runs with `old`."""
     kept = [key for key in _kept(old, new) if getattr(old, key) != getattr(new, key)]
     settings = new.model_copy(update={key: getattr(old, key) for key in kept})
     restart = tuple(name for key in kept for name in _named(key, old, new))
@@ -79,10 +79,10 @@ def compare(old: Settings, new: Settings) -> Difference:
 
 
 def _kept(old: Settings, new: Settings) -> Iterator[str]:
-    """Name the keys that stay as they are.
+    """Yield the keys that keep their values.
 
-    A listener speaks TLS, or does not, for as long as it lives. Who may log in may hang on that:
-    settings that only go together come together.
+    A listener has TLS, or has not, for its whole life. Logins may depend on that: settings that
+    only go together are applied together.
     """
     yield from (key for key in Settings.model_fields if key in RESTART)
     if (old.tls_cert is None) != (new.tls_cert is None):
@@ -92,7 +92,7 @@ def _kept(old: Settings, new: Settings) -> Iterator[str]:
 
 
 def _named(key: str, old: Settings, new: Settings) -> Iterator[str]:
-    """Name what differs in a key: of a table the rows, of these the keys; never a value."""
+    """Yield the names of differences: of a table its rows, of a row its keys; never a value."""
     before, after = getattr(old, key), getattr(new, key)
     if key in _TABLES:
         yield from _rows(key, before, after)
@@ -116,15 +116,15 @@ def _rows(table: str, before: Mapping[str, object], after: Mapping[str, object])
             yield f"{table}.{name}"
 
 
-# What is taken up
+# Applying them
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """All of a mirror that goes by its settings, and may go by others.
+    """The parts of a mirror that depend on its settings, and can change with them.
 
-    `bearable` is how many connections the limit of descriptors allows; `watchers` are those
-    that watch by an address of their own.
+    `bearable` is the number of connections that the limit of descriptors allows; `watchers` are the
+    browsers at an address for metrics only.
     """
 
     upstreams: Upstreams
@@ -147,7 +147,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What settings are made into; all that can be wrong with them has been found by then."""
+    """Objects made from settings; any fault in the settings has been found by then."""
 
     settings: Settings
     plans: Plans
@@ -158,10 +158,10 @@ class _Made:
 
 
 class Reloader:
-    """Reads settings anew by `read`, and has the `parts` go by them: one reload at a time.
+    """Reads settings again by `read`, and applies them to the `parts`: one reload at a time.
 
-    What can fail comes first, and changes nothing. What follows is one step of the event loop: no
-    request sees a half of it.
+    All that can fail comes first, and changes nothing. The rest is one step of the event loop: no
+    request sees half of it.
     """
 
     def __init__(self, settings: Settings, read: Callable[[], Settings], parts: Parts) -> None:
@@ -177,7 +177,7 @@ class Reloader:
         return f"<Reloader: {len(self._running)} running>"
 
     async def close(self) -> None:
-        """Begin nothing more; what runs was taken up, or changes nothing."""
+        """Refuse new reloads; a running one has been applied, or changes nothing."""
         self._ending = True
         self._thread.close()
         for task in self._running:
@@ -185,9 +185,9 @@ class Reloader:
         await over([*self._running])
 
     async def reload(self) -> Record:
-        """Read and take up; returns Reloaded, Unusable, or Refused at the end. It is logged.
+        """Read and apply the settings, logged; returns Reloaded, Unusable, or Refused at the end.
 
-        It goes on to its end though whoever asked for it has gone.
+        A reload goes on to its end after its caller was cancelled.
         """
         if self._ending:
             return Refused(_STOPPING)
@@ -208,10 +208,10 @@ class Reloader:
             except ConfigurationError as error:
                 _log.error("nothing was reloaded: %s", error)
                 return Unusable(str(error))
-            except Exception:  # noqa: BLE001 - the last resort, and it is logged: the next may do
+            except Exception:  # noqa: BLE001 - logged: the next reload may succeed
                 _log.exception("unexpected failure of a reload")
                 return Unusable("the reload failed; the mirror's log says how")
-        _log.warning("reloaded: %s", "; ".join(told.words()))  # whatever `log_level` is by now
+        _log.warning("reloaded: %s", "; ".join(told.words()))  # at any `log_level`
         return told
 
     async def _reload(self) -> Reloaded:
@@ -227,7 +227,7 @@ class Reloader:
         return Reloaded((*difference.changed, *renewed), difference.restart)
 
     async def _aside(self, work: Callable[[], T]) -> T:
-        """Do what reads files on a thread; raises ConfigurationError where that takes too long."""
+        """Run work that reads files on a thread; raises ConfigurationError if it takes too long."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 return await asyncio.wrap_future(self._thread.submit(work))
@@ -237,7 +237,7 @@ class Reloader:
             ) from None
 
     def _make(self, settings: Settings) -> _Made:
-        """Make what settings say; raises ConfigurationError. It reads files: for a thread."""
+        """Make the objects; raises ConfigurationError. It reads files: to be run on a thread."""
         parts = self._parts
         return _Made(
             settings,
@@ -249,7 +249,7 @@ class Reloader:
         )
 
     def _commit(self, made: _Made, prepared: Mapping[str, Reached]) -> bool:
-        """Have all go by what was made, at once; returns whether another certificate is shown."""
+        """Apply the objects, at once; returns whether the certificate has changed."""
         parts, settings = self._parts, made.settings
         parts.upstreams.commit(made.plans, prepared)
         parts.publicity.change(made.plans.accounts)
@@ -279,7 +279,7 @@ class Reloader:
 
 
 def _of_files(made: Iterable[str], old: Settings, new: Settings) -> Iterator[str]:
-    """Name the upstreams that were made anew though nothing in the configuration itself says so."""
+    """Yield the upstreams that were made again only because their files have changed."""
     for name in made:
         if old.upstreams.get(name) == new.upstreams[name] and _patience(old) == _patience(new):
             yield f"upstreams.{name} (its files)"

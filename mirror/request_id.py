@@ -1,4 +1,4 @@
-"""The id of a request: its client's own where that is sane, else made; known to all done for it."""
+"""The id of a request: its client's, if that is sane, or a new one; known to all work for it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextvars import ContextVar
 from itertools import count
 
 HEADER = "X-Request-Id"
-# What a request starts has its request's; the mirror's own errands have none.
+# Tasks that a request starts inherit its id; the mirror's own tasks have none.
 REQUEST: ContextVar[str] = ContextVar("request", default="")
-# Characters that mean the same in a header, in a log line and in a shell.
+# Characters without a special meaning in headers, log lines and shells.
 _SANE = re.compile(r"[A-Za-z0-9._~:+/@-]{1,128}")
 
 
 class RequestIds:
-    """Gives each request its id. Those that are made begin alike, for as long as a daemon runs."""
+    """Gives each request its id. New ids have the same beginning, for the life of the daemon."""
 
     def __init__(self) -> None:
         self._begin = secrets.token_hex(6)
@@ -25,7 +25,7 @@ class RequestIds:
         return f"<RequestIds that begin with {self._begin}>"
 
     def take(self, told: str | None) -> str:
-        """Return the id that a client told, or a new one where it told none that is sane."""
+        """Return the client's id, or a new one if the client sent none that is sane."""
         if told is not None and _SANE.fullmatch(told):
             found = told
         else:

@@ -1,6 +1,6 @@
-"""Signals: SIGHUP asks for a reload, SIGINT and SIGTERM for the end.
+"""Signals: SIGHUP requests a reload, SIGINT and SIGTERM the end.
 
-The first of these for one in order, those behind it for one without grace.
+The first SIGINT or SIGTERM requests an orderly end, later ones an end without grace.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _log = logging.getLogger(__name__)
 
 
 class Signals:
-    """What was asked for by signals, from the moment that it is made, by the task that starts.
+    """The requests made by signals since this object was made, by the task that starts the daemon.
 
-    The first that asks for the end cancels that task, unless it has `started`: then it sets `stop`.
+    The first request for the end sets `stop`, and cancels that task unless it has `started`.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Signals:
         return f"<Signals: {asked}, hurry {self.hurry.is_set()}>"
 
     def started(self) -> None:
-        """Have nothing cancelled from now on."""
+        """Cancel nothing from now on."""
         self._starting = None
 
     def _reload(self) -> None:

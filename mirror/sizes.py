@@ -1,4 +1,4 @@
-"""Sizes and durations as people read them."""
+"""Sizes and durations in units for people."""
 
 from __future__ import annotations
 

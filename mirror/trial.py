@@ -1,4 +1,4 @@
-"""A trial of every upstream, asked as the daemon asks: name, TLS, login, the limit it tells."""
+"""A trial of every upstream, as the daemon would ask it: name, TLS, login, and the pull limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NONE_OF_THE_LOGIN = frozenset({401, 403})
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How one upstream answered, in words for the operator; `fault` is what keeps it from it."""
+    """The outcome for one upstream, in words for the operator; a `fault` would prevent pulls."""
 
     upstream: str
     words: str

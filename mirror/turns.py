@@ -1,4 +1,4 @@
-"""Turns: long work on the event loop, with turns for others between its parts."""
+"""Turns: long work on the event loop, interrupted for other tasks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
-PART = 128  # things done before others have their turn
+PART = 128  # values between two turns of other tasks
 
 
 async def paced(values: Iterable[T], part: int = PART) -> AsyncIterator[T]:
-    """Return values with turns for others between so many of them.
+    """Yield the values, and let other tasks run after each `part` of them.
 
-    What the values are taken from may change in these turns: a copy of it is wanted here.
+    The collection behind the values may change meanwhile: pass a copy of it.
     """
     for number, value in enumerate(values, 1):
         yield value

@@ -1,6 +1,7 @@
-"""Garbage collection put off: a full one holds every thread for as long as what it looks through.
+"""Garbage collection put off: a full one stops every thread while it looks through all objects.
 
-With 100,000 blobs kept that is 0.2 s (measured), each time that some thousands of objects are made.
+With 100,000 stored blobs that takes 0.2 s (measured), each time some thousands of objects are
+made.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Make many objects without a look at each again and again for garbage."""
+    """Make many objects without repeated garbage collections."""
     gc.disable()
     try:
         yield

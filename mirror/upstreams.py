@@ -1,4 +1,4 @@
-"""The upstreams that are configured: each made of its settings, and replaced when these change."""
+"""The configured upstreams: each made from its settings, and replaced when they change."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from mirror.upstream.wire import Patience, Wire
 
 _log = logging.getLogger(__name__)
 
-QUIET = 5.0  # seconds without a question after which one that left, or was replaced, is closed
-# What others than its registry are told of: to change it costs no connection and no token.
+QUIET = 5.0  # seconds without a question, after which a former upstream is closed
+# Keys that the registry's client does not use: a change keeps connections and tokens.
 _ASIDE = frozenset(
     {"hosts", "allow", "deny", "private", "pull_limit", "pull_window", "reserve", "reserved_for"}
 )
@@ -45,16 +45,16 @@ V = TypeVar("V")
 
 
 class Table(dict[str, V]):
-    """What there is of each upstream, by name; the same object whatever is configured."""
+    """One value per upstream, by name; a reload changes the values, never the object."""
 
     def __missing__(self, name: str) -> V:
-        """Refuse a request that came before its upstream was taken away."""
+        """Refuse a request that began before its upstream was removed."""
         raise NameUnknown(f"no upstream {name} here any more")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one upstream is asked. Two that are `alike` in all that is configured are equal."""
+    """The way to ask one upstream. Plans that are `alike` in all settings and files are equal."""
 
     origin: Origin
     link: Link
@@ -63,9 +63,9 @@ class Plan:
 
 
 class Plans:
-    """What settings make of all upstreams; those that `now` has are left as they are.
+    """The plans of all upstreams; unchanged ones are taken over from `now`.
 
-    Raises ConfigurationError. It reads files: good on a thread.
+    Raises ConfigurationError. It reads files: preferably on a thread.
     """
 
     def __init__(self, settings: Settings, now: Mapping[str, Plan] | None = None) -> None:
@@ -87,13 +87,13 @@ class Plans:
 
     @property
     def accounts(self) -> frozenset[str]:
-        """The names of those that know us."""
+        """The names of upstreams that the mirror logs in to."""
         return frozenset(name for name, each in self.all.items() if each.origin.logs_in)
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """One upstream with connections and tokens of its own, and as it is asked as nobody."""
+    """One upstream: its connections and tokens, and a second client of it without an account."""
 
     plan: Plan
     registry: Registry
@@ -102,15 +102,15 @@ class Reached:
 
     @property
     def all(self) -> list[Registry]:
-        """Return both."""
+        """Return both clients."""
         return [self.registry] if self.stranger is None else [self.registry, self.stranger]
 
 
 class Upstreams:
-    """All that are configured. `registries` and `inquiries` are asked for each request.
+    """The configured upstreams. `registries` and `inquiries` are looked up for each request.
 
-    Those that are replaced, or taken away, end what they began, with the connections that they
-    have, and are closed some seconds after the last of it.
+    An upstream that is replaced or removed completes its requests, on its open connections, and is
+    closed some seconds after the last of them.
     """
 
     def __init__(
@@ -133,11 +133,11 @@ class Upstreams:
 
     @property
     def plans(self) -> dict[str, Plan]:
-        """How each is asked."""
+        """The plan of each upstream."""
         return {name: each.plan for name, each in self._now.items()}
 
     async def close(self) -> None:
-        """Close all, those that are leaving at once."""
+        """Close all upstreams, former ones at once."""
         leaving = dict(self._leaving)
         for task in leaving:
             task.cancel()
@@ -146,7 +146,7 @@ class Upstreams:
             await each.stack.aclose()
 
     async def prepare(self, plans: Plans) -> dict[str, Reached]:
-        """Make what is planned and not there, or there and unlike it."""
+        """Make the upstreams that are new or have a new plan."""
         prepared: dict[str, Reached] = {}
         try:
             for name, plan in plans.all.items():
@@ -159,7 +159,7 @@ class Upstreams:
         return prepared
 
     def commit(self, plans: Plans, prepared: Mapping[str, Reached]) -> None:
-        """Have what was planned and prepared from now on; nothing is waited for."""
+        """Use the plans and the prepared upstreams from now on; does not wait."""
         gone = [name for name in self._now if name not in plans.all]
         for name in (*gone, *prepared):
             if name in self._now:
@@ -173,7 +173,7 @@ class Upstreams:
 
     def _take_in(self, name: str, reached: Reached) -> None:
         former = self.registries.get(name)
-        if former is not None:  # what was counted goes on, whatever counts it
+        if former is not None:  # its counter goes on
             reached.registry.received += former.received
         self.registries[name] = reached.registry
         self.inquiries[name] = Inquiry(
@@ -189,13 +189,13 @@ class Upstreams:
         task.add_done_callback(self._left)
 
     async def _leave(self, name: str, reached: Reached, before: int) -> None:
-        """Close one when all that goes on with it has ended."""
+        """Close an upstream when all its requests have ended."""
         try:
             for registry in reached.all:
                 await registry.leases.over(QUIET)
         finally:
             successor = self.registries.get(name)
-            if successor is reached.registry:  # its name is out of the settings
+            if successor is reached.registry:  # the upstream was removed
                 del self.registries[name]
             elif successor is not None:
                 successor.received += reached.registry.received - before
@@ -207,7 +207,7 @@ class Upstreams:
             _log.error("the former %s did not close", reached.plan.origin.name, exc_info=error)
 
     async def reach(self, plan: Plan) -> Reached:
-        """Make an upstream, with connections and tokens that are nobody else's."""
+        """Make an upstream, with unshared connections and tokens."""
         async with AsyncExitStack() as stack:
             name, account = plan.origin.name, plan.origin.logs_in
             told = _told(self._publicity, name, account=account)
@@ -220,7 +220,7 @@ class Upstreams:
 
 
 def _tell_proxy(plan: Plan, upstream: Upstream) -> None:
-    """Tell of a proxy that nobody has written into the configuration."""
+    """Log a proxy that comes from the environment, not from the configuration."""
     proxy = plan.link.proxies.of(plan.origin.url)
     if proxy is not None and upstream.proxy is None:
         bare = proxy.with_user(None)
@@ -228,14 +228,14 @@ def _tell_proxy(plan: Plan, upstream: Upstream) -> None:
 
 
 def _told(publicity: Publicity, upstream: str, *, account: bool) -> Callable[[str, bool], None]:
-    """Have publicity be told what is given to an account, or to nobody in particular."""
+    """Return a callback that tells publicity of access, granted or denied, by account or without."""
     return lambda name, granted: publicity.told(
         Repository(upstream, name), granted, by_account=account
     )
 
 
 def _plan(name: str, upstream: Upstream, patience: Patience, known: Plan | None) -> Plan:
-    """Say how an upstream is asked, by what is known of it if that is still so."""
+    """Return an upstream's plan: the known one if settings and files are unchanged."""
     core = upstream.model_dump(exclude=set(_ASIDE))
     files = (_print(getattr(upstream, key)) for key in _FILES)
     alike = (core, _counts(name, upstream), patience, *files)
@@ -247,7 +247,7 @@ def _plan(name: str, upstream: Upstream, patience: Patience, known: Plan | None)
 
 
 def _print(file: Path | None) -> bytes | None:
-    """Return what differs when a file does; None where it cannot be read, which others tell."""
+    """Return a hash of a file; None if it cannot be read, which is reported elsewhere."""
     try:
         return None if file is None else sha256(file.read_bytes()).digest()
     except OSError:
@@ -259,7 +259,7 @@ def _counts(name: str, upstream: Upstream) -> bool:
 
 
 def origin_of(name: str, upstream: Upstream) -> Origin:
-    """Say how an upstream is asked; raises ConfigurationError."""
+    """Return an upstream's origin; raises ConfigurationError."""
     try:
         account = Credentials(upstream.username, meaning.secret(upstream))
     except ConfigurationError as error:
@@ -279,7 +279,7 @@ def origin_of(name: str, upstream: Upstream) -> Origin:
 
 
 def link_of(name: str, upstream: Upstream) -> Link:
-    """Say how an upstream is reached; raises ConfigurationError."""
+    """Return an upstream's link; raises ConfigurationError."""
     try:
         return meaning.link(upstream)
     except ConfigurationError as error:
@@ -292,7 +292,7 @@ async def connected(
     on_answer: Callable[[Answer], None],
     on_access: Callable[[str, bool], None],
 ) -> Registry:
-    """Make the client of an upstream, with connections and tokens that are nobody else's."""
+    """Make the client of an upstream, with unshared connections and tokens."""
     wire = await stack.enter_async_context(Wire(plan.origin.url, plan.patience, link=plan.link))
     tokens = Tokens(wire, on_answer)
     stack.push_async_callback(tokens.close)

@@ -1,4 +1,4 @@
-"""The wiring of what settings describe: a part as it is configured, or a plain refusal."""
+"""The parts that settings describe: each made as configured, or refused in plain words."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from mirror.web.tls import Certificate, Pem, TlsError
 
 
 class Closable(Protocol):
-    """A part that has something to stop."""
+    """A part that has to be closed."""
 
     async def close(self) -> None:
-        """Stop it."""
+        """Close it."""
 
 
 P = TypeVar("P", bound=Closable)
@@ -39,9 +39,9 @@ P = TypeVar("P", bound=Closable)
 def listeners(
     stack: AsyncExitStack, settings: Settings
 ) -> tuple[socket.socket, socket.socket | None]:
-    """Listen for clients, and for what watches where that has an address of its own.
+    """Listen for clients, and for monitoring where it has a separate address.
 
-    Raises ConfigurationError where an address cannot be had.
+    Raises ConfigurationError if an address is not available.
     """
     patience, watched = settings.client_timeout, settings.listen_metrics
     listener = stack.enter_context(closing(_listener("listen", settings.listen, patience)))
@@ -51,16 +51,16 @@ def listeners(
 
 
 def addresses(settings: Settings) -> Iterator[tuple[str, Address]]:
-    """Yield where it listens, and the keys that say so."""
+    """Yield the addresses to listen on, with their keys."""
     yield "listen", settings.listen
     if settings.listen_metrics is not None:
         yield "listen_metrics", settings.listen_metrics
 
 
 def try_address(key: str, address: Address) -> None:
-    """See whether an address can be had, and leave it; raises ConfigurationError.
+    """Check that an address is available; raises ConfigurationError.
 
-    Nobody listens there meanwhile, so that a daemon that starts may have it.
+    The address is bound without listening, so that a daemon that starts can still take it.
     """
     with _named(key, address):
         bound(*address).close()
@@ -73,17 +73,17 @@ def _listener(key: str, address: Address, patience: float) -> socket.socket:
 
 @contextmanager
 def _named(key: str, address: Address) -> Iterator[None]:
-    """Say which key is meant where an address cannot be had."""
+    """Raise ConfigurationError, which names the key, if an address is not available."""
     try:
         yield
     except (OSError, UnicodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "no name of a host"
-        reason = f"{cause}; another address or port is wanted"
+        reason = f"{cause}; choose another address or port"
         raise ConfigurationError(f"{key} is '{address}': {reason}") from None
 
 
 def certificate(settings: Settings) -> Certificate | None:
-    """Say what TLS is served with, if it is; raises ConfigurationError."""
+    """Return the certificate for TLS, if there is one; raises ConfigurationError."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     try:
@@ -96,13 +96,13 @@ def certificate(settings: Settings) -> Certificate | None:
 def access(
     settings: Settings, upstreams: Upstreams, publicity: Publicity, catalogue: Catalogue
 ) -> Access:
-    """Return the door, with every upstream as it is asked who may read its repositories."""
+    """Return the access check, with the inquiries of every upstream."""
     kept = partial(_kept, catalogue)
     return Access(upstreams.rules, upstreams.inquiries, publicity, settings.stale_after, kept)
 
 
 def _kept(catalogue: Catalogue, repository: Repository, wanted: Wanted | None) -> Wanted | None:
-    """Name something that is kept of a repository, beside what is wanted."""
+    """Return stored content of a repository, other than `wanted`."""
     digest = catalogue.any_of(repository, None if wanted is None else wanted.reference)
     entry = None if digest is None else catalogue.get(digest)
     if digest is None or entry is None:
@@ -111,7 +111,7 @@ def _kept(catalogue: Catalogue, repository: Repository, wanted: Wanted | None) -
 
 
 def users(settings: Settings) -> Htpasswd | None:
-    """Say who logs in with a password, if that is configured; raises ConfigurationError."""
+    """Return the users with passwords, if any are configured; raises ConfigurationError."""
     try:
         return Htpasswd(settings.htpasswd) if settings.htpasswd else None
     except HtpasswdError as error:
@@ -119,7 +119,7 @@ def users(settings: Settings) -> Htpasswd | None:
 
 
 def clients(settings: Settings) -> Clients:
-    """Say who may log in; raises ConfigurationError."""
+    """Return the clients that may log in; raises ConfigurationError."""
     known = {
         name: Known(each.token.get_secret_value(), Patterns(each.allow))
         for name, each in settings.clients.items()
@@ -135,20 +135,20 @@ def clients(settings: Settings) -> Clients:
 
 
 def connections(settings: Settings, bearable: int) -> Connections:
-    """Say how many connections there may be, of which no more are bearable than that."""
+    """Return the bounds on connections, of which there are at most `bearable` in all."""
     most = min(settings.max_connections, bearable)
     return Connections(most, settings.client_connections, fronts=fronts(settings))
 
 
 def fronts(settings: Settings) -> Fronts | None:
-    """Say which proxies are believed, if any are."""
+    """Return the trusted proxies, if there are any."""
     if not settings.trusted_proxies:
         return None
     return Fronts(settings.trusted_proxies, preambles=settings.proxy_protocol)
 
 
 def watchers_browsers(settings: Settings) -> Browsers:
-    """Say which browsers may watch: what else does has names of its own for the mirror."""
+    """Return the browser check for monitoring: its programs use other names for the mirror."""
     return _browsers(settings, strict=False)
 
 
@@ -157,21 +157,21 @@ def _browsers(settings: Settings, *, strict: bool) -> Browsers:
 
 
 def names(settings: Settings) -> set[str]:
-    """Return the names that the mirror is reached by."""
+    """Return the names of the mirror."""
     return {*settings.host_names, *settings.hosts()}
 
 
 def strict(settings: Settings) -> bool:
-    """Whether all clients have to use these."""
+    """Whether all clients have to use these names."""
     return bool(settings.host_names)
 
 
 def router(settings: Settings) -> Router:
-    """Say which upstream a request means."""
+    """Return the router, which finds the upstream that a request means."""
     return Router(settings.upstreams, settings.default_upstream, settings.hosts())
 
 
 def closed(stack: AsyncExitStack, part: P) -> P:
-    """Have a part closed at the end; returns it."""
+    """Close a part at the end; returns it."""
     stack.push_async_callback(part.close)
     return part

@@ -111,19 +111,19 @@ def test_all_that_is_wrong_is_found_at_once_with_its_place(
     monkeypatch.setenv("MIRROR_MAX_FETCHES", "0")
     faults = sorted(load_all(file=file).faults)
     begin = [
-        "MIRROR_CLIENTS: JSON is wanted",
+        "MIRROR_CLIENTS: expected JSON",
         "MIRROR_LISTN: unknown environment variable; did you mean MIRROR_LISTEN?",
-        "MIRROR_SHARES: JSON is wanted",
+        "MIRROR_SHARES: expected JSON",
         f"challenge (line 3 of {file}) wants htpasswd",
-        "max_fetches (MIRROR_MAX_FETCHES) is '0': at least 1 is wanted",
+        "max_fetches (MIRROR_MAX_FETCHES) is '0': expected at least 1",
         f"mirror_upstream__ghcr_io__password: unknown secret in {secrets}",
-        f"stale_after (the secret mirror_stale_after in {secrets}) is 'never': a duration",
+        f"stale_after (the secret mirror_stale_after in {secrets}) is 'never': expected a duration",
         f"tag_tll (line 2 of {file}): unknown key; did you mean tag_ttl?",
-        f"tag_ttl (line 1 of {file}) is 'often': a duration is wanted",
-        f"upstreams.gcr.io (line 9 of {file}): a username without a colon is wanted",
+        f"tag_ttl (line 1 of {file}) is 'often': expected a duration",
+        f"upstreams.gcr.io (line 9 of {file}): expected a username without a colon",
         f"upstreams.gcr.io (line 9 of {file}): reserve and reserved_for go together",
         f"upstreams.gcr.io (line 9 of {file}): username and password (or password_file) go",
-        f"upstreams.ghcr.io.url (line 6 of {file}): a value is wanted",
+        f"upstreams.ghcr.io.url (line 6 of {file}): expected a value",
         "upstreams.quay.io: a name with dots is quoted in a file",
     ]
     assert [
@@ -196,17 +196,17 @@ async def test_all_that_a_start_would_refuse_is_told_and_nothing_is_made(
         (tmp_path / "file").touch()
         ended = await check(env={"MIRROR_CONFIG": str(file), "HTTPS_PROXY": "socks5://a"})
     begin = [
-        f"tag_ttl (line 1 of {file}) is 'often': a duration is wanted",
+        f"tag_ttl (line 1 of {file}) is 'often': expected a duration",
         f"tls_cert (line 4 of {file}) is '/nowhere/cert': cannot be read: No such file",
         f"tls_key (line 5 of {file}) is '/nowhere/key': cannot be read: No such file",
         f"htpasswd (line 3 of {file}) is '/nowhere/users': cannot be read: No such file",
         f"upstreams.docker.io.password_file (line 9 of {file}) is '/nowhere/word': cannot be",
-        "upstreams.docker.io.proxy (HTTPS_PROXY): http://[user:password@]host:port",
+        "upstreams.docker.io.proxy (HTTPS_PROXY): expected http://[user:password@]host",
         f"upstreams.a.io.ca_file (line 12 of {file}) is '/nowhere/ca': cannot be read: No such",
         f"upstreams.a.io.client_cert (line 13 of {file}) is '/nowhere/c': cannot be read: No such",
         f"upstreams.a.io.client_key (line 14 of {file}) is '/nowhere/k': cannot be read: No such",
         f"data_dir (line 6 of {file}) is '{tmp_path / 'file' / 'data'}': cannot write to the data",
-        f"listen (line 2 of {file}) is '{listen}': Address already in use; another address",
+        f"listen (line 2 of {file}) is '{listen}': Address already in use; choose another",
     ]
     lines = ended.out.splitlines()
     assert [line.startswith(start) for line, start in zip(lines, begin, strict=True)] == [
@@ -236,9 +236,7 @@ async def test_a_file_that_is_not_there_or_not_toml_is_one_line(file: Path) -> N
 async def test_misuse_ends_with_2_and_one_line() -> None:
     ended = await check("--onlin")
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err == (
-        "mirror: unrecognized arguments: --onlin; `mirror --help` says what is allowed\n"
-    )
+    assert ended.err == ("mirror: unrecognized arguments: --onlin; see `mirror --help`\n")
 
 
 async def test_beside_a_daemon_its_address_is_not_called_taken(tmp_path: Path, file: Path) -> None:
@@ -389,4 +387,4 @@ async def test_a_faulty_configuration_is_not_shown_but_named(file: Path) -> None
     ended = await check("--config", file, command="config")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(f"mirror: tag_ttl (line 1 of {file}) is 'often': ")
-    assert ended.err.endswith("; `mirror check` says all that is wrong\n")
+    assert ended.err.endswith("; `mirror check` prints all faults\n")

@@ -374,7 +374,8 @@ async def test_a_word_that_is_older_than_the_window_is_not_called_upstreams(inde
     wall = [2_000_000_000.0]
     budget = _budget_of(index, wall)
     budget.note(_counted(PullLimit(100, 40, None, "me")))
-    for passed, said in ((7200, "as upstream said 2 h ago"), (HUB_WINDOW, "last is 8 h old")):
+    young, old = "by upstream's figure 2 h ago", "last figure is 8 h old"
+    for passed, said in ((7200, young), (HUB_WINDOW, old)):
         wall[0] += passed
         assert any(said in line for line in lines(await reckon(budget, Tally(budget.ledger)), 0))
 

@@ -461,12 +461,12 @@ def test_a_size_is_its_number_times_its_unit(number: int, unit: str, space: str)
 @example("9" * 400)
 @example("9" * 5000)
 def test_any_value_is_a_size_or_refused_in_words(value: object) -> None:
-    size, said = 0, "bytes are wanted"
+    size, said = 0, "expected bytes"
     try:
         size = parse_size(value)
     except ValueError as error:
         said = str(error)
-    assert said.startswith("bytes are wanted")
+    assert said.startswith("expected bytes")
     assert isinstance(size, int)
     assert size >= 0
 

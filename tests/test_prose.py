@@ -23,12 +23,12 @@ MOST = {
     "store": 0,
     "upstream": 0,
     "cache": 0,
-    "cli": 16,
-    "settings": 28,
+    "cli": 0,
+    "settings": 0,
     "web": 0,
-    ".": 73,
+    ".": 0,
 }
-DONE = ("oci", "store", "upstream", "cache", "web")
+DONE = ("oci", "store", "upstream", "cache", "cli", "settings", "web", ".")
 _VALUES = frozenset({"nobody", "everyone"})  # of `private`
 
 _FOLLOWING = (

@@ -111,7 +111,9 @@ def test_a_variable_that_names_no_proxy_is_named_and_not_repeated(text: str) -> 
     for name in ("HTTPS_PROXY", "http_proxy"):
         with pytest.raises(ConfigurationError) as refused:
             proxies(upstream, {name: text})
-        assert str(refused.value).startswith(f"proxy ({name}): http://[user:password@]host:port")
+        assert str(refused.value).startswith(
+            f"proxy ({name}): expected http://[user:password@]host"
+        )
         assert '"none"' in str(refused.value)
         assert text not in str(refused.value)
 
@@ -160,5 +162,7 @@ async def test_a_bad_proxy_of_the_environments_stops_the_start_with_one_line() -
     ended = await serve_to_the_end(env={"HTTPS_PROXY": "socks5://a:s3cret@p.example"})
     [line] = ended.err.splitlines()
     assert ended.code == 2
-    assert line.startswith("mirror: upstreams.docker.io.proxy (HTTPS_PROXY): http://[user:")
+    assert line.startswith(
+        "mirror: upstreams.docker.io.proxy (HTTPS_PROXY): expected http://[user:"
+    )
     assert "s3cret" not in line

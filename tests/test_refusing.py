@@ -51,7 +51,8 @@ async def test_a_host_that_cannot_be_is_called_that(run: Run, host: str) -> None
         async with run(listen=f"{host}:0"):
             pass
 
-    with pytest.raises(ConfigurationError, match=rf"^listen is '{host}:0': .* is wanted$"):
+    told = rf"^listen is '{host}:0': .* choose another address or port$"
+    with pytest.raises(ConfigurationError, match=told):
         await start()
 
 
@@ -296,7 +297,7 @@ async def test_a_bad_configuration_stops_it_with_one_line(tmp_path: Path) -> Non
     ended = await serve_to_the_end(env={"MIRROR_CONFIG": str(file)})
     assert refused(ended) == (
         f"mirror: tag_ttl (line 1 of {file}) is 'often': "
-        "a duration is wanted: seconds, such as 60 or 2.5, "
+        "expected a duration: seconds, such as 60 or 2.5, "
         'or "5m", "1h30m", "30d"'
     )
 

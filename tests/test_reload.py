@@ -396,7 +396,7 @@ async def test_settings_that_cannot_be_used_change_nothing(
 ) -> None:
     """Each comes with a change that could be taken up, and must not be."""
     bad: list[tuple[dict[str, object], dict[str, object], str]] = [
-        ({"max_fetches": 0}, {}, "max_fetches is 0: at least 1 is wanted"),
+        ({"max_fetches": 0}, {}, "max_fetches is 0: expected at least 1"),
         ({}, {"ca_file": tmp_path / "gone"}, "upstreams.docker.io.ca_file is"),
         (
             {},

@@ -82,8 +82,8 @@ BAD = {
     "a key twice": ('log_level = "info"\nlog_level = "debug"', "", "is not TOML"),
     "a table twice": ("", '[upstreams."docker.io"]\ndeny = []\n', "is not TOML"),
     "a key that nobody knows": ("tag_tll = 5", "", "did you mean tag_ttl?"),
-    "a value that is not allowed": ('log_level = "loud"', "", " is 'loud': 'debug', 'info'"),
-    "an upstream without an address": ("", '[upstreams."quay.io"]\n', "a value is wanted"),
+    "a value that is not allowed": ('log_level = "loud"', "", "'loud': expected 'debug', 'info'"),
+    "an upstream without an address": ("", '[upstreams."quay.io"]\n', "expected a value"),
     "a file that is not there": ("", 'ca_file = "/gone"\n', "ca_file is '/gone'"),
     "a password that is not there": (
         "",

@@ -226,15 +226,21 @@ def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -
         ('upstreams."docker.io".realms = "https://a/b"', ["docker.io.realms", "origins"]),
         ('upstreams."docker.io".realms = 3', ["docker.io.realms", "origins"]),
         ('upstreams."docker.io".docker_config = ""', ["docker.io.docker_config", "path"]),
-        ('upstreams."a.io" = { url = "http://a", hosts = "a/b" }', ["a.io.hosts", "hosts are"]),
-        ('upstreams."a.io" = { url = "http://a", hosts = [3.5, ""] }', ["a.io.hosts", "hosts are"]),
+        (
+            'upstreams."a.io" = { url = "http://a", hosts = "a/b" }',
+            ["a.io.hosts", "expected hosts"],
+        ),
+        (
+            'upstreams."a.io" = { url = "http://a", hosts = [3.5, ""] }',
+            ["a.io.hosts", "expected hosts"],
+        ),
         ('upstreams."a.io/b".url = "http://a"', ["upstreams.a.io/b: ", "such as ghcr.io"]),
         ('upstreams."A.io".url = "http://a"', ["upstreams.A.io: ", "in lower case"]),
         ('upstreams.nexus.url = "http://a"', ["upstreams.nexus: ", "with a dot or a port"]),
         ('upstreams."http://a.io".url = "http://a"', ["upstreams.http://a.io: ", "such as"]),
         ('upstreams."a.io\\n".url = "http://a"', ["upstreams.a.io: ", "such as ghcr.io"]),
         ('upstreams."index.docker.io".url = "http://a"', ["index.docker.io", "is docker.io"]),
-        ('default_upstream = "quay.io"', ["default_upstream", "'quay.io'", "wanted: docker.io"]),
+        ('default_upstream = "quay.io"', ["default_upstream", "'quay.io'", "upstreams: docker.io"]),
         ('default_upstream = ""', ["default_upstream", "''", "such as ghcr.io"]),
         ('default_upstream = "index.docker.io"', ["default_upstream", "name", "is docker.io"]),
         ("\ntag_ttl = often", ["mirror.toml", "TOML", "line 2"]),
@@ -323,7 +329,7 @@ def test_an_account_is_whole_or_not_there(file: Path) -> None:
     file.write_text(
         f'[upstreams."docker.io"]\nusername = "robot"\npassword = "{WORD}"\npassword_file = "/w"'
     )
-    assert "one is wanted" in refusal(file)
+    assert "set only one" in refusal(file)
 
 
 @pytest.mark.parametrize("auth", ["anonymous", "ecr", "ecr-public", "google", "azure"])
@@ -341,7 +347,7 @@ def test_a_name_that_basic_cannot_say_is_refused(file: Path) -> None:
 def test_an_account_stands_in_one_place(file: Path) -> None:
     account = 'username = "robot"\npassword = "word"\ndocker_config = "/c"'
     file.write_text(f'[upstreams."docker.io"]\n{account}')
-    assert "one is wanted" in refusal(file)
+    assert "set only one" in refusal(file)
 
 
 @pytest.mark.parametrize(
@@ -536,7 +542,7 @@ def test_what_is_no_duration_is_told_what_one_is(text: str) -> None:
 
 @pytest.mark.parametrize("key", ["connect_timeout", "answer_timeout", "silence_timeout"])
 def test_no_time_at_all_for_upstream_is_refused(key: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{key} is 0: more than 0 is wanted"):
+    with pytest.raises(ConfigurationError, match=f"{key} is 0: expected more than 0"):
         load({key: 0})
 
 
@@ -555,7 +561,7 @@ def test_a_size_is_read_whole_or_refused(text: object, size: int | None) -> None
     if size is not None:
         assert load({"memory_cache": text}).memory_cache == size
         return
-    with pytest.raises(ConfigurationError, match=r"memory_cache is .*: bytes are wanted, with or"):
+    with pytest.raises(ConfigurationError, match=r"memory_cache is .*: expected bytes, with or"):
         load({"memory_cache": text})
 
 
@@ -568,7 +574,7 @@ def test_a_size_is_read_whole_or_refused(text: object, size: int | None) -> None
 )
 def test_true_is_no_number(file: Path, line: str) -> None:
     file.write_text(f"{line} = true")
-    assert f"{line.replace(chr(34), '')} is True: a number is wanted" in refusal(file)
+    assert f"{line.replace(chr(34), '')} is True: expected a number" in refusal(file)
 
 
 @pytest.mark.parametrize(
@@ -646,7 +652,7 @@ def test_a_path_with_the_end_of_a_line_is_refused(monkeypatch: pytest.MonkeyPatc
     """It would be another folder, which nobody sees is another."""
     monkeypatch.setenv("MIRROR_DATA_DIR", "/var/lib/mirror\n")
     with pytest.raises(
-        ConfigurationError, match=r"data_dir \(MIRROR_DATA_DIR\) is '/var.*n': a path is wanted"
+        ConfigurationError, match=r"data_dir \(MIRROR_DATA_DIR\) is '/var.*n': expected a path"
     ):
         load()
 
@@ -682,7 +688,9 @@ def test_a_part_of_a_small_file_system_is_refused_by_its_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measures, "SMALLEST", 2**62)
-    with pytest.raises(ConfigurationError, match=r"max_size is '0.5%': that is .* is wanted"):
+    with pytest.raises(
+        ConfigurationError, match=r"max_size is '0.5%': that is .*; expected at least"
+    ):
         load({"max_size": "0.5%"}).max_size.of(tmp_path)
 
 
@@ -701,12 +709,12 @@ def test_a_part_of_a_small_file_system_is_refused_by_its_size(
             '[upstreams.registry.example.com]\nurl = "http://a"',
             "upstreams.registry.example.com: a name with dots is quoted in a file: ",
         ),
-        ("clients = 3", "clients is 3: a table for each client is wanted: [clients.NAME] "),
+        ("clients = 3", "clients is 3: expected a table for each client: [clients.NAME] "),
         ('tls_cert = "a.pem"', "tls_cert and tls_key go together"),
-        ('challenge = "maybe"', "challenge is 'maybe': true or false is wanted"),
-        ("max_connections = 0", "max_connections is 0: at least 1 is wanted"),
-        ("max_fetches = 1.5", "max_fetches is 1.5: a whole number is wanted"),
-        ('log_format = "xml"', "log_format is 'xml': 'text' or 'json' is wanted"),
+        ('challenge = "maybe"', "challenge is 'maybe': expected true or false"),
+        ("max_connections = 0", "max_connections is 0: expected at least 1"),
+        ("max_fetches = 1.5", "max_fetches is 1.5: expected a whole number"),
+        ('log_format = "xml"', "log_format is 'xml': expected 'text' or 'json'"),
     ],
 )
 def test_a_line_begins_with_its_key_and_says_what_may_be_meant(
@@ -751,7 +759,7 @@ def test_a_variable_that_is_no_json_names_itself(
     monkeypatch: pytest.MonkeyPatch, key: str, text: str
 ) -> None:
     monkeypatch.setenv(f"MIRROR_{key}", text)
-    with pytest.raises(ConfigurationError, match=f"MIRROR_{key}: JSON is wanted") as refused:
+    with pytest.raises(ConfigurationError, match=f"MIRROR_{key}: expected JSON") as refused:
         load()
     assert "p4ssword" not in str(refused.value)
 

@@ -591,7 +591,7 @@ async def test_a_pair_that_cannot_be_used_is_told_of_in_one_line(
     assert "without a password" in await _refused(*cert, "--tls-key", tmp_path / "locked.key")
     told = await _refused(*cert, *key, "--client-ca", tmp_path / "nothing")
     assert "client_ca is" in told
-    assert "certificates in PEM are wanted" in told
+    assert "certificates in PEM are expected" in told
 
 
 async def test_health_is_told_over_tls(run: Run, pair: Pair, authority: trustme.CA) -> None:

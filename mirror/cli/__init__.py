@@ -1,4 +1,4 @@
-"""The command line: runs the command that was typed; each has a module of its own."""
+"""The command line: runs one command; each command is a module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if typed(words) == "serve":
-        held.hold()  # until its loop takes them: what it is made of takes half a second to load
+        held.hold()  # until its loop handles them: loading its modules takes half a second
     options = parser(words).parse_args(words)
     try:
         code: int = options.run(options)

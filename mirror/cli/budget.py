@@ -1,4 +1,4 @@
-"""`mirror budget`: what is left of the pull limits, who spent it, and how long it lasts."""
+"""`mirror budget`: the pulls left, their spenders, and the time that they last."""
 
 from __future__ import annotations
 

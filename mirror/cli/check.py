@@ -1,4 +1,4 @@
-"""`mirror check`: all that is wrong with the configuration, and whether upstreams answer."""
+"""`mirror check`: the faults of the configuration, and a trial of the upstreams."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ WRONG = 1  # exit code: something is wrong
 def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
     command.description = (
-        "Print all that is wrong with the configuration, a line for each: the key, where it "
-        "stands, its value, and what is allowed."
+        "Print all faults of the configuration, a line for each: the key, its place, "
+        "its value, and the allowed values."
     )
-    command.epilog = "Ends with 0 where nothing is wrong, with 1 where something is."
+    command.epilog = "The exit code is 0 without faults, 1 with some."
     command.add_argument("--config", type=Path, metavar="FILE", help="the file given to serve")
     command.add_argument(
         "--online", action="store_true", help="try every upstream, too, as the daemon would"
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _found(loaded: Loaded) -> Iterator[str]:
-    """Say what the start would refuse of the settings, but for what follows from other faults."""
+    """Yield the faults that a start would report, except consequences of other faults."""
     if loaded.settings is not None:
         for line in preflight.faults(loaded.settings):
             if not loaded.follows(line):
@@ -53,14 +53,14 @@ def _found(loaded: Loaded) -> Iterator[str]:
 
 
 def _try(loaded: Loaded, settings: Settings) -> int:
-    """Try the upstreams in which nothing is wrong; returns how many fail."""
+    """Try the upstreams without faults; returns the number of failures."""
     good = {
         name: each
         for name, each in settings.upstreams.items()
         if not any(preflight.upstream_faults(name, each))
     }
     with logs.standard_error(settings.log_format) as outlet:
-        logs.set_up(settings.log_format, "error", outlet)  # what is told of is printed
+        logs.set_up(settings.log_format, "error", outlet)  # warnings are printed already
         trials = asyncio.run(trial.tried(settings.model_copy(update={"upstreams": good})))
     for each in trials:
         url = good[each.upstream].url

@@ -1,4 +1,4 @@
-"""`mirror client-config`: a client's configuration, printed or written into its folder."""
+"""`mirror client-config`: a client's configuration files, printed or written into its folder."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def add(command: argparse.ArgumentParser) -> None:
         "--url", type=_origin, help="where clients reach the mirror, if not where it listens"
     )
     command.add_argument(
-        "--ca", type=Path, metavar="FILE", help="who signed its certificate, for clients to trust"
+        "--ca", type=Path, metavar="FILE", help="the CA of its certificate, for clients to trust"
     )
     command.add_argument(
         "--output", type=Path, metavar="DIR", help="the client's folder to write its files into"
     )
     command.add_argument(
-        "--only", action="store_true", help="have clients ask nobody but the mirror, ever"
+        "--only", action="store_true", help="have clients use the mirror only, without fallback"
     )
     command.add_argument("--force", action="store_true", help="replace files that are there")
     add_keys(command)
@@ -63,12 +63,12 @@ def _origin(text: str) -> str:
     try:
         return parse_origin(text)
     except ValueError:
-        wanted = "http://host[:port] or https://host[:port] is wanted, without a path"
+        wanted = "expected http://host[:port] or https://host[:port], without a path"
         raise argparse.ArgumentTypeError(f"{text!r}: {wanted}") from None
 
 
 def _ca(key: str, file: Path) -> str:
-    """Read who signed a certificate; raises ConfigurationError."""
+    """Read the certificates of a CA; raises ConfigurationError."""
     try:
         text = file.read_text("ascii")
         ssl.create_default_context(cadata=text)
@@ -79,13 +79,13 @@ def _ca(key: str, file: Path) -> str:
 
 
 def _show(files: Files) -> None:
-    """Print them, each with its path where there are several."""
+    """Print the files, each with its path if there are several."""
     heads = (f"# {name}\n" if len(files) > 1 else "" for name in files)
     print("\n".join(map(str.__add__, heads, files.values())), end="")
 
 
 def _write(files: Files, folder: Path, *, force: bool) -> None:
-    """Write all of them or none, and print where; those of others are replaced by `force` only.
+    """Write all files or none, and print their paths; other files are replaced with `force` only.
 
     Raises ConfigurationError.
     """
@@ -93,16 +93,14 @@ def _write(files: Files, folder: Path, *, force: bool) -> None:
     try:
         for place, text in places.items():
             if not force and place.exists() and place.read_text("utf-8") != text:
-                raise ConfigurationError(
-                    f"{place} is there and says otherwise; --force replaces it"
-                )
+                raise ConfigurationError(f"{place} exists with other contents; --force replaces it")
         _replace(places)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{folder}: cannot be written: {error}") from None
 
 
 def _replace(places: dict[Path, str]) -> None:
-    """Write files whole, or none: half a file is worse for a client than none; raises OSError."""
+    """Write files whole, or none: half a file harms a client more than none; raises OSError."""
     made: dict[Path, Path] = {}
     try:
         for place, text in places.items():

@@ -13,7 +13,7 @@ _PLACE = ("--config", "--data-dir")
 _KEYS = ("--config", "--upstream", *(flag(name) for names in GROUPS.values() for name in names))
 _FILES = {"--config", "--ca", "--output", "--data-dir", "--tls-cert", "--tls-key", "--client-ca"}
 SHELLS = ("bash", "zsh", "fish")
-# Said again, and held equal by a test: the commands' own modules take half a second to load.
+# A copy, which a test compares: the commands' modules take half a second to load.
 FLAGS: dict[str, tuple[str, ...]] = {
     "serve": _KEYS,
     "check": ("--config", "--online"),

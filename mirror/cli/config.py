@@ -1,4 +1,4 @@
-"""`mirror config`: the configuration in force, and where each value comes from."""
+"""`mirror config`: the configuration in force, with the place of each value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code. Raises ConfigurationError."""
     loaded = load_all(file=options.config)
     if loaded.faults or loaded.settings is None:
-        raise ConfigurationError(f"{loaded.faults[0]}; `mirror check` says all that is wrong")
+        raise ConfigurationError(f"{loaded.faults[0]}; `mirror check` prints all faults")
     rows = shown.rows(loaded, loaded.settings, _proxies(loaded.settings))
     if options.json:
         told = [{"key": row.key, "value": row.value, "from": row.place} for row in rows]
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _proxies(settings: Settings) -> Mapping[str, str]:
-    """Return the environment's proxies through which upstreams are reached, without their logins.
+    """Return the environment's proxies that upstreams are reached through, without their logins.
 
     Raises ConfigurationError.
     """

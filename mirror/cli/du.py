@@ -1,4 +1,4 @@
-"""`mirror du`: what takes the space, by image."""
+"""`mirror du`: the space taken, by image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _words(record: Record) -> Iterator[str]:
-    """Print repositories, their images below them, then what else takes space."""
+    """Yield repositories, each with its images, then other uses of space."""
     if not isinstance(record, Usage):
         return
     yield f"{'SIZE':>11} {'ALONE':>11}  REPOSITORY, IMAGE"

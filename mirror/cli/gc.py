@@ -1,4 +1,4 @@
-"""`mirror gc`: what is of no use is removed, and the bound is kept."""
+"""`mirror gc`: removes useless files, and evicts content beyond the bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mirror healthcheck`: whether the mirror runs, for containers and whatever restarts it."""
+"""`mirror healthcheck`: whether the mirror runs, for containers and supervisors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SICK = 1  # exit code: the mirror does not run, or is not ready
 
 def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
-    add_place(command, "It is asked by its control socket, whatever it listens on.")
+    add_place(command, "Asks by the control socket, not at an address.")
     command.add_argument(
-        "--ready", action="store_true", help="fail, too, while its data folder cannot be used"
+        "--ready", action="store_true", help="fail also while the data folder cannot be used"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code: 1 where the mirror is not well. Raises CommandFailed."""
+    """Run it; returns the exit code: 1 if the mirror is not healthy. Raises CommandFailed."""
     given = {} if options.data_dir is None else {"data_dir": options.data_dir}
     try:
         settings = load_usable(given, options.config)

@@ -1,4 +1,4 @@
-"""The keys of the configuration as flags."""
+"""The configuration's keys as flags."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mirror.sizes import duration, human
 
 
 def add_keys(command: argparse.ArgumentParser) -> None:
-    """Add a flag for each key that a flag can hold, and for the file that holds all."""
+    """Add a flag for each key that a flag can hold, and one for a file with all keys."""
     command.usage = f"{command.prog} [--KEY VALUE ...]"
     command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with these keys")
     for title, names in GROUPS.items():
@@ -59,8 +59,8 @@ def _is_form(value: object) -> bool:
     return isinstance(value, Form)
 
 
-def _parts(annotation: Any) -> Iterator[Any]:  # noqa: ANN401 - a type is no type's instance
-    """Yield what an annotation is made of, whatever stands within what."""
+def _parts(annotation: Any) -> Iterator[Any]:  # noqa: ANN401 - annotations have no common type
+    """Yield the parts of an annotation, at any depth."""
     for part in get_args(annotation):
         yield part
         yield from _parts(part)
@@ -73,7 +73,7 @@ def _form(annotation: object) -> str:
 
 
 def _shown(default: object, form: str) -> str:
-    """Return a default as it may be typed; none for what is off without a value."""
+    """Return a default as it may be typed; "" for keys that are off without a value."""
     if default is None or default == ():
         return ""
     if isinstance(default, Bound):
@@ -97,5 +97,5 @@ def _number(default: float, form: str) -> str:
 def _upstream(text: str) -> tuple[str, dict[str, str]]:
     name, equals, url = text.partition("=")
     if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r}: NAME=URL is wanted")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=URL")
     return name, {"url": url}

@@ -1,4 +1,4 @@
-"""Orders: upkeep from the terminal, beside a running mirror and without one."""
+"""Orders: upkeep from the terminal, with or without a running mirror."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BESIDE = "Works beside a running mirror and without one."
 
 
 def add_place(command: argparse.ArgumentParser, more: str = _BESIDE) -> None:
-    """Add what leads to the data of a mirror, as `serve` has it; `more` is said in the help."""
+    """Add the flags that lead to a mirror's data, as for `serve`; `more` goes into the help."""
     command.epilog = more
     command.add_argument("--config", type=Path, metavar="FILE", help="the file given to serve")
     described = Settings.model_fields["data_dir"].description
@@ -33,14 +33,14 @@ def add_place(command: argparse.ArgumentParser, more: str = _BESIDE) -> None:
 
 
 def add_dry_run(command: argparse.ArgumentParser) -> None:
-    """Add the flag with which nothing is removed."""
+    """Add the flag for a run that removes nothing."""
     command.add_argument(
-        "--dry-run", action="store_true", help="say what would go, and how much, and leave it"
+        "--dry-run", action="store_true", help="print the removals and their size only"
     )
 
 
 def carry_out(options: argparse.Namespace, order: Work, words: Words) -> int:
-    """Have an order carried out and print what is told; returns the exit code.
+    """Have an order carried out and print its records; returns the exit code.
 
     Raises CommandFailed.
     """
@@ -48,12 +48,12 @@ def carry_out(options: argparse.Namespace, order: Work, words: Words) -> int:
     settings = load(given, options.config)
     os.umask(0o077)
     with logs.standard_error(settings.log_format) as outlet:
-        logs.set_up(settings.log_format, "error", outlet)  # what is told of is printed
+        logs.set_up(settings.log_format, "error", outlet)  # warnings are printed already
         return _run(settings, order, words)
 
 
 def as_json(record: Record) -> Iterable[str]:
-    """Write a record as an object."""
+    """Write a record as a JSON object."""
     told = asdict(record)
     del told["kind"]
     yield json.dumps(told, indent=2)

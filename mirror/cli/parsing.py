@@ -1,4 +1,4 @@
-"""The parser: the commands, of which only the one that was typed is loaded."""
+"""The parser: of all commands, only the typed one is loaded."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import NoReturn
 
 import mirror
 
-# What each command does, in the order of the help. A command's module has its name, with `add`,
+# The commands, in the order of the help. A command's module has its name, with `add`,
 # which adds its arguments to a parser, and `run`, which takes these and returns an exit code.
 COMMANDS = {
     "serve": "run the mirror",
-    "check": "say what is wrong with the configuration, and whether upstreams answer",
-    "config": "print the configuration in force, and where each value comes from",
+    "check": "find the faults of the configuration, and upstreams that do not answer",
+    "config": "print the configuration in force, with the place of each value",
     "client-config": "write a client's configuration for this mirror",
-    "budget": "print what is left of the pull limits",
-    "du": "print what takes the space, by image",
-    "verify": "hash kept files again, and discard damaged ones",
-    "gc": "remove what is of no use, and keep the bound",
+    "budget": "print the pulls left, their spenders, and a forecast",
+    "du": "print the space taken, by image",
+    "verify": "hash stored files again, and discard damaged ones",
+    "gc": "remove useless files, and evict content beyond the bound",
     "purge": "remove an image, a repository, or content by its digest",
-    "reload": "have the running mirror read its configuration anew",
-    "healthcheck": "say whether the mirror runs, for containers and supervisors",
+    "reload": "have the running mirror read its configuration again",
+    "healthcheck": "check that the mirror runs, for containers and supervisors",
     "completion": "print a script that completes commands and flags in a shell",
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser with errors of one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and where help is, and exit with 2."""
-        self.exit(2, f"mirror: {message}; `{self.prog} --help` says what is allowed\n")
+        """Print the error, with a hint at the help, and exit with 2."""
+        self.exit(2, f"mirror: {message}; see `{self.prog} --help`\n")
 
 
 def typed(words: Sequence[str]) -> str:
@@ -41,7 +41,7 @@ def typed(words: Sequence[str]) -> str:
 
 
 def parser(words: Sequence[str]) -> Parser:
-    """Make the parser for a command line; other commands than its own have no arguments."""
+    """Return the parser for a command line; only its own command has arguments."""
     made = Parser(prog="mirror", description=mirror.__doc__, allow_abbrev=False)
     made.add_argument("--version", action="version", version=f"mirror {mirror.__version__}")
     commands = made.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)

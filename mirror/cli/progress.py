@@ -12,7 +12,7 @@ _BAR = 30  # characters
 
 
 class Bar:
-    """A bar, drawn anew for each record of progress."""
+    """A bar that is redrawn for each record of progress."""
 
     def __init__(self, terminal: TextIO) -> None:
         self._terminal = terminal
@@ -21,7 +21,7 @@ class Bar:
         self._began = time.monotonic()
 
     def show(self, progress: Progress) -> None:
-        """Draw it anew."""
+        """Redraw the bar."""
         if not self._wanted:
             return
         share = progress.bytes / progress.all_bytes if progress.all_bytes else 1.0
@@ -35,7 +35,7 @@ class Bar:
         self._shown = True
 
     def clear(self) -> None:
-        """Leave the line to what is printed next."""
+        """Clear the line for other output."""
         if self._shown:
             self._terminal.write("\r\x1b[K")
             self._terminal.flush()

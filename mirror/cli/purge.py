@@ -1,4 +1,4 @@
-"""`mirror purge`: an image, a repository, or content by its digest is removed."""
+"""`mirror purge`: removes an image, a repository, or content by its digest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mirror.oci.names import Repository
 from mirror.oci.target import parse_target
 from mirror.sizes import human
 
-LEFT = 1  # exit code: what would have gone was left, as the answer was no
+LEFT = 1  # exit code: nothing was removed, as the answer was no
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code: 1 where a whole repository was to go, and the answer was no.
+    """Run it; returns the exit code: 1 if the answer was no to removing a whole repository.
 
     Raises CommandFailed.
     """
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _is_whole(target: str) -> bool:
-    """Whether a whole repository is named; what is no name at all is refused by the order."""
+    """Whether a whole repository is named; an invalid name is left for the order to refuse."""
     try:
         return isinstance(parse_target(target), Repository)
     except RegistryError:
@@ -51,7 +51,7 @@ def _is_whole(target: str) -> bool:
 
 
 def _may_go(options: argparse.Namespace) -> bool:
-    """Ask whether what would go may; raises UpkeepError where nobody is there to answer."""
+    """Ask for confirmation; raises UpkeepError without a terminal."""
     told: list[Purged] = []
 
     def note(record: Record) -> Iterator[str]:

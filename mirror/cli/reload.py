@@ -1,4 +1,4 @@
-"""`mirror reload`: a running mirror reads its configuration anew, and tells what came of it."""
+"""`mirror reload`: a running mirror reads its configuration again, and reports the outcome."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ UNUSABLE = 1  # exit code: the configuration cannot be used, and nothing was cha
 
 def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
-    add_place(command, "The mirror reads what it was started with; SIGHUP asks it for the same.")
+    add_place(command, "It reads the file, variables and flags of its start, as on SIGHUP.")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code: 1 where the configuration is bad. Raises CommandFailed."""
+    """Run it; returns the exit code: 1 if the configuration is unusable. Raises CommandFailed."""
     given = {} if options.data_dir is None else {"data_dir": options.data_dir}
     try:
         folder = load_usable(given, options.config).data_dir
-    except ConfigurationError as error:  # the mirror cannot be found by it, nor could it use it
+    except ConfigurationError as error:  # the mirror cannot use it, and cannot be found by it
         return _unusable(str(error))
     last: Record | None = None
     with closing(errand.ask(folder.absolute(), Reload())) as records:

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     """Run it until a signal ends it; returns the exit code. Raises CommandFailed."""
     flags = given(options)
     settings = load(flags, options.config)
-    os.umask(0o077)  # what is kept may be private, and the index tells who pulled what
+    os.umask(0o077)  # stored content may be private, and the index names the clients of pulls
     with logs.standard_error(settings.log_format) as outlet:
         logs.set_up(settings.log_format, settings.log_level, outlet)
         _warn(settings, flags, options.config)
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         except CommandFailed as error:
             if settings.log_format == "text":
                 raise
-            _log.critical("%s", error)  # what reads objects reads this one, too
+            _log.critical("%s", error)  # a reader of JSON lines gets this one as well
             return FAILED
 
 
@@ -58,7 +58,7 @@ def _warn(settings: Settings, flags: Mapping[str, object], file: Path | None) ->
 
 
 def _read_again(flags: Mapping[str, object], file: Path | None) -> Settings:
-    """Read the configuration as at the start, for a reload; raises ConfigurationError."""
+    """Read the configuration again, for a reload; raises ConfigurationError."""
     settings = load(flags, file)
     _warn(settings, flags, file)
     return settings
@@ -74,11 +74,11 @@ async def _serve_and_end(settings: Settings, outlet: Outlet, read: Callable[[], 
 async def serve(
     settings: Settings, outlet: Outlet, read: Callable[[], Settings] | None = None
 ) -> int:
-    """Serve until SIGINT or SIGTERM; returns the exit code. `read` reads the settings anew."""
+    """Serve until SIGINT or SIGTERM; returns the exit code. `read` reads the settings again."""
     signals = Signals()
     try:
         await _serve_until(signals, settings, outlet, read)
-    except asyncio.CancelledError:  # the start was, in order
+    except asyncio.CancelledError:  # SIGINT or SIGTERM cancelled the start
         if not signals.stop.is_set():
             raise
     _log.info("stopped")
@@ -102,7 +102,7 @@ async def _serve_until(
 
 
 async def _reload_when_asked(signals: Signals, daemon: Daemon) -> None:
-    """Reload at each SIGHUP, for ever; those that come meanwhile ask for one more in all."""
+    """Reload at each SIGHUP, for ever; several during a reload request one more."""
     while True:
         await signals.reload.wait()
         signals.reload.clear()

@@ -1,4 +1,4 @@
-"""`mirror verify`: kept files are hashed again, and damaged ones discarded."""
+"""`mirror verify`: hashes stored files again, and discards damaged ones."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def add(command: argparse.ArgumentParser) -> None:
         type=_sample,
         default={},
         metavar="N%|N",
-        help="a share of the files, or so many, chosen at random; all without it",
+        help="a share or a number of files, chosen at random; default: all",
     )
     command.add_argument(
-        "--rate", type=_rate, metavar="SIZE", help="bytes read a second at most, such as 50MiB"
+        "--rate", type=_rate, metavar="SIZE", help="most bytes to read per second, such as 50MiB"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code: 1 where something was damaged."""
+    """Run it; returns the exit code: 1 if a file was damaged."""
     order = Verify(**options.sample, rate=options.rate, dry=options.dry_run)
     return carry_out(options, order, _words)
 
@@ -55,7 +55,7 @@ def _sample(text: str) -> dict[str, float | int]:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(
-        f"{text!r}: a share above 0% up to 100% is wanted, such as 5%, or a number of files"
+        f"{text!r}: expected a share above 0% up to 100%, such as 5%, or a number of files"
     )
 
 
@@ -66,6 +66,6 @@ def _rate(text: str) -> int:
         rate = 0
     if not 0 < rate < 2**63:
         raise argparse.ArgumentTypeError(
-            f"{text!r}: bytes a second are wanted, above 0, with or without a suffix, such as 50MiB"
+            f"{text!r}: expected bytes a second, above 0, with or without a suffix, such as 50MiB"
         )
     return rate

@@ -1,4 +1,4 @@
-"""What can be configured: keys, defaults, and where their values come from."""
+"""The configuration: its keys, their defaults, and the sources of their values."""
 
 from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings

@@ -1,4 +1,4 @@
-"""What can be said of one client: the keys of `[clients.NAME]`."""
+"""The keys of `[clients.NAME]`, about one client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from mirror.settings.values import PatternList
 
-_SHORTEST = 16  # characters; what is shorter can be guessed
+_SHORTEST = 16  # characters; a shorter token can be guessed
 
 
 class Client(BaseModel):
@@ -15,7 +15,7 @@ class Client(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     token: SecretStr = Field(
-        SecretStr(""), description="What it shows: as a Bearer token, or as its password."
+        SecretStr(""), description="Its secret: a Bearer token, or its password."
     )
     allow: PatternList = Field(("**",), description="Repositories that it may read.")
 
@@ -26,7 +26,7 @@ class Client(BaseModel):
         printable = text.isascii() and text.isprintable() and " " not in text
         if text and (len(text) < _SHORTEST or not printable):
             raise ValueError(
-                f"at least {_SHORTEST} printable characters without blanks are wanted, "
+                f"expected at least {_SHORTEST} printable characters without blanks, "
                 "such as `openssl rand -hex 32` prints"
             )
         return token

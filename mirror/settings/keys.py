@@ -1,4 +1,4 @@
-"""All that can be configured: the keys and their defaults."""
+"""The keys of the configuration, and their defaults."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         (), description="The only names by which clients reach the mirror, if not any."
     )
     trusted_proxies: Networks = Field(
-        (), description="Proxies before the mirror that are believed who their clients are."
+        (), description="Proxies before the mirror that may name the addresses of their clients."
     )
     proxy_protocol: bool = Field(
         False, description="Whether they begin each connection with a preamble of PROXY."
@@ -61,7 +61,7 @@ class Settings(BaseSettings):
         None, description="The certificate's key, in PEM, without a password."
     )
     client_ca: FilePath | None = Field(
-        None, description="Who must have signed the certificates that clients show, in PEM."
+        None, description="The CA that must have signed the certificates of clients, in PEM."
     )
     data_dir: FilePath = Field(Path("data"), description="The folder for blobs and their index.")
     max_size: MaxSize = Field(
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
         75, description="How long a connection may be without a whole request."
     )
     client_timeout: Seconds = Field(
-        60, description="How long a client may take nothing of what it is sent."
+        60, description="How long a client may read nothing of its answer."
     )
     log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
         0, description="Requests a second taken from one client, over ten seconds; 0: any number."
     )
     clients: dict[ClientName, Client] = Field(
-        default_factory=dict, description="Clients that log in with a token of their own."
+        default_factory=dict, description="Clients that log in with a token."
     )
     shares: dict[Party, PartysShare] = Field(
         default_factory=dict,
@@ -166,10 +166,10 @@ class Settings(BaseSettings):
 
     def _odd_preambles(self) -> Iterator[str]:
         if self.proxy_protocol and not self.trusted_proxies:
-            yield "proxy_protocol wants trusted_proxies: who sends preambles"
+            yield "proxy_protocol wants trusted_proxies: the senders of preambles"
 
     def _odd_logins(self) -> Iterator[str]:
-        """Find what is for clients that log in, where none can."""
+        """Find keys for clients that log in, if no client can."""
         tokens = [token for each in self.clients.values() if (token := each.token)]
         if len(set(tokens)) < len(tokens):
             yield "clients: two have the same token"
@@ -182,14 +182,14 @@ class Settings(BaseSettings):
         for name in (*self.clients, *filter(is_client_name, self.shares)):
             table = "clients" if name in self.clients else "shares"
             yield (
-                f"{table}.{name} is the name of a client, but none can log in: htpasswd, "
-                "client_ca, or the token of a client is wanted"
+                f"{table}.{name} is the name of a client, but none can log in: set htpasswd, "
+                "client_ca, or the token of a client"
             )
 
     @model_validator(mode="before")
     @classmethod
     def _know_the_hub(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Have Docker Hub among the upstreams, whatever else is."""
+        """Add Docker Hub to the upstreams."""
         upstreams = values.get("upstreams", {})
         hub = upstreams.get(HUB, {}) if isinstance(upstreams, dict) else None
         if not isinstance(hub, dict):
@@ -209,12 +209,12 @@ class Settings(BaseSettings):
     @field_validator("default_upstream")
     @classmethod
     def _default_to_one_of_them(cls, name: str, info: ValidationInfo) -> str:
-        upstreams = info.data.get("upstreams", {name})  # not there if it is refused itself
+        upstreams = info.data.get("upstreams", {name})  # missing if it is refused itself
         if name not in upstreams:
             known = ", ".join(sorted(upstreams))
-            raise ValueError(f"one of the upstreams is wanted: {known}")
+            raise ValueError(f"expected one of the upstreams: {known}")
         return name
 
     def hosts(self) -> dict[str, str]:
-        """Return the upstreams that Host headers mean."""
+        """Return the upstreams, by Host header."""
         return {host: name for name, each in self.upstreams.items() for host in each.hosts}

@@ -1,4 +1,4 @@
-"""On which line of a TOML file each key stands."""
+"""The line of each key in a TOML file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Path: TypeAlias = tuple[str, ...]  # of a key: the tables that lead to it, and i
 def lines_of(text: str) -> dict[Path, int]:
     """Return the line, from 1, on which each table and each key begins; `text` is valid TOML.
 
-    What a statement holds is left to `tomllib`: a statement ends where it can be read by itself,
-    and no part of one can.
+    The grammar is left to `tomllib`: a statement ends where it can be parsed alone, and no part of
+    a statement can be.
     """
     found: dict[Path, int] = {}
     table: Path = ()
@@ -27,7 +27,7 @@ def lines_of(text: str) -> dict[Path, int]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, dict[str, object]]]:
-    """Yield where each statement begins, its text, and what it says alone."""
+    """Yield each statement: its line, its text, and its values."""
     pending: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         pending.append(line.removesuffix("\r"))
@@ -42,7 +42,7 @@ def _statements(text: str) -> Iterator[tuple[int, str, dict[str, object]]]:
 
 
 def _paths(values: object) -> Iterator[Path]:
-    """Yield the paths to all that stands in a table, and in the last of a list of tables."""
+    """Yield the paths to all values in a table, and in the last table of a list."""
     if isinstance(values, list):
         values = values[-1] if values else None
     if isinstance(values, Mapping):

@@ -1,4 +1,4 @@
-"""The settings that the sources make together, and all that is wrong with them."""
+"""The settings, merged from all sources, and all their faults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mirror.settings.wrong import Wrong, wrong
 
 
 class _Merged(Settings):
-    """The same keys, of values that are put together already."""
+    """The same keys, with values that are merged already."""
 
     @classmethod
     def settings_customise_sources(
@@ -39,9 +39,9 @@ class _Merged(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was read: settings without what is wrong, where that leaves any, and what is wrong.
+    """The outcome of a load: settings without the faulty values, if any are left, and the faults.
 
-    `left_out` are the names of the keys and tables that are not in the settings for that.
+    `left_out` are the names of the keys and tables that were removed as faulty.
     """
 
     sources: Sources
@@ -50,14 +50,14 @@ class Loaded:
     left_out: frozenset[str]
 
     def follows(self, fault: str) -> bool:
-        """Whether a fault may come of what was left out, rather than stand by itself."""
+        """Whether a fault may be a consequence of a key that was left out."""
         return _names_any(fault, self.left_out)
 
 
 def load(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:
     """Read flags over environment over secrets over file over defaults.
 
-    Raises ConfigurationError, which says the first thing that is wrong.
+    Raises ConfigurationError, which names the first fault.
     """
     loaded = load_all(flags, file)
     if loaded.faults or loaded.settings is None:
@@ -66,7 +66,7 @@ def load(flags: Mapping[str, object] | None = None, file: Path | None = None) ->
 
 
 def load_all(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Loaded:
-    """Read them, and find all that is wrong, each with the place where it stands."""
+    """Read all sources, and find all faults, each with its place."""
     sources = gather(flags, file)
     settings, found, left_out = _validated(sources.merged())
     faults = [*sources.faults, *(each.line for each in found)]
@@ -74,9 +74,9 @@ def load_all(flags: Mapping[str, object] | None = None, file: Path | None = None
 
 
 def _validated(values: dict[str, Any]) -> tuple[Settings | None, list[Wrong], set[str]]:
-    """Validate, again without what is wrong for as long as something is: that may hide more.
+    """Validate, and repeat without the faulty values until none is left: a fault may hide others.
 
-    What may come of the gap that was made is not told.
+    Faults that may be consequences of a removed value are not reported.
     """
     found: list[Wrong] = []
     gone: set[tuple[str, ...]] = set()
@@ -96,7 +96,7 @@ def _validated(values: dict[str, Any]) -> tuple[Settings | None, list[Wrong], se
 
 
 def _there(values: dict[str, Any], path: tuple[str, ...]) -> tuple[str, ...]:
-    """Return as much of a path as leads to something."""
+    """Return the longest part of a path that leads to a value."""
     while path and at(values, path) is None:
         path = path[:-1]
     return path
@@ -115,10 +115,10 @@ def _names_any(line: str, names: Iterable[str]) -> bool:
 
 
 def load_usable(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:
-    """Read them without what is wrong, to find the mirror that runs.
+    """Read the settings without the faulty values, to find the running mirror.
 
-    A file that was spoilt since concerns no mirror that runs, and it may have secrets that others
-    have not. Raises ConfigurationError where the data folder cannot be told.
+    A file that was broken since does not matter to a running mirror, which may also have secrets
+    that other processes lack. Raises ConfigurationError if the data folder is unknown.
     """
     loaded = load_all(flags, file)
     told = loaded.sources.has(("data_dir",)) and "data_dir" not in loaded.left_out
@@ -128,9 +128,10 @@ def load_usable(flags: Mapping[str, object] | None = None, file: Path | None = N
 
 
 def overruled(flags: Mapping[str, object] | None = None, file: Path | None = None) -> list[str]:
-    """Say of each variable in force which key of the file it overrules, by names alone.
+    """Return a line for each variable in force that overrules a key of the file, by names only.
 
-    Of what `load` has taken. Raises ConfigurationError if the file cannot be read any more.
+    For sources that `load` has accepted. Raises ConfigurationError if the file has become
+    unreadable.
     """
     file = chosen_file(file)
     from_file = read_file(file).values

@@ -1,4 +1,4 @@
-"""Sizes and durations as settings have them, with units, and the bound on what is kept."""
+"""Sizes and durations of settings, with units, and the bound on stored data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mirror.sizes import human
 
 SMALLEST = 64 * 1024**2  # bytes; less holds no image, and is nearly always a mistake
 _LARGEST = 2**63 - 1  # bytes; no file system holds more, and SQLite counts no further
-# pydantic takes a size for whole as soon as it begins with one: "1,5GiB" for a byte.
+# pydantic accepts any text that begins with a size: "1,5GiB" as a byte.
 _SIZE = re.compile(r"\d{1,20}(?:\.\d{1,20})? ?(?:([kmgtpe]i)|[a-z]*)", re.ASCII | re.IGNORECASE)
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _PART = r"(\d{1,12}(?:\.\d{1,6})?) ?(ms|s|min|m|h|d|w)"
@@ -32,16 +32,16 @@ def parse_size(value: object) -> int:
     except ValidationError:
         size = -1
     if not 0 <= size <= _LARGEST:
-        raise ValueError("bytes are wanted, with or without a suffix, such as 50GiB or 800MB")
+        raise ValueError("expected bytes, with or without a suffix, such as 50GiB or 800MB")
     return size
 
 
 def _whole(value: object) -> object:
-    """Return a value as pydantic reads it; None for what is a size at its beginning only."""
+    """Return a value for pydantic to read; None for text that only begins with a size."""
     if not isinstance(value, str):
         return None if isinstance(value, bool) else value
     found = _SIZE.fullmatch(text := value.strip())
-    return found and text + ("B" if found[1] else "")  # Kubernetes has 50Gi
+    return found and text + ("B" if found[1] else "")  # Kubernetes writes 50Gi
 
 
 def parse_duration(value: object) -> float:
@@ -53,16 +53,14 @@ def parse_duration(value: object) -> float:
     else:
         seconds = _number(text)
     if not 0 <= seconds < 1e9:
-        raise ValueError(
-            'a duration is wanted: seconds, such as 60 or 2.5, or "5m", "1h30m", "30d"'
-        )
+        raise ValueError('expected a duration: seconds, such as 60 or 2.5, or "5m", "1h30m", "30d"')
     return seconds
 
 
 def _number(text: str) -> float:
-    """Read a number as it is written everywhere, not only in Python; returns -1 for what is none.
+    """Read a number in common notation; returns -1 for other text.
 
-    Python has 1_000, and the digits of all scripts.
+    Python also accepts 1_000, and the digits of all scripts.
     """
     try:
         return float(text) if _PLAIN.fullmatch(text) else -1.0
@@ -72,13 +70,13 @@ def _number(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The most that is kept: so many bytes, or a part of the file system."""
+    """The most bytes to store: a number, or a part of the file system."""
 
     bytes: int = 0
     percent: float = 0.0
 
     def of(self, folder: Path) -> int:
-        """Return how many bytes that is, for a folder that need not be there yet.
+        """Return the bound in bytes, for a folder that need not exist yet.
 
         Raises ConfigurationError.
         """
@@ -93,15 +91,15 @@ class Bound:
             ) from None
 
     def beyond(self, folder: Path) -> str | None:
-        """Say so where it is more than the file system that holds a folder has in all."""
+        """Return a warning if the bound exceeds the size of the folder's file system."""
         place = _existing(folder)
         total = shutil.disk_usage(place).total
-        if not total or self.bytes <= total:  # some file systems do not say what they have
+        if not total or self.bytes <= total:  # some file systems report no size
             return None
         return (
             f"max_size is '{self}': the file system that holds {place} has no more "
             f'than {human(total)} in all, and is full before that; a part of it, such as "80%", '
-            "keeps to what there is"
+            "always fits"
         )
 
     def _part(self, total: int) -> int:
@@ -109,7 +107,7 @@ class Bound:
         if size < SMALLEST:
             raise ConfigurationError(
                 f"max_size is '{self}': that is {human(size)} of the file system's "
-                f"{human(total)}; at least {human(SMALLEST)} is wanted"
+                f"{human(total)}; expected at least {human(SMALLEST)}"
             )
         return size
 
@@ -118,7 +116,7 @@ class Bound:
 
 
 def _existing(folder: Path) -> Path:
-    # A folder that may not be looked into is none here, and no error.
+    # A folder that may not be searched counts as missing, and is no error.
     found = (each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110
     return next(found, Path("/"))
 
@@ -137,12 +135,12 @@ def _bound(value: object) -> Bound:
     except ValueError:
         pass
     raise ValueError(
-        f"bytes with or without a suffix are wanted, such as 50GiB, at least {human(SMALLEST)}, "
+        f"expected bytes with or without a suffix, such as 50GiB, at least {human(SMALLEST)}, "
         'or a part of the file system, such as "80%"'
     )
 
 
 Size = Annotated[int, BeforeValidator(parse_size), Form("SIZE")]
 Seconds = Annotated[float, BeforeValidator(parse_duration), Form("DURATION")]
-Patience = Annotated[Seconds, Field(gt=0)]  # none at all would refuse everything
+Patience = Annotated[Seconds, Field(gt=0)]  # with 0, every request would fail
 MaxSize = Annotated[Bound, NoDecode, BeforeValidator(_bound), Form("SIZE|PERCENT")]

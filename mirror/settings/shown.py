@@ -1,4 +1,4 @@
-"""Settings to be looked at: each value in force, and where it comes from. Secrets are hidden."""
+"""The settings for display: each value in force, and its place. Secrets are hidden."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNITS = (("GiB", 1024**3), ("MiB", 1024**2))
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One key: its table, its name, its value, None where it has none, and where that stands."""
+    """One key: its table, name and value (None if it has none), and the place of the value."""
 
     table: tuple[str, ...]
     name: str
@@ -32,12 +32,12 @@ class Row:
 
     @property
     def key(self) -> str:
-        """The key as messages name it."""
+        """The key as in messages."""
         return ".".join((*self.table, self.name))
 
 
 def rows(loaded: Loaded, settings: Settings, proxies: Mapping[str, str]) -> Iterator[Row]:
-    """Yield every key. `proxies` are those that the environment names, by upstream."""
+    """Yield a row for every key. `proxies` are those of the environment, by upstream."""
     yield from _rows(loaded, settings, ())
     for name, client in settings.clients.items():
         yield from _rows(loaded, client, ("clients", name))
@@ -85,7 +85,7 @@ def _size(size: int) -> str | int:
 
 
 def _hidden(text: str) -> str:
-    """Hide a secret; of a proxy's URL only the login is one."""
+    """Hide a secret; in a proxy's URL only the login is secret."""
     scheme, colon, rest = text.partition("://")
     if not colon:
         return HIDDEN if text not in ("", "none") else text
@@ -94,7 +94,7 @@ def _hidden(text: str) -> str:
 
 
 def text(found: Iterator[Row]) -> Iterator[str]:
-    """Write rows as lines of TOML, each with its place behind it."""
+    """Write rows as lines of TOML, each with its place as a comment."""
     table: tuple[str, ...] = ()
     for row in found:
         if row.table != table:
@@ -113,4 +113,4 @@ def _name(name: str) -> str:
 
 
 def _written(value: Plain) -> str:
-    return json.dumps(value, ensure_ascii=False)  # of text, numbers and lists TOML has the same
+    return json.dumps(value, ensure_ascii=False)  # TOML writes text, numbers and lists alike

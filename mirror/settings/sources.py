@@ -1,4 +1,4 @@
-"""Where values come from: flags over variables over secrets over a file, and where each stands."""
+"""Sources of values: flags over variables over secrets over a file, and the place of each value."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mirror.settings.values import ConfigurationError
 from mirror.settings.wrong import TABLES, not_json, unknown, unquoted
 
 _NOT_KEYS = frozenset({"CONFIG", "SECRETS_DIR"})
-# What Kubernetes tells each container of a Service whose name begins with `mirror`.
+# Variables that Kubernetes sets in each container for a Service named `mirror…`.
 _OF_A_SERVICE = re.compile(
     r"MIRROR_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
@@ -33,7 +33,7 @@ _OF_A_SERVICE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The values of one source. `places` name where they stand, of a key or of its table."""
+    """The values of one source. `places` name the place of a key, or of its table."""
 
     values: dict[str, Any]
     places: Mapping[lines.Path, str] = field(default_factory=dict)
@@ -41,26 +41,26 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """All that was read, the source first that beats the others; and what could not be used."""
+    """All sources, in order of precedence, and their unusable parts as `faults`."""
 
     read: tuple[Source, ...]
     faults: tuple[str, ...] = ()
 
     def merged(self) -> dict[str, Any]:
-        """Return the values in force, as they are written."""
+        """Return the values in force, as written."""
         values: dict[str, Any] = {}
         for source in self.read:
             values = _over(values, source.values)
         return values
 
     def has(self, path: lines.Path) -> bool:
-        """Whether the value of a key is from one of these, and no default."""
+        """Whether a source has a value for a key; otherwise the default is in force."""
         return any(at(source.values, path) is not None for source in self.read)
 
     def place(self, path: lines.Path) -> str | None:
-        """Say where the value of a key stands, None where no source has it, "" for a flag.
+        """Return the place of a key's value: None if no source has one, "" for a flag.
 
-        Of a key that no source has, but which has a table somewhere, that is the table's place.
+        For a key without a value in a table that exists, that is the table's place.
         """
         for length in range(len(path), 0, -1):
             for source in self.read:
@@ -69,18 +69,18 @@ class Sources:
         return None
 
     def placed(self, line: str) -> str:
-        """Say in a line that begins with a key where that stands."""
-        [key] = re.findall(r"^(\S*?)(?=:? (?!\()|:?$)", line) or [""]  # not if it is said already
+        """Insert the place of a key into a line that begins with the key."""
+        [key] = re.findall(r"^(\S*?)(?=:? (?!\()|:?$)", line) or [""]  # not twice
         place = self.place(max(self._paths(key), key=len, default=()))
         return f"{key} ({place}){line[len(key) :]}" if place else line
 
     def _paths(self, key: str) -> Iterator[lines.Path]:
-        """Yield what may be meant by a key whose tables' names may have dots."""
+        """Yield the paths that a key may mean, as the names of its tables may contain dots."""
         yield from _spelt(key, self.merged())
 
 
 def gather(flags: Mapping[str, object] | None, file: Path | None) -> Sources:
-    """Read every source; what cannot be used of one is left out, and told in `faults`."""
+    """Read every source; unusable parts are left out, and described in `faults`."""
     chosen, faults = chosen_file(file), _unknown_variables()
     from_file, variables, secrets = Source({}), Source({}), Source({})
     try:
@@ -100,7 +100,7 @@ def gather(flags: Mapping[str, object] | None, file: Path | None) -> Sources:
 
 
 def at(values: object, path: Sequence[str]) -> object:
-    """Return what stands at the end of a path through tables, None for nothing."""
+    """Return the value at the end of a path through tables, or None."""
     for name in path:
         values = values.get(name) if isinstance(values, dict) else None
     return values
@@ -130,7 +130,7 @@ def read_file(file: Path | None) -> Source:
 
 
 def path_of(variable: str) -> lines.Path:
-    """Return the key that a variable, or a secret, is the value of."""
+    """Return the key that a variable, or a secret, sets."""
     key, *rest = variable.lower().removeprefix(PREFIX.lower()).split("__")
     if key == "upstreams":
         rest[:1] = [name.replace("_", ".") for name in rest[:1]]
@@ -138,7 +138,7 @@ def path_of(variable: str) -> lines.Path:
 
 
 def _over(values: dict[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete values with others, table by table."""
+    """Merge values over others, table by table."""
     merged = dict(values)
     for key, value in others.items():
         mine = merged.get(key)
@@ -155,7 +155,7 @@ def _nearest(places: Mapping[lines.Path, str], path: lines.Path) -> str:
 
 
 def _spelt(key: str, values: object) -> Iterator[lines.Path]:
-    """Yield the paths whose names, put together with dots, are the key or begin it."""
+    """Yield the paths that spell the key or its beginning, with dots between their names."""
     if not isinstance(values, dict):
         return
     for name in map(str, values):
@@ -175,7 +175,7 @@ def _variables() -> dict[lines.Path, str]:
 def _complete(
     source: EnvSettingsSource, places: Mapping[lines.Path, str]
 ) -> tuple[Source, list[str]]:
-    """Read variables or secrets without those tables that are no JSON; also say which are not."""
+    """Read variables or secrets without the tables that are not JSON; also return their faults."""
     faults: list[str] = []
     while True:
         try:
@@ -183,14 +183,14 @@ def _complete(
         except (SettingsError, RecursionError) as error:
             told, key = not_json(_too_deep(source) or str(error))
             left = {n: v for n, v in source.env_vars.items() if path_of(n) != (key,)}
-            if len(left) == len(source.env_vars):  # it says no more of what it is about
+            if len(left) == len(source.env_vars):  # the error does not name its key
                 return Source({}), [*faults, told]
             source.env_vars = left
             faults.append(told)
 
 
 def _too_deep(source: EnvSettingsSource) -> str:
-    """Name a table that is nested deeper than JSON can be read, "" for none."""
+    """Return the name of a table with too many levels for the JSON parser, or ""."""
     for name, text in source.env_vars.items():
         try:
             if path_of(name)[0] in TABLES:
@@ -203,7 +203,7 @@ def _too_deep(source: EnvSettingsSource) -> str:
 
 
 def _dotted(values: dict[str, Any]) -> dict[str, Any]:
-    """Name upstreams as a file does: `DOCKER_IO` is for shells that allow no dots."""
+    """Rename upstreams as in a file: `DOCKER_IO` is for shells without dots in names."""
     upstreams = values.get("upstreams")
     if not isinstance(upstreams, dict):
         return values
@@ -211,7 +211,7 @@ def _dotted(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unknown_variables() -> list[str]:
-    """Name what pydantic-settings passes over: a misspelt variable would do nothing."""
+    """Report variables that pydantic-settings ignores: a misspelt one would have no effect."""
     known = {name.upper() for name in Settings.model_fields} | _NOT_KEYS
     names = {PREFIX + key for key in known}
     return [
@@ -236,13 +236,13 @@ def _is_of_a_service(variable: str, value: str) -> bool:
 
 
 def _secrets() -> tuple[Source, list[str]]:
-    """Read the folder of secrets: ours if we were told, systemd's otherwise.
+    """Read the folder of secrets: MIRROR_SECRETS_DIR, or systemd's.
 
     Raises ConfigurationError.
     """
     folder = os.environ.get(PREFIX + "SECRETS_DIR")
     if folder and not Path(folder).is_dir():
-        raise ConfigurationError(f"{PREFIX}SECRETS_DIR is {folder!r}: a folder is wanted")
+        raise ConfigurationError(f"{PREFIX}SECRETS_DIR is {folder!r}: expected a folder")
     folder = folder or os.environ.get("CREDENTIALS_DIRECTORY")
     if folder is None:
         return Source({}), []
@@ -260,7 +260,7 @@ def _secrets() -> tuple[Source, list[str]]:
 
 
 def _odd_secrets(folder: str) -> list[str]:
-    """Name secrets that nothing reads, and empty ones; others' files are none of ours."""
+    """Report secrets with unknown names, and empty ones; files of other programs are ignored."""
     known = {PREFIX.lower() + name for name in Settings.model_fields}
     faults: list[str] = []
     for file in sorted(Path(folder).glob(f"{PREFIX.lower()}*")):
@@ -272,7 +272,7 @@ def _odd_secrets(folder: str) -> list[str]:
 
 
 def _quoted(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out tables of upstreams whose names were not quoted: they are told of already."""
+    """Leave out upstreams with unquoted names: they have been reported."""
     upstreams = values.get("upstreams")
     if not isinstance(upstreams, dict):
         return values

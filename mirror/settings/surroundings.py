@@ -1,4 +1,4 @@
-"""The proxies that the environment names for every program: HTTPS_PROXY and its kin."""
+"""The proxies that the environment names for all programs: HTTPS_PROXY and its kin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mirror.settings.values import ConfigurationError, parse_proxy
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is said of proxies: for URLs of http, for those of https, and what is asked directly."""
+    """The proxies for http URLs and for https URLs, and the hosts to connect to directly."""
 
     http: SecretStr | None = None
     https: SecretStr | None = None
@@ -24,9 +24,9 @@ class Surroundings:
 
 
 def surroundings(environment: Mapping[str, str]) -> Surroundings:
-    """Read HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or the same in small letters, as Go does.
+    """Read HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or the same in lower case, as Go does.
 
-    Raises ConfigurationError, which names the variable and not its value: that may hold a password.
+    Raises ConfigurationError, which names the variable but not its value, a possible password.
     """
     return Surroundings(
         _proxy(environment, "HTTP_PROXY"),

@@ -1,4 +1,4 @@
-"""What can be said of one registry: the keys of `[upstreams.NAME]`."""
+"""The keys of `[upstreams.NAME]`, about one registry."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ class Upstream(BaseModel):
     allow: PatternList = Field(("**",), description="Repositories that may be read.")
     deny: PatternList = Field(
         (),
-        description="Repositories that may not, whatever allow says; "
+        description="Repositories that may not be read, even if allow has them; "
         "clients that can reach the registry themselves are not bound.",
     )
     private: Private = Field(
         "authenticated",
-        description="Who may read what upstream gives to the account, but not to everybody.",
+        description="The clients that may read content that upstream restricts to the account.",
     )
     ca_file: FilePath | None = Field(
-        None, description="Who may have signed its certificate, beside those the system trusts."
+        None, description="The CA of its certificate, in addition to the system's CAs."
     )
     client_cert: FilePath | None = Field(
         None, description="A certificate to show it, in PEM, with its chain."
@@ -96,30 +96,30 @@ class Upstream(BaseModel):
 
     def _odd_account(self) -> Iterator[str]:
         if self.password_file is not None and self.password.get_secret_value():
-            yield "password and password_file are both given: one is wanted"
+            yield "password and password_file are both given: set only one"
         elif bool(self.username) != bool(self.password.get_secret_value() or self.password_file):
             yield "username and password (or password_file) go together"
         if ":" in self.username:  # RFC 7617, 2: the password begins behind the first
-            yield "a username without a colon is wanted"
+            yield "expected a username without a colon"
         if self.username and self.docker_config:
-            yield "username and docker_config are both given: one is wanted"
+            yield "username and docker_config are both given: set only one"
 
     def _odd_link(self) -> Iterator[str]:
         if (self.client_cert is None) != (self.client_key is None):
             yield "client_cert and client_key go together"
         proxy = self.proxy.get_secret_value() if self.proxy else ""
         if self.client_cert and urlsplit(proxy).scheme == "https":
-            # aiohttp shakes hands with both in one and the same way.
-            yield "client_cert would be shown to the proxy, too: http://… is wanted"
+            # aiohttp uses one TLS context for both.
+            yield "client_cert would be shown to the proxy, too: expected http://…"
 
     @property
     def whose(self) -> str:
-        """Whose account it is pulled with, in a word known at the start; none if nobody's."""
+        """The account for pulls, in a word known at the start; "" for none."""
         cloud = self.auth if METHODS[self.auth].cloud else ""
         return self.username or str(self.docker_config or cloud)
 
     def _odd_method(self) -> Iterator[str]:
-        """Find an account where `auth` has no use for one, and none where it wants one."""
+        """Find an account that `auth` does not use, or a missing account that it needs."""
         own = bool(self.username or self.docker_config)
         method = METHODS[self.auth]
         if own and not method.uses(self.username):

@@ -1,4 +1,4 @@
-"""The values that keys take: how each is read, and what is said of one that cannot be."""
+"""The types of values: each with its parser, and the message for an invalid value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mirror.oci.patterns import check_pattern
 
 
 class ConfigurationError(CommandFailed):
-    """The configuration cannot be used; the message names the key, the value, what is allowed."""
+    """The configuration is unusable; the message names the key, its value, and valid ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Form:
 
 
 class Address(NamedTuple):
-    """Where to listen."""
+    """An address and port to listen on."""
 
     host: str
     port: int
@@ -44,7 +44,7 @@ class Address(NamedTuple):
 def _address(value: object) -> Address:
     host, colon, port = str(value).rpartition(":")
     if not colon or not _is_number(port) or int(port) > 65535 or (":" in host and "[" not in host):
-        raise ValueError("host:port is wanted, such as 127.0.0.1:5000, [::]:5000 or :5000")
+        raise ValueError("expected host:port, such as 127.0.0.1:5000, [::]:5000 or :5000")
     return Address(host.strip("[]"), int(port))
 
 
@@ -58,24 +58,24 @@ _CONTROL = [chr(code) for code in (*range(32), 127)]
 def _path(value: object) -> Path:
     text = str(value)
     if not isinstance(value, str | Path) or not text or any(each in text for each in _CONTROL):
-        raise ValueError("a path is wanted, without control characters such as a line's end")
+        raise ValueError("expected a path, without control characters such as a line's end")
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise ValueError("a path is wanted, and this user has no home for ~ to mean") from None
+        raise ValueError("expected a path without ~: this user has no home") from None
 
 
 def _url(value: object) -> str:
     if not _plain_url(str(value)):
         raise ValueError(
-            "http://host[:port] or https://host[:port] is wanted, a path may follow; "
-            "username and password have keys of their own"
+            "expected http://host[:port] or https://host[:port], with or without a path; "
+            "username and password are separate keys"
         )
     return _written(str(value))
 
 
 def _written(url: str) -> str:
-    """Write a URL that was checked as all that read it compare it: its scheme knows no case."""
+    """Return a valid URL in the form for comparisons: the scheme's case has no meaning."""
     scheme, colon, rest = url.rstrip("/").partition("://")
     return scheme.lower() + colon + rest
 
@@ -92,11 +92,11 @@ def _plain_url(text: str) -> bool:
     return bool(whole) and not odd
 
 
-DIRECTLY = "none"  # in the place of a proxy
+DIRECTLY = "none"  # instead of a proxy's URL
 
 
 def parse_proxy(value: object) -> SecretStr:
-    """Read the URL of a proxy, with a login or without, or that none is wanted.
+    """Read the URL of a proxy, with a login or without, or "none" for no proxy.
 
     Raises ValueError.
     """
@@ -108,16 +108,16 @@ def parse_proxy(value: object) -> SecretStr:
         return SecretStr(text)
     if not colon or not _plain_url(bare) or urlsplit(bare).path not in ("", "/"):
         raise ValueError(
-            "http://[user:password@]host:port or https://[user:password@]host:port is wanted, "
+            "expected http://[user:password@]host:port or https://[user:password@]host:port, "
             'or "none"'
         )
     return SecretStr(text)
 
 
 def parse_origin(text: str) -> str:
-    """Read a URL that is no more than scheme, host and port; raises ValueError."""
+    """Read a URL that has only scheme, host and port; raises ValueError."""
     if not _plain_url(text) or urlsplit(text).path not in ("", "/"):
-        raise ValueError("origins are wanted, such as https://auth.example:8443")
+        raise ValueError("expected origins, such as https://auth.example:8443")
     return _written(text)
 
 
@@ -129,7 +129,7 @@ def _repository_path(value: object) -> str:
     path = str(value).strip("/")
     if path and not is_repository_name(path):
         raise ValueError(
-            "a part of a repository's name is wanted, such as dockerhub-cache or team/cache: "
+            "expected a part of a repository's name, such as dockerhub-cache or team/cache: "
             "lower-case letters and digits, separated by . _ __ - or /"
         )
     return path
@@ -137,10 +137,10 @@ def _repository_path(value: object) -> str:
 
 def _upstream_name(value: object) -> str:
     name = str(value)
-    # Without a dot or a colon it would be taken for a part of Docker Hub's names, and they for it.
+    # A name without a dot or a colon could not be told from a part of Docker Hub's names.
     if not is_host(name) or not stands_for_host(name):
         raise ValueError(
-            "a registry's name as images use it is wanted, in lower case, with a dot or a port, "
+            "expected a registry's name as images use it, in lower case, with a dot or a port, "
             "such as ghcr.io or registry.example:5000"
         )
     if name in HUB_ALIASES:
@@ -151,21 +151,21 @@ def _upstream_name(value: object) -> str:
 def _hosts(value: object) -> tuple[str, ...]:
     hosts = tuple(each.lower() for each in _listed(value))
     if not all(map(is_host, hosts)):
-        raise ValueError("hosts are wanted, such as ghcr.mirror.example or 10.0.0.9:5001")
+        raise ValueError("expected hosts, such as ghcr.mirror.example or 10.0.0.9:5001")
     return hosts
 
 
 def _listed(value: object) -> list[str]:
-    """Read a list; in a variable it is JSON's, or has commas."""
+    """Read a list; in a variable it is JSON, or has commas."""
     if isinstance(value, str):
         value = _parts(value)
     return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
 
 
 def _number(value: object) -> object:
-    """Refuse what Python takes for 1."""
+    """Refuse booleans, which Python accepts as 0 and 1."""
     if isinstance(value, bool):
-        raise ValueError("a number is wanted")  # noqa: TRY004 - of the value, for pydantic
+        raise ValueError("expected a number")  # noqa: TRY004 - of the value, for pydantic
     return value
 
 
@@ -196,7 +196,7 @@ def _share(value: object) -> Share:
     except ValueError:
         percent = 0.0
     if not 0 < percent <= 100:
-        raise ValueError('a number of pulls or a part of the limit is wanted, such as 20 or "25%"')
+        raise ValueError('expected a number of pulls or a part of the limit, such as 20 or "25%"')
     return Share(percent=percent)
 
 
@@ -207,8 +207,8 @@ def _party(value: object) -> str:
         return _network(str(value))
     except ValueError as error:
         raise ValueError(
-            f"{value!r}: an address, a network such as 10.0.0.0/8, the name of a client that "
-            f'logs in, or "*" is wanted{_but(error)}'
+            f"{value!r}: expected an address, a network such as 10.0.0.0/8, a client's login name, "
+            f'or "*"{_but(error)}'
         ) from None
 
 
@@ -217,7 +217,7 @@ def _networks(value: object) -> tuple[str, ...]:
         return tuple(_network(each) for each in _listed(value))
     except ValueError as error:
         raise ValueError(
-            f"addresses and networks are wanted, such as 10.0.0.9 or 10.0.0.0/8{_but(error)}"
+            f"expected addresses and networks, such as 10.0.0.9 or 10.0.0.0/8{_but(error)}"
         ) from None
 
 
@@ -225,7 +225,7 @@ _MAPPED = 96  # bits of an IPv6 address before the IPv4 address in it (RFC 4291,
 
 
 class _Meant(ValueError):
-    """It is no network, but nearly; the message is one that may be meant."""
+    """The text is not a network, but similar; the message is a network that may be meant."""
 
 
 def _but(error: ValueError) -> str:
@@ -235,8 +235,8 @@ def _but(error: ValueError) -> str:
 def _network(text: str) -> str:
     """Read an address or a network; raises ValueError.
 
-    It is compared with addresses that have no zone, and are of IPv4 where they are IPv4 in IPv6:
-    another would be no client's, ever.
+    It is compared with clients' addresses, which have no zone, and are IPv4 if they are IPv4 in
+    IPv6: a network of another form would never match a client.
     """
     found = ip_network(text, strict=False)
     if "%" in text:
@@ -252,7 +252,7 @@ def _network(text: str) -> str:
 def _client_name(value: object) -> str:
     if not is_client_name(str(value)):
         raise ValueError(
-            "a client's name is wanted: a letter, then letters, digits, '.', '_', '@' or '-'"
+            "expected a client's name: a letter, then letters, digits, '.', '_', '@' or '-'"
         )
     return str(value)
 

@@ -1,4 +1,4 @@
-"""What is wrong with values, in words: the key, the value, and what is allowed."""
+"""The faults of values as messages: the key, the value, and the allowed values."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
 from mirror.settings.upstream import Upstream
 
-# How a table is written in a variable or a secret.
+# The form of a table in a variable or a secret.
 _AS_JSON = {
     "upstreams": f'{{"{HUB}": {{"url": "{HUB_URL}"}}}}',
     "clients": '{"ci": {"token": "..."}}',
     "shares": '{"10.0.0.0/8": "25%"}',
 }
 TABLES = frozenset(_AS_JSON)
-# What other programs call a key.
+# Names of keys in other programs.
 _KNOWN_AS = {
     **dict.fromkeys(("address", "addr", "bind", "host", "http", "port"), "listen"),
     **dict.fromkeys(("cache_dir", "data", "directory", "root", "storage"), "data_dir"),
@@ -33,63 +33,63 @@ _KNOWN_AS = {
     **dict.fromkeys(("cert", "certificate", "tls"), "tls_cert"),
     **dict.fromkeys(("debug", "verbose"), "log_level"),
 }
-_WANTED = {  # instead of pydantic's words, which are for programmers
-    "dict_type": "a table is wanted",
-    "model_type": "a table is wanted",
-    "model_attributes_type": "a table is wanted",
-    "missing": "a value is wanted",
-    "string_type": "text is wanted, in quotes",
-    "bool_type": "true or false is wanted",
-    "bool_parsing": "true or false is wanted",
-    "int_type": "a whole number is wanted",
-    "int_parsing": "a whole number is wanted",
-    "int_parsing_size": "a smaller number is wanted",
-    "int_from_float": "a whole number is wanted",
-    "float_type": "a number is wanted",
-    "float_parsing": "a number is wanted",
-    "finite_number": "a number is wanted",
-    "tuple_type": 'a list is wanted, such as ["a", "b"]',
-    "greater_than": "more than {gt} is wanted",
-    "greater_than_equal": "at least {ge} is wanted",
-    "less_than_equal": "at most {le} is wanted",
-    "literal_error": "{expected} is wanted",
+_WANTED = {  # instead of pydantic's messages, which are for programmers
+    "dict_type": "expected a table",
+    "model_type": "expected a table",
+    "model_attributes_type": "expected a table",
+    "missing": "expected a value",
+    "string_type": "expected text, in quotes",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_parsing_size": "expected a smaller number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "finite_number": "expected a number",
+    "tuple_type": 'expected a list, such as ["a", "b"]',
+    "greater_than": "expected more than {gt}",
+    "greater_than_equal": "expected at least {ge}",
+    "less_than_equal": "expected at most {le}",
+    "literal_error": "expected {expected}",
 }
 _TABLES = {
-    "upstreams": 'a table for each registry is wanted: [upstreams."NAME"] with its url',
-    "clients": "a table for each client is wanted: [clients.NAME] with its token",
-    "shares": f"a table is wanted, such as {_AS_JSON['shares']}",
+    "upstreams": 'expected a table for each registry: [upstreams."NAME"] with its url',
+    "clients": "expected a table for each client: [clients.NAME] with its token",
+    "shares": f"expected a table, such as {_AS_JSON['shares']}",
 }
 _MODELS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "clients": Client}
-# A refused url that holds no user, password, or query, which may be a token.
+# A refused url without user, password and query (a possible token).
 _HARMLESS = re.compile(r"[\w:/.-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """One thing that is wrong: the path to its key, and a line that begins with that."""
+    """One fault: the path of its key, and a line that begins with the key."""
 
     path: tuple[str, ...]
     line: str
 
 
 def wrong(error: ValidationError) -> list[Wrong]:
-    """Say all that is wrong with values."""
+    """Return all faults of values."""
     return [each for raised in error.errors() for each in _all_of(raised)]
 
 
 def _all_of(error: Mapping[str, Any]) -> Iterator[Wrong]:
-    """Say what a validator has found: of keys that do not go together a line for each."""
+    """Yield the faults that a validator has found: a line for each pair of keys that conflict."""
     path = tuple(str(part) for part in error["loc"] if part != "[key]")  # pydantic's, of a key
     for message in str(error["msg"]).removeprefix("Value error, ").split("\n"):
         if path:
             yield Wrong(path, _line(path, {**error, "msg": message}))
-        else:  # it begins with the keys that it is about
+        else:  # the message begins with its keys
             key = message.split(maxsplit=1)[0].rstrip(":")
             yield Wrong(tuple(key.split(".", 1)), message)
 
 
 def unknown(name: str, known: Iterable[str], *, what: str = "unknown key") -> str:
-    """Say that a name is unknown, and which may be meant."""
+    """Return the message for an unknown name, with a suggestion."""
     names = sorted(known)
     plain, by_plain = _plain(name), {_plain(each): each for each in names}
     meant = by_plain.get(_KNOWN_AS.get(plain, ""))
@@ -100,23 +100,23 @@ def unknown(name: str, known: Iterable[str], *, what: str = "unknown key") -> st
 
 
 def _plain(name: str) -> str:
-    """Return the last key of a path, a variable's or a secret's first one."""
+    """Return the last key of a path, or the first of a variable or a secret."""
     last = name.partition("__")[0].rpartition(".")[2]
     return last.lower().removeprefix(PREFIX.lower())
 
 
 def not_json(error: str) -> tuple[str, str]:
-    """Say which variable or secret is not the JSON that a table wants, and not what it holds.
+    """Return the message for a variable or secret that is not the JSON of a table, and its key.
 
-    `error` is what pydantic-settings says. Also returns the key.
+    The message does not repeat the value. `error` is the message of pydantic-settings.
     """
     found = re.search(r'field "(\w+)"', error)
     key = found[1] if found and found[1] in _AS_JSON else "upstreams"
-    return f"{PREFIX}{key.upper()}: JSON is wanted, such as {_AS_JSON[key]}", key
+    return f"{PREFIX}{key.upper()}: expected JSON, such as {_AS_JSON[key]}", key
 
 
 def unquoted(upstreams: object) -> Iterator[str]:
-    """Find tables of upstreams whose dots made tables within tables of them, as TOML has it."""
+    """Find upstreams with unquoted names: TOML reads their dots as nested tables."""
     if not isinstance(upstreams, Mapping):
         return
     for first, table in upstreams.items():
@@ -126,7 +126,7 @@ def unquoted(upstreams: object) -> Iterator[str]:
 
 
 def _only_keys(table: object) -> Iterator[str]:
-    """Yield the keys that lead through tables that hold nothing but a table."""
+    """Yield the keys that lead through tables with a single table in each."""
     while isinstance(table, Mapping) and len(table) == 1:
         [(key, table)] = table.items()
         if not isinstance(table, Mapping):
@@ -155,7 +155,7 @@ def _message(key: str, error: Mapping[str, Any]) -> str:
 
 
 def _is_kept_back(place: tuple[str, ...], value: object) -> bool:
-    """Whether a value may be a password, or hold what looks like one, or is a whole table."""
+    """Whether to hide a value: it may be or contain a password, or is a whole table."""
     if isinstance(value, dict):
         return True
     private = place[:1] == ("clients",) or (

@@ -74,7 +74,7 @@ async def test_the_metrics_may_have_an_address_of_their_own(run: Run, tmp_path: 
         assert (await mirror.ask("/readyz")).body == b"ok\n"
         assert (await mirror.ask("/v2/")).status == 404
         assert (await mirror.ask("/metrics", "POST")).status == 404
-        refused = "listen_metrics is .*; another address or port is wanted"
+        refused = "listen_metrics is .*; choose another address or port"
         for address in (f"127.0.0.1:{port}", "192.0.2.1:5001", "no.such.host.invalid:5001"):
             with pytest.raises(ConfigurationError, match=refused):
                 async with run(listen_metrics=address, data_dir=tmp_path / "other"):
