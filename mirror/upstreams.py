@@ -228,7 +228,7 @@ def _tell_proxy(plan: Plan, upstream: Upstream) -> None:
 
 
 def _told(publicity: Publicity, upstream: str, *, account: bool) -> Callable[[str, bool], None]:
-    """Return a callback that tells publicity of access, granted or denied, by account or without."""
+    """Return a callback that tells publicity of access, granted or denied."""
     return lambda name, granted: publicity.told(
         Repository(upstream, name), granted, by_account=account
     )
