@@ -137,8 +137,8 @@ def _podman(place: Place, settings: Settings) -> Files:
     if place.only and None in found.values():
         lost = next(name for name, location in found.items() if location is None)
         raise ConfigurationError(
-            f"--only: podman and its kin cannot ask the mirror for {lost}, as no path can hold the "
-            f'colon: wanted is a host of the mirror in `hosts` of upstreams."{lost}"'
+            f"--only: podman and its kin cannot ask the mirror for {lost}, as no path can have the "
+            f'colon: set a host of the mirror in `hosts` of upstreams."{lost}"'
         )
     tables = [_podman_registry(place, name, found[name], settings) for name in found]
     told = {"registries.conf": "\n".join([_HEAD, *tables])}
@@ -156,7 +156,7 @@ def _location(place: Place, name: str, settings: Settings) -> str | None:
 
 def _podman_registry(place: Place, name: str, location: str | None, settings: Settings) -> str:
     if location is None:
-        return f"# {name}: wants a host of the mirror's that means it (hosts)\n"
+        return f"# {name}: needs a host of the mirror in `hosts`\n"
     if place.only:
         return (
             f"[[registry]]\nprefix = {_quoted(name)}\n"
@@ -193,7 +193,7 @@ def _buildkit(place: Place, settings: Settings) -> Files:
 
 
 def _k3s(place: Place, settings: Settings) -> Files:
-    """Return the files of k3s and RKE2, which generate their containerd's files from it.
+    """Return the files of k3s and RKE2, which generate containerd's files from them.
 
     They use https for a registry itself, except if it is also an endpoint (k3s,
     pkg/agent/containerd/config.go).

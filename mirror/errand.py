@@ -18,7 +18,7 @@ from mirror.control_socket import SOCKET, Connection, short_path
 from mirror.settings import Settings
 
 _CONNECT = 10.0  # seconds
-BROKE_OFF = "the running mirror broke off: it was stopped, or failed"
+BROKE_OFF = "the running mirror broke off its answer: it was stopped, or failed"
 
 
 def run(settings: Settings, order: Work) -> Generator[Record, None, None]:
@@ -52,7 +52,7 @@ def _check(folder: Path) -> None:
     try:
         made = (folder / "blobs").is_dir()
     except OSError as error:
-        raise UpkeepError(f"cannot look into {folder}: {error.strerror}") from None
+        raise UpkeepError(f"cannot read {folder}: {error.strerror}") from None
     if not made:
         raise UpkeepError(f"no mirror keeps its data in {folder}")
 

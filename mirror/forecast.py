@@ -33,7 +33,7 @@ def lines(budgets: Budgets, now: float) -> Iterator[str]:
 def _facts(account: AccountBudget, now: float) -> Iterator[tuple[str, str]]:
     window = duration(account.window)
     if account.limit is None:
-        yield "limit", "none that it names"
+        yield "limit", "none announced by upstream"
     else:
         yield "limit", f"{account.limit} pulls in {window}"
         yield "left", f"{account.remaining}, {_source(account)}"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # loading asyncio would take as long as the code that holds s
 ENDING = (signal.SIGINT, signal.SIGTERM)
 RELOADING = signal.SIGHUP
 _TAKEN = (*ENDING, RELOADING)
-# Signals that daemons often get, and that this one has no use for, must not end it.
+# Sent by mistake, or for features of other daemons, they must not end this one.
 _OTHERS = (signal.SIGUSR1, signal.SIGUSR2)
 
 

@@ -49,7 +49,7 @@ class Table(dict[str, V]):
 
     def __missing__(self, name: str) -> V:
         """Refuse a request that began before its upstream was removed."""
-        raise NameUnknown(f"no upstream {name} here any more")
+        raise NameUnknown(f"upstream {name} is no longer configured")
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def test_all_that_is_wrong_is_found_at_once_with_its_place(
         "MIRROR_CLIENTS: expected JSON",
         "MIRROR_LISTN: unknown environment variable; did you mean MIRROR_LISTEN?",
         "MIRROR_SHARES: expected JSON",
-        f"challenge (line 3 of {file}) wants htpasswd",
+        f"challenge (line 3 of {file}) needs htpasswd",
         "max_fetches (MIRROR_MAX_FETCHES) is '0': expected at least 1",
         f"mirror_upstream__ghcr_io__password: unknown secret in {secrets}",
         f"stale_after (the secret mirror_stale_after in {secrets}) is 'never': expected a duration",

@@ -165,7 +165,7 @@ async def test_without_a_login_one_reads_what_is_anonymous_and_nothing_else(
 
 
 def test_what_is_not_anonymous_wants_somebody_who_can_log_in() -> None:
-    with pytest.raises(ConfigurationError, match="anonymous wants htpasswd, client_ca, or the"):
+    with pytest.raises(ConfigurationError, match="anonymous needs htpasswd, client_ca, or the"):
         load({"anonymous": ["library/*"]})
     assert load({"anonymous": [], "htpasswd": "users"}).anonymous == ()
 

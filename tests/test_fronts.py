@@ -334,7 +334,7 @@ async def test_who_is_no_proxy_needs_no_preamble_and_may_send_none(
 
 
 def test_what_cannot_be_is_refused_at_the_start() -> None:
-    with pytest.raises(ConfigurationError, match="proxy_protocol wants trusted_proxies"):
+    with pytest.raises(ConfigurationError, match="proxy_protocol needs trusted_proxies"):
         load({"proxy_protocol": True})
     with pytest.raises(ConfigurationError, match="trusted_proxies is 'lb"):
         load({"trusted_proxies": "lb.example"})

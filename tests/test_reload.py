@@ -490,7 +490,7 @@ def test_every_key_is_said_to_reload_or_to_want_a_restart() -> None:
 
 def test_a_request_that_was_let_in_before_its_upstream_was_removed_is_told_so() -> None:
     """A password may be compared in between, which takes a while."""
-    with pytest.raises(NameUnknown, match=f"no upstream {GHCR} here any more"):
+    with pytest.raises(NameUnknown, match=f"upstream {GHCR} is no longer configured"):
         Table[int]()[GHCR]
 
 

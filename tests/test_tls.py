@@ -582,7 +582,7 @@ async def test_a_pair_that_cannot_be_used_is_told_of_in_one_line(
     (tmp_path / "nothing").write_text("nothing")
     cert, key = ("--tls-cert", pair.cert), ("--tls-key", pair.key)
     assert "tls_cert and tls_key go together" in await _refused(*cert)
-    assert "client_ca wants tls_cert" in await _refused("--client-ca", pair.cert)
+    assert "client_ca needs tls_cert" in await _refused("--client-ca", pair.cert)
     missing = tmp_path / "missing"
     assert f"tls_cert is '{missing}': cannot be read" in await _refused("--tls-cert", missing, *key)
     assert f"tls_key is '{missing}': cannot be read" in await _refused(*cert, "--tls-key", missing)

@@ -35,7 +35,7 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--only", action="store_true", help="have clients use the mirror only, without fallback"
     )
-    command.add_argument("--force", action="store_true", help="replace files that are there")
+    command.add_argument("--force", action="store_true", help="replace existing files")
     add_keys(command)
     command.usage = f"{command.prog} CLIENT [--output DIR] [--url URL] [--KEY VALUE ...]"
 

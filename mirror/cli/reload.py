@@ -16,7 +16,7 @@ UNUSABLE = 1  # exit code: the configuration cannot be used, and nothing was cha
 
 def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
-    add_place(command, "It reads the file, variables and flags of its start, as on SIGHUP.")
+    add_place(command, "The mirror reads the file, variables and flags of its start, as on SIGHUP.")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -162,11 +162,11 @@ class Settings(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             yield "tls_cert and tls_key go together"
         elif self.client_ca is not None and self.tls_cert is None:
-            yield "client_ca wants tls_cert and tls_key"
+            yield "client_ca needs tls_cert and tls_key"
 
     def _odd_preambles(self) -> Iterator[str]:
         if self.proxy_protocol and not self.trusted_proxies:
-            yield "proxy_protocol wants trusted_proxies: the senders of preambles"
+            yield "proxy_protocol needs trusted_proxies: the senders of preambles"
 
     def _odd_logins(self) -> Iterator[str]:
         """Find keys for clients that log in, if no client can."""
@@ -176,9 +176,9 @@ class Settings(BaseSettings):
         if self.htpasswd or self.client_ca or tokens:
             return
         if self.challenge:
-            yield "challenge wants htpasswd, client_ca, or the token of a client"
+            yield "challenge needs htpasswd, client_ca, or the token of a client"
         if "**" not in self.anonymous:
-            yield "anonymous wants htpasswd, client_ca, or the token of a client"
+            yield "anonymous needs htpasswd, client_ca, or the token of a client"
         for name in (*self.clients, *filter(is_client_name, self.shares)):
             table = "clients" if name in self.clients else "shares"
             yield (

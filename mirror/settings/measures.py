@@ -86,7 +86,7 @@ class Bound:
             return self._part(shutil.disk_usage(_existing(folder)).total)
         except OSError as error:
             raise ConfigurationError(
-                f"max_size is '{self}', and the file system of {folder} cannot be looked at: "
+                f"max_size is '{self}', and the file system of {folder} cannot be queried: "
                 f"{error.strerror}"
             ) from None
 

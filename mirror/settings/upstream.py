@@ -125,4 +125,4 @@ class Upstream(BaseModel):
         if own and not method.uses(self.username):
             yield f"an account is given, which auth = {self.auth!r} does not use"
         if not own and method.account == "wanted":
-            yield f"auth = {self.auth!r} wants an account or docker_config"
+            yield f"auth = {self.auth!r} needs an account or docker_config"
