@@ -276,7 +276,7 @@ async def _stop(
 
 
 async def _keep_count(budget: Budget, tally: Tally) -> None:
-    """Open gates, record pulls and prune the ledger, for ever."""
+    """Log gates that shut or open, enter the requested pulls, and prune the ledger, for ever."""
     for seconds in itertools.count(1):
         await asyncio.sleep(1)
         budget.tick()
