@@ -55,6 +55,6 @@ async def test_systemd_is_content_with_the_unit(tmp_path: Path) -> None:
     assert units
     for unit in units:
         here = tmp_path / unit.name
-        here.write_text(re.sub(r"(?m)^(ExecStart\w*=-?)\S+", rf"\1{COMMAND}", unit.read_text()))
+        here.write_text(re.sub(r"(?m)^(Exec\w+=-?)\S+", rf"\1{COMMAND}", unit.read_text()))
         options = ["--recursive-errors=no", "--man=no"]
         await run("systemd-analyze", "verify", *options, here, env=environment(tmp_path))
