@@ -174,7 +174,7 @@ class Play:
             try:
                 async for record in life.part(Upkeep).carry_out(order):
                     self._say(f"order  {record}")
-                    if isinstance(record, Refused) and "nothing is kept" not in record.reason:
+                    if isinstance(record, Refused) and not record.reason.startswith("nothing of "):
                         self._wrong("an order is refused", record.reason)
             except asyncio.CancelledError:
                 raise
