@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,6 +40,21 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
 def file(tmp_path: Path) -> Path:
     """Where a configuration may be written."""
     return tmp_path / "mirror.toml"
+
+
+def test_a_long_list_is_parsed_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line was parsed with all lines before it: thousands of patterns held up a start."""
+    parsed, loads = list[str](), tomllib.loads
+
+    def counted(text: str) -> dict[str, object]:
+        parsed.append(text)
+        return loads(text)
+
+    monkeypatch.setattr(tomllib, "loads", counted)
+    entries = [f'  "org/[a-z]-{number}*",  # a team\'s [{number}]' for number in range(10_000)]
+    found = lines_of("\n".join(["deny = [", *entries, "  'last]']", "tag_ttl = 5"]))
+    assert found == {("deny",): 1, ("tag_ttl",): 10_003}
+    assert len(parsed) == 3
 
 
 def test_each_key_is_found_on_its_line() -> None:

@@ -20,7 +20,7 @@ from mirror.daemon import Daemon, running
 from mirror.failure import CommandFailed
 from mirror.outlet import Outlet
 from mirror.sdnotify import notify
-from mirror.settings import ConfigurationError, Settings, load, overruled
+from mirror.settings import ConfigurationError, Loaded, Settings, load_all
 from mirror.signals import Signals
 from mirror.sizes import human
 
@@ -35,11 +35,12 @@ def add(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run it until a signal ends it; returns the exit code. Raises CommandFailed."""
     flags = given(options)
-    settings = load(flags, options.config)
+    loaded = load_all(flags, options.config)
+    settings = loaded.checked()
     os.umask(0o077)  # stored content may be private, and the index names the clients of pulls
     with logs.standard_error(settings.log_format) as outlet:
         logs.set_up(settings.log_format, settings.log_level, outlet)
-        _warn(settings, flags, options.config)
+        _warn(loaded, settings)
         interpreter.share()
         interpreter.give_back()
         try:
@@ -52,15 +53,16 @@ def run(options: argparse.Namespace) -> int:
             return FAILED
 
 
-def _warn(settings: Settings, flags: Mapping[str, object], file: Path | None) -> None:
-    for warning in (*overruled(flags, file), *preflight.warnings(settings)):
+def _warn(loaded: Loaded, settings: Settings) -> None:
+    for warning in (*loaded.overruled(), *preflight.warnings(settings)):
         _log.warning("%s", warning)
 
 
 def _read_again(flags: Mapping[str, object], file: Path | None) -> Settings:
     """Read the configuration again, for a reload; raises ConfigurationError."""
-    settings = load(flags, file)
-    _warn(settings, flags, file)
+    loaded = load_all(flags, file)
+    settings = loaded.checked()
+    _warn(loaded, settings)
     return settings
 
 

@@ -2,7 +2,7 @@
 
 from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
-from mirror.settings.load import Loaded, load, load_all, load_usable, overruled
+from mirror.settings.load import Loaded, load, load_all, load_usable
 from mirror.settings.measures import parse_size
 from mirror.settings.surroundings import surroundings
 from mirror.settings.upstream import Upstream
@@ -20,7 +20,6 @@ __all__ = [
     "load",
     "load_all",
     "load_usable",
-    "overruled",
     "parse_origin",
     "parse_size",
     "surroundings",

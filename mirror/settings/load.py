@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pydantic_settings import (
 )
 
 from mirror.settings.keys import PREFIX, Settings
-from mirror.settings.sources import Sources, at, chosen_file, gather, path_of, read_file
+from mirror.settings.sources import Sources, at, gather, path_of
 from mirror.settings.values import ConfigurationError
 from mirror.settings.wrong import Wrong, wrong
 
@@ -49,6 +49,23 @@ class Loaded:
     faults: tuple[str, ...]
     left_out: frozenset[str]
 
+    def checked(self) -> Settings:
+        """Return the settings; raises ConfigurationError, which names the first fault."""
+        if self.faults or self.settings is None:
+            raise ConfigurationError(self.faults[0])
+        return self.settings
+
+    def overruled(self) -> Iterator[str]:
+        """Yield a line for each variable that overrules a key of the file, by names only."""
+        flags, *_, from_file = self.sources.read
+        for variable, value in sorted(os.environ.items()):
+            path = path_of(variable)
+            if not variable.upper().startswith(PREFIX) or at(flags.values, path) is not None:
+                continue
+            stands = at(from_file.values, path)
+            if stands is not None and str(stands) != value:
+                yield f"{variable} overrules {'.'.join(path)} of {self.sources.file}"
+
     def follows(self, fault: str) -> bool:
         """Whether a fault may be a consequence of a key that was left out."""
         return _names_any(fault, self.left_out)
@@ -59,10 +76,7 @@ def load(flags: Mapping[str, object] | None = None, file: Path | None = None) ->
 
     Raises ConfigurationError, which names the first fault.
     """
-    loaded = load_all(flags, file)
-    if loaded.faults or loaded.settings is None:
-        raise ConfigurationError(loaded.faults[0])
-    return loaded.settings
+    return load_all(flags, file).checked()
 
 
 def load_all(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Loaded:
@@ -125,22 +139,3 @@ def load_usable(flags: Mapping[str, object] | None = None, file: Path | None = N
     if loaded.settings is None or (loaded.faults and not told):
         raise ConfigurationError(loaded.faults[0])
     return loaded.settings
-
-
-def overruled(flags: Mapping[str, object] | None = None, file: Path | None = None) -> list[str]:
-    """Return a line for each variable in force that overrules a key of the file, by names only.
-
-    For sources that `load` has accepted. Raises ConfigurationError if the file has become
-    unreadable.
-    """
-    file = chosen_file(file)
-    from_file = read_file(file).values
-    said = []
-    for variable, value in sorted(os.environ.items()):
-        path = path_of(variable)
-        if not variable.upper().startswith(PREFIX) or at(dict(flags or {}), path) is not None:
-            continue
-        stands = at(from_file, path)
-        if stands is not None and str(stands) != value:
-            said.append(f"{variable} overrules {'.'.join(path)} of {file}")
-    return said

@@ -45,6 +45,7 @@ class Sources:
 
     read: tuple[Source, ...]
     faults: tuple[str, ...] = ()
+    file: Path | None = None
 
     def merged(self) -> dict[str, Any]:
         """Return the values in force, as written."""
@@ -96,7 +97,8 @@ def gather(flags: Mapping[str, object] | None, file: Path | None) -> Sources:
         faults += told
     except ConfigurationError as error:
         faults.append(str(error))
-    return Sources((Source(dict(flags or {})), variables, secrets, from_file), tuple(faults))
+    read = Source(dict(flags or {})), variables, secrets, from_file
+    return Sources(read, tuple(faults), chosen)
 
 
 def at(values: object, path: Sequence[str]) -> object:
