@@ -19,6 +19,7 @@ from mirror.upstream.auth.credentials import read_password
 from mirror.upstream.link import Link, LinkError, trust
 from mirror.upstream.pace import Pace
 from mirror.upstream.proxies import Proxies
+from mirror.upstream.wire import Patience
 
 
 def link(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> Link:
@@ -59,6 +60,16 @@ def proxies(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> 
 def _proxy_url(proxy: SecretStr | None) -> URL | None:
     text = DIRECTLY if proxy is None else proxy.get_secret_value()
     return None if text == DIRECTLY else URL(text)
+
+
+def patience(settings: Settings) -> Patience:
+    """Return the time limits for every upstream."""
+    return Patience(
+        settings.connect_timeout,
+        settings.silence_timeout,
+        settings.answer_timeout,
+        settings.resume_timeout,
+    )
 
 
 def rules(upstream: Upstream) -> Rules:

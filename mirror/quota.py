@@ -9,8 +9,8 @@ from collections.abc import Callable
 from mirror.settings import ConfigurationError
 from mirror.settings.measures import Bound
 from mirror.sizes import human
+from mirror.store.errors import in_words
 from mirror.store.store import Store
-from mirror.upstream.faults import of_system
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +32,7 @@ async def _adjust(wanted: Bound, store: Store) -> None:
     try:
         limit = await store.run_read(wanted.of, store.files.root)
     except (ConfigurationError, OSError) as error:  # the previous bound is as good as any
-        words = of_system(error) if isinstance(error, OSError) else str(error)
-        _log.debug("max_size stays %s: %s", human(store.books.limit), words)
+        _log.debug("max_size stays %s: %s", human(store.books.limit), in_words(error))
         return
     if limit != store.books.limit:
         _log.info("the file system has changed: max_size, %s, is %s", wanted, human(limit))

@@ -281,14 +281,7 @@ class Reloader:
 def _of_files(made: Iterable[str], old: Settings, new: Settings) -> Iterator[str]:
     """Yield the upstreams that were made again only because their files have changed."""
     for name in made:
-        if old.upstreams.get(name) == new.upstreams[name] and _patience(old) == _patience(new):
+        if old.upstreams.get(name) == new.upstreams[name] and meaning.patience(
+            old
+        ) == meaning.patience(new):
             yield f"upstreams.{name} (its files)"
-
-
-def _patience(settings: Settings) -> tuple[float, ...]:
-    return (
-        settings.connect_timeout,
-        settings.silence_timeout,
-        settings.answer_timeout,
-        settings.resume_timeout,
-    )

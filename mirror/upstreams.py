@@ -69,13 +69,7 @@ class Plans:
     """
 
     def __init__(self, settings: Settings, now: Mapping[str, Plan] | None = None) -> None:
-        patience = Patience(
-            settings.connect_timeout,
-            settings.silence_timeout,
-            settings.answer_timeout,
-            settings.resume_timeout,
-        )
-        known = now or {}
+        patience, known = meaning.patience(settings), now or {}
         self.all = {
             name: _plan(name, each, patience, known.get(name))
             for name, each in settings.upstreams.items()

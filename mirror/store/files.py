@@ -98,7 +98,7 @@ class Files:
 
     def open(self, digest: Digest) -> IO[bytes]:
         """Open a published blob; raises OSError."""
-        return open(self.path(digest), "rb", buffering=0, opener=_no_link)
+        return open(self.path(digest), "rb", buffering=0, opener=folder.no_link)
 
     def look(self, digest: Digest) -> Opened:
         """Open a published blob, and get its size and time; raises OSError."""
@@ -238,11 +238,6 @@ def looked_at(file: IO[bytes]) -> Opened:
     """Return an open file with its size and modification time; raises OSError."""
     status = os.fstat(file.fileno())
     return Opened(file, status.st_size, status.st_mtime_ns)
-
-
-def _no_link(path: str, flags: int) -> int:
-    """Open a file; raises OSError for a symbolic link."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
 def _unlink(digests: Iterable[Digest], path_of: Callable[[Digest], Path]) -> dict[Digest, OSError]:

@@ -46,6 +46,11 @@ def _closed_to_us(root: Path) -> Iterator[str]:
             yield f"cannot write to {path}: {rights.refusal(error, root)}"
 
 
+def no_link(path: str, flags: int) -> int:
+    """Open a file, for `open`; raises OSError for a symbolic link."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
 def check(root: Path) -> None:
     """Refuse a data folder that another user could have prepared; raises StoreError, OSError.
 

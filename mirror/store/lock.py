@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import IO
 
 from mirror.store.errors import StoreError
+from mirror.store.folder import no_link
 
 _HOLDER = re.compile(r"(\d{1,10}) ([\w.-]{1,253})\n", re.ASCII)
 
 
 def take(root: Path) -> IO[bytes]:
     """Lock the folder until the file is closed or the process ends; raises StoreError, OSError."""
-    file = open(root / "lock", "a+b", opener=_no_link)  # noqa: SIM115 - held
+    file = open(root / "lock", "a+b", opener=no_link)  # noqa: SIM115 - held
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -46,7 +47,3 @@ def _read(file: IO[bytes]) -> str:
         return ""
     where = "" if holder[2] == socket.gethostname() else f" on {holder[2]}"
     return f": process {holder[1]}{where}"
-
-
-def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
