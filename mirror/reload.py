@@ -280,8 +280,8 @@ class Reloader:
 
 def _of_files(made: Iterable[str], old: Settings, new: Settings) -> Iterator[str]:
     """Yield the upstreams that were made again only because their files have changed."""
+    if meaning.patience(old) != meaning.patience(new):
+        return
     for name in made:
-        if old.upstreams.get(name) == new.upstreams[name] and meaning.patience(
-            old
-        ) == meaning.patience(new):
+        if old.upstreams.get(name) == new.upstreams[name]:
             yield f"upstreams.{name} (its files)"
