@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -21,6 +22,9 @@ from mirror.settings import load
 from mirror.store.index import Index
 from mirror.store.recovery import open_index
 from tests.standin import Hub, Image, Terms, make_image
+
+if TYPE_CHECKING:
+    from tests.reloading import Changing
 
 # The same examples each time, so that a failure is the change's; slow machines are no failure.
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
@@ -154,3 +158,18 @@ async def index(tmp_path: Path) -> AsyncIterator[Index]:
         yield index
     finally:
         await index.close()
+
+
+@pytest.fixture
+def changing(tmp_path: Path, hub: Hub) -> Changing:
+    """A mirror of the hub, to be run and reloaded with other settings."""
+    from tests.reloading import Changing  # noqa: PLC0415 - which imports this module
+
+    return Changing(tmp_path / "data", hub)
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[Hub]:
+    """Another registry."""
+    async with Hub(Terms()) as hub:
+        yield hub

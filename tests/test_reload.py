@@ -5,82 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from mirror.cache import repositories
 from mirror.cache.records import Refused, Reloaded, Unusable
-from mirror.daemon import running
 from mirror.oci.errors import NameUnknown
 from mirror.reload import RESTART, compare
 from mirror.settings import Settings, load
 from mirror.upstreams import Table
-from tests.conftest import Got, Mirror
-from tests.standin import Fault, Hub, Image, Seen, Terms, make_image
+from tests.reloading import GHCR, NAME, Changing, manifest, reload
+from tests.standin import Fault, Hub, Image, Seen, make_image
 from tests.standin.hub import CHECK
 
-NAME = "library/nginx"
-GHCR = "ghcr.example"
 
-
-class Changing:
-    """A mirror of its own, and the settings that it reads when it is told to."""
-
-    def __init__(self, folder: Path, hub: Hub) -> None:
-        self._base: dict[str, object] = {
-            "listen": "127.0.0.1:0",
-            "data_dir": folder,
-            "shutdown_grace": 1,
-            "limit_check": 0,
-        }
-        self.upstreams: dict[str, dict[str, object]] = {"docker.io": {"url": hub.url}}
-        self.keys: dict[str, object] = {}
-        self.fails: Exception | None = None
-
-    def read(self) -> Settings:
-        """Return them as they are now."""
-        if self.fails is not None:
-            raise self.fails
-        return load({**self._base, "upstreams": self.upstreams, **self.keys})
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Mirror]:
-        """Run it, before a client whose connections are kept."""
-        async with (
-            running(self.read(), read=self.read) as daemon,
-            aiohttp.ClientSession(auto_decompress=False) as session,
-        ):
-            yield Mirror(daemon, session)
-
-
-@pytest.fixture
-def changing(tmp_path: Path, hub: Hub) -> Changing:
-    """A mirror of the hub, to be run and changed."""
-    return Changing(tmp_path / "data", hub)
-
-
-@pytest.fixture
-async def other() -> AsyncIterator[Hub]:
-    """Another registry, with an image of its own."""
-    async with Hub(Terms()) as hub:
-        yield hub
-
-
-async def reload(mirror: Mirror) -> Reloaded:
-    """Have it take up what has changed."""
-    told = await mirror.daemon.reloader.reload()
-    assert isinstance(told, Reloaded), told
-    return told
-
-
-async def manifest(mirror: Mirror, name: str, upstream: str, token: str = "") -> Got:
-    """Ask for the tag `latest` of an upstream that is named."""
-    login = {"Authorization": f"Bearer {token}"} if token else {}
-    return await mirror.ask(f"/v2/{name}/manifests/latest?ns={upstream}", **login)
+def private(hub: Hub, changing: Changing) -> tuple[Image, str]:
+    """Log in to an account with a private image; returns the image, and a client's token."""
+    hub.terms.users["me"] = "right"
+    secret, token = make_image(5, [200_000]), "a-token-of-some-client"
+    hub.add(secret, "me/secret", "latest")
+    hub.make_private("me/secret", "me")
+    changing.keys["clients"] = {"ci": {"token": token}}
+    changing.upstreams["docker.io"] |= {"username": "me", "password": "right"}
+    return secret, token
 
 
 def _is_pull(seen: Seen) -> bool:
@@ -304,13 +252,7 @@ async def test_what_an_account_was_given_stays_private_when_the_account_is_taken
     changing: Changing, hub: Hub
 ) -> None:
     """A restart would have it so: what the account could read may be nobody else's."""
-    hub.terms.users["me"] = "right"
-    secret = make_image(5, [200_000])
-    hub.add(secret, "me/secret", "latest")
-    hub.make_private("me/secret", "me")
-    token = "a-token-of-some-client"
-    changing.keys["clients"] = {"ci": {"token": token}}
-    changing.upstreams["docker.io"] |= {"username": "me", "password": "right"}
+    secret, token = private(hub, changing)
     async with changing.running() as mirror:
         assert (await manifest(mirror, "me/secret", "docker.io", token)).status == 200
         assert (await manifest(mirror, "me/secret", "docker.io")).status == 403
@@ -323,13 +265,7 @@ async def test_what_an_account_was_given_stays_private_when_the_account_is_taken
 async def test_what_is_on_its_way_to_an_account_that_is_taken_away_is_private(
     changing: Changing, hub: Hub
 ) -> None:
-    hub.terms.users["me"] = "right"
-    secret = make_image(5, [200_000])
-    hub.add(secret, "me/secret", "latest")
-    hub.make_private("me/secret", "me")
-    token = "a-token-of-some-client"
-    changing.keys["clients"] = {"ci": {"token": token}}
-    changing.upstreams["docker.io"] |= {"username": "me", "password": "right"}
+    _, token = private(hub, changing)
     go = asyncio.Event()
     hub.faults.add(Fault(kind="manifest", method="GET", hang=True, until=go))
     async with changing.running() as mirror:

@@ -7,7 +7,6 @@ import gc
 import logging
 import random
 import tracemalloc
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,21 +15,8 @@ import pytest
 from mirror import upstreams
 from tests.attacks.steps import MOST, steps
 from tests.conftest import Mirror
-from tests.standin import Fault, Hub, Image, Terms, make_image
-from tests.test_reload import GHCR, NAME, Changing, manifest, reload
-
-
-@pytest.fixture
-def changing(tmp_path: Path, hub: Hub) -> Changing:
-    """A mirror of the hub, to be run and changed."""
-    return Changing(tmp_path / "data", hub)
-
-
-@pytest.fixture
-async def other() -> AsyncIterator[Hub]:
-    """Another registry."""
-    async with Hub(Terms()) as hub:
-        yield hub
+from tests.reloading import GHCR, NAME, Changing, manifest, reload
+from tests.standin import Fault, Hub, Image, make_image
 
 
 @pytest.fixture

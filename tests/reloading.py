@@ -1,0 +1,61 @@
+"""A mirror whose settings change while it runs, and the questions that show them in force."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from mirror.cache.records import Reloaded
+from mirror.daemon import running
+from mirror.settings import Settings, load
+from tests.conftest import Got, Mirror
+from tests.standin import Hub
+
+NAME = "library/nginx"
+GHCR = "ghcr.example"
+
+
+class Changing:
+    """A mirror of its own, and the settings that it reads when it is told to."""
+
+    def __init__(self, folder: Path, hub: Hub) -> None:
+        self._base: dict[str, object] = {
+            "listen": "127.0.0.1:0",
+            "data_dir": folder,
+            "shutdown_grace": 1,
+            "limit_check": 0,
+        }
+        self.upstreams: dict[str, dict[str, object]] = {"docker.io": {"url": hub.url}}
+        self.keys: dict[str, object] = {}
+        self.fails: Exception | None = None
+
+    def read(self) -> Settings:
+        """Return them as they are now."""
+        if self.fails is not None:
+            raise self.fails
+        return load({**self._base, "upstreams": self.upstreams, **self.keys})
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Mirror]:
+        """Run it, before a client whose connections are kept."""
+        async with (
+            running(self.read(), read=self.read) as daemon,
+            aiohttp.ClientSession(auto_decompress=False) as session,
+        ):
+            yield Mirror(daemon, session)
+
+
+async def reload(mirror: Mirror) -> Reloaded:
+    """Have it take up what has changed."""
+    told = await mirror.daemon.reloader.reload()
+    assert isinstance(told, Reloaded), told
+    return told
+
+
+async def manifest(mirror: Mirror, name: str, upstream: str, token: str = "") -> Got:
+    """Ask for the tag `latest` of an upstream that is named."""
+    login = {"Authorization": f"Bearer {token}"} if token else {}
+    return await mirror.ask(f"/v2/{name}/manifests/latest?ns={upstream}", **login)
