@@ -294,3 +294,12 @@ def test_the_newest_version_that_the_changelog_dates_is_this_one() -> None:
     dated = re.findall(r"^## \[([^]]+)\] - \d{4}-\d\d-\d\d$", text, flags=re.MULTILINE)
     first = "0.1.0"  # what it was called before anything was released
     assert mirror.__version__ == (dated or [first])[0]
+
+
+def test_the_house_is_the_one_that_is_described() -> None:
+    page = (PROJECT / "docs" / "architecture.md").read_text()
+    tree = page.partition("\nmirror/\n")[2].partition("\ntests/ ")[0]
+    modules = {path.name for path in (PROJECT / "mirror").glob("[!_]*.py")}
+    rooms = {path.parent.name for path in (PROJECT / "mirror").glob("*/__init__.py")}
+    assert set(re.findall(r"\b(\w+\.py)\b", tree)) == modules
+    assert set(re.findall(r"^  (\w+)/", tree, re.MULTILINE)) == rooms
