@@ -313,6 +313,21 @@ async def test_only_the_last_damaged_index_is_kept(tmp_path: Path) -> None:
     assert [path.name != "index.damaged-1" for path in asides] == [True]
 
 
+async def test_a_wrong_file_is_quarantined_although_the_folder_was_removed(
+    run: Run, image: Image, tmp_path: Path
+) -> None:
+    layer = image.layers[1]
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        store = mirror.daemon.store
+        (tmp_path / "data" / "quarantine").rmdir()
+        alter(path_of(mirror, layer.digest))
+        used = store.books.used
+        await store.discard(Digest(layer.digest))
+        assert not path_of(mirror, layer.digest).exists()
+        assert (len(store.books.quarantine), store.books.used) == (1, used)
+
+
 async def test_a_wrong_file_that_cannot_be_moved_is_out_of_use_until_it_can(
     hub: Hub, run: Run, image: Image, tmp_path: Path
 ) -> None:

@@ -180,11 +180,14 @@ class Files:
 
     def set_aside(self, digest: Digest) -> int | None:
         """Move a blob into quarantine; returns its size, None if it is gone. Raises OSError."""
-        aside = self._quarantined_path(digest)
+        path, aside = self.path(digest), self._quarantined_path(digest)
         try:
-            self.path(digest).rename(aside)
+            path.rename(aside)
         except FileNotFoundError:
-            return None
+            if not path.exists():
+                return None
+            aside.parent.mkdir(exist_ok=True)  # an operator may have removed the folder
+            path.rename(aside)
         return aside.stat().st_size
 
     def remove(self, digests: Iterable[Digest]) -> dict[Digest, OSError]:
