@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,6 +22,7 @@ from mirror.daemon import Daemon, running
 from mirror.settings import load
 from mirror.store.index import Index
 from mirror.store.recovery import open_index
+from tests.command import environment
 from tests.standin import Hub, Image, Terms, make_image
 
 if TYPE_CHECKING:
@@ -158,6 +160,19 @@ async def index(tmp_path: Path) -> AsyncIterator[Index]:
         yield index
     finally:
         await index.close()
+
+
+@pytest.fixture
+def unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave nothing of this process's own configuration in the environment."""
+    for name in set(os.environ) - set(environment()):
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a configuration may be written."""
+    return tmp_path / "mirror.toml"
 
 
 @pytest.fixture

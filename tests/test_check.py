@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import socket
 import tomllib
@@ -19,7 +18,6 @@ from mirror.settings.lines import lines_of
 from tests.command import (
     NOBODY,
     Ended,
-    environment,
     fetch,
     launched,
     serve_to_the_end,
@@ -30,16 +28,7 @@ from tests.standin import Fault, Hub
 WORD = "s3cret-word"  # must never be printed
 
 
-@pytest.fixture(autouse=True)
-def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in set(os.environ) - set(environment()):
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """Where a configuration may be written."""
-    return tmp_path / "mirror.toml"
+pytestmark = pytest.mark.usefixtures("unconfigured")
 
 
 def test_a_long_list_is_parsed_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from mirror.cache.shares import Share
 from mirror.meaning import secret
 from mirror.settings import ConfigurationError, Settings, load, measures
 from mirror.settings.measures import Bound
-from tests.command import environment
 
 WORD = "s3cret-word"  # must never be printed
 VALUES = {  # for each key a value that is not the default: as it is written, as it is read
@@ -54,16 +53,7 @@ VALUES = {  # for each key a value that is not the default: as it is written, as
 TOGETHER = {"tls_cert", "tls_key", "client_ca"}  # one alone is refused
 
 
-@pytest.fixture(autouse=True)
-def _nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in set(os.environ) - set(environment()):
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """Where a configuration may be written."""
-    return tmp_path / "mirror.toml"
+pytestmark = pytest.mark.usefixtures("unconfigured")
 
 
 def refusal(file: Path | None = None) -> str:

@@ -108,11 +108,7 @@ async def test_an_answer_that_is_begun_reaches_a_slow_client_whole(
         async with serving(tmp_path / "data", *options(hub, 60), env=systemd.env) as command:
             url = URL(await command.address())
             assert await fetch(f"{url}{path}") == (200, image.manifest)
-            # The kernel takes so much of what nobody reads, and the daemon some more: for one of
-            # these it has the end, and nothing to do but to wait.
-            clients = [await _asking(url, path, times) for times in range(16, 0, -1)]
-            for _ in range(50):
-                assert (await fetch(f"{url}/healthz"))[0] == 200
+            clients = await _crowd(url, path)
             command.send(signal.SIGTERM)
             await systemd.hears("STOPPING=1")
             ending = asyncio.create_task(command.ended(within=60))
@@ -121,6 +117,18 @@ async def test_an_answer_that_is_begun_reaches_a_slow_client_whole(
                 body = await _read(client)
                 assert body.count(b"HTTP/1.1 200") == body.count(image.manifest)
             assert (await ending).code == 0
+
+
+async def _crowd(url: URL, path: str) -> list[socket.socket]:
+    """Have clients ask, each for less than the one before, that read nothing.
+
+    The kernel takes so much of that, and the daemon some more: for one of these it has the end, and
+    nothing to do but to wait.
+    """
+    clients = [await _asking(url, path, times) for times in range(16, 0, -1)]
+    for _ in range(50):
+        assert (await fetch(f"{url}/healthz"))[0] == 200
+    return clients
 
 
 async def _asking(url: URL, path: str, times: int) -> socket.socket:
@@ -413,9 +421,7 @@ async def test_a_client_that_had_not_taken_all_of_its_answer_is_named(
     async with serving(tmp_path / "data", *options(hub, 0.2)) as command:
         url = URL(await command.address())
         assert await fetch(f"{url}{path}") == (200, image.manifest)
-        clients = [await _asking(url, path, times) for times in range(16, 0, -1)]
-        for _ in range(50):
-            assert (await fetch(f"{url}/healthz"))[0] == 200
+        clients = await _crowd(url, path)
         command.send(signal.SIGTERM)
         ended = await command.ended(within=10)
         for client in clients:
