@@ -11,8 +11,8 @@ from yarl import URL
 
 from mirror.oci.names import HUB
 from mirror.settings import HUB_URL, ConfigurationError, Settings
-from mirror.web.host_names import HostNames
-from mirror.web.route import Router, Target
+from mirror.web.auth.host_names import HostNames
+from mirror.web.router import Router, Target
 
 Files: TypeAlias = dict[str, str]  # contents, by path in the client's own folder
 

@@ -18,10 +18,10 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 import tests.small  # noqa: F401 - its caches are small
-from mirror.daemon import Daemon, running
+from mirror.app.daemon import Daemon, running
 from mirror.settings import load
-from mirror.store.index import Index
-from mirror.store.recovery import open_index
+from mirror.storage.index import Index
+from mirror.storage.startup import open_index
 from tests.command import environment
 from tests.standin import Hub, Image, Terms, make_image
 

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from mirror import errand
-from mirror.cache.records import Record, Work
+from mirror.admin import client
+from mirror.admin.messages import Record, Work
 from mirror.settings import load
 
 
 async def ordered(folder: Path, order: Work) -> AsyncIterator[Record]:
     """Have an order carried out for a data folder, on a thread; yields what is told."""
-    records = errand.run(load({"data_dir": folder}), order)
+    records = client.run(load({"data_dir": folder}), order)
     while (record := await asyncio.to_thread(next, records, None)) is not None:
         yield record

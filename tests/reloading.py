@@ -8,8 +8,8 @@ from pathlib import Path
 
 import aiohttp
 
-from mirror.cache.records import Reloaded
-from mirror.daemon import running
+from mirror.admin.messages import Reloaded
+from mirror.app.daemon import running
 from mirror.settings import Settings, load
 from tests.conftest import Got, Mirror
 from tests.standin import Hub

@@ -7,9 +7,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from mirror import held
-from mirror.cli.parsing import parser, typed
-from mirror.failure import CommandFailed
+from mirror.app import signal_hold
+from mirror.cli.parser import parser, typed
+from mirror.util.failure import CommandFailed
 
 FAILED = 2  # exit code: the configuration, the data folder or the arguments cannot be used
 _INTERRUPTED = 128 + signal.SIGINT
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if typed(words) == "serve":
-        held.hold()  # until its loop handles them: loading its modules takes half a second
+        signal_hold.hold()  # until its loop handles them: loading its modules takes half a second
     options = parser(words).parse_args(words)
     try:
         code: int = options.run(options)

@@ -12,10 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
-from mirror import errand, logs
-from mirror.cache.records import Progress, Record, UpkeepError, Verified, Work, Wrong
-from mirror.cli.progress import Bar
+from mirror.admin import client
+from mirror.admin.messages import Progress, Record, UpkeepError, Verified, Work, Wrong
+from mirror.cli.progress_bar import Bar
 from mirror.settings import Settings, load
+from mirror.util import logs
 
 DAMAGED = 1  # exit code: something was damaged, and was discarded
 Words: TypeAlias = Callable[[Record], Iterable[str]]  # a record as lines for the terminal
@@ -63,7 +64,7 @@ def _run(settings: Settings, order: Work, words: Words) -> int:
     bar = Bar(sys.stderr)
     last: Record | None = None
     try:
-        with closing(errand.run(settings, order)) as records:
+        with closing(client.run(settings, order)) as records:
             for record in records:
                 last = record
                 if isinstance(record, Progress):
@@ -75,5 +76,5 @@ def _run(settings: Settings, order: Work, words: Words) -> int:
     finally:
         bar.clear()
     if last is None or isinstance(last, Progress | Wrong):
-        raise UpkeepError(errand.BROKE_OFF)
+        raise UpkeepError(client.BROKE_OFF)
     return DAMAGED if isinstance(last, Verified) and last.wrong else 0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mirror.oci import documents, media
+from mirror.oci import media, strict_json
 from mirror.oci.digest import Digest
 from mirror.oci.errors import DigestInvalid, ManifestUnfit, ManifestWrong, shown
 from mirror.oci.signed import payload
@@ -106,7 +106,7 @@ def prove(body: bytes, named: Digest | None, told: str) -> Manifest:
 def is_one(body: bytes, told: str) -> bool:
     """Whether a document is a manifest, by its type or by its keys, and not an error document."""
     try:
-        document = documents.read(body)
+        document = strict_json.read(body)
     except ValueError:
         return False
     if "errors" in document:
@@ -189,7 +189,7 @@ def _is_unknown(platform: object) -> bool:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        return documents.read(body)
+        return strict_json.read(body)
     except ValueError:
         raise ManifestUnfit("upstream's manifest is not an unambiguous JSON object") from None
 

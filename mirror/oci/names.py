@@ -10,6 +10,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import NameInvalid, TagInvalid
 
 HUB = "docker.io"
+HUB_WINDOW = 6 * 3600  # seconds over which Docker Hub counts pulls; the default for others
 
 # Host names that clients use for Docker Hub.
 HUB_ALIASES = {

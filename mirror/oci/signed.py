@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 
-from mirror.oci import documents
+from mirror.oci import strict_json
 
 _MOST = 8  # signatures that are checked: each takes a copy of the body
 
@@ -22,10 +22,10 @@ def payload(body: bytes) -> bytes | None:
     if b'"signatures"' not in body:
         return None
     try:
-        document = documents.read(body)
+        document = strict_json.read(body)
         signatures = document.pop("signatures")[:_MOST]
         signed = {_signed(body, signature["protected"]) for signature in signatures}
-        if len(signed) == 1 and documents.read(*signed) == document:
+        if len(signed) == 1 and strict_json.read(*signed) == document:
             return signed.pop()
     except (ValueError, TypeError, KeyError, AttributeError):  # not this format
         pass
@@ -33,7 +33,7 @@ def payload(body: bytes) -> bytes | None:
 
 
 def _signed(body: bytes, protected: str) -> bytes:
-    header = documents.read(_decoded(protected))
+    header = strict_json.read(_decoded(protected))
     length, tail = header["formatLength"], _decoded(header["formatTail"])
     if type(length) is not int or not 0 <= length <= len(body):
         raise ValueError(length)

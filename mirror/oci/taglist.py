@@ -8,7 +8,7 @@ import re
 from collections.abc import Generator
 from typing import Any
 
-from mirror.oci import documents
+from mirror.oci import strict_json
 from mirror.oci.names import is_tag
 
 PIECE = 4 * 1024  # bytes to feed at once: parsed in at most 25 ms, and mostly in 0.03
@@ -26,7 +26,7 @@ _BEHIND = re.compile(r"[ \t\r\n]*+[,:\]}]")
 _BLANKS = str.maketrans("", "", " \t\r\n")
 _RUN = re.compile(r'(?:[ \t\r\n]*+"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"[ \t\r\n]*+,)+', re.ASCII)
 _JSON = json.JSONDecoder(
-    object_pairs_hook=documents.members, parse_constant=documents.refuse_constant
+    object_pairs_hook=strict_json.members, parse_constant=strict_json.refuse_constant
 )
 
 # A coroutine that yields for more text, and returns the parsed value.
@@ -246,5 +246,5 @@ class TagReader:
 
 
 def _refuse_deep(value: object) -> None:
-    if documents.is_deep(value):
+    if strict_json.is_deep(value):
         raise ValueError("nested too deeply")

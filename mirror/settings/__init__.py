@@ -1,10 +1,10 @@
 """The configuration: its keys, their defaults, and the sources of their values."""
 
 from mirror.settings.client import Client
+from mirror.settings.environment_proxies import surroundings
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
 from mirror.settings.load import Loaded, load, load_all, load_usable
 from mirror.settings.measures import parse_size
-from mirror.settings.surroundings import surroundings
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import Address, ConfigurationError, parse_origin
 

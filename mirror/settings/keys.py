@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mirror.cache.caller import is_client_name
+from mirror.identity.client import is_client_name
 from mirror.oci.names import HUB
 from mirror.settings.client import Client
 from mirror.settings.measures import Bound, MaxSize, Patience, Seconds, Size

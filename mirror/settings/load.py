@@ -15,10 +15,10 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
+from mirror.settings.faults import Wrong, wrong
 from mirror.settings.keys import PREFIX, Settings
 from mirror.settings.sources import Sources, at, gather, path_of
 from mirror.settings.values import ConfigurationError
-from mirror.settings.wrong import Wrong, wrong
 
 
 class _Merged(Settings):

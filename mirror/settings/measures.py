@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationEr
 from pydantic_settings import NoDecode
 
 from mirror.settings.values import ConfigurationError, Form
-from mirror.sizes import human
+from mirror.util.units import human
 
 SMALLEST = 64 * 1024**2  # bytes; less holds no image, and is nearly always a mistake
 _LARGEST = 2**63 - 1  # bytes; no file system holds more, and SQLite counts no further

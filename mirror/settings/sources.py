@@ -18,11 +18,16 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from mirror.rights import unreadable
-from mirror.settings import lines
+from mirror.settings import toml_lines
+from mirror.settings.faults import (
+    TABLES,
+    not_json,
+    unknown,
+    unquoted,
+)
 from mirror.settings.keys import PREFIX, Settings
 from mirror.settings.values import ConfigurationError
-from mirror.settings.wrong import TABLES, not_json, unknown, unquoted
+from mirror.util.permissions import unreadable
 
 _NOT_KEYS = frozenset({"CONFIG", "SECRETS_DIR"})
 # Variables that Kubernetes sets in each container for a Service named `mirror…`.
@@ -36,7 +41,7 @@ class Source:
     """The values of one source. `places` name the place of a key, or of its table."""
 
     values: dict[str, Any]
-    places: Mapping[lines.Path, str] = field(default_factory=dict)
+    places: Mapping[toml_lines.Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +59,11 @@ class Sources:
             values = _over(values, source.values)
         return values
 
-    def has(self, path: lines.Path) -> bool:
+    def has(self, path: toml_lines.Path) -> bool:
         """Whether a source has a value for a key; otherwise the default is in force."""
         return any(at(source.values, path) is not None for source in self.read)
 
-    def place(self, path: lines.Path) -> str | None:
+    def place(self, path: toml_lines.Path) -> str | None:
         """Return the place of a key's value: None if no source has one, "" for a flag.
 
         For a key without a value in a table that exists, that is the table's place.
@@ -75,7 +80,7 @@ class Sources:
         place = self.place(max(self._paths(key), key=len, default=()))
         return f"{key} ({place}){line[len(key) :]}" if place else line
 
-    def _paths(self, key: str) -> Iterator[lines.Path]:
+    def _paths(self, key: str) -> Iterator[toml_lines.Path]:
         """Yield the paths that a key may mean, as the names of its tables may contain dots."""
         yield from _spelt(key, self.merged())
 
@@ -127,11 +132,11 @@ def read_file(file: Path | None) -> Source:
         raise ConfigurationError(f"{file}: is not TOML: {error}") from None
     except RecursionError:
         raise ConfigurationError(f"{file}: is not TOML: it is nested too deeply") from None
-    found = lines.lines_of(text)
+    found = toml_lines.lines_of(text)
     return Source(values, {path: f"line {line} of {file}" for path, line in found.items()})
 
 
-def path_of(variable: str) -> lines.Path:
+def path_of(variable: str) -> toml_lines.Path:
     """Return the key that a variable, or a secret, sets."""
     key, *rest = variable.lower().removeprefix(PREFIX.lower()).split("__")
     if key == "upstreams":
@@ -151,12 +156,12 @@ def _over(values: dict[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _nearest(places: Mapping[lines.Path, str], path: lines.Path) -> str:
+def _nearest(places: Mapping[toml_lines.Path, str], path: toml_lines.Path) -> str:
     known = (places.get(path[:length]) for length in range(len(path), 0, -1))
     return next((place for place in known if place is not None), "")
 
 
-def _spelt(key: str, values: object) -> Iterator[lines.Path]:
+def _spelt(key: str, values: object) -> Iterator[toml_lines.Path]:
     """Yield the paths that spell the key or its beginning, with dots between their names."""
     if not isinstance(values, dict):
         return
@@ -169,13 +174,13 @@ def _spelt(key: str, values: object) -> Iterator[lines.Path]:
 # Variables
 
 
-def _variables() -> dict[lines.Path, str]:
+def _variables() -> dict[toml_lines.Path, str]:
     names = (name for name in sorted(os.environ) if name.upper().startswith(PREFIX))
     return {path_of(name): name for name in names}
 
 
 def _complete(
-    source: EnvSettingsSource, places: Mapping[lines.Path, str]
+    source: EnvSettingsSource, places: Mapping[toml_lines.Path, str]
 ) -> tuple[Source, list[str]]:
     """Read variables or secrets without the tables that are not JSON; also return their faults."""
     faults: list[str] = []

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from mirror.cache.caller import Private
-from mirror.cache.window import HUB_WINDOW
+from mirror.identity.client import Private
+from mirror.oci.login_methods import METHODS, Auth
+from mirror.oci.names import HUB_WINDOW
 from mirror.settings.measures import Seconds, Size
 from mirror.settings.values import (
     FilePath,
@@ -22,7 +23,6 @@ from mirror.settings.values import (
     RepositoryPath,
     Url,
 )
-from mirror.upstream.auth.methods import METHODS, Auth
 
 
 class Upstream(BaseModel):

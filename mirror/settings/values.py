@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from mirror.cache.caller import is_client_name
-from mirror.cache.shares import EACH, Share
-from mirror.failure import CommandFailed
+from mirror.identity.client import is_client_name
+from mirror.identity.share import EACH, Share
 from mirror.oci.names import HUB, HUB_ALIASES, is_host, is_repository_name, stands_for_host
 from mirror.oci.patterns import check_pattern
+from mirror.util.failure import CommandFailed
 
 
 class ConfigurationError(CommandFailed):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from cachetools import LRUCache
 from yarl import URL
 
-from mirror.upstream.answers import PACE
+from mirror.upstream.telemetry import PACE
 
 LONGEST = 10.0  # seconds of backoff, even for a longer Retry-After: a host may recover sooner
 _MANY = 5  # names in backoff at once, from which on their whole kind is

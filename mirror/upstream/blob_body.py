@@ -13,9 +13,9 @@ from mirror.oci import ranges
 from mirror.oci.digest import Digest
 from mirror.oci.errors import UpstreamFailure, UpstreamMisbehaved, UpstreamUnavailable
 from mirror.oci.ranges import Span
-from mirror.upstream.faults import named_faults
-from mirror.upstream.pace import Pace
-from mirror.upstream.packed import Packed
+from mirror.upstream.bandwidth import Pace
+from mirror.upstream.errors import named_faults
+from mirror.upstream.gzip_body import Packed
 from mirror.upstream.responses import is_packed, is_page
 
 

@@ -21,7 +21,6 @@ from mirror.oci.errors import (
     UpstreamUnreachable,
 )
 from mirror.upstream import responses
-from mirror.upstream.asking import HEAD_SHARE, Asking, Question
 from mirror.upstream.blob_body import (
     BlobBody,
     Part,
@@ -31,6 +30,7 @@ from mirror.upstream.blob_body import (
     read_whole,
     told_size,
 )
+from mirror.upstream.requests import HEAD_SHARE, Asking, Question
 
 
 class BlobQuestions(Asking):

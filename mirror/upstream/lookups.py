@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from mirror.detached import Detached
+from mirror.util.detached import Detached
 
 _OTHERS = 4  # threads for names in redirects and realms
 _MOST = 64  # such lookups at a time: as many as connections for small requests

@@ -8,7 +8,7 @@ from functools import cached_property
 from aiohttp import hdrs
 from cachetools import LRUCache
 
-from mirror.oci import documents, manifest, media
+from mirror.oci import manifest, media, strict_json
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     BrokenOff,
@@ -24,9 +24,9 @@ from mirror.oci.errors import (
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference, parse_reference
 from mirror.upstream import responses
-from mirror.upstream.answers import Ask
-from mirror.upstream.asking import HEAD_SHARE, Asking, Question
-from mirror.upstream.faults import deadline, read_capped
+from mirror.upstream.errors import deadline, read_capped
+from mirror.upstream.requests import HEAD_SHARE, Asking, Question
+from mirror.upstream.telemetry import Ask
 
 _UNHEARD = 1024  # manifests
 
@@ -98,11 +98,11 @@ class ManifestQuestions(Asking):
                 raise BrokenOff(error.message) from error
             self.count(len(body))
             if responses.is_packed(response):
-                body = await documents.aside(responses.unpacked, body)
+                body = await strict_json.aside(responses.unpacked, body)
             promised, told = responses.digest(response), responses.media_type(response)
         if named is None:
             named = reference if isinstance(reference, Digest) else promised
-        return await documents.aside(manifest.prove, body, named, told)
+        return await strict_json.aside(manifest.prove, body, named, told)
 
 
 def _of(reference: Reference, hint: Hint) -> Hint:

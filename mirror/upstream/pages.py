@@ -13,8 +13,8 @@ from mirror.oci import media, paging
 from mirror.oci.errors import ManifestUnknown, PageInvalid, UpstreamMisbehaved
 from mirror.oci.paging import Paging
 from mirror.upstream import responses
-from mirror.upstream.answers import Kind
-from mirror.upstream.faults import named_faults
+from mirror.upstream.errors import named_faults
+from mirror.upstream.telemetry import Kind
 
 # Statuses of routers and gateways for an unknown path.
 _NO_API = frozenset({400, 404, 405, 406, 501})

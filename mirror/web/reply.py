@@ -14,11 +14,11 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 import mirror
-from mirror.cache.bodies import Body
-from mirror.cache.outcome import Outcome
+from mirror.content.blobs.bodies import Body
+from mirror.content.outcome import Outcome
 from mirror.oci.errors import RegistryError
 from mirror.oci.ranges import Span
-from mirror.request_id import HEADER
+from mirror.util.request_id import HEADER
 from mirror.web.sending import Chunks, Client, Reads
 
 CUT = "cut: the mirror stopped"  # the reason of an incomplete reply

@@ -8,25 +8,24 @@ from collections.abc import Callable
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
-from mirror.cache.access import Access
-from mirror.cache.caller import Caller
-from mirror.cache.outcome import Outcome
+from mirror.access.visibility import Access
+from mirror.content.outcome import Outcome
+from mirror.identity.client import Caller
 from mirror.oci.errors import ClientGone, NameUnknown, NotAllowed, RegistryError, Unsupported, shown
-from mirror.request_id import HEADER, RequestIds
-from mirror.sizes import human
-from mirror.upstream.inquiry import Wanted
-from mirror.upstream.turns import CLIENT
-from mirror.web import ending
-from mirror.web.access import CALLER, AccessLog, line_of
-from mirror.web.api import RegistryApi
-from mirror.web.clients import Clients
-from mirror.web.connections import Connections
-from mirror.web.metrics import Metrics
-from mirror.web.own import OwnPages
-from mirror.web.protocol import Listener
-from mirror.web.refusal import refusal
+from mirror.upstream.connection_queue import CLIENT
+from mirror.upstream.publicity import Wanted
+from mirror.util.request_id import HEADER, RequestIds
+from mirror.util.units import human
+from mirror.web.auth.authenticator import Clients
+from mirror.web.connections import shutdown
+from mirror.web.connections.http_protocol import Listener
+from mirror.web.connections.pool import Connections
+from mirror.web.error_reply import refusal
+from mirror.web.observability.access_log import CALLER, AccessLog, line_of
+from mirror.web.observability.metrics import Metrics
+from mirror.web.registry_api import RegistryApi
 from mirror.web.reply import CUT, REQUEST_ID, Reply
-from mirror.web.route import (
+from mirror.web.router import (
     BlobPath,
     CatalogPath,
     ManifestPath,
@@ -36,6 +35,7 @@ from mirror.web.route import (
     Router,
     TagsPath,
 )
+from mirror.web.status_pages import OwnPages
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Server:
             auto_decompress=False,
             lingering_time=0,
         )
-        return web.ServerRunner(server, shutdown_timeout=ending.CUT)
+        return web.ServerRunner(server, shutdown_timeout=shutdown.CUT)
 
     async def handle(self, request: web.BaseRequest) -> Reply:
         """Answer one request; every failure is answered with an error document."""

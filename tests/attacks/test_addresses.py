@@ -20,13 +20,18 @@ from yarl import URL
 
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.oci.names import Tag
-from mirror.upstream.answers import Answer, Ask
+from mirror.upstream.address_policy import (
+    Guard,
+    Place,
+    follow,
+    place,
+)
 from mirror.upstream.auth.credentials import Credentials
-from mirror.upstream.auth.sources import Configured, origin
+from mirror.upstream.auth.factory import Configured, origin
 from mirror.upstream.auth.tokens import Tokens
-from mirror.upstream.guard import Guard, Place, follow, place
-from mirror.upstream.registry import Registry
-from mirror.upstream.wire import Wire
+from mirror.upstream.client import Registry
+from mirror.upstream.telemetry import Answer, Ask
+from mirror.upstream.transport import Wire
 
 PUBLIC, OTHER = "93.184.216.34", "93.184.216.35"
 SECRET = "s1gnature"

@@ -11,16 +11,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from mirror.cache.allowance import Allowance
-from mirror.cache.following import while_there
-from mirror.cache.passes import Passes
-from mirror.cache.place import Place
-from mirror.cache.possession import Possession
+from mirror.content.blobs.allowance import Allowance
+from mirror.content.blobs.followers import while_there
+from mirror.content.blobs.partial_lease import Place
+from mirror.content.blobs.passthrough import Passes
+from mirror.content.blobs.possession import Possession
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.store.errors import NoRoomError
-from mirror.store.store import Store
-from mirror.upstream.registry import Registry
+from mirror.storage.errors import NoRoomError
+from mirror.storage.store import Store
+from mirror.upstream.client import Registry
 from tests.conftest import Run
 from tests.standin import Fault, Hub, make_image
 

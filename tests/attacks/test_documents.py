@@ -10,9 +10,9 @@ import tracemalloc
 
 import pytest
 
-from mirror.oci import documents, manifest, media
+from mirror.oci import manifest, media, strict_json
 from mirror.oci.digest import Digest
-from mirror.upstream.auth import exchange
+from mirror.upstream.auth import token_exchange
 from tests.attacks.steps import MOST, steps
 from tests.attacks.test_addresses import Site, serving
 from tests.conftest import Mirror
@@ -163,7 +163,7 @@ def test_a_wide_document_is_refused_before_anything_is_made_of_it(bomb: bytes) -
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match="too many"):
-            documents.read(bomb)
+            strict_json.read(bomb)
         assert tracemalloc.get_traced_memory()[1] < 10_000
     finally:
         tracemalloc.stop()
@@ -187,14 +187,14 @@ async def test_an_honest_index_of_the_largest_size_is_served(
 
 @pytest.mark.parametrize("life", ["1" + "0" * 400, "-1" + "0" * 400, "1e999", '"1e999"', '"nan"'])
 def test_a_token_of_a_monstrous_life_is_used_for_an_hour_at_most(life: str) -> None:
-    token = exchange.read(b'{"token":"t","expires_in":' + life.encode() + b"}", "token")
+    token = token_exchange.read(b'{"token":"t","expires_in":' + life.encode() + b"}", "token")
     assert 0 < token.life <= 3600
 
 
 @pytest.mark.parametrize("claim", ['{"exp":1' + "0" * 400 + "}", '{"exp":1e308,"iat":-1e308}'])
 def test_a_token_that_claims_a_monstrous_end_is_used_for_an_hour_at_most(claim: str) -> None:
     payload = base64.urlsafe_b64encode(claim.encode()).decode().rstrip("=")
-    token = exchange.read(json.dumps({"token": f"a.{payload}.c"}).encode(), "token")
+    token = token_exchange.read(json.dumps({"token": f"a.{payload}.c"}).encode(), "token")
     assert 0 < token.life <= 3600
 
 
@@ -308,8 +308,8 @@ def test_a_manifest_is_read_without_a_key_of_its_own_type_only() -> None:
 def test_a_number_that_is_not_finite_is_not_written_anew(number: str) -> None:
     """It would be `Infinity`, which no client reads (RFC 8259, 6)."""
     with pytest.raises(ValueError, match="too large"):
-        documents.read(b'{"a": ' + number.encode() + b"}", anew=True)
-    assert documents.read(b'{"a": 1e300, "b": 12345678901234567890}', anew=True)["a"] == 1e300
+        strict_json.read(b'{"a": ' + number.encode() + b"}", anew=True)
+    assert strict_json.read(b'{"a": 1e300, "b": 12345678901234567890}', anew=True)["a"] == 1e300
 
 
 async def test_a_list_of_referrers_with_infinity_is_refused(
@@ -333,10 +333,10 @@ async def test_long_documents_are_read_by_one_thread_in_their_order() -> None:
 
     def reader(body: bytes) -> int:
         names.add(threading.current_thread().name)
-        return len(documents.read(body)["a"])
+        return len(strict_json.read(body)["a"])
 
     body = b'{"a":[' + b",".join([b"1"] * 100_000) + b"]}"
-    lengths = await asyncio.gather(*(documents.aside(reader, body) for _ in range(40)))
+    lengths = await asyncio.gather(*(strict_json.aside(reader, body) for _ in range(40)))
     assert lengths == [100_000] * 40
     assert len(names) == 1
 

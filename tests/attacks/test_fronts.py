@@ -7,11 +7,19 @@ import logging
 
 import pytest
 
-from mirror.web import announced
-from mirror.web.preamble import Preamble, PreambleError
+from mirror.web.connections import proxy_receiver
+from mirror.web.connections.proxy_preamble import Preamble, PreambleError
 from tests.attacks.steps import MOST, steps
 from tests.conftest import Run
-from tests.test_fronts import BEHIND, FRONT, PING, PREAMBLED, SIGNATURE, say, v2
+from tests.web.test_trusted_proxies import (
+    BEHIND,
+    FRONT,
+    PING,
+    PREAMBLED,
+    SIGNATURE,
+    say,
+    v2,
+)
 
 GARBAGE = {
     "no preamble": PING,
@@ -73,7 +81,7 @@ async def test_a_balancer_that_only_looks_whether_we_listen_is_not_told_of(
 async def test_a_preamble_that_dribbles_is_cut_in_bounded_time(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(announced, "_PATIENCE", 0.3)
+    monkeypatch.setattr(proxy_receiver, "_PATIENCE", 0.3)
     async with run(**PREAMBLED) as mirror:
         for said in (b"", b"PROXY TCP4 ", SIGNATURE):
             assert await say(mirror.daemon.address, said) == b""

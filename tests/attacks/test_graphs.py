@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cache.records import Collect, Collected, Measure, Purge, Purged, Record, Usage
+from mirror.admin.messages import Collect, Collected, Measure, Purge, Purged, Record, Usage
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.store.catalogue import Catalogue, Entry
+from mirror.storage.catalog import Catalogue, Entry
 from tests.attacks.steps import MOST, steps
 from tests.attacks.test_documents import push
 from tests.conftest import Mirror, Run

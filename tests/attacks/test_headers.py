@@ -17,9 +17,9 @@ import mirror
 from mirror.oci import media, paging, ranges
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
-from mirror.upstream import answers, guard
-from mirror.upstream.auth import challenge, trust
-from mirror.upstream.guard import follow
+from mirror.upstream import address_policy, telemetry
+from mirror.upstream.address_policy import follow
+from mirror.upstream.auth import challenge, realm_policy
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.attacks.steps import MOST, steps
 from tests.conftest import Run
@@ -152,17 +152,17 @@ READERS: dict[str, Callable[[str], object]] = {
     "link's rest": lambda text: paging.following([f"<?a=b>{text[: 16 * 1024]}"]),
     "challenge": lambda text: challenge.parse([text, text[:4096]]),
     "challenge's realm": lambda text: challenge.parse([f'Bearer realm="{text[:4000]}']),
-    "location": lambda text: guard.follow(OWN, text),
-    "location's host": lambda text: guard.follow(OWN, f"https://{text}/a"),
-    "location's IDN": lambda text: guard.follow(OWN, f"https://xn--{text}/a"),
-    "realm": trust.is_readable,
-    "realm's host": lambda text: trust.is_readable(f"https://{text}/token"),
-    "realm's short host": lambda text: trust.is_readable(f"https://{text[:290]}/token"),
-    "realm's IDN": lambda text: trust.is_readable(f"https://xn--{text}/token"),
-    "limit": lambda text: answers.read_limit(
+    "location": lambda text: address_policy.follow(OWN, text),
+    "location's host": lambda text: address_policy.follow(OWN, f"https://{text}/a"),
+    "location's IDN": lambda text: address_policy.follow(OWN, f"https://xn--{text}/a"),
+    "realm": realm_policy.is_readable,
+    "realm's host": lambda text: realm_policy.is_readable(f"https://{text}/token"),
+    "realm's short host": lambda text: realm_policy.is_readable(f"https://{text[:290]}/token"),
+    "realm's IDN": lambda text: realm_policy.is_readable(f"https://xn--{text}/token"),
+    "limit": lambda text: telemetry.read_limit(
         dict.fromkeys(("ratelimit-limit", "ratelimit-remaining"), text), windowless=True
     ),
-    "wait": lambda text: answers.read_retry_after({"Retry-After": text, "Date": text}),
+    "wait": lambda text: telemetry.read_retry_after({"Retry-After": text, "Date": text}),
 }
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mirror.cache import window
-from mirror.cache.window import MOST_PULLS, Window
+from mirror.budget import window
+from mirror.budget.window import MOST_PULLS, Window
 from mirror.oci import media
-from mirror.upstream.answers import PullLimit, read_limit
+from mirror.upstream.telemetry import PullLimit, read_limit
 from tests.attacks.raw import Raw, answer, speaking
 from tests.conftest import Run
 from tests.standin import Hub, Image
@@ -26,8 +26,8 @@ async def test_made_up_names_leave_no_more_in_the_ledger_than_the_last_pulls(
     hub: Hub, run: Run, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was pulled of others stays in it."""
-    monkeypatch.setattr("mirror.cache.ledger.MOST_PULLS", MOST)
-    monkeypatch.setattr("mirror.cache.ledger._MORE", MOST)
+    monkeypatch.setattr("mirror.budget.ledger.MOST_PULLS", MOST)
+    monkeypatch.setattr("mirror.budget.ledger._MORE", MOST)
     async with speaking(Raw()) as raw:
         raw.answers["/manifests/"] = answer(b"{}", b"Content-Type: " + media.JSON.encode())
         upstreams = {"docker.io": {"url": hub.url}, "bad.example": {"url": raw.url}}

@@ -6,7 +6,7 @@ import gc
 import json
 import tracemalloc
 
-from mirror.cache.referrers import Referrers
+from mirror.content.listings.referrers import Referrers
 from tests.attacks.test_documents import push
 from tests.conftest import Mirror
 from tests.standin import Fault, Hub, Image, make_artifact

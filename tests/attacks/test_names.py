@@ -14,8 +14,8 @@ from yarl import URL
 
 from mirror.oci import media
 from mirror.oci.digest import Digest
-from mirror.upstream.auth import trust
-from mirror.upstream.auth.account import Account
+from mirror.upstream.auth import realm_policy
+from mirror.upstream.auth.credential_manager import Account
 from mirror.upstream.auth.credentials import Given
 from mirror.upstream.auth.login import Login, Ways
 from mirror.upstream.lookups import Lookups
@@ -99,7 +99,7 @@ async def test_token_servers_that_change_keep_no_threads_from_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each that is to see a password is looked for in the list of suffixes, which takes long."""
-    plain = trust._related
+    plain = realm_policy._related
     running, most = 0, 0
 
     def counted(host: str, own: str) -> bool:
@@ -111,7 +111,7 @@ async def test_token_servers_that_change_keep_no_threads_from_others(
         finally:
             running -= 1
 
-    monkeypatch.setattr(trust, "_related", counted)
+    monkeypatch.setattr(realm_policy, "_related", counted)
     own = "registry.example.com"
     login = Login(own, URL(f"http://{own}"), Account(own, Given()), Ways(), cast("Any", None))
     realms = (f"http://n{number}.example.com/token" for number in range(6))

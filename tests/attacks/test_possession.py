@@ -13,12 +13,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from mirror.store.errors import StoreError
-from mirror.store.secret import folder_key
+from mirror.storage.errors import StoreError
+from mirror.storage.secret import folder_key
 from tests.attacks.raw import answer
 from tests.conftest import Got, Mirror, Run
 from tests.standin import Blob, Fault, Hub, Image, make_image, make_index
-from tests.test_client_logins import TOKEN, clients
+from tests.web.test_client_logins import TOKEN, clients
 
 WORD, SECRET, LIAR = "s3cret-word", "team/secret", "liar.example/a/b"
 FRIEND = {"Authorization": f"Bearer {TOKEN}"}

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 from mirror.oci.digest import Digest
 from mirror.upstream.backoff import Topic
-from mirror.upstream.breaker import Breaker
+from mirror.upstream.circuit_breaker import Breaker
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.conftest import Run
 

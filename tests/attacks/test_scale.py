@@ -10,8 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from mirror.cache.lines import order_line, read_record, record_line
-from mirror.cache.records import (
+from mirror.admin.json_lines import order_line, read_record, record_line
+from mirror.admin.messages import (
     Collect,
     ImageUsage,
     Measure,
@@ -21,12 +21,12 @@ from mirror.cache.records import (
     Usage,
     Verify,
 )
-from mirror.control_socket import SOCKET
+from mirror.admin.socket_path import SOCKET
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.store.catalogue import Catalogue, Entry, charged
-from mirror.store.files import Files
-from mirror.store.recovery import open_store
+from mirror.storage.catalog import Catalogue, Entry, charged
+from mirror.storage.files import Files
+from mirror.storage.startup import open_store
 from tests.attacks.steps import MOST, Longest, steps
 from tests.attacks.test_graphs import fill
 from tests.conftest import Mirror, Run

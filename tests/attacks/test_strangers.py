@@ -7,14 +7,14 @@ from collections import Counter
 
 import pytest
 
-from mirror.cache.standing import ASK_EVERY, DENIED_FOR, PUBLIC_FOR
+from mirror.access.standing import ASK_EVERY, DENIED_FOR, PUBLIC_FOR
 from mirror.oci.digest import Digest
-from mirror.store.files import Files
+from mirror.storage.files import Files
 from tests.attacks.raw import Raw, answer, speaking
 from tests.clock import Clock
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image
-from tests.test_client_logins import TOKEN, clients
+from tests.web.test_client_logins import TOKEN, clients
 
 WORD = "s3cret-word"
 NAME, SECRET, OTHER = "library/nginx", "team/secret", "mallory/app"

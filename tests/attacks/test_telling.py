@@ -13,7 +13,7 @@ from mirror.settings import ConfigurationError
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.conftest import Run
 from tests.standin import Image
-from tests.test_client_logins import TOKEN, clients
+from tests.web.test_client_logins import TOKEN, clients
 
 
 async def test_the_metrics_are_made_anew_twice_a_second_at_most(run: Run) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import aiohttp
 
-from mirror.store import sqlite
+from mirror.storage import sqlite
 from tests.command import SMALL, Command, serving
 from tests.crashes.cases import Case
 from tests.standin import Hub, Image

@@ -15,9 +15,9 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
-from mirror.daemon import Daemon, running
-from mirror.outlet import Outlet
+from mirror.app.daemon import Daemon, running
 from mirror.settings import Settings, load
+from mirror.util.log_writer import Outlet
 from tests.differential import judge
 from tests.differential.asking import Asking
 from tests.differential.content import APP, OTHER, TAG

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mirror
-from mirror.upstream.auth.methods import METHODS
+from mirror.oci.login_methods import METHODS
 from tests.real.machines import Machine, machine
 from tests.real.processes import CommandFailed, answers, free_port, needs, read
 from tests.standin import Hub, Image

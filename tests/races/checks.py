@@ -8,12 +8,12 @@ from contextlib import closing
 from os import DirEntry, scandir
 from pathlib import Path
 
-from mirror.cache.fetches import Fetches
+from mirror.content.blobs.fetch_pool import Fetches
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.store.catalogue import charged
-from mirror.store.sqlite import WAL_BYTES
-from mirror.store.store import Store
+from mirror.storage.catalog import charged
+from mirror.storage.sqlite import WAL_BYTES
+from mirror.storage.store import Store
 from tests.races.life import Life
 from tests.races.world import World
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import IO
 
-from mirror.cache.blobs import Blobs
-from mirror.cache.manifests import Manifests
+from mirror.content.blobs.service import Blobs
+from mirror.content.manifests.resolver import Manifests
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.oci.names import Reference, Repository, parse_reference

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tests.small  # noqa: F401 - its caches are small
-from mirror.cache.blobs import Blobs
-from mirror.cache.fetches import Fetches
-from mirror.cache.manifests import Manifests
-from mirror.cache.tags import Tags
-from mirror.cache.upkeep import Upkeep
-from mirror.cli import serve
-from mirror.outlet import Outlet
+from mirror.admin.service import Upkeep
+from mirror.app.upstreams import Plan, Reached, Upstreams
+from mirror.cli.commands import serve
+from mirror.content.blobs.fetch_pool import Fetches
+from mirror.content.blobs.service import Blobs
+from mirror.content.manifests.resolver import Manifests
+from mirror.content.manifests.tags import Tags
 from mirror.settings import Settings, load
-from mirror.store.store import Store
-from mirror.upstream.answers import Answer
-from mirror.upstreams import Plan, Reached, Upstreams
-from mirror.web.ending import Grace
+from mirror.storage.store import Store
+from mirror.upstream.telemetry import Answer
+from mirror.util.log_writer import Outlet
+from mirror.web.connections.shutdown import Grace
 from tests.races.loop import SeededLoop
 from tests.races.plan import Manner
 from tests.races.registry import Upstream

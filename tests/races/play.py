@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.cache.fetches import Fetches
-from mirror.cache.records import Collect, Measure, Purge, Refused, Verify, Work
-from mirror.cache.upkeep import Upkeep
-from mirror.upstream.answers import Answer
+from mirror.admin.messages import Collect, Measure, Purge, Refused, Verify, Work
+from mirror.admin.service import Upkeep
+from mirror.content.blobs.fetch_pool import Fetches
+from mirror.upstream.telemetry import Answer
 from tests.races import checks
 from tests.races.clients import Clients
 from tests.races.clock import CLOCK, Chance

@@ -16,10 +16,10 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference, Repository
-from mirror.upstream.answers import Answer, Ask
 from mirror.upstream.blob_body import Wanted
 from mirror.upstream.leases import Leases
-from mirror.upstream.wire import Patience
+from mirror.upstream.telemetry import Answer, Ask
+from mirror.upstream.transport import Patience
 from tests.races.world import World
 
 _PIECE = 32 * 1024  # bytes that arrive together

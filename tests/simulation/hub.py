@@ -6,11 +6,10 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from mirror.cache.budget import CHECKED
-from mirror.cache.window import HUB_WINDOW
+from mirror.budget.budget import CHECKED
 from mirror.oci.errors import ManifestUnknown, PullLimitSpent, UpstreamUnavailable
-from mirror.oci.names import HUB
-from mirror.upstream.answers import PullLimit
+from mirror.oci.names import HUB, HUB_WINDOW
+from mirror.upstream.telemetry import PullLimit
 from tests.simulation.trace import Name
 from tests.standin import Document, Image, Index, make_image, make_index
 

@@ -9,23 +9,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror import meaning
-from mirror.cache.budget import Budget
-from mirror.cache.found import Found
-from mirror.cache.ledger import Ledger
-from mirror.cache.limits import LimitChecks
-from mirror.cache.manifests import Manifests
-from mirror.cache.memory import Memory
-from mirror.cache.tags import Tags
+from mirror.app import conversions
+from mirror.budget.budget import Budget
+from mirror.budget.ledger import Ledger
+from mirror.budget.limit_poller import LimitChecks
+from mirror.content.manifests.resolver import Manifests
+from mirror.content.manifests.result import Found
+from mirror.content.manifests.tags import Tags
+from mirror.content.memory_cache import Memory
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import HUB, Reference, Repository, Tag
 from mirror.settings import Settings
-from mirror.store.files import Files
-from mirror.store.recovery import open_store
-from mirror.upstream.answers import Answer, Ask
+from mirror.storage.files import Files
+from mirror.storage.startup import open_store
+from mirror.upstream.telemetry import Answer, Ask
 from tests.simulation.hub import Clock, Hub
 from tests.simulation.trace import Pull
 from tests.standin import Document
@@ -151,7 +151,7 @@ class Mirrored:
             store = await open_store(Files(self._folder), settings.max_size.of(self._folder))
             stack.push_async_callback(store.close)
             ledger = Ledger(store.index, settings.ledger_keep, self._wall)
-            budget = Budget(ledger, meaning.budgets(settings), clock)
+            budget = Budget(ledger, conversions.budgets(settings), clock)
             await budget.load()
             tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl, clock, self._wall)
             await tags.load()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mirror.sizes import duration
+from mirror.util.units import duration
 from tests.simulation.play import Score
 from tests.simulation.scenarios import Scenario
 

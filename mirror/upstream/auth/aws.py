@@ -11,13 +11,13 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from mirror.upstream.auth.aside import aside
 from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialsUnavailable,
     Everywhere,
     Found,
 )
+from mirror.upstream.auth.worker_thread import aside
 
 _HOST = re.compile(
     r"\d{12}\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)"

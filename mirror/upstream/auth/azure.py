@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from mirror.upstream.auth.aside import aside
 from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialsUnavailable,
@@ -14,7 +13,8 @@ from mirror.upstream.auth.credentials import (
     Kind,
     Source,
 )
-from mirror.upstream.auth.exchange import claims
+from mirror.upstream.auth.token_exchange import claims
+from mirror.upstream.auth.worker_thread import aside
 
 NOBODY = "00000000-0000-0000-0000-000000000000"  # the user name that accompanies a token
 _NONE = "Azure gives no access token"

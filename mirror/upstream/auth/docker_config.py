@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 
 from mirror.oci.errors import shown
 from mirror.oci.names import HUB, HUB_ALIASES
-from mirror.rights import unreadable
-from mirror.upstream.auth import helper
+from mirror.upstream.auth import credential_helper
 from mirror.upstream.auth.credentials import (
     ANONYMOUS,
     Credentials,
@@ -26,6 +25,7 @@ from mirror.upstream.auth.credentials import (
     Found,
     Kind,
 )
+from mirror.util.permissions import unreadable
 
 _log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ def _name(key: str) -> str:
 def _suffix(value: object) -> str:
     """Parse a helper's name; empty means the file itself."""
     suffix = value or ""
-    if not isinstance(suffix, str) or (suffix and not helper.SUFFIX.fullmatch(suffix)):
+    if not isinstance(suffix, str) or (suffix and not credential_helper.SUFFIX.fullmatch(suffix)):
         raise ValueError("has an invalid credential helper name")
     return suffix
 
@@ -183,7 +183,7 @@ def _account(entry: object) -> Credentials | None:
     username = username if isinstance(username, str) else ""
     for name, kind in _TOKENS.items():
         if (token := entry.get(name)) and isinstance(token, str):
-            return Credentials(username or helper.IDENTITY, token, kind)
+            return Credentials(username or credential_helper.IDENTITY, token, kind)
     if username and isinstance(password, str) and password:
         return Credentials(username, password)
     return None
@@ -235,7 +235,7 @@ class DockerConfigFile:
             if helped := await self._helped():
                 account, name = helped
                 source = f"docker-credential-{name}, which {source} names"
-        except helper.HelperMissing as error:
+        except credential_helper.HelperMissing as error:
             if account is None:
                 raise
             self._warn(f"has an account, used without the helper: {error}")
@@ -256,7 +256,7 @@ class DockerConfigFile:
     async def _helped(self) -> tuple[Credentials, str] | None:
         """Return an account from a helper, and the helper's name."""
         for suffix, server in self._config.questions(self._hosts):
-            if (account := await helper.ask(suffix, server)) is not None:
+            if (account := await credential_helper.ask(suffix, server)) is not None:
                 return account, suffix
         return None
 

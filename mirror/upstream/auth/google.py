@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from mirror.oci import documents
+from mirror.oci import strict_json
 from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialsUnavailable,
@@ -67,4 +67,4 @@ def _key_of(given: Credentials) -> dict[str, Any]:
     text = given.password
     if given.username.endswith("base64"):
         text = base64.b64decode(text).decode()
-    return documents.read(text.encode())
+    return strict_json.read(text.encode())

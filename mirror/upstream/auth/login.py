@@ -12,12 +12,12 @@ from yarl import URL
 
 from mirror.oci.errors import Denied, UpstreamFailure
 from mirror.upstream.auth import challenge
-from mirror.upstream.auth.account import Account, CredentialsRefused, LoginRefused
 from mirror.upstream.auth.challenge import Challenge
+from mirror.upstream.auth.credential_manager import Account, CredentialsRefused, LoginRefused
 from mirror.upstream.auth.credentials import ANONYMOUS, Credentials, CredentialsUnavailable
-from mirror.upstream.auth.exchange import Token, TokenKey
+from mirror.upstream.auth.realm_policy import check_realm, is_readable
+from mirror.upstream.auth.token_exchange import Token, TokenKey
 from mirror.upstream.auth.tokens import Tokens
-from mirror.upstream.auth.trust import check_realm, is_readable
 
 _SCOPES = 1024  # repositories with an unusual scope that are remembered
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-from mirror.upstream.auth.account import Account
+from mirror.upstream.auth.credential_manager import Account
 from mirror.upstream.auth.login import Ways
 
 

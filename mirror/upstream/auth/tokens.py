@@ -11,7 +11,6 @@ from aiohttp import hdrs
 from cachetools import TLRUCache
 from yarl import URL
 
-from mirror.flight import Flights
 from mirror.oci.errors import (
     Denied,
     TooManyRequests,
@@ -19,13 +18,14 @@ from mirror.oci.errors import (
     UpstreamUnavailable,
     may_pass,
 )
-from mirror.upstream.answers import PACE, Answer, read_retry_after
-from mirror.upstream.auth import exchange
-from mirror.upstream.auth.account import CredentialsRefused
-from mirror.upstream.auth.exchange import Question, Token, TokenKey
-from mirror.upstream.faults import deadline, read_capped
+from mirror.upstream.auth import token_exchange
+from mirror.upstream.auth.credential_manager import CredentialsRefused
+from mirror.upstream.auth.token_exchange import Question, Token, TokenKey
+from mirror.upstream.errors import deadline, read_capped
 from mirror.upstream.responses import is_page
-from mirror.upstream.wire import Wire
+from mirror.upstream.telemetry import PACE, Answer, read_retry_after
+from mirror.upstream.transport import Wire
+from mirror.util.singleflight import Flights
 
 MAX_ANSWER = 64 * 1024  # bytes of a token response
 _KEPT = 16 * 1024 * 1024  # bytes of tokens; each has one to four thousand
@@ -122,11 +122,11 @@ class Tokens:
     async def _granted(self, key: TokenKey, upstream: str) -> Token:
         match key.credentials.kind:
             case "refresh":
-                question = exchange.with_refresh_token(key, key.credentials.password)
+                question = token_exchange.with_refresh_token(key, key.credentials.password)
             case "access":
                 return await self._exchanged(key, upstream)
             case _:
-                question = exchange.with_password(key)
+                question = token_exchange.with_password(key)
         return await self._ask(question, key, upstream)
 
     async def _exchanged(self, key: TokenKey, upstream: str) -> Token:
@@ -138,12 +138,14 @@ class Tokens:
         for_all = replace(key, scope="")
         if (kept := self._kept.get(for_all)) is not None:
             try:
-                return await self._ask(exchange.with_refresh_token(key, kept.value), key, upstream)
+                return await self._ask(
+                    token_exchange.with_refresh_token(key, kept.value), key, upstream
+                )
             except CredentialsRefused:
                 self.drop(for_all, kept)
-        question = exchange.for_refresh_token(key)
+        question = token_exchange.for_refresh_token(key)
         new = self._kept[for_all] = await self._ask(question, for_all, upstream, "refresh_token")
-        return await self._ask(exchange.with_refresh_token(key, new.value), key, upstream)
+        return await self._ask(token_exchange.with_refresh_token(key, new.value), key, upstream)
 
     async def _ask(self, question: Question, key: TokenKey, upstream: str, *names: str) -> Token:
         """Request a token from a response field in `names`, by default that of access tokens."""
@@ -155,7 +157,7 @@ class Tokens:
                 raise _refusal(response, key, question)
             body = await read_capped(response, MAX_ANSWER, "token answer")
         try:
-            return exchange.read(body, *names or ("access_token", "token"))
+            return token_exchange.read(body, *names or ("access_token", "token"))
         except UpstreamMisbehaved:
             if is_page(response):  # from a gateway, temporarily
                 raise _page(response) from None

@@ -1,0 +1,1 @@
+"""Access control: the repositories that a client may read."""

@@ -1,0 +1,92 @@
+"""Errands: an order is sent to the daemon that uses the data folder, or carried out here.
+
+A command that finds a daemon does not import the daemon's parts or aiohttp: that would double
+its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
+from importlib import import_module
+from pathlib import Path
+
+from mirror.admin.json_lines import order_line, read_record
+from mirror.admin.messages import Order, Record, Refused, UpkeepError, Work
+from mirror.admin.socket_path import SOCKET, Connection, short_path
+from mirror.settings import Settings
+
+_CONNECT = 10.0  # seconds
+BROKE_OFF = "the running mirror broke off its answer: it was stopped, or failed"
+
+
+def run(settings: Settings, order: Work) -> Generator[Record, None, None]:
+    """Carry out an order; raises UpkeepError, or StoreError for the data folder."""
+    folder = settings.data_dir.absolute()
+    _check(folder)
+    try:
+        yield from map(_good, _by_daemon(folder, order))
+    except _NobodyThere:
+        alone = import_module("mirror.app.offline")
+        yield from map(_good, alone.carry_out(settings, folder, order))
+
+
+def ask(folder: Path, order: Order) -> Generator[Record, None, None]:
+    """Have the daemon of a data folder carry out an order; raises UpkeepError."""
+    _check(folder)
+    try:
+        yield from map(_good, _by_daemon(folder, order))
+    except _NobodyThere:
+        raise UpkeepError(
+            f"no mirror takes orders in {folder}: none runs there, or it is starting or stopping"
+        ) from None
+
+
+class _NobodyThere(Exception):
+    """No daemon listens."""
+
+
+def _check(folder: Path) -> None:
+    """Refuse a folder that no mirror made: a mistyped one must not become a data folder."""
+    try:
+        made = (folder / "blobs").is_dir()
+    except OSError as error:
+        raise UpkeepError(f"cannot read {folder}: {error.strerror}") from None
+    if not made:
+        raise UpkeepError(f"no mirror keeps its data in {folder}")
+
+
+def _good(record: Record) -> Record:
+    if isinstance(record, Refused):
+        raise UpkeepError(record.reason)
+    return record
+
+
+def _by_daemon(folder: Path, order: Order) -> Iterator[Record]:
+    """Send the order to the daemon; raises _NobodyThere if none listens, UpkeepError on failure."""
+    with short_path(folder) as path, closing(Connection(path, _CONNECT)) as connection:
+        try:
+            connection.connect()
+            connection.sock.settimeout(None)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise _NobodyThere from None
+        except OSError as error:
+            why = error.strerror or "it does not answer"
+            raise UpkeepError(f"cannot talk to the mirror on {folder / SOCKET}: {why}") from None
+        try:
+            connection.request("POST", "/orders", order_line(order))
+            yield from map(read_record, _lines(connection))
+        except (HTTPException, OSError):
+            raise UpkeepError(BROKE_OFF) from None
+
+
+def _lines(connection: HTTPConnection) -> Iterator[bytes]:
+    """Split the answer's body into lines, of any length."""
+    response = connection.getresponse()
+    if response.status != 200:
+        raise UpkeepError(f"the running mirror answers {response.status}: restart it")
+    rest = b""
+    while data := response.read1(65536):
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines

@@ -1,0 +1,1 @@
+"""The daemon and its parts, built from the settings."""

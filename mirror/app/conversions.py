@@ -1,0 +1,114 @@
+"""Plain settings turned into links, access rules, secrets and budget terms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from pydantic import SecretStr
+from yarl import URL
+
+from mirror.access.visibility import Rules
+from mirror.budget.account import Terms
+from mirror.budget.shares import Shares
+from mirror.oci.patterns import Patterns
+from mirror.settings import (
+    ConfigurationError,
+    Settings,
+    Upstream,
+)
+from mirror.settings.environment_proxies import surroundings
+from mirror.settings.values import DIRECTLY
+from mirror.upstream.auth.credentials import read_password
+from mirror.upstream.bandwidth import Pace
+from mirror.upstream.connection import Link, LinkError, trust
+from mirror.upstream.proxies import Proxies
+from mirror.upstream.transport import Patience
+from mirror.util.permissions import unreadable
+
+
+def link(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> Link:
+    """Return the link to an upstream; raises ConfigurationError if a file of it cannot be used.
+
+    `environment` names the proxies where the upstream has none.
+    """
+    try:
+        trusted = trust(upstream.ca_file)
+        shown = trust(upstream.ca_file, upstream.client_cert, upstream.client_key)
+    except LinkError as error:
+        value = getattr(upstream, error.key)
+        raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None
+    return Link(
+        trusted,
+        shown if upstream.client_cert else None,
+        proxies(upstream, environment),
+        upstream.max_connections,
+        Pace(upstream.max_rate),
+    )
+
+
+def proxies(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> Proxies:
+    """Return the proxies of an upstream; raises ConfigurationError."""
+    if upstream.proxy is not None:
+        proxy = _proxy_url(upstream.proxy)
+        return Proxies(proxy, proxy)
+    named = surroundings(environment)
+    found = Proxies(_proxy_url(named.http), _proxy_url(named.https), named.direct)
+    if upstream.client_cert and any(each.scheme == "https" for each in found.all):
+        raise ConfigurationError(
+            "client_cert would be shown to the environment's proxy, too: set proxy to "
+            'http://… or "none"'
+        )
+    return found
+
+
+def _proxy_url(proxy: SecretStr | None) -> URL | None:
+    text = DIRECTLY if proxy is None else proxy.get_secret_value()
+    return None if text == DIRECTLY else URL(text)
+
+
+def patience(settings: Settings) -> Patience:
+    """Return the time limits for every upstream."""
+    return Patience(
+        settings.connect_timeout,
+        settings.silence_timeout,
+        settings.answer_timeout,
+        settings.resume_timeout,
+    )
+
+
+def rules(upstream: Upstream) -> Rules:
+    """Return the access rules of an upstream."""
+    return Rules(Patterns(upstream.allow), Patterns(upstream.deny), upstream.private)
+
+
+def secret(upstream: Upstream) -> str:
+    """Return the password for an upstream; raises ConfigurationError if its file has none."""
+    if upstream.password_file is None:
+        return upstream.password.get_secret_value()
+    file = upstream.password_file
+    try:
+        return read_password(file)
+    except OSError as error:
+        raise ConfigurationError(
+            f"password_file is '{file}': cannot be read: {unreadable(error)}"
+        ) from None
+    except ValueError as error:
+        raise ConfigurationError(f"password_file is '{file}': it {error}") from None
+
+
+def budgets(settings: Settings, shares: Shares | None = None) -> dict[str, Terms]:
+    """Return the terms of each upstream's pull budget, with these `shares` if there are any."""
+    shares = shares or Shares(settings.shares)
+    return {
+        name: Terms(
+            upstream.whose,
+            upstream.pull_limit,
+            upstream.pull_window,
+            upstream.reserve,
+            Patterns(upstream.reserved_for),
+            shares,
+            settings.max_stale,
+        )
+        for name, upstream in settings.upstreams.items()
+    }

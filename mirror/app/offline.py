@@ -1,0 +1,76 @@
+"""Upkeep without a daemon: the command itself opens the data folder, as the folder's owner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+from mirror.admin.messages import Collect, Purge, Record, Verify, Work
+from mirror.admin.service import Upkeep
+from mirror.app import conversions
+from mirror.budget.budget import Budget
+from mirror.budget.demand import Tally
+from mirror.budget.ledger import Ledger
+from mirror.content.manifests.tags import Tags
+from mirror.content.memory_cache import Memory
+from mirror.settings import Settings
+from mirror.storage.files import Files
+from mirror.storage.startup import open_store
+
+
+def carry_out(settings: Settings, folder: Path, order: Work) -> Iterator[Record]:
+    """Open the data folder and carry out an order; raises StoreError, or UpkeepError."""
+    _become_owner(folder)
+    records = _carried_out(settings, folder, order)
+    with asyncio.Runner() as runner:
+        try:
+            while (record := runner.run(_next(records))) is not None:
+                yield record
+        finally:
+            runner.run(records.aclose())
+
+
+def _become_owner(folder: Path) -> None:
+    """Switch from root to the folder's owner: the owner's daemon could not open root's files."""
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    # A user that systemd makes up (DynamicUser) reaches its folder only within its service, and
+    # modules that are imported later may lie in root's home.
+    wanted = {folder: os.W_OK | os.X_OK, Path(os.__file__): os.R_OK, Path(__file__): os.R_OK}
+    if not all(os.access(path, rights, effective_ids=True) for path, rights in wanted.items()):
+        os.seteuid(0)
+        os.setegid(0)
+
+
+async def _next(records: AsyncGenerator[Record, None]) -> Record | None:
+    return await anext(records, None)
+
+
+async def _carried_out(
+    settings: Settings, folder: Path, order: Work
+) -> AsyncGenerator[Record, None]:
+    # Opened without a bound: a look at the stored content must not evict any of it.
+    dry = isinstance(order, Verify | Collect | Purge) and order.dry
+    store = await open_store(Files(folder), sys.maxsize, spares=dry)
+    try:
+        store.books.limit = settings.max_size.of(folder)
+        tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
+        await tags.load()
+        ledger = Ledger(store.index, settings.ledger_keep)
+        budget, tally = Budget(ledger, conversions.budgets(settings)), Tally(ledger)
+        await budget.load()
+        await tally.load(budget.longest)
+        memory = Memory(settings.memory_cache)
+        upkeep = Upkeep(store, tags, memory, budget, tally, tuple(store.altered))
+        async with aclosing(upkeep.carry_out(order)) as records:
+            async for record in records:
+                yield record
+    finally:
+        await (store.leave() if dry else store.close())

@@ -1,0 +1,65 @@
+"""A trial of every upstream, as the daemon would ask it: name, TLS, login, and the pull limit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from mirror.app.upstreams import Plans, connected
+from mirror.budget.budget import CHECKED
+from mirror.oci.errors import RegistryError
+from mirror.oci.names import Tag
+from mirror.settings import Settings
+from mirror.upstream.client import Registry
+from mirror.upstream.telemetry import Answer, PullLimit
+
+_NONE_OF_THE_LOGIN = frozenset({401, 403})
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The outcome for one upstream, in words for the operator; a `fault` would prevent pulls."""
+
+    upstream: str
+    words: str
+    fault: bool = False
+
+
+async def tried(settings: Settings) -> list[Trial]:
+    """Try all upstreams at the same time; raises ConfigurationError."""
+    limits: dict[str, PullLimit] = {}
+
+    def note(answer: Answer) -> None:
+        if answer.limit is not None:
+            limits[answer.upstream] = answer.limit
+
+    async with AsyncExitStack() as stack:
+        plans = Plans(settings).all.values()
+        registries = [await connected(stack, each, note, lambda *_: None) for each in plans]
+        return await asyncio.gather(*(_try(each, limits) for each in registries))
+
+
+async def _try(registry: Registry, limits: dict[str, PullLimit]) -> Trial:
+    name, whose = registry.origin.name, registry.origin.whose
+    began = time.perf_counter()
+    try:
+        status = await registry.greeted()
+        seconds = time.perf_counter() - began
+        if whose and status in _NONE_OF_THE_LOGIN:
+            return Trial(name, f"answers {status} to the login of {whose}", fault=True)
+        if name in CHECKED:
+            await registry.hint(CHECKED[name], Tag("latest"), insist=True)
+    except RegistryError as error:
+        return Trial(name, error.message, fault=True)
+    said = _said(status, seconds, whose, limits.get(name))
+    return Trial(name, ", ".join(said))
+
+
+def _said(status: int, seconds: float, whose: str, limit: PullLimit | None) -> Iterator[str]:
+    yield f"answers {status} in {seconds:.2f} s"
+    yield f"as {whose}" if whose else "as anonymous"
+    if limit is not None:
+        yield f"{limit.remaining} of {limit.limit} pulls are left"

@@ -1,0 +1,1 @@
+"""Pull limits: the pulls that are left, and the clients that may spend them."""

@@ -1,0 +1,287 @@
+"""The budget of one account: decides which pulls go, wait or are refused, and until when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeVar
+
+from cachetools import LRUCache
+
+from mirror.budget.ledger import Past
+from mirror.budget.reservations import KEPT_FOR, Promises
+from mirror.budget.shares import Shares, Spending
+from mirror.budget.window import Window
+from mirror.oci.digest import Digest
+from mirror.oci.errors import PullLimitSpent, ReserveKept, ShareSpent, TooManyRequests
+from mirror.oci.names import HUB_WINDOW
+from mirror.oci.patterns import Patterns
+from mirror.upstream.telemetry import PullLimit
+from mirror.util.units import duration
+
+_PLENTY = 0.5  # of the limit: while more is left, no tag is held back to save pulls
+_DOUBT = 10.0  # seconds without a question, where upstream refuses a pull and does not say how long
+_EXEMPT = 10_000  # repositories remembered as such
+_EXPECTED = 0.5  # of the limit: the most that is reserved for manifests that HEADs named
+
+E = TypeVar("E", bound=TooManyRequests)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The budget settings of one upstream.
+
+    `user` is the account that upstream is asked as, empty if anonymous. `limit` and `length` (in
+    seconds) apply where upstream names no limit; `reserve` pulls are held back for the repositories
+    in `reserved_for`; `max_stale` is in seconds.
+    """
+
+    user: str = ""
+    limit: int | None = None
+    length: float = HUB_WINDOW
+    reserve: int = 0
+    reserved_for: Patterns = field(default_factory=lambda: Patterns(()))
+    shares: Shares = field(default_factory=Shares)
+    max_stale: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A pull that a request needs.
+
+    `spare` is for how many seconds upstream has not confirmed the content that the client could
+    have instead; None where there is none. `cost` is in pulls: two for an index, because its
+    platform's manifest is requested next.
+    """
+
+    repository: str
+    reference: str
+    client: str
+    spare: float | None = None
+    cost: int = 1
+
+
+class Go(Enum):
+    """The verdict on a pull that is not refused."""
+
+    NOW = "now"
+    WAIT = "wait"  # until the running pulls have ended: they may leave enough
+
+
+class Account:
+    """An upstream's window for one account. Times are seconds of a monotonic clock."""
+
+    def __init__(self, upstream: str, terms: Terms) -> None:
+        self.window = Window(terms.length, terms.limit)
+        self.spending = Spending(terms.shares)
+        self._upstream = upstream
+        self._terms = terms
+        self._shut_at = self._shut_until = -math.inf
+        self._exempt: LRUCache[str, None] = LRUCache(_EXEMPT)
+        self._promises = Promises()
+
+    def __repr__(self) -> str:
+        return f"<Account of {self._upstream}: {self.window!r}>"
+
+    def change(self, terms: Terms) -> None:
+        """Replace the terms; recorded pulls and limits stay."""
+        if terms.shares != self._terms.shares:
+            self.spending.change(terms.shares)
+        self._terms = terms
+        self.window.configure(terms.length, terms.limit)
+
+    # Events
+
+    def hear(self, limit: PullLimit, sent: float, now: float) -> None:
+        """Note the limit that upstream names; the gate opens if pulls are left."""
+        self.window.hear(limit, sent, now)
+        if limit.remaining and sent >= self._shut_at:
+            self._shut_until = -math.inf
+
+    def lift(self) -> None:
+        """Note that upstream names no limit any more."""
+        self.window.lift()
+        self._shut_until = -math.inf
+
+    def exempt(self, repository: str, *, exempt: bool) -> None:
+        """Note whether upstream leaves a repository out of the limit."""
+        if exempt:
+            self._exempt[repository] = None
+        else:
+            self._exempt.pop(repository, None)
+
+    def exempts(self, repository: str) -> bool:
+        """Whether upstream leaves a repository out of the limit."""
+        return repository in self._exempt
+
+    def refused(self, retry_after: float | None, now: float) -> None:
+        """Note a 429, which shuts the gate for as long as upstream says.
+
+        Where it names no time, or zero, upstream is not asked for some seconds.
+        """
+        self._shut_at, self._shut_until = now, now + (retry_after or _DOUBT)
+
+    def restore(self, past: Past, now: float) -> None:
+        """Restore the past that the ledger has, and the gate with it."""
+        pulls = [now - age for age, _ in past.pulls]
+        self.window.restore(pulls, past.limit, now - past.limit_age, past.before)
+        for at, (_, client) in zip(pulls, past.pulls, strict=True):
+            self.spending.count(at, client, self.window.length)
+        if past.shut_for:
+            self._shut_at, self._shut_until = now, now + past.shut_for
+
+    def count(
+        self, at: float, client: str, sent: float | None = None, *, said: bool = False
+    ) -> None:
+        """Note a counted pull; see `Window.count`."""
+        self.window.count(at, sent, said=said)
+        self.spending.count(at, client, self.window.length)
+
+    def promise(self, index: Digest, missing: Collection[Digest], client: str, now: float) -> None:
+        """Reserve a pull for a manifest of an index, which is useless without it."""
+        if self.window.limit is not None:
+            party = self._terms.shares.party(client)
+            self._promises.promise(index, missing, party[0] if party else None, now)
+
+    def expect(self, want: Want, now: float) -> None:
+        """Reserve the cost for a client that is told of a manifest, and will request its digest.
+
+        It is held back only from requests that could be served from the cache.
+        """
+        if self.window.limit is not None:
+            self._promises.expect(want.reference, want.cost, now)
+
+    def take(self, want: Want) -> None:
+        """Reserve the cost of a pull while it runs."""
+        self._promises.fulfil(want.reference)
+        self._run(want, want.cost)
+
+    def release(self, want: Want) -> None:
+        """Note that a pull has ended, whether it was counted or not."""
+        self._run(want, -want.cost)
+
+    def _run(self, want: Want, pulls: int) -> None:
+        self.window.running += pulls
+        self.spending.run(want.client, pulls)
+
+    # Decisions
+
+    def shut_in(self, now: float) -> float:
+        """Return the seconds until upstream is asked for manifests again; 0 if the gate is open."""
+        refused = self.refused_for(now)
+        spent = self.window.left(now) == 0 and not self.window.running
+        return max(1.0, refused, self.window.back_in(now)) if spent else refused
+
+    def refused_for(self, now: float) -> float:
+        """Return for how many seconds a 429 keeps the gate shut, apart from the window."""
+        return max(0.0, self._shut_until - now)
+
+    def closed(self, repository: str, now: float) -> PullLimitSpent | None:
+        """Return the refusal of a request while the gate is shut, else None."""
+        wait = self.shut_in(now)
+        if not wait or self.exempts(repository):
+            return None
+        text = f"{self._upstream}'s pull limit is spent{self._account_of(now)}"
+        return _error(PullLimitSpent, text, wait)
+
+    def verdict(self, want: Want, now: float) -> Go | TooManyRequests:
+        """Decide whether a pull goes now."""
+        left = self.window.left(now)
+        if closed := self.closed(want.repository, now):
+            return closed
+        if left is None or self.exempts(want.repository):
+            return Go.NOW
+        if overspent := self._overspent(want, now):
+            return overspent
+        available = self._available(want, left, now) - self._expected(want, now)
+        if want.cost <= available:
+            return Go.NOW
+        # Running pulls may turn out not to be counted. With a stored copy there is no need to know.
+        if want.spare is None and want.cost <= available + self.window.running:
+            return Go.WAIT
+        return self._too_few(want, left, available, now)
+
+    def _too_few(self, want: Want, left: int, available: int, now: float) -> TooManyRequests:
+        wait = self.window.back_in(now, want.cost - available)
+        last = f"the last {left} pulls of {self._upstream} are reserved for"
+        if want.cost <= left - self._reserve(want):
+            text = f"{last} manifests that clients were just told of"
+            return _error(ReserveKept, text, min(wait, KEPT_FOR))
+        if want.cost <= left:
+            return _error(ReserveKept, f"{last} {self._terms.reserved_for}", wait)
+        few = f"{self._upstream}'s pull limit is nearly spent, {left} left of {want.cost} wanted"
+        return _error(PullLimitSpent, few + self._account_of(now), wait)
+
+    def holds_back(self, want: Want, now: float) -> bool:
+        """Whether a tag keeps its older digest for now, so that pulls are left for other requests.
+
+        The fewer are left, the longer: from zero at half of the limit to `max_stale`.
+        """
+        left, limit = self.window.left(now), self.window.limit
+        if want.spare is None or left is None or not limit or self.exempts(want.repository):
+            return False
+        share = max(0, self._available(want, left, now)) / limit
+        return want.spare < self._terms.max_stale * (1 - share / _PLENTY)
+
+    def _overspent(self, want: Want, now: float) -> ShareSpent | None:
+        """Return the refusal of a request that would exceed its client's share, else None.
+
+        The reserved manifest of an index that a party paid for is spent, too, but not for its
+        request.
+        """
+        party, limit = self._terms.shares.party(want.client), self.window.limit
+        if party is None or limit is None:
+            return None
+        (name, share), length = party, self.window.length
+        used = self.spending.used(name, now, length)
+        used += self._promises.kept_by(name, want.reference, now)
+        most = share.of(limit)
+        if used + want.cost <= most:
+            return None
+        text = f"share of {self._upstream}'s pull limit: {most} pulls in {duration(length)}"
+        if want.cost > most:  # a retry cannot succeed
+            small = f"an image of several platforms costs {want.cost} pulls, more than {name}'s"
+            return ShareSpent(f"{small} whole {text}", retry_after=math.ceil(length))
+        wait = self.spending.back_in(name, used + want.cost - most, now, length)
+        if used < most:
+            some = f"{name} has {most - used} left of {want.cost} wanted of its"
+            return _error(ShareSpent, f"{some} {text}", wait)
+        return _error(ShareSpent, f"{name} has spent its {text}", wait)
+
+    def _available(self, want: Want, left: int, now: float) -> int:
+        """Return the pulls left without those reserved for others and for chosen repositories."""
+        return left - self._promises.kept(want.reference, now) - self._reserve(want)
+
+    def _reserve(self, want: Want) -> int:
+        chosen = self._terms.reserved_for.match(want.repository)
+        return 0 if chosen else self._terms.reserve
+
+    def _expected(self, want: Want, now: float) -> int:
+        """Return the pulls held back from a request for clients that a HEAD told of a manifest.
+
+        Some clients send HEADs for ever and never pull. So the pulls are a part of the limit at
+        most, and none is held back from a tag with a change that has waited for long enough.
+        """
+        limit = self.window.limit
+        if limit is None or want.spare is None:
+            return 0
+        if want.spare >= max(self._terms.max_stale, KEPT_FOR):
+            return 0
+        return self._promises.expected(want.reference, math.ceil(limit * _EXPECTED), now)
+
+    def _account_of(self, now: float) -> str:
+        """Describe where the pulls went."""
+        limit, window = self.window.limit, self.window
+        if limit is None:
+            return ""
+        others = window.others(now)
+        elsewhere = f", {others} by others behind the same address" if others > 0 else ""
+        spent = f"{window.used(now)} by this mirror{elsewhere}"
+        return f": {limit} in {duration(window.length)}, {spent}"
+
+
+def _error(kind: type[E], text: str, wait: float) -> E:
+    wait = max(1, math.ceil(min(wait, 86_400)))
+    return kind(f"{text}; try again in {duration(wait)}", retry_after=wait)

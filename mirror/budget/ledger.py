@@ -1,0 +1,213 @@
+"""The pull ledger in the index: each counted pull, upstream's limits, and clients' requests."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import NamedTuple
+
+from mirror.budget.window import HOUR, MOST_PULLS, Word
+from mirror.storage.index import Index
+from mirror.storage.rows import (
+    GateRow,
+    LimitRow,
+    PullRow,
+    SpenderRow,
+)
+from mirror.storage.write_behind import Source
+from mirror.upstream.telemetry import Answer, PullLimit
+
+_log = logging.getLogger(__name__)
+
+Key = tuple[str, str]  # the upstream's name and the account's, empty where anonymous
+_MORE = 4096  # entries, after which there may be too many
+_STEP = 2.0  # seconds; a wall clock that moves so far against the timer was set
+
+
+class _Entry(NamedTuple):
+    """A pull in the ledger; `at` in seconds since the epoch."""
+
+    number: int
+    at: int
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The entries of one account. Ages and waits are in seconds.
+
+    Pulls are in the order in which they were counted; `before` of them precede upstream's word.
+    """
+
+    pulls: list[tuple[float, str]]  # age, client
+    before: int = 0
+    limit: PullLimit | None = None
+    limit_age: float = 0.0
+    shut_for: float = 0.0
+
+
+class Ledger:
+    """Reads and writes the entries. `keep` is how many seconds they stay, `clock` the wall clock.
+
+    Only ages leave the ledger, in the order of the entries: the clock may have been set unnoticed.
+    An entry of the future is as old as the next entry, or new if it is the last; no entry is older
+    than an earlier one. So no pull is spent twice.
+    """
+
+    def __init__(self, index: Index, keep: float, clock: Callable[[], float] = time.time) -> None:
+        self._index = index
+        self.keep = keep
+        self._clock = clock
+        self._first = 0  # the last pull that was entered before the start
+        self._last = 0  # the last pull
+        self._pruned = 0  # the last pull at the last `prune`
+        self._ahead: float | None = None  # of the timer, at the last look
+
+    def __repr__(self) -> str:
+        return f"<Ledger in {self._index!r}>"
+
+    def when_lost(self, tell: Source) -> None:
+        """Have `tell` enter everything again should the index be lost while it is in use."""
+        self._index.sources.append(tell)
+
+    async def load(self, longest: float, timer: float) -> dict[Key, Past]:
+        """Read the entries that may still matter; upstream's word needs two `longest` windows.
+
+        This precedes all new entries, and finds the next number for them. `timer` is the reading of
+        the monotonic clock.
+        """
+        self._ahead = self._clock() - timer
+        limits = {(row.upstream, row.account): row for row in await self._index.limits()}
+        longest = max([longest, *(row.window for row in limits.values())])
+        pulls: dict[Key, list[_Entry]] = {key: [] for key in limits}
+        entries = await self._index.pulls(self._now - int(2 * longest))
+        for number, upstream, account, at, client in entries:
+            pulls.setdefault((upstream, account), []).append(_Entry(number, at, client))
+        past = {key: self._past(told, limits.get(key)) for key, told in pulls.items()}
+        for gate in await self._index.gates():
+            key, rest = (gate.upstream, gate.account), min(gate.until - self._now, gate.seconds)
+            past[key] = replace(past.get(key, Past([])), shut_for=max(0, rest))
+        last = max([await self._index.last_pull(), *(row.after for row in limits.values())])
+        self._first = self._last = last
+        return past
+
+    def _past(self, entries: list[_Entry], limit: LimitRow | None) -> Past:
+        times, clients = [each.at for each in entries], [each.client for each in entries]
+        if limit is None:
+            return Past(list(zip(self._ages(times), clients, strict=True)))
+        before = sum(each.number <= limit.after for each in entries)
+        ages = self._ages([*times[:before], limit.at, *times[before:]])
+        said = ages.pop(before)
+        word = PullLimit(limit.allowed, limit.remaining, limit.window, limit.source)
+        return Past(list(zip(ages, clients, strict=True)), before, word, said)
+
+    def _ages(self, times: list[int]) -> list[float]:
+        """Return the ages of entries in this order, by a clock that may have been set."""
+        now = self._now
+        ages = list(accumulate((now - at if at <= now else math.inf for at in times), min))
+        for place in reversed(range(len(times))):
+            if times[place] > now:
+                ages[place] = ages[place + 1] if place + 1 < len(times) else 0.0
+        return ages
+
+    @property
+    def _now(self) -> int:
+        return int(self._clock())
+
+    def see_clock(self, timer: float) -> bool:
+        """Move the entries since the start if the clock was set; tells whether it was.
+
+        `timer` is the reading of the monotonic clock.
+        """
+        ahead = self._clock() - timer
+        step = 0.0 if self._ahead is None else ahead - self._ahead
+        self._ahead = ahead
+        if abs(step) < _STEP:
+            return False
+        _log.warning("the clock was set by %d s: the pulls since the start move with it", step)
+        self._index.move_pulls(self._first, round(step))
+        return True
+
+    @property
+    def grown(self) -> bool:
+        """Whether enough pulls were entered that it is time to `prune`."""
+        return self._last - self._pruned >= _MORE
+
+    async def prune(self, longest: float, keys: Iterable[Key]) -> None:
+        """Drop pulls older than `keep` seconds and than two windows of the `longest` kind.
+
+        Limits and gates stay for two such windows. Of each account only the last pulls stay: a
+        client that requests one manifest after the other would fill the disk.
+        """
+        self._pruned = self._last
+        words = int(2 * longest)
+        await self._index.prune(self._now, max(int(self.keep), words), words)
+        await self._index.keep_last(keys, MOST_PULLS)
+
+    def add_pull(self, key: Key, answer: Answer) -> None:
+        """Enter a counted pull."""
+        ask = answer.ask
+        row = PullRow(
+            self._next(),
+            *key,
+            self._now,
+            answer.repository,
+            ask.reference if ask else answer.asked,
+            answer.asked if ":" in answer.asked else "",
+            ask.client if ask else "",
+        )
+        self._index.add_pull(row)
+        mark = "@" if row.reference == row.digest else ":"
+        pulled = f"{row.upstream}/{row.repository}{mark}{row.reference}"
+        _log.info("pull of %s counted for %s", pulled, row.client)
+
+    def tell_pull(self, key: Key, age: float) -> None:
+        """Enter a pull again, in an index that was lost: repository and client are lost, too."""
+        self._index.add_pull(PullRow(self._next(), *key, int(self._clock() - age), "", "", "", ""))
+
+    def _next(self) -> int:
+        self._last += 1
+        return self._last
+
+    def put_limit(self, key: Key, word: Word, window: float, age: float) -> None:
+        """Note upstream's word on its limit, all entries so far included; in seconds."""
+        at = int(self._clock() - age)
+        row = LimitRow(
+            *key, word.limit, word.remaining, int(window), word.source, at, after=self._last
+        )
+        self._index.put_limit(row)
+
+    def drop_limit(self, key: Key) -> None:
+        """Note that upstream names no limit any more."""
+        self._index.drop_limit(*key)
+
+    def put_gate(self, key: Key, seconds: float) -> None:
+        """Note for how long the gate is shut."""
+        self._index.put_gate(GateRow(*key, int(self._clock() + seconds), math.ceil(seconds)))
+
+    def put_asked(self, upstream: str, hour: int, pulls: int) -> None:
+        """Note how many manifests clients pulled in an hour, counted since the epoch."""
+        self._index.put_asked(upstream, hour * HOUR, pulls)
+
+    @property
+    def hour(self) -> int:
+        """The current hour, counted since the epoch."""
+        return self._now // HOUR
+
+    async def asked(self, since: float) -> dict[tuple[str, int], int]:
+        """Return how many manifests clients pulled in `since` seconds, by upstream and hour."""
+        rows = await self._index.asked(int(self._clock() - since) // HOUR * HOUR)
+        return {(upstream, hour // HOUR): pulls for upstream, hour, pulls in rows}
+
+    async def spenders(self, key: Key, since: float, most: int) -> dict[str, list[SpenderRow]]:
+        """Return the largest spenders of the last `since` seconds: clients, repositories, tags."""
+        begin = int(self._clock() - since)
+        await self._index.flush()
+        return {
+            what: await self._index.spenders(what, *key, begin, most)
+            for what in ("client", "repository", "tag")
+        }

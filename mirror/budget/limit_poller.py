@@ -1,0 +1,74 @@
+"""Limit checks: upstream is asked, by requests that it does not count, how many pulls are left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Protocol
+
+from mirror.budget.budget import CHECKED, Budget
+from mirror.oci.errors import RegistryError
+from mirror.oci.names import Reference, Tag
+
+_log = logging.getLogger(__name__)
+
+_LATEST = Tag("latest")
+_WHILE_SHUT = 10.0  # seconds between checks while no pull is left
+_LOOK = 1.0  # seconds between looks whether a check is due
+
+
+class Source(Protocol):
+    """An upstream that answers a HEAD, with its rate limit in the headers."""
+
+    async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> object:
+        """Ask for a manifest's descriptor; raises RegistryError."""
+
+
+class LimitChecks:
+    """Keeps upstream's word fresh where there is a repository made for checks.
+
+    `every` is how old it may get, in seconds; 0 for no checks. While the gate is shut they are more
+    frequent: upstream does not announce it when the pulls of others come back.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], budget: Budget, every: float) -> None:
+        self._sources = sources
+        self._budget = budget
+        self.every = every
+        self._asked: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<LimitChecks of {', '.join(self._checked()) or 'none'}>"
+
+    def _checked(self) -> list[str]:
+        return [name for name in CHECKED if name in self._sources]
+
+    async def run(self) -> None:
+        """Check until cancelled."""
+        while True:
+            for name in self._checked():
+                if self.every and self.due(name):
+                    await self.check(name)
+            await asyncio.sleep(_LOOK)
+
+    def due(self, upstream: str) -> bool:
+        """Whether upstream's last word is too old."""
+        if upstream not in self._asked:  # at the start: much may have changed
+            return True
+        now, account = self._budget.now(), self._budget.present(upstream)
+        word = account.window.word
+        heard = self._asked[upstream] if word is None else max(word.at, self._asked[upstream])
+        return now >= heard + (min(self.every, _WHILE_SHUT) if account.shut_in(now) else self.every)
+
+    def ask_anew(self, upstream: str) -> None:
+        """Have an upstream asked soon, as at the start: its account may have changed."""
+        self._asked.pop(upstream, None)
+
+    async def check(self, upstream: str) -> None:
+        """Ask once. The budget hears the answer as it does every other."""
+        self._asked[upstream] = self._budget.now()
+        try:
+            await self._sources[upstream].hint(CHECKED[upstream], _LATEST, insist=True)
+        except RegistryError as error:
+            _log.info("cannot tell how many pulls %s has left: %s", upstream, error)

@@ -1,0 +1,64 @@
+"""The reckoning: a report on each pull limit, its remainder, its spenders and its forecast."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from mirror.budget.account import Account
+from mirror.budget.budget import Budget
+from mirror.budget.demand import Tally
+from mirror.budget.ledger import Key
+from mirror.budget.summary import AccountBudget, Budgets, Spender
+from mirror.budget.window import Window
+
+PARTS = 12  # of a window
+_TOP = 5  # spenders reported
+_RETURNS = 1000
+
+
+async def reckon(budget: Budget, tally: Tally) -> Budgets:
+    """Report on all accounts; those without data are left out, unless none has any."""
+    told = [await _account(budget, tally, key, account) for key, account in budget.accounts()]
+    telling = [each for each in told if each.used or each.asked or each.limit is not None]
+    return Budgets(tuple(telling or told))
+
+
+async def _account(budget: Budget, tally: Tally, key: Key, account: Account) -> AccountBudget:
+    now, window = budget.now(), account.window
+    word, limited = window.word, window.limit is not None
+    spenders = await budget.ledger.spenders(key, window.length, _TOP)
+    top = {
+        what: tuple(Spender(row.name, row.pulls) for row in rows) for what, rows in spenders.items()
+    }
+    return AccountBudget(
+        upstream=key[0],
+        account=key[1],
+        source=word.source if word else "",
+        window=int(window.length),
+        limit=window.limit,
+        remaining=window.left(now),
+        used=window.used(now),
+        others=window.others(now) if word else None,
+        heard=int(now - word.at) if word else None,
+        rate=round(window.rate(now) * 3600, 2),
+        lasts=_whole(window.lasts(now)),
+        whole=_whole(window.whole_in(now)) if limited else None,
+        shut=math.ceil(account.shut_in(now)),
+        asked=tally.asked_for(key[0], window.length) if budget.is_present(key) else None,
+        spent=_parts(window, now),
+        returns=tuple(math.ceil(back) for back in list(window.returns(now))[:_RETURNS]),
+        clients=top["client"],
+        repositories=top["repository"],
+        tags=top["tag"],
+    )
+
+
+def _parts(window: Window, now: float) -> tuple[int, ...]:
+    part = window.length / PARTS
+    found = Counter(min(int(back / part), PARTS - 1) for back in window.returns(now))
+    return tuple(found[number] for number in range(PARTS))
+
+
+def _whole(seconds: float) -> int | None:
+    return None if math.isinf(seconds) else math.ceil(seconds)

@@ -1,0 +1,297 @@
+"""A budget window: pulls spent of a pull limit, pulls left, and when they come back. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import NamedTuple
+
+from mirror.oci.names import HUB_WINDOW
+from mirror.upstream.telemetry import PullLimit
+
+HOUR = 3600  # seconds
+_RECENT = 3600.0  # seconds over which the rate of spending is measured
+# Pulls recorded per account, in memory and in the ledger: without a limit there may be any number.
+# A limit above this is left to upstream to count.
+MOST_PULLS = 100_000
+PROBE = 900.0  # seconds after which "no pull left" is doubted: foreign pulls come back unseen
+
+
+def recent(length: float) -> float:
+    """Return the span over which the rate is measured, in seconds, for a window of `length`.
+
+    It is a small part of the window: over all of it, as many pulls come back as are spent.
+    """
+    return min(_RECENT, length / 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Upstream's last answer about its limit; `at` is its time, in seconds of the timer.
+
+    `remaining` is negative if the mirror had spent more than the limit: upstream reports no debts.
+    `others` are foreign pulls, counted by upstream but not sent by the mirror: by other clients of
+    the same address. It is negative if upstream had counted fewer pulls than the mirror.
+    """
+
+    limit: int
+    remaining: int
+    source: str
+    at: float
+    others: int
+
+
+class _Pull(NamedTuple):
+    """A pull that upstream counted between `sent` and its answer, `at`.
+
+    `said` tells that the answer names the pulls left.
+    """
+
+    at: float
+    sent: float
+    said: bool
+
+
+class _Said(NamedTuple):
+    """An answer: `at` is its time of arrival, `left` the number of pulls left when it was given.
+
+    `back` are the pulls that had come back by then, or may have; `since` are the pulls that were
+    counted from answers without a number.
+    """
+
+    left: int
+    at: float
+    back: int
+    since: int
+
+
+class Window:
+    """One account's pulls of the last `length` seconds, and its limit: upstream's, else `limit`.
+
+    Times are seconds of a monotonic clock. A pull comes back `length` seconds after it was counted.
+    Upstream's number is right at one moment between the question and the answer: the mirror's
+    pulls since the question are subtracted, unless their own answers name a number, and its
+    pulls that came back since the answer are added.
+    """
+
+    def __init__(self, length: float = HUB_WINDOW, limit: int | None = None) -> None:
+        self.length = length
+        self.word: Word | None = None
+        self.running = 0  # pulls that were granted, and that upstream may count at any moment
+        self._configured = limit
+        self._pulls: deque[_Pull] = deque()
+        self._said: deque[_Said] = deque()  # answers, any of which may be the newest
+        self._slowest = 0.0  # seconds from sending a pull to its answer, at most
+        self._back = 0  # pulls that came back, ever
+        self._since = 0  # pulls counted from answers without a number, ever
+        self.unsaid = 0  # pulls counted since upstream's last number
+        self._samples: deque[tuple[float, int]] = deque()  # foreign pulls, over time
+
+    def __repr__(self) -> str:
+        return f"<Window: {len(self._pulls)} pulls of {self.limit or 'any number'}>"
+
+    def configure(self, length: float, limit: int | None) -> None:
+        """Change the `length` and `limit` that are used if upstream names none itself."""
+        self._configured = limit
+        if self.word is None:
+            self.length = length
+
+    # Events
+
+    def count(self, at: float, sent: float | None = None, *, said: bool = False) -> None:
+        """Record a pull that upstream counted; `said` if its answer names the pulls left."""
+        sent = at if sent is None else sent
+        self._slowest = max(self._slowest, at - sent)
+        self._pulls.append(_Pull(at, sent, said))
+        if len(self._pulls) > MOST_PULLS:
+            self._pulls.popleft()
+        self._since += not said
+        self.unsaid += 1
+
+    def hear(self, limit: PullLimit, sent: float, now: float) -> None:
+        """Record upstream's limit, from an answer to a question of the time `sent`.
+
+        Answers overtake each other. An answer that arrived before this question was sent is the
+        older of the two; of all others any may be the newest, so the lowest number counts.
+        """
+        last = self.word
+        if last is not None and not self._same(last, limit):
+            self._said.clear()
+        self.length = limit.window or self.length
+        self._add(limit, sent, now)
+        left = self._lowest()
+        others = limit.limit - left - self.used(now)
+        if self.running > 1 and last is not None:  # upstream may count these already
+            others = last.others
+        self.word = Word(limit.limit, left, limit.source, now, others)
+        self.unsaid = 0
+        self._sample(now, others)
+
+    def _add(self, limit: PullLimit, sent: float, now: float) -> None:
+        used, left = self.used(now), limit.remaining
+        if left <= 0:  # upstream reports no debts: after a lowered limit, compute them
+            left = min(left, limit.limit - used)
+        untold = takewhile(lambda pull: pull.at > sent, reversed(self._pulls))
+        left -= sum(not pull.said for pull in untold)
+        since = now - self.length
+        oldest = takewhile(lambda pull: pull.at <= since + self._slowest, self._pulls)
+        maybe_back = sum(pull.sent < since for pull in oldest)
+        said = _Said(left, now, self._back + maybe_back, self._since)
+        while self._said and self._said[0].at < sent:
+            self._said.popleft()
+        while self._said and self._left_by(self._said[-1]) >= left:
+            self._said.pop()  # never the lowest again: more comes back to the older one
+        self._said.append(said)
+
+    def restore(
+        self, pulls: Sequence[float], said: PullLimit | None, at: float, before: int
+    ) -> None:
+        """Load past events in their order: `before` pulls precede the answer of the time `at`."""
+        for pull in pulls[:before]:
+            self.count(pull)
+        if said is not None:
+            self.hear(said, at, at)
+        for pull in pulls[before:]:
+            self.count(pull)
+
+    def lift(self) -> None:
+        """Record that upstream names no limit any more."""
+        self.word = None
+        self._said.clear()
+        self._samples.clear()
+
+    # Results
+
+    @property
+    def limit(self) -> int | None:
+        """Pulls allowed in a window; None if neither upstream nor the configuration limits them."""
+        return self._configured if self.word is None else self.word.limit
+
+    def used(self, now: float) -> int:
+        """Return the mirror's pulls in the window that ends now; each leaves it just once."""
+        while self._pulls and self._pulls[0].at <= now - self.length:
+            self._pulls.popleft()
+            self._back += 1
+        return len(self._pulls)
+
+    def left(self, now: float) -> int | None:
+        """Return how many pulls may be granted, at least 0; None without a limit."""
+        known = self._known(now)
+        if known is None:
+            return None
+        if not self.running and self._doubtful(now, known) and self._word_at() + PROBE <= now:
+            return 1  # as a probe
+        return max(0, known - self.running)
+
+    def _known(self, now: float) -> int | None:
+        """Return the pulls left by all answers and events; negative after a limit was lowered."""
+        used, limit = self.used(now), self.limit
+        if limit is None or not self._fresh(now):
+            return None if limit is None else limit - used
+        return min(limit, self._lowest())
+
+    def _lowest(self) -> int:
+        return min(map(self._left_by, self._said))
+
+    def _left_by(self, said: _Said) -> int:
+        """Return the pulls left by one answer, and by the events since."""
+        return said.left + max(0, self._back - said.back) - (self._since - said.since)
+
+    def _doubtful(self, now: float, known: int) -> bool:
+        """Whether no pull is known to be left, but foreign pulls may have come back."""
+        return known <= 0 and self.others(now) > 0
+
+    def _fresh(self, now: float) -> bool:
+        """Whether upstream's last answer is younger than its window."""
+        return now < self._word_at() + self.length
+
+    def _word_at(self) -> float:
+        return -math.inf if self.word is None else self.word.at
+
+    def others(self, now: float) -> int:
+        """Return the foreign pulls from the same address, by upstream's last answer."""
+        return self.word.others if self.word is not None and self._fresh(now) else 0
+
+    def idle(self, now: float) -> bool:
+        """Whether there are no pulls in the window, and no answer that is still valid."""
+        return not self.used(now) and not self._fresh(now)
+
+    def pulls(self, now: float) -> list[float]:
+        """Return the times at which the mirror's pulls of the window were counted, oldest first."""
+        self.used(now)
+        return [pull.at for pull in self._pulls]
+
+    def returns(self, now: float) -> Iterator[float]:
+        """Yield the seconds until each of the mirror's pulls comes back, in that order."""
+        return (at + self.length - now for at in self.pulls(now))
+
+    def back_in(self, now: float, pulls: int = 1) -> float:
+        """Return the seconds until `pulls` more are left, or until upstream can be asked for them.
+
+        No answer tells when foreign pulls come back: if they use up the limit, upstream is asked
+        sooner.
+        """
+        own, known = list(self.returns(now)), self._known(now) or 0
+        missing = pulls + max(0, -known)
+        wait = own[missing - 1] if missing <= len(own) else math.inf
+        if self._fresh(now):
+            asked = self._word_at() + PROBE
+            again = self._doubtful(now, known) and now < asked
+            wait = min(wait, (asked if again else self._word_at() + self.length) - now)
+        return wait if wait < math.inf else self.length
+
+    def whole_in(self, now: float) -> float:
+        """Return the seconds until the whole limit is left, if no pull is spent until then."""
+        last = max(self.returns(now), default=0.0)
+        if self.others(now) > 0:
+            last = max(last, self._word_at() + self.length - now)
+        return last
+
+    def rate(self, now: float) -> float:
+        """Return the recent rate in pulls a second: the mirror's, and the known foreign pulls."""
+        span = recent(self.length)
+        since = now - span
+        ours = sum(1 for _ in takewhile(lambda pull: pull.at > since, reversed(self._pulls)))
+        samples = [others for at, others in self._samples if at > since]
+        foreign = max(0, samples[-1] - samples[0]) if samples else 0
+        return (ours + foreign) / span
+
+    def lasts(self, now: float) -> float:
+        """Return the seconds until no pull is left at the present rate; infinity for never.
+
+        Pulls that come back meanwhile are spent too; pulls spent from now on come back after a
+        window.
+        """
+        left, rate = self.left(now), self.rate(now)
+        if left is None or (rate == 0 and left):
+            return math.inf
+        if not left:
+            return 0.0
+        for seconds, pulls in self._incoming(now):
+            if left <= rate * seconds:
+                break
+            left += pulls
+        return left / rate if left < rate * self.length else math.inf
+
+    def _incoming(self, now: float) -> list[tuple[float, int]]:
+        """List the pulls that come back, and when; foreign pulls count at the latest moment."""
+        incoming = [(seconds, 1) for seconds in self.returns(now)]
+        if (others := self.others(now)) > 0:
+            incoming.append((self._word_at() + self.length - now, others))
+        return sorted(incoming)
+
+    def _same(self, word: Word, limit: PullLimit) -> bool:
+        length = limit.window or self.length
+        known = (word.limit, word.source, self.length)
+        return known == (limit.limit, limit.source, length)
+
+    def _sample(self, now: float, others: int) -> None:
+        """Keep a sample of foreign pulls per minute of the last hour, and the newest."""
+        while self._samples and self._samples[0][0] <= now - _RECENT:
+            self._samples.popleft()
+        if len(self._samples) > 1 and now - self._samples[-2][0] < 60:
+            self._samples.pop()
+        self._samples.append((now, others))

@@ -1,1 +1,0 @@
-"""Policies: freshness of content, single fetches, the cost of pulls."""

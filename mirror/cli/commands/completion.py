@@ -1,0 +1,62 @@
+"""`mirror completion`: a script that completes commands and flags in a shell."""
+
+from __future__ import annotations
+
+import argparse
+
+import shtab
+
+from mirror.cli.parser import COMMANDS
+from mirror.settings.key_names import GROUPS, flag
+
+_PLACE = ("--config", "--data-dir")
+_KEYS = ("--config", "--upstream", *(flag(name) for names in GROUPS.values() for name in names))
+_FILES = {"--config", "--ca", "--output", "--data-dir", "--tls-cert", "--tls-key", "--client-ca"}
+SHELLS = ("bash", "zsh", "fish")
+# A copy, which a test compares: the commands' modules take half a second to load.
+FLAGS: dict[str, tuple[str, ...]] = {
+    "serve": _KEYS,
+    "check": ("--config", "--online"),
+    "config": ("--config", "--json"),
+    "client-config": (*_KEYS, "--url", "--ca", "--output", "--only", "--force"),
+    "budget": (*_PLACE, "--json"),
+    "du": (*_PLACE, "--json"),
+    "verify": (*_PLACE, "--dry-run", "--sample", "--rate"),
+    "gc": (*_PLACE, "--dry-run"),
+    "purge": (*_PLACE, "--dry-run", "--yes"),
+    "reload": _PLACE,
+    "healthcheck": (*_PLACE, "--ready"),
+    "completion": (),
+}
+WORDS: dict[str, tuple[str, ...]] = {
+    "client-config": (
+        *("docker", "containerd", "podman", "cri-o", "buildah", "skopeo", "buildkit", "k3s"),
+    ),
+    "completion": SHELLS,
+}
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    command.add_argument("shell", choices=SHELLS, help="the shell that is to read the script")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; returns the exit code."""
+    print(shtab.complete(_parser(), shell=options.shell))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="mirror")
+    made.add_argument("--version", action="store_true")
+    commands = made.add_subparsers()
+    for name, about in COMMANDS.items():
+        command = commands.add_parser(name, help=about)
+        for each in FLAGS[name]:
+            argument = command.add_argument(each)
+            if each in _FILES:
+                argument.complete = shtab.FILE  # type: ignore[attr-defined]
+        if name in WORDS:
+            command.add_argument("word", choices=WORDS[name])
+    return made

@@ -1,0 +1,31 @@
+"""`mirror gc`: removes useless files, and evicts content beyond the bound."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from mirror.admin.messages import Collect, Collected, Record
+from mirror.cli.orders import add_dry_run, add_place, carry_out
+from mirror.util.units import human
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    add_place(command)
+    add_dry_run(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; returns the exit code."""
+    return carry_out(options, Collect(dry=options.dry_run), _words)
+
+
+def _words(record: Record) -> Iterator[str]:
+    if isinstance(record, Collected):
+        done = "would free" if record.dry else "freed"
+        yield (
+            f"{done} {human(record.freed)}: {record.partials} partial downloads, "
+            f"{record.strangers} files that nothing names, {record.evicted} files to keep the "
+            f"bound; {record.rows} entries without their file"
+        )

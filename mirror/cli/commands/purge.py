@@ -1,0 +1,78 @@
+"""`mirror purge`: removes an image, a repository, or content by its digest."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from mirror.admin.messages import Purge, Purged, Record, UpkeepError
+from mirror.cli.orders import add_dry_run, add_place, carry_out
+from mirror.oci.errors import RegistryError
+from mirror.oci.image_name import parse_target
+from mirror.oci.names import Repository
+from mirror.util.units import human
+
+LEFT = 1  # exit code: nothing was removed, as the answer was no
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    add_place(command)
+    add_dry_run(command)
+    command.add_argument(
+        "--yes", action="store_true", help="remove a whole repository without asking"
+    )
+    command.add_argument(
+        "target",
+        metavar="IMAGE|DIGEST|REPOSITORY",
+        help="nginx:1.25, ghcr.io/a/b@sha256:..., sha256:..., or library/nginx",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; returns the exit code: 1 if the answer was no to removing a whole repository.
+
+    Raises CommandFailed.
+    """
+    asks = not (options.yes or options.dry_run) and _is_whole(options.target)
+    if asks and not _may_go(options):
+        print("nothing is removed", file=sys.stderr)
+        return LEFT
+    return carry_out(options, Purge(options.target, options.dry_run), _words)
+
+
+def _is_whole(target: str) -> bool:
+    """Whether a whole repository is named; an invalid name is left for the order to refuse."""
+    try:
+        return isinstance(parse_target(target), Repository)
+    except RegistryError:
+        return False
+
+
+def _may_go(options: argparse.Namespace) -> bool:
+    """Ask for confirmation; raises UpkeepError without a terminal."""
+    told: list[Purged] = []
+
+    def note(record: Record) -> Iterator[str]:
+        told.extend([record] if isinstance(record, Purged) else [])
+        return iter(())
+
+    carry_out(options, Purge(options.target, dry=True), note)
+    [would] = told
+    whole = f"{would.target} is a whole repository: {_what(would)}"
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UpkeepError(f"{whole}; --yes removes it without asking")
+    print(f"{whole}. Remove it? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _words(record: Record) -> Iterator[str]:
+    if isinstance(record, Purged):
+        done = "would purge" if record.dry else "purged"
+        yield f"{done} {record.target}: {_what(record)}"
+
+
+def _what(record: Purged) -> str:
+    stay = f"; {record.shared} stay: others need them" if record.shared else ""
+    return f"{record.tags} tags, {record.files} files, {human(record.freed)}{stay}"

@@ -1,0 +1,138 @@
+"""`mirror serve`: the daemon, from its greeting to its end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import mirror
+from mirror import client_config
+from mirror.app import interpreter, preflight, signal_hold
+from mirror.app.daemon import Daemon, running
+from mirror.app.signals import Signals
+from mirror.app.systemd import notify
+from mirror.cli import FAILED
+from mirror.cli.client_url import url_of
+from mirror.cli.key_flags import add_keys, given
+from mirror.client_config import Place
+from mirror.settings import ConfigurationError, Loaded, Settings, load_all
+from mirror.util import logs
+from mirror.util.failure import CommandFailed
+from mirror.util.log_writer import Outlet
+from mirror.util.units import human
+
+_log = logging.getLogger(__name__)
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """Add its arguments."""
+    add_keys(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it until a signal ends it; returns the exit code. Raises CommandFailed."""
+    flags = given(options)
+    loaded = load_all(flags, options.config)
+    settings = loaded.checked()
+    os.umask(0o077)  # stored content may be private, and the index names the clients of pulls
+    with logs.standard_error(settings.log_format) as outlet:
+        logs.set_up(settings.log_format, settings.log_level, outlet)
+        _warn(loaded, settings)
+        interpreter.share()
+        interpreter.give_back()
+        try:
+            read = partial(_read_again, flags, options.config)
+            return asyncio.run(_serve_and_end(settings, outlet, read))
+        except CommandFailed as error:
+            if settings.log_format == "text":
+                raise
+            _log.critical("%s", error)  # a reader of JSON lines gets this one as well
+            return FAILED
+
+
+def _warn(loaded: Loaded, settings: Settings) -> None:
+    for warning in (*loaded.overruled(), *preflight.warnings(settings)):
+        _log.warning("%s", warning)
+
+
+def _read_again(flags: Mapping[str, object], file: Path | None) -> Settings:
+    """Read the configuration again, for a reload; raises ConfigurationError."""
+    loaded = load_all(flags, file)
+    settings = loaded.checked()
+    _warn(loaded, settings)
+    return settings
+
+
+async def _serve_and_end(settings: Settings, outlet: Outlet, read: Callable[[], Settings]) -> int:
+    try:
+        return await serve(settings, outlet, read)
+    finally:
+        signal_hold.give_up(asyncio.get_running_loop())
+
+
+async def serve(
+    settings: Settings, outlet: Outlet, read: Callable[[], Settings] | None = None
+) -> int:
+    """Serve until SIGINT or SIGTERM; returns the exit code. `read` reads the settings again."""
+    signals = Signals()
+    try:
+        await _serve_until(signals, settings, outlet, read)
+    except asyncio.CancelledError:  # SIGINT or SIGTERM cancelled the start
+        if not signals.stop.is_set():
+            raise
+    _log.info("stopped")
+    return 0
+
+
+async def _serve_until(
+    signals: Signals, settings: Settings, outlet: Outlet, read: Callable[[], Settings] | None
+) -> None:
+    async with running(settings, outlet=outlet, hurry=signals.hurry, read=read) as daemon:
+        signals.started()
+        interpreter.settle()
+        _log.info("listening on %s, keeping data in %s", daemon.address, daemon.store.files.root)
+        if settings.log_format == "text":
+            print(_greeting(settings, daemon), flush=True)
+        notify("READY=1")
+        reloading = asyncio.create_task(_reload_when_asked(signals, daemon))
+        await signals.stop.wait()
+        reloading.cancel()
+        notify("STOPPING=1")
+
+
+async def _reload_when_asked(signals: Signals, daemon: Daemon) -> None:
+    """Reload at each SIGHUP, for ever; several during a reload request one more."""
+    while True:
+        await signals.reload.wait()
+        signals.reload.clear()
+        await daemon.reloader.reload()
+
+
+def _greeting(settings: Settings, daemon: Daemon) -> str:
+    url = url_of(settings, daemon.address)
+    upstreams = ", ".join(
+        f"{name} ({upstream.url}, {upstream.whose or 'anonymous'})"
+        for name, upstream in settings.upstreams.items()
+    )
+    store = daemon.store
+    return (
+        f"mirror {mirror.__version__}\n"
+        f"  listens on   {url}\n"
+        f"  mirrors      {upstreams}\n"
+        f"  keeps data   in {store.files.root}\n"
+        f"  keeps        at most {human(store.books.limit)}, {human(store.books.used)} now\n"
+        f"{_for_docker(url, settings)}"
+    )
+
+
+def _for_docker(url: str, settings: Settings) -> str:
+    try:
+        told = client_config.files("docker", Place(url), settings)["daemon.json"]
+    except ConfigurationError:
+        return "for clients: mirror client-config"
+    return f"in /etc/docker/daemon.json, then reload Docker:\n  {told.rstrip()}"

@@ -1,0 +1,1 @@
+"""Blobs: one fetch for any number of followers, and stored blobs."""

@@ -1,0 +1,305 @@
+"""A fetch: one body from upstream into a partial, with any number of followers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from mirror.content.blobs.download import Download
+from mirror.content.blobs.followers import Sink
+from mirror.content.blobs.ingest import Intake
+from mirror.content.blobs.partial_lease import Place
+from mirror.content.blobs.progress import Detour, Displaced, Progress
+from mirror.content.memory_cache import Memory
+from mirror.oci.digest import Digest
+from mirror.oci.errors import (
+    ContentWrong,
+    HostUnreachable,
+    RegistryError,
+    TooManyRequests,
+    UpstreamDown,
+    UpstreamUnavailable,
+)
+from mirror.oci.names import Repository
+from mirror.storage.catalog import Entry
+from mirror.storage.errors import NoRoomError
+from mirror.storage.partial import Partial
+from mirror.storage.store import Store
+from mirror.upstream.client import Registry
+
+_log = logging.getLogger(__name__)
+
+_PIECE = 128 * 1024  # bytes that a slow client may keep from being freed
+_PATIENCE = 1.0  # seconds for an answer in one repository where another has shown the blob
+# Failures that concern all repositories of an upstream.
+_FOR_ALL = (TooManyRequests, HostUnreachable, UpstreamDown)
+
+
+class Fetch(Progress):
+    """A blob under way. Owned by the daemon, never by a request.
+
+    Upstream is asked in one repository at a time. A refusal there is the answer for the followers
+    in that repository; for those in another, which was shown to have the blob, the fetch goes on.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        repository: Repository,
+        digest: Digest,
+        store: Store,
+        place: Place,
+        memory: Memory,
+    ) -> None:
+        super().__init__(repository, digest)
+        self._registry = registry
+        self._store = store
+        self._place = place
+        self._memory = memory
+        self._small: bytearray | None = bytearray()  # all received bytes, while they are few
+        self._question: asyncio.Timeout | None = None  # runs until upstream answers
+        self._entry: Entry | None = None
+        self._intake: Intake | None = None
+
+    # The followers' side
+
+    def join(self, repository: Repository, proof: int | None = None) -> None:
+        """Add a follower, which the fetch `admits`."""
+        self._let_in(repository, proof)
+        self._registry.leases.take()  # the follower may go on without the fetch, past the disk
+        if self._entry is not None:
+            self._entry.readers += 1
+        if repository != self.repository:
+            self._hurry()
+
+    def leave(self, repository: Repository) -> None:
+        """Remove a follower."""
+        self._let_out(repository)
+        self._registry.leases.give()
+        if self._entry is not None:
+            self._entry.readers -= 1
+        self._close_file()
+
+    async def send(self, position: int, stop: int, sink: Sink) -> int:
+        """Send visible bytes from `position` on, up to `stop` at most; returns where they ended.
+
+        The newest come from memory, so that a client never waits for the disk; a slower client gets
+        its bytes from the file.
+        """
+        piece = None if self._intake is None else self._intake.held(position)
+        if piece is not None:
+            piece = piece[: min(stop - position, _PIECE)]
+            await sink.data(piece)
+            return position + len(piece)
+        partial = self._place.partial
+        if partial is None:
+            raise UpstreamUnavailable("the fetch has no file any more")
+        stop = min(stop, partial.written)
+        await sink.file(partial.file, position, stop)
+        return stop
+
+    # The fetch's side
+
+    async def run(self) -> None:
+        """Fetch, prove, publish. Every failure ends in `failure` or `detour`."""
+        try:
+            await self._publish(await self._receive_somewhere())
+        except (NoRoomError, OSError) as error:
+            self._give_up_disk(error)
+        except asyncio.CancelledError:
+            self.stopped()
+            raise
+        except RegistryError as failure:
+            self.failure = failure.again()
+            _log.debug("%s is not fetched: %s", self.digest, failure.message)
+            if isinstance(failure, ContentWrong):
+                self._tell_of_waste(failure.message)
+                await self._place.discard()
+        finally:
+            try:
+                if self._entry is None:
+                    await self._place.abandon()
+            finally:
+                self._end()
+
+    async def _receive_somewhere(self) -> Partial:
+        """Receive the whole blob from the first repository that serves it."""
+        await self._place.take()
+        while True:
+            try:
+                return await self._receive_all()
+            except RegistryError as failure:
+                if isinstance(failure, _FOR_ALL) or (
+                    isinstance(failure, ContentWrong) and self.visible
+                ):
+                    raise
+                self._refusals[self.repository] = failure.again()
+                if not self._goes_on():
+                    raise
+                if isinstance(failure, ContentWrong) and self._place.partial is not None:
+                    self._tell_of_waste(failure.message)
+                    await self._store.run(self._place.partial.start_over)
+
+    def _goes_on(self) -> bool:
+        """Ask in another repository, if one has followers and was shown to have the blob."""
+        others = [each for each in self._members if self._of[each]]
+        if others:
+            self.repository = others[0]
+            self.size = self.size if self.visible else None
+        self._announce()
+        return bool(others)
+
+    async def _receive_all(self) -> Partial:
+        """Start over, once, if the received bytes fit no blob and none of them was visible yet.
+
+        A body that a host calls compressed, though it was asked not to compress, is unpacked then,
+        as clients do it.
+        """
+        async with self._asking():
+            await self._place.show(self.repository)
+        partial = self._place.partial
+        if partial is not None and partial.written and partial.proven:
+            self._reveal(partial.written)
+            return partial
+        try:
+            return await self._receive()
+        except ContentWrong as failure:
+            if self.visible:
+                raise
+            if (partial := self._place.partial) is not None:
+                self._tell_of_waste(failure.message)
+                await self._store.run(partial.start_over)
+            return await self._receive(unpack=True)
+
+    async def _receive(self, *, unpack: bool = False) -> Partial:
+        """Receive the rest; the followers have all of it before the disk does."""
+        told = self.size if self._begun else None  # followers' answers have begun with it
+        asked = self._registry, self.repository, self.digest, self._place.written
+        async with AsyncExitStack() as stack:
+            download = Download(*asked, size=told, unpack=unpack)
+            async with self._asking():
+                await stack.enter_async_context(download)
+            size, begun = download.size, self._place.written
+            if size is not None and begun >= max(size, 1):
+                raise ContentWrong("the partial of an earlier fetch is not part of the blob")
+            self.size = size  # known to a detour, too, so that none of its clients need ask
+            if size is not None and not self._place.fits(size):
+                raise NoRoomError(f"{size} bytes do not fit beside the content in use")
+            partial = await self._place.open()
+            self._intake = await stack.enter_async_context(Intake(self._store, partial))
+            await self._take_in(download, self._intake)
+        return partial
+
+    async def _take_in(self, download: Download, intake: Intake) -> None:
+        self._small = None if intake.received else bytearray()
+        self._grow(intake.received, download.size)
+        while data := await download.read():
+            await self._place.grow(download.position, download.size)
+            intake.add(data)
+            self._remember(data)
+            self._grow(intake.received, download.size)
+            await intake.keep_up()
+        if not await intake.proven():
+            raise ContentWrong(f"upstream sent bytes that are not {self.digest}")
+        if self._small is not None:  # serves the next client, even if the disk fails
+            self._memory.put(self.digest, bytes(self._small))
+        self._reveal(intake.received)
+
+    def _remember(self, data: bytes) -> None:
+        if self._small is not None:
+            self._small += data
+            if len(self._small) > self._memory.largest:
+                self._small = None
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """Ask a question; raises Displaced where it is slow and another repository can be asked."""
+        try:
+            async with asyncio.timeout(None) as self._question:
+                self._hurry()
+                yield
+        except TimeoutError:
+            if self._question is None or not self._question.expired():
+                raise
+            raise Displaced("upstream is slow to answer for this repository") from None
+        finally:
+            self._question = None
+
+    def _hurry(self) -> None:
+        """Bound the running question, if followers in another repository wait for it.
+
+        It is not bounded in a repository that was shown to have the blob: a registry that is slow
+        with all of them would be asked in turns, and no answer awaited.
+        """
+        question = None if self.repository in self._shown else self._question
+        others = any(self._of[each] for each in self._members if each != self.repository)
+        if question is not None and question.when() is None and others:
+            question.reschedule(asyncio.get_running_loop().time() + _PATIENCE)
+
+    async def _publish(self, partial: Partial) -> None:
+        """Publish the file and link it to its repositories, in one step that is never cancelled."""
+        step = asyncio.create_task(self._published(partial))
+        try:
+            await asyncio.shield(step)
+        except asyncio.CancelledError:
+            await asyncio.wait([step])
+            raise
+
+    async def _published(self, partial: Partial) -> None:
+        """Publish the file; the followers have all bytes by now, and need not wait for it.
+
+        A file that another upstream's fetch has published meanwhile stays: it has readers.
+        """
+        kept = self._store.catalogue.get(self.digest)
+        self._entry = kept or await self._store.publish(
+            partial, self.repository, self._place.release
+        )
+        self._entry.readers += self.followers
+        if self._entry.media_type is None:  # a repository that has this as a blob has no manifest
+            for repository in self._members:
+                self._store.books.link(self.digest, repository)
+        if kept is not None:
+            self._tell_of_waste("another upstream's fetch has brought it meanwhile")
+            await self._place.discard()
+        await self._place.published()
+
+    def _give_up_disk(self, error: Exception) -> None:
+        """Send the followers to upstream: the bytes so far are right, no more will be written."""
+        self._store.not_kept(str(self.digest), error)
+        partial = self._place.partial
+        if self.proven:
+            return
+        if partial is None:
+            self.detour = Detour(0, self.digest.hasher())
+        else:
+            self._take_detour(partial)
+
+    def _take_detour(self, partial: Partial) -> None:
+        """Set the detour behind the received bytes, all of them hashed, unless these are all."""
+        if partial.hashed == self.size:
+            if partial.proven:
+                self._reveal(partial.hashed)
+            else:
+                self.failure = ContentWrong(f"upstream sent bytes that are not {self.digest}")
+        else:
+            self.detour = Detour(partial.hashed, partial.hasher())
+            self.visible = partial.hashed if self.size is not None else 0
+
+    def _tell_of_waste(self, reason: str) -> None:
+        """Log why fetched bytes are thrown away."""
+        words = "%d bytes that were fetched of %s are thrown away: %s"
+        _log.debug(words, self._place.written, self.digest, reason)
+
+    def _end(self) -> None:
+        if self._entry is None:
+            self._place.leave()
+        self._place.release()
+        self.ended = True
+        self._announce()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self.ended and not self.followers:
+            self._place.close_file()

@@ -1,0 +1,219 @@
+"""All fetches: one per digest and upstream, each for as long as it has followers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sized
+from dataclasses import dataclass
+
+from mirror.content.blobs.allowance import Allowance
+from mirror.content.blobs.fetch import Fetch
+from mirror.content.blobs.partial_lease import Place
+from mirror.content.blobs.possession import Possession
+from mirror.content.memory_cache import Memory
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.storage.store import Store
+from mirror.upstream.client import Registry
+from mirror.upstream.connection_queue import CLIENT
+from mirror.upstream.fair_semaphore import Owners, Places
+from mirror.util.uncancelled import over, to_the_end
+from mirror.util.units import human
+
+_log = logging.getLogger(__name__)
+
+_SMALL = 8 * 1024 * 1024  # bytes left that are fetched without followers rather than lost
+_SHARED = 8  # fetches at a time, from which on some places are kept free for other clients
+_REPRIEVE = 60.0  # seconds for these: an upstream that drips would hold a place for hours
+
+Key = tuple[str, Digest]  # an upstream's name, and the blob's digest
+
+
+@dataclass(slots=True)
+class _Running:
+    """A fetch and its task; an ending one can be waited for, but no longer be joined."""
+
+    fetch: Fetch
+    place: Place
+    task: asyncio.Task[None]
+    stopping: bool = False
+    reprieved: bool = False  # it goes on without followers, for a while
+    check: asyncio.TimerHandle | None = None  # stops it, if it has no followers by then
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is stopping, has failed and tidies up, or is over and still registered.
+
+        Other tasks may run between a fetch's end, which closes its file, and the task's callback.
+        """
+        return self.stopping or self.fetch.failure is not None or self.fetch.ended
+
+    @property
+    def told(self) -> str:
+        """A text for the log: the fetch ends, and how far it came."""
+        size = self.fetch.size
+        of_all = "" if size is None else f" of {human(size)}"
+        return f"the download of {self.fetch.digest} ends after {human(self.place.written)}{of_all}"
+
+
+class Fetches:
+    """Runs fetches. `most` is how many run at a time, for all `upstreams` together.
+
+    `grace` is how long, in seconds, a fetch goes on without followers, and `reprieve` how much
+    longer where little is left.
+    """
+
+    def __init__(
+        self,
+        upstreams: Sized,
+        store: Store,
+        possession: Possession,
+        memory: Memory,
+        grace: float,
+        most: int,
+        reprieve: float = _REPRIEVE,
+    ) -> None:
+        self._store = store
+        self._possession = possession
+        self._memory = memory
+        self._grace = grace
+        self._reprieve = reprieve
+        self._upstreams = upstreams
+        self._places = Places(most)
+        self._shared = most >= _SHARED
+        self._allowance = Allowance(lambda: store.books.limit, upstreams)
+        self._running: dict[Key, _Running] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def __repr__(self) -> str:
+        return f"<Fetches: {len(self)} running, {self.followers} followers>"
+
+    @property
+    def followers(self) -> int:
+        """The number of followers of all fetches."""
+        return sum(running.fetch.followers for running in self._running.values())
+
+    def change(self, grace: float, most: int) -> None:
+        """Take up other bounds; running fetches go on."""
+        self._grace = grace
+        self._places.change(most)
+        self._shared = most >= _SHARED
+
+    async def close(self) -> None:
+        """Stop all fetches; partials stay to be resumed, a proven blob is published first."""
+        for running in self._running.values():
+            if not running.fetch.proven:
+                _log.info("%s: the mirror stops", running.told)
+                running.task.cancel()
+        tasks = [running.task for running in self._running.values()]
+        await to_the_end(over(tasks))  # the store must not close before
+
+    def running(self, upstream: str, digest: Digest) -> Fetch | None:
+        """Return the fetch that can be joined, if there is one."""
+        running = self._running.get((upstream, digest))
+        return None if running is None or running.ending else running.fetch
+
+    async def others_over(self, repository: Repository, digest: Digest) -> None:
+        """Wait until a running fetch of the blob is over, unless it serves this repository."""
+        while running := self._running.get((repository.upstream, digest)):
+            if not running.ending and running.fetch.serves(repository):
+                return
+            await _over(running)
+
+    def join(
+        self,
+        registry: Registry,
+        repository: Repository,
+        digest: Digest,
+        proof: int | None = None,
+    ) -> Fetch | None:
+        """Join the running fetch or start one; the caller must `leave` it.
+
+        None where the running fetch does not admit this repository, or is ending. `proof` is the
+        size, in bytes, under which upstream said that the repository has the blob. A fetch of
+        another upstream is not joined: its content may be private, and it may be slow.
+        """
+        key = repository.upstream, digest
+        running = self._running.get(key)
+        if running is None:
+            running = self._running[key] = self._start(key, registry, repository)
+        elif running.ending or not running.fetch.admits(repository, proof):
+            return None
+        running.fetch.join(repository, proof)
+        return running.fetch
+
+    def _start(self, key: Key, registry: Registry, repository: Repository) -> _Running:
+        digest = key[1]
+        others = (each.place for (_, other), each in self._running.items() if other == digest)
+        apart = any(not other.apart for other in others)
+        kept = self._store, self._possession, self._allowance
+        place = Place(registry, repository, digest, *kept, apart=apart)
+        fetch = Fetch(registry, repository, digest, self._store, place, self._memory)
+        task = asyncio.create_task(self._run(fetch))
+        registry.leases.take()
+        task.add_done_callback(lambda _: registry.leases.give())
+        task.add_done_callback(lambda done: self._ended(key, done))
+        return _Running(fetch, place, task)
+
+    def leave(self, fetch: Fetch, repository: Repository) -> None:
+        """Remove a follower; without any the fetch may end, after a while."""
+        fetch.leave(repository)
+        running = self._running.get((repository.upstream, fetch.digest))
+        if fetch.followers or running is None or running.fetch is not fetch:
+            return
+        if running.check is not None:
+            running.check.cancel()
+        running.reprieved = False
+        self._check_after(self._grace, running)
+
+    def _check_after(self, seconds: float, running: _Running) -> None:
+        loop = asyncio.get_running_loop()
+        running.check = loop.call_later(seconds, self._reconsider, running)
+
+    def _reconsider(self, running: _Running) -> None:
+        """Stop a fetch without followers; a small or nearly complete one a while later."""
+        fetch = running.fetch
+        if fetch.followers or fetch.proven:
+            return
+        if _nearly_done(fetch) and not running.reprieved:
+            running.reprieved = True
+            self._check_after(self._reprieve, running)
+            return
+        _log.info("%s: no client follows it any more", running.told)
+        running.stopping = True
+        running.task.cancel()
+
+    async def _run(self, fetch: Fetch) -> None:
+        upstream, client = fetch.repository.upstream, CLIENT.get()
+        owners: Owners = () if len(self._upstreams) == 1 else (upstream,)
+        if self._shared:  # made-up digests of one client must not hold all places
+            owners = *owners, f"{client} of {upstream}"
+        try:
+            async with self._places.taken(*owners):
+                await fetch.run()
+        except asyncio.CancelledError:
+            fetch.stopped()
+            raise
+
+    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+        running = self._running.pop(key)
+        if running.check is not None:
+            running.check.cancel()
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("unexpected failure of a fetch of %s", key[1], exc_info=error)
+
+
+async def _over(running: _Running) -> None:
+    """Wait until a fetch is no longer registered."""
+    await asyncio.wait([running.task])
+    await asyncio.sleep(0)  # for the task's own callback, which removes it
+
+
+def _nearly_done(fetch: Fetch) -> bool:
+    if fetch.size is None:
+        return False
+    rest = fetch.size - fetch.visible
+    return rest <= max(_SMALL, fetch.size // 2)

@@ -1,0 +1,1 @@
+"""Listings: the tags of a repository, and the referrers of a digest."""

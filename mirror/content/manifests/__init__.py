@@ -1,0 +1,1 @@
+"""Manifests and tags: fresh, revalidated, or pulled once for all clients."""

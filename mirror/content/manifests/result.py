@@ -1,0 +1,22 @@
+"""A found manifest, and how it was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mirror.content.outcome import Outcome, Why
+from mirror.oci.manifest import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A manifest to be served; without a body where none was asked for.
+
+    A stale tag has an `age`, the seconds since upstream confirmed it, and the reason `why`.
+    """
+
+    descriptor: Descriptor
+    body: bytes | None
+    outcome: Outcome
+    age: int | None = None
+    why: Why | None = None

@@ -1,0 +1,119 @@
+"""Checks: revalidations of tags by HEAD, each in single flight."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mirror.budget.account import Want
+from mirror.budget.budget import Budget, wanted
+from mirror.content.manifests.fetcher import Pulls, is_of_digest
+from mirror.content.manifests.tags import Tagged, TagKey, Tags
+from mirror.content.outcome import Why
+from mirror.identity.client import NOBODY
+from mirror.oci.errors import HeldBack, HostUnreachable, PullLimitSpent, UpstreamFailure
+from mirror.oci.manifest import Descriptor, Hint
+from mirror.oci.names import Repository
+from mirror.upstream.telemetry import Ask
+from mirror.util.singleflight import Flights
+
+
+class Checks:
+    """Revalidates tags. `patience` is how long a client with a stale one waits, in seconds."""
+
+    def __init__(self, budget: Budget, tags: Tags, pulls: Pulls, patience: float) -> None:
+        self._budget = budget
+        self._tags = tags
+        self._pulls = pulls
+        self._patience = patience
+        self._running: Flights[TagKey, tuple[Tagged, bool] | Hint] = Flights()
+
+    def __repr__(self) -> str:
+        return f"<Checks: {len(self._running)} running>"
+
+    async def close(self) -> None:
+        """Stop the running checks."""
+        await self._running.close()
+
+    async def run(self, key: TagKey) -> tuple[Tagged, bool] | Hint:
+        """Return a tag's target, and whether that was confirmed; a hint where a GET decides.
+
+        Raises UpstreamFailure; then the known target is to be served.
+        """
+        return await self._running.join(key, lambda: self._check(key))
+
+    def here(self, key: TagKey) -> Tagged | None:
+        """Return the last known target of a tag that is stored."""
+        tagged = self._tags.get(key)
+        for each in (tagged, tagged.before) if tagged else ():
+            if each is not None and self._pulls.kept.known(key[0], each.found.digest) is not None:
+                return each
+        return None
+
+    def fall_back(self, key: TagKey, reason: Why) -> Tagged | None:
+        """Ask nothing about a tag for some seconds; returns the target that is served meanwhile."""
+        tagged, here = self._tags.get(key), self.here(key)
+        if tagged is not None and here is tagged.before:
+            self._tags.revert(key, tagged, reason)
+        else:
+            self._tags.postpone(key, reason)
+        return here
+
+    async def _check(self, key: TagKey) -> tuple[Tagged, bool] | Hint:
+        """Ask upstream by HEAD; also tells whether it confirmed the known target.
+
+        A tag does not move to a manifest that is known to be unobtainable: a client that sends HEAD
+        and then GET by digest, as dockerd does, would be refused although the older manifest can be
+        served.
+        """
+        repository, tag = key
+        before, here = self._tags.get(key), self.here(key)
+        hint = await self._hint(key, here)
+        found = self._described(repository, hint, before)
+        if found is None:
+            return hint
+        if before is not None and before.found.digest == found.digest:
+            return self._tags.put(key, found), True
+        if here is not None and self._pulls.kept.known(repository, found.digest) is None:
+            if refusal := self._pulls.refusal(repository, found.digest):
+                if is_of_digest(refusal):
+                    return Hint()
+                raise refusal.again()
+            spare = self._tags.unconfirmed_for(here)
+            ask = Ask(NOBODY, str(tag))
+            if refusal := self._pulls.unaffordable(repository, found, ask, spare):
+                raise refusal
+            self.consider(repository, wanted(repository, found, ask, spare))
+        return self._tags.put(key, found), False
+
+    async def _hint(self, key: TagKey, here: Tagged | None) -> Hint:
+        """Ask by HEAD; a failure is upstream's where there is a stale target to fall back on.
+
+        Otherwise the GET decides. It also decides where the last question about the tag failed,
+        because only HEADs may be failing.
+        """
+        again = here is not None and here.why in (Why.FAULT, Why.PACE)
+        try:
+            async with asyncio.timeout(self._patience / 2 if again else None):
+                return await self._pulls.hint(*key, spare=here is not None)
+        except (HostUnreachable, PullLimitSpent):
+            raise
+        except (UpstreamFailure, TimeoutError):
+            if here is not None and not again:
+                raise
+            return Hint()
+
+    def _described(
+        self, repository: Repository, hint: Hint, before: Tagged | None
+    ) -> Descriptor | None:
+        """Return the descriptor that a hint names; of known content the digest is enough."""
+        if hint.digest is None:
+            return None
+        if before is not None and before.found.digest == hint.digest:
+            return before.found
+        known = self._pulls.kept.known(repository, hint.digest)
+        return known or hint.descriptor or self._pulls.kept.shared(repository, hint.digest)
+
+    def consider(self, repository: Repository, want: Want) -> None:
+        """Raise HeldBack where a tag that may have changed should keep its older digest for now."""
+        if self._budget.holds_back(repository, want):
+            raise HeldBack("few pulls are left: the tag keeps its older digest for now")

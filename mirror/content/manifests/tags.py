@@ -1,0 +1,268 @@
+"""Tags: the digest of each, how long it is valid, and which do not exist. Pure decisions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cachetools import Cache, LRUCache, TTLCache
+
+from mirror.content.outcome import Why
+from mirror.content.refusals import forget
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Descriptor
+from mirror.oci.names import Reference, Repository, Tag
+from mirror.storage.index import Index
+
+_KEPT = 100_000  # tags; the least recently used are evicted first
+_MISSING_KEPT = 10_000
+_AWAITING = 64  # tags recorded per awaited manifest; it also arrives for the others
+_PAUSE = 5.0  # seconds in which a failing upstream is not asked about the same tag again
+
+TagKey = tuple[Repository, Tag]
+
+
+@dataclass(slots=True)
+class Tagged:
+    """A tag's manifest by upstream's last answer. Times are those of the monotonic clock.
+
+    `before` is the previous manifest, while the current one has not been pulled. `why` is the
+    reason why the answer is not newer, if upstream was asked or spared since.
+    """
+
+    found: Descriptor
+    checked: float
+    ask_again: float
+    before: Tagged | None = None
+    why: Why | None = None
+
+
+class Tags:
+    """All tags that upstream was asked about. `ttl` and `missing_ttl` are in seconds.
+
+    `timer` is monotonic; `clock` is the wall clock, for the index.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        ttl: float,
+        missing_ttl: float,
+        timer: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._index = index
+        index.sources.append(self._tell)
+        self._ttl = ttl
+        self._timer = timer
+        self._clock = clock
+        self._tags = _Kept(_KEPT, index)
+        # The tags of each manifest that was not stored when upstream named it, with its answers.
+        self._awaiting: LRUCache[tuple[Repository, Digest], dict[TagKey, Tagged]] = LRUCache(
+            _MISSING_KEPT
+        )
+        self._missing: TTLCache[tuple[Repository, Reference], str] = TTLCache(
+            _MISSING_KEPT, missing_ttl, timer
+        )
+        self._denied: TTLCache[tuple[Repository, Reference], str] = TTLCache(
+            _MISSING_KEPT, missing_ttl, timer
+        )
+
+    def __repr__(self) -> str:
+        return f"<Tags: {len(self._tags)} known, {len(self._missing)} missing>"
+
+    async def load(self) -> None:
+        """Read the index. A tag from the future (the clock was set back since) is stale."""
+        now, wall = self._timer(), self._clock()
+        for upstream, name, tag, digest, media_type, size, at in await self._index.tags():
+            age = wall - at if at <= wall else self._ttl
+            found = Descriptor(Digest(digest), media_type, size)
+            key = (Repository(upstream, name), Tag(tag))
+            self._tags[key] = Tagged(found, now - age, now - age + self._ttl)
+
+    def get(self, key: TagKey) -> Tagged | None:
+        """Return the record of a tag, fresh or not."""
+        return self._tags.get(key)
+
+    def peek(self, key: TagKey) -> Tagged | None:
+        """Return the record of a tag, without counting as a use of it."""
+        return self._tags.peek(key)
+
+    def known(self) -> Iterator[tuple[TagKey, Digest]]:
+        """Return all tags with their digests, and the previous digest while the new is not pulled.
+
+        This does not count as a use, and may be iterated on a thread: the names are a snapshot.
+        """
+        return _known(self._tags, list(self._tags))
+
+    def names(self) -> list[TagKey]:
+        """Return the names of all tags."""
+        return list(self._tags)
+
+    def fresh(self, tagged: Tagged) -> bool:
+        """Whether upstream need not be asked: it answered recently, or failed just now."""
+        return self._timer() < tagged.ask_again
+
+    def confirmed(self, tagged: Tagged) -> bool:
+        """Whether upstream's answer is still valid; a recent failure does not count."""
+        return self._timer() < tagged.checked + self._ttl
+
+    def unconfirmed_for(self, tagged: Tagged) -> float:
+        """Return the seconds since upstream's answer: it has been wrong for no longer than that."""
+        return max(0.0, self._timer() - tagged.checked)
+
+    def age(self, tagged: Tagged) -> int:
+        """Return the seconds since upstream's answer, whole, as in the Age header."""
+        return int(self.unconfirmed_for(tagged))
+
+    def put(self, key: TagKey, found: Descriptor) -> Tagged:
+        """Record an answer of upstream's that has just come."""
+        now = self._timer()
+        old = self._tags.get(key)
+        moved = old is not None and old.found.digest != found.digest
+        before = (old.before or old) if old and moved else old.before if old else None
+        tagged = self._tags[key] = Tagged(found, now, now + self._ttl, before)
+        self._missing.pop(key, None)
+        self._missing.pop((key[0], found.digest), None)
+        awaiting = self._awaiting.setdefault((key[0], found.digest), {})
+        awaiting[key] = tagged
+        if len(awaiting) > _AWAITING:
+            del awaiting[next(iter(awaiting))]
+        return tagged
+
+    def arrived(self, repository: Repository, digest: Digest) -> None:
+        """Record that a manifest is stored: the tags that point at it drop their previous one.
+
+        A tag that upstream has moved since takes it as its previous manifest, or reverts to it if
+        the newer one could not be pulled. Tags are written to the index only now, so that the index
+        never names a manifest that cannot be served.
+        """
+        self._missing.pop((repository, digest), None)
+        for key, told in self._awaiting.pop((repository, digest), {}).items():
+            tagged = self._tags.get(key)
+            if tagged is None:
+                continue
+            if tagged.found.digest == digest:
+                tagged.before = None
+            elif not self._overtaken(key, tagged, told):
+                continue
+            else:
+                tagged = told
+            self._index.put_tag(*key, tagged.found, int(self._clock()) - self.age(tagged))
+
+    def _overtaken(self, key: TagKey, tagged: Tagged, told: Tagged) -> bool:
+        """Replace a tag's older stored manifest by a late arrival; False if it is not older."""
+        here = tagged.before or tagged
+        if here.checked >= told.checked:
+            return False
+        told.before = None
+        if tagged.before is not None:
+            tagged.before = told
+        else:
+            told.ask_again, told.why = tagged.ask_again, tagged.why
+            self._tags[key] = told
+        return True
+
+    def _tell(self) -> Iterator[TagKey]:
+        """Write all tags to the index, as they are at that time: it was lost, and is rebuilt."""
+        for key in self.names():
+            newest = self._tags.peek(key)
+            if newest is None:
+                continue
+            awaited = key in self._awaiting.get((key[0], newest.found.digest), ())
+            tagged = newest.before if awaited else newest
+            if tagged is not None:
+                self._index.put_tag(*key, tagged.found, int(self._clock()) - self.age(tagged))
+                yield key
+
+    def lost(self, repository: Repository, digest: Digest, why: Why) -> None:
+        """Record that a manifest cannot be pulled: the tags that point at it revert."""
+        for key in list(self._awaiting.get((repository, digest), ())):
+            tagged = self._tags.get(key)
+            if tagged is not None and tagged.found.digest == digest:
+                self.revert(key, tagged, why)
+
+    def revert(self, key: TagKey, tagged: Tagged, why: Why) -> None:
+        """Revert a tag to its stored manifest for some seconds: the new one cannot be pulled."""
+        before = tagged.before
+        if before is not None and self._tags.get(key) is tagged:
+            self._tags[key] = before
+            self.postpone(key, why)
+
+    def postpone(self, key: TagKey, why: Why) -> None:
+        """Serve a tag's record for some seconds without a question: upstream failed, or is spared.
+
+        If pulls are saved (`Why.SAVING`), that lasts as long as a fresh tag does.
+        """
+        tagged = self._tags.get(key)
+        if tagged is not None:
+            pause = max(_PAUSE, self._ttl) if why is Why.SAVING else _PAUSE
+            tagged.ask_again = max(tagged.ask_again, self._timer() + pause)
+            tagged.why = why
+
+    def awaiting(self, repository: Repository, digest: Digest) -> tuple[Tag, Descriptor] | None:
+        """Return a tag that points at a manifest not pulled yet, and the manifest's descriptor."""
+        for key in self._awaiting.get((repository, digest), ()):
+            tagged = self._tags.get(key)
+            if tagged is not None and tagged.found.digest == digest:
+                return key[1], tagged.found
+        return None
+
+    def missing(self, repository: Repository, reference: Reference) -> str | None:
+        """Return upstream's message if it had no such manifest recently."""
+        return self._missing.get((repository, reference))
+
+    def put_missing(self, repository: Repository, reference: Reference, message: str) -> None:
+        """Record that upstream has no such manifest."""
+        self._missing[repository, reference] = message
+        if isinstance(reference, Tag):
+            self.drop((repository, reference))
+
+    def denied(self, repository: Repository, reference: Reference) -> str | None:
+        """Return upstream's message if it denied this manifest recently."""
+        return self._denied.get((repository, reference))
+
+    def put_denied(self, repository: Repository, reference: Reference, message: str) -> None:
+        """Record that upstream denies this manifest; a tag's record stays."""
+        self._denied[repository, reference] = message
+
+    def forget_refusals(self, upstream: str) -> None:
+        """Forget an upstream's 404s and denials, so that it is asked again."""
+        forget(self._missing, upstream)
+        forget(self._denied, upstream)
+
+    def drop(self, key: TagKey) -> None:
+        """Remove a tag that upstream denies or no longer has."""
+        if self._tags.pop(key, None) is not None:
+            self._index.drop_tag(*key)
+
+
+class _Kept(LRUCache[TagKey, Tagged]):
+    """The tags in memory; an evicted one is removed from the index too."""
+
+    def __init__(self, maxsize: int, index: Index) -> None:
+        super().__init__(maxsize)
+        self._index = index
+
+    def peek(self, key: TagKey) -> Tagged | None:
+        """Return the record of a tag without making it the most recently used."""
+        return Cache.__getitem__(self, key) if key in self else None
+
+    def popitem(self) -> tuple[TagKey, Tagged]:
+        """Evict the least recently used tag."""
+        key, tagged = super().popitem()
+        self._index.drop_tag(*key)
+        return key, tagged
+
+
+def _known(kept: _Kept, keys: list[TagKey]) -> Iterator[tuple[TagKey, Digest]]:
+    for key in keys:
+        try:
+            tagged = kept.peek(key)
+        except KeyError:  # evicted between two look-ups: this may run on a thread
+            continue
+        if tagged is not None:
+            yield key, tagged.found.digest
+            if (before := tagged.before) is not None:
+                yield key, before.found.digest

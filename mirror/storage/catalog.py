@@ -1,0 +1,253 @@
+"""The catalogue: stored content and its links, in memory, least recently used first.
+
+Adding or removing a manifest costs O(1), however many children it has.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain
+from types import MappingProxyType
+
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.storage.graph import View
+
+_MANY = 8
+# Children recorded for all manifests together, at some 150 bytes of memory each: those of 100,000
+# images. Children without a recorded parent are evicted by their own last use.
+_MOST_CHILDREN = 1_000_000
+_SHARE = 64  # a manifest may take 1/64 of the remaining room for children
+_MOST_PASSED = 10_000  # protected entries skipped in one search for victims
+_BLOCK = 4096  # bytes; the disk space of a file is rounded up to this
+
+
+_NO_TYPES: Mapping[str, str] = MappingProxyType({})
+
+
+def charged(size: int) -> int:
+    """Return the bytes that a file of `size` bytes occupies on a disk."""
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def _compact(repositories: tuple[Repository, ...]) -> Collection[Repository]:
+    """Return a tuple, which is small, or for many items a set, which is searched fast."""
+    return repositories if len(repositories) < _MANY else frozenset(repositories)
+
+
+class Entry:
+    """A stored blob or manifest. `size` in bytes; `used_at` in seconds since the epoch.
+
+    `media_type` is the type given by the upstream that a manifest was fetched from; `types` are the
+    types of upstreams that differ: a digest proves bytes, not a type. `changed_at` is the file's
+    modification time when it was last proven, in nanoseconds since the epoch; None if not recorded.
+    """
+
+    __slots__ = (
+        "changed_at",
+        "children",
+        "links",
+        "media_type",
+        "readers",
+        "size",
+        "types",
+        "used_at",
+    )
+
+    def __init__(
+        self, size: int, media_type: str | None, used_at: int, changed_at: int | None = None
+    ) -> None:
+        self.size = size
+        self.media_type = media_type
+        self.used_at = used_at
+        self.changed_at = changed_at
+        self.types: Mapping[str, str] = _NO_TYPES
+        self.links: Collection[Repository] = ()
+        self.children: tuple[Digest, ...] = ()
+        self.readers = 0
+
+    def type_for(self, upstream: str) -> str | None:
+        """Return an upstream's media type for this manifest; None for a blob."""
+        return self.types.get(upstream, self.media_type)
+
+
+class Catalogue:
+    """All stored content by digest, in order of last use; manifests separate from blobs.
+
+    A manifest is small and costs a counted pull, so blobs are evicted first.
+    """
+
+    def __init__(self) -> None:
+        self._blobs: OrderedDict[Digest, Entry] = OrderedDict()
+        self._manifests: OrderedDict[Digest, Entry] = OrderedDict()
+        self._children = 0  # of all manifests
+        self._holdings: dict[Repository, set[Digest]] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._blobs) + len(self._manifests)
+
+    def __iter__(self) -> Iterator[Digest]:
+        return chain(self._blobs, self._manifests)
+
+    def __repr__(self) -> str:
+        return f"<Catalogue: {len(self)} kept, {self.bytes} bytes>"
+
+    def view(self) -> View:
+        """Return a snapshot that a thread can walk while the catalogue changes."""
+        return View(list(self._manifests), list(self._blobs), self.get)
+
+    def get(self, digest: Digest) -> Entry | None:
+        """Return the entry of a digest; None if it is not stored."""
+        return self._manifests.get(digest) or self._blobs.get(digest)
+
+    def touch(self, digest: Digest) -> None:
+        """Make an entry the most recently used."""
+        (self._manifests if digest in self._manifests else self._blobs).move_to_end(digest)
+
+    def add(self, digest: Digest, entry: Entry) -> None:
+        """Add a new entry as the most recently used."""
+        (self._manifests if entry.media_type else self._blobs)[digest] = entry
+        self.bytes += charged(entry.size)
+        for repository in entry.links:
+            self._holdings.setdefault(repository, set()).add(digest)
+        self._children += len(entry.children)
+
+    def put_back(self, digest: Digest, entry: Entry) -> None:
+        """Add an entry that could not be evicted; it remains the first to evict."""
+        self.add(digest, entry)
+        kept = self._manifests if digest in self._manifests else self._blobs
+        kept.move_to_end(digest, last=False)
+
+    def remove(self, digest: Digest) -> Entry | None:
+        """Remove an entry, with its links and children."""
+        entry = self._manifests.pop(digest, None) or self._blobs.pop(digest, None)
+        if entry is not None:
+            self.bytes -= charged(entry.size)
+            for repository in entry.links:
+                self._give_up(digest, repository)
+            self._children -= len(entry.children)
+        return entry
+
+    def describe(
+        self,
+        digest: Digest,
+        media_type: str,
+        children: tuple[Digest, ...],
+        upstream: str | None = None,
+    ) -> None:
+        """Record that a stored file is a manifest, and its children, unless they are too many.
+
+        If another upstream gave a type before, the new type is recorded for `upstream` only. A
+        manifest may take a sixty-fourth of the remaining room for children: as room gets scarce,
+        the manifests with the most children are the first to go without.
+        """
+        entry = self._blobs.pop(digest, None) or self._manifests[digest]
+        self._manifests[digest] = entry
+        if entry.media_type is None or upstream is None:
+            entry.media_type = media_type
+        elif media_type != entry.type_for(upstream):
+            entry.types = {**entry.types, upstream: media_type}
+        if not entry.children and len(children) <= (_MOST_CHILDREN - self._children) // _SHARE:
+            entry.children = children
+            self._children += len(children)
+
+    def link(self, digest: Digest, repository: Repository) -> bool:
+        """Record that a repository contains a digest; False if already recorded or not stored."""
+        entry = self.get(digest)
+        if entry is None or repository in entry.links:
+            return False
+        entry.links = _compact((*entry.links, repository))
+        self._holdings.setdefault(repository, set()).add(digest)
+        return True
+
+    def belongs(self, digest: Digest, repository: Repository) -> bool:
+        """Whether the digest is linked to the repository: fetched there, or confirmed by upstream.
+
+        A reference in a manifest is no proof: any author can write any digest into a manifest.
+        """
+        entry = self.get(digest)
+        return entry is not None and repository in entry.links
+
+    def within(self, digest: Digest, upstream: str, *, alone: bool = False) -> bool:
+        """Whether the digest is linked to any repository of an upstream.
+
+        With `alone`, only one upstream is configured: an entry that lost its links belongs to it.
+        """
+        entry = self.get(digest)
+        if entry is None:
+            return False
+        if alone and not entry.links:
+            return True
+        return any(link.upstream == upstream for link in entry.links)
+
+    def unlink(self, digest: Digest, repository: Repository) -> bool:
+        """Remove the link of a digest to a repository; False if there was none."""
+        entry = self.get(digest)
+        if entry is None or repository not in entry.links:
+            return False
+        entry.links = _compact(tuple(link for link in entry.links if link != repository))
+        self._give_up(digest, repository)
+        return True
+
+    def _give_up(self, digest: Digest, repository: Repository) -> None:
+        self._holdings[repository].discard(digest)
+        if not self._holdings[repository]:
+            del self._holdings[repository]
+
+    def holds(self, repository: Repository) -> bool:
+        """Whether any stored digest is linked to the repository."""
+        return repository in self._holdings
+
+    def repositories(self) -> list[Repository]:
+        """Return the repositories with links to stored content."""
+        return list(self._holdings)
+
+    def any_of(self, repository: Repository, but: str | None = None) -> Digest | None:
+        """Return a random digest linked to the repository, a manifest if possible, never `but`.
+
+        Clients can foresee no more than that it is not `but`.
+        """
+        held = self._holdings.get(repository, ())
+        for kept in (self._manifests, self._blobs):
+            found = [digest for digest in held if digest in kept and digest != but]
+            if found:
+                return secrets.choice(found)
+        return None
+
+    def manifests(self) -> Iterator[Digest]:
+        """Return the digests of the stored manifests."""
+        return iter(self._manifests)
+
+    def upstreams(self) -> set[str]:
+        """Return the upstreams with links to stored content."""
+        return {repository.upstream for repository in list(self._holdings)}
+
+    def victims(
+        self, wanted: int, spared: Callable[[Digest], bool] = lambda _: False
+    ) -> list[Digest] | None:
+        """Return the digests to evict so that `wanted` bytes are freed; None if impossible.
+
+        Entries being read are skipped: their bytes stay on the disk until the reader ends. `spared`
+        entries are skipped, too, but only 10,000 of them: each check takes a microsecond of the
+        event loop.
+        """
+        if wanted <= 0:
+            return []
+        chosen: list[Digest] = []
+        passed = 0
+        for digest, entry in chain(self._blobs.items(), self._manifests.items()):
+            if entry.readers:
+                continue
+            if spared(digest):
+                passed += 1
+                if passed > _MOST_PASSED:
+                    break
+                continue
+            chosen.append(digest)
+            wanted -= charged(entry.size)
+            if wanted <= 0:
+                return chosen
+        return None

@@ -1,0 +1,113 @@
+"""Choice of an upstream's credential source and login method, from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from yarl import URL
+
+from mirror.oci.login_methods import METHODS, Auth, Method
+from mirror.upstream.auth import aws, azure
+from mirror.upstream.auth.aws import Aws
+from mirror.upstream.auth.azure import Acr, Azure
+from mirror.upstream.auth.credential_manager import Account
+from mirror.upstream.auth.credentials import ANONYMOUS, Credentials, Given, PasswordFile, Source
+from mirror.upstream.auth.docker_config import DockerConfigFile
+from mirror.upstream.auth.google import Google
+from mirror.upstream.auth.login import Ways
+from mirror.upstream.auth.origin import Origin
+
+
+class ExtraMissing(Exception):
+    """A login method needs packages that are not installed; the message has the command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """The configured login of one upstream, and the name of its account."""
+
+    auth: Auth = "auto"
+    account: Credentials = ANONYMOUS
+    password_file: Path | None = None
+    docker_config: Path | None = None
+    realms: Sequence[str] = ()
+    whose: str = ""
+
+
+def origin(name: str, url: URL, configured: Configured) -> Origin:
+    """Build an upstream's origin from its configuration.
+
+    Raises ExtraMissing, and ValueError if docker_config cannot be used.
+    """
+    auth = detect(url, configured)
+    method = METHODS[auth]
+    _check_extra(auth, method)
+    realms = frozenset(URL(realm).origin() for realm in configured.realms)
+    ways = Ways(method.schemes, method.eager, realms)
+    source = _source(name, url, auth, configured)
+    logs_in = not isinstance(source, Given) or bool(source.credentials)
+    return Origin(name, url, Account(name, source), ways, configured.whose, logs_in)
+
+
+def nobodys(origin: Origin) -> Origin:
+    """Return the same upstream without an account."""
+    account, ways = Account(origin.name, Given()), Ways(realms=origin.ways.realms)
+    return replace(origin, account=account, ways=ways, whose="", logs_in=False)
+
+
+def detect(url: URL, configured: Configured) -> Auth:
+    """Return the method that "auto" means at this host; "auto" if the challenge can decide.
+
+    ECR serves no anonymous client. Other clouds do, so their machine identities are used only if
+    configured.
+    """
+    host = url.host or ""
+    own = bool(configured.account.username or configured.docker_config)
+    if configured.auth == "auto" and not own and aws.is_registry(host):
+        return "ecr"
+    if configured.auth == "auto" and own and azure.is_registry(host):
+        return "acr"
+    return configured.auth
+
+
+def _check_extra(auth: Auth, method: Method) -> None:
+    try:
+        there = not method.module or find_spec(method.module) is not None
+    except ModuleNotFoundError:  # the parent package is missing
+        there = False
+    if not there:
+        raise ExtraMissing(
+            f"auth is {auth!r}, which needs more packages: pip install 'mirror[{method.extra}]'"
+        )
+
+
+def _source(name: str, url: URL, auth: Auth, configured: Configured) -> Source:
+    host = url.host or ""
+    match auth:
+        case "anonymous":
+            return Given()
+        case "ecr" | "ecr-public":
+            return Aws(auth, host)
+        case "azure":
+            return Azure()
+        case "google":
+            key = METHODS[auth].uses(configured.account.username)
+            return Google(_own(name, url, configured) if key else None)
+        case "acr":
+            return Acr(_own(name, url, configured), host)
+    return _own(name, url, configured)
+
+
+def _own(name: str, url: URL, configured: Configured) -> Source:
+    """Return the configured account's source, or an anonymous one."""
+    if configured.docker_config is not None:
+        address = url.host_subcomponent or ""
+        if url.explicit_port:
+            address = f"{address}:{url.explicit_port}"
+        return DockerConfigFile(configured.docker_config, (address, name))
+    if configured.password_file is not None:
+        return PasswordFile(configured.account.username, configured.password_file)
+    return Given(configured.account)

@@ -1,0 +1,101 @@
+"""One upstream registry: all requests it accepts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import (
+    ExitStack,
+    asynccontextmanager,
+    closing,
+)
+from typing import Literal
+
+import aiohttp
+from yarl import URL
+
+from mirror.oci import manifest
+from mirror.oci.errors import (
+    ManifestUnknown,
+)
+from mirror.oci.names import Reference
+from mirror.oci.paging import Paging
+from mirror.upstream import pages
+from mirror.upstream.blobs import BlobQuestions
+from mirror.upstream.errors import deadline
+from mirror.upstream.manifests import ManifestQuestions, accept
+from mirror.upstream.pages import Page, PageBody
+from mirror.upstream.requests import HEAD_SHARE, Question
+from mirror.upstream.telemetry import Kind
+from mirror.upstream.transport import Size
+
+_MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
+_FIRST = Paging()
+
+
+class Registry(ManifestQuestions, BlobQuestions):
+    """Requests to one upstream for manifests, blobs and listings, and checks of access to them."""
+
+    async def open_page(
+        self, kind: Kind, repository: str, path: str, paging: Paging, size: Size = "small"
+    ) -> PageBody:
+        """Open a page of tags or referrers, to be closed; `path` follows the repository's name.
+
+        Raises ManifestUnknown, Denied, or UpstreamFailure.
+        """
+        query = paging.query()
+        url = URL(f"{self.url(repository, path)}{'?' if query else ''}{query}", encoded=True)
+        question = Question("GET", kind, repository, url, pages.accept(kind), size)
+        with ExitStack() as held:
+            if size == "large":
+                await self.wire.large.acquire()
+                held.callback(self.wire.large.release)
+            response = await self.ask(question)
+            held.callback(response.close)
+            pages.check(response, kind, ManifestUnknown(f"upstream has no {kind} of {repository}"))
+            return PageBody(response, self.count, held.pop_all())
+
+    async def get_page(
+        self, kind: Kind, repository: str, path: str, paging: Paging = _FIRST
+    ) -> Page:
+        """Fetch a whole page, of 4 MiB at most; raises as `open_page` does."""
+        with closing(await self.open_page(kind, repository, path, paging)) as page:
+            async with deadline(self.wire.patience.silence, self.origin.url):
+                return await page.whole(_MAX_PAGE)
+
+    @asynccontextmanager
+    async def answer(
+        self,
+        method: Literal["HEAD", "GET"],
+        kind: Literal["manifest", "blob"],
+        repository: str,
+        reference: Reference,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Request content to learn whether access is granted; no status is an error here.
+
+        Raises Denied if the token server denies access, UpstreamFailure if no response came.
+        """
+        url = self.url(repository, f"{kind}s", reference)
+        headers = accept() if kind == "manifest" else {}
+        most = self.wire.patience.answer * HEAD_SHARE if method == "HEAD" else math.inf
+        question = Question(method, kind, repository, url, headers, most=most)
+        async with await self.ask(question) as response:
+            yield response
+
+    async def welcomes(self) -> bool:
+        """Whether the registry answers `/v2/` with 200; raises UpstreamFailure."""
+        return await self.greeted() == 200
+
+    async def greeted(self) -> int:
+        """Request `/v2/`, with a new token for no repository; returns the status.
+
+        Raises Denied if the login is refused, UpstreamFailure if no response came.
+        """
+        self.forget("")
+        url = URL(f"{str(self.origin.url).rstrip('/')}/v2/", encoded=True)
+        async with await self.ask(Question("GET", "token", "", url)) as response:
+            return response.status
+
+    def forget(self, repository: str) -> None:
+        """Have the next request for a repository use a new token."""
+        self._login.forget(self.origin.named(repository))

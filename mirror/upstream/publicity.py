@@ -1,0 +1,145 @@
+"""Publicity checks: whether a registry serves a repository to anonymous clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import aiohttp
+
+from mirror.oci import manifest, media, strict_json
+from mirror.oci.digest import Digest
+from mirror.oci.errors import Denied, ManifestUnknown, RegistryError, UpstreamFailure
+from mirror.oci.names import Reference
+from mirror.oci.paging import Paging
+from mirror.upstream import responses
+from mirror.upstream.client import Registry
+from mirror.upstream.telemetry import Ask
+
+_TAGS_SHARE = 1 / 3  # of the time for a response
+
+
+class Said(Enum):
+    """The result of a publicity check."""
+
+    LISTED = "public, with its list of tags"
+    GIVEN = "public"
+    DENIED = "not public"
+    MISSING = "the content does not exist, or is hidden"
+    NOTHING = "undecided: no response, or no clear one"
+
+    @property
+    def yes(self) -> bool:
+        """Whether the repository is public."""
+        return self in (Said.LISTED, Said.GIVEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The content that a client requests from a repository."""
+
+    kind: Literal["manifest", "blob"]
+    reference: Reference
+
+
+class Inquiry:
+    """Publicity checks at one upstream, without an account (`nobody`) and with it (`account`).
+
+    `counts` tells whether upstream may count a GET of a manifest as a pull: then HEAD must do.
+    """
+
+    def __init__(
+        self, nobody: Registry, account: Registry | None, counts: Callable[[], bool]
+    ) -> None:
+        self._nobody = nobody
+        self._account = account
+        self._counts = counts
+
+    def __repr__(self) -> str:
+        return f"<Inquiry at {self._nobody.origin.name}>"
+
+    async def ask(self, repository: str, wanted: Wanted | None) -> Said:
+        """Request the tags, then the wanted content if necessary, with a new token.
+
+        A list of tags proves that the repository is public, its absence nothing: some registries
+        list tags for no client, and serve images to all. HEAD is a hint; a GET decides, unless it
+        may cost a pull.
+        """
+        self._nobody.forget(repository)
+        if await self._lists_tags(repository):
+            return Said.LISTED
+        if wanted is None:
+            return Said.NOTHING
+        said = await _said(self._nobody, "HEAD", repository, wanted)
+        if said.yes:
+            return said
+        if wanted.kind == "blob":
+            return await _said(self._nobody, "GET", repository, wanted)
+        return said if self._counts() else await self._get(repository, wanted)
+
+    async def hides(self, repository: str, wanted: Wanted) -> bool:
+        """Whether the account can read content that anonymous clients are told does not exist."""
+        if self._account is None:
+            return False
+        return (await _said(self._account, "HEAD", repository, wanted)).yes
+
+    async def answers(self) -> bool:
+        """Whether the registry and its token server answer at all, with or without the account."""
+        for registry in filter(None, (self._nobody, self._account)):
+            try:
+                if await registry.welcomes():
+                    return True
+            except RegistryError:
+                continue
+        return False
+
+    async def _lists_tags(self, repository: str) -> bool:
+        """Request a page of tags; an error may have status 200, too."""
+        try:
+            page = await self._nobody.get_page("tags", repository, "tags/list", Paging(1))
+            document = await strict_json.aside(strict_json.read, page.body)
+        except (RegistryError, TimeoutError, ValueError):
+            return False
+        return isinstance(document.get("tags"), list)
+
+    async def _get(self, repository: str, wanted: Wanted) -> Said:
+        """Fetch a manifest; it counts if its type is a manifest's, or its bytes prove it."""
+        reference = wanted.reference
+        try:
+            got = await self._nobody.get_manifest(repository, reference, Ask("", str(reference)))
+        except Denied:
+            return Said.DENIED
+        except ManifestUnknown:
+            return Said.MISSING
+        except UpstreamFailure:
+            return Said.NOTHING
+        told = got.descriptor.media_type
+        # A client may have requested the digest of an error document.
+        proven = isinstance(reference, Digest) and manifest.is_one(got.body, told)
+        return Said.GIVEN if proven or told in media.KNOWN else Said.NOTHING
+
+
+async def _said(
+    registry: Registry, method: Literal["HEAD", "GET"], repository: str, wanted: Wanted
+) -> Said:
+    try:
+        async with registry.answer(method, wanted.kind, repository, wanted.reference) as response:
+            return _read(response, wanted)
+    except Denied:  # by the token server
+        return Said.DENIED
+    except UpstreamFailure:
+        return Said.NOTHING
+
+
+def _read(response: aiohttp.ClientResponse, wanted: Wanted) -> Said:
+    """Interpret a response; a 200 counts only for content, not for a login page."""
+    match response.status:
+        case 401 | 403:
+            return Said.DENIED
+        case 404:
+            return Said.MISSING
+        case 200 if responses.is_content(response, wanted.kind, wanted.reference):
+            return Said.GIVEN
+    return Said.NOTHING

@@ -1,0 +1,355 @@
+"""The connections to an upstream: requests with redirects followed by hand, and faults named."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Literal, Self, TypedDict
+
+import aiohttp
+from aiohttp import hdrs
+from aiohttp.abc import AbstractResolver
+from aiohttp.connector import SocketFactoryType
+from cachetools import LRUCache
+from yarl import URL
+
+import mirror
+from mirror.oci.errors import (
+    TooManyRequests,
+    UpstreamDown,
+    UpstreamFailure,
+    UpstreamMisbehaved,
+    UpstreamUnavailable,
+)
+from mirror.upstream.address_policy import Guard, GuardedResolver, follow
+from mirror.upstream.backoff import Backoff, Topic
+from mirror.upstream.circuit_breaker import Breaker
+from mirror.upstream.connection import Link
+from mirror.upstream.connection_queue import Turns
+from mirror.upstream.errors import PROXY_LOGIN, named_faults
+from mirror.upstream.leases import Leases
+from mirror.upstream.lookups import Lookups
+from mirror.upstream.receiver import Connector, NoCookies, Slices
+from mirror.upstream.telemetry import read_retry_after
+from mirror.util import request_id
+
+_log = logging.getLogger(__name__)
+
+USER_AGENT = f"mirror/{mirror.__version__} (registry pull-through cache)"
+MAX_REDIRECTS = 5
+# A callback for each request: the response, or None, and the seconds until its headers.
+Tell = Callable[[aiohttp.ClientResponse | None, float], None]
+Size = Literal["small", "large"]
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_GATEWAY_FAULTS = frozenset({502, 503, 504})  # faults of a whole host, not of one name
+_HOSTS = 1024  # hosts with remembered failures
+_PROBE_PATIENCE = 5.0  # seconds
+_LONGEST_FIELD = 300_000  # bytes of one header: curl's limit for all
+_MOST_FIELDS = 1000  # headers; Go's clients and curl limit their size only
+_READ_BUFFER = 512 * 1024  # bytes that aiohttp buffers while the disk is busy
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Time limits for upstream, in seconds. A whole body has none."""
+
+    connect: float = 10.0
+    silence: float = 30.0
+    answer: float = 15.0
+    resume: float = 30.0
+
+
+class _Means(TypedDict):
+    allow_redirects: bool
+    proxy: URL | None
+    ssl: ssl.SSLContext | bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request, for each host along its redirects."""
+
+    session: aiohttp.ClientSession
+    topic: Topic
+    method: str
+    form: Mapping[str, str] | None
+
+    async def send(
+        self, url: URL, headers: Mapping[str, str], means: _Means
+    ) -> aiohttp.ClientResponse:
+        """Send it to one host; raises aiohttp's exceptions."""
+        return await self.session.request(
+            self.method, url, headers=headers, data=self.form, **means
+        )
+
+
+class Wire:
+    """HTTP to one upstream registry at `own`, its token server and its content networks.
+
+    Large bodies have separate connections, so that they never starve small requests. Names are
+    resolved by `resolver` (default: `Lookups`), and sockets made by `sockets` (default: aiohttp's);
+    neither is called for anything that the guard refuses.
+    """
+
+    def __init__(
+        self,
+        own: URL,
+        patience: Patience | None = None,
+        resolver: AbstractResolver | None = None,
+        sockets: SocketFactoryType | None = None,
+        link: Link | None = None,
+    ) -> None:
+        self.patience = patience or Patience()
+        self.link = link or Link()
+        self._own = own.origin()
+        self._guard = Guard(own, self.link.proxies.all)
+        self._inner = resolver
+        self._sockets = sockets
+        self._sessions: dict[Size, aiohttp.ClientSession] = {}
+        self._breakers: LRUCache[URL, Breaker] = LRUCache(_HOSTS)
+        self._token_server: URL | None = None  # the last one in use
+        self._slices = Slices()
+        self.leases = Leases()
+        self._closed = False
+        self._backoff = Backoff()
+        self._probes: dict[URL, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Self:
+        inner = self._inner or Lookups(self._own.raw_host or "")
+        resolver = GuardedResolver(self._guard, inner)
+        self._resolver = resolver
+        self._sessions = {
+            size: self._session(resolver, limit) for size, limit in self._bounds().items()
+        }
+        bounds = self._bounds()
+        self.turns = Turns(bounds["small"])
+        self.large = asyncio.Semaphore(bounds["large"])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closed = True
+        for probe in self._probes.values():
+            probe.cancel()
+        await asyncio.gather(*self._probes.values(), return_exceptions=True)
+        for session in self._sessions.values():
+            await session.close()
+        await self._resolver.close()
+
+    def _bounds(self) -> dict[Size, int]:
+        """Return the number of connections for each size of request."""
+        return {"small": self.link.few, "large": max(1, self.link.connections - self.link.few)}
+
+    def _session(self, resolver: AbstractResolver, limit: int) -> aiohttp.ClientSession:
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=self.patience.connect, sock_read=self.patience.silence
+        )
+        return aiohttp.ClientSession(
+            connector=Connector(
+                self._slices,
+                self.leases,
+                limit=limit,
+                resolver=resolver,
+                socket_factory=self._sockets,
+                ssl=self.link.trusted or True,
+            ),
+            timeout=timeout,
+            headers={hdrs.USER_AGENT: USER_AGENT, hdrs.ACCEPT_ENCODING: "identity"},
+            cookie_jar=NoCookies(),
+            auto_decompress=False,
+            read_bufsize=_READ_BUFFER,
+            max_line_size=32 * 1024,  # bytes; signed Locations are long
+            max_field_size=_LONGEST_FIELD,
+            max_headers=_MOST_FIELDS,
+        )
+
+    async def ask(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        tell: Tell,
+        size: Size = "small",
+        form: Mapping[str, str] | None = None,
+        kind: str = "token",
+    ) -> aiohttp.ClientResponse:
+        """Send a request and follow redirects; the caller closes the response. Calls `tell` once.
+
+        Failures of hosts count for requests of this `kind`, method and path. Authorization is
+        dropped once a redirect leaves the origin: content networks refuse it, and must not see it
+        (RFC 9110, 15.4). A form, which holds a secret, is not redirected at all. Raises
+        UpstreamFailure if no response came.
+        """
+        if self._closed:
+            raise UpstreamUnavailable(f"upstream {url.host} is no longer configured")
+        began = time.perf_counter()
+        if kind == "token" and url.origin() != self._own:
+            self._token_server = url.origin()
+        response: aiohttp.ClientResponse | None = None
+        try:
+            with named_faults(url):
+                request = _Request(self._sessions[size], topic_of(kind, method, url), method, form)
+                response = await self._follow(request, url, dict(headers))
+        finally:
+            seconds = time.perf_counter() - began
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s %s: %s", method, self._named(url), _told(url, response, seconds))
+            tell(response, seconds)
+        return response
+
+    def _named(self, url: URL) -> str:
+        """Name a URL for the log: a query, and another host's path, may have a signature."""
+        return f"{url.origin()}{url.raw_path}" if url.origin() == self._own else str(url.origin())
+
+    async def _follow(
+        self, request: _Request, url: URL, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._ask_host(request, url, headers)
+            if request.form or response.status not in _REDIRECTS:
+                return response
+            response.release()
+            target = follow(url, response.headers.get(hdrs.LOCATION, ""))
+            if target.origin() != url.origin():
+                headers.pop(hdrs.AUTHORIZATION, None)
+            url = target
+        raise UpstreamMisbehaved(f"upstream redirects more than {MAX_REDIRECTS} times")
+
+    # Hosts that fail
+
+    def down(self, url: URL) -> bool:
+        """Whether the circuit breaker of this host is open."""
+        breaker = self._breakers.get(url.origin())
+        return breaker is not None and breaker.open
+
+    def back_off(self, response: aiohttp.ClientResponse, kind: str, url: URL) -> None:
+        """Record a host's 429 to a request that began at `url`."""
+        wait = read_retry_after(response.headers)
+        topic = topic_of(kind, response.method, url)
+        self._backoff.refused(response.url.origin(), topic, wait)
+
+    async def _ask_host(
+        self, request: _Request, url: URL, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Send a request to one host, if allowed, and record whether it answered."""
+        self._guard.check(url)
+        origin, topic = url.origin(), request.topic
+        breaker = self._breakers.setdefault(origin, Breaker())
+        self._refuse_resting(origin, topic, breaker)
+        began = time.monotonic()
+        try:
+            response = await request.send(url, self._with_id(origin, headers), self._means(url))
+        except (TimeoutError, asyncio.CancelledError):
+            # A cancelled request of an impatient client says nothing about the host.
+            if time.monotonic() - began > self.patience.answer / 4:
+                self._failed(origin, breaker, opened=breaker.failed(topic, silent=True))
+            raise
+        except aiohttp.ClientConnectorError:
+            self._failed(origin, breaker, opened=breaker.unreachable())
+            raise
+        except (aiohttp.ClientConnectionError, OSError):
+            self._failed(origin, breaker, opened=breaker.failed(topic, silent=False))
+            raise
+        if response.status == 407:
+            response.release()
+            raise UpstreamUnavailable(PROXY_LOGIN)
+        if response.status in _GATEWAY_FAULTS:
+            self._failed(origin, breaker, opened=breaker.failed(topic, silent=False))
+        else:
+            breaker.succeeded(topic)
+        if response.status != 429:
+            self._backoff.answered(origin, topic)
+        return response
+
+    def _with_id(self, origin: URL, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Add the id of the client's request, for the upstream's own host only."""
+        found = request_id.REQUEST.get()
+        if not found or origin != self._own:
+            return headers
+        return {**headers, request_id.HEADER: found}
+
+    def _refuse_resting(self, origin: URL, topic: Topic, breaker: Breaker) -> None:
+        if not self._is_probed(origin):
+            breaker.try_again(topic, time.monotonic())
+        if breaker.refuses(topic):
+            raise UpstreamDown(
+                f"upstream {origin.host} does not answer at present; it will be tried again",
+                retry_after=breaker.retry_after,
+            )
+        rest = self._backoff.rest(origin, topic)
+        if rest is not None:
+            raise TooManyRequests(f"the rate limit of {origin.host} is exceeded", retry_after=rest)
+
+    def _means(self, url: URL) -> _Means:
+        """Return proxy and TLS context, with the client certificate for the own origin only."""
+        shown = self.link.shown if url.origin() == self._own else None
+        return {
+            "allow_redirects": False,
+            "proxy": self.link.proxies.of(url),
+            "ssl": shown or self.link.trusted or True,
+        }
+
+    def _failed(self, origin: URL, breaker: Breaker, *, opened: bool) -> None:
+        if opened and self._is_probed(origin) and origin not in self._probes:
+            _log.warning("%s does not answer: probing it until it does", origin)
+            asking = self._probe(origin, breaker)  # of no request: without a request's id
+            probe = self._probes[origin] = asyncio.create_task(asking, context=Context())
+            probe.add_done_callback(lambda _: self._probes.pop(origin))
+
+    def _is_probed(self, origin: URL) -> bool:
+        """Whether a host is probed without a client's request: upstream's and its token server.
+
+        An upstream may redirect to any number of other hosts, which never agreed to be probed: each
+        is tried by the next request that leads there.
+        """
+        return origin in (self._own, self._token_server)
+
+    async def _probe(self, origin: URL, breaker: Breaker) -> None:
+        """Send free requests until one is answered, or a trial request of a client is.
+
+        Many hosts have nothing at `/v2/`: a content network, or a gateway that knows other paths.
+        """
+        while breaker.open:
+            await asyncio.sleep(breaker.pause())
+            if not self._is_probed(origin) or self._breakers.get(origin) is not breaker:
+                return  # another token server is in use now
+            match await self._alive(origin / "v2/"):
+                case True:
+                    breaker.recovered()
+                case False:
+                    breaker.let_through()
+        _log.warning("%s answers again", origin)
+
+    async def _alive(self, url: URL) -> bool | None:
+        """Whether a host answers a request; None if no connection can be made."""
+        session = self._sessions["small"]
+        try:
+            self._guard.check(url)
+            async with (
+                asyncio.timeout(_PROBE_PATIENCE),
+                session.get(url, **self._means(url)) as response,
+            ):
+                return response.status not in _GATEWAY_FAULTS
+        except aiohttp.ClientConnectorError:
+            return None
+        # TimeoutError is an OSError; UpstreamFailure comes from the guard.
+        except (aiohttp.ClientError, OSError, ValueError, UpstreamFailure):
+            return False
+
+
+def _told(url: URL, response: aiohttp.ClientResponse | None, seconds: float) -> str:
+    """Describe a response: its status, seconds, and host if redirected to another."""
+    if response is None:
+        return f"no answer within {seconds:.3f} s"
+    elsewhere = response.url.origin() != url.origin()
+    by = f", by {response.url.host}" if elsewhere else ""
+    return f"{response.status} after {seconds:.3f} s{by}"
+
+
+def topic_of(kind: str, method: str, url: URL) -> Topic:
+    """Return the backoff and breaker key of a request that begins at a URL."""
+    return Topic(kind, method, url.raw_path_qs)

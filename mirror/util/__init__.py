@@ -1,0 +1,1 @@
+"""Helpers that know nothing of registries: single flight, log lines, threads, permissions."""

@@ -1,0 +1,1 @@
+"""Authentication of clients, and the limits on their requests."""

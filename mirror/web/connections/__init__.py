@@ -1,0 +1,1 @@
+"""Connections of clients: their limits, TLS, proxies before the mirror, HTTP on the wire."""

@@ -1,0 +1,61 @@
+"""The headers of an upstream's rate limit, sent with manifests in Docker Hub's format."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mirror.budget.budget import Budget
+from mirror.identity.client import Caller
+
+
+class _Said(NamedTuple):
+    second: int
+    lines: str
+
+
+class Limits:
+    """Renders the known rate limit of a manifest's upstream, for callers that it `trusts`.
+
+    The account or address, which Docker Hub names in docker-ratelimit-source, is left out. Answers
+    from memory repeat the lines that were rendered in the same second.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        trusts: Callable[[Caller], bool],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._budget = budget
+        self._trusts = trusts
+        self._clock = clock
+        self._said: dict[str, _Said] = {}
+
+    def __repr__(self) -> str:
+        return f"<Limits of {len(self._said)} upstreams>"
+
+    def lines(self, upstream: str, caller: Caller, *, warm: bool) -> str:
+        """Return the header lines for a manifest; none without a limit, or for untrusted callers.
+
+        `warm` is whether the manifest came from the cache without a request to upstream.
+        """
+        if not self._trusts(caller):
+            return ""
+        second = int(self._clock())
+        said = self._said.get(upstream)
+        if not warm or said is None or said.second != second:
+            said = self._said[upstream] = _Said(second, self._say(upstream))
+        return said.lines
+
+    def _say(self, upstream: str) -> str:
+        window = self._budget.present(upstream).window
+        left = window.left(self._budget.now())
+        if window.limit is None or left is None:
+            return ""
+        length = f";w={int(window.length)}"
+        return (
+            f"RateLimit-Limit: {window.limit}{length}\r\n"
+            f"RateLimit-Remaining: {min(left, window.limit)}{length}\r\n"
+        )

@@ -1,0 +1,133 @@
+"""The access log: one line per request."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+
+from mirror.identity.client import Caller
+from mirror.util.log_writer import Outlet
+from mirror.util.logs import Format
+from mirror.web.reply import REQUEST_ID, Reply
+from mirror.web.router import Route, Target
+
+_PLAIN = re.compile(r"[!#-<>-\[\]-~]+", re.ASCII)  # printable, without blank, quote, = and \
+CALLER = web.RequestKey("caller", Caller)  # a request's caller, once identified
+_SHOWN = 512  # characters of a client's text that a line repeats
+_CACHED_LENGTH = 256  # characters; longer text is not worth caching
+
+
+class Line(NamedTuple):
+    """The record of one request. `seconds` until the last byte; `sent` in bytes of body."""
+
+    at: float
+    client: str
+    user: str
+    method: str
+    target: str
+    status: int
+    sent: int
+    seconds: float
+    outcome: str
+    kind: str
+    repository: str
+    agent: str
+    cause: str
+    request: str
+
+    def json(self) -> str:
+        """Render as a JSON object."""
+        document = {
+            "time": _time(int(self.at)) + f".{int(self.at * 1000) % 1000:03d}Z",
+            "level": "info",
+            "logger": __name__,
+            "message": f"{self.method} {self.target}: {self.status}",
+            "client": self.client,
+            "user": self.user,
+            "method": self.method,
+            "target": self.target,
+            "status": self.status,
+            "bytes": self.sent,
+            "seconds": round(self.seconds, 6),
+            "outcome": self.outcome,
+            "kind": self.kind,
+            "repository": self.repository,
+            "agent": self.agent,
+            "request": self.request,
+            "error": self.cause,
+        }
+        return json.dumps(document) + "\n"
+
+    def text(self) -> str:
+        """Render as `key=value`; values that are not plain are quoted."""
+        error = f" error={_quoted(self.cause)}" if self.cause else ""
+        return (
+            f"{_time(int(self.at))}.{int(self.at * 1000) % 1000:03d}Z client={self.client} "
+            f"user={self.user} method={self.method} target={_quoted(self.target)} "
+            f"status={self.status} bytes={self.sent} seconds={self.seconds:.6f} "
+            f"outcome={self.outcome} kind={self.kind} repository={self.repository} "
+            f"agent={_quoted(self.agent)} request={self.request}{error}\n"
+        )
+
+
+class AccessLog:
+    """Renders lines, and queues them in an outlet, which writes them later."""
+
+    def __init__(self, form: Format, outlet: Outlet) -> None:
+        self._render: Callable[[Line], str] = Line.json if form == "json" else Line.text
+        self._outlet = outlet
+
+    def __repr__(self) -> str:
+        return f"<AccessLog: {self._outlet}>"
+
+    def add(self, line: Line) -> None:
+        """Queue a line."""
+        self._outlet.add(self._render(line))
+
+
+def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds: float) -> Line:
+    """Return the record of a request and its reply."""
+    caller = request.get(CALLER)
+    return Line(
+        at=time.time(),
+        client=request.remote or "-",
+        user=(caller.name if caller else None) or "-",
+        method=request.method,
+        target=_cut(request.raw_path),
+        status=reply.status,
+        sent=reply.sent,
+        seconds=seconds,
+        outcome=reply.outcome or "own",
+        kind="other" if route is None else route.kind,
+        repository=str(route.repository) if isinstance(route, Target) else "-",
+        agent=_cut(request.headers.get(hdrs.USER_AGENT, "-")),
+        cause=_cut(reply.cause or reply.broken),
+        request=request.get(REQUEST_ID, "-"),
+    )
+
+
+def _cut(text: str) -> str:
+    """Shorten a client's text, which may have thousands of characters; the result says so."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+
+
+def _quoted(text: str) -> str:
+    return _remembered(text) if len(text) <= _CACHED_LENGTH else _quote(text)
+
+
+def _quote(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+_remembered = lru_cache(maxsize=4096)(_quote)
+
+
+@lru_cache(maxsize=2)
+def _time(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))

@@ -1,0 +1,175 @@
+"""The metrics for Prometheus: counters of requests, and the current state of all parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from mirror.budget.budget import Budget
+from mirror.budget.demand import Tally
+from mirror.content.blobs.fetch_pool import Fetches
+from mirror.content.listings.service import Listings
+from mirror.oci.errors import ClientTooFast
+from mirror.storage.store import Store
+from mirror.upstream.client import Registry
+from mirror.upstream.telemetry import Answer
+from mirror.util.log_writer import Outlet
+from mirror.util.loop_lag import BOUNDS, LoopLag
+from mirror.web.auth.authenticator import Clients
+from mirror.web.auth.request_rate import Rates
+from mirror.web.connections.pool import Connections
+from mirror.web.observability import budget_metrics
+from mirror.web.observability.request_metrics import SECONDS, Requests, buckets
+
+_RENDERINGS = 2.0  # per second: each takes some milliseconds of the event loop
+# The statuses of HTTP, and those of Cloudflare for a registry that gives no answer.
+_STATUSES = frozenset({*map(int, HTTPStatus), *range(520, 528)})
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """Counts requests and upstream's answers. No label ever names a repository or a client."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._renderings = Rates(_RENDERINGS)
+        self._rendered = b""
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self.requests = Requests()
+        self.registry.register(self.requests)
+        self._upstream = Counter(
+            "mirror_upstream_requests",
+            "Requests to upstream, by kind and HTTP status (none: no answer came).",
+            ["upstream", "kind", "method", "status"],
+            registry=self.registry,
+        )
+        self._upstream_seconds = Histogram(
+            "mirror_upstream_request_seconds",
+            "Time from asking upstream to the headers of its answer.",
+            ["upstream", "kind"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+
+    def answer(self, answer: Answer) -> None:
+        """Count an answer of upstream, or a missing one."""
+        status = _status(answer.status)
+        self._upstream.labels(answer.upstream, answer.kind, answer.method, status).inc()
+        self._upstream_seconds.labels(answer.upstream, answer.kind).observe(answer.seconds)
+
+    def render(self) -> bytes:
+        """Return the text that Prometheus reads; too frequent requests get the previous one."""
+        try:
+            self._renderings.take("")
+        except ClientTooFast:
+            return self._rendered
+        self._rendered = generate_latest(self.registry)
+        return self._rendered
+
+
+@dataclass(frozen=True, slots=True)
+class State(Collector):
+    """The figures of all parts, read at each scrape. `secret` keys the names of accounts."""
+
+    store: Store
+    fetches: Fetches
+    budget: Budget
+    tally: Tally
+    registries: Iterable[Registry]
+    connections: Connections
+    clients: Clients
+    outlet: Outlet
+    listings: Listings
+    lag: LoopLag
+    secret: bytes = field(repr=False)
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the figures."""
+        yield from self._cache()
+        yield from budget_metrics.collect(self.budget, self.tally, self.secret)
+        received = CounterMetricFamily(
+            "mirror_upstream_received_bytes", "Bytes of bodies received.", labels=["upstream"]
+        )
+        down = GaugeMetricFamily(
+            "mirror_upstream_down",
+            "Whether upstream failed so often lately that it is probed instead of asked.",
+            labels=["upstream"],
+        )
+        left_out = CounterMetricFamily(
+            "mirror_tags_left_out",
+            "Entries of upstream's lists of tags that are not valid tags, and are not listed.",
+            labels=["upstream"],
+        )
+        for registry in self.registries:
+            name = registry.origin.name
+            left_out.add_metric([name], self.listings.left_out[name])
+            received.add_metric([registry.origin.name], registry.received)
+            down.add_metric([registry.origin.name], registry.down)
+        yield from (received, down, left_out)
+        yield _gauge("mirror_connections", "Clients' connections.", len(self.connections))
+        yield _counter(
+            "mirror_connections_shed",
+            "Connections closed because there were too many.",
+            self.connections.shed,
+        )
+        yield _counter("mirror_logins_refused", "Wrong logins of clients.", self.clients.refused)
+        yield _counter(
+            "mirror_log_lines_dropped", "Lines of the log not written.", self.outlet.dropped
+        )
+        yield from self._lag()
+
+    def _lag(self) -> Iterator[Metric]:
+        text = "How late the event loop ran due timers, without its wait for a CPU."
+        beats = buckets(BOUNDS, self.lag.counts)
+        yield HistogramMetricFamily("mirror_loop_lag_seconds", text, beats, self.lag.total)
+        text = "The longest of these lags since the start."
+        yield _gauge("mirror_loop_lag_most_seconds", text, self.lag.most)
+
+    def _cache(self) -> Iterator[Metric]:
+        store, fetches = self.store, self.fetches
+        yield _gauge("mirror_fetches", "Fetches running.", len(fetches))
+        yield _gauge("mirror_followers", "Clients following a fetch.", fetches.followers)
+        yield _gauge("mirror_cache_bytes", "Bytes stored or reserved.", store.books.used)
+        yield _gauge("mirror_cache_limit_bytes", "Bytes that may be stored.", store.books.limit)
+        yield _gauge("mirror_cache_blobs", "Blobs and manifests stored.", len(store.catalogue))
+        yield _counter("mirror_evictions", "Blobs and manifests evicted.", store.books.evicted)
+        yield _counter("mirror_evicted_bytes", "Bytes evicted.", store.books.evicted_bytes)
+        yield _counter(
+            "mirror_store_failures",
+            "Times that content could not be stored, or was damaged.",
+            store.failures,
+        )
+
+
+def _status(told: int | None) -> str:
+    """Return the label of a status; unknown ones by class, as each label is a series for ever."""
+    if told is None:
+        return "none"
+    return str(told) if told in _STATUSES else f"{told // 100}xx"
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)

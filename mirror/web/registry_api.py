@@ -1,0 +1,232 @@
+"""The registry API, read only: answers by route (distribution-spec, "Endpoints")."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlencode
+from weakref import WeakValueDictionary
+
+from aiohttp import hdrs, web
+
+from mirror.budget.demand import Tally
+from mirror.content.blobs.followers import while_there
+from mirror.content.blobs.service import Blobs
+from mirror.content.listings.service import Listings
+from mirror.content.listings.tag_lists import TagStream
+from mirror.content.manifests.resolver import Manifests
+from mirror.content.manifests.result import Found
+from mirror.content.outcome import Outcome
+from mirror.content.repositories import Repositories
+from mirror.identity.client import Caller
+from mirror.oci import media, ranges
+from mirror.oci.digest import Digest
+from mirror.oci.errors import RegistryError, TooManyRequests, Unsupported
+from mirror.oci.paging import Paging
+from mirror.oci.ranges import Span
+from mirror.web import response_headers
+from mirror.web.error_reply import refusal
+from mirror.web.limit_headers import Limits
+from mirror.web.reply import AT_ONCE, InMemory, Reply, Streamed
+from mirror.web.router import (
+    BlobPath,
+    CatalogPath,
+    ManifestPath,
+    ReferrersPath,
+    TagsPath,
+)
+from mirror.web.sending import Peer, Reads
+
+
+class RegistryApi:
+    """Answers requests below `/v2/`; raises RegistryError where there is no answer."""
+
+    def __init__(
+        self,
+        manifests: Manifests,
+        blobs: Blobs,
+        listings: Listings,
+        repositories: Repositories,
+        tally: Tally,
+        limits: Limits,
+        reads: Reads,
+    ) -> None:
+        self._manifests = manifests
+        self._blobs = blobs
+        self._listings = listings
+        self._repositories = repositories
+        self._tally = tally
+        self._limits = limits
+        self._reads = reads
+        self._being_sent: WeakValueDictionary[Digest, InMemory] = WeakValueDictionary()
+
+    async def manifest(self, request: web.BaseRequest, path: ManifestPath, caller: Caller) -> Reply:
+        """Answer for a manifest or index, by tag or digest.
+
+        A refused pull has the headers of the rate limit, too.
+        """
+        try:
+            return await self._manifest(request, path, caller)
+        except TooManyRequests as error:
+            limit = self._limits.lines(path.repository.upstream, caller, warm=False)
+            return refusal(error, namespace=path.namespace, more=limit)
+
+    async def _manifest(
+        self, request: web.BaseRequest, path: ManifestPath, caller: Caller
+    ) -> Reply:
+        known = request.headers.get(hdrs.IF_NONE_MATCH)
+        found = self._manifests.peek(path.repository, path.reference)
+        if found is None:
+            # A client that has a copy may not need another: a HEAD tells, and is not counted.
+            head = request.method == hdrs.METH_HEAD or known is not None
+            found = await self._find(path, caller, head=head)
+        unchanged = response_headers.matches(known, found.descriptor.digest)
+        if found.body is None and not unchanged and request.method != hdrs.METH_HEAD:
+            found = await self._find(path, caller, head=False)
+        upstream = path.repository.upstream
+        if request.method == hdrs.METH_GET:
+            self._tally.asked[upstream] += 1
+        if found.why is not None:
+            self._tally.stale[upstream, found.why] += 1
+        limit = self._limits.lines(upstream, caller, warm=found.outcome is Outcome.HIT)
+        return self._found(path, found, limit, unchanged=unchanged)
+
+    async def _find(self, path: ManifestPath, caller: Caller, *, head: bool) -> Found:
+        return await self._manifests.get(path.repository, path.reference, caller.party, head=head)
+
+    def _found(self, path: ManifestPath, found: Found, limit: str, *, unchanged: bool) -> Reply:
+        descriptor = found.descriptor
+        return Reply(
+            304 if unchanged else 200,
+            response_headers.manifest(found) + limit + response_headers.namespace(path.namespace),
+            length=descriptor.size,
+            body=self._shared(descriptor.digest, found.body or b""),
+            outcome=found.outcome,
+        )
+
+    def _shared(self, digest: Digest, body: bytes) -> bytes | InMemory:
+        """Return the body that other replies for this digest are sending, if there are any.
+
+        A client that does not read would otherwise hold a separate copy, fresh from the disk.
+        """
+        if len(body) <= AT_ONCE:
+            return body
+        return self._being_sent.setdefault(digest, InMemory(body))
+
+    async def blob(self, request: web.BaseRequest, path: BlobPath, caller: Caller) -> Reply:
+        """Answer for a blob: its headers, all of it, or a range."""
+        unchanged = response_headers.matches(request.headers.get(hdrs.IF_NONE_MATCH), path.digest)
+        if request.method == hdrs.METH_HEAD or unchanged:
+            async with while_there(Peer(request.transport)):
+                size, outcome = await self._blobs.head(path.repository, path.digest, caller.client)
+            return Reply(
+                304 if unchanged else 200,
+                response_headers.blob(path.digest, outcome)
+                + response_headers.namespace(path.namespace),
+                length=size,
+                outcome=outcome,
+            )
+        data = self._blobs.peek(path.repository, path.digest)
+        if data is not None:
+            return _small_blob(request, path, data)
+        return await self._large_blob(request, path, caller)
+
+    async def _large_blob(self, request: web.BaseRequest, path: BlobPath, caller: Caller) -> Reply:
+        async with while_there(Peer(request.transport)):
+            body = await self._blobs.open(path.repository, path.digest, caller.client)
+        try:
+            span = _span(request, path, body.size)
+        except RegistryError:
+            body.close()
+            raise
+        wanted = span or Span(0, body.size)
+        headers = response_headers.blob(path.digest, body.outcome, collapsed=body.collapsed)
+        return Reply(
+            206 if span else 200,
+            headers + _content_range(span, body.size) + response_headers.namespace(path.namespace),
+            length=wanted.length,
+            body=Streamed(body, wanted),
+            outcome=body.outcome,
+            reads=self._reads,
+        )
+
+    async def tags(self, request: web.BaseRequest, path: TagsPath, caller: Caller) -> Reply:
+        """Answer with a page of tags and, if there are more, a link to the next page."""
+        async with while_there(Peer(request.transport)):
+            listed = await self._listings.tags(path.repository, path.paging, caller.party)
+        page, more = listed.answer, _more(path, listed.answer.following)
+        headers = response_headers.listing(media.JSON, listed) + more
+        if isinstance(page, TagStream):
+            return Reply(200, headers, length=None, body=page, outcome=listed.outcome)
+        return Reply(200, headers, length=len(page.body), body=page.body, outcome=listed.outcome)
+
+    async def catalog(self, path: CatalogPath, caller: Caller) -> Reply:
+        """Answer with a page of the repositories that are kept, as far as the caller reads them."""
+        names, following = await self._repositories.page(
+            caller, path.upstream, path.own, path.paging
+        )
+        body = json.dumps({"repositories": names}, separators=(",", ":")).encode()
+        headers = response_headers.own(media.JSON) + _more(path, following)
+        return Reply(200, headers, length=len(body), body=body)
+
+    async def referrers(
+        self, request: web.BaseRequest, path: ReferrersPath, caller: Caller
+    ) -> Reply:
+        """Answer with an index of the referrers of a digest, filtered on request.
+
+        HEAD is refused: the length is known only with the body, which may cost a pull.
+        """
+        if request.method == hdrs.METH_HEAD:
+            raise Unsupported("referrers can only be requested by GET", allow="GET")
+        listed = await self._listings.referrers(
+            path.repository, path.digest, path.paging, caller.party
+        )
+        more = _more(path, listed.answer.following)
+        if path.artifact_types:
+            more += response_headers.lines({"OCI-Filters-Applied": "artifactType"})
+        body = await listed.answer.index(path.artifact_types)
+        headers = response_headers.listing(media.OCI_INDEX, listed) + more
+        return Reply(200, headers, length=len(body), body=body, outcome=listed.outcome)
+
+
+def _small_blob(request: web.BaseRequest, path: BlobPath, data: bytes) -> Reply:
+    span = _span(request, path, len(data))
+    body = memoryview(data)[span.start : span.stop] if span else data
+    headers = response_headers.blob(path.digest, Outcome.HIT) + response_headers.namespace(
+        path.namespace
+    )
+    return Reply(
+        206 if span else 200,
+        headers + _content_range(span, len(data)),
+        length=len(body),
+        body=body,
+        outcome=Outcome.HIT,
+    )
+
+
+def _span(request: web.BaseRequest, path: BlobPath, size: int) -> Span | None:
+    """Return the requested range, None for the whole; raises RangeInvalid, RangeMalformed."""
+    header = request.headers.get(hdrs.RANGE)
+    if header is None or not response_headers.if_range(
+        request.headers.get(hdrs.IF_RANGE), path.digest
+    ):
+        return None
+    return ranges.parse(header, size)
+
+
+def _content_range(span: Span | None, size: int) -> str:
+    return "" if span is None else f"Content-Range: {span.content_range(size)}\r\n"
+
+
+def _more(path: TagsPath | ReferrersPath | CatalogPath, following: Paging | None) -> str:
+    """Return a Link header without a host, as clients may know the mirror by several names.
+
+    Its path is that of the request.
+    """
+    if following is None:
+        return response_headers.namespace(path.namespace)
+    own = [("ns", path.namespace)] if path.namespace else []
+    if isinstance(path, ReferrersPath):
+        own += [("artifactType", each) for each in path.artifact_types]
+    query = "&".join([following.query(), *([urlencode(own)] if own else [])])
+    link = f'<{path.address}?{query}>; rel="next"'
+    return response_headers.lines({"Link": link}) + response_headers.namespace(path.namespace)

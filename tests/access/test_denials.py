@@ -1,0 +1,545 @@
+"""Denials: a mistake of upstream's holds nothing back, and what is denied indeed is held back."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.access.publicity import Publicity
+from mirror.access.standing import (
+    ASK_EVERY,
+    DENIALS,
+    DENIED_FOR,
+    PUBLIC_FOR,
+    Standing,
+)
+from mirror.access.visibility import Access, Rules
+from mirror.identity.client import Caller, Private
+from mirror.oci.errors import NotAllowed
+from mirror.oci.names import Repository, Tag
+from mirror.oci.patterns import Patterns
+from mirror.storage.index import Index
+from mirror.storage.startup import open_index
+from mirror.upstream.publicity import Said, Wanted
+from tests.clock import Clock
+
+SECRET = "team/secret"
+BELIEVED = DENIED_FOR + ASK_EVERY  # seconds; the first question is not asked at once
+LATEST = Wanted("manifest", Tag("latest"))
+STRANGER, FRIEND = Caller("10.0.0.1"), Caller("10.0.0.2", "friend")
+
+
+class Word:
+    """An upstream's word on all its repositories, asked as nobody, or as its account."""
+
+    def __init__(self) -> None:
+        self.said = Said.LISTED
+        self.missing: Wanted | None = None  # of which it says so
+        self.up = True  # whether it answers for others
+        self.hidden = False  # whether its account is given what others are told is missing
+        self.asked: list[Wanted | None] = []
+
+    async def ask(self, _repository: str, wanted: Wanted | None) -> Said:
+        """Return it."""
+        self.asked.append(wanted)
+        await asyncio.sleep(0)
+        return Said.MISSING if wanted and wanted == self.missing else self.said
+
+    async def hides(self, _repository: str, _wanted: Wanted) -> bool:
+        """Return it."""
+        return self.hidden
+
+    async def answers(self) -> bool:
+        """Return it."""
+        return self.up
+
+
+class Door:
+    """The door of an upstream, which is pulled from with an account or without."""
+
+    def __init__(
+        self,
+        index: Index,
+        private: Private = "authenticated",
+        *,
+        account: bool = True,
+        holds: bool = True,
+        before: Door | None = None,
+    ) -> None:
+        self.word: Word = before.word if before else Word()
+        self.clock: Clock = before.clock if before else Clock()
+        self.index = index
+        accounts = ["docker.io"] if account else []
+        self.publicity = Publicity(accounts, index, lambda _: holds, self.clock, self.clock)
+        rules = {"docker.io": Rules(Patterns(["**"]), Patterns(()), private)}
+        self.access = Access(rules, {"docker.io": self.word}, self.publicity, 1)
+
+    async def lets_in(
+        self, caller: Caller = STRANGER, wanted: Wanted | None = LATEST, name: str = SECRET
+    ) -> bool:
+        """Return what the door says to one who asks for something, once all is asked."""
+        try:
+            await self.access.admit(Repository("docker.io", name), caller, lambda: wanted)
+        except NotAllowed:
+            return False
+        finally:
+            for _ in range(5):  # what is asked behind the request's back
+                await asyncio.sleep(0)
+        return True
+
+    def told(self, granted: bool, name: str = SECRET) -> None:
+        """Have the registry give us something of a repository, or deny it."""
+        self.publicity.told(Repository("docker.io", name), granted)
+
+    async def later(self, seconds: float, *, every: float = 20.0) -> bool:
+        """Let time go by in which strangers come; returns whether the last of them is let in."""
+        end, let_in = self.clock.now + seconds, True
+        while self.clock.now < end:
+            self.clock.now = min(self.clock.now + every, end)
+            let_in = await self.lets_in()
+        return let_in
+
+    async def rows(self) -> list[tuple[str, bool]]:
+        """Return what the index has of whether repositories are public."""
+        await self.index.flush()
+        return [(row[1], bool(row[2])) for row in await self.index.publicity()]
+
+
+@pytest.mark.parametrize(
+    ("private", "stranger", "friend"),
+    [("nobody", False, False), ("authenticated", False, True), ("everyone", True, True)],
+)
+async def test_who_may_read_what_is_private(
+    index: Index, private: Private, stranger: bool, friend: bool
+) -> None:
+    door = Door(index, private)
+    door.word.said = Said.DENIED
+    assert await door.lets_in() is stranger
+    assert await door.lets_in(FRIEND) is friend
+    assert len(door.word.asked) == (0 if private == "everyone" else 1)
+
+
+async def test_a_client_may_read_no_more_than_its_own_list(index: Index) -> None:
+    door = Door(index, "everyone")
+    assert await door.lets_in(Caller("10.0.0.2", "friend", Patterns(["team/*"])))
+    assert not await door.lets_in(Caller("10.0.0.2", "friend", Patterns(["org/*"])))
+    assert not await door.lets_in(Caller("10.0.0.2", None, Patterns(())))
+
+
+async def test_upstreams_yes_lasts_for_a_day(index: Index) -> None:
+    door = Door(index)
+    assert await door.lets_in()
+    door.word.said = Said.DENIED
+    door.clock.now += PUBLIC_FOR - 1
+    assert await door.lets_in()
+    assert len(door.word.asked) == 1
+
+
+async def test_what_is_private_is_public_within_a_minute_of_upstreams_yes(index: Index) -> None:
+    door = Door(index)
+    door.word.said = Said.DENIED
+    assert not await door.lets_in()
+    door.clock.now += ASK_EVERY
+    assert not await door.lets_in()
+    door.word.said = Said.GIVEN
+    door.clock.now += ASK_EVERY - 1
+    assert not await door.lets_in()
+    assert len(door.word.asked) == 2
+    door.clock.now += 1
+    assert await door.lets_in()
+
+
+async def test_the_first_denial_of_all_is_checked_seconds_later(index: Index) -> None:
+    door = Door(index)
+    door.word.said = Said.DENIED
+    assert not await door.lets_in()
+    door.word.said = Said.GIVEN
+    assert not await door.lets_in()
+    door.clock.now += 10
+    assert await door.lets_in()
+    assert len(door.word.asked) == 2
+
+
+@pytest.mark.parametrize("said", [Said.MISSING, Said.NOTHING])
+async def test_what_cannot_be_told_is_closed_for_seconds(index: Index, said: Said) -> None:
+    door = Door(index)
+    door.word.said = said
+    assert not await door.lets_in()
+    door.word.said = Said.GIVEN
+    assert not await door.lets_in()
+    door.clock.now += 6
+    assert await door.lets_in()
+    assert await door.rows() == [(SECRET, True)]
+
+
+# Denials
+
+
+async def suspected(index: Index, *, account: bool) -> Door:
+    """Return a door whose upstream gave a repository to everybody, and denies it now."""
+    door = Door(index, account=account)
+    assert await door.lets_in()
+    door.told(granted=False)
+    door.word.said = Said.DENIED
+    return door
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_a_denial_is_believed_after_three_questions_over_ten_minutes(
+    index: Index, account: bool
+) -> None:
+    door = await suspected(index, account=account)
+    assert await door.lets_in()
+    assert await door.later(DENIED_FOR - 20)
+    assert await door.later(20)  # whoever has the question asked does not wait for the answer
+    assert not await door.lets_in()
+    assert await door.lets_in(FRIEND)
+    asked = len(door.word.asked) - account
+    assert DENIALS <= asked <= DENIED_FOR / ASK_EVERY + 1
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_a_denial_that_is_seldom_asked_about_is_believed_after_three_questions(
+    index: Index, account: bool
+) -> None:
+    door = await suspected(index, account=account)
+    for _ in range(DENIALS):
+        assert await door.lets_in()
+        door.clock.now += 3600
+    assert not await door.lets_in()
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_one_yes_ends_a_denial(index: Index, account: bool) -> None:
+    door = await suspected(index, account=account)
+    assert await door.later(DENIED_FOR - 20)
+    door.word.said = Said.GIVEN
+    assert await door.later(ASK_EVERY)
+    door.word.said = Said.DENIED
+    door.told(granted=False)
+    assert await door.later(DENIED_FOR - 20)
+
+
+async def test_a_pull_that_is_granted_ends_a_denial_of_an_upstream_without_account(
+    index: Index,
+) -> None:
+    door = await suspected(index, account=False)
+    assert not await door.later(BELIEVED)
+    assert await door.rows() == [(SECRET, False)]
+    door.told(granted=True)
+    assert await door.lets_in()
+    assert await door.rows() == []
+
+
+async def test_a_pull_that_is_granted_while_the_question_is_asked_opens_at_once(
+    index: Index,
+) -> None:
+    door = await suspected(index, account=False)
+    assert not await door.later(BELIEVED)
+    door.clock.now += ASK_EVERY
+    waiting = asyncio.create_task(door.lets_in())
+    await asyncio.sleep(0)
+    door.told(granted=True)
+    assert await waiting
+    assert await door.rows() == []
+
+
+async def test_what_the_account_is_given_is_no_yes_for_others(index: Index) -> None:
+    door = await suspected(index, account=True)
+    for _ in range(32):
+        door.told(granted=True)
+        await door.later(20)
+    assert not await door.lets_in()
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_what_is_held_back_is_open_within_a_minute_of_upstreams_yes(
+    index: Index, account: bool
+) -> None:
+    door = await suspected(index, account=account)
+    assert not await door.later(BELIEVED)
+    asked = len(door.word.asked)
+    assert not await door.later(600)
+    assert len(door.word.asked) - asked <= 600 / ASK_EVERY
+    door.word.said = Said.GIVEN
+    assert await door.later(ASK_EVERY)
+    assert await door.lets_in()
+    assert await door.rows() == ([(SECRET, True)] if account else [])
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_a_denial_of_everybody_is_never_believed(index: Index, account: bool) -> None:
+    door = await suspected(index, account=account)
+    door.word.up = False
+    assert await door.later(10 * DENIED_FOR)
+    door.word.up = True  # from now on it counts
+    assert await door.later(DENIED_FOR)
+    assert not await door.later(2 * ASK_EVERY)
+
+
+async def test_another_repository_that_is_granted_shows_that_the_registry_answers(
+    index: Index,
+) -> None:
+    door = Door(index, account=False)
+    door.told(granted=True, name="team/other")
+    door.told(granted=False)
+    door.word.said, door.word.up = Said.DENIED, False
+    assert await door.later(2 * DENIED_FOR)  # that was before
+    for _ in range(33):
+        door.told(granted=True, name="team/other")
+        await door.later(20)
+    assert not await door.lets_in()
+
+
+@pytest.mark.parametrize("said", [Said.NOTHING, Said.MISSING])
+async def test_what_says_nothing_holds_nothing_back(index: Index, said: Said) -> None:
+    door = await suspected(index, account=False)
+    door.word.said = said
+    assert await door.later(3 * DENIED_FOR)
+    assert len(door.word.asked) <= 3 * DENIED_FOR / ASK_EVERY + 1
+
+
+async def test_what_everybody_is_told_is_missing_and_the_account_is_given_is_denied(
+    index: Index,
+) -> None:
+    door = Door(index)
+    assert await door.lets_in()
+    door.clock.now += PUBLIC_FOR
+    door.word.said = Said.MISSING
+    assert await door.later(2 * DENIED_FOR)  # it is gone for everybody
+    door.word.hidden = True
+    assert not await door.later(DENIED_FOR + 2 * ASK_EVERY)
+
+
+async def test_mistakes_now_and_then_are_not_added_up(index: Index) -> None:
+    door = Door(index, account=False)
+    for _ in range(20):
+        door.word.said = Said.DENIED
+        door.told(granted=False)
+        assert await door.later(2 * ASK_EVERY)
+        door.word.said = Said.GIVEN
+        assert await door.later(2 * ASK_EVERY)
+    assert await door.rows() == []
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_who_asks_for_what_is_missing_is_in_nobodys_way(index: Index, account: bool) -> None:
+    door = await suspected(index, account=account)
+    await door.lets_in()
+    door.word.missing = Wanted("manifest", Tag("missing"))
+    for _ in range(40):
+        door.clock.now += 20
+        await door.lets_in(wanted=door.word.missing)
+    assert not await door.lets_in()
+    door.word.said = Said.GIVEN
+    door.clock.now += ASK_EVERY
+    assert await door.lets_in(wanted=door.word.missing)
+    assert await door.lets_in()
+
+
+async def test_what_was_held_back_stays_so_through_a_restart_while_upstream_cannot_be_asked(
+    index: Index,
+) -> None:
+    door = await suspected(index, account=False)
+    assert not await door.later(BELIEVED)
+    await index.flush()
+    door.word.said = Said.NOTHING
+    later = Door(index, account=False, before=door)
+    await later.publicity.load()
+    assert not await later.lets_in()
+    door.word.said = Said.GIVEN
+    door.clock.now += 6
+    assert await later.lets_in()
+    assert await later.rows() == []
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_a_denial_that_is_not_believed_yet_is_not_remembered_through_a_restart(
+    index: Index, account: bool
+) -> None:
+    door = await suspected(index, account=account)
+    assert await door.later(DENIED_FOR - 20)
+    assert await door.rows() == ([(SECRET, True)] if account else [])
+    later = Door(index, account=account, before=door)
+    await later.publicity.load()
+    assert await later.later(DENIED_FOR - 20)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_what_an_account_was_given_is_private_without_it_until_upstream_says_otherwise(
+    index: Index, asked: bool
+) -> None:
+    door = Door(index)
+    door.word.said = Said.NOTHING
+    if asked:  # and nothing learned
+        assert not await door.lets_in()
+    for _ in range(2):
+        door.told(granted=True)
+        assert await door.rows() == [(SECRET, False)]
+    later = Door(index, account=False, before=door)
+    await later.publicity.load()
+    assert not await later.lets_in()
+    door.word.said = Said.GIVEN
+    door.clock.now += 6
+    assert await later.lets_in()
+    assert await later.rows() == []
+
+
+async def test_what_an_older_version_hid_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "older.db"
+    schema = resources.files("mirror.storage") / "schema"
+    older = [(schema / f"000{number}.sql").read_text() for number in range(1, 6)]
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(f"{';'.join(older)}; PRAGMA user_version=5;")
+        database.execute("INSERT INTO publicity VALUES ('docker.io', 'team/secret', 0, 0)")
+        database.execute("INSERT INTO publicity VALUES ('docker.io', 'team/public', 1, 0)")
+        database.commit()
+    index = await open_index(path)
+    try:
+        door = Door(index, account=False)
+        await door.publicity.load()
+        assert await door.lets_in()
+        assert door.word.asked == []
+        assert await door.rows() == [("team/public", True)]
+    finally:
+        await index.close()
+
+
+async def test_no_crowd_of_names_has_it_forgotten_what_the_account_was_given(index: Index) -> None:
+    door = Door(index)
+    door.word.said = Said.DENIED
+    door.publicity = Publicity(
+        ["docker.io"], index, lambda repository: repository.name == SECRET, door.clock, door.clock
+    )
+    door.told(granted=True)
+    for number in range(20_001):
+        door.publicity.get(Repository("docker.io", f"made/up{number}"))
+    assert await door.rows() == [(SECRET, False)]
+
+
+async def test_what_was_never_there_is_not_remembered(index: Index) -> None:
+    door = Door(index, account=False, holds=False)
+    for number in range(1000):
+        door.told(granted=False, name=f"made/up{number}")
+        assert await door.lets_in(name=f"made/up{number}")
+    assert "0 denied" in repr(door.publicity)
+    assert door.word.asked == []
+    assert await door.rows() == []
+
+
+async def test_an_upstream_that_fails_is_taken_at_its_last_word_and_given_a_rest(
+    index: Index,
+) -> None:
+    door = Door(index)
+    assert await door.lets_in()
+    door.clock.now += PUBLIC_FOR
+    door.word.said = Said.NOTHING
+    for _ in range(3):
+        assert await door.lets_in()
+    assert len(door.word.asked) == 2
+
+
+@pytest.mark.parametrize("account", [True, False])
+async def test_many_at_once_are_one_question(index: Index, account: bool) -> None:
+    door = await suspected(index, account=account)
+    asked = len(door.word.asked)
+    assert all(await asyncio.gather(*(door.lets_in() for _ in range(50))))
+    assert len(door.word.asked) == asked + 1
+
+
+async def test_what_everybody_may_pull_is_not_listed_where_the_account_alone_may_list(
+    index: Index,
+) -> None:
+    door = Door(index)
+    door.word.said = Said.GIVEN
+    assert await door.lets_in()
+    door.word.said = Said.NOTHING
+    assert not await door.lets_in(wanted=None)
+    assert await door.lets_in()
+    assert await door.lets_in(FRIEND, wanted=None)
+    door.word.said = Said.LISTED
+    door.clock.now += ASK_EVERY
+    assert await door.lets_in(wanted=None)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("gdunx"), st.sampled_from([0, 1, 30, 60, 61, 300, 2000])),
+        max_size=40,
+    )
+)
+def test_a_public_repository_is_held_back_after_a_run_of_denials_only(
+    events: list[tuple[str, int]],
+) -> None:
+    """Whatever upstream says, and whenever: given, denied, undecided, denied to all, suspected."""
+    standing, now, run = Standing(public=True), 0.0, list[float]()
+    for event, seconds in events:
+        now += seconds
+        before = standing.public
+        match event:
+            case "g":
+                standing.given(now, lists=False)
+                run.clear()
+            case "d":
+                standing.denied(now, LATEST, others=True)
+                run += [now] if not run or now >= run[-1] + ASK_EVERY else []
+            case "x":
+                standing.denied(now, LATEST, others=False)
+            case "u":
+                standing.undecided(now)
+            case _:
+                standing.suspect(now)
+        held = before and not standing.public
+        assert not held or (event == "d" and len(run) >= DENIALS and now - run[0] >= DENIED_FOR)
+        assert standing.public or event != "g"
+        assert standing.public or standing.ask_again <= now + ASK_EVERY
+
+
+async def test_no_crowd_of_denials_opens_what_another_upstream_denied(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that an upstream denies are as many as it likes."""
+    monkeypatch.setattr("mirror.access.publicity._KEPT", 50)
+    clock = Clock()
+    publicity = Publicity([], index, lambda _: True, clock, clock)
+    mine = Repository("good.test", SECRET)
+    publicity.told(mine, granted=False)
+    for number in range(200):
+        publicity.told(Repository("bad.test", f"made/up{number}"), granted=False)
+    assert not publicity.open_to_all(mine)
+
+
+async def test_denials_of_what_is_held_no_more_leave(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.access.publicity._KEPT", 50)
+    held: set[Repository] = set()
+    publicity = Publicity([], index, held.__contains__, Clock(), Clock())
+    for number in range(500):
+        repository = Repository("bad.test", f"made/up{number}")
+        held.add(repository)
+        publicity.told(repository, granted=False)
+        held.discard(repository)
+    assert len(publicity._denied) <= 50
+
+
+async def test_a_yes_of_a_clock_that_was_ahead_is_asked_about_again(index: Index) -> None:
+    """Else a repository that was hidden since would be shown for a day after each restart."""
+    door = Door(index)
+    door.clock.now += 30 * PUBLIC_FOR
+    assert await door.lets_in()
+    await index.flush()
+    door.clock.now -= 30 * PUBLIC_FOR
+    door.word.said = Said.DENIED
+    again = Door(index, before=door)
+    await again.publicity.load()
+    asked = len(door.word.asked)
+    await again.lets_in()
+    assert len(door.word.asked) > asked

@@ -1,0 +1,260 @@
+"""The gate: what shuts it, for how long, and what opens it, by the decisions alone."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirror.budget.account import (
+    Account,
+    Go,
+    Terms,
+    Want,
+)
+from mirror.budget.budget import CHECKED, Budget
+from mirror.budget.ledger import Ledger
+from mirror.budget.limit_poller import LimitChecks
+from mirror.budget.window import PROBE
+from mirror.oci.errors import ReserveKept, TooManyRequests
+from mirror.oci.manifest import Hint, Manifest
+from mirror.oci.names import HUB, HUB_WINDOW, Reference, Repository
+from mirror.oci.patterns import Patterns
+from mirror.storage.index import Index
+from mirror.upstream.telemetry import (
+    Answer,
+    Ask,
+    PullLimit,
+    names_limit,
+    read_limit,
+)
+
+REPOSITORY = Repository(HUB, "library/nginx")
+CHECK = CHECKED[HUB]
+WANT = Want(REPOSITORY.name, "latest", "10.0.0.9")
+
+
+def said(remaining: int, limit: int = 100) -> PullLimit:
+    """What upstream says."""
+    return PullLimit(limit, remaining, HUB_WINDOW, "10.0.0.1")
+
+
+def answer(status: int = 200, repository: str = REPOSITORY.name, **fields: object) -> Answer:
+    """An answer to a GET of a manifest that took no time."""
+    ask = Ask("10.0.0.9", "latest")
+    given = Answer(HUB, "", "manifest", "GET", status, 0.0, repository, "latest", ask)
+    return replace(given, spent=status == 429, **fields)  # type: ignore[arg-type]
+
+
+class Clock:
+    """A time for all that wants one."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Tell it."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A time of the test's own."""
+    return Clock()
+
+
+def budget_of(index: Index, clock: Clock, terms: Terms | None = None) -> Budget:
+    """A budget in a process of its own."""
+    ledger = Ledger(index, 0, lambda: 2_000_000_000 + clock.now)
+    return Budget(ledger, {HUB: terms or Terms()}, clock)
+
+
+async def again(index: Index, clock: Clock, terms: Terms | None = None) -> Budget:
+    """A budget after a restart."""
+    await index.flush()
+    budget = budget_of(index, clock, terms)
+    await budget.load()
+    return budget
+
+
+@pytest.fixture
+def budget(index: Index, clock: Clock) -> Budget:
+    """A budget of Docker Hub's."""
+    return budget_of(index, clock)
+
+
+# What shuts it
+
+
+@pytest.mark.parametrize("retry_after", [None, 0])
+def test_a_refusal_that_names_no_time_to_wait_is_heeded_for_ten_seconds(
+    retry_after: int | None,
+) -> None:
+    account = Account(HUB, Terms())
+    account.hear(said(0), 0, 0)  # others spent it all
+    now = PROBE + 1
+    assert account.verdict(WANT, now) is Go.NOW  # to find out
+    account.refused(retry_after, now)
+    assert account.shut_in(now) == 10
+    assert isinstance(account.verdict(WANT, now + 9), TooManyRequests)
+    assert account.verdict(WANT, now + 10) is Go.NOW
+
+
+def test_nobody_is_told_to_come_sooner_than_the_ledger_knows_of_a_pull() -> None:
+    account = Account(HUB, Terms())
+    for _ in range(100):
+        account.count(3600, "10.0.0.9")
+    account.hear(said(0), 3600, 3600)
+    for wait in (60, None):
+        account.refused(wait, 7200)
+        assert account.shut_in(7200) == HUB_WINDOW - 3600
+    account.refused(30_000, 7200)  # nor than upstream says
+    assert account.shut_in(7200) == 30_000
+    assert account.shut_in(3600 + HUB_WINDOW) == 30_000 + 7200 - 3600 - HUB_WINDOW
+
+
+def test_who_is_refused_for_the_reserve_is_told_when_more_is_left() -> None:
+    """However old upstream's word is: others' pulls are not found out about meanwhile."""
+    account = Account(HUB, Terms(reserve=10, reserved_for=Patterns(("team/*",))))
+    account.hear(said(10), 0, 0)
+    for now in (10, PROBE - 1, PROBE + 1, 9000):
+        refused = account.verdict(WANT, now)
+        assert isinstance(refused, ReserveKept)
+        assert refused.retry_after == HUB_WINDOW - now
+
+
+async def test_a_repository_that_was_exempt_and_is_refused_is_so_no_more(budget: Budget) -> None:
+    budget.note(answer(limit=said(0)))
+    budget.note(answer(repository="oss/app"))
+    want = replace(WANT, repository="oss/app")
+    assert budget.refusal(Repository(HUB, "oss/app"), want) is None
+    budget.note(answer(429, "oss/app", limit=said(0)))
+    assert budget.refusal(Repository(HUB, "oss/app"), want) is not None
+
+
+# What opens it
+
+
+def test_what_was_asked_for_before_the_refusal_does_not_open_the_gate() -> None:
+    account = Account(HUB, Terms())
+    account.refused(600, 100)
+    account.hear(said(50), 99, 101)
+    assert account.shut_in(101) == 599
+    account.hear(said(50), 100, 102)
+    assert account.shut_in(102) == 0
+
+
+def test_a_limit_that_is_named_no_more_leaves_no_gate() -> None:
+    account = Account(HUB, Terms())
+    account.hear(said(0), 0, 0)
+    account.refused(600, 0)
+    account.lift()
+    assert account.shut_in(1) == 0
+
+
+async def test_a_limit_in_a_form_that_is_not_known_is_still_a_limit(budget: Budget) -> None:
+    budget.note(answer(429, limit=said(0), retry_after=600))
+    headers = {"ratelimit-limit": "100;w=21600, 200;w=86400", "ratelimit-remaining": "0;w=21600"}
+    assert read_limit(headers, windowless=True) is None
+    assert names_limit(headers)
+    budget.note(answer(repository=CHECK, method="HEAD", garbled=True))
+    account = budget.present(HUB)
+    assert account.window.limit == 100
+    assert account.shut_in(budget.now()) > 0
+    assert not names_limit({})
+    budget.note(answer(repository=CHECK, method="HEAD"))
+    assert account.window.limit is None
+    assert account.shut_in(budget.now()) == 0
+
+
+async def test_upstream_is_asked_more_often_while_the_gate_is_shut(
+    budget: Budget, clock: Clock
+) -> None:
+    checks = LimitChecks({HUB: _Unasked()}, budget, every=900)
+    await checks.check(HUB)
+    budget.note(answer(limit=said(50)))
+    clock.now += 61
+    assert not checks.due(HUB)
+    budget.note(answer(limit=said(0)))
+    clock.now += 9
+    assert not checks.due(HUB)
+    clock.now += 1
+    assert checks.due(HUB)
+
+
+# Over a restart
+
+
+async def test_a_gate_that_was_opened_is_open_after_a_restart(
+    budget: Budget, index: Index, clock: Clock
+) -> None:
+    budget.note(answer(429, retry_after=600))
+    clock.now += 10
+    restarted = await again(index, clock)
+    assert restarted.present(HUB).shut_in(clock.now) == pytest.approx(590, abs=1)
+    restarted.note(answer(limit=said(50)))
+    reopened = await again(index, clock)
+    assert reopened.present(HUB).shut_in(clock.now) == 0
+
+
+async def test_a_gate_that_opened_in_time_is_open_whatever_the_clock_shows_later(
+    budget: Budget, index: Index, clock: Clock
+) -> None:
+    budget.note(answer(429, retry_after=600))
+    clock.now += 601
+    budget.tick()
+    clock.now -= 5000  # the one on the wall, for the next process
+    assert (await again(index, clock)).present(HUB).shut_in(clock.now) == 0
+
+
+async def test_a_limit_that_was_raised_opens_what_only_the_ledger_shut(
+    index: Index, clock: Clock
+) -> None:
+    budget = budget_of(index, clock, Terms(limit=1))
+    budget.note(answer())
+    assert budget.present(HUB).shut_in(clock.now) == HUB_WINDOW
+    assert (await again(index, clock, Terms(limit=1))).present(HUB).shut_in(clock.now)
+    assert not (await again(index, clock, Terms(limit=2))).present(HUB).shut_in(clock.now)
+
+
+async def test_an_index_that_was_lost_is_told_of_window_and_gate(
+    budget: Budget, index: Index, clock: Clock, tmp_path: Path
+) -> None:
+    for left in (9, 8):
+        budget.note(answer(limit=said(left, 10)))
+    budget.note(answer(garbled=True))  # which upstream's word does not know of
+    budget.note(answer(429, retry_after=600))
+    await index.flush()
+    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+        other.execute("DROP TABLE pull")
+    clock.now += 100
+    budget.note(answer(garbled=True))
+    await index.flush()
+    found = (await again(index, clock)).present(HUB)
+    assert (found.window.used(clock.now), found.window.left(clock.now)) == (4, 6)
+    assert found.window.others(clock.now) == 0
+    assert found.window.word is not None
+    assert clock.now - found.window.word.at == pytest.approx(100, abs=1)
+    assert found.shut_in(clock.now) == pytest.approx(500, abs=1)
+
+
+class _Unasked:
+    """An upstream that says nothing."""
+
+    async def hint(self, _repository: str, _reference: Reference, *, insist: bool = False) -> Hint:  # noqa: ARG002 - nothing is told either way
+        """Tell nothing."""
+        return Hint()
+
+    async def get_manifest(
+        self,
+        _repository: str,
+        _reference: Reference,
+        _ask: Ask,
+        *,
+        insist: bool = True,  # noqa: ARG002 - never asked
+    ) -> Manifest:
+        """Never asked for."""
+        raise AssertionError

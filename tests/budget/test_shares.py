@@ -1,0 +1,151 @@
+"""Shares: who spends whose, what is remembered of whom, and who waits for whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mirror.budget.account import Go, Terms, Want
+from mirror.budget.budget import Budget
+from mirror.budget.ledger import Ledger
+from mirror.budget.shares import Shares, Spending
+from mirror.content.manifests.fetcher import Pulls
+from mirror.content.manifests.tags import Tags
+from mirror.content.memory_cache import Memory
+from mirror.identity.client import NOBODY
+from mirror.identity.share import Share
+from mirror.oci.digest import Digest
+from mirror.oci.errors import ShareSpent
+from mirror.oci.manifest import Descriptor, Manifest
+from mirror.oci.names import Repository
+from mirror.storage.files import Files
+from mirror.storage.index import Index
+from mirror.storage.startup import open_store
+from mirror.storage.store import Store
+from mirror.upstream.telemetry import Ask
+from tests.simulation import hub as model
+from tests.simulation.mirrored import Upstream
+from tests.simulation.trace import Name
+from tests.standin import Image, make_image
+
+SHARES = Shares(
+    {
+        "10.0.0.0/8": Share(percent=30),
+        "10.1.0.0/16": Share(pulls=5),
+        "10.1.1.1/32": Share(pulls=1),
+        "2001:db8::/32": Share(pulls=7),
+        "*": Share(percent=10),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("client", "party"),
+    [
+        ("10.9.9.9", "10.0.0.0/8"),
+        ("10.1.9.9", "10.1.0.0/16"),
+        ("10.1.1.1", "10.1.1.1/32"),
+        ("::ffff:10.1.1.1", "10.1.1.1/32"),
+        ("2001:db8::1", "2001:db8::/32"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db9::1", "2001:db9::/64"),
+        ("2001:db9::ffff:2", "2001:db9::/64"),
+        ("2001:db9:0:1::1", "2001:db9:0:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)
+def test_the_most_specific_share_that_names_a_client_is_the_one(client: str, party: str) -> None:
+    found = SHARES.party(client)
+    assert found is not None
+    assert found[0] == party
+
+
+def test_who_is_not_named_is_not_bounded_where_nobody_else_is() -> None:
+    assert Shares({"10.0.0.0/8": Share(pulls=1)}).party("192.0.2.1") is None
+
+
+def test_what_the_mirror_asks_for_itself_is_of_no_share() -> None:
+    assert SHARES.party(NOBODY) is None
+
+
+def test_a_share_is_never_nothing() -> None:
+    assert Share(percent=1).of(10) == 1
+    assert Share(percent=25).of(100) == 25
+
+
+def test_what_is_spent_is_forgotten_with_its_window() -> None:
+    spending = Spending(Shares({"*": Share(5)}))
+    for number in range(1000):
+        party = str(number)
+        spending.run(party, 2)
+        spending.count(float(number), party, 10.0)
+        spending.run(party, -2)
+    assert len(spending) == 10
+    assert spending.used("999", 999.0, 10.0) == 1
+    assert spending.used("999", 1009.0, 10.0) == 0
+    assert len(spending) == 0
+
+
+async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Index) -> None:
+    budget = Budget(Ledger(index, 0), {"docker.io": Terms(limit=1)})
+    account, repository = budget.present("docker.io"), Repository("docker.io", "library/a")
+    first = budget.admit(repository, Want("library/a", "1", "10.0.0.1"))
+    assert account.verdict(Want("library/a", "2", "10.0.0.1"), budget.now()) is Go.WAIT
+    second = budget.admit(repository, Want("library/a", "2", "10.0.0.1"))
+    async with first:
+        pass  # not counted: upstream had no such thing
+    async with asyncio.timeout(1), second:
+        assert account.window.left(budget.now()) == 0
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """A store with nothing in it."""
+    opened = await open_store(Files(tmp_path), 1_000_000)
+    yield opened
+    await opened.close()
+
+
+async def test_who_joins_the_pull_of_one_whose_share_is_spent_meanwhile_has_it(
+    store: Store,
+) -> None:
+    """Two pulls wait for what runs, though the share of who wants them has room for one only."""
+    shares = Shares({"10.0.0.1": Share(pulls=1)})
+    terms, clock = {"docker.io": Terms(limit=2, shares=shares)}, model.Clock()
+    budget = Budget(Ledger(store.index, 0), terms, clock)
+    upstream = model.Hub(model.Terms(limit=2), clock)
+    tags, memory = Tags(store.index, 0, 0), Memory(1_000_000)
+    registries = {"docker.io": Upstream(upstream, budget.note)}
+    pulls = Pulls(registries, budget, store, tags, memory)
+    repository, images = Repository("docker.io", "library/a"), [make_image(0), make_image(1)]
+
+    def pull(client: str, image: Image) -> asyncio.Task[object]:
+        upstream.tag(Name("library/a", image.digest), image)
+        found = Descriptor(Digest(image.digest), image.media_type, image.size)
+        ask = Ask(client, found.digest)
+        return asyncio.create_task(pulls.pull(repository, found.digest, ask, found))
+
+    permits = [budget.admit(repository, Want("library/a", tag, "10.0.0.9")) for tag in "12"]
+    for permit in permits:
+        await permit.__aenter__()
+    greedy = [pull("10.0.0.1", image) for image in images]
+    await asyncio.sleep(0)
+    assert repr(pulls) == "<Pulls: 2 running>"
+    others = [pull("10.0.0.2", images[1])]
+    await asyncio.sleep(0)
+    for permit in permits:
+        await permit.__aexit__(None, None, None)  # not counted: upstream had no such thing
+    for _ in range(5):  # they come at every moment of the refusal
+        others.append(pull("10.0.0.2", images[1]))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        had, refused, *joined = await asyncio.gather(*greedy, *others, return_exceptions=True)
+    assert isinstance(refused, ShareSpent)
+    assert {type(each) for each in (had, *joined)} == {Manifest}
+    assert upstream.counted == 2
+    assert pulls.refusal(repository, Digest(images[1].digest)) is None
+    await pulls.close()

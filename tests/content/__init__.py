@@ -1,0 +1,1 @@
+"""Manifests, blobs and listings."""

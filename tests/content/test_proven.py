@@ -1,0 +1,96 @@
+"""What is proven is not lost again: no stop forgets it, no slow disk is waited for to serve it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from mirror.oci.digest import Digest
+from mirror.oci.errors import RegistryError
+from mirror.storage.files import Files
+from mirror.storage.partial import Partial
+from tests.conftest import Run
+from tests.content.test_fetches import APP, fetching, joined
+from tests.standin import Fault, Hub, Image, make_image
+
+NAME = "library/nginx"
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A disk that syncs nothing before this is set."""
+    go, true = threading.Event(), Partial.sync
+
+    def late(partial: Partial) -> None:
+        go.wait(20)
+        true(partial)
+
+    monkeypatch.setattr(Partial, "sync", late)
+    yield go
+    go.set()
+
+
+async def test_a_stop_forgets_nothing_that_was_just_delivered(
+    hub: Hub, run: Run, image: Image, disk: threading.Event
+) -> None:
+    async with AsyncExitStack() as stack:
+        mirror = await stack.enter_async_context(run())
+        for blob in image.blobs:
+            assert (await mirror.blob(NAME, blob.digest)).body == blob.read()
+        stop = asyncio.create_task(stack.pop_all().aclose())
+        asyncio.get_running_loop().call_later(0.3, disk.set)
+        await stop
+    hub.journal.clear()
+    async with run() as mirror:
+        for blob in image.blobs:
+            assert (await mirror.blob(NAME, blob.digest)).cache == "hit"
+    assert hub.requests == []
+
+
+async def test_a_small_blob_is_warm_before_the_disk_has_it(
+    hub: Hub, run: Run, disk: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = make_image(51, [70_000 + number for number in range(12)])
+    hub.add(many, NAME, "many")
+    small, opened = many.blobs[-1] if many.blobs[-1].size < 9000 else many.blobs[0], list[Digest]()
+    true = Files.open
+
+    def counted(files: Files, digest: Digest) -> IO[bytes]:
+        opened.append(digest)
+        return true(files, digest)
+
+    monkeypatch.setattr(Files, "open", counted)
+    async with run() as mirror:
+        async with asyncio.timeout(5):
+            for layer in many.layers:
+                assert (await mirror.blob(NAME, layer.digest)).body == layer.read()
+            for _ in range(3):
+                assert (await mirror.blob(NAME, small.digest)).body == small.read()
+        disk.set()
+        await mirror.settled()
+        got = await mirror.blob(NAME, small.digest)
+        assert (got.cache, got.body) == ("hit", small.read())
+    assert opened == []
+
+
+@pytest.mark.parametrize("status", [404, 403, 500])
+async def test_a_failure_is_a_value(hub: Hub, tmp_path: Path, status: int) -> None:
+    """It holds no frames, so that nothing of what failed stays in memory with it."""
+    image = make_image(52, [200_000])
+    hub.add(image, APP.name, "latest")
+    hub.faults.add(Fault(kind="blob", method="GET", status=status, times=None))
+    async with fetching(hub, tmp_path, reprieve=0) as (fetches, registry):
+        fetch = joined(fetches, registry, image.layers[0])
+        with pytest.raises(RegistryError):
+            await fetch.started(APP)
+        for failure in (fetch.failure, fetch.refusal(APP)):
+            assert failure is not None
+            bare = failure.__traceback__, failure.__cause__, failure.__context__
+            assert bare == (None, None, None)
+        fetches.leave(fetch, APP)

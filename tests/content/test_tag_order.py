@@ -1,0 +1,94 @@
+"""Tags move forward: no order in which answers arrive serves what is older than what is here."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mirror.content.manifests.tags import Tags
+from mirror.content.outcome import Why
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Descriptor
+from mirror.oci.names import Repository, Tag
+from mirror.storage.index import Index
+from tests.clock import Clock
+from tests.conftest import Run
+from tests.standin import Fault, Hub, make_image
+
+NAME = "library/nginx"
+KEY = (Repository("docker.io", NAME), Tag("latest"))
+
+
+def described(number: int) -> Descriptor:
+    """Describe a manifest of this number."""
+    return Descriptor(Digest.of(b"%d" % number), "a/b", 10)
+
+
+async def test_what_arrives_late_is_what_a_tag_goes_back_to(hub: Hub, run: Run) -> None:
+    """The first is here, the second on its way, the third named, and never to be had."""
+    first, second, third = (make_image(number) for number in range(3))
+    hub.add(first, NAME, "latest")
+    async with run(tag_ttl=0, stale_after=0.5) as mirror:
+        assert (await mirror.manifest(NAME, "latest")).body == first.manifest
+        hub.add(second, NAME, "latest")
+        arrives = asyncio.Event()
+        slow = Fault(
+            kind="manifest", method="GET", reference=second.digest, hang=True, until=arrives
+        )
+        hub.faults.add(slow)
+        waiting = asyncio.create_task(mirror.manifest(NAME, "latest"))
+        await hub.journal.wait(
+            lambda seen: seen.method == "GET" and seen.reference == second.digest
+        )
+        hub.add(third, NAME, "latest")
+        hub.faults.add(
+            Fault(kind="manifest", method="GET", reference=third.digest, status=500, times=None)
+        )
+        hub.faults.add(
+            Fault(kind="manifest", method="GET", reference="latest", status=500, times=None)
+        )
+        await mirror.manifest(NAME, "latest", "HEAD")
+        arrives.set()
+        await waiting
+        assert (await mirror.manifest(NAME, "latest")).body == second.manifest
+
+
+@pytest.mark.parametrize("lost", ["before it arrives", "after it arrives", "never"])
+async def test_a_tag_never_goes_back_beyond_the_newest_that_is_here(
+    index: Index, lost: str
+) -> None:
+    clock = Clock()
+    tags, repository = Tags(index, 60, 0, clock, clock), KEY[0]
+    for number in range(3):
+        clock.now += 10
+        tags.put(KEY, described(number))
+        if number == 0:
+            tags.arrived(repository, described(0).digest)
+    if lost == "before it arrives":
+        tags.lost(repository, described(2).digest, Why.FAULT)
+    tags.arrived(repository, described(1).digest)
+    if lost == "after it arrives":
+        tags.lost(repository, described(2).digest, Why.FAULT)
+    found = tags.get(KEY)
+    assert found is not None
+    newest = found.before if lost == "never" else found
+    assert newest is not None
+    assert newest.found == described(1)
+    await index.flush()
+    assert [row[3] for row in await index.tags()] == [described(1).digest]
+    tags.arrived(repository, described(0).digest)  # what is older changes nothing
+    assert tags.get(KEY) is found
+    tags.arrived(repository, described(2).digest)  # after all
+    found = tags.get(KEY)
+    assert found is not None
+    assert found.found == described(2)
+
+
+async def test_a_manifest_is_awaited_for_a_bounded_number_of_tags(index: Index) -> None:
+    """Who asks HEAD for ever more tags of one manifest, and never for it, leaves nothing behind."""
+    tags = Tags(index, 60, 0)
+    repository, found = KEY[0], described(1)
+    for number in range(1000):
+        tags.put((repository, Tag(f"t{number}")), found)
+    assert max(map(len, tags._awaiting.values())) <= 64

@@ -1,0 +1,1 @@
+"""The vocabulary: names, digests, manifests, lists."""

@@ -1,0 +1,1 @@
+"""The project itself: its documentation, its deployment, and the tools of its tests."""

@@ -1,0 +1,1 @@
+"""Blob files, the index, the quota, and failing disks."""

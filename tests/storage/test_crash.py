@@ -1,0 +1,219 @@
+"""Crashes: killed at any point and started again, nothing wrong is served and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from mirror.oci.digest import Digest
+from mirror.storage.catalog import charged
+from mirror.storage.files import Files
+from mirror.storage.startup import open_index, open_store
+from tests.command import SMALL, Command, fetch, serving
+from tests.standin import Blob, Fault, Hub, Image, make_image
+
+REPOSITORY = "library/big"
+SIZE = 4_000_000
+TAGS_AND_LINKS = "SELECT (SELECT count(*) FROM tag), (SELECT count(*) FROM link)"
+MEBIBYTE = 1024 * 1024
+
+
+def upstream(hub: Hub) -> tuple[str, str]:
+    """Return the flags for a mirror of the hub."""
+    return "--upstream", f"docker.io={hub.url}"
+
+
+@pytest.fixture
+def layer(hub: Hub) -> Blob:
+    """A layer of some megabytes that the hub has in `library/big`."""
+    image = make_image(7, [SIZE])
+    hub.add(image, REPOSITORY, "latest")
+    return image.layers[0]
+
+
+async def killed(command: Command) -> None:
+    """End it as a power cut would."""
+    command.send(signal.SIGKILL)
+    await command.ended()
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
+async def test_what_was_fetched_before_a_kill_is_not_fetched_again(
+    hub: Hub, tmp_path: Path, layer: Blob, share: float
+) -> None:
+    """A client had those bytes, and the mirror was idle: they are on the disk."""
+    at = int(layer.size * share)
+    hub.faults.add(Fault(kind="blob", stall_after=at))
+    partial = tmp_path / "data" / "partial" / layer.digest.replace(":", "-")
+    async with serving(tmp_path / "data", *upstream(hub)) as command:
+        url = f"{await command.address()}/v2/{REPOSITORY}/blobs/{layer.digest}"
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            await response.content.readexactly(at - 50_000)
+            while partial.stat().st_size < at:
+                await fetch(url.partition("/v2/")[0] + "/healthz")
+            await killed(command)
+    async with serving(tmp_path / "data", *upstream(hub)) as command:
+        url = f"{await command.address()}/v2/{REPOSITORY}/blobs/{layer.digest}"
+        assert await fetch(url) == (200, layer.read())
+    assert hub.blob_bytes(layer.digest) <= layer.size * 1.05
+    assert [seen.range for seen in hub.requests if seen.port == "cdn"][-1] == f"bytes={at}-"
+
+
+async def test_what_a_kill_left_of_a_manifest_is_removed(hub: Hub, tmp_path: Path) -> None:
+    left = tmp_path / "data" / "partial" / "whole-abc"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half of a manif")
+    async with serving(tmp_path / "data", *upstream(hub)) as command:
+        await command.address()
+        assert not left.exists()
+
+
+async def test_rows_of_what_is_gone_leave_the_index(tmp_path: Path) -> None:
+    index = await open_index(tmp_path / "index.db")
+    await index.close()
+    stray, child = Digest.of(b"stray"), Digest.of(b"child")
+    with closing(sqlite3.connect(tmp_path / "index.db")) as database:
+        database.execute("INSERT INTO link VALUES (?, 'docker.io', 'library/x')", (stray,))
+        database.execute("INSERT INTO child VALUES (?, ?)", (stray, child))
+        database.commit()
+    store = await open_store(Files(tmp_path), MEBIBYTE)
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "index.db")) as database:
+        for table in ("link", "child"):
+            assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_killed_at_any_point_it_serves_no_wrong_byte_and_its_books_are_right(
+    hub: Hub, tmp_path: Path, seed: int
+) -> None:
+    """Pulls that fetch, wait, evict; killed after so many bytes, a few times over."""
+    chance = random.Random(seed)
+    limit = 6 * MEBIBYTE
+    images = [make_image(f"{seed} {number}", [MEBIBYTE, 200_000]) for number in range(8)]
+    for number, image in enumerate(images):
+        hub.add(image, f"library/i{number}", "latest")
+    hub.faults.add(Fault(kind="blob", rate=8e6, times=None))
+    options = (*upstream(hub), "--max-size", str(limit))
+    data = tmp_path / "data"
+    for _ in range(4):
+        async with serving(data, *options, command=SMALL) as command:
+            url = await command.address(within=30)
+            tally = Tally(chance.randrange(8 * MEBIBYTE), asyncio.Event())
+            order = chance.sample(range(8), 8)
+            pulls = [
+                asyncio.create_task(pull(url, f"library/i{number}", images[number], tally))
+                for number in order
+            ]
+            done = asyncio.gather(*pulls)
+            done.add_done_callback(tally.over)
+            await tally.enough.wait()
+            await killed(command)
+            await done
+        assert held(data) <= limit
+    await the_books_are_right(data, limit)
+    hub.faults.clear()
+    async with serving(data, *options, command=SMALL) as command:
+        url = await command.address()
+        for number, image in enumerate(images):
+            assert await pull(url, f"library/i{number}", image, Tally(0, asyncio.Event()))
+    await the_books_are_right(data, limit)
+
+
+class Tally:
+    """Counts the bytes that clients have got, and says when it is `most`."""
+
+    def __init__(self, most: int, enough: asyncio.Event) -> None:
+        self._left = most
+        self.enough = enough
+
+    def over(self, _: object) -> None:
+        """Say so in any case: there will be no more."""
+        self.enough.set()
+
+    def add(self, count: int) -> None:
+        """Count some more."""
+        self._left -= count
+        if self._left <= 0:
+            self.enough.set()
+
+
+async def pull(url: str, repository: str, image: Image, tally: Tally) -> bool:
+    """Pull an image; tells whether all of it came. What came whole must be right."""
+    base = f"{url}/v2/{repository}"
+    wanted = [(f"{base}/manifests/latest", image.manifest)]
+    wanted += [(f"{base}/blobs/{blob.digest}", blob.read()) for blob in image.blobs]
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        for address, content in wanted:
+            body = b""
+            try:
+                async with session.get(address) as response:
+                    async for piece in response.content.iter_any():
+                        body += piece
+                        tally.add(len(piece))
+            except aiohttp.ClientError:
+                return False
+            assert (response.status, body == content) == (200, True)
+    return True
+
+
+def held(data: Path) -> int:
+    """The bytes that the files of a data folder take, in blocks."""
+    return sum(charged(path.stat().st_size) for path in data.rglob("*") if path.is_file())
+
+
+async def the_books_are_right(data: Path, limit: int) -> None:
+    """Files, catalogue and index say the same, and each file is what its name says."""
+    store = await open_store(Files(data), limit)
+    try:
+        found = {each.digest: each.size for each in store.files.scan()}
+        known = {digest: store.catalogue.get(digest) for digest in store.catalogue}
+        assert found == {digest: entry.size for digest, entry in known.items() if entry}
+        for digest, size in found.items():
+            assert store.files.prove(digest, size) is not None
+        partials = {each.digest: each.size for each in store.files.scan_partials()}
+        assert partials == store.books.idle_partials
+        assert not partials.keys() & found.keys()
+        assert held(data) <= store.books.used <= limit
+    finally:
+        await store.close()
+    with contextlib.closing(sqlite3.connect(data / "index.db")) as database:
+        rows = dict(database.execute("SELECT digest, size FROM blob").fetchall())
+        links = {row[0] for row in database.execute("SELECT digest FROM link")}
+        parents = {row[0] for row in database.execute("SELECT manifest FROM child")}
+    assert rows == found
+    assert links <= rows.keys()
+    assert parents <= rows.keys()
+    names = {path.name for path in (data / "partial").iterdir()}
+    assert not any(name.startswith("whole-") for name in names)
+
+
+async def test_killed_and_started_without_its_upstream_it_serves_all_it_has(
+    hub: Hub, tmp_path: Path, layer: Blob
+) -> None:
+    image = make_image(8, [300_000])
+    hub.add(image, "library/small", "latest")
+    data = tmp_path / "data"
+    async with serving(data, *upstream(hub)) as command:
+        url = await command.address()
+        assert await pull(url, "library/small", image, Tally(0, asyncio.Event()))
+        index = data / "index.db"
+        kept = (1, 1 + len(image.blobs))  # a client has its last bytes before the disk does
+        with closing(sqlite3.connect(index)) as database:
+            async with asyncio.timeout(10):
+                while database.execute(TAGS_AND_LINKS).fetchone() != kept:
+                    await fetch(f"{url}/healthz")
+        await killed(command)
+    await hub.down()
+    async with serving(data, *upstream(hub), "--tag-ttl", "0") as command:
+        url = await command.address()
+        assert await pull(url, "library/small", image, Tally(0, asyncio.Event()))
+    await hub.up()

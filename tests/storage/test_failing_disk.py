@@ -1,0 +1,354 @@
+"""The disk fails: files altered behind our back, an index lost, no room; pulls go on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from mirror.oci.digest import Digest
+from mirror.storage.catalog import Entry, charged
+from mirror.storage.files import Files
+from mirror.storage.index import Index
+from mirror.storage.quarantine import Quarantine, Suspect
+from mirror.storage.startup import open_index, open_store
+from tests.conftest import Mirror, Run
+from tests.standin import Hub, Image, make_image
+
+REPOSITORY = "library/nginx"
+MEBIBYTE = 1024 * 1024
+
+
+def cut(path: Path) -> None:
+    """Take the file's last bytes away."""
+    os.truncate(path, path.stat().st_size - 10)
+
+
+def lengthen(path: Path) -> None:
+    """Put bytes behind the file's end."""
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def alter(path: Path) -> None:
+    """Change a byte in the middle, and nothing else."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        [byte] = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+
+
+DAMAGE = pytest.mark.parametrize("damage", [Path.unlink, cut, lengthen, alter])
+
+
+def path_of(mirror: Mirror, digest: str) -> Path:
+    """Where a blob is on the disk."""
+    return mirror.daemon.store.files.path(Digest(digest))
+
+
+async def until(mirror: Mirror, true: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(10):
+        while not true():
+            await mirror.ask("/healthz")
+
+
+@DAMAGE
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+async def test_a_blob_that_was_altered_is_found_quarantined_and_fetched_again(
+    hub: Hub, run: Run, image: Image, damage: Callable[[Path], None], restarted: bool
+) -> None:
+    layer = image.layers[1]
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        path = path_of(mirror, layer.digest)
+        if not restarted:
+            damage(path)
+            await _served_again(mirror, image)
+    if restarted:
+        damage(path)
+        async with run() as mirror:
+            await _served_again(mirror, image)
+    assert hub.bodies(layer.digest) == 2
+    quarantined = path.parents[3] / "quarantine" / layer.digest.replace(":", "-")
+    assert quarantined.exists() == (damage is not Path.unlink)
+
+
+async def _served_again(mirror: Mirror, image: Image) -> None:
+    layer = image.layers[1]
+    got = await asyncio.gather(*(mirror.blob(REPOSITORY, layer.digest) for _ in range(5)))
+    assert all(answer.body == layer.read() for answer in got)
+    await mirror.settled()
+    assert (await mirror.blob(REPOSITORY, layer.digest)).cache == "hit"
+    assert mirror.daemon.store.failures <= 1
+
+
+@DAMAGE
+async def test_a_manifest_or_config_that_was_altered_is_found_and_fetched_again(
+    hub: Hub, run: Run, image: Image, damage: Callable[[Path], None]
+) -> None:
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        paths = [path_of(mirror, digest) for digest in (image.digest, image.config.digest)]
+    for path in paths:
+        damage(path)
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+    assert hub.bodies(image.config.digest) == 2
+    assert hub.pulls == 2
+
+
+async def test_a_file_that_was_only_touched_is_hashed_once_and_stays(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    layer = image.layers[1]
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        path = path_of(mirror, layer.digest)
+        os.utime(path, ns=(1, 1))
+        assert (await mirror.blob(REPOSITORY, layer.digest)).cache == "hit"
+        entry = mirror.daemon.store.catalogue.get(Digest(layer.digest))
+        assert entry is not None
+        assert entry.changed_at == 1
+        await mirror.daemon.store.index.flush()
+    async with run() as mirror:
+        entry = mirror.daemon.store.catalogue.get(Digest(layer.digest))
+        assert entry is not None
+        assert entry.changed_at == 1
+    assert hub.bodies(layer.digest) == 1
+
+
+async def test_an_altered_file_that_no_row_knows_is_found_too(
+    hub: Hub, run: Run, image: Image, tmp_path: Path
+) -> None:
+    layer = image.layers[1]
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        alter(path_of(mirror, layer.digest))
+    (tmp_path / "data" / "index.db").unlink()
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+    assert hub.bodies(layer.digest) == 2
+    assert hub.bodies(image.layers[0].digest) == 1
+    assert hub.pulls == 1
+
+
+async def test_a_blob_that_cannot_be_read_is_quarantined(hub: Hub, run: Run, image: Image) -> None:
+    layer = image.layers[1]
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        path = path_of(mirror, layer.digest)
+        path.unlink()
+        path.mkdir()  # reading a folder fails, as reading a bad sector does
+        assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
+        await mirror.settled()
+        assert path.is_file()
+    assert hub.bodies(layer.digest) == 2
+
+
+def test_the_quarantine_is_small_and_short() -> None:
+    old, large, new = (Digest.of(bytes([n])) for n in range(3))
+    quarantine = Quarantine(limit=20 * MEBIBYTE)  # so that one mebibyte may be in it
+    for digest, size, since in ((old, 5000, 0), (large, MEBIBYTE, 700_000), (new, 5000, 700_000)):
+        quarantine.add(digest, Suspect(size, since))
+    assert quarantine.bytes == 2 * 8192 + MEBIBYTE
+    assert quarantine.overdue(now=700_000) == [old, large]
+    assert quarantine.to_free(1) == [old]
+    quarantine.remove(large)
+    quarantine.remove(old)
+    assert quarantine.overdue(now=700_000) == []
+    assert quarantine.bytes == 8192
+
+
+async def test_what_is_quarantined_counts_and_goes_first(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    images = [make_image(number, [2 * MEBIBYTE, 200_000]) for number in range(200, 204)]
+    for number, image in enumerate(images):
+        hub.add(image, f"library/i{number}", "latest")
+    async with run(max_size=8 * MEBIBYTE) as mirror:
+        store = mirror.daemon.store
+        await mirror.pull("library/i0", "latest", images[0])
+        alter(path_of(mirror, images[0].layers[1].digest))
+        before = store.books.used
+        await mirror.pull("library/i0", "latest", images[0])
+        assert len(store.books.quarantine) == 1
+        assert store.books.used >= before + charged(200_000)
+    async with run(max_size=8 * MEBIBYTE) as mirror:
+        store = mirror.daemon.store
+        assert len(store.books.quarantine) == 1
+        await mirror.pull("library/i1", "latest", images[1])
+        await mirror.pull("library/i2", "latest", images[2])
+        assert store.books.evicted == 0
+        await mirror.pull("library/i3", "latest", images[3])
+        assert len(store.books.quarantine) == 0
+        assert not list((tmp_path / "data" / "quarantine").iterdir())
+
+
+async def test_an_index_deleted_while_it_runs_is_written_anew(
+    hub: Hub, run: Run, image: Image, tmp_path: Path
+) -> None:
+    other = make_image(300, [100_000])
+    hub.add(other, "library/other", "latest")
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        await mirror.daemon.store.index.flush()
+        for path in (tmp_path / "data").glob("index.db*"):
+            path.unlink()
+        await mirror.pull("library/other", "latest", other)
+    await _all_known_without_asking(hub, run, image, other)
+
+
+async def test_an_index_damaged_while_it_runs_is_told_everything_again(
+    hub: Hub, run: Run, image: Image, tmp_path: Path
+) -> None:
+    other = make_image(300, [100_000])
+    hub.add(other, "library/other", "latest")
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        await mirror.daemon.store.index.flush()
+        for path in (tmp_path / "data").glob("index.db*"):
+            with path.open("r+b") as file:
+                file.write(b"\xff" * path.stat().st_size)
+        await mirror.pull("library/other", "latest", other)
+        await until(mirror, lambda: any((tmp_path / "data").glob("index.damaged-*")))
+    await _all_known_without_asking(hub, run, image, other)
+
+
+async def _all_known_without_asking(hub: Hub, run: Run, image: Image, other: Image) -> None:
+    """After a restart, with upstream down, all is there: links, tags, the ledger."""
+    await hub.down()
+    async with run(tag_ttl=3600) as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        await mirror.pull("library/other", "latest", other)
+        metrics = (await mirror.ask("/metrics")).body.decode()
+        assert 'mirror_pull_used{account="",upstream="docker.io"} 2.0' in metrics
+    await hub.up()
+
+
+async def test_an_index_that_another_holds_is_caught_up_with(
+    run: Run, image: Image, tmp_path: Path
+) -> None:
+    path = tmp_path / "data" / "index.db"
+    async with run() as mirror:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await mirror.pull(REPOSITORY, "latest", image)
+            assert (await mirror.ask("/readyz")).status == 200
+            assert other.execute("SELECT count(*) FROM blob").fetchone() == (0,)
+            other.execute("ROLLBACK")
+        index = mirror.daemon.store.index
+        await until(mirror, lambda: "<Index: 0 " in repr(index))
+        await index.flush()
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute("SELECT count(*) FROM blob").fetchone() == (4,)
+            assert other.execute("SELECT count(*) FROM pull").fetchone() == (1,)
+
+
+async def test_an_index_of_the_first_schema_is_migrated(
+    hub: Hub, run: Run, image: Image, tmp_path: Path
+) -> None:
+    hub.terms.limit = 100
+    path = tmp_path / "data" / "index.db"
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+    tables = ("child", "link", "tag", "pull")
+    said = "upstream, account, allowed, remaining, window_length, source, at"
+    with closing(sqlite3.connect(path)) as new:
+        rows = {name: new.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+        rows["pull_limit"] = new.execute(f"SELECT {said} FROM pull_limit").fetchall()
+        rows["blob"] = new.execute("SELECT digest, size, media_type, used_at FROM blob").fetchall()
+    path.unlink()
+    first = (resources.files("mirror.storage") / "schema" / "0001.sql").read_text("utf-8")
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(f"{first}; PRAGMA user_version=1;")
+        for name, kept in rows.items():
+            for row in kept:
+                old.execute(f"INSERT INTO {name} VALUES ({','.join('?' * len(row))})", row)
+        old.commit()
+    await hub.down()
+    async with run(tag_ttl=3600) as mirror:
+        assert len(mirror.daemon.store.catalogue) == 4
+        await mirror.pull(REPOSITORY, "latest", image)
+        entry = mirror.daemon.store.catalogue.get(Digest(image.layers[1].digest))
+        assert entry is not None
+        assert entry.changed_at is not None
+        metrics = (await mirror.ask("/metrics")).body.decode()
+    assert 'mirror_pull_remaining{account="",upstream="docker.io"} 99.0' in metrics
+    await hub.up()
+
+
+async def test_what_the_disk_will_not_remove_stays_on_the_books(tmp_path: Path) -> None:
+    store = await open_store(Files(tmp_path), 8 * MEBIBYTE)
+    digest = Digest.of(b"blob")
+    path = store.files.path(digest)
+    path.mkdir(parents=True)  # unlinking a folder fails
+    store.catalogue.add(digest, Entry(4 * MEBIBYTE, None, 0))
+    used = store.books.used
+    with pytest.raises(OSError, match=r"(?i)is a directory|not permitted"):
+        await store.room.reserve(5 * MEBIBYTE)
+    assert store.books.used == used
+    assert store.catalogue.get(digest) is not None
+    assert store.books.evicted == 0
+    path.rmdir()
+    store.room.release(await store.room.reserve(5 * MEBIBYTE))
+    assert store.catalogue.get(digest) is None
+    assert store.books.evicted == 1
+    await store.close()
+
+
+async def test_only_the_last_damaged_index_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "index.damaged-1").write_bytes(b"old")
+    (tmp_path / "index.db").write_bytes(b"this is no database" * 1000)
+    index: Index = await open_index(tmp_path / "index.db")
+    await index.close()
+    asides = await asyncio.to_thread(lambda: list(tmp_path.glob("index.damaged-*")))
+    assert [path.name != "index.damaged-1" for path in asides] == [True]
+
+
+async def test_a_wrong_file_is_quarantined_although_the_folder_was_removed(
+    run: Run, image: Image, tmp_path: Path
+) -> None:
+    layer = image.layers[1]
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        store = mirror.daemon.store
+        (tmp_path / "data" / "quarantine").rmdir()
+        alter(path_of(mirror, layer.digest))
+        used = store.books.used
+        await store.discard(Digest(layer.digest))
+        assert not path_of(mirror, layer.digest).exists()
+        assert (len(store.books.quarantine), store.books.used) == (1, used)
+
+
+async def test_a_wrong_file_that_cannot_be_moved_is_out_of_use_until_it_can(
+    hub: Hub, run: Run, image: Image, tmp_path: Path
+) -> None:
+    layer = image.layers[1]
+    quarantine = tmp_path / "data" / "quarantine"
+    async with run() as mirror:
+        await mirror.pull(REPOSITORY, "latest", image)
+        store = mirror.daemon.store
+        quarantine.rmdir()
+        quarantine.touch()  # nothing can be moved into a file
+        path = path_of(mirror, layer.digest)
+        alter(path)
+        used = store.books.used
+        await store.discard(Digest(layer.digest))
+        assert path.exists()
+        assert store.catalogue.get(Digest(layer.digest)) is None
+        assert store.books.used == used
+        quarantine.unlink()
+        quarantine.mkdir()
+        await until(mirror, lambda: len(store.books.quarantine) == 1)
+        assert not path.exists()
+        assert store.books.used == used
+        await mirror.pull(REPOSITORY, "latest", image)
+    assert hub.bodies(layer.digest) == 2

@@ -1,0 +1,246 @@
+"""The index through cancellation, locks and second signals: nothing that waits is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.storage.index import Index
+from mirror.storage.rows import PullRow
+from mirror.storage.sqlite import is_damage
+from mirror.storage.startup import open_index
+from tests.command import fetch, serving
+from tests.conftest import Run
+from tests.standin import Hub, Image, make_image
+
+REPOSITORY = Repository("docker.io", "library/some")
+LINKS = 150  # more than two transactions
+
+
+def pull(number: int) -> PullRow:
+    """A row of the ledger."""
+    return PullRow(number, "docker.io", "", 1_700_000_000 + number, "library/some", "v1", "", "me")
+
+
+def count(data: Path, table: str) -> int:
+    """How many rows a table has on the disk, as another program reads them."""
+    with closing(sqlite3.connect(data / "index.db")) as database:
+        [[rows]] = database.execute(f"SELECT count(*) FROM {table}").fetchall()
+    return int(rows)
+
+
+@contextmanager
+def held(data: Path) -> Iterator[None]:
+    """Hold the index as a backup does."""
+    with closing(sqlite3.connect(data / "index.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            other.execute("ROLLBACK")
+
+
+async def filled(data: Path) -> Index:
+    """An index with pulls and links that are still to be written."""
+    index = await open_index(data / "index.db")
+    for number in range(1, 8):
+        index.add_pull(pull(number))
+    for number in range(LINKS):
+        index.put_link(Digest.of(b"%d" % number), REPOSITORY)
+    return index
+
+
+def whole(data: Path) -> bool:
+    """Whether all of that is on the disk, in the file that was there."""
+    return (count(data, "pull"), count(data, "link"), [*data.glob("*damaged*")]) == (7, LINKS, [])
+
+
+@pytest.mark.parametrize("waits", range(12))
+async def test_a_close_that_is_cancelled_waits_for_the_flush_that_runs(
+    tmp_path: Path, waits: int
+) -> None:
+    """The second signal meets the close while the keeper's flush is between two slices."""
+    index = await filled(tmp_path)
+    flushing = asyncio.create_task(index.flush())
+    for _ in range(waits):
+        await asyncio.sleep(0)
+    closing_task = asyncio.create_task(index.close())
+    await asyncio.sleep(0)
+    closing_task.cancel()
+    with suppress(asyncio.CancelledError):
+        await closing_task
+    await asyncio.wait([flushing], timeout=10)
+    assert whole(tmp_path)
+
+
+async def test_a_close_that_is_cancelled_while_another_holds_the_index_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    index = await filled(tmp_path)
+    with held(tmp_path):
+        flushing = asyncio.create_task(index.flush())
+        await asyncio.sleep(0.05)  # it is in BEGIN, on SQLite's thread
+        closing_task = asyncio.create_task(index.close())
+        for _ in range(3):
+            await asyncio.sleep(0)
+            closing_task.cancel()
+        await asyncio.sleep(0.05)
+    with suppress(asyncio.CancelledError):
+        await closing_task
+    await asyncio.wait([flushing], timeout=10)
+    assert whole(tmp_path)
+
+
+async def test_a_flush_that_is_cancelled_leaves_no_transaction_behind(tmp_path: Path) -> None:
+    for waits in range(40):
+        data = tmp_path / str(waits)
+        data.mkdir()
+        index = await filled(data)
+        flushing = asyncio.create_task(index.flush())
+        for _ in range(waits):
+            await asyncio.sleep(0.0005)
+        flushing.cancel()
+        with suppress(asyncio.CancelledError):
+            await flushing
+        await index.close()
+        assert whole(data), waits
+
+
+async def test_a_prune_that_is_cancelled_leaves_no_transaction_behind(tmp_path: Path) -> None:
+    index = await filled(tmp_path)
+    await index.flush()
+    with held(tmp_path):
+        pruning = asyncio.create_task(index.prune(1_700_000_000, 10**6, 10**6))
+        await asyncio.sleep(0.05)
+        pruning.cancel()
+        await asyncio.sleep(0.05)
+    with suppress(asyncio.CancelledError):
+        await pruning
+    index.add_pull(pull(8))
+    await index.close()
+    assert count(tmp_path, "pull") == 8
+
+
+async def test_only_what_sqlite_says_of_the_file_is_damage(tmp_path: Path) -> None:
+    index = await filled(tmp_path)
+    await index.close()
+    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+        with pytest.raises(sqlite3.IntegrityError) as refused:
+            other.execute("INSERT INTO blob (digest) VALUES (NULL)")
+        other.close()
+        with pytest.raises(sqlite3.ProgrammingError) as closed:
+            other.execute("SELECT 1")
+    assert not is_damage(refused.value)
+    assert not is_damage(closed.value)  # of our own use
+    (tmp_path / "no.db").write_bytes(b"this is no database" * 1000)
+    with (
+        closing(sqlite3.connect(tmp_path / "no.db")) as other,
+        pytest.raises(sqlite3.DatabaseError) as wrong,
+    ):
+        other.execute("SELECT * FROM sqlite_schema")
+    assert is_damage(wrong.value)
+
+
+async def test_a_row_that_cannot_be_written_keeps_no_other_from_the_disk(tmp_path: Path) -> None:
+    index = await open_index(tmp_path / "index.db")
+    index.add_pull(pull(1))
+    index.put_blob(Digest.of(b"a"), 10**30, None, 0)  # no integer of SQLite's
+    index.put_blob(Digest.of(b"b"), 10, "\udcff", 0)  # no UTF-8
+    index.put_blob(Digest.of(b"c"), 10, None, 0)
+    await index.flush()
+    assert (count(tmp_path, "pull"), count(tmp_path, "blob")) == (1, 1)
+    assert "<Index: 0 " in repr(index)
+    await index.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_loses_nothing_though_another_holds_the_index(
+    hub: Hub, tmp_path: Path, number: signal.Signals
+) -> None:
+    images = [make_image(each) for each in range(20, 24)]
+    for image in images:
+        hub.add(image, "library/some", f"v{image.digest[-6:]}")
+    data = tmp_path / "data"
+    async with serving(data, "--upstream", f"docker.io={hub.url}") as command:
+        url = await command.address()
+        await fetch(f"{url}/v2/library/some/manifests/{images[0].digest}")
+        with held(data):
+            for image in images:
+                for blob in image.layers:
+                    assert (await fetch(f"{url}/v2/library/some/blobs/{blob.digest}"))[0] == 200
+            asking = [
+                asyncio.create_task(fetch(f"{url}/v2/library/some/manifests/{image.digest}"))
+                for image in images
+            ]
+            await asyncio.wait(asking, timeout=3)
+            command.send(number)
+            await asyncio.sleep(0.3)
+            command.send(number)
+            await asyncio.sleep(0.3)
+        ended = await command.ended(within=15)
+    assert ended.code == 0
+    assert "Traceback" not in ended.err
+    blobs = {blob.digest for image in images for blob in image.layers}
+    assert count(data, "pull") == len(images)
+    assert count(data, "link") == len(images) + len(blobs)
+
+
+async def test_what_a_client_has_pulled_is_in_the_ledger_before_it_has_the_answer(
+    run: Run, image: Image, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    async with run() as mirror:
+        with held(data):
+            asking = asyncio.create_task(mirror.manifest("library/nginx", image.digest))
+            path = mirror.daemon.store.files.path(Digest(image.digest))
+            async with asyncio.timeout(5):
+                while not path.exists():
+                    await mirror.ask("/healthz")
+            assert not asking.done()
+        assert (await asking).status == 200
+        assert count(data, "pull") == 1
+
+
+async def test_an_index_that_another_holds_for_long_keeps_no_client_waiting(
+    run: Run, image: Image, tmp_path: Path
+) -> None:
+    async with run() as mirror:
+        with held(tmp_path / "data"):
+            async with asyncio.timeout(3):
+                assert (await mirror.manifest("library/nginx", image.digest)).status == 200
+
+
+async def test_pulls_that_were_moved_are_not_moved_again_with_what_failed_beside_that(
+    tmp_path: Path,
+) -> None:
+    """One row is such as no database takes, another fails for now: the others are written."""
+    index = await open_index(tmp_path / "index.db")
+    index.add_pull(pull(1))
+    await index.flush()
+    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+        other.execute(
+            "CREATE TRIGGER broken BEFORE INSERT ON blob WHEN new.size = 77 "
+            "BEGIN SELECT abs(-9223372036854775807 - 1); END"  # an error, and no refusal
+        )
+    index.move_pulls(0, 3600)
+    index.add_pull(pull(2))
+    index.put_blob(Digest.of(b"a"), 10**30, None, 0)  # no integer of SQLite's
+    index.put_blob(Digest.of(b"b"), 77, None, 0)
+    for _ in range(2):
+        await index.flush()
+    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+        other.execute("DROP TRIGGER broken")
+    assert count(tmp_path, "blob") == 0
+    await index.close()
+    assert count(tmp_path, "blob") == 1
+    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+        times = other.execute("SELECT at FROM pull ORDER BY id").fetchall()
+    assert times == [(pull(1).at + 3600,), (pull(2).at,)]

@@ -1,0 +1,473 @@
+"""Whatever is done to the store, in any order, through any crash: books, files and bound agree."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, NamedTuple, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from mirror.oci import manifest, media
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Manifest
+from mirror.oci.names import Repository
+from mirror.storage.catalog import Entry, charged
+from mirror.storage.errors import NoRoomError
+from mirror.storage.files import Files
+from mirror.storage.partial import Partial
+from mirror.storage.startup import open_store
+from mirror.storage.store import Store
+
+T = TypeVar("T")
+KIBIBYTE = 1024
+LIMITS = (1100 * KIBIBYTE, 1400 * KIBIBYTE)  # some 350 and 650 KiB beside the index and its log
+SIZES = (0, 1, 4096, 4097, 60_000, 150_000, 250_000, 2_000_000)
+REPOSITORIES = tuple(Repository("docker.io", f"library/{name}") for name in "ab")
+_EPOCH = 10**9  # nanoseconds: an early time, which no file of the store has by itself
+
+
+def _content(number: int, size: int) -> bytes:
+    return random.Random(number).randbytes(size)
+
+
+def _manifest(children: tuple[Digest, ...]) -> Manifest:
+    layers = [{"digest": child, "size": 1, "mediaType": "x"} for child in children]
+    body = json.dumps({"mediaType": media.OCI_MANIFEST, "layers": layers}).encode()
+    return manifest.read(body, Digest.of(body), media.OCI_MANIFEST)
+
+
+BLOBS = {Digest.of(body): body for body in map(_content, range(len(SIZES)), SIZES)}
+MANIFESTS = [_manifest(tuple(BLOBS)[start : start + 3]) for start in range(2)]
+CONTENT = BLOBS | {found.descriptor.digest: found.body for found in MANIFESTS}
+
+_any_blob = st.sampled_from(list(BLOBS))
+_any_content = st.sampled_from(list(CONTENT))
+_any_manifest = st.sampled_from(MANIFESTS)
+_any_repository = st.sampled_from(REPOSITORIES)
+_which = st.integers(0, 5)
+
+
+@dataclass
+class Fetching:
+    """A partial that is being written, and the room that was promised for it."""
+
+    partial: Partial
+    promised: int
+
+
+@dataclass
+class Reading:
+    """A kept blob that someone has open."""
+
+    digest: Digest
+    entry: Entry
+    file: IO[bytes]
+
+
+class Left(NamedTuple):
+    """What one life of the store leaves to the next: what is kept, and partials by size."""
+
+    kept: set[Digest]
+    partials: dict[Digest, int]
+
+
+def without(sizes: dict[Digest, int], digest: Digest) -> dict[Digest, int]:
+    """Return sizes but for one."""
+    return {each: size for each, size in sizes.items() if each != digest}
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Drives a store as fetches, readers, the upkeep, an operator and a failing machine do.
+
+    `spoilt` are files that were altered behind the store's back and not yet found out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="mirror-store-"))
+        self.lives = 0
+        self.runner = asyncio.Runner()
+        self.fetching: dict[Digest, Fetching] = {}
+        self.reading: list[Reading] = []
+        self.promises: list[int] = []
+        self.spoilt: set[Digest] = set()
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end."""
+        return self.runner.run(work)
+
+    @property
+    def root(self) -> Path:
+        """The data folder of this life."""
+        return self.folder / str(self.lives)
+
+    @initialize(limit=st.sampled_from(LIMITS))
+    def begin(self, limit: int) -> None:
+        self.store = self.open(limit)
+        for digest in BLOBS:
+            self.pull(digest)
+
+    def open(self, limit: int) -> Store:
+        """Open the data folder."""
+        self.root.mkdir(exist_ok=True)
+        return self.do(open_store(Files(self.root), limit))
+
+    def teardown(self) -> None:
+        """Close, and leave nothing behind."""
+        if hasattr(self, "store"):
+            self.stop()
+            self.do(self.store.close())
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    def stop(self) -> None:
+        """End fetches and readers, as a daemon does before it closes the store."""
+        for digest in list(self.fetching):
+            self.end_fetch(digest)
+        for reading in self.reading:
+            self.end_read(reading)
+        self.reading.clear()
+        while self.promises:
+            self.store.room.release(self.promises.pop())
+
+    def kept(self) -> list[Digest]:
+        """What is kept, in an order that is the same each time, the spoilt and the read first."""
+        read = {reading.digest for reading in self.reading}
+        return sorted(
+            self.store.catalogue, key=lambda each: (each not in self.spoilt, each not in read, each)
+        )
+
+    # Room
+
+    @rule(size=st.sampled_from(SIZES))
+    def reserve(self, size: int) -> None:
+        before = self.store.books.taken()
+        try:
+            self.promises.append(self.do(self.store.room.reserve(size)))
+        except NoRoomError:
+            assert self.store.books.taken() == before
+        else:
+            assert self.promises[-1] == charged(size)
+
+    @precondition(lambda self: self.promises)
+    @rule()
+    def release(self) -> None:
+        self.store.room.release(self.promises.pop())
+
+    # Fetching
+
+    @rule(digest=_any_blob)
+    def fetch(self, digest: Digest) -> None:
+        """Take up what an earlier fetch left."""
+        if digest in self.fetching or self.store.catalogue.get(digest) is not None:
+            return
+        left = self.store.books.idle_partials.get(digest, 0)
+        try:
+            promised = self.do(self.store.room.take_partial(digest))
+        except NoRoomError:
+            assert self.store.books.idle_partials.get(digest, 0) == left
+            return
+        partial = self.do(self.store.run(self.store.files.partial, digest))
+        self.fetching[digest] = Fetching(partial, promised)
+        assert partial.written == partial.hashed == left
+        assert partial.proven == (BLOBS[digest][:left] == BLOBS[digest])
+
+    @rule(digest=_any_blob)
+    def pull(self, digest: Digest) -> None:
+        """Fetch to the end at once."""
+        self.fetch(digest)
+        if digest in self.fetching:
+            self.receive(list(self.fetching).index(digest), None)
+
+    @precondition(lambda self: self.fetching)
+    @rule(which=_which, part=st.sampled_from([4000, 50_000, None, None]))
+    def receive(self, which: int, part: int | None) -> None:
+        """Write what comes next; the whole rest is proven and published."""
+        digest = list(self.fetching)[which % len(self.fetching)]
+        fetching, body = self.fetching[digest], BLOBS[digest]
+        partial = fetching.partial
+        end = len(body) if part is None else min(partial.written + part, len(body))
+        try:
+            fetching.promised += self.do(self.store.room.reserve(max(0, end - fetching.promised)))
+        except NoRoomError:
+            self.end_fetch(digest)
+            return
+        partial.hash([body[partial.hashed : end]])
+        partial.write([body[partial.written : end]])
+        if end == len(body):
+            self.publish(digest)
+
+    def publish(self, digest: Digest) -> None:
+        fetching = self.fetching.pop(digest)
+        assert fetching.partial.proven
+        entered = partial(self.store.room.release, fetching.promised)
+        self.do(self.store.publish(fetching.partial, REPOSITORIES[0], entered))
+        fetching.partial.close()
+        self.spoilt.discard(digest)
+        assert self.store.catalogue.belongs(digest, REPOSITORIES[0])
+
+    @precondition(lambda self: self.fetching)
+    @rule(which=_which)
+    def abandon(self, which: int) -> None:
+        self.end_fetch(list(self.fetching)[which % len(self.fetching)])
+
+    def end_fetch(self, digest: Digest) -> None:
+        """Leave a partial for the next one, as a fetch that fails or is given up does."""
+        fetching = self.fetching.pop(digest)
+        self.store.books.idle_partials[digest] = fetching.partial.written
+        self.store.room.release(fetching.promised)
+        fetching.partial.close()
+
+    # Keeping
+
+    @rule(found=_any_manifest, repository=_any_repository)
+    def keep_manifest(self, found: Manifest, repository: Repository) -> None:
+        if self.do(self.store.keep_manifest(found, repository)):
+            self.spoilt.discard(found.descriptor.digest)
+            assert self.store.catalogue.belongs(found.descriptor.digest, repository)
+            needs = self.store.catalogue.view().needs(repository)
+            kept = [child for child in found.children if self.store.catalogue.get(child)]
+            assert needs.issuperset(kept)
+
+    @rule(digest=_any_content, repository=_any_repository)
+    def link(self, digest: Digest, repository: Repository) -> None:
+        self.store.books.link(digest, repository)
+
+    @rule(digest=_any_content, repository=_any_repository)
+    def unlink(self, digest: Digest, repository: Repository) -> None:
+        self.store.books.unlink(digest, repository)
+
+    # Reading
+
+    @precondition(lambda self: len(self.store.catalogue) > 0)
+    @rule(which=_which, stay=st.booleans())
+    def read(self, which: int, *, stay: bool) -> None:
+        """What is right is served; what is not is found out, and out of the way."""
+        digest = self.kept()[which % len(self.store.catalogue)]
+        entry = self.store.catalogue.get(digest)
+        assert entry is not None
+        file = self.opened(digest, entry)
+        assert (file is None) == (digest in self.spoilt)
+        if file is None:
+            self.do(self.store.discard(digest))
+            self.spoilt.discard(digest)
+            assert self.store.catalogue.get(digest) is None
+            assert not self.store.files.path(digest).exists()
+            return
+        self.store.books.touch(digest)
+        entry.readers += 1
+        self.reading.append(Reading(digest, entry, file))
+        if not stay:
+            self.end_read(self.reading.pop())
+
+    def opened(self, digest: Digest, entry: Entry) -> IO[bytes] | None:
+        """Open a kept blob as `content/blobs/service.py` does; None where it is not what it was."""
+        try:
+            found = self.do(self.store.open(digest))
+        except FileNotFoundError:
+            return None
+        if self.do(self.store.intact(digest, entry, found)):
+            return found.file
+        found.file.close()
+        return None
+
+    @precondition(lambda self: self.reading)
+    @rule(which=_which)
+    def finish(self, which: int) -> None:
+        self.end_read(self.reading.pop(which % len(self.reading)))
+
+    def end_read(self, reading: Reading) -> None:
+        """Read to the end: evicted, removed or fetched anew meanwhile, the bytes are right."""
+        assert os.pread(reading.file.fileno(), 1 << 22, 0) == CONTENT[reading.digest]
+        reading.file.close()
+        reading.entry.readers -= 1
+
+    # Upkeep
+
+    @rule()
+    def write_behind(self) -> None:
+        """After a flush the index knows what the catalogue knows."""
+        self.store.books.note_uses()
+        self.do(self.store.index.flush())
+        self.do(self.store.trim())
+        self.do(self.store.index.flush())
+        rows = self.do(self.store.index.blobs())
+        assert {digest: (size, kind, time) for digest, size, kind, _, time in rows} == {
+            digest: (entry.size, entry.media_type, entry.changed_at)
+            for digest in self.store.catalogue
+            if (entry := self.store.catalogue.get(digest))
+        }
+        assert self.do(self.links()) == self.known_links()
+
+    async def links(self) -> set[tuple[str, Repository]]:
+        """What the index knows of who holds what."""
+        return {(row[0], Repository(row[1], row[2])) for row in await self.store.index.links()}
+
+    def known_links(self) -> set[tuple[str, Repository]]:
+        """What the catalogue knows of it."""
+        return {
+            (digest, repository)
+            for digest in self.store.catalogue
+            if (entry := self.store.catalogue.get(digest))
+            for repository in entry.links
+        }
+
+    @rule(count=st.integers(1, 2))
+    def remove(self, count: int) -> None:
+        digests = self.kept()[:count]
+        before = self.store.catalogue.bytes
+        assert self.do(self.store.room.remove(digests)) == before - self.store.catalogue.bytes
+        assert not any(self.store.catalogue.get(digest) for digest in digests)
+
+    @rule(digests=st.sets(_any_blob, max_size=3))
+    def remove_partials(self, digests: set[Digest]) -> None:
+        idle = {digest for digest in digests if digest in self.store.books.idle_partials}
+        taken = sum(charged(self.store.books.idle_partials[digest]) for digest in idle)
+        assert self.do(self.store.room.remove_partials(digests)) == (len(idle), taken)
+
+    @rule(digest=_any_content)
+    def collect(self, digest: Digest) -> None:
+        """A file that nobody knows goes, and no other."""
+        if self.store.catalogue.get(digest) is None:
+            self.store.files.write_whole(digest, b"stray")
+        sizes = {found.digest: found.size for found in self.store.files.scan()}
+        strays = sizes.keys() - set(self.store.catalogue)
+        assert self.do(self.store.room.remove_strangers(sizes))[0] == len(strays)
+
+    # What is done behind the store's back
+
+    @precondition(lambda self: len(self.store.catalogue) > 0)
+    @rule(which=_which, how=st.sampled_from(["alter", "cut", "delete"]))
+    def spoil(self, which: int, how: str) -> None:
+        digest = self.kept()[which % len(self.store.catalogue)]
+        path = self.store.files.path(digest)
+        if any(reading.digest == digest for reading in self.reading) or digest in self.spoilt:
+            return
+        if how == "delete" or not CONTENT[digest]:
+            path.unlink()
+        elif how == "cut":
+            os.truncate(path, len(CONTENT[digest]) // 2)
+        else:
+            path.write_bytes(bytes(byte ^ 1 for byte in CONTENT[digest]))
+            os.utime(path, ns=(_EPOCH, _EPOCH))
+        self.spoilt.add(digest)
+
+    # Ends
+
+    @rule(limit=st.sampled_from(LIMITS))
+    def restart(self, limit: int) -> None:
+        """A daemon that ends well has lost nothing but what a lower bound leaves no room for."""
+        self.stop()
+        left, links = self.left(), self.known_links()
+        self.do(self.store.close())
+        self.store = self.open(limit)
+        self.has_begun_again(left)
+        assert self.known_links() == {
+            link for link in links if link[0] in set(self.store.catalogue)
+        }
+
+    @rule(limit=st.sampled_from(LIMITS), named=st.booleans())
+    def crash(self, limit: int, *, named: bool) -> None:
+        """`kill -9` leaves what the files hold at that moment, the log of the index included.
+
+        `named` is what a fetch had renamed, but not entered, when it came.
+        """
+        left = self.left()
+        for digest, fetching in self.fetching.items():
+            if named and fetching.partial.written == len(BLOBS[digest]):
+                self.store.files.publish(fetching.partial)
+                left = Left(left.kept | {digest}, without(left.partials, digest))
+        shutil.copytree(self.root, self.folder / str(self.lives + 1))  # with the times
+        self.stop()
+        self.do(self.store.close())
+        shutil.rmtree(self.root)
+        self.lives += 1
+        self.store = self.open(limit)
+        self.has_begun_again(left)
+
+    def left(self) -> Left:
+        """What is on the books, or on its way, now."""
+        written = {digest: each.partial.written for digest, each in self.fetching.items()}
+        return Left(set(self.store.catalogue), {**self.store.books.idle_partials, **written})
+
+    def has_begun_again(self, left: Left) -> None:
+        """All that was whole is here, all that was begun can be resumed, and nothing else."""
+        here, partials = set(self.store.catalogue), self.store.books.idle_partials
+        assert here <= left.kept
+        assert partials.items() <= left.partials.items()
+        assert set(self.store.altered) <= self.spoilt
+        if not self.store.books.evicted:
+            assert left.kept - here <= self.spoilt
+        if partials != left.partials:  # only the bound takes partials, and quarantine before them
+            assert not len(self.store.books.quarantine)
+        self.spoilt &= here
+
+    # What always holds
+
+    @invariant()
+    def the_bound_holds(self) -> None:
+        assert self.store.books.used <= self.store.books.limit
+        taken = sum(charged(path.stat().st_size) for path in self.files_of(""))
+        assert taken <= self.store.books.limit
+
+    @invariant()
+    def the_books_are_what_the_files_are(self) -> None:
+        store = self.store
+        blobs = {Digest.parse(f"sha256:{path.name}"): path for path in self.files_of("blobs")}
+        assert set(store.catalogue) - self.spoilt <= set(blobs) <= set(store.catalogue)
+        for digest in set(store.catalogue) - self.spoilt:
+            entry = store.catalogue.get(digest)
+            assert entry is not None
+            assert entry.size == blobs[digest].stat().st_size == len(CONTENT[digest])
+        entries = [entry for each in store.catalogue if (entry := store.catalogue.get(each))]
+        taken = store.books.taken()
+        assert taken.kept == sum(charged(entry.size) for entry in entries)
+        promised = sum(fetching.promised for fetching in self.fetching.values())
+        assert taken.promised == promised + sum(self.promises)
+        leaving = {id(reading.entry): reading.entry for reading in self.reading}
+        gone = [entry for entry in leaving.values() if entry not in entries]
+        assert taken.leaving == sum(charged(entry.size) for entry in gone)
+        aside = [charged(path.stat().st_size) for path in self.files_of("quarantine")]
+        assert (len(store.books.quarantine), taken.quarantine) == (len(aside), sum(aside))
+
+    @invariant()
+    def a_partial_is_counted_once(self) -> None:
+        store = self.store
+        found = {
+            Digest.parse(path.name.replace("-", ":")): path.stat().st_size
+            for path in self.files_of("partial")
+        }
+        assert store.books.idle_partials.keys().isdisjoint(self.fetching)
+        written = {digest: each.partial.written for digest, each in self.fetching.items()}
+        assert store.books.idle_partials | written == found
+        for digest, fetching in self.fetching.items():
+            assert found[digest] <= fetching.promised
+
+    def files_of(self, folder: str) -> list[Path]:
+        """The files below a folder of the data folder."""
+        return [path for path in (self.root / folder).rglob("*") if path.is_file()]
+
+
+TestStore = StoreMachine.TestCase
+TestStore.settings = settings(
+    max_examples=settings().max_examples // 2,  # of the profile's: each is many steps
+    stateful_step_count=40,
+    suppress_health_check=[HealthCheck.too_slow],
+)

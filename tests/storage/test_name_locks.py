@@ -1,0 +1,248 @@
+"""One lock per digest: a file that got its name meanwhile is neither unlinked nor set aside."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.storage.catalog import charged
+from mirror.storage.files import Files
+from mirror.storage.startup import open_store
+from mirror.storage.store import Store
+
+MEBIBYTE = 1024 * 1024
+REPOSITORY = Repository("docker.io", "library/some")
+BODY = b"some" * 25_000
+DIGEST = Digest.of(BODY)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """A store of six mebibytes."""
+    store = await open_store(Files(tmp_path), 6 * MEBIBYTE)
+    yield store
+    await store.close()
+
+
+class Slow:
+    """A call of the system that is held up: `begun`, and goes on when it is let."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.go = threading.Event()
+
+
+@contextmanager
+def slow(monkeypatch: pytest.MonkeyPatch, name: str, digest: Digest) -> Iterator[Slow]:
+    """Hold the first rename or unlink of a digest's file up."""
+    held, real, first = Slow(), getattr(Path, name), threading.Lock()
+
+    def call(path: Path, *args: object, **more: object) -> object:
+        places = [place for place in (path, *args) if isinstance(place, Path)]
+        named = any(place.name == digest.hex and "blobs" in place.parts for place in places)
+        if named and first.acquire(blocking=False):
+            held.begun.set()
+            held.go.wait(10)
+        return real(path, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, name, call)
+        yield held
+        held.go.set()
+
+
+async def begun(held: Slow) -> None:
+    """Wait until the call is made."""
+    assert await asyncio.to_thread(held.begun.wait, 10)
+
+
+async def publish(
+    store: Store, body: bytes = BODY, entered: Callable[[], None] | None = None
+) -> None:
+    """Keep a blob as a fetch does."""
+    partial = await store.run(store.files.partial_apart, Digest.of(body))
+    await store.run(partial.hash, [body])
+    await store.run(partial.write, [body])
+    try:
+        await store.publish(partial, REPOSITORY, entered or (lambda: None))
+    finally:
+        partial.close()
+
+
+async def settle() -> None:
+    """Let everything go on that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def is_kept(store: Store) -> bool:
+    """Whether the blob is on the books, and its file there and right."""
+    path = store.files.path(DIGEST)
+    return store.catalogue.get(DIGEST) is not None and path.read_bytes() == BODY
+
+
+async def discarded(store: Store) -> None:
+    await store.discard(DIGEST)
+
+
+async def removed(store: Store) -> None:
+    await store.room.remove([DIGEST])
+
+
+async def evicted(store: Store) -> None:
+    store.room.release(await store.room.reserve(5 * MEBIBYTE))
+
+
+@pytest.mark.parametrize("name", ["rename", "unlink"])
+@pytest.mark.parametrize("second", [discarded, removed, evicted])
+@pytest.mark.parametrize("first", [discarded, removed, evicted])
+async def test_what_is_published_while_it_is_taken_away_stays(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    first: Callable[[Store], Awaitable[None]],
+    second: Callable[[Store], Awaitable[None]],
+    name: str,
+) -> None:
+    """Whoever takes the name from the old file does not take it from the new one, in any order."""
+    await publish(store)
+    with slow(monkeypatch, name, DIGEST) as held:
+        going = [asyncio.ensure_future(first(store))]
+        await settle()
+        going.append(asyncio.ensure_future(second(store)))
+        await settle()
+        publishing = asyncio.create_task(publish(store))
+        await settle()
+        held.go.set()
+        await asyncio.gather(publishing, *going)
+    assert is_kept(store)
+    assert store.books.going == 0
+    assert not store.books.stuck
+
+
+async def test_a_wrong_file_that_was_fetched_again_is_not_set_aside_by_who_mends(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(store)
+    with slow(monkeypatch, "rename", DIGEST) as held:
+        discarding = asyncio.create_task(store.discard(DIGEST))
+        await begun(held)
+        mending = asyncio.create_task(store._mend())
+        await settle()
+        publishing = asyncio.create_task(publish(store))
+        await settle()
+        held.go.set()
+        await asyncio.gather(discarding, mending, publishing)
+    assert is_kept(store)
+    assert len(store.books.quarantine) == 1
+
+
+async def test_a_copy_of_another_upstream_is_not_unlinked_for_the_one_that_was_removed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(store)
+    with slow(monkeypatch, "rename", DIGEST) as held:
+        publishing = asyncio.create_task(publish(store))
+        await begun(held)
+        removing = asyncio.create_task(store.room.remove([DIGEST]))
+        await settle()
+        held.go.set()
+        await asyncio.gather(publishing, removing)
+    assert is_kept(store)
+
+
+async def test_what_one_found_wrong_is_not_what_another_has_published_since(store: Store) -> None:
+    await publish(store)
+    before = store.catalogue.get(DIGEST)
+    await publish(store)
+    assert store.catalogue.get(DIGEST) is not before
+    assert store.catalogue.belongs(DIGEST, REPOSITORY)
+    assert store.catalogue.bytes == charged(len(BODY))
+
+
+async def test_room_is_given_when_the_file_is_unlinked_and_not_before(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = os.urandom(4 * MEBIBYTE)
+    await publish(store, big)
+    digest = Digest.of(big)
+    with slow(monkeypatch, "unlink", digest) as held:
+        one = asyncio.create_task(store.room.reserve(2 * MEBIBYTE))
+        await begun(held)
+        another = asyncio.create_task(store.room.reserve(2 * MEBIBYTE))
+        await settle()
+        assert store.files.path(digest).exists()
+        assert not another.done()
+        assert store.books.taken().leaving == charged(len(big))
+        held.go.set()
+        for promise in (one, another):
+            store.room.release(await promise)
+    assert (store.books.going, store.books.promised) == (0, 0)
+
+
+async def test_an_unlink_that_nobody_waits_for_any_more_is_entered_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(store)
+    used = store.books.used
+    with slow(monkeypatch, "unlink", DIGEST) as held:
+        removing = asyncio.create_task(store.room.remove([DIGEST]))
+        await begun(held)
+        removing.cancel()
+        held.go.set()
+        with suppress(asyncio.CancelledError):
+            await removing
+    assert store.books.used == used - charged(len(BODY))
+
+
+async def test_a_publish_that_is_cancelled_has_file_row_and_link(store: Store) -> None:
+    partial = await store.run(store.files.partial_apart, DIGEST)
+    await store.run(partial.hash, [BODY])
+    await store.run(partial.write, [BODY])
+    publishing = asyncio.create_task(store.publish(partial, REPOSITORY, lambda: None))
+    await asyncio.sleep(0)
+    publishing.cancel()
+    with suppress(asyncio.CancelledError):
+        await publishing
+    partial.close()
+    assert is_kept(store)
+    assert store.catalogue.belongs(DIGEST, REPOSITORY)
+
+
+async def test_the_sums_are_kept_as_partials_come_and_go(store: Store) -> None:
+    for number in range(1000):
+        store.books.idle_partials[Digest.of(b"%d" % number)] = number
+    assert store.books.idle_partials.bytes == sum(map(charged, range(1000)))
+    await store.room.remove_partials(list(store.books.idle_partials))
+    assert store.books.taken().partial == 0
+
+
+async def test_a_partial_can_be_taken_again_after_one_of_its_name_was_removed(
+    store: Store,
+) -> None:
+    for _ in range(2):
+        store.books.idle_partials[DIGEST] = len(BODY)
+        await store.room.remove_partials([DIGEST])
+    store.books.idle_partials[DIGEST] = len(BODY)
+    async with asyncio.timeout(5):
+        store.room.release(await store.room.take_partial(DIGEST))
+
+
+async def test_what_is_published_is_counted_once_at_every_step(store: Store) -> None:
+    """Counted as promised and as kept, if only for a moment, it could have others evicted."""
+    promised = await store.room.reserve(len(BODY))
+    most = store.books.used
+    publishing = asyncio.create_task(publish(store, BODY, lambda: store.room.release(promised)))
+    while not publishing.done():
+        most = max(most, store.books.used)
+        await asyncio.sleep(0)
+    await publishing
+    assert is_kept(store)
+    assert most == store.books.used

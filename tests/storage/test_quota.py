@@ -1,0 +1,379 @@
+"""Keeping: never more than the bound, least recently used first, books that match the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import resource
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+
+from mirror.app import quota
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.storage.catalog import Catalogue, Entry, charged
+from mirror.storage.sqlite import WAL_BYTES
+from mirror.storage.startup import open_index
+from tests.conftest import Run
+from tests.standin import Fault, Hub, Image, make_image
+from tests.web.test_clients import _holds, until
+
+MEBIBYTE = 1024 * 1024
+
+
+def taken(data: Path) -> int:
+    """The bytes that the files of a data folder take, in blocks."""
+    sizes = {}
+    for path in data.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # evicted while we looked
+            status = path.stat()
+            if path.is_file():  # by inode: one that is renamed while we look is seen twice
+                sizes[status.st_ino] = charged(status.st_size)
+    return sum(sizes.values())
+
+
+@pytest.fixture
+def images(hub: Hub) -> list[Image]:
+    """Six images of two mebibytes."""
+    images = [make_image(number, [2 * MEBIBYTE]) for number in range(100, 106)]
+    for number, image in enumerate(images):
+        hub.add(image, f"library/i{number}", "latest")
+    return images
+
+
+async def test_the_bound_holds_at_every_moment(
+    run: Run, images: list[Image], tmp_path: Path
+) -> None:
+    limit = 8 * MEBIBYTE
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, taken(tmp_path / "data"))
+            await asyncio.sleep(0.002)
+
+    async with run(max_size=limit) as mirror:
+        watcher = asyncio.create_task(watch())
+        for _ in range(2):
+            for number, image in enumerate(images):
+                await mirror.pull(f"library/i{number}", "latest", image)
+        watcher.cancel()
+        store = mirror.daemon.store
+        assert store.books.evicted > 0
+        assert store.books.used <= limit
+    assert 0 < most <= limit
+    assert taken(tmp_path / "data") <= limit
+
+
+async def test_the_least_recently_used_goes_first(hub: Hub, run: Run, images: list[Image]) -> None:
+    async with run(max_size=8 * MEBIBYTE) as mirror:
+        for number in (0, 1, 2):
+            await mirror.pull(f"library/i{number}", "latest", images[number])
+            await mirror.pull("library/i0", "latest", images[0])  # used all the time
+        await mirror.pull("library/i3", "latest", images[3])
+        hub.journal.clear()
+        await mirror.pull("library/i0", "latest", images[0])
+        assert hub.requests == []
+        await mirror.pull("library/i1", "latest", images[1])
+        assert hub.bodies(images[1].layers[0].digest) == 1
+
+
+async def test_use_is_remembered_over_a_restart(hub: Hub, run: Run, images: list[Image]) -> None:
+    async with run(max_size=8 * MEBIBYTE) as mirror:
+        for number in (0, 1, 2):
+            await mirror.pull(f"library/i{number}", "latest", images[number])
+        entries = mirror.daemon.store.catalogue
+        for digest in entries:  # as if it all had been a while ago
+            mirror.daemon.store.index.touch(digest, 1_000_000)
+        await mirror.daemon.store.index.flush()
+        await mirror.pull("library/i0", "latest", images[0])
+    async with run(max_size=8 * MEBIBYTE) as mirror:
+        await mirror.pull("library/i3", "latest", images[3])
+        hub.journal.clear()
+        await mirror.pull("library/i0", "latest", images[0])
+        assert hub.requests == []
+
+
+async def test_the_books_match_the_disk_after_a_restart(
+    run: Run, images: list[Image], tmp_path: Path
+) -> None:
+    async with run() as mirror:
+        for number, image in enumerate(images):
+            await mirror.pull(f"library/i{number}", "latest", image)
+        before = mirror.daemon.store.catalogue.bytes
+    async with run() as mirror:
+        store = mirror.daemon.store
+        assert store.catalogue.bytes == before
+        assert len(store.catalogue) == 3 * len(images)
+        assert store.catalogue.bytes == taken(tmp_path / "data" / "blobs")
+        assert taken(tmp_path / "data") <= store.books.used
+
+
+async def test_a_lower_bound_is_kept_from_the_start(
+    run: Run, images: list[Image], tmp_path: Path
+) -> None:
+    async with run() as mirror:
+        for number, image in enumerate(images):
+            await mirror.pull(f"library/i{number}", "latest", image)
+    async with run(max_size=5 * MEBIBYTE):
+        assert taken(tmp_path / "data") <= 5 * MEBIBYTE
+
+
+@pytest.mark.parametrize("limit", [MEBIBYTE, 0])
+async def test_a_blob_larger_than_the_bound_streams_through(
+    hub: Hub, run: Run, images: list[Image], tmp_path: Path, limit: int
+) -> None:
+    async with run(max_size=limit) as mirror:
+        for _ in range(2):
+            await mirror.pull("library/i0", "latest", images[0])
+        layer = images[0].layers[0]
+        part = await mirror.blob("library/i0", layer.digest, Range="bytes=1000-1999")
+        assert part.body == layer.read()[1000:2000]
+        assert hub.pulls == 1
+        assert taken(tmp_path / "data") <= max(limit, 200_000)
+
+
+async def test_a_wrong_byte_in_a_blob_that_streams_through_completes_for_nobody(
+    hub: Hub, run: Run, images: list[Image]
+) -> None:
+    hub.faults.add(Fault(kind="blob", corrupt_at=MEBIBYTE, times=None))
+    async with run(max_size=MEBIBYTE) as mirror:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await mirror.blob("library/i0", images[0].layers[0].digest)
+
+
+async def test_a_partial_that_nobody_wants_goes_before_any_blob(
+    hub: Hub, run: Run, images: list[Image]
+) -> None:
+    layer = images[0].layers[0]
+    hub.faults.add(Fault(kind="blob", stall_after=MEBIBYTE))
+    path = f"/v2/library/i0/blobs/{layer.digest}"
+    async with run() as mirror, mirror.request(path) as leaver:
+        await leaver.content.readexactly(1000)
+    async with run(max_size=7_400_000) as mirror:
+        store = mirror.daemon.store
+        assert list(store.books.idle_partials) == [layer.digest]
+        for number in (1, 2, 3):
+            await mirror.pull(f"library/i{number}", "latest", images[number])
+        assert not store.books.idle_partials
+        assert store.books.evicted == 0
+
+
+async def test_what_is_being_read_is_not_evicted(hub: Hub, run: Run, images: list[Image]) -> None:
+    layer = images[0].layers[0]
+    async with run(max_size=6 * MEBIBYTE) as mirror:
+        await mirror.pull("library/i0", "latest", images[0])
+        async with mirror.request(f"/v2/library/i0/blobs/{layer.digest}") as reader:
+            await reader.content.readexactly(1000)
+            entry = mirror.daemon.store.catalogue.get(Digest(layer.digest))
+            assert entry is not None
+            for number in (1, 2, 3, 4):
+                await mirror.pull(f"library/i{number}", "latest", images[number])
+                assert entry.readers == 1
+                assert mirror.daemon.store.catalogue.get(Digest(layer.digest)) is entry
+            assert mirror.daemon.store.books.evicted > 0
+
+
+async def test_files_and_index_that_differ_are_reconciled_at_start(
+    hub: Hub, run: Run, images: list[Image]
+) -> None:
+    gone, short, stranger = (Digest(images[n].layers[0].digest) for n in (0, 1, 2))
+    async with run() as mirror:
+        for number in (0, 1, 2):
+            await mirror.pull(f"library/i{number}", "latest", images[number])
+        files = mirror.daemon.store.files
+        mirror.daemon.store.index.drop(stranger)
+    files.path(gone).unlink()
+    files.path(short).write_bytes(b"short")
+    async with run() as mirror:
+        catalogue = mirror.daemon.store.catalogue
+        assert catalogue.get(gone) is None
+        assert catalogue.get(short) is None
+        assert not files.path(short).exists()
+        assert catalogue.get(stranger) is not None
+        for number in (0, 1, 2):
+            await mirror.pull(f"library/i{number}", "latest", images[number])
+    assert hub.bodies(gone) == hub.bodies(short) == 2
+    assert hub.bodies(stranger) == 1
+
+
+async def test_a_damaged_index_is_moved_aside_and_built_anew(
+    hub: Hub, run: Run, images: list[Image], tmp_path: Path
+) -> None:
+    async with run() as mirror:
+        await mirror.pull("library/i0", "latest", images[0])
+    (tmp_path / "data" / "index.db").write_bytes(b"this is no database" * 1000)
+    async with run() as mirror:
+        await mirror.pull("library/i0", "latest", images[0])
+    assert hub.pulls == 1
+    assert len(list((tmp_path / "data").glob("index.damaged-*"))) == 1
+
+
+async def test_an_index_damaged_in_its_middle_is_built_anew(
+    hub: Hub, run: Run, images: list[Image], tmp_path: Path
+) -> None:
+    async with run() as mirror:
+        for number, image in enumerate(images):
+            await mirror.pull(f"library/i{number}", "latest", image)
+    path = tmp_path / "data" / "index.db"
+    with path.open("r+b") as file:
+        file.seek(2 * 4096)
+        file.write(b"\xff" * (path.stat().st_size // 2))
+    pulls = hub.pulls
+    async with run() as mirror:
+        await mirror.pull("library/i0", "latest", images[0])
+    assert hub.pulls == pulls
+
+
+def test_blobs_go_before_the_manifests_that_cost_a_pull() -> None:
+    catalogue = Catalogue()
+    manifest, config, layer = (Digest.of(bytes([n])) for n in range(3))
+    for digest, kind in ((manifest, "manifest"), (config, None), (layer, None)):
+        catalogue.add(digest, Entry(5000, kind, 0))
+    assert catalogue.victims(4096) == [config]
+    assert catalogue.victims(20_000) == [config, layer, manifest]
+    assert catalogue.victims(100_000) is None
+
+
+async def test_the_log_of_the_index_stays_within_what_is_counted_for_it(tmp_path: Path) -> None:
+    index = await open_index(tmp_path / "index.db")
+    for number in range(20_000):
+        index.put_blob(Digest.of(str(number).encode()), number, None, number)
+    await index.flush()
+    assert (tmp_path / "index.db-wal").stat().st_size <= WAL_BYTES
+    assert len(await index.blobs()) == 20_000
+    await index.close()
+
+
+@pytest.mark.parametrize("rate", [None, 4e6], ids=["ahead of the disk", "behind the disk"])
+async def test_a_disk_that_fails_midway_cuts_nobodys_body(
+    hub: Hub, run: Run, images: list[Image], rate: float | None
+) -> None:
+    layer = images[0].layers[0]
+    hub.faults.add(Fault(kind="blob", rate=rate))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    async with run() as mirror:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MEBIBYTE, limits[1]))  # as a full disk would
+        try:
+            got = await asyncio.gather(*(mirror.blob("library/i0", layer.digest) for _ in range(3)))
+            await mirror.settled()  # the clients have all of it before the disk
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert all(answer.body == layer.read() for answer in got)
+        assert mirror.daemon.store.failures > 0
+        again = await mirror.blob("library/i0", layer.digest)
+        assert again.body == layer.read()
+        await mirror.settled()
+        assert (await mirror.blob("library/i0", layer.digest)).cache == "hit"
+
+
+async def test_ninety_clients_of_a_blob_that_is_not_kept_all_get_it(
+    hub: Hub, run: Run, images: list[Image]
+) -> None:
+    layer = images[0].layers[0]
+    hub.faults.add(Fault(kind="blob", rate=1e6, times=None))
+    async with run(max_size=MEBIBYTE, answer_timeout=1.6) as mirror:
+        got = await asyncio.gather(*(mirror.blob("library/i0", layer.digest) for _ in range(90)))
+    assert all(answer.body == layer.read() for answer in got)
+
+
+def test_a_manifests_word_keeps_a_child_and_gives_it_to_nobody() -> None:
+    index, manifest, layer, other = (Digest.of(bytes([n])) for n in range(4))
+    here, there = Repository("docker.io", "a/b"), Repository("docker.io", "c/d")
+    catalogue = Catalogue()
+    for digest in (index, manifest, layer, other):
+        catalogue.add(digest, Entry(5000, None, 0))
+    catalogue.describe(index, "index", (manifest,))
+    catalogue.describe(manifest, "manifest", (layer,))
+    catalogue.link(index, here)
+    assert catalogue.belongs(index, here)
+    assert not catalogue.belongs(layer, here)
+    assert catalogue.view().needs(here) == {index, manifest, layer}
+    assert not catalogue.view().needs(there)
+    catalogue.remove(manifest)
+    assert catalogue.view().needs(here) == {index}
+    assert catalogue.bytes == 3 * 8192
+
+
+async def test_a_full_cache_serves_many_at_once(run: Run, images: list[Image]) -> None:
+    async with run(max_size=5 * MEBIBYTE) as mirror:
+        await asyncio.gather(
+            *(
+                mirror.pull(f"library/i{number}", "latest", image)
+                for _ in range(4)
+                for number, image in enumerate(images)
+            )
+        )
+        assert mirror.daemon.store.books.used <= 5 * MEBIBYTE
+
+
+def test_a_layer_of_many_repositories_belongs_to_each() -> None:
+    layer = Digest.of(b"layer")
+    catalogue = Catalogue()
+    catalogue.add(layer, Entry(5000, None, 0))
+    many = [Repository("docker.io", f"a/b{number}") for number in range(20)]
+    for count, repository in enumerate(many):
+        assert catalogue.link(layer, repository)
+        assert not catalogue.link(layer, repository)
+        assert sum(catalogue.belongs(layer, each) for each in many) == count + 1
+    for count, repository in enumerate(many):
+        assert catalogue.unlink(layer, repository)
+        assert sum(catalogue.belongs(layer, each) for each in many) == 19 - count
+
+
+def test_a_repository_holds_something_until_the_last_of_it_goes() -> None:
+    first, second = Digest.of(b"first"), Digest.of(b"second")
+    here, there = Repository("docker.io", "a/b"), Repository("ghcr.io", "a/b")
+    catalogue = Catalogue()
+    for digest in (first, second):
+        catalogue.add(digest, Entry(5000, None, 0))
+        catalogue.link(digest, here)
+    assert catalogue.within(first, "docker.io")
+    assert not catalogue.within(first, "ghcr.io")
+    assert not catalogue.holds(there)
+    entry = catalogue.remove(first)
+    assert entry is not None
+    catalogue.unlink(second, here)
+    assert not catalogue.holds(here)
+    catalogue.put_back(first, entry)
+    assert catalogue.holds(here)
+    assert not catalogue.within(second, "docker.io")
+    assert catalogue.within(second, "docker.io", alone=True)
+
+
+async def test_a_part_of_a_file_system_is_one_of_what_it_has_become(
+    run: Run, images: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is grown, shrunk, and cannot be looked at for a while, in which nothing changes."""
+    sizes: list[int | None] = [40 * MEBIBYTE]
+    failed = threading.Event()
+
+    def usage(_: Path) -> SimpleNamespace:
+        if sizes[-1] is None:
+            failed.set()
+            raise OSError(errno.EIO, "input/output error")
+        return SimpleNamespace(total=sizes[-1])
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    monkeypatch.setattr(quota, "LOOK_EVERY", 0.02)
+    async with run(max_size="50%") as mirror:
+        books = mirror.daemon.store.books
+        for number, image in enumerate(images):
+            await mirror.pull(f"library/i{number}", "latest", image)
+        kept = books.used
+        assert books.limit == 20 * MEBIBYTE
+        sizes += [80 * MEBIBYTE]
+        await until(lambda: _holds(books.limit == 40 * MEBIBYTE))
+        sizes += [None]
+        assert await asyncio.to_thread(failed.wait, 5)
+        assert (books.limit, books.used) == (40 * MEBIBYTE, kept)
+        sizes += [12 * MEBIBYTE]
+        await until(lambda: _holds(books.limit == 6 * MEBIBYTE and books.used <= books.limit))
+        assert taken(tmp_path / "data") <= 6 * MEBIBYTE
+        await mirror.pull("library/i5", "latest", images[5])

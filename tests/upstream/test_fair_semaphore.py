@@ -1,0 +1,206 @@
+"""Places: whoever holds few is served first, and no crowd of slow ones takes the last."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.upstream.fair_semaphore import Owners, Places
+
+
+@pytest.mark.parametrize("slow", [1, 2, 3, 5])
+def test_however_many_hold_on_to_theirs_one_more_has_a_place(slow: int) -> None:
+    places = Places(48)
+    for _ in range(48):
+        for number in range(slow):
+            places.try_take(f"slow {number}")
+    assert places.try_take("another")
+
+
+async def test_who_holds_fewest_is_next() -> None:
+    places, served = Places(4), list[str]()
+
+    async def want(owner: str) -> None:
+        await places.take(owner)
+        served.append(owner)
+
+    for owner in ("greedy", "greedy", "greedy", "modest"):
+        await places.take(owner)
+    waiting = [asyncio.create_task(want(owner)) for owner in ("greedy", "modest", "new")]
+    await asyncio.sleep(0)
+    places.give("greedy")
+    await asyncio.sleep(0)
+    assert served == ["new"]
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["take", "leave", "give"]), st.sampled_from("abc"))))
+def test_no_place_is_lost_or_made_up(steps: list[tuple[str, str]]) -> None:
+    asyncio.run(played(steps))
+
+
+async def played(steps: list[tuple[str, str]]) -> None:
+    """Take places, give them back, and leave while waiting: at the end all are free."""
+    places, tasks = Places(3), list[tuple[str, asyncio.Task[None]]]()
+    for step, owner in steps:
+        if step == "take":
+            tasks.append((owner, asyncio.create_task(places.take(owner))))
+            await asyncio.sleep(0)
+        elif step == "leave" and tasks:
+            tasks[-1][1].cancel()
+        elif held := [each for each in tasks if each[1].done() and not each[1].cancelled()]:
+            tasks.remove(held[0])
+            places.give(held[0][0])
+    for _, task in tasks:
+        task.cancel()
+    await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
+    for owner, task in tasks:
+        if not task.cancelled():
+            places.give(owner)
+    assert repr(places) == "<Places: 0 held, 3 free, 0 waiting>"
+
+
+UPSTREAMS, CLIENTS = ["", "u", "v"], ["a", "b", "c"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["take", "take", "leave", "give"]),
+            st.sampled_from(UPSTREAMS),
+            st.sampled_from(CLIENTS),
+            st.integers(0, 99),
+        ),
+        max_size=60,
+    ),
+    st.integers(1, 5),
+)
+def test_served_is_always_who_holds_fewest_then_who_waited_longest(
+    steps: list[tuple[str, str, str, int]], most: int
+) -> None:
+    asyncio.run(compared(steps, most))
+
+
+async def compared(steps: list[tuple[str, str, str, int]], most: int) -> None:
+    """Play the same with one that looks at all who wait each time; who is served is the same."""
+    places, plain, tasks = Places(most), Plain(most), dict[int, asyncio.Task[None]]()
+    for number, (step, upstream, client, which) in enumerate(steps):
+        running = sorted(tasks)
+        if step == "take":
+            owners: Owners = (upstream, client) if upstream else (client,)
+            tasks[number] = asyncio.create_task(places.take(*owners))
+            plain.take(number, owners)
+        elif running:
+            chosen = running[which % len(running)]
+            owners = plain.owners[chosen]
+            if step == "give" and chosen in plain.holds:
+                places.give(*owners)
+                plain.give(chosen)
+                del tasks[chosen]
+            elif step == "leave" and chosen not in plain.holds:
+                tasks.pop(chosen).cancel()
+                plain.waits.remove(chosen)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert {each for each, task in tasks.items() if task.done()} == plain.holds
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+class Plain:
+    """What Places promises, as it would be written for ten clients."""
+
+    def __init__(self, most: int) -> None:
+        self.free = most
+        self.owners: dict[int, Owners] = {}
+        self.holds: set[int] = set()
+        self.waits: list[int] = []
+        self.turns: list[Owners] = []  # owners that wait, who was served last behind all
+
+    def held(self, owner: str) -> int:
+        """Count its places."""
+        return sum(owner in self.owners[each] for each in self.holds)
+
+    def may(self, owners: Owners) -> bool:
+        """Whether these may have one more."""
+        return self.free > 0 and all(
+            not self.held(each) or self.held(each) + 1 <= 3 * (self.free - 1) for each in owners
+        )
+
+    def line(self) -> list[Owners]:
+        """Return the owners that wait, in the order of their turns."""
+        waiting = [self.owners[each] for each in self.waits]
+        self.turns = [each for each in self.turns if each in waiting]
+        self.turns += [each for each in dict.fromkeys(waiting) if each not in self.turns]
+        return self.turns
+
+    def take(self, number: int, owners: Owners) -> None:
+        """Hold one, or wait."""
+        self.owners[number] = owners
+        if owners not in self.line() and self.may(owners):
+            self.hold(number)
+        else:
+            self.waits.append(number)
+            self.line()
+
+    def hold(self, number: int) -> None:
+        """Take one."""
+        self.free -= 1
+        self.holds.add(number)
+
+    def give(self, number: int) -> None:
+        """Give one back, and hand it on."""
+        self.free += 1
+        self.holds.remove(number)
+        while able := [each for each in self.line() if self.may(each)]:
+            owners = min(able, key=lambda owners: [self.held(each) for each in owners])
+            served = next(each for each in self.waits if self.owners[each] == owners)
+            self.waits.remove(served)
+            self.turns.remove(owners)
+            if owners in self.line():
+                self.turns.remove(owners)
+                self.turns.append(owners)
+            self.hold(served)
+
+
+@pytest.mark.parametrize("upstreams", [["hub"], []], ids=["of several", "alone"])
+async def test_ten_thousand_who_wait_cost_no_more_each_than_ten(upstreams: list[str]) -> None:
+    """They took 67 s of the loop, as each was looked at for each."""
+    places, served = Places(64), 0
+
+    async def want(client: str) -> None:
+        nonlocal served
+        async with places.taken(*upstreams, client):
+            await asyncio.sleep(0)
+            served += 1
+
+    began = time.thread_time()
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for number in range(10_000):
+            group.create_task(want(f"client {number}"))
+    assert served == 10_000
+    assert time.thread_time() - began < 5
+
+
+async def test_who_comes_and_goes_is_not_remembered() -> None:
+    places = Places(1)
+    assert places.try_take("first")
+    for number in range(2000):
+        waiting = asyncio.create_task(places.take(f"client {number}"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    staying = asyncio.create_task(places.take("first"))
+    await asyncio.sleep(0)
+    [queue] = places._queues.values()
+    assert len(queue._heap) < 200
+    places.give("first")
+    async with asyncio.timeout(5):
+        await staying
