@@ -24,7 +24,7 @@ _REGISTRYS_CA = "registry-ca.crt"  # in the folder of a registry, beside the fil
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ClientEndpoint:
     """The mirror's address for clients: `url` is scheme, host and port.
 
     `ca` is the CA of its certificate, in PEM; empty where clients trust it already. With `only`,
@@ -47,7 +47,7 @@ class Place:
         return {path: self.ca} if self.ca else {}
 
 
-def files(client: str, place: Place, settings: Settings) -> Files:
+def files(client: str, place: ClientEndpoint, settings: Settings) -> Files:
     """Return a client's files for the mirror at a place, by its settings.
 
     `client` is one of CLIENTS; docs/clients.md says where each file goes. Raises
@@ -61,12 +61,12 @@ def files(client: str, place: Place, settings: Settings) -> Files:
     return CLIENTS[client](place, settings)
 
 
-def _is_known(place: Place, settings: Settings) -> bool:
+def _is_known(place: ClientEndpoint, settings: Settings) -> bool:
     names = HostNames({*settings.host_names, *settings.hosts()})
     return names.know(place.authority.lower())
 
 
-def _docker(place: Place, settings: Settings) -> Files:
+def _docker(place: ClientEndpoint, settings: Settings) -> Files:
     """Return dockerd's files, which differ between its image stores.
 
     The classic store mirrors Docker Hub only, sends no registry name, and cannot be restricted to
@@ -82,7 +82,7 @@ def _docker(place: Place, settings: Settings) -> Files:
     return told | place.trust(f"certs.d/{trusted}")
 
 
-def _classic(place: Place, settings: Settings) -> Files:
+def _classic(place: ClientEndpoint, settings: Settings) -> Files:
     """Return the files of dockerd's classic store; before 25, it rejects a mirror with a path."""
     address = _address(place.url, HUB, settings)
     if address is None:
@@ -94,7 +94,7 @@ def _classic(place: Place, settings: Settings) -> Files:
     return told | place.trust(f"certs.d/{_authority(address)}/{_DOCKER_CA}")
 
 
-def _containerd(place: Place, settings: Settings) -> Files:
+def _containerd(place: ClientEndpoint, settings: Settings) -> Files:
     """Return containerd's files: a folder per registry, one for others. Requests have `ns`."""
     names = [*settings.upstreams, "_default"]
     told: Files = {}
@@ -103,7 +103,7 @@ def _containerd(place: Place, settings: Settings) -> Files:
     return told | place.trust(_CA)
 
 
-def _folder(path: str, place: Place, name: str, settings: Settings, trusted: str) -> Files:
+def _folder(path: str, place: ClientEndpoint, name: str, settings: Settings, trusted: str) -> Files:
     """Return a registry's folder, with its own CA: beside a `hosts.toml` no other is looked for."""
     own = "" if place.only else place.registries.get(name, "")
     if name not in settings.upstreams or not _is_at(settings.upstreams[name].url, name):
@@ -112,7 +112,9 @@ def _folder(path: str, place: Place, name: str, settings: Settings, trusted: str
     return told | ({f"{path}/{_REGISTRYS_CA}": own} if own else {})
 
 
-def _hosts(place: Place, name: str, settings: Settings, trusted: str, *, named: bool) -> str:
+def _hosts(
+    place: ClientEndpoint, name: str, settings: Settings, trusted: str, *, named: bool
+) -> str:
     """Return a registry's `hosts.toml`: the mirror, and the registry as its fallback unless `only`.
 
     `server` is asked last; without it, that is the registry itself. With `only` it is the mirror
@@ -131,7 +133,7 @@ def _hosts(place: Place, name: str, settings: Settings, trusted: str, *, named: 
     return f"{_HEAD}{server}{pull}{ca and '  ' + ca}"
 
 
-def _podman(place: Place, settings: Settings) -> Files:
+def _podman(place: ClientEndpoint, settings: Settings) -> Files:
     """Return the files of containers/image, which requests the names in the mirror's location."""
     found = {name: _location(place, name, settings) for name in settings.upstreams}
     if place.only and None in found.values():
@@ -147,14 +149,16 @@ def _podman(place: Place, settings: Settings) -> Files:
     return told
 
 
-def _location(place: Place, name: str, settings: Settings) -> str | None:
+def _location(place: ClientEndpoint, name: str, settings: Settings) -> str | None:
     if ":" not in name:
         return f"{place.authority}/{name}"
     address = _address(place.url, name, settings)  # a path cannot contain a colon
     return None if address is None else _authority(address)
 
 
-def _podman_registry(place: Place, name: str, location: str | None, settings: Settings) -> str:
+def _podman_registry(
+    place: ClientEndpoint, name: str, location: str | None, settings: Settings
+) -> str:
     if location is None:
         return f"# {name}: needs a host of the mirror in `hosts`\n"
     if place.only:
@@ -173,7 +177,7 @@ def _insecure(url: str) -> str:
     return "insecure = true\n" if url.startswith("http:") else ""
 
 
-def _buildkit(place: Place, settings: Settings) -> Files:
+def _buildkit(place: ClientEndpoint, settings: Settings) -> Files:
     """Return BuildKit's files: requests have `ns`, and a table per host says whether it has TLS."""
     if place.only:  # its resolver puts the registry behind all mirrors (buildkit, util/resolver)
         raise ConfigurationError(
@@ -192,7 +196,7 @@ def _buildkit(place: Place, settings: Settings) -> Files:
     return {"buildkitd.toml": "\n".join([_HEAD, *tables])} | place.trust(_CA)
 
 
-def _k3s(place: Place, settings: Settings) -> Files:
+def _k3s(place: ClientEndpoint, settings: Settings) -> Files:
     """Return the files of k3s and RKE2, which generate containerd's files from them.
 
     They use https for a registry itself, except if it is also an endpoint (k3s,
@@ -222,7 +226,7 @@ def _k3s(place: Place, settings: Settings) -> Files:
 # The folders of clients that need absolute paths in their files.
 FOLDERS: Mapping[str, str] = {"buildkit": "/etc/buildkit", "k3s": "/etc/rancher/k3s"}
 OWN_CAS = frozenset({"docker", "containerd"})  # clients that are told of `registries`
-CLIENTS: Mapping[str, Callable[[Place, Settings], Files]] = {
+CLIENTS: Mapping[str, Callable[[ClientEndpoint, Settings], Files]] = {
     "docker": _docker,
     "containerd": _containerd,
     "podman": _podman,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum
 
-from mirror.upstream.publicity import Wanted
+from mirror.upstream.publicity_check import ProbedContent
 
 PUBLIC_FOR = 86_400.0  # seconds for which upstream's yes is valid without another question
 ASK_EVERY = 60.0  # seconds between two questions about a repository that upstream denies
@@ -48,7 +48,7 @@ class Standing:
     since: float | None = field(default=None, repr=False)
     counted_at: float = field(default=-math.inf, repr=False)
     denials: int = 0
-    refused: Wanted | None = field(default=None, repr=False)
+    refused: ProbedContent | None = field(default=None, repr=False)
     noted: bool = field(default=False, repr=False)
 
     @property
@@ -78,7 +78,7 @@ class Standing:
         self.denied_at = self.since = self.refused = None
         self.counted_at, self.denials = -math.inf, 0
 
-    def denied(self, now: float, wanted: Wanted | None, *, others: bool) -> None:
+    def denied(self, now: float, wanted: ProbedContent | None, *, others: bool) -> None:
         """Record a denied question; `others` tells that upstream answered for other repositories.
 
         A repository that was never public is private at once. The question is repeated soon: the

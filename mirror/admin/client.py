@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from mirror.admin.json_lines import order_line, read_record
-from mirror.admin.messages import Order, Record, Refused, UpkeepError, Work
+from mirror.admin.messages import Order, OrderError, Record, Refused, Work
 from mirror.admin.socket_path import SOCKET, Connection, short_path
 from mirror.settings import Settings
 
@@ -27,7 +27,7 @@ def run(settings: Settings, order: Work) -> Generator[Record, None, None]:
     _check(folder)
     try:
         yield from map(_good, _by_daemon(folder, order))
-    except _NobodyThere:
+    except _NoDaemon:
         alone = import_module("mirror.app.offline")
         yield from map(_good, alone.carry_out(settings, folder, order))
 
@@ -37,13 +37,13 @@ def ask(folder: Path, order: Order) -> Generator[Record, None, None]:
     _check(folder)
     try:
         yield from map(_good, _by_daemon(folder, order))
-    except _NobodyThere:
-        raise UpkeepError(
+    except _NoDaemon:
+        raise OrderError(
             f"no mirror takes orders in {folder}: none runs there, or it is starting or stopping"
         ) from None
 
 
-class _NobodyThere(Exception):
+class _NoDaemon(Exception):
     """No daemon listens."""
 
 
@@ -52,14 +52,14 @@ def _check(folder: Path) -> None:
     try:
         made = (folder / "blobs").is_dir()
     except OSError as error:
-        raise UpkeepError(f"cannot read {folder}: {error.strerror}") from None
+        raise OrderError(f"cannot read {folder}: {error.strerror}") from None
     if not made:
-        raise UpkeepError(f"no mirror keeps its data in {folder}")
+        raise OrderError(f"no mirror keeps its data in {folder}")
 
 
 def _good(record: Record) -> Record:
     if isinstance(record, Refused):
-        raise UpkeepError(record.reason)
+        raise OrderError(record.reason)
     return record
 
 
@@ -70,22 +70,22 @@ def _by_daemon(folder: Path, order: Order) -> Iterator[Record]:
             connection.connect()
             connection.sock.settimeout(None)
         except (FileNotFoundError, ConnectionRefusedError):
-            raise _NobodyThere from None
+            raise _NoDaemon from None
         except OSError as error:
             why = error.strerror or "it does not answer"
-            raise UpkeepError(f"cannot talk to the mirror on {folder / SOCKET}: {why}") from None
+            raise OrderError(f"cannot talk to the mirror on {folder / SOCKET}: {why}") from None
         try:
             connection.request("POST", "/orders", order_line(order))
             yield from map(read_record, _lines(connection))
         except (HTTPException, OSError):
-            raise UpkeepError(BROKE_OFF) from None
+            raise OrderError(BROKE_OFF) from None
 
 
 def _lines(connection: HTTPConnection) -> Iterator[bytes]:
     """Split the answer's body into lines, of any length."""
     response = connection.getresponse()
     if response.status != 200:
-        raise UpkeepError(f"the running mirror answers {response.status}: restart it")
+        raise OrderError(f"the running mirror answers {response.status}: restart it")
     rest = b""
     while data := response.read1(65536):
         *lines, rest = (rest + data).split(b"\n")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from mirror.admin.messages import Order, Record, UpkeepError
+from mirror.admin.messages import Order, OrderError, Record
 
 _PIECE = 32 * 1024  # characters of a line that are written at once
 
@@ -27,7 +27,7 @@ def read_order(line: bytes) -> Order:
     try:
         return _orders.validate_json(line)
     except ValidationError:
-        raise UpkeepError("the running mirror does not know this order") from None
+        raise OrderError("the running mirror does not know this order") from None
 
 
 def record_line(record: Record) -> Iterator[bytes]:
@@ -50,7 +50,7 @@ def read_record(line: bytes) -> Record:
     try:
         return _records.validate_json(line)
     except ValidationError:
-        raise UpkeepError(
+        raise OrderError(
             "this command does not know the running mirror's answer: is that of another "
             "version? Restart it"
         ) from None

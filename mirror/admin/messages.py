@@ -16,7 +16,7 @@ _STRICT = ConfigDict(extra="forbid")
 _Positive = Annotated[int, Field(gt=0)]
 
 
-class UpkeepError(CommandFailed):
+class OrderError(CommandFailed):
     """An order cannot be carried out; the message says why, in one line."""
 
 
@@ -28,7 +28,7 @@ def _dry(dry: bool) -> str:
 
 
 @checked(frozen=True, config=_STRICT)
-class Verify:
+class VerifyOrder:
     """Hash stored content: all, `percent` of it or `count` blobs; at most `rate` bytes a second.
 
     A `dry` order reports damage and removes nothing.
@@ -49,7 +49,7 @@ class Verify:
 
 
 @checked(frozen=True, config=_STRICT)
-class Collect:
+class GcOrder:
     """Remove useless files and rows, and evict down to the quota; a `dry` order only reports."""
 
     dry: bool = False
@@ -61,7 +61,7 @@ class Collect:
 
 
 @checked(frozen=True, config=_STRICT)
-class Purge:
+class PurgeOrder:
     """Remove an image, a repository, or content by its digest, as the operator names it.
 
     A `dry` order only reports.
@@ -77,7 +77,7 @@ class Purge:
 
 
 @checked(frozen=True, config=_STRICT)
-class Measure:
+class DuOrder:
     """Report the use of the disk."""
 
     kind: Literal["du"] = "du"
@@ -88,7 +88,7 @@ class Measure:
 
 
 @checked(frozen=True, config=_STRICT)
-class Reckon:
+class BudgetOrder:
     """Report the pull limits: their remainder, spenders and forecast."""
 
     kind: Literal["budget"] = "budget"
@@ -99,7 +99,7 @@ class Reckon:
 
 
 @checked(frozen=True, config=_STRICT)
-class Reload:
+class ReloadOrder:
     """Read the configuration again, and apply it."""
 
     kind: Literal["reload"] = "reload"
@@ -109,8 +109,10 @@ class Reload:
         return self.kind
 
 
-Work = Verify | Collect | Purge | Measure | Reckon  # orders that need the data folder
-Order = Work | Reload
+Work = (
+    VerifyOrder | GcOrder | PurgeOrder | DuOrder | BudgetOrder
+)  # orders that need the data folder
+Order = Work | ReloadOrder
 
 # Records during an order
 
@@ -127,7 +129,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class Damaged:
     """A damaged blob, and the reason."""
 
     digest: str
@@ -168,7 +170,7 @@ class Collected:
     """
 
     partials: int
-    strangers: int
+    orphans: int
     rows: int
     evicted: int
     freed: int
@@ -262,4 +264,4 @@ class Unusable:
 
 
 Done = Verified | Collected | Purged | Usage | Budgets | Reloaded
-Record = Progress | Wrong | Refused | Unusable | Done
+Record = Progress | Damaged | Refused | Unusable | Done

@@ -15,7 +15,7 @@ _Known = Iterable[tuple[TagKey, Digest]]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PurgePlan:
     """The plan of a purge: tags to remove, content to remove, content to unlink.
 
     `shared` is the number of blobs and manifests that stay because other images need them, `seen`
@@ -29,7 +29,7 @@ class Plan:
     seen: frozenset[Digest]
 
 
-def plan_image(view: View, known: _Known, image: ImageName) -> Plan | None:
+def plan_image(view: View, known: _Known, image: ImageName) -> PurgePlan | None:
     """Plan the removal of an image's tag, and of its content that no other image needs.
 
     `None` if nothing of the image is stored.
@@ -46,7 +46,7 @@ def plan_image(view: View, known: _Known, image: ImageName) -> Plan | None:
     needed = _needed(view, whole, here, [digest for _, digest in tagged])
     tagged_here = [digest for key, digest in tagged if key[0] == here]
     unlinked = needed - _needed_here(view, here, tagged_here, whole)
-    return Plan(gone_tags, whole - needed, unlinked, len(needed), frozenset(view.manifests))
+    return PurgePlan(gone_tags, whole - needed, unlinked, len(needed), frozenset(view.manifests))
 
 
 def _needed(
@@ -78,7 +78,7 @@ def _needed_here(
     return view.reach([*tagged_here, *rest])
 
 
-def plan_repository(view: View, known: _Known, repository: Repository) -> Plan | None:
+def plan_repository(view: View, known: _Known, repository: Repository) -> PurgePlan | None:
     """Plan the removal of a repository's tags, and of content that no other repository holds.
 
     `None` if nothing of the repository is stored.
@@ -89,7 +89,7 @@ def plan_repository(view: View, known: _Known, repository: Repository) -> Plan |
         return None
     alone = {digest for digest, where in held.items() if len(where) == 1}
     shared = held.keys() - alone
-    return Plan(tags, alone, set(shared), len(shared), frozenset(view.manifests))
+    return PurgePlan(tags, alone, set(shared), len(shared), frozenset(view.manifests))
 
 
 def _names(image: ImageName, key: TagKey, digest: Digest) -> bool:

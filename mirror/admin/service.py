@@ -7,40 +7,40 @@ from contextlib import aclosing
 from pathlib import Path
 
 from mirror.admin.messages import (
-    Collect,
+    BudgetOrder,
     Collected,
-    Measure,
-    Purge,
+    DuOrder,
+    GcOrder,
+    OrderError,
     Purged,
-    Reckon,
+    PurgeOrder,
     Record,
     Refused,
-    UpkeepError,
     Usage,
-    Verify,
+    VerifyOrder,
     Work,
 )
-from mirror.admin.purge import Plan, plan_image, plan_repository
+from mirror.admin.purge import PurgePlan, plan_image, plan_repository
 from mirror.admin.usage import measure
 from mirror.admin.verify import Verification
 from mirror.budget.budget import Budget
-from mirror.budget.demand import Tally
-from mirror.budget.report import reckon
+from mirror.budget.demand import Demand
+from mirror.budget.report import report
 from mirror.content.manifests.tags import TagKey, Tags
-from mirror.content.memory_cache import Memory
+from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError, shown
 from mirror.oci.image_name import ImageName, Target, parse_target
 from mirror.oci.names import Repository
 from mirror.storage.catalog import Entry, charged
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.graph import View
 from mirror.storage.store import Store
-from mirror.util.gc_pause import uncollected
+from mirror.util.gc_pause import gc_paused
 from mirror.util.pacing import PART, paced
 
 
-class Upkeep:
+class AdminService:
     """Carries out orders. Removed content leaves the books, the disk, and memory.
 
     No response is cut: an open file stays readable, and a fetch stores its blob once proven, even
@@ -52,44 +52,44 @@ class Upkeep:
         self,
         store: Store,
         tags: Tags,
-        memory: Memory,
+        memory: MemoryCache,
         budget: Budget,
-        tally: Tally,
+        demand: Demand,
         altered: tuple[Digest, ...] = (),
     ) -> None:
         self._store = store
         self._tags = tags
         self._memory = memory
         self._budget = budget
-        self._tally = tally
+        self._demand = demand
         self._altered = altered
 
     def __repr__(self) -> str:
-        return f"<Upkeep of {self._store!r}>"
+        return f"<AdminService of {self._store!r}>"
 
     async def carry_out(self, order: Work) -> AsyncGenerator[Record, None]:
         """Yield progress, and finally the result; an order that fails ends in Refused."""
         try:
-            if isinstance(order, Verify):
+            if isinstance(order, VerifyOrder):
                 run = Verification(self._store, self._memory, order, self._altered).run()
                 async with aclosing(run) as records:
                     async for record in records:
                         yield record
             else:
                 yield await self._result(order)
-        except UpkeepError as error:
+        except OrderError as error:
             yield Refused(str(error))
         except OSError as error:
             yield Refused(f"the data folder {self._store.files.root} fails: {error.strerror}")
 
-    async def _result(self, order: Collect | Purge | Measure | Reckon) -> Record:
-        if isinstance(order, Collect):
+    async def _result(self, order: GcOrder | PurgeOrder | DuOrder | BudgetOrder) -> Record:
+        if isinstance(order, GcOrder):
             return await (self.collectable() if order.dry else self.collect())
-        if isinstance(order, Purge):
+        if isinstance(order, PurgeOrder):
             return await self.purge(order.target, dry=order.dry)
-        if isinstance(order, Reckon):
-            self._tally.tick()
-            return await reckon(self._budget, self._tally)
+        if isinstance(order, BudgetOrder):
+            self._demand.tick()
+            return await report(self._budget, self._demand)
         return await self.measure()
 
     async def measure(self) -> Usage:
@@ -103,32 +103,34 @@ class Upkeep:
 
         Then evict until the quota holds. Raises OSError.
         """
-        store, before = self._store, self._store.catalogue.view()
-        lost, unknown = await store.run_read(uncollected()(_compared), store.files, before)
+        store, before = self._store, self._store.catalog.view()
+        lost, unknown = await store.run_read(gc_paused()(_compared), store.files, before)
         rows = 0
         for digest, entry in lost.items():
             rows += await self._discard_lost(digest, entry)
-        partials, partial_bytes = await store.room.remove_partials(list(store.books.idle_partials))
-        strangers, stranger_bytes = await store.room.remove_strangers(unknown)
-        evicted, evicted_bytes = store.books.evicted, store.books.evicted_bytes
+        partials, partial_bytes = await store.quota.remove_partials(
+            list(store.accounting.idle_partials)
+        )
+        orphans, orphan_bytes = await store.quota.remove_orphans(unknown)
+        evicted, evicted_bytes = store.accounting.evicted, store.accounting.evicted_bytes
         await store.trim()
-        freed = partial_bytes + stranger_bytes + store.books.evicted_bytes - evicted_bytes
-        return Collected(partials, strangers, rows, store.books.evicted - evicted, freed)
+        freed = partial_bytes + orphan_bytes + store.accounting.evicted_bytes - evicted_bytes
+        return Collected(partials, orphans, rows, store.accounting.evicted - evicted, freed)
 
     async def collectable(self) -> Collected:
         """Report the files and rows that `collect` would remove."""
-        store, before = self._store, self._store.catalogue.view()
-        lost, unknown = await store.run_read(uncollected()(_compared), store.files, before)
-        partials = [charged(size) for size in store.books.idle_partials.values()]
-        strangers = [
-            charged(size) for digest, size in unknown.items() if store.catalogue.get(digest) is None
+        store, before = self._store, self._store.catalog.view()
+        lost, unknown = await store.run_read(gc_paused()(_compared), store.files, before)
+        partials = [charged(size) for size in store.accounting.idle_partials.values()]
+        orphans = [
+            charged(size) for digest, size in unknown.items() if store.catalog.get(digest) is None
         ]
-        store.books.overhead = await store.run_read(store.files.index_bytes)
+        store.accounting.overhead = await store.run_read(store.files.index_bytes)
         gone = [charged(entry.size) for entry in lost.values()]
-        evicted = store.books.would_evict(sum(partials) + sum(gone))
+        evicted = store.accounting.would_evict(sum(partials) + sum(gone))
         victims = [charged(entry.size) for each in evicted if (entry := before.get(each))]
-        freed = sum(partials) + sum(strangers) + sum(victims)
-        counts = len(partials), len(strangers), len(lost), len(victims)
+        freed = sum(partials) + sum(orphans) + sum(victims)
+        counts = len(partials), len(orphans), len(lost), len(victims)
         return Collected(*counts, freed, dry=True)
 
     async def _discard_lost(self, digest: Digest, entry: Entry) -> bool:
@@ -138,7 +140,7 @@ class Upkeep:
         """
         store = self._store
         size = await store.run_read(_size_of, store.files.path(digest))
-        if size == entry.size or store.catalogue.get(digest) is not entry:
+        if size == entry.size or store.catalog.get(digest) is not entry:
             return False
         self._memory.drop(digest)
         await store.discard(digest)
@@ -156,7 +158,7 @@ class Upkeep:
             return await self._purge_digest(target, dry=dry)
         plan = await self._plan(target)
         if plan is None:
-            raise UpkeepError(f"nothing of {shown(str(target))} is stored")
+            raise OrderError(f"nothing of {shown(str(target))} is stored")
         if dry:
             counts = len(plan.tags), len(plan.gone), plan.shared
             return Purged(str(target), *counts, self._charged(plan.gone), dry=True)
@@ -164,60 +166,60 @@ class Upkeep:
 
     def _target(self, text: str, names: list[TagKey]) -> Target:
         """Parse the operator's target. For a thread: it goes through 100,000 tags."""
-        upstreams = self._store.catalogue.upstreams()
+        upstreams = self._store.catalog.upstreams()
         upstreams.update(repository.upstream for (repository, _) in names)
         try:
             return parse_target(text, upstreams)
         except RegistryError as error:
-            raise UpkeepError(error.message) from None
+            raise OrderError(error.message) from None
 
     async def _purge_digest(self, digest: Digest, *, dry: bool) -> Purged:
         """Remove content by its digest, even if an image needs it: the next request fetches it."""
         if dry:
             return self._purgeable_digest(digest)
-        partials, partial_bytes = await self._store.room.remove_partials([digest])
-        kept = self._store.catalogue.get(digest) is not None
+        partials, partial_bytes = await self._store.quota.remove_partials([digest])
+        kept = self._store.catalog.get(digest) is not None
         if not kept and not partials:
-            raise UpkeepError(f"nothing of {digest} is stored")
+            raise OrderError(f"nothing of {digest} is stored")
         freed = await self._remove([digest])
         return Purged(str(digest), 0, int(kept) + partials, 0, freed + partial_bytes)
 
     def _purgeable_digest(self, digest: Digest) -> Purged:
-        partial = self._store.books.idle_partials.get(digest)
-        kept = self._store.catalogue.get(digest) is not None
+        partial = self._store.accounting.idle_partials.get(digest)
+        kept = self._store.catalog.get(digest) is not None
         files = int(kept) + int(partial is not None)
         if not files:
-            raise UpkeepError(f"nothing of {digest} is stored")
+            raise OrderError(f"nothing of {digest} is stored")
         freed = self._charged([digest]) + (0 if partial is None else charged(partial))
         return Purged(str(digest), 0, files, 0, freed, dry=True)
 
     def _charged(self, digests: Iterable[Digest]) -> int:
         """Return the bytes that removing content would free."""
-        entries = (self._store.catalogue.get(digest) for digest in digests)
+        entries = (self._store.catalog.get(digest) for digest in digests)
         return sum(charged(entry.size) for entry in entries if entry is not None)
 
-    async def _plan(self, target: ImageName | Repository) -> Plan | None:
+    async def _plan(self, target: ImageName | Repository) -> PurgePlan | None:
         """Plan a purge, on a thread; `None` if nothing of the target is stored."""
-        view, known = self._store.catalogue.view(), self._tags.known()
+        view, known = self._store.catalog.view(), self._tags.known()
         if isinstance(target, ImageName):
-            return await self._store.run_read(uncollected()(plan_image), view, known, target)
-        return await self._store.run_read(uncollected()(plan_repository), view, known, target)
+            return await self._store.run_read(gc_paused()(plan_image), view, known, target)
+        return await self._store.run_read(gc_paused()(plan_repository), view, known, target)
 
-    async def _carry(self, target: ImageName | Repository, plan: Plan) -> Purged:
+    async def _carry(self, target: ImageName | Repository, plan: PurgePlan) -> Purged:
         """Carry out a plan; content that manifests stored meanwhile need is spared."""
         here = target.repository if isinstance(target, ImageName) else target
         spared = await self._needed_since(plan)
         gone = plan.gone - spared
         async for digest in paced(plan.unlinked):
-            self._store.books.unlink(digest, here)
+            self._store.accounting.unlink(digest, here)
         async for key in paced(plan.tags):
             self._tags.drop(key)
         freed = await self._remove(gone)
         shared = plan.shared + len(spared & plan.gone)
         return Purged(str(target), len(plan.tags), len(gone), shared, freed)
 
-    async def _needed_since(self, plan: Plan) -> set[Digest]:
-        view = self._store.catalogue.view()
+    async def _needed_since(self, plan: PurgePlan) -> set[Digest]:
+        view = self._store.catalog.view()
         return await self._store.run_read(
             lambda: view.reach(each for each in view.manifests if each not in plan.seen)
         )
@@ -229,11 +231,11 @@ class Upkeep:
             part = ahead[start : start + PART]
             for digest in part:
                 self._memory.drop(digest)
-            freed += await self._store.room.remove(part)
+            freed += await self._store.quota.remove(part)
         return freed
 
 
-def _compared(files: Files, before: View) -> tuple[dict[Digest, Entry], dict[Digest, int]]:
+def _compared(files: BlobFiles, before: View) -> tuple[dict[Digest, Entry], dict[Digest, int]]:
     """Find rows that differ from their file, and files without a row, with their size in bytes.
 
     Content that was there before the scan, and is unchanged after it, should have been found.

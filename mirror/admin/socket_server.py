@@ -13,8 +13,8 @@ from pathlib import Path
 from aiohttp import ClientConnectionError, web
 
 from mirror.admin.json_lines import read_order, record_line
-from mirror.admin.messages import Record, Refused, Reload, UpkeepError
-from mirror.admin.service import Upkeep
+from mirror.admin.messages import OrderError, Record, Refused, ReloadOrder
+from mirror.admin.service import AdminService
 from mirror.admin.socket_path import SOCKET, short_path
 from mirror.util.pacing import paced
 
@@ -28,7 +28,7 @@ _MAX_ORDER = 64 * 1024  # bytes
 @asynccontextmanager
 async def controlled(
     folder: Path,
-    upkeep: Upkeep,
+    upkeep: AdminService,
     trouble: Callable[[], Awaitable[str | None]],
     reload: Callable[[], Awaitable[Record]],
 ) -> AsyncIterator[None]:
@@ -93,7 +93,7 @@ def _listen(folder: Path) -> socket.socket:
 
 
 def _app(
-    upkeep: Upkeep,
+    upkeep: AdminService,
     trouble: Callable[[], Awaitable[str | None]],
     reload: Callable[[], Awaitable[Record]],
 ) -> web.Application:
@@ -121,16 +121,16 @@ def _app(
 
 
 async def _records(
-    upkeep: Upkeep, reload: Callable[[], Awaitable[Record]], line: bytes
+    upkeep: AdminService, reload: Callable[[], Awaitable[Record]], line: bytes
 ) -> AsyncGenerator[Record, None]:
     try:
         order = read_order(line)
-    except UpkeepError as error:
+    except OrderError as error:
         yield Refused(str(error))
         return
     _log.info("order: %s", order)
     try:
-        if isinstance(order, Reload):
+        if isinstance(order, ReloadOrder):
             yield await reload()
             return
         async with aclosing(upkeep.carry_out(order)) as records:

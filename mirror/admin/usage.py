@@ -14,7 +14,7 @@ from mirror.storage.accounting import Taken
 from mirror.storage.catalog import charged
 from mirror.storage.graph import View
 from mirror.storage.store import Store
-from mirror.util.gc_pause import uncollected
+from mirror.util.gc_pause import gc_paused
 
 _Tags = list[tuple[TagKey, Digest]]
 _Roots = dict[tuple[Repository, str], Digest]  # by repository and tag, or digest where untagged
@@ -24,11 +24,11 @@ async def measure(store: Store, tags: Tags) -> Usage:
     """Measure the use of the disk, on a thread: a large cache takes a second."""
     known = tags.known()
     return await store.run_read(
-        uncollected()(_measure),
-        store.catalogue.view(),
+        gc_paused()(_measure),
+        store.catalog.view(),
         known,
-        store.books.taken(),
-        store.books.limit,
+        store.accounting.taken(),
+        store.accounting.limit,
     )
 
 

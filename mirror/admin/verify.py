@@ -12,13 +12,13 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import IO
 
-from mirror.admin.messages import Progress, Verified, Verify, Wrong
-from mirror.content.memory_cache import Memory
+from mirror.admin.messages import Damaged, Progress, Verified, VerifyOrder
+from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest, Hasher
 from mirror.storage.catalog import Entry
 from mirror.storage.graph import View
 from mirror.storage.store import Store
-from mirror.util.gc_pause import uncollected
+from mirror.util.gc_pause import gc_paused
 
 _SLICE = 1024 * 1024  # bytes hashed per step on a thread
 _LEAST = 4096  # bytes of a step, however low the rate
@@ -32,7 +32,11 @@ class Verification:
     """One run over a store. Raises OSError for an error that is no damage of a blob."""
 
     def __init__(
-        self, store: Store, memory: Memory, order: Verify, altered: tuple[Digest, ...] = ()
+        self,
+        store: Store,
+        memory: MemoryCache,
+        order: VerifyOrder,
+        altered: tuple[Digest, ...] = (),
     ) -> None:
         self._store = store
         self._memory = memory
@@ -46,16 +50,16 @@ class Verification:
         self._altered = altered
         self._wrong = 0
 
-    async def run(self) -> AsyncGenerator[Progress | Wrong | Verified, None]:
+    async def run(self) -> AsyncGenerator[Progress | Damaged | Verified, None]:
         """Yield progress and damaged blobs, and finally the result."""
-        choose, view = uncollected()(_chosen), self._store.catalogue.view()
+        choose, view = gc_paused()(_chosen), self._store.catalog.view()
         self._chosen, self._all_bytes = await self._store.run_read(choose, view, self._order)
         told = -math.inf
         for digest in self._altered:
             self._wrong += 1
-            yield Wrong(str(digest), "has another size than when it was stored")
+            yield Damaged(str(digest), "has another size than when it was stored")
         for digest, size in self._chosen:
-            entry = self._store.catalogue.get(digest)
+            entry = self._store.catalog.get(digest)
             if entry is not None:
                 async with aclosing(self._hash(digest, entry)) as positions:
                     async for position in positions:
@@ -65,7 +69,7 @@ class Verification:
                             yield self._progress(position)
                 if self._reason:
                     self._wrong += 1
-                    yield Wrong(str(digest), self._reason)
+                    yield Damaged(str(digest), self._reason)
             self._expected += size
             self._blobs += 1
         yield self._progress(0)
@@ -109,7 +113,7 @@ class Verification:
         """Whether the file that was read is still stored: it may have been evicted and replaced."""
         path = self._store.files.path(digest)
         same = file is None or await self._store.run_read(_is_at, file, path)
-        return same and self._store.catalogue.get(digest) is entry
+        return same and self._store.catalog.get(digest) is entry
 
 
 class _Pace:
@@ -131,7 +135,7 @@ class _Pace:
         await asyncio.sleep(self._ahead_of - now)
 
 
-def _chosen(view: View, order: Verify) -> tuple[list[tuple[Digest, int]], int]:
+def _chosen(view: View, order: VerifyOrder) -> tuple[list[tuple[Digest, int]], int]:
     """Choose blobs: a random sample, or all in a stable order. Sizes and their sum are in bytes."""
     chosen = [(digest, entry.size) for digest, entry in view.entries()]
     count = len(chosen)

@@ -8,21 +8,21 @@ from contextlib import AsyncExitStack, closing, contextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 
+from mirror.access.authorizer import Authorizer
 from mirror.access.publicity import Publicity
-from mirror.access.visibility import Access
 from mirror.app.upstreams import Upstreams
 from mirror.oci.names import Repository
 from mirror.oci.patterns import Patterns
 from mirror.settings import Address, ConfigurationError, Settings
-from mirror.storage.catalog import Catalogue
-from mirror.upstream.publicity import Wanted
-from mirror.web.auth.authenticator import Clients, Known
+from mirror.storage.catalog import Catalog
+from mirror.upstream.publicity_check import ProbedContent
+from mirror.web.auth.authenticator import Authenticator, Known
 from mirror.web.auth.browsers import Browsers
 from mirror.web.auth.htpasswd import Htpasswd, HtpasswdError
-from mirror.web.auth.request_rate import Rates
+from mirror.web.auth.request_rate import RequestRates
 from mirror.web.connections.certificate import Certificate, Pem, TlsError
-from mirror.web.connections.pool import Connections, bound, listen
-from mirror.web.connections.trusted_proxies import Fronts
+from mirror.web.connections.pool import ConnectionPool, bound, listen
+from mirror.web.connections.trusted_proxies import TrustedProxies
 from mirror.web.router import Router
 
 
@@ -94,20 +94,22 @@ def certificate(settings: Settings) -> Certificate | None:
 
 
 def access(
-    settings: Settings, upstreams: Upstreams, publicity: Publicity, catalogue: Catalogue
-) -> Access:
+    settings: Settings, upstreams: Upstreams, publicity: Publicity, catalog: Catalog
+) -> Authorizer:
     """Return the access check, with the inquiries of every upstream."""
-    kept = partial(_kept, catalogue)
-    return Access(upstreams.rules, upstreams.inquiries, publicity, settings.stale_after, kept)
+    kept = partial(_kept, catalog)
+    return Authorizer(upstreams.rules, upstreams.inquiries, publicity, settings.stale_after, kept)
 
 
-def _kept(catalogue: Catalogue, repository: Repository, wanted: Wanted | None) -> Wanted | None:
+def _kept(
+    catalog: Catalog, repository: Repository, wanted: ProbedContent | None
+) -> ProbedContent | None:
     """Return stored content of a repository, other than `wanted`."""
-    digest = catalogue.any_of(repository, None if wanted is None else wanted.reference)
-    entry = None if digest is None else catalogue.get(digest)
+    digest = catalog.any_of(repository, None if wanted is None else wanted.reference)
+    entry = None if digest is None else catalog.get(digest)
     if digest is None or entry is None:
         return None
-    return Wanted("blob" if entry.media_type is None else "manifest", digest)
+    return ProbedContent("blob" if entry.media_type is None else "manifest", digest)
 
 
 def users(settings: Settings) -> Htpasswd | None:
@@ -118,33 +120,35 @@ def users(settings: Settings) -> Htpasswd | None:
         raise ConfigurationError(f"htpasswd is '{settings.htpasswd}': {error}") from None
 
 
-def clients(settings: Settings) -> Clients:
+def clients(settings: Settings) -> Authenticator:
     """Return the clients that may log in; raises ConfigurationError."""
     known = {
         name: Known(each.token.get_secret_value(), Patterns(each.allow))
         for name, each in settings.clients.items()
     }
-    return Clients(
+    return Authenticator(
         known,
         users(settings),
-        Rates(settings.client_rate),
+        RequestRates(settings.client_rate),
         anonymous=None if "**" in settings.anonymous else Patterns(settings.anonymous),
         challenge=settings.challenge,
         browsers=_browsers(settings, strict=strict(settings)),
     )
 
 
-def connections(settings: Settings, bearable: int) -> Connections:
+def connections(settings: Settings, bearable: int) -> ConnectionPool:
     """Return the bounds on connections, of which there are at most `bearable` in all."""
     most = min(settings.max_connections, bearable)
-    return Connections(most, settings.client_connections, fronts=fronts(settings))
+    return ConnectionPool(
+        most, settings.client_connections, trusted_proxies=trusted_proxies(settings)
+    )
 
 
-def fronts(settings: Settings) -> Fronts | None:
+def trusted_proxies(settings: Settings) -> TrustedProxies | None:
     """Return the trusted proxies, if there are any."""
     if not settings.trusted_proxies:
         return None
-    return Fronts(settings.trusted_proxies, preambles=settings.proxy_protocol)
+    return TrustedProxies(settings.trusted_proxies, preambles=settings.proxy_protocol)
 
 
 def watchers_browsers(settings: Settings) -> Browsers:

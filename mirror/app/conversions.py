@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pydantic import SecretStr
 from yarl import URL
 
-from mirror.access.visibility import Rules
-from mirror.budget.account import Terms
+from mirror.access.authorizer import AccessRules
+from mirror.budget.account import BudgetPolicy
 from mirror.budget.shares import Shares
 from mirror.oci.patterns import Patterns
 from mirror.settings import (
@@ -17,17 +17,17 @@ from mirror.settings import (
     Settings,
     Upstream,
 )
-from mirror.settings.environment_proxies import surroundings
+from mirror.settings.environment_proxies import proxies_from
 from mirror.settings.values import DIRECTLY
 from mirror.upstream.auth.credentials import read_password
-from mirror.upstream.bandwidth import Pace
-from mirror.upstream.connection import Link, LinkError, trust
+from mirror.upstream.bandwidth import BandwidthLimit
+from mirror.upstream.connection import ConnectionSettings, ConnectionSettingsError, trust
 from mirror.upstream.proxies import Proxies
-from mirror.upstream.transport import Patience
+from mirror.upstream.transport import Timeouts
 from mirror.util.permissions import unreadable
 
 
-def link(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> Link:
+def link(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> ConnectionSettings:
     """Return the link to an upstream; raises ConfigurationError if a file of it cannot be used.
 
     `environment` names the proxies where the upstream has none.
@@ -35,15 +35,15 @@ def link(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> Lin
     try:
         trusted = trust(upstream.ca_file)
         shown = trust(upstream.ca_file, upstream.client_cert, upstream.client_key)
-    except LinkError as error:
+    except ConnectionSettingsError as error:
         value = getattr(upstream, error.key)
         raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None
-    return Link(
+    return ConnectionSettings(
         trusted,
         shown if upstream.client_cert else None,
         proxies(upstream, environment),
         upstream.max_connections,
-        Pace(upstream.max_rate),
+        BandwidthLimit(upstream.max_rate),
     )
 
 
@@ -52,7 +52,7 @@ def proxies(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> 
     if upstream.proxy is not None:
         proxy = _proxy_url(upstream.proxy)
         return Proxies(proxy, proxy)
-    named = surroundings(environment)
+    named = proxies_from(environment)
     found = Proxies(_proxy_url(named.http), _proxy_url(named.https), named.direct)
     if upstream.client_cert and any(each.scheme == "https" for each in found.all):
         raise ConfigurationError(
@@ -67,9 +67,9 @@ def _proxy_url(proxy: SecretStr | None) -> URL | None:
     return None if text == DIRECTLY else URL(text)
 
 
-def patience(settings: Settings) -> Patience:
+def patience(settings: Settings) -> Timeouts:
     """Return the time limits for every upstream."""
-    return Patience(
+    return Timeouts(
         settings.connect_timeout,
         settings.silence_timeout,
         settings.answer_timeout,
@@ -77,9 +77,9 @@ def patience(settings: Settings) -> Patience:
     )
 
 
-def rules(upstream: Upstream) -> Rules:
+def rules(upstream: Upstream) -> AccessRules:
     """Return the access rules of an upstream."""
-    return Rules(Patterns(upstream.allow), Patterns(upstream.deny), upstream.private)
+    return AccessRules(Patterns(upstream.allow), Patterns(upstream.deny), upstream.private)
 
 
 def secret(upstream: Upstream) -> str:
@@ -97,11 +97,11 @@ def secret(upstream: Upstream) -> str:
         raise ConfigurationError(f"password_file is '{file}': it {error}") from None
 
 
-def budgets(settings: Settings, shares: Shares | None = None) -> dict[str, Terms]:
+def budgets(settings: Settings, shares: Shares | None = None) -> dict[str, BudgetPolicy]:
     """Return the terms of each upstream's pull budget, with these `shares` if there are any."""
     shares = shares or Shares(settings.shares)
     return {
-        name: Terms(
+        name: BudgetPolicy(
             upstream.whose,
             upstream.pull_limit,
             upstream.pull_window,

@@ -17,46 +17,46 @@ from aiohttp import web
 from yarl import URL
 
 from mirror.access.publicity import Publicity
-from mirror.admin.service import Upkeep
+from mirror.admin.service import AdminService
 from mirror.admin.socket_server import controlled
-from mirror.app import builders, conversions, quota
+from mirror.app import builders, conversions, quota_follower
 from mirror.app.builders import closed
 from mirror.app.reload import Parts, Reloader
 from mirror.app.systemd import notify, watchdog_interval
-from mirror.app.upstreams import Plans, Upstreams
+from mirror.app.upstreams import UpstreamPlans, Upstreams
 from mirror.budget.budget import Budget
-from mirror.budget.demand import Tally
+from mirror.budget.demand import Demand
 from mirror.budget.ledger import Ledger
-from mirror.budget.limit_poller import LimitChecks
-from mirror.content.blobs.fetch_pool import Fetches
+from mirror.budget.limit_poller import LimitPoller
+from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.content.blobs.possession import Possession
-from mirror.content.blobs.service import Blobs
+from mirror.content.blobs.service import BlobService
 from mirror.content.listings.known_tags import KnownTags
-from mirror.content.listings.service import Listings
-from mirror.content.manifests.resolver import Manifests
+from mirror.content.listings.service import ListingService
+from mirror.content.manifests.resolver import ManifestResolver
 from mirror.content.manifests.tags import Tags
-from mirror.content.memory_cache import Memory
+from mirror.content.memory_cache import MemoryCache
 from mirror.content.repositories import Repositories
 from mirror.settings import Address, Settings
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.secret import folder_key
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
-from mirror.upstream.telemetry import Answer
+from mirror.upstream.telemetry import UpstreamResponse
 from mirror.util import logs
-from mirror.util.log_writer import Outlet
+from mirror.util.log_writer import LogWriter
 from mirror.util.loop_lag import LoopLag
 from mirror.web.connections.certificate import Certificate
-from mirror.web.connections.pool import Connections
+from mirror.web.connections.pool import ConnectionPool
 from mirror.web.connections.shutdown import Grace, end
 from mirror.web.connections.site import Site
-from mirror.web.limit_headers import Limits
+from mirror.web.limit_headers import LimitHeaders
 from mirror.web.monitoring import watching
 from mirror.web.observability.access_log import AccessLog
 from mirror.web.observability.metrics import Metrics, State
 from mirror.web.registry_api import RegistryApi
 from mirror.web.server import Server
-from mirror.web.status_pages import OwnPages
+from mirror.web.status_pages import StatusPages
 
 _PRUNE_EVERY = 3600  # seconds
 _OWN_DESCRIPTORS = 512
@@ -68,7 +68,7 @@ class Daemon:
 
     address: Address
     store: Store
-    fetches: Fetches
+    fetches: FetchPool
     lag: LoopLag
     reloader: Reloader
     certificate: Certificate | None = None
@@ -82,69 +82,69 @@ class Daemon:
 
 async def _open_store(settings: Settings) -> Store:
     folder = settings.data_dir.absolute()
-    return await open_store(Files(folder), settings.max_size.of(folder))
+    return await open_store(BlobFiles(folder), settings.max_size.of(folder))
 
 
 @asynccontextmanager
 async def running(
     settings: Settings,
     timer: Callable[[], float] = time.monotonic,
-    outlet: Outlet | None = None,
+    log_writer: LogWriter | None = None,
     hurry: asyncio.Event | None = None,
     read: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Daemon]:
     """Run a mirror for as long as the context lasts.
 
-    `timer` counts the seconds over which upstreams' denials are believed; `outlet` takes the access
-    log (the daemon makes one if it is None); `hurry` ends the grace of transfers at the end; `read`
-    reads the settings again, for a reload. Raises ConfigurationError where an address is not
+    `timer` counts the seconds over which upstreams' denials are believed; `log_writer` takes the
+    access log (the daemon makes one if it is None); `hurry` ends the grace of transfers at the end;
+    `read` reads the settings again, for a reload. Raises ConfigurationError where an address is not
     available or a password cannot be read, StoreError where the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
         grace = Grace(settings.shutdown_grace, hurry or asyncio.Event())
-        outlet = outlet or stack.enter_context(logs.standard_error(settings.log_format))
+        log_writer = log_writer or stack.enter_context(logs.standard_error(settings.log_format))
         lag = LoopLag()
         certificate = builders.certificate(settings)
-        plans = Plans(settings)
+        plans = UpstreamPlans(settings)
         listener, watched = builders.listeners(stack, settings)
         connections = builders.connections(settings, _bearable_connections())
 
         store = closed(stack, await _open_store(settings))
         ledger = Ledger(store.index, settings.ledger_keep)
-        budget, tally = Budget(ledger, conversions.budgets(settings)), Tally(ledger)
+        budget, demand = Budget(ledger, conversions.budgets(settings)), Demand(ledger)
         await budget.load()
-        await tally.load(budget.longest)
-        stack.callback(tally.tick)
+        await demand.load(budget.longest)
+        stack.callback(demand.tick)
         tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
         await tags.load()
 
         metrics = Metrics()
 
-        def on_answer(answer: Answer) -> None:
+        def on_answer(answer: UpstreamResponse) -> None:
             budget.note(answer)
             metrics.answer(answer)
 
-        publicity = Publicity(plans.accounts, store.index, store.catalogue.holds, timer)
+        publicity = Publicity(plans.accounts, store.index, store.catalog.holds, timer)
         await publicity.load()
         upstreams = await _open_upstreams(stack, Upstreams(on_answer, publicity, budget), plans)
         registries = upstreams.registries
-        access = closed(stack, builders.access(settings, upstreams, publicity, store.catalogue))
+        access = closed(stack, builders.access(settings, upstreams, publicity, store.catalog))
         clients = closed(stack, builders.clients(settings))
-        memory = Memory(settings.memory_cache)
+        memory = MemoryCache(settings.memory_cache)
         manifests = closed(
-            stack, Manifests(registries, budget, store, tags, memory, settings.stale_after)
+            stack, ManifestResolver(registries, budget, store, tags, memory, settings.stale_after)
         )
         secret = await store.run(folder_key, store.files.root)
         possession = closed(stack, Possession(store, secret))
-        fetches = Fetches(
+        fetches = FetchPool(
             registries, store, possession, memory, settings.abandon_after, settings.max_fetches
         )
         blobs = closed(
-            stack, Blobs(registries, store, fetches, possession, memory, settings.missing_ttl)
+            stack, BlobService(registries, store, fetches, possession, memory, settings.missing_ttl)
         )
         listings = closed(
             stack,
-            Listings(
+            ListingService(
                 registries,
                 manifests,
                 KnownTags(tags),
@@ -159,18 +159,18 @@ async def running(
                 store,
                 fetches,
                 budget,
-                tally,
+                demand,
                 registries.values(),
                 connections,
                 clients,
-                outlet,
+                log_writer,
                 listings,
                 lag,
                 secret,
             )
         )
-        repositories = closed(stack, Repositories(store.catalogue, access))
-        own = OwnPages(metrics, store.trouble, apart=settings.listen_metrics is not None)
+        repositories = closed(stack, Repositories(store.catalog, access))
+        own = StatusPages(metrics, store.trouble, apart=settings.listen_metrics is not None)
         server = Server(
             builders.router(settings),
             clients,
@@ -180,17 +180,17 @@ async def running(
                 blobs,
                 listings,
                 repositories,
-                tally,
-                Limits(budget, clients.trusts),
+                demand,
+                LimitHeaders(budget, clients.trusts),
                 store.run_read,
             ),
             own,
             metrics,
-            AccessLog(settings.log_format, outlet),
+            AccessLog(settings.log_format, log_writer),
             connections,
         )
         stack.enter_context(lag)  # not before: a start has long steps, and serves no client yet
-        checks = LimitChecks(registries, budget, settings.limit_check)
+        checks = LimitPoller(registries, budget, settings.limit_check)
         watchers = builders.watchers_browsers(settings)
         reloader = Reloader(
             settings,
@@ -218,15 +218,15 @@ async def running(
             stack,
             store.keep_books(),
             clients.run(),
-            _keep_count(budget, tally),
+            _keep_count(budget, demand),
             checks.run(),
-            quota.follow(lambda: reloader.settings.max_size, store),
+            quota_follower.follow(lambda: reloader.settings.max_size, store),
             _feed_watchdog(),
         )
         await stack.enter_async_context(
             controlled(
                 store.files.root,
-                Upkeep(store, tags, memory, budget, tally),
+                AdminService(store, tags, memory, budget, demand),
                 store.trouble,
                 reloader.reload,
             )
@@ -241,7 +241,9 @@ async def running(
         )
 
 
-async def _open_upstreams(stack: AsyncExitStack, upstreams: Upstreams, plans: Plans) -> Upstreams:
+async def _open_upstreams(
+    stack: AsyncExitStack, upstreams: Upstreams, plans: UpstreamPlans
+) -> Upstreams:
     closed(stack, upstreams)
     upstreams.commit(plans, await upstreams.prepare(plans))
     return upstreams
@@ -257,7 +259,7 @@ async def _listen(
     stack: AsyncExitStack,
     runner: web.ServerRunner,
     listener: socket.socket,
-    connections: Connections,
+    connections: ConnectionPool,
     certificate: Certificate | None,
 ) -> None:
     await runner.setup()
@@ -267,7 +269,7 @@ async def _listen(
 
 
 async def _stop(
-    runner: web.ServerRunner, connections: Connections, store: Store, grace: Grace
+    runner: web.ServerRunner, connections: ConnectionPool, store: Store, grace: Grace
 ) -> None:
     """Stop serving; from now on, the store's work on the disk is bounded in time."""
     try:
@@ -276,12 +278,12 @@ async def _stop(
         store.hurry()
 
 
-async def _keep_count(budget: Budget, tally: Tally) -> None:
+async def _keep_count(budget: Budget, demand: Demand) -> None:
     """Log gates that shut or open, enter the requested pulls, and prune the ledger, for ever."""
     for seconds in itertools.count(1):
         await asyncio.sleep(1)
         budget.tick()
-        tally.tick()
+        demand.tick()
         if seconds % _PRUNE_EVERY == 0 or budget.ledger.grown:
             await budget.prune()
 

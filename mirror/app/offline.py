@@ -9,16 +9,16 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
-from mirror.admin.messages import Collect, Purge, Record, Verify, Work
-from mirror.admin.service import Upkeep
+from mirror.admin.messages import GcOrder, PurgeOrder, Record, VerifyOrder, Work
+from mirror.admin.service import AdminService
 from mirror.app import conversions
 from mirror.budget.budget import Budget
-from mirror.budget.demand import Tally
+from mirror.budget.demand import Demand
 from mirror.budget.ledger import Ledger
 from mirror.content.manifests.tags import Tags
-from mirror.content.memory_cache import Memory
+from mirror.content.memory_cache import MemoryCache
 from mirror.settings import Settings
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 
 
@@ -57,18 +57,18 @@ async def _carried_out(
     settings: Settings, folder: Path, order: Work
 ) -> AsyncGenerator[Record, None]:
     # Opened without a bound: a look at the stored content must not evict any of it.
-    dry = isinstance(order, Verify | Collect | Purge) and order.dry
-    store = await open_store(Files(folder), sys.maxsize, spares=dry)
+    dry = isinstance(order, VerifyOrder | GcOrder | PurgeOrder) and order.dry
+    store = await open_store(BlobFiles(folder), sys.maxsize, spares=dry)
     try:
-        store.books.limit = settings.max_size.of(folder)
+        store.accounting.limit = settings.max_size.of(folder)
         tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
         await tags.load()
         ledger = Ledger(store.index, settings.ledger_keep)
-        budget, tally = Budget(ledger, conversions.budgets(settings)), Tally(ledger)
+        budget, demand = Budget(ledger, conversions.budgets(settings)), Demand(ledger)
         await budget.load()
-        await tally.load(budget.longest)
-        memory = Memory(settings.memory_cache)
-        upkeep = Upkeep(store, tags, memory, budget, tally, tuple(store.altered))
+        await demand.load(budget.longest)
+        memory = MemoryCache(settings.memory_cache)
+        upkeep = AdminService(store, tags, memory, budget, demand, tuple(store.altered))
         async with aclosing(upkeep.carry_out(order)) as records:
             async for record in records:
                 yield record

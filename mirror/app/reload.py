@@ -14,22 +14,22 @@ from pydantic import BaseModel
 from mirror.access.publicity import Publicity
 from mirror.admin.messages import Record, Refused, Reloaded, Unusable
 from mirror.app import builders, conversions
-from mirror.app.upstreams import Plans, Reached, Upstreams
+from mirror.app.upstreams import Reached, UpstreamPlans, Upstreams
 from mirror.budget.budget import Budget
-from mirror.budget.limit_poller import LimitChecks
-from mirror.content.blobs.fetch_pool import Fetches
-from mirror.content.blobs.service import Blobs
-from mirror.content.manifests.resolver import Manifests
+from mirror.budget.limit_poller import LimitPoller
+from mirror.content.blobs.fetch_pool import FetchPool
+from mirror.content.blobs.service import BlobService
+from mirror.content.manifests.resolver import ManifestResolver
 from mirror.content.repositories import Repositories
 from mirror.settings import ConfigurationError, Settings
 from mirror.storage.store import Store
 from mirror.util import logs
-from mirror.util.detached import Detached
+from mirror.util.detached import DetachedThreads
 from mirror.util.uncancelled import over
-from mirror.web.auth.authenticator import Clients
+from mirror.web.auth.authenticator import Authenticator
 from mirror.web.auth.browsers import Browsers
 from mirror.web.connections.certificate import Certificate
-from mirror.web.connections.pool import Connections
+from mirror.web.connections.pool import ConnectionPool
 from mirror.web.connections.shutdown import Grace
 from mirror.web.router import Router
 from mirror.web.server import Server
@@ -131,17 +131,17 @@ class Parts:
     upstreams: Upstreams
     publicity: Publicity
     budget: Budget
-    checks: LimitChecks
+    checks: LimitPoller
     store: Store
-    manifests: Manifests
-    blobs: Blobs
-    fetches: Fetches
-    clients: Clients
+    manifests: ManifestResolver
+    blobs: BlobService
+    fetches: FetchPool
+    clients: Authenticator
     repositories: Repositories
     watchers: Browsers
     server: Server
     certificate: Certificate | None
-    connections: Connections
+    connections: ConnectionPool
     bearable: int
     grace: Grace
 
@@ -151,8 +151,8 @@ class _Made:
     """Objects made from settings; any fault in the settings has been found by then."""
 
     settings: Settings
-    plans: Plans
-    clients: Clients
+    plans: UpstreamPlans
+    clients: Authenticator
     router: Router
     certificate: Certificate | None
     limit: int
@@ -170,7 +170,7 @@ class Reloader:
         self._read = read
         self._parts = parts
         self._turn = asyncio.Lock()
-        self._thread = Detached(1, "reload")
+        self._thread = DetachedThreads(1, "reload")
         self._running: set[asyncio.Task[Record]] = set()
         self._ending = False
 
@@ -223,7 +223,7 @@ class Reloader:
         renewed = [*_of_files(prepared, old, made.settings)]
         if self._commit(made, prepared) and not {*_TLS} & {*difference.changed}:
             renewed.append("tls_cert (its files)")
-        if made.limit < parts.store.books.used:
+        if made.limit < parts.store.accounting.used:
             await parts.store.trim()
         return Reloaded((*difference.changed, *renewed), difference.restart)
 
@@ -242,7 +242,7 @@ class Reloader:
         parts = self._parts
         return _Made(
             settings,
-            Plans(settings, parts.upstreams.plans),
+            UpstreamPlans(settings, parts.upstreams.plans),
             builders.clients(settings),
             builders.router(settings),
             builders.certificate(settings),
@@ -270,7 +270,7 @@ class Reloader:
         parts.connections.most = min(settings.max_connections, parts.bearable)
         parts.connections.each = settings.client_connections
         parts.fetches.change(settings.abandon_after, settings.max_fetches)
-        parts.store.books.change(made.limit)
+        parts.store.accounting.change(made.limit)
         parts.grace.seconds = settings.shutdown_grace
         if settings.log_level != self.settings.log_level:
             logs.set_level(settings.log_level)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from mirror.app.upstreams import Plans, connected
+from mirror.app.upstreams import UpstreamPlans, connected
 from mirror.budget.budget import CHECKED
 from mirror.oci.errors import RegistryError
 from mirror.oci.names import Tag
 from mirror.settings import Settings
-from mirror.upstream.client import Registry
-from mirror.upstream.telemetry import Answer, PullLimit
+from mirror.upstream.client import RegistryClient
+from mirror.upstream.telemetry import PullLimit, UpstreamResponse
 
 _NONE_OF_THE_LOGIN = frozenset({401, 403})
 
@@ -32,17 +32,17 @@ async def tried(settings: Settings) -> list[Trial]:
     """Try all upstreams at the same time; raises ConfigurationError."""
     limits: dict[str, PullLimit] = {}
 
-    def note(answer: Answer) -> None:
+    def note(answer: UpstreamResponse) -> None:
         if answer.limit is not None:
             limits[answer.upstream] = answer.limit
 
     async with AsyncExitStack() as stack:
-        plans = Plans(settings).all.values()
+        plans = UpstreamPlans(settings).all.values()
         registries = [await connected(stack, each, note, lambda *_: None) for each in plans]
         return await asyncio.gather(*(_try(each, limits) for each in registries))
 
 
-async def _try(registry: Registry, limits: dict[str, PullLimit]) -> Trial:
+async def _try(registry: RegistryClient, limits: dict[str, PullLimit]) -> Trial:
     name, whose = registry.origin.name, registry.origin.whose
     began = time.perf_counter()
     try:

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from yarl import URL
 
+from mirror.access.authorizer import AccessRules
 from mirror.access.publicity import Publicity
-from mirror.access.visibility import Rules
 from mirror.app import conversions
 from mirror.budget.budget import Budget
 from mirror.oci.errors import NameUnknown
@@ -25,16 +25,16 @@ from mirror.upstream.auth.credentials import Credentials
 from mirror.upstream.auth.factory import (
     Configured,
     ExtraMissing,
-    nobodys,
+    anonymous_origin,
     origin,
 )
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
-from mirror.upstream.client import Registry
-from mirror.upstream.connection import Link
-from mirror.upstream.publicity import Inquiry
-from mirror.upstream.telemetry import Answer
-from mirror.upstream.transport import Patience, Wire
+from mirror.upstream.client import RegistryClient
+from mirror.upstream.connection import ConnectionSettings
+from mirror.upstream.publicity_check import PublicityCheck
+from mirror.upstream.telemetry import UpstreamResponse
+from mirror.upstream.transport import Timeouts, Transport
 from mirror.util.uncancelled import over
 
 _log = logging.getLogger(__name__)
@@ -58,22 +58,22 @@ class Table(dict[str, V]):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class UpstreamPlan:
     """The way to ask one upstream. Plans that are `alike` in all settings and files are equal."""
 
     origin: Origin
-    link: Link
-    patience: Patience
+    link: ConnectionSettings
+    patience: Timeouts
     alike: tuple[object, ...]
 
 
-class Plans:
+class UpstreamPlans:
     """The plans of all upstreams; unchanged ones are taken over from `now`.
 
     Raises ConfigurationError. It reads files: preferably on a thread.
     """
 
-    def __init__(self, settings: Settings, now: Mapping[str, Plan] | None = None) -> None:
+    def __init__(self, settings: Settings, now: Mapping[str, UpstreamPlan] | None = None) -> None:
         patience, known = conversions.patience(settings), now or {}
         self.all = {
             name: _plan(name, each, patience, known.get(name))
@@ -82,7 +82,7 @@ class Plans:
         self.rules = {name: conversions.rules(each) for name, each in settings.upstreams.items()}
 
     def __repr__(self) -> str:
-        return f"<Plans: {len(self.all)} upstreams>"
+        return f"<UpstreamPlans: {len(self.all)} upstreams>"
 
     @property
     def accounts(self) -> frozenset[str]:
@@ -94,13 +94,13 @@ class Plans:
 class Reached:
     """One upstream: its connections and tokens, and a second client of it without an account."""
 
-    plan: Plan
-    registry: Registry
-    stranger: Registry | None
+    plan: UpstreamPlan
+    registry: RegistryClient
+    stranger: RegistryClient | None
     stack: AsyncExitStack
 
     @property
-    def all(self) -> list[Registry]:
+    def all(self) -> list[RegistryClient]:
         """Return both clients."""
         return [self.registry] if self.stranger is None else [self.registry, self.stranger]
 
@@ -114,13 +114,13 @@ class Upstreams:
 
     def __init__(
         self,
-        on_answer: Callable[[Answer], None],
+        on_answer: Callable[[UpstreamResponse], None],
         publicity: Publicity,
         budget: Budget,
     ) -> None:
-        self.registries: Table[Registry] = Table()
-        self.inquiries: Table[Inquiry] = Table()
-        self.rules: Table[Rules] = Table()
+        self.registries: Table[RegistryClient] = Table()
+        self.inquiries: Table[PublicityCheck] = Table()
+        self.rules: Table[AccessRules] = Table()
         self.on_answer = on_answer
         self._publicity = publicity
         self._budget = budget
@@ -131,7 +131,7 @@ class Upstreams:
         return f"<Upstreams: {len(self._now)}, {len(self._leaving)} leaving>"
 
     @property
-    def plans(self) -> dict[str, Plan]:
+    def plans(self) -> dict[str, UpstreamPlan]:
         """The plan of each upstream."""
         return {name: each.plan for name, each in self._now.items()}
 
@@ -144,7 +144,7 @@ class Upstreams:
         for each in (*leaving.values(), *self._now.values()):
             await each.stack.aclose()
 
-    async def prepare(self, plans: Plans) -> dict[str, Reached]:
+    async def prepare(self, plans: UpstreamPlans) -> dict[str, Reached]:
         """Make the upstreams that are new or have a new plan."""
         prepared: dict[str, Reached] = {}
         try:
@@ -157,7 +157,7 @@ class Upstreams:
             raise
         return prepared
 
-    def commit(self, plans: Plans, prepared: Mapping[str, Reached]) -> None:
+    def commit(self, plans: UpstreamPlans, prepared: Mapping[str, Reached]) -> None:
         """Use the plans and the prepared upstreams from now on; does not wait."""
         gone = [name for name in self._now if name not in plans.all]
         for name in (*gone, *prepared):
@@ -175,7 +175,7 @@ class Upstreams:
         if former is not None:  # its counter goes on
             reached.registry.received += former.received
         self.registries[name] = reached.registry
-        self.inquiries[name] = Inquiry(
+        self.inquiries[name] = PublicityCheck(
             reached.stranger or reached.registry,
             reached.registry if reached.stranger is not None else None,
             partial(self._budget.counts, name),
@@ -205,7 +205,7 @@ class Upstreams:
         if not task.cancelled() and (error := task.exception()):
             _log.error("the former %s did not close", reached.plan.origin.name, exc_info=error)
 
-    async def reach(self, plan: Plan) -> Reached:
+    async def reach(self, plan: UpstreamPlan) -> Reached:
         """Make an upstream, with unshared connections and tokens."""
         async with AsyncExitStack() as stack:
             name, account = plan.origin.name, plan.origin.logs_in
@@ -213,12 +213,14 @@ class Upstreams:
             registry = await connected(stack, plan, self.on_answer, told)
             stranger = None
             if account:
-                nobody = replace(plan, origin=nobodys(plan.origin), link=plan.link.as_nobody())
+                nobody = replace(
+                    plan, origin=anonymous_origin(plan.origin), link=plan.link.as_anonymous()
+                )
                 stranger = await connected(stack, nobody, self.on_answer, lambda *_: None)
             return Reached(plan, registry, stranger, stack.pop_all())
 
 
-def _tell_proxy(plan: Plan, upstream: Upstream) -> None:
+def _tell_proxy(plan: UpstreamPlan, upstream: Upstream) -> None:
     """Log a proxy that comes from the environment, not from the configuration."""
     proxy = plan.link.proxies.of(plan.origin.url)
     if proxy is not None and upstream.proxy is None:
@@ -233,14 +235,16 @@ def _told(publicity: Publicity, upstream: str, *, account: bool) -> Callable[[st
     )
 
 
-def _plan(name: str, upstream: Upstream, patience: Patience, known: Plan | None) -> Plan:
+def _plan(
+    name: str, upstream: Upstream, patience: Timeouts, known: UpstreamPlan | None
+) -> UpstreamPlan:
     """Return an upstream's plan: the known one if settings and files are unchanged."""
     core = upstream.model_dump(exclude=set(_ASIDE))
     files = (_print(getattr(upstream, key)) for key in _FILES)
     alike = (core, _counts(name, upstream), patience, *files)
     if known is not None and known.alike == alike:
         return known
-    plan = Plan(origin_of(name, upstream), link_of(name, upstream), patience, alike)
+    plan = UpstreamPlan(origin_of(name, upstream), link_of(name, upstream), patience, alike)
     _tell_proxy(plan, upstream)
     return plan
 
@@ -277,7 +281,7 @@ def origin_of(name: str, upstream: Upstream) -> Origin:
     )
 
 
-def link_of(name: str, upstream: Upstream) -> Link:
+def link_of(name: str, upstream: Upstream) -> ConnectionSettings:
     """Return an upstream's link; raises ConfigurationError."""
     try:
         return conversions.link(upstream)
@@ -287,14 +291,16 @@ def link_of(name: str, upstream: Upstream) -> Link:
 
 async def connected(
     stack: AsyncExitStack,
-    plan: Plan,
-    on_answer: Callable[[Answer], None],
+    plan: UpstreamPlan,
+    on_answer: Callable[[UpstreamResponse], None],
     on_access: Callable[[str, bool], None],
-) -> Registry:
+) -> RegistryClient:
     """Make the client of an upstream, with unshared connections and tokens."""
-    wire = await stack.enter_async_context(Wire(plan.origin.url, plan.patience, link=plan.link))
-    tokens = Tokens(wire, on_answer)
+    transport = await stack.enter_async_context(
+        Transport(plan.origin.url, plan.patience, link=plan.link)
+    )
+    tokens = Tokens(transport, on_answer)
     stack.push_async_callback(tokens.close)
-    registry = Registry(plan.origin, wire, tokens, on_answer, on_access)
+    registry = RegistryClient(plan.origin, transport, tokens, on_answer, on_access)
     stack.push_async_callback(registry.close)
     return registry

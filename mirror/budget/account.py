@@ -11,7 +11,7 @@ from typing import TypeVar
 from cachetools import LRUCache
 
 from mirror.budget.ledger import Past
-from mirror.budget.reservations import KEPT_FOR, Promises
+from mirror.budget.reservations import KEPT_FOR, Reservations
 from mirror.budget.shares import Shares, Spending
 from mirror.budget.window import Window
 from mirror.oci.digest import Digest
@@ -30,7 +30,7 @@ E = TypeVar("E", bound=TooManyRequests)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class BudgetPolicy:
     """The budget settings of one upstream.
 
     `user` is the account that upstream is asked as, empty if anonymous. `limit` and `length` (in
@@ -48,7 +48,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class PullRequest:
     """A pull that a request needs.
 
     `spare` is for how many seconds upstream has not confirmed the content that the client could
@@ -63,7 +63,7 @@ class Want:
     cost: int = 1
 
 
-class Go(Enum):
+class Verdict(Enum):
     """The verdict on a pull that is not refused."""
 
     NOW = "now"
@@ -73,19 +73,19 @@ class Go(Enum):
 class Account:
     """An upstream's window for one account. Times are seconds of a monotonic clock."""
 
-    def __init__(self, upstream: str, terms: Terms) -> None:
+    def __init__(self, upstream: str, terms: BudgetPolicy) -> None:
         self.window = Window(terms.length, terms.limit)
         self.spending = Spending(terms.shares)
         self._upstream = upstream
         self._terms = terms
         self._shut_at = self._shut_until = -math.inf
         self._exempt: LRUCache[str, None] = LRUCache(_EXEMPT)
-        self._promises = Promises()
+        self._promises = Reservations()
 
     def __repr__(self) -> str:
         return f"<Account of {self._upstream}: {self.window!r}>"
 
-    def change(self, terms: Terms) -> None:
+    def change(self, terms: BudgetPolicy) -> None:
         """Replace the terms; recorded pulls and limits stay."""
         if terms.shares != self._terms.shares:
             self.spending.change(terms.shares)
@@ -145,7 +145,7 @@ class Account:
             party = self._terms.shares.party(client)
             self._promises.promise(index, missing, party[0] if party else None, now)
 
-    def expect(self, want: Want, now: float) -> None:
+    def expect(self, want: PullRequest, now: float) -> None:
         """Reserve the cost for a client that is told of a manifest, and will request its digest.
 
         It is held back only from requests that could be served from the cache.
@@ -153,16 +153,16 @@ class Account:
         if self.window.limit is not None:
             self._promises.expect(want.reference, want.cost, now)
 
-    def take(self, want: Want) -> None:
+    def take(self, want: PullRequest) -> None:
         """Reserve the cost of a pull while it runs."""
         self._promises.fulfil(want.reference)
         self._run(want, want.cost)
 
-    def release(self, want: Want) -> None:
+    def release(self, want: PullRequest) -> None:
         """Note that a pull has ended, whether it was counted or not."""
         self._run(want, -want.cost)
 
-    def _run(self, want: Want, pulls: int) -> None:
+    def _run(self, want: PullRequest, pulls: int) -> None:
         self.window.running += pulls
         self.spending.run(want.client, pulls)
 
@@ -186,24 +186,24 @@ class Account:
         text = f"{self._upstream}'s pull limit is spent{self._account_of(now)}"
         return _error(PullLimitSpent, text, wait)
 
-    def verdict(self, want: Want, now: float) -> Go | TooManyRequests:
+    def verdict(self, want: PullRequest, now: float) -> Verdict | TooManyRequests:
         """Decide whether a pull goes now."""
         left = self.window.left(now)
         if closed := self.closed(want.repository, now):
             return closed
         if left is None or self.exempts(want.repository):
-            return Go.NOW
+            return Verdict.NOW
         if overspent := self._overspent(want, now):
             return overspent
         available = self._available(want, left, now) - self._expected(want, now)
         if want.cost <= available:
-            return Go.NOW
+            return Verdict.NOW
         # Running pulls may turn out not to be counted. With a stored copy there is no need to know.
         if want.spare is None and want.cost <= available + self.window.running:
-            return Go.WAIT
+            return Verdict.WAIT
         return self._too_few(want, left, available, now)
 
-    def _too_few(self, want: Want, left: int, available: int, now: float) -> TooManyRequests:
+    def _too_few(self, want: PullRequest, left: int, available: int, now: float) -> TooManyRequests:
         wait = self.window.back_in(now, want.cost - available)
         last = f"the last {left} pulls of {self._upstream} are reserved for"
         if want.cost <= left - self._reserve(want):
@@ -214,7 +214,7 @@ class Account:
         few = f"{self._upstream}'s pull limit is nearly spent, {left} left of {want.cost} wanted"
         return _error(PullLimitSpent, few + self._account_of(now), wait)
 
-    def holds_back(self, want: Want, now: float) -> bool:
+    def holds_back(self, want: PullRequest, now: float) -> bool:
         """Whether a tag keeps its older digest for now, so that pulls are left for other requests.
 
         The fewer are left, the longer: from zero at half of the limit to `max_stale`.
@@ -225,7 +225,7 @@ class Account:
         share = max(0, self._available(want, left, now)) / limit
         return want.spare < self._terms.max_stale * (1 - share / _PLENTY)
 
-    def _overspent(self, want: Want, now: float) -> ShareSpent | None:
+    def _overspent(self, want: PullRequest, now: float) -> ShareSpent | None:
         """Return the refusal of a request that would exceed its client's share, else None.
 
         The reserved manifest of an index that a party paid for is spent, too, but not for its
@@ -250,15 +250,15 @@ class Account:
             return _error(ShareSpent, f"{some} {text}", wait)
         return _error(ShareSpent, f"{name} has spent its {text}", wait)
 
-    def _available(self, want: Want, left: int, now: float) -> int:
+    def _available(self, want: PullRequest, left: int, now: float) -> int:
         """Return the pulls left without those reserved for others and for chosen repositories."""
         return left - self._promises.kept(want.reference, now) - self._reserve(want)
 
-    def _reserve(self, want: Want) -> int:
+    def _reserve(self, want: PullRequest) -> int:
         chosen = self._terms.reserved_for.match(want.repository)
         return 0 if chosen else self._terms.reserve
 
-    def _expected(self, want: Want, now: float) -> int:
+    def _expected(self, want: PullRequest, now: float) -> int:
         """Return the pulls held back from a request for clients that a HEAD told of a manifest.
 
         Some clients send HEADs for ever and never pull. So the pulls are a part of the limit at

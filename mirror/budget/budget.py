@@ -13,23 +13,23 @@ from types import TracebackType
 
 from mirror.budget.account import (
     Account,
-    Go,
-    Terms,
-    Want,
+    BudgetPolicy,
+    PullRequest,
+    Verdict,
 )
 from mirror.budget.ledger import Key, Ledger
-from mirror.identity.client import NOBODY
+from mirror.identity.client import MIRROR_ITSELF
 from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import PullLimitSpent, TooManyRequests
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import HUB, HUB_WINDOW, Repository
-from mirror.upstream.telemetry import Answer, Ask
+from mirror.upstream.telemetry import Ask, UpstreamResponse
 from mirror.util.units import duration
 
 _log = logging.getLogger(__name__)
 
-_NO_TERMS = Terms()
+_NO_TERMS = BudgetPolicy()
 _INDEX = 2  # pulls: itself, and a platform's manifest
 CHECKED = {HUB: "ratelimitpreview/test"}  # where a HEAD tells the limit (Docker's docs)
 
@@ -37,11 +37,11 @@ CHECKED = {HUB: "ratelimitpreview/test"}  # where a HEAD tells the limit (Docker
 class Permit:
     """The right to one pull. Its cost is reserved until the permit is left."""
 
-    def __init__(self, budget: Budget, account: Account, want: Want, go: Go) -> None:
+    def __init__(self, budget: Budget, account: Account, want: PullRequest, go: Verdict) -> None:
         self._budget = budget
         self._account = account
         self._want = want
-        self._granted = go is Go.NOW
+        self._granted = go is Verdict.NOW
         if self._granted:
             account.take(want)
 
@@ -52,7 +52,7 @@ class Permit:
             verdict = self._account.verdict(self._want, self._budget.now())
             if isinstance(verdict, TooManyRequests):
                 raise verdict
-            if verdict is Go.NOW:
+            if verdict is Verdict.NOW:
                 self._granted = True
                 self._account.take(self._want)
             else:
@@ -75,7 +75,7 @@ class Budget:
     def __init__(
         self,
         ledger: Ledger,
-        terms: Mapping[str, Terms],
+        terms: Mapping[str, BudgetPolicy],
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ledger = ledger
@@ -101,7 +101,7 @@ class Budget:
             self._account(key).restore(past, now)
         await self.prune()
 
-    def change(self, terms: Mapping[str, Terms]) -> None:
+    def change(self, terms: Mapping[str, BudgetPolicy]) -> None:
         """Replace the terms, perhaps of other upstreams; recorded pulls and limits stay."""
         self._terms = terms
         self._present = {upstream: (upstream, said.user) for upstream, said in terms.items()}
@@ -156,7 +156,7 @@ class Budget:
         except PullLimitSpent as error:
             raise account.closed(repository.name, self.now()) or error from error
 
-    def admit(self, repository: Repository, want: Want) -> Permit:
+    def admit(self, repository: Repository, want: PullRequest) -> Permit:
         """Grant a pull, or let it wait for the running ones; raises TooManyRequests."""
         account = self.present(repository.upstream)
         verdict = account.verdict(want, self.now())
@@ -164,21 +164,21 @@ class Budget:
             raise verdict
         return Permit(self, account, want, verdict)
 
-    def holds_back(self, repository: Repository, want: Want) -> bool:
+    def holds_back(self, repository: Repository, want: PullRequest) -> bool:
         """Whether a tag that may have changed keeps its older digest for now, to save pulls."""
         return self.present(repository.upstream).holds_back(want, self.now())
 
-    def refusal(self, repository: Repository, want: Want) -> TooManyRequests | None:
+    def refusal(self, repository: Repository, want: PullRequest) -> TooManyRequests | None:
         """Return the refusal that a pull would get now, else None."""
         verdict = self.present(repository.upstream).verdict(want, self.now())
         return verdict if isinstance(verdict, TooManyRequests) else None
 
-    def refuses_index(self, repository: Repository, want: Want) -> bool:
+    def refuses_index(self, repository: Repository, want: PullRequest) -> bool:
         """Whether a pull of a manifest of unknown kind goes now, but not if it is an index."""
         index = replace(want, cost=_INDEX)
         return not self.refusal(repository, want) and bool(self.refusal(repository, index))
 
-    def expect(self, repository: Repository, want: Want) -> None:
+    def expect(self, repository: Repository, want: PullRequest) -> None:
         """Reserve a pull for a client that is told of a manifest that is not stored."""
         self.present(repository.upstream).expect(want, self.now())
 
@@ -203,7 +203,7 @@ class Budget:
         account = self.present(repository.upstream)
         account.promise(index, missing, client, self.now())
 
-    def note(self, answer: Answer) -> None:
+    def note(self, answer: UpstreamResponse) -> None:
         """Note an answer: whether it was counted, and the limit that it names."""
         if answer.kind != "manifest" or answer.status is None:
             return
@@ -222,12 +222,12 @@ class Budget:
         self.tick()
         self.wake(account)
 
-    def _enter(self, key: Key, account: Account, answer: Answer) -> None:
+    def _enter(self, key: Key, account: Account, answer: UpstreamResponse) -> None:
         """Count the pull if upstream did, and note the limit that its answer names."""
         now, limit = self.now(), answer.limit
         sent = now - answer.seconds
         if answer.counted and not account.exempts(answer.repository):
-            client = answer.ask.client if answer.ask else NOBODY
+            client = answer.ask.client if answer.ask else MIRROR_ITSELF
             account.count(now, client, sent, said=limit is not None)
             self.counted[answer.upstream] += 1
             self.ledger.add_pull(key, answer)
@@ -235,7 +235,7 @@ class Budget:
             account.hear(limit, sent, now)
             self._put_limit(key, account)
 
-    def _limited(self, key: Key, account: Account, answer: Answer) -> None:
+    def _limited(self, key: Key, account: Account, answer: UpstreamResponse) -> None:
         """Note whether a limit still holds, and for which repositories.
 
         An answer that names no limit means that there is none. But Docker Hub names none for exempt
@@ -306,11 +306,11 @@ class Budget:
 
 def wanted(
     repository: Repository, found: Descriptor | None, ask: Ask, spare: float | None = None
-) -> Want:
-    """Describe a pull; `found` is from a HEAD, if one was sent. For `spare` see `Want`."""
+) -> PullRequest:
+    """Describe a pull; `found` is from a HEAD, if one was sent. For `spare` see `PullRequest`."""
     index = found is not None and found.media_type in media.INDEXES
     reference = found.digest if found is not None else ask.reference
-    return Want(repository.name, reference, ask.client, spare, _INDEX if index else 1)
+    return PullRequest(repository.name, reference, ask.client, spare, _INDEX if index else 1)
 
 
 def _name(key: Key) -> str:

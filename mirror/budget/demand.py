@@ -10,7 +10,7 @@ from mirror.budget.window import HOUR
 _LONGEST = 31 * 24  # hours in memory: a longer window is not reported in full
 
 
-class Tally:
+class Demand:
     """Counts in memory; about once a second the sums of the hours are written to the ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -22,7 +22,7 @@ class Tally:
         self._hours: Counter[tuple[str, int]] = Counter()
 
     def __repr__(self) -> str:
-        return f"<Tally: {self.asked.total()} manifests asked for>"
+        return f"<Demand: {self.asked.total()} manifests asked for>"
 
     async def load(self, longest: float) -> None:
         """Read the past from the ledger, for the `longest` window, in seconds."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import NamedTuple
 
-from mirror.budget.window import HOUR, MOST_PULLS, Word
+from mirror.budget.window import HOUR, MOST_PULLS, ReportedLimit
 from mirror.storage.index import Index
 from mirror.storage.rows import (
     GateRow,
@@ -19,7 +19,7 @@ from mirror.storage.rows import (
     SpenderRow,
 )
 from mirror.storage.write_behind import Source
-from mirror.upstream.telemetry import Answer, PullLimit
+from mirror.upstream.telemetry import PullLimit, UpstreamResponse
 
 _log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class Ledger:
         await self._index.prune(self._now, max(int(self.keep), words), words)
         await self._index.keep_last(keys, MOST_PULLS)
 
-    def add_pull(self, key: Key, answer: Answer) -> None:
+    def add_pull(self, key: Key, answer: UpstreamResponse) -> None:
         """Enter a counted pull."""
         ask = answer.ask
         row = PullRow(
@@ -173,7 +173,7 @@ class Ledger:
         self._last += 1
         return self._last
 
-    def put_limit(self, key: Key, word: Word, window: float, age: float) -> None:
+    def put_limit(self, key: Key, word: ReportedLimit, window: float, age: float) -> None:
         """Note upstream's word on its limit, all entries so far included; in seconds."""
         at = int(self._clock() - age)
         row = LimitRow(

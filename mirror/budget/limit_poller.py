@@ -18,28 +18,28 @@ _WHILE_SHUT = 10.0  # seconds between checks while no pull is left
 _LOOK = 1.0  # seconds between looks whether a check is due
 
 
-class Source(Protocol):
+class LimitSource(Protocol):
     """An upstream that answers a HEAD, with its rate limit in the headers."""
 
     async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> object:
         """Ask for a manifest's descriptor; raises RegistryError."""
 
 
-class LimitChecks:
+class LimitPoller:
     """Keeps upstream's word fresh where there is a repository made for checks.
 
     `every` is how old it may get, in seconds; 0 for no checks. While the gate is shut they are more
     frequent: upstream does not announce it when the pulls of others come back.
     """
 
-    def __init__(self, sources: Mapping[str, Source], budget: Budget, every: float) -> None:
+    def __init__(self, sources: Mapping[str, LimitSource], budget: Budget, every: float) -> None:
         self._sources = sources
         self._budget = budget
         self.every = every
         self._asked: dict[str, float] = {}
 
     def __repr__(self) -> str:
-        return f"<LimitChecks of {', '.join(self._checked()) or 'none'}>"
+        return f"<LimitPoller of {', '.join(self._checked()) or 'none'}>"
 
     def _checked(self) -> list[str]:
         return [name for name in CHECKED if name in self._sources]

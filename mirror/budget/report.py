@@ -7,7 +7,7 @@ from collections import Counter
 
 from mirror.budget.account import Account
 from mirror.budget.budget import Budget
-from mirror.budget.demand import Tally
+from mirror.budget.demand import Demand
 from mirror.budget.ledger import Key
 from mirror.budget.summary import AccountBudget, Budgets, Spender
 from mirror.budget.window import Window
@@ -17,14 +17,14 @@ _TOP = 5  # spenders reported
 _RETURNS = 1000
 
 
-async def reckon(budget: Budget, tally: Tally) -> Budgets:
+async def report(budget: Budget, demand: Demand) -> Budgets:
     """Report on all accounts; those without data are left out, unless none has any."""
-    told = [await _account(budget, tally, key, account) for key, account in budget.accounts()]
+    told = [await _account(budget, demand, key, account) for key, account in budget.accounts()]
     telling = [each for each in told if each.used or each.asked or each.limit is not None]
     return Budgets(tuple(telling or told))
 
 
-async def _account(budget: Budget, tally: Tally, key: Key, account: Account) -> AccountBudget:
+async def _account(budget: Budget, demand: Demand, key: Key, account: Account) -> AccountBudget:
     now, window = budget.now(), account.window
     word, limited = window.word, window.limit is not None
     spenders = await budget.ledger.spenders(key, window.length, _TOP)
@@ -45,7 +45,7 @@ async def _account(budget: Budget, tally: Tally, key: Key, account: Account) -> 
         lasts=_whole(window.lasts(now)),
         whole=_whole(window.whole_in(now)) if limited else None,
         shut=math.ceil(account.shut_in(now)),
-        asked=tally.asked_for(key[0], window.length) if budget.is_present(key) else None,
+        asked=demand.asked_for(key[0], window.length) if budget.is_present(key) else None,
         spent=_parts(window, now),
         returns=tuple(math.ceil(back) for back in list(window.returns(now))[:_RETURNS]),
         clients=top["client"],

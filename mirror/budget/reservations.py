@@ -13,7 +13,7 @@ _REMEMBERED = 10_000  # manifests that a HEAD named, so that each is expected ju
 
 
 @dataclass(frozen=True, slots=True)
-class _Promise:
+class _Reservation:
     """A pull for the first manifest of `missing` to be requested; `party` paid for the index."""
 
     until: float
@@ -21,22 +21,24 @@ class _Promise:
     party: str | None
 
 
-class Promises:
+class Reservations:
     """The pulls reserved in one account. Times are those of its window."""
 
     def __init__(self) -> None:
-        self._platforms: dict[Digest, _Promise] = {}  # by index
+        self._platforms: dict[Digest, _Reservation] = {}  # by index
         self._expected: dict[str, tuple[float, int]] = {}  # until when, and cost; oldest first
 
     def __repr__(self) -> str:
-        return f"<Promises: {len(self._platforms)} indexes, {len(self._expected)} told by HEADs>"
+        return (
+            f"<Reservations: {len(self._platforms)} indexes, {len(self._expected)} told by HEADs>"
+        )
 
     def promise(
         self, index: Digest, missing: Collection[Digest], party: str | None, now: float
     ) -> None:
         """Reserve a pull for one of an index's missing manifests: the index is useless alone."""
         if missing:
-            self._platforms[index] = _Promise(now + KEPT_FOR, frozenset(missing), party)
+            self._platforms[index] = _Reservation(now + KEPT_FOR, frozenset(missing), party)
 
     def expect(self, reference: str, cost: int, now: float) -> None:
         """Reserve a pull for a manifest that a HEAD named, once for all HEADs that name it."""
@@ -69,7 +71,7 @@ class Promises:
                 return most
         return total
 
-    def _to_others(self, reference: str, now: float) -> Iterator[_Promise]:
+    def _to_others(self, reference: str, now: float) -> Iterator[_Reservation]:
         for index, promise in [*self._platforms.items()]:
             if promise.until <= now:
                 del self._platforms[index]

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from mirror.budget.window import MOST_PULLS
 from mirror.identity.address import one_client
-from mirror.identity.client import NOBODY, is_client_name
+from mirror.identity.client import MIRROR_ITSELF, is_client_name
 from mirror.identity.share import EACH, Share
 
 Network = IPv4Network | IPv6Network
@@ -44,7 +44,7 @@ class Shares:
 
     def _party(self, client: str) -> tuple[str, Share] | None:
         """Return the party that a client belongs to, and its share; `None` if it is not bounded."""
-        if client == NOBODY:
+        if client == MIRROR_ITSELF:
             return None
         if client in self._names:
             return client, self._names[client]

@@ -29,7 +29,7 @@ def recent(length: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class ReportedLimit:
     """Upstream's last answer about its limit; `at` is its time, in seconds of the timer.
 
     `remaining` is negative if the mirror had spent more than the limit: upstream reports no debts.
@@ -79,7 +79,7 @@ class Window:
 
     def __init__(self, length: float = HUB_WINDOW, limit: int | None = None) -> None:
         self.length = length
-        self.word: Word | None = None
+        self.word: ReportedLimit | None = None
         self.running = 0  # pulls that were granted, and that upstream may count at any moment
         self._configured = limit
         self._pulls: deque[_Pull] = deque()
@@ -126,7 +126,7 @@ class Window:
         others = limit.limit - left - self.used(now)
         if self.running > 1 and last is not None:  # upstream may count these already
             others = last.others
-        self.word = Word(limit.limit, left, limit.source, now, others)
+        self.word = ReportedLimit(limit.limit, left, limit.source, now, others)
         self.unsaid = 0
         self._sample(now, others)
 
@@ -283,7 +283,7 @@ class Window:
             incoming.append((self._word_at() + self.length - now, others))
         return sorted(incoming)
 
-    def _same(self, word: Word, limit: PullLimit) -> bool:
+    def _same(self, word: ReportedLimit, limit: PullLimit) -> bool:
         length = limit.window or self.length
         known = (word.limit, word.source, self.length)
         return known == (limit.limit, limit.source, length)

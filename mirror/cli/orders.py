@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mirror.admin import client
-from mirror.admin.messages import Progress, Record, UpkeepError, Verified, Work, Wrong
+from mirror.admin.messages import Damaged, OrderError, Progress, Record, Verified, Work
 from mirror.cli.progress_bar import Bar
 from mirror.settings import Settings, load
 from mirror.util import logs
@@ -48,8 +48,8 @@ def carry_out(options: argparse.Namespace, order: Work, words: Words) -> int:
     given = {} if options.data_dir is None else {"data_dir": options.data_dir}
     settings = load(given, options.config)
     os.umask(0o077)
-    with logs.standard_error(settings.log_format) as outlet:
-        logs.set_up(settings.log_format, "error", outlet)  # warnings are printed already
+    with logs.standard_error(settings.log_format) as log_writer:
+        logs.set_up(settings.log_format, "error", log_writer)  # warnings are printed already
         return _run(settings, order, words)
 
 
@@ -75,6 +75,6 @@ def _run(settings: Settings, order: Work, words: Words) -> int:
                     print(line, flush=True)
     finally:
         bar.clear()
-    if last is None or isinstance(last, Progress | Wrong):
-        raise UpkeepError(client.BROKE_OFF)
+    if last is None or isinstance(last, Progress | Damaged):
+        raise OrderError(client.BROKE_OFF)
     return DAMAGED if isinstance(last, Verified) and last.wrong else 0

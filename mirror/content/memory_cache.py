@@ -9,7 +9,7 @@ from mirror.oci.digest import Digest
 _OVERHEAD = 256  # bytes of an entry in addition to its body
 
 
-class Memory:
+class MemoryCache:
     """Bodies by digest; the least recently used are evicted. `limit` and `largest` are in bytes."""
 
     def __init__(self, limit: int, largest: int = 64 * 1024) -> None:
@@ -19,7 +19,7 @@ class Memory:
         )
 
     def __repr__(self) -> str:
-        return f"<Memory: {len(self._bodies)} bodies, {self._bodies.currsize} bytes>"
+        return f"<MemoryCache: {len(self._bodies)} bodies, {self._bodies.currsize} bytes>"
 
     def get(self, digest: Digest) -> bytes | None:
         """Return a body."""

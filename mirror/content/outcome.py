@@ -17,7 +17,7 @@ class Outcome(StrEnum):
     ERROR = "error"  # neither upstream nor the cache answered
 
 
-class Why(StrEnum):
+class StaleReason(StrEnum):
     """The reason for a stale answer."""
 
     FAULT = "fault"  # upstream failed, or took too long
@@ -28,20 +28,20 @@ class Why(StrEnum):
 
 
 STALE = {
-    Why.FAULT: "upstream could not be asked",
-    Why.LIMIT: "no pull is left of upstream's limit",
-    Why.SAVING: "few pulls are left of upstream's limit",
-    Why.PACE: "upstream is asked too often",
-    Why.DENIED: "upstream denies access",
+    StaleReason.FAULT: "upstream could not be asked",
+    StaleReason.LIMIT: "no pull is left of upstream's limit",
+    StaleReason.SAVING: "few pulls are left of upstream's limit",
+    StaleReason.PACE: "upstream is asked too often",
+    StaleReason.DENIED: "upstream denies access",
 }
 
 
-def why(failure: UpstreamFailure) -> Why:
+def stale_reason(failure: UpstreamFailure) -> StaleReason:
     """Return the reason for a stale answer that is served instead of this failure."""
     if isinstance(failure, HeldBack):
-        return Why.SAVING
+        return StaleReason.SAVING
     if isinstance(failure, Denied):
-        return Why.DENIED
+        return StaleReason.DENIED
     if isinstance(failure, TooManyRequests):
-        return Why.PACE if type(failure) is TooManyRequests else Why.LIMIT
-    return Why.FAULT
+        return StaleReason.PACE if type(failure) is TooManyRequests else StaleReason.LIMIT
+    return StaleReason.FAULT

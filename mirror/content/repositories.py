@@ -13,12 +13,12 @@ from urllib.parse import quote
 
 from cachetools import TLRUCache
 
-from mirror.access.visibility import Access
-from mirror.identity.client import Caller
+from mirror.access.authorizer import Authorizer
+from mirror.identity.client import ClientIdentity
 from mirror.oci.names import Repository, pulled_as
 from mirror.oci.paging import MAX_PAGE, Paging
-from mirror.storage.catalog import Catalogue
-from mirror.util.singleflight import Flights
+from mirror.storage.catalog import Catalog
+from mirror.util.singleflight import SingleFlight
 
 _RUN = 4096  # names that are sorted in one go: a sort blocks all other threads
 _KEPT = 250_000  # names of all cached lists together; a list with more is cached alone
@@ -28,7 +28,7 @@ _INSTANT = 0.002  # seconds; a list that took no longer is not cached
 
 class _Key(NamedTuple):
     rules: int  # number of their changes
-    caller: str | None
+    identity: str | None
     upstream: str
     own: str
 
@@ -85,15 +85,15 @@ class Repositories:
 
     def __init__(
         self,
-        catalogue: Catalogue,
-        access: Access,
+        catalog: Catalog,
+        access: Authorizer,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._catalogue = catalogue
+        self._catalog = catalog
         self._access = access
         self._kept = _Lists(timer)
         self._making = asyncio.Lock()  # one list at a time, for all keys
-        self._flights: Flights[_Key, list[str]] = Flights()
+        self._flights: SingleFlight[_Key, list[str]] = SingleFlight()
         self._rules = 0
 
     def __repr__(self) -> str:
@@ -108,17 +108,17 @@ class Repositories:
         self._rules += 1
 
     async def page(
-        self, caller: Caller, upstream: str, own: str, paging: Paging
+        self, identity: ClientIdentity, upstream: str, own: str, paging: Paging
     ) -> tuple[list[str], Paging | None]:
         """Return a page of names, and the start of the next page, if there is one.
 
         The names are those of one `upstream`, or of all if it is empty. Each is the name that the
         caller pulls by; a name without an upstream means `own`.
         """
-        key = _Key(self._rules, caller.name, upstream, own)
+        key = _Key(self._rules, identity.name, upstream, own)
         made = self._kept.get(key)
         if made is None:
-            names = await self._flights.join(key, lambda: self._make(key, caller))
+            names = await self._flights.join(key, lambda: self._make(key, identity))
         else:
             names = made.names
         count = MAX_PAGE if paging.count is None else paging.count
@@ -128,11 +128,11 @@ class Repositories:
             return found, None
         return found, Paging(paging.count, (("last", quote(found[-1], safe="/:")),))
 
-    async def _make(self, key: _Key, caller: Caller) -> list[str]:
-        reads = partial(self._access.reads, caller)
+    async def _make(self, key: _Key, identity: ClientIdentity) -> list[str]:
+        reads = partial(self._access.reads, identity)
         async with self._making:
             await self._kept.let_go()
-            held = self._catalogue.repositories()
+            held = self._catalog.repositories()
             made = await asyncio.to_thread(_named, held, key.upstream, key.own, reads)
         if made.took > _INSTANT:
             self._kept[key] = made

@@ -11,7 +11,7 @@ from mirror.oci.patterns import Patterns
 
 # Which clients may read the repositories that upstream serves to the account only.
 Private = Literal["nobody", "authenticated", "everyone"]
-NOBODY = ""  # the client of the mirror's own requests; it has no share
+MIRROR_ITSELF = ""  # the client of the mirror's own requests; it has no share
 # No address matches: they begin with a digit, or have a colon.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._@-]{0,63}", re.ASCII)
 
@@ -22,7 +22,7 @@ def is_client_name(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class ClientIdentity:
     """A client's address, and its name once that was authenticated.
 
     `allow` bounds the repositories that it may read, of every upstream; None where nothing does.

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
-from mirror.util.gc_pause import uncollected
+from mirror.util.gc_pause import gc_paused
 
 _Rest = ParamSpec("_Rest")
 _Read = TypeVar("_Read")
@@ -28,7 +28,7 @@ _LONG = 64 * 1024  # bytes; a shorter document is parsed faster than a thread ca
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="documents")
 
 
-async def aside(
+async def on_thread(
     reader: Callable[Concatenate[bytes, _Rest], _Read],
     body: bytes,
     *args: _Rest.args,
@@ -37,7 +37,7 @@ async def aside(
     """Parse a document; a long one on a worker thread, as it takes a tenth of a second."""
     if len(body) < _LONG:
         return reader(body, *args, **kwargs)
-    work = partial(uncollected()(reader), body, *args, **kwargs)
+    work = partial(gc_paused()(reader), body, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_THREAD, work)
 
 

@@ -1,7 +1,7 @@
 """The configuration: its keys, their defaults, and the sources of their values."""
 
 from mirror.settings.client import Client
-from mirror.settings.environment_proxies import surroundings
+from mirror.settings.environment_proxies import proxies_from
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
 from mirror.settings.load import Loaded, load, load_all, load_usable
 from mirror.settings.measures import parse_size
@@ -22,5 +22,5 @@ __all__ = [
     "load_usable",
     "parse_origin",
     "parse_size",
-    "surroundings",
+    "proxies_from",
 ]

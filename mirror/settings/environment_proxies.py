@@ -11,7 +11,7 @@ from mirror.settings.values import ConfigurationError, parse_proxy
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class EnvironmentProxies:
     """The proxies for http URLs and for https URLs, and the hosts to connect to directly."""
 
     http: SecretStr | None = None
@@ -23,12 +23,12 @@ class Surroundings:
         return self.https if scheme == "https" else self.http
 
 
-def surroundings(environment: Mapping[str, str]) -> Surroundings:
+def proxies_from(environment: Mapping[str, str]) -> EnvironmentProxies:
     """Read HTTP_PROXY, HTTPS_PROXY and NO_PROXY, or the same in lower case, as Go does.
 
     Raises ConfigurationError, which names the variable but not its value, a possible password.
     """
-    return Surroundings(
+    return EnvironmentProxies(
         _proxy(environment, "HTTP_PROXY"),
         _proxy(environment, "HTTPS_PROXY"),
         environment.get(_named(environment, "NO_PROXY"), ""),

@@ -65,27 +65,27 @@ _HARMLESS = re.compile(r"[\w:/.-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class Fault:
     """One fault: the path of its key, and a line that begins with the key."""
 
     path: tuple[str, ...]
     line: str
 
 
-def wrong(error: ValidationError) -> list[Wrong]:
+def wrong(error: ValidationError) -> list[Fault]:
     """Return all faults of values."""
     return [each for raised in error.errors() for each in _all_of(raised)]
 
 
-def _all_of(error: Mapping[str, Any]) -> Iterator[Wrong]:
+def _all_of(error: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield the faults that a validator has found: a line for each pair of keys that conflict."""
     path = tuple(str(part) for part in error["loc"] if part != "[key]")  # pydantic's, of a key
     for message in str(error["msg"]).removeprefix("Value error, ").split("\n"):
         if path:
-            yield Wrong(path, _line(path, {**error, "msg": message}))
+            yield Fault(path, _line(path, {**error, "msg": message}))
         else:  # the message begins with its keys
             key = message.split(maxsplit=1)[0].rstrip(":")
-            yield Wrong(tuple(key.split(".", 1)), message)
+            yield Fault(tuple(key.split(".", 1)), message)
 
 
 def unknown(name: str, known: Iterable[str], *, what: str = "unknown key") -> str:

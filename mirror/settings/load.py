@@ -15,7 +15,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
-from mirror.settings.faults import Wrong, wrong
+from mirror.settings.faults import Fault, wrong
 from mirror.settings.keys import PREFIX, Settings
 from mirror.settings.sources import Sources, at, gather, path_of
 from mirror.settings.values import ConfigurationError
@@ -87,12 +87,12 @@ def load_all(flags: Mapping[str, object] | None = None, file: Path | None = None
     return Loaded(sources, settings, tuple(map(sources.placed, faults)), frozenset(left_out))
 
 
-def _validated(values: dict[str, Any]) -> tuple[Settings | None, list[Wrong], set[str]]:
+def _validated(values: dict[str, Any]) -> tuple[Settings | None, list[Fault], set[str]]:
     """Validate, and repeat without the faulty values until none is left: a fault may hide others.
 
     Faults that may be consequences of a removed value are not reported.
     """
-    found: list[Wrong] = []
+    found: list[Fault] = []
     gone: set[tuple[str, ...]] = set()
     while True:
         left_out = {path[-1] for path in gone}

@@ -37,7 +37,7 @@ _OF_A_SERVICE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ValueSource:
     """The values of one source. `places` name the place of a key, or of its table."""
 
     values: dict[str, Any]
@@ -48,7 +48,7 @@ class Source:
 class Sources:
     """All sources, in order of precedence, and their unusable parts as `faults`."""
 
-    read: tuple[Source, ...]
+    read: tuple[ValueSource, ...]
     faults: tuple[str, ...] = ()
     file: Path | None = None
 
@@ -88,13 +88,13 @@ class Sources:
 def gather(flags: Mapping[str, object] | None, file: Path | None) -> Sources:
     """Read every source; unusable parts are left out, and described in `faults`."""
     chosen, faults = chosen_file(file), _unknown_variables()
-    from_file, variables, secrets = Source({}), Source({}), Source({})
+    from_file, variables, secrets = ValueSource({}), ValueSource({}), ValueSource({})
     try:
         from_file = read_file(chosen)
     except ConfigurationError as error:
         faults.append(str(error))
     faults += unquoted(from_file.values.get("upstreams"))
-    from_file = Source(_quoted(from_file.values), from_file.places)
+    from_file = ValueSource(_quoted(from_file.values), from_file.places)
     variables, told = _complete(EnvSettingsSource(Settings), _variables())
     faults += told
     try:
@@ -102,7 +102,7 @@ def gather(flags: Mapping[str, object] | None, file: Path | None) -> Sources:
         faults += told
     except ConfigurationError as error:
         faults.append(str(error))
-    read = Source(dict(flags or {})), variables, secrets, from_file
+    read = ValueSource(dict(flags or {})), variables, secrets, from_file
     return Sources(read, tuple(faults), chosen)
 
 
@@ -119,10 +119,10 @@ def chosen_file(file: Path | None) -> Path | None:
     return Path(named) if file is None and named else file
 
 
-def read_file(file: Path | None) -> Source:
+def read_file(file: Path | None) -> ValueSource:
     """Read a file; raises ConfigurationError."""
     if file is None:
-        return Source({})
+        return ValueSource({})
     try:
         text = file.read_text("utf-8-sig")  # Notepad and PowerShell write a byte order mark
         values = tomllib.loads(text)
@@ -133,7 +133,7 @@ def read_file(file: Path | None) -> Source:
     except RecursionError:
         raise ConfigurationError(f"{file}: is not TOML: it is nested too deeply") from None
     found = toml_lines.lines_of(text)
-    return Source(values, {path: f"line {line} of {file}" for path, line in found.items()})
+    return ValueSource(values, {path: f"line {line} of {file}" for path, line in found.items()})
 
 
 def path_of(variable: str) -> toml_lines.Path:
@@ -181,17 +181,17 @@ def _variables() -> dict[toml_lines.Path, str]:
 
 def _complete(
     source: EnvSettingsSource, places: Mapping[toml_lines.Path, str]
-) -> tuple[Source, list[str]]:
+) -> tuple[ValueSource, list[str]]:
     """Read variables or secrets without the tables that are not JSON; also return their faults."""
     faults: list[str] = []
     while True:
         try:
-            return Source(_dotted(source()), places), faults
+            return ValueSource(_dotted(source()), places), faults
         except (SettingsError, RecursionError) as error:
             told, key = not_json(_too_deep(source) or str(error))
             left = {n: v for n, v in source.env_vars.items() if path_of(n) != (key,)}
             if len(left) == len(source.env_vars):  # the error does not name its key
-                return Source({}), [*faults, told]
+                return ValueSource({}), [*faults, told]
             source.env_vars = left
             faults.append(told)
 
@@ -242,7 +242,7 @@ def _is_of_a_service(variable: str, value: str) -> bool:
 # Secrets
 
 
-def _secrets() -> tuple[Source, list[str]]:
+def _secrets() -> tuple[ValueSource, list[str]]:
     """Read the folder of secrets: MIRROR_SECRETS_DIR, or systemd's.
 
     Raises ConfigurationError.
@@ -252,7 +252,7 @@ def _secrets() -> tuple[Source, list[str]]:
         raise ConfigurationError(f"{PREFIX}SECRETS_DIR is {folder!r}: expected a folder")
     folder = folder or os.environ.get("CREDENTIALS_DIRECTORY")
     if folder is None:
-        return Source({}), []
+        return ValueSource({}), []
     try:
         odd = _odd_secrets(folder)
         source = NestedSecretsSettingsSource(SecretsSettingsSource(Settings), secrets_dir=folder)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Catalogue, Entry, charged
+from mirror.storage.catalog import Catalog, Entry, charged
 from mirror.storage.errors import NoRoomError
 from mirror.storage.index import Index
 from mirror.storage.quarantine import Quarantine, Suspect
@@ -68,16 +68,16 @@ class Taken:
         return fetched + self.index + self.leaving + self.quarantine
 
 
-class Books:
+class Accounting:
     """Catalogue and index in step, and all accounts that count towards `limit`, in bytes.
 
     `overhead` is the index's size on the disk, `promised` the space reserved for writes, in bytes.
     `stuck` are wrong files that the disk failed to move, by size in bytes.
     """
 
-    def __init__(self, index: Index, catalogue: Catalogue, limit: int) -> None:
+    def __init__(self, index: Index, catalog: Catalog, limit: int) -> None:
         self.index = index
-        self.catalogue = catalogue
+        self.catalog = catalog
         self.limit = limit
         self.evicted = 0
         self.evicted_bytes = 0
@@ -93,7 +93,7 @@ class Books:
         index.sources.append(self._tell)
 
     def __repr__(self) -> str:
-        return f"<Books: {len(self.catalogue)} kept, {self.used} of {self.limit} bytes>"
+        return f"<Accounting: {len(self.catalog)} kept, {self.used} of {self.limit} bytes>"
 
     def change(self, limit: int) -> None:
         """Change the limit; `Store.trim` then enforces a lower one."""
@@ -109,7 +109,7 @@ class Books:
     def taken(self) -> Taken:
         """Return the parts of `used`."""
         return Taken(
-            kept=self.catalogue.bytes,
+            kept=self.catalog.bytes,
             partial=self.idle_partials.bytes,
             promised=self.promised,
             index=self.overhead,
@@ -126,7 +126,7 @@ class Books:
         if excess <= 0:
             return True
         excess -= self.quarantine.bytes + self.idle_partials.bytes
-        return self.catalogue.victims(excess) is not None
+        return self.catalog.victims(excess) is not None
 
     def make_room(self, wanted: int, *, gains: str | None = None) -> Doomed:
         """Choose files to evict, quarantine and idle partials first; takes them off the books.
@@ -142,7 +142,7 @@ class Books:
                 break
             partials.append(digest)
             excess -= charged(size)
-        victims = self.catalogue.victims(excess, partial(self._spared, gains))
+        victims = self.catalog.victims(excess, partial(self._spared, gains))
         if victims is None:
             lately = "" if gains is None else " or was used lately"
             raise NoRoomError(f"{wanted} bytes do not fit in max_size: the rest is in use{lately}")
@@ -157,7 +157,7 @@ class Books:
         Empty if too few blobs may be evicted, as in `make_room`.
         """
         _, excess = self._suspects(self._excess(0) - freed)
-        return self.catalogue.victims(excess) or []
+        return self.catalog.victims(excess) or []
 
     def _suspects(self, excess: int) -> tuple[list[Digest], int]:
         """Return the quarantined files to unlink for an excess, and the bytes left to free."""
@@ -176,12 +176,12 @@ class Books:
         """
         if gains is None or not self._used_lately(digest):
             return False
-        entry = self.catalogue.get(digest)
+        entry = self.catalog.get(digest)
         links = entry.links if entry is not None else ()
         return not links or any(each.upstream != gains for each in links)
 
     def _used_lately(self, digest: Digest) -> bool:
-        entry = self.catalogue.get(digest)
+        entry = self.catalog.get(digest)
         age = time.time() - entry.used_at if entry is not None else _LATELY
         return digest in self._touched or 0 <= age < _LATELY
 
@@ -207,7 +207,7 @@ class Books:
 
     def forget(self, digest: Digest) -> Entry | None:
         """Take a blob off the books; the caller unlinks its file."""
-        entry = self.catalogue.remove(digest)
+        entry = self.catalog.remove(digest)
         if entry is not None:
             self.index.drop(digest)
             self._touched.discard(digest)
@@ -227,7 +227,7 @@ class Books:
             self.idle_partials[digest] = doomed.partials[digest]
         if entry := doomed.victims.get(digest):
             self._leaving = [left for left in self._leaving if left is not entry]
-            self.catalogue.put_back(digest, entry)
+            self.catalog.put_back(digest, entry)
             self.tell_of(digest, entry)
             if doomed.evicting:
                 self.evicted -= 1
@@ -242,12 +242,12 @@ class Books:
         taken over, and its readers keep it on the disk.
         """
         entry = Entry(size, media_type, int(time.time()), changed_at)
-        old = self.catalogue.remove(digest)
+        old = self.catalog.remove(digest)
         if old is not None:
             entry.media_type = old.media_type or media_type
             entry.links, entry.children = old.links, old.children
             self._let_leave(old)
-        self.catalogue.add(digest, entry)
+        self.catalog.add(digest, entry)
         self.stuck.pop(digest, None)  # replaced by the rename
         self.tell_of(digest, entry)
         return entry
@@ -259,28 +259,28 @@ class Books:
         has it as a manifest.
         """
         found = manifest.descriptor
-        before = self.catalogue.get(found.digest)
+        before = self.catalog.get(found.digest)
         if before is not None and before.media_type is None:
             for repository in list(before.links):
                 self.unlink(found.digest, repository)
-        self.catalogue.describe(found.digest, found.media_type, manifest.children, upstream)
-        if entry := self.catalogue.get(found.digest):
+        self.catalog.describe(found.digest, found.media_type, manifest.children, upstream)
+        if entry := self.catalog.get(found.digest):
             entry.used_at = int(time.time())
             self.tell_of(found.digest, entry)
 
     def link(self, digest: Digest, repository: Repository) -> None:
         """Record that a repository contains a stored digest."""
-        if self.catalogue.link(digest, repository):
+        if self.catalog.link(digest, repository):
             self.index.put_link(digest, repository)
 
     def unlink(self, digest: Digest, repository: Repository) -> None:
         """Remove the record that a repository contains a stored digest."""
-        if self.catalogue.unlink(digest, repository):
+        if self.catalog.unlink(digest, repository):
             self.index.drop_link(digest, repository)
 
     def touch(self, digest: Digest) -> None:
         """Record a use: in memory now, in the index within a minute or so."""
-        self.catalogue.touch(digest)
+        self.catalog.touch(digest)
         self._touched.add(digest)
 
     def note_uses(self) -> bool:
@@ -288,7 +288,7 @@ class Books:
         now = int(time.time())
         for _ in range(min(_AT_ONCE, len(self._touched))):
             digest = self._touched.pop()
-            if entry := self.catalogue.get(digest):
+            if entry := self.catalog.get(digest):
                 entry.used_at = now
             self.index.touch(digest, now)
         return bool(self._touched)
@@ -304,8 +304,8 @@ class Books:
 
     def _tell(self) -> Iterator[Digest]:
         """Write all entries to a new index, lazily: each is read when its turn comes."""
-        for digest in list(self.catalogue):
-            if entry := self.catalogue.get(digest):
+        for digest in list(self.catalog):
+            if entry := self.catalog.get(digest):
                 self.tell_of(digest, entry)
                 yield digest
 

@@ -73,7 +73,7 @@ class Entry:
         return self.types.get(upstream, self.media_type)
 
 
-class Catalogue:
+class Catalog:
     """All stored content by digest, in order of last use; manifests separate from blobs.
 
     A manifest is small and costs a counted pull, so blobs are evicted first.
@@ -93,7 +93,7 @@ class Catalogue:
         return chain(self._blobs, self._manifests)
 
     def __repr__(self) -> str:
-        return f"<Catalogue: {len(self)} kept, {self.bytes} bytes>"
+        return f"<Catalog: {len(self)} kept, {self.bytes} bytes>"
 
     def view(self) -> View:
         """Return a snapshot that a thread can walk while the catalogue changes."""

@@ -10,8 +10,8 @@ from typing import IO, Any, TypeVar
 
 from mirror.oci.digest import Digest
 from mirror.storage.errors import is_of_disk, stopping
-from mirror.storage.files import Files
-from mirror.util.singleflight import Flights
+from mirror.storage.files import BlobFiles
+from mirror.util.singleflight import SingleFlight
 from mirror.util.uncancelled import to_the_end
 
 T = TypeVar("T")
@@ -21,23 +21,23 @@ _ANSWER = 0.8  # seconds for a health check: probes give up after one by default
 _PROOFS = 2  # blobs hashed again at the same time: the threads have other work, too
 
 
-class Disk:
+class DiskThreads:
     """Runs blocking calls. `trouble` is the disk's last error, until a write succeeds again."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: BlobFiles) -> None:
         self.trouble: str | None = None
         self._files = files
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store-write")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-read")
         self._lookers = ThreadPoolExecutor(1, thread_name_prefix="store-look")
-        self._looks: Flights[str, str | None] = Flights()
+        self._looks: SingleFlight[str, str | None] = SingleFlight()
         self._waiting: set[Future[Any]] = set()
         self._dropped = False
-        self._proofs: Flights[Digest, int | None] = Flights()
+        self._proofs: SingleFlight[Digest, int | None] = SingleFlight()
         self._proving = asyncio.Semaphore(_PROOFS)
 
     def __repr__(self) -> str:
-        return f"<Disk: {self.trouble or 'well'}, {len(self._proofs)} blobs being hashed>"
+        return f"<DiskThreads: {self.trouble or 'well'}, {len(self._proofs)} blobs being hashed>"
 
     async def close(self) -> None:
         """Wait for calls that have begun; queued ones are cancelled."""
@@ -122,7 +122,7 @@ class Disk:
             self.trouble = None
 
     async def prove(self, digest: Digest, size: int) -> int | None:
-        """Hash a published blob, once for concurrent callers; see `Files.prove`. Raises OSError."""
+        """Hash a published blob, once for concurrent callers; see `prove`; raises OSError."""
         return await self._proofs.join(digest, lambda: self._prove(digest, size))
 
     async def _prove(self, digest: Digest, size: int) -> int | None:

@@ -25,7 +25,7 @@ _WHOLE = "whole-"  # files that are never resumed: one left by a crash is useles
 _SLICE = 1024 * 1024  # bytes per read when a blob is hashed again
 
 
-class Found(NamedTuple):
+class StoredFile(NamedTuple):
     """A listed file: size in bytes, and when it was last written and moved, in nanoseconds."""
 
     digest: Digest
@@ -42,7 +42,7 @@ class Opened(NamedTuple):
     changed_at: int
 
 
-class Files:
+class BlobFiles:
     """The data folder: `blobs/ALGORITHM/AB/HEX`, `partial/`, `quarantine/ALGORITHM-HEX`, a lock.
 
     Synced are a partial's bytes before its rename, because a name must never lead to missing bytes;
@@ -202,24 +202,24 @@ class Files:
         """Unlink partials, in the same way."""
         return _unlink(digests, self._partial_path)
 
-    def scan(self) -> Iterator[Found]:
+    def scan(self) -> Iterator[StoredFile]:
         """List the blobs; raises OSError."""
         for algorithm in ("sha256", "sha512"):
             with contextlib.suppress(FileNotFoundError):
                 yield from self._scan_shards(algorithm)
 
-    def _scan_shards(self, algorithm: str) -> Iterator[Found]:
+    def _scan_shards(self, algorithm: str) -> Iterator[StoredFile]:
         with os.scandir(self._blobs / algorithm) as shards:
             for shard in shards:
                 go_on(self.halted)
                 if shard.is_dir(follow_symlinks=False):
                     yield from _scan(shard.path, f"{algorithm}:{{}}".format)
 
-    def scan_partials(self) -> Iterator[Found]:
+    def scan_partials(self) -> Iterator[StoredFile]:
         """List the partials."""
         return _scan(str(self._partials), lambda name: name.replace("-", ":", 1))
 
-    def scan_quarantine(self) -> Iterator[Found]:
+    def scan_quarantine(self) -> Iterator[StoredFile]:
         """List the quarantined files."""
         return _scan(str(self._quarantine), lambda name: name.replace("-", ":", 1))
 
@@ -253,7 +253,7 @@ def _unlink(digests: Iterable[Digest], path_of: Callable[[Digest], Path]) -> dic
     return failed
 
 
-def _scan(folder: str, name_of: Callable[[str], str]) -> Iterator[Found]:
+def _scan(folder: str, name_of: Callable[[str], str]) -> Iterator[StoredFile]:
     """List a folder, skipping files not named after a digest."""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -262,7 +262,7 @@ def _scan(folder: str, name_of: Callable[[str], str]) -> Iterator[Found]:
                 status = entry.stat(follow_symlinks=False)
             except (DigestInvalid, FileNotFoundError):
                 continue
-            yield Found(digest, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            yield StoredFile(digest, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def sync_folder(folder: Path) -> None:

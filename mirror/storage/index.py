@@ -15,7 +15,7 @@ from mirror.storage.rows import (
     SpenderRow,
 )
 from mirror.storage.sqlite import Database, Row
-from mirror.storage.write_behind import Behind, Source
+from mirror.storage.write_behind import Source, WriteBehind
 
 
 class Index:
@@ -28,30 +28,30 @@ class Index:
     """
 
     def __init__(self, database: Database, interval: float = 1.0) -> None:
-        self._behind = Behind(database, interval)
+        self._write_behind = WriteBehind(database, interval)
 
     def __repr__(self) -> str:
-        return f"<Index: {self._behind.pending} writes pending>"
+        return f"<Index: {self._write_behind.pending} writes pending>"
 
     @property
     def sources(self) -> list[Source]:
         """Callbacks that write all rows again."""
-        return self._behind.sources
+        return self._write_behind.sources
 
     async def close(self) -> None:
         """Write all pending rows and close, even if the caller is cancelled."""
-        await self._behind.close()
+        await self._write_behind.close()
 
     async def abandon(self) -> None:
         """Close at once, dropping pending rows: the next start finds out their contents again.
 
         Completes even if the caller is cancelled.
         """
-        await self._behind.abandon()
+        await self._write_behind.abandon()
 
     async def due(self) -> None:
         """Wait until the next flush is due."""
-        await self._behind.due()
+        await self._write_behind.due()
 
     async def flush(self) -> bool:
         """Write all pending rows; returns whether the database may have grown.
@@ -59,11 +59,11 @@ class Index:
         Rows of a failed write stay pending: requests do not depend on them. Completes even if the
         caller is cancelled.
         """
-        return await self._behind.flush()
+        return await self._write_behind.flush()
 
     async def pulls_written(self) -> None:
         """Wait until the pulls so far are on the disk, for half a second at most."""
-        await self._behind.pulls_written()
+        await self._write_behind.pulls_written()
 
     # Stored content
 
@@ -77,59 +77,63 @@ class Index:
     ) -> None:
         """Record a stored blob or manifest; see `Entry` for the units."""
         args = (str(digest), size, media_type, used_at, changed_at)
-        self._behind.later(("blob", digest), sql.PUT_BLOB, *args)
+        self._write_behind.later(("blob", digest), sql.PUT_BLOB, *args)
 
     def put_children(self, digest: Digest, children: Iterable[Digest]) -> None:
         """Record the digests that a stored manifest references."""
         for child in children:
-            self._behind.later(("child", digest, child), sql.PUT_CHILD, str(digest), str(child))
+            self._write_behind.later(
+                ("child", digest, child), sql.PUT_CHILD, str(digest), str(child)
+            )
 
     def put_type(self, digest: Digest, upstream: str, media_type: str) -> None:
         """Record an upstream's media type for a stored manifest."""
         args = (str(digest), upstream, media_type)
-        self._behind.later(("type", *args[:2]), sql.PUT_TYPE, *args)
+        self._write_behind.later(("type", *args[:2]), sql.PUT_TYPE, *args)
 
     def put_link(self, digest: Digest, repository: Repository) -> None:
         """Record that a repository contains a digest."""
         args = (str(digest), repository.upstream, repository.name)
-        self._behind.later(("link", *args), sql.PUT_LINK, *args)
-        self._behind.soon()
+        self._write_behind.later(("link", *args), sql.PUT_LINK, *args)
+        self._write_behind.soon()
 
     def drop_link(self, digest: Digest, repository: Repository) -> None:
         """Delete the record that a repository contains a digest."""
         args = (str(digest), repository.upstream, repository.name)
-        self._behind.later(("link", *args), sql.DROP_LINK, *args)
+        self._write_behind.later(("link", *args), sql.DROP_LINK, *args)
 
     def touch(self, digest: Digest, used_at: int) -> None:
         """Record a use. A blob with a pending row keeps that row's time, which is as recent."""
-        if not self._behind.awaits(("blob", digest)):
-            self._behind.later(("touch", digest), sql.TOUCH, str(digest), used_at)
+        if not self._write_behind.awaits(("blob", digest)):
+            self._write_behind.later(("touch", digest), sql.TOUCH, str(digest), used_at)
 
     def drop(self, digest: Digest) -> None:
         """Delete a digest, with its links and children."""
         for table, statement in sql.DROP:
-            self._behind.later((table, digest), statement, str(digest))
+            self._write_behind.later((table, digest), statement, str(digest))
 
     def put_tag(self, repository: Repository, tag: str, found: Descriptor, at: int) -> None:
         """Record the descriptor of a tag's manifest as of `at`, the last check."""
         key = (repository.upstream, repository.name, str(tag))
         args = (*key, str(found.digest), found.media_type, found.size, at)
-        self._behind.later(("tag", *key), sql.PUT_TAG, *args)
+        self._write_behind.later(("tag", *key), sql.PUT_TAG, *args)
 
     def drop_tag(self, repository: Repository, tag: str) -> None:
         """Delete a tag."""
         key = (repository.upstream, repository.name, str(tag))
-        self._behind.later(("tag", *key), sql.DROP_TAG, *key)
+        self._write_behind.later(("tag", *key), sql.DROP_TAG, *key)
 
     def put_publicity(self, repository: Repository, asked_at: int, *, public: bool) -> None:
         """Record whether upstream serves a repository to anonymous clients, as of `asked_at`."""
         key = (repository.upstream, repository.name)
-        self._behind.later(("publicity", *key), sql.PUT_PUBLICITY, *key, int(public), asked_at)
+        self._write_behind.later(
+            ("publicity", *key), sql.PUT_PUBLICITY, *key, int(public), asked_at
+        )
 
     def drop_publicity(self, repository: Repository) -> None:
         """Delete the record of whether a repository is public."""
         key = (repository.upstream, repository.name)
-        self._behind.later(("publicity", *key), sql.DROP_PUBLICITY, *key)
+        self._write_behind.later(("publicity", *key), sql.DROP_PUBLICITY, *key)
 
     # The ledger
 
@@ -137,78 +141,82 @@ class Index:
         """Enter a counted request. Written at once, because pulls are money."""
         args = (pull.number, pull.upstream, pull.account, pull.at)
         what = (pull.repository, pull.reference, pull.digest, pull.client)
-        self._behind.add_pull(sql.PUT_PULL, *args, *what)
+        self._write_behind.add_pull(sql.PUT_PULL, *args, *what)
 
     def move_pulls(self, after: int, seconds: int) -> None:
         """Shift the times of all pulls after a number by `seconds`."""
-        self._behind.add_pull(sql.MOVE_PULLS, after, seconds)
+        self._write_behind.add_pull(sql.MOVE_PULLS, after, seconds)
 
     def put_limit(self, row: LimitRow) -> None:
         """Record the limit as upstream last reported it."""
         args = (row.upstream, row.account, row.allowed, row.remaining, row.window)
         key = ("limit", row.upstream, row.account)
-        self._behind.later(key, sql.PUT_LIMIT, *args, row.source, row.at, row.after)
+        self._write_behind.later(key, sql.PUT_LIMIT, *args, row.source, row.at, row.after)
 
     def drop_limit(self, upstream: str, account: str) -> None:
         """Delete a limit that upstream no longer reports."""
-        self._behind.later(("limit", upstream, account), sql.DROP_LIMIT, upstream, account)
+        self._write_behind.later(("limit", upstream, account), sql.DROP_LIMIT, upstream, account)
 
     def put_gate(self, row: GateRow) -> None:
         """Record until when the gate is shut."""
         args = (row.upstream, row.account)
-        self._behind.later(("gate", *args), sql.PUT_GATE, *args, row.until, row.seconds)
+        self._write_behind.later(("gate", *args), sql.PUT_GATE, *args, row.until, row.seconds)
 
     def put_asked(self, upstream: str, hour: int, pulls: int) -> None:
         """Record the number of pulls that clients requested in the hour that began at `hour`."""
-        self._behind.later(("asked", upstream, hour), sql.PUT_ASKED, upstream, hour, pulls)
+        self._write_behind.later(("asked", upstream, hour), sql.PUT_ASKED, upstream, hour, pulls)
 
     async def prune(self, now: int, keep: int, words: int) -> None:
         """Delete pulls older than `keep` seconds, limits and gates older than `words` seconds.
 
         Ages are relative to the last entry: a clock that is far ahead must not delete all rows.
         """
-        await self._behind.prune(now, keep, words)
+        await self._write_behind.prune(now, keep, words)
 
     async def keep_last(self, accounts: Iterable[tuple[str, str]], most: int) -> None:
         """Delete all but the last `most` pulls of each account (upstream, account name)."""
-        await self._behind.keep_last(accounts, most)
+        await self._write_behind.keep_last(accounts, most)
 
     # Reading, at start
 
     async def blobs(self) -> list[Row]:
         """Return (digest, size, media type, used at, changed at), least recently used first."""
-        return await self._behind.fetch(
+        return await self._write_behind.fetch(
             "SELECT digest, size, media_type, used_at, changed_at FROM blob ORDER BY used_at"
         )
 
     async def children(self) -> list[Row]:
         """Return (manifest, digest), by manifest."""
-        return await self._behind.fetch("SELECT manifest, digest FROM child ORDER BY manifest")
+        return await self._write_behind.fetch(
+            "SELECT manifest, digest FROM child ORDER BY manifest"
+        )
 
     async def types(self) -> list[Row]:
         """Return (digest, upstream, media type)."""
-        return await self._behind.fetch("SELECT digest, upstream, media_type FROM manifest_type")
+        return await self._write_behind.fetch(
+            "SELECT digest, upstream, media_type FROM manifest_type"
+        )
 
     async def links(self) -> list[Row]:
         """Return (digest, upstream, repository)."""
-        return await self._behind.fetch("SELECT digest, upstream, repository FROM link")
+        return await self._write_behind.fetch("SELECT digest, upstream, repository FROM link")
 
     async def tags(self) -> list[Row]:
         """Return (upstream, repository, tag, digest, media type, size, checked at) by age."""
-        return await self._behind.fetch(
+        return await self._write_behind.fetch(
             "SELECT upstream, repository, tag, digest, media_type, size, checked_at FROM tag "
             "ORDER BY checked_at"
         )
 
     async def publicity(self) -> list[Row]:
         """Return (upstream, repository, public, asked at) by age."""
-        return await self._behind.fetch(
+        return await self._write_behind.fetch(
             "SELECT upstream, repository, public, asked_at FROM publicity ORDER BY asked_at"
         )
 
     async def limits(self) -> list[LimitRow]:
         """Return the limits as upstreams last reported them."""
-        rows = await self._behind.fetch(
+        rows = await self._write_behind.fetch(
             "SELECT upstream, account, allowed, remaining, window_length, source, at, after_pull "
             "FROM pull_limit"
         )
@@ -216,7 +224,9 @@ class Index:
 
     async def gates(self) -> list[GateRow]:
         """Return until when the gate of each account is shut."""
-        rows = await self._behind.fetch("SELECT upstream, account, until, seconds FROM pull_gate")
+        rows = await self._write_behind.fetch(
+            "SELECT upstream, account, until, seconds FROM pull_gate"
+        )
         return [GateRow(*row) for row in rows]
 
     async def pulls(self, since: int) -> list[Row]:
@@ -224,7 +234,7 @@ class Index:
 
         The order is that of entry, not of time: an older time in between comes from a wrong clock.
         """
-        return await self._behind.fetch(
+        return await self._write_behind.fetch(
             "SELECT id, upstream, account, at, client FROM pull "
             "WHERE id >= (SELECT min(id) FROM pull WHERE at >= $1) ORDER BY id",
             since,
@@ -232,14 +242,14 @@ class Index:
 
     async def last_pull(self) -> int:
         """Return the highest pull number."""
-        [[number]] = await self._behind.fetch("SELECT coalesce(max(id), 0) FROM pull")
+        [[number]] = await self._write_behind.fetch("SELECT coalesce(max(id), 0) FROM pull")
         return int(number)
 
     # Reading, for an operator
 
     async def asked(self, since: int) -> list[Row]:
         """Return (upstream, hour, pulls) for the hours since then."""
-        return await self._behind.fetch(
+        return await self._write_behind.fetch(
             "SELECT upstream, hour, pulls FROM asked WHERE hour >= $1", since
         )
 
@@ -247,5 +257,5 @@ class Index:
         self, what: str, upstream: str, account: str, since: int, most: int
     ) -> list[SpenderRow]:
         """Return the clients, repositories or tags with the most pulls since then."""
-        rows = await self._behind.fetch(sql.SPENDERS[what], upstream, account, since, most)
+        rows = await self._write_behind.fetch(sql.SPENDERS[what], upstream, account, since, most)
         return [SpenderRow(*row) for row in rows]

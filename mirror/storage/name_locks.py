@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from mirror.oci.digest import Digest
 
 
-class Names:
+class NameLocks:
     """Locks that exist only while they are held or waited for.
 
     A reason to unlink a file must be checked again under its lock.
@@ -24,7 +24,7 @@ class Names:
         return len(self._locks)
 
     def __repr__(self) -> str:
-        return f"<Names: {len(self)} in hand>"
+        return f"<NameLocks: {len(self)} in hand>"
 
     @asynccontextmanager
     async def held(self, digests: Iterable[Digest]) -> AsyncIterator[None]:

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 
 from mirror.oci.digest import Digest
-from mirror.storage.accounting import Books, Doomed
+from mirror.storage.accounting import Accounting, Doomed
 from mirror.storage.catalog import charged
-from mirror.storage.disk_threads import Disk
+from mirror.storage.disk_threads import DiskThreads
 from mirror.storage.errors import in_words
-from mirror.storage.files import Files
-from mirror.storage.name_locks import Names
+from mirror.storage.files import BlobFiles
+from mirror.storage.name_locks import NameLocks
 from mirror.storage.quarantine import Suspect
 from mirror.util.uncancelled import to_the_end
 from mirror.util.units import human
@@ -23,28 +23,29 @@ from mirror.util.units import human
 _log = logging.getLogger(__name__)
 
 
-class Room:
+class Quota:
     """Deletes files and reserves space, according to the books.
 
     A digest cannot be published while its previous file is being deleted. An operation that has
     begun runs to its end, even if the caller is cancelled.
     """
 
-    def __init__(self, books: Books, files: Files, disk: Disk) -> None:
-        self._books = books
+    def __init__(self, accounting: Accounting, files: BlobFiles, disk: DiskThreads) -> None:
+        self._accounting = accounting
         self._files = files
         self._disk = disk
-        self._names = Names()
+        self._names = NameLocks()
         self._doomed: Counter[Digest] = Counter()  # partials off the books, not yet unlinked
         self._progress = asyncio.Condition()
 
     def __repr__(self) -> str:
-        books = self._books
-        return f"<Room: {books.promised} bytes promised, {books.going} leaving, {self._names!r}>"
+        accounting = self._accounting
+        promised, leaving = accounting.promised, accounting.going
+        return f"<Quota: {promised} bytes promised, {leaving} leaving, {self._names!r}>"
 
     def fits(self, size: int) -> bool:
         """Whether `size` bytes could be reserved by evicting everything that may be evicted."""
-        return self._books.fits(size)
+        return self._accounting.fits(size)
 
     async def reserve(self, size: int, *, gains: str | None = None) -> int:
         """Reserve room for `size` bytes, evicting if needed; returns the amount to release later.
@@ -54,33 +55,33 @@ class Room:
         unlinked.
         """
         wanted = charged(size)
-        doomed = self._books.make_room(wanted, gains=gains)
+        doomed = self._accounting.make_room(wanted, gains=gains)
         if doomed and _log.isEnabledFor(logging.DEBUG):
             _log.debug("room for %s: %s go", human(wanted), doomed.told)
-        self._books.promised += wanted
+        self._accounting.promised += wanted
         try:
             await self.unlink(doomed)
             while doomed.more:
-                doomed = self._books.make_room(0, gains=gains)
+                doomed = self._accounting.make_room(0, gains=gains)
                 await self.unlink(doomed)
-            while self._books.used > self._books.limit:
+            while self._accounting.used > self._accounting.limit:
                 await self._until_it_fits(gains=gains)
         except BaseException:
-            self._books.promised -= wanted
+            self._accounting.promised -= wanted
             raise
         return wanted
 
     async def _until_it_fits(self, *, gains: str | None) -> None:
         """Wait for unlinks in progress, or evict more if they have failed."""
-        if not self._books.going:
-            await self.unlink(self._books.make_room(0, gains=gains))
+        if not self._accounting.going:
+            await self.unlink(self._accounting.make_room(0, gains=gains))
             return
         async with self._progress:
             await self._progress.wait()
 
     def release(self, promised: int) -> None:
         """Release an amount that `reserve` returned."""
-        self._books.promised -= promised
+        self._accounting.promised -= promised
 
     async def take_partial(self, digest: Digest) -> int:
         """Turn an idle partial, if there is one, into a reservation, which cannot be evicted.
@@ -90,12 +91,12 @@ class Room:
         while self._doomed[digest]:  # being evicted as idle
             async with self._progress:
                 await self._progress.wait()
-        size = self._books.idle_partials.pop(digest, 0)
+        size = self._accounting.idle_partials.pop(digest, 0)
         try:
             return await self.reserve(size)
         except BaseException:
             if size:
-                self._books.idle_partials[digest] = size
+                self._accounting.idle_partials[digest] = size
             raise
 
     # Unlinking
@@ -120,12 +121,12 @@ class Room:
                 failed = await self._disk.run(self._unlink_now, still)
             except OSError:  # the call was not started
                 for digest in {*still.suspects, *still.partials, *still.victims}:
-                    self._books.put_back(digest, still)
+                    self._accounting.put_back(digest, still)
                 raise
             finally:
-                self._books.going -= doomed.bytes
+                self._accounting.going -= doomed.bytes
                 for digest in failed:
-                    self._books.put_back(digest, still)
+                    self._accounting.put_back(digest, still)
                 self._doomed.subtract(doomed.partials.keys())
                 self._doomed += Counter()  # drop zero counts
                 await self._tell()
@@ -135,14 +136,14 @@ class Room:
 
     def _still(self, doomed: Doomed) -> Doomed:
         """Return the files that are still off the books."""
-        books = self._books
+        accounting = self._accounting
         suspects = {
-            each: it for each, it in doomed.suspects.items() if each not in books.quarantine
+            each: it for each, it in doomed.suspects.items() if each not in accounting.quarantine
         }
         victims = {
             each: entry
             for each, entry in doomed.victims.items()
-            if books.catalogue.get(each) is None and each not in books.stuck
+            if accounting.catalog.get(each) is None and each not in accounting.stuck
         }
         return doomed._replace(suspects=suspects, victims=victims)
 
@@ -166,16 +167,16 @@ class Room:
 
     async def _set_aside(self, digest: Digest) -> None:
         async with self._names.held([digest]):
-            if digest not in self._books.stuck:
+            if digest not in self._accounting.stuck:
                 return
             try:
                 size = await self._disk.run(self._files.set_aside, digest)
             except OSError as error:
                 _log.error("cannot quarantine %s, will try again: %s", digest, in_words(error))
                 return
-            self._books.stuck.pop(digest, None)
+            self._accounting.stuck.pop(digest, None)
             if size is not None:
-                self._books.quarantine.add(digest, Suspect(size, int(time.time())))
+                self._accounting.quarantine.add(digest, Suspect(size, int(time.time())))
 
     # Removing
 
@@ -184,10 +185,10 @@ class Room:
 
         Returns the bytes that are freed, now or when the last reader ends. Raises OSError.
         """
-        catalogue = self._books.catalogue
-        before = catalogue.bytes
-        doomed = self._books.doom(victims=digests)
-        freed = before - catalogue.bytes
+        catalog = self._accounting.catalog
+        before = catalog.bytes
+        doomed = self._accounting.doom(victims=digests)
+        freed = before - catalog.bytes
         await self.unlink(doomed)
         return freed
 
@@ -196,27 +197,27 @@ class Room:
 
         Raises OSError.
         """
-        idle = [digest for digest in digests if digest in self._books.idle_partials]
-        doomed = self._books.doom(partials=idle)
+        idle = [digest for digest in digests if digest in self._accounting.idle_partials]
+        doomed = self._accounting.doom(partials=idle)
         await self.unlink(doomed)
         return len(idle), sum(charged(size) for size in doomed.partials.values())
 
-    async def remove_strangers(self, sizes: dict[Digest, int]) -> tuple[int, int]:
+    async def remove_orphans(self, sizes: dict[Digest, int]) -> tuple[int, int]:
         """Remove the files, given by size in bytes, that are not on the books.
 
         Returns their number and bytes. Raises OSError.
         """
-        return await to_the_end(self._remove_strangers(sizes))
+        return await to_the_end(self._remove_orphans(sizes))
 
-    async def _remove_strangers(self, sizes: dict[Digest, int]) -> tuple[int, int]:
-        known = self._books.catalogue
+    async def _remove_orphans(self, sizes: dict[Digest, int]) -> tuple[int, int]:
+        known = self._accounting.catalog
         found = [digest for digest in sizes if known.get(digest) is None]
         async with self._names.held(found):
-            strangers = [digest for digest in found if known.get(digest) is None]
-            failed = await self._disk.run(self._files.remove, strangers)
+            orphans = [digest for digest in found if known.get(digest) is None]
+            failed = await self._disk.run(self._files.remove, orphans)
         for error in failed.values():
             raise error
-        return len(strangers), sum(charged(sizes[digest]) for digest in strangers)
+        return len(orphans), sum(charged(sizes[digest]) for digest in orphans)
 
     def naming(self, digest: Digest) -> AbstractAsyncContextManager[None]:
         """Hold the lock of a digest while its file is published and entered, or removed."""

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Catalogue, Entry
+from mirror.storage.catalog import Catalog, Entry
 from mirror.storage.errors import StoreError
-from mirror.storage.files import Files, Found
+from mirror.storage.files import BlobFiles, StoredFile
 from mirror.storage.index import Index
 from mirror.storage.quarantine import Suspect
 from mirror.storage.sqlite import (
@@ -26,7 +26,7 @@ from mirror.storage.sqlite import (
 )
 from mirror.storage.store import Store
 from mirror.util import permissions
-from mirror.util.gc_pause import uncollected
+from mirror.util.gc_pause import gc_paused
 from mirror.util.pacing import paced
 from mirror.util.uncancelled import over, to_the_end
 from mirror.util.units import human
@@ -36,7 +36,7 @@ T = TypeVar("T")
 _SECOND = 10**9  # nanoseconds
 
 
-async def open_store(files: Files, limit: int, *, spares: bool = False) -> Store:
+async def open_store(files: BlobFiles, limit: int, *, spares: bool = False) -> Store:
     """Open the data folder and repair its index; raises StoreError.
 
     A file without a row is adopted as a blob without links, and hashed before it is served. A row
@@ -46,7 +46,7 @@ async def open_store(files: Files, limit: int, *, spares: bool = False) -> Store
     """
     try:
         await _on_thread(files, files.prepare)
-        with uncollected():
+        with gc_paused():
             # Not concurrently with SQLite: two threads that create Python objects take longer than
             # one after the other (measured: 1.2 s for the names alone, 0.65 s without).
             on_disk = await _on_thread(files, lambda: {f.digest: f for f in files.scan()})
@@ -59,7 +59,7 @@ async def open_store(files: Files, limit: int, *, spares: bool = False) -> Store
         raise
 
 
-async def _on_thread(files: Files, work: Callable[[], T]) -> T:
+async def _on_thread(files: BlobFiles, work: Callable[[], T]) -> T:
     """Run a call on a thread. If cancelled, wait for its end: the lock is released after that."""
     job = asyncio.ensure_future(asyncio.to_thread(work))
     try:
@@ -70,7 +70,9 @@ async def _on_thread(files: Files, work: Callable[[], T]) -> T:
         raise
 
 
-async def _open(files: Files, limit: int, on_disk: dict[Digest, Found], *, spares: bool) -> Store:
+async def _open(
+    files: BlobFiles, limit: int, on_disk: dict[Digest, StoredFile], *, spares: bool
+) -> Store:
     path = files.root / "index.db"
     try:
         index = await open_index(path)
@@ -112,7 +114,7 @@ async def _replace_index(path: Path, error: sqlite3.Error) -> Index:
 
 
 async def _repair(
-    files: Files, index: Index, limit: int, on_disk: dict[Digest, Found], *, spares: bool
+    files: BlobFiles, index: Index, limit: int, on_disk: dict[Digest, StoredFile], *, spares: bool
 ) -> Store:
     try:
         return await _repaired(files, index, limit, on_disk, spares=spares)
@@ -122,22 +124,22 @@ async def _repair(
 
 
 async def _repaired(
-    files: Files, index: Index, limit: int, on_disk: dict[Digest, Found], *, spares: bool
+    files: BlobFiles, index: Index, limit: int, on_disk: dict[Digest, StoredFile], *, spares: bool
 ) -> Store:
     set_aside = None if spares else files.set_aside
-    catalogue, altered = await _known(set_aside, index, on_disk, await index.blobs())
-    adopted = await _adopt(index, catalogue, on_disk)
-    await _relate(index, catalogue)
-    store = Store(files, index, catalogue, limit)
+    catalog, altered = await _known(set_aside, index, on_disk, await index.blobs())
+    adopted = await _adopt(index, catalog, on_disk)
+    await _relate(index, catalog)
+    store = Store(files, index, catalog, limit)
     store.altered = altered
     partials = sorted(files.scan_partials(), key=lambda found: found.changed_at)
-    store.books.idle_partials.update((found.digest, found.size) for found in partials)
+    store.accounting.idle_partials.update((found.digest, found.size) for found in partials)
     for found in sorted(files.scan_quarantine(), key=lambda found: found.moved_at):
-        store.books.quarantine.add(
+        store.accounting.quarantine.add(
             found.digest, Suspect(found.size, min(found.moved_at // _SECOND, int(time.time())))
         )
     await store.trim()
-    kept, used, most = len(catalogue), human(store.books.used), human(limit)
+    kept, used, most = len(catalog), human(store.accounting.used), human(limit)
     _log.info("%d files are stored, %s of %s; %d were not in the index", kept, used, most, adopted)
     return store
 
@@ -145,45 +147,45 @@ async def _repaired(
 async def _known(
     set_aside: Callable[[Digest], object] | None,
     index: Index,
-    on_disk: dict[Digest, Found],
+    on_disk: dict[Digest, StoredFile],
     rows: list[Row],
-) -> tuple[Catalogue, list[Digest]]:
+) -> tuple[Catalog, list[Digest]]:
     """Enter the rows that have a file, least recently used first; also return the altered digests.
 
     A missing file is no finding: a crash may have come between evicting it and deleting its row.
     Differing files are moved by `set_aside`, if given.
     """
-    catalogue, altered = Catalogue(), []
+    catalog, altered = Catalog(), []
     now = int(time.time())
     async for text, size, media_type, used, changed_at in paced(rows):
         used_at = min(used, now)  # otherwise a clock that was set back would keep it for ever
         digest = Digest(text)
         found = on_disk.get(digest)
         if found is not None and found.size == size:
-            catalogue.add(digest, Entry(size, media_type, used_at, changed_at))
+            catalog.add(digest, Entry(size, media_type, used_at, changed_at))
             continue
         index.drop(digest)
         if on_disk.pop(digest, None):  # altered while no mirror ran: must not be adopted
             altered.append(digest)
             if set_aside is not None:
                 set_aside(digest)
-    return catalogue, altered
+    return catalog, altered
 
 
-async def _adopt(index: Index, catalogue: Catalogue, on_disk: dict[Digest, Found]) -> int:
+async def _adopt(index: Index, catalog: Catalog, on_disk: dict[Digest, StoredFile]) -> int:
     """Enter the files without a row: each was proven before it was published.
 
     It may have been altered since: without a recorded time to compare, it is hashed once.
     """
-    strangers = [found for found in on_disk.values() if catalogue.get(found.digest) is None]
-    async for found in paced(sorted(strangers, key=lambda found: found.changed_at)):
+    orphans = [found for found in on_disk.values() if catalog.get(found.digest) is None]
+    async for found in paced(sorted(orphans, key=lambda found: found.changed_at)):
         used_at = found.changed_at // _SECOND
-        catalogue.add(found.digest, Entry(found.size, None, used_at))
+        catalog.add(found.digest, Entry(found.size, None, used_at))
         index.put_blob(found.digest, found.size, None, used_at)
-    return len(strangers)
+    return len(orphans)
 
 
-async def _relate(index: Index, catalogue: Catalogue) -> None:
+async def _relate(index: Index, catalog: Catalog) -> None:
     """Enter links and children; equal repositories share one object.
 
     Rows that a crash left for content that is gone are deleted from the index.
@@ -194,19 +196,19 @@ async def _relate(index: Index, catalogue: Catalogue) -> None:
         if known is None:
             known = repositories[upstream, name] = Repository(upstream, name)
         digest = Digest(text)
-        if not catalogue.link(digest, known) and catalogue.get(digest) is None:
+        if not catalog.link(digest, known) and catalog.get(digest) is None:
             index.drop(digest)
     async for text, upstream, media_type in paced(await index.types()):
         digest = Digest(text)
-        entry = catalogue.get(digest)
+        entry = catalog.get(digest)
         if entry is None:
             index.drop(digest)
         elif entry.media_type is not None:
-            catalogue.describe(digest, media_type, (), upstream)
+            catalog.describe(digest, media_type, (), upstream)
     async for text, rows in paced(groupby(await index.children(), key=lambda row: row[0])):
         digest = Digest(text)
-        entry = catalogue.get(digest)
+        entry = catalog.get(digest)
         if entry is None:
             index.drop(digest)
         elif entry.media_type is not None:
-            catalogue.describe(digest, entry.media_type, tuple(Digest(row[1]) for row in rows))
+            catalog.describe(digest, entry.media_type, tuple(Digest(row[1]) for row in rows))

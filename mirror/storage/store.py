@@ -11,14 +11,14 @@ from typing import IO, TypeVar
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
-from mirror.storage.accounting import Books
-from mirror.storage.catalog import Catalogue, Entry
-from mirror.storage.disk_threads import Disk
+from mirror.storage.accounting import Accounting
+from mirror.storage.catalog import Catalog, Entry
+from mirror.storage.disk_threads import DiskThreads
 from mirror.storage.errors import NoRoomError, in_words, is_of_stop
-from mirror.storage.files import Files, Opened, looked_at
+from mirror.storage.files import BlobFiles, Opened, looked_at
 from mirror.storage.index import Index
 from mirror.storage.partial import Partial
-from mirror.storage.quota import Room
+from mirror.storage.quota import Quota
 from mirror.util.pacing import paced
 from mirror.util.uncancelled import to_the_end
 from mirror.util.units import human
@@ -36,29 +36,30 @@ class Store:
     every moment.
     """
 
-    def __init__(self, files: Files, index: Index, catalogue: Catalogue, limit: int) -> None:
+    def __init__(self, files: BlobFiles, index: Index, catalog: Catalog, limit: int) -> None:
         self.files = files
         self.index = index
-        self.catalogue = catalogue
-        self._disk = Disk(files)
-        self.books = Books(index, catalogue, limit)
-        self.room = Room(self.books, files, self._disk)
+        self.catalog = catalog
+        self._disk = DiskThreads(files)
+        self.accounting = Accounting(index, catalog, limit)
+        self.quota = Quota(self.accounting, files, self._disk)
         self.failures = 0
         self.altered: list[Digest] = []  # found with a wrong size at start, and discarded
 
     def __repr__(self) -> str:
-        return f"<Store: {len(self.catalogue)} kept, {self.books.used} of {self.books.limit} bytes>"
+        used, limit = self.accounting.used, self.accounting.limit
+        return f"<Store: {len(self.catalog)} kept, {used} of {limit} bytes>"
 
     async def trouble(self) -> str | None:
-        """Return the disk's problem, None if there is none; see `Disk.state`."""
+        """Return the disk's problem, None if there is none; see `DiskThreads.state`."""
         return await self._disk.state()
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
-        """Run a call that writes on a thread; see `Disk.run`."""
+        """Run a call that writes on a thread; see `DiskThreads.run`."""
         return await self._disk.run(work, *args)
 
     async def run_read(self, work: Callable[..., T], *args: object) -> T:
-        """Run a call that only reads on a thread; see `Disk.run_read`."""
+        """Run a call that only reads on a thread; see `DiskThreads.run_read`."""
         return await self._disk.run_read(work, *args)
 
     async def keep_books(self) -> None:
@@ -74,16 +75,16 @@ class Store:
             await self._mend()
 
     async def _note_uses(self) -> None:
-        async for _ in paced(iter(self.books.note_uses, False), 1):
+        async for _ in paced(iter(self.accounting.note_uses, False), 1):
             pass
 
     async def trim(self) -> None:
         """Evict until the bound holds, after the index grew or the bound was lowered."""
         try:
-            self.books.overhead = await self.run(self.files.index_bytes)
-            self.room.release(await self.room.reserve(0))
+            self.accounting.overhead = await self.run(self.files.index_bytes)
+            self.quota.release(await self.quota.reserve(0))
         except NoRoomError:
-            used, limit = human(self.books.used), human(self.books.limit)
+            used, limit = human(self.accounting.used), human(self.accounting.limit)
             _log.warning("cannot evict, %s of %s are taken: all of it is in use", used, limit)
         except OSError as error:
             self.failures += 1
@@ -133,10 +134,10 @@ class Store:
         self, partial: Partial, repository: Repository, entered: Callable[[], None]
     ) -> Entry:
         digest = partial.digest
-        async with self.room.naming(digest):
+        async with self.quota.naming(digest):
             changed_at = await self.run(self.files.publish, partial)
-            entry = self.books.enter(digest, partial.written, None, changed_at)
-            self.books.link(digest, repository)
+            entry = self.accounting.enter(digest, partial.written, None, changed_at)
+            self.accounting.link(digest, repository)
             entered()
         return entry
 
@@ -156,16 +157,16 @@ class Store:
 
     async def _keep_manifest(self, manifest: Manifest, repository: Repository) -> None:
         found = manifest.descriptor
-        promised = await self.room.reserve(found.size)
+        promised = await self.quota.reserve(found.size)
         try:
-            async with self.room.naming(found.digest):
+            async with self.quota.naming(found.digest):
                 write = self.files.write_whole
                 changed_at = await self.run(write, found.digest, manifest.body)
-                self.books.enter(found.digest, found.size, found.media_type, changed_at)
-                self.books.describe(manifest, repository.upstream)
-                self.books.link(found.digest, repository)
+                self.accounting.enter(found.digest, found.size, found.media_type, changed_at)
+                self.accounting.describe(manifest, repository.upstream)
+                self.accounting.link(found.digest, repository)
         finally:
-            self.room.release(promised)
+            self.quota.release(promised)
 
     def not_kept(self, what: str, error: Exception) -> None:
         """Count and log content that is passed through unstored; a stop is no failure."""
@@ -199,8 +200,8 @@ class Store:
             if proof is None:
                 return False
             entry.changed_at = proof
-            if self.catalogue.get(digest) is entry:
-                self.books.tell_of(digest, entry)
+            if self.catalog.get(digest) is entry:
+                self.accounting.tell_of(digest, entry)
             found = await self.run_read(looked_at, found.file)
         return (found.size, found.changed_at) == (entry.size, entry.changed_at)
 
@@ -213,17 +214,17 @@ class Store:
         """
         _log.error("%s is damaged or missing: quarantined", digest)
         self.failures += 1
-        entry = self.books.forget(digest)
-        self.books.stuck[digest] = entry.size if entry else 0
-        await self.room.set_aside(digest)
+        entry = self.accounting.forget(digest)
+        self.accounting.stuck[digest] = entry.size if entry else 0
+        await self.quota.set_aside(digest)
 
     async def _mend(self) -> None:
         """Retry failed moves to quarantine, and delete overdue quarantined files."""
         try:
             await self._disk.probe()
-            for digest in list(self.books.stuck):
-                await self.room.set_aside(digest)
-            overdue = self.books.quarantine.overdue(time.time())
-            await self.room.unlink(self.books.doom(overdue))
+            for digest in list(self.accounting.stuck):
+                await self.quota.set_aside(digest)
+            overdue = self.accounting.quarantine.overdue(time.time())
+            await self.quota.unlink(self.accounting.doom(overdue))
         except OSError as error:
             _log.debug("the disk still fails: %s", in_words(error))

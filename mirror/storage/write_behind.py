@@ -38,7 +38,7 @@ _UNFIT = (UnicodeEncodeError, OverflowError, sqlite3.IntegrityError, sqlite3.Dat
 Source: TypeAlias = Callable[[], Iterable[object]]
 
 
-class Behind:
+class WriteBehind:
     """The database and its pending writes; `sources` rewrite all rows if the database is replaced.
 
     A write that has begun runs to its end, and the database is closed after it, even if the caller
@@ -58,7 +58,7 @@ class Behind:
         self._flushing = asyncio.Lock()
 
     def __repr__(self) -> str:
-        return f"<Behind: {self.pending} writes pending>"
+        return f"<WriteBehind: {self.pending} writes pending>"
 
     @property
     def pending(self) -> int:

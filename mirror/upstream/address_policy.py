@@ -21,7 +21,7 @@ from mirror.oci.errors import UpstreamMisbehaved, shown
 IPAddress = IPv4Address | IPv6Address
 
 
-class Place(Enum):
+class AddressScope(Enum):
     """The network that an address is in, as seen from this machine."""
 
     PUBLIC = "public"
@@ -44,25 +44,29 @@ _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
 _OWN_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215: local use, like the addresses it embeds
 _COMPATIBLE = IPv6Network("::/96")  # RFC 4291, 2.5.5.1
 _TRANSLATED = IPv6Network("::ffff:0:0:0/96")  # RFC 2765, 2.1
-_FAR = frozenset({Place.PUBLIC})
+_FAR = frozenset({AddressScope.PUBLIC})
 _NOT_ASCII = re.compile(r"[ \x80-\U0010ffff]+")
 _LONGEST = 64 * 1024  # characters of a Location; servers take request lines of 8 to 16 KiB
 _LONGEST_HOST = 253  # characters (RFC 1035, 2.3.4)
 _NAME = re.compile(r"[a-z0-9._-]{1,253}", re.ASCII)  # RFC 1035, 2.3, plus underscores
 
 
-def place(address: IPAddress) -> Place:
+def scope(address: IPAddress) -> AddressScope:
     """Return the network of an address; an embedded IPv4 address counts in place of its wrapper."""
     address = _unwrapped(address)
     if address in _METADATA or address in _AWS or address.is_link_local:
-        return Place.LINK
+        return AddressScope.LINK
     if address.is_multicast:
-        return Place.NOWHERE
+        return AddressScope.NOWHERE
     if isinstance(address, IPv6Address) and address in _OWN_NAT64:
-        return Place.LINK if Place.LINK in map(place, _translated(address)) else Place.NEAR
+        return (
+            AddressScope.LINK
+            if AddressScope.LINK in map(scope, _translated(address))
+            else AddressScope.NEAR
+        )
     # In addition to RFC 1918: loopback, unspecified, CGNAT, unique and site local, and reserved.
     site_local = isinstance(address, IPv6Address) and address.is_site_local
-    return Place.NEAR if site_local or not address.is_global else Place.PUBLIC
+    return AddressScope.NEAR if site_local or not address.is_global else AddressScope.PUBLIC
 
 
 def _unwrapped(address: IPAddress) -> IPAddress:
@@ -83,7 +87,7 @@ def _translated(address: IPv6Address) -> list[IPv4Address]:
     return [IPv4Address(each) for each in (split[6:10], split[7:11], split[8:12], packed[12:])]
 
 
-class Guard:
+class AddressPolicy:
     """The address policy of one upstream; its own origin is allowed, as configured by the operator.
 
     No redirect may lead to one of the `proxies`, which may have addresses refused to the upstream.
@@ -94,12 +98,12 @@ class Guard:
     def __init__(self, own: URL, proxies: Iterable[URL] = ()) -> None:
         self._own = _end(own)
         self._proxies = frozenset(map(_end, proxies))
-        self._places: set[Place] = set()
+        self._places: set[AddressScope] = set()
         if (literal := _literal(self._own[0])) is not None:
-            self._places.add(place(literal))
+            self._places.add(scope(literal))
 
     def __repr__(self) -> str:
-        return f"<Guard of {self._own[0]}: {sorted(each.value for each in self._places)}>"
+        return f"<AddressPolicy of {self._own[0]}: {sorted(each.value for each in self._places)}>"
 
     def check(self, url: URL) -> None:
         """Refuse a URL because of its literal host; raises UpstreamMisbehaved.
@@ -117,8 +121,8 @@ class Guard:
             raise UpstreamMisbehaved(
                 f"upstream leads to {shown(host)}, which is not a valid host name or address"
             )
-        if literal is not None and not self._allowed(place(literal)):
-            raise _refusal(host, place(literal))
+        if literal is not None and not self._allowed(scope(literal)):
+            raise _refusal(host, scope(literal))
 
     def choose(self, host: str, port: int, found: list[ResolveResult]) -> list[ResolveResult]:
         """Return the addresses of a name that may be connected to; raises UpstreamMisbehaved.
@@ -129,40 +133,40 @@ class Guard:
             return found
         own = (_bare(host), port) == self._own
         passes = self._may_lie if own else self._allowed
-        places = [place(ip_address(each["host"])) for each in found]
-        chosen = {each for each in places if each is not Place.LINK and passes(each)}
+        places = [scope(ip_address(each["host"])) for each in found]
+        chosen = {each for each in places if each is not AddressScope.LINK and passes(each)}
         if found and not chosen:
             raise _refusal(host, places[0])
         if own:
             self._places |= chosen
         return [each for each, lies in zip(found, places, strict=True) if lies in chosen]
 
-    def _may_lie(self, target: Place) -> bool:
+    def _may_lie(self, target: AddressScope) -> bool:
         """Allow its own name to be public, or private if it was at first, too."""
         first = not self._places
-        return target is Place.PUBLIC or (
-            target is Place.NEAR and (first or Place.NEAR in self._places)
+        return target is AddressScope.PUBLIC or (
+            target is AddressScope.NEAR and (first or AddressScope.NEAR in self._places)
         )
 
-    def _allowed(self, target: Place) -> bool:
+    def _allowed(self, target: AddressScope) -> bool:
         """Allow private targets to private upstreams only; an unresolved upstream is public."""
         own = self._places or _FAR
-        if target is Place.NEAR:
-            return Place.PUBLIC not in own
-        if target is Place.LINK:
-            return own == {Place.LINK}
-        return target is Place.PUBLIC
+        if target is AddressScope.NEAR:
+            return AddressScope.PUBLIC not in own
+        if target is AddressScope.LINK:
+            return own == {AddressScope.LINK}
+        return target is AddressScope.PUBLIC
 
 
-class GuardedResolver(AbstractResolver):
+class CheckedResolver(AbstractResolver):
     """A resolver that returns only addresses allowed by its guard: checked equals connected.
 
     Behind a proxy, names are resolved there, and only the proxy's name is resolved here.
     Raises UpstreamMisbehaved if no address is allowed, OSError as `inner` does.
     """
 
-    def __init__(self, guard: Guard, inner: AbstractResolver) -> None:
-        self._guard = guard
+    def __init__(self, address_policy: AddressPolicy, inner: AbstractResolver) -> None:
+        self._address_policy = address_policy
         self._inner = inner
 
     async def resolve(
@@ -170,7 +174,7 @@ class GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Resolve a name, leaving out refused addresses."""
         found = await self._inner.resolve(host, port, family)
-        return self._guard.choose(host, port, found)
+        return self._address_policy.choose(host, port, found)
 
     async def close(self) -> None:
         """Close the inner resolver."""
@@ -226,5 +230,5 @@ def _is_name(host: str) -> bool:
     return bool(_NAME.fullmatch(host)) and not host.rpartition(".")[2][:1].isdigit()
 
 
-def _refusal(host: str, lies: Place) -> UpstreamMisbehaved:
+def _refusal(host: str, lies: AddressScope) -> UpstreamMisbehaved:
     return UpstreamMisbehaved(f"upstream leads to {shown(host)}, a {lies.value} address")

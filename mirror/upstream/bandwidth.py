@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 
-class Pace:
+class BandwidthLimit:
     """Limits reading to `rate` bytes a second; 0 means no limit.
 
     After a read, further reads wait for as long as it should have taken, so that bodies share the
@@ -26,7 +26,7 @@ class Pace:
         self._due = timer()
 
     def __repr__(self) -> str:
-        return f"<Pace: {self._rate or 'any number of'} bytes/s>"
+        return f"<BandwidthLimit: {self._rate or 'any number of'} bytes/s>"
 
     async def wait(self) -> None:
         """Wait until the next piece may be read."""

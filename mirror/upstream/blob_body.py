@@ -13,9 +13,9 @@ from mirror.oci import ranges
 from mirror.oci.digest import Digest
 from mirror.oci.errors import UpstreamFailure, UpstreamMisbehaved, UpstreamUnavailable
 from mirror.oci.ranges import Span
-from mirror.upstream.bandwidth import Pace
+from mirror.upstream.bandwidth import BandwidthLimit
 from mirror.upstream.errors import named_faults
-from mirror.upstream.gzip_body import Packed
+from mirror.upstream.gzip_body import GzipBody
 from mirror.upstream.responses import is_packed, is_page
 
 
@@ -28,7 +28,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class BlobRequest:
     """The bytes of a blob from `start` up to, not including, `stop`, or to the end.
 
     `size` is the whole blob's, if known: responses with another size are rejected. `unpack`
@@ -56,7 +56,7 @@ class BlobBody:
         response: aiohttp.ClientResponse,
         part: Part,
         count: Callable[[int], None],
-        pace: Pace,
+        pace: BandwidthLimit,
         *,
         unpack: bool = False,
     ) -> None:
@@ -64,7 +64,7 @@ class BlobBody:
         self._count = count
         self._pace = pace
         self._fault: UpstreamFailure | None = None
-        self._packed = Packed() if unpack and is_packed(response) else None
+        self._packed = GzipBody() if unpack and is_packed(response) else None
         self.start = part.start
         self.size = part.size
 
@@ -150,7 +150,7 @@ def told_size(response: aiohttp.ClientResponse, digest: Digest, size: int | None
     return size if told is None else told
 
 
-def read_part(response: aiohttp.ClientResponse, wanted: Wanted) -> Part | None:
+def read_part(response: aiohttp.ClientResponse, wanted: BlobRequest) -> Part | None:
     """Return the range in the response to a range request; None if bytes are missing from it.
 
     The whole blob is as good, if the host ignores ranges (RFC 9110, 14.2).
@@ -166,7 +166,7 @@ def read_part(response: aiohttp.ClientResponse, wanted: Wanted) -> Part | None:
     return Part(0, length) if agrees else None
 
 
-def _read_range(response: aiohttp.ClientResponse, wanted: Wanted) -> Part | None:
+def _read_range(response: aiohttp.ClientResponse, wanted: BlobRequest) -> Part | None:
     span, size = ranges.parse_content_range(_content_range(response)) or (None, None)
     if span is None or size is None or response.content_length not in (None, span.length):
         return None

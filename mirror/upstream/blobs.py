@@ -23,17 +23,17 @@ from mirror.oci.errors import (
 from mirror.upstream import responses
 from mirror.upstream.blob_body import (
     BlobBody,
+    BlobRequest,
     Part,
-    Wanted,
     hinted_size,
     read_part,
     read_whole,
     told_size,
 )
-from mirror.upstream.requests import HEAD_SHARE, Asking, Question
+from mirror.upstream.requests import HEAD_SHARE, Requester, UpstreamRequest
 
 
-class BlobQuestions(Asking):
+class BlobQuestions(Requester):
     """Requests for blobs, with a memory of which shortcuts work."""
 
     async def head_blob(self, repository: str, digest: Digest) -> int | None:
@@ -41,8 +41,8 @@ class BlobQuestions(Asking):
         if not self.shortcuts.worth(self.origin.url, "head blob"):
             return None
         url = self.url(repository, "blobs", digest)
-        most = self.wire.patience.answer * HEAD_SHARE
-        question = Question("HEAD", "blob", repository, url, most=most)
+        most = self.transport.patience.answer * HEAD_SHARE
+        question = UpstreamRequest("HEAD", "blob", repository, url, most=most)
         with suppress(UpstreamFailure):
             async with await self.ask(question) as response:
                 return hinted_size(response, digest)
@@ -61,7 +61,7 @@ class BlobQuestions(Asking):
         if hint is not None and size in (None, hint):
             self.shortcuts.worked(self.origin.url, "head blob")
             return hint
-        question = Question("GET", "blob", repository, self.url(repository, "blobs", digest))
+        question = UpstreamRequest("GET", "blob", repository, self.url(repository, "blobs", digest))
         async with await self.ask(question) as response:
             responses.check(response, _blob_unknown(question))
             told = told_size(response, digest, size)
@@ -73,7 +73,7 @@ class BlobQuestions(Asking):
         self,
         repository: str,
         digest: Digest,
-        wanted: Wanted,
+        wanted: BlobRequest,
         whole_after: tuple[type[UpstreamFailure], ...] = (),
     ) -> AsyncIterator[BlobBody]:
         """Open the wanted bytes of a blob; the body's `start` says where they begin.
@@ -85,21 +85,21 @@ class BlobQuestions(Asking):
         Raises BlobUnknown, Denied, or UpstreamFailure.
         """
         url = self.url(repository, "blobs", digest)
-        question = Question("GET", "blob", repository, url, size="large")
-        async with self.wire.large:
+        question = UpstreamRequest("GET", "blob", repository, url, size="large")
+        async with self.transport.large:
             if wanted.range is None:
                 response, part = await self._ask_whole(question)
             else:
                 ranged = replace(question, headers={hdrs.RANGE: wanted.range})
                 response, part = await self._ask_part(ranged, wanted, whole_after)
             async with response:
-                pace, unpack = self.wire.link.pace, wanted.unpack
+                pace, unpack = self.transport.link.pace, wanted.unpack
                 yield BlobBody(response, part, self.count, pace, unpack=unpack)
 
     async def _ask_part(
         self,
-        question: Question,
-        wanted: Wanted,
+        question: UpstreamRequest,
+        wanted: BlobRequest,
         whole_after: tuple[type[UpstreamFailure], ...],
     ) -> tuple[aiohttp.ClientResponse, Part]:
         """Request a range or, if that decides nothing, the whole blob."""
@@ -111,7 +111,7 @@ class BlobQuestions(Asking):
         return response, part
 
     async def _ask_range(
-        self, question: Question, wanted: Wanted
+        self, question: UpstreamRequest, wanted: BlobRequest
     ) -> tuple[aiohttp.ClientResponse, Part]:
         """Request a range; raises RangeRefused, or UpstreamUnreachable if no response came."""
         if not self.shortcuts.worth(self.origin.url, "range"):
@@ -130,7 +130,7 @@ class BlobQuestions(Asking):
             self.shortcuts.worked(self.origin.url, "range")
         return response, part
 
-    async def _ask_whole(self, question: Question) -> tuple[aiohttp.ClientResponse, Part]:
+    async def _ask_whole(self, question: UpstreamRequest) -> tuple[aiohttp.ClientResponse, Part]:
         response = await self.ask(question)
         try:
             responses.check(response, _blob_unknown(question))
@@ -140,5 +140,5 @@ class BlobQuestions(Asking):
             raise
 
 
-def _blob_unknown(question: Question) -> BlobUnknown:
+def _blob_unknown(question: UpstreamRequest) -> BlobUnknown:
     return BlobUnknown(f"upstream has no {question.url.name} in {question.repository}")

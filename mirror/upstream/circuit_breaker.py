@@ -16,7 +16,7 @@ _LAST_PROBE = 8.0  # seconds: a recovered host is noticed soon
 _NAMES = 64  # remembered per kind of question
 
 
-class Breaker:
+class CircuitBreaker:
     """Counts a host's consecutive failures, of connections and of each kind of question separately.
 
     A failed connection counts for the whole host. A timeout, a connection dropped instead of a
@@ -34,7 +34,7 @@ class Breaker:
         self._due = -math.inf
 
     def __repr__(self) -> str:
-        return f"<Breaker: {'open' if self.open else 'closed'} after {self._lost} lost connections>"
+        return f"<CircuitBreaker: {'open' if self.open else 'closed'}, {self._lost} lost>"
 
     @property
     def open(self) -> bool:

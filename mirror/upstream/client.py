@@ -25,7 +25,7 @@ from mirror.upstream.blobs import BlobQuestions
 from mirror.upstream.errors import deadline
 from mirror.upstream.manifests import ManifestQuestions, accept
 from mirror.upstream.pages import Page, PageBody
-from mirror.upstream.requests import HEAD_SHARE, Question
+from mirror.upstream.requests import HEAD_SHARE, UpstreamRequest
 from mirror.upstream.telemetry import Kind
 from mirror.upstream.transport import Size
 
@@ -33,7 +33,7 @@ _MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
 _FIRST = Paging()
 
 
-class Registry(ManifestQuestions, BlobQuestions):
+class RegistryClient(ManifestQuestions, BlobQuestions):
     """Requests to one upstream for manifests, blobs and listings, and checks of access to them."""
 
     async def open_page(
@@ -45,11 +45,11 @@ class Registry(ManifestQuestions, BlobQuestions):
         """
         query = paging.query()
         url = URL(f"{self.url(repository, path)}{'?' if query else ''}{query}", encoded=True)
-        question = Question("GET", kind, repository, url, pages.accept(kind), size)
+        question = UpstreamRequest("GET", kind, repository, url, pages.accept(kind), size)
         with ExitStack() as held:
             if size == "large":
-                await self.wire.large.acquire()
-                held.callback(self.wire.large.release)
+                await self.transport.large.acquire()
+                held.callback(self.transport.large.release)
             response = await self.ask(question)
             held.callback(response.close)
             pages.check(response, kind, ManifestUnknown(f"upstream has no {kind} of {repository}"))
@@ -60,7 +60,7 @@ class Registry(ManifestQuestions, BlobQuestions):
     ) -> Page:
         """Fetch a whole page, of 4 MiB at most; raises as `open_page` does."""
         with closing(await self.open_page(kind, repository, path, paging)) as page:
-            async with deadline(self.wire.patience.silence, self.origin.url):
+            async with deadline(self.transport.patience.silence, self.origin.url):
                 return await page.whole(_MAX_PAGE)
 
     @asynccontextmanager
@@ -77,8 +77,8 @@ class Registry(ManifestQuestions, BlobQuestions):
         """
         url = self.url(repository, f"{kind}s", reference)
         headers = accept() if kind == "manifest" else {}
-        most = self.wire.patience.answer * HEAD_SHARE if method == "HEAD" else math.inf
-        question = Question(method, kind, repository, url, headers, most=most)
+        most = self.transport.patience.answer * HEAD_SHARE if method == "HEAD" else math.inf
+        question = UpstreamRequest(method, kind, repository, url, headers, most=most)
         async with await self.ask(question) as response:
             yield response
 
@@ -93,7 +93,7 @@ class Registry(ManifestQuestions, BlobQuestions):
         """
         self.forget("")
         url = URL(f"{str(self.origin.url).rstrip('/')}/v2/", encoded=True)
-        async with await self.ask(Question("GET", "token", "", url)) as response:
+        async with await self.ask(UpstreamRequest("GET", "token", "", url)) as response:
             return response.status
 
     def forget(self, repository: str) -> None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from mirror.upstream.bandwidth import Pace
+from mirror.upstream.bandwidth import BandwidthLimit
 from mirror.upstream.proxies import Proxies
 from mirror.util.pem import EncryptedKey, no_password, reason
 
 CONNECTIONS = 256
 
 
-class LinkError(Exception):
+class ConnectionSettingsError(Exception):
     """A file cannot be used; `key` names the setting, the message the expected content."""
 
     def __init__(self, key: str, message: str) -> None:
@@ -23,7 +23,7 @@ class LinkError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class ConnectionSettings:
     """The connection settings of one upstream.
 
     `trusted` is used for every host; `shown` adds the client certificate, for the upstream's own
@@ -34,14 +34,14 @@ class Link:
     shown: ssl.SSLContext | None = None
     proxies: Proxies = field(default_factory=Proxies)
     connections: int = CONNECTIONS
-    pace: Pace = field(default_factory=Pace)
+    pace: BandwidthLimit = field(default_factory=BandwidthLimit)
 
     @property
     def few(self) -> int:
         """Connections for small requests: large bodies never take the last one."""
         return max(1, self.connections // 4)
 
-    def as_nobody(self) -> Self:
+    def as_anonymous(self) -> Self:
         """Return the same settings without the client certificate."""
         return replace(self, shown=None)
 
@@ -60,11 +60,11 @@ def trust(
         try:
             context.load_verify_locations(ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise LinkError("ca_file", reason(error, "certificates in PEM")) from None
+            raise ConnectionSettingsError("ca_file", reason(error, "certificates in PEM")) from None
     if client_cert is not None:
         try:
             context.load_cert_chain(client_cert, client_key, password=no_password)
         except (OSError, ssl.SSLError, EncryptedKey) as error:
             wanted = "a certificate and its key, both in PEM, without a password,"
-            raise LinkError("client_cert", reason(error, wanted)) from None
+            raise ConnectionSettingsError("client_cert", reason(error, wanted)) from None
     return context

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-from mirror.upstream.fair_semaphore import Places
+from mirror.upstream.fair_semaphore import FairSemaphore
 
 # The client that the current task works for; empty for the mirror's own requests. Tasks inherit it
 # from the request that started them: a shared request is charged to the client that began it.
@@ -14,7 +14,7 @@ CLIENT: ContextVar[str] = ContextVar("client", default="")
 _FEW = 8  # with fewer connections, none is kept free for other clients
 
 
-class Turns:
+class ConnectionQueue:
     """Allows `most` concurrent requests, shared fairly by the clients behind them.
 
     In plain order of arrival, a client with thousands of made-up names would make all others wait
@@ -22,11 +22,11 @@ class Turns:
     """
 
     def __init__(self, most: int) -> None:
-        self._places = Places(most)
+        self._places = FairSemaphore(most)
         self._shared = most >= _FEW
 
     def __repr__(self) -> str:
-        return f"<Turns: {self._places!r}>"
+        return f"<ConnectionQueue: {self._places!r}>"
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:

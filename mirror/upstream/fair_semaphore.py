@@ -19,7 +19,7 @@ _FACTOR = 3
 _SPARE = 64  # stale heap entries to tolerate before rebuilding the heap
 
 
-class Places:
+class FairSemaphore:
     """At most `most` places. Waiters are served by fewest places held, then in order.
 
     No operation scans the waiters: with a scan for each, 10,000 of them took 67 s of the event loop
@@ -34,7 +34,7 @@ class Places:
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self._queues.values()))
-        return f"<Places: {self._held.total()} held, {self._free} free, {waiting} waiting>"
+        return f"<FairSemaphore: {self._held.total()} held, {self._free} free, {waiting} waiting>"
 
     def change(self, most: int) -> None:
         """Change the number of places; held places beyond it end as they are given back."""

@@ -12,7 +12,7 @@ _LITTLE = 16 * _PIECE  # bytes of output allowed for any input
 _MOST = 20  # bytes of output per byte of input; tars of text have 4, a bomb 1000
 
 
-class Packed:
+class GzipBody:
     """An incremental gzip decoder. Input that is not gzip, or is damaged, passes through unchanged.
 
     So does input that expands beyond a bound: a host must not fill the disk with a few bytes. The
@@ -26,7 +26,7 @@ class Packed:
         self._taken = self._given = 0  # bytes
 
     def __repr__(self) -> str:
-        return f"<Packed: {len(self._fed)} bytes to unpack>"
+        return f"<GzipBody: {len(self._fed)} bytes to unpack>"
 
     @property
     def whole(self) -> bool:

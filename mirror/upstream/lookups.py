@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from mirror.util.detached import Detached
+from mirror.util.detached import DetachedThreads
 
 _OTHERS = 4  # threads for names in redirects and realms
 _MOST = 64  # such lookups at a time: as many as connections for small requests
@@ -27,8 +27,8 @@ class Lookups(AbstractResolver):
 
     def __init__(self, own: str) -> None:
         self._own = own
-        self._first = Detached(1, "name")
-        self._others = Detached(_OTHERS, "names")
+        self._first = DetachedThreads(1, "name")
+        self._others = DetachedThreads(_OTHERS, "names")
         self._running: set[Future[Any]] = set()
 
     def __repr__(self) -> str:

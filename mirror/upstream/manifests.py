@@ -25,13 +25,13 @@ from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference, parse_reference
 from mirror.upstream import responses
 from mirror.upstream.errors import deadline, read_capped
-from mirror.upstream.requests import HEAD_SHARE, Asking, Question
+from mirror.upstream.requests import HEAD_SHARE, Requester, UpstreamRequest
 from mirror.upstream.telemetry import Ask
 
 _UNHEARD = 1024  # manifests
 
 
-class ManifestQuestions(Asking):
+class ManifestQuestions(Requester):
     """Requests for manifests, with a memory of whether HEAD works."""
 
     @cached_property
@@ -49,8 +49,8 @@ class ManifestQuestions(Asking):
         url = self.url(repository, "manifests", reference)
         if not insist and not self.shortcuts.worth(url, "head manifest"):
             return Hint()
-        most = self.wire.patience.answer * HEAD_SHARE
-        question = Question("HEAD", "manifest", repository, url, accept(), most=most)
+        most = self.transport.patience.answer * HEAD_SHARE
+        question = UpstreamRequest("HEAD", "manifest", repository, url, accept(), most=most)
         self._unheard[repository, reference] = True
         try:
             async with await self.ask(question) as response:
@@ -88,21 +88,21 @@ class ManifestQuestions(Asking):
         self, repository: str, reference: Reference, ask: Ask, named: Digest | None = None
     ) -> Manifest:
         url = self.url(repository, "manifests", reference)
-        question = Question("GET", "manifest", repository, url, accept(), ask=ask)
+        question = UpstreamRequest("GET", "manifest", repository, url, accept(), ask=ask)
         async with await self.ask(question) as response:
             responses.check(response, ManifestUnknown(f"upstream has no {repository}:{reference}"))
             try:
-                async with deadline(self.wire.patience.silence, url):
+                async with deadline(self.transport.patience.silence, url):
                     body = await read_capped(response, manifest.MAX_SIZE, "manifest", ManifestUnfit)
             except UpstreamUnavailable as error:
                 raise BrokenOff(error.message) from error
             self.count(len(body))
             if responses.is_packed(response):
-                body = await strict_json.aside(responses.unpacked, body)
+                body = await strict_json.on_thread(responses.unpacked, body)
             promised, told = responses.digest(response), responses.media_type(response)
         if named is None:
             named = reference if isinstance(reference, Digest) else promised
-        return await strict_json.aside(manifest.prove, body, named, told)
+        return await strict_json.on_thread(manifest.prove, body, named, told)
 
 
 def _of(reference: Reference, hint: Hint) -> Hint:

@@ -32,7 +32,7 @@ from mirror.oci.errors import (
     UpstreamUnavailable,
 )
 from mirror.upstream import pages, responses
-from mirror.upstream.auth.attempt import Visit
+from mirror.upstream.auth.attempt import LoginAttempt
 from mirror.upstream.auth.login import Grant, Login
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
@@ -41,15 +41,15 @@ from mirror.upstream.leases import Leases
 from mirror.upstream.shortcuts import Shortcuts
 from mirror.upstream.telemetry import (
     PACE,
-    Answer,
     Ask,
     Kind,
     PullLimit,
+    UpstreamResponse,
     names_limit,
     read_limit,
     read_retry_after,
 )
-from mirror.upstream.transport import Patience, Size, Wire
+from mirror.upstream.transport import Size, Timeouts, Transport
 
 HEAD_SHARE = 1 / 3  # of the time for a response: after a HEAD that hangs, a GET is still in time
 _ATTEMPTS = 3
@@ -58,7 +58,7 @@ _GRANTED_KEPT = 4096  # repositories
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class UpstreamRequest:
     """A request to a registry, without its login. `ask` is the client's request behind a pull."""
 
     method: str
@@ -86,7 +86,7 @@ class Question:
         return f"part of a {self.kind}" if self.ranged else self.kind
 
 
-class Asking:
+class Requester:
     """Sends requests to one upstream. `on_answer` gets a record of each, answered or not.
 
     `on_access` is called with a repository when the registry itself grants or denies access to it.
@@ -97,14 +97,14 @@ class Asking:
     def __init__(
         self,
         origin: Origin,
-        wire: Wire,
+        transport: Transport,
         tokens: Tokens,
-        on_answer: Callable[[Answer], None],
+        on_answer: Callable[[UpstreamResponse], None],
         on_access: Callable[[str, bool], None] = lambda _repository, _granted: None,
     ) -> None:
         self.origin = origin
         self.shortcuts = Shortcuts()
-        self.wire = wire
+        self.transport = transport
         self._login = Login(origin.name, origin.url, origin.account, origin.ways, tokens)
         self._on_answer = on_answer
         self._on_access = on_access
@@ -119,19 +119,19 @@ class Asking:
         await self.origin.account.close()
 
     @property
-    def patience(self) -> Patience:
+    def patience(self) -> Timeouts:
         """The time limits."""
-        return self.wire.patience
+        return self.transport.patience
 
     @property
     def leases(self) -> Leases:
         """The activity in progress with upstream."""
-        return self.wire.leases
+        return self.transport.leases
 
     @property
     def down(self) -> bool:
         """Whether the circuit breaker is open: upstream is probed instead of asked."""
-        return self.wire.down(self.origin.url)
+        return self.transport.down(self.origin.url)
 
     def count(self, received: int) -> None:
         """Count received bytes of bodies."""
@@ -143,7 +143,7 @@ class Asking:
         path = "/".join((self.origin.named(repository), *rest))
         return URL(f"{base}/v2/{path}", encoded=True)
 
-    async def ask(self, question: Question) -> aiohttp.ClientResponse:
+    async def ask(self, question: UpstreamRequest) -> aiohttp.ClientResponse:
         """Send a request; retried after a refused connection or a 5xx, but not after a timeout.
 
         A denial of a repository that was granted lately is retried, too: registries deny by mistake
@@ -156,8 +156,8 @@ class Asking:
             reraise=True,
         )
         # Waiting for a connection is not upstream's fault: the deadline begins after it.
-        patience = min(self.wire.patience.answer, question.most)
-        with self.wire.leases.held():
+        patience = min(self.transport.patience.answer, question.most)
+        with self.transport.leases.held():
             async with self._turn(question), deadline(patience, question.url):
                 try:
                     return await persistence(self._ask_once, question)
@@ -165,7 +165,7 @@ class Asking:
                     self._granted.pop(question.repository, None)
                     raise
 
-    def _worth_asking_again(self, question: Question, error: BaseException) -> bool:
+    def _worth_asking_again(self, question: UpstreamRequest, error: BaseException) -> bool:
         """Whether a retry may succeed; a refused shortcut is not retried."""
         if isinstance(error, ContentRefused):
             return question.plain
@@ -173,11 +173,11 @@ class Asking:
             return question.repository in self._granted
         return isinstance(error, UpstreamUnavailable) and not isinstance(error, UpstreamDown)
 
-    def _turn(self, question: Question) -> AbstractAsyncContextManager[None]:
+    def _turn(self, question: UpstreamRequest) -> AbstractAsyncContextManager[None]:
         """Wait for a connection; a large request already holds one for its whole body."""
-        return self.wire.turns.taken() if question.size == "small" else nullcontext()
+        return self.transport.turns.taken() if question.size == "small" else nullcontext()
 
-    async def _ask_once(self, question: Question) -> aiohttp.ClientResponse:
+    async def _ask_once(self, question: UpstreamRequest) -> aiohttp.ClientResponse:
         try:
             response = await self._ask_with_login(question)
         except Denied:  # by the token server
@@ -190,7 +190,7 @@ class Asking:
             raise
         return response
 
-    def _weigh(self, question: Question, response: aiohttp.ClientResponse) -> None:
+    def _weigh(self, question: UpstreamRequest, response: aiohttp.ClientResponse) -> None:
         """Raise UpstreamFailure for a response that is no answer; report granted or denied access.
 
         If the target of a redirect refuses, that concerns one URL, perhaps its signature: the
@@ -211,17 +211,17 @@ class Asking:
             host, status = response.url.host, response.status
             raise ContentRefused(f"{host}, to which {self.origin.name} redirects, answers {status}")
 
-    def _refuse_rate(self, question: Question, response: aiohttp.ClientResponse) -> None:
+    def _refuse_rate(self, question: UpstreamRequest, response: aiohttp.ClientResponse) -> None:
         """Raise the meaning of a 429, and start a backoff for the question."""
         wait = read_retry_after(response.headers)
         if self._is_spent(question, response):
             raise PullLimitSpent(f"{self.origin.name}'s pull limit is spent", retry_after=wait)
-        self.wire.back_off(response, question.topic, question.url)
+        self.transport.back_off(response, question.topic, question.url)
         host = response.url.host
         wait = max(1, PACE if wait is None else wait)
         raise TooManyRequests(f"the rate limit of {host} is exceeded", retry_after=wait)
 
-    def _is_spent(self, question: Question, response: aiohttp.ClientResponse) -> bool:
+    def _is_spent(self, question: UpstreamRequest, response: aiohttp.ClientResponse) -> bool:
         """Whether a 429 means that no pull is left, rather than too many requests.
 
         Only a registry that counts pulls means that, and only for manifests.
@@ -231,7 +231,7 @@ class Asking:
         return counts and own and responses.says_spent(response)
 
     def _limit(
-        self, question: Question, response: aiohttp.ClientResponse | None
+        self, question: UpstreamRequest, response: aiohttp.ClientResponse | None
     ) -> PullLimit | None:
         if response is None or _is_elsewhere(question, response):
             return None
@@ -242,7 +242,7 @@ class Asking:
         return response is not None and self.origin.counts_pulls and names_limit(response.headers)
 
     def _tell_access(
-        self, question: Question, response: aiohttp.ClientResponse | None, status: int
+        self, question: UpstreamRequest, response: aiohttp.ClientResponse | None, status: int
     ) -> None:
         """Report granted or denied access to a repository.
 
@@ -259,24 +259,24 @@ class Asking:
         elif status in (401, 403) and question.plain:
             self._on_access(question.repository, False)
 
-    async def _ask_with_login(self, question: Question) -> aiohttp.ClientResponse:
+    async def _ask_with_login(self, question: UpstreamRequest) -> aiohttp.ClientResponse:
         repository = self.origin.named(question.repository)
-        return await Visit(self._login, repository, partial(self._send, question)).run()
+        return await LoginAttempt(self._login, repository, partial(self._send, question)).run()
 
-    async def _send(self, question: Question, grant: Grant) -> aiohttp.ClientResponse:
+    async def _send(self, question: UpstreamRequest, grant: Grant) -> aiohttp.ClientResponse:
         headers = question.headers
         if grant.header:
             headers = {**headers, hdrs.AUTHORIZATION: grant.header}
         tell = partial(self._tell, question)
-        return await self.wire.ask(
+        return await self.transport.ask(
             question.method, question.url, headers, tell, question.size, kind=question.topic
         )
 
     def _tell(
-        self, question: Question, response: aiohttp.ClientResponse | None, seconds: float
+        self, question: UpstreamRequest, response: aiohttp.ClientResponse | None, seconds: float
     ) -> None:
         limit = self._limit(question, response)
-        answer = Answer(
+        answer = UpstreamResponse(
             upstream=self.origin.name,
             account=self.origin.whose,
             kind=question.kind,
@@ -294,11 +294,11 @@ class Asking:
         self._on_answer(answer)
 
 
-def _is_content(question: Question, response: aiohttp.ClientResponse) -> bool:
+def _is_content(question: UpstreamRequest, response: aiohttp.ClientResponse) -> bool:
     given = 200 <= response.status < 300
     return given and responses.is_content(response, question.kind, question.url.name)
 
 
-def _is_elsewhere(question: Question, response: aiohttp.ClientResponse) -> bool:
+def _is_elsewhere(question: UpstreamRequest, response: aiohttp.ClientResponse) -> bool:
     """Whether the response comes from another host, to which the registry redirected."""
     return response.url.origin() != question.url.origin()

@@ -108,7 +108,7 @@ def unpacked(body: bytes) -> bytes:
 
     Go's clients, which request gzip by themselves, do the same unseen (net/http, Transport). A body
     that is not gzip stays unchanged. Hostile input of 4 MiB takes a quarter of a second (useless
-    code tables, measured): see `documents.aside`.
+    code tables, measured): see `strict_json.on_thread`.
     """
     if not body.startswith(_GZIP):
         return body

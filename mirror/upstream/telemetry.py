@@ -40,7 +40,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class UpstreamResponse:
     """The record of one request to upstream; no `status` means that no response came.
 
     `seconds` runs from the request to the response's headers. `spent`: a 429 says that no pull is

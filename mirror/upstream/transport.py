@@ -26,11 +26,11 @@ from mirror.oci.errors import (
     UpstreamMisbehaved,
     UpstreamUnavailable,
 )
-from mirror.upstream.address_policy import Guard, GuardedResolver, follow
+from mirror.upstream.address_policy import AddressPolicy, CheckedResolver, follow
 from mirror.upstream.backoff import Backoff, Topic
-from mirror.upstream.circuit_breaker import Breaker
-from mirror.upstream.connection import Link
-from mirror.upstream.connection_queue import Turns
+from mirror.upstream.circuit_breaker import CircuitBreaker
+from mirror.upstream.connection import ConnectionSettings
+from mirror.upstream.connection_queue import ConnectionQueue
 from mirror.upstream.errors import PROXY_LOGIN, named_faults
 from mirror.upstream.leases import Leases
 from mirror.upstream.lookups import Lookups
@@ -55,7 +55,7 @@ _READ_BUFFER = 512 * 1024  # bytes that aiohttp buffers while the disk is busy
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """Time limits for upstream, in seconds. A whole body has none."""
 
     connect: float = 10.0
@@ -88,7 +88,7 @@ class _Request:
         )
 
 
-class Wire:
+class Transport:
     """HTTP to one upstream registry at `own`, its token server and its content networks.
 
     Large bodies have separate connections, so that they never starve small requests. Names are
@@ -99,19 +99,19 @@ class Wire:
     def __init__(
         self,
         own: URL,
-        patience: Patience | None = None,
+        patience: Timeouts | None = None,
         resolver: AbstractResolver | None = None,
         sockets: SocketFactoryType | None = None,
-        link: Link | None = None,
+        link: ConnectionSettings | None = None,
     ) -> None:
-        self.patience = patience or Patience()
-        self.link = link or Link()
+        self.patience = patience or Timeouts()
+        self.link = link or ConnectionSettings()
         self._own = own.origin()
-        self._guard = Guard(own, self.link.proxies.all)
+        self._address_policy = AddressPolicy(own, self.link.proxies.all)
         self._inner = resolver
         self._sockets = sockets
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
-        self._breakers: LRUCache[URL, Breaker] = LRUCache(_HOSTS)
+        self._breakers: LRUCache[URL, CircuitBreaker] = LRUCache(_HOSTS)
         self._token_server: URL | None = None  # the last one in use
         self._slices = Slices()
         self.leases = Leases()
@@ -121,13 +121,13 @@ class Wire:
 
     async def __aenter__(self) -> Self:
         inner = self._inner or Lookups(self._own.raw_host or "")
-        resolver = GuardedResolver(self._guard, inner)
+        resolver = CheckedResolver(self._address_policy, inner)
         self._resolver = resolver
         self._sessions = {
             size: self._session(resolver, limit) for size, limit in self._bounds().items()
         }
         bounds = self._bounds()
-        self.turns = Turns(bounds["small"])
+        self.turns = ConnectionQueue(bounds["small"])
         self.large = asyncio.Semaphore(bounds["large"])
         return self
 
@@ -236,9 +236,9 @@ class Wire:
         self, request: _Request, url: URL, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
         """Send a request to one host, if allowed, and record whether it answered."""
-        self._guard.check(url)
+        self._address_policy.check(url)
         origin, topic = url.origin(), request.topic
-        breaker = self._breakers.setdefault(origin, Breaker())
+        breaker = self._breakers.setdefault(origin, CircuitBreaker())
         self._refuse_resting(origin, topic, breaker)
         began = time.monotonic()
         try:
@@ -272,7 +272,7 @@ class Wire:
             return headers
         return {**headers, request_id.HEADER: found}
 
-    def _refuse_resting(self, origin: URL, topic: Topic, breaker: Breaker) -> None:
+    def _refuse_resting(self, origin: URL, topic: Topic, breaker: CircuitBreaker) -> None:
         if not self._is_probed(origin):
             breaker.try_again(topic, time.monotonic())
         if breaker.refuses(topic):
@@ -293,7 +293,7 @@ class Wire:
             "ssl": shown or self.link.trusted or True,
         }
 
-    def _failed(self, origin: URL, breaker: Breaker, *, opened: bool) -> None:
+    def _failed(self, origin: URL, breaker: CircuitBreaker, *, opened: bool) -> None:
         if opened and self._is_probed(origin) and origin not in self._probes:
             _log.warning("%s does not answer: probing it until it does", origin)
             asking = self._probe(origin, breaker)  # of no request: without a request's id
@@ -308,7 +308,7 @@ class Wire:
         """
         return origin in (self._own, self._token_server)
 
-    async def _probe(self, origin: URL, breaker: Breaker) -> None:
+    async def _probe(self, origin: URL, breaker: CircuitBreaker) -> None:
         """Send free requests until one is answered, or a trial request of a client is.
 
         Many hosts have nothing at `/v2/`: a content network, or a gateway that knows other paths.
@@ -328,7 +328,7 @@ class Wire:
         """Whether a host answers a request; None if no connection can be made."""
         session = self._sessions["small"]
         try:
-            self._guard.check(url)
+            self._address_policy.check(url)
             async with (
                 asyncio.timeout(_PROBE_PATIENCE),
                 session.get(url, **self._means(url)) as response,

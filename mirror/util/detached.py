@@ -13,7 +13,7 @@ T = TypeVar("T")
 _Job = tuple[Future[Any], Callable[[], Any]]
 
 
-class Detached:
+class DetachedThreads:
     """Up to `most` threads, started on demand. Python would join those of an executor."""
 
     def __init__(self, most: int, name: str) -> None:
@@ -24,7 +24,7 @@ class Detached:
         self._idle = threading.Semaphore(0)
 
     def __repr__(self) -> str:
-        return f"<Detached {self._name}: {self._begun} threads>"
+        return f"<DetachedThreads {self._name}: {self._begun} threads>"
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
         """Queue work; its future can be cancelled until it begins. For one calling thread only."""

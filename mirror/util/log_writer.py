@@ -17,7 +17,7 @@ _BEHIND = 0.2  # seconds for which lines are collected that are not urgent
 _LAST = 3.0  # seconds, at the end, for a reader to read the waiting lines
 
 
-class Outlet:
+class LogWriter:
     """Writes lines to a descriptor in the order of their arrival, from any thread.
 
     A reader that stalls costs lines, not time: beyond a bound, lines are dropped and counted, and a
@@ -40,7 +40,7 @@ class Outlet:
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
 
     def __repr__(self) -> str:
-        return f"<Outlet: {len(self._lines)} lines waiting, {self.dropped} dropped>"
+        return f"<LogWriter: {len(self._lines)} lines waiting, {self.dropped} dropped>"
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -9,13 +9,13 @@ import sys
 import time
 from typing import Literal
 
-from mirror.util.log_writer import STANDARD_ERROR, Outlet
+from mirror.util.log_writer import STANDARD_ERROR, LogWriter
 from mirror.util.request_id import REQUEST
 
 Format = Literal["text", "json"]
 
 
-def standard_error(form: Format) -> Outlet:
+def standard_error(form: Format) -> LogWriter:
     """Return the outlet for standard error, or for the null device if standard error is closed.
 
     The number of a closed standard error may be another file's by now.
@@ -29,16 +29,16 @@ def standard_error(form: Format) -> Outlet:
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, words, None, None)
         return formatter.format(record) + "\n"
 
-    return Outlet(descriptor, notice)
+    return LogWriter(descriptor, notice)
 
 
-def set_up(form: Format, level: str, outlet: Outlet) -> None:
+def set_up(form: Format, level: str, log_writer: LogWriter) -> None:
     """Write the mirror's log to an outlet, from a level on.
 
     Other loggers only warn, at any level: libraries write whole responses to their debug log,
     passwords included.
     """
-    handler = _Handler(outlet)
+    handler = _Handler(log_writer)
     handler.setFormatter(_formatter(form))
     logging.basicConfig(handlers=[handler], force=True)
     set_level(level)
@@ -54,18 +54,18 @@ def set_level(level: str) -> None:
 class _Handler(logging.Handler):
     """Passes records to the outlet, each at once."""
 
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
+    def __init__(self, log_writer: LogWriter) -> None:
+        self._log_writer = log_writer
         super().__init__()
 
     def createLock(self) -> None:  # noqa: N802 - logging's own
         """Share the outlet's lock: two, taken in either order, would be a deadlock."""
-        self.lock = self._outlet.lock
+        self.lock = self._log_writer.lock
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass on one record."""
         try:
-            self._outlet.add(self.format(record) + "\n", urgent=True)
+            self._log_writer.add(self.format(record) + "\n", urgent=True)
         except Exception:  # noqa: BLE001 - as logging's own: no line is worth a failure
             self.handleError(record)
 

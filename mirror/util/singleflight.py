@@ -10,7 +10,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Flights(Generic[K, V]):
+class SingleFlight(Generic[K, V]):
     """Running tasks by key. A caller that is cancelled harms neither the task nor other callers."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Flights(Generic[K, V]):
         return len(self._running)
 
     def __repr__(self) -> str:
-        return f"<Flights: {len(self)} running>"
+        return f"<SingleFlight: {len(self)} running>"
 
     async def join(self, key: K, start: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """Return the result of the running task, or of `start()`; raises its exception."""

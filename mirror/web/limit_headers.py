@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mirror.budget.budget import Budget
-from mirror.identity.client import Caller
+from mirror.identity.client import ClientIdentity
 
 
 class _Said(NamedTuple):
@@ -15,7 +15,7 @@ class _Said(NamedTuple):
     lines: str
 
 
-class Limits:
+class LimitHeaders:
     """Renders the known rate limit of a manifest's upstream, for callers that it `trusts`.
 
     The account or address, which Docker Hub names in docker-ratelimit-source, is left out. Answers
@@ -25,7 +25,7 @@ class Limits:
     def __init__(
         self,
         budget: Budget,
-        trusts: Callable[[Caller], bool],
+        trusts: Callable[[ClientIdentity], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._budget = budget
@@ -34,14 +34,14 @@ class Limits:
         self._said: dict[str, _Said] = {}
 
     def __repr__(self) -> str:
-        return f"<Limits of {len(self._said)} upstreams>"
+        return f"<LimitHeaders of {len(self._said)} upstreams>"
 
-    def lines(self, upstream: str, caller: Caller, *, warm: bool) -> str:
+    def lines(self, upstream: str, identity: ClientIdentity, *, warm: bool) -> str:
         """Return the header lines for a manifest; none without a limit, or for untrusted callers.
 
         `warm` is whether the manifest came from the cache without a request to upstream.
         """
-        if not self._trusts(caller):
+        if not self._trusts(identity):
             return ""
         second = int(self._clock())
         said = self._said.get(upstream)

@@ -14,11 +14,11 @@ from mirror.oci.errors import NotAllowed
 from mirror.util.request_id import HEADER, RequestIds
 from mirror.web.auth.browsers import Browsers
 from mirror.web.connections.http_protocol import Listener
-from mirror.web.connections.pool import Connections
+from mirror.web.connections.pool import ConnectionPool
 from mirror.web.connections.shutdown import CUT, Grace, end
 from mirror.web.error_reply import refusal
 from mirror.web.reply import REQUEST_ID, Reply
-from mirror.web.status_pages import OwnPages
+from mirror.web.status_pages import StatusPages
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _GRACE = 1.0  # seconds that a running answer has at the end, at most
 
 @asynccontextmanager
 async def watching(
-    listener: socket.socket | None, own: OwnPages, browsers: Browsers, hurry: asyncio.Event
+    listener: socket.socket | None, own: StatusPages, browsers: Browsers, hurry: asyncio.Event
 ) -> AsyncIterator[None]:
     """Serve the mirror's own pages while the context lasts, on a listener if there is one.
 
@@ -50,7 +50,7 @@ async def watching(
         finally:
             connections.rest(request)
 
-    connections, ids = Connections(_MOST), RequestIds()
+    connections, ids = ConnectionPool(_MOST), RequestIds()
     server = Listener(
         answer, connections, ids, access_log=None, keepalive_timeout=_IDLE, lingering_time=0
     )

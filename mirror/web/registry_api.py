@@ -8,16 +8,16 @@ from weakref import WeakValueDictionary
 
 from aiohttp import hdrs, web
 
-from mirror.budget.demand import Tally
+from mirror.budget.demand import Demand
 from mirror.content.blobs.followers import while_there
-from mirror.content.blobs.service import Blobs
-from mirror.content.listings.service import Listings
+from mirror.content.blobs.service import BlobService
+from mirror.content.listings.service import ListingService
 from mirror.content.listings.tag_lists import TagStream
-from mirror.content.manifests.resolver import Manifests
-from mirror.content.manifests.result import Found
+from mirror.content.manifests.resolver import ManifestResolver
+from mirror.content.manifests.result import ManifestResult
 from mirror.content.outcome import Outcome
 from mirror.content.repositories import Repositories
-from mirror.identity.client import Caller
+from mirror.identity.client import ClientIdentity
 from mirror.oci import media, ranges
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError, TooManyRequests, Unsupported
@@ -25,7 +25,7 @@ from mirror.oci.paging import Paging
 from mirror.oci.ranges import Span
 from mirror.web import response_headers
 from mirror.web.error_reply import refusal
-from mirror.web.limit_headers import Limits
+from mirror.web.limit_headers import LimitHeaders
 from mirror.web.reply import AT_ONCE, InMemory, Reply, Streamed
 from mirror.web.router import (
     BlobPath,
@@ -42,58 +42,64 @@ class RegistryApi:
 
     def __init__(
         self,
-        manifests: Manifests,
-        blobs: Blobs,
-        listings: Listings,
+        manifests: ManifestResolver,
+        blobs: BlobService,
+        listings: ListingService,
         repositories: Repositories,
-        tally: Tally,
-        limits: Limits,
+        demand: Demand,
+        limits: LimitHeaders,
         reads: Reads,
     ) -> None:
         self._manifests = manifests
         self._blobs = blobs
         self._listings = listings
         self._repositories = repositories
-        self._tally = tally
+        self._demand = demand
         self._limits = limits
         self._reads = reads
         self._being_sent: WeakValueDictionary[Digest, InMemory] = WeakValueDictionary()
 
-    async def manifest(self, request: web.BaseRequest, path: ManifestPath, caller: Caller) -> Reply:
+    async def manifest(
+        self, request: web.BaseRequest, path: ManifestPath, identity: ClientIdentity
+    ) -> Reply:
         """Answer for a manifest or index, by tag or digest.
 
         A refused pull has the headers of the rate limit, too.
         """
         try:
-            return await self._manifest(request, path, caller)
+            return await self._manifest(request, path, identity)
         except TooManyRequests as error:
-            limit = self._limits.lines(path.repository.upstream, caller, warm=False)
+            limit = self._limits.lines(path.repository.upstream, identity, warm=False)
             return refusal(error, namespace=path.namespace, more=limit)
 
     async def _manifest(
-        self, request: web.BaseRequest, path: ManifestPath, caller: Caller
+        self, request: web.BaseRequest, path: ManifestPath, identity: ClientIdentity
     ) -> Reply:
         known = request.headers.get(hdrs.IF_NONE_MATCH)
         found = self._manifests.peek(path.repository, path.reference)
         if found is None:
             # A client that has a copy may not need another: a HEAD tells, and is not counted.
             head = request.method == hdrs.METH_HEAD or known is not None
-            found = await self._find(path, caller, head=head)
+            found = await self._find(path, identity, head=head)
         unchanged = response_headers.matches(known, found.descriptor.digest)
         if found.body is None and not unchanged and request.method != hdrs.METH_HEAD:
-            found = await self._find(path, caller, head=False)
+            found = await self._find(path, identity, head=False)
         upstream = path.repository.upstream
         if request.method == hdrs.METH_GET:
-            self._tally.asked[upstream] += 1
+            self._demand.asked[upstream] += 1
         if found.why is not None:
-            self._tally.stale[upstream, found.why] += 1
-        limit = self._limits.lines(upstream, caller, warm=found.outcome is Outcome.HIT)
+            self._demand.stale[upstream, found.why] += 1
+        limit = self._limits.lines(upstream, identity, warm=found.outcome is Outcome.HIT)
         return self._found(path, found, limit, unchanged=unchanged)
 
-    async def _find(self, path: ManifestPath, caller: Caller, *, head: bool) -> Found:
-        return await self._manifests.get(path.repository, path.reference, caller.party, head=head)
+    async def _find(
+        self, path: ManifestPath, identity: ClientIdentity, *, head: bool
+    ) -> ManifestResult:
+        return await self._manifests.get(path.repository, path.reference, identity.party, head=head)
 
-    def _found(self, path: ManifestPath, found: Found, limit: str, *, unchanged: bool) -> Reply:
+    def _found(
+        self, path: ManifestPath, found: ManifestResult, limit: str, *, unchanged: bool
+    ) -> Reply:
         descriptor = found.descriptor
         return Reply(
             304 if unchanged else 200,
@@ -112,12 +118,16 @@ class RegistryApi:
             return body
         return self._being_sent.setdefault(digest, InMemory(body))
 
-    async def blob(self, request: web.BaseRequest, path: BlobPath, caller: Caller) -> Reply:
+    async def blob(
+        self, request: web.BaseRequest, path: BlobPath, identity: ClientIdentity
+    ) -> Reply:
         """Answer for a blob: its headers, all of it, or a range."""
         unchanged = response_headers.matches(request.headers.get(hdrs.IF_NONE_MATCH), path.digest)
         if request.method == hdrs.METH_HEAD or unchanged:
             async with while_there(Peer(request.transport)):
-                size, outcome = await self._blobs.head(path.repository, path.digest, caller.client)
+                size, outcome = await self._blobs.head(
+                    path.repository, path.digest, identity.client
+                )
             return Reply(
                 304 if unchanged else 200,
                 response_headers.blob(path.digest, outcome)
@@ -128,11 +138,13 @@ class RegistryApi:
         data = self._blobs.peek(path.repository, path.digest)
         if data is not None:
             return _small_blob(request, path, data)
-        return await self._large_blob(request, path, caller)
+        return await self._large_blob(request, path, identity)
 
-    async def _large_blob(self, request: web.BaseRequest, path: BlobPath, caller: Caller) -> Reply:
+    async def _large_blob(
+        self, request: web.BaseRequest, path: BlobPath, identity: ClientIdentity
+    ) -> Reply:
         async with while_there(Peer(request.transport)):
-            body = await self._blobs.open(path.repository, path.digest, caller.client)
+            body = await self._blobs.open(path.repository, path.digest, identity.client)
         try:
             span = _span(request, path, body.size)
         except RegistryError:
@@ -149,27 +161,29 @@ class RegistryApi:
             reads=self._reads,
         )
 
-    async def tags(self, request: web.BaseRequest, path: TagsPath, caller: Caller) -> Reply:
+    async def tags(
+        self, request: web.BaseRequest, path: TagsPath, identity: ClientIdentity
+    ) -> Reply:
         """Answer with a page of tags and, if there are more, a link to the next page."""
         async with while_there(Peer(request.transport)):
-            listed = await self._listings.tags(path.repository, path.paging, caller.party)
+            listed = await self._listings.tags(path.repository, path.paging, identity.party)
         page, more = listed.answer, _more(path, listed.answer.following)
         headers = response_headers.listing(media.JSON, listed) + more
         if isinstance(page, TagStream):
             return Reply(200, headers, length=None, body=page, outcome=listed.outcome)
         return Reply(200, headers, length=len(page.body), body=page.body, outcome=listed.outcome)
 
-    async def catalog(self, path: CatalogPath, caller: Caller) -> Reply:
+    async def catalog(self, path: CatalogPath, identity: ClientIdentity) -> Reply:
         """Answer with a page of the repositories that are kept, as far as the caller reads them."""
         names, following = await self._repositories.page(
-            caller, path.upstream, path.own, path.paging
+            identity, path.upstream, path.own, path.paging
         )
         body = json.dumps({"repositories": names}, separators=(",", ":")).encode()
         headers = response_headers.own(media.JSON) + _more(path, following)
         return Reply(200, headers, length=len(body), body=body)
 
     async def referrers(
-        self, request: web.BaseRequest, path: ReferrersPath, caller: Caller
+        self, request: web.BaseRequest, path: ReferrersPath, identity: ClientIdentity
     ) -> Reply:
         """Answer with an index of the referrers of a digest, filtered on request.
 
@@ -178,7 +192,7 @@ class RegistryApi:
         if request.method == hdrs.METH_HEAD:
             raise Unsupported("referrers can only be requested by GET", allow="GET")
         listed = await self._listings.referrers(
-            path.repository, path.digest, path.paging, caller.party
+            path.repository, path.digest, path.paging, identity.party
         )
         more = _more(path, listed.answer.following)
         if path.artifact_types:

@@ -19,7 +19,7 @@ from mirror.content.outcome import Outcome
 from mirror.oci.errors import RegistryError
 from mirror.oci.ranges import Span
 from mirror.util.request_id import HEADER
-from mirror.web.sending import Chunks, Client, Reads
+from mirror.web.sending import Chunks, ClientStream, Reads
 
 CUT = "cut: the mirror stopped"  # the reason of an incomplete reply
 REQUEST_ID = web.RequestKey("request_id", str)  # a request's id
@@ -36,7 +36,7 @@ class Streamed:
     body: Body
     span: Span
 
-    async def send(self, client: Client) -> None:
+    async def send(self, client: ClientStream) -> None:
         """Send it; raises RegistryError where it cannot be completed."""
         await self.body.send(self.span, client)
 
@@ -51,7 +51,7 @@ class InMemory:
 
     body: bytes | memoryview
 
-    async def send(self, client: Client) -> None:
+    async def send(self, client: ClientStream) -> None:
         """Send it."""
         await client.memory(self.body)
 
@@ -62,7 +62,7 @@ class InMemory:
 class Flow(Protocol):
     """A body that is sent piece by piece, and then closed."""
 
-    async def send(self, client: Client) -> None:
+    async def send(self, client: ClientStream) -> None:
         """Send it; raises RegistryError where it cannot be completed."""
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class Reply(web.StreamResponse):
         self._length = length
         self._flow, self._small = _parted(body)
         self._reads = reads
-        self._client: Client | None = None
+        self._client: ClientStream | None = None
         self._last = last
         self._lasting = False
 
@@ -142,7 +142,7 @@ class Reply(web.StreamResponse):
         else:
             transport.write(head)
             request[BEING_SENT] = self
-            kind = Chunks if chunked else Client
+            kind = Chunks if chunked else ClientStream
             self._client = kind(request.writer, transport, self._reads)
         return None
 

@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 from mirror.content.listings.service import Listed
-from mirror.content.manifests.result import Found
-from mirror.content.outcome import STALE, Outcome, Why
+from mirror.content.manifests.result import ManifestResult
+from mirror.content.outcome import STALE, Outcome, StaleReason
 from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
@@ -60,19 +60,19 @@ def listing(media_type: str, listed: Listed[Any]) -> str:
     if listed.age is None:
         return kept
     return kept + _stale(
-        listed.age, Why.FAULT, ", the tags that clients asked for" * listed.of_known
+        listed.age, StaleReason.FAULT, ", the tags that clients asked for" * listed.of_known
     )
 
 
-def manifest(found: Found) -> str:
+def manifest(found: ManifestResult) -> str:
     """Return the headers of a manifest, with its age and a warning if it is stale."""
     kept = _content(found.descriptor.digest, found.descriptor.media_type)
     if found.age is None:
         return kept + cache_status(found.outcome)
-    return kept + cache_status(found.outcome) + _stale(found.age, found.why or Why.FAULT)
+    return kept + cache_status(found.outcome) + _stale(found.age, found.why or StaleReason.FAULT)
 
 
-def _stale(age: int, why: Why, what: str = "") -> str:
+def _stale(age: int, why: StaleReason, what: str = "") -> str:
     text = f'299 - "{STALE[why]}: as of {age} s ago{what}"'
     return f"Age: {age}\r\nWarning: {text}\r\n"
 

@@ -32,7 +32,7 @@ _REGISTRY = re.compile(r"/(?:([^/]+)/)??v2(?:/(.*))?", re.DOTALL)  # base and re
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class StatusPath:
     """A page of the mirror itself: `/v2/`, `/healthz`, `/readyz`, `/metrics`."""
 
     kind: ClassVar[str] = "own"
@@ -96,7 +96,7 @@ class CatalogPath:
     address: str
 
 
-Route = Own | CatalogPath | ManifestPath | BlobPath | TagsPath | ReferrersPath
+Route = StatusPath | CatalogPath | ManifestPath | BlobPath | TagsPath | ReferrersPath
 
 
 class Router:
@@ -152,7 +152,7 @@ class Router:
             raise NameInvalid(raw)
         path = unquote(raw, errors="surrogateescape")
         if path in ("/healthz", "/readyz", "/metrics"):
-            return Own(path[1:])
+            return StatusPath(path[1:])
         registry = _REGISTRY.fullmatch(_SLASHES.sub("/", path))
         if registry is None:
             raise PathUnknown(f"nothing is served at {shown(path)}")
@@ -165,7 +165,7 @@ class Router:
         namespace = values.get("ns", [""])[0]
         named = [self._known(name) for name in (namespace, base) if name]
         if not path or canonical(path.removesuffix("/")) in self._upstreams:
-            return Own("v2", namespace)
+            return StatusPath("v2", namespace)
         if path == "_catalog":
             upstream, front = (named[0] if named else ""), (f"/{base}" if base else "")
             own, pages = upstream or unnamed, paging.read(query)

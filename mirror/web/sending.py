@@ -55,7 +55,7 @@ class Peer:
         return bool(told[0] != _ESTABLISHED)
 
 
-class Client:
+class ClientStream:
     """The client's side of a streamed body. `sent` is in bytes; `reads` reads files on a thread."""
 
     def __init__(
@@ -133,7 +133,7 @@ class Client:
             self._transport.abort()
 
 
-class Chunks(Client):
+class Chunks(ClientStream):
     """The client's side of a body of unknown length, sent in chunks (RFC 9112, 7.1)."""
 
     async def data(self, data: bytes | memoryview) -> None:
@@ -154,7 +154,7 @@ class _Sendfile:
     takes. If sendfile fails it also seeks in the file, which is shared here.
     """
 
-    def __init__(self, client: Client, transport: asyncio.Transport, reads: Reads) -> None:
+    def __init__(self, client: ClientStream, transport: asyncio.Transport, reads: Reads) -> None:
         self._client = client
         self._transport = transport
         self._reads = reads

@@ -8,20 +8,20 @@ from collections.abc import Callable
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
-from mirror.access.visibility import Access
+from mirror.access.authorizer import Authorizer
 from mirror.content.outcome import Outcome
-from mirror.identity.client import Caller
+from mirror.identity.client import ClientIdentity
 from mirror.oci.errors import ClientGone, NameUnknown, NotAllowed, RegistryError, Unsupported, shown
 from mirror.upstream.connection_queue import CLIENT
-from mirror.upstream.publicity import Wanted
+from mirror.upstream.publicity_check import ProbedContent
 from mirror.util.request_id import HEADER, RequestIds
 from mirror.util.units import human
-from mirror.web.auth.authenticator import Clients
+from mirror.web.auth.authenticator import Authenticator
 from mirror.web.connections import shutdown
 from mirror.web.connections.http_protocol import Listener
-from mirror.web.connections.pool import Connections
+from mirror.web.connections.pool import ConnectionPool
 from mirror.web.error_reply import refusal
-from mirror.web.observability.access_log import CALLER, AccessLog, line_of
+from mirror.web.observability.access_log import IDENTITY, AccessLog, line_of
 from mirror.web.observability.metrics import Metrics
 from mirror.web.registry_api import RegistryApi
 from mirror.web.reply import CUT, REQUEST_ID, Reply
@@ -29,13 +29,13 @@ from mirror.web.router import (
     BlobPath,
     CatalogPath,
     ManifestPath,
-    Own,
     ReferrersPath,
     Route,
     Router,
+    StatusPath,
     TagsPath,
 )
-from mirror.web.status_pages import OwnPages
+from mirror.web.status_pages import StatusPages
 
 _log = logging.getLogger(__name__)
 
@@ -49,13 +49,13 @@ class Server:
     def __init__(
         self,
         router: Router,
-        clients: Clients,
-        access: Access,
+        clients: Authenticator,
+        access: Authorizer,
         api: RegistryApi,
-        own: OwnPages,
+        own: StatusPages,
         metrics: Metrics,
         log: AccessLog,
-        connections: Connections,
+        connections: ConnectionPool,
     ) -> None:
         self.router = router  # replaced by a reload
         self._clients = clients
@@ -105,32 +105,32 @@ class Server:
             route = request[_ROUTE] = self._wanted(request)
         except RegistryError as error:
             raise await self._refused(request, error) from None
-        if isinstance(route, Own) and route.name != "v2":
+        if isinstance(route, StatusPath) and route.name != "v2":
             return await self._page(request, route)
-        caller = request[CALLER] = await self._clients.who(request)
-        CLIENT.set(caller.client)
-        if isinstance(route, Own):
+        identity = request[IDENTITY] = await self._clients.who(request)
+        CLIENT.set(identity.client)
+        if isinstance(route, StatusPath):
             return await self._own.get(route.name, route.namespace)
         if isinstance(route, CatalogPath):
-            return await self._api.catalog(route, caller)
-        await self._access.admit(route.repository, caller, lambda: _wanted_of(route))
-        return await self._serve(request, route, caller)
+            return await self._api.catalog(route, identity)
+        await self._access.admit(route.repository, identity, lambda: _wanted_of(route))
+        return await self._serve(request, route, identity)
 
     async def _serve(
         self,
         request: web.BaseRequest,
         route: ManifestPath | BlobPath | TagsPath | ReferrersPath,
-        caller: Caller,
+        identity: ClientIdentity,
     ) -> Reply:
         if isinstance(route, ManifestPath):
-            return await self._api.manifest(request, route, caller)
+            return await self._api.manifest(request, route, identity)
         if isinstance(route, BlobPath):
-            return await self._api.blob(request, route, caller)
+            return await self._api.blob(request, route, identity)
         if isinstance(route, TagsPath):
-            return await self._api.tags(request, route, caller)
-        return await self._api.referrers(request, route, caller)
+            return await self._api.tags(request, route, identity)
+        return await self._api.referrers(request, route, identity)
 
-    async def _page(self, request: web.BaseRequest, page: Own) -> Reply:
+    async def _page(self, request: web.BaseRequest, page: StatusPath) -> Reply:
         """Answer with a page for operators and monitors.
 
         Health probes have no rate limit: otherwise other clients behind their address could cause
@@ -156,8 +156,8 @@ class Server:
         if isinstance(error, NotAllowed):
             self._clients.take(request)
             return error
-        caller = request[CALLER] = await self._clients.who(request)
-        if isinstance(error, NameUnknown) and not self._clients.trusts(caller):
+        identity = request[IDENTITY] = await self._clients.who(request)
+        if isinstance(error, NameUnknown) and not self._clients.trusts(identity):
             return NameUnknown("no such upstream here")
         return error
 
@@ -208,14 +208,14 @@ def _how_far(reply: Reply) -> str:
     return f"after {human(reply.sent)}{of_all}"
 
 
-def _wanted_of(route: ManifestPath | BlobPath | TagsPath | ReferrersPath) -> Wanted | None:
+def _wanted_of(route: ManifestPath | BlobPath | TagsPath | ReferrersPath) -> ProbedContent | None:
     """Return the content to ask upstream about if access to the repository is in doubt."""
     if isinstance(route, ManifestPath):
-        return Wanted("manifest", route.reference)
+        return ProbedContent("manifest", route.reference)
     if isinstance(route, BlobPath):
-        return Wanted("blob", route.digest)
+        return ProbedContent("blob", route.digest)
     if isinstance(route, ReferrersPath):
-        return Wanted("manifest", route.digest)
+        return ProbedContent("manifest", route.digest)
     return None
 
 

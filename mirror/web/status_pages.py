@@ -16,7 +16,7 @@ from mirror.web.reply import Reply
 _TEXT = "text/plain; charset=utf-8"
 
 
-class OwnPages:
+class StatusPages:
     """Answers `/v2/`, `/healthz`, `/readyz` and `/metrics`, the last unless it is served `apart`.
 
     `trouble` returns the reason why the mirror cannot serve, if there is one. An upstream that

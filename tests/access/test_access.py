@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from mirror.access.standing import ASK_EVERY, DENIED_FOR, PUBLIC_FOR
-from mirror.identity.client import Caller
+from mirror.identity.client import ClientIdentity
 from mirror.oci.names import Tag
-from mirror.upstream.publicity import Wanted
+from mirror.upstream.publicity_check import ProbedContent
 from tests.clock import Clock
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image, make_index
@@ -18,8 +18,8 @@ from tests.web.test_client_logins import TOKEN, clients
 WORD = "s3cret-word"
 PUBLIC, SECRET, LIAR = "library/nginx", "team/secret", "mallory/app"
 BELIEVED = DENIED_FOR + ASK_EVERY  # seconds; the first question is not asked at once
-LATEST = Wanted("manifest", Tag("latest"))
-STRANGER, FRIEND = Caller("10.0.0.1"), Caller("10.0.0.2", "friend")
+LATEST = ProbedContent("manifest", Tag("latest"))
+STRANGER, FRIEND = ClientIdentity("10.0.0.1"), ClientIdentity("10.0.0.2", "friend")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror.access.authorizer import AccessRules, Authorizer
 from mirror.access.publicity import Publicity
 from mirror.access.standing import (
     ASK_EVERY,
@@ -20,39 +21,38 @@ from mirror.access.standing import (
     PUBLIC_FOR,
     Standing,
 )
-from mirror.access.visibility import Access, Rules
-from mirror.identity.client import Caller, Private
+from mirror.identity.client import ClientIdentity, Private
 from mirror.oci.errors import NotAllowed
 from mirror.oci.names import Repository, Tag
 from mirror.oci.patterns import Patterns
 from mirror.storage.index import Index
 from mirror.storage.startup import open_index
-from mirror.upstream.publicity import Said, Wanted
+from mirror.upstream.publicity_check import ProbedContent, PublicityAnswer
 from tests.clock import Clock
 
 SECRET = "team/secret"
 BELIEVED = DENIED_FOR + ASK_EVERY  # seconds; the first question is not asked at once
-LATEST = Wanted("manifest", Tag("latest"))
-STRANGER, FRIEND = Caller("10.0.0.1"), Caller("10.0.0.2", "friend")
+LATEST = ProbedContent("manifest", Tag("latest"))
+STRANGER, FRIEND = ClientIdentity("10.0.0.1"), ClientIdentity("10.0.0.2", "friend")
 
 
 class Word:
     """An upstream's word on all its repositories, asked as nobody, or as its account."""
 
     def __init__(self) -> None:
-        self.said = Said.LISTED
-        self.missing: Wanted | None = None  # of which it says so
+        self.said = PublicityAnswer.LISTED
+        self.missing: ProbedContent | None = None  # of which it says so
         self.up = True  # whether it answers for others
         self.hidden = False  # whether its account is given what others are told is missing
-        self.asked: list[Wanted | None] = []
+        self.asked: list[ProbedContent | None] = []
 
-    async def ask(self, _repository: str, wanted: Wanted | None) -> Said:
+    async def ask(self, _repository: str, wanted: ProbedContent | None) -> PublicityAnswer:
         """Return it."""
         self.asked.append(wanted)
         await asyncio.sleep(0)
-        return Said.MISSING if wanted and wanted == self.missing else self.said
+        return PublicityAnswer.MISSING if wanted and wanted == self.missing else self.said
 
-    async def hides(self, _repository: str, _wanted: Wanted) -> bool:
+    async def hides(self, _repository: str, _wanted: ProbedContent) -> bool:
         """Return it."""
         return self.hidden
 
@@ -78,15 +78,18 @@ class Door:
         self.index = index
         accounts = ["docker.io"] if account else []
         self.publicity = Publicity(accounts, index, lambda _: holds, self.clock, self.clock)
-        rules = {"docker.io": Rules(Patterns(["**"]), Patterns(()), private)}
-        self.access = Access(rules, {"docker.io": self.word}, self.publicity, 1)
+        rules = {"docker.io": AccessRules(Patterns(["**"]), Patterns(()), private)}
+        self.access = Authorizer(rules, {"docker.io": self.word}, self.publicity, 1)
 
     async def lets_in(
-        self, caller: Caller = STRANGER, wanted: Wanted | None = LATEST, name: str = SECRET
+        self,
+        identity: ClientIdentity = STRANGER,
+        wanted: ProbedContent | None = LATEST,
+        name: str = SECRET,
     ) -> bool:
         """Return what the door says to one who asks for something, once all is asked."""
         try:
-            await self.access.admit(Repository("docker.io", name), caller, lambda: wanted)
+            await self.access.admit(Repository("docker.io", name), identity, lambda: wanted)
         except NotAllowed:
             return False
         finally:
@@ -120,7 +123,7 @@ async def test_who_may_read_what_is_private(
     index: Index, private: Private, stranger: bool, friend: bool
 ) -> None:
     door = Door(index, private)
-    door.word.said = Said.DENIED
+    door.word.said = PublicityAnswer.DENIED
     assert await door.lets_in() is stranger
     assert await door.lets_in(FRIEND) is friend
     assert len(door.word.asked) == (0 if private == "everyone" else 1)
@@ -128,15 +131,15 @@ async def test_who_may_read_what_is_private(
 
 async def test_a_client_may_read_no_more_than_its_own_list(index: Index) -> None:
     door = Door(index, "everyone")
-    assert await door.lets_in(Caller("10.0.0.2", "friend", Patterns(["team/*"])))
-    assert not await door.lets_in(Caller("10.0.0.2", "friend", Patterns(["org/*"])))
-    assert not await door.lets_in(Caller("10.0.0.2", None, Patterns(())))
+    assert await door.lets_in(ClientIdentity("10.0.0.2", "friend", Patterns(["team/*"])))
+    assert not await door.lets_in(ClientIdentity("10.0.0.2", "friend", Patterns(["org/*"])))
+    assert not await door.lets_in(ClientIdentity("10.0.0.2", None, Patterns(())))
 
 
 async def test_upstreams_yes_lasts_for_a_day(index: Index) -> None:
     door = Door(index)
     assert await door.lets_in()
-    door.word.said = Said.DENIED
+    door.word.said = PublicityAnswer.DENIED
     door.clock.now += PUBLIC_FOR - 1
     assert await door.lets_in()
     assert len(door.word.asked) == 1
@@ -144,11 +147,11 @@ async def test_upstreams_yes_lasts_for_a_day(index: Index) -> None:
 
 async def test_what_is_private_is_public_within_a_minute_of_upstreams_yes(index: Index) -> None:
     door = Door(index)
-    door.word.said = Said.DENIED
+    door.word.said = PublicityAnswer.DENIED
     assert not await door.lets_in()
     door.clock.now += ASK_EVERY
     assert not await door.lets_in()
-    door.word.said = Said.GIVEN
+    door.word.said = PublicityAnswer.GIVEN
     door.clock.now += ASK_EVERY - 1
     assert not await door.lets_in()
     assert len(door.word.asked) == 2
@@ -158,21 +161,23 @@ async def test_what_is_private_is_public_within_a_minute_of_upstreams_yes(index:
 
 async def test_the_first_denial_of_all_is_checked_seconds_later(index: Index) -> None:
     door = Door(index)
-    door.word.said = Said.DENIED
+    door.word.said = PublicityAnswer.DENIED
     assert not await door.lets_in()
-    door.word.said = Said.GIVEN
+    door.word.said = PublicityAnswer.GIVEN
     assert not await door.lets_in()
     door.clock.now += 10
     assert await door.lets_in()
     assert len(door.word.asked) == 2
 
 
-@pytest.mark.parametrize("said", [Said.MISSING, Said.NOTHING])
-async def test_what_cannot_be_told_is_closed_for_seconds(index: Index, said: Said) -> None:
+@pytest.mark.parametrize("said", [PublicityAnswer.MISSING, PublicityAnswer.NOTHING])
+async def test_what_cannot_be_told_is_closed_for_seconds(
+    index: Index, said: PublicityAnswer
+) -> None:
     door = Door(index)
     door.word.said = said
     assert not await door.lets_in()
-    door.word.said = Said.GIVEN
+    door.word.said = PublicityAnswer.GIVEN
     assert not await door.lets_in()
     door.clock.now += 6
     assert await door.lets_in()
@@ -187,7 +192,7 @@ async def suspected(index: Index, *, account: bool) -> Door:
     door = Door(index, account=account)
     assert await door.lets_in()
     door.told(granted=False)
-    door.word.said = Said.DENIED
+    door.word.said = PublicityAnswer.DENIED
     return door
 
 
@@ -220,9 +225,9 @@ async def test_a_denial_that_is_seldom_asked_about_is_believed_after_three_quest
 async def test_one_yes_ends_a_denial(index: Index, account: bool) -> None:
     door = await suspected(index, account=account)
     assert await door.later(DENIED_FOR - 20)
-    door.word.said = Said.GIVEN
+    door.word.said = PublicityAnswer.GIVEN
     assert await door.later(ASK_EVERY)
-    door.word.said = Said.DENIED
+    door.word.said = PublicityAnswer.DENIED
     door.told(granted=False)
     assert await door.later(DENIED_FOR - 20)
 
@@ -268,7 +273,7 @@ async def test_what_is_held_back_is_open_within_a_minute_of_upstreams_yes(
     asked = len(door.word.asked)
     assert not await door.later(600)
     assert len(door.word.asked) - asked <= 600 / ASK_EVERY
-    door.word.said = Said.GIVEN
+    door.word.said = PublicityAnswer.GIVEN
     assert await door.later(ASK_EVERY)
     assert await door.lets_in()
     assert await door.rows() == ([(SECRET, True)] if account else [])
@@ -290,7 +295,7 @@ async def test_another_repository_that_is_granted_shows_that_the_registry_answer
     door = Door(index, account=False)
     door.told(granted=True, name="team/other")
     door.told(granted=False)
-    door.word.said, door.word.up = Said.DENIED, False
+    door.word.said, door.word.up = PublicityAnswer.DENIED, False
     assert await door.later(2 * DENIED_FOR)  # that was before
     for _ in range(33):
         door.told(granted=True, name="team/other")
@@ -298,8 +303,8 @@ async def test_another_repository_that_is_granted_shows_that_the_registry_answer
     assert not await door.lets_in()
 
 
-@pytest.mark.parametrize("said", [Said.NOTHING, Said.MISSING])
-async def test_what_says_nothing_holds_nothing_back(index: Index, said: Said) -> None:
+@pytest.mark.parametrize("said", [PublicityAnswer.NOTHING, PublicityAnswer.MISSING])
+async def test_what_says_nothing_holds_nothing_back(index: Index, said: PublicityAnswer) -> None:
     door = await suspected(index, account=False)
     door.word.said = said
     assert await door.later(3 * DENIED_FOR)
@@ -312,7 +317,7 @@ async def test_what_everybody_is_told_is_missing_and_the_account_is_given_is_den
     door = Door(index)
     assert await door.lets_in()
     door.clock.now += PUBLIC_FOR
-    door.word.said = Said.MISSING
+    door.word.said = PublicityAnswer.MISSING
     assert await door.later(2 * DENIED_FOR)  # it is gone for everybody
     door.word.hidden = True
     assert not await door.later(DENIED_FOR + 2 * ASK_EVERY)
@@ -321,10 +326,10 @@ async def test_what_everybody_is_told_is_missing_and_the_account_is_given_is_den
 async def test_mistakes_now_and_then_are_not_added_up(index: Index) -> None:
     door = Door(index, account=False)
     for _ in range(20):
-        door.word.said = Said.DENIED
+        door.word.said = PublicityAnswer.DENIED
         door.told(granted=False)
         assert await door.later(2 * ASK_EVERY)
-        door.word.said = Said.GIVEN
+        door.word.said = PublicityAnswer.GIVEN
         assert await door.later(2 * ASK_EVERY)
     assert await door.rows() == []
 
@@ -333,12 +338,12 @@ async def test_mistakes_now_and_then_are_not_added_up(index: Index) -> None:
 async def test_who_asks_for_what_is_missing_is_in_nobodys_way(index: Index, account: bool) -> None:
     door = await suspected(index, account=account)
     await door.lets_in()
-    door.word.missing = Wanted("manifest", Tag("missing"))
+    door.word.missing = ProbedContent("manifest", Tag("missing"))
     for _ in range(40):
         door.clock.now += 20
         await door.lets_in(wanted=door.word.missing)
     assert not await door.lets_in()
-    door.word.said = Said.GIVEN
+    door.word.said = PublicityAnswer.GIVEN
     door.clock.now += ASK_EVERY
     assert await door.lets_in(wanted=door.word.missing)
     assert await door.lets_in()
@@ -350,11 +355,11 @@ async def test_what_was_held_back_stays_so_through_a_restart_while_upstream_cann
     door = await suspected(index, account=False)
     assert not await door.later(BELIEVED)
     await index.flush()
-    door.word.said = Said.NOTHING
+    door.word.said = PublicityAnswer.NOTHING
     later = Door(index, account=False, before=door)
     await later.publicity.load()
     assert not await later.lets_in()
-    door.word.said = Said.GIVEN
+    door.word.said = PublicityAnswer.GIVEN
     door.clock.now += 6
     assert await later.lets_in()
     assert await later.rows() == []
@@ -377,7 +382,7 @@ async def test_what_an_account_was_given_is_private_without_it_until_upstream_sa
     index: Index, asked: bool
 ) -> None:
     door = Door(index)
-    door.word.said = Said.NOTHING
+    door.word.said = PublicityAnswer.NOTHING
     if asked:  # and nothing learned
         assert not await door.lets_in()
     for _ in range(2):
@@ -386,7 +391,7 @@ async def test_what_an_account_was_given_is_private_without_it_until_upstream_sa
     later = Door(index, account=False, before=door)
     await later.publicity.load()
     assert not await later.lets_in()
-    door.word.said = Said.GIVEN
+    door.word.said = PublicityAnswer.GIVEN
     door.clock.now += 6
     assert await later.lets_in()
     assert await later.rows() == []
@@ -414,7 +419,7 @@ async def test_what_an_older_version_hid_is_open(tmp_path: Path) -> None:
 
 async def test_no_crowd_of_names_has_it_forgotten_what_the_account_was_given(index: Index) -> None:
     door = Door(index)
-    door.word.said = Said.DENIED
+    door.word.said = PublicityAnswer.DENIED
     door.publicity = Publicity(
         ["docker.io"], index, lambda repository: repository.name == SECRET, door.clock, door.clock
     )
@@ -440,7 +445,7 @@ async def test_an_upstream_that_fails_is_taken_at_its_last_word_and_given_a_rest
     door = Door(index)
     assert await door.lets_in()
     door.clock.now += PUBLIC_FOR
-    door.word.said = Said.NOTHING
+    door.word.said = PublicityAnswer.NOTHING
     for _ in range(3):
         assert await door.lets_in()
     assert len(door.word.asked) == 2
@@ -458,13 +463,13 @@ async def test_what_everybody_may_pull_is_not_listed_where_the_account_alone_may
     index: Index,
 ) -> None:
     door = Door(index)
-    door.word.said = Said.GIVEN
+    door.word.said = PublicityAnswer.GIVEN
     assert await door.lets_in()
-    door.word.said = Said.NOTHING
+    door.word.said = PublicityAnswer.NOTHING
     assert not await door.lets_in(wanted=None)
     assert await door.lets_in()
     assert await door.lets_in(FRIEND, wanted=None)
-    door.word.said = Said.LISTED
+    door.word.said = PublicityAnswer.LISTED
     door.clock.now += ASK_EVERY
     assert await door.lets_in(wanted=None)
 
@@ -537,7 +542,7 @@ async def test_a_yes_of_a_clock_that_was_ahead_is_asked_about_again(index: Index
     assert await door.lets_in()
     await index.flush()
     door.clock.now -= 30 * PUBLIC_FOR
-    door.word.said = Said.DENIED
+    door.word.said = PublicityAnswer.DENIED
     again = Door(index, before=door)
     await again.publicity.load()
     asked = len(door.word.asked)

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from mirror.admin.messages import (
-    Collect,
     Collected,
-    Measure,
+    Damaged,
+    DuOrder,
+    GcOrder,
+    OrderError,
     Progress,
-    Purge,
     Purged,
+    PurgeOrder,
     Record,
-    UpkeepError,
     Usage,
     Verified,
-    Verify,
+    VerifyOrder,
     Work,
-    Wrong,
 )
 from mirror.oci.digest import Digest
 from tests.conftest import Mirror, Run
@@ -41,14 +41,14 @@ async def told(folder: Path, order: Work) -> list[Record]:
 
 async def purged(folder: Path, target: str) -> Purged:
     """Purge."""
-    [record] = await told(folder, Purge(target))
+    [record] = await told(folder, PurgeOrder(target))
     assert isinstance(record, Purged)
     return record
 
 
 async def usage(folder: Path) -> Usage:
     """Measure; fails unless it adds up."""
-    [record] = await told(folder, Measure())
+    [record] = await told(folder, DuOrder())
     assert isinstance(record, Usage)
     assert record.used == sum(
         (
@@ -90,12 +90,12 @@ async def test_a_name_of_nothing_that_is_kept_is_refused_in_one_line(
     mirror: Mirror, image: Image, folder: Path, target: str
 ) -> None:
     await mirror.pull("library/nginx", "latest", image)
-    with pytest.raises(UpkeepError) as refusal:
-        await told(folder, Purge(target))
+    with pytest.raises(OrderError) as refusal:
+        await told(folder, PurgeOrder(target))
     [line] = str(refusal.value).splitlines()
     assert line.isprintable()
     assert "nothing of" in line or "invalid" in line
-    assert len(mirror.daemon.store.catalogue) == 4
+    assert len(mirror.daemon.store.catalog) == 4
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ async def test_gc_leaves_a_running_fetch_its_partial(
     hub.faults.add(Fault(kind="blob", stall_after=500_000, until=go))
     body = asyncio.create_task(mirror.blob("library/nginx", layer.digest))
     await hub.seen(lambda seen: seen.digest == layer.digest)
-    assert await told(folder, Collect()) == [Collected(0, 0, 0, 0, 0)]
+    assert await told(folder, GcOrder()) == [Collected(0, 0, 0, 0, 0)]
     go.set()
     assert (await body).body == layer.read()
     await mirror.settled()
@@ -216,12 +216,12 @@ async def test_verify_spares_what_came_anew_while_it_read(
     with path.open("r+b") as file:
         file.write(b"wrong")
     wrong = []
-    async for record in ordered(folder, Verify(rate=8_000_000)):
+    async for record in ordered(folder, VerifyOrder(rate=8_000_000)):
         if isinstance(record, Progress) and record.bytes > 1_000_000 and hub.bodies(layer) == 1:
             await purged(folder, layer)
             assert (await mirror.blob("library/big", layer)).status == 200
             await mirror.settled()
-        if isinstance(record, Wrong):
+        if isinstance(record, Damaged):
             wrong.append(record)
     assert isinstance(record, Verified)
     assert not wrong

@@ -16,7 +16,7 @@ import pytest
 from yarl import URL
 
 from mirror.oci.digest import Digest
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from tests.accounts import WORD, basic, put
 from tests.command import SMALL, Command, serving, until_there
 from tests.standin import Fault, Hub, Image, make_image
@@ -200,4 +200,4 @@ async def test_at_info_no_decision_is_told(hub: Hub, tmp_path: Path, image: Imag
 
 
 def _until_kept(folder: Path, digest: str) -> None:
-    until_there(Files(folder).path(Digest(digest)))
+    until_there(BlobFiles(folder).path(Digest(digest)))

@@ -17,7 +17,7 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.storage import sqlite
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_index, open_store
 from tests.command import NOBODY, serving, until_there
 
@@ -51,7 +51,7 @@ async def test_a_start_that_is_interrupted_leaves_nothing_that_keeps_the_process
     threads = set(threading.enumerate())
     for wait in itertools.count():
         try:
-            store = await cancelled_in(wait, open_store(Files(tmp_path), 8 * 1024**2))
+            store = await cancelled_in(wait, open_store(BlobFiles(tmp_path), 8 * 1024**2))
         except asyncio.CancelledError:
             for thread in set(threading.enumerate()) - threads:
                 if "connection" in thread.name:  # those of the pool are nobody's
@@ -123,7 +123,7 @@ async def test_a_start_that_brings_the_index_up_to_date_can_be_interrupted(
         return [*scripts, ENDLESS]
 
     monkeypatch.setattr(sqlite, "_scripts", with_one_more)
-    start = asyncio.create_task(open_store(Files(tmp_path), 8 * MEBIBYTE))
+    start = asyncio.create_task(open_store(BlobFiles(tmp_path), 8 * MEBIBYTE))
     await begun.wait()
     for _ in range(turns):  # SQLite is about to begin, or amid it
         await asyncio.sleep(0.02)
@@ -139,7 +139,7 @@ async def test_a_start_that_brings_the_index_up_to_date_can_be_interrupted(
 async def test_a_folder_that_is_looked_through_can_be_left_in_the_midst(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files, began, go = Files(tmp_path), threading.Event(), threading.Event()
+    files, began, go = BlobFiles(tmp_path), threading.Event(), threading.Event()
     files.prepare()
     files.release()
     for shard in ("aa", "bb"):
@@ -156,7 +156,7 @@ async def test_a_folder_that_is_looked_through_can_be_left_in_the_midst(
     done, _ = await asyncio.wait([start], timeout=5)
     assert done
     assert len(looked) == 1
-    store = await open_store(Files(tmp_path), 8 * MEBIBYTE)
+    store = await open_store(BlobFiles(tmp_path), 8 * MEBIBYTE)
     await store.close()
 
 

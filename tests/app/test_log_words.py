@@ -16,9 +16,17 @@ import aiohttp
 import pytest
 
 import mirror
-from mirror.admin.messages import Collect, Measure, Order, Purge, Reckon, Reload, Verify
+from mirror.admin.messages import (
+    BudgetOrder,
+    DuOrder,
+    GcOrder,
+    Order,
+    PurgeOrder,
+    ReloadOrder,
+    VerifyOrder,
+)
 from mirror.oci.digest import Digest
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from tests.command import MODULE, fetch, launched, serve_to_the_end, until_there
 from tests.standin import Fault, Hub, Image
 
@@ -80,13 +88,13 @@ def test_what_the_docs_say_to_look_for_is_what_the_log_says() -> None:
 @pytest.mark.parametrize(
     ("order", "words"),
     [
-        (Purge("library/nginx"), "purge library/nginx"),
-        (Verify(percent=5.0, rate=1000), "verify --sample 5% --rate 1000"),
-        (Verify(count=7), "verify --sample 7"),
-        (Collect(), "gc"),
-        (Measure(), "du"),
-        (Reckon(), "budget"),
-        (Reload(), "reload"),
+        (PurgeOrder("library/nginx"), "purge library/nginx"),
+        (VerifyOrder(percent=5.0, rate=1000), "verify --sample 5% --rate 1000"),
+        (VerifyOrder(count=7), "verify --sample 7"),
+        (GcOrder(), "gc"),
+        (DuOrder(), "du"),
+        (BudgetOrder(), "budget"),
+        (ReloadOrder(), "reload"),
     ],
 )
 def test_an_order_is_told_as_it_was_typed(order: object, words: str) -> None:
@@ -119,7 +127,7 @@ async def test_a_bad_day_is_told_in_words_alone(
         assert (await fetch(f"{url}/manifests/nope"))[0] == 404
         for blob in image.blobs:
             assert (await fetch(f"{url}/blobs/{blob.digest}"))[0] == 200
-        path = Files(folder).path(Digest(image.layers[1].digest))
+        path = BlobFiles(folder).path(Digest(image.layers[1].digest))
         await asyncio.to_thread(until_there, path)
         path.write_bytes(b"x")
         hub.faults.add(Fault(kind="blob", corrupt_at=70_000, times=2))

@@ -242,10 +242,10 @@ async def test_a_lower_bound_is_kept_at_once(changing: Changing, hub: Hub, image
     async with changing.running() as mirror:
         await mirror.pull(NAME, "big", big)
         store = mirror.daemon.store
-        assert store.books.used > 64 * 1024**2
+        assert store.accounting.used > 64 * 1024**2
         changing.keys["max_size"] = "64MiB"
         assert (await reload(mirror)).changed == ("max_size",)
-        assert store.books.used <= store.books.limit == 64 * 1024**2
+        assert store.accounting.used <= store.accounting.limit == 64 * 1024**2
 
 
 async def test_what_an_account_was_given_stays_private_when_the_account_is_taken_away(

@@ -21,17 +21,17 @@ from yarl import URL
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.oci.names import Tag
 from mirror.upstream.address_policy import (
-    Guard,
-    Place,
+    AddressPolicy,
+    AddressScope,
     follow,
-    place,
+    scope,
 )
 from mirror.upstream.auth.credentials import Credentials
 from mirror.upstream.auth.factory import Configured, origin
 from mirror.upstream.auth.tokens import Tokens
-from mirror.upstream.client import Registry
-from mirror.upstream.telemetry import Answer, Ask
-from mirror.upstream.transport import Wire
+from mirror.upstream.client import RegistryClient
+from mirror.upstream.telemetry import Ask, UpstreamResponse
+from mirror.upstream.transport import Transport
 
 PUBLIC, OTHER = "93.184.216.34", "93.184.216.35"
 SECRET = "s1gnature"
@@ -126,7 +126,7 @@ async def site() -> AsyncIterator[Site]:
         yield site
 
 
-async def ask(wire: Wire, url: str, **headers: str) -> int:
+async def ask(wire: Transport, url: str, **headers: str) -> int:
     """Ask through a wire; returns the status."""
     async with await wire.ask("GET", URL(url), headers, lambda _answer, _seconds: None) as answer:
         return answer.status
@@ -137,7 +137,7 @@ async def redirected(site: Site, names: Names, location: str) -> tuple[list[str]
     site.location = location.replace("PORT", str(site.port))
     own, sockets = f"http://registry.example:{site.port}", Wires()
     names.names.setdefault("registry.example", [[PUBLIC]])
-    async with Wire(URL(own), resolver=names, sockets=sockets) as wire:
+    async with Transport(URL(own), resolver=names, sockets=sockets) as wire:
         try:
             await ask(wire, f"{own}/start")
         except UpstreamMisbehaved as error:
@@ -263,7 +263,7 @@ async def test_an_upstreams_own_name_may_lie_where_it_lay_at_first_or_outside(
 
 
 def test_an_upstream_that_was_public_stays_so_when_its_name_turns_inward() -> None:
-    guard, name = Guard(URL("https://registry.example")), "registry.example"
+    guard, name = AddressPolicy(URL("https://registry.example")), "registry.example"
     guard.choose(name, 443, [_result(name, 443, PUBLIC)])
     with pytest.raises(UpstreamMisbehaved):
         guard.choose(name, 443, [_result(name, 443, "10.0.0.1")])
@@ -271,7 +271,7 @@ def test_an_upstream_that_was_public_stays_so_when_its_name_turns_inward() -> No
 
 
 def test_an_upstream_of_which_some_is_public_leads_nowhere_inside() -> None:
-    guard, name = Guard(URL("https://registry.example")), "registry.example"
+    guard, name = AddressPolicy(URL("https://registry.example")), "registry.example"
     found = [_result(name, 443, address) for address in (PUBLIC, "10.0.0.1")]
     assert guard.choose(name, 443, found) == found
     assert not _passes(guard, "https://10.0.0.2/")
@@ -293,21 +293,21 @@ async def test_a_token_server_inside_is_refused(site: Site) -> None:
     site.status = 401
     site.headers = {"WWW-Authenticate": f'Bearer realm="http://auth.example:{site.port}/token"'}
     sockets = Wires()
-    async with Wire(own, resolver=names, sockets=sockets) as wire:
+    async with Transport(own, resolver=names, sockets=sockets) as wire:
         ask = Ask("client", "latest")
         with pytest.raises(UpstreamMisbehaved, match=r"auth\.example"):
             await registry(wire, own).get_manifest("library/nginx", Tag.parse("latest"), ask)
     assert sockets.told == [PUBLIC]
 
 
-def registry(wire: Wire, own: URL) -> Registry:
+def registry(wire: Transport, own: URL) -> RegistryClient:
     """Return a registry that is asked anonymously."""
 
-    def heard(_answer: Answer) -> None:
+    def heard(_answer: UpstreamResponse) -> None:
         """Nobody counts here."""
 
     ways = Configured("auto", Credentials("", ""), None, None, (), "")
-    return Registry(origin("docker.io", own, ways), wire, Tokens(wire, heard), heard)
+    return RegistryClient(origin("docker.io", own, ways), wire, Tokens(wire, heard), heard)
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ async def test_of_a_link_to_another_origin_the_query_is_taken_and_nothing_else(
     """Registries behind a proxy name themselves by a name of their own."""
     own = URL(f"http://127.0.0.1:{site.port}")
     site.headers = {"Link": f'<{link}>; rel="next"'}
-    async with Wire(own) as wire:
+    async with Transport(own) as wire:
         page = await registry(wire, own).get_page("tags", "library/nginx", "tags/list")
     assert page.following is not None
     assert page.following.query() == query
@@ -349,7 +349,7 @@ async def test_of_a_link_to_another_origin_the_query_is_taken_and_nothing_else(
 async def test_a_link_that_cannot_be_carried_is_an_honest_error(site: Site, target: str) -> None:
     own = URL(f"http://127.0.0.1:{site.port}")
     site.headers = {"Link": f'<{target}>; rel="next"'}
-    async with Wire(own) as wire:
+    async with Transport(own) as wire:
         with pytest.raises(UpstreamMisbehaved, match="Link"):
             await registry(wire, own).get_page("tags", "library/nginx", "tags/list")
 
@@ -365,7 +365,7 @@ def test_https_is_never_left(location: str) -> None:
 async def test_the_sixth_redirect_is_not_followed(site: Site) -> None:
     site.location = "/loop"
     own = f"http://127.0.0.1:{site.port}"
-    async with Wire(URL(own)) as wire:
+    async with Transport(URL(own)) as wire:
         with pytest.raises(UpstreamMisbehaved, match="more than 5"):
             await ask(wire, f"{own}/start")
     assert len(site.seen) == 6
@@ -373,7 +373,7 @@ async def test_the_sixth_redirect_is_not_followed(site: Site) -> None:
 
 async def test_authorization_does_not_go_to_another_port_of_the_same_host(site: Site) -> None:
     own = f"http://127.0.0.1:{site.port}"
-    async with serving(Site()) as other, Wire(URL(own)) as wire:
+    async with serving(Site()) as other, Transport(URL(own)) as wire:
         site.location = f"http://127.0.0.1:{other.port}/blob"
         assert await ask(wire, f"{own}/start", Authorization="Basic c2VjcmV0") == 200
         assert "Authorization" in site.seen[0].headers
@@ -396,12 +396,12 @@ async def test_authorization_does_not_go_to_another_port_of_the_same_host(site: 
     ],
 )
 def test_an_upstream_inside_may_stay_there(own: str, target: str, *, allowed: bool) -> None:
-    guard = Guard(URL(own))
+    guard = AddressPolicy(URL(own))
     assert _passes(guard, target) == allowed
     assert _passes(guard, own)
 
 
-def _passes(guard: Guard, target: str) -> bool:
+def _passes(guard: AddressPolicy, target: str) -> bool:
     try:
         guard.check(URL(target))
     except UpstreamMisbehaved:
@@ -411,4 +411,4 @@ def _passes(guard: Guard, target: str) -> bool:
 
 def test_an_address_lies_where_the_one_it_wraps_does() -> None:
     wrapped: Iterable[str] = ("64:ff9b::5db8:d822", "::ffff:93.184.216.34", "2002:5db8:d822::")
-    assert {place(ip_address(each)) for each in wrapped} == {Place.PUBLIC}
+    assert {scope(ip_address(each)) for each in wrapped} == {AddressScope.PUBLIC}

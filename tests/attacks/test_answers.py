@@ -352,7 +352,7 @@ async def test_a_child_that_lies_is_neither_served_nor_kept(hub: Hub, mirror: Mi
     assert (await mirror.manifest(NAME, "all")).body == index.manifest
     hub.faults.add(Fault(kind="manifest", reference=child.digest, body=other.manifest, times=None))
     assert (await mirror.manifest(NAME, child.digest)).status == 502
-    assert mirror.daemon.store.catalogue.get(Digest(child.digest)) is None
+    assert mirror.daemon.store.catalog.get(Digest(child.digest)) is None
 
 
 @pytest.mark.parametrize(

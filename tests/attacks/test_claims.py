@@ -13,14 +13,14 @@ import pytest
 
 from mirror.content.blobs.allowance import Allowance
 from mirror.content.blobs.followers import while_there
-from mirror.content.blobs.partial_lease import Place
-from mirror.content.blobs.passthrough import Passes
+from mirror.content.blobs.partial_lease import PartialLease
+from mirror.content.blobs.passthrough import PassThrough
 from mirror.content.blobs.possession import Possession
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.errors import NoRoomError
 from mirror.storage.store import Store
-from mirror.upstream.client import Registry
+from mirror.upstream.client import RegistryClient
 from tests.conftest import Run
 from tests.standin import Fault, Hub, make_image
 
@@ -61,13 +61,13 @@ async def test_a_length_that_nobody_sends_evicts_nothing(hub: Hub, bad: Hub, run
     bad.faults.add(Fault(kind="blob", method="GET", stall_after=1000, times=None))
     async with run(**beside(hub, bad), max_size=36 * MEBIBYTE) as mirror:
         await mirror.pull(GOOD, "latest", good)
-        books = mirror.daemon.store.books
+        accounting = mirror.daemon.store.accounting
         claim = asyncio.create_task(mirror.blob(BAD, large.layers[0].digest))
         async with asking(claim):
             await bad.seen(lambda seen: seen.port == "cdn" and seen.bytes_sent > 0)
             await mirror.ask("/healthz")
-            assert books.promised <= MEBIBYTE
-            assert books.evicted == 0
+            assert accounting.promised <= MEBIBYTE
+            assert accounting.evicted == 0
             for layer in good.layers:
                 assert (await mirror.blob(GOOD, layer.digest)).cache == "hit"
 
@@ -82,7 +82,7 @@ async def test_an_honest_blob_of_nearly_all_the_room_is_kept(hub: Hub, bad: Hub,
         assert (await mirror.blob(GOOD, layer.digest)).body == layer.read()
         await mirror.settled()
         assert (await mirror.blob(GOOD, layer.digest)).cache == "hit"
-        assert mirror.daemon.store.books.used <= 36 * MEBIBYTE
+        assert mirror.daemon.store.accounting.used <= 36 * MEBIBYTE
     assert hub.bodies(layer.digest) == 1
 
 
@@ -101,7 +101,7 @@ async def test_a_large_honest_blob_is_kept_beside_what_its_upstream_had_lately(
         assert (await mirror.blob(GOOD, layer.digest)).status == 200
         await mirror.settled()
         assert (await mirror.blob(GOOD, layer.digest)).cache == "hit"
-        assert mirror.daemon.store.books.used <= 300 * MEBIBYTE
+        assert mirror.daemon.store.accounting.used <= 300 * MEBIBYTE
     assert hub.bodies(layer.digest) == 1
 
 
@@ -159,18 +159,18 @@ async def test_many_blobs_at_once_go_beyond_no_share(hub: Hub, bad: Hub, run: Ru
         )
         assert sum(isinstance(each, NoRoomError) for each in grown) >= 6
         assert sum(each.promised for each in rooms) <= 64 * MEBIBYTE
-        for room in rooms:
-            room.release()
-        assert not store.books.promised
+        for quota in rooms:
+            quota.release()
+        assert not store.accounting.promised
 
 
-def _place(store: Store, allowance: Allowance, number: int) -> Place:
+def _place(store: Store, allowance: Allowance, number: int) -> PartialLease:
     """Make the place of a fetch that has not begun to ask."""
     repository = Repository("bad.example", "a/b")
     possession = Possession(store, b"key")
-    registry: Registry = None  # type: ignore[assignment]  # nobody is asked for room
+    registry: RegistryClient = None  # type: ignore[assignment]  # nobody is asked for room
     digest = Digest.of(b"%d" % number)
-    return Place(registry, repository, digest, store, possession, allowance, apart=True)
+    return PartialLease(registry, repository, digest, store, possession, allowance, apart=True)
 
 
 def test_room_goes_ahead_of_the_bytes_by_no_more_than_has_come() -> None:
@@ -203,7 +203,7 @@ async def test_blobs_that_upstream_has_not_leave_nothing(
             digest = Digest.of(b"%d" % number)
             assert (await mirror.blob(GOOD, digest)).status == 404
         await mirror.settled()
-        assert not mirror.daemon.store.books.idle_partials
+        assert not mirror.daemon.store.accounting.idle_partials
         assert list((tmp_path / "data" / "partial").iterdir()) == []
 
 
@@ -217,7 +217,7 @@ async def test_a_body_of_which_nothing_comes_leaves_nothing(
         with contextlib.suppress(aiohttp.ClientPayloadError):
             assert (await mirror.blob(GOOD, image.layers[0].digest)).status >= 500
         await mirror.settled()
-        assert not mirror.daemon.store.books.idle_partials
+        assert not mirror.daemon.store.accounting.idle_partials
         assert list((tmp_path / "data" / "partial").iterdir()) == []
 
 
@@ -281,7 +281,7 @@ async def test_a_silent_upstream_is_waited_for_by_nobody_who_has_left() -> None:
 
 
 async def test_who_waits_for_a_pass_goes_on_without_one_where_none_is_needed_any_more() -> None:
-    passes, near = Passes(1, ["docker.io"]), asyncio.Event()
+    passes, near = PassThrough(1, ["docker.io"]), asyncio.Event()
 
     async def comes_near() -> bool:
         return await near.wait()

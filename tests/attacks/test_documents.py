@@ -220,7 +220,7 @@ async def test_the_size_that_a_descriptor_claims_is_not_believed(
     assert (await mirror.manifest(REPOSITORY, digest)).status == 200
     layer = image.layers[0]
     assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
-    assert mirror.daemon.store.books.used < 10_000_000
+    assert mirror.daemon.store.accounting.used < 10_000_000
 
 
 @pytest.mark.parametrize("digest", ["sha256:../../../etc/passwd", "sha256:" + "A" * 64, "", None])
@@ -336,7 +336,7 @@ async def test_long_documents_are_read_by_one_thread_in_their_order() -> None:
         return len(strict_json.read(body)["a"])
 
     body = b'{"a":[' + b",".join([b"1"] * 100_000) + b"]}"
-    lengths = await asyncio.gather(*(strict_json.aside(reader, body) for _ in range(40)))
+    lengths = await asyncio.gather(*(strict_json.on_thread(reader, body) for _ in range(40)))
     assert lengths == [100_000] * 40
     assert len(names) == 1
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mirror.admin.messages import Collect, Collected, Measure, Purge, Purged, Record, Usage
+from mirror.admin.messages import Collected, DuOrder, GcOrder, Purged, PurgeOrder, Record, Usage
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Catalogue, Entry
+from mirror.storage.catalog import Catalog, Entry
 from tests.attacks.steps import MOST, steps
 from tests.attacks.test_documents import push
 from tests.conftest import Mirror, Run
@@ -32,7 +32,7 @@ def index_of(children: list[str], note: str = "") -> bytes:
     return json.dumps(document | {"annotations": {"n": note}}).encode()
 
 
-async def told(folder: Path, kind: Purge | Measure | Collect) -> Record:
+async def told(folder: Path, kind: PurgeOrder | DuOrder | GcOrder) -> Record:
     """Have an order carried out; returns the one thing that is told."""
     async with asyncio.timeout(20):
         [record] = [record async for record in ordered(folder, kind)]
@@ -52,17 +52,17 @@ async def test_what_can_be_reached_in_a_billion_ways_is_walked_once(
         ]
         for digest in below:
             assert (await mirror.manifest(NAME, digest)).status == 200
-    record = await told(tmp_path / "data", Measure())
+    record = await told(tmp_path / "data", DuOrder())
     assert isinstance(record, Usage)
-    record = await told(tmp_path / "data", Purge(f"{NAME}:latest"))
+    record = await told(tmp_path / "data", PurgeOrder(f"{NAME}:latest"))
     assert isinstance(record, Purged)
     assert (record.tags, record.files) == (1, 0)  # the indexes need all of it
-    record = await told(tmp_path / "data", Purge(f"{NAME}@{below[0]}"))
+    record = await told(tmp_path / "data", PurgeOrder(f"{NAME}@{below[0]}"))
     assert isinstance(record, Purged)
     assert record.files == 1
-    record = await told(tmp_path / "data", Purge(NAME))
+    record = await told(tmp_path / "data", PurgeOrder(NAME))
     assert isinstance(record, Purged)
-    assert len(mirror.daemon.store.catalogue) == 0
+    assert len(mirror.daemon.store.catalog) == 0
 
 
 async def test_a_chain_of_indexes_of_any_length_is_measured_and_purged(
@@ -72,9 +72,9 @@ async def test_a_chain_of_indexes_of_any_length_is_measured_and_purged(
     for _ in range(1300):
         assert (await mirror.manifest(NAME, digest)).status == 200
         digest = push(hub, index_of([digest]), media.OCI_INDEX)
-    record = await told(tmp_path / "data", Measure())
+    record = await told(tmp_path / "data", DuOrder())
     assert isinstance(record, Usage)
-    record = await told(tmp_path / "data", Purge(NAME))
+    record = await told(tmp_path / "data", PurgeOrder(NAME))
     assert isinstance(record, Purged)
     assert record.files == 1300
 
@@ -93,78 +93,78 @@ async def test_an_index_of_more_children_than_any_image_has_is_passed_on_and_not
             assert (got.status, got.body) == (200, data)
     assert hub.pulls == 2
     async with run() as mirror:
-        catalogue = mirror.daemon.store.catalogue
-        entries = [catalogue.get(Digest(each)) for each in (digest, largest)]
+        catalog = mirror.daemon.store.catalog
+        entries = [catalog.get(Digest(each)) for each in (digest, largest)]
         counts = [len(entry.children) for entry in entries if entry is not None]
         assert counts == [0, manifest.MOST_CHILDREN]
         assert (await mirror.manifest(NAME, digest)).body == body
-        record = await told(tmp_path / "data", Purge(f"{NAME}@{digest}"))
+        record = await told(tmp_path / "data", PurgeOrder(f"{NAME}@{digest}"))
         assert isinstance(record, Purged)
         assert record.files == 1
     assert hub.pulls == 2
 
 
 def test_the_children_of_all_manifests_are_bounded_and_the_largest_go_without_first() -> None:
-    catalogue, total, unknown = Catalogue(), 0, set[int]()
+    catalog, total, unknown = Catalog(), 0, set[int]()
     for number in range(2500):
         count = 10 if number % 5 == 0 else manifest.MOST_CHILDREN
         digest = Digest.of(b"%d" % number)
-        catalogue.add(digest, Entry(1, None, 0))
-        catalogue.describe(digest, media.OCI_INDEX, (digest,) * count)
-        entry = catalogue.get(digest)
+        catalog.add(digest, Entry(1, None, 0))
+        catalog.describe(digest, media.OCI_INDEX, (digest,) * count)
+        entry = catalog.get(digest)
         assert entry is not None
         total += len(entry.children)
         if not entry.children:
             unknown.add(count)
     assert total <= 1_000_000
     assert unknown == {manifest.MOST_CHILDREN}
-    for digest in list(catalogue):
-        catalogue.remove(digest)
-    catalogue.add(digest, Entry(1, None, 0))
-    catalogue.describe(digest, media.OCI_INDEX, (digest,) * manifest.MOST_CHILDREN)
-    assert len(getattr(catalogue.get(digest), "children", ())) == manifest.MOST_CHILDREN
+    for digest in list(catalog):
+        catalog.remove(digest)
+    catalog.add(digest, Entry(1, None, 0))
+    catalog.describe(digest, media.OCI_INDEX, (digest,) * manifest.MOST_CHILDREN)
+    assert len(getattr(catalog.get(digest), "children", ())) == manifest.MOST_CHILDREN
 
 
 def test_to_add_and_remove_manifests_of_the_same_children_costs_nothing_for_each() -> None:
     """Sixty of 4,096 that share them all took 0.3 s each to be removed."""
-    catalogue = Catalogue()
+    catalog = Catalog()
     children = tuple(Digest(f"sha256:{number:064x}") for number in range(manifest.MOST_CHILDREN))
     parents = [Digest.of(b"%d" % number) for number in range(60)]
     began = time.thread_time()
     for digest in parents:
-        catalogue.add(digest, Entry(1, None, 0))
-        catalogue.describe(digest, media.OCI_INDEX, children)
+        catalog.add(digest, Entry(1, None, 0))
+        catalog.describe(digest, media.OCI_INDEX, children)
     for digest in parents:
-        catalogue.remove(digest)
+        catalog.remove(digest)
     assert time.thread_time() - began < 60 * manifest.MOST_CHILDREN * 1e-7
 
 
 def fill(mirror: Mirror) -> None:
     """Enter 10,000 images of nine layers, without their files."""
-    catalogue = mirror.daemon.store.catalogue
+    catalog = mirror.daemon.store.catalog
     names = [Repository("docker.io", f"library/many{number}") for number in range(100)]
     for number in range(10_000):
         digest = Digest(f"sha256:{number:064x}")
         layers = tuple(Digest(f"sha256:{10**9 + number * 9 + each:064x}") for each in range(9))
         for each in (digest, *layers):
-            catalogue.add(each, Entry(100, None, 0, 0))
-            catalogue.link(each, names[number % 100])
-        catalogue.describe(digest, media.OCI_MANIFEST, layers)
+            catalog.add(each, Entry(100, None, 0, 0))
+            catalog.link(each, names[number % 100])
+        catalog.describe(digest, media.OCI_MANIFEST, layers)
 
 
 @pytest.mark.parametrize(
     "order",
     [
-        Measure(),
-        Purge("library/many1"),
-        Purge(f"library/many1@sha256:{1:064x}"),
-        Purge(f"sha256:{1:064x}"),
-        Purge("nginx"),
+        DuOrder(),
+        PurgeOrder("library/many1"),
+        PurgeOrder(f"library/many1@sha256:{1:064x}"),
+        PurgeOrder(f"sha256:{1:064x}"),
+        PurgeOrder("nginx"),
     ],
     ids=lambda order: getattr(order, "target", order.kind)[:30],
 )
 async def test_no_upkeep_of_100000_blobs_holds_the_loop(
-    mirror: Mirror, image: Image, tmp_path: Path, order: Purge | Measure
+    mirror: Mirror, image: Image, tmp_path: Path, order: PurgeOrder | DuOrder
 ) -> None:
     await mirror.pull(NAME, "latest", image)
     fill(mirror)
@@ -193,9 +193,9 @@ async def test_what_a_client_brings_back_while_gc_looks_is_not_discarded(
             await mirror.settled()
 
     monkeypatch.setattr(store, "discard", discard_slowly)
-    record = await told(tmp_path / "data", Collect())
+    record = await told(tmp_path / "data", GcOrder())
     assert isinstance(record, Collected)
     assert refetched.is_set()
     for layer in layers:
         assert store.files.path(Digest(layer.digest)).exists()
-        assert store.catalogue.get(Digest(layer.digest)) is not None
+        assert store.catalog.get(Digest(layer.digest)) is not None

@@ -279,7 +279,7 @@ async def test_a_liar_that_sends_first_keeps_nobody_from_the_blob(
         liar.held.set()
         await stranger
         await mirror.settled()
-        assert not mirror.daemon.store.books.promised
+        assert not mirror.daemon.store.accounting.promised
         assert (await mirror.ask(path, **FRIEND)).cache == "hit"
 
 
@@ -366,11 +366,11 @@ async def test_who_has_the_beginning_of_a_blob_spoils_none_of_what_was_left(
     async with run(**two(hub, twin), abandon_after=0) as mirror:
         await left_by_its_client(mirror, large)
         store = mirror.daemon.store
-        before = store.books.used
+        before = store.accounting.used
         with contextlib.suppress(aiohttp.ClientPayloadError):
             assert (await mirror.blob(THERE, large.digest)).status == 502
         await mirror.settled()
-        assert (store.books.used, len(list((store.files.root / "partial").iterdir()))) == (
+        assert (store.accounting.used, len(list((store.files.root / "partial").iterdir()))) == (
             before,
             1,
         )
@@ -388,8 +388,8 @@ async def test_what_one_upstream_left_is_copied_for_another_that_has_it(
         await mirror.settled()
         store = mirror.daemon.store
         assert list((store.files.root / "partial").iterdir()) == []
-        assert not store.books.idle_partials
-        assert not store.books.promised
+        assert not store.accounting.idle_partials
+        assert not store.accounting.promised
         assert (await mirror.blob(THERE, large.digest)).cache == "hit"
     assert twin.blob_bytes(large.digest) <= 0.9 * large.size
 
@@ -426,7 +426,7 @@ async def test_two_upstreams_that_send_the_same_at_once_leave_one_file(
         assert [hub.bodies(layer.digest), twin.bodies(layer.digest)] == [1, 1]
         store = mirror.daemon.store
         assert list((store.files.root / "partial").iterdir()) == []
-        assert not store.books.promised
+        assert not store.accounting.promised
         assert store.failures == 0
 
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 from mirror.oci.digest import Digest
 from mirror.upstream.backoff import Topic
-from mirror.upstream.circuit_breaker import Breaker
+from mirror.upstream.circuit_breaker import CircuitBreaker
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.conftest import Run
 
@@ -47,7 +47,7 @@ async def test_a_host_that_an_upstream_redirects_to_is_asked_by_clients_only(run
 
 
 def test_a_host_that_nothing_probes_is_tried_ever_less_often_by_one_question_at_a_time() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(5):
         breaker.unreachable()
     passed = 0

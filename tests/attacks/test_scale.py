@@ -12,20 +12,20 @@ import pytest
 
 from mirror.admin.json_lines import order_line, read_record, record_line
 from mirror.admin.messages import (
-    Collect,
+    DuOrder,
+    GcOrder,
     ImageUsage,
-    Measure,
     Order,
-    Purge,
+    PurgeOrder,
     RepositoryUsage,
     Usage,
-    Verify,
+    VerifyOrder,
 )
 from mirror.admin.socket_path import SOCKET
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Catalogue, Entry, charged
-from mirror.storage.files import Files
+from mirror.storage.catalog import Catalog, Entry, charged
+from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 from tests.attacks.steps import MOST, Longest, steps
 from tests.attacks.test_graphs import fill
@@ -35,26 +35,26 @@ MANY = 100_000
 SHARED = [Repository("docker.io", f"library/shared{number}") for number in range(200)]
 
 
-def share(catalogue: Catalogue) -> None:
+def share(catalog: Catalog) -> None:
     """Let each blob be of three more repositories."""
-    for number, digest in enumerate(catalogue):
+    for number, digest in enumerate(catalog):
         for each in range(3):
-            catalogue.link(digest, SHARED[(number + each * 13) % len(SHARED)])
+            catalog.link(digest, SHARED[(number + each * 13) % len(SHARED)])
 
 
 @pytest.fixture
 def large(mirror: Mirror) -> Mirror:
     """A mirror of 100,000 blobs, without their files, each in several repositories."""
     fill(mirror)
-    share(mirror.daemon.store.catalogue)
-    assert len(mirror.daemon.store.catalogue) == MANY
+    share(mirror.daemon.store.catalog)
+    assert len(mirror.daemon.store.catalog) == MANY
     return mirror
 
 
 def give_files(mirror: Mirror) -> None:
     """Let all that is on the books be on the disk, with other bytes."""
     store = mirror.daemon.store
-    for digest in store.catalogue:
+    for digest in store.catalog:
         path = store.files.path(digest)
         if not path.parent.exists():
             path.parent.mkdir(parents=True)
@@ -80,25 +80,25 @@ async def order(folder: Path, order: Order) -> Longest:
     ["library/many1", "library/shared3", f"library/many1@sha256:{1:064x}", f"sha256:{1:064x}"],
 )
 async def test_a_purge_does_not_hold_the_loop(large: Mirror, tmp_path: Path, target: str) -> None:
-    longest = await order(tmp_path / "data", Purge(target))
+    longest = await order(tmp_path / "data", PurgeOrder(target))
     assert longest.seconds < MOST, longest.what
 
 
 async def test_the_usage_of_100000_blobs_is_told_in_pieces(large: Mirror, tmp_path: Path) -> None:
-    longest = await order(tmp_path / "data", Measure())
+    longest = await order(tmp_path / "data", DuOrder())
     assert longest.seconds < MOST, longest.what
 
 
 async def test_a_few_blobs_to_be_verified_are_chosen_beside_the_loop(
     large: Mirror, tmp_path: Path
 ) -> None:
-    longest = await order(tmp_path / "data", Verify(count=3))
+    longest = await order(tmp_path / "data", VerifyOrder(count=3))
     assert longest.seconds < MOST / 2, longest.what
 
 
 async def test_gc_of_100000_blobs_does_not_hold_the_loop(large: Mirror, tmp_path: Path) -> None:
     give_files(large)
-    longest = await order(tmp_path / "data", Collect())
+    longest = await order(tmp_path / "data", GcOrder())
     assert longest.seconds < MOST, longest.what
 
 
@@ -121,15 +121,17 @@ def test_a_record_is_told_in_pieces_and_read_again_as_it_was() -> None:
 async def test_many_that_go_for_one_go_some_at_a_time(large: Mirror) -> None:
     """64 MiB, of which each file takes 4 KiB."""
     store = large.daemon.store
-    limit = store.books.limit = store.books.used + 1024**2
+    limit = store.accounting.limit = store.accounting.used + 1024**2
     with steps() as longest:
-        promised = await store.room.reserve(64 * 1024**2, gains="docker.io")
+        promised = await store.quota.reserve(64 * 1024**2, gains="docker.io")
     assert longest.seconds < MOST / 2, longest.what
     assert promised == 64 * 1024**2
-    assert store.books.used <= limit
+    assert store.accounting.used <= limit
     due = 64 * 1024**2 // charged(100)
-    assert due <= store.books.evicted <= due + 256  # the index may grow by a mebibyte meanwhile
-    store.room.release(promised)
+    assert (
+        due <= store.accounting.evicted <= due + 256
+    )  # the index may grow by a mebibyte meanwhile
+    store.quota.release(promised)
 
 
 async def test_a_stop_writes_down_what_was_used_some_at_a_time(run: Run) -> None:
@@ -137,8 +139,8 @@ async def test_a_stop_writes_down_what_was_used_some_at_a_time(run: Run) -> None
     mirror = await running.__aenter__()
     store = mirror.daemon.store
     fill(mirror)
-    for digest in list(store.catalogue)[: MANY // 2]:
-        store.books.touch(digest)
+    for digest in list(store.catalog)[: MANY // 2]:
+        store.accounting.touch(digest)
     with steps() as longest:
         await running.__aexit__(None, None, None)
     assert longest.seconds < MOST / 2, longest.what
@@ -146,20 +148,20 @@ async def test_a_stop_writes_down_what_was_used_some_at_a_time(run: Run) -> None
 
 def test_to_choose_from_a_repository_costs_what_is_kept_of_it(large: Mirror) -> None:
     """Whoever asks for what is private has another question asked, about something kept."""
-    catalogue = large.daemon.store.catalogue
-    one, two = list(catalogue)[-2:]
+    catalog = large.daemon.store.catalog
+    one, two = list(catalog)[-2:]
     few = Repository("docker.io", "library/few")
     for digest in (one, two):
-        catalogue.link(digest, few)
+        catalog.link(digest, few)
     began = time.thread_time()
     for _ in range(100):
-        assert catalogue.any_of(few, but=one) == two
-        assert catalogue.any_of(SHARED[0]) is not None
+        assert catalog.any_of(few, but=one) == two
+        assert catalog.any_of(SHARED[0]) is not None
     assert time.thread_time() - began < 100 * MOST / 50
-    catalogue.remove(two)
-    assert catalogue.any_of(few, but=one) is None
-    assert catalogue.unlink(one, few)
-    assert not catalogue.holds(few)
+    catalog.remove(two)
+    assert catalog.any_of(few, but=one) is None
+    assert catalog.unlink(one, few)
+    assert not catalog.holds(few)
 
 
 def damage(folder: Path) -> None:
@@ -171,13 +173,13 @@ def damage(folder: Path) -> None:
 async def test_an_index_that_is_lost_is_told_everything_again_some_at_a_time(
     tmp_path: Path,
 ) -> None:
-    store = await open_store(Files(tmp_path), 1 << 40)
+    store = await open_store(BlobFiles(tmp_path), 1 << 40)
     many = 10_000
     digests = [Digest(f"sha256:{number:064x}") for number in range(many)]
     for number, digest in enumerate(digests):
-        store.catalogue.add(digest, Entry(1, None, 0))
+        store.catalog.add(digest, Entry(1, None, 0))
         for each in range(3):
-            store.catalogue.link(digest, SHARED[(number + each) % len(SHARED)])
+            store.catalog.link(digest, SHARED[(number + each) % len(SHARED)])
     damage(tmp_path)
     store.index.touch(digests[0], 1)
     try:

@@ -9,7 +9,7 @@ import pytest
 
 from mirror.access.standing import ASK_EVERY, DENIED_FOR, PUBLIC_FOR
 from mirror.oci.digest import Digest
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from tests.attacks.raw import Raw, answer, speaking
 from tests.clock import Clock
 from tests.conftest import Mirror, Run
@@ -225,7 +225,7 @@ async def test_a_page_in_place_of_a_blob_is_no_yes_for_what_another_repository_i
         path = f"/v2/{SECRET}/blobs/{layer.digest}"
         friend = asyncio.create_task(mirror.ask(path, **FRIEND))
         await hub.seen(lambda seen: seen.port == "cdn")
-        strangers = [
+        orphans = [
             asyncio.create_task(mirror.blob(OTHER, layer.digest, method))
             for method in ("HEAD", "GET")
         ]
@@ -233,7 +233,7 @@ async def test_a_page_in_place_of_a_blob_is_no_yes_for_what_another_repository_i
         go.set()
         assert (await friend).status == 200
         await mirror.settled()
-        for got in await asyncio.gather(*strangers):
+        for got in await asyncio.gather(*orphans):
             assert layer.read()[:100] not in got.body
         assert (await mirror.blob(OTHER, layer.digest)).status != 200
 
@@ -261,7 +261,7 @@ async def test_a_refusal_takes_the_same_questions_whether_others_have_the_blob_o
 ) -> None:
     """What it takes, in time, tells a stranger nothing: no file is looked at before the answer."""
     opened = list[Digest]()
-    monkeypatch.setattr(Files, "open", lambda _, digest: opened.append(digest))
+    monkeypatch.setattr(BlobFiles, "open", lambda _, digest: opened.append(digest))
     nowhere = make_image(7, [SIZE]).layers[0].digest
     async with run(upstreams=account(hub), clients=clients(), missing_ttl=0) as mirror:
         await pulled(mirror, secret)

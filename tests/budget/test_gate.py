@@ -11,13 +11,13 @@ import pytest
 
 from mirror.budget.account import (
     Account,
-    Go,
-    Terms,
-    Want,
+    BudgetPolicy,
+    PullRequest,
+    Verdict,
 )
 from mirror.budget.budget import CHECKED, Budget
 from mirror.budget.ledger import Ledger
-from mirror.budget.limit_poller import LimitChecks
+from mirror.budget.limit_poller import LimitPoller
 from mirror.budget.window import PROBE
 from mirror.oci.errors import ReserveKept, TooManyRequests
 from mirror.oci.manifest import Hint, Manifest
@@ -25,16 +25,16 @@ from mirror.oci.names import HUB, HUB_WINDOW, Reference, Repository
 from mirror.oci.patterns import Patterns
 from mirror.storage.index import Index
 from mirror.upstream.telemetry import (
-    Answer,
     Ask,
     PullLimit,
+    UpstreamResponse,
     names_limit,
     read_limit,
 )
 
 REPOSITORY = Repository(HUB, "library/nginx")
 CHECK = CHECKED[HUB]
-WANT = Want(REPOSITORY.name, "latest", "10.0.0.9")
+WANT = PullRequest(REPOSITORY.name, "latest", "10.0.0.9")
 
 
 def said(remaining: int, limit: int = 100) -> PullLimit:
@@ -42,10 +42,12 @@ def said(remaining: int, limit: int = 100) -> PullLimit:
     return PullLimit(limit, remaining, HUB_WINDOW, "10.0.0.1")
 
 
-def answer(status: int = 200, repository: str = REPOSITORY.name, **fields: object) -> Answer:
+def answer(
+    status: int = 200, repository: str = REPOSITORY.name, **fields: object
+) -> UpstreamResponse:
     """An answer to a GET of a manifest that took no time."""
     ask = Ask("10.0.0.9", "latest")
-    given = Answer(HUB, "", "manifest", "GET", status, 0.0, repository, "latest", ask)
+    given = UpstreamResponse(HUB, "", "manifest", "GET", status, 0.0, repository, "latest", ask)
     return replace(given, spent=status == 429, **fields)  # type: ignore[arg-type]
 
 
@@ -66,13 +68,13 @@ def clock() -> Clock:
     return Clock()
 
 
-def budget_of(index: Index, clock: Clock, terms: Terms | None = None) -> Budget:
+def budget_of(index: Index, clock: Clock, terms: BudgetPolicy | None = None) -> Budget:
     """A budget in a process of its own."""
     ledger = Ledger(index, 0, lambda: 2_000_000_000 + clock.now)
-    return Budget(ledger, {HUB: terms or Terms()}, clock)
+    return Budget(ledger, {HUB: terms or BudgetPolicy()}, clock)
 
 
-async def again(index: Index, clock: Clock, terms: Terms | None = None) -> Budget:
+async def again(index: Index, clock: Clock, terms: BudgetPolicy | None = None) -> Budget:
     """A budget after a restart."""
     await index.flush()
     budget = budget_of(index, clock, terms)
@@ -93,18 +95,18 @@ def budget(index: Index, clock: Clock) -> Budget:
 def test_a_refusal_that_names_no_time_to_wait_is_heeded_for_ten_seconds(
     retry_after: int | None,
 ) -> None:
-    account = Account(HUB, Terms())
+    account = Account(HUB, BudgetPolicy())
     account.hear(said(0), 0, 0)  # others spent it all
     now = PROBE + 1
-    assert account.verdict(WANT, now) is Go.NOW  # to find out
+    assert account.verdict(WANT, now) is Verdict.NOW  # to find out
     account.refused(retry_after, now)
     assert account.shut_in(now) == 10
     assert isinstance(account.verdict(WANT, now + 9), TooManyRequests)
-    assert account.verdict(WANT, now + 10) is Go.NOW
+    assert account.verdict(WANT, now + 10) is Verdict.NOW
 
 
 def test_nobody_is_told_to_come_sooner_than_the_ledger_knows_of_a_pull() -> None:
-    account = Account(HUB, Terms())
+    account = Account(HUB, BudgetPolicy())
     for _ in range(100):
         account.count(3600, "10.0.0.9")
     account.hear(said(0), 3600, 3600)
@@ -118,7 +120,7 @@ def test_nobody_is_told_to_come_sooner_than_the_ledger_knows_of_a_pull() -> None
 
 def test_who_is_refused_for_the_reserve_is_told_when_more_is_left() -> None:
     """However old upstream's word is: others' pulls are not found out about meanwhile."""
-    account = Account(HUB, Terms(reserve=10, reserved_for=Patterns(("team/*",))))
+    account = Account(HUB, BudgetPolicy(reserve=10, reserved_for=Patterns(("team/*",))))
     account.hear(said(10), 0, 0)
     for now in (10, PROBE - 1, PROBE + 1, 9000):
         refused = account.verdict(WANT, now)
@@ -139,7 +141,7 @@ async def test_a_repository_that_was_exempt_and_is_refused_is_so_no_more(budget:
 
 
 def test_what_was_asked_for_before_the_refusal_does_not_open_the_gate() -> None:
-    account = Account(HUB, Terms())
+    account = Account(HUB, BudgetPolicy())
     account.refused(600, 100)
     account.hear(said(50), 99, 101)
     assert account.shut_in(101) == 599
@@ -148,7 +150,7 @@ def test_what_was_asked_for_before_the_refusal_does_not_open_the_gate() -> None:
 
 
 def test_a_limit_that_is_named_no_more_leaves_no_gate() -> None:
-    account = Account(HUB, Terms())
+    account = Account(HUB, BudgetPolicy())
     account.hear(said(0), 0, 0)
     account.refused(600, 0)
     account.lift()
@@ -173,7 +175,7 @@ async def test_a_limit_in_a_form_that_is_not_known_is_still_a_limit(budget: Budg
 async def test_upstream_is_asked_more_often_while_the_gate_is_shut(
     budget: Budget, clock: Clock
 ) -> None:
-    checks = LimitChecks({HUB: _Unasked()}, budget, every=900)
+    checks = LimitPoller({HUB: _Unasked()}, budget, every=900)
     await checks.check(HUB)
     budget.note(answer(limit=said(50)))
     clock.now += 61
@@ -213,11 +215,11 @@ async def test_a_gate_that_opened_in_time_is_open_whatever_the_clock_shows_later
 async def test_a_limit_that_was_raised_opens_what_only_the_ledger_shut(
     index: Index, clock: Clock
 ) -> None:
-    budget = budget_of(index, clock, Terms(limit=1))
+    budget = budget_of(index, clock, BudgetPolicy(limit=1))
     budget.note(answer())
     assert budget.present(HUB).shut_in(clock.now) == HUB_WINDOW
-    assert (await again(index, clock, Terms(limit=1))).present(HUB).shut_in(clock.now)
-    assert not (await again(index, clock, Terms(limit=2))).present(HUB).shut_in(clock.now)
+    assert (await again(index, clock, BudgetPolicy(limit=1))).present(HUB).shut_in(clock.now)
+    assert not (await again(index, clock, BudgetPolicy(limit=2))).present(HUB).shut_in(clock.now)
 
 
 async def test_an_index_that_was_lost_is_told_of_window_and_gate(

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from mirror.budget.account import Terms
+from mirror.budget.account import BudgetPolicy
 from mirror.budget.budget import Budget
-from mirror.budget.demand import Tally
+from mirror.budget.demand import Demand
 from mirror.budget.ledger import Ledger
-from mirror.budget.report import reckon
+from mirror.budget.report import report
 from mirror.cli.budget_report import lines
 from mirror.oci.names import HUB_WINDOW
 from mirror.storage.index import Index
 from mirror.upstream.telemetry import (
-    Answer,
     Ask,
     PullLimit,
+    UpstreamResponse,
     read_limit,
     read_retry_after,
 )
@@ -162,7 +162,7 @@ async def test_old_pulls_leave_the_ledger(index: Index) -> None:
 async def test_a_long_window_is_as_long_after_a_restart(index: Index, told: bool) -> None:
     """As it is configured, or as upstream said itself; however long the ledger is kept."""
     wall = [2_000_000_000.0]
-    terms = Terms() if told else Terms(limit=10, length=86400)
+    terms = BudgetPolicy() if told else BudgetPolicy(limit=10, length=86400)
     budget = _budget_of(index, wall, terms=terms)
     for left in range(9, 4, -1):
         budget.note(_counted(PullLimit(10, left, 86400, "me") if told else None))
@@ -197,14 +197,14 @@ async def test_a_pull_follows_the_word_that_came_before_it_though_older_ones_are
 async def test_what_was_asked_for_is_told_of_the_whole_of_a_long_window(index: Index) -> None:
     wall = [2_000_000_000.0]
     ledger = Ledger(index, keep=0, clock=lambda: wall[0])
-    for tally in (Tally(ledger), Tally(ledger)):  # before a restart, and after it
-        await tally.load(7 * 86400)
-        tally.asked["docker.io"] += 3
-        tally.tick()
+    for demand in (Demand(ledger), Demand(ledger)):  # before a restart, and after it
+        await demand.load(7 * 86400)
+        demand.asked["docker.io"] += 3
+        demand.tick()
         await index.flush()
         wall[0] += 3 * 86400
-        tally.tick()
-    assert tally.asked_for("docker.io", 7 * 86400) == 6
+        demand.tick()
+    assert demand.asked_for("docker.io", 7 * 86400) == 6
 
 
 # The clock on the wall
@@ -222,10 +222,10 @@ class _Clocks:
         self.wall += seconds
         self.timer += seconds
 
-    def budget(self, index: Index, terms: Terms | None = None) -> Budget:
+    def budget(self, index: Index, terms: BudgetPolicy | None = None) -> Budget:
         """A budget by these clocks, in a process of its own."""
         ledger = Ledger(index, keep=0, clock=lambda: self.wall)
-        return Budget(ledger, {"docker.io": terms or Terms()}, timer=lambda: self.timer)
+        return Budget(ledger, {"docker.io": terms or BudgetPolicy()}, timer=lambda: self.timer)
 
 
 async def test_setting_the_clock_moves_nothing_while_the_mirror_runs(index: Index) -> None:
@@ -278,7 +278,7 @@ async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: Index) -> None:
     await index.flush()
     clocks.pass_on(HUB_WINDOW - 1000)
     true, clocks.wall = clocks.wall, 100.0
-    budget = clocks.budget(index, Terms(limit=10))
+    budget = clocks.budget(index, BudgetPolicy(limit=10))
     await budget.load()
     for _ in range(9):
         budget.note(_counted())
@@ -286,7 +286,7 @@ async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: Index) -> None:
     clocks.pass_on(60)
     budget.tick()
     await index.flush()
-    again = clocks.budget(index, Terms(limit=10))
+    again = clocks.budget(index, BudgetPolicy(limit=10))
     await again.load()
     assert _left(again) == 0
     returns = list(_returns(again))
@@ -301,12 +301,12 @@ async def test_one_entry_by_a_wrong_clock_leaves_the_others_their_ages(
     clocks = _Clocks()
     for step in (0.0, wrong, -wrong):
         clocks.wall += step
-        budget = clocks.budget(index, Terms(limit=10))
+        budget = clocks.budget(index, BudgetPolicy(limit=10))
         await budget.load()
         budget.note(_counted())
         await index.flush()
         clocks.pass_on(600)
-    again = clocks.budget(index, Terms(limit=10))
+    again = clocks.budget(index, BudgetPolicy(limit=10))
     await again.load()
     returns = [HUB_WINDOW - seconds for seconds in _returns(again)]
     assert returns == pytest.approx([1800, 1800 if wrong < 0 else 600, 600], abs=3)
@@ -314,13 +314,13 @@ async def test_one_entry_by_a_wrong_clock_leaves_the_others_their_ages(
 
 async def test_a_clock_far_ahead_does_not_have_the_ledger_dropped(index: Index) -> None:
     clocks = _Clocks()
-    budget = clocks.budget(index, Terms(limit=10))
+    budget = clocks.budget(index, BudgetPolicy(limit=10))
     budget.note(_counted())
     await index.flush()
     clocks.wall += 86400 * 3650
-    await clocks.budget(index, Terms(limit=10)).load()
+    await clocks.budget(index, BudgetPolicy(limit=10)).load()
     clocks.wall -= 86400 * 3650
-    again = clocks.budget(index, Terms(limit=10))
+    again = clocks.budget(index, BudgetPolicy(limit=10))
     await again.load()
     assert _left(again) == 9
 
@@ -348,7 +348,7 @@ async def test_what_was_said_to_a_former_account_is_forgotten(index: Index) -> N
     _budget_of(index, wall).note(_head(said))
     await index.flush()
     wall[0] += 3600
-    budget = _budget_of(index, wall, terms=Terms(user="robot"))
+    budget = _budget_of(index, wall, terms=BudgetPolicy(user="robot"))
     await budget.load()
     assert [key for key, _ in budget.accounts()] == [("docker.io", "robot"), ("docker.io", "")]
     wall[0] += HUB_WINDOW
@@ -365,13 +365,13 @@ async def test_what_was_saved_is_told_of_the_present_account_alone(index: Index)
     budget = _budget_of(index, wall)
     budget.note(_counted(PullLimit(100, 40, None, "me")))
     await index.flush()
-    budget = _budget_of(index, wall, terms=Terms(user="robot"))
+    budget = _budget_of(index, wall, terms=BudgetPolicy(user="robot"))
     await budget.load()
-    tally = Tally(budget.ledger)
-    await tally.load(budget.longest)
-    tally.asked["docker.io"] += 3
-    tally.tick()
-    told = await reckon(budget, tally)
+    demand = Demand(budget.ledger)
+    await demand.load(budget.longest)
+    demand.asked["docker.io"] += 3
+    demand.tick()
+    told = await report(budget, demand)
     assert [(each.account, each.asked) for each in told.accounts] == [("robot", 3), ("", None)]
     assert sum(line.startswith("  saved") for line in lines(told, wall[0])) == 1
 
@@ -383,7 +383,7 @@ async def test_a_word_that_is_older_than_the_window_is_not_called_upstreams(inde
     young, old = "by upstream's figure 2 h ago", "last figure is 8 h old"
     for passed, said in ((7200, young), (HUB_WINDOW, old)):
         wall[0] += passed
-        assert any(said in line for line in lines(await reckon(budget, Tally(budget.ledger)), 0))
+        assert any(said in line for line in lines(await report(budget, Demand(budget.ledger)), 0))
 
 
 async def test_who_spent_is_told_of_each_account_alone(index: Index) -> None:
@@ -443,25 +443,27 @@ def test_retry_after_may_be_a_date_by_our_own_clock() -> None:
     assert read_retry_after({"Retry-After": "Mon, 23 Nov 2020 18:00:00 GMT"}) == 0
 
 
-def _counted(limit: PullLimit | None = None) -> Answer:
+def _counted(limit: PullLimit | None = None) -> UpstreamResponse:
     ask = Ask("10.0.0.9", "latest")
-    return Answer("docker.io", "", "manifest", "GET", 200, 0.1, REPOSITORY, "sha256:0", ask, limit)
+    return UpstreamResponse(
+        "docker.io", "", "manifest", "GET", 200, 0.1, REPOSITORY, "sha256:0", ask, limit
+    )
 
 
-def _head(limit: PullLimit, account: str = "") -> Answer:
-    return Answer(
+def _head(limit: PullLimit, account: str = "") -> UpstreamResponse:
+    return UpstreamResponse(
         "docker.io", account, "manifest", "HEAD", 200, 0.1, REPOSITORY, "latest", limit=limit
     )
 
 
-def _refused(retry_after: int | None) -> Answer:
+def _refused(retry_after: int | None) -> UpstreamResponse:
     answer = replace(_counted(), status=429, spent=True)
     return replace(answer, retry_after=retry_after)
 
 
-def _budget_of(index: Index, clock: list[float], terms: Terms | None = None) -> Budget:
+def _budget_of(index: Index, clock: list[float], terms: BudgetPolicy | None = None) -> Budget:
     ledger = Ledger(index, keep=0, clock=lambda: clock[0])
-    return Budget(ledger, {"docker.io": terms or Terms()}, timer=lambda: clock[0])
+    return Budget(ledger, {"docker.io": terms or BudgetPolicy()}, timer=lambda: clock[0])
 
 
 def _left(budget: Budget) -> int | None:

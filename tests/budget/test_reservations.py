@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from mirror.budget.account import (
     Account,
-    Go,
-    Terms,
-    Want,
+    BudgetPolicy,
+    PullRequest,
+    Verdict,
 )
 from mirror.budget.shares import Shares
 from mirror.identity.share import Share
@@ -23,21 +23,21 @@ AMD64, ARM64 = Digest.of(b"amd64"), Digest.of(b"arm64")
 CLIENT, OTHER = "10.0.0.1", "10.0.0.2"
 
 
-def account(left: int, terms: Terms | None = None, limit: int = 100) -> Account:
+def account(left: int, terms: BudgetPolicy | None = None, limit: int = 100) -> Account:
     """An account of which so much is left at the second 0."""
-    made = Account("docker.io", terms or Terms(max_stale=3600))
+    made = Account("docker.io", terms or BudgetPolicy(max_stale=3600))
     made.hear(PullLimit(limit, left, HUB_WINDOW, "192.0.2.1"), 0, 0)
     return made
 
 
-def want(reference: str, client: str = CLIENT, **more: int) -> Want:
+def want(reference: str, client: str = CLIENT, **more: int) -> PullRequest:
     """What a client wants."""
-    return Want("library/a", reference, client, **more)
+    return PullRequest("library/a", reference, client, **more)
 
 
-def pull(of: Account, wanted: Want, now: float) -> None:
+def pull(of: Account, wanted: PullRequest, now: float) -> None:
     """Let a pull go that is granted, and is counted."""
-    assert of.verdict(wanted, now) is Go.NOW
+    assert of.verdict(wanted, now) is Verdict.NOW
     of.take(wanted)
     of.count(now, wanted.client)
     of.release(wanted)
@@ -56,15 +56,15 @@ def test_a_client_that_was_told_of_a_manifest_finds_its_pull() -> None:
     few = account(left=1)
     few.expect(want("new", OTHER), 0)
     assert isinstance(few.verdict(want("changed", spare=60), 1), ReserveKept)
-    assert few.verdict(want("new", OTHER), 1) is Go.NOW
-    assert few.verdict(want("changed", spare=60), 30) is Go.NOW  # it did not come
+    assert few.verdict(want("new", OTHER), 1) is Verdict.NOW
+    assert few.verdict(want("changed", spare=60), 30) is Verdict.NOW  # it did not come
 
 
 def test_polling_by_head_keeps_no_change_from_anybody_while_plenty_is_left() -> None:
     plenty = account(left=99)
     poll(plenty, 120, 0)
     changed = want("changed", spare=60)
-    assert plenty.verdict(changed, 1) is Go.NOW
+    assert plenty.verdict(changed, 1) is Verdict.NOW
     assert not plenty.holds_back(changed, 1)
 
 
@@ -72,7 +72,7 @@ def test_polling_many_tags_in_turn_keeps_a_pull_for_each_just_once() -> None:
     few = account(left=10)
     for now in range(600):
         poll(few, 20, now, begin=now * 20 % 3000)
-    assert few.verdict(want("changed", spare=60), 600) is Go.NOW
+    assert few.verdict(want("changed", spare=60), 600) is Verdict.NOW
 
 
 def test_polling_by_head_keeps_no_change_from_anybody_for_longer_than_max_stale() -> None:
@@ -80,7 +80,7 @@ def test_polling_by_head_keeps_no_change_from_anybody_for_longer_than_max_stale(
     for now in range(100):
         poll(few, 20, now, begin=now * 20)  # never the same
     assert isinstance(few.verdict(want("changed", spare=3599), 100), ReserveKept)
-    assert few.verdict(want("changed", spare=3600), 100) is Go.NOW
+    assert few.verdict(want("changed", spare=3600), 100) is Verdict.NOW
 
 
 # What indexes lead to
@@ -92,8 +92,8 @@ def test_a_pull_is_kept_for_an_indexs_platform_for_half_a_minute() -> None:
     refused = last.verdict(want("other", OTHER), 29)
     assert isinstance(refused, ReserveKept)
     assert refused.retry_after == 30
-    assert last.verdict(want(ARM64), 29) is Go.NOW
-    assert last.verdict(want("other", OTHER), 30) is Go.NOW
+    assert last.verdict(want(ARM64), 29) is Verdict.NOW
+    assert last.verdict(want("other", OTHER), 30) is Verdict.NOW
 
 
 def test_indexes_with_the_same_platform_keep_no_more_than_it_costs() -> None:
@@ -101,7 +101,7 @@ def test_indexes_with_the_same_platform_keep_no_more_than_it_costs() -> None:
     last.promise(INDEX, [AMD64], CLIENT, 0)
     last.promise(OTHER_INDEX, [AMD64], CLIENT, 0)
     pull(last, want(AMD64), 1)
-    assert last.verdict(want("other", OTHER), 2) is Go.NOW
+    assert last.verdict(want("other", OTHER), 2) is Verdict.NOW
 
 
 # Shares
@@ -109,7 +109,7 @@ def test_indexes_with_the_same_platform_keep_no_more_than_it_costs() -> None:
 
 def shared(pulls: int) -> Account:
     """An account with enough left, of which each may spend so much."""
-    return account(left=90, terms=Terms(shares=Shares({"*": Share(pulls=pulls)})))
+    return account(left=90, terms=BudgetPolicy(shares=Shares({"*": Share(pulls=pulls)})))
 
 
 def test_a_share_that_takes_an_index_takes_its_platform_too() -> None:
@@ -150,25 +150,25 @@ def test_a_share_comes_back_when_less_than_all_of_it_is_used() -> None:
     refused = of.verdict(want("other"), 5000)
     assert isinstance(refused, ShareSpent)
     assert refused.retry_after == 3 * 1000 + HUB_WINDOW - 5000
-    assert of.verdict(want("other"), 3000 + HUB_WINDOW) is Go.NOW
+    assert of.verdict(want("other"), 3000 + HUB_WINDOW) is Verdict.NOW
 
 
 def test_one_host_with_many_addresses_has_one_share() -> None:
     of = shared(1)
     pull(of, want("0", "2001:db8::1"), 0)
     assert isinstance(of.verdict(want("1", "2001:db8::2"), 1), ShareSpent)
-    assert of.verdict(want("1", "2001:db8:0:1::2"), 1) is Go.NOW
+    assert of.verdict(want("1", "2001:db8:0:1::2"), 1) is Verdict.NOW
 
 
 # What is left
 
 
 def test_a_reserve_is_kept_from_those_who_have_something_cached_too() -> None:
-    chosen = Terms(reserve=10, reserved_for=Patterns(("team/*",)), max_stale=0)
+    chosen = BudgetPolicy(reserve=10, reserved_for=Patterns(("team/*",)), max_stale=0)
     of = account(left=10, terms=chosen)
     changed = want("changed", spare=9999)
     assert isinstance(of.verdict(changed, 0), ReserveKept)
-    assert of.verdict(replace(changed, repository="team/a"), 0) is Go.NOW
+    assert of.verdict(replace(changed, repository="team/a"), 0) is Verdict.NOW
 
 
 def test_a_change_is_held_back_for_longer_the_less_is_left() -> None:

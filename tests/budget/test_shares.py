@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from mirror.budget.account import Go, Terms, Want
+from mirror.budget.account import BudgetPolicy, PullRequest, Verdict
 from mirror.budget.budget import Budget
 from mirror.budget.ledger import Ledger
 from mirror.budget.shares import Shares, Spending
-from mirror.content.manifests.fetcher import Pulls
+from mirror.content.manifests.fetcher import ManifestFetcher
 from mirror.content.manifests.tags import Tags
-from mirror.content.memory_cache import Memory
-from mirror.identity.client import NOBODY
+from mirror.content.memory_cache import MemoryCache
+from mirror.identity.client import MIRROR_ITSELF
 from mirror.identity.share import Share
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ShareSpent
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Repository
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.index import Index
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
@@ -69,7 +69,7 @@ def test_who_is_not_named_is_not_bounded_where_nobody_else_is() -> None:
 
 
 def test_what_the_mirror_asks_for_itself_is_of_no_share() -> None:
-    assert SHARES.party(NOBODY) is None
+    assert SHARES.party(MIRROR_ITSELF) is None
 
 
 def test_a_share_is_never_nothing() -> None:
@@ -91,11 +91,11 @@ def test_what_is_spent_is_forgotten_with_its_window() -> None:
 
 
 async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Index) -> None:
-    budget = Budget(Ledger(index, 0), {"docker.io": Terms(limit=1)})
+    budget = Budget(Ledger(index, 0), {"docker.io": BudgetPolicy(limit=1)})
     account, repository = budget.present("docker.io"), Repository("docker.io", "library/a")
-    first = budget.admit(repository, Want("library/a", "1", "10.0.0.1"))
-    assert account.verdict(Want("library/a", "2", "10.0.0.1"), budget.now()) is Go.WAIT
-    second = budget.admit(repository, Want("library/a", "2", "10.0.0.1"))
+    first = budget.admit(repository, PullRequest("library/a", "1", "10.0.0.1"))
+    assert account.verdict(PullRequest("library/a", "2", "10.0.0.1"), budget.now()) is Verdict.WAIT
+    second = budget.admit(repository, PullRequest("library/a", "2", "10.0.0.1"))
     async with first:
         pass  # not counted: upstream had no such thing
     async with asyncio.timeout(1), second:
@@ -105,7 +105,7 @@ async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Index)
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """A store with nothing in it."""
-    opened = await open_store(Files(tmp_path), 1_000_000)
+    opened = await open_store(BlobFiles(tmp_path), 1_000_000)
     yield opened
     await opened.close()
 
@@ -115,12 +115,12 @@ async def test_who_joins_the_pull_of_one_whose_share_is_spent_meanwhile_has_it(
 ) -> None:
     """Two pulls wait for what runs, though the share of who wants them has room for one only."""
     shares = Shares({"10.0.0.1": Share(pulls=1)})
-    terms, clock = {"docker.io": Terms(limit=2, shares=shares)}, model.Clock()
+    terms, clock = {"docker.io": BudgetPolicy(limit=2, shares=shares)}, model.Clock()
     budget = Budget(Ledger(store.index, 0), terms, clock)
     upstream = model.Hub(model.Terms(limit=2), clock)
-    tags, memory = Tags(store.index, 0, 0), Memory(1_000_000)
+    tags, memory = Tags(store.index, 0, 0), MemoryCache(1_000_000)
     registries = {"docker.io": Upstream(upstream, budget.note)}
-    pulls = Pulls(registries, budget, store, tags, memory)
+    pulls = ManifestFetcher(registries, budget, store, tags, memory)
     repository, images = Repository("docker.io", "library/a"), [make_image(0), make_image(1)]
 
     def pull(client: str, image: Image) -> asyncio.Task[object]:
@@ -129,12 +129,12 @@ async def test_who_joins_the_pull_of_one_whose_share_is_spent_meanwhile_has_it(
         ask = Ask(client, found.digest)
         return asyncio.create_task(pulls.pull(repository, found.digest, ask, found))
 
-    permits = [budget.admit(repository, Want("library/a", tag, "10.0.0.9")) for tag in "12"]
+    permits = [budget.admit(repository, PullRequest("library/a", tag, "10.0.0.9")) for tag in "12"]
     for permit in permits:
         await permit.__aenter__()
     greedy = [pull("10.0.0.1", image) for image in images]
     await asyncio.sleep(0)
-    assert repr(pulls) == "<Pulls: 2 running>"
+    assert repr(pulls) == "<ManifestFetcher: 2 running>"
     others = [pull("10.0.0.2", images[1])]
     await asyncio.sleep(0)
     for permit in permits:

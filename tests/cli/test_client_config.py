@@ -18,7 +18,7 @@ import yaml
 from yarl import URL
 
 from mirror.cli import main
-from mirror.client_config import CLIENTS, Files, Place
+from mirror.client_config import CLIENTS, ClientEndpoint, Files
 from mirror.client_config import files as files_at
 from mirror.settings import ConfigurationError, Settings, load
 from mirror.web.router import ManifestPath, Router
@@ -55,7 +55,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def files(client: str, url: str, settings: Settings, ca: str = "", *, only: bool = False) -> Files:
     """Return what is written for a mirror at `url`."""
-    return files_at(client, Place(url, ca, only), settings)
+    return files_at(client, ClientEndpoint(url, ca, only), settings)
 
 
 def hosts_of(written: Files, folder: str = "") -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ import pytest
 
 from mirror.cli import main
 from mirror.oci.digest import Digest
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from tests.command import MODULE, SMALL, Command, Ended, environment, fetch, launched, serving
 from tests.conftest import Run
 from tests.standin import Fault, Hub, Image, make_image
@@ -79,7 +79,7 @@ def one_line(ended: Ended) -> str:
 
 def path_of(folder: Path, digest: str) -> Path:
     """Where a blob lies."""
-    return Files(folder).path(Digest(digest))
+    return BlobFiles(folder).path(Digest(digest))
 
 
 def alter(path: Path) -> None:

@@ -49,7 +49,7 @@ def keep(mirror: Mirror, *repositories: Repository) -> None:
         digest = Digest(f"sha256:{number:064x}")
         entry = Entry(0, None, 0)
         entry.links = (each,)
-        mirror.daemon.store.catalogue.add(digest, entry)
+        mirror.daemon.store.catalog.add(digest, entry)
 
 
 async def test_what_is_kept_is_listed_and_nothing_else(

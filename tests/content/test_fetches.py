@@ -12,19 +12,19 @@ import pytest
 
 from mirror.access.publicity import Publicity
 from mirror.app.builders import closed
-from mirror.app.upstreams import Plans, Upstreams
+from mirror.app.upstreams import UpstreamPlans, Upstreams
 from mirror.budget.budget import Budget
 from mirror.budget.ledger import Ledger
 from mirror.content.blobs.fetch import Fetch
-from mirror.content.blobs.fetch_pool import Fetches
+from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.content.blobs.possession import Possession
-from mirror.content.memory_cache import Memory
+from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.settings import load
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
-from mirror.upstream.client import Registry
+from mirror.upstream.client import RegistryClient
 from tests.conftest import Run
 from tests.standin import Blob, Fault, Hub, make_image
 
@@ -42,32 +42,32 @@ def layer(hub: Hub) -> Blob:
 @asynccontextmanager
 async def fetching(
     hub: Hub, folder: Path, reprieve: float
-) -> AsyncIterator[tuple[Fetches, Registry]]:
+) -> AsyncIterator[tuple[FetchPool, RegistryClient]]:
     """Fetch from the hub; one that nobody follows has these seconds if little is left of it."""
     async with AsyncExitStack() as stack:
         settings = load({"upstreams": {"docker.io": {"url": hub.url}}})
-        store = closed(stack, await open_store(Files(folder), 10**8))
-        publicity = Publicity([], store.index, store.catalogue.holds)
+        store = closed(stack, await open_store(BlobFiles(folder), 10**8))
+        publicity = Publicity([], store.index, store.catalog.holds)
         budget = Budget(Ledger(store.index, 0), {})
         upstreams = closed(stack, Upstreams(lambda _: None, publicity, budget))
-        plans = Plans(settings)
+        plans = UpstreamPlans(settings)
         upstreams.commit(plans, await upstreams.prepare(plans))
         registries = upstreams.registries
         possession = closed(stack, Possession(store, bytes(32)))
         fetches = closed(
-            stack, Fetches(registries, store, possession, Memory(10**6), 0, 2, reprieve)
+            stack, FetchPool(registries, store, possession, MemoryCache(10**6), 0, 2, reprieve)
         )
         yield fetches, registries["docker.io"]
 
 
-def joined(fetches: Fetches, registry: Registry, layer: Blob) -> Fetch:
+def joined(fetches: FetchPool, registry: RegistryClient, layer: Blob) -> Fetch:
     """Follow a layer."""
     fetch = fetches.join(registry, APP, Digest(layer.digest))
     assert fetch is not None
     return fetch
 
 
-async def left_alone(hub: Hub, fetches: Fetches, registry: Registry, layer: Blob) -> None:
+async def left_alone(hub: Hub, fetches: FetchPool, registry: RegistryClient, layer: Blob) -> None:
     """Have a fetch begin whose only follower leaves."""
     fetch = joined(fetches, registry, layer)
     await fetch.started(APP)
@@ -75,7 +75,7 @@ async def left_alone(hub: Hub, fetches: Fetches, registry: Registry, layer: Blob
     fetches.leave(fetch, APP)
 
 
-async def ended(fetches: Fetches) -> None:
+async def ended(fetches: FetchPool) -> None:
     """Wait until nothing runs."""
     async with asyncio.timeout(5):
         while len(fetches):
@@ -189,12 +189,12 @@ async def test_an_empty_file_that_a_crash_left_is_taken_up_by_the_next_fetch(
     async with run() as mirror, mirror.request(path) as response:
         body = await response.content.readexactly(layer.size // 4)
         store = mirror.daemon.store
-        await store.room.remove_partials(list(store.books.idle_partials))
+        await store.quota.remove_partials(list(store.accounting.idle_partials))
         go.set()
         assert body + await response.read() == layer.read()
         await mirror.settled()
-        assert not store.books.idle_partials
-        assert store.catalogue.get(Digest(layer.digest)) is not None
+        assert not store.accounting.idle_partials
+        assert store.catalog.get(Digest(layer.digest)) is not None
 
 
 async def test_a_file_that_is_being_unlinked_is_no_beginning(
@@ -205,17 +205,17 @@ async def test_a_file_that_is_being_unlinked_is_no_beginning(
     left.parent.mkdir(mode=0o700, parents=True)
     left.write_bytes(layer.read()[: layer.size // 2])
     left.chmod(0o600)
-    begun, go, unlink = threading.Event(), threading.Event(), Files.remove_partials
+    begun, go, unlink = threading.Event(), threading.Event(), BlobFiles.remove_partials
 
-    def late(files: Files, digests: Iterable[Digest]) -> dict[Digest, OSError]:
+    def late(files: BlobFiles, digests: Iterable[Digest]) -> dict[Digest, OSError]:
         begun.set()
         go.wait(10)
         return unlink(files, digests)
 
-    monkeypatch.setattr(Files, "remove_partials", late)
+    monkeypatch.setattr(BlobFiles, "remove_partials", late)
     async with run() as mirror:
         store = mirror.daemon.store
-        collected = asyncio.create_task(store.room.remove_partials([Digest(layer.digest)]))
+        collected = asyncio.create_task(store.quota.remove_partials([Digest(layer.digest)]))
         assert await asyncio.to_thread(begun.wait, 10)
         asked = asyncio.create_task(mirror.blob(APP.name, layer.digest))
         await hub.seen(lambda seen: seen.port == "cdn", 1)
@@ -223,5 +223,5 @@ async def test_a_file_that_is_being_unlinked_is_no_beginning(
         assert (await asked).body == layer.read()
         await collected
         await mirror.settled()
-        assert store.catalogue.get(Digest(layer.digest)) is not None
+        assert store.catalog.get(Digest(layer.digest)) is not None
     assert hub.bodies(layer.digest) == 1

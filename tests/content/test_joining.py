@@ -13,7 +13,7 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from tests.conftest import Got, Mirror, Run
 from tests.standin import Blob, Fault, Hub, Seen, make_image
 
@@ -125,15 +125,15 @@ async def test_strangers_that_ask_for_it_everywhere_deny_it_to_nobody(hub: Hub, 
             assert got.status == 404
 
     async with run() as mirror:
-        strangers = [asyncio.create_task(loop(name)) for name in range(4)]
+        orphans = [asyncio.create_task(loop(name)) for name in range(4)]
         for layer in image.layers:
             wanted = layer.digest
             await hub.seen(asked_for(wanted), 4)
             async with asyncio.timeout(5):
                 assert (await mirror.blob(RIGHT, wanted)).body == layer.read()
-        for each in strangers:
+        for each in orphans:
             each.cancel()
-        told = await asyncio.gather(*strangers, return_exceptions=True)
+        told = await asyncio.gather(*orphans, return_exceptions=True)
     assert all(isinstance(each, asyncio.CancelledError) for each in told), told
 
 
@@ -171,14 +171,14 @@ class SlowOpens:
 @asynccontextmanager
 async def slow_opens(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SlowOpens]:
     """Have every open of a kept file take its time."""
-    slow, true, loop = SlowOpens(), Files.open, asyncio.get_running_loop()
+    slow, true, loop = SlowOpens(), BlobFiles.open, asyncio.get_running_loop()
 
-    def late(files: Files, digest: Digest) -> IO[bytes]:
+    def late(files: BlobFiles, digest: Digest) -> IO[bytes]:
         loop.call_soon_threadsafe(slow.begun.set)
         slow.go.wait(10)
         return true(files, digest)
 
-    monkeypatch.setattr(Files, "open", late)
+    monkeypatch.setattr(BlobFiles, "open", late)
     try:
         yield slow
     finally:
@@ -204,7 +204,7 @@ async def test_a_blob_is_not_given_unasked_where_it_went_while_it_was_opened(
             asked = asyncio.create_task(hub.seen(of(OTHER)))
             begun = asyncio.create_task(slow.begun.wait())
             await asyncio.wait([asked, begun], return_when=asyncio.FIRST_COMPLETED, timeout=5)
-            await store.room.remove([digest])
+            await store.quota.remove([digest])
             hub.faults.add(
                 Fault(kind="blob", repository=PRIVATE, method="GET", stall_after=9000, until=go)
             )
@@ -217,8 +217,8 @@ async def test_a_blob_is_not_given_unasked_where_it_went_while_it_was_opened(
             asked.cancel()
             begun.cancel()
         await mirror.settled()
-        assert not store.catalogue.belongs(digest, Repository("docker.io", OTHER))
-        assert store.catalogue.belongs(digest, Repository("docker.io", PRIVATE))
+        assert not store.catalog.belongs(digest, Repository("docker.io", OTHER))
+        assert store.catalog.belongs(digest, Repository("docker.io", PRIVATE))
 
 
 async def test_who_asks_in_the_wrong_repository_for_a_file_that_is_gone_denies_it_to_nobody(

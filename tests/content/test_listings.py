@@ -14,15 +14,15 @@ import pytest
 from yarl import URL
 
 from mirror.content.listings.known_tags import KnownTags
-from mirror.content.listings.service import Listings
-from mirror.content.manifests.resolver import Manifests
+from mirror.content.listings.service import ListingService
+from mirror.content.manifests.resolver import ManifestResolver
 from mirror.content.manifests.tags import Tags
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository, Tag
 from mirror.oci.paging import Paging
 from mirror.storage.index import Index
-from mirror.upstream.transport import Wire
+from mirror.upstream.transport import Transport
 from tests.attacks.steps import MOST, steps
 from tests.attacks.test_addresses import registry
 from tests.conftest import Mirror, Run
@@ -34,7 +34,7 @@ REPOSITORY = "library/nginx"
 INDEX = "application/vnd.oci.image.index.v1+json"
 _DIGEST = Digest("sha256:" + "a" * 64)
 MIB = 1024 * 1024
-_NO_MANIFESTS = cast("Manifests", None)  # which tags have no use for
+_NO_MANIFESTS = cast("ManifestResolver", None)  # which tags have no use for
 
 
 @pytest.fixture
@@ -115,18 +115,18 @@ async def test_what_nothing_is_listed_behind_is_refused(
 async def test_what_listings_are_called_counts_in_what_is_kept(
     hub: Hub, image: Image, index: Index
 ) -> None:
-    room = 100_000
-    async with Wire(URL(hub.url)) as wire:
+    quota = 100_000
+    async with Transport(URL(hub.url)) as wire:
         known = KnownTags(Tags(index, 60, 10))
         upstreams = {"docker.io": registry(wire, URL(hub.url))}
-        listings = Listings(upstreams, _NO_MANIFESTS, known, 60, 10, 1, room=room)
+        listings = ListingService(upstreams, _NO_MANIFESTS, known, 60, 10, 1, quota=quota)
         repository = Repository.parse("docker.io", REPOSITORY)
         for number in range(50):
             last = f"{number}" + "a" * 4000
             await listings.tags(repository, Paging(None, (("last", last),)), "10.0.0.1")
         kept = int(repr(listings).split()[1])
         await listings.close()
-    assert 0 < kept < room / 4000
+    assert 0 < kept < quota / 4000
 
 
 async def test_a_listing_is_good_for_a_while_and_longer_when_upstream_fails(

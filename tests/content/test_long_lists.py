@@ -17,7 +17,7 @@ from mirror.content.listings.tag_lists import TagLists
 from mirror.oci.errors import UpstreamUnavailable
 from mirror.oci.names import Repository
 from mirror.oci.paging import Paging
-from mirror.upstream.transport import Patience, Wire
+from mirror.upstream.transport import Timeouts, Transport
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.attacks.test_addresses import registry
 from tests.conftest import Mirror, Run
@@ -275,7 +275,7 @@ async def test_one_client_that_takes_its_long_lists_slowly_keeps_none_from_other
 async def test_no_more_long_lists_are_sent_at_once_than_memory_is_for(raw: Raw) -> None:
     raw.answers["/tags/"] = answer(b'{"name":"a","tags":["a"]}', JSON, length=False)
     repository = Repository.parse("docker.io", NAME)
-    async with Wire(URL(raw.url), Patience(answer=0.5)) as wire:
+    async with Transport(URL(raw.url), Timeouts(answer=0.5)) as wire:
         lists = TagLists({"docker.io": registry(wire, URL(raw.url))}, streams=1)
         first = await lists.stream(repository, Paging(), "10.0.0.1")
         with pytest.raises(UpstreamUnavailable) as refused:

@@ -16,7 +16,7 @@ import pytest
 from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.signed import payload
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from tests.command import Ended, launched
 from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, Terms, make_image
@@ -90,7 +90,7 @@ async def test_a_manifest_of_any_type_is_passed_on_and_kept(
         for reference in (digest, "odd"):
             got = await mirror.manifest(REPOSITORY, reference)
             assert (got.body, got.headers["Content-Type"]) == (body, media_type)
-        entry = mirror.daemon.store.catalogue.get(Digest(digest))
+        entry = mirror.daemon.store.catalog.get(Digest(digest))
         assert entry is not None
         assert list(entry.children) == [image.layers[0].digest]
     await hub.down()
@@ -451,7 +451,7 @@ async def test_upkeep_takes_every_type_for_a_manifest(hub: Hub, run: Run, image:
     assert (await do("verify", "--data-dir", root)).code == 0
     assert "0 files that nothing names" in (await do("gc", "--data-dir", root)).out
     for number in range(len(TYPES)):
-        assert Files(root).path(Digest(layer)).exists()  # the others need it
+        assert BlobFiles(root).path(Digest(layer)).exists()  # the others need it
         ended = await do("purge", "--data-dir", root, f"{REPOSITORY}:odd{number}")
         assert "1 tags, " in ended.out, ended
-    assert not Files(root).path(Digest(layer)).exists()
+    assert not BlobFiles(root).path(Digest(layer)).exists()

@@ -22,7 +22,7 @@ from mirror.app.daemon import running
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.settings import load
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from tests.conftest import Mirror
 from tests.standin import Blob, Fault, Hub
 
@@ -64,13 +64,13 @@ class World:
         elif what == "leave":
             await self._leave(name, digest)
         elif what == "evict":
-            await store.room.remove([digest])
+            await store.quota.remove([digest])
         elif what == "unlink":
             store.files.path(digest).unlink(missing_ok=True)
         elif what == "lose":
             await store.discard(digest)
         else:
-            store.books.unlink(digest, Repository("docker.io", name))
+            store.accounting.unlink(digest, Repository("docker.io", name))
 
     async def _leave(self, name: str, digest: Digest) -> None:
         async with self.mirror.request(f"/v2/{name}/blobs/{digest}") as response:
@@ -80,9 +80,9 @@ class World:
 
     def check(self) -> None:
         """Fail where something is tied to a repository that upstream never had it in."""
-        catalogue = self.mirror.daemon.store.catalogue
-        for digest in catalogue:
-            entry = catalogue.get(digest)
+        catalog = self.mirror.daemon.store.catalog
+        for digest in catalog:
+            entry = catalog.get(digest)
             for link in entry.links if entry is not None else ():
                 assert (link.name, digest) in self.truth, (link, digest)
 
@@ -139,12 +139,12 @@ async def _life(world: World, bouts: list[Bout]) -> list[Bout]:
 def test_a_blob_is_given_where_upstream_has_it_and_nowhere_else(
     holders: dict[str, set[int]], bouts: list[Bout]
 ) -> None:
-    chance, true = random.Random(len(bouts)), Files.open
+    chance, true = random.Random(len(bouts)), BlobFiles.open
 
-    def late(files: Files, digest: Digest) -> IO[bytes]:
+    def late(files: BlobFiles, digest: Digest) -> IO[bytes]:
         time.sleep(chance.choice([0, 0, 0.005, 0.03]))
         return true(files, digest)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Files, "open", late)
+        patched.setattr(BlobFiles, "open", late)
         asyncio.run(play(holders, bouts))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from mirror.upstream.gzip_body import Packed
+from mirror.upstream.gzip_body import GzipBody
 from tests.attacks.raw import answer
 from tests.conftest import Mirror, Run
 from tests.standin import Blob, Fault, Hub, Image, make_image
@@ -99,7 +99,7 @@ async def test_no_bytes_in_the_place_of_a_blob_are_not_kept(
 async def test_an_empty_blob_comes_when_the_disk_is_full(hub: Hub, run: Run) -> None:
     hub.repositories.make(REPOSITORY).blobs[EMPTY.digest] = EMPTY
     async with run() as mirror:
-        mirror.daemon.store.books.limit = 0
+        mirror.daemon.store.accounting.limit = 0
         got = await mirror.blob(REPOSITORY, EMPTY.digest)
         assert (got.status, got.body) == (200, b"")
 
@@ -308,7 +308,7 @@ async def test_a_blob_that_is_a_gzip_itself_is_taken_as_it_is_sent(hub: Hub, run
 
 
 def test_what_unpacks_to_too_much_takes_no_memory() -> None:
-    packed = Packed()
+    packed = GzipBody()
     packed.feed(gzip.compress(bytes(15_000_000)))
     size = 0
     while piece := packed.piece():

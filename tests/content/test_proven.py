@@ -13,7 +13,7 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.partial import Partial
 from tests.conftest import Run
 from tests.content.test_fetches import APP, fetching, joined
@@ -59,13 +59,13 @@ async def test_a_small_blob_is_warm_before_the_disk_has_it(
     many = make_image(51, [70_000 + number for number in range(12)])
     hub.add(many, NAME, "many")
     small, opened = many.blobs[-1] if many.blobs[-1].size < 9000 else many.blobs[0], list[Digest]()
-    true = Files.open
+    true = BlobFiles.open
 
-    def counted(files: Files, digest: Digest) -> IO[bytes]:
+    def counted(files: BlobFiles, digest: Digest) -> IO[bytes]:
         opened.append(digest)
         return true(files, digest)
 
-    monkeypatch.setattr(Files, "open", counted)
+    monkeypatch.setattr(BlobFiles, "open", counted)
     async with run() as mirror:
         async with asyncio.timeout(5):
             for layer in many.layers:

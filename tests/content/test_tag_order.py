@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mirror.content.manifests.tags import Tags
-from mirror.content.outcome import Why
+from mirror.content.outcome import StaleReason
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository, Tag
@@ -66,10 +66,10 @@ async def test_a_tag_never_goes_back_beyond_the_newest_that_is_here(
         if number == 0:
             tags.arrived(repository, described(0).digest)
     if lost == "before it arrives":
-        tags.lost(repository, described(2).digest, Why.FAULT)
+        tags.lost(repository, described(2).digest, StaleReason.FAULT)
     tags.arrived(repository, described(1).digest)
     if lost == "after it arrives":
-        tags.lost(repository, described(2).digest, Why.FAULT)
+        tags.lost(repository, described(2).digest, StaleReason.FAULT)
     found = tags.get(KEY)
     assert found is not None
     newest = found.before if lost == "never" else found

@@ -17,7 +17,7 @@ from yarl import URL
 
 from mirror.app.daemon import Daemon, running
 from mirror.settings import Settings, load
-from mirror.util.log_writer import Outlet
+from mirror.util.log_writer import LogWriter
 from tests.differential import judge
 from tests.differential.asking import Asking
 from tests.differential.content import APP, OTHER, TAG
@@ -195,18 +195,18 @@ class Mirrored:
     async def _mirror(self) -> AsyncIterator[str]:
         """Run the mirror; it ends with nothing on its way, unless somebody left it there."""
         settings = _settings(self._scene, self._upstream, self._first, self._folder)
-        with _nowhere() as outlet:
-            async with running(settings, outlet=outlet) as daemon:
+        with _nowhere() as log_writer:
+            async with running(settings, log_writer=log_writer) as daemon:
                 yield str(daemon.url).rstrip("/")
                 if not (self.visits == 1 and self._left):
                     await _settled(daemon)
 
 
 @contextmanager
-def _nowhere() -> Iterator[Outlet]:
+def _nowhere() -> Iterator[LogWriter]:
     """Take an access log in, for nobody."""
-    with Path(os.devnull).open("wb") as nowhere, Outlet(nowhere.fileno(), str) as outlet:
-        yield outlet
+    with Path(os.devnull).open("wb") as nowhere, LogWriter(nowhere.fileno(), str) as log_writer:
+        yield log_writer
 
 
 async def _sip(response: aiohttp.ClientResponse) -> None:

@@ -106,7 +106,7 @@ class Site:
         figures = await self.daemon.metrics()
         wrong = [
             Wrong("books", each)
-            for each in checks.books(
+            for each in checks.accounting(
                 self.daemon.folder, int(figures["mirror_cache_bytes"]), WAL_BYTES
             )
         ]

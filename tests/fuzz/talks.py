@@ -183,7 +183,7 @@ def crowd(chance: random.Random) -> Talk:
     )
 
 
-def strangers(chance: random.Random) -> Talk:
+def orphans(chance: random.Random) -> Talk:
     """Ask for what an honest client wants, in repositories that do not have it."""
     names = [f"library/made-up-{chance.randrange(10**6)}" for _ in range(chance.choice((4, 20)))]
     parts = tuple(
@@ -194,5 +194,5 @@ def strangers(chance: random.Random) -> Talk:
 
 
 TALKS: Sequence[Callable[[random.Random], Talk]] = (
-    chunks, body, pipeline, lines, dribble, garbage, slow, crowd, strangers
+    chunks, body, pipeline, lines, dribble, garbage, slow, crowd, orphans
 )  # fmt: skip

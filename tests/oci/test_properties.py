@@ -20,13 +20,13 @@ from mirror.oci.image_name import ImageName, parse_target
 from mirror.oci.names import HUB, HUB_ALIASES, MAX_NAME, Repository, Tag, parse_reference
 from mirror.oci.ranges import Span
 from mirror.settings import parse_size
-from mirror.storage.catalog import Catalogue, Entry, charged
+from mirror.storage.catalog import Catalog, Entry, charged
 from mirror.upstream.auth.challenge import Challenge, parse
 from mirror.web.router import (
     CatalogPath,
     ManifestPath,
-    Own,
     Router,
+    StatusPath,
 )
 
 # The grammars, letter by letter, beside the mirror's own patterns.
@@ -244,7 +244,7 @@ def test_any_request_target_is_read_or_refused(text: str, host: str) -> None:
         if isinstance(route, CatalogPath):
             assert {route.own, route.upstream} - {""} <= set(_UPSTREAMS)
         else:
-            assert isinstance(route, Own) or route.repository.upstream in _UPSTREAMS
+            assert isinstance(route, StatusPath) or route.repository.upstream in _UPSTREAMS
         assert route.namespace.isascii()
 
 
@@ -484,32 +484,32 @@ def test_a_file_is_charged_whole_blocks_and_not_one_too_many(size: int) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 20_000), st.booleans())))
 def test_the_catalogue_counts_what_it_holds(steps: list[tuple[int, int, bool]]) -> None:
-    catalogue, model = Catalogue(), dict[Digest, int]()
+    catalog, model = Catalog(), dict[Digest, int]()
     for number, size, manifest in steps:
         digest = Digest.of(bytes([number]))
         if digest in model:
-            catalogue.remove(digest)
+            catalog.remove(digest)
             del model[digest]
         else:
-            catalogue.add(digest, Entry(size, "application/json" if manifest else None, 0))
+            catalog.add(digest, Entry(size, "application/json" if manifest else None, 0))
             model[digest] = size
-        assert catalogue.bytes == sum(map(charged, model.values()))
-        assert set(catalogue) == set(model)
+        assert catalog.bytes == sum(map(charged, model.values()))
+        assert set(catalog) == set(model)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9000), st.booleans(), st.booleans())), st.integers())
 def test_what_is_to_go_frees_what_is_wanted_and_not_one_file_more(
     files: list[tuple[int, bool, bool]], wanted: int
 ) -> None:
-    catalogue, order = Catalogue(), list[tuple[Digest, Entry]]()
+    catalog, order = Catalog(), list[tuple[Digest, Entry]]()
     for number, (size, manifest, read) in enumerate(files):
         entry = Entry(size, "application/json" if manifest else None, 0)
         entry.readers = int(read)
         order.append((Digest.of(str(number).encode()), entry))
-        catalogue.add(*order[-1])
+        catalog.add(*order[-1])
     order.sort(key=lambda each: each[1].media_type is not None)  # blobs first, oldest first
     idle = [(digest, charged(entry.size)) for digest, entry in order if not entry.readers]
-    chosen = catalogue.victims(wanted)
+    chosen = catalog.victims(wanted)
     if chosen is None:
         assert sum(size for _, size in idle) < wanted or not idle
     else:

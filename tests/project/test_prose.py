@@ -48,9 +48,9 @@ def _matches(pattern: re.Pattern[str], text: str) -> list[str]:
     return [match[0] for match in pattern.finditer(_NAME.sub("", text))]
 
 
-def files(room: str) -> list[Path]:
+def files(quota: str) -> list[Path]:
     """Return the modules of a room; "." are those in no folder."""
-    return sorted(ROOT.glob("*.py") if room == "." else (ROOT / room).rglob("*.py"))
+    return sorted(ROOT.glob("*.py") if quota == "." else (ROOT / quota).rglob("*.py"))
 
 
 def docstrings(source: str) -> Iterator[str]:
@@ -84,14 +84,14 @@ def comments(source: str) -> Iterator[str]:
 
 
 def wrong(
-    room: str,
+    quota: str,
     texts: Callable[[str], Iterator[str]],
     faults: Callable[[str], list[str]] = pronouns,
 ) -> list[str]:
     """Return the texts of a room that have faults, each with its file."""
     return [
         f"{path.relative_to(ROOT)}: {text!r}"
-        for path in files(room)
+        for path in files(quota)
         for text in texts(path.read_text())
         if faults(text)
     ]
@@ -100,16 +100,16 @@ def wrong(
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("texts", [docstrings, strings, comments])
 def test_the_subject_of_a_sentence_is_a_noun(
-    room: str, texts: Callable[[str], Iterator[str]]
+    quota: str, texts: Callable[[str], Iterator[str]]
 ) -> None:
-    found = wrong(room, texts)
+    found = wrong(quota, texts)
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("texts", [docstrings, strings, comments])
-def test_no_sentence_has_a_mannerism(room: str, texts: Callable[[str], Iterator[str]]) -> None:
-    found = wrong(room, texts, mannerisms)
+def test_no_sentence_has_a_mannerism(quota: str, texts: Callable[[str], Iterator[str]]) -> None:
+    found = wrong(quota, texts, mannerisms)
     assert not found, "\n".join(found)
 
 

@@ -231,9 +231,9 @@ def test_a_leaked_partial_is_found(folder: Path) -> None:
 
 
 def test_a_partial_that_is_on_no_book_is_found(folder: Path) -> None:
-    assert not checks.books(folder, accounted=640, wal=640)
+    assert not checks.accounting(folder, accounted=640, wal=640)
     (folder / "partial" / BLOB.digest.replace(":", "-")).write_bytes(bytes(500_000))
-    assert checks.books(folder, accounted=640, wal=640)
+    assert checks.accounting(folder, accounted=640, wal=640)
 
 
 def test_leaked_descriptors_and_threads_are_found() -> None:

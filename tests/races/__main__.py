@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from tests.races import clock
-from tests.races.play import Played, play, shrink, tally
+from tests.races.play import Played, demand, play, shrink
 
 _LINES = 60  # of a trace, the last ones
 
@@ -61,7 +61,7 @@ def _tell(played: Played, asked: argparse.Namespace) -> None:
 def _summary(plays: Sequence[Played]) -> str:
     gates, held = sum(each.gates for each in plays), max((each.held for each in plays), default=0)
     lines = [f"{len(plays)} plays, {gates} gates, the loop held for {held * 1000:.0f} ms at most"]
-    lines += [f"  {count} of them: {kind}" for kind, count in tally(plays).most_common()]
+    lines += [f"  {count} of them: {kind}" for kind, count in demand(plays).most_common()]
     return "\n".join(lines)
 
 

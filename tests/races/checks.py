@@ -8,7 +8,7 @@ from contextlib import closing
 from os import DirEntry, scandir
 from pathlib import Path
 
-from mirror.content.blobs.fetch_pool import Fetches
+from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.catalog import charged
@@ -52,8 +52,8 @@ def kept(folder: Path) -> dict[str, Path]:
 
 def at_rest(life: Life, folder: Path, world: World) -> Found:
     """Nobody asks and nothing is written: books, files and memory say the same."""
-    store, catalogue = life.part(Store), life.part(Store).catalogue
-    known = {str(each): entry for each in catalogue if (entry := catalogue.get(each))}
+    store, catalog = life.part(Store), life.part(Store).catalog
+    known = {str(each): entry for each in catalog if (entry := catalog.get(each))}
     files = {digest: path.stat().st_size for digest, path in kept(folder).items()}
     gone = {digest for digest in known.keys() - files.keys() if digest not in world.altered}
     yield from (("kept, says the books, and gone", digest) for digest in gone)
@@ -62,13 +62,13 @@ def at_rest(life: Life, folder: Path, world: World) -> Found:
         Path(entry.path).name.replace("-", ":", 1): entry.stat().st_size
         for entry in _files(str(folder / "partial"))
     }
-    idle = {str(digest): size for digest, size in store.books.idle_partials.items()}
+    idle = {str(digest): size for digest, size in store.accounting.idle_partials.items()}
     if partials != idle:
         yield "partials differ from the books", f"{partials} and {idle}"
-    if store.books.promised:
-        yield "room is promised to nobody", f"{store.books.promised} bytes"
-    if len(life.part(Fetches)):
-        yield "a fetch goes on for nobody", f"{life.part(Fetches)!r}"
+    if store.accounting.promised:
+        yield "room is promised to nobody", f"{store.accounting.promised} bytes"
+    if len(life.part(FetchPool)):
+        yield "a fetch goes on for nobody", f"{life.part(FetchPool)!r}"
     for digest, entry in known.items():
         if entry.readers:
             yield "a reader is left", f"{digest}: {entry.readers}"

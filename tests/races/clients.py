@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import IO
 
-from mirror.content.blobs.service import Blobs
-from mirror.content.manifests.resolver import Manifests
+from mirror.content.blobs.service import BlobService
+from mirror.content.manifests.resolver import ManifestResolver
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.oci.names import Reference, Repository, parse_reference
@@ -86,18 +86,18 @@ class Clients:
     async def _ask(self, step: Step, life: Life) -> None:
         match step.kind:
             case "blob":
-                await self._blob(step, life.part(Blobs))
+                await self._blob(step, life.part(BlobService))
             case "head":
-                size, _ = await life.part(Blobs).head(step.repository, step.digest)
+                size, _ = await life.part(BlobService).head(step.repository, step.digest)
                 self._granted(step.repository, step.digest)
                 if size != len(self._world.body(step.digest)):
                     self._wrong("a wrong size", f"{step}")
             case "manifest":
-                await self._manifest(step, life.part(Manifests), step.digest)
+                await self._manifest(step, life.part(ManifestResolver), step.digest)
             case "tag":
-                await self._manifest(step, life.part(Manifests), parse_reference(TAG))
+                await self._manifest(step, life.part(ManifestResolver), parse_reference(TAG))
 
-    async def _blob(self, step: Step, blobs: Blobs) -> None:
+    async def _blob(self, step: Step, blobs: BlobService) -> None:
         content, label = self._world.body(step.digest), f"{step.at}"
         data = blobs.peek(step.repository, step.digest)
         if data is not None:
@@ -120,7 +120,9 @@ class Clients:
         finally:
             body.close()
 
-    async def _manifest(self, step: Step, manifests: Manifests, reference: Reference) -> None:
+    async def _manifest(
+        self, step: Step, manifests: ManifestResolver, reference: Reference
+    ) -> None:
         home, head = self._world.homes[step.repository], step.more < 0.3
         oldest = self._newest.get(step.repository, 0)
         found = manifests.peek(step.repository, reference)

@@ -10,27 +10,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tests.small  # noqa: F401 - its caches are small
-from mirror.admin.service import Upkeep
-from mirror.app.upstreams import Plan, Reached, Upstreams
+from mirror.admin.service import AdminService
+from mirror.app.upstreams import Reached, UpstreamPlan, Upstreams
 from mirror.cli.commands import serve
-from mirror.content.blobs.fetch_pool import Fetches
-from mirror.content.blobs.service import Blobs
-from mirror.content.manifests.resolver import Manifests
+from mirror.content.blobs.fetch_pool import FetchPool
+from mirror.content.blobs.service import BlobService
+from mirror.content.manifests.resolver import ManifestResolver
 from mirror.content.manifests.tags import Tags
 from mirror.settings import Settings, load
 from mirror.storage.store import Store
-from mirror.upstream.telemetry import Answer
-from mirror.util.log_writer import Outlet
+from mirror.upstream.telemetry import UpstreamResponse
+from mirror.util.log_writer import LogWriter
 from mirror.web.connections.shutdown import Grace
 from tests.races.loop import SeededLoop
 from tests.races.plan import Manner
 from tests.races.registry import Upstream
 
 P = TypeVar("P")
-_PARTS = (Blobs, Fetches, Manifests, Store, Tags, Upkeep)
+_PARTS = (BlobService, FetchPool, ManifestResolver, Store, Tags, AdminService)
 _GRACE = 1.0  # seconds that clients get at a stop
 
-Make = Callable[[str, Callable[[Answer], None]], Upstream]
+Make = Callable[[str, Callable[[UpstreamResponse], None]], Upstream]
 
 
 def settings(folder: Path, upstreams: tuple[str, ...], manner: Manner) -> Settings:
@@ -61,7 +61,7 @@ class Life:
         self.clients: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()
         self.stopping = False
-        self._task = asyncio.create_task(serve.serve(chosen, Outlet(-1, str)), name="the daemon")
+        self._task = asyncio.create_task(serve.serve(chosen, LogWriter(-1, str)), name="the daemon")
 
     def part(self, kind: type[P]) -> P:
         """Return a part."""
@@ -152,8 +152,8 @@ class Lives:
 
         return init
 
-    def _reach(self) -> Callable[[Upstreams, Plan], Coroutine[Any, Any, Reached]]:
-        async def reach(upstreams: Upstreams, plan: Plan) -> Reached:
+    def _reach(self) -> Callable[[Upstreams, UpstreamPlan], Coroutine[Any, Any, Reached]]:
+        async def reach(upstreams: Upstreams, plan: UpstreamPlan) -> Reached:
             made: Any = self._make(plan.origin.name, upstreams.on_answer)
             return Reached(plan, made, None, AsyncExitStack())
 

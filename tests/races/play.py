@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.admin.messages import Collect, Measure, Purge, Refused, Verify, Work
-from mirror.admin.service import Upkeep
-from mirror.content.blobs.fetch_pool import Fetches
-from mirror.upstream.telemetry import Answer
+from mirror.admin.messages import DuOrder, GcOrder, PurgeOrder, Refused, VerifyOrder, Work
+from mirror.admin.service import AdminService
+from mirror.content.blobs.fetch_pool import FetchPool
+from mirror.upstream.telemetry import UpstreamResponse
 from tests.races import checks
 from tests.races.clients import Clients
 from tests.races.clock import CLOCK, Chance
@@ -143,13 +143,13 @@ class Play:
                 home = self._world.homes[step.repository]
                 home.at = min(home.at + 1, len(home.versions) - 1)
             case "purge":
-                self._order(life, Purge(self._target(step)))
+                self._order(life, PurgeOrder(self._target(step)))
             case "gc":
-                self._order(life, Collect())
+                self._order(life, GcOrder())
             case "verify":
-                self._order(life, Verify())
+                self._order(life, VerifyOrder())
             case "du":
-                self._order(life, Measure())
+                self._order(life, DuOrder())
             case "alter" | "delete" | "touch":
                 self._damage(step)
             case "clock":
@@ -172,7 +172,7 @@ class Play:
     def _order(self, life: Life, order: Work) -> None:
         async def carry_out() -> None:
             try:
-                async for record in life.part(Upkeep).carry_out(order):
+                async for record in life.part(AdminService).carry_out(order):
                     self._say(f"order  {record}")
                     if isinstance(record, Refused) and not record.reason.startswith("nothing of "):
                         self._wrong("an order is refused", record.reason)
@@ -207,7 +207,7 @@ class Play:
             await asyncio.wait(set(life.clients))
         until = CLOCK.now + _ABANDONED
         await asyncio.sleep(_SETTLE)
-        while self._threads.busy or (len(life.part(Fetches)) and CLOCK.now < until):
+        while self._threads.busy or (len(life.part(FetchPool)) and CLOCK.now < until):
             await asyncio.sleep(_SETTLE)
 
     async def _end(self, *, hurried: bool, after: float = 0.0) -> None:
@@ -230,7 +230,7 @@ class Play:
 
     # How it is done
 
-    def _upstream(self, name: str, tell: Callable[[Answer], None]) -> Upstream:
+    def _upstream(self, name: str, tell: Callable[[UpstreamResponse], None]) -> Upstream:
         return Upstream(name, self._world, self._late, self._trouble, tell)
 
     async def _late(self, label: str) -> None:
@@ -302,6 +302,6 @@ def shrink(found: Played) -> Played:
     return smallest
 
 
-def tally(plays: Sequence[Played]) -> Counter[str]:
+def demand(plays: Sequence[Played]) -> Counter[str]:
     """Count the plays in which each kind of wrong came about."""
     return Counter(kind for played in plays for kind in played.kinds)

@@ -16,16 +16,16 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference, Repository
-from mirror.upstream.blob_body import Wanted
+from mirror.upstream.blob_body import BlobRequest
 from mirror.upstream.leases import Leases
-from mirror.upstream.telemetry import Answer, Ask
-from mirror.upstream.transport import Patience
+from mirror.upstream.telemetry import Ask, UpstreamResponse
+from mirror.upstream.transport import Timeouts
 from tests.races.world import World
 
 _PIECE = 32 * 1024  # bytes that arrive together
 
 Late = Callable[[str], Awaitable[None]]
-Tell = Callable[[Answer], None]
+Tell = Callable[[UpstreamResponse], None]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Body:
 class Upstream:
     """Answers for one upstream as `Registry` does, late by what `late` has; tells of pulls."""
 
-    patience = Patience(resume=2.0)
+    patience = Timeouts(resume=2.0)
     received = 0
     down = 0
 
@@ -124,7 +124,7 @@ class Upstream:
         self,
         repository: str,
         digest: Digest,
-        wanted: Wanted,
+        wanted: BlobRequest,
         whole_after: tuple[type[UpstreamFailure], ...] = (),
     ) -> AsyncIterator[Body]:
         """Answer a GET of a blob; raises BlobUnknown, UpstreamFailure."""
@@ -158,7 +158,7 @@ class Upstream:
             raise ManifestUnknown(f"upstream has no {repository}:{reference}")
         self._world.counted.append((self.origin.name, str(reference)))
         name, of = self.origin.name, (repository, str(reference))
-        self._tell(Answer(name, "", "manifest", "GET", 200, 0.0, *of, ask=ask))
+        self._tell(UpstreamResponse(name, "", "manifest", "GET", 200, 0.0, *of, ask=ask))
         await self._wait(f"body {label}")
         return found
 

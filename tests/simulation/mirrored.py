@@ -12,20 +12,20 @@ from pathlib import Path
 from mirror.app import conversions
 from mirror.budget.budget import Budget
 from mirror.budget.ledger import Ledger
-from mirror.budget.limit_poller import LimitChecks
-from mirror.content.manifests.resolver import Manifests
-from mirror.content.manifests.result import Found
+from mirror.budget.limit_poller import LimitPoller
+from mirror.content.manifests.resolver import ManifestResolver
+from mirror.content.manifests.result import ManifestResult
 from mirror.content.manifests.tags import Tags
-from mirror.content.memory_cache import Memory
+from mirror.content.memory_cache import MemoryCache
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import HUB, Reference, Repository, Tag
 from mirror.settings import Settings
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
-from mirror.upstream.telemetry import Answer, Ask
+from mirror.upstream.telemetry import Ask, UpstreamResponse
 from tests.simulation.hub import Clock, Hub
 from tests.simulation.trace import Pull
 from tests.standin import Document
@@ -36,7 +36,7 @@ _EPOCH = 1_767_225_600  # seconds; the wall clock's time at the first midnight
 class Upstream:
     """The model of the hub as a `Source`, whose answers are told as `Registry` tells them."""
 
-    def __init__(self, hub: Hub, on_answer: Callable[[Answer], None]) -> None:
+    def __init__(self, hub: Hub, on_answer: Callable[[UpstreamResponse], None]) -> None:
         self._hub = hub
         self._on_answer = on_answer
 
@@ -88,7 +88,7 @@ class Upstream:
         error: RegistryError | None = None,
     ) -> None:
         status = error.status if error else 200
-        answer = Answer(
+        answer = UpstreamResponse(
             upstream=HUB,
             account="",
             kind="manifest",
@@ -110,8 +110,8 @@ class _Parts:
     """A mirror that runs."""
 
     budget: Budget
-    manifests: Manifests
-    checks: LimitChecks
+    manifests: ManifestResolver
+    checks: LimitPoller
 
 
 class Mirrored:
@@ -148,7 +148,7 @@ class Mirrored:
     async def _running(self) -> AsyncIterator[_Parts]:
         settings, clock = self._settings, self._clock
         async with AsyncExitStack() as stack:
-            store = await open_store(Files(self._folder), settings.max_size.of(self._folder))
+            store = await open_store(BlobFiles(self._folder), settings.max_size.of(self._folder))
             stack.push_async_callback(store.close)
             ledger = Ledger(store.index, settings.ledger_keep, self._wall)
             budget = Budget(ledger, conversions.budgets(settings), clock)
@@ -156,12 +156,14 @@ class Mirrored:
             tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl, clock, self._wall)
             await tags.load()
             registries = {HUB: Upstream(self._hub, budget.note)}
-            memory = Memory(settings.memory_cache)
-            manifests = Manifests(registries, budget, store, tags, memory, settings.stale_after)
+            memory = MemoryCache(settings.memory_cache)
+            manifests = ManifestResolver(
+                registries, budget, store, tags, memory, settings.stale_after
+            )
             stack.push_async_callback(manifests.close)
-            books = asyncio.create_task(store.keep_books())
-            stack.callback(books.cancel)
-            yield _Parts(budget, manifests, LimitChecks(registries, budget, settings.limit_check))
+            accounting = asyncio.create_task(store.keep_books())
+            stack.callback(accounting.cancel)
+            yield _Parts(budget, manifests, LimitPoller(registries, budget, settings.limit_check))
 
     def _wall(self) -> float:
         return self._clock() + _EPOCH
@@ -186,7 +188,7 @@ class Mirrored:
 
     async def _ask(
         self, client: str, repository: Repository, reference: Reference, *, head: bool = False
-    ) -> Found:
+    ) -> ManifestResult:
         """Ask as `RegistryApi.manifest` does."""
         manifests = self._running_parts.manifests
         found = manifests.peek(repository, reference)

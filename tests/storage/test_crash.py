@@ -15,7 +15,7 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.storage.catalog import charged
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_index, open_store
 from tests.command import SMALL, Command, fetch, serving
 from tests.standin import Blob, Fault, Hub, Image, make_image
@@ -84,7 +84,7 @@ async def test_rows_of_what_is_gone_leave_the_index(tmp_path: Path) -> None:
         database.execute("INSERT INTO link VALUES (?, 'docker.io', 'library/x')", (stray,))
         database.execute("INSERT INTO child VALUES (?, ?)", (stray, child))
         database.commit()
-    store = await open_store(Files(tmp_path), MEBIBYTE)
+    store = await open_store(BlobFiles(tmp_path), MEBIBYTE)
     await store.close()
     with closing(sqlite3.connect(tmp_path / "index.db")) as database:
         for table in ("link", "child"):
@@ -107,15 +107,15 @@ async def test_killed_at_any_point_it_serves_no_wrong_byte_and_its_books_are_rig
     for _ in range(4):
         async with serving(data, *options, command=SMALL) as command:
             url = await command.address(within=30)
-            tally = Tally(chance.randrange(8 * MEBIBYTE), asyncio.Event())
+            demand = Tally(chance.randrange(8 * MEBIBYTE), asyncio.Event())
             order = chance.sample(range(8), 8)
             pulls = [
-                asyncio.create_task(pull(url, f"library/i{number}", images[number], tally))
+                asyncio.create_task(pull(url, f"library/i{number}", images[number], demand))
                 for number in order
             ]
             done = asyncio.gather(*pulls)
-            done.add_done_callback(tally.over)
-            await tally.enough.wait()
+            done.add_done_callback(demand.over)
+            await demand.enough.wait()
             await killed(command)
             await done
         assert held(data) <= limit
@@ -146,7 +146,7 @@ class Tally:
             self.enough.set()
 
 
-async def pull(url: str, repository: str, image: Image, tally: Tally) -> bool:
+async def pull(url: str, repository: str, image: Image, demand: Tally) -> bool:
     """Pull an image; tells whether all of it came. What came whole must be right."""
     base = f"{url}/v2/{repository}"
     wanted = [(f"{base}/manifests/latest", image.manifest)]
@@ -158,7 +158,7 @@ async def pull(url: str, repository: str, image: Image, tally: Tally) -> bool:
                 async with session.get(address) as response:
                     async for piece in response.content.iter_any():
                         body += piece
-                        tally.add(len(piece))
+                        demand.add(len(piece))
             except aiohttp.ClientError:
                 return False
             assert (response.status, body == content) == (200, True)
@@ -172,17 +172,17 @@ def held(data: Path) -> int:
 
 async def the_books_are_right(data: Path, limit: int) -> None:
     """Files, catalogue and index say the same, and each file is what its name says."""
-    store = await open_store(Files(data), limit)
+    store = await open_store(BlobFiles(data), limit)
     try:
         found = {each.digest: each.size for each in store.files.scan()}
-        known = {digest: store.catalogue.get(digest) for digest in store.catalogue}
+        known = {digest: store.catalog.get(digest) for digest in store.catalog}
         assert found == {digest: entry.size for digest, entry in known.items() if entry}
         for digest, size in found.items():
             assert store.files.prove(digest, size) is not None
         partials = {each.digest: each.size for each in store.files.scan_partials()}
-        assert partials == store.books.idle_partials
+        assert partials == store.accounting.idle_partials
         assert not partials.keys() & found.keys()
-        assert held(data) <= store.books.used <= limit
+        assert held(data) <= store.accounting.used <= limit
     finally:
         await store.close()
     with contextlib.closing(sqlite3.connect(data / "index.db")) as database:

@@ -14,7 +14,7 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.storage.catalog import Entry, charged
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.index import Index
 from mirror.storage.quarantine import Quarantine, Suspect
 from mirror.storage.startup import open_index, open_store
@@ -114,12 +114,12 @@ async def test_a_file_that_was_only_touched_is_hashed_once_and_stays(
         path = path_of(mirror, layer.digest)
         os.utime(path, ns=(1, 1))
         assert (await mirror.blob(REPOSITORY, layer.digest)).cache == "hit"
-        entry = mirror.daemon.store.catalogue.get(Digest(layer.digest))
+        entry = mirror.daemon.store.catalog.get(Digest(layer.digest))
         assert entry is not None
         assert entry.changed_at == 1
         await mirror.daemon.store.index.flush()
     async with run() as mirror:
-        entry = mirror.daemon.store.catalogue.get(Digest(layer.digest))
+        entry = mirror.daemon.store.catalog.get(Digest(layer.digest))
         assert entry is not None
         assert entry.changed_at == 1
     assert hub.bodies(layer.digest) == 1
@@ -177,18 +177,18 @@ async def test_what_is_quarantined_counts_and_goes_first(
         store = mirror.daemon.store
         await mirror.pull("library/i0", "latest", images[0])
         alter(path_of(mirror, images[0].layers[1].digest))
-        before = store.books.used
+        before = store.accounting.used
         await mirror.pull("library/i0", "latest", images[0])
-        assert len(store.books.quarantine) == 1
-        assert store.books.used >= before + charged(200_000)
+        assert len(store.accounting.quarantine) == 1
+        assert store.accounting.used >= before + charged(200_000)
     async with run(max_size=8 * MEBIBYTE) as mirror:
         store = mirror.daemon.store
-        assert len(store.books.quarantine) == 1
+        assert len(store.accounting.quarantine) == 1
         await mirror.pull("library/i1", "latest", images[1])
         await mirror.pull("library/i2", "latest", images[2])
-        assert store.books.evicted == 0
+        assert store.accounting.evicted == 0
         await mirror.pull("library/i3", "latest", images[3])
-        assert len(store.books.quarantine) == 0
+        assert len(store.accounting.quarantine) == 0
         assert not list((tmp_path / "data" / "quarantine").iterdir())
 
 
@@ -275,9 +275,9 @@ async def test_an_index_of_the_first_schema_is_migrated(
         old.commit()
     await hub.down()
     async with run(tag_ttl=3600) as mirror:
-        assert len(mirror.daemon.store.catalogue) == 4
+        assert len(mirror.daemon.store.catalog) == 4
         await mirror.pull(REPOSITORY, "latest", image)
-        entry = mirror.daemon.store.catalogue.get(Digest(image.layers[1].digest))
+        entry = mirror.daemon.store.catalog.get(Digest(image.layers[1].digest))
         assert entry is not None
         assert entry.changed_at is not None
         metrics = (await mirror.ask("/metrics")).body.decode()
@@ -286,21 +286,21 @@ async def test_an_index_of_the_first_schema_is_migrated(
 
 
 async def test_what_the_disk_will_not_remove_stays_on_the_books(tmp_path: Path) -> None:
-    store = await open_store(Files(tmp_path), 8 * MEBIBYTE)
+    store = await open_store(BlobFiles(tmp_path), 8 * MEBIBYTE)
     digest = Digest.of(b"blob")
     path = store.files.path(digest)
     path.mkdir(parents=True)  # unlinking a folder fails
-    store.catalogue.add(digest, Entry(4 * MEBIBYTE, None, 0))
-    used = store.books.used
+    store.catalog.add(digest, Entry(4 * MEBIBYTE, None, 0))
+    used = store.accounting.used
     with pytest.raises(OSError, match=r"(?i)is a directory|not permitted"):
-        await store.room.reserve(5 * MEBIBYTE)
-    assert store.books.used == used
-    assert store.catalogue.get(digest) is not None
-    assert store.books.evicted == 0
+        await store.quota.reserve(5 * MEBIBYTE)
+    assert store.accounting.used == used
+    assert store.catalog.get(digest) is not None
+    assert store.accounting.evicted == 0
     path.rmdir()
-    store.room.release(await store.room.reserve(5 * MEBIBYTE))
-    assert store.catalogue.get(digest) is None
-    assert store.books.evicted == 1
+    store.quota.release(await store.quota.reserve(5 * MEBIBYTE))
+    assert store.catalog.get(digest) is None
+    assert store.accounting.evicted == 1
     await store.close()
 
 
@@ -322,10 +322,10 @@ async def test_a_wrong_file_is_quarantined_although_the_folder_was_removed(
         store = mirror.daemon.store
         (tmp_path / "data" / "quarantine").rmdir()
         alter(path_of(mirror, layer.digest))
-        used = store.books.used
+        used = store.accounting.used
         await store.discard(Digest(layer.digest))
         assert not path_of(mirror, layer.digest).exists()
-        assert (len(store.books.quarantine), store.books.used) == (1, used)
+        assert (len(store.accounting.quarantine), store.accounting.used) == (1, used)
 
 
 async def test_a_wrong_file_that_cannot_be_moved_is_out_of_use_until_it_can(
@@ -340,15 +340,15 @@ async def test_a_wrong_file_that_cannot_be_moved_is_out_of_use_until_it_can(
         quarantine.touch()  # nothing can be moved into a file
         path = path_of(mirror, layer.digest)
         alter(path)
-        used = store.books.used
+        used = store.accounting.used
         await store.discard(Digest(layer.digest))
         assert path.exists()
-        assert store.catalogue.get(Digest(layer.digest)) is None
-        assert store.books.used == used
+        assert store.catalog.get(Digest(layer.digest)) is None
+        assert store.accounting.used == used
         quarantine.unlink()
         quarantine.mkdir()
-        await until(mirror, lambda: len(store.books.quarantine) == 1)
+        await until(mirror, lambda: len(store.accounting.quarantine) == 1)
         assert not path.exists()
-        assert store.books.used == used
+        assert store.accounting.used == used
         await mirror.pull(REPOSITORY, "latest", image)
     assert hub.bodies(layer.digest) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mirror.storage.errors import StoreError
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from tests.command import NOBODY, serve_to_the_end
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -16,7 +16,7 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away"
 
 def prepared(root: Path) -> None:
     """Make and lock a data folder."""
-    files = Files(root)
+    files = BlobFiles(root)
     try:
         files.prepare()
     finally:

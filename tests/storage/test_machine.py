@@ -30,7 +30,7 @@ from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.storage.catalog import Entry, charged
 from mirror.storage.errors import NoRoomError
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.partial import Partial
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
@@ -127,7 +127,7 @@ class StoreMachine(RuleBasedStateMachine):
     def open(self, limit: int) -> Store:
         """Open the data folder."""
         self.root.mkdir(exist_ok=True)
-        return self.do(open_store(Files(self.root), limit))
+        return self.do(open_store(BlobFiles(self.root), limit))
 
     def teardown(self) -> None:
         """Close, and leave nothing behind."""
@@ -145,44 +145,44 @@ class StoreMachine(RuleBasedStateMachine):
             self.end_read(reading)
         self.reading.clear()
         while self.promises:
-            self.store.room.release(self.promises.pop())
+            self.store.quota.release(self.promises.pop())
 
     def kept(self) -> list[Digest]:
         """What is kept, in an order that is the same each time, the spoilt and the read first."""
         read = {reading.digest for reading in self.reading}
         return sorted(
-            self.store.catalogue, key=lambda each: (each not in self.spoilt, each not in read, each)
+            self.store.catalog, key=lambda each: (each not in self.spoilt, each not in read, each)
         )
 
     # Room
 
     @rule(size=st.sampled_from(SIZES))
     def reserve(self, size: int) -> None:
-        before = self.store.books.taken()
+        before = self.store.accounting.taken()
         try:
-            self.promises.append(self.do(self.store.room.reserve(size)))
+            self.promises.append(self.do(self.store.quota.reserve(size)))
         except NoRoomError:
-            assert self.store.books.taken() == before
+            assert self.store.accounting.taken() == before
         else:
             assert self.promises[-1] == charged(size)
 
     @precondition(lambda self: self.promises)
     @rule()
     def release(self) -> None:
-        self.store.room.release(self.promises.pop())
+        self.store.quota.release(self.promises.pop())
 
     # Fetching
 
     @rule(digest=_any_blob)
     def fetch(self, digest: Digest) -> None:
         """Take up what an earlier fetch left."""
-        if digest in self.fetching or self.store.catalogue.get(digest) is not None:
+        if digest in self.fetching or self.store.catalog.get(digest) is not None:
             return
-        left = self.store.books.idle_partials.get(digest, 0)
+        left = self.store.accounting.idle_partials.get(digest, 0)
         try:
-            promised = self.do(self.store.room.take_partial(digest))
+            promised = self.do(self.store.quota.take_partial(digest))
         except NoRoomError:
-            assert self.store.books.idle_partials.get(digest, 0) == left
+            assert self.store.accounting.idle_partials.get(digest, 0) == left
             return
         partial = self.do(self.store.run(self.store.files.partial, digest))
         self.fetching[digest] = Fetching(partial, promised)
@@ -205,7 +205,7 @@ class StoreMachine(RuleBasedStateMachine):
         partial = fetching.partial
         end = len(body) if part is None else min(partial.written + part, len(body))
         try:
-            fetching.promised += self.do(self.store.room.reserve(max(0, end - fetching.promised)))
+            fetching.promised += self.do(self.store.quota.reserve(max(0, end - fetching.promised)))
         except NoRoomError:
             self.end_fetch(digest)
             return
@@ -217,11 +217,11 @@ class StoreMachine(RuleBasedStateMachine):
     def publish(self, digest: Digest) -> None:
         fetching = self.fetching.pop(digest)
         assert fetching.partial.proven
-        entered = partial(self.store.room.release, fetching.promised)
+        entered = partial(self.store.quota.release, fetching.promised)
         self.do(self.store.publish(fetching.partial, REPOSITORIES[0], entered))
         fetching.partial.close()
         self.spoilt.discard(digest)
-        assert self.store.catalogue.belongs(digest, REPOSITORIES[0])
+        assert self.store.catalog.belongs(digest, REPOSITORIES[0])
 
     @precondition(lambda self: self.fetching)
     @rule(which=_which)
@@ -231,8 +231,8 @@ class StoreMachine(RuleBasedStateMachine):
     def end_fetch(self, digest: Digest) -> None:
         """Leave a partial for the next one, as a fetch that fails or is given up does."""
         fetching = self.fetching.pop(digest)
-        self.store.books.idle_partials[digest] = fetching.partial.written
-        self.store.room.release(fetching.promised)
+        self.store.accounting.idle_partials[digest] = fetching.partial.written
+        self.store.quota.release(fetching.promised)
         fetching.partial.close()
 
     # Keeping
@@ -241,37 +241,37 @@ class StoreMachine(RuleBasedStateMachine):
     def keep_manifest(self, found: Manifest, repository: Repository) -> None:
         if self.do(self.store.keep_manifest(found, repository)):
             self.spoilt.discard(found.descriptor.digest)
-            assert self.store.catalogue.belongs(found.descriptor.digest, repository)
-            needs = self.store.catalogue.view().needs(repository)
-            kept = [child for child in found.children if self.store.catalogue.get(child)]
+            assert self.store.catalog.belongs(found.descriptor.digest, repository)
+            needs = self.store.catalog.view().needs(repository)
+            kept = [child for child in found.children if self.store.catalog.get(child)]
             assert needs.issuperset(kept)
 
     @rule(digest=_any_content, repository=_any_repository)
     def link(self, digest: Digest, repository: Repository) -> None:
-        self.store.books.link(digest, repository)
+        self.store.accounting.link(digest, repository)
 
     @rule(digest=_any_content, repository=_any_repository)
     def unlink(self, digest: Digest, repository: Repository) -> None:
-        self.store.books.unlink(digest, repository)
+        self.store.accounting.unlink(digest, repository)
 
     # Reading
 
-    @precondition(lambda self: len(self.store.catalogue) > 0)
+    @precondition(lambda self: len(self.store.catalog) > 0)
     @rule(which=_which, stay=st.booleans())
     def read(self, which: int, *, stay: bool) -> None:
         """What is right is served; what is not is found out, and out of the way."""
-        digest = self.kept()[which % len(self.store.catalogue)]
-        entry = self.store.catalogue.get(digest)
+        digest = self.kept()[which % len(self.store.catalog)]
+        entry = self.store.catalog.get(digest)
         assert entry is not None
         file = self.opened(digest, entry)
         assert (file is None) == (digest in self.spoilt)
         if file is None:
             self.do(self.store.discard(digest))
             self.spoilt.discard(digest)
-            assert self.store.catalogue.get(digest) is None
+            assert self.store.catalog.get(digest) is None
             assert not self.store.files.path(digest).exists()
             return
-        self.store.books.touch(digest)
+        self.store.accounting.touch(digest)
         entry.readers += 1
         self.reading.append(Reading(digest, entry, file))
         if not stay:
@@ -304,15 +304,15 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def write_behind(self) -> None:
         """After a flush the index knows what the catalogue knows."""
-        self.store.books.note_uses()
+        self.store.accounting.note_uses()
         self.do(self.store.index.flush())
         self.do(self.store.trim())
         self.do(self.store.index.flush())
         rows = self.do(self.store.index.blobs())
         assert {digest: (size, kind, time) for digest, size, kind, _, time in rows} == {
             digest: (entry.size, entry.media_type, entry.changed_at)
-            for digest in self.store.catalogue
-            if (entry := self.store.catalogue.get(digest))
+            for digest in self.store.catalog
+            if (entry := self.store.catalog.get(digest))
         }
         assert self.do(self.links()) == self.known_links()
 
@@ -324,39 +324,39 @@ class StoreMachine(RuleBasedStateMachine):
         """What the catalogue knows of it."""
         return {
             (digest, repository)
-            for digest in self.store.catalogue
-            if (entry := self.store.catalogue.get(digest))
+            for digest in self.store.catalog
+            if (entry := self.store.catalog.get(digest))
             for repository in entry.links
         }
 
     @rule(count=st.integers(1, 2))
     def remove(self, count: int) -> None:
         digests = self.kept()[:count]
-        before = self.store.catalogue.bytes
-        assert self.do(self.store.room.remove(digests)) == before - self.store.catalogue.bytes
-        assert not any(self.store.catalogue.get(digest) for digest in digests)
+        before = self.store.catalog.bytes
+        assert self.do(self.store.quota.remove(digests)) == before - self.store.catalog.bytes
+        assert not any(self.store.catalog.get(digest) for digest in digests)
 
     @rule(digests=st.sets(_any_blob, max_size=3))
     def remove_partials(self, digests: set[Digest]) -> None:
-        idle = {digest for digest in digests if digest in self.store.books.idle_partials}
-        taken = sum(charged(self.store.books.idle_partials[digest]) for digest in idle)
-        assert self.do(self.store.room.remove_partials(digests)) == (len(idle), taken)
+        idle = {digest for digest in digests if digest in self.store.accounting.idle_partials}
+        taken = sum(charged(self.store.accounting.idle_partials[digest]) for digest in idle)
+        assert self.do(self.store.quota.remove_partials(digests)) == (len(idle), taken)
 
     @rule(digest=_any_content)
     def collect(self, digest: Digest) -> None:
         """A file that nobody knows goes, and no other."""
-        if self.store.catalogue.get(digest) is None:
+        if self.store.catalog.get(digest) is None:
             self.store.files.write_whole(digest, b"stray")
         sizes = {found.digest: found.size for found in self.store.files.scan()}
-        strays = sizes.keys() - set(self.store.catalogue)
-        assert self.do(self.store.room.remove_strangers(sizes))[0] == len(strays)
+        strays = sizes.keys() - set(self.store.catalog)
+        assert self.do(self.store.quota.remove_orphans(sizes))[0] == len(strays)
 
     # What is done behind the store's back
 
-    @precondition(lambda self: len(self.store.catalogue) > 0)
+    @precondition(lambda self: len(self.store.catalog) > 0)
     @rule(which=_which, how=st.sampled_from(["alter", "cut", "delete"]))
     def spoil(self, which: int, how: str) -> None:
-        digest = self.kept()[which % len(self.store.catalogue)]
+        digest = self.kept()[which % len(self.store.catalog)]
         path = self.store.files.path(digest)
         if any(reading.digest == digest for reading in self.reading) or digest in self.spoilt:
             return
@@ -379,9 +379,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.do(self.store.close())
         self.store = self.open(limit)
         self.has_begun_again(left)
-        assert self.known_links() == {
-            link for link in links if link[0] in set(self.store.catalogue)
-        }
+        assert self.known_links() == {link for link in links if link[0] in set(self.store.catalog)}
 
     @rule(limit=st.sampled_from(LIMITS), named=st.booleans())
     def crash(self, limit: int, *, named: bool) -> None:
@@ -405,39 +403,39 @@ class StoreMachine(RuleBasedStateMachine):
     def left(self) -> Left:
         """What is on the books, or on its way, now."""
         written = {digest: each.partial.written for digest, each in self.fetching.items()}
-        return Left(set(self.store.catalogue), {**self.store.books.idle_partials, **written})
+        return Left(set(self.store.catalog), {**self.store.accounting.idle_partials, **written})
 
     def has_begun_again(self, left: Left) -> None:
         """All that was whole is here, all that was begun can be resumed, and nothing else."""
-        here, partials = set(self.store.catalogue), self.store.books.idle_partials
+        here, partials = set(self.store.catalog), self.store.accounting.idle_partials
         assert here <= left.kept
         assert partials.items() <= left.partials.items()
         assert set(self.store.altered) <= self.spoilt
-        if not self.store.books.evicted:
+        if not self.store.accounting.evicted:
             assert left.kept - here <= self.spoilt
         if partials != left.partials:  # only the bound takes partials, and quarantine before them
-            assert not len(self.store.books.quarantine)
+            assert not len(self.store.accounting.quarantine)
         self.spoilt &= here
 
     # What always holds
 
     @invariant()
     def the_bound_holds(self) -> None:
-        assert self.store.books.used <= self.store.books.limit
+        assert self.store.accounting.used <= self.store.accounting.limit
         taken = sum(charged(path.stat().st_size) for path in self.files_of(""))
-        assert taken <= self.store.books.limit
+        assert taken <= self.store.accounting.limit
 
     @invariant()
     def the_books_are_what_the_files_are(self) -> None:
         store = self.store
         blobs = {Digest.parse(f"sha256:{path.name}"): path for path in self.files_of("blobs")}
-        assert set(store.catalogue) - self.spoilt <= set(blobs) <= set(store.catalogue)
-        for digest in set(store.catalogue) - self.spoilt:
-            entry = store.catalogue.get(digest)
+        assert set(store.catalog) - self.spoilt <= set(blobs) <= set(store.catalog)
+        for digest in set(store.catalog) - self.spoilt:
+            entry = store.catalog.get(digest)
             assert entry is not None
             assert entry.size == blobs[digest].stat().st_size == len(CONTENT[digest])
-        entries = [entry for each in store.catalogue if (entry := store.catalogue.get(each))]
-        taken = store.books.taken()
+        entries = [entry for each in store.catalog if (entry := store.catalog.get(each))]
+        taken = store.accounting.taken()
         assert taken.kept == sum(charged(entry.size) for entry in entries)
         promised = sum(fetching.promised for fetching in self.fetching.values())
         assert taken.promised == promised + sum(self.promises)
@@ -445,7 +443,7 @@ class StoreMachine(RuleBasedStateMachine):
         gone = [entry for entry in leaving.values() if entry not in entries]
         assert taken.leaving == sum(charged(entry.size) for entry in gone)
         aside = [charged(path.stat().st_size) for path in self.files_of("quarantine")]
-        assert (len(store.books.quarantine), taken.quarantine) == (len(aside), sum(aside))
+        assert (len(store.accounting.quarantine), taken.quarantine) == (len(aside), sum(aside))
 
     @invariant()
     def a_partial_is_counted_once(self) -> None:
@@ -454,9 +452,9 @@ class StoreMachine(RuleBasedStateMachine):
             Digest.parse(path.name.replace("-", ":")): path.stat().st_size
             for path in self.files_of("partial")
         }
-        assert store.books.idle_partials.keys().isdisjoint(self.fetching)
+        assert store.accounting.idle_partials.keys().isdisjoint(self.fetching)
         written = {digest: each.partial.written for digest, each in self.fetching.items()}
-        assert store.books.idle_partials | written == found
+        assert store.accounting.idle_partials | written == found
         for digest, fetching in self.fetching.items():
             assert found[digest] <= fetching.promised
 

@@ -14,7 +14,7 @@ import pytest
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.catalog import charged
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
 
@@ -27,7 +27,7 @@ DIGEST = Digest.of(BODY)
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """A store of six mebibytes."""
-    store = await open_store(Files(tmp_path), 6 * MEBIBYTE)
+    store = await open_store(BlobFiles(tmp_path), 6 * MEBIBYTE)
     yield store
     await store.close()
 
@@ -86,7 +86,7 @@ async def settle() -> None:
 def is_kept(store: Store) -> bool:
     """Whether the blob is on the books, and its file there and right."""
     path = store.files.path(DIGEST)
-    return store.catalogue.get(DIGEST) is not None and path.read_bytes() == BODY
+    return store.catalog.get(DIGEST) is not None and path.read_bytes() == BODY
 
 
 async def discarded(store: Store) -> None:
@@ -94,11 +94,11 @@ async def discarded(store: Store) -> None:
 
 
 async def removed(store: Store) -> None:
-    await store.room.remove([DIGEST])
+    await store.quota.remove([DIGEST])
 
 
 async def evicted(store: Store) -> None:
-    store.room.release(await store.room.reserve(5 * MEBIBYTE))
+    store.quota.release(await store.quota.reserve(5 * MEBIBYTE))
 
 
 @pytest.mark.parametrize("name", ["rename", "unlink"])
@@ -123,8 +123,8 @@ async def test_what_is_published_while_it_is_taken_away_stays(
         held.go.set()
         await asyncio.gather(publishing, *going)
     assert is_kept(store)
-    assert store.books.going == 0
-    assert not store.books.stuck
+    assert store.accounting.going == 0
+    assert not store.accounting.stuck
 
 
 async def test_a_wrong_file_that_was_fetched_again_is_not_set_aside_by_who_mends(
@@ -141,7 +141,7 @@ async def test_a_wrong_file_that_was_fetched_again_is_not_set_aside_by_who_mends
         held.go.set()
         await asyncio.gather(discarding, mending, publishing)
     assert is_kept(store)
-    assert len(store.books.quarantine) == 1
+    assert len(store.accounting.quarantine) == 1
 
 
 async def test_a_copy_of_another_upstream_is_not_unlinked_for_the_one_that_was_removed(
@@ -151,7 +151,7 @@ async def test_a_copy_of_another_upstream_is_not_unlinked_for_the_one_that_was_r
     with slow(monkeypatch, "rename", DIGEST) as held:
         publishing = asyncio.create_task(publish(store))
         await begun(held)
-        removing = asyncio.create_task(store.room.remove([DIGEST]))
+        removing = asyncio.create_task(store.quota.remove([DIGEST]))
         await settle()
         held.go.set()
         await asyncio.gather(publishing, removing)
@@ -160,11 +160,11 @@ async def test_a_copy_of_another_upstream_is_not_unlinked_for_the_one_that_was_r
 
 async def test_what_one_found_wrong_is_not_what_another_has_published_since(store: Store) -> None:
     await publish(store)
-    before = store.catalogue.get(DIGEST)
+    before = store.catalog.get(DIGEST)
     await publish(store)
-    assert store.catalogue.get(DIGEST) is not before
-    assert store.catalogue.belongs(DIGEST, REPOSITORY)
-    assert store.catalogue.bytes == charged(len(BODY))
+    assert store.catalog.get(DIGEST) is not before
+    assert store.catalog.belongs(DIGEST, REPOSITORY)
+    assert store.catalog.bytes == charged(len(BODY))
 
 
 async def test_room_is_given_when_the_file_is_unlinked_and_not_before(
@@ -174,32 +174,32 @@ async def test_room_is_given_when_the_file_is_unlinked_and_not_before(
     await publish(store, big)
     digest = Digest.of(big)
     with slow(monkeypatch, "unlink", digest) as held:
-        one = asyncio.create_task(store.room.reserve(2 * MEBIBYTE))
+        one = asyncio.create_task(store.quota.reserve(2 * MEBIBYTE))
         await begun(held)
-        another = asyncio.create_task(store.room.reserve(2 * MEBIBYTE))
+        another = asyncio.create_task(store.quota.reserve(2 * MEBIBYTE))
         await settle()
         assert store.files.path(digest).exists()
         assert not another.done()
-        assert store.books.taken().leaving == charged(len(big))
+        assert store.accounting.taken().leaving == charged(len(big))
         held.go.set()
         for promise in (one, another):
-            store.room.release(await promise)
-    assert (store.books.going, store.books.promised) == (0, 0)
+            store.quota.release(await promise)
+    assert (store.accounting.going, store.accounting.promised) == (0, 0)
 
 
 async def test_an_unlink_that_nobody_waits_for_any_more_is_entered_all_the_same(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await publish(store)
-    used = store.books.used
+    used = store.accounting.used
     with slow(monkeypatch, "unlink", DIGEST) as held:
-        removing = asyncio.create_task(store.room.remove([DIGEST]))
+        removing = asyncio.create_task(store.quota.remove([DIGEST]))
         await begun(held)
         removing.cancel()
         held.go.set()
         with suppress(asyncio.CancelledError):
             await removing
-    assert store.books.used == used - charged(len(BODY))
+    assert store.accounting.used == used - charged(len(BODY))
 
 
 async def test_a_publish_that_is_cancelled_has_file_row_and_link(store: Store) -> None:
@@ -213,36 +213,36 @@ async def test_a_publish_that_is_cancelled_has_file_row_and_link(store: Store) -
         await publishing
     partial.close()
     assert is_kept(store)
-    assert store.catalogue.belongs(DIGEST, REPOSITORY)
+    assert store.catalog.belongs(DIGEST, REPOSITORY)
 
 
 async def test_the_sums_are_kept_as_partials_come_and_go(store: Store) -> None:
     for number in range(1000):
-        store.books.idle_partials[Digest.of(b"%d" % number)] = number
-    assert store.books.idle_partials.bytes == sum(map(charged, range(1000)))
-    await store.room.remove_partials(list(store.books.idle_partials))
-    assert store.books.taken().partial == 0
+        store.accounting.idle_partials[Digest.of(b"%d" % number)] = number
+    assert store.accounting.idle_partials.bytes == sum(map(charged, range(1000)))
+    await store.quota.remove_partials(list(store.accounting.idle_partials))
+    assert store.accounting.taken().partial == 0
 
 
 async def test_a_partial_can_be_taken_again_after_one_of_its_name_was_removed(
     store: Store,
 ) -> None:
     for _ in range(2):
-        store.books.idle_partials[DIGEST] = len(BODY)
-        await store.room.remove_partials([DIGEST])
-    store.books.idle_partials[DIGEST] = len(BODY)
+        store.accounting.idle_partials[DIGEST] = len(BODY)
+        await store.quota.remove_partials([DIGEST])
+    store.accounting.idle_partials[DIGEST] = len(BODY)
     async with asyncio.timeout(5):
-        store.room.release(await store.room.take_partial(DIGEST))
+        store.quota.release(await store.quota.take_partial(DIGEST))
 
 
 async def test_what_is_published_is_counted_once_at_every_step(store: Store) -> None:
     """Counted as promised and as kept, if only for a moment, it could have others evicted."""
-    promised = await store.room.reserve(len(BODY))
-    most = store.books.used
-    publishing = asyncio.create_task(publish(store, BODY, lambda: store.room.release(promised)))
+    promised = await store.quota.reserve(len(BODY))
+    most = store.accounting.used
+    publishing = asyncio.create_task(publish(store, BODY, lambda: store.quota.release(promised)))
     while not publishing.done():
-        most = max(most, store.books.used)
+        most = max(most, store.accounting.used)
         await asyncio.sleep(0)
     await publishing
     assert is_kept(store)
-    assert most == store.books.used
+    assert most == store.accounting.used

@@ -13,10 +13,9 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 
-from mirror.app import quota
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Catalogue, Entry, charged
+from mirror.storage.catalog import Catalog, Entry, charged
 from mirror.storage.sqlite import WAL_BYTES
 from mirror.storage.startup import open_index
 from tests.conftest import Run
@@ -65,8 +64,8 @@ async def test_the_bound_holds_at_every_moment(
                 await mirror.pull(f"library/i{number}", "latest", image)
         watcher.cancel()
         store = mirror.daemon.store
-        assert store.books.evicted > 0
-        assert store.books.used <= limit
+        assert store.accounting.evicted > 0
+        assert store.accounting.used <= limit
     assert 0 < most <= limit
     assert taken(tmp_path / "data") <= limit
 
@@ -88,7 +87,7 @@ async def test_use_is_remembered_over_a_restart(hub: Hub, run: Run, images: list
     async with run(max_size=8 * MEBIBYTE) as mirror:
         for number in (0, 1, 2):
             await mirror.pull(f"library/i{number}", "latest", images[number])
-        entries = mirror.daemon.store.catalogue
+        entries = mirror.daemon.store.catalog
         for digest in entries:  # as if it all had been a while ago
             mirror.daemon.store.index.touch(digest, 1_000_000)
         await mirror.daemon.store.index.flush()
@@ -106,13 +105,13 @@ async def test_the_books_match_the_disk_after_a_restart(
     async with run() as mirror:
         for number, image in enumerate(images):
             await mirror.pull(f"library/i{number}", "latest", image)
-        before = mirror.daemon.store.catalogue.bytes
+        before = mirror.daemon.store.catalog.bytes
     async with run() as mirror:
         store = mirror.daemon.store
-        assert store.catalogue.bytes == before
-        assert len(store.catalogue) == 3 * len(images)
-        assert store.catalogue.bytes == taken(tmp_path / "data" / "blobs")
-        assert taken(tmp_path / "data") <= store.books.used
+        assert store.catalog.bytes == before
+        assert len(store.catalog) == 3 * len(images)
+        assert store.catalog.bytes == taken(tmp_path / "data" / "blobs")
+        assert taken(tmp_path / "data") <= store.accounting.used
 
 
 async def test_a_lower_bound_is_kept_from_the_start(
@@ -158,11 +157,11 @@ async def test_a_partial_that_nobody_wants_goes_before_any_blob(
         await leaver.content.readexactly(1000)
     async with run(max_size=7_400_000) as mirror:
         store = mirror.daemon.store
-        assert list(store.books.idle_partials) == [layer.digest]
+        assert list(store.accounting.idle_partials) == [layer.digest]
         for number in (1, 2, 3):
             await mirror.pull(f"library/i{number}", "latest", images[number])
-        assert not store.books.idle_partials
-        assert store.books.evicted == 0
+        assert not store.accounting.idle_partials
+        assert store.accounting.evicted == 0
 
 
 async def test_what_is_being_read_is_not_evicted(hub: Hub, run: Run, images: list[Image]) -> None:
@@ -171,13 +170,13 @@ async def test_what_is_being_read_is_not_evicted(hub: Hub, run: Run, images: lis
         await mirror.pull("library/i0", "latest", images[0])
         async with mirror.request(f"/v2/library/i0/blobs/{layer.digest}") as reader:
             await reader.content.readexactly(1000)
-            entry = mirror.daemon.store.catalogue.get(Digest(layer.digest))
+            entry = mirror.daemon.store.catalog.get(Digest(layer.digest))
             assert entry is not None
             for number in (1, 2, 3, 4):
                 await mirror.pull(f"library/i{number}", "latest", images[number])
                 assert entry.readers == 1
-                assert mirror.daemon.store.catalogue.get(Digest(layer.digest)) is entry
-            assert mirror.daemon.store.books.evicted > 0
+                assert mirror.daemon.store.catalog.get(Digest(layer.digest)) is entry
+            assert mirror.daemon.store.accounting.evicted > 0
 
 
 async def test_files_and_index_that_differ_are_reconciled_at_start(
@@ -192,11 +191,11 @@ async def test_files_and_index_that_differ_are_reconciled_at_start(
     files.path(gone).unlink()
     files.path(short).write_bytes(b"short")
     async with run() as mirror:
-        catalogue = mirror.daemon.store.catalogue
-        assert catalogue.get(gone) is None
-        assert catalogue.get(short) is None
+        catalog = mirror.daemon.store.catalog
+        assert catalog.get(gone) is None
+        assert catalog.get(short) is None
         assert not files.path(short).exists()
-        assert catalogue.get(stranger) is not None
+        assert catalog.get(stranger) is not None
         for number in (0, 1, 2):
             await mirror.pull(f"library/i{number}", "latest", images[number])
     assert hub.bodies(gone) == hub.bodies(short) == 2
@@ -232,13 +231,13 @@ async def test_an_index_damaged_in_its_middle_is_built_anew(
 
 
 def test_blobs_go_before_the_manifests_that_cost_a_pull() -> None:
-    catalogue = Catalogue()
+    catalog = Catalog()
     manifest, config, layer = (Digest.of(bytes([n])) for n in range(3))
     for digest, kind in ((manifest, "manifest"), (config, None), (layer, None)):
-        catalogue.add(digest, Entry(5000, kind, 0))
-    assert catalogue.victims(4096) == [config]
-    assert catalogue.victims(20_000) == [config, layer, manifest]
-    assert catalogue.victims(100_000) is None
+        catalog.add(digest, Entry(5000, kind, 0))
+    assert catalog.victims(4096) == [config]
+    assert catalog.victims(20_000) == [config, layer, manifest]
+    assert catalog.victims(100_000) is None
 
 
 async def test_the_log_of_the_index_stays_within_what_is_counted_for_it(tmp_path: Path) -> None:
@@ -286,19 +285,19 @@ async def test_ninety_clients_of_a_blob_that_is_not_kept_all_get_it(
 def test_a_manifests_word_keeps_a_child_and_gives_it_to_nobody() -> None:
     index, manifest, layer, other = (Digest.of(bytes([n])) for n in range(4))
     here, there = Repository("docker.io", "a/b"), Repository("docker.io", "c/d")
-    catalogue = Catalogue()
+    catalog = Catalog()
     for digest in (index, manifest, layer, other):
-        catalogue.add(digest, Entry(5000, None, 0))
-    catalogue.describe(index, "index", (manifest,))
-    catalogue.describe(manifest, "manifest", (layer,))
-    catalogue.link(index, here)
-    assert catalogue.belongs(index, here)
-    assert not catalogue.belongs(layer, here)
-    assert catalogue.view().needs(here) == {index, manifest, layer}
-    assert not catalogue.view().needs(there)
-    catalogue.remove(manifest)
-    assert catalogue.view().needs(here) == {index}
-    assert catalogue.bytes == 3 * 8192
+        catalog.add(digest, Entry(5000, None, 0))
+    catalog.describe(index, "index", (manifest,))
+    catalog.describe(manifest, "manifest", (layer,))
+    catalog.link(index, here)
+    assert catalog.belongs(index, here)
+    assert not catalog.belongs(layer, here)
+    assert catalog.view().needs(here) == {index, manifest, layer}
+    assert not catalog.view().needs(there)
+    catalog.remove(manifest)
+    assert catalog.view().needs(here) == {index}
+    assert catalog.bytes == 3 * 8192
 
 
 async def test_a_full_cache_serves_many_at_once(run: Run, images: list[Image]) -> None:
@@ -310,41 +309,41 @@ async def test_a_full_cache_serves_many_at_once(run: Run, images: list[Image]) -
                 for number, image in enumerate(images)
             )
         )
-        assert mirror.daemon.store.books.used <= 5 * MEBIBYTE
+        assert mirror.daemon.store.accounting.used <= 5 * MEBIBYTE
 
 
 def test_a_layer_of_many_repositories_belongs_to_each() -> None:
     layer = Digest.of(b"layer")
-    catalogue = Catalogue()
-    catalogue.add(layer, Entry(5000, None, 0))
+    catalog = Catalog()
+    catalog.add(layer, Entry(5000, None, 0))
     many = [Repository("docker.io", f"a/b{number}") for number in range(20)]
     for count, repository in enumerate(many):
-        assert catalogue.link(layer, repository)
-        assert not catalogue.link(layer, repository)
-        assert sum(catalogue.belongs(layer, each) for each in many) == count + 1
+        assert catalog.link(layer, repository)
+        assert not catalog.link(layer, repository)
+        assert sum(catalog.belongs(layer, each) for each in many) == count + 1
     for count, repository in enumerate(many):
-        assert catalogue.unlink(layer, repository)
-        assert sum(catalogue.belongs(layer, each) for each in many) == 19 - count
+        assert catalog.unlink(layer, repository)
+        assert sum(catalog.belongs(layer, each) for each in many) == 19 - count
 
 
 def test_a_repository_holds_something_until_the_last_of_it_goes() -> None:
     first, second = Digest.of(b"first"), Digest.of(b"second")
     here, there = Repository("docker.io", "a/b"), Repository("ghcr.io", "a/b")
-    catalogue = Catalogue()
+    catalog = Catalog()
     for digest in (first, second):
-        catalogue.add(digest, Entry(5000, None, 0))
-        catalogue.link(digest, here)
-    assert catalogue.within(first, "docker.io")
-    assert not catalogue.within(first, "ghcr.io")
-    assert not catalogue.holds(there)
-    entry = catalogue.remove(first)
+        catalog.add(digest, Entry(5000, None, 0))
+        catalog.link(digest, here)
+    assert catalog.within(first, "docker.io")
+    assert not catalog.within(first, "ghcr.io")
+    assert not catalog.holds(there)
+    entry = catalog.remove(first)
     assert entry is not None
-    catalogue.unlink(second, here)
-    assert not catalogue.holds(here)
-    catalogue.put_back(first, entry)
-    assert catalogue.holds(here)
-    assert not catalogue.within(second, "docker.io")
-    assert catalogue.within(second, "docker.io", alone=True)
+    catalog.unlink(second, here)
+    assert not catalog.holds(here)
+    catalog.put_back(first, entry)
+    assert catalog.holds(here)
+    assert not catalog.within(second, "docker.io")
+    assert catalog.within(second, "docker.io", alone=True)
 
 
 async def test_a_part_of_a_file_system_is_one_of_what_it_has_become(
@@ -363,17 +362,19 @@ async def test_a_part_of_a_file_system_is_one_of_what_it_has_become(
     monkeypatch.setattr("shutil.disk_usage", usage)
     monkeypatch.setattr(quota, "LOOK_EVERY", 0.02)
     async with run(max_size="50%") as mirror:
-        books = mirror.daemon.store.books
+        accounting = mirror.daemon.store.accounting
         for number, image in enumerate(images):
             await mirror.pull(f"library/i{number}", "latest", image)
-        kept = books.used
-        assert books.limit == 20 * MEBIBYTE
+        kept = accounting.used
+        assert accounting.limit == 20 * MEBIBYTE
         sizes += [80 * MEBIBYTE]
-        await until(lambda: _holds(books.limit == 40 * MEBIBYTE))
+        await until(lambda: _holds(accounting.limit == 40 * MEBIBYTE))
         sizes += [None]
         assert await asyncio.to_thread(failed.wait, 5)
-        assert (books.limit, books.used) == (40 * MEBIBYTE, kept)
+        assert (accounting.limit, accounting.used) == (40 * MEBIBYTE, kept)
         sizes += [12 * MEBIBYTE]
-        await until(lambda: _holds(books.limit == 6 * MEBIBYTE and books.used <= books.limit))
+        await until(
+            lambda: _holds(accounting.limit == 6 * MEBIBYTE and accounting.used <= accounting.limit)
+        )
         assert taken(tmp_path / "data") <= 6 * MEBIBYTE
         await mirror.pull("library/i5", "latest", images[5])

@@ -13,7 +13,7 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.storage.errors import is_of_disk
-from mirror.storage.files import Files
+from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 from tests.command import fetch, serving
 from tests.standin import Hub, make_image
@@ -23,7 +23,7 @@ LONG = 64 * 1024**3  # bytes: to hash them takes a minute
 
 
 async def test_work_that_has_not_begun_is_cancelled_with_its_task(tmp_path: Path) -> None:
-    store = await open_store(Files(tmp_path), 8 * 1024**2)
+    store = await open_store(BlobFiles(tmp_path), 8 * 1024**2)
     go, done = threading.Event(), list[int]()
 
     def work(number: int) -> None:
@@ -48,7 +48,7 @@ async def test_work_that_has_not_begun_is_cancelled_with_its_task(tmp_path: Path
 
 
 async def test_a_stop_waits_for_what_has_begun_and_begins_nothing_more(tmp_path: Path) -> None:
-    store = await open_store(Files(tmp_path), 8 * 1024**2)
+    store = await open_store(BlobFiles(tmp_path), 8 * 1024**2)
     go, done = threading.Event(), list[int]()
 
     def work(number: int) -> None:
@@ -74,7 +74,7 @@ async def test_a_stop_waits_for_what_has_begun_and_begins_nothing_more(tmp_path:
 
 
 async def test_a_stop_does_not_wait_for_a_large_file_to_be_hashed(tmp_path: Path) -> None:
-    files = Files(tmp_path)
+    files = BlobFiles(tmp_path)
     files.prepare()
     digest = Digest.of(b"x")
     files.path(digest).parent.mkdir(parents=True)
@@ -133,7 +133,7 @@ def positions(pid: int, path: Path) -> list[str]:
 
 
 def test_a_stop_does_not_wait_for_a_partial_to_be_copied(tmp_path: Path) -> None:
-    files = Files(tmp_path)
+    files = BlobFiles(tmp_path)
     files.prepare()
     make_sparse(tmp_path / "left/behind", 4 * 1024**2)
     copy = files.partial_apart(Digest.of(b"x"))

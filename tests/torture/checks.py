@@ -268,7 +268,7 @@ def partials(folder: Path, blobs: Mapping[str, Blob], known: Collection[str] = (
     return wrong
 
 
-def books(folder: Path, accounted: int, wal: int) -> list[str]:
+def accounting(folder: Path, accounted: int, wal: int) -> list[str]:
     """The daemon accounts for each kept file and partial; `accounted` is its own figure, in bytes.
 
     It counts the index's log as at its largest (`wal`), whatever it is.

@@ -31,7 +31,7 @@ QUIET: frozenset[Mood] = frozenset(
 
 _HARMLESS: frozenset[Mood] = frozenset({"mended", "hostile"})  # to clients: nothing is explained
 # What no client may feel, drawn as the fuzz draws its own.
-_TALKS = (talks.chunks, talks.slow, talks.strangers)
+_TALKS = (talks.chunks, talks.slow, talks.orphans)
 _TRAPS = (traps.claims, traps.silence, traps.tiny, traps.readers, traps.far)
 
 Trouble: TypeAlias = Literal[
@@ -163,7 +163,7 @@ def plan_round(
         number=number,
         mood=mood,
         lasts=lasts,
-        max_size=_room(chance, mood),
+        max_size=_quota(chance, mood),
         tags=tags,
         faults=tuple(_fault(chance, seed, tags, mood, only) for _ in range(chance.randint(4, 12))),
         clients=tuple(_client(chance, mood, tags, lasts) for _ in range(crowd)),
@@ -176,7 +176,7 @@ def plan_round(
     )
 
 
-def _room(chance: random.Random, mood: Mood) -> int:
+def _quota(chance: random.Random, mood: Mood) -> int:
     if mood in ("tight", "storm"):
         return chance.randrange(12 * MIB, 40 * MIB)
     return 1024 * MIB

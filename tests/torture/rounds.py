@@ -193,7 +193,7 @@ class Torture:
         leaks = await self._leaks()
         figures = await daemon.metrics()
         accounted = int(figures["mirror_cache_bytes"])
-        books = checks.books(daemon.folder, accounted, WAL_BYTES)
+        accounting = checks.accounting(daemon.folder, accounted, WAL_BYTES)
         counted.kept, counted.partials = (
             len(disk.blobs(daemon.folder)),
             len(disk.partials(daemon.folder)),
@@ -204,7 +204,7 @@ class Torture:
         counted.said = said
         return [
             *leaks,
-            *books,
+            *accounting,
             *live,
             *([f"it ended with exit code {code}"] if code else []),
             *checks.index(daemon.folder, disk.rows(daemon.folder)),

@@ -83,7 +83,7 @@ async def test_a_wrong_content_length_completes_nobody_and_is_kept_nowhere(
         with pytest.raises(aiohttp.ClientPayloadError):
             await mirror.blob(REPOSITORY, layer.digest)
         await mirror.settled()
-        assert not len(mirror.daemon.store.catalogue)
+        assert not len(mirror.daemon.store.catalog)
         hub.faults.clear()
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mirror.upstream.backoff import Topic
-from mirror.upstream.circuit_breaker import Breaker
+from mirror.upstream.circuit_breaker import CircuitBreaker
 from tests.conftest import Got, Mirror, Run
 from tests.standin import Fault, Hub, Image
 
@@ -106,7 +106,7 @@ async def test_a_host_that_serves_nothing_at_the_probed_path_is_asked_once_it_is
 
 
 def test_a_host_that_is_away_is_asked_little_by_what_is_let_through() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for topic in others(GET, 5):
         breaker.failed(topic, silent=False)
     assert breaker.refuses(GET)
@@ -155,7 +155,7 @@ def others(topic: Topic, count: int) -> list[Topic]:
 
 
 def test_a_few_failures_between_answers_open_nothing() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(100):
         breaker.failed(HEAD, silent=True)
         breaker.failed(others(HEAD, 1)[0], silent=False)
@@ -164,7 +164,7 @@ def test_a_few_failures_between_answers_open_nothing() -> None:
 
 
 def test_one_name_that_fails_opens_nothing_and_three_that_are_silent_do() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     assert not any(breaker.failed(HEAD, silent=True) for _ in range(100))
     assert [breaker.failed(topic, silent=True) for topic in others(HEAD, 3)].count(True) == 1
     assert breaker.refuses(HEAD)
@@ -174,7 +174,7 @@ def test_one_name_that_fails_opens_nothing_and_three_that_are_silent_do() -> Non
 
 
 def test_a_host_that_cannot_be_reached_is_asked_nothing() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     assert [breaker.unreachable() for _ in range(7)].count(True) == 1
     assert breaker.refuses(HEAD)
     assert breaker.refuses(GET)
@@ -183,7 +183,7 @@ def test_a_host_that_cannot_be_reached_is_asked_nothing() -> None:
 
 
 def test_it_opens_once_and_asks_ever_less_often_up_to_a_bound() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     assert [breaker.failed(each, silent=False) for each in others(HEAD, 9)].count(True) == 1
     pauses = [breaker.pause() for _ in range(10)]
     assert pauses == sorted(pauses)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.upstream.fair_semaphore import Owners, Places
+from mirror.upstream.fair_semaphore import FairSemaphore, Owners
 
 
 @pytest.mark.parametrize("slow", [1, 2, 3, 5])
 def test_however_many_hold_on_to_theirs_one_more_has_a_place(slow: int) -> None:
-    places = Places(48)
+    places = FairSemaphore(48)
     for _ in range(48):
         for number in range(slow):
             places.try_take(f"slow {number}")
@@ -22,7 +22,7 @@ def test_however_many_hold_on_to_theirs_one_more_has_a_place(slow: int) -> None:
 
 
 async def test_who_holds_fewest_is_next() -> None:
-    places, served = Places(4), list[str]()
+    places, served = FairSemaphore(4), list[str]()
 
     async def want(owner: str) -> None:
         await places.take(owner)
@@ -47,7 +47,7 @@ def test_no_place_is_lost_or_made_up(steps: list[tuple[str, str]]) -> None:
 
 async def played(steps: list[tuple[str, str]]) -> None:
     """Take places, give them back, and leave while waiting: at the end all are free."""
-    places, tasks = Places(3), list[tuple[str, asyncio.Task[None]]]()
+    places, tasks = FairSemaphore(3), list[tuple[str, asyncio.Task[None]]]()
     for step, owner in steps:
         if step == "take":
             tasks.append((owner, asyncio.create_task(places.take(owner))))
@@ -63,7 +63,7 @@ async def played(steps: list[tuple[str, str]]) -> None:
     for owner, task in tasks:
         if not task.cancelled():
             places.give(owner)
-    assert repr(places) == "<Places: 0 held, 3 free, 0 waiting>"
+    assert repr(places) == "<FairSemaphore: 0 held, 3 free, 0 waiting>"
 
 
 UPSTREAMS, CLIENTS = ["", "u", "v"], ["a", "b", "c"]
@@ -89,7 +89,7 @@ def test_served_is_always_who_holds_fewest_then_who_waited_longest(
 
 async def compared(steps: list[tuple[str, str, str, int]], most: int) -> None:
     """Play the same with one that looks at all who wait each time; who is served is the same."""
-    places, plain, tasks = Places(most), Plain(most), dict[int, asyncio.Task[None]]()
+    places, plain, tasks = FairSemaphore(most), Plain(most), dict[int, asyncio.Task[None]]()
     for number, (step, upstream, client, which) in enumerate(steps):
         running = sorted(tasks)
         if step == "take":
@@ -173,7 +173,7 @@ class Plain:
 @pytest.mark.parametrize("upstreams", [["hub"], []], ids=["of several", "alone"])
 async def test_ten_thousand_who_wait_cost_no_more_each_than_ten(upstreams: list[str]) -> None:
     """They took 67 s of the loop, as each was looked at for each."""
-    places, served = Places(64), 0
+    places, served = FairSemaphore(64), 0
 
     async def want(client: str) -> None:
         nonlocal served
@@ -190,7 +190,7 @@ async def test_ten_thousand_who_wait_cost_no_more_each_than_ten(upstreams: list[
 
 
 async def test_who_comes_and_goes_is_not_remembered() -> None:
-    places = Places(1)
+    places = FairSemaphore(1)
     assert places.try_take("first")
     for number in range(2000):
         waiting = asyncio.create_task(places.take(f"client {number}"))

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from mirror.app.conversions import link
 from mirror.settings import ConfigurationError, load
-from mirror.upstream.bandwidth import Pace
+from mirror.upstream.bandwidth import BandwidthLimit
 from tests.conftest import Mirror, Run
 from tests.standin import Hub, Image, make_image
 
@@ -394,7 +394,7 @@ async def test_bodies_share_the_rate_by_the_piece() -> None:
         now += seconds
         await asyncio.sleep(0)
 
-    pace = Pace(1000, lambda: now, sleep)
+    pace = BandwidthLimit(1000, lambda: now, sleep)
     read = [0, 0]
 
     async def body(number: int) -> None:

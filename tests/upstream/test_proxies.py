@@ -11,7 +11,7 @@ from yarl import URL
 from mirror.app.conversions import proxies
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.settings import ConfigurationError, Upstream, load
-from mirror.upstream.address_policy import Guard
+from mirror.upstream.address_policy import AddressPolicy
 from mirror.upstream.proxies import Proxies, is_direct
 from tests.command import fetch, serve_to_the_end, serving
 from tests.standin import Image
@@ -137,7 +137,9 @@ def test_the_login_of_a_proxy_is_not_shown() -> None:
 
 def test_an_upstream_does_not_lead_to_the_proxy() -> None:
     """It may lie where no upstream may lead, and its name is let pass where it is resolved."""
-    guard = Guard(URL("https://r.example"), [URL(f"http://{LOGIN}@10.0.0.1:3128"), URL(PROXY)])
+    guard = AddressPolicy(
+        URL("https://r.example"), [URL(f"http://{LOGIN}@10.0.0.1:3128"), URL(PROXY)]
+    )
     for url in (f"{PROXY}/secret", "http://P.example.:3128", "http://10.0.0.1:3128/"):
         with pytest.raises(UpstreamMisbehaved, match=r"the mirror's own proxy$"):
             guard.check(URL(url))

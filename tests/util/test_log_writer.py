@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mirror.util.log_writer import Outlet
+from mirror.util.log_writer import LogWriter
 from mirror.web.observability.access_log import AccessLog, Line
 from tests.command import MODULE, NOBODY, environment, fetch, launched
 
@@ -43,17 +43,17 @@ def all_of(descriptor: int) -> str:
 
 def test_a_reader_that_stalls_costs_lines_and_no_more_than_so_much_memory() -> None:
     reader, writer = os.pipe()
-    outlet = Outlet(writer, notice)
-    log = AccessLog("text", outlet)
-    while not outlet.dropped:
+    log_writer = LogWriter(writer, notice)
+    log = AccessLog("text", log_writer)
+    while not log_writer.dropped:
         log.add(LONG)
     log.add(LONG)
-    assert outlet.dropped == 2
-    outlet.add("urgent\n", urgent=True)
-    assert outlet.dropped == 2  # these have room of their own
+    assert log_writer.dropped == 2
+    log_writer.add("urgent\n", urgent=True)
+    assert log_writer.dropped == 2  # these have room of their own
     with ThreadPoolExecutor(1) as pool:
         text: Future[str] = pool.submit(all_of, reader)
-        with outlet:
+        with log_writer:
             pass
         os.close(writer)
         read = text.result(10)
@@ -63,14 +63,14 @@ def test_a_reader_that_stalls_costs_lines_and_no_more_than_so_much_memory() -> N
 
 def test_how_many_are_missing_is_told_though_nothing_more_is_logged() -> None:
     reader, writer = os.pipe()
-    outlet = Outlet(writer, notice)
-    while not outlet.dropped:
-        outlet.add("x" * 100_000 + "\n")
+    log_writer = LogWriter(writer, notice)
+    while not log_writer.dropped:
+        log_writer.add("x" * 100_000 + "\n")
     with ThreadPoolExecutor(1) as pool:
         text: Future[str] = pool.submit(all_of, reader)
-        with outlet:
+        with log_writer:
             pass
-        outlet.add("late\n")  # of the process's last words, which no thread is there for
+        log_writer.add("late\n")  # of the process's last words, which no thread is there for
         os.close(writer)
         assert text.result(10).endswith("x\n1 missing\nlate\n")
 
@@ -78,11 +78,11 @@ def test_how_many_are_missing_is_told_though_nothing_more_is_logged() -> None:
 def test_lines_whose_reader_has_gone_are_counted() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    with Outlet(writer, notice) as outlet:
-        outlet.add("one\n", urgent=True)
-        outlet.add("two\n")
+    with LogWriter(writer, notice) as log_writer:
+        log_writer.add("one\n", urgent=True)
+        log_writer.add("two\n")
     os.close(writer)
-    assert outlet.dropped >= 2
+    assert log_writer.dropped >= 2
 
 
 @asynccontextmanager

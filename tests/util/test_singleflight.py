@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mirror.util.singleflight import Flights
+from mirror.util.singleflight import SingleFlight
 
 
 async def test_all_who_ask_at_once_get_one_run() -> None:
@@ -18,7 +18,7 @@ async def test_all_who_ask_at_once_get_one_run() -> None:
         await go.wait()
         return runs
 
-    flights: Flights[str, int] = Flights()
+    flights: SingleFlight[str, int] = SingleFlight()
     waiting = [asyncio.create_task(flights.join("a", work)) for _ in range(5)]
     await asyncio.sleep(0)
     assert len(flights) == 1
@@ -37,14 +37,14 @@ async def test_a_failure_is_everyones_and_the_next_one_tries_anew() -> None:
     async def work() -> int:
         return 7
 
-    flights: Flights[str, int] = Flights()
+    flights: SingleFlight[str, int] = SingleFlight()
     got = await asyncio.gather(*(flights.join("a", fail) for _ in range(3)), return_exceptions=True)
     assert [type(error) for error in got] == [ValueError] * 3
     assert await flights.join("a", work) == 7
 
 
 async def test_closing_ends_what_runs() -> None:
-    flights: Flights[str, bool] = Flights()
+    flights: SingleFlight[str, bool] = SingleFlight()
     waiting = asyncio.create_task(flights.join("a", asyncio.Event().wait))
     await asyncio.sleep(0)
     await flights.close()

@@ -12,10 +12,10 @@ from aiohttp.test_utils import make_mocked_request
 
 from mirror.identity.address import one_client
 from mirror.oci.errors import ClientTooFast, NotAllowed
-from mirror.web.auth.authenticator import Clients
+from mirror.web.auth.authenticator import Authenticator
 from mirror.web.auth.browsers import Browsers
 from mirror.web.auth.htpasswd import Htpasswd
-from mirror.web.auth.request_rate import Rates
+from mirror.web.auth.request_rate import RequestRates
 from tests.conftest import Run
 from tests.standin import Image
 from tests.web.test_client_logins import (
@@ -91,7 +91,7 @@ async def test_logins_that_are_checked_at_once_are_bounded(users: Path) -> None:
 
 async def test_a_login_that_was_not_looked_at_is_no_wrong_one(users: Path) -> None:
     file = Htpasswd(users)
-    known = Clients({}, file, Rates(0), anonymous=None, challenge=False, browsers=ANY)
+    known = Authenticator({}, file, RequestRates(0), anonymous=None, challenge=False, browsers=ANY)
     crowd = [known.who(of(f"10.0.0.{number}", basic("a", f"{number}"))) for number in range(64)]
     late = [known.who(of("10.0.1.1", basic("b", f"{number}"))) for number in range(30)]
     got = await asyncio.gather(*crowd, *late, return_exceptions=True)
@@ -122,13 +122,13 @@ def test_a_network_of_ipv6_is_one_client(address: str, client: str) -> None:
 
 async def test_no_client_is_many_because_it_has_many_addresses(users: Path) -> None:
     file = Htpasswd(users)
-    known = Clients({}, file, Rates(1), anonymous=None, challenge=False, browsers=ANY)
+    known = Authenticator({}, file, RequestRates(1), anonymous=None, challenge=False, browsers=ANY)
     for number in range(10):
         await known.who(of(f"2001:db8::{number}"))
     with pytest.raises(ClientTooFast, match="requests a second"):
         await known.who(of("2001:db8::10"))
     assert (await known.who(of("2001:db8:0:1::1"))).address == "2001:db8:0:1::1"
-    known = Clients({}, file, Rates(0), anonymous=None, challenge=False, browsers=ANY)
+    known = Authenticator({}, file, RequestRates(0), anonymous=None, challenge=False, browsers=ANY)
     for number in range(20):
         with pytest.raises(NotAllowed):
             await known.who(of(f"2001:db8::{number}", basic("alice", f"guess {number}")))
@@ -174,7 +174,7 @@ async def test_one_client_is_bounded_and_the_others_are_not(run: Run, image: Ima
 
 def test_a_rate_lets_so_many_through_in_the_long_run() -> None:
     clock: Iterator[int] = iter(range(10_000))
-    rates = Rates(0.25, lambda: float(next(clock)))
+    rates = RequestRates(0.25, lambda: float(next(clock)))
     let = 0
     for _ in range(4000):
         try:

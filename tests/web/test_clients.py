@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from mirror.web.connections.per_client import Crowd
-from mirror.web.connections.pool import Connections, listen
+from mirror.web.connections.per_client import ConnectionsByClient
+from mirror.web.connections.pool import ConnectionPool, listen
 from tests.clock import Clock
 from tests.command import fetch, serving
 from tests.conftest import Mirror, Run
@@ -218,7 +218,7 @@ class Line(asyncio.Transport):
 
 def test_beyond_its_bound_a_clients_own_that_have_long_been_idle_make_room() -> None:
     clock = Clock()
-    connections = Connections(100, 3, clock)
+    connections = ConnectionPool(100, 3, clock)
     lines = [Line("10.0.0.1") for _ in range(6)]
     other = Line("10.0.0.2")
     connections.opened(other, other)
@@ -234,7 +234,7 @@ def test_beyond_its_bound_a_clients_own_that_have_long_been_idle_make_room() -> 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5))))
 def test_who_holds_most_is_known_at_any_time(steps: list[tuple[str, int]]) -> None:
-    crowd: Crowd[int] = Crowd()
+    crowd: ConnectionsByClient[int] = ConnectionsByClient()
     model: dict[str, list[int]] = {client: [] for client in "abc"}
     for client, connection in steps:
         if connection in model[client]:

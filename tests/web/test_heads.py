@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.web.connections.request_heads import Heads
+from mirror.web.connections.request_heads import RequestHeads
 
 TEXTS = st.lists(st.sampled_from([b"\r\n\r\n", b"\r", b"\n", b"\r\n", b"a", b"b" * 20_000]))
 
 
-def pieces(heads: Heads, data: bytes) -> Iterator[bytes]:
+def pieces(heads: RequestHeads, data: bytes) -> Iterator[bytes]:
     heads.add(data)
     while piece := heads.next():
         yield piece
@@ -22,7 +22,7 @@ def pieces(heads: Heads, data: bytes) -> Iterator[bytes]:
 def test_however_it_arrives_a_piece_ends_where_a_head_does(
     parts: list[bytes], cuts: list[int]
 ) -> None:
-    text, heads, given_out = b"".join(parts), Heads(), b""
+    text, heads, given_out = b"".join(parts), RequestHeads(), b""
     ends = set()
     rest = text
     for cut in [*cuts, len(text)]:
@@ -47,7 +47,7 @@ def ends_of(text: bytes) -> set[int]:
 
 
 def test_what_waits_can_be_dropped() -> None:
-    heads = Heads()
+    heads = RequestHeads()
     heads.add(b"a\r\n\r\nbcd")
     assert heads.next() == b"a\r\n\r\n"
     assert heads.drop() == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mirror.web.sending import Client
+from mirror.web.sending import ClientStream
 
 BODY = bytes(8 * 1024 * 1024)  # more than the kernel takes at once
 
@@ -27,5 +27,5 @@ async def test_a_connection_that_closed_behind_its_last_byte_may_be_broken_off()
         assert await reader.read(len(BODY) + 1)
         while len(await reader.read(2**20)):
             pass
-        Client(None, transport).abort()  # type: ignore[arg-type]  # nothing is written
+        ClientStream(None, transport).abort()  # type: ignore[arg-type]  # nothing is written
         writer.close()

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from mirror.oci import media
 from mirror.oci.digest import Digest
-from mirror.web.sending import Client
+from mirror.web.sending import ClientStream
 from tests.conftest import Mirror, Run
 from tests.standin import Blob, Fault, Hub, Index, make_image
 
@@ -148,7 +148,7 @@ async def test_what_is_in_memory_is_not_copied_for_who_does_not_read() -> None:
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
         transport = request.transport
         assert transport is not None
-        sending = asyncio.create_task(Client(request.writer, transport).memory(body))
+        sending = asyncio.create_task(ClientStream(request.writer, transport).memory(body))
         for _ in range(100):
             await asyncio.sleep(0)
             most.append(transport.get_write_buffer_size())

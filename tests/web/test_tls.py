@@ -240,11 +240,11 @@ async def test_a_certificate_that_cannot_be_used_leaves_the_old_one_and_one_line
 async def test_a_client_without_a_certificate_stays_out_where_one_is_demanded(
     hub: Hub, run: Run, image: Image, pair: Pair, authority: trustme.CA, tmp_path: Path
 ) -> None:
-    clients, strangers = trustme.CA(), trustme.CA()
+    clients, orphans = trustme.CA(), trustme.CA()
     clients.cert_pem.write_to_path(tmp_path / "clients.pem")
     settings = pair.settings | {"client_ca": tmp_path / "clients.pem"}
     async with run(**settings) as plain:
-        for issuer in (None, strangers):
+        for issuer in (None, orphans):
             context = trusting(authority)
             if issuer is not None:
                 issuer.issue_cert("runner@ci", common_name="runner").configure_cert(context)

@@ -14,8 +14,8 @@ import pytest
 import trustme
 
 from mirror.settings import ConfigurationError, load
-from mirror.web.connections.pool import Connections
-from mirror.web.connections.trusted_proxies import Fronts
+from mirror.web.connections.pool import ConnectionPool
+from mirror.web.connections.trusted_proxies import TrustedProxies
 from tests.clock import Clock
 from tests.conftest import Run
 from tests.standin import Fault, Hub, Image, make_image
@@ -175,7 +175,7 @@ class Asked(NamedTuple):
 
 def test_a_proxys_connection_is_its_clients_while_it_is_answered() -> None:
     """Who holds most through a proxy gives one up, and the proxy itself is not bounded."""
-    connections = Connections(6, 2, Clock(), Fronts(["10.0.0.1"]))
+    connections = ConnectionPool(6, 2, Clock(), TrustedProxies(["10.0.0.1"]))
     lines = [Line("10.0.0.1") for _ in range(6)]
     for line in lines:
         connections.opened(line, line)

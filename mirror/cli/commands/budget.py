@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Iterable
 
-from mirror.admin.messages import Reckon, Record
+from mirror.admin.messages import BudgetOrder, Record
 from mirror.budget.summary import Budgets
 from mirror.cli import budget_report
 from mirror.cli.orders import add_place, as_json, carry_out
@@ -20,7 +20,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    return carry_out(options, Reckon(), as_json if options.json else _words)
+    return carry_out(options, BudgetOrder(), as_json if options.json else _words)
 
 
 def _words(record: Record) -> Iterable[str]:

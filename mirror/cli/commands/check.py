@@ -60,8 +60,8 @@ def _try(loaded: Loaded, settings: Settings) -> int:
         for name, each in settings.upstreams.items()
         if not any(preflight.upstream_faults(name, each))
     }
-    with logs.standard_error(settings.log_format) as outlet:
-        logs.set_up(settings.log_format, "error", outlet)  # warnings are printed already
+    with logs.standard_error(settings.log_format) as log_writer:
+        logs.set_up(settings.log_format, "error", log_writer)  # warnings are printed already
         trials = asyncio.run(trial.tried(settings.model_copy(update={"upstreams": good})))
     for each in trials:
         url = good[each.upstream].url

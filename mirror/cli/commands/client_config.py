@@ -11,7 +11,7 @@ from pathlib import Path
 from mirror import client_config
 from mirror.cli.client_url import url_of
 from mirror.cli.key_flags import add_keys, given
-from mirror.client_config import Files, Place
+from mirror.client_config import ClientEndpoint, Files
 from mirror.settings import ConfigurationError, load, parse_origin
 from mirror.util.pem import reason
 
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         if each.ca_file and options.client in client_config.OWN_CAS
     }
     ca = _ca("--ca", options.ca) if options.ca else ""
-    place = Place(url, ca, options.only, own)
+    place = ClientEndpoint(url, ca, options.only, own)
     files = client_config.files(options.client, place, settings)
     if options.output is None:
         _show(files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from mirror.admin.messages import Measure, Record, Usage
+from mirror.admin.messages import DuOrder, Record, Usage
 from mirror.cli.orders import add_place, as_json, carry_out
 from mirror.util.units import human
 
@@ -18,7 +18,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    return carry_out(options, Measure(), as_json if options.json else _words)
+    return carry_out(options, DuOrder(), as_json if options.json else _words)
 
 
 def _words(record: Record) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from mirror.admin.messages import Collect, Collected, Record
+from mirror.admin.messages import Collected, GcOrder, Record
 from mirror.cli.orders import add_dry_run, add_place, carry_out
 from mirror.util.units import human
 
@@ -18,7 +18,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    return carry_out(options, Collect(dry=options.dry_run), _words)
+    return carry_out(options, GcOrder(dry=options.dry_run), _words)
 
 
 def _words(record: Record) -> Iterator[str]:
@@ -26,6 +26,6 @@ def _words(record: Record) -> Iterator[str]:
         done = "would free" if record.dry else "freed"
         yield (
             f"{done} {human(record.freed)}: {record.partials} partial downloads, "
-            f"{record.strangers} files that nothing names, {record.evicted} files to keep the "
+            f"{record.orphans} files that nothing names, {record.evicted} files to keep the "
             f"bound; {record.rows} entries without their file"
         )

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from mirror.admin.messages import Purge, Purged, Record, UpkeepError
+from mirror.admin.messages import OrderError, Purged, PurgeOrder, Record
 from mirror.cli.orders import add_dry_run, add_place, carry_out
 from mirror.oci.errors import RegistryError
 from mirror.oci.image_name import parse_target
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if asks and not _may_go(options):
         print("nothing is removed", file=sys.stderr)
         return LEFT
-    return carry_out(options, Purge(options.target, options.dry_run), _words)
+    return carry_out(options, PurgeOrder(options.target, options.dry_run), _words)
 
 
 def _is_whole(target: str) -> bool:
@@ -58,11 +58,11 @@ def _may_go(options: argparse.Namespace) -> bool:
         told.extend([record] if isinstance(record, Purged) else [])
         return iter(())
 
-    carry_out(options, Purge(options.target, dry=True), note)
+    carry_out(options, PurgeOrder(options.target, dry=True), note)
     [would] = told
     whole = f"{would.target} is a whole repository: {_what(would)}"
     if sys.stdin is None or not sys.stdin.isatty():
-        raise UpkeepError(f"{whole}; --yes removes it without asking")
+        raise OrderError(f"{whole}; --yes removes it without asking")
     print(f"{whole}. Remove it? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -7,7 +7,7 @@ import sys
 from contextlib import closing
 
 from mirror.admin import client
-from mirror.admin.messages import Record, Reload, Reloaded, Unusable, UpkeepError
+from mirror.admin.messages import OrderError, Record, Reloaded, ReloadOrder, Unusable
 from mirror.cli.orders import add_place
 from mirror.settings import ConfigurationError, load_usable
 
@@ -27,13 +27,13 @@ def run(options: argparse.Namespace) -> int:
     except ConfigurationError as error:  # the mirror cannot use it, and cannot be found by it
         return _unusable(str(error))
     last: Record | None = None
-    with closing(client.ask(folder.absolute(), Reload())) as records:
+    with closing(client.ask(folder.absolute(), ReloadOrder())) as records:
         for record in records:
             last = record
     if isinstance(last, Unusable):
         return _unusable(last.reason)
     if not isinstance(last, Reloaded):
-        raise UpkeepError(client.BROKE_OFF)
+        raise OrderError(client.BROKE_OFF)
     for line in last.words():
         print(line)
     return 0

@@ -19,11 +19,11 @@ from mirror.app.systemd import notify
 from mirror.cli import FAILED
 from mirror.cli.client_url import url_of
 from mirror.cli.key_flags import add_keys, given
-from mirror.client_config import Place
+from mirror.client_config import ClientEndpoint
 from mirror.settings import ConfigurationError, Loaded, Settings, load_all
 from mirror.util import logs
 from mirror.util.failure import CommandFailed
-from mirror.util.log_writer import Outlet
+from mirror.util.log_writer import LogWriter
 from mirror.util.units import human
 
 _log = logging.getLogger(__name__)
@@ -40,14 +40,14 @@ def run(options: argparse.Namespace) -> int:
     loaded = load_all(flags, options.config)
     settings = loaded.checked()
     os.umask(0o077)  # stored content may be private, and the index names the clients of pulls
-    with logs.standard_error(settings.log_format) as outlet:
-        logs.set_up(settings.log_format, settings.log_level, outlet)
+    with logs.standard_error(settings.log_format) as log_writer:
+        logs.set_up(settings.log_format, settings.log_level, log_writer)
         _warn(loaded, settings)
         interpreter.share()
         interpreter.give_back()
         try:
             read = partial(_read_again, flags, options.config)
-            return asyncio.run(_serve_and_end(settings, outlet, read))
+            return asyncio.run(_serve_and_end(settings, log_writer, read))
         except CommandFailed as error:
             if settings.log_format == "text":
                 raise
@@ -68,20 +68,22 @@ def _read_again(flags: Mapping[str, object], file: Path | None) -> Settings:
     return settings
 
 
-async def _serve_and_end(settings: Settings, outlet: Outlet, read: Callable[[], Settings]) -> int:
+async def _serve_and_end(
+    settings: Settings, log_writer: LogWriter, read: Callable[[], Settings]
+) -> int:
     try:
-        return await serve(settings, outlet, read)
+        return await serve(settings, log_writer, read)
     finally:
         signal_hold.give_up(asyncio.get_running_loop())
 
 
 async def serve(
-    settings: Settings, outlet: Outlet, read: Callable[[], Settings] | None = None
+    settings: Settings, log_writer: LogWriter, read: Callable[[], Settings] | None = None
 ) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code. `read` reads the settings again."""
     signals = Signals()
     try:
-        await _serve_until(signals, settings, outlet, read)
+        await _serve_until(signals, settings, log_writer, read)
     except asyncio.CancelledError:  # SIGINT or SIGTERM cancelled the start
         if not signals.stop.is_set():
             raise
@@ -90,9 +92,9 @@ async def serve(
 
 
 async def _serve_until(
-    signals: Signals, settings: Settings, outlet: Outlet, read: Callable[[], Settings] | None
+    signals: Signals, settings: Settings, log_writer: LogWriter, read: Callable[[], Settings] | None
 ) -> None:
-    async with running(settings, outlet=outlet, hurry=signals.hurry, read=read) as daemon:
+    async with running(settings, log_writer=log_writer, hurry=signals.hurry, read=read) as daemon:
         signals.started()
         interpreter.settle()
         _log.info("listening on %s, keeping data in %s", daemon.address, daemon.store.files.root)
@@ -120,19 +122,20 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
         for name, upstream in settings.upstreams.items()
     )
     store = daemon.store
+    size = store.accounting
     return (
         f"mirror {mirror.__version__}\n"
         f"  listens on   {url}\n"
         f"  mirrors      {upstreams}\n"
         f"  keeps data   in {store.files.root}\n"
-        f"  keeps        at most {human(store.books.limit)}, {human(store.books.used)} now\n"
+        f"  keeps        at most {human(size.limit)}, {human(size.used)} now\n"
         f"{_for_docker(url, settings)}"
     )
 
 
 def _for_docker(url: str, settings: Settings) -> str:
     try:
-        told = client_config.files("docker", Place(url), settings)["daemon.json"]
+        told = client_config.files("docker", ClientEndpoint(url), settings)["daemon.json"]
     except ConfigurationError:
         return "for clients: mirror client-config"
     return f"in /etc/docker/daemon.json, then reload Docker:\n  {told.rstrip()}"

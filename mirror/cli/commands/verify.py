@@ -6,7 +6,7 @@ import argparse
 import math
 from collections.abc import Iterator
 
-from mirror.admin.messages import Record, Verified, Verify, Wrong
+from mirror.admin.messages import Damaged, Record, Verified, VerifyOrder
 from mirror.cli.orders import add_dry_run, add_place, carry_out
 from mirror.settings import parse_size
 from mirror.util.units import human
@@ -30,12 +30,12 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code: 1 if a file was damaged."""
-    order = Verify(**options.sample, rate=options.rate, dry=options.dry_run)
+    order = VerifyOrder(**options.sample, rate=options.rate, dry=options.dry_run)
     return carry_out(options, order, _words)
 
 
 def _words(record: Record) -> Iterator[str]:
-    if isinstance(record, Wrong):
+    if isinstance(record, Damaged):
         yield f"{record.digest}: {record.reason}"
     elif isinstance(record, Verified):
         became = "wrong, and left as they are" if record.dry else "wrong and discarded"

@@ -6,9 +6,9 @@ import logging
 from typing import IO, Protocol
 
 from mirror.content.blobs.fetch import Fetch
-from mirror.content.blobs.fetch_pool import Fetches
+from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.content.blobs.followers import Sink, follow, while_there
-from mirror.content.blobs.passthrough import Upstream
+from mirror.content.blobs.passthrough import PassThroughBody
 from mirror.content.blobs.progress import Detour
 from mirror.content.outcome import Outcome
 from mirror.oci.errors import RegistryError
@@ -36,7 +36,7 @@ class Body(Protocol):
         """Release the body."""
 
 
-class KeptBody:
+class StoredBody:
     """A stored blob, safe from eviction until it is closed."""
 
     outcome = Outcome.HIT
@@ -69,10 +69,10 @@ class FetchedBody:
 
     def __init__(
         self,
-        fetches: Fetches,
+        fetches: FetchPool,
         fetch: Fetch,
         size: int,
-        upstream: Upstream,
+        upstream: PassThroughBody,
         outcome: Outcome,
         *,
         collapsed: bool,

@@ -25,8 +25,8 @@ from mirror.oci.errors import (
     UpstreamUnreachable,
 )
 from mirror.oci.names import Repository
-from mirror.upstream.blob_body import BlobBody, Wanted
-from mirror.upstream.client import Registry
+from mirror.upstream.blob_body import BlobBody, BlobRequest
+from mirror.upstream.client import RegistryClient
 
 _CONTRADICTIONS = 2  # answers that name another size than the first
 _LITTLE = 1024 * 1024  # bytes that may be received again and again
@@ -49,7 +49,7 @@ class Download:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: RegistryClient,
         repository: Repository,
         digest: Digest,
         start: int = 0,
@@ -161,16 +161,16 @@ class Download:
         self._repeats = body.start < self.position
         self.size = self.size if body.size is None else body.size
 
-    def _wanted(self) -> Wanted:
+    def _wanted(self) -> BlobRequest:
         """Return the range to ask for: the whole blob, where ranges break off at once.
 
         Raises RangeBroken where the whole blob must not be asked for.
         """
         if self._broken < _BROKEN:
-            return Wanted(self.position, self._stop, self.size, self._unpack)
+            return BlobRequest(self.position, self._stop, self.size, self._unpack)
         if not self._plain:
             raise RangeBroken("upstream breaks ranges off at once")
-        return Wanted(size=self.size, unpack=self._unpack)
+        return BlobRequest(size=self.size, unpack=self._unpack)
 
     @property
     def _whole_after(self) -> tuple[type[UpstreamFailure], ...]:

@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from mirror.content.blobs.download import Download
 from mirror.content.blobs.followers import Sink
-from mirror.content.blobs.ingest import Intake
-from mirror.content.blobs.partial_lease import Place
-from mirror.content.blobs.progress import Detour, Displaced, Progress
-from mirror.content.memory_cache import Memory
+from mirror.content.blobs.ingest import Ingest
+from mirror.content.blobs.partial_lease import PartialLease
+from mirror.content.blobs.progress import Detour, Displaced, FetchProgress
+from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     ContentWrong,
@@ -27,7 +27,7 @@ from mirror.storage.catalog import Entry
 from mirror.storage.errors import NoRoomError
 from mirror.storage.partial import Partial
 from mirror.storage.store import Store
-from mirror.upstream.client import Registry
+from mirror.upstream.client import RegistryClient
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _PATIENCE = 1.0  # seconds for an answer in one repository where another has sho
 _FOR_ALL = (TooManyRequests, HostUnreachable, UpstreamDown)
 
 
-class Fetch(Progress):
+class Fetch(FetchProgress):
     """A blob under way. Owned by the daemon, never by a request.
 
     Upstream is asked in one repository at a time. A refusal there is the answer for the followers
@@ -46,12 +46,12 @@ class Fetch(Progress):
 
     def __init__(
         self,
-        registry: Registry,
+        registry: RegistryClient,
         repository: Repository,
         digest: Digest,
         store: Store,
-        place: Place,
-        memory: Memory,
+        place: PartialLease,
+        memory: MemoryCache,
     ) -> None:
         super().__init__(repository, digest)
         self._registry = registry
@@ -61,7 +61,7 @@ class Fetch(Progress):
         self._small: bytearray | None = bytearray()  # all received bytes, while they are few
         self._question: asyncio.Timeout | None = None  # runs until upstream answers
         self._entry: Entry | None = None
-        self._intake: Intake | None = None
+        self._intake: Ingest | None = None
 
     # The followers' side
 
@@ -188,11 +188,11 @@ class Fetch(Progress):
             if size is not None and not self._place.fits(size):
                 raise NoRoomError(f"{size} bytes do not fit beside the content in use")
             partial = await self._place.open()
-            self._intake = await stack.enter_async_context(Intake(self._store, partial))
+            self._intake = await stack.enter_async_context(Ingest(self._store, partial))
             await self._take_in(download, self._intake)
         return partial
 
-    async def _take_in(self, download: Download, intake: Intake) -> None:
+    async def _take_in(self, download: Download, intake: Ingest) -> None:
         self._small = None if intake.received else bytearray()
         self._grow(intake.received, download.size)
         while data := await download.read():
@@ -252,14 +252,14 @@ class Fetch(Progress):
 
         A file that another upstream's fetch has published meanwhile stays: it has readers.
         """
-        kept = self._store.catalogue.get(self.digest)
+        kept = self._store.catalog.get(self.digest)
         self._entry = kept or await self._store.publish(
             partial, self.repository, self._place.release
         )
         self._entry.readers += self.followers
         if self._entry.media_type is None:  # a repository that has this as a blob has no manifest
             for repository in self._members:
-                self._store.books.link(self.digest, repository)
+                self._store.accounting.link(self.digest, repository)
         if kept is not None:
             self._tell_of_waste("another upstream's fetch has brought it meanwhile")
             await self._place.discard()

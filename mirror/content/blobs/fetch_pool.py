@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from mirror.content.blobs.allowance import Allowance
 from mirror.content.blobs.fetch import Fetch
-from mirror.content.blobs.partial_lease import Place
+from mirror.content.blobs.partial_lease import PartialLease
 from mirror.content.blobs.possession import Possession
-from mirror.content.memory_cache import Memory
+from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.store import Store
-from mirror.upstream.client import Registry
+from mirror.upstream.client import RegistryClient
 from mirror.upstream.connection_queue import CLIENT
-from mirror.upstream.fair_semaphore import Owners, Places
+from mirror.upstream.fair_semaphore import FairSemaphore, Owners
 from mirror.util.uncancelled import over, to_the_end
 from mirror.util.units import human
 
@@ -35,7 +35,7 @@ class _Running:
     """A fetch and its task; an ending one can be waited for, but no longer be joined."""
 
     fetch: Fetch
-    place: Place
+    place: PartialLease
     task: asyncio.Task[None]
     stopping: bool = False
     reprieved: bool = False  # it goes on without followers, for a while
@@ -57,7 +57,7 @@ class _Running:
         return f"the download of {self.fetch.digest} ends after {human(self.place.written)}{of_all}"
 
 
-class Fetches:
+class FetchPool:
     """Runs fetches. `most` is how many run at a time, for all `upstreams` together.
 
     `grace` is how long, in seconds, a fetch goes on without followers, and `reprieve` how much
@@ -69,7 +69,7 @@ class Fetches:
         upstreams: Sized,
         store: Store,
         possession: Possession,
-        memory: Memory,
+        memory: MemoryCache,
         grace: float,
         most: int,
         reprieve: float = _REPRIEVE,
@@ -80,16 +80,16 @@ class Fetches:
         self._grace = grace
         self._reprieve = reprieve
         self._upstreams = upstreams
-        self._places = Places(most)
+        self._places = FairSemaphore(most)
         self._shared = most >= _SHARED
-        self._allowance = Allowance(lambda: store.books.limit, upstreams)
+        self._allowance = Allowance(lambda: store.accounting.limit, upstreams)
         self._running: dict[Key, _Running] = {}
 
     def __len__(self) -> int:
         return len(self._running)
 
     def __repr__(self) -> str:
-        return f"<Fetches: {len(self)} running, {self.followers} followers>"
+        return f"<FetchPool: {len(self)} running, {self.followers} followers>"
 
     @property
     def followers(self) -> int:
@@ -125,7 +125,7 @@ class Fetches:
 
     def join(
         self,
-        registry: Registry,
+        registry: RegistryClient,
         repository: Repository,
         digest: Digest,
         proof: int | None = None,
@@ -145,12 +145,12 @@ class Fetches:
         running.fetch.join(repository, proof)
         return running.fetch
 
-    def _start(self, key: Key, registry: Registry, repository: Repository) -> _Running:
+    def _start(self, key: Key, registry: RegistryClient, repository: Repository) -> _Running:
         digest = key[1]
         others = (each.place for (_, other), each in self._running.items() if other == digest)
         apart = any(not other.apart for other in others)
         kept = self._store, self._possession, self._allowance
-        place = Place(registry, repository, digest, *kept, apart=apart)
+        place = PartialLease(registry, repository, digest, *kept, apart=apart)
         fetch = Fetch(registry, repository, digest, self._store, place, self._memory)
         task = asyncio.create_task(self._run(fetch))
         registry.leases.take()

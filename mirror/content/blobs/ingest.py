@@ -20,7 +20,7 @@ _AT_ONCE = 16 * 1024  # bytes that are hashed sooner than a thread is reached
 _MOST = 8 * _STEP  # bytes waiting for the disk, beyond which the network waits
 
 
-class Intake:
+class Ingest:
     """Takes the bytes of a partial that follow those it has.
 
     Hash and disk go each at their own pace, so that a client waits for neither: bytes that the

@@ -24,14 +24,14 @@ from mirror.oci.errors import (
 from mirror.oci.names import Repository
 from mirror.storage.catalog import Entry
 from mirror.storage.store import Store
-from mirror.upstream.client import Registry
-from mirror.util.singleflight import Flights
+from mirror.upstream.client import RegistryClient
+from mirror.util.singleflight import SingleFlight
 
 _MISSING_KEPT = 10_000
 _GIVEN_KEPT = 10_000  # stored manifests that upstream served as blobs, too
 
 
-class Belonging:
+class BlobLinks:
     """The known links of blobs to repositories; upstream is asked where none is known.
 
     `missing_ttl` is in seconds. Each answer is remembered for the repository that it was about.
@@ -39,7 +39,7 @@ class Belonging:
 
     def __init__(
         self,
-        registries: dict[str, Registry],
+        registries: dict[str, RegistryClient],
         store: Store,
         possession: Possession,
         missing_ttl: float,
@@ -47,15 +47,15 @@ class Belonging:
         self._registries = registries
         self._store = store
         self._possession = possession
-        self._sizes: Flights[tuple[Repository, Digest], int | None] = Flights()
-        self._looks: Flights[tuple[Repository, Digest], None] = Flights()
+        self._sizes: SingleFlight[tuple[Repository, Digest], int | None] = SingleFlight()
+        self._looks: SingleFlight[tuple[Repository, Digest], None] = SingleFlight()
         self._missing: TTLCache[tuple[Repository, Digest], str] = TTLCache(
             _MISSING_KEPT, missing_ttl
         )
         self._given: LRUCache[tuple[Repository, Digest], None] = LRUCache(_GIVEN_KEPT)
 
     def __repr__(self) -> str:
-        return f"<Belonging: {len(self._sizes)} asked for, {len(self._missing)} missing>"
+        return f"<BlobLinks: {len(self._sizes)} asked for, {len(self._missing)} missing>"
 
     async def close(self) -> None:
         """Stop the running questions."""
@@ -84,15 +84,15 @@ class Belonging:
 
     def within(self, repository: Repository, digest: Digest) -> bool:
         """Whether a stored blob is of this upstream: it is believed about its repositories."""
-        catalogue, alone = self._store.catalogue, len(self._registries) == 1
-        entry = catalogue.get(digest)
+        catalog, alone = self._store.catalog, len(self._registries) == 1
+        entry = catalog.get(digest)
         is_blob = entry is not None and entry.media_type is None
-        return is_blob and catalogue.within(digest, repository.upstream, alone=alone)
+        return is_blob and catalog.within(digest, repository.upstream, alone=alone)
 
     def fetched(self, repository: Repository, digest: Digest, *, proven: bool) -> None:
         """Note that upstream serves the blob in this repository, `proven` or under way."""
         self._missing.pop((repository, digest), None)
-        entry = self._store.catalogue.get(digest)
+        entry = self._store.catalog.get(digest)
         if proven and entry is not None and entry.media_type is not None:
             self._given[repository, digest] = None
 
@@ -115,12 +115,12 @@ class Belonging:
         except BlobUnknown as error:
             self._missing[repository, digest] = error.message
             raise
-        entry, within = self._store.catalogue.get(digest), self.within(repository, digest)
+        entry, within = self._store.catalog.get(digest), self.within(repository, digest)
         known = entry.size if entry is not None and within else size
         if known is not None and told != known:
             raise UpstreamMisbehaved("upstream names another size of the blob than is known")
         if within:
-            self._store.books.link(digest, repository)
+            self._store.accounting.link(digest, repository)
         return told
 
     async def shown(self, repository: Repository, digest: Digest, size: int | None) -> int | None:
@@ -141,7 +141,7 @@ class Belonging:
         Raises UpstreamMisbehaved where only the whole blob can be the proof.
         """
         registry = self._registries[repository.upstream]
-        link = partial(self._store.books.link, digest, repository)
+        link = partial(self._store.accounting.link, digest, repository)
         try:
             await self._possession.show(
                 registry, repository, digest, file, size, whole=True, then=link

@@ -14,12 +14,12 @@ from mirror.oci.names import Repository
 from mirror.storage.errors import NoRoomError
 from mirror.storage.partial import Partial
 from mirror.storage.store import Store
-from mirror.upstream.client import Registry
+from mirror.upstream.client import RegistryClient
 
 _log = logging.getLogger(__name__)
 
 
-class Place:
+class PartialLease:
     """The partial of one fetch; an earlier one is resumed if upstream has its bytes too.
 
     A place that is `apart` does not touch the blob's partial, which belongs to another upstream:
@@ -29,7 +29,7 @@ class Place:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: RegistryClient,
         repository: Repository,
         digest: Digest,
         store: Store,
@@ -52,7 +52,9 @@ class Place:
         self._useless = False
 
     def __repr__(self) -> str:
-        return f"<Place of {self._digest}: {self.promised} bytes promised, apart: {self.apart}>"
+        return (
+            f"<PartialLease of {self._digest}: {self.promised} bytes promised, apart: {self.apart}>"
+        )
 
     @property
     def written(self) -> int:
@@ -61,11 +63,11 @@ class Place:
 
     async def take(self) -> None:
         """Open the partial of an earlier fetch, if there is one; raises NoRoomError, OSError."""
-        idle = self._store.books.idle_partials
+        idle = self._store.accounting.idle_partials
         if self.apart or self._digest not in idle:  # an empty one counts: a gc would unlink it
             return
         self._left_behind = idle[self._digest]
-        self._count(await self._store.room.take_partial(self._digest))
+        self._count(await self._store.quota.take_partial(self._digest))
         await self._open(self._store.files.partial)
 
     async def show(self, repository: Repository) -> None:
@@ -107,7 +109,7 @@ class Place:
         if self.apart:
             return await self._open(self._store.files.partial_apart)
         # A file that is being removed has its name until it is unlinked: wait for that.
-        self._count(await self._store.room.take_partial(self._digest))
+        self._count(await self._store.quota.take_partial(self._digest))
         partial = await self._open(self._store.files.partial)
         if partial.written:
             words = "the %d bytes of an earlier fetch of %s are removed: their upstream is unknown"
@@ -131,7 +133,7 @@ class Place:
         return self._possession.left_by(self._digest)
 
     def _put_back(self, partial: Partial) -> None:
-        self._store.books.idle_partials[self._digest] = partial.written
+        self._store.accounting.idle_partials[self._digest] = partial.written
         self.release()
         self.partial, self.apart = None, True
 
@@ -144,7 +146,7 @@ class Place:
 
     def fits(self, size: int) -> bool:
         """Whether a blob of `size` bytes fits, if everything that can be evicted is evicted."""
-        return self._store.room.fits(max(0, size - self.promised))
+        return self._store.quota.fits(max(0, size - self.promised))
 
     async def grow(self, come: int, size: int | None) -> None:
         """Reserve room for `come` received bytes and for some more; raises NoRoomError, OSError.
@@ -169,7 +171,7 @@ class Place:
         more = max(0, size - self.promised)
         self._allowance.add(self._upstream, more)
         try:
-            promised = await self._store.room.reserve(more, gains=gains)
+            promised = await self._store.quota.reserve(more, gains=gains)
         finally:
             self._allowance.add(self._upstream, -more)
         self._count(promised)
@@ -180,7 +182,7 @@ class Place:
 
     def release(self) -> None:
         """Give the reservation back."""
-        self._store.room.release(self.promised)
+        self._store.quota.release(self.promised)
         self._count(-self.promised)
 
     # The end
@@ -198,7 +200,7 @@ class Place:
         """
         self.release()
         if self.apart:
-            await self._store.room.remove_partials([self._digest])
+            await self._store.quota.remove_partials([self._digest])
 
     async def abandon(self) -> None:
         """Remove a file that is empty, or that no later fetch would resume."""
@@ -213,7 +215,7 @@ class Place:
         """Give the reservation back; the written bytes stay for the next fetch."""
         written = self._left_behind if self.partial is None else self.partial.written
         if written and not self._useless and not self.apart:
-            self._store.books.idle_partials[self._digest] = written
+            self._store.accounting.idle_partials[self._digest] = written
             if self._has_it:
                 self._possession.left(self._digest, self._upstream)
         self.release()

@@ -14,24 +14,24 @@ from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.oci.names import Repository
 from mirror.oci.ranges import Span
-from mirror.upstream.client import Registry
-from mirror.upstream.fair_semaphore import Places
+from mirror.upstream.client import RegistryClient
+from mirror.upstream.fair_semaphore import FairSemaphore
 
 Doubt: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]  # whether a pass is no longer needed
 
 
-class Passes:
+class PassThrough:
     """The limit on concurrent pass-through bodies: `most`, divided among upstreams and clients.
 
     If `upstreams` has a single entry, that upstream may take all of them.
     """
 
     def __init__(self, most: int, upstreams: Sized) -> None:
-        self._places = Places(most)
+        self._places = FairSemaphore(most)
         self._upstreams = upstreams
 
     def __repr__(self) -> str:
-        return f"<Passes: {self._places!r}>"
+        return f"<PassThrough: {self._places!r}>"
 
     @asynccontextmanager
     async def taken(
@@ -77,15 +77,15 @@ class Passes:
         return (of_client,) if len(self._upstreams) == 1 else (f"upstream {upstream}", of_client)
 
 
-class Upstream:
+class PassThroughBody:
     """A blob of a repository, passed through to one client; it ends when the client leaves."""
 
     def __init__(
         self,
-        registry: Registry,
+        registry: RegistryClient,
         repository: Repository,
         digest: Digest,
-        passes: Passes,
+        passes: PassThrough,
         client: str,
     ) -> None:
         self.repository = repository

@@ -13,9 +13,9 @@ from mirror.oci.errors import ContentWrong
 from mirror.oci.names import Repository
 from mirror.oci.ranges import Span
 from mirror.storage.store import Store
-from mirror.upstream.client import Registry
+from mirror.upstream.client import RegistryClient
 from mirror.upstream.errors import deadline
-from mirror.util.singleflight import Flights
+from mirror.util.singleflight import SingleFlight
 
 _SPAN = 64 * 1024  # bytes of the requested range
 _LONGEST = 600.0  # seconds for a proof: an upstream without ranges sends all bytes before it
@@ -26,7 +26,7 @@ class Possession:
     """Compares a range of an upstream's bytes with the stored copy, at an unpredictable offset.
 
     Naming a digest proves nothing: it is no secret, and an upstream can answer a HEAD without the
-    content. Within one upstream a HEAD is enough all the same, see `Catalogue.within`.
+    content. Within one upstream a HEAD is enough all the same, see `Catalog.within`.
 
     The offset follows from `key`, which stays in the data folder: it is the same for all upstreams,
     each time and after each start, so that an upstream with a part of a blob has one attempt.
@@ -35,7 +35,7 @@ class Possession:
     def __init__(self, store: Store, key: bytes) -> None:
         self._store = store
         self._key = key
-        self._questions: Flights[tuple[Repository, Digest, int], None] = Flights()
+        self._questions: SingleFlight[tuple[Repository, Digest, int], None] = SingleFlight()
         self._left: dict[Digest, str] = {}
 
     def __repr__(self) -> str:
@@ -51,7 +51,7 @@ class Possession:
         The records are bounded by the number of partials, each of which cost its upstream bytes.
         """
         self._left[digest] = upstream
-        there = self._store.books.idle_partials
+        there = self._store.accounting.idle_partials
         if len(self._left) > 2 * len(there) + _SPARE:
             self._left = {each: by for each, by in self._left.items() if each in there}
 
@@ -61,7 +61,7 @@ class Possession:
 
     async def show(
         self,
-        registry: Registry,
+        registry: RegistryClient,
         repository: Repository,
         digest: Digest,
         file: IO[bytes],
@@ -95,7 +95,7 @@ class Possession:
 
     async def _ask(
         self,
-        registry: Registry,
+        registry: RegistryClient,
         repository: Repository,
         digest: Digest,
         span: Span,
@@ -116,7 +116,7 @@ def _place(key: bytes, digest: Digest, length: int) -> Span:
 
 
 async def _sent(
-    registry: Registry, repository: Repository, digest: Digest, span: Span, size: int | None
+    registry: RegistryClient, repository: Repository, digest: Digest, span: Span, size: int | None
 ) -> bytes:
     """Return an upstream's bytes for a span of a blob; `size` is that of the blob, if known.
 

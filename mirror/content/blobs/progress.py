@@ -28,7 +28,7 @@ class Detour:
     hasher: Hasher
 
 
-class Progress:
+class FetchProgress:
     """A blob under fetch. All followers share its bytes; a refusal is for one repository only.
 
     `repository` is where upstream is asked now. `visible` is the limit up to which

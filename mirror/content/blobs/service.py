@@ -5,15 +5,15 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mirror.content.blobs.bodies import Body, FetchedBody, KeptBody
+from mirror.content.blobs.bodies import Body, FetchedBody, StoredBody
 from mirror.content.blobs.fetch import Fetch
-from mirror.content.blobs.fetch_pool import Fetches
-from mirror.content.blobs.links import Belonging
-from mirror.content.blobs.passthrough import Passes, Upstream
+from mirror.content.blobs.fetch_pool import FetchPool
+from mirror.content.blobs.links import BlobLinks
+from mirror.content.blobs.passthrough import PassThrough, PassThroughBody
 from mirror.content.blobs.possession import Possession
 from mirror.content.blobs.progress import Displaced
-from mirror.content.blobs.stored import KeptBlobs
-from mirror.content.memory_cache import Memory
+from mirror.content.blobs.stored import StoredBlobs
+from mirror.content.memory_cache import MemoryCache
 from mirror.content.outcome import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -26,7 +26,7 @@ from mirror.oci.errors import (
 )
 from mirror.oci.names import Repository
 from mirror.storage.store import Store
-from mirror.upstream.client import Registry
+from mirror.upstream.client import RegistryClient
 
 _SHARED = 2  # fetches begun by other requests, of which a client is not told the failures
 _PASSES = 64  # bodies passed through at the same time; more wait
@@ -39,7 +39,7 @@ class _Request:
     `proof` is the size under which upstream said that the repository has the blob.
     """
 
-    upstream: Upstream
+    upstream: PassThroughBody
     repository: Repository
     digest: Digest
     proof: int | None = None
@@ -47,28 +47,28 @@ class _Request:
     failures: int = 0  # of fetches that other requests began
 
 
-class Blobs:
+class BlobService:
     """Answers requests for blobs of all upstreams. `missing_ttl` is in seconds."""
 
     def __init__(
         self,
-        registries: dict[str, Registry],
+        registries: dict[str, RegistryClient],
         store: Store,
-        fetches: Fetches,
+        fetches: FetchPool,
         possession: Possession,
-        memory: Memory,
+        memory: MemoryCache,
         missing_ttl: float,
     ) -> None:
         self._registries = registries
         self._store = store
         self._fetches = fetches
         self._memory = memory
-        self._belonging = Belonging(registries, store, possession, missing_ttl)
-        self._kept = KeptBlobs(store, memory)
-        self._passes = Passes(_PASSES, registries)
+        self._belonging = BlobLinks(registries, store, possession, missing_ttl)
+        self._kept = StoredBlobs(store, memory)
+        self._passes = PassThrough(_PASSES, registries)
 
     def __repr__(self) -> str:
-        return f"<Blobs: {self._fetches!r}, {self._belonging!r}>"
+        return f"<BlobService: {self._fetches!r}, {self._belonging!r}>"
 
     async def close(self) -> None:
         """Stop the running questions and fetches."""
@@ -82,10 +82,10 @@ class Blobs:
     def peek(self, repository: Repository, digest: Digest) -> bytes | None:
         """Return a blob that is in memory, or None at once: the path of every warm config."""
         body = self._memory.get(digest)
-        entry = self._store.catalogue.get(digest)
+        entry = self._store.catalog.get(digest)
         if body is None or entry is None or not self._belonging.known(repository, digest, entry):
             return None
-        self._store.books.touch(digest)
+        self._store.accounting.touch(digest)
         return body
 
     async def head(
@@ -96,7 +96,7 @@ class Blobs:
         The blob is fetched where upstream names its size neither to HEAD nor in a GET's headers.
         """
         self._belonging.refuse_missing(repository, digest)
-        entry = self._store.catalogue.get(digest)
+        entry = self._store.catalog.get(digest)
         if entry is not None and self._belonging.known(repository, digest, entry):
             return entry.size, Outcome.HIT
         running = self._fetches.running(repository.upstream, digest)
@@ -136,16 +136,16 @@ class Blobs:
 
     def _request(self, repository: Repository, digest: Digest, client: str) -> _Request:
         registry = self._registries[repository.upstream]
-        upstream = Upstream(registry, repository, digest, self._passes, client)
+        upstream = PassThroughBody(registry, repository, digest, self._passes, client)
         return _Request(upstream, repository, digest)
 
-    async def _open_kept(self, request: _Request) -> KeptBody | None:
+    async def _open_kept(self, request: _Request) -> StoredBody | None:
         """Open a stored blob that is linked to the repository; upstream is asked for a link.
 
         Raises UpstreamMisbehaved where only the whole blob can prove the link.
         """
         belonging, repository, digest = self._belonging, request.repository, request.digest
-        while (entry := self._store.catalogue.get(digest)) is not None:
+        while (entry := self._store.catalog.get(digest)) is not None:
             if not belonging.known(repository, digest, entry):
                 if entry.media_type is not None:
                     return None
@@ -163,12 +163,12 @@ class Blobs:
         """Link the blob by upstream's word; upstream is asked unless it gave that for this size."""
         request.asked = True
         if request.proof == size:
-            self._store.books.link(request.digest, request.repository)
+            self._store.accounting.link(request.digest, request.repository)
         else:
             confirm = self._belonging.confirm
             request.proof = await confirm(request.repository, request.digest, size)
 
-    async def _claimed(self, request: _Request, body: KeptBody) -> KeptBody:
+    async def _claimed(self, request: _Request, body: StoredBody) -> StoredBody:
         """Link a blob of another upstream by this upstream's proof of possession."""
         request.asked = True
         try:
@@ -271,7 +271,7 @@ class Blobs:
         return again and request.failures <= _SHARED
 
 
-def _asked(body: KeptBody | None, request: _Request) -> KeptBody | None:
+def _asked(body: StoredBody | None, request: _Request) -> StoredBody | None:
     if body is not None and request.asked:
         body.outcome = Outcome.REVALIDATED
     return body

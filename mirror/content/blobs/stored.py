@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import IO
 
-from mirror.content.blobs.bodies import KeptBody
-from mirror.content.memory_cache import Memory
+from mirror.content.blobs.bodies import StoredBody
+from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
 from mirror.storage.catalog import Entry
 from mirror.storage.errors import says_nothing
@@ -14,22 +14,22 @@ from mirror.storage.files import Opened
 from mirror.storage.store import Store
 
 
-class KeptBlobs:
+class StoredBlobs:
     """Opens stored blobs. A missing, altered or unreadable file is discarded."""
 
-    def __init__(self, store: Store, memory: Memory) -> None:
+    def __init__(self, store: Store, memory: MemoryCache) -> None:
         self._store = store
         self._memory = memory
 
     def __repr__(self) -> str:
-        return f"<KeptBlobs of {self._store!r}>"
+        return f"<StoredBlobs of {self._store!r}>"
 
-    async def open(self, digest: Digest) -> KeptBody | None:
+    async def open(self, digest: Digest) -> StoredBody | None:
         """Open a stored file; None where there is no good one.
 
         Where that cannot be told, for want of descriptors say, upstream has the blob, too.
         """
-        while (entry := self._store.catalogue.get(digest)) is not None:
+        while (entry := self._store.catalog.get(digest)) is not None:
             file: IO[bytes] | None = None
             try:
                 found = await self._store.open(digest)
@@ -43,12 +43,12 @@ class KeptBlobs:
             except BaseException:
                 self._let_go(file)
                 raise
-            if self._store.catalogue.get(digest) is not entry:
+            if self._store.catalog.get(digest) is not entry:
                 self._let_go(file)
                 continue  # evicted, discarded by another, or fetched anew meanwhile
             if file is not None and right:
-                self._store.books.touch(digest)
-                return KeptBody(self._store, entry, file)
+                self._store.accounting.touch(digest)
+                return StoredBody(self._store, entry, file)
             self._let_go(file)
             await self._store.discard(digest)
         return None

@@ -13,7 +13,7 @@ from mirror.content.listings.tag_lists import TagList, of_tags
 from mirror.content.manifests.tags import TagKey, Tags
 from mirror.oci.names import Repository, Tag
 from mirror.oci.paging import MAX_PAGE, Paging
-from mirror.util.singleflight import Flights
+from mirror.util.singleflight import SingleFlight
 
 _GOOD = 5.0  # seconds; all tags are looked through no more often, at any rate of requests
 
@@ -35,7 +35,7 @@ class KnownTags:
         self._timer = timer
         self._sorted: _ByRepository = {}
         self._good_until = -math.inf
-        self._flights: Flights[None, _ByRepository] = Flights()
+        self._flights: SingleFlight[None, _ByRepository] = SingleFlight()
 
     def __repr__(self) -> str:
         return f"<KnownTags of {self._tags!r}>"

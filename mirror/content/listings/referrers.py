@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from mirror.content.manifests.resolver import Manifests
+from mirror.content.manifests.resolver import ManifestResolver
 from mirror.oci import media, strict_json
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -20,7 +20,7 @@ from mirror.oci.errors import (
 from mirror.oci.manifest import MAX_SIZE
 from mirror.oci.names import Repository, Tag
 from mirror.oci.paging import Paging
-from mirror.upstream.client import Registry
+from mirror.upstream.client import RegistryClient
 from mirror.upstream.pages import Page
 
 _MAX_PAGES = 20
@@ -48,7 +48,7 @@ class Referrers:
         """Return the index of the descriptors of these types, or of all if no type is given."""
         if not artifact_types:
             return self.whole
-        return await strict_json.aside(_filtered, self.whole, self.items, artifact_types)
+        return await strict_json.on_thread(_filtered, self.whole, self.items, artifact_types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,9 @@ class _Subject:
 class ReferrersFinder:
     """Asks upstreams for referrers."""
 
-    def __init__(self, registries: Mapping[str, Registry], manifests: Manifests) -> None:
+    def __init__(
+        self, registries: Mapping[str, RegistryClient], manifests: ManifestResolver
+    ) -> None:
         self._registries = registries
         self._manifests = manifests
         self._with_api: set[str] = set()  # upstreams with an API that has answered
@@ -88,21 +90,21 @@ class ReferrersFinder:
     async def _by_api(self, subject: _Subject, paging: Paging) -> Referrers | None:
         """Ask for as many pages as fit into an index; `None` if upstream has no such API."""
         found: Items = []
-        room, memory, seen = MAX_SIZE, 0, set[Paging]()
+        quota, memory, seen = MAX_SIZE, 0, set[Paging]()
         following: Paging | None = paging
         while following is not None and len(seen) < _MAX_PAGES:
             if following in seen:
                 raise UpstreamMisbehaved("upstream's Link leads back to a page before")
             seen.add(following)
             page = await self._page(subject, following)
-            items = None if page is None else await strict_json.aside(_index, page.body, page)
+            items = None if page is None else await strict_json.on_thread(_index, page.body, page)
             if page is None or items is None:
                 if following.fields:  # a page that the API itself linked to
                     raise UpstreamMisbehaved("upstream does not have its next page of referrers")
                 return None
             self._with_api.add(subject.repository.upstream)
-            room -= len(page.body)
-            if room < 0:
+            quota -= len(page.body)
+            if quota < 0:
                 break
             found += items
             memory += strict_json.memory(page.body)
@@ -144,7 +146,7 @@ class ReferrersFinder:
             return Referrers([], _written([]))
         if found.body is None or found.descriptor.digest == digest:
             return Referrers([], _written([]))
-        items = await strict_json.aside(_tagged, found.body)
+        items = await strict_json.on_thread(_tagged, found.body)
         whole = _written(items)
         return Referrers(items, whole, strict_json.memory(found.body) + len(whole))
 

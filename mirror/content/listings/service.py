@@ -20,7 +20,7 @@ from mirror.content.listings.tag_lists import (
     of_tags,
     paged,
 )
-from mirror.content.manifests.resolver import Manifests
+from mirror.content.manifests.resolver import ManifestResolver
 from mirror.content.outcome import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -32,9 +32,9 @@ from mirror.oci.errors import (
 )
 from mirror.oci.names import Repository
 from mirror.oci.paging import MAX_PAGE, Paging
-from mirror.upstream.client import Registry
+from mirror.upstream.client import RegistryClient
 from mirror.upstream.errors import deadline
-from mirror.util.singleflight import Flights
+from mirror.util.singleflight import SingleFlight
 
 _KEPT = 32 * 1024 * 1024  # bytes of memory
 _ENTRY = 1024  # bytes of it for each listing, beside its content
@@ -66,25 +66,25 @@ class _Kept:
     until: float
 
 
-class Listings:
+class ListingService:
     """Keeps listings. They are good for `ttl` seconds, and longer when upstream fails.
 
     The content of a fallback tag, or its absence, is good for `missing_ttl` at most: that there is
     no API may be a mistake. `patience` is how long, in seconds, a client waits for upstream with an
-    older listing at hand. The listings take `room` bytes of memory, their keys included: these are
+    older listing at hand. The listings take `quota` bytes of memory, their keys included: these are
     a client's own text.
     """
 
     def __init__(
         self,
-        registries: dict[str, Registry],
-        manifests: Manifests,
+        registries: dict[str, RegistryClient],
+        manifests: ManifestResolver,
         known: KnownTags,
         ttl: float,
         missing_ttl: float,
         patience: float,
         timer: Callable[[], float] = time.monotonic,
-        room: int = _KEPT,
+        quota: int = _KEPT,
     ) -> None:
         self._tags = TagLists(registries)
         self._known = known
@@ -93,12 +93,12 @@ class Listings:
         self._missing_ttl = min(ttl, missing_ttl)
         self._patience = patience
         self._timer = timer
-        self._kept: LRUCache[_Key, _Kept] = LRUCache(room, getsizeof=lambda kept: kept.size)
-        self._flights: Flights[_Key, Any] = Flights()
+        self._kept: LRUCache[_Key, _Kept] = LRUCache(quota, getsizeof=lambda kept: kept.size)
+        self._flights: SingleFlight[_Key, Any] = SingleFlight()
         self.left_out = self._tags.left_out
 
     def __repr__(self) -> str:
-        return f"<Listings: {len(self._kept)} kept, {len(self._flights)} running>"
+        return f"<ListingService: {len(self._kept)} kept, {len(self._flights)} running>"
 
     async def close(self) -> None:
         """Stop the running questions."""

@@ -22,7 +22,7 @@ from mirror.oci.errors import (
 from mirror.oci.names import Repository
 from mirror.oci.paging import MAX_PAGE, Paging
 from mirror.oci.taglist import PIECE, TagReader
-from mirror.upstream.client import Registry
+from mirror.upstream.client import RegistryClient
 from mirror.upstream.pages import PageBody
 from mirror.upstream.transport import Size
 
@@ -84,7 +84,7 @@ class TagLists:
     At most `streams` long lists are sent at once.
     """
 
-    def __init__(self, registries: dict[str, Registry], streams: int = _STREAMS) -> None:
+    def __init__(self, registries: dict[str, RegistryClient], streams: int = _STREAMS) -> None:
         self.left_out: Counter[str] = Counter()
         self._registries = registries
         self._streams = asyncio.Semaphore(streams)
@@ -169,7 +169,7 @@ async def _pieces(page: PageBody, reader: TagReader, reading: asyncio.Lock) -> A
 
 
 async def _open(
-    registry: Registry, repository: Repository, paging: Paging, *, long: bool = False
+    registry: RegistryClient, repository: Repository, paging: Paging, *, long: bool = False
 ) -> PageBody:
     size: Size = "large" if long else "small"
     try:

@@ -9,10 +9,10 @@ from typing import Protocol
 from cachetools import TLRUCache
 
 from mirror.budget.budget import Budget, Permit, wanted
-from mirror.content.manifests.stored import Kept
+from mirror.content.manifests.stored import StoredManifests
 from mirror.content.manifests.tags import Tags
-from mirror.content.memory_cache import Memory
-from mirror.content.outcome import Why, why
+from mirror.content.memory_cache import MemoryCache
+from mirror.content.outcome import StaleReason, stale_reason
 from mirror.content.refusals import forget
 from mirror.oci import media
 from mirror.oci.digest import Digest
@@ -32,7 +32,7 @@ from mirror.oci.manifest import Descriptor, Hint, Manifest
 from mirror.oci.names import Reference, Repository
 from mirror.storage.store import Store
 from mirror.upstream.telemetry import Ask
-from mirror.util.singleflight import Flights
+from mirror.util.singleflight import SingleFlight
 
 # Seconds for which a failed manifest is not relied on: after a refusal, and after wrong bytes,
 # which cost a pull each time. A tag that is reverted for it waits five seconds more, and must be
@@ -43,7 +43,7 @@ _REFUSED_KEPT = 10_000
 _ELSEWHERE = 5.0  # seconds to wait for a pull of the same digest in another repository
 
 
-class Source(Protocol):
+class ManifestSource(Protocol):
     """The source of manifests; it raises the errors of `Registry`."""
 
     async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:
@@ -55,30 +55,30 @@ class Source(Protocol):
         """Get a manifest; with `insist` a wrong body is requested once more."""
 
 
-class Pulls:
+class ManifestFetcher:
     """The only place that sends requests which upstream counts."""
 
     def __init__(
         self,
-        registries: Mapping[str, Source],
+        registries: Mapping[str, ManifestSource],
         budget: Budget,
         store: Store,
         tags: Tags,
-        memory: Memory,
+        memory: MemoryCache,
     ) -> None:
         self._registries = registries
         self._budget = budget
         self._tags = tags
-        self.kept = Kept(store, tags, memory, registries)
-        self._running: Flights[tuple[Repository, Reference], Manifest] = Flights()
-        self._heads: Flights[tuple[Repository, Digest], Hint] = Flights()
+        self.kept = StoredManifests(store, tags, memory, registries)
+        self._running: SingleFlight[tuple[Repository, Reference], Manifest] = SingleFlight()
+        self._heads: SingleFlight[tuple[Repository, Digest], Hint] = SingleFlight()
         self._leaders: dict[tuple[str, Digest], Repository] = {}  # by upstream
         self._refused: TLRUCache[tuple[Repository, Reference], UpstreamFailure] = TLRUCache(
             _REFUSED_KEPT, lambda _, failure, now: now + _refused_for(failure), budget.now
         )
 
     def __repr__(self) -> str:
-        return f"<Pulls: {len(self._running)} running>"
+        return f"<ManifestFetcher: {len(self._running)} running>"
 
     async def close(self) -> None:
         """Cancel all pulls and questions."""
@@ -232,10 +232,10 @@ class Pulls:
             raise
         except UpstreamFailure as failure:
             self._refused[repository, reference] = failure.again()  # a value, without frames
-            self._cannot_be_had(repository, reference, why(failure))
+            self._cannot_be_had(repository, reference, stale_reason(failure))
             raise
         except ManifestUnknown:  # a replica of the registry may lag
-            self._cannot_be_had(repository, reference, Why.FAULT)
+            self._cannot_be_had(repository, reference, StaleReason.FAULT)
             raise
         else:
             return kept
@@ -256,7 +256,9 @@ class Pulls:
             self._budget.promise(repository, pulled.descriptor.digest, missing, ask.client)
         return pulled
 
-    def _cannot_be_had(self, repository: Repository, reference: Reference, reason: Why) -> None:
+    def _cannot_be_had(
+        self, repository: Repository, reference: Reference, reason: StaleReason
+    ) -> None:
         if isinstance(reference, Digest):
             self._tags.lost(repository, reference, reason)
 

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mirror.budget.budget import Budget, wanted
-from mirror.content.manifests.fetcher import Pulls, Source, is_of_digest
-from mirror.content.manifests.result import Found
-from mirror.content.manifests.revalidation import Checks
+from mirror.content.manifests.fetcher import ManifestFetcher, ManifestSource, is_of_digest
+from mirror.content.manifests.result import ManifestResult
+from mirror.content.manifests.revalidation import Revalidation
 from mirror.content.manifests.tags import Tagged, TagKey, Tags
-from mirror.content.memory_cache import Memory
+from mirror.content.memory_cache import MemoryCache
 from mirror.content.outcome import (
     STALE,
     Outcome,
-    Why,
-    why,
+    StaleReason,
+    stale_reason,
 )
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -39,16 +39,16 @@ from mirror.upstream.telemetry import Ask
 _log = logging.getLogger(__name__)
 
 
-class Manifests:
+class ManifestResolver:
     """The manifests of all upstreams; a stale tag's request waits `patience` seconds for one."""
 
     def __init__(
         self,
-        registries: Mapping[str, Source],
+        registries: Mapping[str, ManifestSource],
         budget: Budget,
         store: Store,
         tags: Tags,
-        memory: Memory,
+        memory: MemoryCache,
         patience: float,
     ) -> None:
         self._registries = registries
@@ -57,11 +57,11 @@ class Manifests:
         self._tags = tags
         self._memory = memory
         self._patience = patience
-        self._pulls = Pulls(registries, budget, store, tags, memory)
-        self._checks = Checks(budget, tags, self._pulls, patience)
+        self._pulls = ManifestFetcher(registries, budget, store, tags, memory)
+        self._checks = Revalidation(budget, tags, self._pulls, patience)
 
     def __repr__(self) -> str:
-        return f"<Manifests: {self._checks!r}, {self._pulls!r}>"
+        return f"<ManifestResolver: {self._checks!r}, {self._pulls!r}>"
 
     async def close(self) -> None:
         """Cancel all revalidations and pulls."""
@@ -73,7 +73,7 @@ class Manifests:
         self._tags.forget_refusals(upstream)
         self._pulls.forget_refusals(upstream)
 
-    def peek(self, repository: Repository, reference: Reference) -> Found | None:
+    def peek(self, repository: Repository, reference: Reference) -> ManifestResult | None:
         """Return a manifest from memory, without I/O, or `None`: the path of every warm pull."""
         digest: Digest
         if isinstance(reference, Digest):
@@ -84,18 +84,18 @@ class Manifests:
                 return None
             digest = tagged.found.digest
         body = self._memory.get(digest)
-        entry = self._store.catalogue.get(digest)
+        entry = self._store.catalog.get(digest)
         media_type = entry.type_for(repository.upstream) if entry else None
         if body is None or entry is None or media_type is None:
             return None
-        if not self._store.catalogue.belongs(digest, repository):
+        if not self._store.catalog.belongs(digest, repository):
             return None
-        self._store.books.touch(digest)
-        return Found(Descriptor(digest, media_type, entry.size), body, Outcome.HIT)
+        self._store.accounting.touch(digest)
+        return ManifestResult(Descriptor(digest, media_type, entry.size), body, Outcome.HIT)
 
     async def get(
         self, repository: Repository, reference: Reference, client: str, *, head: bool
-    ) -> Found:
+    ) -> ManifestResult:
         """Return a manifest from the cache or from upstream.
 
         With `head` no body is fetched and no pull is counted, unless upstream's response to a HEAD
@@ -115,7 +115,7 @@ class Manifests:
 
     async def _get(
         self, repository: Repository, reference: Reference, ask: Ask, *, head: bool
-    ) -> Found:
+    ) -> ManifestResult:
         try:
             if isinstance(reference, Digest):
                 return await self._by_digest(repository, reference, ask, head=head)
@@ -132,13 +132,13 @@ class Manifests:
 
         Such a denial may be a mistake of upstream's, and is over with the next question.
         """
-        if self._store.catalogue.holds(repository):
+        if self._store.catalog.holds(repository):
             return None
         return self._tags.denied(repository, reference)
 
     # By tag
 
-    async def _by_tag(self, key: TagKey, ask: Ask, *, head: bool) -> Found:
+    async def _by_tag(self, key: TagKey, ask: Ask, *, head: bool) -> ManifestResult:
         patient_until = _now() + self._patience
         current = await self._current(key)
         if isinstance(current, Hint):
@@ -146,16 +146,18 @@ class Manifests:
         tagged, outcome, reason = current
         age = self._tags.age(tagged) if outcome is Outcome.STALE else None
         if head:
-            return self._head(key, tagged, ask, Found(tagged.found, None, outcome, age, reason))
+            return self._head(
+                key, tagged, ask, ManifestResult(tagged.found, None, outcome, age, reason)
+            )
         kept = await self._kept(key, tagged)
         if kept is None:
             return await self._pull_tagged(key, tagged, ask)
-        return Found(kept.descriptor, kept.body, outcome, age, reason)
+        return ManifestResult(kept.descriptor, kept.body, outcome, age, reason)
 
     async def _kept(self, key: TagKey, tagged: Tagged) -> Manifest | None:
         return await self._pulls.kept.read(key[0], tagged.found.digest, tagged.found.media_type)
 
-    def _head(self, key: TagKey, tagged: Tagged, ask: Ask, found: Found) -> Found:
+    def _head(self, key: TagKey, tagged: Tagged, ask: Ask, found: ManifestResult) -> ManifestResult:
         """Answer a HEAD with a manifest that the client can GET next, as dockerd does."""
         before, spare = tagged.before, self._spare(key[0], tagged.before)
         if known := self._pulls.kept.known(key[0], tagged.found.digest):
@@ -165,11 +167,11 @@ class Manifests:
             refusal = self._pulls.unaffordable(key[0], tagged.found, ask, spare)
             if refusal is not None:
                 age = self._tags.age(before)
-                return Found(before.found, None, Outcome.STALE, age, why(refusal))
+                return ManifestResult(before.found, None, Outcome.STALE, age, stale_reason(refusal))
         self._pulls.expect(key[0], tagged.found, ask)
         return found
 
-    async def _pull_tagged(self, key: TagKey, tagged: Tagged, ask: Ask) -> Found:
+    async def _pull_tagged(self, key: TagKey, tagged: Tagged, ask: Ask) -> ManifestResult:
         """Pull the current manifest of a tag; if that fails, fall back on the previous one.
 
         The pull goes on if it takes longer than a client should wait for a stale answer. For a tag
@@ -194,13 +196,13 @@ class Manifests:
             if stale is None:
                 raise
             if not isinstance(failure, ShareSpent):  # other clients may pull
-                self._tags.revert(key, tagged, why(failure))
+                self._tags.revert(key, tagged, stale_reason(failure))
             return stale
-        return Found(pulled.descriptor, pulled.body, Outcome.MISS)
+        return ManifestResult(pulled.descriptor, pulled.body, Outcome.MISS)
 
     async def _pull_by_tag(
         self, key: TagKey, ask: Ask, hint: Hint, patient_until: float, *, insist: bool = True
-    ) -> Found:
+    ) -> ManifestResult:
         """Pull by tag if upstream's HEAD decides nothing.
 
         If no pull can be spent on it, a stored tag keeps its digest, and a HEAD's 404 stands.
@@ -217,9 +219,9 @@ class Manifests:
             if stale is None:
                 raise _or_missing(failure, hint, key[1]) from failure
             if not isinstance(failure, ShareSpent):
-                self._checks.fall_back(key, why(failure))
+                self._checks.fall_back(key, stale_reason(failure))
             return stale
-        return Found(pulled.descriptor, pulled.body, Outcome.MISS)
+        return ManifestResult(pulled.descriptor, pulled.body, Outcome.MISS)
 
     def _spare(self, repository: Repository, tagged: Tagged | None) -> float | None:
         """Return the seconds since a tag's digest was confirmed; `None` if it is not stored."""
@@ -229,16 +231,16 @@ class Manifests:
 
     async def _stale(
         self, key: TagKey, tagged: Tagged | None, failure: UpstreamFailure
-    ) -> Found | None:
+    ) -> ManifestResult | None:
         """Return the last known manifest of a tag, if it is stored."""
         _log.debug("the current manifest of %s:%s cannot be pulled: %s", *key, failure.message)
         kept = await self._kept(key, tagged) if tagged else None
         if tagged is None or kept is None:
             return None
         age = self._tags.age(tagged)
-        return Found(kept.descriptor, kept.body, Outcome.STALE, age, why(failure))
+        return ManifestResult(kept.descriptor, kept.body, Outcome.STALE, age, stale_reason(failure))
 
-    async def _current(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | Hint:
+    async def _current(self, key: TagKey) -> tuple[Tagged, Outcome, StaleReason | None] | Hint:
         """Resolve a tag to its digest; a hint that says too little leaves the decision to a GET.
 
         There are three cases: upstream answered recently; it answers now; or it fails, and its
@@ -253,10 +255,10 @@ class Manifests:
                 checked = await self._checks.run(key)
         except UpstreamFailure as failure:
             _log.debug("upstream does not tell what %s:%s is: %s", *key, failure.message)
-            stale = self._checks.fall_back(key, why(failure))
+            stale = self._checks.fall_back(key, stale_reason(failure))
             if stale is None:
                 raise
-            return stale, Outcome.STALE, why(failure)
+            return stale, Outcome.STALE, stale_reason(failure)
         if isinstance(checked, Hint):
             return self._lately(key) or checked  # another client's GET may have resolved it
         now, confirmed = checked
@@ -270,7 +272,7 @@ class Manifests:
         since = f"its last answer is {self._tags.age(tagged)} s old"
         return since if tagged.why is None else f"{since}, as then {STALE[tagged.why]}"
 
-    def _lately(self, key: TagKey) -> tuple[Tagged, Outcome, Why | None] | None:
+    def _lately(self, key: TagKey) -> tuple[Tagged, Outcome, StaleReason | None] | None:
         """Return a tag that upstream need not be asked about: confirmed or failed recently."""
         tagged = self._tags.get(key)
         if tagged is None or not self._tags.fresh(tagged):
@@ -283,7 +285,7 @@ class Manifests:
 
     async def _by_digest(
         self, repository: Repository, digest: Digest, ask: Ask, *, head: bool
-    ) -> Found:
+    ) -> ManifestResult:
         """Return a manifest that is stored and linked, stored but not linked, or not stored.
 
         A manifest that only another upstream sent counts as not stored.
@@ -294,17 +296,17 @@ class Manifests:
             hint = await self._pulls.confirm(repository, digest)
             outcome = Outcome.REVALIDATED if here else Outcome.MISS
         if head and (found := found or hint.descriptor):
-            return Found(found, None, outcome)
+            return ManifestResult(found, None, outcome)
         kept = None
         if found is not None or hint.digest is not None:
             kept = await self._pulls.kept.read(repository, digest, hint.media_type)
         if kept is not None:
-            return Found(kept.descriptor, kept.body, outcome)
+            return ManifestResult(kept.descriptor, kept.body, outcome)
         return await self._pull_by_digest(repository, digest, ask, hint)
 
     async def _pull_by_digest(
         self, repository: Repository, digest: Digest, ask: Ask, hint: Hint
-    ) -> Found:
+    ) -> ManifestResult:
         _log.debug("%s@%s is not stored: it is pulled", repository, digest)
         found = hint.descriptor
         if awaiting := self._tags.awaiting(repository, digest):  # a tag was just resolved to it
@@ -314,7 +316,7 @@ class Manifests:
             pulled = await self._pulls.pull(repository, digest, ask, found)
         except TooManyRequests as failure:
             raise _or_missing(failure, hint, digest) from failure
-        return Found(pulled.descriptor, pulled.body, Outcome.MISS)
+        return ManifestResult(pulled.descriptor, pulled.body, Outcome.MISS)
 
 
 def _now() -> float:

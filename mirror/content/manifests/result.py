@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mirror.content.outcome import Outcome, Why
+from mirror.content.outcome import Outcome, StaleReason
 from mirror.oci.manifest import Descriptor
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ManifestResult:
     """A manifest to be served; without a body where none was asked for.
 
     A stale tag has an `age`, the seconds since upstream confirmed it, and the reason `why`.
@@ -19,4 +19,4 @@ class Found:
     body: bytes | None
     outcome: Outcome
     age: int | None = None
-    why: Why | None = None
+    why: StaleReason | None = None

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import asyncio
 
-from mirror.budget.account import Want
+from mirror.budget.account import PullRequest
 from mirror.budget.budget import Budget, wanted
-from mirror.content.manifests.fetcher import Pulls, is_of_digest
+from mirror.content.manifests.fetcher import ManifestFetcher, is_of_digest
 from mirror.content.manifests.tags import Tagged, TagKey, Tags
-from mirror.content.outcome import Why
-from mirror.identity.client import NOBODY
+from mirror.content.outcome import StaleReason
+from mirror.identity.client import MIRROR_ITSELF
 from mirror.oci.errors import HeldBack, HostUnreachable, PullLimitSpent, UpstreamFailure
 from mirror.oci.manifest import Descriptor, Hint
 from mirror.oci.names import Repository
 from mirror.upstream.telemetry import Ask
-from mirror.util.singleflight import Flights
+from mirror.util.singleflight import SingleFlight
 
 
-class Checks:
+class Revalidation:
     """Revalidates tags. `patience` is how long a client with a stale one waits, in seconds."""
 
-    def __init__(self, budget: Budget, tags: Tags, pulls: Pulls, patience: float) -> None:
+    def __init__(self, budget: Budget, tags: Tags, pulls: ManifestFetcher, patience: float) -> None:
         self._budget = budget
         self._tags = tags
         self._pulls = pulls
         self._patience = patience
-        self._running: Flights[TagKey, tuple[Tagged, bool] | Hint] = Flights()
+        self._running: SingleFlight[TagKey, tuple[Tagged, bool] | Hint] = SingleFlight()
 
     def __repr__(self) -> str:
-        return f"<Checks: {len(self._running)} running>"
+        return f"<Revalidation: {len(self._running)} running>"
 
     async def close(self) -> None:
         """Stop the running checks."""
@@ -49,7 +49,7 @@ class Checks:
                 return each
         return None
 
-    def fall_back(self, key: TagKey, reason: Why) -> Tagged | None:
+    def fall_back(self, key: TagKey, reason: StaleReason) -> Tagged | None:
         """Ask nothing about a tag for some seconds; returns the target that is served meanwhile."""
         tagged, here = self._tags.get(key), self.here(key)
         if tagged is not None and here is tagged.before:
@@ -79,7 +79,7 @@ class Checks:
                     return Hint()
                 raise refusal.again()
             spare = self._tags.unconfirmed_for(here)
-            ask = Ask(NOBODY, str(tag))
+            ask = Ask(MIRROR_ITSELF, str(tag))
             if refusal := self._pulls.unaffordable(repository, found, ask, spare):
                 raise refusal
             self.consider(repository, wanted(repository, found, ask, spare))
@@ -91,7 +91,7 @@ class Checks:
         Otherwise the GET decides. It also decides where the last question about the tag failed,
         because only HEADs may be failing.
         """
-        again = here is not None and here.why in (Why.FAULT, Why.PACE)
+        again = here is not None and here.why in (StaleReason.FAULT, StaleReason.PACE)
         try:
             async with asyncio.timeout(self._patience / 2 if again else None):
                 return await self._pulls.hint(*key, spare=here is not None)
@@ -113,7 +113,7 @@ class Checks:
         known = self._pulls.kept.known(repository, hint.digest)
         return known or hint.descriptor or self._pulls.kept.shared(repository, hint.digest)
 
-    def consider(self, repository: Repository, want: Want) -> None:
+    def consider(self, repository: Repository, want: PullRequest) -> None:
         """Raise HeldBack where a tag that may have changed should keep its older digest for now."""
         if self._budget.holds_back(repository, want):
             raise HeldBack("few pulls are left: the tag keeps its older digest for now")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from cachetools import LRUCache
 
 from mirror.content.manifests.tags import Tags
-from mirror.content.memory_cache import Memory
+from mirror.content.memory_cache import MemoryCache
 from mirror.oci import manifest, media, strict_json
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor, Manifest
@@ -17,18 +17,18 @@ from mirror.oci.names import Repository
 from mirror.storage.catalog import Entry
 from mirror.storage.errors import says_nothing
 from mirror.storage.store import Store
-from mirror.util.singleflight import Flights
+from mirror.util.singleflight import SingleFlight
 
 _log = logging.getLogger(__name__)
 
 _LOOSE = 16 * 1024 * 1024  # bytes of manifests that the disk would not take
-_LARGE = 16 * 1024 * 1024  # bytes of the last read manifests that are too large for `Memory`
+_LARGE = 16 * 1024 * 1024  # bytes of the last read manifests that are too large for `MemoryCache`
 
 
-class Kept:
+class StoredManifests:
     """Finds and stores manifests. The number of `upstreams` may change at any time."""
 
-    def __init__(self, store: Store, tags: Tags, memory: Memory, upstreams: Sized) -> None:
+    def __init__(self, store: Store, tags: Tags, memory: MemoryCache, upstreams: Sized) -> None:
         self._store = store
         self._tags = tags
         self._memory = memory
@@ -36,7 +36,7 @@ class Kept:
         self._loose: LRUCache[tuple[Repository, Digest], Manifest] = LRUCache(
             _LOOSE, getsizeof=lambda loose: loose.descriptor.size
         )
-        self._loading: Flights[Digest, bytes | None] = Flights()
+        self._loading: SingleFlight[Digest, bytes | None] = SingleFlight()
         self._large: LRUCache[Digest, bytes] = LRUCache(_LARGE, getsizeof=len)
 
     async def close(self) -> None:
@@ -44,25 +44,25 @@ class Kept:
         await self._loading.close()
 
     def __repr__(self) -> str:
-        return f"<Kept: {len(self._loose)} in memory only>"
+        return f"<StoredManifests: {len(self._loose)} in memory only>"
 
     def known(self, repository: Repository, digest: Digest) -> Descriptor | None:
         """Return the descriptor of a stored manifest that is linked to the repository."""
         if loose := self._loose.get((repository, digest)):
             return loose.descriptor
-        entry = self._store.catalogue.get(digest)
-        if entry is None or not self._store.catalogue.belongs(digest, repository):
+        entry = self._store.catalog.get(digest)
+        if entry is None or not self._store.catalog.belongs(digest, repository):
             return None
         return _described(repository, digest, entry)
 
     def within(self, repository: Repository, digest: Digest) -> bool:
         """Whether a stored manifest is of this upstream: it is believed about its repositories."""
         alone = len(self._upstreams) == 1
-        return self._store.catalogue.within(digest, repository.upstream, alone=alone)
+        return self._store.catalog.within(digest, repository.upstream, alone=alone)
 
     def shared(self, repository: Repository, digest: Digest) -> Descriptor | None:
         """Return the descriptor of a stored manifest of this upstream."""
-        entry = self._store.catalogue.get(digest)
+        entry = self._store.catalog.get(digest)
         if entry is None or not self.within(repository, digest):
             return None
         return _described(repository, digest, entry)
@@ -81,22 +81,22 @@ class Kept:
         body = self._memory.get(digest) or self._large.get(digest)
         if body is None:
             body = await self._loading.join(digest, lambda: self._load(digest))
-        entry = self._store.catalogue.get(digest)  # it may have been evicted meanwhile
+        entry = self._store.catalog.get(digest)  # it may have been evicted meanwhile
         if body is None:
             return None
         media_type = entry.type_for(repository.upstream) if entry else None
         if media_type is None:  # its row was lost, its file was not
-            found = await strict_json.aside(manifest.read, body, digest, told)
-            entry = self._store.catalogue.get(digest)
+            found = await strict_json.on_thread(manifest.read, body, digest, told)
+            entry = self._store.catalog.get(digest)
         else:
             found = Manifest(Descriptor(digest, media_type, len(body)), body, ())
         if entry is None:
             return found
         if media_type is None:
-            self._store.books.describe(found, repository.upstream)
+            self._store.accounting.describe(found, repository.upstream)
         self._memory.put(digest, body)
-        self._store.books.link(digest, repository)
-        self._store.books.touch(digest)
+        self._store.accounting.link(digest, repository)
+        self._store.accounting.touch(digest)
         self._tags.arrived(repository, digest)
         return found
 
@@ -105,7 +105,7 @@ class Kept:
 
         Slow clients of a large one share its bytes.
         """
-        entry = self._store.catalogue.get(digest)
+        entry = self._store.catalog.get(digest)
         try:
             body = await self._store.read(digest)
             right = await self._store.run_read(digest.proves, body)
@@ -117,7 +117,7 @@ class Kept:
             if self._memory.largest < len(body) <= _LARGE:
                 self._large[digest] = body
             return body
-        if self._store.catalogue.get(digest) is entry:  # else another reader did that
+        if self._store.catalog.get(digest) is entry:  # else another reader did that
             await self._store.discard(digest)
         return None
 
@@ -128,7 +128,7 @@ class Kept:
         name.
         """
         digest = pulled.descriptor.digest
-        entry = self._store.catalogue.get(digest)
+        entry = self._store.catalog.get(digest)
         if pulled.in_part:
             _log.info("%s has a schema 1 signature, and is kept in memory only", digest)
             self._loose[repository, digest] = pulled
@@ -151,11 +151,11 @@ class Kept:
         mine = any(link.upstream == upstream for link in entry.links)
         before = entry.type_for(upstream) if mine else None
         if before is None or (before not in media.KNOWN and found.media_type in media.KNOWN):
-            self._store.books.describe(pulled, upstream)
+            self._store.accounting.describe(pulled, upstream)
         else:
             pulled = replace(pulled, descriptor=replace(found, media_type=before))
-        self._store.books.link(found.digest, repository)
-        self._store.books.touch(found.digest)
+        self._store.accounting.link(found.digest, repository)
+        self._store.accounting.touch(found.digest)
         self._memory.put(found.digest, pulled.body)
         return pulled
 

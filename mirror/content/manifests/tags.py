@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cachetools import Cache, LRUCache, TTLCache
 
-from mirror.content.outcome import Why
+from mirror.content.outcome import StaleReason
 from mirror.content.refusals import forget
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
@@ -35,7 +35,7 @@ class Tagged:
     checked: float
     ask_again: float
     before: Tagged | None = None
-    why: Why | None = None
+    why: StaleReason | None = None
 
 
 class Tags:
@@ -176,28 +176,28 @@ class Tags:
                 self._index.put_tag(*key, tagged.found, int(self._clock()) - self.age(tagged))
                 yield key
 
-    def lost(self, repository: Repository, digest: Digest, why: Why) -> None:
+    def lost(self, repository: Repository, digest: Digest, why: StaleReason) -> None:
         """Record that a manifest cannot be pulled: the tags that point at it revert."""
         for key in list(self._awaiting.get((repository, digest), ())):
             tagged = self._tags.get(key)
             if tagged is not None and tagged.found.digest == digest:
                 self.revert(key, tagged, why)
 
-    def revert(self, key: TagKey, tagged: Tagged, why: Why) -> None:
+    def revert(self, key: TagKey, tagged: Tagged, why: StaleReason) -> None:
         """Revert a tag to its stored manifest for some seconds: the new one cannot be pulled."""
         before = tagged.before
         if before is not None and self._tags.get(key) is tagged:
             self._tags[key] = before
             self.postpone(key, why)
 
-    def postpone(self, key: TagKey, why: Why) -> None:
+    def postpone(self, key: TagKey, why: StaleReason) -> None:
         """Serve a tag's record for some seconds without a question: upstream failed, or is spared.
 
-        If pulls are saved (`Why.SAVING`), that lasts as long as a fresh tag does.
+        If pulls are saved (`StaleReason.SAVING`), that lasts as long as a fresh tag does.
         """
         tagged = self._tags.get(key)
         if tagged is not None:
-            pause = max(_PAUSE, self._ttl) if why is Why.SAVING else _PAUSE
+            pause = max(_PAUSE, self._ttl) if why is StaleReason.SAVING else _PAUSE
             tagged.ask_again = max(tagged.ask_again, self._timer() + pause)
             tagged.why = why
 

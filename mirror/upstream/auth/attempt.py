@@ -19,7 +19,7 @@ _FETCHES = 2  # tokens: as many as a new client fetches, plus one
 Send = Callable[[Grant], Awaitable[aiohttp.ClientResponse]]
 
 
-class Visit:
+class LoginAttempt:
     """Sends a request with the remembered login; if that is refused, logs in as a new client would.
 
     Remembered state (a challenge, a token, a scope) only saves requests, so its refusal decides

@@ -15,9 +15,9 @@ from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialsUnavailable,
     Everywhere,
-    Found,
+    FoundCredentials,
 )
-from mirror.upstream.auth.worker_thread import aside
+from mirror.upstream.auth.worker_thread import on_worker_thread
 
 _HOST = re.compile(
     r"\d{12}\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)"
@@ -41,11 +41,11 @@ class Aws(Everywhere):
         self._service = service
         self._region = _PUBLIC_REGION if service == "ecr-public" else match and match["region"]
 
-    async def read(self, _place: str) -> Found:
+    async def read(self, _place: str) -> FoundCredentials:
         """Request a login; raises CredentialsUnavailable."""
-        return await aside(self._read, "AWS")
+        return await on_worker_thread(self._read, "AWS")
 
-    async def _read(self) -> Found:
+    async def _read(self) -> FoundCredentials:
         from aiobotocore.session import get_session  # noqa: PLC0415 - an extra
         from botocore.config import Config  # noqa: PLC0415
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
@@ -61,8 +61,8 @@ class Aws(Everywhere):
         return _found(answer["authorizationData"])
 
 
-def _found(data: Any) -> Found:  # noqa: ANN401 - a list for ECR, an object for ECR Public
+def _found(data: Any) -> FoundCredentials:  # noqa: ANN401 - a list for ECR, an object for ECR Public
     login = data[0] if isinstance(data, list) else data
     username, _, password = base64.b64decode(login["authorizationToken"]).decode().partition(":")
     life = (login["expiresAt"] - datetime.now(UTC)).total_seconds()
-    return Found(Credentials(username, password), max(life, 0))
+    return FoundCredentials(Credentials(username, password), max(life, 0))

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from mirror.upstream.auth.credentials import (
     Credentials,
+    CredentialSource,
     CredentialsUnavailable,
     Everywhere,
-    Found,
+    FoundCredentials,
     Kind,
-    Source,
 )
 from mirror.upstream.auth.token_exchange import claims
-from mirror.upstream.auth.worker_thread import aside
+from mirror.upstream.auth.worker_thread import on_worker_thread
 
 NOBODY = "00000000-0000-0000-0000-000000000000"  # the user name that accompanies a token
 _NONE = "Azure gives no access token"
@@ -29,11 +29,11 @@ def is_registry(host: str) -> bool:
 class Azure(Everywhere):
     """A source that asks Azure's directory, as the environment, workload or machine."""
 
-    async def read(self, _place: str) -> Found:
+    async def read(self, _place: str) -> FoundCredentials:
         """Request an access token; raises CredentialsUnavailable."""
-        return await aside(self._read, "Azure")
+        return await on_worker_thread(self._read, "Azure")
 
-    async def _read(self) -> Found:
+    async def _read(self) -> FoundCredentials:
         from azure.core.exceptions import AzureError  # noqa: PLC0415 - an extra
         from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
 
@@ -50,7 +50,7 @@ class Azure(Everywhere):
             raise CredentialsUnavailable(_NONE, error.message) from None
         except (OSError, ValueError) as error:  # the environment describes no identity
             raise CredentialsUnavailable(_NONE, str(error)) from None
-        return Found(
+        return FoundCredentials(
             Credentials(NOBODY, token.token, "access"), max(token.expires_on - time.time(), 0)
         )
 
@@ -58,7 +58,7 @@ class Azure(Everywhere):
 class Acr:
     """An account of ACR. With the all-zero user name, its password is a token to exchange."""
 
-    def __init__(self, source: Source, host: str) -> None:
+    def __init__(self, source: CredentialSource, host: str) -> None:
         self._source = source
         self._host = host
 
@@ -66,7 +66,7 @@ class Acr:
         """Return the place by the account's source."""
         return self._source.place(repository)
 
-    async def read(self, place: str) -> Found:
+    async def read(self, place: str) -> FoundCredentials:
         """Read the account; raises CredentialsUnavailable."""
         found = await self._source.read(place)
         who = found.credentials

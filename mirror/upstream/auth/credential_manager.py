@@ -11,9 +11,14 @@ from contextlib import suppress
 from typing import TypeVar
 
 from mirror.oci.errors import Denied, UpstreamFailure, shown
-from mirror.upstream.auth.credential_state import LOOK_AGAIN, Place
-from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable, Found, Source
-from mirror.util.singleflight import Flights
+from mirror.upstream.auth.credential_state import LOOK_AGAIN, CredentialState
+from mirror.upstream.auth.credentials import (
+    Credentials,
+    CredentialSource,
+    CredentialsUnavailable,
+    FoundCredentials,
+)
+from mirror.util.singleflight import SingleFlight
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +45,7 @@ class LoginRefused(UpstreamFailure):
     status, code = 403, "DENIED"
 
 
-class Account:
+class CredentialManager:
     """Supplies the credentials of one upstream. `timer` counts seconds.
 
     Credentials not accepted yet are tried by one request at a time: a wrong password is one failed
@@ -48,18 +53,18 @@ class Account:
     """
 
     def __init__(
-        self, upstream: str, source: Source, timer: Callable[[], float] = time.monotonic
+        self, upstream: str, source: CredentialSource, timer: Callable[[], float] = time.monotonic
     ) -> None:
         self._upstream = upstream
         self._source = source
         self._timer = timer
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, CredentialState] = {}
         self._trial = asyncio.Lock()
-        self._flights: Flights[str, None] = Flights()
+        self._flights: SingleFlight[str, None] = SingleFlight()
 
     def __repr__(self) -> str:
         rest = sum(len(place.refused) for place in self._places.values())
-        return f"<Account of {self._upstream}: {len(self._places)} held, {rest} rest>"
+        return f"<CredentialManager of {self._upstream}: {len(self._places)} held, {rest} rest>"
 
     async def close(self) -> None:
         """Stop reading credentials."""
@@ -74,7 +79,7 @@ class Account:
         errors of `attempt`.
         """
         name = self._source.place(repository)
-        place = self._places.setdefault(name, Place(name))
+        place = self._places.setdefault(name, CredentialState(name))
         credentials = await self._current(place)
         self._tell(place, credentials)
         try:
@@ -87,7 +92,7 @@ class Account:
         except CredentialsRefused as refusal:
             raise refusal.denied or self._refusal(place, other) from None
 
-    def _tell(self, place: Place, credentials: Credentials) -> None:
+    def _tell(self, place: CredentialState, credentials: Credentials) -> None:
         """Log the account in use, and its source."""
         if _log.isEnabledFor(logging.DEBUG):
             whose = f"as {shown(credentials.username)}" if credentials else "anonymously"
@@ -109,7 +114,10 @@ class Account:
             place.doubt(credentials)
 
     async def _try(
-        self, place: Place, credentials: Credentials, attempt: Callable[[Credentials], Awaitable[T]]
+        self,
+        place: CredentialState,
+        credentials: Credentials,
+        attempt: Callable[[Credentials], Awaitable[T]],
     ) -> T:
         if not credentials or place.accepted == credentials:
             return await self._again(place, credentials, attempt)
@@ -119,7 +127,10 @@ class Account:
         return await self._again(place, credentials, attempt)
 
     async def _again(
-        self, place: Place, credentials: Credentials, attempt: Callable[[Credentials], Awaitable[T]]
+        self,
+        place: CredentialState,
+        credentials: Credentials,
+        attempt: Callable[[Credentials], Awaitable[T]],
     ) -> T:
         """Use accepted credentials; simultaneous refusals count as one."""
         try:
@@ -130,7 +141,10 @@ class Account:
             raise
 
     async def _first(
-        self, place: Place, credentials: Credentials, attempt: Callable[[Credentials], Awaitable[T]]
+        self,
+        place: CredentialState,
+        credentials: Credentials,
+        attempt: Callable[[Credentials], Awaitable[T]],
     ) -> T:
         """Try credentials that have not been accepted yet."""
         if reading := self._flights.get(place.name):  # after a refusal of these credentials
@@ -148,7 +162,7 @@ class Account:
         place.accept(credentials)
         return result
 
-    async def _current(self, place: Place) -> Credentials:
+    async def _current(self, place: CredentialState) -> Credentials:
         if place.shut(self._timer()):
             raise self._refusal(place, place.credentials)
         if place.due <= self._timer():
@@ -157,7 +171,7 @@ class Account:
         return place.credentials
 
     async def _instead_of(
-        self, place: Place, refused: Credentials, denied: Denied | None
+        self, place: CredentialState, refused: Credentials, denied: Denied | None
     ) -> Credentials:
         """Return the credentials to try after a refusal, or raise its meaning."""
         # The source is not read again for each denied request of many.
@@ -170,7 +184,7 @@ class Account:
             raise denied
         return place.credentials
 
-    def _note(self, place: Place, refused: Credentials, denied: Denied | None) -> None:
+    def _note(self, place: CredentialState, refused: Credentials, denied: Denied | None) -> None:
         """Start a backoff of refused credentials, unless the refusal may concern the content."""
         if denied is None and place.refuse(refused, self._timer()) and self._rests(place, refused):
             _log.warning(
@@ -181,28 +195,28 @@ class Account:
                 self._rests(place, refused),
             )
 
-    def _raise_if_resting(self, place: Place, credentials: Credentials) -> None:
+    def _raise_if_resting(self, place: CredentialState, credentials: Credentials) -> None:
         if self._rests(place, credentials) > 0:
             raise self._refusal(place, credentials)
 
-    def _rests(self, place: Place, credentials: Credentials) -> float:
+    def _rests(self, place: CredentialState, credentials: Credentials) -> float:
         """Return the seconds left of the backoff; a refusal in one place holds in all."""
         now = self._timer()
         refused = (each.refused.get(credentials, now) - now for each in self._places.values())
         return max(place.shut(now), *refused)
 
-    def _refusal(self, place: Place, credentials: Credentials) -> LoginRefused:
+    def _refusal(self, place: CredentialState, credentials: Credentials) -> LoginRefused:
         return LoginRefused(
             f"upstream {self._upstream} refuses the login of {credentials.username!r}",
             retry_after=max(1, round(self._rests(place, credentials))),
         )
 
-    async def _read(self, place: Place) -> None:
+    async def _read(self, place: CredentialState) -> None:
         if place.failure is not None and place.failed > self._timer():
             raise place.failure.again()
         await self._flights.join(place.name, lambda: self._read_anew(place))
 
-    async def _found(self, place: Place) -> Found:
+    async def _found(self, place: CredentialState) -> FoundCredentials:
         try:
             return await self._source.read(place.name)
         except CredentialsUnavailable:
@@ -212,7 +226,7 @@ class Account:
             words, kind = "the credential source failed", type(error).__name__
             raise CredentialsUnavailable(words, kind) from None
 
-    async def _read_anew(self, place: Place) -> None:
+    async def _read_anew(self, place: CredentialState) -> None:
         try:
             found = await self._found(place)
         except CredentialsUnavailable as error:
@@ -222,7 +236,7 @@ class Account:
             _log.warning("the account for upstream %s is available again", self._upstream)
         place.take(found, self._timer())
 
-    def _make_do(self, place: Place, error: CredentialsUnavailable) -> None:
+    def _make_do(self, place: CredentialState, error: CredentialsUnavailable) -> None:
         """Continue with the current credentials while valid, else raise; read again soon."""
         if place.failure is None:
             words = "the account for upstream %s is not available: %s%s"

@@ -9,7 +9,7 @@ from mirror.upstream.auth.credentials import (
     ANONYMOUS,
     Credentials,
     CredentialsUnavailable,
-    Found,
+    FoundCredentials,
 )
 
 FIRST_REST = (
@@ -23,7 +23,7 @@ _TRIES = 2  # refused in a row: a source may return other credentials at each re
 
 
 @dataclass(slots=True)
-class Place:
+class CredentialState:
     """Credentials with the times, by the account's timer, of reading, renewal and expiry.
 
     `accepted`: the credentials that upstream accepted last, or that cannot be judged. `refused`:
@@ -43,7 +43,7 @@ class Place:
     failed: float = -math.inf
     source: str = ""
 
-    def take(self, found: Found, now: float) -> None:
+    def take(self, found: FoundCredentials, now: float) -> None:
         """Store the source's credentials.
 
         If its clock is behind, they may seem to have ended already: without a minimum life, the

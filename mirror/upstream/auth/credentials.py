@@ -38,7 +38,7 @@ ANONYMOUS = Credentials()
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundCredentials:
     """Credentials from a source, the seconds that they are valid, and the source's name."""
 
     credentials: Credentials
@@ -56,13 +56,13 @@ class CredentialsUnavailable(UpstreamFailure):
         self.cause = " ".join(cause.split())[:_SHOWN]
 
 
-class Source(Protocol):
+class CredentialSource(Protocol):
     """A source of an upstream's credentials."""
 
     def place(self, repository: str) -> str:
         """Return the path in the registry that a repository's credentials are for; "" is all."""
 
-    async def read(self, place: str) -> Found:
+    async def read(self, place: str) -> FoundCredentials:
         """Read the credentials for a place again; raises CredentialsUnavailable."""
 
 
@@ -80,9 +80,9 @@ class Given(Everywhere):
     def __init__(self, credentials: Credentials = ANONYMOUS) -> None:
         self.credentials = credentials
 
-    async def read(self, _place: str) -> Found:
+    async def read(self, _place: str) -> FoundCredentials:
         """Return the credentials."""
-        return Found(self.credentials, source="the configuration")
+        return FoundCredentials(self.credentials, source="the configuration")
 
 
 class PasswordFile(Everywhere):
@@ -92,7 +92,7 @@ class PasswordFile(Everywhere):
         self._username = username
         self._file = file
 
-    async def read(self, _place: str) -> Found:
+    async def read(self, _place: str) -> FoundCredentials:
         """Read the file; raises CredentialsUnavailable."""
         try:
             password = read_password(self._file)
@@ -102,7 +102,7 @@ class PasswordFile(Everywhere):
         except ValueError as error:
             raise CredentialsUnavailable(f"password_file {self._file} {error}") from None
         source = f"password_file {self._file}"
-        return Found(Credentials(self._username, password), source=source)
+        return FoundCredentials(Credentials(self._username, password), source=source)
 
 
 def read_password(file: Path) -> str:

@@ -22,7 +22,7 @@ from mirror.upstream.auth.credentials import (
     ANONYMOUS,
     Credentials,
     CredentialsUnavailable,
-    Found,
+    FoundCredentials,
     Kind,
 )
 from mirror.util.permissions import unreadable
@@ -218,7 +218,7 @@ class DockerConfigFile:
         """Return the path within the registry that has a separate account."""
         return self._config.place(self._hosts, repository)
 
-    async def read(self, place: str) -> Found:
+    async def read(self, place: str) -> FoundCredentials:
         """Read the file again and run the helper, if any; anonymous if neither has an account.
 
         Raises CredentialsUnavailable.
@@ -239,7 +239,7 @@ class DockerConfigFile:
             if account is None:
                 raise
             self._warn(f"has an account, used without the helper: {error}")
-        return Found(account or self._nobody(), _LIFE, source)
+        return FoundCredentials(account or self._nobody(), _LIFE, source)
 
     def _nobody(self) -> Credentials:
         """Continue anonymously, as docker does, unless there is an account that cannot be read.

@@ -13,8 +13,14 @@ from mirror.oci.login_methods import METHODS, Auth, Method
 from mirror.upstream.auth import aws, azure
 from mirror.upstream.auth.aws import Aws
 from mirror.upstream.auth.azure import Acr, Azure
-from mirror.upstream.auth.credential_manager import Account
-from mirror.upstream.auth.credentials import ANONYMOUS, Credentials, Given, PasswordFile, Source
+from mirror.upstream.auth.credential_manager import CredentialManager
+from mirror.upstream.auth.credentials import (
+    ANONYMOUS,
+    Credentials,
+    CredentialSource,
+    Given,
+    PasswordFile,
+)
 from mirror.upstream.auth.docker_config import DockerConfigFile
 from mirror.upstream.auth.google import Google
 from mirror.upstream.auth.login import Ways
@@ -49,12 +55,12 @@ def origin(name: str, url: URL, configured: Configured) -> Origin:
     ways = Ways(method.schemes, method.eager, realms)
     source = _source(name, url, auth, configured)
     logs_in = not isinstance(source, Given) or bool(source.credentials)
-    return Origin(name, url, Account(name, source), ways, configured.whose, logs_in)
+    return Origin(name, url, CredentialManager(name, source), ways, configured.whose, logs_in)
 
 
-def nobodys(origin: Origin) -> Origin:
+def anonymous_origin(origin: Origin) -> Origin:
     """Return the same upstream without an account."""
-    account, ways = Account(origin.name, Given()), Ways(realms=origin.ways.realms)
+    account, ways = CredentialManager(origin.name, Given()), Ways(realms=origin.ways.realms)
     return replace(origin, account=account, ways=ways, whose="", logs_in=False)
 
 
@@ -84,7 +90,7 @@ def _check_extra(auth: Auth, method: Method) -> None:
         )
 
 
-def _source(name: str, url: URL, auth: Auth, configured: Configured) -> Source:
+def _source(name: str, url: URL, auth: Auth, configured: Configured) -> CredentialSource:
     host = url.host or ""
     match auth:
         case "anonymous":
@@ -101,7 +107,7 @@ def _source(name: str, url: URL, auth: Auth, configured: Configured) -> Source:
     return _own(name, url, configured)
 
 
-def _own(name: str, url: URL, configured: Configured) -> Source:
+def _own(name: str, url: URL, configured: Configured) -> CredentialSource:
     """Return the configured account's source, or an anonymous one."""
     if configured.docker_config is not None:
         address = url.host_subcomponent or ""

@@ -11,10 +11,10 @@ from typing import Any
 from mirror.oci import strict_json
 from mirror.upstream.auth.credentials import (
     Credentials,
+    CredentialSource,
     CredentialsUnavailable,
     Everywhere,
-    Found,
-    Source,
+    FoundCredentials,
 )
 
 _USER = "oauth2accesstoken"  # the user name that accompanies an access token
@@ -29,16 +29,16 @@ class Google(Everywhere):
     GOOGLE_APPLICATION_CREDENTIALS names, or the metadata server.
     """
 
-    def __init__(self, key: Source | None = None) -> None:
+    def __init__(self, key: CredentialSource | None = None) -> None:
         self._key = key
 
-    async def read(self, place: str) -> Found:
+    async def read(self, place: str) -> FoundCredentials:
         """Request an access token; raises CredentialsUnavailable."""
         key = None if self._key is None else (await self._key.read(place)).credentials
         return await asyncio.to_thread(_read, key)
 
 
-def _read(key: Credentials | None) -> Found:
+def _read(key: Credentials | None) -> FoundCredentials:
     import google.auth  # noqa: PLC0415 - an extra
     from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
     from google.auth.transport.requests import Request  # noqa: PLC0415
@@ -59,7 +59,7 @@ def _read(key: Credentials | None) -> Found:
         raise CredentialsUnavailable("Google gives no access token", str(error)) from None
     life = (account.expiry.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
     source = "the machine's identity" if key is None else "a service account's key"
-    return Found(Credentials(_USER, account.token), max(life, 0), source)
+    return FoundCredentials(Credentials(_USER, account.token), max(life, 0), source)
 
 
 def _key_of(given: Credentials) -> dict[str, Any]:

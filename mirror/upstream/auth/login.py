@@ -13,7 +13,11 @@ from yarl import URL
 from mirror.oci.errors import Denied, UpstreamFailure
 from mirror.upstream.auth import challenge
 from mirror.upstream.auth.challenge import Challenge
-from mirror.upstream.auth.credential_manager import Account, CredentialsRefused, LoginRefused
+from mirror.upstream.auth.credential_manager import (
+    CredentialManager,
+    CredentialsRefused,
+    LoginRefused,
+)
 from mirror.upstream.auth.credentials import ANONYMOUS, Credentials, CredentialsUnavailable
 from mirror.upstream.auth.realm_policy import check_realm, is_readable
 from mirror.upstream.auth.token_exchange import Token, TokenKey
@@ -67,11 +71,11 @@ class Login:
     """The login state of one upstream.
 
     The realm and service of its first challenge serve all its repositories, so that only the first
-    request of all gets a 401. All of it is a guess until upstream accepts it: see `Visit`.
+    request of all gets a 401. All of it is a guess until upstream accepts it: see `LoginAttempt`.
     """
 
     def __init__(
-        self, upstream: str, url: URL, account: Account, ways: Ways, tokens: Tokens
+        self, upstream: str, url: URL, account: CredentialManager, ways: Ways, tokens: Tokens
     ) -> None:
         self.url = url
         self.known = Challenge("basic") if ways.eager else None

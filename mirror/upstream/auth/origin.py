@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-from mirror.upstream.auth.credential_manager import Account
+from mirror.upstream.auth.credential_manager import CredentialManager
 from mirror.upstream.auth.login import Ways
 
 
@@ -22,7 +22,7 @@ class Origin:
 
     name: str
     url: URL
-    account: Account
+    account: CredentialManager
     ways: Ways = field(default_factory=Ways)
     whose: str = ""
     logs_in: bool = False

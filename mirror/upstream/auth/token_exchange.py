@@ -47,7 +47,7 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class TokenRequest:
     """A request to a token server. `form` is its body, if it has one."""
 
     method: Literal["GET", "POST"]
@@ -63,15 +63,15 @@ class Question:
         return headers
 
 
-def with_password(key: TokenKey) -> Question:
+def with_password(key: TokenKey) -> TokenRequest:
     """Request a token by GET, with Basic for an account; the realm may have a query already."""
     who = key.credentials
     query = {"service": key.service, "scope": key.scope, "account": who.username if who else ""}
     url = URL(key.realm).extend_query({name: value for name, value in query.items() if value})
-    return Question("GET", url, who.basic() if who else "")
+    return TokenRequest("GET", url, who.basic() if who else "")
 
 
-def with_refresh_token(key: TokenKey, token: str) -> Question:
+def with_refresh_token(key: TokenKey, token: str) -> TokenRequest:
     """Request a token by POST, as in OAuth 2 (RFC 6749, 6)."""
     form = {
         "grant_type": "refresh_token",
@@ -80,10 +80,10 @@ def with_refresh_token(key: TokenKey, token: str) -> Question:
         "scope": key.scope,
         "refresh_token": token,
     }
-    return Question("POST", URL(key.realm), form=form)
+    return TokenRequest("POST", URL(key.realm), form=form)
 
 
-def for_refresh_token(key: TokenKey) -> Question:
+def for_refresh_token(key: TokenKey) -> TokenRequest:
     """Request a refresh token from Azure's registry, for an access token of its directory."""
     url = URL(key.realm)
     form = {
@@ -91,7 +91,7 @@ def for_refresh_token(key: TokenKey) -> Question:
         "service": key.service,
         "access_token": key.credentials.password,
     }
-    return Question("POST", url.with_path(url.path.rpartition("/")[0] + "/exchange"), form=form)
+    return TokenRequest("POST", url.with_path(url.path.rpartition("/")[0] + "/exchange"), form=form)
 
 
 def read(body: bytes, *names: str) -> Token:

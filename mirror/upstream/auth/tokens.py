@@ -20,12 +20,12 @@ from mirror.oci.errors import (
 )
 from mirror.upstream.auth import token_exchange
 from mirror.upstream.auth.credential_manager import CredentialsRefused
-from mirror.upstream.auth.token_exchange import Question, Token, TokenKey
+from mirror.upstream.auth.token_exchange import Token, TokenKey, TokenRequest
 from mirror.upstream.errors import deadline, read_capped
 from mirror.upstream.responses import is_page
-from mirror.upstream.telemetry import PACE, Answer, read_retry_after
-from mirror.upstream.transport import Wire
-from mirror.util.singleflight import Flights
+from mirror.upstream.telemetry import PACE, UpstreamResponse, read_retry_after
+from mirror.upstream.transport import Transport
+from mirror.util.singleflight import SingleFlight
 
 MAX_ANSWER = 64 * 1024  # bytes of a token response
 _KEPT = 16 * 1024 * 1024  # bytes of tokens; each has one to four thousand
@@ -37,11 +37,11 @@ class Tokens:
 
     def __init__(
         self,
-        wire: Wire,
-        on_answer: Callable[[Answer], None],
+        transport: Transport,
+        on_answer: Callable[[UpstreamResponse], None],
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._wire = wire
+        self._transport = transport
         self._on_answer = on_answer
         self._kept: TLRUCache[TokenKey, Token] = TLRUCache(
             _KEPT,
@@ -49,8 +49,8 @@ class Tokens:
             timer=timer,
             getsizeof=lambda token: len(token.value) + _BESIDE,
         )
-        self._flights: Flights[TokenKey, Token] = Flights()
-        self._doors: Flights[URL, Sequence[str]] = Flights()
+        self._flights: SingleFlight[TokenKey, Token] = SingleFlight()
+        self._doors: SingleFlight[URL, Sequence[str]] = SingleFlight()
 
     def __repr__(self) -> str:
         return f"<Tokens: {len(self._kept)} kept, {len(self._flights)} being fetched>"
@@ -89,9 +89,9 @@ class Tokens:
         Only a 401 of the registry itself is a refusal. Any other response, a web page included,
         concerns `/v2/` itself, which some registries do not have: then the actual request decides.
         """
-        question = Question("GET", url, basic)
+        question = TokenRequest("GET", url, basic)
         async with (
-            deadline(0.9 * self._wire.patience.answer, url),
+            deadline(0.9 * self._transport.patience.answer, url),
             await self._send(question, upstream, account, "") as response,
         ):
             return response.status != 401 or response.url.origin() != url.origin()
@@ -106,8 +106,8 @@ class Tokens:
 
     async def _challenges(self, url: URL, upstream: str) -> Sequence[str]:
         async with (
-            deadline(0.5 * self._wire.patience.answer, url),
-            await self._send(Question("GET", url), upstream, "", "") as response,
+            deadline(0.5 * self._transport.patience.answer, url),
+            await self._send(TokenRequest("GET", url), upstream, "", "") as response,
         ):
             own = response.status == 401 and response.url.origin() == url.origin()
             return response.headers.getall(hdrs.WWW_AUTHENTICATE, []) if own else ()
@@ -115,7 +115,7 @@ class Tokens:
     async def _fetch(self, key: TokenKey, upstream: str) -> Token:
         # Ends before the request that waits for it: the next request must not join a fetch that is
         # about to fail.
-        async with deadline(0.9 * self._wire.patience.answer, URL(key.realm)):
+        async with deadline(0.9 * self._transport.patience.answer, URL(key.realm)):
             token = self._kept[key] = await self._granted(key, upstream)
         return token
 
@@ -147,13 +147,15 @@ class Tokens:
         new = self._kept[for_all] = await self._ask(question, for_all, upstream, "refresh_token")
         return await self._ask(token_exchange.with_refresh_token(key, new.value), key, upstream)
 
-    async def _ask(self, question: Question, key: TokenKey, upstream: str, *names: str) -> Token:
+    async def _ask(
+        self, question: TokenRequest, key: TokenKey, upstream: str, *names: str
+    ) -> Token:
         """Request a token from a response field in `names`, by default that of access tokens."""
         account = key.credentials.username
         async with await self._send(question, upstream, account, key.scope) as response:
             if not 200 <= response.status < 300:  # any 2xx: 201 and 203 occur, and the body decides
                 if response.status == 429:
-                    self._wire.back_off(response, "token", question.url)
+                    self._transport.back_off(response, "token", question.url)
                 raise _refusal(response, key, question)
             body = await read_capped(response, MAX_ANSWER, "token answer")
         try:
@@ -164,19 +166,21 @@ class Tokens:
             raise
 
     async def _send(
-        self, question: Question, upstream: str, account: str, scope: str
+        self, question: TokenRequest, upstream: str, account: str, scope: str
     ) -> aiohttp.ClientResponse:
         def tell(response: aiohttp.ClientResponse | None, seconds: float) -> None:
             status = None if response is None else response.status
             method = question.method
-            self._on_answer(Answer(upstream, account, "token", method, status, seconds, "", scope))
+            self._on_answer(
+                UpstreamResponse(upstream, account, "token", method, status, seconds, "", scope)
+            )
 
-        return await self._wire.ask(
+        return await self._transport.ask(
             question.method, question.url, question.headers(), tell, form=question.form or None
         )
 
 
-def _refusal(response: aiohttp.ClientResponse, key: TokenKey, question: Question) -> Exception:
+def _refusal(response: aiohttp.ClientResponse, key: TokenKey, question: TokenRequest) -> Exception:
     """Return the meaning of a token server's failure: account, scope, or no answer at all."""
     host, who, status = response.url.host, key.credentials, response.status
     if status == 429:
@@ -199,7 +203,7 @@ def _page(response: aiohttp.ClientResponse) -> UpstreamUnavailable:
 
 
 def _refused_login(
-    response: aiohttp.ClientResponse, key: TokenKey, question: Question
+    response: aiohttp.ClientResponse, key: TokenKey, question: TokenRequest
 ) -> CredentialsRefused | None:
     host, who, status = response.url.host, key.credentials, response.status
     page = is_page(response)

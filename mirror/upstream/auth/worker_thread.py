@@ -6,19 +6,21 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from mirror.upstream.auth.credentials import CredentialsUnavailable, Found
+from mirror.upstream.auth.credentials import CredentialsUnavailable, FoundCredentials
 
 _PATIENCE = 15.0  # seconds; a stop of the daemon waits for this thread, too
 
 
-async def aside(read: Callable[[], Coroutine[Any, Any, Found]], cloud: str) -> Found:
+async def on_worker_thread(
+    read: Callable[[], Coroutine[Any, Any, FoundCredentials]], cloud: str
+) -> FoundCredentials:
     """Run `read` on a thread with another event loop; raises CredentialsUnavailable.
 
     These libraries block while they are imported and read files: for a third of a second each
     (measured).
     """
 
-    async def bounded() -> Found:
+    async def bounded() -> FoundCredentials:
         try:
             async with asyncio.timeout(_PATIENCE):
                 return await read()

@@ -17,12 +17,12 @@ from aiohttp import hdrs, web
 from cachetools import TTLCache
 
 from mirror.identity.address import one_client
-from mirror.identity.client import Caller, is_client_name
+from mirror.identity.client import ClientIdentity, is_client_name
 from mirror.oci.errors import ClientTooFast, NotAllowed, RegistryError, Unauthorized, shown
 from mirror.oci.patterns import Patterns
 from mirror.web.auth.browsers import Browsers
 from mirror.web.auth.htpasswd import Htpasswd
-from mirror.web.auth.request_rate import Rates
+from mirror.web.auth.request_rate import RequestRates
 from mirror.web.connections.certificate import peer
 
 _TRIES = 20  # wrong logins allowed from one client's address, within
@@ -39,14 +39,14 @@ class Known:
     allow: Patterns
 
 
-class Login(NamedTuple):
+class ClientLogin(NamedTuple):
     """The credentials of a request: a secret, and the name it is claimed for, if there is one."""
 
     name: str | None
     secret: str
 
 
-class Clients:
+class Authenticator:
     """The clients that can authenticate: the configured ones, and the users of a file.
 
     With `challenge`, a client without a login is asked for one; without it, the client may read the
@@ -57,7 +57,7 @@ class Clients:
         self,
         known: Mapping[str, Known],
         users: Htpasswd | None,
-        rates: Rates,
+        rates: RequestRates,
         *,
         anonymous: Patterns | None,
         challenge: bool,
@@ -73,14 +73,14 @@ class Clients:
         self._challenge = challenge
         # Whether unauthenticated clients are told nothing about the configuration.
         self._discreet = challenge or anonymous is not None
-        self._unnamed = lru_cache(maxsize=8192)(partial(Caller, allow=anonymous))
+        self._unnamed = lru_cache(maxsize=8192)(partial(ClientIdentity, allow=anonymous))
         self._tries: TTLCache[str, int] = TTLCache(_ADDRESSES, _TRIES_LAST, timer)
         self.refused = 0
 
     def __repr__(self) -> str:
-        return f"<Clients: {len(self._tokens)} tokens, {self._users}>"
+        return f"<Authenticator: {len(self._tokens)} tokens, {self._users}>"
 
-    def change(self, anew: Clients) -> None:
+    def change(self, anew: Authenticator) -> None:
         """Take over the configuration of `anew`; the counts of addresses stay.
 
         Passwords that were right lately stay known, under the hash that they were compared with.
@@ -118,11 +118,11 @@ class Clients:
         """
         self._rates.take(f"{one_client(request.remote or '')} watching")  # no name has a blank
 
-    def trusts(self, caller: Caller) -> bool:
+    def trusts(self, identity: ClientIdentity) -> bool:
         """Whether a caller may be told the names in the configuration."""
-        return caller.name is not None or not self._discreet
+        return identity.name is not None or not self._discreet
 
-    async def who(self, request: web.BaseRequest) -> Caller:
+    async def who(self, request: web.BaseRequest) -> ClientIdentity:
         """Return the caller of a request; raises Unauthorized, NotAllowed, or ClientTooFast.
 
         Each request counts once, and before it costs anything: by name if memory is enough to prove
@@ -141,7 +141,7 @@ class Clients:
             raise Unauthorized("this mirror requires a login")
         return self._unnamed(address)
 
-    def _login(self, request: web.BaseRequest) -> Login | None:
+    def _login(self, request: web.BaseRequest) -> ClientLogin | None:
         """Read the credentials of a request; None if there are none, or if no login is configured.
 
         Credentials count even without a challenge: a wrong password does not make an anonymous
@@ -153,11 +153,11 @@ class Clients:
             return None
         scheme, _, rest = header.partition(" ")
         if scheme.lower() == "bearer":
-            return Login(None, rest.strip())
-        return _basic(rest) if scheme.lower() == "basic" else Login("", "")
+            return ClientLogin(None, rest.strip())
+        return _basic(rest) if scheme.lower() == "basic" else ClientLogin("", "")
 
-    def _named(self, address: str, name: str) -> Caller:
-        return Caller(address, name, self._allow.get(name))
+    def _named(self, address: str, name: str) -> ClientIdentity:
+        return ClientIdentity(address, name, self._allow.get(name))
 
     def _by_certificate(self, client: str, name: str) -> str:
         right = is_client_name(name)
@@ -170,7 +170,7 @@ class Clients:
             "name, or else the first DNS name or e-mail address of the subjectAltName"
         )
 
-    async def _by_login(self, client: str, login: Login) -> str:
+    async def _by_login(self, client: str, login: ClientLogin) -> str:
         name = self._at_once(login)
         self._rates.take(name or client)
         if name is None and await self._try(client, login):
@@ -180,20 +180,20 @@ class Clients:
             raise self._wrong()
         return name
 
-    def _at_once(self, login: Login) -> str | None:
+    def _at_once(self, login: ClientLogin) -> str | None:
         """Return the name that a token, or a password that was right lately, proves; else None."""
         name = self._tokens.get(_hash(login.secret))
         if name is not None and login.name in (None, name):
             return name
         return login.name if self._remembered(login) else None
 
-    def _remembered(self, login: Login) -> bool | None:
+    def _remembered(self, login: ClientLogin) -> bool | None:
         """Return the latest result for a user and password, None if there is none."""
         if self._users is None or not login.name:
             return None
         return self._users.remembers(login.name, login.secret)
 
-    async def _try(self, client: str, login: Login) -> bool:
+    async def _try(self, client: str, login: ClientLogin) -> bool:
         """Check a login that is not remembered; raises ClientTooFast after too many wrong ones.
 
         Running checks count: a thousand at once are no better than a thousand in a row. A login
@@ -214,7 +214,7 @@ class Clients:
             self._forgive(client)
         return right
 
-    async def _check(self, login: Login) -> bool:
+    async def _check(self, login: ClientLogin) -> bool:
         if self._users is None or not login.name:
             return False
         return await self._users.check(login.name, login.secret)
@@ -231,11 +231,11 @@ def _hash(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
-def _basic(credentials: str) -> Login:
+def _basic(credentials: str) -> ClientLogin:
     """Decode name and password (RFC 7617, 2); both are empty if they cannot be decoded."""
     try:
         text = base64.b64decode(credentials.strip(), validate=True).decode()
     except (binascii.Error, UnicodeError):
-        return Login("", "")
+        return ClientLogin("", "")
     name, _, password = text.partition(":")
-    return Login(name, password)
+    return ClientLogin(name, password)

@@ -17,7 +17,7 @@ from cachetools import TTLCache
 from mirror.identity.client import is_client_name
 from mirror.oci.errors import ClientTooFast
 from mirror.util.permissions import unreadable
-from mirror.util.singleflight import Flights
+from mirror.util.singleflight import SingleFlight
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Htpasswd:
         self._users = Users(_read(file))
         self._key = secrets.token_bytes(32)
         self._known: TTLCache[bytes, bool] = TTLCache(_KEPT, _REMEMBERED, timer)
-        self._checks: Flights[bytes, bool] = Flights()
+        self._checks: SingleFlight[bytes, bool] = SingleFlight()
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     def __repr__(self) -> str:

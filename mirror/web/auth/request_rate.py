@@ -14,7 +14,7 @@ _BURST = 10.0  # seconds' worth of requests allowed at once: an image takes many
 _KEPT = 50_000  # clients; a forgotten client starts afresh
 
 
-class Rates:
+class RequestRates:
     """Limits each client to `rate` requests per second; 0 is no limit.
 
     Uses the generic cell rate algorithm (ITU-T I.371): one number is kept per client, the time at
@@ -27,7 +27,7 @@ class Rates:
         self._due: LRUCache[str, float] = LRUCache(_KEPT)
 
     def __repr__(self) -> str:
-        return f"<Rates: {self.rate} requests/s, {len(self._due)} clients>"
+        return f"<RequestRates: {self.rate} requests/s, {len(self._due)} clients>"
 
     def take(self, party: str) -> None:
         """Count a request; raises ClientTooFast."""

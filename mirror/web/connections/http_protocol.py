@@ -15,9 +15,9 @@ from aiohttp.web_protocol import _ErrInfo
 from mirror.oci.errors import RegistryError, RequestInvalid, Stopped
 from mirror.upstream.errors import breach
 from mirror.util.request_id import RequestIds
-from mirror.web.connections.pool import Connections
-from mirror.web.connections.request_heads import Heads
-from mirror.web.connections.trusted_proxies import Fronts
+from mirror.web.connections.pool import ConnectionPool
+from mirror.web.connections.request_heads import RequestHeads
+from mirror.web.connections.trusted_proxies import TrustedProxies
 from mirror.web.error_reply import refusal
 from mirror.web.reply import BEING_SENT, REQUEST_ID
 
@@ -40,7 +40,7 @@ class Protocol(web.RequestHandler):
     def __init__(
         self,
         server: Listener,
-        connections: Connections,
+        connections: ConnectionPool,
         ids: RequestIds,
         client: str | None,
         **options: Any,  # noqa: ANN401 - aiohttp's
@@ -49,7 +49,7 @@ class Protocol(web.RequestHandler):
         self._counted = connections
         self._ids = ids
         self._client = client
-        self._heads = Heads()
+        self._heads = RequestHeads()
         self._dropped: int | None = None  # bytes, once no further requests are read
         self._max_msg_queue_size, self._msg_queue_resume_size = _AHEAD, _AHEAD - 1
 
@@ -167,12 +167,14 @@ class Listener(web.Server):
     def __init__(
         self,
         handler: Handler,
-        connections: Connections,
+        connections: ConnectionPool,
         ids: RequestIds,
         **options: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:
-        fronts = connections.fronts
-        super().__init__(handler, request_factory=_maker(fronts) if fronts else None, **options)
+        trusted_proxies = connections.trusted_proxies
+        super().__init__(
+            handler, request_factory=_maker(trusted_proxies) if trusted_proxies else None, **options
+        )
         self._counted = connections
         self._ids = ids
         self._options = options
@@ -183,7 +185,7 @@ class Listener(web.Server):
         return Protocol(self, self._counted, self._ids, client, loop=loop, **self._options)
 
 
-def _maker(fronts: Fronts) -> Callable[..., web.BaseRequest]:
+def _maker(trusted_proxies: TrustedProxies) -> Callable[..., web.BaseRequest]:
     """Return aiohttp's factory of requests, each with its client's address."""
 
     def make(
@@ -195,7 +197,7 @@ def _maker(fronts: Fronts) -> Callable[..., web.BaseRequest]:
     ) -> web.BaseRequest:
         peer = protocol.peername
         address = str(peer[0]) if peer else ""
-        remote = fronts.client(address, message.headers)
+        remote = trusted_proxies.client(address, message.headers)
         loop = asyncio.get_running_loop()
         return web.BaseRequest(message, payload, protocol, writer, task, loop, remote=remote)
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 C = TypeVar("C", bound=Hashable)
 
 
-class Crowd(Generic[C]):
+class ConnectionsByClient(Generic[C]):
     """Connections by client, in the order in which they were opened.
 
     All operations take constant time. Both orders are linked lists: a dict from which much was
@@ -22,7 +22,7 @@ class Crowd(Generic[C]):
         self._most = 0
 
     def __repr__(self) -> str:
-        return f"<Crowd: {len(self._held)} clients, {self._most} connections at most>"
+        return f"<ConnectionsByClient: {len(self._held)} clients, {self._most} connections at most>"
 
     def add(self, client: str, connection: C) -> None:
         """Record a connection that a client has opened."""

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from aiohttp import web
 
 from mirror.identity.address import one_client
-from mirror.web.connections.per_client import Crowd
-from mirror.web.connections.trusted_proxies import Fronts
+from mirror.web.connections.per_client import ConnectionsByClient
+from mirror.web.connections.trusted_proxies import TrustedProxies
 
 BACKLOG = 4096
 # Unsent bytes that the kernel queues per connection. Without it, megabytes wait there, copies
@@ -32,7 +32,7 @@ class _Open(NamedTuple):
     front: str = ""  # the trusted proxy that opened it, if any
 
 
-class Connections:
+class ConnectionPool:
     """The open connections: at most `most`, and at most `each` idle ones per client; 0 is no limit.
 
     A connection beyond `most` replaces the connection that has been idle for longest. Without an
@@ -51,17 +51,17 @@ class Connections:
         most: int,
         each: int = 0,
         clock: Callable[[], float] = time.monotonic,
-        fronts: Fronts | None = None,
+        trusted_proxies: TrustedProxies | None = None,
     ) -> None:
         self.most = most
         self.each = each
         self.shed = 0
-        self.fronts = fronts
+        self.trusted_proxies = trusted_proxies
         self._clock = clock
         self._open: dict[object, _Open] = {}
         self._idle: OrderedDict[object, None] = OrderedDict()
         self._idle_of: dict[str, OrderedDict[object, float]] = {}
-        self._crowd: Crowd[object] = Crowd()
+        self._crowd: ConnectionsByClient[object] = ConnectionsByClient()
         self._none = asyncio.Event()
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class Connections:
         return connection in self._open
 
     def __repr__(self) -> str:
-        return f"<Connections: {len(self)} of at most {self.most}, {len(self._idle)} idle>"
+        return f"<ConnectionPool: {len(self)} of at most {self.most}, {len(self._idle)} idle>"
 
     def opened(
         self, connection: object, transport: asyncio.Transport, client: str | None = None
@@ -83,7 +83,11 @@ class Connections:
         """
         address = client_of(transport, client)
         owner = one_client(address)
-        front = owner if self.fronts is not None and self.fronts.trusts(address) else ""
+        front = (
+            owner
+            if self.trusted_proxies is not None and self.trusted_proxies.trusts(address)
+            else ""
+        )
         self._none.clear()
         found = self._enter(connection, _Open(owner, transport, OrderedDict(), front))
         self._rest(connection, found)

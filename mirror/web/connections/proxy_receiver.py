@@ -6,39 +6,41 @@ import asyncio
 import logging
 from typing import cast
 
-from mirror.web.connections.pool import Connections, client_of
+from mirror.web.connections.pool import ConnectionPool, client_of
 from mirror.web.connections.proxy_preamble import Preamble, PreambleError
 from mirror.web.connections.tls_handshake import Make
-from mirror.web.connections.trusted_proxies import Fronts
+from mirror.web.connections.trusted_proxies import TrustedProxies
 
 _log = logging.getLogger(__name__)
 
 _PATIENCE = 10.0  # seconds for a preamble, from the first byte of the connection to its last
 
 
-class Announced(asyncio.BufferedProtocol):
+class ProxyReceiver(asyncio.BufferedProtocol):
     """A connection with an incomplete preamble: it counts as idle, and as its proxy's.
 
     No bytes behind the preamble are read from the kernel: they belong to TLS, or to the server. A
     peer that is not a trusted proxy sends no preamble: its connection is passed on at once.
     """
 
-    def __init__(self, following: Make, connections: Connections, fronts: Fronts) -> None:
+    def __init__(
+        self, following: Make, connections: ConnectionPool, trusted_proxies: TrustedProxies
+    ) -> None:
         self._following = following
         self._connections = connections
-        self._fronts = fronts
+        self._trusted_proxies = trusted_proxies
         self._preamble = Preamble()
         self._buffer = bytearray()
         self._deadline: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
 
     def __repr__(self) -> str:
-        return f"<Announced: {self._preamble}>"
+        return f"<ProxyReceiver: {self._preamble}>"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection of a trusted proxy; pass on any other."""
         self._transport = plain = cast("asyncio.Transport", transport)
-        if not self._fronts.trusts(client_of(plain, None)):
+        if not self._trusted_proxies.trusts(client_of(plain, None)):
             self._pass_on(plain, None)
             return
         self._deadline = asyncio.get_running_loop().call_later(_PATIENCE, self._late)

@@ -7,7 +7,7 @@ _SEAM = len(_END) - 1  # bytes of an end that may be in the previous piece
 _PIECE = 16 * 1024  # bytes of a head per piece
 
 
-class Heads:
+class RequestHeads:
     """Splits a client's bytes after each head (RFC 9112, 2.1), however they arrive.
 
     `unended` is the number of bytes returned of a head that has not ended yet. If the parser sees
@@ -22,7 +22,9 @@ class Heads:
         self.unended = 0
 
     def __repr__(self) -> str:
-        return f"<Heads: {len(self._text) - self._at} bytes waiting, {self.unended} of a head>"
+        return (
+            f"<RequestHeads: {len(self._text) - self._at} bytes waiting, {self.unended} of a head>"
+        )
 
     def is_one(self, data: bytes) -> bool:
         """Whether `data` is exactly one head, as it usually is: it need not be added then."""

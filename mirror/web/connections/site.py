@@ -9,8 +9,8 @@ from typing import cast
 from aiohttp import web
 
 from mirror.web.connections.certificate import Certificate
-from mirror.web.connections.pool import BACKLOG, Connections
-from mirror.web.connections.proxy_receiver import Announced
+from mirror.web.connections.pool import BACKLOG, ConnectionPool
+from mirror.web.connections.proxy_receiver import ProxyReceiver
 from mirror.web.connections.tls_handshake import Handshake, Make
 
 
@@ -25,21 +25,23 @@ class Site(web.SockSite):
         self,
         runner: web.ServerRunner,
         listener: socket.socket,
-        connections: Connections,
+        connections: ConnectionPool,
         certificate: Certificate | None = None,
     ) -> None:
         super().__init__(runner, listener, backlog=BACKLOG)
         self._listener = listener
         self._connections = connections
         self._certificate = certificate
-        fronts = connections.fronts
-        self._fronts = fronts if fronts is not None and fronts.preambles else None
+        trusted_proxies = connections.trusted_proxies
+        self._trusted_proxies = (
+            trusted_proxies if trusted_proxies is not None and trusted_proxies.preambles else None
+        )
         self._make = cast("Make", runner.server)  # set once the runner is set up
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Start listening."""
-        if self._certificate is None and self._fronts is None:
+        if self._certificate is None and self._trusted_proxies is None:
             await super().start()
             return
         await web.BaseSite.start(self)
@@ -55,9 +57,9 @@ class Site(web.SockSite):
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _arrive(self) -> asyncio.BaseProtocol:
-        if self._fronts is None:
+        if self._trusted_proxies is None:
             return self._next(None)
-        return Announced(self._next, self._connections, self._fronts)
+        return ProxyReceiver(self._next, self._connections, self._trusted_proxies)
 
     def _next(self, client: str | None) -> asyncio.Protocol:
         """Return the protocol that follows the preamble, or begins the connection without one."""

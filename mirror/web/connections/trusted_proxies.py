@@ -15,7 +15,7 @@ _HOPS = 16  # proxies in a row that are skipped; no honest path has more
 _LONGEST = 64  # characters of an address with its zone and port
 
 
-class Fronts:
+class TrustedProxies:
     """Proxies by their addresses and networks, as `trusted_proxies` lists them.
 
     Each proxy appends the address of its peer to X-Forwarded-For. Elements further left may be the
@@ -33,7 +33,7 @@ class Fronts:
         self.trusts = lru_cache(maxsize=8192)(self._trusts)
 
     def __repr__(self) -> str:
-        return f"<Fronts: {len(self._networks)} networks{', preambles' * self.preambles}>"
+        return f"<TrustedProxies: {len(self._networks)} networks{', preambles' * self.preambles}>"
 
     def client(self, peer: str, headers: CIMultiDictProxy[str]) -> str:
         """Return the address of a request's client, given that of its connection's peer.

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
-from mirror.identity.client import Caller
-from mirror.util.log_writer import Outlet
+from mirror.identity.client import ClientIdentity
+from mirror.util.log_writer import LogWriter
 from mirror.util.logs import Format
 from mirror.web.reply import REQUEST_ID, Reply
 from mirror.web.router import Route, Target
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+", re.ASCII)  # printable, without blank, quote, = and \
-CALLER = web.RequestKey("caller", Caller)  # a request's caller, once identified
+IDENTITY = web.RequestKey("caller", ClientIdentity)  # a request's caller, once identified
 _SHOWN = 512  # characters of a client's text that a line repeats
 _CACHED_LENGTH = 256  # characters; longer text is not worth caching
 
@@ -79,25 +79,25 @@ class Line(NamedTuple):
 class AccessLog:
     """Renders lines, and queues them in an outlet, which writes them later."""
 
-    def __init__(self, form: Format, outlet: Outlet) -> None:
+    def __init__(self, form: Format, log_writer: LogWriter) -> None:
         self._render: Callable[[Line], str] = Line.json if form == "json" else Line.text
-        self._outlet = outlet
+        self._log_writer = log_writer
 
     def __repr__(self) -> str:
-        return f"<AccessLog: {self._outlet}>"
+        return f"<AccessLog: {self._log_writer}>"
 
     def add(self, line: Line) -> None:
         """Queue a line."""
-        self._outlet.add(self._render(line))
+        self._log_writer.add(self._render(line))
 
 
 def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds: float) -> Line:
     """Return the record of a request and its reply."""
-    caller = request.get(CALLER)
+    identity = request.get(IDENTITY)
     return Line(
         at=time.time(),
         client=request.remote or "-",
-        user=(caller.name if caller else None) or "-",
+        user=(identity.name if identity else None) or "-",
         method=request.method,
         target=_cut(request.raw_path),
         status=reply.status,

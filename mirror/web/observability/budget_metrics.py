@@ -9,8 +9,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from mirror.budget.account import Account
 from mirror.budget.budget import Budget
-from mirror.budget.demand import Tally
-from mirror.content.outcome import Why
+from mirror.budget.demand import Demand
+from mirror.content.outcome import StaleReason
 
 _ACCOUNT = ["upstream", "account"]
 _GAUGES: tuple[tuple[str, str, Callable[[Account, float], float | None]], ...] = (
@@ -62,7 +62,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Account, float], float | None]], ...] =
 )
 
 
-def collect(budget: Budget, tally: Tally, secret: bytes) -> Iterator[Metric]:
+def collect(budget: Budget, demand: Demand, secret: bytes) -> Iterator[Metric]:
     """Return the metrics of all budgets; `secret` keys the names of accounts."""
     now = budget.now()
     accounts = [(key, _labels(*key, secret), account) for key, account in budget.accounts()]
@@ -79,7 +79,7 @@ def collect(budget: Budget, tally: Tally, secret: bytes) -> Iterator[Metric]:
     for key, labels, _ in accounts:
         shut.add_metric(labels, budget.shut_times[key])
     yield shut
-    yield from _saved(budget, tally)
+    yield from _saved(budget, demand)
 
 
 def _labels(upstream: str, account: str, secret: bytes) -> tuple[str, str]:
@@ -93,7 +93,7 @@ def _labels(upstream: str, account: str, secret: bytes) -> tuple[str, str]:
     return upstream, hmac.digest(secret, named, "sha256").hex()[:8]
 
 
-def _saved(budget: Budget, tally: Tally) -> Iterator[Metric]:
+def _saved(budget: Budget, demand: Demand) -> Iterator[Metric]:
     asked = CounterMetricFamily(
         "mirror_pulls_asked", "Manifests that clients pulled.", labels=["upstream"]
     )
@@ -109,9 +109,9 @@ def _saved(budget: Budget, tally: Tally) -> Iterator[Metric]:
         "mirror_stale_serves", "Manifests served stale, by reason.", labels=["upstream", "reason"]
     )
     for upstream in sorted({key[0] for key, _ in budget.accounts()}):
-        asked.add_metric([upstream], tally.asked[upstream])
+        asked.add_metric([upstream], demand.asked[upstream])
         counted.add_metric([upstream], budget.counted[upstream])
-        saved.add_metric([upstream], tally.asked[upstream] - budget.counted[upstream])
-        for why in Why:
-            stale.add_metric([upstream, why], tally.stale[upstream, why])
+        saved.add_metric([upstream], demand.asked[upstream] - budget.counted[upstream])
+        for why in StaleReason:
+            stale.add_metric([upstream, why], demand.stale[upstream, why])
     yield from (asked, counted, saved, stale)

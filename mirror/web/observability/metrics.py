@@ -24,20 +24,20 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from mirror.budget.budget import Budget
-from mirror.budget.demand import Tally
-from mirror.content.blobs.fetch_pool import Fetches
-from mirror.content.listings.service import Listings
+from mirror.budget.demand import Demand
+from mirror.content.blobs.fetch_pool import FetchPool
+from mirror.content.listings.service import ListingService
 from mirror.oci.errors import ClientTooFast
 from mirror.storage.store import Store
-from mirror.upstream.client import Registry
-from mirror.upstream.telemetry import Answer
-from mirror.util.log_writer import Outlet
+from mirror.upstream.client import RegistryClient
+from mirror.upstream.telemetry import UpstreamResponse
+from mirror.util.log_writer import LogWriter
 from mirror.util.loop_lag import BOUNDS, LoopLag
-from mirror.web.auth.authenticator import Clients
-from mirror.web.auth.request_rate import Rates
-from mirror.web.connections.pool import Connections
+from mirror.web.auth.authenticator import Authenticator
+from mirror.web.auth.request_rate import RequestRates
+from mirror.web.connections.pool import ConnectionPool
 from mirror.web.observability import budget_metrics
-from mirror.web.observability.request_metrics import SECONDS, Requests, buckets
+from mirror.web.observability.request_metrics import SECONDS, RequestMetrics, buckets
 
 _RENDERINGS = 2.0  # per second: each takes some milliseconds of the event loop
 # The statuses of HTTP, and those of Cloudflare for a registry that gives no answer.
@@ -50,11 +50,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._renderings = Rates(_RENDERINGS)
+        self._renderings = RequestRates(_RENDERINGS)
         self._rendered = b""
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
-        self.requests = Requests()
+        self.requests = RequestMetrics()
         self.registry.register(self.requests)
         self._upstream = Counter(
             "mirror_upstream_requests",
@@ -70,7 +70,7 @@ class Metrics:
             registry=self.registry,
         )
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: UpstreamResponse) -> None:
         """Count an answer of upstream, or a missing one."""
         status = _status(answer.status)
         self._upstream.labels(answer.upstream, answer.kind, answer.method, status).inc()
@@ -91,21 +91,21 @@ class State(Collector):
     """The figures of all parts, read at each scrape. `secret` keys the names of accounts."""
 
     store: Store
-    fetches: Fetches
+    fetches: FetchPool
     budget: Budget
-    tally: Tally
-    registries: Iterable[Registry]
-    connections: Connections
-    clients: Clients
-    outlet: Outlet
-    listings: Listings
+    demand: Demand
+    registries: Iterable[RegistryClient]
+    connections: ConnectionPool
+    clients: Authenticator
+    log_writer: LogWriter
+    listings: ListingService
     lag: LoopLag
     secret: bytes = field(repr=False)
 
     def collect(self) -> Iterator[Metric]:
         """Read the figures."""
         yield from self._cache()
-        yield from budget_metrics.collect(self.budget, self.tally, self.secret)
+        yield from budget_metrics.collect(self.budget, self.demand, self.secret)
         received = CounterMetricFamily(
             "mirror_upstream_received_bytes", "Bytes of bodies received.", labels=["upstream"]
         )
@@ -133,7 +133,7 @@ class State(Collector):
         )
         yield _counter("mirror_logins_refused", "Wrong logins of clients.", self.clients.refused)
         yield _counter(
-            "mirror_log_lines_dropped", "Lines of the log not written.", self.outlet.dropped
+            "mirror_log_lines_dropped", "Lines of the log not written.", self.log_writer.dropped
         )
         yield from self._lag()
 
@@ -148,11 +148,13 @@ class State(Collector):
         store, fetches = self.store, self.fetches
         yield _gauge("mirror_fetches", "Fetches running.", len(fetches))
         yield _gauge("mirror_followers", "Clients following a fetch.", fetches.followers)
-        yield _gauge("mirror_cache_bytes", "Bytes stored or reserved.", store.books.used)
-        yield _gauge("mirror_cache_limit_bytes", "Bytes that may be stored.", store.books.limit)
-        yield _gauge("mirror_cache_blobs", "Blobs and manifests stored.", len(store.catalogue))
-        yield _counter("mirror_evictions", "Blobs and manifests evicted.", store.books.evicted)
-        yield _counter("mirror_evicted_bytes", "Bytes evicted.", store.books.evicted_bytes)
+        yield _gauge("mirror_cache_bytes", "Bytes stored or reserved.", store.accounting.used)
+        yield _gauge(
+            "mirror_cache_limit_bytes", "Bytes that may be stored.", store.accounting.limit
+        )
+        yield _gauge("mirror_cache_blobs", "Blobs and manifests stored.", len(store.catalog))
+        yield _counter("mirror_evictions", "Blobs and manifests evicted.", store.accounting.evicted)
+        yield _counter("mirror_evicted_bytes", "Bytes evicted.", store.accounting.evicted_bytes)
         yield _counter(
             "mirror_store_failures",
             "Times that content could not be stored, or was damaged.",

@@ -26,7 +26,7 @@ def buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, f
     return list(zip(names, map(float, accumulate(counts)), strict=True))
 
 
-class Requests(Collector):
+class RequestMetrics(Collector):
     """Counts answered requests in plain numbers, which the Prometheus library reads at each scrape.
 
     The library's own counters are made for threads: their locks took a twelfth of the time of a
@@ -40,7 +40,7 @@ class Requests(Collector):
         self._sent: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"<Requests: {self._answered.total()} answered>"
+        return f"<RequestMetrics: {self._answered.total()} answered>"
 
     def add(self, kind: str, outcome: Outcome | None, sent: int, seconds: float) -> None:
         """Count an answered request; `sent` in bytes."""

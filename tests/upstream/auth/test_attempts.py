@@ -13,11 +13,11 @@ from yarl import URL
 
 from mirror.oci.errors import Denied
 from mirror.upstream.auth.challenge import Challenge
-from mirror.upstream.auth.credential_manager import Account
+from mirror.upstream.auth.credential_manager import CredentialManager
 from mirror.upstream.auth.credentials import PasswordFile
 from mirror.upstream.auth.login import Login, Want, Ways
 from mirror.upstream.auth.tokens import Tokens
-from mirror.upstream.transport import Wire
+from mirror.upstream.transport import Transport
 from tests.accounts import WORD, upstream
 from tests.clock import Clock
 from tests.conftest import Mirror, Run
@@ -443,8 +443,8 @@ async def test_a_basic_login_that_is_forbidden_what_it_had_is_read_again(
     word.write_text("old")
     hub.terms.auth = "basic"
     hub.terms.users = {"robot": "old"}
-    account = Account("docker.io", PasswordFile("robot", word), clock)
-    async with Wire(URL(hub.url)) as wire:
+    account = CredentialManager("docker.io", PasswordFile("robot", word), clock)
+    async with Transport(URL(hub.url)) as wire:
         login = Login("docker.io", URL(hub.url), account, Ways(), Tokens(wire, lambda _: None))
         want = Want(Challenge("basic"), REPOSITORY, "")
         grant = await login.answer(want)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from yarl import URL
 
 from mirror.upstream.auth import aws, azure
-from mirror.upstream.auth.credential_manager import Account
+from mirror.upstream.auth.credential_manager import CredentialManager
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable, Given
 from mirror.upstream.auth.factory import Configured, detect
 from mirror.upstream.auth.google import Google
@@ -108,7 +108,7 @@ async def test_awss_login_is_renewed_before_it_ends(monkeypatch: pytest.MonkeyPa
     now = 0.0
     async with EcrPublicApi() as api:
         monkeypatch.setenv("AWS_ENDPOINT_URL", api.url)
-        account = Account("public.ecr.aws", aws.Aws("ecr-public", ""), lambda: now)
+        account = CredentialManager("public.ecr.aws", aws.Aws("ecr-public", ""), lambda: now)
 
         async def show(credentials: Credentials) -> str:
             return credentials.password

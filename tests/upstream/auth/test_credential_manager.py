@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from mirror.oci.errors import Denied
-from mirror.upstream.auth.credential_manager import Account, CredentialsRefused, LoginRefused
+from mirror.upstream.auth.credential_manager import (
+    CredentialManager,
+    CredentialsRefused,
+    LoginRefused,
+)
 from mirror.upstream.auth.credential_state import FIRST_REST, REST
 from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialsUnavailable,
     Everywhere,
-    Found,
+    FoundCredentials,
     PasswordFile,
 )
 from tests.accounts import WORD, upstream
@@ -38,18 +42,18 @@ class Vault(Everywhere):
         self.reads = 0
         self.broken = False
 
-    async def read(self, _place: str) -> Found:
+    async def read(self, _place: str) -> FoundCredentials:
         """Return the word as it is."""
         self.reads += 1
         if self.broken:
             raise CredentialsUnavailable("the vault is shut", "first\nsecond" + 1000 * "!")
-        return Found(Credentials("robot", self.word), self.life)
+        return FoundCredentials(Credentials("robot", self.word), self.life)
 
 
 class Mint(Vault):
     """A source that makes another word each time, as clouds and some helpers do."""
 
-    async def read(self, place: str) -> Found:
+    async def read(self, place: str) -> FoundCredentials:
         """Return a new word."""
         self.word = f"{WORD}-{self.reads}"
         return await super().read(place)
@@ -74,7 +78,7 @@ class Door:
 Attempt = Callable[[Credentials], Awaitable[str]]
 
 
-async def outcome(account: Account, door: Attempt) -> str:
+async def outcome(account: CredentialManager, door: Attempt) -> str:
     """Return what came of an attempt."""
     try:
         return await account.use(REPOSITORY, door)
@@ -84,7 +88,7 @@ async def outcome(account: Account, door: Attempt) -> str:
 
 async def test_credentials_are_read_once_and_renewed_before_they_end() -> None:
     clock, vault, door = Clock(), Vault(1000), Door()
-    account = Account("docker.io", vault, clock)
+    account = CredentialManager("docker.io", vault, clock)
     for _ in range(3):
         assert await outcome(account, door) == WORD
     assert vault.reads == 1
@@ -95,7 +99,7 @@ async def test_credentials_are_read_once_and_renewed_before_they_end() -> None:
 
 async def test_what_cannot_be_renewed_is_used_to_its_end_and_no_longer() -> None:
     clock, vault, door = Clock(), Vault(1000), Door()
-    account = Account("docker.io", vault, clock)
+    account = CredentialManager("docker.io", vault, clock)
     await outcome(account, door)
     vault.broken = True
     clock.now = 900
@@ -114,7 +118,7 @@ async def test_why_there_is_no_account_is_said_once_and_on_one_line(
 ) -> None:
     clock, vault = Clock(), Vault()
     vault.broken = True
-    account = Account("docker.io", vault, clock)
+    account = CredentialManager("docker.io", vault, clock)
     for clock.now in (0, 1, 60):
         assert await outcome(account, Door()) == "CredentialsUnavailable"
     [record] = caplog.records
@@ -126,12 +130,12 @@ async def test_what_nobody_foresaw_of_a_source_is_no_account_and_not_asked_for_a
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Odd(Vault):
-        async def read(self, _place: str) -> Found:
+        async def read(self, _place: str) -> FoundCredentials:
             self.reads += 1
             raise LookupError(WORD)
 
     clock, vault = Clock(), Odd()
-    account = Account("docker.io", vault, clock)
+    account = CredentialManager("docker.io", vault, clock)
     for clock.now in (0, 1, 2):
         assert await outcome(account, Door()) == "CredentialsUnavailable"
     assert vault.reads == 1
@@ -145,7 +149,7 @@ async def test_a_wrong_password_is_two_failed_logins_however_many_ask(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock, vault, door = Clock(), Vault(), Door("another")
-    account = Account("docker.io", vault, clock)
+    account = CredentialManager("docker.io", vault, clock)
     with caplog.at_level(logging.WARNING):
         outcomes = await asyncio.gather(*(outcome(account, door) for _ in range(20)))
         clock.now = FIRST_REST - 1
@@ -162,7 +166,7 @@ async def test_a_login_refused_to_many_at_once_is_said_once(
 ) -> None:
     """They were let in before, so that they did not have to wait for each other."""
     vault, door = Vault(), Door()
-    account = Account("docker.io", vault, Clock())
+    account = CredentialManager("docker.io", vault, Clock())
     await outcome(account, door)
     door.word = "another"
     with caplog.at_level(logging.WARNING):
@@ -173,7 +177,7 @@ async def test_a_login_refused_to_many_at_once_is_said_once(
 
 async def test_a_refused_login_is_tried_again_after_its_rest() -> None:
     clock, vault, door = Clock(), Vault(), Door("another")
-    account = Account("docker.io", vault, clock)
+    account = CredentialManager("docker.io", vault, clock)
     await outcome(account, door)
     door.word = WORD
     clock.now = FIRST_REST + 1
@@ -183,7 +187,7 @@ async def test_a_refused_login_is_tried_again_after_its_rest() -> None:
 async def test_a_login_refused_again_and_again_is_tried_ever_less_often() -> None:
     """Docker Hub locks accounts after too many failed logins; ten minutes is the longest rest."""
     clock, door = Clock(), Door("another")
-    account, tried = Account("docker.io", Vault(), clock), []
+    account, tried = CredentialManager("docker.io", Vault(), clock), []
     for clock.now in range(4000):
         before = len(door.tried)
         assert await outcome(account, door) == "LoginRefused"
@@ -195,7 +199,7 @@ async def test_a_login_refused_again_and_again_is_tried_ever_less_often() -> Non
 @pytest.mark.parametrize("before", [True, False], ids=["taken before", "new"])
 async def test_a_login_refused_once_by_mistake_is_tried_again_at_once(before: bool) -> None:
     door = Door()
-    account, refusals = Account("docker.io", Vault(), Clock()), 1
+    account, refusals = CredentialManager("docker.io", Vault(), Clock()), 1
 
     async def mistaken(credentials: Credentials) -> str:
         nonlocal refusals
@@ -210,7 +214,7 @@ async def test_a_login_refused_once_by_mistake_is_tried_again_at_once(before: bo
 
 async def test_a_login_refused_by_mistake_rests_for_seconds_each_time_it_happens() -> None:
     clock, door = Clock(), Door()
-    account = Account("docker.io", Vault(), clock)
+    account = CredentialManager("docker.io", Vault(), clock)
     for now in range(0, 1000, 100):
         clock.now, door.word = now, "another"
         assert await outcome(account, door) == "LoginRefused"
@@ -221,7 +225,7 @@ async def test_a_login_refused_by_mistake_rests_for_seconds_each_time_it_happens
 async def test_credentials_that_seem_to_have_ended_are_not_read_for_each_question() -> None:
     """As by a clock that is hours ahead of the cloud's."""
     clock, vault, door = Clock(), Vault(life=0), Door()
-    account = Account("docker.io", vault, clock)
+    account = CredentialManager("docker.io", vault, clock)
     for clock.now in range(40):
         assert await outcome(account, door) == WORD
     assert vault.reads == 1
@@ -229,7 +233,7 @@ async def test_credentials_that_seem_to_have_ended_are_not_read_for_each_questio
 
 async def test_another_password_is_tried_at_once() -> None:
     clock, vault, door = Clock(), Vault(), Door("new")
-    account = Account("docker.io", vault, clock)
+    account = CredentialManager("docker.io", vault, clock)
     assert await outcome(account, door) == "LoginRefused"
     vault.word = "new"
     clock.now = 6
@@ -238,7 +242,7 @@ async def test_another_password_is_tried_at_once() -> None:
 
 async def test_who_waited_with_the_old_password_goes_on_with_the_new_one() -> None:
     vault, door = Vault(), Door("new")
-    account = Account("docker.io", vault, Clock())
+    account = CredentialManager("docker.io", vault, Clock())
 
     async def change(credentials: Credentials) -> str:
         vault.word = "new"
@@ -252,7 +256,7 @@ async def test_who_waited_with_the_old_password_goes_on_with_the_new_one() -> No
 @pytest.mark.parametrize("taken", [True, False], ids=["taken", "no access"])
 async def test_who_waited_for_a_login_is_not_kept_waiting_by_the_others(taken: bool) -> None:
     """Nor where it cannot be told whether it is the login that is refused."""
-    account, entered = Account("ghcr.io", Vault(), Clock()), asyncio.Semaphore(0)
+    account, entered = CredentialManager("ghcr.io", Vault(), Clock()), asyncio.Semaphore(0)
     first, rest = asyncio.Event(), asyncio.Event()
 
     async def enter(_: Credentials) -> str:
@@ -276,7 +280,7 @@ async def test_who_waited_for_a_login_is_not_kept_waiting_by_the_others(taken: b
 
 async def test_a_source_that_has_another_password_each_time_is_not_tried_for_ever() -> None:
     clock, vault, door = Clock(), Mint(), Door("none of these")
-    account = Account("docker.io", vault, clock)
+    account = CredentialManager("docker.io", vault, clock)
     outcomes = await asyncio.gather(*(outcome(account, door) for _ in range(20)))
     for clock.now in range(6, int(REST), 6):
         outcomes.append(await outcome(account, door))
@@ -290,7 +294,7 @@ async def test_a_source_that_has_another_password_each_time_is_not_tried_for_eve
 
 async def test_a_wrong_password_after_another_does_not_hide_the_right_one_for_ever() -> None:
     clock, vault, door = Clock(), Vault(), Door("new")
-    account = Account("docker.io", vault, clock)
+    account = CredentialManager("docker.io", vault, clock)
     assert await outcome(account, door) == "LoginRefused"
     vault.word, clock.now = "mistyped", 300
     assert await outcome(account, door) == "LoginRefused"
@@ -301,14 +305,14 @@ async def test_a_wrong_password_after_another_does_not_hide_the_right_one_for_ev
 async def test_a_password_that_ends_before_its_time_is_renewed_as_often_as_that_happens() -> None:
     """A helper may give tokens of a minute: each is refused in the end, and none was wrong."""
     clock, vault, door = Clock(), Mint(), Door(f"{WORD}-0")
-    account = Account("docker.io", vault, clock)
+    account = CredentialManager("docker.io", vault, clock)
     for minute in range(9):
         clock.now, door.word = 60 * minute, f"{WORD}-{minute}"
         assert await outcome(account, door) == door.word
 
 
 async def test_what_one_may_not_see_keeps_nobody_waiting_who_sees_something_else() -> None:
-    account = Account("ghcr.io", Vault(), Clock())
+    account = CredentialManager("ghcr.io", Vault(), Clock())
     assert await outcome(account, Door()) == WORD
     entered, go = asyncio.Event(), asyncio.Event()
 
@@ -331,7 +335,7 @@ async def test_what_one_may_not_see_keeps_nobody_waiting_who_sees_something_else
 
 async def test_an_accepted_login_that_is_refused_one_day_finds_the_new_password() -> None:
     clock, vault, door = Clock(), Vault(), Door()
-    account = Account("docker.io", vault, clock)
+    account = CredentialManager("docker.io", vault, clock)
     assert await outcome(account, door) == WORD
     vault.word = door.word = "new"
     assert await outcome(account, door) == "new"
@@ -340,7 +344,7 @@ async def test_an_accepted_login_that_is_refused_one_day_finds_the_new_password(
 
 async def test_a_no_that_may_mean_the_repository_keeps_nobody_from_others() -> None:
     vault = Vault()
-    account = Account("ghcr.io", vault, Clock())
+    account = CredentialManager("ghcr.io", vault, Clock())
 
     async def may_not(_: Credentials) -> str:
         raise CredentialsRefused("no", Denied("no"))
@@ -355,7 +359,7 @@ async def test_a_password_file_that_is_empty_for_a_moment_makes_nobody_anonymous
     """A shell's `>` empties a file before it is written."""
     clock, door, word = Clock(), Door("old"), tmp_path / "word"
     word.write_text("old\n")
-    account = Account("docker.io", PasswordFile("robot", word), clock)
+    account = CredentialManager("docker.io", PasswordFile("robot", word), clock)
     assert await outcome(account, door) == "old"
     word.write_text("\n")
     door.word = "new"
@@ -369,7 +373,7 @@ async def test_a_password_file_that_is_empty_for_a_moment_makes_nobody_anonymous
 async def test_an_empty_password_file_is_no_account_and_looked_at_again(tmp_path: Path) -> None:
     clock, word = Clock(), tmp_path / "word"
     word.write_text("")
-    account = Account("docker.io", PasswordFile("robot", word), clock)
+    account = CredentialManager("docker.io", PasswordFile("robot", word), clock)
     assert await outcome(account, Door()) == "CredentialsUnavailable"
     word.write_text(WORD)
     clock.now = 6
@@ -377,7 +381,7 @@ async def test_an_empty_password_file_is_no_account_and_looked_at_again(tmp_path
 
 
 async def test_an_account_shows_no_password() -> None:
-    account = Account("docker.io", Vault(), Clock())
+    account = CredentialManager("docker.io", Vault(), Clock())
     await outcome(account, Door())
     assert WORD not in repr(account) + repr(Credentials("robot", WORD))
 

@@ -14,13 +14,13 @@ from yarl import URL
 from mirror.oci.errors import Denied
 from mirror.settings import ConfigurationError
 from mirror.upstream.auth.challenge import parse as parse_challenges
-from mirror.upstream.auth.credential_manager import Account, CredentialsRefused
+from mirror.upstream.auth.credential_manager import CredentialManager, CredentialsRefused
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
 from mirror.upstream.auth.docker_config import DockerConfigFile, parse
 from mirror.upstream.auth.factory import Configured, origin
 from mirror.upstream.auth.login import Grant, Login, Want, Ways
 from mirror.upstream.auth.tokens import Tokens
-from mirror.upstream.transport import Wire
+from mirror.upstream.transport import Transport
 from tests.accounts import INDEX, WORD, basic, found, put, upstream
 from tests.clock import Clock
 from tests.conftest import Run
@@ -94,7 +94,7 @@ async def test_a_path_that_gets_an_account_while_it_is_asked_for_is_answered(
     config: Path,
 ) -> None:
     put(config, {"auths": {"quay.io": basic("all", "old")}})
-    account = Account("quay.io", DockerConfigFile(config, ("quay.io",)))
+    account = CredentialManager("quay.io", DockerConfigFile(config, ("quay.io",)))
 
     async def attempt(credentials: Credentials) -> str:
         put(config, {"auths": {"quay.io": basic("all"), "quay.io/org": basic("org")}})
@@ -109,7 +109,7 @@ async def test_a_path_that_gets_an_account_while_it_is_asked_for_is_answered(
 async def test_a_path_that_lost_its_account_has_the_registrys_at_once(config: Path) -> None:
     clock = Clock()
     put(config, {"auths": {"quay.io": basic("all"), "quay.io/org": basic("org")}})
-    account = Account("quay.io", DockerConfigFile(config, ("quay.io",)), clock)
+    account = CredentialManager("quay.io", DockerConfigFile(config, ("quay.io",)), clock)
     assert await account.use("org/a", username) == "org"
     put(config, {"auths": {"quay.io": basic("all")}})
     clock.now = 300
@@ -120,7 +120,7 @@ async def test_it_is_read_again_every_five_minutes(config: Path) -> None:
     """A new login is used before the old one is refused."""
     clock = Clock()
     put(config, {"auths": {"quay.io": basic("old")}})
-    account = Account("quay.io", DockerConfigFile(config, ("quay.io",)), clock)
+    account = CredentialManager("quay.io", DockerConfigFile(config, ("quay.io",)), clock)
     assert await account.use("org/a", username) == "old"
     put(config, {"auths": {"quay.io": basic("new")}})
     clock.now = 200
@@ -264,7 +264,7 @@ async def test_an_entry_that_breaks_while_the_mirror_runs_is_said_and_what_was_t
 ) -> None:
     clock = Clock()
     put(config, {"auths": {"quay.io": basic("robot")}})
-    account = Account("quay.io", DockerConfigFile(config, ("quay.io",)), clock)
+    account = CredentialManager("quay.io", DockerConfigFile(config, ("quay.io",)), clock)
     assert await account.use("org/a", username) == "robot"
     put(config, {"auths": {"quay.io": {"auth": "%%%"}}})
     clock.now = 250  # it is good for five minutes, and looked for before
@@ -427,8 +427,8 @@ async def test_a_registrys_own_token_that_is_refused_is_looked_for_again(
 ) -> None:
     clock, challenges = Clock(), [f'Bearer realm="{hub.realm}"']
     put(config, {"auths": {"docker.io": {"registrytoken": "old"}}})
-    account = Account("docker.io", DockerConfigFile(config, ("docker.io",)), clock)
-    async with Wire(URL(hub.url)) as wire:
+    account = CredentialManager("docker.io", DockerConfigFile(config, ("docker.io",)), clock)
+    async with Transport(URL(hub.url)) as wire:
         tokens = Tokens(wire, lambda _: None)
         login = Login("docker.io", URL(hub.url), account, Ways(), tokens)
         [wanted] = parse_challenges(challenges)

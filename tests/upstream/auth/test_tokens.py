@@ -10,7 +10,7 @@ from yarl import URL
 from mirror.upstream.auth.credentials import ANONYMOUS
 from mirror.upstream.auth.token_exchange import TokenKey
 from mirror.upstream.auth.tokens import Tokens
-from mirror.upstream.transport import Wire
+from mirror.upstream.transport import Transport
 from tests.clock import Clock
 from tests.standin import Hub
 
@@ -31,7 +31,7 @@ async def test_a_token_is_used_for_four_fifths_of_its_life_and_no_longer(
     """Of an hour's, where it claims to last for longer than that."""
     hub.terms.token_life = life
     clock = Clock()
-    async with Wire(URL(hub.url)) as wire:
+    async with Transport(URL(hub.url)) as wire:
         tokens = Tokens(wire, lambda _: None, clock)
         first = await tokens.get(key, "docker.io")
         clock.now = used - 1
@@ -42,7 +42,7 @@ async def test_a_token_is_used_for_four_fifths_of_its_life_and_no_longer(
 
 
 async def test_a_token_is_fetched_once_however_many_wait(hub: Hub, key: TokenKey) -> None:
-    async with Wire(URL(hub.url)) as wire:
+    async with Transport(URL(hub.url)) as wire:
         tokens = Tokens(wire, lambda _: None, Clock())
         got = await asyncio.gather(*(tokens.get(key, "docker.io") for _ in range(20)))
     assert len(set(got)) == 1
@@ -52,7 +52,7 @@ async def test_a_token_is_fetched_once_however_many_wait(hub: Hub, key: TokenKey
 async def test_a_token_that_was_refused_is_forgotten_unless_there_is_another_already(
     hub: Hub, key: TokenKey
 ) -> None:
-    async with Wire(URL(hub.url)) as wire:
+    async with Transport(URL(hub.url)) as wire:
         tokens = Tokens(wire, lambda _: None, Clock())
         first = await tokens.get(key, "docker.io")
         tokens.drop(key, first)

@@ -15,13 +15,13 @@ from mirror.oci.errors import Denied, ManifestUnknown, RegistryError, UpstreamFa
 from mirror.oci.names import Reference
 from mirror.oci.paging import Paging
 from mirror.upstream import responses
-from mirror.upstream.client import Registry
+from mirror.upstream.client import RegistryClient
 from mirror.upstream.telemetry import Ask
 
 _TAGS_SHARE = 1 / 3  # of the time for a response
 
 
-class Said(Enum):
+class PublicityAnswer(Enum):
     """The result of a publicity check."""
 
     LISTED = "public, with its list of tags"
@@ -33,34 +33,34 @@ class Said(Enum):
     @property
     def yes(self) -> bool:
         """Whether the repository is public."""
-        return self in (Said.LISTED, Said.GIVEN)
+        return self in (PublicityAnswer.LISTED, PublicityAnswer.GIVEN)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ProbedContent:
     """The content that a client requests from a repository."""
 
     kind: Literal["manifest", "blob"]
     reference: Reference
 
 
-class Inquiry:
+class PublicityCheck:
     """Publicity checks at one upstream, without an account (`nobody`) and with it (`account`).
 
     `counts` tells whether upstream may count a GET of a manifest as a pull: then HEAD must do.
     """
 
     def __init__(
-        self, nobody: Registry, account: Registry | None, counts: Callable[[], bool]
+        self, nobody: RegistryClient, account: RegistryClient | None, counts: Callable[[], bool]
     ) -> None:
         self._nobody = nobody
         self._account = account
         self._counts = counts
 
     def __repr__(self) -> str:
-        return f"<Inquiry at {self._nobody.origin.name}>"
+        return f"<PublicityCheck at {self._nobody.origin.name}>"
 
-    async def ask(self, repository: str, wanted: Wanted | None) -> Said:
+    async def ask(self, repository: str, wanted: ProbedContent | None) -> PublicityAnswer:
         """Request the tags, then the wanted content if necessary, with a new token.
 
         A list of tags proves that the repository is public, its absence nothing: some registries
@@ -69,9 +69,9 @@ class Inquiry:
         """
         self._nobody.forget(repository)
         if await self._lists_tags(repository):
-            return Said.LISTED
+            return PublicityAnswer.LISTED
         if wanted is None:
-            return Said.NOTHING
+            return PublicityAnswer.NOTHING
         said = await _said(self._nobody, "HEAD", repository, wanted)
         if said.yes:
             return said
@@ -79,7 +79,7 @@ class Inquiry:
             return await _said(self._nobody, "GET", repository, wanted)
         return said if self._counts() else await self._get(repository, wanted)
 
-    async def hides(self, repository: str, wanted: Wanted) -> bool:
+    async def hides(self, repository: str, wanted: ProbedContent) -> bool:
         """Whether the account can read content that anonymous clients are told does not exist."""
         if self._account is None:
             return False
@@ -99,47 +99,47 @@ class Inquiry:
         """Request a page of tags; an error may have status 200, too."""
         try:
             page = await self._nobody.get_page("tags", repository, "tags/list", Paging(1))
-            document = await strict_json.aside(strict_json.read, page.body)
+            document = await strict_json.on_thread(strict_json.read, page.body)
         except (RegistryError, TimeoutError, ValueError):
             return False
         return isinstance(document.get("tags"), list)
 
-    async def _get(self, repository: str, wanted: Wanted) -> Said:
+    async def _get(self, repository: str, wanted: ProbedContent) -> PublicityAnswer:
         """Fetch a manifest; it counts if its type is a manifest's, or its bytes prove it."""
         reference = wanted.reference
         try:
             got = await self._nobody.get_manifest(repository, reference, Ask("", str(reference)))
         except Denied:
-            return Said.DENIED
+            return PublicityAnswer.DENIED
         except ManifestUnknown:
-            return Said.MISSING
+            return PublicityAnswer.MISSING
         except UpstreamFailure:
-            return Said.NOTHING
+            return PublicityAnswer.NOTHING
         told = got.descriptor.media_type
         # A client may have requested the digest of an error document.
         proven = isinstance(reference, Digest) and manifest.is_one(got.body, told)
-        return Said.GIVEN if proven or told in media.KNOWN else Said.NOTHING
+        return PublicityAnswer.GIVEN if proven or told in media.KNOWN else PublicityAnswer.NOTHING
 
 
 async def _said(
-    registry: Registry, method: Literal["HEAD", "GET"], repository: str, wanted: Wanted
-) -> Said:
+    registry: RegistryClient, method: Literal["HEAD", "GET"], repository: str, wanted: ProbedContent
+) -> PublicityAnswer:
     try:
         async with registry.answer(method, wanted.kind, repository, wanted.reference) as response:
             return _read(response, wanted)
     except Denied:  # by the token server
-        return Said.DENIED
+        return PublicityAnswer.DENIED
     except UpstreamFailure:
-        return Said.NOTHING
+        return PublicityAnswer.NOTHING
 
 
-def _read(response: aiohttp.ClientResponse, wanted: Wanted) -> Said:
+def _read(response: aiohttp.ClientResponse, wanted: ProbedContent) -> PublicityAnswer:
     """Interpret a response; a 200 counts only for content, not for a login page."""
     match response.status:
         case 401 | 403:
-            return Said.DENIED
+            return PublicityAnswer.DENIED
         case 404:
-            return Said.MISSING
+            return PublicityAnswer.MISSING
         case 200 if responses.is_content(response, wanted.kind, wanted.reference):
-            return Said.GIVEN
-    return Said.NOTHING
+            return PublicityAnswer.GIVEN
+    return PublicityAnswer.NOTHING

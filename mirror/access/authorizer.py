@@ -16,33 +16,33 @@ from mirror.access.standing import (
     Standing,
     Wait,
 )
-from mirror.identity.client import Caller, Private
+from mirror.identity.client import ClientIdentity, Private
 from mirror.oci.errors import NotAllowed, UpstreamTimeout
 from mirror.oci.names import Repository
 from mirror.oci.patterns import Patterns
 from mirror.upstream.errors import deadline
-from mirror.upstream.publicity import Said, Wanted
-from mirror.util.singleflight import Flights
+from mirror.upstream.publicity_check import ProbedContent, PublicityAnswer
+from mirror.util.singleflight import SingleFlight
 
 _ASKED = 20_000  # remembered; a forgotten one is asked about again
 # A repository and its wanted content; "" stands for whether it is public at all.
-_Topic: TypeAlias = tuple[Repository, Wanted | Literal[""] | None]
+_Topic: TypeAlias = tuple[Repository, ProbedContent | Literal[""] | None]
 
 
-class Anyone(Protocol):
-    """An upstream that is asked without an account; see `Inquiry`."""
+class AnonymousUpstream(Protocol):
+    """An upstream that is asked without an account; see `PublicityCheck`."""
 
-    async def ask(self, repository: str, wanted: Wanted | None) -> Said:
+    async def ask(self, repository: str, wanted: ProbedContent | None) -> PublicityAnswer:
         """Ask whether a repository is public, by a question about `wanted`."""
 
-    async def hides(self, repository: str, wanted: Wanted) -> bool:
+    async def hides(self, repository: str, wanted: ProbedContent) -> bool:
         """Whether content that the account is given is called missing without an account."""
 
     async def answers(self) -> bool:
         """Whether the upstream answers at all."""
 
 
-class Rules:
+class AccessRules:
     """The access rules configured for one upstream; `deny` beats `allow`.
 
     `private` tells which clients may read the repositories that are not public.
@@ -58,49 +58,52 @@ class Rules:
         """Whether a repository may be read at all."""
         return self.allow.match(name) and not self.deny.match(name)
 
-    def trusts(self, caller: Caller) -> bool:
+    def trusts(self, identity: ClientIdentity) -> bool:
         """Whether a client may read private repositories, too."""
         if self.private == "authenticated":
-            return caller.name is not None
+            return identity.name is not None
         return self.private == "everyone"
 
 
-class Access:
+class Authorizer:
     """The check of each request for a repository, before any content is served.
 
-    `anyone` holds all upstreams, to be asked without an account; `publicity` holds their answers.
+    `anonymous` holds all upstreams, to be asked without an account; `publicity` has their answers.
     `patience` is how long a client waits, in seconds, for an upstream with an older answer at hand.
     `kept` names other stored content of a repository, beside the wanted.
     """
 
     def __init__(
         self,
-        rules: Mapping[str, Rules],
-        anyone: Mapping[str, Anyone],
+        rules: Mapping[str, AccessRules],
+        anonymous: Mapping[str, AnonymousUpstream],
         publicity: Publicity,
         patience: float,
-        kept: Callable[[Repository, Wanted | None], Wanted | None] = lambda *_: None,
+        kept: Callable[[Repository, ProbedContent | None], ProbedContent | None] = lambda *_: None,
     ) -> None:
         self._rules = rules
-        self._anyone = anyone
+        self._anonymous = anonymous
         self._publicity = publicity
         self._patience = patience
         self._kept = kept
-        self._questions: Flights[_Topic, None] = Flights()
+        self._questions: SingleFlight[_Topic, None] = SingleFlight()
         # The content without a yes, and until when that answer counts.
         self._asked: TLRUCache[_Topic, float] = TLRUCache(
             _ASKED, ttu=lambda _, until, __: until, timer=publicity.now
         )
 
     def __repr__(self) -> str:
-        return f"<Access: {self._publicity!r}, {len(self._questions)} asked for>"
+        return f"<Authorizer: {self._publicity!r}, {len(self._questions)} asked for>"
 
     async def close(self) -> None:
         """Stop the running questions."""
         await self._questions.close()
 
     async def admit(
-        self, repository: Repository, caller: Caller, wanted: Callable[[], Wanted | None]
+        self,
+        repository: Repository,
+        identity: ClientIdentity,
+        wanted: Callable[[], ProbedContent | None],
     ) -> None:
         """Let a client read a repository; raises NotAllowed.
 
@@ -111,29 +114,29 @@ class Access:
         """
         rules = self._rules[repository.upstream]
         if not rules.gives(repository.name):
-            raise NotAllowed(_not_given(caller, repository, rules))
-        if caller.allow is not None and not caller.allow.match(repository.name):
-            raise NotAllowed(_not_for(caller, repository))
-        if self._publicity.open_to_all(repository) or rules.trusts(caller):
+            raise NotAllowed(_not_given(identity, repository, rules))
+        if identity.allow is not None and not identity.allow.match(repository.name):
+            raise NotAllowed(_not_for(identity, repository))
+        if self._publicity.open_to_all(repository) or rules.trusts(identity):
             return
         if not await self._is_public(repository, wanted()):
             raise NotAllowed(_not_public(repository, rules))
 
-    def reads(self, caller: Caller, repository: Repository) -> bool:
+    def reads(self, identity: ClientIdentity, repository: Repository) -> bool:
         """Whether a client would be admitted without a question to upstream; safe on a thread."""
         rules = self._rules.get(repository.upstream)
         if rules is None or not rules.gives(repository.name):
             return False
-        if caller.allow is not None and not caller.allow.match(repository.name):
+        if identity.allow is not None and not identity.allow.match(repository.name):
             return False
-        if self._publicity.open_to_all(repository) or rules.trusts(caller):
+        if self._publicity.open_to_all(repository) or rules.trusts(identity):
             return True
         standing = self._publicity.peek(repository)
         if standing is None or not standing.public:
             return False
         return standing.wait(self._publicity.now()) is not Wait.FOR_IT
 
-    async def _is_public(self, repository: Repository, wanted: Wanted | None) -> bool:
+    async def _is_public(self, repository: Repository, wanted: ProbedContent | None) -> bool:
         standing = self._publicity.get(repository)
         wait = standing.wait(self._publicity.now())
         if wait is not Wait.NO:
@@ -158,14 +161,14 @@ class Access:
         return standing.lists
 
     def _question(
-        self, repository: Repository, standing: Standing, wanted: Wanted | None
+        self, repository: Repository, standing: Standing, wanted: ProbedContent | None
     ) -> asyncio.Task[None]:
         """Return the running question, a new one if there is none."""
         topic: _Topic = (repository, "")
         return self._questions.task(topic, lambda: self._ask(repository, standing, wanted))
 
     def _question_apart(
-        self, repository: Repository, standing: Standing, wanted: Wanted | None
+        self, repository: Repository, standing: Standing, wanted: ProbedContent | None
     ) -> asyncio.Task[None]:
         """Return the question about this client's content, if another client's decided nothing.
 
@@ -183,16 +186,18 @@ class Access:
         except UpstreamTimeout:
             standing.undecided(self._publicity.now())
 
-    async def _ask(self, repository: Repository, standing: Standing, wanted: Wanted | None) -> None:
+    async def _ask(
+        self, repository: Repository, standing: Standing, wanted: ProbedContent | None
+    ) -> None:
         """Ask upstream, and update the standing with its answer."""
         said, about = await self._say(repository, standing, wanted)
-        denied = said is Said.DENIED or (
-            said is Said.MISSING and await self._hides(repository, standing, about)
+        denied = said is PublicityAnswer.DENIED or (
+            said is PublicityAnswer.MISSING and await self._hides(repository, standing, about)
         )
         others = denied and standing.public and await self._answers(repository, standing)
         now = self._publicity.now()
         if said.yes:
-            standing.given(now, lists=said is Said.LISTED)
+            standing.given(now, lists=said is PublicityAnswer.LISTED)
         elif denied:
             standing.denied(now, about, others=others)
         else:
@@ -203,21 +208,21 @@ class Access:
             self._publicity.note(repository, standing)
 
     async def _ask_apart(
-        self, repository: Repository, standing: Standing, wanted: Wanted | None
+        self, repository: Repository, standing: Standing, wanted: ProbedContent | None
     ) -> None:
         """Ask upstream about this content alone: only a yes counts for the whole repository."""
-        said = await self._anyone[repository.upstream].ask(repository.name, wanted)
+        said = await self._anonymous[repository.upstream].ask(repository.name, wanted)
         now = self._publicity.now()
         if said.yes:
-            standing.given(now, lists=said is Said.LISTED)
+            standing.given(now, lists=said is PublicityAnswer.LISTED)
             self._publicity.note(repository, standing)
         else:
-            pause = ASK_EVERY if said is Said.DENIED else PAUSE
+            pause = ASK_EVERY if said is PublicityAnswer.DENIED else PAUSE
             self._asked[repository, wanted] = now + pause
 
     async def _say(
-        self, repository: Repository, standing: Standing, wanted: Wanted | None
-    ) -> tuple[Said, Wanted | None]:
+        self, repository: Repository, standing: Standing, wanted: ProbedContent | None
+    ) -> tuple[PublicityAnswer, ProbedContent | None]:
         """Ask about the wanted content and, unless the answer is yes, about stored content.
 
         The client chooses the wanted content. Repeated requests for missing content, or for the
@@ -225,51 +230,53 @@ class Access:
         private. One denied manifest would hide all others: registries deny a manifest that a
         scanner complains of.
         """
-        anyone = self._anyone[repository.upstream]
-        said = await anyone.ask(repository.name, wanted)
+        anonymous = self._anonymous[repository.upstream]
+        said = await anonymous.ask(repository.name, wanted)
         other = self._kept(repository, wanted) or standing.refused
         if said.yes or other in (None, wanted):
             return said, wanted
-        of_other = await anyone.ask(repository.name, other)
-        if of_other.yes or (said is not Said.DENIED and of_other is not Said.NOTHING):
+        of_other = await anonymous.ask(repository.name, other)
+        if of_other.yes or (
+            said is not PublicityAnswer.DENIED and of_other is not PublicityAnswer.NOTHING
+        ):
             return of_other, other
         return said, wanted
 
     async def _hides(
-        self, repository: Repository, standing: Standing, wanted: Wanted | None
+        self, repository: Repository, standing: Standing, wanted: ProbedContent | None
     ) -> bool:
         """Whether a public repository is hidden now: without an account it is called missing."""
         if wanted is None or not standing.public:
             return False
-        return await self._anyone[repository.upstream].hides(repository.name, wanted)
+        return await self._anonymous[repository.upstream].hides(repository.name, wanted)
 
     async def _answers(self, repository: Repository, standing: Standing) -> bool:
         """Whether upstream answers without an account: then a denial is about this repository."""
         upstream = repository.upstream
         if self._publicity.granted_since(upstream, standing.denied_at):
             return True
-        return await self._anyone[upstream].answers()
+        return await self._anonymous[upstream].answers()
 
 
-def _not_given(caller: Caller, repository: Repository, rules: Rules) -> str:
+def _not_given(identity: ClientIdentity, repository: Repository, rules: AccessRules) -> str:
     """Describe the refusal.
 
     The patterns of `deny` are never named, those of `allow` not to a restricted anonymous client.
     """
     refused = f"this mirror does not serve {repository.name} of {repository.upstream}"
-    stranger = caller.name is None and caller.allow is not None
+    stranger = identity.name is None and identity.allow is not None
     if stranger or rules.deny.match(repository.name):
         return refused
     return f"{refused}; it serves {rules.allow}"
 
 
-def _not_for(caller: Caller, repository: Repository) -> str:
-    if caller.name is None:
+def _not_for(identity: ClientIdentity, repository: Repository) -> str:
+    if identity.name is None:
         return f"{repository.name} requires a login to this mirror"
-    return f"{caller.name} may not read {repository.name}; it may read {caller.allow}"
+    return f"{identity.name} may not read {repository.name}; it may read {identity.allow}"
 
 
-def _not_public(repository: Repository, rules: Rules) -> str:
+def _not_public(repository: Repository, rules: AccessRules) -> str:
     missing = (
         "a login to this mirror is missing"
         if rules.private == "authenticated"
