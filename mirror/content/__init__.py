@@ -1,1 +1,1 @@
-"""Pull-through content: what is fresh, and what is fetched once for all clients."""
+"""Pull-through content: fresh from the cache, or fetched once for all clients."""

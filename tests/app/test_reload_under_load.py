@@ -120,10 +120,10 @@ async def test_two_hundred_reloads_leave_nothing_behind(
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("room", ["100MiB", "1MiB"], ids=["kept", "past the disk"])
 async def test_an_upstream_that_is_removed_while_it_is_fetched_from_sends_all_of_it(
-    changing: Changing, other: Hub, quota: str
+    changing: Changing, other: Hub, room: str
 ) -> None:
     """A follower past the disk may ask it once more, after the fetch itself has ended."""
-    changing.keys["max_size"] = quota
+    changing.keys["max_size"] = room
     image, go = make_image(2, [3_000_000]), asyncio.Event()
     layer = image.layers[0]
     other.add(image, "org/app", "latest")
@@ -145,7 +145,7 @@ async def test_an_upstream_that_is_removed_while_it_is_fetched_from_sends_all_of
         assert f'upstream_down{{upstream="{GHCR}"}}' not in metrics
         changing.upstreams[GHCR] = {"url": other.url}
         await reload(mirror)
-        if quota == "100MiB":
+        if room == "100MiB":
             assert (await mirror.ask(path)).cache == "hit"
             assert other.bodies(layer.digest) == 2  # the second goes on where the first broke off
 

@@ -51,10 +51,10 @@ async def until(mirror: Mirror, there: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("room", ["room", "no room"])
 async def test_a_blob_without_an_end_ends_when_its_client_leaves(
-    hub: Hub, run: Run, raw: Raw, method: str, more: bytes, quota: str
+    hub: Hub, run: Run, raw: Raw, method: str, more: bytes, room: str
 ) -> None:
     """Its size is waited for, so that nothing is sent by which he would be missed."""
-    size = {"room": 1024, "no room": 20}[quota] * 1024**2
+    size = {"room": 1024, "no room": 20}[room] * 1024**2
     upstreams = {"docker.io": {"url": hub.url}, "bad.example": {"url": raw.url}}
     async with run(upstreams=upstreams, abandon_after=0.2, max_size=size) as mirror:
         async with asking(mirror, method, f"blobs/{DIGEST}", more):

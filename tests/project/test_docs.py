@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -301,5 +302,16 @@ def test_the_house_is_the_one_that_is_described() -> None:
     tree = page.partition("\nmirror/\n")[2].partition("\ntests/ ")[0]
     modules = {path.name for path in (PROJECT / "mirror").glob("[!_]*.py")}
     rooms = {path.parent.name for path in (PROJECT / "mirror").glob("*/__init__.py")}
+    inner = {path.parent.name for path in (PROJECT / "mirror").glob("*/*/__init__.py")}
     assert set(re.findall(r"\b(\w+\.py)\b", tree)) == modules
     assert set(re.findall(r"^  (\w+)/", tree, re.MULTILINE)) == rooms
+    assert set(re.findall(r"^    (\w+)/", tree, re.MULTILINE)) == inner
+
+
+def test_no_room_has_more_than_a_fifth_of_the_lines() -> None:
+    lines = {path: path.read_text().count("\n") for path in (PROJECT / "mirror").rglob("*.py")}
+    rooms = Counter[str]()
+    for path, count in lines.items():
+        rooms[path.relative_to(PROJECT / "mirror").parts[0]] += count
+    room, most = rooms.most_common(1)[0]
+    assert most <= sum(lines.values()) / 5, room

@@ -17,7 +17,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "mirror"
 
-ROOMS = ("oci", "store", "upstream", "cache", "cli", "settings", "web", ".")  # "." is no folder
+# The first is no folder.
+ROOMS = (".", *sorted({path.parent.name for path in ROOT.glob("*/*.py")}))
 _VALUES = frozenset({"nobody", "everyone"})  # of `private`
 
 _FOLLOWING = (
@@ -48,9 +49,9 @@ def _matches(pattern: re.Pattern[str], text: str) -> list[str]:
     return [match[0] for match in pattern.finditer(_NAME.sub("", text))]
 
 
-def files(quota: str) -> list[Path]:
+def files(room: str) -> list[Path]:
     """Return the modules of a room; "." are those in no folder."""
-    return sorted(ROOT.glob("*.py") if quota == "." else (ROOT / quota).rglob("*.py"))
+    return sorted(ROOT.glob("*.py") if room == "." else (ROOT / room).rglob("*.py"))
 
 
 def docstrings(source: str) -> Iterator[str]:
@@ -84,14 +85,14 @@ def comments(source: str) -> Iterator[str]:
 
 
 def wrong(
-    quota: str,
+    room: str,
     texts: Callable[[str], Iterator[str]],
     faults: Callable[[str], list[str]] = pronouns,
 ) -> list[str]:
     """Return the texts of a room that have faults, each with its file."""
     return [
         f"{path.relative_to(ROOT)}: {text!r}"
-        for path in files(quota)
+        for path in files(room)
         for text in texts(path.read_text())
         if faults(text)
     ]
@@ -100,16 +101,16 @@ def wrong(
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("texts", [docstrings, strings, comments])
 def test_the_subject_of_a_sentence_is_a_noun(
-    quota: str, texts: Callable[[str], Iterator[str]]
+    room: str, texts: Callable[[str], Iterator[str]]
 ) -> None:
-    found = wrong(quota, texts)
+    found = wrong(room, texts)
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("texts", [docstrings, strings, comments])
-def test_no_sentence_has_a_mannerism(quota: str, texts: Callable[[str], Iterator[str]]) -> None:
-    found = wrong(quota, texts, mannerisms)
+def test_no_sentence_has_a_mannerism(room: str, texts: Callable[[str], Iterator[str]]) -> None:
+    found = wrong(room, texts, mannerisms)
     assert not found, "\n".join(found)
 
 

@@ -11,13 +11,15 @@ import mirror
 
 FOLDER = Path(mirror.__file__).parent
 PAGE = FOLDER.parent / "docs" / "architecture.md"
-TABLES = re.compile(r"\b(LRUCache|TTLCache|TLRUCache|Flights|OrderedDict|defaultdict|dict|Sizes)\b")
+TABLES = re.compile(
+    r"\b(LRUCache|TTLCache|TLRUCache|SingleFlight|OrderedDict|defaultdict|dict|Sizes)\b"
+)
 ROW = re.compile(r"^\| `([a-z_/]+\.py)` `([A-Za-z_]+)` \|(.+)\|(.+)\|(.+)\|(.+)\|$", re.MULTILINE)
 
 
 def tables() -> Iterator[tuple[str, str]]:
     """Find the tables that outlive a call: attributes of objects, by their annotations."""
-    for part in ("upstream", "cache", "web", "store"):
+    for part in ("upstream", "access", "budget", "content", "web", "storage"):
         for path in (FOLDER / part).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 found = _attribute(node)
