@@ -39,7 +39,7 @@ class Machine:
         """Say it."""
         return [
             f"{self.date}, {self.cpu}, {self.cores} cores, {self.memory}, Linux {self.kernel}",
-            f"other programs had {self.others:.2f} cores meanwhile",
+            f"other programs used {self.others:.2f} cores meanwhile",
             f"Python {self.python}, mirror {self.mirror}, {self.registry}, {self.wrk}",
             f"zot: {self.zot}",
         ]
@@ -109,9 +109,10 @@ def as_markdown(where: Machine, figures: Sequence[Figure]) -> str:
         [
             "# The mirror beside docker-registry",
             "",
-            "Written by `make bench`. Medians over rounds that alternate between the two, both in",
-            "front of the same stand-in hub, with their logs on. The ratio is the mirror's median",
-            "to that of docker-registry, or of what the bar names.",
+            "Written by `make bench`. The figures are medians of rounds that alternate between",
+            "the mirror and docker-registry. Both pull from the same stand-in hub, and both write",
+            "their logs. The ratio is the mirror's median to the median of docker-registry, or to",
+            "the one that the bar names.",
             "",
             *(f"{line}\n" for line in where.lines()),
             table,

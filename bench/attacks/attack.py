@@ -27,7 +27,7 @@ def _silent(kind: str, method: str = "any") -> Lie:
 
 
 ATTACKS = (
-    Attack("none", "nobody attacks"),
+    Attack("none", "no attack"),
     Attack(
         "chunks",
         "request bodies of 1-byte chunks, 30 connections",
@@ -40,7 +40,7 @@ ATTACKS = (
     ),
     Attack(
         "claim",
-        "20 blobs of 40 GiB each by Content-Length, of which nothing comes",
+        "20 blobs with a Content-Length of 40 GiB each, and no body",
         trap=Trap(
             (Ask("made up", 20),),
             (
@@ -51,7 +51,7 @@ ATTACKS = (
     ),
     Attack(
         "silence",
-        "an upstream that answers nothing, 40 blobs and 40 tags asked of it",
+        "an upstream that never answers, 40 blobs and 40 tags requested from it",
         trap=Trap(
             (Ask("made up", 40), Ask("manifests", 40)),
             (_silent("blob"), _silent("tag")),
