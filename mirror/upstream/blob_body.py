@@ -12,8 +12,8 @@ from aiohttp import hdrs
 from mirror.oci import ranges
 from mirror.oci.digest import Digest
 from mirror.oci.errors import UpstreamFailure, UpstreamMisbehaved, UpstreamUnavailable
-from mirror.oci.ranges import Span
 from mirror.upstream.bandwidth import BandwidthLimit
+from mirror.upstream.blob_source import BlobRequest
 from mirror.upstream.errors import named_faults
 from mirror.upstream.gzip_body import GzipBody
 from mirror.upstream.responses import is_packed, is_page
@@ -25,27 +25,6 @@ class Part:
 
     start: int
     size: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class BlobRequest:
-    """The bytes of a blob from `start` up to, not including, `stop`, or to the end.
-
-    `size` is the whole blob's, if known: responses with another size are rejected. `unpack`
-    decompresses a gzip body that the host sent although the request asked for none.
-    """
-
-    start: int = 0
-    stop: int | None = None
-    size: int | None = None
-    unpack: bool = False
-
-    @property
-    def range(self) -> str | None:
-        """The Range header for these bytes; None for the whole blob."""
-        if self.stop is None:
-            return f"bytes={self.start}-" if self.start else None
-        return Span(self.start, self.stop).header()
 
 
 class BlobBody:

@@ -23,18 +23,23 @@ from mirror.oci.errors import (
 from mirror.upstream import responses
 from mirror.upstream.blob_body import (
     BlobBody,
-    BlobRequest,
     Part,
     hinted_size,
     read_part,
     read_whole,
     told_size,
 )
+from mirror.upstream.blob_source import BlobRequest
 from mirror.upstream.requests import HEAD_SHARE, Requester, UpstreamRequest
 
 
 class BlobQuestions(Requester):
-    """Requests for blobs, with a memory of which shortcuts work."""
+    """Requests for blobs, with a memory of which shortcuts work; a `BlobSource`."""
+
+    @property
+    def resume_timeout(self) -> float:
+        """For how long, in seconds, a body that broke off is to be resumed without a byte."""
+        return self.transport.patience.resume
 
     async def head_blob(self, repository: str, digest: Digest) -> int | None:
         """Send a HEAD for a blob's size in bytes, as a hint. None if only a GET can tell."""

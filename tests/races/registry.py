@@ -16,10 +16,9 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference, Repository
-from mirror.upstream.blob_body import BlobRequest
+from mirror.upstream.blob_source import BlobRequest
 from mirror.upstream.leases import Leases
 from mirror.upstream.telemetry import Ask, UpstreamResponse
-from mirror.upstream.transport import Timeouts
 from tests.races.world import World
 
 _PIECE = 32 * 1024  # bytes that arrive together
@@ -78,7 +77,7 @@ class Body:
 class Upstream:
     """Answers for one upstream as `Registry` does, late by what `late` has; tells of pulls."""
 
-    patience = Timeouts(resume=2.0)
+    resume_timeout = 2.0
     received = 0
     down = 0
 

@@ -25,8 +25,7 @@ from mirror.oci.errors import (
     UpstreamUnreachable,
 )
 from mirror.oci.names import Repository
-from mirror.upstream.blob_body import BlobBody, BlobRequest
-from mirror.upstream.client import RegistryClient
+from mirror.upstream.blob_source import BlobRequest, BlobSource, BlobStream
 
 _CONTRADICTIONS = 2  # answers that name another size than the first
 _LITTLE = 1024 * 1024  # bytes that may be received again and again
@@ -49,7 +48,7 @@ class Download:
 
     def __init__(
         self,
-        registry: RegistryClient,
+        source: BlobSource,
         repository: Repository,
         digest: Digest,
         start: int = 0,
@@ -59,13 +58,13 @@ class Download:
         plain: bool = True,
         unpack: bool = False,
     ) -> None:
-        self._registry = registry
+        self._source = source
         self._repository = repository
         self._digest = digest
         self._stop = stop
         self._plain = plain
         self._unpack = unpack
-        self._body: BlobBody | None = None
+        self._body: BlobStream | None = None
         self._at = 0  # the position of that body in the blob
         self._open = AsyncExitStack()
         self._resumes = 0
@@ -145,7 +144,7 @@ class Download:
     async def _connect(self) -> None:
         if self._resumes and self.size is not None and self._complete:
             return
-        opening = self._registry.open_blob(
+        opening = self._source.open_blob(
             self._repository.name, self._digest, self._wanted(), self._whole_after
         )
         try:
@@ -207,7 +206,7 @@ class Download:
     def _persistence(self) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception(self._may_pass),
-            stop=stop_after_delay(self._registry.patience.resume),
+            stop=stop_after_delay(self._source.resume_timeout),
             wait=wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.3),
             reraise=True,
         )

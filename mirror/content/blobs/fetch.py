@@ -27,7 +27,7 @@ from mirror.storage.catalog import Entry
 from mirror.storage.errors import NoRoomError
 from mirror.storage.partial import Partial
 from mirror.storage.store import Store
-from mirror.upstream.client import RegistryClient
+from mirror.upstream.blob_source import BlobSource
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Fetch(FetchProgress):
 
     def __init__(
         self,
-        registry: RegistryClient,
+        source: BlobSource,
         repository: Repository,
         digest: Digest,
         store: Store,
@@ -54,7 +54,7 @@ class Fetch(FetchProgress):
         memory: MemoryCache,
     ) -> None:
         super().__init__(repository, digest)
-        self._registry = registry
+        self._source = source
         self._store = store
         self._place = place
         self._memory = memory
@@ -68,7 +68,7 @@ class Fetch(FetchProgress):
     def join(self, repository: Repository, proof: int | None = None) -> None:
         """Add a follower, which the fetch `admits`."""
         self._let_in(repository, proof)
-        self._registry.leases.take()  # the follower may go on without the fetch, past the disk
+        self._source.leases.take()  # the follower may go on without the fetch, past the disk
         if self._entry is not None:
             self._entry.readers += 1
         if repository != self.repository:
@@ -77,7 +77,7 @@ class Fetch(FetchProgress):
     def leave(self, repository: Repository) -> None:
         """Remove a follower."""
         self._let_out(repository)
-        self._registry.leases.give()
+        self._source.leases.give()
         if self._entry is not None:
             self._entry.readers -= 1
         self._close_file()
@@ -176,7 +176,7 @@ class Fetch(FetchProgress):
     async def _receive(self, *, unpack: bool = False) -> Partial:
         """Receive the rest; the followers have all of it before the disk does."""
         told = self.size if self._begun else None  # followers' answers have begun with it
-        asked = self._registry, self.repository, self.digest, self._place.written
+        asked = self._source, self.repository, self.digest, self._place.written
         async with AsyncExitStack() as stack:
             download = Download(*asked, size=told, unpack=unpack)
             async with self._asking():

@@ -15,7 +15,7 @@ from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.store import Store
-from mirror.upstream.client import RegistryClient
+from mirror.upstream.blob_source import BlobSource
 from mirror.upstream.connection_queue import CLIENT
 from mirror.upstream.fair_semaphore import FairSemaphore, Owners
 from mirror.util.uncancelled import over, to_the_end
@@ -125,7 +125,7 @@ class FetchPool:
 
     def join(
         self,
-        registry: RegistryClient,
+        source: BlobSource,
         repository: Repository,
         digest: Digest,
         proof: int | None = None,
@@ -139,22 +139,22 @@ class FetchPool:
         key = repository.upstream, digest
         running = self._running.get(key)
         if running is None:
-            running = self._running[key] = self._start(key, registry, repository)
+            running = self._running[key] = self._start(key, source, repository)
         elif running.ending or not running.fetch.admits(repository, proof):
             return None
         running.fetch.join(repository, proof)
         return running.fetch
 
-    def _start(self, key: Key, registry: RegistryClient, repository: Repository) -> _Running:
+    def _start(self, key: Key, source: BlobSource, repository: Repository) -> _Running:
         digest = key[1]
         others = (each.place for (_, other), each in self._running.items() if other == digest)
         apart = any(not other.apart for other in others)
         kept = self._store, self._possession, self._allowance
-        place = PartialLease(registry, repository, digest, *kept, apart=apart)
-        fetch = Fetch(registry, repository, digest, self._store, place, self._memory)
+        place = PartialLease(source, repository, digest, *kept, apart=apart)
+        fetch = Fetch(source, repository, digest, self._store, place, self._memory)
         task = asyncio.create_task(self._run(fetch))
-        registry.leases.take()
-        task.add_done_callback(lambda _: registry.leases.give())
+        source.leases.take()
+        task.add_done_callback(lambda _: source.leases.give())
         task.add_done_callback(lambda done: self._ended(key, done))
         return _Running(fetch, place, task)
 

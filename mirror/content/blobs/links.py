@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import IO
@@ -24,7 +25,7 @@ from mirror.oci.errors import (
 from mirror.oci.names import Repository
 from mirror.storage.catalog import Entry
 from mirror.storage.store import Store
-from mirror.upstream.client import RegistryClient
+from mirror.upstream.blob_source import BlobSource
 from mirror.util.singleflight import SingleFlight
 
 _MISSING_KEPT = 10_000
@@ -39,12 +40,12 @@ class BlobLinks:
 
     def __init__(
         self,
-        registries: dict[str, RegistryClient],
+        sources: Mapping[str, BlobSource],
         store: Store,
         possession: Possession,
         missing_ttl: float,
     ) -> None:
-        self._registries = registries
+        self._sources = sources
         self._store = store
         self._possession = possession
         self._sizes: SingleFlight[tuple[Repository, Digest], int | None] = SingleFlight()
@@ -84,7 +85,7 @@ class BlobLinks:
 
     def within(self, repository: Repository, digest: Digest) -> bool:
         """Whether a stored blob is of this upstream: it is believed about its repositories."""
-        catalog, alone = self._store.catalog, len(self._registries) == 1
+        catalog, alone = self._store.catalog, len(self._sources) == 1
         entry = catalog.get(digest)
         is_blob = entry is not None and entry.media_type is None
         return is_blob and catalog.within(digest, repository.upstream, alone=alone)
@@ -105,11 +106,11 @@ class BlobLinks:
         UpstreamMisbehaved where upstream names another, as the answer to a question that was asked
         before the size was known may.
         """
-        registry = self._registries[repository.upstream]
+        source = self._sources[repository.upstream]
         try:
             told = await self._sizes.share(
                 (repository, digest),
-                lambda: registry.find_blob(repository.name, digest, size),
+                lambda: source.find_blob(repository.name, digest, size),
                 may_pass,
             )
         except BlobUnknown as error:
@@ -140,11 +141,11 @@ class BlobLinks:
 
         Raises UpstreamMisbehaved where only the whole blob can be the proof.
         """
-        registry = self._registries[repository.upstream]
+        source = self._sources[repository.upstream]
         link = partial(self._store.accounting.link, digest, repository)
         try:
             await self._possession.show(
-                registry, repository, digest, file, size, whole=True, then=link
+                source, repository, digest, file, size, whole=True, then=link
             )
         except (HostUnreachable, UpstreamMisbehaved):
             raise
@@ -164,4 +165,4 @@ class BlobLinks:
                 await self._looks.join((repository, digest), lambda: self._look(repository, digest))
 
     async def _look(self, repository: Repository, digest: Digest) -> None:
-        await self._registries[repository.upstream].head_blob(repository.name, digest)
+        await self._sources[repository.upstream].head_blob(repository.name, digest)

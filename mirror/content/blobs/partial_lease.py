@@ -14,7 +14,7 @@ from mirror.oci.names import Repository
 from mirror.storage.errors import NoRoomError
 from mirror.storage.partial import Partial
 from mirror.storage.store import Store
-from mirror.upstream.client import RegistryClient
+from mirror.upstream.blob_source import BlobSource
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class PartialLease:
 
     def __init__(
         self,
-        registry: RegistryClient,
+        source: BlobSource,
         repository: Repository,
         digest: Digest,
         store: Store,
@@ -41,7 +41,7 @@ class PartialLease:
         self.apart = apart
         self.partial: Partial | None = None
         self.promised = 0  # bytes
-        self._registry = registry
+        self._source = source
         self._upstream = repository.upstream
         self._digest = digest
         self._store = store
@@ -85,7 +85,7 @@ class PartialLease:
         whole = partial.written > 0 and partial.proven
         try:
             if whole or (partial.written and self._left_by() != self._upstream):
-                asked = self._registry, repository, self._digest, partial.file, partial.written
+                asked = self._source, repository, self._digest, partial.file, partial.written
                 await self._possession.show(*asked, whole=whole)
         except UpstreamFailure as failure:  # decides nothing: the whole blob is fetched
             words = "the %d bytes of an earlier fetch of %s are not used: %s"

@@ -14,7 +14,7 @@ from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.oci.names import Repository
 from mirror.oci.ranges import Span
-from mirror.upstream.client import RegistryClient
+from mirror.upstream.blob_source import BlobSource
 from mirror.upstream.fair_semaphore import FairSemaphore
 
 Doubt: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]  # whether a pass is no longer needed
@@ -82,7 +82,7 @@ class PassThroughBody:
 
     def __init__(
         self,
-        registry: RegistryClient,
+        source: BlobSource,
         repository: Repository,
         digest: Digest,
         passes: PassThrough,
@@ -90,7 +90,7 @@ class PassThroughBody:
     ) -> None:
         self.repository = repository
         self._passes = passes
-        self._registry = registry
+        self._source = source
         self._digest = digest
         self._client = client
 
@@ -99,7 +99,7 @@ class PassThroughBody:
 
         Raises RegistryError.
         """
-        size = await self._registry.find_blob(self.repository.name, self._digest)
+        size = await self._source.find_blob(self.repository.name, self._digest)
         if size is not None:
             return size
         async with self._pass(), self._download() as download:
@@ -146,4 +146,4 @@ class PassThroughBody:
         return self._passes.taken(self.repository.upstream, self._client, unless)
 
     def _download(self, start: int = 0, stop: int | None = None) -> Download:
-        return Download(self._registry, self.repository, self._digest, start, stop)
+        return Download(self._source, self.repository, self._digest, start, stop)

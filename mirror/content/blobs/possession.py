@@ -13,7 +13,7 @@ from mirror.oci.errors import ContentWrong
 from mirror.oci.names import Repository
 from mirror.oci.ranges import Span
 from mirror.storage.store import Store
-from mirror.upstream.client import RegistryClient
+from mirror.upstream.blob_source import BlobSource
 from mirror.upstream.errors import deadline
 from mirror.util.singleflight import SingleFlight
 
@@ -61,7 +61,7 @@ class Possession:
 
     async def show(
         self,
-        registry: RegistryClient,
+        source: BlobSource,
         repository: Repository,
         digest: Digest,
         file: IO[bytes],
@@ -85,7 +85,7 @@ class Possession:
                 here = await self._store.run_read(os.pread, descriptor, span.length, span.start)
             finally:
                 os.close(descriptor)
-            await self._ask(registry, repository, digest, span, here, size)
+            await self._ask(source, repository, digest, span, here, size)
             then()
 
         await self._questions.join(
@@ -95,7 +95,7 @@ class Possession:
 
     async def _ask(
         self,
-        registry: RegistryClient,
+        source: BlobSource,
         repository: Repository,
         digest: Digest,
         span: Span,
@@ -103,7 +103,7 @@ class Possession:
         size: int | None,
     ) -> None:
         async with deadline(_LONGEST):
-            there = await _sent(registry, repository, digest, span, size)
+            there = await _sent(source, repository, digest, span, size)
         if not hmac.compare_digest(there, here):
             raise ContentWrong(f"upstream sent bytes for {digest} that differ from the stored copy")
 
@@ -116,7 +116,7 @@ def _place(key: bytes, digest: Digest, length: int) -> Span:
 
 
 async def _sent(
-    registry: RegistryClient, repository: Repository, digest: Digest, span: Span, size: int | None
+    source: BlobSource, repository: Repository, digest: Digest, span: Span, size: int | None
 ) -> bytes:
     """Return an upstream's bytes for a span of a blob; `size` is that of the blob, if known.
 
@@ -124,7 +124,7 @@ async def _sent(
     """
     sent = bytearray()
     stop = None if span.stop == size else span.stop
-    download = Download(registry, repository, digest, span.start, stop, size=size, plain=False)
+    download = Download(source, repository, digest, span.start, stop, size=size, plain=False)
     async with download:
         while len(sent) < span.length and (data := await download.read()):
             sent += data

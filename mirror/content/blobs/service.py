@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ from mirror.oci.errors import (
 )
 from mirror.oci.names import Repository
 from mirror.storage.store import Store
-from mirror.upstream.client import RegistryClient
+from mirror.upstream.blob_source import BlobSource
 
 _SHARED = 2  # fetches begun by other requests, of which a client is not told the failures
 _PASSES = 64  # bodies passed through at the same time; more wait
@@ -52,20 +53,20 @@ class BlobService:
 
     def __init__(
         self,
-        registries: dict[str, RegistryClient],
+        sources: Mapping[str, BlobSource],
         store: Store,
         fetches: FetchPool,
         possession: Possession,
         memory: MemoryCache,
         missing_ttl: float,
     ) -> None:
-        self._registries = registries
+        self._sources = sources
         self._store = store
         self._fetches = fetches
         self._memory = memory
-        self._belonging = BlobLinks(registries, store, possession, missing_ttl)
+        self._belonging = BlobLinks(sources, store, possession, missing_ttl)
         self._kept = StoredBlobs(store, memory)
-        self._passes = PassThrough(_PASSES, registries)
+        self._passes = PassThrough(_PASSES, sources)
 
     def __repr__(self) -> str:
         return f"<BlobService: {self._fetches!r}, {self._belonging!r}>"
@@ -135,8 +136,8 @@ class BlobService:
                 return body
 
     def _request(self, repository: Repository, digest: Digest, client: str) -> _Request:
-        registry = self._registries[repository.upstream]
-        upstream = PassThroughBody(registry, repository, digest, self._passes, client)
+        source = self._sources[repository.upstream]
+        upstream = PassThroughBody(source, repository, digest, self._passes, client)
         return _Request(upstream, repository, digest)
 
     async def _open_kept(self, request: _Request) -> StoredBody | None:
@@ -235,8 +236,8 @@ class BlobService:
             raise
 
     def _join(self, request: _Request) -> Fetch | None:
-        registry = self._registries[request.repository.upstream]
-        return self._fetches.join(registry, request.repository, request.digest, request.proof)
+        source = self._sources[request.repository.upstream]
+        return self._fetches.join(source, request.repository, request.digest, request.proof)
 
     async def _begin(self, request: _Request, fetch: Fetch, *, collapsed: bool) -> FetchedBody:
         proven = fetch.proven
