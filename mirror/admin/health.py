@@ -8,13 +8,13 @@ from http.client import HTTPException
 
 from mirror.admin.socket_path import SOCKET, Connection, short_path
 from mirror.settings import Settings
-from mirror.util.failure import CommandFailed
+from mirror.util.command_error import CommandError
 
 _PATIENCE = 4.0  # seconds for each wait; a Docker health check has 30, the image's has 5
 _ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
 
-class Unhealthy(CommandFailed):
+class Unhealthy(CommandError):
     """The mirror does not run, does not answer, or is not ready; the message says which."""
 
 

@@ -10,13 +10,13 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked
 
 from mirror.budget.summary import Budgets
-from mirror.util.failure import CommandFailed
+from mirror.util.command_error import CommandError
 
 _STRICT = ConfigDict(extra="forbid")
 _Positive = Annotated[int, Field(gt=0)]
 
 
-class OrderError(CommandFailed):
+class OrderError(CommandError):
     """An order cannot be carried out; the message says why, in one line."""
 
 

@@ -36,8 +36,8 @@ from mirror.storage.catalog import Entry, charged
 from mirror.storage.files import BlobFiles
 from mirror.storage.graph import View
 from mirror.storage.store import Store
+from mirror.util.cooperative import BATCH, cooperatively
 from mirror.util.gc_pause import gc_paused
-from mirror.util.pacing import PART, paced
 
 
 class AdminService:
@@ -210,9 +210,9 @@ class AdminService:
         here = target.repository if isinstance(target, ImageName) else target
         spared = await self._needed_since(plan)
         gone = plan.gone - spared
-        async for digest in paced(plan.unlinked):
+        async for digest in cooperatively(plan.unlinked):
             self._store.accounting.unlink(digest, here)
-        async for key in paced(plan.tags):
+        async for key in cooperatively(plan.tags):
             self._tags.drop(key)
         freed = await self._remove(gone)
         shared = plan.shared + len(spared & plan.gone)
@@ -227,8 +227,8 @@ class AdminService:
     async def _remove(self, digests: Iterable[Digest]) -> int:
         """Remove content; returns the freed bytes. Raises OSError."""
         ahead, freed = list(digests), 0
-        for start in range(0, len(ahead), PART):
-            part = ahead[start : start + PART]
+        for start in range(0, len(ahead), BATCH):
+            part = ahead[start : start + BATCH]
             for digest in part:
                 self._memory.drop(digest)
             freed += await self._store.quota.remove(part)

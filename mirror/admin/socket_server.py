@@ -16,7 +16,7 @@ from mirror.admin.json_lines import read_order, record_line
 from mirror.admin.messages import OrderError, Record, Refused, ReloadOrder
 from mirror.admin.service import AdminService
 from mirror.admin.socket_path import SOCKET, short_path
-from mirror.util.pacing import paced
+from mirror.util.cooperative import cooperatively
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _app(
         with contextlib.suppress(ClientConnectionError):
             async with aclosing(_records(upkeep, reload, await request.read())) as records:
                 async for record in records:
-                    async for piece in paced(record_line(record), 1):
+                    async for piece in cooperatively(record_line(record), 1):
                         await response.write(piece)
             await response.write_eof()
         return response

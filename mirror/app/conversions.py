@@ -24,7 +24,7 @@ from mirror.upstream.bandwidth import BandwidthLimit
 from mirror.upstream.connection import ConnectionSettings, ConnectionSettingsError, trust
 from mirror.upstream.proxies import Proxies
 from mirror.upstream.transport import Timeouts
-from mirror.util.permissions import unreadable
+from mirror.util.permissions import explain_unreadable
 
 
 def link(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> ConnectionSettings:
@@ -91,7 +91,7 @@ def secret(upstream: Upstream) -> str:
         return read_password(file)
     except OSError as error:
         raise ConfigurationError(
-            f"password_file is '{file}': cannot be read: {unreadable(error)}"
+            f"password_file is '{file}': cannot be read: {explain_unreadable(error)}"
         ) from None
     except ValueError as error:
         raise ConfigurationError(f"password_file is '{file}': it {error}") from None

@@ -56,8 +56,8 @@ def _closed(model: BaseModel, keys: Iterable[str]) -> Iterator[str]:
     """Yield the files that cannot be read: a start reports only the first of several."""
     for key in keys:
         file: Path | None = getattr(model, key)
-        if file is not None and (error := permissions.closed(file)) is not None:
-            yield f"{key} is '{file}': cannot be read: {permissions.unreadable(error)}"
+        if file is not None and (error := permissions.read_error(file)) is not None:
+            yield f"{key} is '{file}': cannot be read: {permissions.explain_unreadable(error)}"
 
 
 def _more_than(told: Collection[str], faults: Iterable[str]) -> Iterator[str]:

@@ -25,7 +25,7 @@ from mirror.settings import ConfigurationError, Settings
 from mirror.storage.store import Store
 from mirror.util import logs
 from mirror.util.detached import DetachedThreads
-from mirror.util.uncancelled import over
+from mirror.util.uncancelled import wait_until_done
 from mirror.web.auth.authenticator import Authenticator
 from mirror.web.auth.browsers import Browsers
 from mirror.web.connections.certificate import Certificate
@@ -183,7 +183,7 @@ class Reloader:
         self._thread.close()
         for task in self._running:
             task.cancel()
-        await over([*self._running])
+        await wait_until_done([*self._running])
 
     async def reload(self) -> Record:
         """Read and apply the settings, logged; returns Reloaded, Unusable, or Refused at the end.

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 
-from mirror.app import signal_hold
+from mirror.app import deferred_signals
 
 _log = logging.getLogger(__name__)
 
@@ -26,10 +26,10 @@ class Signals:
         self.reload = asyncio.Event()
         self._starting = asyncio.current_task()
         loop = asyncio.get_running_loop()
-        for number in signal_hold.ENDING:
+        for number in deferred_signals.ENDING:
             loop.add_signal_handler(number, self._came, signal.Signals(number).name)
-        loop.add_signal_handler(signal_hold.RELOADING, self._reload)
-        signal_hold.let_go()
+        loop.add_signal_handler(deferred_signals.RELOADING, self._reload)
+        deferred_signals.deliver()
 
     def __repr__(self) -> str:
         asked = f"reload {self.reload.is_set()}, stop {self.stop.is_set()}"

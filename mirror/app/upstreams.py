@@ -35,7 +35,7 @@ from mirror.upstream.connection import ConnectionSettings
 from mirror.upstream.publicity_check import PublicityCheck
 from mirror.upstream.telemetry import UpstreamResponse
 from mirror.upstream.transport import Timeouts, Transport
-from mirror.util.uncancelled import over
+from mirror.util.uncancelled import wait_until_done
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class Upstreams:
         leaving = dict(self._leaving)
         for task in leaving:
             task.cancel()
-        await over([*leaving])
+        await wait_until_done([*leaving])
         for each in (*leaving.values(), *self._now.values()):
             await each.stack.aclose()
 

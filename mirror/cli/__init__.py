@@ -7,9 +7,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from mirror.app import signal_hold
+from mirror.app import deferred_signals
 from mirror.cli.parser import parser, typed
-from mirror.util.failure import CommandFailed
+from mirror.util.command_error import CommandError
 
 FAILED = 2  # exit code: the configuration, the data folder or the arguments cannot be used
 _INTERRUPTED = 128 + signal.SIGINT
@@ -20,11 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if typed(words) == "serve":
-        signal_hold.hold()  # until its loop handles them: loading its modules takes half a second
+        # Until its loop handles them: loading its modules takes half a second.
+        deferred_signals.defer()
     options = parser(words).parse_args(words)
     try:
         code: int = options.run(options)
-    except CommandFailed as error:
+    except CommandError as error:
         print(f"mirror: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

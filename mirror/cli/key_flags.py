@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from mirror.cli.key_names import GROUPS, flag
 from mirror.settings import Settings
-from mirror.settings.key_names import GROUPS, flag
 from mirror.settings.measures import Bound
 from mirror.settings.values import Form
 from mirror.util.units import duration, human

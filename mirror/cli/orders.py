@@ -43,7 +43,7 @@ def add_dry_run(command: argparse.ArgumentParser) -> None:
 def carry_out(options: argparse.Namespace, order: Work, words: Words) -> int:
     """Have an order carried out and print its records; returns the exit code.
 
-    Raises CommandFailed.
+    Raises CommandError.
     """
     given = {} if options.data_dir is None else {"data_dir": options.data_dir}
     settings = load(given, options.config)

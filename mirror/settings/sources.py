@@ -27,7 +27,7 @@ from mirror.settings.faults import (
 )
 from mirror.settings.keys import PREFIX, Settings
 from mirror.settings.values import ConfigurationError
-from mirror.util.permissions import unreadable
+from mirror.util.permissions import explain_unreadable
 
 _NOT_KEYS = frozenset({"CONFIG", "SECRETS_DIR"})
 # Variables that Kubernetes sets in each container for a Service named `mirror…`.
@@ -127,7 +127,7 @@ def read_file(file: Path | None) -> ValueSource:
         text = file.read_text("utf-8-sig")  # Notepad and PowerShell write a byte order mark
         values = tomllib.loads(text)
     except OSError as error:
-        raise ConfigurationError(f"{file}: cannot be read: {unreadable(error)}") from None
+        raise ConfigurationError(f"{file}: cannot be read: {explain_unreadable(error)}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{file}: is not TOML: {error}") from None
     except RecursionError:
@@ -257,7 +257,7 @@ def _secrets() -> tuple[ValueSource, list[str]]:
         odd = _odd_secrets(folder)
         source = NestedSecretsSettingsSource(SecretsSettingsSource(Settings), secrets_dir=folder)
     except OSError as error:
-        why = unreadable(error)
+        why = explain_unreadable(error)
         raise ConfigurationError(f"a secret in {folder} cannot be read: {why}") from None
     except (UnicodeDecodeError, SettingsError) as error:
         raise ConfigurationError(f"a secret in {folder} cannot be read: {error}") from None

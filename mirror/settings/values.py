@@ -17,10 +17,10 @@ from mirror.identity.client import is_client_name
 from mirror.identity.share import EACH, Share
 from mirror.oci.names import HUB, HUB_ALIASES, is_host, is_repository_name, stands_for_host
 from mirror.oci.patterns import check_pattern
-from mirror.util.failure import CommandFailed
+from mirror.util.command_error import CommandError
 
 
-class ConfigurationError(CommandFailed):
+class ConfigurationError(CommandError):
     """The configuration is unusable; the message names the key, its value, and valid ones."""
 
 

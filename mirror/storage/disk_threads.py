@@ -12,7 +12,7 @@ from mirror.oci.digest import Digest
 from mirror.storage.errors import is_of_disk, stopping
 from mirror.storage.files import BlobFiles
 from mirror.util.singleflight import SingleFlight
-from mirror.util.uncancelled import to_the_end
+from mirror.util.uncancelled import run_to_completion
 
 T = TypeVar("T")
 _WRITERS = 8
@@ -80,7 +80,7 @@ class DiskThreads:
             await _over(future)
         except asyncio.CancelledError:
             if not future.cancel():
-                await to_the_end(_over(future))
+                await run_to_completion(_over(future))
             raise
         if future.cancelled():
             raise stopping()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 
-from mirror.util.failure import CommandFailed
+from mirror.util.command_error import CommandError
 
 _OUT_OF = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ECANCELED}
@@ -46,7 +46,7 @@ def stopping() -> OSError:
     return OSError(errno.ECANCELED, "the mirror is stopping")
 
 
-class StoreError(CommandFailed):
+class StoreError(CommandError):
     """The data folder cannot be used; the message names it and the reason."""
 
 

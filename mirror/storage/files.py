@@ -73,7 +73,7 @@ class BlobFiles:
             for left in self._partials.glob(_WHOLE + "*"):
                 left.unlink(missing_ok=True)
         except OSError as error:
-            why = permissions.refusal(error, self.root)
+            why = permissions.explain_refusal(error, self.root)
             raise StoreError(f"cannot write to the data folder {self.root}: {why}") from None
 
     def probe(self) -> None:

@@ -27,8 +27,8 @@ def unusable(root: Path) -> Iterator[str]:
     """Yield the reasons why a start could not use a data folder; changes nothing in it."""
     try:
         refuse_shared(root)
-        if (error := permissions.lacking(root)) is not None:
-            yield f"cannot write to the data folder {root}: {permissions.refusal(error, root)}"
+        if (error := permissions.write_error(root)) is not None:
+            yield _unwritable(root, error)
         elif closed := [*_closed_to_us(root)]:
             yield from closed
         elif root.exists():
@@ -36,14 +36,18 @@ def unusable(root: Path) -> Iterator[str]:
     except StoreError as refused:
         yield str(refused)
     except OSError as error:
-        yield f"cannot write to the data folder {root}: {permissions.refusal(error, root)}"
+        yield _unwritable(root, error)
+
+
+def _unwritable(root: Path, error: OSError) -> str:
+    return f"cannot write to the data folder {root}: {permissions.explain_refusal(error, root)}"
 
 
 def _closed_to_us(root: Path) -> Iterator[str]:
     for name in (*_FOLDERS, *_OPENED):
         path = root / name
-        if os.path.lexists(path) and (error := permissions.lacking(path)) is not None:
-            yield f"cannot write to {path}: {permissions.refusal(error, root)}"
+        if os.path.lexists(path) and (error := permissions.write_error(path)) is not None:
+            yield f"cannot write to {path}: {permissions.explain_refusal(error, root)}"
 
 
 def no_link(path: str, flags: int) -> int:

@@ -17,7 +17,7 @@ from mirror.storage.errors import in_words
 from mirror.storage.files import BlobFiles
 from mirror.storage.name_locks import NameLocks
 from mirror.storage.quarantine import Suspect
-from mirror.util.uncancelled import to_the_end
+from mirror.util.uncancelled import run_to_completion
 from mirror.util.units import human
 
 _log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Quota:
         if not doomed:
             return
         self._doomed.update(doomed.partials.keys())
-        await to_the_end(self._unlink(doomed))
+        await run_to_completion(self._unlink(doomed))
 
     async def _unlink(self, doomed: Doomed) -> None:
         failed: dict[Digest, OSError] = {}
@@ -163,7 +163,7 @@ class Quota:
 
         A file that was published since is not stuck any more, and stays.
         """
-        await to_the_end(self._set_aside(digest))
+        await run_to_completion(self._set_aside(digest))
 
     async def _set_aside(self, digest: Digest) -> None:
         async with self._names.held([digest]):
@@ -207,7 +207,7 @@ class Quota:
 
         Returns their number and bytes. Raises OSError.
         """
-        return await to_the_end(self._remove_orphans(sizes))
+        return await run_to_completion(self._remove_orphans(sizes))
 
     async def _remove_orphans(self, sizes: dict[Digest, int]) -> tuple[int, int]:
         known = self._accounting.catalog

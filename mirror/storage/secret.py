@@ -24,7 +24,7 @@ def folder_key(root: Path) -> bytes:
         return _written(root)
     except OSError as error:
         raise StoreError(
-            f"cannot read {root / _NAME}: {permissions.refusal(error, root)}"
+            f"cannot read {root / _NAME}: {permissions.explain_refusal(error, root)}"
         ) from None
     if len(key) == _LENGTH:
         return key
@@ -37,7 +37,7 @@ def _written(root: Path) -> bytes:
         return _write(root)
     except OSError as error:
         raise StoreError(
-            f"cannot write {root / _NAME}: {permissions.refusal(error, root)}"
+            f"cannot write {root / _NAME}: {permissions.explain_refusal(error, root)}"
         ) from None
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 import aiosqlite
 
 from mirror.storage.errors import StoreError
-from mirror.util.uncancelled import to_the_end
+from mirror.util.uncancelled import run_to_completion
 
 _log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ async def _break_off(connection: aiosqlite.Connection) -> None:
             await asyncio.wait([closing], timeout=_AGAIN)
         closing.result()
 
-    await to_the_end(close())
+    await run_to_completion(close())
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

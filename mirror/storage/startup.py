@@ -26,9 +26,9 @@ from mirror.storage.sqlite import (
 )
 from mirror.storage.store import Store
 from mirror.util import permissions
+from mirror.util.cooperative import cooperatively
 from mirror.util.gc_pause import gc_paused
-from mirror.util.pacing import paced
-from mirror.util.uncancelled import over, to_the_end
+from mirror.util.uncancelled import run_to_completion, wait_until_done
 from mirror.util.units import human
 
 _log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ async def open_store(files: BlobFiles, limit: int, *, spares: bool = False) -> S
     except BaseException as error:
         files.release()
         if isinstance(error, OSError):
-            why = permissions.refusal(error, files.root)
+            why = permissions.explain_refusal(error, files.root)
             raise StoreError(f"cannot read the data folder {files.root}: {why}") from None
         raise
 
@@ -66,7 +66,7 @@ async def _on_thread(files: BlobFiles, work: Callable[[], T]) -> T:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
         files.halted.set()
-        await to_the_end(over([job]))
+        await run_to_completion(wait_until_done([job]))
         raise
 
 
@@ -94,7 +94,7 @@ async def open_index(path: Path) -> Index:
         database = await Database.open(path)
         damage = await database.damage()
     except OSError as error:
-        why = permissions.refusal(error, path.parent)
+        why = permissions.explain_refusal(error, path.parent)
         raise StoreError(f"cannot open the index {path}: {why}") from None
     except sqlite3.Error as error:
         if not is_damage(error):
@@ -157,7 +157,7 @@ async def _known(
     """
     catalog, altered = Catalog(), []
     now = int(time.time())
-    async for text, size, media_type, used, changed_at in paced(rows):
+    async for text, size, media_type, used, changed_at in cooperatively(rows):
         used_at = min(used, now)  # otherwise a clock that was set back would keep it for ever
         digest = Digest(text)
         found = on_disk.get(digest)
@@ -178,7 +178,7 @@ async def _adopt(index: Index, catalog: Catalog, on_disk: dict[Digest, StoredFil
     It may have been altered since: without a recorded time to compare, it is hashed once.
     """
     orphans = [found for found in on_disk.values() if catalog.get(found.digest) is None]
-    async for found in paced(sorted(orphans, key=lambda found: found.changed_at)):
+    async for found in cooperatively(sorted(orphans, key=lambda found: found.changed_at)):
         used_at = found.changed_at // _SECOND
         catalog.add(found.digest, Entry(found.size, None, used_at))
         index.put_blob(found.digest, found.size, None, used_at)
@@ -191,21 +191,21 @@ async def _relate(index: Index, catalog: Catalog) -> None:
     Rows that a crash left for content that is gone are deleted from the index.
     """
     repositories: dict[tuple[str, str], Repository] = {}
-    async for text, upstream, name in paced(await index.links()):
+    async for text, upstream, name in cooperatively(await index.links()):
         known = repositories.get((upstream, name))
         if known is None:
             known = repositories[upstream, name] = Repository(upstream, name)
         digest = Digest(text)
         if not catalog.link(digest, known) and catalog.get(digest) is None:
             index.drop(digest)
-    async for text, upstream, media_type in paced(await index.types()):
+    async for text, upstream, media_type in cooperatively(await index.types()):
         digest = Digest(text)
         entry = catalog.get(digest)
         if entry is None:
             index.drop(digest)
         elif entry.media_type is not None:
             catalog.describe(digest, media_type, (), upstream)
-    async for text, rows in paced(groupby(await index.children(), key=lambda row: row[0])):
+    async for text, rows in cooperatively(groupby(await index.children(), key=lambda row: row[0])):
         digest = Digest(text)
         entry = catalog.get(digest)
         if entry is None:

@@ -19,8 +19,8 @@ from mirror.storage.files import BlobFiles, Opened, looked_at
 from mirror.storage.index import Index
 from mirror.storage.partial import Partial
 from mirror.storage.quota import Quota
-from mirror.util.pacing import paced
-from mirror.util.uncancelled import to_the_end
+from mirror.util.cooperative import cooperatively
+from mirror.util.uncancelled import run_to_completion
 from mirror.util.units import human
 
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Store:
             await self._mend()
 
     async def _note_uses(self) -> None:
-        async for _ in paced(iter(self.accounting.note_uses, False), 1):
+        async for _ in cooperatively(iter(self.accounting.note_uses, False), 1):
             pass
 
     async def trim(self) -> None:
@@ -101,11 +101,11 @@ class Store:
 
     async def close(self) -> None:
         """Flush the index and release files and folder, even if the caller is cancelled."""
-        await to_the_end(self._close())
+        await run_to_completion(self._close())
 
     async def leave(self) -> None:
         """Close the files and unlock the folder, writing nothing."""
-        await to_the_end(self._let_go(self.index.abandon()))
+        await run_to_completion(self._let_go(self.index.abandon()))
 
     async def _close(self) -> None:
         await self._note_uses()
@@ -128,7 +128,7 @@ class Store:
         `entered` releases the reservation at the moment that the blob is entered: counting both,
         even for a moment, could evict other content.
         """
-        return await to_the_end(self._publish(partial, repository, entered))
+        return await run_to_completion(self._publish(partial, repository, entered))
 
     async def _publish(
         self, partial: Partial, repository: Repository, entered: Callable[[], None]
@@ -148,7 +148,7 @@ class Store:
         began when the manifest arrived, and runs beside the file's.
         """
         try:
-            await to_the_end(self._keep_manifest(manifest, repository))
+            await run_to_completion(self._keep_manifest(manifest, repository))
         except (NoRoomError, OSError) as error:
             self.not_kept(f"manifest {manifest.descriptor.digest}", error)
             return False

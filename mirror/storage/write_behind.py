@@ -22,8 +22,8 @@ from mirror.storage.sqlite import (
     is_failure_of_disk,
     move_aside,
 )
-from mirror.util.pacing import paced
-from mirror.util.uncancelled import to_the_end
+from mirror.util.cooperative import cooperatively
+from mirror.util.uncancelled import run_to_completion
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class WriteBehind:
 
     async def close(self) -> None:
         """Write all pending rows, after a flush that is running, and close."""
-        await to_the_end(self._close())
+        await run_to_completion(self._close())
 
     async def _close(self) -> None:
         try:
@@ -116,7 +116,7 @@ class WriteBehind:
 
     async def prune(self, now: int, keep: int, words: int) -> None:
         """See `Index.prune`."""
-        await to_the_end(self._prune(now, keep, words))
+        await run_to_completion(self._prune(now, keep, words))
 
     async def _prune(self, now: int, keep: int, words: int) -> None:
         async with self._flushing:
@@ -131,7 +131,7 @@ class WriteBehind:
 
     async def keep_last(self, accounts: Iterable[tuple[str, str]], most: int) -> None:
         """See `Index.keep_last`."""
-        await to_the_end(self._drop([(sql.KEEP_LAST, (*each, most)) for each in accounts]))
+        await run_to_completion(self._drop([(sql.KEEP_LAST, (*each, most)) for each in accounts]))
 
     async def _drop(self, writes: Sequence[Write]) -> None:
         async with self._flushing:
@@ -152,7 +152,7 @@ class WriteBehind:
 
         Rows of a failed write stay pending: requests do not depend on them.
         """
-        return await to_the_end(self._flush())
+        return await run_to_completion(self._flush())
 
     async def _flush(self) -> bool:
         async with self._flushing:
@@ -263,7 +263,7 @@ class WriteBehind:
         # No await in between: a pull entered meanwhile would be written twice, by its source and by
         # itself.
         rest = [tell() for tell in self.sources]
-        async for _ in paced(chain.from_iterable(rest)):
+        async for _ in cooperatively(chain.from_iterable(rest)):
             pass
 
 

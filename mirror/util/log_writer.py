@@ -1,4 +1,4 @@
-"""The outlet: log lines for standard error, written by a thread, so that no caller waits."""
+"""The log writer: lines for standard error, written by a thread, so that no caller waits."""
 
 from __future__ import annotations
 

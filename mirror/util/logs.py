@@ -16,7 +16,7 @@ Format = Literal["text", "json"]
 
 
 def standard_error(form: Format) -> LogWriter:
-    """Return the outlet for standard error, or for the null device if standard error is closed.
+    """Return the log writer for standard error, or for the null device if standard error is closed.
 
     The number of a closed standard error may be another file's by now.
     """
@@ -33,7 +33,7 @@ def standard_error(form: Format) -> LogWriter:
 
 
 def set_up(form: Format, level: str, log_writer: LogWriter) -> None:
-    """Write the mirror's log to an outlet, from a level on.
+    """Write the mirror's log to a log writer, from a level on.
 
     Other loggers only warn, at any level: libraries write whole responses to their debug log,
     passwords included.
@@ -52,14 +52,14 @@ def set_level(level: str) -> None:
 
 
 class _Handler(logging.Handler):
-    """Passes records to the outlet, each at once."""
+    """Passes records to the log writer, each at once."""
 
     def __init__(self, log_writer: LogWriter) -> None:
         self._log_writer = log_writer
         super().__init__()
 
     def createLock(self) -> None:  # noqa: N802 - logging's own
-        """Share the outlet's lock: two, taken in either order, would be a deadlock."""
+        """Share the log writer's lock: two, taken in either order, would be a deadlock."""
         self.lock = self._log_writer.lock
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from mirror.util.permissions import unreadable
+from mirror.util.permissions import explain_unreadable
 
 
 class EncryptedKey(Exception):
@@ -19,5 +19,5 @@ def no_password() -> str:
 def reason(error: Exception, wanted: str) -> str:
     """Return why a file cannot be used: it cannot be read, or does not hold `wanted`."""
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-        return f"cannot be read: {unreadable(error)}"
+        return f"cannot be read: {explain_unreadable(error)}"
     return f"{wanted} are expected"

@@ -12,7 +12,7 @@ from pathlib import Path
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 
 
-def refusal(error: OSError, root: Path) -> str:
+def explain_refusal(error: OSError, root: Path) -> str:
     """Return why the system refused access to the data folder, and the remedy."""
     why = error.strerror or str(error)
     if error.errno not in _DENIED:
@@ -21,7 +21,7 @@ def refusal(error: OSError, root: Path) -> str:
     return f"{why} for user {_user(os.geteuid())}; {_remedy(_nearest(path), root)}"
 
 
-def unreadable(error: OSError) -> str:
+def explain_unreadable(error: OSError) -> str:
     """Return why the system refused to read a file of another user, and the remedy."""
     why = error.strerror or str(error)
     if error.errno not in _DENIED:
@@ -38,7 +38,7 @@ def unreadable(error: OSError) -> str:
     return f"{told}; {there} {owned}: the mirror's user needs read access"
 
 
-def closed(file: Path) -> OSError | None:
+def read_error(file: Path) -> OSError | None:
     """Return the error that reading a file would raise; None if it would succeed.
 
     The file is not opened: the writer of a pipe would see it closed again.
@@ -51,7 +51,7 @@ def closed(file: Path) -> OSError | None:
     return None if readable else _error(errno.EACCES, file)
 
 
-def lacking(path: Path) -> OSError | None:
+def write_error(path: Path) -> OSError | None:
     """Return the error that a write to a path would raise; None if it would succeed."""
     there = _nearest(path)
     if there != path and not there.is_dir():

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 V = TypeVar("V")
 
 
-async def over(tasks: Collection[asyncio.Future[Any]]) -> None:
+async def wait_until_done(tasks: Collection[asyncio.Future[Any]]) -> None:
     """Wait until tasks are done; their results and exceptions count as retrieved."""
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def to_the_end(work: Coroutine[Any, Any, V]) -> V:
+async def run_to_completion(work: Coroutine[Any, Any, V]) -> V:
     """Return the result of the work, or raise its exception; a cancelled task waits for it.
 
     For work that must not be left half done. A cancellation, or several, takes effect when the work

@@ -193,14 +193,14 @@ async def test_passwords_are_used_and_never_printed(hub: Hub, image: Image, tmp_
 async def test_what_libraries_say_of_their_work_is_not_written_at_any_level() -> None:
     """Some of them write whole answers, and with these the passwords that came."""
     said = (
-        "import logging, mirror.logs\n"
-        "outlet = mirror.logs.standard_error('text').__enter__()\n"
-        "mirror.logs.set_up('text', 'debug', outlet)\n"
+        "import logging, mirror.util.logs\n"
+        "log_writer = mirror.util.logs.standard_error('text').__enter__()\n"
+        "mirror.util.logs.set_up('text', 'debug', log_writer)\n"
         "logging.getLogger('mirror.cli').debug('our own')\n"
         f"logging.getLogger('botocore.parsers').debug('{PASSWORD}')\n"
         f"logging.getLogger('other').info('{PASSWORD}')\n"
         "logging.getLogger('other').warning('a warning')\n"
-        "outlet.__exit__()\n"
+        "log_writer.__exit__()\n"
     )
     async with launched("-c", said, command=[sys.executable]) as program:
         ended = await program.ended()

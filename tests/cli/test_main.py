@@ -11,14 +11,20 @@ import pytest
 
 from mirror.cli import main
 from mirror.cli.commands import completion
+from mirror.cli.key_names import GROUPS, TABLES
 from mirror.cli.parser import COMMANDS, parser
 from mirror.client_config import CLIENTS
 from mirror.settings import Settings
-from mirror.settings.key_names import GROUPS, TABLES
 
 HEAVY = {"aiohttp", "asyncio", "pydantic", "sqlite3", "ssl"}
 # What a command that finds a running mirror has no use for: the daemon's parts.
-PARTS = {"aiohttp", "aiosqlite", "mirror.admin.service", "mirror.storage.store", "mirror.daemon"}
+PARTS = {
+    "aiohttp",
+    "aiosqlite",
+    "mirror.admin.service",
+    "mirror.storage.store",
+    "mirror.app.daemon",
+}
 
 
 def loaded(*arguments: str) -> set[str]:

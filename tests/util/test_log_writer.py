@@ -22,9 +22,9 @@ from tests.command import MODULE, NOBODY, environment, fetch, launched
 
 LONG = Line(0, "c", "-", "GET", "/" * 5000, 200, 0, 0, "hit", "blob", "r", "ü" * 5000, "", "-")
 CHATTY = (
-    "import logging, sys, mirror.logs\n"
-    "with mirror.logs.standard_error('text') as outlet:\n"
-    "    mirror.logs.set_up('text', 'info', outlet)\n"
+    "import logging, sys, mirror.util.logs\n"
+    "with mirror.util.logs.standard_error('text') as log_writer:\n"
+    "    mirror.util.logs.set_up('text', 'info', log_writer)\n"
     "    for number in range(5000):\n"
     "        logging.getLogger('mirror.some').warning('line %05d %s', number, '.' * 50)\n"
 )

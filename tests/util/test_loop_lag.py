@@ -43,7 +43,7 @@ async def test_what_holds_the_loop_is_measured_and_named(caplog: pytest.LogCaptu
     assert meter.most > 0.4
     [line] = [each.getMessage() for each in caplog.records if each.name == "mirror.util.loop_lag"]
     assert "the event loop was held for 0." in line
-    assert "by hold (tests/util/test_loop_lag.py:" in line
+    assert "by hold (util/test_loop_lag.py:" in line
     assert "test_what_holds_the_loop_is_measured_and_named" in line
 
 

@@ -185,7 +185,7 @@ def test_a_proxys_connection_is_its_clients_while_it_is_answered() -> None:
     connections.busy(Asked(lines[5], "203.0.113.8"))  # type: ignore[arg-type]
     more = Line("10.0.0.1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirror.web.connections._hang_up", Line.abort)
+        patch.setattr("mirror.web.connections.pool._hang_up", Line.abort)
         connections.opened(more, more)
     assert [line.aborted for line in lines] == [False] * 4 + [True, False]
     for line, client in ((lines[0], "203.0.113.7"), (lines[5], "203.0.113.8")):

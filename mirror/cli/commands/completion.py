@@ -6,8 +6,8 @@ import argparse
 
 import shtab
 
+from mirror.cli.key_names import GROUPS, flag
 from mirror.cli.parser import COMMANDS
-from mirror.settings.key_names import GROUPS, flag
 
 _PLACE = ("--config", "--data-dir")
 _KEYS = ("--config", "--upstream", *(flag(name) for names in GROUPS.values() for name in names))

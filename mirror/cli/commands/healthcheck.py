@@ -21,7 +21,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code: 1 if the mirror is not healthy. Raises CommandFailed."""
+    """Run it; returns the exit code: 1 if the mirror is not healthy. Raises CommandError."""
     given = {} if options.data_dir is None else {"data_dir": options.data_dir}
     try:
         settings = load_usable(given, options.config)

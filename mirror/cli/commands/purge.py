@@ -33,7 +33,7 @@ def add(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code: 1 if the answer was no to removing a whole repository.
 
-    Raises CommandFailed.
+    Raises CommandError.
     """
     asks = not (options.yes or options.dry_run) and _is_whole(options.target)
     if asks and not _may_go(options):

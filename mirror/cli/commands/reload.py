@@ -20,7 +20,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code: 1 if the configuration is unusable. Raises CommandFailed."""
+    """Run it; returns the exit code: 1 if the configuration is unusable. Raises CommandError."""
     given = {} if options.data_dir is None else {"data_dir": options.data_dir}
     try:
         folder = load_usable(given, options.config).data_dir

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import mirror
 from mirror import client_config
-from mirror.app import interpreter, preflight, signal_hold
+from mirror.app import deferred_signals, interpreter, preflight
 from mirror.app.daemon import Daemon, running
 from mirror.app.signals import Signals
 from mirror.app.systemd import notify
@@ -22,7 +22,7 @@ from mirror.cli.key_flags import add_keys, given
 from mirror.client_config import ClientEndpoint
 from mirror.settings import ConfigurationError, Loaded, Settings, load_all
 from mirror.util import logs
-from mirror.util.failure import CommandFailed
+from mirror.util.command_error import CommandError
 from mirror.util.log_writer import LogWriter
 from mirror.util.units import human
 
@@ -35,7 +35,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run it until a signal ends it; returns the exit code. Raises CommandFailed."""
+    """Run it until a signal ends it; returns the exit code. Raises CommandError."""
     flags = given(options)
     loaded = load_all(flags, options.config)
     settings = loaded.checked()
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             read = partial(_read_again, flags, options.config)
             return asyncio.run(_serve_and_end(settings, log_writer, read))
-        except CommandFailed as error:
+        except CommandError as error:
             if settings.log_format == "text":
                 raise
             _log.critical("%s", error)  # a reader of JSON lines gets this one as well
@@ -74,7 +74,7 @@ async def _serve_and_end(
     try:
         return await serve(settings, log_writer, read)
     finally:
-        signal_hold.give_up(asyncio.get_running_loop())
+        deferred_signals.ignore(asyncio.get_running_loop())
 
 
 async def serve(

@@ -18,7 +18,7 @@ from mirror.storage.store import Store
 from mirror.upstream.blob_source import BlobSource
 from mirror.upstream.connection_queue import CLIENT
 from mirror.upstream.fair_semaphore import FairSemaphore, Owners
-from mirror.util.uncancelled import over, to_the_end
+from mirror.util.uncancelled import run_to_completion, wait_until_done
 from mirror.util.units import human
 
 _log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class FetchPool:
                 _log.info("%s: the mirror stops", running.told)
                 running.task.cancel()
         tasks = [running.task for running in self._running.values()]
-        await to_the_end(over(tasks))  # the store must not close before
+        await run_to_completion(wait_until_done(tasks))  # the store must not close before
 
     def running(self, upstream: str, digest: Digest) -> Fetch | None:
         """Return the fetch that can be joined, if there is one."""

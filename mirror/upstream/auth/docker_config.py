@@ -25,7 +25,7 @@ from mirror.upstream.auth.credentials import (
     FoundCredentials,
     Kind,
 )
-from mirror.util.permissions import unreadable
+from mirror.util.permissions import explain_unreadable
 
 _log = logging.getLogger(__name__)
 
@@ -268,7 +268,7 @@ class DockerConfigFile:
                 config.check(self._hosts)
         except OSError as error:
             raise ValueError(
-                f"docker_config {self._file} cannot be read: {unreadable(error)}"
+                f"docker_config {self._file} cannot be read: {explain_unreadable(error)}"
             ) from None
         except UnicodeDecodeError:
             raise ValueError(f"docker_config {self._file} cannot be read: not UTF-8") from None

@@ -16,7 +16,7 @@ from cachetools import TTLCache
 
 from mirror.identity.client import is_client_name
 from mirror.oci.errors import ClientTooFast
-from mirror.util.permissions import unreadable
+from mirror.util.permissions import explain_unreadable
 from mirror.util.singleflight import SingleFlight
 
 _log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ def _read(file: Path) -> dict[str, bytes]:
     try:
         lines = file.read_text("utf-8").splitlines()
     except OSError as error:
-        raise HtpasswdError(f"cannot be read: {unreadable(error)}") from None
+        raise HtpasswdError(f"cannot be read: {explain_unreadable(error)}") from None
     except UnicodeDecodeError:
         raise HtpasswdError("cannot be read: it is not UTF-8") from None
     users = {}

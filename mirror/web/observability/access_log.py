@@ -77,7 +77,7 @@ class Line(NamedTuple):
 
 
 class AccessLog:
-    """Renders lines, and queues them in an outlet, which writes them later."""
+    """Renders lines, and queues them in a log writer, which writes them later."""
 
     def __init__(self, form: Format, log_writer: LogWriter) -> None:
         self._render: Callable[[Line], str] = Line.json if form == "json" else Line.text

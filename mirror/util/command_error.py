@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class CommandFailed(Exception):
+class CommandError(Exception):
     """A command has failed; the message says why, on one line."""
