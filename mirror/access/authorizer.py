@@ -69,8 +69,8 @@ class Authorizer:
     """The check of each request for a repository, before any content is served.
 
     `anonymous` holds all upstreams, to be asked without an account; `publicity` has their answers.
-    `patience` is how long a client waits, in seconds, for an upstream with an older answer at hand.
-    `kept` names other stored content of a repository, beside the wanted.
+    `stale_after` is how long a client waits, in seconds, for an upstream with an older answer at
+    hand. `kept` names other stored content of a repository, beside the wanted.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class Authorizer:
         rules: Mapping[str, AccessRules],
         anonymous: Mapping[str, AnonymousUpstream],
         publicity: Publicity,
-        patience: float,
+        stale_after: float,
         kept: Callable[[Repository, ProbedContent | None], ProbedContent | None] = lambda *_: None,
     ) -> None:
         self._rules = rules
         self._anonymous = anonymous
         self._publicity = publicity
-        self._patience = patience
+        self._stale_after = stale_after
         self._kept = kept
         self._questions: SingleFlight[_Topic, None] = SingleFlight()
         # The content without a yes, and until when that answer counts.
@@ -179,9 +179,9 @@ class Authorizer:
         return self._questions.task(topic, lambda: self._ask_apart(repository, standing, wanted))
 
     async def _wait(self, standing: Standing, question: asyncio.Task[None]) -> None:
-        """Wait for an answer; if an older one is known, for `patience` seconds at most."""
+        """Wait for an answer; if an older one is known, for `stale_after` seconds at most."""
         try:
-            async with deadline(None if standing.unknown else self._patience):
+            async with deadline(None if standing.unknown else self._stale_after):
                 await asyncio.shield(question)
         except UpstreamTimeout:
             standing.undecided(self._publicity.now())

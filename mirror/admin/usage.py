@@ -28,7 +28,7 @@ async def measure(store: Store, tags: Tags) -> Usage:
         store.catalog.view(),
         known,
         store.accounting.taken(),
-        store.accounting.limit,
+        store.accounting.max_size,
     )
 
 

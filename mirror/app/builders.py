@@ -43,11 +43,11 @@ def listeners(
 
     Raises ConfigurationError if an address is not available.
     """
-    patience, watched = settings.client_timeout, settings.listen_metrics
-    listener = stack.enter_context(closing(_listener("listen", settings.listen, patience)))
+    timeout, watched = settings.client_timeout, settings.listen_metrics
+    listener = stack.enter_context(closing(_listener("listen", settings.listen, timeout)))
     if watched is None:
         return listener, None
-    return listener, stack.enter_context(closing(_listener("listen_metrics", watched, patience)))
+    return listener, stack.enter_context(closing(_listener("listen_metrics", watched, timeout)))
 
 
 def addresses(settings: Settings) -> Iterator[tuple[str, Address]]:
@@ -66,9 +66,9 @@ def try_address(key: str, address: Address) -> None:
         bound(*address).close()
 
 
-def _listener(key: str, address: Address, patience: float) -> socket.socket:
+def _listener(key: str, address: Address, client_timeout: float) -> socket.socket:
     with _named(key, address):
-        return listen(*address, patience)
+        return listen(*address, client_timeout=client_timeout)
 
 
 @contextmanager
@@ -87,7 +87,9 @@ def certificate(settings: Settings) -> Certificate | None:
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     try:
-        return Certificate(Pem(settings.tls_cert, settings.tls_key, settings.client_ca))
+        return Certificate(
+            Pem(tls_cert=settings.tls_cert, tls_key=settings.tls_key, client_ca=settings.client_ca)
+        )
     except TlsError as error:
         value = getattr(settings, error.key)
         raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None
@@ -98,7 +100,13 @@ def access(
 ) -> Authorizer:
     """Return the access check, with the inquiries of every upstream."""
     kept = partial(_kept, catalog)
-    return Authorizer(upstreams.rules, upstreams.inquiries, publicity, settings.stale_after, kept)
+    return Authorizer(
+        upstreams.rules,
+        upstreams.inquiries,
+        publicity,
+        stale_after=settings.stale_after,
+        kept=kept,
+    )
 
 
 def _kept(
@@ -115,7 +123,7 @@ def _kept(
 def users(settings: Settings) -> Htpasswd | None:
     """Return the users with passwords, if any are configured; raises ConfigurationError."""
     try:
-        return Htpasswd(settings.htpasswd) if settings.htpasswd else None
+        return Htpasswd(htpasswd=settings.htpasswd) if settings.htpasswd else None
     except HtpasswdError as error:
         raise ConfigurationError(f"htpasswd is '{settings.htpasswd}': {error}") from None
 
@@ -129,7 +137,7 @@ def clients(settings: Settings) -> Authenticator:
     return Authenticator(
         known,
         users(settings),
-        RequestRates(settings.client_rate),
+        RequestRates(client_rate=settings.client_rate),
         anonymous=None if "**" in settings.anonymous else Patterns(settings.anonymous),
         challenge=settings.challenge,
         browsers=_browsers(settings, strict=strict(settings)),
@@ -138,9 +146,10 @@ def clients(settings: Settings) -> Authenticator:
 
 def connections(settings: Settings, bearable: int) -> ConnectionPool:
     """Return the bounds on connections, of which there are at most `bearable` in all."""
-    most = min(settings.max_connections, bearable)
     return ConnectionPool(
-        most, settings.client_connections, trusted_proxies=trusted_proxies(settings)
+        max_connections=min(settings.max_connections, bearable),
+        client_connections=settings.client_connections,
+        trusted_proxies=trusted_proxies(settings),
     )
 
 
@@ -148,7 +157,7 @@ def trusted_proxies(settings: Settings) -> TrustedProxies | None:
     """Return the trusted proxies, if there are any."""
     if not settings.trusted_proxies:
         return None
-    return TrustedProxies(settings.trusted_proxies, preambles=settings.proxy_protocol)
+    return TrustedProxies(settings.trusted_proxies, proxy_protocol=settings.proxy_protocol)
 
 
 def watchers_browsers(settings: Settings) -> Browsers:
@@ -172,7 +181,9 @@ def strict(settings: Settings) -> bool:
 
 def router(settings: Settings) -> Router:
     """Return the router, which finds the upstream that a request means."""
-    return Router(settings.upstreams, settings.default_upstream, settings.hosts())
+    return Router(
+        settings.upstreams, default_upstream=settings.default_upstream, hosts=settings.hosts()
+    )
 
 
 def closed(stack: AsyncExitStack, part: P) -> P:

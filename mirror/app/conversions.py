@@ -39,11 +39,11 @@ def link(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> Con
         value = getattr(upstream, error.key)
         raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None
     return ConnectionSettings(
-        trusted,
-        shown if upstream.client_cert else None,
-        proxies(upstream, environment),
-        upstream.max_connections,
-        BandwidthLimit(upstream.max_rate),
+        trusted=trusted,
+        shown=shown if upstream.client_cert else None,
+        proxies=proxies(upstream, environment),
+        max_connections=upstream.max_connections,
+        pace=BandwidthLimit(max_rate=upstream.max_rate),
     )
 
 
@@ -67,19 +67,21 @@ def _proxy_url(proxy: SecretStr | None) -> URL | None:
     return None if text == DIRECTLY else URL(text)
 
 
-def patience(settings: Settings) -> Timeouts:
+def timeouts(settings: Settings) -> Timeouts:
     """Return the time limits for every upstream."""
     return Timeouts(
-        settings.connect_timeout,
-        settings.silence_timeout,
-        settings.answer_timeout,
-        settings.resume_timeout,
+        connect_timeout=settings.connect_timeout,
+        silence_timeout=settings.silence_timeout,
+        answer_timeout=settings.answer_timeout,
+        resume_timeout=settings.resume_timeout,
     )
 
 
 def rules(upstream: Upstream) -> AccessRules:
     """Return the access rules of an upstream."""
-    return AccessRules(Patterns(upstream.allow), Patterns(upstream.deny), upstream.private)
+    return AccessRules(
+        allow=Patterns(upstream.allow), deny=Patterns(upstream.deny), private=upstream.private
+    )
 
 
 def secret(upstream: Upstream) -> str:
@@ -102,13 +104,13 @@ def budgets(settings: Settings, shares: Shares | None = None) -> dict[str, Budge
     shares = shares or Shares(settings.shares)
     return {
         name: BudgetPolicy(
-            upstream.whose,
-            upstream.pull_limit,
-            upstream.pull_window,
-            upstream.reserve,
-            Patterns(upstream.reserved_for),
-            shares,
-            settings.max_stale,
+            user=upstream.whose,
+            pull_limit=upstream.pull_limit,
+            pull_window=upstream.pull_window,
+            reserve=upstream.reserve,
+            reserved_for=Patterns(upstream.reserved_for),
+            shares=shares,
+            max_stale=settings.max_stale,
         )
         for name, upstream in settings.upstreams.items()
     }

@@ -101,7 +101,7 @@ async def running(
     available or a password cannot be read, StoreError where the data folder cannot be used.
     """
     async with AsyncExitStack() as stack:
-        grace = Grace(settings.shutdown_grace, hurry or asyncio.Event())
+        grace = Grace(shutdown_grace=settings.shutdown_grace, hurry=hurry or asyncio.Event())
         log_writer = log_writer or stack.enter_context(logs.standard_error(settings.log_format))
         lag = LoopLag()
         certificate = builders.certificate(settings)
@@ -110,12 +110,12 @@ async def running(
         connections = builders.connections(settings, _bearable_connections())
 
         store = closed(stack, await _open_store(settings))
-        ledger = Ledger(store.index, settings.ledger_keep)
+        ledger = Ledger(store.index, ledger_keep=settings.ledger_keep)
         budget, demand = Budget(ledger, conversions.budgets(settings)), Demand(ledger)
         await budget.load()
         await demand.load(budget.longest)
         stack.callback(demand.tick)
-        tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
+        tags = Tags(store.index, tag_ttl=settings.tag_ttl, missing_ttl=settings.missing_ttl)
         await tags.load()
 
         metrics = Metrics()
@@ -130,17 +130,28 @@ async def running(
         registries = upstreams.registries
         access = closed(stack, builders.access(settings, upstreams, publicity, store.catalog))
         clients = closed(stack, builders.clients(settings))
-        memory = MemoryCache(settings.memory_cache)
+        memory = MemoryCache(memory_cache=settings.memory_cache)
         manifests = closed(
-            stack, ManifestResolver(registries, budget, store, tags, memory, settings.stale_after)
+            stack,
+            ManifestResolver(
+                registries, budget, store, tags, memory, stale_after=settings.stale_after
+            ),
         )
         secret = await store.run(folder_key, store.files.root)
         possession = closed(stack, Possession(store, secret))
         fetches = FetchPool(
-            registries, store, possession, memory, settings.abandon_after, settings.max_fetches
+            registries,
+            store,
+            possession,
+            memory,
+            abandon_after=settings.abandon_after,
+            max_fetches=settings.max_fetches,
         )
         blobs = closed(
-            stack, BlobService(registries, store, fetches, possession, memory, settings.missing_ttl)
+            stack,
+            BlobService(
+                registries, store, fetches, possession, memory, missing_ttl=settings.missing_ttl
+            ),
         )
         listings = closed(
             stack,
@@ -148,9 +159,9 @@ async def running(
                 registries,
                 manifests,
                 KnownTags(tags),
-                settings.tag_ttl,
-                settings.missing_ttl,
-                settings.stale_after,
+                tag_ttl=settings.tag_ttl,
+                missing_ttl=settings.missing_ttl,
+                stale_after=settings.stale_after,
             ),
         )
 
@@ -186,11 +197,11 @@ async def running(
             ),
             own,
             metrics,
-            AccessLog(settings.log_format, log_writer),
+            AccessLog(log_format=settings.log_format, log_writer=log_writer),
             connections,
         )
         stack.enter_context(lag)  # not before: a start has long steps, and serves no client yet
-        checks = LimitPoller(registries, budget, settings.limit_check)
+        checks = LimitPoller(registries, budget, limit_check=settings.limit_check)
         watchers = builders.watchers_browsers(settings)
         reloader = Reloader(
             settings,
@@ -232,7 +243,7 @@ async def running(
             )
         )
         await stack.enter_async_context(watching(watched, own, watchers, grace.hurry))
-        runner = server.runner(settings.idle_timeout)
+        runner = server.runner(idle_timeout=settings.idle_timeout)
         stack.push_async_callback(_stop, runner, connections, store, grace)
         await _listen(stack, runner, listener, connections, certificate)
         stack.push_async_callback(reloader.close)

@@ -60,14 +60,14 @@ async def _carried_out(
     dry = isinstance(order, VerifyOrder | GcOrder | PurgeOrder) and order.dry
     store = await open_store(BlobFiles(folder), sys.maxsize, spares=dry)
     try:
-        store.accounting.limit = settings.max_size.of(folder)
-        tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl)
+        store.accounting.max_size = settings.max_size.of(folder)
+        tags = Tags(store.index, tag_ttl=settings.tag_ttl, missing_ttl=settings.missing_ttl)
         await tags.load()
-        ledger = Ledger(store.index, settings.ledger_keep)
+        ledger = Ledger(store.index, ledger_keep=settings.ledger_keep)
         budget, demand = Budget(ledger, conversions.budgets(settings)), Demand(ledger)
         await budget.load()
         await demand.load(budget.longest)
-        memory = MemoryCache(settings.memory_cache)
+        memory = MemoryCache(memory_cache=settings.memory_cache)
         upkeep = AdminService(store, tags, memory, budget, demand, tuple(store.altered))
         async with aclosing(upkeep.carry_out(order)) as records:
             async for record in records:

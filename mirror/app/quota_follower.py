@@ -32,9 +32,9 @@ async def _adjust(wanted: Bound, store: Store) -> None:
     try:
         limit = await store.run_read(wanted.of, store.files.root)
     except (ConfigurationError, OSError) as error:  # the previous bound is as good as any
-        _log.debug("max_size stays %s: %s", human(store.accounting.limit), in_words(error))
+        _log.debug("max_size stays %s: %s", human(store.accounting.max_size), in_words(error))
         return
-    if limit != store.accounting.limit:
+    if limit != store.accounting.max_size:
         _log.info("the file system has changed: max_size, %s, is %s", wanted, human(limit))
         store.accounting.change(limit)
         await store.trim()

@@ -155,7 +155,7 @@ class _Made:
     clients: Authenticator
     router: Router
     certificate: Certificate | None
-    limit: int
+    max_size: int
 
 
 class Reloader:
@@ -223,7 +223,7 @@ class Reloader:
         renewed = [*_of_files(prepared, old, made.settings)]
         if self._commit(made, prepared) and not {*_TLS} & {*difference.changed}:
             renewed.append("tls_cert (its files)")
-        if made.limit < parts.store.accounting.used:
+        if made.max_size < parts.store.accounting.used:
             await parts.store.trim()
         return Reloaded((*difference.changed, *renewed), difference.restart)
 
@@ -255,8 +255,8 @@ class Reloader:
         parts.upstreams.commit(made.plans, prepared)
         parts.publicity.change(made.plans.accounts)
         parts.budget.change(conversions.budgets(settings))
-        parts.budget.ledger.keep = settings.ledger_keep
-        parts.checks.every = settings.limit_check
+        parts.budget.ledger.ledger_keep = settings.ledger_keep
+        parts.checks.limit_check = settings.limit_check
         for name in prepared:
             parts.checks.ask_anew(name)
             parts.manifests.forget_refusals(name)
@@ -267,11 +267,11 @@ class Reloader:
         parts.clients.browsers.change(names, strict=builders.strict(settings))
         parts.watchers.change(names, strict=False)
         parts.server.router = made.router
-        parts.connections.most = min(settings.max_connections, parts.bearable)
-        parts.connections.each = settings.client_connections
-        parts.fetches.change(settings.abandon_after, settings.max_fetches)
-        parts.store.accounting.change(made.limit)
-        parts.grace.seconds = settings.shutdown_grace
+        parts.connections.max_connections = min(settings.max_connections, parts.bearable)
+        parts.connections.client_connections = settings.client_connections
+        parts.fetches.change(abandon_after=settings.abandon_after, max_fetches=settings.max_fetches)
+        parts.store.accounting.change(made.max_size)
+        parts.grace.shutdown_grace = settings.shutdown_grace
         if settings.log_level != self.settings.log_level:
             logs.set_level(settings.log_level)
         self.settings = settings
@@ -281,7 +281,7 @@ class Reloader:
 
 def _of_files(made: Iterable[str], old: Settings, new: Settings) -> Iterator[str]:
     """Yield the upstreams that were made again only because their files have changed."""
-    if conversions.patience(old) != conversions.patience(new):
+    if conversions.timeouts(old) != conversions.timeouts(new):
         return
     for name in made:
         if old.upstreams.get(name) == new.upstreams[name]:

@@ -63,7 +63,7 @@ class UpstreamPlan:
 
     origin: Origin
     link: ConnectionSettings
-    patience: Timeouts
+    timeouts: Timeouts
     alike: tuple[object, ...]
 
 
@@ -74,9 +74,9 @@ class UpstreamPlans:
     """
 
     def __init__(self, settings: Settings, now: Mapping[str, UpstreamPlan] | None = None) -> None:
-        patience, known = conversions.patience(settings), now or {}
+        timeouts, known = conversions.timeouts(settings), now or {}
         self.all = {
-            name: _plan(name, each, patience, known.get(name))
+            name: _plan(name, each, timeouts, known.get(name))
             for name, each in settings.upstreams.items()
         }
         self.rules = {name: conversions.rules(each) for name, each in settings.upstreams.items()}
@@ -236,15 +236,15 @@ def _told(publicity: Publicity, upstream: str, *, account: bool) -> Callable[[st
 
 
 def _plan(
-    name: str, upstream: Upstream, patience: Timeouts, known: UpstreamPlan | None
+    name: str, upstream: Upstream, timeouts: Timeouts, known: UpstreamPlan | None
 ) -> UpstreamPlan:
     """Return an upstream's plan: the known one if settings and files are unchanged."""
     core = upstream.model_dump(exclude=set(_ASIDE))
     files = (_print(getattr(upstream, key)) for key in _FILES)
-    alike = (core, _counts(name, upstream), patience, *files)
+    alike = (core, _counts(name, upstream), timeouts, *files)
     if known is not None and known.alike == alike:
         return known
-    plan = UpstreamPlan(origin_of(name, upstream), link_of(name, upstream), patience, alike)
+    plan = UpstreamPlan(origin_of(name, upstream), link_of(name, upstream), timeouts, alike)
     _tell_proxy(plan, upstream)
     return plan
 
@@ -267,8 +267,14 @@ def origin_of(name: str, upstream: Upstream) -> Origin:
         account = Credentials(upstream.username, conversions.secret(upstream))
     except ConfigurationError as error:
         raise ConfigurationError(f"upstreams.{name}.{error}") from None
-    files = (upstream.password_file, upstream.docker_config)
-    configured = Configured(upstream.auth, account, *files, upstream.realms, upstream.whose)
+    configured = Configured(
+        auth=upstream.auth,
+        account=account,
+        password_file=upstream.password_file,
+        docker_config=upstream.docker_config,
+        realms=upstream.realms,
+        whose=upstream.whose,
+    )
     try:
         found = origin(name, URL(upstream.url), configured)
     except (ExtraMissing, ValueError) as error:
@@ -277,7 +283,7 @@ def origin_of(name: str, upstream: Upstream) -> Origin:
         found,
         logs_in=found.logs_in or upstream.client_cert is not None,
         counts_pulls=_counts(name, upstream),
-        prefix=upstream.repository_prefix,
+        repository_prefix=upstream.repository_prefix,
     )
 
 
@@ -297,7 +303,7 @@ async def connected(
 ) -> RegistryClient:
     """Make the client of an upstream, with unshared connections and tokens."""
     transport = await stack.enter_async_context(
-        Transport(plan.origin.url, plan.patience, link=plan.link)
+        Transport(plan.origin.url, plan.timeouts, link=plan.link)
     )
     tokens = Tokens(transport, on_answer)
     stack.push_async_callback(tokens.close)

@@ -33,14 +33,14 @@ E = TypeVar("E", bound=TooManyRequests)
 class BudgetPolicy:
     """The budget settings of one upstream.
 
-    `user` is the account that upstream is asked as, empty if anonymous. `limit` and `length` (in
-    seconds) apply where upstream names no limit; `reserve` pulls are held back for the repositories
-    in `reserved_for`; `max_stale` is in seconds.
+    `user` is the account that upstream is asked as, empty if anonymous. `pull_limit` and
+    `pull_window` (in seconds) apply where upstream names no limit; `reserve` pulls are held back
+    for the repositories in `reserved_for`; `max_stale` is in seconds.
     """
 
     user: str = ""
-    limit: int | None = None
-    length: float = HUB_WINDOW
+    pull_limit: int | None = None
+    pull_window: float = HUB_WINDOW
     reserve: int = 0
     reserved_for: Patterns = field(default_factory=lambda: Patterns(()))
     shares: Shares = field(default_factory=Shares)
@@ -74,7 +74,7 @@ class Account:
     """An upstream's window for one account. Times are seconds of a monotonic clock."""
 
     def __init__(self, upstream: str, terms: BudgetPolicy) -> None:
-        self.window = Window(terms.length, terms.limit)
+        self.window = Window(terms.pull_window, terms.pull_limit)
         self.spending = Spending(terms.shares)
         self._upstream = upstream
         self._terms = terms
@@ -90,7 +90,7 @@ class Account:
         if terms.shares != self._terms.shares:
             self.spending.change(terms.shares)
         self._terms = terms
-        self.window.configure(terms.length, terms.limit)
+        self.window.configure(terms.pull_window, terms.pull_limit)
 
     # Events
 

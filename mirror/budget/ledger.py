@@ -51,16 +51,18 @@ class Past:
 
 
 class Ledger:
-    """Reads and writes the entries. `keep` is how many seconds they stay, `clock` the wall clock.
+    """Reads and writes the entries. They stay for `ledger_keep` seconds; `clock` is the wall clock.
 
     Only ages leave the ledger, in the order of the entries: the clock may have been set unnoticed.
     An entry of the future is as old as the next entry, or new if it is the last; no entry is older
     than an earlier one. So no pull is spent twice.
     """
 
-    def __init__(self, index: Index, keep: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, index: Index, ledger_keep: float, clock: Callable[[], float] = time.time
+    ) -> None:
         self._index = index
-        self.keep = keep
+        self.ledger_keep = ledger_keep
         self._clock = clock
         self._first = 0  # the last pull that was entered before the start
         self._last = 0  # the last pull
@@ -138,14 +140,14 @@ class Ledger:
         return self._last - self._pruned >= _MORE
 
     async def prune(self, longest: float, keys: Iterable[Key]) -> None:
-        """Drop pulls older than `keep` seconds and than two windows of the `longest` kind.
+        """Drop pulls older than `ledger_keep` seconds and than two windows of the `longest` kind.
 
         Limits and gates stay for two such windows. Of each account only the last pulls stay: a
         client that requests one manifest after the other would fill the disk.
         """
         self._pruned = self._last
         words = int(2 * longest)
-        await self._index.prune(self._now, max(int(self.keep), words), words)
+        await self._index.prune(self._now, max(int(self.ledger_keep), words), words)
         await self._index.keep_last(keys, MOST_PULLS)
 
     def add_pull(self, key: Key, answer: UpstreamResponse) -> None:

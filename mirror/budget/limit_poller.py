@@ -28,14 +28,16 @@ class LimitSource(Protocol):
 class LimitPoller:
     """Keeps upstream's word fresh where there is a repository made for checks.
 
-    `every` is how old it may get, in seconds; 0 for no checks. While the gate is shut they are more
-    frequent: upstream does not announce it when the pulls of others come back.
+    `limit_check` is how old it may get, in seconds; 0 for no checks. While the gate is shut they
+    are more frequent: upstream does not announce it when the pulls of others come back.
     """
 
-    def __init__(self, sources: Mapping[str, LimitSource], budget: Budget, every: float) -> None:
+    def __init__(
+        self, sources: Mapping[str, LimitSource], budget: Budget, limit_check: float
+    ) -> None:
         self._sources = sources
         self._budget = budget
-        self.every = every
+        self.limit_check = limit_check
         self._asked: dict[str, float] = {}
 
     def __repr__(self) -> str:
@@ -48,7 +50,7 @@ class LimitPoller:
         """Check until cancelled."""
         while True:
             for name in self._checked():
-                if self.every and self.due(name):
+                if self.limit_check and self.due(name):
                     await self.check(name)
             await asyncio.sleep(_LOOK)
 
@@ -59,7 +61,9 @@ class LimitPoller:
         now, account = self._budget.now(), self._budget.present(upstream)
         word = account.window.word
         heard = self._asked[upstream] if word is None else max(word.at, self._asked[upstream])
-        return now >= heard + (min(self.every, _WHILE_SHUT) if account.shut_in(now) else self.every)
+        return now >= heard + (
+            min(self.limit_check, _WHILE_SHUT) if account.shut_in(now) else self.limit_check
+        )
 
     def ask_anew(self, upstream: str) -> None:
         """Have an upstream asked soon, as at the start: its account may have changed."""

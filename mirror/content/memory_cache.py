@@ -12,10 +12,10 @@ _OVERHEAD = 256  # bytes of an entry in addition to its body
 class MemoryCache:
     """Bodies by digest; the least recently used are evicted. `limit` and `largest` are in bytes."""
 
-    def __init__(self, limit: int, largest: int = 64 * 1024) -> None:
-        self.largest = min(largest, limit // 4)
+    def __init__(self, memory_cache: int, largest: int = 64 * 1024) -> None:
+        self.largest = min(largest, memory_cache // 4)
         self._bodies: LRUCache[Digest, bytes] = LRUCache(
-            limit, getsizeof=lambda body: len(body) + _OVERHEAD
+            memory_cache, getsizeof=lambda body: len(body) + _OVERHEAD
         )
 
     def __repr__(self) -> str:

@@ -69,37 +69,37 @@ class Taken:
 
 
 class Accounting:
-    """Catalogue and index in step, and all accounts that count towards `limit`, in bytes.
+    """Catalogue and index in step, and all accounts that count towards `max_size`, in bytes.
 
     `overhead` is the index's size on the disk, `promised` the space reserved for writes, in bytes.
     `stuck` are wrong files that the disk failed to move, by size in bytes.
     """
 
-    def __init__(self, index: Index, catalog: Catalog, limit: int) -> None:
+    def __init__(self, index: Index, catalog: Catalog, max_size: int) -> None:
         self.index = index
         self.catalog = catalog
-        self.limit = limit
+        self.max_size = max_size
         self.evicted = 0
         self.evicted_bytes = 0
         self.promised = 0
         self.overhead = 0
         self.idle_partials: Sizes = Sizes()
-        self.quarantine = Quarantine(limit)
+        self.quarantine = Quarantine(max_size)
         self.stuck: Sizes = Sizes()
         self.going = 0  # bytes off the books, but not unlinked yet
         self._leaving: list[Entry] = []  # unlinked, but still being read
-        self._headroom = _headroom(limit)
+        self._headroom = _headroom(max_size)
         self._touched: set[Digest] = set()
         index.sources.append(self._tell)
 
     def __repr__(self) -> str:
-        return f"<Accounting: {len(self.catalog)} kept, {self.used} of {self.limit} bytes>"
+        return f"<Accounting: {len(self.catalog)} kept, {self.used} of {self.max_size} bytes>"
 
-    def change(self, limit: int) -> None:
+    def change(self, max_size: int) -> None:
         """Change the limit; `Store.trim` then enforces a lower one."""
-        self.limit = limit
-        self._headroom = _headroom(limit)
-        self.quarantine.change(limit)
+        self.max_size = max_size
+        self._headroom = _headroom(max_size)
+        self.quarantine.change(max_size)
 
     @property
     def used(self) -> int:
@@ -167,7 +167,7 @@ class Accounting:
 
     def _excess(self, wanted: int) -> int:
         """Return the bytes to free for `wanted` more, besides files being unlinked already."""
-        return self.used - self.going + wanted + self._headroom - self.limit
+        return self.used - self.going + wanted + self._headroom - self.max_size
 
     def _spared(self, gains: str | None, digest: Digest) -> bool:
         """Whether an entry is protected from eviction in favour of upstream `gains`.
@@ -310,6 +310,6 @@ class Accounting:
                 yield digest
 
 
-def _headroom(limit: int) -> int:
+def _headroom(max_size: int) -> int:
     """Return the bytes that one flush may add to the index."""
-    return min(1024 * 1024, limit // 64)
+    return min(1024 * 1024, max_size // 64)

@@ -19,16 +19,16 @@ class Suspect(NamedTuple):
 
 
 class Quarantine:
-    """The quarantined files, oldest first. `limit` is the bound on all stored content, in bytes."""
+    """The quarantined files, oldest first. `max_size` bounds all stored content, in bytes."""
 
-    def __init__(self, limit: int) -> None:
-        self._most = limit // _SHARE
+    def __init__(self, max_size: int) -> None:
+        self._most = max_size // _SHARE
         self._suspects: dict[Digest, Suspect] = {}
         self.bytes = 0
 
-    def change(self, limit: int) -> None:
+    def change(self, max_size: int) -> None:
         """Change the limit."""
-        self._most = limit // _SHARE
+        self._most = max_size // _SHARE
 
     def __len__(self) -> int:
         return len(self._suspects)

@@ -64,7 +64,7 @@ class Quota:
             while doomed.more:
                 doomed = self._accounting.make_room(0, gains=gains)
                 await self.unlink(doomed)
-            while self._accounting.used > self._accounting.limit:
+            while self._accounting.used > self._accounting.max_size:
                 await self._until_it_fits(gains=gains)
         except BaseException:
             self._accounting.promised -= wanted

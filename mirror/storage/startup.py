@@ -36,7 +36,7 @@ T = TypeVar("T")
 _SECOND = 10**9  # nanoseconds
 
 
-async def open_store(files: BlobFiles, limit: int, *, spares: bool = False) -> Store:
+async def open_store(files: BlobFiles, max_size: int, *, spares: bool = False) -> Store:
     """Open the data folder and repair its index; raises StoreError.
 
     A file without a row is adopted as a blob without links, and hashed before it is served. A row
@@ -50,7 +50,7 @@ async def open_store(files: BlobFiles, limit: int, *, spares: bool = False) -> S
             # Not concurrently with SQLite: two threads that create Python objects take longer than
             # one after the other (measured: 1.2 s for the names alone, 0.65 s without).
             on_disk = await _on_thread(files, lambda: {f.digest: f for f in files.scan()})
-            return await _open(files, limit, on_disk, spares=spares)
+            return await _open(files, max_size, on_disk, spares=spares)
     except BaseException as error:
         files.release()
         if isinstance(error, OSError):
@@ -71,17 +71,17 @@ async def _on_thread(files: BlobFiles, work: Callable[[], T]) -> T:
 
 
 async def _open(
-    files: BlobFiles, limit: int, on_disk: dict[Digest, StoredFile], *, spares: bool
+    files: BlobFiles, max_size: int, on_disk: dict[Digest, StoredFile], *, spares: bool
 ) -> Store:
     path = files.root / "index.db"
     try:
         index = await open_index(path)
-        return await _repair(files, index, limit, on_disk.copy(), spares=spares)
+        return await _repair(files, index, max_size, on_disk.copy(), spares=spares)
     except sqlite3.Error as error:
         if not is_damage(error):
             raise StoreError(f"cannot read the index {path}: {error}") from None
         fresh = await _replace_index(path, error)
-    return await _repair(files, fresh, limit, on_disk.copy(), spares=spares)
+    return await _repair(files, fresh, max_size, on_disk.copy(), spares=spares)
 
 
 async def open_index(path: Path) -> Index:
@@ -114,23 +114,33 @@ async def _replace_index(path: Path, error: sqlite3.Error) -> Index:
 
 
 async def _repair(
-    files: BlobFiles, index: Index, limit: int, on_disk: dict[Digest, StoredFile], *, spares: bool
+    files: BlobFiles,
+    index: Index,
+    max_size: int,
+    on_disk: dict[Digest, StoredFile],
+    *,
+    spares: bool,
 ) -> Store:
     try:
-        return await _repaired(files, index, limit, on_disk, spares=spares)
+        return await _repaired(files, index, max_size, on_disk, spares=spares)
     except BaseException:
         await index.abandon()  # an open index would keep the process alive
         raise
 
 
 async def _repaired(
-    files: BlobFiles, index: Index, limit: int, on_disk: dict[Digest, StoredFile], *, spares: bool
+    files: BlobFiles,
+    index: Index,
+    max_size: int,
+    on_disk: dict[Digest, StoredFile],
+    *,
+    spares: bool,
 ) -> Store:
     set_aside = None if spares else files.set_aside
     catalog, altered = await _known(set_aside, index, on_disk, await index.blobs())
     adopted = await _adopt(index, catalog, on_disk)
     await _relate(index, catalog)
-    store = Store(files, index, catalog, limit)
+    store = Store(files, index, catalog, max_size)
     store.altered = altered
     partials = sorted(files.scan_partials(), key=lambda found: found.changed_at)
     store.accounting.idle_partials.update((found.digest, found.size) for found in partials)
@@ -139,7 +149,7 @@ async def _repaired(
             found.digest, Suspect(found.size, min(found.moved_at // _SECOND, int(time.time())))
         )
     await store.trim()
-    kept, used, most = len(catalog), human(store.accounting.used), human(limit)
+    kept, used, most = len(catalog), human(store.accounting.used), human(max_size)
     _log.info("%d files are stored, %s of %s; %d were not in the index", kept, used, most, adopted)
     return store
 

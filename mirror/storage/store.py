@@ -30,24 +30,24 @@ _USES_EVERY = 60.0  # seconds between writing uses to the index
 
 
 class Store:
-    """All stored content. `limit` bounds files, partials, reserved room and index, in bytes.
+    """All stored content. `max_size` bounds files, partials, reserved room and index, in bytes.
 
     Room is reserved before a write, after evicted files are unlinked, so that the bound holds at
     every moment.
     """
 
-    def __init__(self, files: BlobFiles, index: Index, catalog: Catalog, limit: int) -> None:
+    def __init__(self, files: BlobFiles, index: Index, catalog: Catalog, max_size: int) -> None:
         self.files = files
         self.index = index
         self.catalog = catalog
         self._disk = DiskThreads(files)
-        self.accounting = Accounting(index, catalog, limit)
+        self.accounting = Accounting(index, catalog, max_size)
         self.quota = Quota(self.accounting, files, self._disk)
         self.failures = 0
         self.altered: list[Digest] = []  # found with a wrong size at start, and discarded
 
     def __repr__(self) -> str:
-        used, limit = self.accounting.used, self.accounting.limit
+        used, limit = self.accounting.used, self.accounting.max_size
         return f"<Store: {len(self.catalog)} kept, {used} of {limit} bytes>"
 
     async def trouble(self) -> str | None:
@@ -84,7 +84,7 @@ class Store:
             self.accounting.overhead = await self.run(self.files.index_bytes)
             self.quota.release(await self.quota.reserve(0))
         except NoRoomError:
-            used, limit = human(self.accounting.used), human(self.accounting.limit)
+            used, limit = human(self.accounting.used), human(self.accounting.max_size)
             _log.warning("cannot evict, %s of %s are taken: all of it is in use", used, limit)
         except OSError as error:
             self.failures += 1

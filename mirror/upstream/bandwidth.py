@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 
 class BandwidthLimit:
-    """Limits reading to `rate` bytes a second; 0 means no limit.
+    """Limits reading to `max_rate` bytes a second; 0 means no limit.
 
     After a read, further reads wait for as long as it should have taken, so that bodies share the
     rate by piece. Unread bytes fill the kernel's receive window, which makes upstream wait.
@@ -16,24 +16,24 @@ class BandwidthLimit:
 
     def __init__(
         self,
-        rate: int = 0,
+        max_rate: int = 0,
         timer: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._rate = rate
+        self._max_rate = max_rate
         self._timer = timer
         self._sleep = sleep
         self._due = timer()
 
     def __repr__(self) -> str:
-        return f"<BandwidthLimit: {self._rate or 'any number of'} bytes/s>"
+        return f"<BandwidthLimit: {self._max_rate or 'any number of'} bytes/s>"
 
     async def wait(self) -> None:
         """Wait until the next piece may be read."""
-        while self._rate and (wait := self._due - self._timer()) > 0:
+        while self._max_rate and (wait := self._due - self._timer()) > 0:
             await self._sleep(wait)
 
     def spend(self, count: int) -> None:
         """Count bytes that were read."""
-        if self._rate:
-            self._due = max(self._due, self._timer()) + count / self._rate
+        if self._max_rate:
+            self._due = max(self._due, self._timer()) + count / self._max_rate

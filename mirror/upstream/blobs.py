@@ -39,14 +39,14 @@ class BlobQuestions(Requester):
     @property
     def resume_timeout(self) -> float:
         """For how long, in seconds, a body that broke off is to be resumed without a byte."""
-        return self.transport.patience.resume
+        return self.transport.timeouts.resume_timeout
 
     async def head_blob(self, repository: str, digest: Digest) -> int | None:
         """Send a HEAD for a blob's size in bytes, as a hint. None if only a GET can tell."""
         if not self.shortcuts.worth(self.origin.url, "head blob"):
             return None
         url = self.url(repository, "blobs", digest)
-        most = self.transport.patience.answer * HEAD_SHARE
+        most = self.transport.timeouts.answer_timeout * HEAD_SHARE
         question = UpstreamRequest("HEAD", "blob", repository, url, most=most)
         with suppress(UpstreamFailure):
             async with await self.ask(question) as response:

@@ -60,7 +60,7 @@ class RegistryClient(ManifestQuestions, BlobQuestions):
     ) -> Page:
         """Fetch a whole page, of 4 MiB at most; raises as `open_page` does."""
         with closing(await self.open_page(kind, repository, path, paging)) as page:
-            async with deadline(self.transport.patience.silence, self.origin.url):
+            async with deadline(self.transport.timeouts.silence_timeout, self.origin.url):
                 return await page.whole(_MAX_PAGE)
 
     @asynccontextmanager
@@ -77,7 +77,7 @@ class RegistryClient(ManifestQuestions, BlobQuestions):
         """
         url = self.url(repository, f"{kind}s", reference)
         headers = accept() if kind == "manifest" else {}
-        most = self.transport.patience.answer * HEAD_SHARE if method == "HEAD" else math.inf
+        most = self.transport.timeouts.answer_timeout * HEAD_SHARE if method == "HEAD" else math.inf
         question = UpstreamRequest(method, kind, repository, url, headers, most=most)
         async with await self.ask(question) as response:
             yield response

@@ -33,13 +33,13 @@ class ConnectionSettings:
     trusted: ssl.SSLContext | None = None
     shown: ssl.SSLContext | None = None
     proxies: Proxies = field(default_factory=Proxies)
-    connections: int = CONNECTIONS
+    max_connections: int = CONNECTIONS
     pace: BandwidthLimit = field(default_factory=BandwidthLimit)
 
     @property
     def few(self) -> int:
         """Connections for small requests: large bodies never take the last one."""
-        return max(1, self.connections // 4)
+        return max(1, self.max_connections // 4)
 
     def as_anonymous(self) -> Self:
         """Return the same settings without the client certificate."""

@@ -49,7 +49,7 @@ class ManifestQuestions(Requester):
         url = self.url(repository, "manifests", reference)
         if not insist and not self.shortcuts.worth(url, "head manifest"):
             return Hint()
-        most = self.transport.patience.answer * HEAD_SHARE
+        most = self.transport.timeouts.answer_timeout * HEAD_SHARE
         question = UpstreamRequest("HEAD", "manifest", repository, url, accept(), most=most)
         self._unheard[repository, reference] = True
         try:
@@ -92,7 +92,7 @@ class ManifestQuestions(Requester):
         async with await self.ask(question) as response:
             responses.check(response, ManifestUnknown(f"upstream has no {repository}:{reference}"))
             try:
-                async with deadline(self.transport.patience.silence, url):
+                async with deadline(self.transport.timeouts.silence_timeout, url):
                     body = await read_capped(response, manifest.MAX_SIZE, "manifest", ManifestUnfit)
             except UpstreamUnavailable as error:
                 raise BrokenOff(error.message) from error

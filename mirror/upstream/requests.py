@@ -119,9 +119,9 @@ class Requester:
         await self.origin.account.close()
 
     @property
-    def patience(self) -> Timeouts:
+    def timeouts(self) -> Timeouts:
         """The time limits."""
-        return self.transport.patience
+        return self.transport.timeouts
 
     @property
     def leases(self) -> Leases:
@@ -156,9 +156,9 @@ class Requester:
             reraise=True,
         )
         # Waiting for a connection is not upstream's fault: the deadline begins after it.
-        patience = min(self.transport.patience.answer, question.most)
+        most = min(self.transport.timeouts.answer_timeout, question.most)
         with self.transport.leases.held():
-            async with self._turn(question), deadline(patience, question.url):
+            async with self._turn(question), deadline(most, question.url):
                 try:
                     return await persistence(self._ask_once, question)
                 except Denied:

@@ -58,10 +58,10 @@ _READ_BUFFER = 512 * 1024  # bytes that aiohttp buffers while the disk is busy
 class Timeouts:
     """Time limits for upstream, in seconds. A whole body has none."""
 
-    connect: float = 10.0
-    silence: float = 30.0
-    answer: float = 15.0
-    resume: float = 30.0
+    connect_timeout: float = 10.0
+    silence_timeout: float = 30.0
+    answer_timeout: float = 15.0
+    resume_timeout: float = 30.0
 
 
 class _Means(TypedDict):
@@ -99,12 +99,12 @@ class Transport:
     def __init__(
         self,
         own: URL,
-        patience: Timeouts | None = None,
+        timeouts: Timeouts | None = None,
         resolver: AbstractResolver | None = None,
         sockets: SocketFactoryType | None = None,
         link: ConnectionSettings | None = None,
     ) -> None:
-        self.patience = patience or Timeouts()
+        self.timeouts = timeouts or Timeouts()
         self.link = link or ConnectionSettings()
         self._own = own.origin()
         self._address_policy = AddressPolicy(own, self.link.proxies.all)
@@ -142,11 +142,13 @@ class Transport:
 
     def _bounds(self) -> dict[Size, int]:
         """Return the number of connections for each size of request."""
-        return {"small": self.link.few, "large": max(1, self.link.connections - self.link.few)}
+        return {"small": self.link.few, "large": max(1, self.link.max_connections - self.link.few)}
 
     def _session(self, resolver: AbstractResolver, limit: int) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=self.patience.connect, sock_read=self.patience.silence
+            total=None,
+            sock_connect=self.timeouts.connect_timeout,
+            sock_read=self.timeouts.silence_timeout,
         )
         return aiohttp.ClientSession(
             connector=Connector(
@@ -245,7 +247,7 @@ class Transport:
             response = await request.send(url, self._with_id(origin, headers), self._means(url))
         except (TimeoutError, asyncio.CancelledError):
             # A cancelled request of an impatient client says nothing about the host.
-            if time.monotonic() - began > self.patience.answer / 4:
+            if time.monotonic() - began > self.timeouts.answer_timeout / 4:
                 self._failed(origin, breaker, opened=breaker.failed(topic, silent=True))
             raise
         except aiohttp.ClientConnectorError:

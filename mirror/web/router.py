@@ -104,21 +104,21 @@ class Router:
 
     In this order: the upstream in `ns`; the upstream in the path, as `/v2/NAME/…` or `/NAME/v2/…`;
     the upstream of the Host header, by `hosts` (host or host:port, in lower case, to upstream);
-    `default`. A name that is not in `upstreams` is refused.
+    `default_upstream`. A name that is not in `upstreams` is refused.
     """
 
     def __init__(
         self,
         upstreams: Collection[str],
-        default: str = HUB,
+        default_upstream: str = HUB,
         hosts: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._upstreams = frozenset(upstreams)
-        self._default = default
+        self._default_upstream = default_upstream
         self._hosts = hosts
         self._read_at = {  # one cache per upstream, so that the target is its key
             unnamed: lru_cache(maxsize=8192)(partial(self._read, unnamed))
-            for unnamed in {default, *hosts.values()}
+            for unnamed in {default_upstream, *hosts.values()}
         }
 
     @property
@@ -131,7 +131,7 @@ class Router:
 
         Results are cached by upstream, not by Host, which can be any text of a client.
         """
-        unnamed = self._meant_by(target, host) if self._hosts else self._default
+        unnamed = self._meant_by(target, host) if self._hosts else self._default_upstream
         if len(target) < _CACHED_LENGTH:
             return self._read_at[unnamed](target)
         return self._read(unnamed, target)
@@ -142,7 +142,11 @@ class Router:
         name, colon, port = host.rpartition(":")
         if not (colon and port.isdigit()):
             name = host
-        return self._hosts.get(host) or self._hosts.get(name.removesuffix(".")) or self._default
+        return (
+            self._hosts.get(host)
+            or self._hosts.get(name.removesuffix("."))
+            or self._default_upstream
+        )
 
     def _read(self, unnamed: str, target: str) -> Route:
         raw, _, query = target.partition("?")

@@ -67,10 +67,10 @@ class Server:
         self._connections = connections
         self._ids = RequestIds()
 
-    def runner(self, idle: float) -> web.ServerRunner:
+    def runner(self, idle_timeout: float) -> web.ServerRunner:
         """Return the runner that listens, to be ended by `ending.end`.
 
-        `idle` is the time, in seconds, that a connection may stay without a whole request.
+        `idle_timeout` is the time, in seconds, that a connection may stay without a whole request.
         """
         server = Listener(
             self.handle,
@@ -78,7 +78,7 @@ class Server:
             self._ids,
             access_log=_log,
             access_log_class=_hook(self._done),
-            keepalive_timeout=idle,
+            keepalive_timeout=idle_timeout,
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
             auto_decompress=False,

@@ -245,7 +245,7 @@ async def test_a_lower_bound_is_kept_at_once(changing: Changing, hub: Hub, image
         assert store.accounting.used > 64 * 1024**2
         changing.keys["max_size"] = "64MiB"
         assert (await reload(mirror)).changed == ("max_size",)
-        assert store.accounting.used <= store.accounting.limit == 64 * 1024**2
+        assert store.accounting.used <= store.accounting.max_size == 64 * 1024**2
 
 
 async def test_what_an_account_was_given_stays_private_when_the_account_is_taken_away(

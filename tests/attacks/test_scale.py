@@ -121,7 +121,7 @@ def test_a_record_is_told_in_pieces_and_read_again_as_it_was() -> None:
 async def test_many_that_go_for_one_go_some_at_a_time(large: Mirror) -> None:
     """64 MiB, of which each file takes 4 KiB."""
     store = large.daemon.store
-    limit = store.accounting.limit = store.accounting.used + 1024**2
+    limit = store.accounting.max_size = store.accounting.used + 1024**2
     with steps() as longest:
         promised = await store.quota.reserve(64 * 1024**2, gains="docker.io")
     assert longest.seconds < MOST / 2, longest.what

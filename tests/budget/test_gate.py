@@ -175,7 +175,7 @@ async def test_a_limit_in_a_form_that_is_not_known_is_still_a_limit(budget: Budg
 async def test_upstream_is_asked_more_often_while_the_gate_is_shut(
     budget: Budget, clock: Clock
 ) -> None:
-    checks = LimitPoller({HUB: _Unasked()}, budget, every=900)
+    checks = LimitPoller({HUB: _Unasked()}, budget, limit_check=900)
     await checks.check(HUB)
     budget.note(answer(limit=said(50)))
     clock.now += 61
@@ -215,11 +215,13 @@ async def test_a_gate_that_opened_in_time_is_open_whatever_the_clock_shows_later
 async def test_a_limit_that_was_raised_opens_what_only_the_ledger_shut(
     index: Index, clock: Clock
 ) -> None:
-    budget = budget_of(index, clock, BudgetPolicy(limit=1))
+    budget = budget_of(index, clock, BudgetPolicy(pull_limit=1))
     budget.note(answer())
     assert budget.present(HUB).shut_in(clock.now) == HUB_WINDOW
-    assert (await again(index, clock, BudgetPolicy(limit=1))).present(HUB).shut_in(clock.now)
-    assert not (await again(index, clock, BudgetPolicy(limit=2))).present(HUB).shut_in(clock.now)
+    assert (await again(index, clock, BudgetPolicy(pull_limit=1))).present(HUB).shut_in(clock.now)
+    assert (
+        not (await again(index, clock, BudgetPolicy(pull_limit=2))).present(HUB).shut_in(clock.now)
+    )
 
 
 async def test_an_index_that_was_lost_is_told_of_window_and_gate(

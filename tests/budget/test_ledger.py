@@ -162,7 +162,7 @@ async def test_old_pulls_leave_the_ledger(index: Index) -> None:
 async def test_a_long_window_is_as_long_after_a_restart(index: Index, told: bool) -> None:
     """As it is configured, or as upstream said itself; however long the ledger is kept."""
     wall = [2_000_000_000.0]
-    terms = BudgetPolicy() if told else BudgetPolicy(limit=10, length=86400)
+    terms = BudgetPolicy() if told else BudgetPolicy(pull_limit=10, pull_window=86400)
     budget = _budget_of(index, wall, terms=terms)
     for left in range(9, 4, -1):
         budget.note(_counted(PullLimit(10, left, 86400, "me") if told else None))
@@ -196,7 +196,7 @@ async def test_a_pull_follows_the_word_that_came_before_it_though_older_ones_are
 
 async def test_what_was_asked_for_is_told_of_the_whole_of_a_long_window(index: Index) -> None:
     wall = [2_000_000_000.0]
-    ledger = Ledger(index, keep=0, clock=lambda: wall[0])
+    ledger = Ledger(index, ledger_keep=0, clock=lambda: wall[0])
     for demand in (Demand(ledger), Demand(ledger)):  # before a restart, and after it
         await demand.load(7 * 86400)
         demand.asked["docker.io"] += 3
@@ -224,7 +224,7 @@ class _Clocks:
 
     def budget(self, index: Index, terms: BudgetPolicy | None = None) -> Budget:
         """A budget by these clocks, in a process of its own."""
-        ledger = Ledger(index, keep=0, clock=lambda: self.wall)
+        ledger = Ledger(index, ledger_keep=0, clock=lambda: self.wall)
         return Budget(ledger, {"docker.io": terms or BudgetPolicy()}, timer=lambda: self.timer)
 
 
@@ -278,7 +278,7 @@ async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: Index) -> None:
     await index.flush()
     clocks.pass_on(HUB_WINDOW - 1000)
     true, clocks.wall = clocks.wall, 100.0
-    budget = clocks.budget(index, BudgetPolicy(limit=10))
+    budget = clocks.budget(index, BudgetPolicy(pull_limit=10))
     await budget.load()
     for _ in range(9):
         budget.note(_counted())
@@ -286,7 +286,7 @@ async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: Index) -> None:
     clocks.pass_on(60)
     budget.tick()
     await index.flush()
-    again = clocks.budget(index, BudgetPolicy(limit=10))
+    again = clocks.budget(index, BudgetPolicy(pull_limit=10))
     await again.load()
     assert _left(again) == 0
     returns = list(_returns(again))
@@ -301,12 +301,12 @@ async def test_one_entry_by_a_wrong_clock_leaves_the_others_their_ages(
     clocks = _Clocks()
     for step in (0.0, wrong, -wrong):
         clocks.wall += step
-        budget = clocks.budget(index, BudgetPolicy(limit=10))
+        budget = clocks.budget(index, BudgetPolicy(pull_limit=10))
         await budget.load()
         budget.note(_counted())
         await index.flush()
         clocks.pass_on(600)
-    again = clocks.budget(index, BudgetPolicy(limit=10))
+    again = clocks.budget(index, BudgetPolicy(pull_limit=10))
     await again.load()
     returns = [HUB_WINDOW - seconds for seconds in _returns(again)]
     assert returns == pytest.approx([1800, 1800 if wrong < 0 else 600, 600], abs=3)
@@ -314,13 +314,13 @@ async def test_one_entry_by_a_wrong_clock_leaves_the_others_their_ages(
 
 async def test_a_clock_far_ahead_does_not_have_the_ledger_dropped(index: Index) -> None:
     clocks = _Clocks()
-    budget = clocks.budget(index, BudgetPolicy(limit=10))
+    budget = clocks.budget(index, BudgetPolicy(pull_limit=10))
     budget.note(_counted())
     await index.flush()
     clocks.wall += 86400 * 3650
-    await clocks.budget(index, BudgetPolicy(limit=10)).load()
+    await clocks.budget(index, BudgetPolicy(pull_limit=10)).load()
     clocks.wall -= 86400 * 3650
-    again = clocks.budget(index, BudgetPolicy(limit=10))
+    again = clocks.budget(index, BudgetPolicy(pull_limit=10))
     await again.load()
     assert _left(again) == 9
 
@@ -462,7 +462,7 @@ def _refused(retry_after: int | None) -> UpstreamResponse:
 
 
 def _budget_of(index: Index, clock: list[float], terms: BudgetPolicy | None = None) -> Budget:
-    ledger = Ledger(index, keep=0, clock=lambda: clock[0])
+    ledger = Ledger(index, ledger_keep=0, clock=lambda: clock[0])
     return Budget(ledger, {"docker.io": terms or BudgetPolicy()}, timer=lambda: clock[0])
 
 

@@ -91,7 +91,7 @@ def test_what_is_spent_is_forgotten_with_its_window() -> None:
 
 
 async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Index) -> None:
-    budget = Budget(Ledger(index, 0), {"docker.io": BudgetPolicy(limit=1)})
+    budget = Budget(Ledger(index, 0), {"docker.io": BudgetPolicy(pull_limit=1)})
     account, repository = budget.present("docker.io"), Repository("docker.io", "library/a")
     first = budget.admit(repository, PullRequest("library/a", "1", "10.0.0.1"))
     assert account.verdict(PullRequest("library/a", "2", "10.0.0.1"), budget.now()) is Verdict.WAIT
@@ -115,7 +115,7 @@ async def test_who_joins_the_pull_of_one_whose_share_is_spent_meanwhile_has_it(
 ) -> None:
     """Two pulls wait for what runs, though the share of who wants them has room for one only."""
     shares = Shares({"10.0.0.1": Share(pulls=1)})
-    terms, clock = {"docker.io": BudgetPolicy(limit=2, shares=shares)}, model.Clock()
+    terms, clock = {"docker.io": BudgetPolicy(pull_limit=2, shares=shares)}, model.Clock()
     budget = Budget(Ledger(store.index, 0), terms, clock)
     upstream = model.Hub(model.Terms(limit=2), clock)
     tags, memory = Tags(store.index, 0, 0), MemoryCache(1_000_000)

@@ -275,7 +275,7 @@ async def test_one_client_that_takes_its_long_lists_slowly_keeps_none_from_other
 async def test_no_more_long_lists_are_sent_at_once_than_memory_is_for(raw: Raw) -> None:
     raw.answers["/tags/"] = answer(b'{"name":"a","tags":["a"]}', JSON, length=False)
     repository = Repository.parse("docker.io", NAME)
-    async with Transport(URL(raw.url), Timeouts(answer=0.5)) as wire:
+    async with Transport(URL(raw.url), Timeouts(answer_timeout=0.5)) as wire:
         lists = TagLists({"docker.io": registry(wire, URL(raw.url))}, streams=1)
         first = await lists.stream(repository, Paging(), "10.0.0.1")
         with pytest.raises(UpstreamUnavailable) as refused:

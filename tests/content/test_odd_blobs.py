@@ -99,7 +99,7 @@ async def test_no_bytes_in_the_place_of_a_blob_are_not_kept(
 async def test_an_empty_blob_comes_when_the_disk_is_full(hub: Hub, run: Run) -> None:
     hub.repositories.make(REPOSITORY).blobs[EMPTY.digest] = EMPTY
     async with run() as mirror:
-        mirror.daemon.store.accounting.limit = 0
+        mirror.daemon.store.accounting.max_size = 0
         got = await mirror.blob(REPOSITORY, EMPTY.digest)
         assert (got.status, got.body) == (200, b"")
 

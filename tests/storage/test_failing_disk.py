@@ -155,7 +155,7 @@ async def test_a_blob_that_cannot_be_read_is_quarantined(hub: Hub, run: Run, ima
 
 def test_the_quarantine_is_small_and_short() -> None:
     old, large, new = (Digest.of(bytes([n])) for n in range(3))
-    quarantine = Quarantine(limit=20 * MEBIBYTE)  # so that one mebibyte may be in it
+    quarantine = Quarantine(max_size=20 * MEBIBYTE)  # so that one mebibyte may be in it
     for digest, size, since in ((old, 5000, 0), (large, MEBIBYTE, 700_000), (new, 5000, 700_000)):
         quarantine.add(digest, Suspect(size, since))
     assert quarantine.bytes == 2 * 8192 + MEBIBYTE

@@ -421,9 +421,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_bound_holds(self) -> None:
-        assert self.store.accounting.used <= self.store.accounting.limit
+        assert self.store.accounting.used <= self.store.accounting.max_size
         taken = sum(charged(path.stat().st_size) for path in self.files_of(""))
-        assert taken <= self.store.accounting.limit
+        assert taken <= self.store.accounting.max_size
 
     @invariant()
     def the_books_are_what_the_files_are(self) -> None:

@@ -367,15 +367,17 @@ async def test_a_part_of_a_file_system_is_one_of_what_it_has_become(
         for number, image in enumerate(images):
             await mirror.pull(f"library/i{number}", "latest", image)
         kept = accounting.used
-        assert accounting.limit == 20 * MEBIBYTE
+        assert accounting.max_size == 20 * MEBIBYTE
         sizes += [80 * MEBIBYTE]
-        await until(lambda: _holds(accounting.limit == 40 * MEBIBYTE))
+        await until(lambda: _holds(accounting.max_size == 40 * MEBIBYTE))
         sizes += [None]
         assert await asyncio.to_thread(failed.wait, 5)
-        assert (accounting.limit, accounting.used) == (40 * MEBIBYTE, kept)
+        assert (accounting.max_size, accounting.used) == (40 * MEBIBYTE, kept)
         sizes += [12 * MEBIBYTE]
         await until(
-            lambda: _holds(accounting.limit == 6 * MEBIBYTE and accounting.used <= accounting.limit)
+            lambda: _holds(
+                accounting.max_size == 6 * MEBIBYTE and accounting.used <= accounting.max_size
+            )
         )
         assert taken(tmp_path / "data") <= 6 * MEBIBYTE
         await mirror.pull("library/i5", "latest", images[5])

@@ -179,7 +179,7 @@ async def test_a_detour_goes_on_by_the_whole(hub: Hub, run: Run, layer: Blob, wa
         hub.faults.add(Fault(kind="blob", method="GET", stall_after=8_000_000, until=go))
         async with mirror.request(path(layer)) as client:
             first = await client.content.readexactly(1_000_000)
-            mirror.daemon.store.accounting.limit = 0
+            mirror.daemon.store.accounting.max_size = 0
             go.set()
             assert first + await client.read() == layer.read()
 

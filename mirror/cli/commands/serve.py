@@ -128,7 +128,7 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
         f"  listens on   {url}\n"
         f"  mirrors      {upstreams}\n"
         f"  keeps data   in {store.files.root}\n"
-        f"  keeps        at most {human(size.limit)}, {human(size.used)} now\n"
+        f"  keeps        at most {human(size.max_size)}, {human(size.used)} now\n"
         f"{_for_docker(url, settings)}"
     )
 

@@ -39,7 +39,7 @@ _RESUMES = 64  # in all: a body that breaks off more often will not come through
 class Download:
     """The bytes from `start` up to `stop`, or to the end. `size` is the whole blob's, in bytes.
 
-    A body that breaks off is resumed for as long as upstream's patience says, without a byte in
+    A body that breaks off is resumed for as long as `resume_timeout` says, without a byte in
     between. That is done by Range or, if that is refused and a `plain` question is allowed, by the
     whole blob, of which the first bytes are skipped. Every resumption asks the registry again: a
     redirect's signature is short-lived. A `size` that is known already is compared with each

@@ -58,10 +58,10 @@ class _Running:
 
 
 class FetchPool:
-    """Runs fetches. `most` is how many run at a time, for all `upstreams` together.
+    """Runs fetches. `max_fetches` is how many run at a time, for all `upstreams` together.
 
-    `grace` is how long, in seconds, a fetch goes on without followers, and `reprieve` how much
-    longer where little is left.
+    `abandon_after` is how long, in seconds, a fetch goes on without followers, and `reprieve` how
+    much longer where little is left.
     """
 
     def __init__(
@@ -70,19 +70,19 @@ class FetchPool:
         store: Store,
         possession: Possession,
         memory: MemoryCache,
-        grace: float,
-        most: int,
+        abandon_after: float,
+        max_fetches: int,
         reprieve: float = _REPRIEVE,
     ) -> None:
         self._store = store
         self._possession = possession
         self._memory = memory
-        self._grace = grace
+        self._abandon_after = abandon_after
         self._reprieve = reprieve
         self._upstreams = upstreams
-        self._places = FairSemaphore(most)
-        self._shared = most >= _SHARED
-        self._allowance = Allowance(lambda: store.accounting.limit, upstreams)
+        self._places = FairSemaphore(max_fetches)
+        self._shared = max_fetches >= _SHARED
+        self._allowance = Allowance(lambda: store.accounting.max_size, upstreams)
         self._running: dict[Key, _Running] = {}
 
     def __len__(self) -> int:
@@ -96,11 +96,11 @@ class FetchPool:
         """The number of followers of all fetches."""
         return sum(running.fetch.followers for running in self._running.values())
 
-    def change(self, grace: float, most: int) -> None:
+    def change(self, abandon_after: float, max_fetches: int) -> None:
         """Take up other bounds; running fetches go on."""
-        self._grace = grace
-        self._places.change(most)
-        self._shared = most >= _SHARED
+        self._abandon_after = abandon_after
+        self._places.change(max_fetches)
+        self._shared = max_fetches >= _SHARED
 
     async def close(self) -> None:
         """Stop all fetches; partials stay to be resumed, a proven blob is published first."""
@@ -167,7 +167,7 @@ class FetchPool:
         if running.check is not None:
             running.check.cancel()
         running.reprieved = False
-        self._check_after(self._grace, running)
+        self._check_after(self._abandon_after, running)
 
     def _check_after(self, seconds: float, running: _Running) -> None:
         loop = asyncio.get_running_loop()

@@ -67,12 +67,12 @@ class _Kept:
 
 
 class ListingService:
-    """Keeps listings. They are good for `ttl` seconds, and longer when upstream fails.
+    """Keeps listings. They are good for `tag_ttl` seconds, and longer when upstream fails.
 
     The content of a fallback tag, or its absence, is good for `missing_ttl` at most: that there is
-    no API may be a mistake. `patience` is how long, in seconds, a client waits for upstream with an
-    older listing at hand. The listings take `quota` bytes of memory, their keys included: these are
-    a client's own text.
+    no API may be a mistake. `stale_after` is how long, in seconds, a client waits for upstream with
+    an older listing at hand. The listings take `quota` bytes of memory, their keys included: these
+    are a client's own text.
     """
 
     def __init__(
@@ -80,18 +80,18 @@ class ListingService:
         registries: dict[str, RegistryClient],
         manifests: ManifestResolver,
         known: KnownTags,
-        ttl: float,
+        tag_ttl: float,
         missing_ttl: float,
-        patience: float,
+        stale_after: float,
         timer: Callable[[], float] = time.monotonic,
         quota: int = _KEPT,
     ) -> None:
         self._tags = TagLists(registries)
         self._known = known
         self._referrers = ReferrersFinder(registries, manifests)
-        self._ttl = ttl
-        self._missing_ttl = min(ttl, missing_ttl)
-        self._patience = patience
+        self._tag_ttl = tag_ttl
+        self._missing_ttl = min(tag_ttl, missing_ttl)
+        self._stale_after = stale_after
         self._timer = timer
         self._kept: LRUCache[_Key, _Kept] = LRUCache(quota, getsizeof=lambda kept: kept.size)
         self._flights: SingleFlight[_Key, Any] = SingleFlight()
@@ -131,7 +131,7 @@ class ListingService:
 
         async def ask() -> tuple[TagList | None, int, float]:
             page = await self._tags.whole(repository, paging)
-            return page, 0 if page is None else len(page.body), self._ttl
+            return page, 0 if page is None else len(page.body), self._tag_ttl
 
         key = ("tags", repository, paging)
         listed: Listed[TagList | None] = await self._get(
@@ -175,7 +175,11 @@ class ListingService:
 
         async def ask() -> tuple[Referrers, int, float]:
             referrers = await self._referrers.find(repository, digest, paging, client)
-            return referrers, referrers.memory, self._ttl if referrers.api else self._missing_ttl
+            return (
+                referrers,
+                referrers.memory,
+                self._tag_ttl if referrers.api else self._missing_ttl,
+            )
 
         return await self._get(("referrers", repository, digest, paging), ask)
 
@@ -187,7 +191,7 @@ class ListingService:
             return Listed(fresh.answer, Outcome.HIT)
         kept = self._kept.get(key) or instead()
         try:
-            async with deadline(None if kept is None else self._patience):
+            async with deadline(None if kept is None else self._stale_after):
                 answer, memory, good = await self._flights.share(key, ask, may_pass)
         except UpstreamFailure:
             if kept is None:

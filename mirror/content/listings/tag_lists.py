@@ -100,7 +100,7 @@ class TagLists:
         reader, body = TagReader(repository.name), bytearray()
         with closing(await _open(registry, repository, paging)) as page:
             try:
-                async with asyncio.timeout(registry.patience.silence):
+                async with asyncio.timeout(registry.timeouts.silence_timeout):
                     async for piece in _pieces(page, reader, self._reading):
                         body += piece
                         if len(body) > _WHOLE:
@@ -120,7 +120,7 @@ class TagLists:
         registry = self._registries[repository.upstream]
         with ExitStack() as held:
             held.enter_context(registry.leases.held())
-            await self._turn(registry.patience.answer, client, held)
+            await self._turn(registry.timeouts.answer_timeout, client, held)
             page = await _open(registry, repository, paging, long=True)
             held.callback(page.close)
             _following(page, paging, empty=False)
@@ -134,14 +134,14 @@ class TagLists:
                     break
             return TagStream(page, pieces, bytes(begun), held.pop_all())
 
-    async def _turn(self, patience: float, client: str, held: ExitStack) -> None:
+    async def _turn(self, answer_timeout: float, client: str, held: ExitStack) -> None:
         """Wait for a place, the client's own first: that wait holds no place of other clients.
 
         The places are given back when `held` is closed.
         """
         own = self._of_client.setdefault(client, asyncio.Semaphore(_EACH))
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(answer_timeout):
                 for places in (own, self._streams):
                     await places.acquire()
                     held.callback(places.release)

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class ManifestResolver:
-    """The manifests of all upstreams; a stale tag's request waits `patience` seconds for one."""
+    """The manifests of all upstreams; a stale tag's request waits `stale_after` seconds for one."""
 
     def __init__(
         self,
@@ -49,16 +49,16 @@ class ManifestResolver:
         store: Store,
         tags: Tags,
         memory: MemoryCache,
-        patience: float,
+        stale_after: float,
     ) -> None:
         self._registries = registries
         self._budget = budget
         self._store = store
         self._tags = tags
         self._memory = memory
-        self._patience = patience
+        self._stale_after = stale_after
         self._pulls = ManifestFetcher(registries, budget, store, tags, memory)
-        self._checks = Revalidation(budget, tags, self._pulls, patience)
+        self._checks = Revalidation(budget, tags, self._pulls, stale_after)
 
     def __repr__(self) -> str:
         return f"<ManifestResolver: {self._checks!r}, {self._pulls!r}>"
@@ -139,7 +139,7 @@ class ManifestResolver:
     # By tag
 
     async def _by_tag(self, key: TagKey, ask: Ask, *, head: bool) -> ManifestResult:
-        patient_until = _now() + self._patience
+        patient_until = _now() + self._stale_after
         current = await self._current(key)
         if isinstance(current, Hint):
             return await self._pull_by_tag(key, ask, current, patient_until)
@@ -180,9 +180,9 @@ class ManifestResolver:
         before, found = tagged.before, tagged.found
         spare = self._spare(key[0], before)
         _log.debug("%s:%s is %s now, which is not stored: it is pulled", *key, found.digest)
-        patient_until = _now() + self._patience
+        patient_until = _now() + self._stale_after
         try:
-            async with deadline(None if spare is None else self._patience):
+            async with deadline(None if spare is None else self._stale_after):
                 pulled = await self._pulls.pull(
                     key[0], found.digest, ask, found, spare, insist=False
                 )
@@ -251,7 +251,7 @@ class ManifestResolver:
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("upstream is asked what %s:%s is: %s", *key, self._why_ask(key))
         try:
-            async with deadline(self._patience if self._checks.here(key) else None):
+            async with deadline(self._stale_after if self._checks.here(key) else None):
                 checked = await self._checks.run(key)
         except UpstreamFailure as failure:
             _log.debug("upstream does not tell what %s:%s is: %s", *key, failure.message)

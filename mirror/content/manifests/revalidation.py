@@ -18,13 +18,15 @@ from mirror.util.singleflight import SingleFlight
 
 
 class Revalidation:
-    """Revalidates tags. `patience` is how long a client with a stale one waits, in seconds."""
+    """Revalidates tags. `stale_after` is how long a client with a stale one waits, in seconds."""
 
-    def __init__(self, budget: Budget, tags: Tags, pulls: ManifestFetcher, patience: float) -> None:
+    def __init__(
+        self, budget: Budget, tags: Tags, pulls: ManifestFetcher, stale_after: float
+    ) -> None:
         self._budget = budget
         self._tags = tags
         self._pulls = pulls
-        self._patience = patience
+        self._stale_after = stale_after
         self._running: SingleFlight[TagKey, tuple[Tagged, bool] | Hint] = SingleFlight()
 
     def __repr__(self) -> str:
@@ -93,7 +95,7 @@ class Revalidation:
         """
         again = here is not None and here.why in (StaleReason.FAULT, StaleReason.PACE)
         try:
-            async with asyncio.timeout(self._patience / 2 if again else None):
+            async with asyncio.timeout(self._stale_after / 2 if again else None):
                 return await self._pulls.hint(*key, spare=here is not None)
         except (HostUnreachable, PullLimitSpent):
             raise

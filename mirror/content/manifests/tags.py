@@ -39,7 +39,7 @@ class Tagged:
 
 
 class Tags:
-    """All tags that upstream was asked about. `ttl` and `missing_ttl` are in seconds.
+    """All tags that upstream was asked about. `tag_ttl` and `missing_ttl` are in seconds.
 
     `timer` is monotonic; `clock` is the wall clock, for the index.
     """
@@ -47,14 +47,14 @@ class Tags:
     def __init__(
         self,
         index: Index,
-        ttl: float,
+        tag_ttl: float,
         missing_ttl: float,
         timer: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._index = index
         index.sources.append(self._tell)
-        self._ttl = ttl
+        self._tag_ttl = tag_ttl
         self._timer = timer
         self._clock = clock
         self._tags = _Kept(_KEPT, index)
@@ -76,10 +76,10 @@ class Tags:
         """Read the index. A tag from the future (the clock was set back since) is stale."""
         now, wall = self._timer(), self._clock()
         for upstream, name, tag, digest, media_type, size, at in await self._index.tags():
-            age = wall - at if at <= wall else self._ttl
+            age = wall - at if at <= wall else self._tag_ttl
             found = Descriptor(Digest(digest), media_type, size)
             key = (Repository(upstream, name), Tag(tag))
-            self._tags[key] = Tagged(found, now - age, now - age + self._ttl)
+            self._tags[key] = Tagged(found, now - age, now - age + self._tag_ttl)
 
     def get(self, key: TagKey) -> Tagged | None:
         """Return the record of a tag, fresh or not."""
@@ -106,7 +106,7 @@ class Tags:
 
     def confirmed(self, tagged: Tagged) -> bool:
         """Whether upstream's answer is still valid; a recent failure does not count."""
-        return self._timer() < tagged.checked + self._ttl
+        return self._timer() < tagged.checked + self._tag_ttl
 
     def unconfirmed_for(self, tagged: Tagged) -> float:
         """Return the seconds since upstream's answer: it has been wrong for no longer than that."""
@@ -122,7 +122,7 @@ class Tags:
         old = self._tags.get(key)
         moved = old is not None and old.found.digest != found.digest
         before = (old.before or old) if old and moved else old.before if old else None
-        tagged = self._tags[key] = Tagged(found, now, now + self._ttl, before)
+        tagged = self._tags[key] = Tagged(found, now, now + self._tag_ttl, before)
         self._missing.pop(key, None)
         self._missing.pop((key[0], found.digest), None)
         awaiting = self._awaiting.setdefault((key[0], found.digest), {})
@@ -197,7 +197,7 @@ class Tags:
         """
         tagged = self._tags.get(key)
         if tagged is not None:
-            pause = max(_PAUSE, self._ttl) if why is StaleReason.SAVING else _PAUSE
+            pause = max(_PAUSE, self._tag_ttl) if why is StaleReason.SAVING else _PAUSE
             tagged.ask_again = max(tagged.ask_again, self._timer() + pause)
             tagged.why = why
 

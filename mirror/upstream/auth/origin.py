@@ -16,8 +16,8 @@ class Origin:
 
     The account that pulls are counted for is called `whose`; it is empty if anonymous. `logs_in`:
     an account may be in use, so that success does not prove public access. `counts_pulls`: the
-    upstream is known to have a pull limit, regardless of its headers. `prefix` precedes every
-    repository's name there: the project of a pull-through cache, at a registry with projects.
+    upstream is known to have a pull limit, regardless of its headers. `repository_prefix` precedes
+    every repository's name there: the project of a pull-through cache, at a registry with projects.
     """
 
     name: str
@@ -27,8 +27,12 @@ class Origin:
     whose: str = ""
     logs_in: bool = False
     counts_pulls: bool = False
-    prefix: str = ""
+    repository_prefix: str = ""
 
     def named(self, repository: str) -> str:
         """Return a repository's name at this registry."""
-        return f"{self.prefix}/{repository}" if self.prefix and repository else repository
+        return (
+            f"{self.repository_prefix}/{repository}"
+            if self.repository_prefix and repository
+            else repository
+        )

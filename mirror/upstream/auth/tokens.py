@@ -91,7 +91,7 @@ class Tokens:
         """
         question = TokenRequest("GET", url, basic)
         async with (
-            deadline(0.9 * self._transport.patience.answer, url),
+            deadline(0.9 * self._transport.timeouts.answer_timeout, url),
             await self._send(question, upstream, account, "") as response,
         ):
             return response.status != 401 or response.url.origin() != url.origin()
@@ -106,7 +106,7 @@ class Tokens:
 
     async def _challenges(self, url: URL, upstream: str) -> Sequence[str]:
         async with (
-            deadline(0.5 * self._transport.patience.answer, url),
+            deadline(0.5 * self._transport.timeouts.answer_timeout, url),
             await self._send(TokenRequest("GET", url), upstream, "", "") as response,
         ):
             own = response.status == 401 and response.url.origin() == url.origin()
@@ -115,7 +115,7 @@ class Tokens:
     async def _fetch(self, key: TokenKey, upstream: str) -> Token:
         # Ends before the request that waits for it: the next request must not join a fetch that is
         # about to fail.
-        async with deadline(0.9 * self._transport.patience.answer, URL(key.realm)):
+        async with deadline(0.9 * self._transport.timeouts.answer_timeout, URL(key.realm)):
             token = self._kept[key] = await self._granted(key, upstream)
         return token
 

@@ -92,7 +92,7 @@ class Authenticator:
             self._users = anew._users
         else:
             self._users.change(anew._users)
-        if anew._rates.rate != self._rates.rate:
+        if anew._rates.client_rate != self._rates.client_rate:
             self._rates = anew._rates
 
     async def run(self) -> None:

@@ -42,10 +42,10 @@ class Htpasswd:
     Results are remembered under a keyed hash; its key lasts as long as the process.
     """
 
-    def __init__(self, file: Path, timer: Callable[[], float] = time.monotonic) -> None:
-        self._file = file
-        self._stamp = _stamp(file)
-        self._users = Users(_read(file))
+    def __init__(self, htpasswd: Path, timer: Callable[[], float] = time.monotonic) -> None:
+        self._file = htpasswd
+        self._stamp = _stamp(htpasswd)
+        self._users = Users(_read(htpasswd))
         self._key = secrets.token_bytes(32)
         self._known: TTLCache[bytes, bool] = TTLCache(_KEPT, _REMEMBERED, timer)
         self._checks: SingleFlight[bytes, bool] = SingleFlight()

@@ -15,31 +15,31 @@ _KEPT = 50_000  # clients; a forgotten client starts afresh
 
 
 class RequestRates:
-    """Limits each client to `rate` requests per second; 0 is no limit.
+    """Limits each client to `client_rate` requests per second; 0 is no limit.
 
     Uses the generic cell rate algorithm (ITU-T I.371): one number is kept per client, the time at
     which all its requests so far would have been due.
     """
 
-    def __init__(self, rate: float, timer: Callable[[], float] = time.monotonic) -> None:
-        self.rate = rate
+    def __init__(self, client_rate: float, timer: Callable[[], float] = time.monotonic) -> None:
+        self.client_rate = client_rate
         self._timer = timer
         self._due: LRUCache[str, float] = LRUCache(_KEPT)
 
     def __repr__(self) -> str:
-        return f"<RequestRates: {self.rate} requests/s, {len(self._due)} clients>"
+        return f"<RequestRates: {self.client_rate} requests/s, {len(self._due)} clients>"
 
     def take(self, party: str) -> None:
         """Count a request; raises ClientTooFast."""
-        if not self.rate:
+        if not self.client_rate:
             return
         now = self._timer()
         due = max(self._due.get(party, now), now)
         # Even a slow rate allows one request at once.
-        wait = due - now - max(_BURST, 1 / self.rate) + 1 / self.rate
+        wait = due - now - max(_BURST, 1 / self.client_rate) + 1 / self.client_rate
         if wait > 1e-9:
             raise ClientTooFast(
-                f"this mirror takes {self.rate:g} requests a second from one client",
+                f"this mirror takes {self.client_rate:g} requests a second from one client",
                 retry_after=math.ceil(wait),
             )
-        self._due[party] = due + 1 / self.rate
+        self._due[party] = due + 1 / self.client_rate

@@ -33,13 +33,13 @@ class TlsError(Exception):
 class Pem:
     """The files for TLS: a chain and its key, and the CA of clients' certificates."""
 
-    cert: Path
-    key: Path
+    tls_cert: Path
+    tls_key: Path
     client_ca: Path | None = None
 
     def stamp(self) -> Stamp:
         """Return a value that changes with the files; empty if a file is missing."""
-        files = (self.cert, self.key, self.client_ca)
+        files = (self.tls_cert, self.tls_key, self.client_ca)
         try:
             found = [file.stat() for file in files if file is not None]
         except OSError:
@@ -48,7 +48,7 @@ class Pem:
 
     def content(self) -> tuple[bytes, ...]:
         """Return hashes of the files' content."""
-        files = (self.cert, self.key, self.client_ca)
+        files = (self.tls_cert, self.tls_key, self.client_ca)
         return tuple(_print(file) for file in files if file is not None)
 
 
@@ -74,11 +74,11 @@ class Certificate:
         self._files, self._stamp = anew._files, anew._stamp
         self._shown, self.context = anew._shown, anew.context
         if differs:
-            _log.warning("the certificate is that of %s now", self._files.cert)
+            _log.warning("the certificate is that of %s now", self._files.tls_cert)
         return differs
 
     def __repr__(self) -> str:
-        return f"<Certificate of {self._files.cert}>"
+        return f"<Certificate of {self._files.tls_cert}>"
 
     async def run(self) -> None:
         """Check for changes; runs until cancelled."""
@@ -107,7 +107,7 @@ class Certificate:
             return
         if (self._files, self._stamp) == (files, stamp):  # nor was either changed by a reload
             self._shown, self.context = shown, context
-            _log.warning("the certificate is that of %s now", files.cert)
+            _log.warning("the certificate is that of %s now", files.tls_cert)
 
 
 def _print(file: Path) -> bytes:
@@ -134,11 +134,11 @@ def _context(files: Pem) -> ssl.SSLContext:
 
 def _load(context: ssl.SSLContext, files: Pem) -> None:
     try:
-        files.key.open("rb").close()
+        files.tls_key.open("rb").close()
     except OSError as error:
         raise TlsError("tls_key", reason(error, "")) from None
     try:
-        context.load_cert_chain(files.cert, files.key, password=no_password)
+        context.load_cert_chain(files.tls_cert, files.tls_key, password=no_password)
     except EncryptedKey:
         raise TlsError("tls_key", "is encrypted: it must be a key without a password") from None
     except ssl.SSLError as error:

@@ -33,28 +33,28 @@ class _Open(NamedTuple):
 
 
 class ConnectionPool:
-    """The open connections: at most `most`, and at most `each` idle ones per client; 0 is no limit.
+    """The open connections: `max_connections`, and of one client `client_connections`, if not 0.
 
-    A connection beyond `most` replaces the connection that has been idle for longest. Without an
-    idle one it replaces the newest of the client that holds the most, if that client holds more
-    than the newcomer's; otherwise the new connection is closed: it would wait for ever. A
-    connection beyond `each` replaces only connections of its client, and only after they have been
-    idle for a while: a whole fleet may stand behind one address, and connections that were opened
-    together are each about to send a request.
+    A connection beyond `max_connections` replaces the connection that has been idle for longest.
+    Without an idle one it replaces the newest of the client that holds the most, if that client
+    holds more than the newcomer's; otherwise the new connection is closed: it would wait for ever.
+    A connection beyond `client_connections` replaces only connections of its client, and only after
+    they have been idle for a while: a whole fleet may stand behind one address, and connections
+    that were opened together are each about to send a request.
 
     A front's connection counts for the client of its request while that is answered. Idle, it
-    counts for the front, which `each` does not limit.
+    counts for the front, which `client_connections` does not limit.
     """
 
     def __init__(
         self,
-        most: int,
-        each: int = 0,
+        max_connections: int,
+        client_connections: int = 0,
         clock: Callable[[], float] = time.monotonic,
         trusted_proxies: TrustedProxies | None = None,
     ) -> None:
-        self.most = most
-        self.each = each
+        self.max_connections = max_connections
+        self.client_connections = client_connections
         self.shed = 0
         self.trusted_proxies = trusted_proxies
         self._clock = clock
@@ -72,7 +72,8 @@ class ConnectionPool:
         return connection in self._open
 
     def __repr__(self) -> str:
-        return f"<ConnectionPool: {len(self)} of at most {self.most}, {len(self._idle)} idle>"
+        most, idle = self.max_connections, len(self._idle)
+        return f"<ConnectionPool: {len(self)} of at most {most}, {idle} idle>"
 
     def opened(
         self, connection: object, transport: asyncio.Transport, client: str | None = None
@@ -91,9 +92,13 @@ class ConnectionPool:
         self._none.clear()
         found = self._enter(connection, _Open(owner, transport, OrderedDict(), front))
         self._rest(connection, found)
-        if len(self._open) > self.most:
+        if len(self._open) > self.max_connections:
             self._let_go(self._least_needed(owner))
-        elif self.each and not front and self._crowd.count(owner) > self.each:
+        elif (
+            self.client_connections
+            and not front
+            and self._crowd.count(owner) > self.client_connections
+        ):
             self._let_go_of_own(owner, found.idle)
 
     def busy(self, request: web.BaseRequest) -> None:
@@ -148,9 +153,9 @@ class ConnectionPool:
         found.idle.pop(connection, None)
 
     def _let_go_of_own(self, client: str, idle: OrderedDict[object, float]) -> None:
-        """Close a client's connections beyond `each`, longest idle first, except recent ones."""
+        """Close a client's surplus connections, longest idle first, except recent ones."""
         settled = self._clock() - _SETTLED
-        while idle and self._crowd.count(client) > self.each:
+        while idle and self._crowd.count(client) > self.client_connections:
             longest, since = next(iter(idle.items()))
             if since > settled:
                 break
@@ -222,17 +227,19 @@ def _hang_up(transport: asyncio.Transport) -> None:
         transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
-def listen(host: str, port: int, patience: float) -> socket.socket:
+def listen(host: str, port: int, client_timeout: float) -> socket.socket:
     """Bind and listen; raises OSError.
 
-    `patience` is the time, in seconds, after which the kernel gives up a client that takes none of
-    the sent bytes, or has vanished (TCP_USER_TIMEOUT, RFC 5482). Accepted sockets inherit all
-    options.
+    `client_timeout` is the time, in seconds, after which the kernel gives up a client that takes
+    none of the sent bytes, or has vanished (TCP_USER_TIMEOUT, RFC 5482). Accepted sockets inherit
+    all options.
     """
     listener = bound(host, port)
     try:
         listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _milliseconds(patience))
+        listener.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _milliseconds(client_timeout)
+        )
         listener.listen(BACKLOG)
     except OSError:
         listener.close()

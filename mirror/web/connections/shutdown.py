@@ -24,14 +24,16 @@ CUT = 0.1
 class Grace:
     """The grace period of replies, in seconds; setting `hurry` ends it early."""
 
-    seconds: float
+    shutdown_grace: float
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def lends(self, connections: ConnectionPool) -> None:
         """Wait until no connection is open, or the grace period is over."""
         waits = [asyncio.create_task(connections.gone()), asyncio.create_task(self.hurry.wait())]
         try:
-            await asyncio.wait(waits, timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                waits, timeout=self.shutdown_grace, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             for wait in waits:
                 wait.cancel()
@@ -53,7 +55,7 @@ async def end(
     await asyncio.sleep(0)  # begins the requests that have arrived
     if runner.server is not None:
         runner.server.pre_shutdown()  # connections end with their current reply
-    tell(f"stopping: {_what_has_how_long(connections.transfers(), grace.seconds)}")
+    tell(f"stopping: {_what_has_how_long(connections.transfers(), grace.shutdown_grace)}")
     connections.close_idle()
     try:
         await grace.lends(connections)

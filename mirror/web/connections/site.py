@@ -34,7 +34,9 @@ class Site(web.SockSite):
         self._certificate = certificate
         trusted_proxies = connections.trusted_proxies
         self._trusted_proxies = (
-            trusted_proxies if trusted_proxies is not None and trusted_proxies.preambles else None
+            trusted_proxies
+            if trusted_proxies is not None and trusted_proxies.proxy_protocol
+            else None
         )
         self._make = cast("Make", runner.server)  # set once the runner is set up
         self._running: set[asyncio.Task[None]] = set()

@@ -23,17 +23,19 @@ class TrustedProxies:
     proxy's is the client. `Forwarded` (RFC 7239) is not read: a proxy that writes one of the two
     headers passes on its client's text in the other.
 
-    With `preambles` the proxies begin each connection with its client's address, by the PROXY
+    With `proxy_protocol` the proxies begin each connection with its client's address, by the PROXY
     protocol.
     """
 
-    def __init__(self, trusted: Collection[str], *, preambles: bool = False) -> None:
-        self._networks = [ip_network(each) for each in trusted]
-        self.preambles = preambles
+    def __init__(self, trusted_proxies: Collection[str], *, proxy_protocol: bool = False) -> None:
+        self._networks = [ip_network(each) for each in trusted_proxies]
+        self.proxy_protocol = proxy_protocol
         self.trusts = lru_cache(maxsize=8192)(self._trusts)
 
     def __repr__(self) -> str:
-        return f"<TrustedProxies: {len(self._networks)} networks{', preambles' * self.preambles}>"
+        return (
+            f"<TrustedProxies: {len(self._networks)} networks{', preambles' * self.proxy_protocol}>"
+        )
 
     def client(self, peer: str, headers: CIMultiDictProxy[str]) -> str:
         """Return the address of a request's client, given that of its connection's peer.

@@ -79,8 +79,8 @@ class Line(NamedTuple):
 class AccessLog:
     """Renders lines, and queues them in a log writer, which writes them later."""
 
-    def __init__(self, form: Format, log_writer: LogWriter) -> None:
-        self._render: Callable[[Line], str] = Line.json if form == "json" else Line.text
+    def __init__(self, log_format: Format, log_writer: LogWriter) -> None:
+        self._render: Callable[[Line], str] = Line.json if log_format == "json" else Line.text
         self._log_writer = log_writer
 
     def __repr__(self) -> str:

@@ -150,7 +150,7 @@ class State(Collector):
         yield _gauge("mirror_followers", "Clients following a fetch.", fetches.followers)
         yield _gauge("mirror_cache_bytes", "Bytes stored or reserved.", store.accounting.used)
         yield _gauge(
-            "mirror_cache_limit_bytes", "Bytes that may be stored.", store.accounting.limit
+            "mirror_cache_limit_bytes", "Bytes that may be stored.", store.accounting.max_size
         )
         yield _gauge("mirror_cache_blobs", "Blobs and manifests stored.", len(store.catalog))
         yield _counter("mirror_evictions", "Blobs and manifests evicted.", store.accounting.evicted)
