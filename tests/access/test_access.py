@@ -10,9 +10,9 @@ from mirror.access.standing import ASK_EVERY, DENIED_FOR, PUBLIC_FOR
 from mirror.identity.client import ClientIdentity
 from mirror.oci.names import Tag
 from mirror.upstream.publicity_check import ProbedContent
-from tests.clock import Clock
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image, make_index
+from tests.support.clock import Clock
+from tests.support.mirror import Mirror, Run
 from tests.web.test_client_logins import TOKEN, clients
 
 WORD = "s3cret-word"

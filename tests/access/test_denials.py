@@ -28,7 +28,7 @@ from mirror.oci.patterns import Patterns
 from mirror.storage.index import Index
 from mirror.storage.startup import open_index
 from mirror.upstream.publicity_check import ProbedContent, PublicityAnswer
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 SECRET = "team/secret"
 BELIEVED = DENIED_FOR + ASK_EVERY  # seconds; the first question is not asked at once

@@ -9,10 +9,10 @@ import pytest
 
 from mirror.access.standing import ASK_EVERY, DENIED_FOR, PUBLIC_FOR
 from tests.attacks.raw import Raw, answer, speaking
-from tests.clock import Clock
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image, with_fields, without
 from tests.standin.faults import padded
+from tests.support.clock import Clock
+from tests.support.mirror import Mirror, Run
 
 WORD = "s3cret-word"
 NAME, SECRET = "library/nginx", "team/secret"

@@ -23,9 +23,9 @@ from mirror.admin.messages import (
     Work,
 )
 from mirror.oci.digest import Digest
-from tests.conftest import Mirror, Run
-from tests.ordering import ordered
 from tests.standin import Fault, Hub, Image, make_image, make_index
+from tests.support.mirror import Mirror, Run
+from tests.support.orders import ordered
 
 
 @pytest.fixture

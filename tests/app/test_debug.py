@@ -17,9 +17,9 @@ from yarl import URL
 
 from mirror.oci.digest import Digest
 from mirror.storage.files import BlobFiles
-from tests.accounts import WORD, basic, put
-from tests.command import SMALL, Command, serving, until_there
 from tests.standin import Fault, Hub, Image, make_image
+from tests.support.accounts import WORD, basic, put
+from tests.support.command import SMALL, Command, serving, until_there
 
 REPOSITORY = "library/nginx"
 

@@ -12,7 +12,7 @@ import pytest
 SCRIPT = """
 import re
 from pathlib import Path
-from mirror import interpreter
+from mirror.app import interpreter
 
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024

@@ -19,7 +19,7 @@ from mirror.oci.digest import Digest
 from mirror.storage import sqlite
 from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_index, open_store
-from tests.command import NOBODY, serving, until_there
+from tests.support.command import NOBODY, serving, until_there
 
 T = TypeVar("T")
 MEBIBYTE = 1024 * 1024

@@ -27,8 +27,8 @@ from mirror.admin.messages import (
 )
 from mirror.oci.digest import Digest
 from mirror.storage.files import BlobFiles
-from tests.command import MODULE, fetch, launched, serve_to_the_end, until_there
 from tests.standin import Fault, Hub, Image
+from tests.support.command import MODULE, fetch, launched, serve_to_the_end, until_there
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 REPOSITORY = "library/nginx"

@@ -19,8 +19,8 @@ from mirror.settings import ConfigurationError
 from mirror.storage import lock
 from mirror.storage.errors import StoreError
 from mirror.storage.shared_folders import refuse_shared
-from tests.command import MODULE, NOBODY, Ended, fetch, launched, serve_to_the_end, serving
-from tests.conftest import Run
+from tests.support.command import MODULE, NOBODY, Ended, fetch, launched, serve_to_the_end, serving
+from tests.support.mirror import Run
 
 NOBODYS = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *MODULE)
 AS_NOBODY = pytest.mark.skipif(

@@ -15,9 +15,9 @@ from mirror.app.upstreams import Table
 from mirror.content import repositories
 from mirror.oci.errors import NameUnknown
 from mirror.settings import Settings, load
-from tests.reloading import GHCR, NAME, Changing, manifest, reload
 from tests.standin import Fault, Hub, Image, Seen, make_image
 from tests.standin.hub import CHECK
+from tests.support.reloading import GHCR, NAME, Changing, manifest, reload
 
 
 def private(hub: Hub, changing: Changing) -> tuple[Image, str]:

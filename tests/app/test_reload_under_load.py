@@ -14,9 +14,9 @@ import pytest
 
 from mirror.app import upstreams
 from tests.attacks.steps import MOST, steps
-from tests.conftest import Mirror
-from tests.reloading import GHCR, NAME, Changing, manifest, reload
 from tests.standin import Fault, Hub, Image, make_image
+from tests.support.mirror import Mirror
+from tests.support.reloading import GHCR, NAME, Changing, manifest, reload
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import aiohttp
 import pytest
 
 from mirror.settings import load
-from tests.command import MODULE, NOBODY, SCRIPT, environment, fetch, launched, serving
-from tests.conftest import Run
 from tests.standin import Hub, Image
+from tests.support.command import MODULE, NOBODY, SCRIPT, environment, fetch, launched, serving
+from tests.support.mirror import Run
 
 PROJECT = Path(__file__).parents[2]
 PASSWORD = "s3cret-word"

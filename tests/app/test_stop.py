@@ -22,7 +22,8 @@ from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
-from tests.command import (
+from tests.standin import Blob, Fault, Hub, Image, make_image
+from tests.support.command import (
     NOBODY,
     Command,
     Supervisor,
@@ -32,7 +33,6 @@ from tests.command import (
     supervisor,
     until_there,
 )
-from tests.standin import Blob, Fault, Hub, Image, make_image
 from tests.torture import disk
 
 REPOSITORY = "library/big"
@@ -358,8 +358,8 @@ async def test_a_signal_before_the_loop_ends_the_start_in_order(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     program = (
-        "import os, sys\nfrom mirror import held\nfrom mirror.cli import main\n"
-        f"held.hold()\nos.kill(os.getpid(), {number.value})\nsys.exit(main(sys.argv[1:]))"
+        "import os, sys\nfrom mirror.app import signal_hold\nfrom mirror.cli import main\n"
+        f"signal_hold.hold()\nos.kill(os.getpid(), {number.value})\nsys.exit(main(sys.argv[1:]))"
     )
     words = ("serve", "--data-dir", tmp_path / "data", "--listen", "127.0.0.1:0")
     async with launched(*words, command=[sys.executable, "-c", program]) as command:

@@ -15,8 +15,8 @@ from mirror.oci import media
 from mirror.oci.digest import Digest
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.attacks.test_documents import push
-from tests.conftest import Got, Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image, make_index
+from tests.support.mirror import Got, Mirror, Run
 
 BODY = b'{"schemaVersion":2,"layers":[]}'
 DIGEST = str(Digest.of(BODY))

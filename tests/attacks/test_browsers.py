@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from tests.conftest import Run
 from tests.standin import Hub, Image
+from tests.support.mirror import Run
 
 MANIFEST = "/v2/library/nginx/manifests/latest"
 BROWSER = {"Accept_Language": "de"}

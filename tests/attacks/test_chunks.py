@@ -19,7 +19,7 @@ from mirror.upstream.bandwidth import BandwidthLimit
 from mirror.upstream.blob_body import BlobBody, Part
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.attacks.steps import MOST, steps
-from tests.conftest import Run
+from tests.support.mirror import Run
 
 CHUNKED = b"Transfer-Encoding: chunked"
 TYPE = b"Content-Type: " + media.OCI_MANIFEST.encode()

@@ -21,8 +21,8 @@ from mirror.oci.names import Repository
 from mirror.storage.errors import NoRoomError
 from mirror.storage.store import Store
 from mirror.upstream.client import RegistryClient
-from tests.conftest import Run
 from tests.standin import Fault, Hub, make_image
+from tests.support.mirror import Run
 
 MEBIBYTE = 1024 * 1024
 GOOD, BAD = "library/good", "bad.example/a/b"

@@ -15,9 +15,9 @@ from mirror.oci.digest import Digest
 from mirror.upstream.auth import token_exchange
 from tests.attacks.steps import MOST, steps
 from tests.attacks.test_addresses import Site, serving
-from tests.conftest import Mirror
 from tests.standin import Fault, Hub, Image, make_artifact, with_fields
 from tests.standin.images import Index
+from tests.support.mirror import Mirror
 
 REPOSITORY = "library/nginx"
 DEEP = 100_000

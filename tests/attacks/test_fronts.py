@@ -10,7 +10,7 @@ import pytest
 from mirror.web.connections import proxy_receiver
 from mirror.web.connections.proxy_preamble import Preamble, PreambleError
 from tests.attacks.steps import MOST, steps
-from tests.conftest import Run
+from tests.support.mirror import Run
 from tests.web.test_trusted_proxies import (
     BEHIND,
     FRONT,

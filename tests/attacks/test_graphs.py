@@ -16,9 +16,9 @@ from mirror.oci.names import Repository
 from mirror.storage.catalog import Catalog, Entry
 from tests.attacks.steps import MOST, steps
 from tests.attacks.test_documents import push
-from tests.conftest import Mirror, Run
-from tests.ordering import ordered
 from tests.standin import Hub, Image
+from tests.support.mirror import Mirror, Run
+from tests.support.orders import ordered
 
 NAME = "library/nginx"
 REPOSITORY = Repository("docker.io", NAME)

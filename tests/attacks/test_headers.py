@@ -22,7 +22,7 @@ from mirror.upstream.address_policy import follow
 from mirror.upstream.auth import challenge, realm_policy
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.attacks.steps import MOST, steps
-from tests.conftest import Run
+from tests.support.mirror import Run
 
 BODY = b'{"schemaVersion":2,"layers":[]}'
 TYPE = b"Content-Type: " + media.OCI_MANIFEST.encode()

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.attacks.raw import Raw, answer, speaking
-from tests.conftest import Mirror, Run
 from tests.standin import Hub
+from tests.support.mirror import Mirror, Run
 
 DIGEST = "sha256:" + "c" * 64
 CHUNKED = (b"Transfer-Encoding: chunked", b"Content-Type: application/octet-stream")

@@ -16,8 +16,8 @@ from mirror.budget.window import MOST_PULLS, Window
 from mirror.oci import media
 from mirror.upstream.telemetry import PullLimit, read_limit
 from tests.attacks.raw import Raw, answer, speaking
-from tests.conftest import Run
 from tests.standin import Hub, Image
+from tests.support.mirror import Run
 
 MOST = 20
 

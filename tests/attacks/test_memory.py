@@ -8,8 +8,8 @@ import tracemalloc
 
 from mirror.content.listings.referrers import Referrers
 from tests.attacks.test_documents import push
-from tests.conftest import Mirror
 from tests.standin import Fault, Hub, Image, make_artifact
+from tests.support.mirror import Mirror
 
 NAME = "library/nginx"
 MANY = 30

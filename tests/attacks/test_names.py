@@ -20,7 +20,7 @@ from mirror.upstream.auth.credentials import Given
 from mirror.upstream.auth.login import Login, Ways
 from mirror.upstream.lookups import Lookups
 from tests.attacks.raw import Raw, answer, speaking
-from tests.conftest import Run
+from tests.support.mirror import Run
 
 BODY = b'{"schemaVersion":2,"layers":[]}'
 TYPE = b"Content-Type: " + media.OCI_MANIFEST.encode()

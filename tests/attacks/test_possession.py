@@ -16,8 +16,8 @@ import pytest
 from mirror.storage.errors import StoreError
 from mirror.storage.secret import folder_key
 from tests.attacks.raw import answer
-from tests.conftest import Got, Mirror, Run
 from tests.standin import Blob, Fault, Hub, Image, make_image, make_index
+from tests.support.mirror import Got, Mirror, Run
 from tests.web.test_client_logins import TOKEN, clients
 
 WORD, SECRET, LIAR = "s3cret-word", "team/secret", "liar.example/a/b"

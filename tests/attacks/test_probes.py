@@ -9,7 +9,7 @@ from mirror.oci.digest import Digest
 from mirror.upstream.backoff import Topic
 from mirror.upstream.circuit_breaker import CircuitBreaker
 from tests.attacks.raw import NAME, Raw, answer, speaking
-from tests.conftest import Run
+from tests.support.mirror import Run
 
 HOSTS = 6
 GET = Topic("blob", "GET", "/")

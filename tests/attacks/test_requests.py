@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, unquote
 import pytest
 
 from tests.attacks.steps import MOST, steps
-from tests.conftest import Mirror, Run
 from tests.standin import Hub, Image
+from tests.support.mirror import Mirror, Run
 
 NAME = "library/nginx"
 DIGEST = "sha256:" + "a" * 64

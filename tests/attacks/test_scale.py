@@ -29,7 +29,7 @@ from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 from tests.attacks.steps import MOST, Longest, steps
 from tests.attacks.test_graphs import fill
-from tests.conftest import Mirror, Run
+from tests.support.mirror import Mirror, Run
 
 MANY = 100_000
 SHARED = [Repository("docker.io", f"library/shared{number}") for number in range(200)]

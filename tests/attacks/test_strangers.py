@@ -11,9 +11,9 @@ from mirror.access.standing import ASK_EVERY, DENIED_FOR, PUBLIC_FOR
 from mirror.oci.digest import Digest
 from mirror.storage.files import BlobFiles
 from tests.attacks.raw import Raw, answer, speaking
-from tests.clock import Clock
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image
+from tests.support.clock import Clock
+from tests.support.mirror import Mirror, Run
 from tests.web.test_client_logins import TOKEN, clients
 
 WORD = "s3cret-word"

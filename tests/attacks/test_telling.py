@@ -11,8 +11,8 @@ import pytest
 
 from mirror.settings import ConfigurationError
 from tests.attacks.raw import NAME, Raw, answer, speaking
-from tests.conftest import Run
 from tests.standin import Image
+from tests.support.mirror import Run
 from tests.web.test_client_logins import TOKEN, clients
 
 

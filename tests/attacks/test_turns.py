@@ -10,7 +10,7 @@ import pytest
 from mirror.oci import media
 from mirror.oci.digest import Digest
 from tests.attacks.raw import answer
-from tests.conftest import Run
+from tests.support.mirror import Run
 
 BODY = b'{"schemaVersion":2,"layers":[]}'
 TYPE = b"Content-Type: " + media.OCI_MANIFEST.encode()

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.conftest import Got, Mirror, Run
 from tests.standin import Fault, Hub, Image, Index, make_image, make_index
+from tests.support.mirror import Got, Mirror, Run
 
 REPOSITORY = "library/nginx"
 CHECK = "ratelimitpreview/test"

@@ -7,8 +7,8 @@ from collections import Counter
 from random import Random
 
 from tests.budget.test_budget import gauge
-from tests.conftest import Mirror, Run
 from tests.standin import Blob, Document, Hub, Image, make_image, make_index
+from tests.support.mirror import Mirror, Run
 
 CLIENTS = 20
 IMAGES = 12

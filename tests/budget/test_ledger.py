@@ -29,8 +29,8 @@ from mirror.upstream.telemetry import (
     read_limit,
     read_retry_after,
 )
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/nginx"
 _STATE = ("limit", "remaining", "used", "others", "window_seconds")

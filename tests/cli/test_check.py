@@ -15,7 +15,8 @@ from yarl import URL
 
 from mirror.settings import load, load_all
 from mirror.settings.toml_lines import lines_of
-from tests.command import (
+from tests.standin import Fault, Hub
+from tests.support.command import (
     NOBODY,
     Ended,
     fetch,
@@ -23,7 +24,6 @@ from tests.command import (
     serve_to_the_end,
     serving,
 )
-from tests.standin import Fault, Hub
 
 WORD = "s3cret-word"  # must never be printed
 

@@ -22,7 +22,7 @@ from mirror.client_config import CLIENTS, ClientEndpoint, Files
 from mirror.client_config import files as files_at
 from mirror.settings import ConfigurationError, Settings, load
 from mirror.web.router import ManifestPath, Router
-from tests.command import MODULE, environment, launched, serving
+from tests.support.command import MODULE, environment, launched, serving
 
 HUB, GHCR, QUAY, PLAIN = "docker.io", "ghcr.io", "quay.example:5000", "r.example:8080"
 CONFIG = """

@@ -19,9 +19,18 @@ import pytest
 from mirror.cli import main
 from mirror.oci.digest import Digest
 from mirror.storage.files import BlobFiles
-from tests.command import MODULE, SMALL, Command, Ended, environment, fetch, launched, serving
-from tests.conftest import Run
 from tests.standin import Fault, Hub, Image, make_image
+from tests.support.command import (
+    MODULE,
+    SMALL,
+    Command,
+    Ended,
+    environment,
+    fetch,
+    launched,
+    serving,
+)
+from tests.support.mirror import Run
 
 BOTH = pytest.mark.parametrize("beside", [True, False], ids=["beside a daemon", "alone"])
 

@@ -10,8 +10,8 @@ import trustme
 
 from mirror.admin import health, socket_server
 from mirror.settings import load
-from tests.command import NOBODY, Ended, launched, serving
-from tests.conftest import Mirror, Run
+from tests.support.command import NOBODY, Ended, launched, serving
+from tests.support.mirror import Mirror, Run
 from tests.web.test_clients import _holds, until
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.command import (
+from tests.standin import Fault, Hub, Image
+from tests.support.command import (
     NOBODY,
     Ended,
     fetch,
@@ -21,7 +22,6 @@ from tests.command import (
     serve_to_the_end,
     serving,
 )
-from tests.standin import Fault, Hub, Image
 
 NAME = "library/nginx"
 
@@ -173,8 +173,8 @@ async def test_a_hangup_before_the_mirror_has_started_is_carried_out_when_it_has
     site: Site,
 ) -> None:
     program = (
-        "import os, signal, sys\nfrom mirror import held\nfrom mirror.cli import main\n"
-        "held.hold()\nos.kill(os.getpid(), signal.SIGHUP)\nsys.exit(main(sys.argv[1:]))"
+        "import os, signal, sys\nfrom mirror.app import signal_hold\nfrom mirror.cli import main\n"
+        "signal_hold.hold()\nos.kill(os.getpid(), signal.SIGHUP)\nsys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program]
     async with serving(site.data, "--config", site.file, command=command) as mirror:

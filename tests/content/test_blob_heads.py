@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from tests.attacks.raw import Raw, answer, speaking
-from tests.conftest import Got, Mirror, Run
 from tests.standin import Blob, Fault, Hub, make_image
+from tests.support.mirror import Got, Mirror, Run
 
 HERE, THERE = "proj/a", "proj/b"
 SIZE = 300_000

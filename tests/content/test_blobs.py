@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 
 from mirror.oci.digest import Digest
-from tests.conftest import Mirror, Run
 from tests.standin import Blob, Fault, Hub, Image, make_image
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/big"
 SIZE = 6_000_000

@@ -18,8 +18,8 @@ from tests.access.test_access import (
     secret,
 )
 from tests.attacks.steps import MOST, steps
-from tests.conftest import Mirror, Run
 from tests.standin import Hub, Image, Terms
+from tests.support.mirror import Mirror, Run
 from tests.web.test_client_logins import TOKEN, clients
 
 __all__ = ["secret"]

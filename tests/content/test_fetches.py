@@ -25,8 +25,8 @@ from mirror.settings import load
 from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 from mirror.upstream.client import RegistryClient
-from tests.conftest import Run
 from tests.standin import Blob, Fault, Hub, make_image
+from tests.support.mirror import Run
 
 APP, SIZE = Repository("docker.io", "org/app"), 200_000
 

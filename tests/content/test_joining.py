@@ -14,8 +14,8 @@ import pytest
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.files import BlobFiles
-from tests.conftest import Got, Mirror, Run
 from tests.standin import Blob, Fault, Hub, Seen, make_image
+from tests.support.mirror import Got, Mirror, Run
 
 RIGHT, WRONG, PRIVATE, OTHER = "library/right", "library/wrong", "org/private", "org/other"
 SIZE = 300_000

@@ -25,9 +25,9 @@ from mirror.storage.index import Index
 from mirror.upstream.transport import Transport
 from tests.attacks.steps import MOST, steps
 from tests.attacks.test_addresses import registry
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_artifact, make_image
 from tests.standin.faults import HTML
+from tests.support.mirror import Mirror, Run
 
 Headers = Mapping[str, str | None]
 REPOSITORY = "library/nginx"

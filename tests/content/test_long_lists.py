@@ -20,7 +20,7 @@ from mirror.oci.paging import Paging
 from mirror.upstream.transport import Timeouts, Transport
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.attacks.test_addresses import registry
-from tests.conftest import Mirror, Run
+from tests.support.mirror import Mirror, Run
 
 Speaks = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 MIB = 1024 * 1024

@@ -17,11 +17,11 @@ from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.signed import payload
 from mirror.storage.files import BlobFiles
-from tests.command import Ended, launched
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, Terms, make_image
 from tests.standin.blobs import Blob
 from tests.standin.images import Index
+from tests.support.command import Ended, launched
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/nginx"
 FUTURE = "application/vnd.example.image.manifest.v9+json"

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from mirror.oci.digest import Digest
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image, make_index
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/nginx"
 

@@ -23,8 +23,8 @@ from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.settings import load
 from mirror.storage.files import BlobFiles
-from tests.conftest import Mirror
 from tests.standin import Blob, Fault, Hub
+from tests.support.mirror import Mirror
 
 NAMES = ("org/a", "org/b", "org/c", "org/d")
 BLOBS = [

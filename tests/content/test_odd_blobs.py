@@ -11,8 +11,8 @@ import pytest
 
 from mirror.upstream.gzip_body import GzipBody
 from tests.attacks.raw import answer
-from tests.conftest import Mirror, Run
 from tests.standin import Blob, Fault, Hub, Image, make_image
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/odd"
 EMPTY = Blob.of(b"")

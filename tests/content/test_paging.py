@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from tests.attacks.raw import NAME, Raw, answer, speaking
-from tests.conftest import Got, Mirror, Run
-from tests.lister import Lister, follow, listing
+from tests.support.mirror import Got, Mirror, Run
+from tests.support.tag_registry import Lister, follow, listing
 
 TAGS = [f"v{number:03}" for number in range(120)]
 JSON = b"Content-Type: application/json"

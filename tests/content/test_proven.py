@@ -15,9 +15,9 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.storage.files import BlobFiles
 from mirror.storage.partial import Partial
-from tests.conftest import Run
 from tests.content.test_fetches import APP, fetching, joined
 from tests.standin import Fault, Hub, Image, make_image
+from tests.support.mirror import Run
 
 NAME = "library/nginx"
 

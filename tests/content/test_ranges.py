@@ -9,8 +9,8 @@ import pytest
 from mirror.oci import ranges
 from mirror.oci.errors import RangeInvalid, RangeMalformed
 from mirror.oci.ranges import Span
-from tests.conftest import Mirror
 from tests.standin import Blob, Fault, Hub, make_image
+from tests.support.mirror import Mirror
 
 REPOSITORY = "library/big"
 SIZES = {"small": 3_000, "large": 3_000_000}

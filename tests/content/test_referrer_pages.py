@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.attacks.raw import Raw, answer, speaking
-from tests.conftest import Run
 from tests.content.test_referrers import INDEX, PATH, found
 from tests.standin.images import index_document
+from tests.support.mirror import Run
 
 TYPE = b"Content-Type: " + INDEX.encode()
 

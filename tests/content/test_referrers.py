@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from tests.attacks.raw import NAME, Raw, answer, speaking
-from tests.conftest import Got, Mirror, Run
 from tests.standin import Fault, Hub, Image, make_artifact, make_image, make_index
 from tests.standin.images import Index, make_referrers_tag
+from tests.support.mirror import Got, Mirror, Run
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 SUBJECT = make_image(31)

@@ -10,8 +10,8 @@ from typing import Literal
 
 import pytest
 
-from tests.conftest import Got, Mirror, Run
 from tests.standin import Fault, Hub, Image
+from tests.support.mirror import Got, Mirror, Run
 
 REPOSITORY = "library/nginx"
 MANY = 20

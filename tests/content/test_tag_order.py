@@ -12,9 +12,9 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository, Tag
 from mirror.storage.index import Index
-from tests.clock import Clock
-from tests.conftest import Run
 from tests.standin import Fault, Hub, make_image
+from tests.support.clock import Clock
+from tests.support.mirror import Run
 
 NAME = "library/nginx"
 KEY = (Repository("docker.io", NAME), Tag("latest"))

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.command import SMALL, serving
 from tests.crashes.cases import Case
 from tests.crashes.scene import LIMIT, Told, options, pull
 from tests.standin import Hub, Image
 from tests.storage.test_crash import held, the_books_are_right
+from tests.support.command import SMALL, serving
 
 _KILLED = -signal.SIGKILL
 _REFUSED = 2  # exit code of a start that the disk did not let be

@@ -15,9 +15,9 @@ from pathlib import Path
 import aiohttp
 
 from mirror.storage import sqlite
-from tests.command import SMALL, Command, serving
 from tests.crashes.cases import Case
 from tests.standin import Hub, Image
+from tests.support.command import SMALL, Command, serving
 
 LIMIT = 4 * 1024 * 1024  # bytes: some of the images, and never all
 _PULLS = 5  # images that are pulled, two at a time

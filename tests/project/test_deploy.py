@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from mirror.settings import PREFIX, Settings, Upstream
-from tests.command import MODULE, environment, launched
-from tests.conftest import Mirror
+from tests.support.command import MODULE, environment, launched
+from tests.support.mirror import Mirror
 
 PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "deploy"

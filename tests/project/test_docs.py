@@ -19,9 +19,9 @@ from pydantic import BaseModel, SecretStr
 import mirror
 from mirror.oci.errors import RegistryError
 from mirror.settings import Client, Settings, Upstream, load
-from tests.conftest import Mirror
 from tests.modern.build import MODULES
 from tests.standin import Hub, Image
+from tests.support.mirror import Mirror
 
 PROJECT = Path(__file__).parents[2]
 SAMPLE = PROJECT / "deploy" / "mirror.toml"

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tests.small  # noqa: F401 - its caches are small
+import tests.support.small_caches  # noqa: F401 - its caches are small
 from mirror.admin.service import AdminService
 from mirror.app.upstreams import Reached, UpstreamPlan, Upstreams
 from mirror.cli.commands import serve

@@ -17,8 +17,8 @@ from mirror.oci.digest import Digest
 from mirror.storage.catalog import charged
 from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_index, open_store
-from tests.command import SMALL, Command, fetch, serving
 from tests.standin import Blob, Fault, Hub, Image, make_image
+from tests.support.command import SMALL, Command, fetch, serving
 
 REPOSITORY = "library/big"
 SIZE = 4_000_000

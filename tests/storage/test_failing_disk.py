@@ -18,8 +18,8 @@ from mirror.storage.files import BlobFiles
 from mirror.storage.index import Index
 from mirror.storage.quarantine import Quarantine, Suspect
 from mirror.storage.startup import open_index, open_store
-from tests.conftest import Mirror, Run
 from tests.standin import Hub, Image, make_image
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/nginx"
 MEBIBYTE = 1024 * 1024

@@ -9,7 +9,7 @@ import pytest
 
 from mirror.storage.errors import StoreError
 from mirror.storage.files import BlobFiles
-from tests.command import NOBODY, serve_to_the_end
+from tests.support.command import NOBODY, serve_to_the_end
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Mirror, Run
 from tests.standin import Hub, make_image
+from tests.support.mirror import Mirror, Run
 
 
 class Hung:

@@ -17,9 +17,9 @@ from mirror.storage.index import Index
 from mirror.storage.rows import PullRow
 from mirror.storage.sqlite import is_damage
 from mirror.storage.startup import open_index
-from tests.command import fetch, serving
-from tests.conftest import Run
 from tests.standin import Hub, Image, make_image
+from tests.support.command import fetch, serving
+from tests.support.mirror import Run
 
 REPOSITORY = Repository("docker.io", "library/some")
 LINKS = 150  # more than two transactions

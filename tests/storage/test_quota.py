@@ -19,8 +19,8 @@ from mirror.oci.names import Repository
 from mirror.storage.catalog import Catalog, Entry, charged
 from mirror.storage.sqlite import WAL_BYTES
 from mirror.storage.startup import open_index
-from tests.conftest import Run
 from tests.standin import Fault, Hub, Image, make_image
+from tests.support.mirror import Run
 from tests.web.test_clients import _holds, until
 
 MEBIBYTE = 1024 * 1024

@@ -15,8 +15,8 @@ from mirror.oci.digest import Digest
 from mirror.storage.errors import is_of_disk
 from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
-from tests.command import fetch, serving
 from tests.standin import Hub, make_image
+from tests.support.command import fetch, serving
 
 WRITERS = 8
 LONG = 64 * 1024**3  # bytes: to hash them takes a minute

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.command import SMALL, Command, launched
+from tests.support.command import SMALL, Command, launched
 
 # Short, so that a round of some seconds sees each of them pass.
 PATIENCE = {

@@ -6,9 +6,9 @@ import pytest
 from yarl import URL
 
 from mirror.upstream.backoff import LONGEST, Backoff, Topic
-from tests.clock import Clock
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image
+from tests.support.clock import Clock
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/nginx"
 HOST, OTHER = URL("https://registry.example"), URL("https://cdn.example")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
-from tests.conftest import Mirror, Run
 from tests.standin import Blob, Fault, Hub, make_image
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/large"
 SIZE = 8_000_000

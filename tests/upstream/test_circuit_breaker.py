@@ -10,8 +10,8 @@ import pytest
 
 from mirror.upstream.backoff import Topic
 from mirror.upstream.circuit_breaker import CircuitBreaker
-from tests.conftest import Got, Mirror, Run
 from tests.standin import Fault, Hub, Image
+from tests.support.mirror import Got, Mirror, Run
 
 REPOSITORY = "library/nginx"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/nginx"
 

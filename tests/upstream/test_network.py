@@ -18,8 +18,8 @@ from aiohttp import web
 from mirror.app.conversions import link
 from mirror.settings import ConfigurationError, load
 from mirror.upstream.bandwidth import BandwidthLimit
-from tests.conftest import Mirror, Run
 from tests.standin import Hub, Image, make_image
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/nginx"
 LOGIN = "robot:s3cret-word"

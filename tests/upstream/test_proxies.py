@@ -13,8 +13,8 @@ from mirror.oci.errors import UpstreamMisbehaved
 from mirror.settings import ConfigurationError, Upstream, load
 from mirror.upstream.address_policy import AddressPolicy
 from mirror.upstream.proxies import Proxies, is_direct
-from tests.command import fetch, serve_to_the_end, serving
 from tests.standin import Image
+from tests.support.command import fetch, serve_to_the_end, serving
 from tests.upstream.test_network import (
     LOGIN,
     REPOSITORY,

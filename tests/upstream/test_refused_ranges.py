@@ -10,9 +10,9 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from tests.conftest import Mirror, Run
 from tests.standin import Blob, Fault, Hub, Image, make_image
 from tests.standin.journal import Seen
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/large"
 SIZE = 24_000_000

@@ -13,8 +13,8 @@ from yarl import URL
 from mirror.oci import media
 from mirror.upstream.address_policy import follow
 from mirror.upstream.auth.challenge import Challenge, choose, parse
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_artifact, make_image, padded, with_fields, without
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/nginx"
 

@@ -6,7 +6,7 @@ import pytest
 from yarl import URL
 
 from mirror.upstream.shortcuts import Shortcuts
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 HOST, OTHER = URL("https://registry.example/v2/"), URL("https://cdn.example/x?y")
 

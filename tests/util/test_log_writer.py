@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mirror.util.log_writer import LogWriter
 from mirror.web.observability.access_log import AccessLog, Line
-from tests.command import MODULE, NOBODY, environment, fetch, launched
+from tests.support.command import MODULE, NOBODY, environment, fetch, launched
 
 LONG = Line(0, "c", "-", "GET", "/" * 5000, 200, 0, 0, "hit", "blob", "r", "ü" * 5000, "", "-")
 CHATTY = (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mirror.util.loop_lag import LoopLag
-from tests.conftest import Mirror
+from tests.support.mirror import Mirror
 
 
 def hold(seconds: float) -> None:

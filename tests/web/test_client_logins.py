@@ -15,8 +15,8 @@ from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, load
 from mirror.web.auth.authenticator import Known
 from mirror.web.auth.htpasswd import Htpasswd, HtpasswdError
-from tests.conftest import Got, Mirror, Run
 from tests.standin import Hub, Image, make_image
+from tests.support.mirror import Got, Mirror, Run
 
 REPOSITORY = "library/nginx"
 PATH = f"/v2/{REPOSITORY}/manifests/latest"

@@ -16,8 +16,8 @@ from mirror.web.auth.authenticator import Authenticator
 from mirror.web.auth.browsers import Browsers
 from mirror.web.auth.htpasswd import Htpasswd
 from mirror.web.auth.request_rate import RequestRates
-from tests.conftest import Run
 from tests.standin import Image
+from tests.support.mirror import Run
 from tests.web.test_client_logins import (
     PATH,
     TOKEN,

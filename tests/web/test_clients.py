@@ -16,10 +16,10 @@ from yarl import URL
 
 from mirror.web.connections.per_client import ConnectionsByClient
 from mirror.web.connections.pool import ConnectionPool, listen
-from tests.clock import Clock
-from tests.command import fetch, serving
-from tests.conftest import Mirror, Run
 from tests.standin import Blob, Fault, Hub, make_image
+from tests.support.clock import Clock
+from tests.support.command import fetch, serving
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/large"
 SIZE = 12_000_000

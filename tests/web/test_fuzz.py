@@ -25,9 +25,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from mirror.oci.errors import RegistryError
-from tests.command import fetch, serving
 from tests.project.test_docs import errors
 from tests.standin import Hub, Image, make_artifact, make_image, make_index
+from tests.support.command import fetch, serving
 
 DESCRIPTION = Path(__file__).parents[2] / "docs" / "openapi.yaml"
 CHECKS = [

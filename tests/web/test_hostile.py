@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from tests.conftest import Mirror
 from tests.standin import Hub, Image, make_image
+from tests.support.mirror import Mirror
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Got, Mirror, Run
 from tests.standin import Fault, Hub, make_image
+from tests.support.mirror import Got, Mirror, Run
 from tests.web.test_client_logins import TOKEN, clients
 
 CHECK = "/v2/ratelimitpreview/test/manifests/latest"  # as Docker's documentation asks for it

@@ -9,8 +9,8 @@ import tracemalloc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/nginx"
 

@@ -15,9 +15,9 @@ import pytest
 from yarl import URL
 
 from mirror.util.request_id import REQUEST
-from tests.command import fetch, serving
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image
+from tests.support.command import fetch, serving
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/nginx"
 OWN = "ci-4711/build.2:a+b@c~d"

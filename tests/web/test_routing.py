@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.conftest import Mirror, Run
 from tests.standin import Hub, Image, make_image
+from tests.support.mirror import Mirror, Run
 
 HUB, GHCR, QUAY = NAMES = ("docker.io", "ghcr.io", "quay.example:5000")
 APP = "org/app"

@@ -20,8 +20,8 @@ from aiohttp import web
 from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.web.sending import ClientStream
-from tests.conftest import Mirror, Run
 from tests.standin import Blob, Fault, Hub, Index, make_image
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/large"
 SIZE = 12_000_000

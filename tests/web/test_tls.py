@@ -30,9 +30,9 @@ from mirror.app.daemon import running
 from mirror.oci.digest import Digest
 from mirror.settings import Settings, load
 from mirror.web.connections.certificate import Certificate, Pem
-from tests.command import NOBODY, launched, serve_to_the_end, serving
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image, make_image
+from tests.support.command import NOBODY, launched, serve_to_the_end, serving
+from tests.support.mirror import Mirror, Run
 
 MEMORY = Path("/dev/shm")
 REPOSITORY = "library/nginx"

@@ -16,9 +16,9 @@ import trustme
 from mirror.settings import ConfigurationError, load
 from mirror.web.connections.pool import ConnectionPool
 from mirror.web.connections.trusted_proxies import TrustedProxies
-from tests.clock import Clock
-from tests.conftest import Run
 from tests.standin import Fault, Hub, Image, make_image
+from tests.support.clock import Clock
+from tests.support.mirror import Run
 from tests.web.test_client_logins import (
     WORD,
     add,

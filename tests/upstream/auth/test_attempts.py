@@ -18,13 +18,13 @@ from mirror.upstream.auth.credentials import PasswordFile
 from mirror.upstream.auth.login import Login, Want, Ways
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.transport import Transport
-from tests.accounts import WORD, upstream
-from tests.clock import Clock
-from tests.conftest import Mirror, Run
 from tests.standin import Fault, Hub, Image
 from tests.standin.faults import HTML, with_fields
 from tests.standin.flavours import Asked, Flavour, Harbor, Refused
 from tests.standin.journal import Kind
+from tests.support.accounts import WORD, upstream
+from tests.support.clock import Clock
+from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/nginx"
 OTHER = "library/other"

@@ -23,9 +23,6 @@ from mirror.upstream.auth.credential_manager import CredentialManager
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable, Given
 from mirror.upstream.auth.factory import Configured, detect
 from mirror.upstream.auth.google import Google
-from tests.accounts import upstream
-from tests.command import NOBODY, launched, serve_to_the_end
-from tests.conftest import Run
 from tests.standin import Hub, Image
 from tests.standin.flavours import (
     Acr,
@@ -35,6 +32,9 @@ from tests.standin.flavours import (
     GoogleAccounts,
     GoogleRegistry,
 )
+from tests.support.accounts import upstream
+from tests.support.command import NOBODY, launched, serve_to_the_end
+from tests.support.mirror import Run
 
 REPOSITORY = "library/nginx"
 AWS = {

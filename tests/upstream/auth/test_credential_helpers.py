@@ -17,9 +17,9 @@ from docker import auth as oracle
 
 from mirror.upstream.auth import credential_helper
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
-from tests.accounts import INDEX, WORD, basic, found, put, upstream
-from tests.conftest import Run
 from tests.standin import Hub, Image
+from tests.support.accounts import INDEX, WORD, basic, found, put, upstream
+from tests.support.mirror import Run
 
 REPOSITORY = "library/nginx"
 

@@ -23,12 +23,12 @@ from mirror.upstream.auth.credentials import (
     FoundCredentials,
     PasswordFile,
 )
-from tests.accounts import WORD, upstream
-from tests.clock import Clock
-from tests.conftest import Run
 from tests.standin import Fault, Hub, Image
 from tests.standin.flavours import Ghcr
 from tests.standin.terms import Auth
+from tests.support.accounts import WORD, upstream
+from tests.support.clock import Clock
+from tests.support.mirror import Run
 
 REPOSITORY = "library/nginx"
 

@@ -21,11 +21,11 @@ from mirror.upstream.auth.factory import Configured, origin
 from mirror.upstream.auth.login import Grant, Login, Want, Ways
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.transport import Transport
-from tests.accounts import INDEX, WORD, basic, found, put, upstream
-from tests.clock import Clock
-from tests.conftest import Run
 from tests.standin import Hub, Image, make_image
 from tests.standin.flavours import OAuth, Quay
+from tests.support.accounts import INDEX, WORD, basic, found, put, upstream
+from tests.support.clock import Clock
+from tests.support.mirror import Run
 
 REPOSITORY = "library/nginx"
 

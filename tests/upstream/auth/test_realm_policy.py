@@ -12,10 +12,10 @@ from yarl import URL
 
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.upstream.auth.realm_policy import check_realm
-from tests.accounts import upstream
-from tests.conftest import Run
 from tests.standin import Hub, Image, make_image
 from tests.standin.flavours import Asked, Flavour, Harbor, OAuth, Quay
+from tests.support.accounts import upstream
+from tests.support.mirror import Run
 
 HUB = "https://registry-1.docker.io"
 

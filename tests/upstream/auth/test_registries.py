@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from mirror.upstream.auth import token_exchange
-from tests.accounts import WORD, upstream
-from tests.conftest import Run
 from tests.standin import Hub, Image
 from tests.standin.flavours import (
     Acr,
@@ -23,6 +21,8 @@ from tests.standin.flavours import (
     Quay,
     jwt,
 )
+from tests.support.accounts import WORD, upstream
+from tests.support.mirror import Run
 
 REPOSITORY = "library/nginx"
 NOBODY = "00000000-0000-0000-0000-000000000000"

@@ -11,8 +11,8 @@ from mirror.upstream.auth.credentials import ANONYMOUS
 from mirror.upstream.auth.token_exchange import TokenKey
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.transport import Transport
-from tests.clock import Clock
 from tests.standin import Hub
+from tests.support.clock import Clock
 
 REPOSITORY = "library/nginx"
 

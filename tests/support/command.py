@@ -19,7 +19,7 @@ import aiohttp
 
 SCRIPT = (str(Path(sys.executable).with_name("mirror")),)
 MODULE = (sys.executable, "-m", "mirror")
-SMALL = (sys.executable, "-m", "tests.small")  # with a cache of any size
+SMALL = (sys.executable, "-m", "tests.support.small_caches")  # with a cache of any size
 NOBODY = "docker.io=http://127.0.0.1:1"  # an upstream that refuses at once
 _OURS = ("MIRROR_", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
 _PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}

@@ -1,6 +1,6 @@
 """Caches smaller than an operator may set: allowed in the process that imports this.
 
-`python -m tests.small` is `mirror` with it.
+`python -m tests.support.small_caches` is `mirror` with it.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import aiohttp
 from mirror.admin.messages import Reloaded
 from mirror.app.daemon import running
 from mirror.settings import Settings, load
-from tests.conftest import Got, Mirror
 from tests.standin import Hub
+from tests.support.mirror import Got, Mirror
 
 NAME = "library/nginx"
 GHCR = "ghcr.example"
