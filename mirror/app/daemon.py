@@ -19,7 +19,7 @@ from yarl import URL
 from mirror.access.publicity import Publicity
 from mirror.admin.service import AdminService
 from mirror.admin.socket_server import controlled
-from mirror.app import builders, conversions, quota_follower
+from mirror.app import builders, conversions, quota
 from mirror.app.builders import closed
 from mirror.app.reload import Parts, Reloader
 from mirror.app.systemd import notify, watchdog_interval
@@ -82,7 +82,7 @@ class Daemon:
 
 async def _open_store(settings: Settings) -> Store:
     folder = settings.data_dir.absolute()
-    return await open_store(BlobFiles(folder), settings.max_size.of(folder))
+    return await open_store(BlobFiles(folder), quota.in_bytes(settings.max_size, folder))
 
 
 @asynccontextmanager
@@ -231,7 +231,7 @@ async def running(
             clients.run(),
             _keep_count(budget, demand),
             checks.run(),
-            quota_follower.follow(lambda: reloader.settings.max_size, store),
+            quota.follow(lambda: reloader.settings.max_size, store),
             _feed_watchdog(),
         )
         await stack.enter_async_context(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mirror.admin.messages import GcOrder, PurgeOrder, Record, VerifyOrder, Work
 from mirror.admin.service import AdminService
-from mirror.app import conversions
+from mirror.app import conversions, quota
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.budget.ledger import Ledger
@@ -60,7 +60,7 @@ async def _carried_out(
     dry = isinstance(order, VerifyOrder | GcOrder | PurgeOrder) and order.dry
     store = await open_store(BlobFiles(folder), sys.maxsize, spares=dry)
     try:
-        store.accounting.max_size = settings.max_size.of(folder)
+        store.accounting.max_size = quota.in_bytes(settings.max_size, folder)
         tags = Tags(store.index, tag_ttl=settings.tag_ttl, missing_ttl=settings.missing_ttl)
         await tags.load()
         ledger = Ledger(store.index, ledger_keep=settings.ledger_keep)

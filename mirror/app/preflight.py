@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from mirror.admin.socket_path import is_served
-from mirror.app import builders
+from mirror.app import builders, quota
 from mirror.app.upstreams import link_of, origin_of
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.storage.folder import unusable
@@ -48,7 +48,7 @@ def upstream_faults(name: str, upstream: Upstream) -> Iterator[str]:
 def warnings(settings: Settings) -> Iterator[str]:
     """Yield settings that work, but are probably a mistake."""
     folder = settings.data_dir.absolute()
-    if (told := settings.max_size.beyond(folder)) is not None:
+    if (told := quota.beyond(settings.max_size, folder)) is not None:
         yield told
 
 
@@ -68,7 +68,7 @@ def _more_than(told: Collection[str], faults: Iterable[str]) -> Iterator[str]:
 
 def _folder_faults(settings: Settings) -> Iterator[str]:
     folder = settings.data_dir.absolute()
-    yield from _refused(partial(settings.max_size.of, folder))
+    yield from _refused(partial(quota.in_bytes, settings.max_size, folder))
     for line in unusable(folder):
         yield line if line.startswith("data_dir ") else f"data_dir is '{folder}': {line}"
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from mirror.access.publicity import Publicity
 from mirror.admin.messages import Record, Refused, Reloaded, Unusable
-from mirror.app import builders, conversions
+from mirror.app import builders, conversions, quota
 from mirror.app.upstreams import Reached, UpstreamPlans, Upstreams
 from mirror.budget.budget import Budget
 from mirror.budget.limit_poller import LimitPoller
@@ -246,7 +246,7 @@ class Reloader:
             builders.clients(settings),
             builders.router(settings),
             builders.certificate(settings),
-            settings.max_size.of(parts.store.files.root),
+            quota.in_bytes(settings.max_size, parts.store.files.root),
         )
 
     def _commit(self, made: _Made, prepared: Mapping[str, Reached]) -> bool:

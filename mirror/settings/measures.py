@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
@@ -75,34 +72,13 @@ class Bound:
     bytes: int = 0
     percent: float = 0.0
 
-    def of(self, folder: Path) -> int:
-        """Return the bound in bytes, for a folder that need not exist yet.
+    def of(self, total: int) -> int:
+        """Return the bound in bytes, in a file system of `total` bytes.
 
-        Raises ConfigurationError.
+        Raises ConfigurationError if its part of the file system would hold no image.
         """
         if self.bytes:
             return self.bytes
-        try:
-            return self._part(shutil.disk_usage(_existing(folder)).total)
-        except OSError as error:
-            raise ConfigurationError(
-                f"max_size is '{self}', and the file system of {folder} cannot be queried: "
-                f"{error.strerror}"
-            ) from None
-
-    def beyond(self, folder: Path) -> str | None:
-        """Return a warning if the bound exceeds the size of the folder's file system."""
-        place = _existing(folder)
-        total = shutil.disk_usage(place).total
-        if not total or self.bytes <= total:  # some file systems report no size
-            return None
-        return (
-            f"max_size is '{self}': the file system that holds {place} has no more "
-            f'than {human(total)} in all, and is full before that; a part of it, such as "80%", '
-            "always fits"
-        )
-
-    def _part(self, total: int) -> int:
         size = int(total * self.percent / 100)
         if size < SMALLEST:
             raise ConfigurationError(
@@ -113,12 +89,6 @@ class Bound:
 
     def __str__(self) -> str:
         return human(self.bytes) if self.bytes else f"{self.percent:g}%"
-
-
-def _existing(folder: Path) -> Path:
-    # A folder that may not be searched counts as missing, and is no error.
-    found = (each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110
-    return next(found, Path("/"))
 
 
 def _bound(value: object) -> Bound:

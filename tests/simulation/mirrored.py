@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.app import conversions
+from mirror.app import conversions, quota
 from mirror.budget.budget import Budget
 from mirror.budget.ledger import Ledger
 from mirror.budget.limit_poller import LimitPoller
@@ -148,7 +148,9 @@ class Mirrored:
     async def _running(self) -> AsyncIterator[_Parts]:
         settings, clock = self._settings, self._clock
         async with AsyncExitStack() as stack:
-            store = await open_store(BlobFiles(self._folder), settings.max_size.of(self._folder))
+            store = await open_store(
+                BlobFiles(self._folder), quota.in_bytes(settings.max_size, self._folder)
+            )
             stack.push_async_callback(store.close)
             ledger = Ledger(store.index, settings.ledger_keep, self._wall)
             budget = Budget(ledger, conversions.budgets(settings), clock)
