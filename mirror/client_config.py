@@ -12,7 +12,7 @@ from yarl import URL
 from mirror.oci.names import HUB
 from mirror.settings import HUB_URL, ConfigurationError, Settings
 from mirror.web.auth.host_names import HostNames
-from mirror.web.router import Router, Target
+from mirror.web.router import RepositoryPath, Router
 
 Files: TypeAlias = dict[str, str]  # contents, by path in the client's own folder
 
@@ -244,7 +244,7 @@ def _address(url: str, name: str, settings: Settings) -> str | None:
     here = URL(url)
     router = Router(settings.upstreams, settings.default_upstream, hosts)
     route = router.read("/v2/a/b/tags/list", here.authority)
-    if isinstance(route, Target) and route.repository.upstream == name:
+    if isinstance(route, RepositoryPath) and route.repository.upstream == name:
         return url
     for host in settings.upstreams[name].hosts:
         port = here.explicit_port if URL(f"//{host}").explicit_port is None else None

@@ -17,7 +17,8 @@ from mirror.web.connections.http_protocol import Listener
 from mirror.web.connections.pool import ConnectionPool
 from mirror.web.connections.shutdown import CUT, Grace, end
 from mirror.web.error_reply import refusal
-from mirror.web.reply import REQUEST_ID, Reply
+from mirror.web.reply import Reply
+from mirror.web.request_keys import REQUEST_ID
 from mirror.web.status_pages import StatusPages
 
 _log = logging.getLogger(__name__)

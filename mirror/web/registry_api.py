@@ -28,6 +28,8 @@ from mirror.web.error_reply import refusal
 from mirror.web.limit_headers import LimitHeaders
 from mirror.web.reply import AT_ONCE, InMemory, Reply, Streamed
 from mirror.web.router import (
+    ApiPath,
+    ApiRoot,
     BlobPath,
     CatalogPath,
     ManifestPath,
@@ -58,6 +60,24 @@ class RegistryApi:
         self._limits = limits
         self._reads = reads
         self._being_sent: WeakValueDictionary[Digest, InMemory] = WeakValueDictionary()
+
+    async def answer(
+        self, request: web.BaseRequest, path: ApiPath, identity: ClientIdentity
+    ) -> Reply:
+        """Answer a request of an admitted client, by the kind of its path."""
+        match path:
+            case ManifestPath():
+                return await self.manifest(request, path, identity)
+            case BlobPath():
+                return await self.blob(request, path, identity)
+            case TagsPath():
+                return await self.tags(request, path, identity)
+            case ReferrersPath():
+                return await self.referrers(request, path, identity)
+            case CatalogPath():
+                return await self.catalog(path, identity)
+            case ApiRoot():
+                return _root(path)
 
     async def manifest(
         self, request: web.BaseRequest, path: ManifestPath, identity: ClientIdentity
@@ -200,6 +220,11 @@ class RegistryApi:
         body = await listed.answer.index(path.artifact_types)
         headers = response_headers.listing(media.OCI_INDEX, listed) + more
         return Reply(200, headers, length=len(body), body=body, outcome=listed.outcome)
+
+
+def _root(path: ApiRoot) -> Reply:
+    headers = response_headers.own(media.JSON) + response_headers.namespace(path.namespace)
+    return Reply(200, headers, length=2, body=b"{}")
 
 
 def _small_blob(request: web.BaseRequest, path: BlobPath, data: bytes) -> Reply:

@@ -19,10 +19,10 @@ from mirror.content.outcome import Outcome
 from mirror.oci.errors import RegistryError
 from mirror.oci.ranges import Span
 from mirror.util.request_id import HEADER
+from mirror.web.request_keys import BEING_SENT, REQUEST_ID
 from mirror.web.sending import Chunks, ClientStream, Reads
 
 CUT = "cut: the mirror stopped"  # the reason of an incomplete reply
-REQUEST_ID = web.RequestKey("request_id", str)  # a request's id
 _SERVER = f"mirror/{mirror.__version__}"
 AT_ONCE = 64 * 1024  # bytes of a body that are written with the head, even to slow clients
 _MEMORY = (bytes, memoryview)  # a union would be built again at each check
@@ -199,9 +199,6 @@ class Reply(web.StreamResponse):
             f"Date: {_http_date(int(time.time()))}\r\nServer: {_SERVER}\r\n"
             f"{HEADER}: {request[REQUEST_ID]}\r\n{connection}\r\n"
         ).encode("latin-1", "replace")
-
-
-BEING_SENT = web.RequestKey("being sent", Reply)  # the reply that a request waits for
 
 
 def _parted(body: bytes | memoryview | Flow) -> tuple[Flow | None, bytes | memoryview]:

@@ -33,23 +33,31 @@ _REGISTRY = re.compile(r"/(?:([^/]+)/)??v2(?:/(.*))?", re.DOTALL)  # base and re
 
 @dataclass(frozen=True, slots=True)
 class StatusPath:
-    """A page of the mirror itself: `/v2/`, `/healthz`, `/readyz`, `/metrics`."""
+    """A page for operators and monitors: `/healthz`, `/readyz`, `/metrics`."""
 
     kind: ClassVar[str] = "own"
+    namespace: ClassVar[str] = ""
     name: str
-    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A repository; `namespace` is the upstream as named by the client's `ns`, if any."""
+class ApiRoot:
+    """`/v2/`, which says that the registry API is served here."""
+
+    kind: ClassVar[str] = "own"
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryPath:
+    """A path below a repository; `namespace` is the upstream as named by the client's `ns`."""
 
     repository: Repository
     namespace: str
 
 
 @dataclass(frozen=True, slots=True)
-class ManifestPath(Target):
+class ManifestPath(RepositoryPath):
     """`/v2/NAME/manifests/REFERENCE`."""
 
     kind: ClassVar[str] = "manifest"
@@ -57,7 +65,7 @@ class ManifestPath(Target):
 
 
 @dataclass(frozen=True, slots=True)
-class BlobPath(Target):
+class BlobPath(RepositoryPath):
     """`/v2/NAME/blobs/DIGEST`."""
 
     kind: ClassVar[str] = "blob"
@@ -65,7 +73,7 @@ class BlobPath(Target):
 
 
 @dataclass(frozen=True, slots=True)
-class TagsPath(Target):
+class TagsPath(RepositoryPath):
     """`/v2/NAME/tags/list`; `address` is the path, with the client's prefix for the upstream."""
 
     kind: ClassVar[str] = "tags"
@@ -74,7 +82,7 @@ class TagsPath(Target):
 
 
 @dataclass(frozen=True, slots=True)
-class ReferrersPath(Target):
+class ReferrersPath(RepositoryPath):
     """`/v2/NAME/referrers/DIGEST`; `artifact_types` filters unless empty. `address` as above."""
 
     kind: ClassVar[str] = "referrers"
@@ -96,7 +104,8 @@ class CatalogPath:
     address: str
 
 
-Route = StatusPath | CatalogPath | ManifestPath | BlobPath | TagsPath | ReferrersPath
+ApiPath = ManifestPath | BlobPath | TagsPath | ReferrersPath | CatalogPath | ApiRoot
+Route = StatusPath | ApiPath
 
 
 class Router:
@@ -169,7 +178,7 @@ class Router:
         namespace = values.get("ns", [""])[0]
         named = [self._known(name) for name in (namespace, base) if name]
         if not path or canonical(path.removesuffix("/")) in self._upstreams:
-            return StatusPath("v2", namespace)
+            return ApiRoot(namespace)
         if path == "_catalog":
             upstream, front = (named[0] if named else ""), (f"/{base}" if base else "")
             own, pages = upstream or unnamed, paging.read(query)

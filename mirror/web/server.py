@@ -10,7 +10,6 @@ from aiohttp.abc import AbstractAccessLogger
 
 from mirror.access.authorizer import Authorizer
 from mirror.content.outcome import Outcome
-from mirror.identity.client import ClientIdentity
 from mirror.oci.errors import ClientGone, NameUnknown, NotAllowed, RegistryError, Unsupported, shown
 from mirror.upstream.connection_queue import CLIENT
 from mirror.upstream.publicity_check import ProbedContent
@@ -21,25 +20,24 @@ from mirror.web.connections import shutdown
 from mirror.web.connections.http_protocol import Listener
 from mirror.web.connections.pool import ConnectionPool
 from mirror.web.error_reply import refusal
-from mirror.web.observability.access_log import IDENTITY, AccessLog, line_of
+from mirror.web.observability.access_log import AccessLog, line_of
 from mirror.web.observability.metrics import Metrics
 from mirror.web.registry_api import RegistryApi
-from mirror.web.reply import CUT, REQUEST_ID, Reply
+from mirror.web.reply import CUT, Reply
+from mirror.web.request_keys import IDENTITY, REQUEST_ID, ROUTE
 from mirror.web.router import (
     BlobPath,
-    CatalogPath,
     ManifestPath,
     ReferrersPath,
+    RepositoryPath,
     Route,
     Router,
     StatusPath,
-    TagsPath,
 )
 from mirror.web.status_pages import StatusPages
 
 _log = logging.getLogger(__name__)
 
-_ROUTE: web.RequestKey[Route] = web.RequestKey("route")
 _MAX_LINE = 16 * 1024  # bytes of a request line or a header
 
 
@@ -93,7 +91,8 @@ class Server:
         try:
             return await self._answer(request)
         except RegistryError as error:
-            return refusal(error, namespace=self._namespace(request))
+            route = request.get(ROUTE)
+            return refusal(error, namespace=route.namespace if route else "")
         except ConnectionResetError:  # for the log only: the client has left
             return refusal(ClientGone("the client left before its answer began"), last=True)
         except Exception:  # noqa: BLE001 - the last resort, and it is logged
@@ -102,33 +101,40 @@ class Server:
 
     async def _answer(self, request: web.BaseRequest) -> Reply:
         try:
-            route = request[_ROUTE] = self._wanted(request)
+            route = self._accepted(request)
         except RegistryError as error:
             raise await self._refused(request, error) from None
-        if isinstance(route, StatusPath) and route.name != "v2":
+        if isinstance(route, StatusPath):
             return await self._page(request, route)
         identity = request[IDENTITY] = await self._clients.who(request)
         CLIENT.set(identity.client)
-        if isinstance(route, StatusPath):
-            return await self._own.get(route.name, route.namespace)
-        if isinstance(route, CatalogPath):
-            return await self._api.catalog(route, identity)
-        await self._access.admit(route.repository, identity, lambda: _wanted_of(route))
-        return await self._serve(request, route, identity)
+        if isinstance(route, RepositoryPath):
+            await self._access.admit(route.repository, identity, lambda: _probed(route))
+        return await self._api.answer(request, route, identity)
 
-    async def _serve(
-        self,
-        request: web.BaseRequest,
-        route: ManifestPath | BlobPath | TagsPath | ReferrersPath,
-        identity: ClientIdentity,
-    ) -> Reply:
-        if isinstance(route, ManifestPath):
-            return await self._api.manifest(request, route, identity)
-        if isinstance(route, BlobPath):
-            return await self._api.blob(request, route, identity)
-        if isinstance(route, TagsPath):
-            return await self._api.tags(request, route, identity)
-        return await self._api.referrers(request, route, identity)
+    def _accepted(self, request: web.BaseRequest) -> Route:
+        """Return the route of an acceptable request; raises RegistryError.
+
+        The route is parsed here and nowhere else, and the request carries it: a refused request is
+        logged by its route, too, and a reload may replace the router meanwhile.
+        """
+        route: Route | RegistryError
+        try:
+            route = request[ROUTE] = self._parsed(request)
+        except RegistryError as error:
+            route = error
+        self._clients.browsers.check(request)
+        if request.method not in ("GET", "HEAD"):
+            raise Unsupported(f"{request.method} is not supported: a mirror only serves pulls")
+        if isinstance(route, RegistryError):
+            raise route
+        return route
+
+    def _parsed(self, request: web.BaseRequest) -> Route:
+        router = self.router
+        if router.wants_host:
+            return router.read(request.raw_path, request.headers.get(hdrs.HOST, ""))
+        return router.read(request.raw_path)
 
     async def _page(self, request: web.BaseRequest, page: StatusPath) -> Reply:
         """Answer with a page for operators and monitors.
@@ -139,13 +145,6 @@ class Server:
         if page.name == "metrics":
             self._clients.watch(request)
         return await self._own.get(page.name)
-
-    def _wanted(self, request: web.BaseRequest) -> Route:
-        """Return the route of an acceptable request; raises RegistryError."""
-        self._clients.browsers.check(request)
-        if request.method not in ("GET", "HEAD"):
-            raise Unsupported(f"{request.method} is not supported: a mirror only serves pulls")
-        return self._read(request)
 
     async def _refused(self, request: web.BaseRequest, error: RegistryError) -> RegistryError:
         """Count a refused request in the client's rate, too; returns the error to answer with.
@@ -167,8 +166,7 @@ class Server:
             self._connections.rest(request)
             self._metrics.requests.add("other", Outcome.ERROR, 0, seconds)
             return
-        route = self._route(request)
-        line = line_of(request, reply, route, seconds)
+        line = line_of(request, reply, seconds)
         self._log.add(line)
         if reply.broken == CUT:  # its connection is closed
             what = f"{line.method} {line.target}"
@@ -177,27 +175,6 @@ class Server:
             self._connections.rest(request)
         sent = reply.sent if reply.status < 400 else 0
         self._metrics.requests.add(line.kind, reply.outcome, sent, seconds)
-
-    def _read(self, request: web.BaseRequest) -> Route:
-        router = self.router
-        if router.wants_host:
-            return router.read(request.raw_path, request.headers.get(hdrs.HOST, ""))
-        return router.read(request.raw_path)
-
-    def _route(self, request: web.BaseRequest) -> Route | None:
-        """Return the route found at the request's start: a reload may have replaced the router."""
-        route: Route | None = request.get(_ROUTE)
-        if route is not None:
-            return route
-        try:
-            return self._read(request)
-        except RegistryError:
-            return None
-
-    def _namespace(self, request: web.BaseRequest) -> str:
-        """Return the upstream as named by the client's `ns`; empty if none, or not valid."""
-        route = self._route(request)
-        return route.namespace if route else ""
 
 
 def _how_far(reply: Reply) -> str:
@@ -208,14 +185,15 @@ def _how_far(reply: Reply) -> str:
     return f"after {human(reply.sent)}{of_all}"
 
 
-def _wanted_of(route: ManifestPath | BlobPath | TagsPath | ReferrersPath) -> ProbedContent | None:
+def _probed(route: RepositoryPath) -> ProbedContent | None:
     """Return the content to ask upstream about if access to the repository is in doubt."""
-    if isinstance(route, ManifestPath):
-        return ProbedContent("manifest", route.reference)
-    if isinstance(route, BlobPath):
-        return ProbedContent("blob", route.digest)
-    if isinstance(route, ReferrersPath):
-        return ProbedContent("manifest", route.digest)
+    match route:
+        case ManifestPath():
+            return ProbedContent("manifest", route.reference)
+        case BlobPath():
+            return ProbedContent("blob", route.digest)
+        case ReferrersPath():
+            return ProbedContent("manifest", route.digest)
     return None
 
 

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from mirror.oci import media
 from mirror.oci.errors import PathUnknown
 from mirror.web import response_headers
 from mirror.web.error_reply import refusal
@@ -17,7 +16,7 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 class StatusPages:
-    """Answers `/v2/`, `/healthz`, `/readyz` and `/metrics`, the last unless it is served `apart`.
+    """Answers `/healthz`, `/readyz` and `/metrics`, the last unless it is served `apart`.
 
     `trouble` returns the reason why the mirror cannot serve, if there is one. An upstream that
     fails is not a reason: the cache serves without it.
@@ -34,11 +33,8 @@ class StatusPages:
         self._trouble = trouble
         self._apart = apart
 
-    async def get(self, name: str, namespace: str = "") -> Reply:
-        """Answer with a page; `namespace` is the upstream named in a request for `/v2/`, if any."""
-        if name == "v2":
-            headers = response_headers.own(media.JSON) + response_headers.namespace(namespace)
-            return Reply(200, headers, length=2, body=b"{}")
+    async def get(self, name: str) -> Reply:
+        """Answer with a page."""
         if name != "metrics":
             return await self._health(name)
         if self._apart:

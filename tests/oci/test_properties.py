@@ -23,6 +23,7 @@ from mirror.settings import parse_size
 from mirror.storage.catalog import Catalog, Entry, charged
 from mirror.upstream.auth.challenge import Challenge, parse
 from mirror.web.router import (
+    ApiRoot,
     CatalogPath,
     ManifestPath,
     Router,
@@ -243,8 +244,8 @@ def test_any_request_target_is_read_or_refused(text: str, host: str) -> None:
         assert route == _ROUTER.read(text, host) == Router(_UPSTREAMS, HUB, _MEANT).read(text, host)
         if isinstance(route, CatalogPath):
             assert {route.own, route.upstream} - {""} <= set(_UPSTREAMS)
-        else:
-            assert isinstance(route, StatusPath) or route.repository.upstream in _UPSTREAMS
+        elif not isinstance(route, StatusPath | ApiRoot):
+            assert route.repository.upstream in _UPSTREAMS
         assert route.namespace.isascii()
 
 

@@ -19,7 +19,7 @@ from mirror.web.connections.pool import ConnectionPool
 from mirror.web.connections.request_heads import RequestHeads
 from mirror.web.connections.trusted_proxies import TrustedProxies
 from mirror.web.error_reply import refusal
-from mirror.web.reply import BEING_SENT, REQUEST_ID
+from mirror.web.request_keys import BEING_SENT, REQUEST_ID
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
-from mirror.identity.client import ClientIdentity
 from mirror.util.log_writer import LogWriter
 from mirror.util.logs import Format
-from mirror.web.reply import REQUEST_ID, Reply
-from mirror.web.router import Route, Target
+from mirror.web.reply import Reply
+from mirror.web.request_keys import IDENTITY, REQUEST_ID, ROUTE
+from mirror.web.router import RepositoryPath
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+", re.ASCII)  # printable, without blank, quote, = and \
-IDENTITY = web.RequestKey("caller", ClientIdentity)  # a request's caller, once identified
 _SHOWN = 512  # characters of a client's text that a line repeats
 _CACHED_LENGTH = 256  # characters; longer text is not worth caching
 
@@ -91,9 +90,9 @@ class AccessLog:
         self._log_writer.add(self._render(line))
 
 
-def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds: float) -> Line:
+def line_of(request: web.BaseRequest, reply: Reply, seconds: float) -> Line:
     """Return the record of a request and its reply."""
-    identity = request.get(IDENTITY)
+    identity, route = request.get(IDENTITY), request.get(ROUTE)
     return Line(
         at=time.time(),
         client=request.remote or "-",
@@ -105,7 +104,7 @@ def line_of(request: web.BaseRequest, reply: Reply, route: Route | None, seconds
         seconds=seconds,
         outcome=reply.outcome or "own",
         kind="other" if route is None else route.kind,
-        repository=str(route.repository) if isinstance(route, Target) else "-",
+        repository=str(route.repository) if isinstance(route, RepositoryPath) else "-",
         agent=_cut(request.headers.get(hdrs.USER_AGENT, "-")),
         cause=_cut(reply.cause or reply.broken),
         request=request.get(REQUEST_ID, "-"),
