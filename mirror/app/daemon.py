@@ -42,7 +42,6 @@ from mirror.storage.files import BlobFiles
 from mirror.storage.secret import folder_key
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
-from mirror.upstream.telemetry import UpstreamResponse
 from mirror.util import logs
 from mirror.util.log_writer import LogWriter
 from mirror.util.loop_lag import LoopLag
@@ -120,13 +119,11 @@ async def running(
 
         metrics = Metrics()
 
-        def on_answer(answer: UpstreamResponse) -> None:
-            budget.note(answer)
-            metrics.answer(answer)
-
         publicity = Publicity(plans.accounts, store.index, store.catalog.holds, timer)
         await publicity.load()
-        upstreams = await _open_upstreams(stack, Upstreams(on_answer, publicity, budget), plans)
+        upstreams = await _open_upstreams(
+            stack, Upstreams(metrics.answer, publicity, budget), plans
+        )
         registries = upstreams.registries
         access = closed(stack, builders.access(settings, upstreams, publicity, store.catalog))
         clients = closed(stack, builders.clients(settings))

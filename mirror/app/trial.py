@@ -51,7 +51,7 @@ async def _try(registry: RegistryClient, limits: dict[str, PullLimit]) -> Trial:
         if whose and status in _NONE_OF_THE_LOGIN:
             return Trial(name, f"answers {status} to the login of {whose}", fault=True)
         if name in CHECKED:
-            await registry.hint(CHECKED[name], Tag("latest"), insist=True)
+            await registry.hint(CHECKED[name], Tag("latest"), lambda _: None, insist=True)
     except RegistryError as error:
         return Trial(name, error.message, fault=True)
     said = _said(status, seconds, whose, limits.get(name))

@@ -179,6 +179,7 @@ class Upstreams:
             reached.stranger or reached.registry,
             reached.registry if reached.stranger is not None else None,
             partial(self._budget.counts, name),
+            self._budget.observe,
         )
 
     def _retire(self, name: str, reached: Reached) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from cachetools import LRUCache
 
 from mirror.budget.ledger import Past
+from mirror.budget.pull_request import PullRequest
 from mirror.budget.reservations import KEPT_FOR, Reservations
 from mirror.budget.shares import Shares, Spending
 from mirror.budget.window import Window
@@ -45,22 +46,6 @@ class BudgetPolicy:
     reserved_for: Patterns = field(default_factory=lambda: Patterns(()))
     shares: Shares = field(default_factory=Shares)
     max_stale: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class PullRequest:
-    """A pull that a request needs.
-
-    `spare` is for how many seconds upstream has not confirmed the content that the client could
-    have instead; None where there is none. `cost` is in pulls: two for an index, because its
-    platform's manifest is requested next.
-    """
-
-    repository: str
-    reference: str
-    client: str
-    spare: float | None = None
-    cost: int = 1
 
 
 class Verdict(Enum):
@@ -145,26 +130,26 @@ class Account:
             party = self._terms.shares.party(client)
             self._promises.promise(index, missing, party[0] if party else None, now)
 
-    def expect(self, want: PullRequest, now: float) -> None:
+    def expect(self, request: PullRequest, now: float) -> None:
         """Reserve the cost for a client that is told of a manifest, and will request its digest.
 
         It is held back only from requests that could be served from the cache.
         """
         if self.window.limit is not None:
-            self._promises.expect(want.reference, want.cost, now)
+            self._promises.expect(request.target, request.cost, now)
 
-    def take(self, want: PullRequest) -> None:
+    def take(self, request: PullRequest) -> None:
         """Reserve the cost of a pull while it runs."""
-        self._promises.fulfil(want.reference)
-        self._run(want, want.cost)
+        self._promises.fulfil(request.target)
+        self._run(request, request.cost)
 
-    def release(self, want: PullRequest) -> None:
+    def release(self, request: PullRequest) -> None:
         """Note that a pull has ended, whether it was counted or not."""
-        self._run(want, -want.cost)
+        self._run(request, -request.cost)
 
-    def _run(self, want: PullRequest, pulls: int) -> None:
+    def _run(self, request: PullRequest, pulls: int) -> None:
         self.window.running += pulls
-        self.spending.run(want.client, pulls)
+        self.spending.run(request.client, pulls)
 
     # Decisions
 
@@ -186,90 +171,97 @@ class Account:
         text = f"{self._upstream}'s pull limit is spent{self._account_of(now)}"
         return _error(PullLimitSpent, text, wait)
 
-    def verdict(self, want: PullRequest, now: float) -> Verdict | TooManyRequests:
+    def verdict(self, request: PullRequest, now: float) -> Verdict | TooManyRequests:
         """Decide whether a pull goes now."""
         left = self.window.left(now)
-        if closed := self.closed(want.repository, now):
+        if closed := self.closed(request.repository.name, now):
             return closed
-        if left is None or self.exempts(want.repository):
+        if left is None or self.exempts(request.repository.name):
             return Verdict.NOW
-        if overspent := self._overspent(want, now):
+        if overspent := self._overspent(request, now):
             return overspent
-        available = self._available(want, left, now) - self._expected(want, now)
-        if want.cost <= available:
+        available = self._available(request, left, now) - self._expected(request, now)
+        if request.cost <= available:
             return Verdict.NOW
         # Running pulls may turn out not to be counted. With a stored copy there is no need to know.
-        if want.spare is None and want.cost <= available + self.window.running:
+        if request.stale_age is None and request.cost <= available + self.window.running:
             return Verdict.WAIT
-        return self._too_few(want, left, available, now)
+        return self._too_few(request, left, available, now)
 
-    def _too_few(self, want: PullRequest, left: int, available: int, now: float) -> TooManyRequests:
-        wait = self.window.back_in(now, want.cost - available)
+    def _too_few(
+        self, request: PullRequest, left: int, available: int, now: float
+    ) -> TooManyRequests:
+        wait = self.window.back_in(now, request.cost - available)
         last = f"the last {left} pulls of {self._upstream} are reserved for"
-        if want.cost <= left - self._reserve(want):
+        if request.cost <= left - self._reserve(request):
             text = f"{last} manifests that clients were just told of"
             return _error(ReserveKept, text, min(wait, KEPT_FOR))
-        if want.cost <= left:
+        if request.cost <= left:
             return _error(ReserveKept, f"{last} {self._terms.reserved_for}", wait)
-        few = f"{self._upstream}'s pull limit is nearly spent, {left} left of {want.cost} wanted"
+        few = f"{self._upstream}'s pull limit is nearly spent, {left} left of {request.cost} wanted"
         return _error(PullLimitSpent, few + self._account_of(now), wait)
 
-    def holds_back(self, want: PullRequest, now: float) -> bool:
+    def holds_back(self, request: PullRequest, now: float) -> bool:
         """Whether a tag keeps its older digest for now, so that pulls are left for other requests.
 
         The fewer are left, the longer: from zero at half of the limit to `max_stale`.
         """
         left, limit = self.window.left(now), self.window.limit
-        if want.spare is None or left is None or not limit or self.exempts(want.repository):
+        if (
+            request.stale_age is None
+            or left is None
+            or not limit
+            or self.exempts(request.repository.name)
+        ):
             return False
-        share = max(0, self._available(want, left, now)) / limit
-        return want.spare < self._terms.max_stale * (1 - share / _PLENTY)
+        share = max(0, self._available(request, left, now)) / limit
+        return request.stale_age < self._terms.max_stale * (1 - share / _PLENTY)
 
-    def _overspent(self, want: PullRequest, now: float) -> ShareSpent | None:
+    def _overspent(self, request: PullRequest, now: float) -> ShareSpent | None:
         """Return the refusal of a request that would exceed its client's share, else None.
 
         The reserved manifest of an index that a party paid for is spent, too, but not for its
         request.
         """
-        party, limit = self._terms.shares.party(want.client), self.window.limit
+        party, limit = self._terms.shares.party(request.client), self.window.limit
         if party is None or limit is None:
             return None
         (name, share), length = party, self.window.length
         used = self.spending.used(name, now, length)
-        used += self._promises.kept_by(name, want.reference, now)
+        used += self._promises.kept_by(name, request.target, now)
         most = share.of(limit)
-        if used + want.cost <= most:
+        if used + request.cost <= most:
             return None
         text = f"share of {self._upstream}'s pull limit: {most} pulls in {duration(length)}"
-        if want.cost > most:  # a retry cannot succeed
-            small = f"an image of several platforms costs {want.cost} pulls, more than {name}'s"
+        if request.cost > most:  # a retry cannot succeed
+            small = f"an image of several platforms costs {request.cost} pulls, more than {name}'s"
             return ShareSpent(f"{small} whole {text}", retry_after=math.ceil(length))
-        wait = self.spending.back_in(name, used + want.cost - most, now, length)
+        wait = self.spending.back_in(name, used + request.cost - most, now, length)
         if used < most:
-            some = f"{name} has {most - used} left of {want.cost} wanted of its"
+            some = f"{name} has {most - used} left of {request.cost} wanted of its"
             return _error(ShareSpent, f"{some} {text}", wait)
         return _error(ShareSpent, f"{name} has spent its {text}", wait)
 
-    def _available(self, want: PullRequest, left: int, now: float) -> int:
+    def _available(self, request: PullRequest, left: int, now: float) -> int:
         """Return the pulls left without those reserved for others and for chosen repositories."""
-        return left - self._promises.kept(want.reference, now) - self._reserve(want)
+        return left - self._promises.kept(request.target, now) - self._reserve(request)
 
-    def _reserve(self, want: PullRequest) -> int:
-        chosen = self._terms.reserved_for.match(want.repository)
+    def _reserve(self, request: PullRequest) -> int:
+        chosen = self._terms.reserved_for.match(request.repository.name)
         return 0 if chosen else self._terms.reserve
 
-    def _expected(self, want: PullRequest, now: float) -> int:
+    def _expected(self, request: PullRequest, now: float) -> int:
         """Return the pulls held back from a request for clients that a HEAD told of a manifest.
 
         Some clients send HEADs for ever and never pull. So the pulls are a part of the limit at
         most, and none is held back from a tag with a change that has waited for long enough.
         """
         limit = self.window.limit
-        if limit is None or want.spare is None:
+        if limit is None or request.stale_age is None:
             return 0
-        if want.spare >= max(self._terms.max_stale, KEPT_FOR):
+        if request.stale_age >= max(self._terms.max_stale, KEPT_FOR):
             return 0
-        return self._promises.expected(want.reference, math.ceil(limit * _EXPECTED), now)
+        return self._promises.expected(request.target, math.ceil(limit * _EXPECTED), now)
 
     def _account_of(self, now: float) -> str:
         """Describe where the pulls went."""

@@ -8,53 +8,45 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from types import TracebackType
 
-from mirror.budget.account import (
-    Account,
-    BudgetPolicy,
-    PullRequest,
-    Verdict,
-)
+from mirror.budget.account import Account, BudgetPolicy, Verdict
 from mirror.budget.ledger import Key, Ledger
+from mirror.budget.pull_request import PullRequest
 from mirror.identity.client import MIRROR_ITSELF
-from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import PullLimitSpent, TooManyRequests
-from mirror.oci.manifest import Descriptor
-from mirror.oci.names import HUB, HUB_WINDOW, Repository
-from mirror.upstream.telemetry import Ask, UpstreamResponse
+from mirror.oci.names import HUB, HUB_WINDOW
+from mirror.upstream.telemetry import UpstreamResponse
 from mirror.util.units import duration
 
 _log = logging.getLogger(__name__)
 
 _NO_TERMS = BudgetPolicy()
-_INDEX = 2  # pulls: itself, and a platform's manifest
 CHECKED = {HUB: "ratelimitpreview/test"}  # where a HEAD tells the limit (Docker's docs)
 
 
 class Permit:
     """The right to one pull. Its cost is reserved until the permit is left."""
 
-    def __init__(self, budget: Budget, account: Account, want: PullRequest, go: Verdict) -> None:
+    def __init__(self, budget: Budget, account: Account, request: PullRequest, go: Verdict) -> None:
         self._budget = budget
         self._account = account
-        self._want = want
+        self._request = request
         self._granted = go is Verdict.NOW
         if self._granted:
-            account.take(want)
+            account.take(request)
 
     async def __aenter__(self) -> None:
         """Wait while the verdict depends on running pulls; raises TooManyRequests."""
         while not self._granted:
             # Decided before each wait: the running pulls may have ended meanwhile.
-            verdict = self._account.verdict(self._want, self._budget.now())
+            verdict = self._account.verdict(self._request, self._budget.now())
             if isinstance(verdict, TooManyRequests):
                 raise verdict
             if verdict is Verdict.NOW:
                 self._granted = True
-                self._account.take(self._want)
+                self._account.take(self._request)
             else:
                 await self._budget.changed(self._account)
 
@@ -65,7 +57,7 @@ class Permit:
         traceback: TracebackType | None,
     ) -> None:
         if self._granted:
-            self._account.release(self._want)
+            self._account.release(self._request)
             self._budget.wake(self._account)
 
 
@@ -143,44 +135,43 @@ class Budget:
     # Before upstream is asked
 
     @contextmanager
-    def asking(self, repository: Repository) -> Iterator[None]:
+    def asking(self, request: PullRequest) -> Iterator[None]:
         """Ask for a manifest or its descriptor, unless the gate is shut.
 
         Raises PullLimitSpent, also in the place of upstream's own 429: the mirror can say more.
         """
-        account = self.present(repository.upstream)
-        if closed := account.closed(repository.name, self.now()):
+        account = self.present(request.repository.upstream)
+        if closed := account.closed(request.repository.name, self.now()):
             raise closed
         try:
             yield
         except PullLimitSpent as error:
-            raise account.closed(repository.name, self.now()) or error from error
+            raise account.closed(request.repository.name, self.now()) or error from error
 
-    def admit(self, repository: Repository, want: PullRequest) -> Permit:
+    def admit(self, request: PullRequest) -> Permit:
         """Grant a pull, or let it wait for the running ones; raises TooManyRequests."""
-        account = self.present(repository.upstream)
-        verdict = account.verdict(want, self.now())
+        account = self.present(request.repository.upstream)
+        verdict = account.verdict(request, self.now())
         if isinstance(verdict, TooManyRequests):
             raise verdict
-        return Permit(self, account, want, verdict)
+        return Permit(self, account, request, verdict)
 
-    def holds_back(self, repository: Repository, want: PullRequest) -> bool:
+    def holds_back(self, request: PullRequest) -> bool:
         """Whether a tag that may have changed keeps its older digest for now, to save pulls."""
-        return self.present(repository.upstream).holds_back(want, self.now())
+        return self.present(request.repository.upstream).holds_back(request, self.now())
 
-    def refusal(self, repository: Repository, want: PullRequest) -> TooManyRequests | None:
+    def refusal(self, request: PullRequest) -> TooManyRequests | None:
         """Return the refusal that a pull would get now, else None."""
-        verdict = self.present(repository.upstream).verdict(want, self.now())
+        verdict = self.present(request.repository.upstream).verdict(request, self.now())
         return verdict if isinstance(verdict, TooManyRequests) else None
 
-    def refuses_index(self, repository: Repository, want: PullRequest) -> bool:
+    def refuses_index(self, request: PullRequest) -> bool:
         """Whether a pull of a manifest of unknown kind goes now, but not if it is an index."""
-        index = replace(want, cost=_INDEX)
-        return not self.refusal(repository, want) and bool(self.refusal(repository, index))
+        return not self.refusal(request) and bool(self.refusal(request.as_index()))
 
-    def expect(self, repository: Repository, want: PullRequest) -> None:
+    def expect(self, request: PullRequest) -> None:
         """Reserve a pull for a client that is told of a manifest that is not stored."""
-        self.present(repository.upstream).expect(want, self.now())
+        self.present(request.repository.upstream).expect(request, self.now())
 
     async def changed(self, account: Account) -> None:
         """Wait until a pull has ended."""
@@ -196,15 +187,16 @@ class Budget:
 
     # After upstream has answered
 
-    def promise(
-        self, repository: Repository, index: Digest, missing: Collection[Digest], client: str
-    ) -> None:
+    def promise(self, request: PullRequest, index: Digest, missing: Collection[Digest]) -> None:
         """Reserve a pull for one of the manifests of an index that are not stored."""
-        account = self.present(repository.upstream)
-        account.promise(index, missing, client, self.now())
+        account = self.present(request.repository.upstream)
+        account.promise(index, missing, request.client, self.now())
 
-    def note(self, answer: UpstreamResponse) -> None:
-        """Note an answer: whether it was counted, and the limit that it names."""
+    def observe(self, answer: UpstreamResponse, request: PullRequest | None = None) -> None:
+        """Note a response: whether it was counted, and the limit that it names.
+
+        `request` is the client's; None if the mirror asked for itself.
+        """
         if answer.kind != "manifest" or answer.status is None:
             return
         key = (answer.upstream, answer.account)
@@ -213,7 +205,7 @@ class Budget:
         refused = account.refused_for(self.now())
         if answer.status == 200:
             self._limited(key, account, answer)
-        self._enter(key, account, answer)
+        self._enter(key, account, answer, request)
         if answer.spent:
             account.exempt(answer.repository, exempt=False)
             account.refused(answer.retry_after, self.now())
@@ -222,15 +214,17 @@ class Budget:
         self.tick()
         self.wake(account)
 
-    def _enter(self, key: Key, account: Account, answer: UpstreamResponse) -> None:
+    def _enter(
+        self, key: Key, account: Account, answer: UpstreamResponse, request: PullRequest | None
+    ) -> None:
         """Count the pull if upstream did, and note the limit that its answer names."""
         now, limit = self.now(), answer.limit
         sent = now - answer.seconds
         if answer.counted and not account.exempts(answer.repository):
-            client = answer.ask.client if answer.ask else MIRROR_ITSELF
+            client = request.client if request else MIRROR_ITSELF
             account.count(now, client, sent, said=limit is not None)
             self.counted[answer.upstream] += 1
-            self.ledger.add_pull(key, answer)
+            self.ledger.add_pull(key, answer, request)
         if limit is not None:
             account.hear(limit, sent, now)
             self._put_limit(key, account)
@@ -302,15 +296,6 @@ class Budget:
     async def prune(self) -> None:
         """Drop old entries from the ledger."""
         await self.ledger.prune(self.longest, [*self._accounts])
-
-
-def wanted(
-    repository: Repository, found: Descriptor | None, ask: Ask, spare: float | None = None
-) -> PullRequest:
-    """Describe a pull; `found` is from a HEAD, if one was sent. For `spare` see `PullRequest`."""
-    index = found is not None and found.media_type in media.INDEXES
-    reference = found.digest if found is not None else ask.reference
-    return PullRequest(repository.name, reference, ask.client, spare, _INDEX if index else 1)
 
 
 def _name(key: Key) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import NamedTuple
 
+from mirror.budget.pull_request import PullRequest
 from mirror.budget.window import HOUR, MOST_PULLS, ReportedLimit
+from mirror.identity.client import MIRROR_ITSELF
 from mirror.storage.index import Index
 from mirror.storage.rows import (
     GateRow,
@@ -150,17 +152,18 @@ class Ledger:
         await self._index.prune(self._now, max(int(self.ledger_keep), words), words)
         await self._index.keep_last(keys, MOST_PULLS)
 
-    def add_pull(self, key: Key, answer: UpstreamResponse) -> None:
-        """Enter a counted pull."""
-        ask = answer.ask
+    def add_pull(
+        self, key: Key, answer: UpstreamResponse, request: PullRequest | None = None
+    ) -> None:
+        """Enter a counted pull, and the client's request for it; None if the mirror wanted it."""
         row = PullRow(
             self._next(),
             *key,
             self._now,
             answer.repository,
-            ask.reference if ask else answer.asked,
+            request.reference if request else answer.asked,
             answer.asked if ":" in answer.asked else "",
-            ask.client if ask else "",
+            request.client if request else MIRROR_ITSELF,
         )
         self._index.add_pull(row)
         mark = "@" if row.reference == row.digest else ":"

@@ -10,6 +10,7 @@ from typing import Protocol
 from mirror.budget.budget import CHECKED, Budget
 from mirror.oci.errors import RegistryError
 from mirror.oci.names import Reference, Tag
+from mirror.upstream.telemetry import Observer
 
 _log = logging.getLogger(__name__)
 
@@ -21,8 +22,10 @@ _LOOK = 1.0  # seconds between looks whether a check is due
 class LimitSource(Protocol):
     """An upstream that answers a HEAD, with its rate limit in the headers."""
 
-    async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> object:
-        """Ask for a manifest's descriptor; raises RegistryError."""
+    async def hint(
+        self, repository: str, reference: Reference, observe: Observer, *, insist: bool = False
+    ) -> object:
+        """Ask for a manifest's descriptor; `observe` gets the response. Raises RegistryError."""
 
 
 class LimitPoller:
@@ -70,9 +73,11 @@ class LimitPoller:
         self._asked.pop(upstream, None)
 
     async def check(self, upstream: str) -> None:
-        """Ask once. The budget hears the answer as it does every other."""
+        """Ask once; the budget observes the response."""
         self._asked[upstream] = self._budget.now()
         try:
-            await self._sources[upstream].hint(CHECKED[upstream], _LATEST, insist=True)
+            await self._sources[upstream].hint(
+                CHECKED[upstream], _LATEST, self._budget.observe, insist=True
+            )
         except RegistryError as error:
             _log.info("cannot tell how many pulls %s has left: %s", upstream, error)

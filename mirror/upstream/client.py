@@ -26,7 +26,7 @@ from mirror.upstream.errors import deadline
 from mirror.upstream.manifests import ManifestQuestions, accept
 from mirror.upstream.pages import Page, PageBody
 from mirror.upstream.requests import HEAD_SHARE, UpstreamRequest
-from mirror.upstream.telemetry import Kind
+from mirror.upstream.telemetry import Kind, Observer
 from mirror.upstream.transport import Size
 
 _MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
@@ -70,15 +70,19 @@ class RegistryClient(ManifestQuestions, BlobQuestions):
         kind: Literal["manifest", "blob"],
         repository: str,
         reference: Reference,
+        observe: Observer,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Request content to learn whether access is granted; no status is an error here.
 
+        `observe` is told of each response: one to a HEAD of a manifest may name a pull limit.
         Raises Denied if the token server denies access, UpstreamFailure if no response came.
         """
         url = self.url(repository, f"{kind}s", reference)
         headers = accept() if kind == "manifest" else {}
         most = self.transport.timeouts.answer_timeout * HEAD_SHARE if method == "HEAD" else math.inf
-        question = UpstreamRequest(method, kind, repository, url, headers, most=most)
+        question = UpstreamRequest(
+            method, kind, repository, url, headers, observe=observe, most=most
+        )
         async with await self.ask(question) as response:
             yield response
 

@@ -22,11 +22,11 @@ from mirror.oci.errors import (
     UpstreamUnavailable,
 )
 from mirror.oci.manifest import Hint, Manifest
-from mirror.oci.names import Reference, parse_reference
+from mirror.oci.names import Reference
 from mirror.upstream import responses
 from mirror.upstream.errors import deadline, read_capped
 from mirror.upstream.requests import HEAD_SHARE, Requester, UpstreamRequest
-from mirror.upstream.telemetry import Ask
+from mirror.upstream.telemetry import Observer
 
 _UNHEARD = 1024  # manifests
 
@@ -39,18 +39,22 @@ class ManifestQuestions(Requester):
         """Manifests with a useless HEAD, until a GET shows whether HEAD was to blame."""
         return LRUCache(_UNHEARD)
 
-    async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:
+    async def hint(
+        self, repository: str, reference: Reference, observe: Observer, *, insist: bool = False
+    ) -> Hint:
         """Send a HEAD for a manifest's descriptor, which no registry counts. The result is a hint.
 
         A refusal returns an empty hint: the GET decides. With `insist`, HEAD is sent even if it was
-        useless at this registry lately. Raises UpstreamFailure if no answer came: a 5xx, a 429, a
-        timeout.
+        useless at this registry lately. `observe` is told of each response. Raises UpstreamFailure
+        if no answer came: a 5xx, a 429, a timeout.
         """
         url = self.url(repository, "manifests", reference)
         if not insist and not self.shortcuts.worth(url, "head manifest"):
             return Hint()
         most = self.transport.timeouts.answer_timeout * HEAD_SHARE
-        question = UpstreamRequest("HEAD", "manifest", repository, url, accept(), most=most)
+        question = UpstreamRequest(
+            "HEAD", "manifest", repository, url, accept(), observe=observe, most=most
+        )
         self._unheard[repository, reference] = True
         try:
             async with await self.ask(question) as response:
@@ -66,29 +70,39 @@ class ManifestQuestions(Requester):
         return hint
 
     async def get_manifest(
-        self, repository: str, reference: Reference, ask: Ask, *, insist: bool = True
+        self,
+        repository: str,
+        reference: Reference,
+        observe: Observer,
+        *,
+        retry_as: Reference | None = None,
     ) -> Manifest:
-        """Fetch and prove a manifest. On Docker Hub this is a pull.
+        """Fetch and prove a manifest. On Docker Hub each successful response is a pull.
 
-        Unless `insist` is off, a wrong or incomplete body is fetched once more, by tag if the
-        client used a tag. Raises ManifestUnknown, Denied, or UpstreamFailure.
+        `observe` is told of each. A wrong or incomplete body is fetched once more, by `retry_as`:
+        the tag, if a tag led to the digest; None for no second attempt. Raises ManifestUnknown,
+        Denied, or UpstreamFailure.
         """
         try:
-            pulled = await self._pull(repository, reference, ask)
+            pulled = await self._pull(repository, reference, observe)
         except (ManifestWrong, BrokenOff):
-            if not insist:
+            if retry_as is None:
                 raise
             named = reference if isinstance(reference, Digest) else None
-            pulled = await self._pull(repository, parse_reference(ask.reference), ask, named)
+            pulled = await self._pull(repository, retry_as, observe, named)
         if self._unheard.pop((repository, reference), False):
             self.shortcuts.failed(self.origin.url, "head manifest")
         return pulled
 
     async def _pull(
-        self, repository: str, reference: Reference, ask: Ask, named: Digest | None = None
+        self,
+        repository: str,
+        reference: Reference,
+        observe: Observer,
+        named: Digest | None = None,
     ) -> Manifest:
         url = self.url(repository, "manifests", reference)
-        question = UpstreamRequest("GET", "manifest", repository, url, accept(), ask=ask)
+        question = UpstreamRequest("GET", "manifest", repository, url, accept(), observe=observe)
         async with await self.ask(question) as response:
             responses.check(response, ManifestUnknown(f"upstream has no {repository}:{reference}"))
             try:

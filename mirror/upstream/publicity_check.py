@@ -16,7 +16,7 @@ from mirror.oci.names import Reference
 from mirror.oci.paging import Paging
 from mirror.upstream import responses
 from mirror.upstream.client import RegistryClient
-from mirror.upstream.telemetry import Ask
+from mirror.upstream.telemetry import Observer
 
 _TAGS_SHARE = 1 / 3  # of the time for a response
 
@@ -48,14 +48,20 @@ class PublicityCheck:
     """Publicity checks at one upstream, without an account (`nobody`) and with it (`account`).
 
     `counts` tells whether upstream may count a GET of a manifest as a pull: then HEAD must do.
+    `observe` is told of each response to a question about content.
     """
 
     def __init__(
-        self, nobody: RegistryClient, account: RegistryClient | None, counts: Callable[[], bool]
+        self,
+        nobody: RegistryClient,
+        account: RegistryClient | None,
+        counts: Callable[[], bool],
+        observe: Observer,
     ) -> None:
         self._nobody = nobody
         self._account = account
         self._counts = counts
+        self._observe = observe
 
     def __repr__(self) -> str:
         return f"<PublicityCheck at {self._nobody.origin.name}>"
@@ -72,18 +78,18 @@ class PublicityCheck:
             return PublicityAnswer.LISTED
         if wanted is None:
             return PublicityAnswer.NOTHING
-        said = await _said(self._nobody, "HEAD", repository, wanted)
+        said = await self._said(self._nobody, "HEAD", repository, wanted)
         if said.yes:
             return said
         if wanted.kind == "blob":
-            return await _said(self._nobody, "GET", repository, wanted)
+            return await self._said(self._nobody, "GET", repository, wanted)
         return said if self._counts() else await self._get(repository, wanted)
 
     async def hides(self, repository: str, wanted: ProbedContent) -> bool:
         """Whether the account can read content that anonymous clients are told does not exist."""
         if self._account is None:
             return False
-        return (await _said(self._account, "HEAD", repository, wanted)).yes
+        return (await self._said(self._account, "HEAD", repository, wanted)).yes
 
     async def answers(self) -> bool:
         """Whether the registry and its token server answer at all, with or without the account."""
@@ -108,7 +114,9 @@ class PublicityCheck:
         """Fetch a manifest; it counts if its type is a manifest's, or its bytes prove it."""
         reference = wanted.reference
         try:
-            got = await self._nobody.get_manifest(repository, reference, Ask("", str(reference)))
+            got = await self._nobody.get_manifest(
+                repository, reference, self._observe, retry_as=reference
+            )
         except Denied:
             return PublicityAnswer.DENIED
         except ManifestUnknown:
@@ -120,17 +128,22 @@ class PublicityCheck:
         proven = isinstance(reference, Digest) and manifest.is_one(got.body, told)
         return PublicityAnswer.GIVEN if proven or told in media.KNOWN else PublicityAnswer.NOTHING
 
-
-async def _said(
-    registry: RegistryClient, method: Literal["HEAD", "GET"], repository: str, wanted: ProbedContent
-) -> PublicityAnswer:
-    try:
-        async with registry.answer(method, wanted.kind, repository, wanted.reference) as response:
-            return _read(response, wanted)
-    except Denied:  # by the token server
-        return PublicityAnswer.DENIED
-    except UpstreamFailure:
-        return PublicityAnswer.NOTHING
+    async def _said(
+        self,
+        registry: RegistryClient,
+        method: Literal["HEAD", "GET"],
+        repository: str,
+        wanted: ProbedContent,
+    ) -> PublicityAnswer:
+        try:
+            async with registry.answer(
+                method, wanted.kind, repository, wanted.reference, self._observe
+            ) as response:
+                return _read(response, wanted)
+        except Denied:  # by the token server
+            return PublicityAnswer.DENIED
+        except UpstreamFailure:
+            return PublicityAnswer.NOTHING
 
 
 def _read(response: aiohttp.ClientResponse, wanted: ProbedContent) -> PublicityAnswer:

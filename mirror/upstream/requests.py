@@ -41,8 +41,8 @@ from mirror.upstream.leases import Leases
 from mirror.upstream.shortcuts import Shortcuts
 from mirror.upstream.telemetry import (
     PACE,
-    Ask,
     Kind,
+    Observer,
     PullLimit,
     UpstreamResponse,
     names_limit,
@@ -59,7 +59,10 @@ _GRANTED_KEPT = 4096  # repositories
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """A request to a registry, without its login. `ask` is the client's request behind a pull."""
+    """A request to a registry, without its login.
+
+    `observe` is told of each response: the request is sent again with a login, or as a retry.
+    """
 
     method: str
     kind: Kind
@@ -67,7 +70,7 @@ class UpstreamRequest:
     url: URL
     headers: dict[str, str] = field(default_factory=dict)
     size: Size = "small"
-    ask: Ask | None = None
+    observe: Observer | None = None
     most: float = math.inf  # seconds to wait for the response, if less than usual
 
     @property
@@ -89,6 +92,8 @@ class UpstreamRequest:
 class Requester:
     """Sends requests to one upstream. `on_answer` gets a record of each, answered or not.
 
+    The record is of the wire only. The reason of a request, such as the client of a pull, is known
+    to the request's own observer.
     `on_access` is called with a repository when the registry itself grants or denies access to it.
     Any success counts as granted. Only a plain GET counts as denied: a HEAD or a range may be
     refused for its own sake.
@@ -99,7 +104,7 @@ class Requester:
         origin: Origin,
         transport: Transport,
         tokens: Tokens,
-        on_answer: Callable[[UpstreamResponse], None],
+        on_answer: Observer,
         on_access: Callable[[str, bool], None] = lambda _repository, _granted: None,
     ) -> None:
         self.origin = origin
@@ -285,12 +290,13 @@ class Requester:
             seconds=seconds,
             repository=question.repository,
             asked=question.url.name,
-            ask=question.ask,
             limit=limit,
             spent=response is not None and self._is_spent(question, response),
             retry_after=None if response is None else read_retry_after(response.headers),
             garbled=limit is None and self._names_limit(response),
         )
+        if question.observe is not None:
+            question.observe(answer)
         self._on_answer(answer)
 
 

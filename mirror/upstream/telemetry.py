@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -32,17 +32,10 @@ class PullLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """The client's request behind a request to upstream: its address and the reference it named."""
-
-    client: str
-    reference: str
-
-
-@dataclass(frozen=True, slots=True)
 class UpstreamResponse:
     """The record of one request to upstream; no `status` means that no response came.
 
+    `asked` is the last part of the path: a tag or a digest.
     `seconds` runs from the request to the response's headers. `spent`: a 429 says that no pull is
     left. `retry_after`: the seconds that a 429 names. `garbled`: the response names a limit that
     cannot be parsed.
@@ -56,7 +49,6 @@ class UpstreamResponse:
     seconds: float
     repository: str
     asked: str
-    ask: Ask | None = None
     limit: PullLimit | None = None
     spent: bool = False
     retry_after: int | None = None
@@ -70,6 +62,9 @@ class UpstreamResponse:
         """
         granted = self.status is not None and 200 <= self.status < 300
         return self.kind == "manifest" and self.method == "GET" and granted
+
+
+Observer = Callable[[UpstreamResponse], None]  # is told of each response, at once
 
 
 def read_limit(headers: Mapping[str, str], *, windowless: bool) -> PullLimit | None:

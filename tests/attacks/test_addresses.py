@@ -30,7 +30,7 @@ from mirror.upstream.auth.credentials import Credentials
 from mirror.upstream.auth.factory import Configured, origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.client import RegistryClient
-from mirror.upstream.telemetry import Ask, UpstreamResponse
+from mirror.upstream.telemetry import UpstreamResponse
 from mirror.upstream.transport import Transport
 
 PUBLIC, OTHER = "93.184.216.34", "93.184.216.35"
@@ -294,18 +294,17 @@ async def test_a_token_server_inside_is_refused(site: Site) -> None:
     site.headers = {"WWW-Authenticate": f'Bearer realm="http://auth.example:{site.port}/token"'}
     sockets = Wires()
     async with Transport(own, resolver=names, sockets=sockets) as wire:
-        ask = Ask("client", "latest")
         with pytest.raises(UpstreamMisbehaved, match=r"auth\.example"):
-            await registry(wire, own).get_manifest("library/nginx", Tag.parse("latest"), ask)
+            await registry(wire, own).get_manifest("library/nginx", Tag("latest"), heard)
     assert sockets.told == [PUBLIC]
+
+
+def heard(_answer: UpstreamResponse) -> None:
+    """Nobody counts here."""
 
 
 def registry(wire: Transport, own: URL) -> RegistryClient:
     """Return a registry that is asked anonymously."""
-
-    def heard(_answer: UpstreamResponse) -> None:
-        """Nobody counts here."""
-
     ways = Configured("auto", Credentials("", ""), None, None, (), "")
     return RegistryClient(origin("docker.io", own, ways), wire, Tokens(wire, heard), heard)
 

@@ -12,20 +12,20 @@ import pytest
 from mirror.budget.account import (
     Account,
     BudgetPolicy,
-    PullRequest,
     Verdict,
 )
 from mirror.budget.budget import CHECKED, Budget
 from mirror.budget.ledger import Ledger
 from mirror.budget.limit_poller import LimitPoller
+from mirror.budget.pull_request import PullRequest
 from mirror.budget.window import PROBE
 from mirror.oci.errors import ReserveKept, TooManyRequests
 from mirror.oci.manifest import Hint, Manifest
-from mirror.oci.names import HUB, HUB_WINDOW, Reference, Repository
+from mirror.oci.names import HUB, HUB_WINDOW, Reference, Repository, Tag
 from mirror.oci.patterns import Patterns
 from mirror.storage.index import Index
 from mirror.upstream.telemetry import (
-    Ask,
+    Observer,
     PullLimit,
     UpstreamResponse,
     names_limit,
@@ -34,7 +34,7 @@ from mirror.upstream.telemetry import (
 
 REPOSITORY = Repository(HUB, "library/nginx")
 CHECK = CHECKED[HUB]
-WANT = PullRequest(REPOSITORY.name, "latest", "10.0.0.9")
+WANT = PullRequest(REPOSITORY, Tag("latest"), "10.0.0.9")
 
 
 def said(remaining: int, limit: int = 100) -> PullLimit:
@@ -46,8 +46,7 @@ def answer(
     status: int = 200, repository: str = REPOSITORY.name, **fields: object
 ) -> UpstreamResponse:
     """An answer to a GET of a manifest that took no time."""
-    ask = Ask("10.0.0.9", "latest")
-    given = UpstreamResponse(HUB, "", "manifest", "GET", status, 0.0, repository, "latest", ask)
+    given = UpstreamResponse(HUB, "", "manifest", "GET", status, 0.0, repository, "latest")
     return replace(given, spent=status == 429, **fields)  # type: ignore[arg-type]
 
 
@@ -129,12 +128,12 @@ def test_who_is_refused_for_the_reserve_is_told_when_more_is_left() -> None:
 
 
 async def test_a_repository_that_was_exempt_and_is_refused_is_so_no_more(budget: Budget) -> None:
-    budget.note(answer(limit=said(0)))
-    budget.note(answer(repository="oss/app"))
-    want = replace(WANT, repository="oss/app")
-    assert budget.refusal(Repository(HUB, "oss/app"), want) is None
-    budget.note(answer(429, "oss/app", limit=said(0)))
-    assert budget.refusal(Repository(HUB, "oss/app"), want) is not None
+    budget.observe(answer(limit=said(0)))
+    budget.observe(answer(repository="oss/app"))
+    want = replace(WANT, repository=Repository(HUB, "oss/app"))
+    assert budget.refusal(want) is None
+    budget.observe(answer(429, "oss/app", limit=said(0)))
+    assert budget.refusal(want) is not None
 
 
 # What opens it
@@ -158,16 +157,16 @@ def test_a_limit_that_is_named_no_more_leaves_no_gate() -> None:
 
 
 async def test_a_limit_in_a_form_that_is_not_known_is_still_a_limit(budget: Budget) -> None:
-    budget.note(answer(429, limit=said(0), retry_after=600))
+    budget.observe(answer(429, limit=said(0), retry_after=600))
     headers = {"ratelimit-limit": "100;w=21600, 200;w=86400", "ratelimit-remaining": "0;w=21600"}
     assert read_limit(headers, windowless=True) is None
     assert names_limit(headers)
-    budget.note(answer(repository=CHECK, method="HEAD", garbled=True))
+    budget.observe(answer(repository=CHECK, method="HEAD", garbled=True))
     account = budget.present(HUB)
     assert account.window.limit == 100
     assert account.shut_in(budget.now()) > 0
     assert not names_limit({})
-    budget.note(answer(repository=CHECK, method="HEAD"))
+    budget.observe(answer(repository=CHECK, method="HEAD"))
     assert account.window.limit is None
     assert account.shut_in(budget.now()) == 0
 
@@ -177,10 +176,10 @@ async def test_upstream_is_asked_more_often_while_the_gate_is_shut(
 ) -> None:
     checks = LimitPoller({HUB: _Unasked()}, budget, limit_check=900)
     await checks.check(HUB)
-    budget.note(answer(limit=said(50)))
+    budget.observe(answer(limit=said(50)))
     clock.now += 61
     assert not checks.due(HUB)
-    budget.note(answer(limit=said(0)))
+    budget.observe(answer(limit=said(0)))
     clock.now += 9
     assert not checks.due(HUB)
     clock.now += 1
@@ -193,11 +192,11 @@ async def test_upstream_is_asked_more_often_while_the_gate_is_shut(
 async def test_a_gate_that_was_opened_is_open_after_a_restart(
     budget: Budget, index: Index, clock: Clock
 ) -> None:
-    budget.note(answer(429, retry_after=600))
+    budget.observe(answer(429, retry_after=600))
     clock.now += 10
     restarted = await again(index, clock)
     assert restarted.present(HUB).shut_in(clock.now) == pytest.approx(590, abs=1)
-    restarted.note(answer(limit=said(50)))
+    restarted.observe(answer(limit=said(50)))
     reopened = await again(index, clock)
     assert reopened.present(HUB).shut_in(clock.now) == 0
 
@@ -205,7 +204,7 @@ async def test_a_gate_that_was_opened_is_open_after_a_restart(
 async def test_a_gate_that_opened_in_time_is_open_whatever_the_clock_shows_later(
     budget: Budget, index: Index, clock: Clock
 ) -> None:
-    budget.note(answer(429, retry_after=600))
+    budget.observe(answer(429, retry_after=600))
     clock.now += 601
     budget.tick()
     clock.now -= 5000  # the one on the wall, for the next process
@@ -216,7 +215,7 @@ async def test_a_limit_that_was_raised_opens_what_only_the_ledger_shut(
     index: Index, clock: Clock
 ) -> None:
     budget = budget_of(index, clock, BudgetPolicy(pull_limit=1))
-    budget.note(answer())
+    budget.observe(answer())
     assert budget.present(HUB).shut_in(clock.now) == HUB_WINDOW
     assert (await again(index, clock, BudgetPolicy(pull_limit=1))).present(HUB).shut_in(clock.now)
     assert (
@@ -228,14 +227,14 @@ async def test_an_index_that_was_lost_is_told_of_window_and_gate(
     budget: Budget, index: Index, clock: Clock, tmp_path: Path
 ) -> None:
     for left in (9, 8):
-        budget.note(answer(limit=said(left, 10)))
-    budget.note(answer(garbled=True))  # which upstream's word does not know of
-    budget.note(answer(429, retry_after=600))
+        budget.observe(answer(limit=said(left, 10)))
+    budget.observe(answer(garbled=True))  # which upstream's word does not know of
+    budget.observe(answer(429, retry_after=600))
     await index.flush()
     with closing(sqlite3.connect(tmp_path / "index.db")) as other:
         other.execute("DROP TABLE pull")
     clock.now += 100
-    budget.note(answer(garbled=True))
+    budget.observe(answer(garbled=True))
     await index.flush()
     found = (await again(index, clock)).present(HUB)
     assert (found.window.used(clock.now), found.window.left(clock.now)) == (4, 6)
@@ -248,7 +247,14 @@ async def test_an_index_that_was_lost_is_told_of_window_and_gate(
 class _Unasked:
     """An upstream that says nothing."""
 
-    async def hint(self, _repository: str, _reference: Reference, *, insist: bool = False) -> Hint:  # noqa: ARG002 - nothing is told either way
+    async def hint(
+        self,
+        _repository: str,
+        _reference: Reference,
+        _observe: Observer,
+        *,
+        insist: bool = False,  # noqa: ARG002 - nothing is told either way
+    ) -> Hint:
         """Tell nothing."""
         return Hint()
 
@@ -256,9 +262,9 @@ class _Unasked:
         self,
         _repository: str,
         _reference: Reference,
-        _ask: Ask,
+        _observe: Observer,
         *,
-        insist: bool = True,  # noqa: ARG002 - never asked
+        retry_as: Reference | None = None,  # noqa: ARG002 - never asked
     ) -> Manifest:
         """Never asked for."""
         raise AssertionError

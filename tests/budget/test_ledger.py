@@ -18,12 +18,12 @@ from mirror.budget.account import BudgetPolicy
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.budget.ledger import Ledger
+from mirror.budget.pull_request import PullRequest
 from mirror.budget.report import report
 from mirror.cli.budget_report import lines
-from mirror.oci.names import HUB_WINDOW
+from mirror.oci.names import HUB_WINDOW, Repository, Tag
 from mirror.storage.index import Index
 from mirror.upstream.telemetry import (
-    Ask,
     PullLimit,
     UpstreamResponse,
     read_limit,
@@ -77,6 +77,17 @@ async def test_a_pull_that_brought_nothing_good_is_counted_all_the_same(
     async with run() as mirror:
         assert (await mirror.manifest(REPOSITORY, image.digest)).status == 502
     assert len(entries(tmp_path / "data")) == 2
+
+
+async def test_each_attempt_is_entered_with_the_client_and_its_tag(
+    hub: Hub, run: Run, image: Image, tmp_path: Path
+) -> None:
+    hub.faults.add(Fault(kind="manifest", method="GET", body=lambda body: body + b" "))
+    async with run() as mirror:
+        assert (await mirror.manifest(REPOSITORY, "latest")).status == 200
+    digests = [row[4] for row in entries(tmp_path / "data")]
+    assert digests == [image.digest, ""]  # by the digest that a HEAD named, and then by the tag
+    assert {(row[3], row[5]) for row in entries(tmp_path / "data")} == {("latest", "127.0.0.1")}
 
 
 async def test_what_upstream_says_of_its_limit_survives_a_restart(
@@ -136,7 +147,7 @@ async def test_pulls_leave_the_window_when_their_time_has_come(index: Index) -> 
     clock = [1_000_000.0]
     budget = _budget_of(index, clock)
     for left in (99, 98, 97):
-        budget.note(_counted(limit=PullLimit(100, left, 600, "me")))
+        budget.observe(_counted(limit=PullLimit(100, left, 600, "me")))
         clock[0] += 200
     assert _used(budget) == 2  # the first is as old as the window is long
     await index.flush()
@@ -150,9 +161,9 @@ async def test_pulls_leave_the_window_when_their_time_has_come(index: Index) -> 
 async def test_old_pulls_leave_the_ledger(index: Index) -> None:
     clock = [1_000_000.0]
     budget = _budget_of(index, clock)
-    budget.note(_counted())
+    budget.observe(_counted())
     clock[0] += 2 * HUB_WINDOW + 1
-    budget.note(_counted())
+    budget.observe(_counted())
     await index.flush()
     await _budget_of(index, clock).load()
     assert [row[0] for row in await index.pulls(0)] == [2]
@@ -165,7 +176,7 @@ async def test_a_long_window_is_as_long_after_a_restart(index: Index, told: bool
     terms = BudgetPolicy() if told else BudgetPolicy(pull_limit=10, pull_window=86400)
     budget = _budget_of(index, wall, terms=terms)
     for left in range(9, 4, -1):
-        budget.note(_counted(PullLimit(10, left, 86400, "me") if told else None))
+        budget.observe(_counted(PullLimit(10, left, 86400, "me") if told else None))
     await index.flush()
     for passed, used in ((13 * 3600, 5), (12 * 3600, 0)):
         wall[0] += passed
@@ -180,16 +191,16 @@ async def test_a_pull_follows_the_word_that_came_before_it_though_older_ones_are
     wall = [2_000_000_000.0]
     budget = _budget_of(index, wall)
     for left in (99, 98):
-        budget.note(_counted(PullLimit(100, left, None, "me")))
+        budget.observe(_counted(PullLimit(100, left, None, "me")))
     wall[0] += 2 * HUB_WINDOW + 1
-    budget.note(_head(PullLimit(100, 40, None, "me")))
+    budget.observe(_head(PullLimit(100, 40, None, "me")))
     await index.flush()
     await budget.prune()
     for left in (39, 38):
         budget = _budget_of(index, wall)
         await budget.load()
         assert len(await index.pulls(0)) == 39 - left
-        budget.note(replace(_counted(), garbled=True))
+        budget.observe(replace(_counted(), garbled=True))
         assert _left(budget) == left
         await index.flush()
 
@@ -231,7 +242,7 @@ class _Clocks:
 async def test_setting_the_clock_moves_nothing_while_the_mirror_runs(index: Index) -> None:
     clocks = _Clocks()
     budget = clocks.budget(index)
-    budget.note(_counted(PullLimit(100, 99, None, "me")))
+    budget.observe(_counted(PullLimit(100, 99, None, "me")))
     for step in (-86400 * 30, 86400 * 365, -7200):
         clocks.wall += step
         budget.tick()
@@ -250,7 +261,7 @@ async def test_a_clock_that_was_set_has_nothing_counted_twice_nor_forgotten(
     budget = clocks.budget(index)
     await budget.load()
     for left in range(99, 39, -1):
-        budget.note(_counted(PullLimit(100, left, None, "me")))
+        budget.observe(_counted(PullLimit(100, left, None, "me")))
     if not seen:
         await index.flush()
         budget = clocks.budget(index)
@@ -259,7 +270,7 @@ async def test_a_clock_that_was_set_has_nothing_counted_twice_nor_forgotten(
     else:
         clocks.wall += step
     clocks.pass_on(10)
-    budget.note(_head(PullLimit(100, 40, None, "me")))
+    budget.observe(_head(PullLimit(100, 40, None, "me")))
     await index.flush()
     clocks.pass_on(10)
     again = clocks.budget(index)
@@ -274,14 +285,14 @@ async def test_a_clock_that_was_set_has_nothing_counted_twice_nor_forgotten(
 async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: Index) -> None:
     """A machine without a clock of its own begins in 1970, until it has asked another."""
     clocks = _Clocks()
-    clocks.budget(index).note(_counted())
+    clocks.budget(index).observe(_counted())
     await index.flush()
     clocks.pass_on(HUB_WINDOW - 1000)
     true, clocks.wall = clocks.wall, 100.0
     budget = clocks.budget(index, BudgetPolicy(pull_limit=10))
     await budget.load()
     for _ in range(9):
-        budget.note(_counted())
+        budget.observe(_counted())
     clocks.wall = true
     clocks.pass_on(60)
     budget.tick()
@@ -303,7 +314,7 @@ async def test_one_entry_by_a_wrong_clock_leaves_the_others_their_ages(
         clocks.wall += step
         budget = clocks.budget(index, BudgetPolicy(pull_limit=10))
         await budget.load()
-        budget.note(_counted())
+        budget.observe(_counted())
         await index.flush()
         clocks.pass_on(600)
     again = clocks.budget(index, BudgetPolicy(pull_limit=10))
@@ -315,7 +326,7 @@ async def test_one_entry_by_a_wrong_clock_leaves_the_others_their_ages(
 async def test_a_clock_far_ahead_does_not_have_the_ledger_dropped(index: Index) -> None:
     clocks = _Clocks()
     budget = clocks.budget(index, BudgetPolicy(pull_limit=10))
-    budget.note(_counted())
+    budget.observe(_counted())
     await index.flush()
     clocks.wall += 86400 * 3650
     await clocks.budget(index, BudgetPolicy(pull_limit=10)).load()
@@ -327,7 +338,7 @@ async def test_a_clock_far_ahead_does_not_have_the_ledger_dropped(index: Index) 
 
 async def test_a_refusal_lasts_no_longer_however_the_clock_is_set(index: Index) -> None:
     clocks = _Clocks()
-    clocks.budget(index).note(_refused(60))
+    clocks.budget(index).observe(_refused(60))
     await index.flush()
     clocks.wall -= 86400 * 30
     again = clocks.budget(index)
@@ -345,7 +356,7 @@ async def test_a_refusal_lasts_no_longer_however_the_clock_is_set(index: Index) 
 async def test_what_was_said_to_a_former_account_is_forgotten(index: Index) -> None:
     wall = [2_000_000_000.0]
     said = PullLimit(100, 40, None, "me")
-    _budget_of(index, wall).note(_head(said))
+    _budget_of(index, wall).observe(_head(said))
     await index.flush()
     wall[0] += 3600
     budget = _budget_of(index, wall, terms=BudgetPolicy(user="robot"))
@@ -354,7 +365,7 @@ async def test_what_was_said_to_a_former_account_is_forgotten(index: Index) -> N
     wall[0] += HUB_WINDOW
     assert [key for key, _ in budget.accounts()] == [("docker.io", "robot")]
     wall[0] += 2 * HUB_WINDOW
-    budget.note(_head(said, account="robot"))
+    budget.observe(_head(said, account="robot"))
     await index.flush()
     await budget.prune()
     assert [row.account for row in await index.limits()] == ["robot"]
@@ -363,7 +374,7 @@ async def test_what_was_said_to_a_former_account_is_forgotten(index: Index) -> N
 async def test_what_was_saved_is_told_of_the_present_account_alone(index: Index) -> None:
     wall = [2_000_000_000.0]
     budget = _budget_of(index, wall)
-    budget.note(_counted(PullLimit(100, 40, None, "me")))
+    budget.observe(_counted(PullLimit(100, 40, None, "me")))
     await index.flush()
     budget = _budget_of(index, wall, terms=BudgetPolicy(user="robot"))
     await budget.load()
@@ -379,7 +390,7 @@ async def test_what_was_saved_is_told_of_the_present_account_alone(index: Index)
 async def test_a_word_that_is_older_than_the_window_is_not_called_upstreams(index: Index) -> None:
     wall = [2_000_000_000.0]
     budget = _budget_of(index, wall)
-    budget.note(_counted(PullLimit(100, 40, None, "me")))
+    budget.observe(_counted(PullLimit(100, 40, None, "me")))
     young, old = "by upstream's figure 2 h ago", "last figure is 8 h old"
     for passed, said in ((7200, young), (HUB_WINDOW, old)):
         wall[0] += passed
@@ -389,9 +400,10 @@ async def test_a_word_that_is_older_than_the_window_is_not_called_upstreams(inde
 async def test_who_spent_is_told_of_each_account_alone(index: Index) -> None:
     wall = [2_000_000_000.0]
     budget = _budget_of(index, wall)
-    budget.note(_counted())
-    budget.note(replace(_counted(), account="robot"))
-    budget.note(replace(_counted(), upstream="ghcr.io"))
+    request = PullRequest(Repository("docker.io", REPOSITORY), Tag("latest"), "10.0.0.9")
+    budget.observe(_counted(), request)
+    budget.observe(replace(_counted(), account="robot"), request)
+    budget.observe(replace(_counted(), upstream="ghcr.io"), request)
     wall[0] += 1
     for key in (("docker.io", ""), ("docker.io", "robot"), ("ghcr.io", "")):
         spent = await budget.ledger.spenders(key, 600, 5)
@@ -444,9 +456,8 @@ def test_retry_after_may_be_a_date_by_our_own_clock() -> None:
 
 
 def _counted(limit: PullLimit | None = None) -> UpstreamResponse:
-    ask = Ask("10.0.0.9", "latest")
     return UpstreamResponse(
-        "docker.io", "", "manifest", "GET", 200, 0.1, REPOSITORY, "sha256:0", ask, limit
+        "docker.io", "", "manifest", "GET", 200, 0.1, REPOSITORY, "sha256:0", limit=limit
     )
 
 

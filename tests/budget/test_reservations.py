@@ -7,19 +7,20 @@ from dataclasses import replace
 from mirror.budget.account import (
     Account,
     BudgetPolicy,
-    PullRequest,
     Verdict,
 )
+from mirror.budget.pull_request import PullRequest
 from mirror.budget.shares import Shares
 from mirror.identity.share import Share
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ReserveKept, ShareSpent
-from mirror.oci.names import HUB_WINDOW
+from mirror.oci.names import HUB, HUB_WINDOW, Repository, Tag
 from mirror.oci.patterns import Patterns
 from mirror.upstream.telemetry import PullLimit
 
 INDEX, OTHER_INDEX = Digest.of(b"index"), Digest.of(b"other index")
 AMD64, ARM64 = Digest.of(b"amd64"), Digest.of(b"arm64")
+REPOSITORY = Repository(HUB, "library/a")
 CLIENT, OTHER = "10.0.0.1", "10.0.0.2"
 
 
@@ -30,9 +31,11 @@ def account(left: int, terms: BudgetPolicy | None = None, limit: int = 100) -> A
     return made
 
 
-def want(reference: str, client: str = CLIENT, **more: int) -> PullRequest:
+def want(
+    tag: str, client: str = CLIENT, cost: int = 1, stale_age: float | None = None
+) -> PullRequest:
     """What a client wants."""
-    return PullRequest("library/a", reference, client, **more)
+    return PullRequest(REPOSITORY, Tag(tag), client, cost=cost, stale_age=stale_age)
 
 
 def pull(of: Account, wanted: PullRequest, now: float) -> None:
@@ -55,15 +58,15 @@ def poll(of: Account, count: int, now: float, begin: int = 0) -> None:
 def test_a_client_that_was_told_of_a_manifest_finds_its_pull() -> None:
     few = account(left=1)
     few.expect(want("new", OTHER), 0)
-    assert isinstance(few.verdict(want("changed", spare=60), 1), ReserveKept)
+    assert isinstance(few.verdict(want("changed", stale_age=60), 1), ReserveKept)
     assert few.verdict(want("new", OTHER), 1) is Verdict.NOW
-    assert few.verdict(want("changed", spare=60), 30) is Verdict.NOW  # it did not come
+    assert few.verdict(want("changed", stale_age=60), 30) is Verdict.NOW  # it did not come
 
 
 def test_polling_by_head_keeps_no_change_from_anybody_while_plenty_is_left() -> None:
     plenty = account(left=99)
     poll(plenty, 120, 0)
-    changed = want("changed", spare=60)
+    changed = want("changed", stale_age=60)
     assert plenty.verdict(changed, 1) is Verdict.NOW
     assert not plenty.holds_back(changed, 1)
 
@@ -72,15 +75,15 @@ def test_polling_many_tags_in_turn_keeps_a_pull_for_each_just_once() -> None:
     few = account(left=10)
     for now in range(600):
         poll(few, 20, now, begin=now * 20 % 3000)
-    assert few.verdict(want("changed", spare=60), 600) is Verdict.NOW
+    assert few.verdict(want("changed", stale_age=60), 600) is Verdict.NOW
 
 
 def test_polling_by_head_keeps_no_change_from_anybody_for_longer_than_max_stale() -> None:
     few = account(left=10)
     for now in range(100):
         poll(few, 20, now, begin=now * 20)  # never the same
-    assert isinstance(few.verdict(want("changed", spare=3599), 100), ReserveKept)
-    assert few.verdict(want("changed", spare=3600), 100) is Verdict.NOW
+    assert isinstance(few.verdict(want("changed", stale_age=3599), 100), ReserveKept)
+    assert few.verdict(want("changed", stale_age=3600), 100) is Verdict.NOW
 
 
 # What indexes lead to
@@ -166,14 +169,14 @@ def test_one_host_with_many_addresses_has_one_share() -> None:
 def test_a_reserve_is_kept_from_those_who_have_something_cached_too() -> None:
     chosen = BudgetPolicy(reserve=10, reserved_for=Patterns(("team/*",)), max_stale=0)
     of = account(left=10, terms=chosen)
-    changed = want("changed", spare=9999)
+    changed = want("changed", stale_age=9999)
     assert isinstance(of.verdict(changed, 0), ReserveKept)
-    assert of.verdict(replace(changed, repository="team/a"), 0) is Verdict.NOW
+    assert of.verdict(replace(changed, repository=Repository(HUB, "team/a")), 0) is Verdict.NOW
 
 
 def test_a_change_is_held_back_for_longer_the_less_is_left() -> None:
     for left, longest in ((60, 0), (50, 0), (25, 1800), (5, 3240), (0, 3600)):
         of = account(left)
-        assert not of.holds_back(want("changed", spare=longest), 0)
+        assert not of.holds_back(want("changed", stale_age=longest), 0)
         if longest:
-            assert of.holds_back(want("changed", spare=longest - 1), 0)
+            assert of.holds_back(want("changed", stale_age=longest - 1), 0)

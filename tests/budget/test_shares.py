@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mirror.budget.account import BudgetPolicy, PullRequest, Verdict
+from mirror.budget.account import BudgetPolicy, Verdict
 from mirror.budget.budget import Budget
 from mirror.budget.ledger import Ledger
+from mirror.budget.pull_request import PullRequest
 from mirror.budget.shares import Shares, Spending
 from mirror.content.manifests.fetcher import ManifestFetcher
 from mirror.content.manifests.tags import Tags
@@ -20,12 +21,11 @@ from mirror.identity.share import Share
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ShareSpent
 from mirror.oci.manifest import Descriptor, Manifest
-from mirror.oci.names import Repository
+from mirror.oci.names import Repository, Tag
 from mirror.storage.files import BlobFiles
 from mirror.storage.index import Index
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
-from mirror.upstream.telemetry import Ask
 from tests.simulation import hub as model
 from tests.simulation.mirrored import Upstream
 from tests.simulation.trace import Name
@@ -93,9 +93,10 @@ def test_what_is_spent_is_forgotten_with_its_window() -> None:
 async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Index) -> None:
     budget = Budget(Ledger(index, 0), {"docker.io": BudgetPolicy(pull_limit=1)})
     account, repository = budget.present("docker.io"), Repository("docker.io", "library/a")
-    first = budget.admit(repository, PullRequest("library/a", "1", "10.0.0.1"))
-    assert account.verdict(PullRequest("library/a", "2", "10.0.0.1"), budget.now()) is Verdict.WAIT
-    second = budget.admit(repository, PullRequest("library/a", "2", "10.0.0.1"))
+    requests = [PullRequest(repository, Tag(tag), "10.0.0.1") for tag in "12"]
+    first = budget.admit(requests[0])
+    assert account.verdict(requests[1], budget.now()) is Verdict.WAIT
+    second = budget.admit(requests[1])
     async with first:
         pass  # not counted: upstream had no such thing
     async with asyncio.timeout(1), second:
@@ -119,17 +120,17 @@ async def test_who_joins_the_pull_of_one_whose_share_is_spent_meanwhile_has_it(
     budget = Budget(Ledger(store.index, 0), terms, clock)
     upstream = model.Hub(model.Terms(limit=2), clock)
     tags, memory = Tags(store.index, 0, 0), MemoryCache(1_000_000)
-    registries = {"docker.io": Upstream(upstream, budget.note)}
+    registries = {"docker.io": Upstream(upstream)}
     pulls = ManifestFetcher(registries, budget, store, tags, memory)
     repository, images = Repository("docker.io", "library/a"), [make_image(0), make_image(1)]
 
     def pull(client: str, image: Image) -> asyncio.Task[object]:
         upstream.tag(Name("library/a", image.digest), image)
         found = Descriptor(Digest(image.digest), image.media_type, image.size)
-        ask = Ask(client, found.digest)
-        return asyncio.create_task(pulls.pull(repository, found.digest, ask, found))
+        request = PullRequest(repository, found.digest, client).resolved(found)
+        return asyncio.create_task(pulls.pull(request))
 
-    permits = [budget.admit(repository, PullRequest("library/a", tag, "10.0.0.9")) for tag in "12"]
+    permits = [budget.admit(PullRequest(repository, Tag(tag), "10.0.0.9")) for tag in "12"]
     for permit in permits:
         await permit.__aenter__()
     greedy = [pull("10.0.0.1", image) for image in images]

@@ -19,7 +19,6 @@ from mirror.content.manifests.resolver import ManifestResolver
 from mirror.content.manifests.tags import Tags
 from mirror.settings import Settings, load
 from mirror.storage.store import Store
-from mirror.upstream.telemetry import UpstreamResponse
 from mirror.util.log_writer import LogWriter
 from mirror.web.connections.shutdown import Grace
 from tests.races.loop import SeededLoop
@@ -30,7 +29,7 @@ P = TypeVar("P")
 _PARTS = (BlobService, FetchPool, ManifestResolver, Store, Tags, AdminService)
 _GRACE = 1.0  # seconds that clients get at a stop
 
-Make = Callable[[str, Callable[[UpstreamResponse], None]], Upstream]
+Make = Callable[[str], Upstream]
 
 
 def settings(folder: Path, upstreams: tuple[str, ...], manner: Manner) -> Settings:
@@ -153,8 +152,8 @@ class Lives:
         return init
 
     def _reach(self) -> Callable[[Upstreams, UpstreamPlan], Coroutine[Any, Any, Reached]]:
-        async def reach(upstreams: Upstreams, plan: UpstreamPlan) -> Reached:
-            made: Any = self._make(plan.origin.name, upstreams.on_answer)
+        async def reach(_: Upstreams, plan: UpstreamPlan) -> Reached:
+            made: Any = self._make(plan.origin.name)
             return Reached(plan, made, None, AsyncExitStack())
 
         return reach

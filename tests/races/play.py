@@ -17,7 +17,6 @@ from pathlib import Path
 from mirror.admin.messages import DuOrder, GcOrder, PurgeOrder, Refused, VerifyOrder, Work
 from mirror.admin.service import AdminService
 from mirror.content.blobs.fetch_pool import FetchPool
-from mirror.upstream.telemetry import UpstreamResponse
 from tests.races import checks
 from tests.races.clients import Clients
 from tests.races.clock import CLOCK, Chance
@@ -230,8 +229,8 @@ class Play:
 
     # How it is done
 
-    def _upstream(self, name: str, tell: Callable[[UpstreamResponse], None]) -> Upstream:
-        return Upstream(name, self._world, self._late, self._trouble, tell)
+    def _upstream(self, name: str) -> Upstream:
+        return Upstream(name, self._world, self._late, self._trouble)
 
     async def _late(self, label: str) -> None:
         self._say(f"waits  {label}")

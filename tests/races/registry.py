@@ -18,13 +18,12 @@ from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference, Repository
 from mirror.upstream.blob_source import BlobRequest
 from mirror.upstream.leases import Leases
-from mirror.upstream.telemetry import Ask, UpstreamResponse
+from mirror.upstream.telemetry import Observer, UpstreamResponse
 from tests.races.world import World
 
 _PIECE = 32 * 1024  # bytes that arrive together
 
 Late = Callable[[str], Awaitable[None]]
-Tell = Callable[[UpstreamResponse], None]
 
 
 @dataclass(frozen=True)
@@ -75,19 +74,18 @@ class Body:
 
 
 class Upstream:
-    """Answers for one upstream as `Registry` does, late by what `late` has; tells of pulls."""
+    """Answers for one upstream as `Registry` does, late by what `late` has."""
 
     resume_timeout = 2.0
     received = 0
     down = 0
 
-    def __init__(self, name: str, world: World, late: Late, trouble: Trouble, tell: Tell) -> None:
+    def __init__(self, name: str, world: World, late: Late, trouble: Trouble) -> None:
         self.origin = Named(name, f"http://{name}")
         self.leases = Leases()
         self._world = world
         self._wait = late
         self._trouble = trouble
-        self._tell = tell
 
     def _home(self, name: str) -> Repository:
         return Repository(self.origin.name, name)
@@ -137,7 +135,14 @@ class Upstream:
         body.trouble = self._trouble
         yield body
 
-    async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:
+    async def hint(
+        self,
+        repository: str,
+        reference: Reference,
+        observe: Observer,
+        *,
+        insist: bool = False,
+    ) -> Hint:
         """Answer a HEAD of a manifest; raises UpstreamFailure."""
         await self._late(f"HEAD {self.origin.name} {repository}:{str(reference)[:15]}")
         found = self._find(repository, reference)
@@ -147,7 +152,12 @@ class Upstream:
         return Hint(named.digest, named.media_type, named.size)
 
     async def get_manifest(
-        self, repository: str, reference: Reference, ask: Ask, *, insist: bool = True
+        self,
+        repository: str,
+        reference: Reference,
+        observe: Observer,
+        *,
+        retry_as: Reference | None = None,
     ) -> Manifest:
         """Answer a GET of a manifest, which is counted; raises ManifestUnknown, UpstreamFailure."""
         label = f"GET {self.origin.name} {repository}:{str(reference)[:15]}"
@@ -157,7 +167,7 @@ class Upstream:
             raise ManifestUnknown(f"upstream has no {repository}:{reference}")
         self._world.counted.append((self.origin.name, str(reference)))
         name, of = self.origin.name, (repository, str(reference))
-        self._tell(UpstreamResponse(name, "", "manifest", "GET", 200, 0.0, *of, ask=ask))
+        observe(UpstreamResponse(name, "", "manifest", "GET", 200, 0.0, *of))
         await self._wait(f"body {label}")
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from mirror.oci.names import HUB, Reference, Repository, Tag
 from mirror.settings import Settings
 from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
-from mirror.upstream.telemetry import Ask, UpstreamResponse
+from mirror.upstream.telemetry import Observer, UpstreamResponse
 from tests.simulation.hub import Clock, Hub
 from tests.simulation.trace import Pull
 from tests.standin import Document
@@ -34,34 +34,40 @@ _EPOCH = 1_767_225_600  # seconds; the wall clock's time at the first midnight
 
 
 class Upstream:
-    """The model of the hub as a `Source`, whose answers are told as `Registry` tells them."""
+    """The model of the hub as a `ManifestSource`, observed as a `RegistryClient` is."""
 
-    def __init__(self, hub: Hub, on_answer: Callable[[UpstreamResponse], None]) -> None:
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._on_answer = on_answer
 
     def __repr__(self) -> str:
         return f"<Upstream {self._hub!r}>"
 
-    async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:  # noqa: ARG002 - the model serves all HEADs
+    async def hint(
+        self,
+        repository: str,
+        reference: Reference,
+        observe: Observer,
+        *,
+        insist: bool = False,  # noqa: ARG002 - the model serves all HEADs
+    ) -> Hint:
         """Ask what a manifest is."""
-        document = await self._ask("HEAD", repository, reference, None)
+        document = await self._ask("HEAD", repository, reference, observe)
         return Hint(Digest(document.digest), document.media_type, document.size)
 
     async def get_manifest(
         self,
         repository: str,
         reference: Reference,
-        ask: Ask,
+        observe: Observer,
         *,
-        insist: bool = True,  # noqa: ARG002 - the model sends nothing wrong
+        retry_as: Reference | None = None,  # noqa: ARG002 - the model sends nothing wrong
     ) -> Manifest:
         """Fetch a manifest."""
-        document = await self._ask("GET", repository, reference, ask)
+        document = await self._ask("GET", repository, reference, observe)
         return manifest.read(document.manifest, Digest(document.digest), document.media_type)
 
     async def _ask(
-        self, method: str, repository: str, reference: Reference, ask: Ask | None
+        self, method: str, repository: str, reference: Reference, observe: Observer
     ) -> Document:
         clock, seconds = self._hub.clock, self._hub.terms.seconds
         sent = clock()
@@ -71,24 +77,23 @@ class Upstream:
         try:
             document = say(repository, reference)
         except RegistryError as error:
-            self._tell(method, repository, reference, ask, sent, error)
+            observe(self._told(method, repository, reference, sent, error))
             raise
         clock.now += seconds / 2
-        self._tell(method, repository, reference, ask, sent)
+        observe(self._told(method, repository, reference, sent))
         await asyncio.sleep(0)  # and back
         return document
 
-    def _tell(
+    def _told(
         self,
         method: str,
         repository: str,
         reference: Reference,
-        ask: Ask | None,
         sent: float,
         error: RegistryError | None = None,
-    ) -> None:
+    ) -> UpstreamResponse:
         status = error.status if error else 200
-        answer = UpstreamResponse(
+        return UpstreamResponse(
             upstream=HUB,
             account="",
             kind="manifest",
@@ -97,12 +102,10 @@ class Upstream:
             seconds=self._hub.clock() - sent,
             repository=repository,
             asked=str(reference),
-            ask=ask,
             limit=None if status == 503 else self._hub.word,
             spent=status == 429,
             retry_after=error.retry_after if error else None,
         )
-        self._on_answer(answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ class Mirrored:
             await budget.load()
             tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl, clock, self._wall)
             await tags.load()
-            registries = {HUB: Upstream(self._hub, budget.note)}
+            registries = {HUB: Upstream(self._hub)}
             memory = MemoryCache(settings.memory_cache)
             manifests = ManifestResolver(
                 registries, budget, store, tags, memory, settings.stale_after

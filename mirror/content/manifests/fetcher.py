@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 from cachetools import TLRUCache
 
-from mirror.budget.budget import Budget, Permit, wanted
+from mirror.budget.budget import Budget, Permit
+from mirror.budget.pull_request import PullRequest
 from mirror.content.manifests.stored import StoredManifests
 from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
 from mirror.content.outcome import StaleReason, stale_reason
 from mirror.content.refusals import forget
+from mirror.identity.client import MIRROR_ITSELF
 from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -28,10 +31,10 @@ from mirror.oci.errors import (
     UpstreamMisbehaved,
     may_pass,
 )
-from mirror.oci.manifest import Descriptor, Hint, Manifest
+from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference, Repository
 from mirror.storage.store import Store
-from mirror.upstream.telemetry import Ask
+from mirror.upstream.telemetry import Observer
 from mirror.util.singleflight import SingleFlight
 
 # Seconds for which a failed manifest is not relied on: after a refusal, and after wrong bytes,
@@ -44,15 +47,22 @@ _ELSEWHERE = 5.0  # seconds to wait for a pull of the same digest in another rep
 
 
 class ManifestSource(Protocol):
-    """The source of manifests; it raises the errors of `Registry`."""
+    """The source of manifests; it raises the errors of `RegistryClient`."""
 
-    async def hint(self, repository: str, reference: Reference, *, insist: bool = False) -> Hint:
-        """Ask for a manifest's descriptor by HEAD."""
+    async def hint(
+        self, repository: str, reference: Reference, observe: Observer, *, insist: bool = False
+    ) -> Hint:
+        """Ask for a manifest's descriptor by HEAD; `observe` is told of each response."""
 
     async def get_manifest(
-        self, repository: str, reference: Reference, ask: Ask, *, insist: bool = True
+        self,
+        repository: str,
+        reference: Reference,
+        observe: Observer,
+        *,
+        retry_as: Reference | None = None,
     ) -> Manifest:
-        """Get a manifest; with `insist` a wrong body is requested once more."""
+        """Get a manifest; a wrong body is requested once more by `retry_as`, if that is given."""
 
 
 class ManifestFetcher:
@@ -90,18 +100,23 @@ class ManifestFetcher:
         """Forget an upstream's failures, so that it is asked again."""
         forget(self._refused, upstream)
 
-    async def hint(
-        self, repository: Repository, reference: Reference, *, spare: bool = False
-    ) -> Hint:
+    async def hint(self, request: PullRequest) -> Hint:
         """Ask for a manifest's descriptor by HEAD, which upstream does not count.
 
-        If pulls are counted and a stored manifest can `spare` one, the HEAD is sent even if it was
+        If pulls are counted and a stale manifest can save one, the HEAD is sent even if it was
         useless recently. Raises UpstreamFailure if there is no answer.
         """
-        insist = spare and self._budget.present(repository.upstream).window.limit is not None
-        registry = self._registries[repository.upstream]
-        with self._budget.asking(repository):
-            return await registry.hint(repository.name, reference, insist=insist)
+        repository, registry = request.repository, self._registries[request.repository.upstream]
+        limited = self._budget.present(repository.upstream).window.limit is not None
+        insist = limited and request.stale_age is not None
+        with self._budget.asking(request):
+            return await registry.hint(
+                repository.name, request.target, self._observer(request), insist=insist
+            )
+
+    def _observer(self, request: PullRequest) -> Observer:
+        """Return the observer of responses to a request: upstream's client knows no clients."""
+        return partial(self._budget.observe, request=request)
 
     async def confirm(self, repository: Repository, digest: Digest) -> Hint:
         """Ask by HEAD whether a repository has a manifest (single flight).
@@ -110,10 +125,9 @@ class ManifestFetcher:
         has no digest, and another size than the stored copy. Raises PullLimitSpent, and
         HostUnreachable, which a GET would meet as well.
         """
+        request = PullRequest(repository, digest, MIRROR_ITSELF)  # for all clients that wait
         try:
-            hint = await self._heads.join(
-                (repository, digest), lambda: self.hint(repository, digest)
-            )
+            hint = await self._heads.join((repository, digest), lambda: self.hint(request))
         except (HostUnreachable, PullLimitSpent):
             raise
         except UpstreamFailure:
@@ -126,40 +140,30 @@ class ManifestFetcher:
         """Return the recent failure of this manifest's pull."""
         return self._refused.get((repository, digest))
 
-    def unaffordable(
-        self, repository: Repository, found: Descriptor, ask: Ask, spare: float
-    ) -> TooManyRequests | None:
+    def unaffordable(self, request: PullRequest) -> TooManyRequests | None:
         """Return the refusal that a pull would get now; `None` also if it costs nothing more."""
-        if self._running.get((repository, found.digest)) is not None:
-            return None
-        return self._budget.refusal(repository, wanted(repository, found, ask, spare))
+        return None if self._is_running(request) else self._budget.refusal(request)
 
-    def expect(self, repository: Repository, found: Descriptor, ask: Ask) -> None:
+    def expect(self, request: PullRequest) -> None:
         """Reserve a pull for a client that is told of a manifest, unless the pull is running."""
-        if self._running.get((repository, found.digest)) is None:
-            self._budget.expect(repository, wanted(repository, found, ask))
+        if not self._is_running(request):
+            self._budget.expect(request)
 
-    async def pull(
-        self,
-        repository: Repository,
-        reference: Reference,
-        ask: Ask,
-        found: Descriptor | None = None,
-        spare: float | None = None,
-        *,
-        insist: bool = True,
-    ) -> Manifest:
+    def _is_running(self, request: PullRequest) -> bool:
+        return self._running.get((request.repository, request.target)) is not None
+
+    async def pull(self, request: PullRequest, *, insist: bool = True) -> Manifest:
         """Pull a manifest (single flight): upstream counts this request.
 
-        `found` is the descriptor from a HEAD; for `spare` see `Want`. Without `insist` a wrong body
-        is not requested again: the caller has another way. Raises ManifestUnknown, Denied, or
-        UpstreamFailure.
+        Without `insist` a wrong body is not requested again: the caller has another way. Raises
+        ManifestUnknown, Denied, or UpstreamFailure.
         """
+        repository, reference = request.repository, request.target
         refusal = self._refused.get((repository, reference))
         if isinstance(refusal, UpstreamMisbehaved):  # a retry costs another pull
             raise refusal.again()
         if isinstance(reference, Digest):
-            found = found or await self._kind(repository, reference, ask)
+            request = await self._with_cost(request, reference)
             shared = await self._from_elsewhere(repository, reference)
             if shared is not None:
                 return shared
@@ -173,21 +177,21 @@ class ManifestFetcher:
                 if met or not may_pass(failure):
                     raise
                 met = True
-        permit = self._budget.admit(repository, wanted(repository, found, ask, spare))
+        permit = self._budget.admit(request)
         if isinstance(reference, Digest):
             self._leaders.setdefault((repository.upstream, reference), repository)
         return await self._running.join(
-            (repository, reference),
-            lambda: self._fetch(repository, reference, ask, permit, insist=insist),
+            (repository, reference), lambda: self._fetch(request, permit, insist=insist)
         )
 
-    async def _kind(self, repository: Repository, digest: Digest, ask: Ask) -> Descriptor | None:
-        """Ask by HEAD for the descriptor, if the pulls left may not be enough for an index."""
-        if self._running.get((repository, digest)) is not None:
-            return None
-        if not self._budget.refuses_index(repository, wanted(repository, None, ask)):
-            return None
-        return (await self.confirm(repository, digest)).descriptor
+    async def _with_cost(self, request: PullRequest, digest: Digest) -> PullRequest:
+        """Ask by HEAD for the cost, if an index may cost more than is left."""
+        if request.digest is not None or self._is_running(request):
+            return request
+        if not self._budget.refuses_index(request):
+            return request
+        found = (await self.confirm(request.repository, digest)).descriptor
+        return request.resolved(found) if found is not None else request
 
     async def _from_elsewhere(self, repository: Repository, digest: Digest) -> Manifest | None:
         """Wait for a pull of the same digest in another repository of the same upstream.
@@ -212,18 +216,11 @@ class ManifestFetcher:
             leader = self._leaders.get(key)
         return None
 
-    async def _fetch(
-        self,
-        repository: Repository,
-        reference: Reference,
-        ask: Ask,
-        permit: Permit,
-        *,
-        insist: bool,
-    ) -> Manifest:
+    async def _fetch(self, request: PullRequest, permit: Permit, *, insist: bool) -> Manifest:
+        repository, reference = request.repository, request.target
         try:
             async with permit:
-                pulled = await self._get(repository, reference, ask, insist=insist)
+                pulled = await self._get(request, insist=insist)
             kept = await self.kept.keep(repository, pulled)
             if not isinstance(reference, Digest):  # not in the caller: the client may have left
                 self._tags.put((repository, reference), kept.descriptor)
@@ -243,17 +240,19 @@ class ManifestFetcher:
             if isinstance(reference, Digest):
                 self._follow_no_more(repository, reference)
 
-    async def _get(
-        self, repository: Repository, reference: Reference, ask: Ask, *, insist: bool
-    ) -> Manifest:
+    async def _get(self, request: PullRequest, *, insist: bool) -> Manifest:
         """Send the GET; for an index, reserve a pull for one of its platforms."""
-        with self._budget.asking(repository):
-            registry = self._registries[repository.upstream]
-            name = repository.name
-            pulled = await registry.get_manifest(name, reference, ask, insist=insist)
+        repository = request.repository
+        with self._budget.asking(request):
+            pulled = await self._registries[repository.upstream].get_manifest(
+                repository.name,
+                request.target,
+                self._observer(request),
+                retry_as=request.reference if insist else None,
+            )
         if pulled.descriptor.media_type in media.INDEXES:
             missing = self._missing(repository, pulled)
-            self._budget.promise(repository, pulled.descriptor.digest, missing, ask.client)
+            self._budget.promise(request, pulled.descriptor.digest, missing)
         return pulled
 
     def _cannot_be_had(

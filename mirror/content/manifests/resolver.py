@@ -7,7 +7,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mirror.budget.budget import Budget, wanted
+from mirror.budget.budget import Budget
+from mirror.budget.pull_request import PullRequest
 from mirror.content.manifests.fetcher import ManifestFetcher, ManifestSource, is_of_digest
 from mirror.content.manifests.result import ManifestResult
 from mirror.content.manifests.revalidation import Revalidation
@@ -34,7 +35,6 @@ from mirror.oci.manifest import Descriptor, Hint, Manifest
 from mirror.oci.names import Reference, Repository
 from mirror.storage.store import Store
 from mirror.upstream.errors import deadline
-from mirror.upstream.telemetry import Ask
 
 _log = logging.getLogger(__name__)
 
@@ -107,19 +107,18 @@ class ManifestResolver:
         if message := self._denied(repository, reference):
             _log.debug("upstream is not asked again so soon: %s", message)
             raise Denied(message)
-        found = await self._get(repository, reference, Ask(client, str(reference)), head=head)
+        found = await self._get(PullRequest(repository, reference, client), head=head)
         if found.why is not None and _log.isEnabledFor(logging.DEBUG):
             words, name = STALE[found.why], ImageName(repository, reference)
             _log.debug("%s is served as it was %d s ago: %s", name, found.age or 0, words)
         return found
 
-    async def _get(
-        self, repository: Repository, reference: Reference, ask: Ask, *, head: bool
-    ) -> ManifestResult:
+    async def _get(self, request: PullRequest, *, head: bool) -> ManifestResult:
+        repository, reference = request.repository, request.reference
         try:
             if isinstance(reference, Digest):
-                return await self._by_digest(repository, reference, ask, head=head)
-            return await self._by_tag((repository, reference), ask, head=head)
+                return await self._by_digest(request, reference, head=head)
+            return await self._by_tag((repository, reference), request, head=head)
         except ManifestUnknown as error:
             self._tags.put_missing(repository, reference, error.message)
             raise
@@ -138,60 +137,64 @@ class ManifestResolver:
 
     # By tag
 
-    async def _by_tag(self, key: TagKey, ask: Ask, *, head: bool) -> ManifestResult:
+    async def _by_tag(self, key: TagKey, request: PullRequest, *, head: bool) -> ManifestResult:
         patient_until = _now() + self._stale_after
         current = await self._current(key)
         if isinstance(current, Hint):
-            return await self._pull_by_tag(key, ask, current, patient_until)
+            return await self._pull_by_tag(key, request, current, patient_until)
         tagged, outcome, reason = current
         age = self._tags.age(tagged) if outcome is Outcome.STALE else None
         if head:
             return self._head(
-                key, tagged, ask, ManifestResult(tagged.found, None, outcome, age, reason)
+                key, tagged, request, ManifestResult(tagged.found, None, outcome, age, reason)
             )
         kept = await self._kept(key, tagged)
         if kept is None:
-            return await self._pull_tagged(key, tagged, ask)
+            return await self._pull_tagged(key, tagged, request)
         return ManifestResult(kept.descriptor, kept.body, outcome, age, reason)
 
     async def _kept(self, key: TagKey, tagged: Tagged) -> Manifest | None:
         return await self._pulls.kept.read(key[0], tagged.found.digest, tagged.found.media_type)
 
-    def _head(self, key: TagKey, tagged: Tagged, ask: Ask, found: ManifestResult) -> ManifestResult:
+    def _head(
+        self, key: TagKey, tagged: Tagged, request: PullRequest, found: ManifestResult
+    ) -> ManifestResult:
         """Answer a HEAD with a manifest that the client can GET next, as dockerd does."""
-        before, spare = tagged.before, self._spare(key[0], tagged.before)
+        before = tagged.before
+        request = replace(request, stale_age=self._stale_age(key[0], before)).resolved(tagged.found)
         if known := self._pulls.kept.known(key[0], tagged.found.digest):
             self._tags.arrived(key[0], tagged.found.digest)
             return replace(found, descriptor=known)
-        if before is not None and spare is not None:
-            refusal = self._pulls.unaffordable(key[0], tagged.found, ask, spare)
+        if before is not None and request.stale_age is not None:
+            refusal = self._pulls.unaffordable(request)
             if refusal is not None:
                 age = self._tags.age(before)
                 return ManifestResult(before.found, None, Outcome.STALE, age, stale_reason(refusal))
-        self._pulls.expect(key[0], tagged.found, ask)
+        self._pulls.expect(request)
         return found
 
-    async def _pull_tagged(self, key: TagKey, tagged: Tagged, ask: Ask) -> ManifestResult:
+    async def _pull_tagged(
+        self, key: TagKey, tagged: Tagged, request: PullRequest
+    ) -> ManifestResult:
         """Pull the current manifest of a tag; if that fails, fall back on the previous one.
 
         The pull goes on if it takes longer than a client should wait for a stale answer. For a tag
         the GET by digest is a shortcut: if it fails, the GET by tag decides.
         """
         before, found = tagged.before, tagged.found
-        spare = self._spare(key[0], before)
+        stale_age = self._stale_age(key[0], before)
         _log.debug("%s:%s is %s now, which is not stored: it is pulled", *key, found.digest)
         patient_until = _now() + self._stale_after
         try:
-            async with deadline(None if spare is None else self._stale_after):
-                pulled = await self._pulls.pull(
-                    key[0], found.digest, ask, found, spare, insist=False
-                )
+            async with deadline(None if stale_age is None else self._stale_after):
+                resolved = replace(request, stale_age=stale_age).resolved(found)
+                pulled = await self._pulls.pull(resolved, insist=False)
         except ManifestUnknown:
-            return await self._pull_by_tag(key, ask, Hint(), patient_until)
+            return await self._pull_by_tag(key, request, Hint(), patient_until)
         except UpstreamFailure as failure:
             if is_of_digest(failure) and self._pulls.refusal(key[0], found.digest) is not None:
                 insist = not isinstance(failure, UpstreamMisbehaved)  # a bad body was counted
-                return await self._pull_by_tag(key, ask, Hint(), patient_until, insist=insist)
+                return await self._pull_by_tag(key, request, Hint(), patient_until, insist=insist)
             stale = await self._stale(key, before, failure)
             if stale is None:
                 raise
@@ -201,19 +204,26 @@ class ManifestResolver:
         return ManifestResult(pulled.descriptor, pulled.body, Outcome.MISS)
 
     async def _pull_by_tag(
-        self, key: TagKey, ask: Ask, hint: Hint, patient_until: float, *, insist: bool = True
+        self,
+        key: TagKey,
+        request: PullRequest,
+        hint: Hint,
+        patient_until: float,
+        *,
+        insist: bool = True,
     ) -> ManifestResult:
         """Pull by tag if upstream's HEAD decides nothing.
 
         If no pull can be spent on it, a stored tag keeps its digest, and a HEAD's 404 stands.
         """
         here = self._checks.here(key)
-        spare = None if here is None else self._tags.unconfirmed_for(here)
+        stale_age = None if here is None else self._tags.unconfirmed_for(here)
+        request = replace(request, stale_age=stale_age)
         _log.debug("the HEAD does not identify %s:%s: it is pulled by its tag", *key)
         try:
-            self._checks.consider(key[0], wanted(key[0], None, ask, spare))
+            self._checks.consider(request)
             async with deadline(None if here is None else max(0.0, patient_until - _now())):
-                pulled = await self._pulls.pull(*key, ask, spare=spare, insist=insist)
+                pulled = await self._pulls.pull(request, insist=insist)
         except UpstreamFailure as failure:
             stale = await self._stale(key, here, failure)
             if stale is None:
@@ -223,7 +233,7 @@ class ManifestResolver:
             return stale
         return ManifestResult(pulled.descriptor, pulled.body, Outcome.MISS)
 
-    def _spare(self, repository: Repository, tagged: Tagged | None) -> float | None:
+    def _stale_age(self, repository: Repository, tagged: Tagged | None) -> float | None:
         """Return the seconds since a tag's digest was confirmed; `None` if it is not stored."""
         if tagged is None or self._pulls.kept.known(repository, tagged.found.digest) is None:
             return None
@@ -284,12 +294,13 @@ class ManifestResolver:
     # By digest
 
     async def _by_digest(
-        self, repository: Repository, digest: Digest, ask: Ask, *, head: bool
+        self, request: PullRequest, digest: Digest, *, head: bool
     ) -> ManifestResult:
         """Return a manifest that is stored and linked, stored but not linked, or not stored.
 
         A manifest that only another upstream sent counts as not stored.
         """
+        repository = request.repository
         found, outcome, hint = self._pulls.kept.known(repository, digest), Outcome.HIT, Hint()
         here = self._pulls.kept.within(repository, digest)
         if found is None and (head or here):
@@ -302,18 +313,19 @@ class ManifestResolver:
             kept = await self._pulls.kept.read(repository, digest, hint.media_type)
         if kept is not None:
             return ManifestResult(kept.descriptor, kept.body, outcome)
-        return await self._pull_by_digest(repository, digest, ask, hint)
+        return await self._pull_by_digest(request, digest, hint)
 
     async def _pull_by_digest(
-        self, repository: Repository, digest: Digest, ask: Ask, hint: Hint
+        self, request: PullRequest, digest: Digest, hint: Hint
     ) -> ManifestResult:
-        _log.debug("%s@%s is not stored: it is pulled", repository, digest)
-        found = hint.descriptor
-        if awaiting := self._tags.awaiting(repository, digest):  # a tag was just resolved to it
+        _log.debug("%s@%s is not stored: it is pulled", request.repository, digest)
+        if hint.descriptor is not None:
+            request = request.resolved(hint.descriptor)
+        if awaiting := self._tags.awaiting(request.repository, digest):  # a tag was just resolved
             tag, found = awaiting
-            ask = Ask(ask.client, str(tag))
+            request = replace(request, reference=tag).resolved(found)
         try:
-            pulled = await self._pulls.pull(repository, digest, ask, found)
+            pulled = await self._pulls.pull(request)
         except TooManyRequests as failure:
             raise _or_missing(failure, hint, digest) from failure
         return ManifestResult(pulled.descriptor, pulled.body, Outcome.MISS)

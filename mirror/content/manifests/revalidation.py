@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
-from mirror.budget.account import PullRequest
-from mirror.budget.budget import Budget, wanted
+from mirror.budget.budget import Budget
+from mirror.budget.pull_request import PullRequest
 from mirror.content.manifests.fetcher import ManifestFetcher, is_of_digest
 from mirror.content.manifests.tags import Tagged, TagKey, Tags
 from mirror.content.outcome import StaleReason
@@ -13,7 +14,6 @@ from mirror.identity.client import MIRROR_ITSELF
 from mirror.oci.errors import HeldBack, HostUnreachable, PullLimitSpent, UpstreamFailure
 from mirror.oci.manifest import Descriptor, Hint
 from mirror.oci.names import Repository
-from mirror.upstream.telemetry import Ask
 from mirror.util.singleflight import SingleFlight
 
 
@@ -69,7 +69,9 @@ class Revalidation:
         """
         repository, tag = key
         before, here = self._tags.get(key), self.here(key)
-        hint = await self._hint(key, here)
+        stale_age = None if here is None else self._tags.unconfirmed_for(here)
+        request = PullRequest(repository, tag, MIRROR_ITSELF, stale_age=stale_age)
+        hint = await self._hint(request, here)
         found = self._described(repository, hint, before)
         if found is None:
             return hint
@@ -80,14 +82,13 @@ class Revalidation:
                 if is_of_digest(refusal):
                     return Hint()
                 raise refusal.again()
-            spare = self._tags.unconfirmed_for(here)
-            ask = Ask(MIRROR_ITSELF, str(tag))
-            if refusal := self._pulls.unaffordable(repository, found, ask, spare):
+            request = replace(request, stale_age=self._tags.unconfirmed_for(here)).resolved(found)
+            if refusal := self._pulls.unaffordable(request):
                 raise refusal
-            self.consider(repository, wanted(repository, found, ask, spare))
+            self.consider(request)
         return self._tags.put(key, found), False
 
-    async def _hint(self, key: TagKey, here: Tagged | None) -> Hint:
+    async def _hint(self, request: PullRequest, here: Tagged | None) -> Hint:
         """Ask by HEAD; a failure is upstream's where there is a stale target to fall back on.
 
         Otherwise the GET decides. It also decides where the last question about the tag failed,
@@ -96,7 +97,7 @@ class Revalidation:
         again = here is not None and here.why in (StaleReason.FAULT, StaleReason.PACE)
         try:
             async with asyncio.timeout(self._stale_after / 2 if again else None):
-                return await self._pulls.hint(*key, spare=here is not None)
+                return await self._pulls.hint(request)
         except (HostUnreachable, PullLimitSpent):
             raise
         except (UpstreamFailure, TimeoutError):
@@ -115,7 +116,7 @@ class Revalidation:
         known = self._pulls.kept.known(repository, hint.digest)
         return known or hint.descriptor or self._pulls.kept.shared(repository, hint.digest)
 
-    def consider(self, repository: Repository, want: PullRequest) -> None:
+    def consider(self, request: PullRequest) -> None:
         """Raise HeldBack where a tag that may have changed should keep its older digest for now."""
-        if self._budget.holds_back(repository, want):
+        if self._budget.holds_back(request):
             raise HeldBack("few pulls are left: the tag keeps its older digest for now")

@@ -23,7 +23,7 @@ from mirror.upstream.auth.credential_manager import CredentialsRefused
 from mirror.upstream.auth.token_exchange import Token, TokenKey, TokenRequest
 from mirror.upstream.errors import deadline, read_capped
 from mirror.upstream.responses import is_page
-from mirror.upstream.telemetry import PACE, UpstreamResponse, read_retry_after
+from mirror.upstream.telemetry import PACE, Observer, UpstreamResponse, read_retry_after
 from mirror.upstream.transport import Transport
 from mirror.util.singleflight import SingleFlight
 
@@ -38,7 +38,7 @@ class Tokens:
     def __init__(
         self,
         transport: Transport,
-        on_answer: Callable[[UpstreamResponse], None],
+        on_answer: Observer,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
