@@ -18,8 +18,9 @@ import yaml
 from yarl import URL
 
 from mirror.cli import main
-from mirror.client_config import CLIENTS, ClientEndpoint, Files
-from mirror.client_config import files as files_at
+from mirror.client_config.clients import CLIENTS
+from mirror.client_config.clients import files as files_at
+from mirror.client_config.endpoint import ClientEndpoint, Files
 from mirror.settings import ConfigurationError, Settings, load
 from mirror.web.router import ManifestPath, Router
 from tests.support.command import MODULE, environment, launched, serving

@@ -13,7 +13,7 @@ from mirror.cli import main
 from mirror.cli.commands import completion
 from mirror.cli.key_names import GROUPS, TABLES
 from mirror.cli.parser import COMMANDS, parser
-from mirror.client_config import CLIENTS
+from mirror.client_config.clients import CLIENTS
 from mirror.settings import Settings
 
 HEAVY = {"aiohttp", "asyncio", "pydantic", "sqlite3", "ssl"}

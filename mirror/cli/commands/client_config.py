@@ -8,10 +8,10 @@ import shutil
 import ssl
 from pathlib import Path
 
-from mirror import client_config
 from mirror.cli.client_url import url_of
 from mirror.cli.key_flags import add_keys, given
-from mirror.client_config import ClientEndpoint, Files
+from mirror.client_config.clients import CLIENTS, TRUST_REGISTRIES, files
+from mirror.client_config.endpoint import ClientEndpoint, Files
 from mirror.settings import ConfigurationError, load, parse_origin
 from mirror.util.pem import reason
 
@@ -21,7 +21,7 @@ def add(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Write a client's configuration for this mirror, which is configured as by serve's flags."
     )
-    clients = list(client_config.CLIENTS)
+    clients = list(CLIENTS)
     command.add_argument("client", metavar="CLIENT", choices=clients, help=", ".join(clients))
     command.add_argument(
         "--url", type=_origin, help="where clients reach the mirror, if not where it listens"
@@ -47,15 +47,15 @@ def run(options: argparse.Namespace) -> int:
     own = {
         name: _ca(f"upstreams.{name}.ca_file", each.ca_file)
         for name, each in settings.upstreams.items()
-        if each.ca_file and options.client in client_config.OWN_CAS
+        if each.ca_file and options.client in TRUST_REGISTRIES
     }
     ca = _ca("--ca", options.ca) if options.ca else ""
-    place = ClientEndpoint(url, ca, options.only, own)
-    files = client_config.files(options.client, place, settings)
+    endpoint = ClientEndpoint(url, ca, options.only, own)
+    written = files(options.client, endpoint, settings)
     if options.output is None:
-        _show(files)
+        _show(written)
     else:
-        _write(files, options.output, force=options.force)
+        _write(written, options.output, force=options.force)
     return 0
 
 
@@ -89,30 +89,30 @@ def _write(files: Files, folder: Path, *, force: bool) -> None:
 
     Raises ConfigurationError.
     """
-    places = {folder / name: text for name, text in files.items()}
+    contents = {folder / name: text for name, text in files.items()}
     try:
-        for place, text in places.items():
-            if not force and place.exists() and place.read_text("utf-8") != text:
-                raise ConfigurationError(f"{place} exists with other contents; --force replaces it")
-        _replace(places)
+        for file, text in contents.items():
+            if not force and file.exists() and file.read_text("utf-8") != text:
+                raise ConfigurationError(f"{file} exists with other contents; --force replaces it")
+        _replace(contents)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{folder}: cannot be written: {error}") from None
 
 
-def _replace(places: dict[Path, str]) -> None:
+def _replace(contents: dict[Path, str]) -> None:
     """Write files whole, or none: half a file harms a client more than none; raises OSError."""
     made: dict[Path, Path] = {}
     try:
-        for place, text in places.items():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            real = place.resolve()
-            made[place] = new = real.with_name(f".{real.name}.{os.getpid()}")
+        for file, text in contents.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            real = file.resolve()
+            made[file] = new = real.with_name(f".{real.name}.{os.getpid()}")
             new.write_text(text, "utf-8")
             if real.exists():
                 shutil.copymode(real, new)
-        for place, new in made.items():
-            new.replace(place.resolve())
-            print(place)
+        for file, new in made.items():
+            new.replace(file.resolve())
+            print(file)
     finally:
         for new in made.values():
             new.unlink(missing_ok=True)

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import mirror
-from mirror import client_config
 from mirror.app import deferred_signals, interpreter, preflight
 from mirror.app.daemon import Daemon, running
 from mirror.app.signals import Signals
@@ -19,7 +18,8 @@ from mirror.app.systemd import notify
 from mirror.cli import FAILED
 from mirror.cli.client_url import url_of
 from mirror.cli.key_flags import add_keys, given
-from mirror.client_config import ClientEndpoint
+from mirror.client_config import clients
+from mirror.client_config.endpoint import ClientEndpoint
 from mirror.settings import ConfigurationError, Loaded, Settings, load_all
 from mirror.util import logs
 from mirror.util.command_error import CommandError
@@ -135,7 +135,7 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
 
 def _for_docker(url: str, settings: Settings) -> str:
     try:
-        told = client_config.files("docker", ClientEndpoint(url), settings)["daemon.json"]
+        files = clients.files("docker", ClientEndpoint(url), settings)
     except ConfigurationError:
         return "for clients: mirror client-config"
-    return f"in /etc/docker/daemon.json, then reload Docker:\n  {told.rstrip()}"
+    return f"in /etc/docker/daemon.json, then reload Docker:\n  {files['daemon.json'].rstrip()}"

@@ -1,0 +1,1 @@
+"""The configuration files of clients that pull through this mirror, one module for each client."""
