@@ -1,6 +1,6 @@
-"""Backoff after a 429: questions that are not repeated for a while. Pure.
+"""Backoff after a 429: requests that are not repeated for a while. Pure.
 
-A rate limit applies to the host, the kind and method of the question, and the name in it. If a host
+A rate limit applies to the host, the kind and method of the request, and the name in it. If a host
 refuses many names of one kind, backoff extends to the whole kind.
 """
 
@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from cachetools import LRUCache
 from yarl import URL
@@ -23,11 +23,16 @@ _TOPICS, _NAMES = 1024, 256  # remembered; the least recently refused are droppe
 
 
 class Topic(NamedTuple):
-    """The subject of a question. `name` distinguishes it within its kind: path and query."""
+    """The subject of a request. `name` distinguishes it within its kind: path and query."""
 
     kind: str
     method: str
     name: str
+
+    @classmethod
+    def of(cls, kind: str, method: str, url: URL) -> Self:
+        """Return the subject of a request that begins at a URL."""
+        return cls(kind, method, url.raw_path_qs)
 
 
 @dataclass(slots=True)
@@ -52,12 +57,12 @@ class Backoff:
         self._kinds: LRUCache[tuple[URL, str, str], _Kind] = LRUCache(_TOPICS)
 
     def __repr__(self) -> str:
-        return f"<Backoff: {len(self._kinds)} kinds of questions were refused>"
+        return f"<Backoff: {len(self._kinds)} kinds of requests were refused>"
 
     def rest(self, host: URL, topic: Topic) -> int | None:
-        """Return the seconds until the host accepts the question again; None to ask now.
+        """Return the seconds until the host accepts the request again; None to ask now.
 
-        While a whole kind is in backoff, one question at a time is let through as a trial.
+        While a whole kind is in backoff, one request at a time is let through as a trial.
         """
         kind = self._kinds.get((host, topic.kind, topic.method))
         if kind is None:

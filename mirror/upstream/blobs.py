@@ -30,7 +30,8 @@ from mirror.upstream.blob_body import (
     told_size,
 )
 from mirror.upstream.blob_source import BlobRequest
-from mirror.upstream.requests import HEAD_SHARE, Requester, UpstreamRequest
+from mirror.upstream.requester import Requester
+from mirror.upstream.upstream_request import HEAD_SHARE, UpstreamRequest
 
 
 class BlobQuestions(Requester):
@@ -47,9 +48,9 @@ class BlobQuestions(Requester):
             return None
         url = self.url(repository, "blobs", digest)
         most = self.transport.timeouts.answer_timeout * HEAD_SHARE
-        question = UpstreamRequest("HEAD", "blob", repository, url, most=most)
+        request = UpstreamRequest("HEAD", "blob", repository, url, most=most)
         with suppress(UpstreamFailure):
-            async with await self.ask(question) as response:
+            async with await self.ask(request) as response:
                 return hinted_size(response, digest)
         return None
 
@@ -66,9 +67,9 @@ class BlobQuestions(Requester):
         if hint is not None and size in (None, hint):
             self.shortcuts.worked(self.origin.url, "head blob")
             return hint
-        question = UpstreamRequest("GET", "blob", repository, self.url(repository, "blobs", digest))
-        async with await self.ask(question) as response:
-            responses.check(response, _blob_unknown(question))
+        request = UpstreamRequest("GET", "blob", repository, self.url(repository, "blobs", digest))
+        async with await self.ask(request) as response:
+            responses.check(response, _blob_unknown(request))
             told = told_size(response, digest, size)
         self.shortcuts.failed(self.origin.url, "head blob")
         return told
@@ -90,12 +91,12 @@ class BlobQuestions(Requester):
         Raises BlobUnknown, Denied, or UpstreamFailure.
         """
         url = self.url(repository, "blobs", digest)
-        question = UpstreamRequest("GET", "blob", repository, url, size="large")
+        request = UpstreamRequest("GET", "blob", repository, url, size="large")
         async with self.transport.large:
             if wanted.range is None:
-                response, part = await self._ask_whole(question)
+                response, part = await self._ask_whole(request)
             else:
-                ranged = replace(question, headers={hdrs.RANGE: wanted.range})
+                ranged = replace(request, headers={hdrs.RANGE: wanted.range})
                 response, part = await self._ask_part(ranged, wanted, whole_after)
             async with response:
                 pace, unpack = self.transport.link.pace, wanted.unpack
@@ -103,26 +104,26 @@ class BlobQuestions(Requester):
 
     async def _ask_part(
         self,
-        question: UpstreamRequest,
+        request: UpstreamRequest,
         wanted: BlobRequest,
         whole_after: tuple[type[UpstreamFailure], ...],
     ) -> tuple[aiohttp.ClientResponse, Part]:
         """Request a range or, if that decides nothing, the whole blob."""
         with suppress(*whole_after):
-            return await self._ask_range(question, wanted)
-        response, part = await self._ask_whole(replace(question, headers={}))
+            return await self._ask_range(request, wanted)
+        response, part = await self._ask_whole(replace(request, headers={}))
         if part.size is None or wanted.start < part.size:  # otherwise the range was rightly refused
             self.shortcuts.failed(self.origin.url, "range")
         return response, part
 
     async def _ask_range(
-        self, question: UpstreamRequest, wanted: BlobRequest
+        self, request: UpstreamRequest, wanted: BlobRequest
     ) -> tuple[aiohttp.ClientResponse, Part]:
         """Request a range; raises RangeRefused, or UpstreamUnreachable if no response came."""
         if not self.shortcuts.worth(self.origin.url, "range"):
             raise RangeRefused("upstream has refused ranges lately")
         try:
-            response = await self.ask(question)
+            response = await self.ask(request)
         except UpstreamUnreachable:
             raise
         except UpstreamFailure as failure:
@@ -135,15 +136,15 @@ class BlobQuestions(Requester):
             self.shortcuts.worked(self.origin.url, "range")
         return response, part
 
-    async def _ask_whole(self, question: UpstreamRequest) -> tuple[aiohttp.ClientResponse, Part]:
-        response = await self.ask(question)
+    async def _ask_whole(self, request: UpstreamRequest) -> tuple[aiohttp.ClientResponse, Part]:
+        response = await self.ask(request)
         try:
-            responses.check(response, _blob_unknown(question))
+            responses.check(response, _blob_unknown(request))
             return response, read_whole(response)
         except RegistryError:
             response.release()
             raise
 
 
-def _blob_unknown(question: UpstreamRequest) -> BlobUnknown:
-    return BlobUnknown(f"upstream has no {question.url.name} in {question.repository}")
+def _blob_unknown(request: UpstreamRequest) -> BlobUnknown:
+    return BlobUnknown(f"upstream has no {request.url.name} in {request.repository}")

@@ -13,16 +13,16 @@ _SILENCE = 2  # failures that one timeout counts as: its client waited much long
 _EACH = 2  # maximum per name: a path that always fails says nothing about other paths
 _FIRST_PROBE = 0.5  # seconds
 _LAST_PROBE = 8.0  # seconds: a recovered host is noticed soon
-_NAMES = 64  # remembered per kind of question
+_NAMES = 64  # remembered per kind of request
 
 
 class CircuitBreaker:
-    """Counts a host's consecutive failures, of connections and of each kind of question separately.
+    """Counts a host's consecutive failures, of connections and of each kind of request separately.
 
     A failed connection counts for the whole host. A timeout, a connection dropped instead of a
-    response and a gateway's 5xx count for the kind and method of the question, and at most twice
+    response and a gateway's 5xx count for the kind and method of the request, and at most twice
     per name. Any response closes the breaker for its kind; an answered probe closes it altogether.
-    A failed probe says nothing about paths other than its own, so one question of each kind is let
+    A failed probe says nothing about paths other than its own, so one request of each kind is let
     through after it.
     """
 
@@ -38,16 +38,16 @@ class CircuitBreaker:
 
     @property
     def open(self) -> bool:
-        """Whether any kind of question is blocked."""
+        """Whether any kind of request is blocked."""
         return self.lost or any(map(self._fails, self._kinds.values()))
 
     @property
     def lost(self) -> bool:
-        """Whether all questions are blocked."""
+        """Whether all requests are blocked."""
         return self._lost >= _TOO_MANY
 
     def refuses(self, topic: Topic) -> bool:
-        """Whether this question is blocked. One question per kind is let through as a trial."""
+        """Whether this request is blocked. One request per kind is let through as a trial."""
         key = topic.kind, topic.method
         failures = self._kinds.get(key)
         if not self.lost and (failures is None or not self._fails(failures)):
@@ -58,7 +58,7 @@ class CircuitBreaker:
         return False
 
     def try_again(self, topic: Topic, now: float) -> None:
-        """Let a due question through, for a host that is not probed.
+        """Let a due request through, for a host that is not probed.
 
         `now` is monotonic, in seconds. The pauses are those of probes.
         """
@@ -78,7 +78,7 @@ class CircuitBreaker:
         self._kinds.pop((topic.kind, topic.method), None)
 
     def recovered(self) -> None:
-        """Record an answered probe. Pauses stay long until a question is answered, too."""
+        """Record an answered probe. Pauses stay long until a request is answered, too."""
         self._lost = 0
         self._kinds.clear()
         self._let_through.clear()

@@ -25,9 +25,9 @@ from mirror.upstream.blobs import BlobQuestions
 from mirror.upstream.errors import deadline
 from mirror.upstream.manifests import ManifestQuestions, accept
 from mirror.upstream.pages import Page, PageBody
-from mirror.upstream.requests import HEAD_SHARE, UpstreamRequest
 from mirror.upstream.telemetry import Kind, Observer
 from mirror.upstream.transport import Size
+from mirror.upstream.upstream_request import HEAD_SHARE, UpstreamRequest
 
 _MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
 _FIRST = Paging()
@@ -45,12 +45,12 @@ class RegistryClient(ManifestQuestions, BlobQuestions):
         """
         query = paging.query()
         url = URL(f"{self.url(repository, path)}{'?' if query else ''}{query}", encoded=True)
-        question = UpstreamRequest("GET", kind, repository, url, pages.accept(kind), size)
+        request = UpstreamRequest("GET", kind, repository, url, pages.accept(kind), size)
         with ExitStack() as held:
             if size == "large":
                 await self.transport.large.acquire()
                 held.callback(self.transport.large.release)
-            response = await self.ask(question)
+            response = await self.ask(request)
             held.callback(response.close)
             pages.check(response, kind, ManifestUnknown(f"upstream has no {kind} of {repository}"))
             return PageBody(response, self.count, held.pop_all())
@@ -80,10 +80,10 @@ class RegistryClient(ManifestQuestions, BlobQuestions):
         url = self.url(repository, f"{kind}s", reference)
         headers = accept() if kind == "manifest" else {}
         most = self.transport.timeouts.answer_timeout * HEAD_SHARE if method == "HEAD" else math.inf
-        question = UpstreamRequest(
+        request = UpstreamRequest(
             method, kind, repository, url, headers, observe=observe, most=most
         )
-        async with await self.ask(question) as response:
+        async with await self.ask(request) as response:
             yield response
 
     async def welcomes(self) -> bool:

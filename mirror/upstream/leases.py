@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Leases:
-    """Counts questions, connections in use, fetches and followers of one upstream."""
+    """Counts requests, connections in use, fetches and followers of one upstream."""
 
     def __init__(self) -> None:
         self._held = 0
@@ -41,7 +41,7 @@ class Leases:
             self.give()
 
     async def over(self, quiet: float) -> None:
-        """Wait until no lease was held for `quiet` seconds: two questions may leave a gap."""
+        """Wait until no lease was held for `quiet` seconds: two requests may leave a gap."""
         while True:
             await self._none.wait()
             before = self._ever

@@ -25,8 +25,9 @@ from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference
 from mirror.upstream import responses
 from mirror.upstream.errors import deadline, read_capped
-from mirror.upstream.requests import HEAD_SHARE, Requester, UpstreamRequest
+from mirror.upstream.requester import Requester
 from mirror.upstream.telemetry import Observer
+from mirror.upstream.upstream_request import HEAD_SHARE, UpstreamRequest
 
 _UNHEARD = 1024  # manifests
 
@@ -52,12 +53,12 @@ class ManifestQuestions(Requester):
         if not insist and not self.shortcuts.worth(url, "head manifest"):
             return Hint()
         most = self.transport.timeouts.answer_timeout * HEAD_SHARE
-        question = UpstreamRequest(
+        request = UpstreamRequest(
             "HEAD", "manifest", repository, url, accept(), observe=observe, most=most
         )
         self._unheard[repository, reference] = True
         try:
-            async with await self.ask(question) as response:
+            async with await self.ask(request) as response:
                 hint = _of(reference, responses.hint(response))
         except TooManyRequests:  # a matter of the rate limit, not of HEAD
             self._unheard.pop((repository, reference), None)
@@ -102,8 +103,8 @@ class ManifestQuestions(Requester):
         named: Digest | None = None,
     ) -> Manifest:
         url = self.url(repository, "manifests", reference)
-        question = UpstreamRequest("GET", "manifest", repository, url, accept(), observe=observe)
-        async with await self.ask(question) as response:
+        request = UpstreamRequest("GET", "manifest", repository, url, accept(), observe=observe)
+        async with await self.ask(request) as response:
             responses.check(response, ManifestUnknown(f"upstream has no {repository}:{reference}"))
             try:
                 async with deadline(self.transport.timeouts.silence_timeout, url):

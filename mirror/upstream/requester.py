@@ -1,14 +1,12 @@
-"""Requests to one upstream: login, retries, and the meaning of each response."""
+"""Sending requests to one upstream: login, retries, and the meaning of each response."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import (
     AbstractAsyncContextManager,
     nullcontext,
 )
-from dataclasses import dataclass, field
 from functools import partial
 
 import aiohttp
@@ -41,7 +39,6 @@ from mirror.upstream.leases import Leases
 from mirror.upstream.shortcuts import Shortcuts
 from mirror.upstream.telemetry import (
     PACE,
-    Kind,
     Observer,
     PullLimit,
     UpstreamResponse,
@@ -49,44 +46,12 @@ from mirror.upstream.telemetry import (
     read_limit,
     read_retry_after,
 )
-from mirror.upstream.transport import Size, Timeouts, Transport
+from mirror.upstream.transport import Timeouts, Transport
+from mirror.upstream.upstream_request import UpstreamRequest
 
-HEAD_SHARE = 1 / 3  # of the time for a response: after a HEAD that hangs, a GET is still in time
 _ATTEMPTS = 3
 _GRANTED_FOR = 600.0  # seconds after a success in which a denial is retried
 _GRANTED_KEPT = 4096  # repositories
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
-    """A request to a registry, without its login.
-
-    `observe` is told of each response: the request is sent again with a login, or as a retry.
-    """
-
-    method: str
-    kind: Kind
-    repository: str
-    url: URL
-    headers: dict[str, str] = field(default_factory=dict)
-    size: Size = "small"
-    observe: Observer | None = None
-    most: float = math.inf  # seconds to wait for the response, if less than usual
-
-    @property
-    def ranged(self) -> bool:
-        """Whether this is a range request."""
-        return hdrs.RANGE in self.headers
-
-    @property
-    def plain(self) -> bool:
-        """Whether this is a whole GET for content, as a client without a mirror sends it."""
-        return self.kind in ("manifest", "blob") and self.method == "GET" and not self.ranged
-
-    @property
-    def topic(self) -> str:
-        """The kind of question for failure counts; ranges count apart from whole bodies."""
-        return f"part of a {self.kind}" if self.ranged else self.kind
 
 
 class Requester:
@@ -148,97 +113,97 @@ class Requester:
         path = "/".join((self.origin.named(repository), *rest))
         return URL(f"{base}/v2/{path}", encoded=True)
 
-    async def ask(self, question: UpstreamRequest) -> aiohttp.ClientResponse:
+    async def ask(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
         """Send a request; retried after a refused connection or a 5xx, but not after a timeout.
 
         A denial of a repository that was granted lately is retried, too: registries deny by mistake
         during incidents. A repeated denial is believed until the next success.
         """
         persistence = AsyncRetrying(
-            retry=retry_if_exception(partial(self._worth_asking_again, question)),
+            retry=retry_if_exception(partial(self._worth_asking_again, request)),
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2),
             reraise=True,
         )
         # Waiting for a connection is not upstream's fault: the deadline begins after it.
-        most = min(self.transport.timeouts.answer_timeout, question.most)
+        most = min(self.transport.timeouts.answer_timeout, request.most)
         with self.transport.leases.held():
-            async with self._turn(question), deadline(most, question.url):
+            async with self._turn(request), deadline(most, request.url):
                 try:
-                    return await persistence(self._ask_once, question)
+                    return await persistence(self._ask_once, request)
                 except Denied:
-                    self._granted.pop(question.repository, None)
+                    self._granted.pop(request.repository, None)
                     raise
 
-    def _worth_asking_again(self, question: UpstreamRequest, error: BaseException) -> bool:
+    def _worth_asking_again(self, request: UpstreamRequest, error: BaseException) -> bool:
         """Whether a retry may succeed; a refused shortcut is not retried."""
         if isinstance(error, ContentRefused):
-            return question.plain
-        if isinstance(error, Denied) and question.plain:
-            return question.repository in self._granted
+            return request.plain
+        if isinstance(error, Denied) and request.plain:
+            return request.repository in self._granted
         return isinstance(error, UpstreamUnavailable) and not isinstance(error, UpstreamDown)
 
-    def _turn(self, question: UpstreamRequest) -> AbstractAsyncContextManager[None]:
+    def _turn(self, request: UpstreamRequest) -> AbstractAsyncContextManager[None]:
         """Wait for a connection; a large request already holds one for its whole body."""
-        return self.transport.turns.taken() if question.size == "small" else nullcontext()
+        return self.transport.turns.taken() if request.size == "small" else nullcontext()
 
-    async def _ask_once(self, question: UpstreamRequest) -> aiohttp.ClientResponse:
+    async def _ask_once(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
         try:
-            response = await self._ask_with_login(question)
+            response = await self._ask_with_login(request)
         except Denied:  # by the token server
-            self._tell_access(question, None, 403)
+            self._tell_access(request, None, 403)
             raise
         try:
-            self._weigh(question, response)
+            self._weigh(request, response)
         except UpstreamFailure:
             response.release()
             raise
         return response
 
-    def _weigh(self, question: UpstreamRequest, response: aiohttp.ClientResponse) -> None:
+    def _weigh(self, request: UpstreamRequest, response: aiohttp.ClientResponse) -> None:
         """Raise UpstreamFailure for a response that is no answer; report granted or denied access.
 
         If the target of a redirect refuses, that concerns one URL, perhaps its signature: the
         registry itself granted access.
         """
-        elsewhere = _is_elsewhere(question, response)
+        elsewhere = request.is_elsewhere(response)
         status = 200 if elsewhere else response.status
-        self._tell_access(question, response, status)
-        if status in (401, 403) and question.plain:
+        self._tell_access(request, response, status)
+        if status in (401, 403) and request.plain:
             raise Denied(responses.DENIED)
-        if pages.has_no_api(question.kind, response):
+        if pages.has_no_api(request.kind, response):
             return  # a valid answer from any host
         if response.status == 429:
-            self._refuse_rate(question, response)
+            self._refuse_rate(request, response)
         responses.refuse_faults(response, self.origin.name)
-        content = question.kind in ("manifest", "blob")
+        content = request.kind in ("manifest", "blob")
         if elsewhere and content and 400 <= response.status < 500 and response.status != 416:
             host, status = response.url.host, response.status
             raise ContentRefused(f"{host}, to which {self.origin.name} redirects, answers {status}")
 
-    def _refuse_rate(self, question: UpstreamRequest, response: aiohttp.ClientResponse) -> None:
-        """Raise the meaning of a 429, and start a backoff for the question."""
+    def _refuse_rate(self, request: UpstreamRequest, response: aiohttp.ClientResponse) -> None:
+        """Raise the meaning of a 429, and start a backoff for the request."""
         wait = read_retry_after(response.headers)
-        if self._is_spent(question, response):
+        if self._is_spent(request, response):
             raise PullLimitSpent(f"{self.origin.name}'s pull limit is spent", retry_after=wait)
-        self.transport.back_off(response, question.topic, question.url)
+        self.transport.back_off(response, request.topic, request.url)
         host = response.url.host
         wait = max(1, PACE if wait is None else wait)
         raise TooManyRequests(f"the rate limit of {host} is exceeded", retry_after=wait)
 
-    def _is_spent(self, question: UpstreamRequest, response: aiohttp.ClientResponse) -> bool:
+    def _is_spent(self, request: UpstreamRequest, response: aiohttp.ClientResponse) -> bool:
         """Whether a 429 means that no pull is left, rather than too many requests.
 
         Only a registry that counts pulls means that, and only for manifests.
         """
-        counts = self._limit(question, response) is not None or self.origin.counts_pulls
-        own = question.kind == "manifest" and not _is_elsewhere(question, response)
+        counts = self._limit(request, response) is not None or self.origin.counts_pulls
+        own = request.kind == "manifest" and not request.is_elsewhere(response)
         return counts and own and responses.says_spent(response)
 
     def _limit(
-        self, question: UpstreamRequest, response: aiohttp.ClientResponse | None
+        self, request: UpstreamRequest, response: aiohttp.ClientResponse | None
     ) -> PullLimit | None:
-        if response is None or _is_elsewhere(question, response):
+        if response is None or request.is_elsewhere(response):
             return None
         return read_limit(response.headers, windowless=self.origin.counts_pulls)
 
@@ -247,7 +212,7 @@ class Requester:
         return response is not None and self.origin.counts_pulls and names_limit(response.headers)
 
     def _tell_access(
-        self, question: UpstreamRequest, response: aiohttp.ClientResponse | None, status: int
+        self, request: UpstreamRequest, response: aiohttp.ClientResponse | None, status: int
     ) -> None:
         """Report granted or denied access to a repository.
 
@@ -255,56 +220,46 @@ class Requester:
         repository public again, so it must be real content: not a web page, nor a redirect to a
         login.
         """
-        if question.kind not in ("manifest", "blob"):
+        if request.kind not in ("manifest", "blob"):
             return
         if 200 <= status < 300:
-            self._granted[question.repository] = True
-            if self.origin.logs_in or (response and _is_content(question, response)):
-                self._on_access(question.repository, True)
-        elif status in (401, 403) and question.plain:
-            self._on_access(question.repository, False)
+            self._granted[request.repository] = True
+            if self.origin.logs_in or (response and request.is_content(response)):
+                self._on_access(request.repository, True)
+        elif status in (401, 403) and request.plain:
+            self._on_access(request.repository, False)
 
-    async def _ask_with_login(self, question: UpstreamRequest) -> aiohttp.ClientResponse:
-        repository = self.origin.named(question.repository)
-        return await LoginAttempt(self._login, repository, partial(self._send, question)).run()
+    async def _ask_with_login(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
+        repository = self.origin.named(request.repository)
+        return await LoginAttempt(self._login, repository, partial(self._send, request)).run()
 
-    async def _send(self, question: UpstreamRequest, grant: Grant) -> aiohttp.ClientResponse:
-        headers = question.headers
+    async def _send(self, request: UpstreamRequest, grant: Grant) -> aiohttp.ClientResponse:
+        headers = request.headers
         if grant.header:
             headers = {**headers, hdrs.AUTHORIZATION: grant.header}
-        tell = partial(self._tell, question)
+        tell = partial(self._tell, request)
         return await self.transport.ask(
-            question.method, question.url, headers, tell, question.size, kind=question.topic
+            request.method, request.url, headers, tell, request.size, kind=request.topic
         )
 
     def _tell(
-        self, question: UpstreamRequest, response: aiohttp.ClientResponse | None, seconds: float
+        self, request: UpstreamRequest, response: aiohttp.ClientResponse | None, seconds: float
     ) -> None:
-        limit = self._limit(question, response)
+        limit = self._limit(request, response)
         answer = UpstreamResponse(
             upstream=self.origin.name,
             account=self.origin.whose,
-            kind=question.kind,
-            method=question.method,
+            kind=request.kind,
+            method=request.method,
             status=None if response is None else response.status,
             seconds=seconds,
-            repository=question.repository,
-            asked=question.url.name,
+            repository=request.repository,
+            asked=request.url.name,
             limit=limit,
-            spent=response is not None and self._is_spent(question, response),
+            spent=response is not None and self._is_spent(request, response),
             retry_after=None if response is None else read_retry_after(response.headers),
             garbled=limit is None and self._names_limit(response),
         )
-        if question.observe is not None:
-            question.observe(answer)
+        if request.observe is not None:
+            request.observe(answer)
         self._on_answer(answer)
-
-
-def _is_content(question: UpstreamRequest, response: aiohttp.ClientResponse) -> bool:
-    given = 200 <= response.status < 300
-    return given and responses.is_content(response, question.kind, question.url.name)
-
-
-def _is_elsewhere(question: UpstreamRequest, response: aiohttp.ClientResponse) -> bool:
-    """Whether the response comes from another host, to which the registry redirected."""
-    return response.url.origin() != question.url.origin()

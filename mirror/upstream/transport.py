@@ -7,7 +7,6 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from contextvars import Context
 from dataclasses import dataclass
 from typing import Literal, Self, TypedDict
 
@@ -15,27 +14,23 @@ import aiohttp
 from aiohttp import hdrs
 from aiohttp.abc import AbstractResolver
 from aiohttp.connector import SocketFactoryType
-from cachetools import LRUCache
 from yarl import URL
 
 import mirror
 from mirror.oci.errors import (
-    TooManyRequests,
-    UpstreamDown,
     UpstreamFailure,
     UpstreamMisbehaved,
     UpstreamUnavailable,
 )
 from mirror.upstream.address_policy import AddressPolicy, CheckedResolver, follow
-from mirror.upstream.backoff import Backoff, Topic
-from mirror.upstream.circuit_breaker import CircuitBreaker
+from mirror.upstream.backoff import Topic
 from mirror.upstream.connection import ConnectionSettings
 from mirror.upstream.connection_queue import ConnectionQueue
 from mirror.upstream.errors import PROXY_LOGIN, named_faults
+from mirror.upstream.host_health import GATEWAY_FAULTS, HostHealth
 from mirror.upstream.leases import Leases
 from mirror.upstream.lookups import Lookups
 from mirror.upstream.receiver import Connector, NoCookies, Slices
-from mirror.upstream.telemetry import read_retry_after
 from mirror.util import request_id
 
 _log = logging.getLogger(__name__)
@@ -46,8 +41,6 @@ MAX_REDIRECTS = 5
 Tell = Callable[[aiohttp.ClientResponse | None, float], None]
 Size = Literal["small", "large"]
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_GATEWAY_FAULTS = frozenset({502, 503, 504})  # faults of a whole host, not of one name
-_HOSTS = 1024  # hosts with remembered failures
 _PROBE_PATIENCE = 5.0  # seconds
 _LONGEST_FIELD = 300_000  # bytes of one header: curl's limit for all
 _MOST_FIELDS = 1000  # headers; Go's clients and curl limit their size only
@@ -111,13 +104,10 @@ class Transport:
         self._inner = resolver
         self._sockets = sockets
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
-        self._breakers: LRUCache[URL, CircuitBreaker] = LRUCache(_HOSTS)
-        self._token_server: URL | None = None  # the last one in use
+        self._health = HostHealth(self._own, self.timeouts.answer_timeout, self._alive)
         self._slices = Slices()
         self.leases = Leases()
         self._closed = False
-        self._backoff = Backoff()
-        self._probes: dict[URL, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
         inner = self._inner or Lookups(self._own.raw_host or "")
@@ -133,9 +123,7 @@ class Transport:
 
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
-        for probe in self._probes.values():
-            probe.cancel()
-        await asyncio.gather(*self._probes.values(), return_exceptions=True)
+        await self._health.close()
         for session in self._sessions.values():
             await session.close()
         await self._resolver.close()
@@ -190,11 +178,11 @@ class Transport:
             raise UpstreamUnavailable(f"upstream {url.host} is no longer configured")
         began = time.perf_counter()
         if kind == "token" and url.origin() != self._own:
-            self._token_server = url.origin()
+            self._health.token_server = url.origin()
         response: aiohttp.ClientResponse | None = None
         try:
             with named_faults(url):
-                request = _Request(self._sessions[size], topic_of(kind, method, url), method, form)
+                request = _Request(self._sessions[size], Topic.of(kind, method, url), method, form)
                 response = await self._follow(request, url, dict(headers))
         finally:
             seconds = time.perf_counter() - began
@@ -221,50 +209,26 @@ class Transport:
             url = target
         raise UpstreamMisbehaved(f"upstream redirects more than {MAX_REDIRECTS} times")
 
-    # Hosts that fail
-
     def down(self, url: URL) -> bool:
         """Whether the circuit breaker of this host is open."""
-        breaker = self._breakers.get(url.origin())
-        return breaker is not None and breaker.open
+        return self._health.down(url.origin())
 
     def back_off(self, response: aiohttp.ClientResponse, kind: str, url: URL) -> None:
         """Record a host's 429 to a request that began at `url`."""
-        wait = read_retry_after(response.headers)
-        topic = topic_of(kind, response.method, url)
-        self._backoff.refused(response.url.origin(), topic, wait)
+        self._health.back_off(response, Topic.of(kind, response.method, url))
 
     async def _ask_host(
         self, request: _Request, url: URL, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
         """Send a request to one host, if allowed, and record whether it answered."""
         self._address_policy.check(url)
-        origin, topic = url.origin(), request.topic
-        breaker = self._breakers.setdefault(origin, CircuitBreaker())
-        self._refuse_resting(origin, topic, breaker)
-        began = time.monotonic()
-        try:
+        origin = url.origin()
+        with self._health.attempt(origin, request.topic) as attempt:
             response = await request.send(url, self._with_id(origin, headers), self._means(url))
-        except (TimeoutError, asyncio.CancelledError):
-            # A cancelled request of an impatient client says nothing about the host.
-            if time.monotonic() - began > self.timeouts.answer_timeout / 4:
-                self._failed(origin, breaker, opened=breaker.failed(topic, silent=True))
-            raise
-        except aiohttp.ClientConnectorError:
-            self._failed(origin, breaker, opened=breaker.unreachable())
-            raise
-        except (aiohttp.ClientConnectionError, OSError):
-            self._failed(origin, breaker, opened=breaker.failed(topic, silent=False))
-            raise
         if response.status == 407:
             response.release()
             raise UpstreamUnavailable(PROXY_LOGIN)
-        if response.status in _GATEWAY_FAULTS:
-            self._failed(origin, breaker, opened=breaker.failed(topic, silent=False))
-        else:
-            breaker.succeeded(topic)
-        if response.status != 429:
-            self._backoff.answered(origin, topic)
+        self._health.answered(attempt, response.status)
         return response
 
     def _with_id(self, origin: URL, headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -273,18 +237,6 @@ class Transport:
         if not found or origin != self._own:
             return headers
         return {**headers, request_id.HEADER: found}
-
-    def _refuse_resting(self, origin: URL, topic: Topic, breaker: CircuitBreaker) -> None:
-        if not self._is_probed(origin):
-            breaker.try_again(topic, time.monotonic())
-        if breaker.refuses(topic):
-            raise UpstreamDown(
-                f"upstream {origin.host} does not answer at present; it will be tried again",
-                retry_after=breaker.retry_after,
-            )
-        rest = self._backoff.rest(origin, topic)
-        if rest is not None:
-            raise TooManyRequests(f"the rate limit of {origin.host} is exceeded", retry_after=rest)
 
     def _means(self, url: URL) -> _Means:
         """Return proxy and TLS context, with the client certificate for the own origin only."""
@@ -295,37 +247,6 @@ class Transport:
             "ssl": shown or self.link.trusted or True,
         }
 
-    def _failed(self, origin: URL, breaker: CircuitBreaker, *, opened: bool) -> None:
-        if opened and self._is_probed(origin) and origin not in self._probes:
-            _log.warning("%s does not answer: probing it until it does", origin)
-            asking = self._probe(origin, breaker)  # of no request: without a request's id
-            probe = self._probes[origin] = asyncio.create_task(asking, context=Context())
-            probe.add_done_callback(lambda _: self._probes.pop(origin))
-
-    def _is_probed(self, origin: URL) -> bool:
-        """Whether a host is probed without a client's request: upstream's and its token server.
-
-        An upstream may redirect to any number of other hosts, which never agreed to be probed: each
-        is tried by the next request that leads there.
-        """
-        return origin in (self._own, self._token_server)
-
-    async def _probe(self, origin: URL, breaker: CircuitBreaker) -> None:
-        """Send free requests until one is answered, or a trial request of a client is.
-
-        Many hosts have nothing at `/v2/`: a content network, or a gateway that knows other paths.
-        """
-        while breaker.open:
-            await asyncio.sleep(breaker.pause())
-            if not self._is_probed(origin) or self._breakers.get(origin) is not breaker:
-                return  # another token server is in use now
-            match await self._alive(origin / "v2/"):
-                case True:
-                    breaker.recovered()
-                case False:
-                    breaker.let_through()
-        _log.warning("%s answers again", origin)
-
     async def _alive(self, url: URL) -> bool | None:
         """Whether a host answers a request; None if no connection can be made."""
         session = self._sessions["small"]
@@ -335,7 +256,7 @@ class Transport:
                 asyncio.timeout(_PROBE_PATIENCE),
                 session.get(url, **self._means(url)) as response,
             ):
-                return response.status not in _GATEWAY_FAULTS
+                return response.status not in GATEWAY_FAULTS
         except aiohttp.ClientConnectorError:
             return None
         # TimeoutError is an OSError; UpstreamFailure comes from the guard.
@@ -350,8 +271,3 @@ def _told(url: URL, response: aiohttp.ClientResponse | None, seconds: float) -> 
     elsewhere = response.url.origin() != url.origin()
     by = f", by {response.url.host}" if elsewhere else ""
     return f"{response.status} after {seconds:.3f} s{by}"
-
-
-def topic_of(kind: str, method: str, url: URL) -> Topic:
-    """Return the backoff and breaker key of a request that begins at a URL."""
-    return Topic(kind, method, url.raw_path_qs)

@@ -89,10 +89,10 @@ class Tokens:
         Only a 401 of the registry itself is a refusal. Any other response, a web page included,
         concerns `/v2/` itself, which some registries do not have: then the actual request decides.
         """
-        question = TokenRequest("GET", url, basic)
+        request = TokenRequest("GET", url, basic)
         async with (
             deadline(0.9 * self._transport.timeouts.answer_timeout, url),
-            await self._send(question, upstream, account, "") as response,
+            await self._send(request, upstream, account, "") as response,
         ):
             return response.status != 401 or response.url.origin() != url.origin()
 
@@ -122,12 +122,12 @@ class Tokens:
     async def _granted(self, key: TokenKey, upstream: str) -> Token:
         match key.credentials.kind:
             case "refresh":
-                question = token_exchange.with_refresh_token(key, key.credentials.password)
+                request = token_exchange.with_refresh_token(key, key.credentials.password)
             case "access":
                 return await self._exchanged(key, upstream)
             case _:
-                question = token_exchange.with_password(key)
-        return await self._ask(question, key, upstream)
+                request = token_exchange.with_password(key)
+        return await self._ask(request, key, upstream)
 
     async def _exchanged(self, key: TokenKey, upstream: str) -> Token:
         """Fetch with a refresh token, which serves all scopes of a registry.
@@ -143,20 +143,18 @@ class Tokens:
                 )
             except CredentialsRefused:
                 self.drop(for_all, kept)
-        question = token_exchange.for_refresh_token(key)
-        new = self._kept[for_all] = await self._ask(question, for_all, upstream, "refresh_token")
+        request = token_exchange.for_refresh_token(key)
+        new = self._kept[for_all] = await self._ask(request, for_all, upstream, "refresh_token")
         return await self._ask(token_exchange.with_refresh_token(key, new.value), key, upstream)
 
-    async def _ask(
-        self, question: TokenRequest, key: TokenKey, upstream: str, *names: str
-    ) -> Token:
+    async def _ask(self, request: TokenRequest, key: TokenKey, upstream: str, *names: str) -> Token:
         """Request a token from a response field in `names`, by default that of access tokens."""
         account = key.credentials.username
-        async with await self._send(question, upstream, account, key.scope) as response:
+        async with await self._send(request, upstream, account, key.scope) as response:
             if not 200 <= response.status < 300:  # any 2xx: 201 and 203 occur, and the body decides
                 if response.status == 429:
-                    self._transport.back_off(response, "token", question.url)
-                raise _refusal(response, key, question)
+                    self._transport.back_off(response, "token", request.url)
+                raise _refusal(response, key, request)
             body = await read_capped(response, MAX_ANSWER, "token answer")
         try:
             return token_exchange.read(body, *names or ("access_token", "token"))
@@ -166,29 +164,29 @@ class Tokens:
             raise
 
     async def _send(
-        self, question: TokenRequest, upstream: str, account: str, scope: str
+        self, request: TokenRequest, upstream: str, account: str, scope: str
     ) -> aiohttp.ClientResponse:
         def tell(response: aiohttp.ClientResponse | None, seconds: float) -> None:
             status = None if response is None else response.status
-            method = question.method
+            method = request.method
             self._on_answer(
                 UpstreamResponse(upstream, account, "token", method, status, seconds, "", scope)
             )
 
         return await self._transport.ask(
-            question.method, question.url, question.headers(), tell, form=question.form or None
+            request.method, request.url, request.headers(), tell, form=request.form or None
         )
 
 
-def _refusal(response: aiohttp.ClientResponse, key: TokenKey, question: TokenRequest) -> Exception:
+def _refusal(response: aiohttp.ClientResponse, key: TokenKey, request: TokenRequest) -> Exception:
     """Return the meaning of a token server's failure: account, scope, or no answer at all."""
     host, who, status = response.url.host, key.credentials, response.status
     if status == 429:
         wait = read_retry_after(response.headers)
         wait = max(1, PACE if wait is None else wait)
         return TooManyRequests(f"the rate limit of {host} is exceeded", retry_after=wait)
-    shown = response.url.origin() == question.url.origin()  # not to others (RFC 9110, 15.4)
-    refused = _refused_login(response, key, question) if who and shown else None
+    shown = response.url.origin() == request.url.origin()  # not to others (RFC 9110, 15.4)
+    refused = _refused_login(response, key, request) if who and shown else None
     if refused is not None:
         return refused
     page = is_page(response)
@@ -203,14 +201,14 @@ def _page(response: aiohttp.ClientResponse) -> UpstreamUnavailable:
 
 
 def _refused_login(
-    response: aiohttp.ClientResponse, key: TokenKey, question: TokenRequest
+    response: aiohttp.ClientResponse, key: TokenKey, request: TokenRequest
 ) -> CredentialsRefused | None:
     host, who, status = response.url.host, key.credentials, response.status
     page = is_page(response)
     refused = f"{host} refuses the login of {who.username!r}"
     # A 401 with a web page counts as a failed login, too. 400 is OAuth 2's response to an invalid
     # refresh token (RFC 6749, 5.2).
-    if status == 401 or (status == 400 and question.method == "POST" and not page):
+    if status == 401 or (status == 400 and request.method == "POST" and not page):
         return CredentialsRefused(refused)
     if status == 403 and not page:  # GHCR's response to a wrong password, too
         denied = Denied(f"{refused}, or gives it no access to {key.scope}")
