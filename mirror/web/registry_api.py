@@ -9,8 +9,8 @@ from weakref import WeakValueDictionary
 from aiohttp import hdrs, web
 
 from mirror.budget.demand import Demand
-from mirror.content.blobs.followers import while_there
 from mirror.content.blobs.service import BlobService
+from mirror.content.blobs.sinks import while_connected
 from mirror.content.listings.service import ListingService
 from mirror.content.listings.tag_lists import TagStream
 from mirror.content.manifests.resolver import ManifestResolver
@@ -144,7 +144,7 @@ class RegistryApi:
         """Answer for a blob: its headers, all of it, or a range."""
         unchanged = response_headers.matches(request.headers.get(hdrs.IF_NONE_MATCH), path.digest)
         if request.method == hdrs.METH_HEAD or unchanged:
-            async with while_there(Peer(request.transport)):
+            async with while_connected(Peer(request.transport)):
                 size, outcome = await self._blobs.head(
                     path.repository, path.digest, identity.client
                 )
@@ -163,7 +163,7 @@ class RegistryApi:
     async def _large_blob(
         self, request: web.BaseRequest, path: BlobPath, identity: ClientIdentity
     ) -> Reply:
-        async with while_there(Peer(request.transport)):
+        async with while_connected(Peer(request.transport)):
             body = await self._blobs.open(path.repository, path.digest, identity.client)
         try:
             span = _span(request, path, body.size)
@@ -185,7 +185,7 @@ class RegistryApi:
         self, request: web.BaseRequest, path: TagsPath, identity: ClientIdentity
     ) -> Reply:
         """Answer with a page of tags and, if there are more, a link to the next page."""
-        async with while_there(Peer(request.transport)):
+        async with while_connected(Peer(request.transport)):
             listed = await self._listings.tags(path.repository, path.paging, identity.party)
         page, more = listed.answer, _more(path, listed.answer.following)
         headers = response_headers.listing(media.JSON, listed) + more

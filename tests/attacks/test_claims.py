@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 
 from mirror.content.blobs.allowance import Allowance
-from mirror.content.blobs.followers import while_there
 from mirror.content.blobs.partial_lease import PartialLease
 from mirror.content.blobs.passthrough import PassThrough
 from mirror.content.blobs.possession import Possession
+from mirror.content.blobs.sinks import while_connected
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.errors import NoRoomError
@@ -276,7 +276,7 @@ class Gone:
 async def test_a_silent_upstream_is_waited_for_by_nobody_who_has_left() -> None:
     async with asyncio.timeout(10):
         with contextlib.suppress(ConnectionResetError):
-            async with while_there(Gone()):
+            async with while_connected(Gone()):
                 await asyncio.Event().wait()
 
 

@@ -17,7 +17,7 @@ from mirror.oci.errors import (
     UpstreamUnavailable,
 )
 from mirror.oci.names import Repository
-from tests.memory_source import MemorySource
+from tests.support.memory_source import MemorySource
 
 APP = Repository("docker.io", "org/app")
 CONTENT = random.Random(8).randbytes(3_000_000)

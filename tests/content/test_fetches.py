@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,25 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from mirror.access.publicity import Publicity
 from mirror.app.builders import closed
-from mirror.app.upstreams import UpstreamPlans, Upstreams
-from mirror.budget.budget import Budget
-from mirror.budget.ledger import Ledger
-from mirror.content.blobs.fetch import Fetch
-from mirror.content.blobs.fetch_pool import FetchPool
+from mirror.content.blobs.fetch_pool import FetchPool, OtherFetch
+from mirror.content.blobs.followers import Follower
 from mirror.content.blobs.possession import Possession
 from mirror.content.memory_cache import MemoryCache
+from mirror.content.outcome import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.settings import load
 from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
-from mirror.upstream.client import RegistryClient
 from tests.standin import Blob, Fault, Hub, make_image
+from tests.support.memory_source import Gate, MemorySource
 from tests.support.mirror import Run
 
-APP, SIZE = Repository("docker.io", "org/app"), 200_000
+APP, ALSO = Repository("docker.io", "org/app"), Repository("docker.io", "org/also")
+SIZE = 200_000
+CONTENT = random.Random(21).randbytes(SIZE)
+DIGEST = Digest.of(CONTENT)
 
 
 @pytest.fixture
@@ -39,40 +39,54 @@ def layer(hub: Hub) -> Blob:
     return image.layers[0]
 
 
+@pytest.fixture
+def source() -> MemorySource:
+    """A source that has the blob in two repositories, and sends half of it at first."""
+    source = MemorySource(gate=Gate(SIZE // 2))
+    source.add(APP.name, CONTENT)
+    source.add(ALSO.name, CONTENT)
+    return source
+
+
 @asynccontextmanager
 async def fetching(
-    hub: Hub, folder: Path, reprieve: float
-) -> AsyncIterator[tuple[FetchPool, RegistryClient]]:
-    """Fetch from the hub; one that nobody follows has these seconds if little is left of it."""
-    async with AsyncExitStack() as stack:
-        settings = load({"upstreams": {"docker.io": {"url": hub.url}}})
+    folder: Path, *sources: MemorySource, reprieve: float = 60
+) -> AsyncIterator[FetchPool]:
+    """Fetch from sources; a fetch without followers has these seconds if little is left of it."""
+    named = dict(zip(("docker.io", "other.example"), sources, strict=False))
+    async with AsyncExitStack() as stack, asyncio.timeout(20):
         store = closed(stack, await open_store(BlobFiles(folder), 10**8))
-        publicity = Publicity([], store.index, store.catalog.holds)
-        budget = Budget(Ledger(store.index, 0), {})
-        upstreams = closed(stack, Upstreams(lambda _: None, publicity, budget))
-        plans = UpstreamPlans(settings)
-        upstreams.commit(plans, await upstreams.prepare(plans))
-        registries = upstreams.registries
         possession = closed(stack, Possession(store, bytes(32)))
-        fetches = closed(
-            stack, FetchPool(registries, store, possession, MemoryCache(10**6), 0, 2, reprieve)
+        fetches = FetchPool(
+            named,
+            store,
+            possession,
+            MemoryCache(10**6),
+            abandon_after=0,
+            max_fetches=2,
+            reprieve=reprieve,
         )
-        yield fetches, registries["docker.io"]
+        yield closed(stack, fetches)
 
 
-def joined(fetches: FetchPool, registry: RegistryClient, layer: Blob) -> Fetch:
-    """Follow a layer."""
-    fetch = fetches.join(registry, APP, Digest(layer.digest))
-    assert fetch is not None
-    return fetch
+def followed(
+    fetches: FetchPool,
+    repository: Repository = APP,
+    proof: int | None = None,
+    digest: Digest = DIGEST,
+) -> Follower:
+    """Follow the fetch of the blob."""
+    follower = fetches.attach(repository, digest, proof)
+    assert isinstance(follower, Follower)
+    return follower
 
 
-async def left_alone(hub: Hub, fetches: FetchPool, registry: RegistryClient, layer: Blob) -> None:
+async def left_alone(fetches: FetchPool) -> None:
     """Have a fetch begin whose only follower leaves."""
-    fetch = joined(fetches, registry, layer)
-    await fetch.started(APP)
-    await fetch.past(0)
-    fetches.leave(fetch, APP)
+    follower = followed(fetches)
+    await follower.started()
+    await follower.fetch.past(0)
+    follower.leave()
 
 
 async def ended(fetches: FetchPool) -> None:
@@ -82,62 +96,105 @@ async def ended(fetches: FetchPool) -> None:
             await asyncio.to_thread(len, fetches)
 
 
-async def test_what_drips_for_nobody_ends_and_leaves_what_it_has(
-    hub: Hub, tmp_path: Path, layer: Blob
+async def test_a_second_request_follows_the_first_ones_fetch(
+    tmp_path: Path, source: MemorySource
 ) -> None:
-    hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2))
-    async with fetching(hub, tmp_path, reprieve=0.01) as (fetches, registry):
-        await left_alone(hub, fetches, registry, layer)
+    async with fetching(tmp_path, source) as fetches:
+        first, second = followed(fetches), followed(fetches)
+        assert second.fetch is first.fetch
+        assert (first.joined, second.joined) == (False, True)
+        assert [each.outcome for each in (first, second)] == [Outcome.MISS, Outcome.MISS]
+        assert (first.collapsed, second.collapsed) == (False, True)
+        first.leave()
+        second.leave()
+    assert len(source.opened) <= 1
+
+
+async def test_a_request_for_another_repository_follows_with_a_proof_of_the_size(
+    tmp_path: Path, source: MemorySource
+) -> None:
+    async with fetching(tmp_path, source) as fetches:
+        first = followed(fetches)
+        await first.started()
+        assert fetches.attach(ALSO, DIGEST) == OtherFetch(needs_proof=True, size=SIZE)
+        assert fetches.attach(ALSO, DIGEST, SIZE + 1) == OtherFetch(needs_proof=False, size=SIZE)
+        assert fetches.size(ALSO, DIGEST) is None
+        second = followed(fetches, ALSO, SIZE)
+        assert fetches.size(ALSO, DIGEST) == SIZE
+        assert second.fetch is first.fetch
+        first.leave()
+        second.leave()
+
+
+async def test_a_fetch_of_another_upstream_is_not_followed(
+    tmp_path: Path, source: MemorySource
+) -> None:
+    other = MemorySource()
+    other.add(APP.name, CONTENT)
+    async with fetching(tmp_path, source, other) as fetches:
+        first = followed(fetches)
+        await first.started()
+        second = followed(fetches, Repository("other.example", APP.name))
+        assert second.fetch is not first.fetch
+        await second.fetch.past(SIZE - 1)  # the first is still waiting for its source
+        first.leave()
+        second.leave()
+
+
+async def test_what_drips_for_nobody_ends_and_leaves_what_it_has(
+    tmp_path: Path, source: MemorySource
+) -> None:
+    async with fetching(tmp_path, source, reprieve=0.01) as fetches:
+        await left_alone(fetches)
         await ended(fetches)
-        again = joined(fetches, registry, layer)
-        await again.past(layer.size - 1)
-        fetches.leave(again, APP)
-    assert hub.blob_bytes(layer.digest) <= 1.1 * SIZE
+        source.gate = None
+        again = followed(fetches)
+        await again.fetch.past(SIZE - 1)
+        again.leave()
+    assert [each.start for each in source.opened] == [0, SIZE // 2]
 
 
 async def test_what_is_nearly_done_is_ended_for_nobody(
-    hub: Hub, tmp_path: Path, layer: Blob
+    tmp_path: Path, source: MemorySource
 ) -> None:
-    go = asyncio.Event()
-    hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2, until=go))
-    async with fetching(hub, tmp_path, reprieve=60) as (fetches, registry):
-        await left_alone(hub, fetches, registry, layer)
+    assert source.gate is not None
+    async with fetching(tmp_path, source) as fetches:
+        await left_alone(fetches)
         await asyncio.sleep(0.05)  # its grace is over
         assert len(fetches) == 1
-        go.set()
+        source.gate.open.set()
         await ended(fetches)
-        warm = joined(fetches, registry, layer)
-        fetches.leave(warm, APP)
-    assert hub.bodies(layer.digest) == 1
+        followed(fetches).leave()
+    assert len(source.opened) == 1
 
 
 async def test_who_comes_back_and_leaves_again_gives_it_as_long_again(
-    hub: Hub, tmp_path: Path, layer: Blob
+    tmp_path: Path, source: MemorySource
 ) -> None:
-    hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2))
-    async with fetching(hub, tmp_path, reprieve=0.2) as (fetches, registry):
-        await left_alone(hub, fetches, registry, layer)
+    async with fetching(tmp_path, source, reprieve=0.2) as fetches:
+        await left_alone(fetches)
         await asyncio.sleep(0.05)
-        fetch = joined(fetches, registry, layer)
+        follower = followed(fetches)
         await asyncio.sleep(0.3)
         assert len(fetches) == 1
-        fetches.leave(fetch, APP)
+        follower.leave()
         await ended(fetches)
 
 
 async def test_a_fetch_whose_file_is_closed_lets_nobody_in(
-    hub: Hub, tmp_path: Path, layer: Blob
+    tmp_path: Path, source: MemorySource
 ) -> None:
-    async with fetching(hub, tmp_path, reprieve=60) as (fetches, registry), asyncio.timeout(10):
-        fetch = joined(fetches, registry, layer)
-        await fetch.past(layer.size - 1)
-        fetches.leave(fetch, APP)
-        while not fetch.ended:  # noqa: ASYNC110 - one step of the loop later it is off the books
+    source.gate = None
+    async with fetching(tmp_path, source) as fetches:
+        follower = followed(fetches)
+        await follower.fetch.past(SIZE - 1)
+        follower.leave()
+        while not follower.fetch.ended:  # noqa: ASYNC110 - a step later it is off the books
             await asyncio.sleep(0)
         assert len(fetches) == 1
-        assert fetches.running(APP.upstream, fetch.digest) is None
-        assert fetches.join(registry, APP, fetch.digest, layer.size) is None
-        await fetches.others_over(APP, fetch.digest)
+        assert fetches.size(APP, DIGEST) is None
+        assert fetches.attach(APP, DIGEST, SIZE) == OtherFetch(needs_proof=False)
+        await fetches.others_over(APP, DIGEST)
         assert len(fetches) == 0
 
 

@@ -12,11 +12,12 @@ from typing import IO
 import pytest
 
 from mirror.oci.digest import Digest
-from mirror.oci.errors import RegistryError
+from mirror.oci.errors import BlobUnknown, Denied, RegistryError, UpstreamUnavailable
 from mirror.storage.files import BlobFiles
 from mirror.storage.partial import Partial
-from tests.content.test_fetches import APP, fetching, joined
-from tests.standin import Fault, Hub, Image, make_image
+from tests.content.test_fetches import fetching, followed
+from tests.standin import Hub, Image, make_image
+from tests.support.memory_source import MemorySource
 from tests.support.mirror import Run
 
 NAME = "library/nginx"
@@ -79,18 +80,16 @@ async def test_a_small_blob_is_warm_before_the_disk_has_it(
     assert opened == []
 
 
-@pytest.mark.parametrize("status", [404, 403, 500])
-async def test_a_failure_is_a_value(hub: Hub, tmp_path: Path, status: int) -> None:
+@pytest.mark.parametrize("kind", [BlobUnknown, Denied, UpstreamUnavailable])
+async def test_a_failure_is_a_value(tmp_path: Path, kind: type[RegistryError]) -> None:
     """It holds no frames, so that nothing of what failed stays in memory with it."""
-    image = make_image(52, [200_000])
-    hub.add(image, APP.name, "latest")
-    hub.faults.add(Fault(kind="blob", method="GET", status=status, times=None))
-    async with fetching(hub, tmp_path, reprieve=0) as (fetches, registry):
-        fetch = joined(fetches, registry, image.layers[0])
-        with pytest.raises(RegistryError):
-            await fetch.started(APP)
-        for failure in (fetch.failure, fetch.refusal(APP)):
+    source = MemorySource(failure=kind("the source refuses"))
+    async with fetching(tmp_path, source) as fetches:
+        follower = followed(fetches)
+        with pytest.raises(kind):
+            await follower.started()
+        for failure in (follower.fetch.failure, follower.refusal):
             assert failure is not None
             bare = failure.__traceback__, failure.__cause__, failure.__context__
             assert bare == (None, None, None)
-        fetches.leave(fetch, APP)
+        follower.leave()

@@ -25,8 +25,8 @@ from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.blob_source import BlobRequest, BlobSource, BlobStream
 from mirror.upstream.client import RegistryClient
 from mirror.upstream.transport import Transport
-from tests.memory_source import MemorySource
 from tests.standin import Blob, Fault, Hub, Terms
+from tests.support.memory_source import MemorySource
 
 NAME, OTHER = "org/app", "org/other"
 CONTENT = random.Random(7).randbytes(300_000)

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from mirror.content.blobs.download import Download
-from mirror.content.blobs.followers import Sink
 from mirror.content.blobs.ingest import Ingest
 from mirror.content.blobs.partial_lease import PartialLease
-from mirror.content.blobs.progress import Detour, Displaced, FetchProgress
+from mirror.content.blobs.progress import Bypass, FetchProgress, Preempted
+from mirror.content.blobs.sinks import Sink
 from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
@@ -103,7 +103,7 @@ class Fetch(FetchProgress):
     # The fetch's side
 
     async def run(self) -> None:
-        """Fetch, prove, publish. Every failure ends in `failure` or `detour`."""
+        """Fetch, prove, publish. Every failure ends in `failure` or `bypass`."""
         try:
             await self._publish(await self._receive_somewhere())
         except (NoRoomError, OSError) as error:
@@ -184,7 +184,7 @@ class Fetch(FetchProgress):
             size, begun = download.size, self._place.written
             if size is not None and begun >= max(size, 1):
                 raise ContentWrong("the partial of an earlier fetch is not part of the blob")
-            self.size = size  # known to a detour, too, so that none of its clients need ask
+            self.size = size  # known to a bypass, too, so that none of its clients need ask
             if size is not None and not self._place.fits(size):
                 raise NoRoomError(f"{size} bytes do not fit beside the content in use")
             partial = await self._place.open()
@@ -215,7 +215,7 @@ class Fetch(FetchProgress):
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
-        """Ask a question; raises Displaced where it is slow and another repository can be asked."""
+        """Ask a question; raises Preempted where it is slow and another repository can be asked."""
         try:
             async with asyncio.timeout(None) as self._question:
                 self._hurry()
@@ -223,7 +223,7 @@ class Fetch(FetchProgress):
         except TimeoutError:
             if self._question is None or not self._question.expired():
                 raise
-            raise Displaced("upstream is slow to answer for this repository") from None
+            raise Preempted("upstream is slow to answer for this repository") from None
         finally:
             self._question = None
 
@@ -272,19 +272,19 @@ class Fetch(FetchProgress):
         if self.proven:
             return
         if partial is None:
-            self.detour = Detour(0, self.digest.hasher())
+            self.bypass = Bypass(0, self.digest.hasher())
         else:
-            self._take_detour(partial)
+            self._bypass_disk(partial)
 
-    def _take_detour(self, partial: Partial) -> None:
-        """Set the detour behind the received bytes, all of them hashed, unless these are all."""
+    def _bypass_disk(self, partial: Partial) -> None:
+        """Set the bypass behind the received bytes, all of them hashed, unless these are all."""
         if partial.hashed == self.size:
             if partial.proven:
                 self._reveal(partial.hashed)
             else:
                 self.failure = ContentWrong(f"upstream sent bytes that are not {self.digest}")
         else:
-            self.detour = Detour(partial.hashed, partial.hasher())
+            self.bypass = Bypass(partial.hashed, partial.hasher())
             self.visible = partial.hashed if self.size is not None else 0
 
     def _tell_of_waste(self, reason: str) -> None:

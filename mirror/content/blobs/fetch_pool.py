@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sized
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mirror.content.blobs.allowance import Allowance
 from mirror.content.blobs.fetch import Fetch
+from mirror.content.blobs.followers import Follower
 from mirror.content.blobs.partial_lease import PartialLease
 from mirror.content.blobs.possession import Possession
 from mirror.content.memory_cache import MemoryCache
@@ -57,8 +58,20 @@ class _Running:
         return f"the download of {self.fetch.digest} ends after {human(self.place.written)}{of_all}"
 
 
+@dataclass(frozen=True, slots=True)
+class OtherFetch:
+    """A fetch of the blob that a request may not follow: it is for other repositories, or ends.
+
+    If it `needs_proof`, the request may follow it once upstream has said that its repository has
+    the blob too, under the `size` in bytes, if that is known.
+    """
+
+    needs_proof: bool
+    size: int | None = None
+
+
 class FetchPool:
-    """Runs fetches. `max_fetches` is how many run at a time, for all `upstreams` together.
+    """Runs fetches. `max_fetches` is how many run at a time, for all `sources` together.
 
     `abandon_after` is how long, in seconds, a fetch goes on without followers, and `reprieve` how
     much longer where little is left.
@@ -66,7 +79,7 @@ class FetchPool:
 
     def __init__(
         self,
-        upstreams: Sized,
+        sources: Mapping[str, BlobSource],
         store: Store,
         possession: Possession,
         memory: MemoryCache,
@@ -79,10 +92,10 @@ class FetchPool:
         self._memory = memory
         self._abandon_after = abandon_after
         self._reprieve = reprieve
-        self._upstreams = upstreams
+        self._sources = sources
         self._places = FairSemaphore(max_fetches)
         self._shared = max_fetches >= _SHARED
-        self._allowance = Allowance(lambda: store.accounting.max_size, upstreams)
+        self._allowance = Allowance(lambda: store.accounting.max_size, sources)
         self._running: dict[Key, _Running] = {}
 
     def __len__(self) -> int:
@@ -111,10 +124,32 @@ class FetchPool:
         tasks = [running.task for running in self._running.values()]
         await run_to_completion(wait_until_done(tasks))  # the store must not close before
 
-    def running(self, upstream: str, digest: Digest) -> Fetch | None:
-        """Return the fetch that can be joined, if there is one."""
-        running = self._running.get((upstream, digest))
-        return None if running is None or running.ending else running.fetch
+    def size(self, repository: Repository, digest: Digest) -> int | None:
+        """Return the size of a blob that is under way for a repository; None if it is not known."""
+        running = self._running.get((repository.upstream, digest))
+        if running is None or running.ending or not running.fetch.serves(repository):
+            return None
+        return running.fetch.size
+
+    def attach(
+        self, repository: Repository, digest: Digest, proof: int | None = None
+    ) -> Follower | OtherFetch:
+        """Follow the fetch of a blob: the running one or, if there is none, a new one.
+
+        `proof` is the size, in bytes, under which upstream said that the repository has the blob.
+        A fetch of another upstream is not followed: its content may be private, and it may be slow.
+        """
+        source, key = self._sources[repository.upstream], (repository.upstream, digest)
+        running = self._running.get(key)
+        joined = running is not None
+        if running is None:
+            running = self._running[key] = self._start(key, source, repository)
+        elif running.ending:
+            return OtherFetch(needs_proof=False)
+        elif not running.fetch.admits(repository, proof):
+            return OtherFetch(needs_proof=proof is None, size=running.fetch.size)
+        running.fetch.join(repository, proof)
+        return Follower(running.fetch, repository, self._leave, joined=joined)
 
     async def others_over(self, repository: Repository, digest: Digest) -> None:
         """Wait until a running fetch of the blob is over, unless it serves this repository."""
@@ -122,28 +157,6 @@ class FetchPool:
             if not running.ending and running.fetch.serves(repository):
                 return
             await _over(running)
-
-    def join(
-        self,
-        source: BlobSource,
-        repository: Repository,
-        digest: Digest,
-        proof: int | None = None,
-    ) -> Fetch | None:
-        """Join the running fetch or start one; the caller must `leave` it.
-
-        None where the running fetch does not admit this repository, or is ending. `proof` is the
-        size, in bytes, under which upstream said that the repository has the blob. A fetch of
-        another upstream is not joined: its content may be private, and it may be slow.
-        """
-        key = repository.upstream, digest
-        running = self._running.get(key)
-        if running is None:
-            running = self._running[key] = self._start(key, source, repository)
-        elif running.ending or not running.fetch.admits(repository, proof):
-            return None
-        running.fetch.join(repository, proof)
-        return running.fetch
 
     def _start(self, key: Key, source: BlobSource, repository: Repository) -> _Running:
         digest = key[1]
@@ -158,7 +171,7 @@ class FetchPool:
         task.add_done_callback(lambda done: self._ended(key, done))
         return _Running(fetch, place, task)
 
-    def leave(self, fetch: Fetch, repository: Repository) -> None:
+    def _leave(self, fetch: Fetch, repository: Repository) -> None:
         """Remove a follower; without any the fetch may end, after a while."""
         fetch.leave(repository)
         running = self._running.get((repository.upstream, fetch.digest))
@@ -188,7 +201,7 @@ class FetchPool:
 
     async def _run(self, fetch: Fetch) -> None:
         upstream, client = fetch.repository.upstream, CLIENT.get()
-        owners: Owners = () if len(self._upstreams) == 1 else (upstream,)
+        owners: Owners = () if len(self._sources) == 1 else (upstream,)
         if self._shared:  # made-up digests of one client must not hold all places
             owners = *owners, f"{client} of {upstream}"
         try:

@@ -1,85 +1,122 @@
-"""Following: a fetch's bytes sent to one client, at that client's own pace."""
+"""Followers: requests that take their bodies from a fetch, each at its client's own pace."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import IO, Protocol
+import logging
+from collections.abc import Callable
 
+from mirror.content.blobs.fetch import Fetch
+from mirror.content.blobs.passthrough import PassThroughBody
+from mirror.content.blobs.progress import Bypass
+from mirror.content.blobs.sinks import Sink, while_connected
+from mirror.content.outcome import Outcome
+from mirror.oci.errors import RegistryError
+from mirror.oci.names import Repository
 from mirror.oci.ranges import Span
 
-_LOOK = 1.0  # seconds between looks at whether a client is still there
+_log = logging.getLogger(__name__)
+
+_FAR_AHEAD = 32 * 1024 * 1024  # bytes; a range further ahead of the fetch is not waited for
 
 
-class There(Protocol):
-    """A client that waits for an answer."""
+class Follower:
+    """A request that follows a fetch in one repository. It must `leave`.
+
+    `joined` says that the fetch ran before, for another request. Bytes that are proven, and about
+    to be published, cost upstream nothing more: to join these is a hit.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        repository: Repository,
+        leave: Callable[[Fetch, Repository], None],
+        *,
+        joined: bool,
+    ) -> None:
+        self.fetch = fetch
+        self.repository = repository
+        self.joined = joined
+        self.outcome = Outcome.HIT if joined and fetch.proven else Outcome.MISS
+        self.collapsed = joined and self.outcome is Outcome.MISS
+        self._leave = leave
+
+    def __repr__(self) -> str:
+        return f"<Follower of {self.fetch!r} in {self.repository}>"
 
     @property
-    def gone(self) -> bool:
-        """Whether the client has left."""
+    def refusal(self) -> RegistryError | None:
+        """Upstream's refusal of the blob in this repository, if there is one."""
+        return self.fetch.refusal(self.repository)
+
+    async def started(self) -> None:
+        """Wait until the response may begin; raises RegistryError. See `FetchProgress`."""
+        await self.fetch.started(self.repository)
+
+    async def send(self, span: Span, sink: Sink) -> int:
+        """Send the visible bytes in `span`; returns the position where they ended.
+
+        That is the span's end, or where the fetch bypassed the disk. Raises RegistryError, and the
+        errors of the sink when its client has gone.
+        """
+        position = span.start
+        while position < span.stop:
+            end = min(await self.fetch.past(position), span.stop)
+            if end <= position:
+                break
+            position = await self.fetch.send(position, end, sink)
+        return position
+
+    def leave(self) -> None:
+        """Stop following."""
+        self._leave(self.fetch, self.repository)
 
 
-class Sink(There, Protocol):
-    """The destination of a body."""
+class FetchedBody:
+    """A blob under way, of `size` bytes."""
 
-    async def data(self, data: bytes | memoryview) -> None:
-        """Send bytes."""
+    def __init__(self, follower: Follower, size: int, upstream: PassThroughBody) -> None:
+        self.size = size
+        self.outcome = follower.outcome
+        self.collapsed = follower.collapsed
+        self._follower = follower
+        self._fetch = follower.fetch
+        self._upstream = upstream
 
-    async def file(self, file: IO[bytes], start: int, stop: int) -> None:
-        """Send a file's bytes from `start` up to `stop`, without reading them if possible."""
+    async def send(self, span: Span, sink: Sink) -> None:
+        """Follow the fetch; pass through the bytes that it will have too late, or never."""
+        async with while_connected(sink):
+            if await self._passed(span, sink):
+                return
+            position = await self._follower.send(span, sink)
+            bypass = self._fetch.bypass
+            if position != span.stop and bypass is not None:
+                await self._pass_rest(Span(position, span.stop), bypass, sink)
 
+    async def _passed(self, span: Span, sink: Sink) -> bool:
+        """Pass through a span that begins far ahead of the fetch, unless that comes near first."""
+        near = span.start - _FAR_AHEAD
+        if near <= self._fetch.visible:
+            return False
+        words = "bytes from %d on of %s are passed through, and not kept: the download is at %d"
+        _log.debug(words, span.start, self._fetch.digest, self._fetch.visible)
+        return await self._upstream.pass_span(span, sink, lambda: self._fetch.reaches(near))
 
-class Followed(Protocol):
-    """A fetch, as a follower sees it; see `Fetch`."""
-
-    async def past(self, position: int) -> int:
-        """Wait for bytes behind `position`; see `Progress.past`."""
-
-    async def send(self, position: int, stop: int, sink: Sink) -> int:
-        """Send visible bytes; see `Fetch.send`."""
-
-
-async def follow(fetch: Followed, span: Span, sink: Sink) -> int:
-    """Send the visible bytes of a fetch in `span`; returns the position where they ended.
-
-    That is the span's end, or where the fetch took a detour. Raises RegistryError, and the errors
-    of the sink when its client has gone.
-    """
-    position = span.start
-    while position < span.stop:
-        end = min(await fetch.past(position), span.stop)
-        if end <= position:
-            break
-        position = await fetch.send(position, end, sink)
-    return position
-
-
-@asynccontextmanager
-async def while_there(client: There) -> AsyncIterator[None]:
-    """Run a block for as long as its client is there; raises ConnectionResetError.
-
-    The end of a connection shows when bytes are written to it. A silent upstream gives none to
-    write, nor does a blob of unknown size.
-    """
-    loop = asyncio.get_running_loop()
-    there = asyncio.timeout(None)
-    timer: asyncio.TimerHandle
-
-    def look() -> None:
-        nonlocal timer
-        if client.gone:
-            there.reschedule(loop.time())
+    async def _pass_rest(self, rest: Span, bypass: Bypass, sink: Sink) -> None:
+        """Pass the rest through."""
+        words = "%d bytes of %s are passed through, and not kept: its download gave up the disk"
+        _log.debug(words, rest.length, self._fetch.digest)
+        if rest.stop == self.size and rest.start == bypass.written:
+            await self._upstream.pass_rest(rest, bypass.hasher.copy(), sink)
+        elif rest.stop == self.size and rest.start == 0:
+            await self._upstream.pass_rest(rest, self._fetch.digest.hasher(), sink)
         else:
-            timer = loop.call_later(_LOOK, look)
+            await self._upstream.pass_span(rest, sink)
 
-    timer = loop.call_later(_LOOK, look)
-    try:
-        async with there:
-            yield
-    except TimeoutError:
-        if not there.expired():
-            raise
-        raise ConnectionResetError("the client has gone") from None
-    finally:
-        timer.cancel()
+    async def proven(self) -> None:
+        """Wait until all bytes are there and right, or cannot be stored; raises RegistryError."""
+        await self._fetch.past(self.size - 1)
+
+    def close(self) -> None:
+        """Stop following."""
+        self._follower.leave()

@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
 from mirror.content.blobs.download import Download
-from mirror.content.blobs.followers import Sink
 from mirror.content.blobs.progress import TAIL
+from mirror.content.blobs.sinks import Sink
 from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.oci.names import Repository

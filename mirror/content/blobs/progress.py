@@ -13,7 +13,7 @@ from mirror.oci.names import Repository
 TAIL = 16 * 1024  # bytes held back until the digest is proven: no client completes on less
 
 
-class Displaced(UpstreamUnavailable):
+class Preempted(UpstreamUnavailable):
     """Upstream was slow in this repository, and the fetch moved to another that has the blob.
 
     A follower of the slow repository asks upstream itself.
@@ -21,7 +21,7 @@ class Displaced(UpstreamUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Detour:
+class Bypass:
     """The position at which a fetch stopped writing to the disk: bytes so far, and their hash."""
 
     written: int
@@ -43,7 +43,7 @@ class FetchProgress:
         self.size: int | None = None
         self.visible = 0
         self.proven = False
-        self.detour: Detour | None = None
+        self.bypass: Bypass | None = None
         self.failure: RegistryError | None = None
         self._of: Counter[Repository] = Counter()  # followers
         self._shown: dict[Repository, int] = {}  # admitted, with the size that upstream names there
@@ -98,7 +98,7 @@ class FetchProgress:
     async def started(self, repository: Repository) -> None:
         """Wait until the response to a follower in a repository may begin.
 
-        That takes a size larger than the tail; a smaller blob is proven first, and a detour starts
+        That takes a size larger than the tail; a smaller blob is proven first, and a bypass starts
         its response itself. Raises RegistryError: upstream's refusal there, or the fetch's failure.
         """
         while not self._may_begin(repository):
@@ -110,7 +110,7 @@ class FetchProgress:
         if refusal is not None:
             raise refusal.again()
         agrees = repository == self.repository or self.size in (None, told)
-        last = self.proven or self.detour is not None
+        last = self.proven or self.bypass is not None
         if last and not agrees:
             raise UpstreamMisbehaved("upstream names a size that the blob does not have")
         return last or (self._begun and agrees)
@@ -123,11 +123,11 @@ class FetchProgress:
     async def past(self, position: int) -> int:
         """Wait for bytes after `position`; return the limit up to which followers may read.
 
-        Returns `position` itself if the fetch took a detour there. Raises RegistryError.
+        Returns `position` itself if the fetch bypasses the disk from there. Raises RegistryError.
         """
         while self.visible <= position:
             self._raise_failure()
-            if self.detour is not None:
+            if self.bypass is not None:
                 return position
             await self._change()
         return self.visible
@@ -135,7 +135,7 @@ class FetchProgress:
     async def reaches(self, position: int) -> bool:
         """Wait until followers may read up to `position`; False if the fetch ends before it."""
         while self.visible < position:
-            if self.failure is not None or self.detour is not None:
+            if self.failure is not None or self.bypass is not None:
                 return False
             await self._change()
         return True

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
-from mirror.content.blobs.followers import Sink
+from mirror.content.blobs.sinks import Sink
 from mirror.content.outcome import Outcome
 from mirror.oci.errors import (
     ManifestUnknown,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -74,8 +74,8 @@ class Asked:
 class MemorySource:
     """Blobs by repository and digest, and the ways in which a source may fail.
 
-    `cuts` are lengths, in bytes, after which the next bodies break off, one each; `sizes` are the
-    sizes that the next bodies announce. `wait` is awaited before each answer.
+    `failure` is raised in place of each blob. `cuts` are lengths, in bytes, after which the next
+    bodies break off, one each; `sizes` are the sizes that the next bodies announce.
     """
 
     resume_timeout: float = 1.0
@@ -86,8 +86,8 @@ class MemorySource:
     cuts: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     gate: Gate | None = None
+    failure: RegistryError | None = None
     asked: list[Asked] = field(default_factory=list)
-    on_question: Callable[[Asked], None] = lambda _asked: None
 
     def add(self, repository: str, content: bytes) -> Digest:
         """Give a repository a blob; returns its digest."""
@@ -101,6 +101,8 @@ class MemorySource:
         return [each.wanted for each in self.asked if each.wanted is not None]
 
     def _find(self, repository: str, digest: Digest) -> bytes:
+        if self.failure is not None:
+            raise self.failure.again()
         if repository in self.denied:
             raise Denied("the source denies access")
         if (repository, digest) not in self.blobs:
@@ -109,7 +111,6 @@ class MemorySource:
 
     async def _ask(self, asked: Asked) -> None:
         self.asked.append(asked)
-        self.on_question(asked)
         await asyncio.sleep(0)
 
     async def head_blob(self, repository: str, digest: Digest) -> int | None:
