@@ -172,7 +172,7 @@ async def test_a_range_far_ahead_is_cut_out_of_the_whole(hub: Hub, run: Run, way
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_detour_goes_on_by_the_whole(hub: Hub, run: Run, layer: Blob, way: str) -> None:
+async def test_a_bypass_goes_on_by_the_whole(hub: Hub, run: Run, layer: Blob, way: str) -> None:
     refuse_ranges(hub, way)
     async with run(**patience(way)) as mirror:
         go = asyncio.Event()
