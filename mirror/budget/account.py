@@ -11,6 +11,7 @@ from typing import TypeVar
 from cachetools import LRUCache
 
 from mirror.budget.ledger import Past
+from mirror.budget.protocol import Outlook
 from mirror.budget.pull_request import PullRequest
 from mirror.budget.reservations import KEPT_FOR, Reservations
 from mirror.budget.shares import Shares, Spending
@@ -51,8 +52,8 @@ class BudgetPolicy:
 class Verdict(Enum):
     """The verdict on a pull that is not refused."""
 
-    NOW = "now"
-    WAIT = "wait"  # until the running pulls have ended: they may leave enough
+    GRANTED = "granted"
+    PENDING = "pending"  # until the running pulls have ended: they may leave enough
 
 
 class Account:
@@ -65,7 +66,7 @@ class Account:
         self._terms = terms
         self._shut_at = self._shut_until = -math.inf
         self._exempt: LRUCache[str, None] = LRUCache(_EXEMPT)
-        self._promises = Reservations()
+        self._reservations = Reservations()
 
     def __repr__(self) -> str:
         return f"<Account of {self._upstream}: {self.window!r}>"
@@ -124,23 +125,19 @@ class Account:
         self.window.count(at, sent, said=said)
         self.spending.count(at, client, self.window.length)
 
-    def promise(self, index: Digest, missing: Collection[Digest], client: str, now: float) -> None:
-        """Reserve a pull for a manifest of an index, which is useless without it."""
-        if self.window.limit is not None:
-            party = self._terms.shares.party(client)
-            self._promises.promise(index, missing, party[0] if party else None, now)
-
-    def expect(self, request: PullRequest, now: float) -> None:
-        """Reserve the cost for a client that is told of a manifest, and will request its digest.
-
-        It is held back only from requests that could be served from the cache.
-        """
-        if self.window.limit is not None:
-            self._promises.expect(request.target, request.cost, now)
+    def hint(self, request: PullRequest, platforms: Collection[Digest] | None, now: float) -> None:
+        """Reserve a pull, unless there is no limit; see `PullBudget.hint`."""
+        if self.window.limit is None:
+            return
+        if platforms is None:
+            self._reservations.after_head(request, now)
+        else:
+            party = self._terms.shares.party(request.client)
+            self._reservations.after_index(request, platforms, party and party[0], now)
 
     def take(self, request: PullRequest) -> None:
         """Reserve the cost of a pull while it runs."""
-        self._promises.fulfil(request.target)
+        self._reservations.fulfil(request.target)
         self._run(request, request.cost)
 
     def release(self, request: PullRequest) -> None:
@@ -163,7 +160,7 @@ class Account:
         """Return for how many seconds a 429 keeps the gate shut, apart from the window."""
         return max(0.0, self._shut_until - now)
 
-    def closed(self, repository: str, now: float) -> PullLimitSpent | None:
+    def gate(self, repository: str, now: float) -> PullLimitSpent | None:
         """Return the refusal of a request while the gate is shut, else None."""
         wait = self.shut_in(now)
         if not wait or self.exempts(repository):
@@ -171,21 +168,33 @@ class Account:
         text = f"{self._upstream}'s pull limit is spent{self._account_of(now)}"
         return _error(PullLimitSpent, text, wait)
 
+    def outlook(self, request: PullRequest, now: float) -> Outlook:
+        """Return the prospect of a pull."""
+        gate = self.gate(request.repository.name, now)
+        verdict = gate or self._behind_gate(request, now)
+        return Outlook(
+            gate=gate,
+            refusal=verdict if isinstance(verdict, TooManyRequests) else None,
+            held_back=self.holds_back(request, now),
+            limited=self.window.limit is not None,
+        )
+
     def verdict(self, request: PullRequest, now: float) -> Verdict | TooManyRequests:
         """Decide whether a pull goes now."""
+        return self.gate(request.repository.name, now) or self._behind_gate(request, now)
+
+    def _behind_gate(self, request: PullRequest, now: float) -> Verdict | TooManyRequests:
         left = self.window.left(now)
-        if closed := self.closed(request.repository.name, now):
-            return closed
         if left is None or self.exempts(request.repository.name):
-            return Verdict.NOW
+            return Verdict.GRANTED
         if overspent := self._overspent(request, now):
             return overspent
         available = self._available(request, left, now) - self._expected(request, now)
         if request.cost <= available:
-            return Verdict.NOW
+            return Verdict.GRANTED
         # Running pulls may turn out not to be counted. With a stored copy there is no need to know.
         if request.stale_age is None and request.cost <= available + self.window.running:
-            return Verdict.WAIT
+            return Verdict.PENDING
         return self._too_few(request, left, available, now)
 
     def _too_few(
@@ -228,7 +237,7 @@ class Account:
             return None
         (name, share), length = party, self.window.length
         used = self.spending.used(name, now, length)
-        used += self._promises.kept_by(name, request.target, now)
+        used += self._reservations.kept_by(name, request.target, now)
         most = share.of(limit)
         if used + request.cost <= most:
             return None
@@ -244,7 +253,7 @@ class Account:
 
     def _available(self, request: PullRequest, left: int, now: float) -> int:
         """Return the pulls left without those reserved for others and for chosen repositories."""
-        return left - self._promises.kept(request.target, now) - self._reserve(request)
+        return left - self._reservations.kept(request.target, now) - self._reserve(request)
 
     def _reserve(self, request: PullRequest) -> int:
         chosen = self._terms.reserved_for.match(request.repository.name)
@@ -261,7 +270,7 @@ class Account:
             return 0
         if request.stale_age >= max(self._terms.max_stale, KEPT_FOR):
             return 0
-        return self._promises.expected(request.target, math.ceil(limit * _EXPECTED), now)
+        return self._reservations.expected(request.target, math.ceil(limit * _EXPECTED), now)
 
     def _account_of(self, now: float) -> str:
         """Describe where the pulls went."""

@@ -1,4 +1,4 @@
-"""Promises: pulls reserved for manifests that clients know of and will request next. Pure."""
+"""Reservations: pulls reserved for manifests that clients know of and will request next. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 
+from mirror.budget.pull_request import PullRequest
 from mirror.oci.digest import Digest
+from mirror.oci.names import Reference
 
 KEPT_FOR = 30.0  # seconds for a client to request a manifest named by a HEAD or an index
 _REMEMBERED = 10_000  # manifests that a HEAD named, so that each is expected just once
@@ -25,7 +27,7 @@ class Reservations:
     """The pulls reserved in one account. Times are those of its window."""
 
     def __init__(self) -> None:
-        self._platforms: dict[Digest, _Reservation] = {}  # by index
+        self._platforms: dict[Reference, _Reservation] = {}  # by index
         self._expected: dict[str, tuple[float, int]] = {}  # until when, and cost; oldest first
 
     def __repr__(self) -> str:
@@ -33,24 +35,26 @@ class Reservations:
             f"<Reservations: {len(self._platforms)} indexes, {len(self._expected)} told by HEADs>"
         )
 
-    def promise(
-        self, index: Digest, missing: Collection[Digest], party: str | None, now: float
+    def after_index(
+        self, index: PullRequest, platforms: Collection[Digest], party: str | None, now: float
     ) -> None:
-        """Reserve a pull for one of an index's missing manifests: the index is useless alone."""
-        if missing:
-            self._platforms[index] = _Reservation(now + KEPT_FOR, frozenset(missing), party)
+        """Reserve a pull for one of the platforms; the share of `party` paid for their index."""
+        if platforms:
+            self._platforms[index.target] = _Reservation(
+                now + KEPT_FOR, frozenset(platforms), party
+            )
 
-    def expect(self, reference: str, cost: int, now: float) -> None:
-        """Reserve a pull for a manifest that a HEAD named, once for all HEADs that name it."""
-        self._expected.setdefault(reference, (now + KEPT_FOR, cost))
+    def after_head(self, request: PullRequest, now: float) -> None:
+        """Reserve the cost of a manifest, once for all HEADs that name it."""
+        self._expected.setdefault(request.target, (now + KEPT_FOR, request.cost))
         if len(self._expected) > _REMEMBERED:
             del self._expected[next(iter(self._expected))]
 
     def fulfil(self, reference: str) -> None:
         """Record that a pull begins: its reservation ends."""
         self._expected.pop(reference, None)
-        for index, promise in [*self._platforms.items()]:
-            if reference in promise.missing:
+        for index, reservation in [*self._platforms.items()]:
+            if reference in reservation.missing:
                 del self._platforms[index]
 
     def kept(self, reference: str, now: float) -> int:
@@ -59,7 +63,7 @@ class Reservations:
 
     def kept_by(self, party: str, reference: str, now: float) -> int:
         """Return the pulls among `kept` that belong to indexes which this party paid for."""
-        return sum(promise.party == party for promise in self._to_others(reference, now))
+        return sum(reservation.party == party for reservation in self._to_others(reference, now))
 
     def expected(self, reference: str, most: int, now: float) -> int:
         """Return the cost of all other manifests that HEADs named, in pulls, up to `most`."""
@@ -72,8 +76,8 @@ class Reservations:
         return total
 
     def _to_others(self, reference: str, now: float) -> Iterator[_Reservation]:
-        for index, promise in [*self._platforms.items()]:
-            if promise.until <= now:
+        for index, reservation in [*self._platforms.items()]:
+            if reservation.until <= now:
                 del self._platforms[index]
-            elif reference not in promise.missing:
-                yield promise
+            elif reference not in reservation.missing:
+                yield reservation

@@ -97,11 +97,11 @@ def test_a_refusal_that_names_no_time_to_wait_is_heeded_for_ten_seconds(
     account = Account(HUB, BudgetPolicy())
     account.hear(said(0), 0, 0)  # others spent it all
     now = PROBE + 1
-    assert account.verdict(WANT, now) is Verdict.NOW  # to find out
+    assert account.verdict(WANT, now) is Verdict.GRANTED  # to find out
     account.refused(retry_after, now)
     assert account.shut_in(now) == 10
     assert isinstance(account.verdict(WANT, now + 9), TooManyRequests)
-    assert account.verdict(WANT, now + 10) is Verdict.NOW
+    assert account.verdict(WANT, now + 10) is Verdict.GRANTED
 
 
 def test_nobody_is_told_to_come_sooner_than_the_ledger_knows_of_a_pull() -> None:
@@ -131,9 +131,9 @@ async def test_a_repository_that_was_exempt_and_is_refused_is_so_no_more(budget:
     budget.observe(answer(limit=said(0)))
     budget.observe(answer(repository="oss/app"))
     want = replace(WANT, repository=Repository(HUB, "oss/app"))
-    assert budget.refusal(want) is None
+    assert budget.outlook(want).refusal is None
     budget.observe(answer(429, "oss/app", limit=said(0)))
-    assert budget.refusal(want) is not None
+    assert budget.outlook(want).refusal is not None
 
 
 # What opens it

@@ -40,7 +40,7 @@ def want(
 
 def pull(of: Account, wanted: PullRequest, now: float) -> None:
     """Let a pull go that is granted, and is counted."""
-    assert of.verdict(wanted, now) is Verdict.NOW
+    assert of.verdict(wanted, now) is Verdict.GRANTED
     of.take(wanted)
     of.count(now, wanted.client)
     of.release(wanted)
@@ -52,22 +52,22 @@ def pull(of: Account, wanted: PullRequest, now: float) -> None:
 def poll(of: Account, count: int, now: float, begin: int = 0) -> None:
     """Be told of so many manifests."""
     for number in range(begin, begin + count):
-        of.expect(want(f"sha256:{number}", OTHER), now)
+        of.hint(want(f"tag-{number}", OTHER), None, now)
 
 
 def test_a_client_that_was_told_of_a_manifest_finds_its_pull() -> None:
     few = account(left=1)
-    few.expect(want("new", OTHER), 0)
+    few.hint(want("new", OTHER), None, 0)
     assert isinstance(few.verdict(want("changed", stale_age=60), 1), ReserveKept)
-    assert few.verdict(want("new", OTHER), 1) is Verdict.NOW
-    assert few.verdict(want("changed", stale_age=60), 30) is Verdict.NOW  # it did not come
+    assert few.verdict(want("new", OTHER), 1) is Verdict.GRANTED
+    assert few.verdict(want("changed", stale_age=60), 30) is Verdict.GRANTED  # it did not come
 
 
 def test_polling_by_head_keeps_no_change_from_anybody_while_plenty_is_left() -> None:
     plenty = account(left=99)
     poll(plenty, 120, 0)
     changed = want("changed", stale_age=60)
-    assert plenty.verdict(changed, 1) is Verdict.NOW
+    assert plenty.verdict(changed, 1) is Verdict.GRANTED
     assert not plenty.holds_back(changed, 1)
 
 
@@ -75,7 +75,7 @@ def test_polling_many_tags_in_turn_keeps_a_pull_for_each_just_once() -> None:
     few = account(left=10)
     for now in range(600):
         poll(few, 20, now, begin=now * 20 % 3000)
-    assert few.verdict(want("changed", stale_age=60), 600) is Verdict.NOW
+    assert few.verdict(want("changed", stale_age=60), 600) is Verdict.GRANTED
 
 
 def test_polling_by_head_keeps_no_change_from_anybody_for_longer_than_max_stale() -> None:
@@ -83,7 +83,7 @@ def test_polling_by_head_keeps_no_change_from_anybody_for_longer_than_max_stale(
     for now in range(100):
         poll(few, 20, now, begin=now * 20)  # never the same
     assert isinstance(few.verdict(want("changed", stale_age=3599), 100), ReserveKept)
-    assert few.verdict(want("changed", stale_age=3600), 100) is Verdict.NOW
+    assert few.verdict(want("changed", stale_age=3600), 100) is Verdict.GRANTED
 
 
 # What indexes lead to
@@ -91,20 +91,20 @@ def test_polling_by_head_keeps_no_change_from_anybody_for_longer_than_max_stale(
 
 def test_a_pull_is_kept_for_an_indexs_platform_for_half_a_minute() -> None:
     last = account(left=1)
-    last.promise(INDEX, [AMD64, ARM64], CLIENT, 0)
+    last.hint(want(INDEX), [AMD64, ARM64], 0)
     refused = last.verdict(want("other", OTHER), 29)
     assert isinstance(refused, ReserveKept)
     assert refused.retry_after == 30
-    assert last.verdict(want(ARM64), 29) is Verdict.NOW
-    assert last.verdict(want("other", OTHER), 30) is Verdict.NOW
+    assert last.verdict(want(ARM64), 29) is Verdict.GRANTED
+    assert last.verdict(want("other", OTHER), 30) is Verdict.GRANTED
 
 
 def test_indexes_with_the_same_platform_keep_no_more_than_it_costs() -> None:
     last = account(left=2)
-    last.promise(INDEX, [AMD64], CLIENT, 0)
-    last.promise(OTHER_INDEX, [AMD64], CLIENT, 0)
+    last.hint(want(INDEX), [AMD64], 0)
+    last.hint(want(OTHER_INDEX), [AMD64], 0)
     pull(last, want(AMD64), 1)
-    assert last.verdict(want("other", OTHER), 2) is Verdict.NOW
+    assert last.verdict(want("other", OTHER), 2) is Verdict.GRANTED
 
 
 # Shares
@@ -119,7 +119,7 @@ def test_a_share_that_takes_an_index_takes_its_platform_too() -> None:
     of = shared(3)
     pull(of, want("plain"), 0)
     pull(of, want(INDEX, cost=2), 1)
-    of.promise(INDEX, [AMD64], CLIENT, 1)
+    of.hint(want(INDEX), [AMD64], 1)
     assert isinstance(of.verdict(want("other"), 2), ShareSpent)
     pull(of, want(AMD64), 2)
     assert isinstance(of.verdict(want("other"), 3), ShareSpent)
@@ -153,14 +153,14 @@ def test_a_share_comes_back_when_less_than_all_of_it_is_used() -> None:
     refused = of.verdict(want("other"), 5000)
     assert isinstance(refused, ShareSpent)
     assert refused.retry_after == 3 * 1000 + HUB_WINDOW - 5000
-    assert of.verdict(want("other"), 3000 + HUB_WINDOW) is Verdict.NOW
+    assert of.verdict(want("other"), 3000 + HUB_WINDOW) is Verdict.GRANTED
 
 
 def test_one_host_with_many_addresses_has_one_share() -> None:
     of = shared(1)
     pull(of, want("0", "2001:db8::1"), 0)
     assert isinstance(of.verdict(want("1", "2001:db8::2"), 1), ShareSpent)
-    assert of.verdict(want("1", "2001:db8:0:1::2"), 1) is Verdict.NOW
+    assert of.verdict(want("1", "2001:db8:0:1::2"), 1) is Verdict.GRANTED
 
 
 # What is left
@@ -171,7 +171,7 @@ def test_a_reserve_is_kept_from_those_who_have_something_cached_too() -> None:
     of = account(left=10, terms=chosen)
     changed = want("changed", stale_age=9999)
     assert isinstance(of.verdict(changed, 0), ReserveKept)
-    assert of.verdict(replace(changed, repository=Repository(HUB, "team/a")), 0) is Verdict.NOW
+    assert of.verdict(replace(changed, repository=Repository(HUB, "team/a")), 0) is Verdict.GRANTED
 
 
 def test_a_change_is_held_back_for_longer_the_less_is_left() -> None:

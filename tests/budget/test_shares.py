@@ -95,7 +95,7 @@ async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Index)
     account, repository = budget.present("docker.io"), Repository("docker.io", "library/a")
     requests = [PullRequest(repository, Tag(tag), "10.0.0.1") for tag in "12"]
     first = budget.admit(requests[0])
-    assert account.verdict(requests[1], budget.now()) is Verdict.WAIT
+    assert account.verdict(requests[1], budget.now()) is Verdict.PENDING
     second = budget.admit(requests[1])
     async with first:
         pass  # not counted: upstream had no such thing
@@ -121,7 +121,7 @@ async def test_who_joins_the_pull_of_one_whose_share_is_spent_meanwhile_has_it(
     upstream = model.Hub(model.Terms(limit=2), clock)
     tags, memory = Tags(store.index, 0, 0), MemoryCache(1_000_000)
     registries = {"docker.io": Upstream(upstream)}
-    pulls = ManifestFetcher(registries, budget, store, tags, memory)
+    pulls = ManifestFetcher(registries, budget, store, tags, memory, clock)
     repository, images = Repository("docker.io", "library/a"), [make_image(0), make_image(1)]
 
     def pull(client: str, image: Image) -> asyncio.Task[object]:

@@ -163,7 +163,7 @@ class Mirrored:
             registries = {HUB: Upstream(self._hub)}
             memory = MemoryCache(settings.memory_cache)
             manifests = ManifestResolver(
-                registries, budget, store, tags, memory, settings.stale_after
+                registries, budget, store, tags, memory, settings.stale_after, clock
             )
             stack.push_async_callback(manifests.close)
             accounting = asyncio.create_task(store.keep_books())

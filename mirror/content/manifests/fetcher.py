@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
 from typing import Protocol
 
 from cachetools import TLRUCache
 
-from mirror.budget.budget import Budget, Permit
+from mirror.budget.protocol import Outlook, PullBudget
 from mirror.budget.pull_request import PullRequest
 from mirror.content.manifests.stored import StoredManifests
 from mirror.content.manifests.tags import Tags
@@ -71,10 +73,11 @@ class ManifestFetcher:
     def __init__(
         self,
         registries: Mapping[str, ManifestSource],
-        budget: Budget,
+        budget: PullBudget,
         store: Store,
         tags: Tags,
         memory: MemoryCache,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registries = registries
         self._budget = budget
@@ -84,7 +87,7 @@ class ManifestFetcher:
         self._heads: SingleFlight[tuple[Repository, Digest], Hint] = SingleFlight()
         self._leaders: dict[tuple[str, Digest], Repository] = {}  # by upstream
         self._refused: TLRUCache[tuple[Repository, Reference], UpstreamFailure] = TLRUCache(
-            _REFUSED_KEPT, lambda _, failure, now: now + _refused_for(failure), budget.now
+            _REFUSED_KEPT, lambda _, failure, now: now + _refused_for(failure), timer
         )
 
     def __repr__(self) -> str:
@@ -106,13 +109,25 @@ class ManifestFetcher:
         If pulls are counted and a stale manifest can save one, the HEAD is sent even if it was
         useless recently. Raises UpstreamFailure if there is no answer.
         """
-        repository, registry = request.repository, self._registries[request.repository.upstream]
-        limited = self._budget.present(repository.upstream).window.limit is not None
-        insist = limited and request.stale_age is not None
-        with self._budget.asking(request):
-            return await registry.hint(
-                repository.name, request.target, self._observer(request), insist=insist
-            )
+        registry = self._registries[request.repository.upstream]
+        name, observe = request.repository.name, self._observer(request)
+        with self._behind_gate(request) as outlook:
+            insist = outlook.limited and request.stale_age is not None
+            return await registry.hint(name, request.target, observe, insist=insist)
+
+    @contextmanager
+    def _behind_gate(self, request: PullRequest) -> Iterator[Outlook]:
+        """Ask upstream for a manifest or its descriptor, unless the gate is shut.
+
+        Raises PullLimitSpent, also in the place of upstream's own 429: the mirror can say more.
+        """
+        outlook = self._budget.outlook(request)
+        if outlook.gate is not None:
+            raise outlook.gate
+        try:
+            yield outlook
+        except PullLimitSpent as error:
+            raise self._budget.outlook(request).gate or error from error
 
     def _observer(self, request: PullRequest) -> Observer:
         """Return the observer of responses to a request: upstream's client knows no clients."""
@@ -142,12 +157,12 @@ class ManifestFetcher:
 
     def unaffordable(self, request: PullRequest) -> TooManyRequests | None:
         """Return the refusal that a pull would get now; `None` also if it costs nothing more."""
-        return None if self._is_running(request) else self._budget.refusal(request)
+        return None if self._is_running(request) else self._budget.outlook(request).refusal
 
     def expect(self, request: PullRequest) -> None:
         """Reserve a pull for a client that is told of a manifest, unless the pull is running."""
         if not self._is_running(request):
-            self._budget.expect(request)
+            self._budget.hint(request)
 
     def _is_running(self, request: PullRequest) -> bool:
         return self._running.get((request.repository, request.target)) is not None
@@ -188,7 +203,8 @@ class ManifestFetcher:
         """Ask by HEAD for the cost, if an index may cost more than is left."""
         if request.digest is not None or self._is_running(request):
             return request
-        if not self._budget.refuses_index(request):
+        as_index = self._budget.outlook(request.as_index()).refusal
+        if as_index is None or self._budget.outlook(request).refusal is not None:
             return request
         found = (await self.confirm(request.repository, digest)).descriptor
         return request.resolved(found) if found is not None else request
@@ -216,7 +232,9 @@ class ManifestFetcher:
             leader = self._leaders.get(key)
         return None
 
-    async def _fetch(self, request: PullRequest, permit: Permit, *, insist: bool) -> Manifest:
+    async def _fetch(
+        self, request: PullRequest, permit: AbstractAsyncContextManager[None], *, insist: bool
+    ) -> Manifest:
         repository, reference = request.repository, request.target
         try:
             async with permit:
@@ -243,7 +261,7 @@ class ManifestFetcher:
     async def _get(self, request: PullRequest, *, insist: bool) -> Manifest:
         """Send the GET; for an index, reserve a pull for one of its platforms."""
         repository = request.repository
-        with self._budget.asking(request):
+        with self._behind_gate(request):
             pulled = await self._registries[repository.upstream].get_manifest(
                 repository.name,
                 request.target,
@@ -251,8 +269,8 @@ class ManifestFetcher:
                 retry_as=request.reference if insist else None,
             )
         if pulled.descriptor.media_type in media.INDEXES:
-            missing = self._missing(repository, pulled)
-            self._budget.promise(request, pulled.descriptor.digest, missing)
+            index = request.resolved(pulled.descriptor)
+            self._budget.hint(index, platforms=self._missing(repository, pulled))
         return pulled
 
     def _cannot_be_had(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from mirror.budget.budget import Budget
+from mirror.budget.protocol import PullBudget
 from mirror.budget.pull_request import PullRequest
 from mirror.content.manifests.fetcher import ManifestFetcher, ManifestSource, is_of_digest
 from mirror.content.manifests.result import ManifestResult
@@ -45,11 +46,12 @@ class ManifestResolver:
     def __init__(
         self,
         registries: Mapping[str, ManifestSource],
-        budget: Budget,
+        budget: PullBudget,
         store: Store,
         tags: Tags,
         memory: MemoryCache,
         stale_after: float,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registries = registries
         self._budget = budget
@@ -57,7 +59,7 @@ class ManifestResolver:
         self._tags = tags
         self._memory = memory
         self._stale_after = stale_after
-        self._pulls = ManifestFetcher(registries, budget, store, tags, memory)
+        self._pulls = ManifestFetcher(registries, budget, store, tags, memory, timer)
         self._checks = Revalidation(budget, tags, self._pulls, stale_after)
 
     def __repr__(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from mirror.budget.budget import Budget
+from mirror.budget.protocol import PullBudget
 from mirror.budget.pull_request import PullRequest
 from mirror.content.manifests.fetcher import ManifestFetcher, is_of_digest
 from mirror.content.manifests.tags import Tagged, TagKey, Tags
@@ -21,7 +21,7 @@ class Revalidation:
     """Revalidates tags. `stale_after` is how long a client with a stale one waits, in seconds."""
 
     def __init__(
-        self, budget: Budget, tags: Tags, pulls: ManifestFetcher, stale_after: float
+        self, budget: PullBudget, tags: Tags, pulls: ManifestFetcher, stale_after: float
     ) -> None:
         self._budget = budget
         self._tags = tags
@@ -118,5 +118,5 @@ class Revalidation:
 
     def consider(self, request: PullRequest) -> None:
         """Raise HeldBack where a tag that may have changed should keep its older digest for now."""
-        if self._budget.holds_back(request):
+        if self._budget.outlook(request).held_back:
             raise HeldBack("few pulls are left: the tag keeps its older digest for now")
