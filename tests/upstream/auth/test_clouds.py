@@ -304,7 +304,7 @@ async def test_without_its_extra_the_mirror_says_at_the_start_what_to_install(
 
 def test_what_is_not_used_is_not_imported() -> None:
     """The clouds' libraries take tens of megabytes."""
-    program = "import mirror.daemon, sys; print(*sys.modules)"
+    program = "import mirror.app.daemon, sys; print(*sys.modules)"
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
