@@ -95,7 +95,7 @@ async def test_a_name_of_nothing_that_is_kept_is_refused_in_one_line(
     [line] = str(refusal.value).splitlines()
     assert line.isprintable()
     assert "nothing of" in line or "invalid" in line
-    assert len(mirror.daemon.store.catalog) == 4
+    assert len(mirror.stored.digests) == 4
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ async def test_verify_spares_what_came_anew_while_it_read(
     hub.add(image, "library/big", "1")
     await mirror.pull("library/big", "1", image)
     layer = Digest(image.layers[0].digest)
-    path = mirror.daemon.store.files.path(layer)
+    path = mirror.folder.blob(layer)
     with path.open("r+b") as file:
         file.write(b"wrong")
     wrong = []

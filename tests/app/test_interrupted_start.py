@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
-import sqlite3
 import threading
 import types
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +18,7 @@ from mirror.storage import sqlite
 from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_index, open_store
 from tests.support.command import NOBODY, serving, until_there
+from tests.support.folder import DataFolder
 
 T = TypeVar("T")
 MEBIBYTE = 1024 * 1024
@@ -72,7 +71,7 @@ async def make_index(folder: Path) -> None:
     index = await open_index(folder / "index.db")
     await index.close()
     digests = [str(Digest.of(str(number).encode())) for number in range(MANY)]
-    with closing(sqlite3.connect(folder / "index.db")) as database, database:
+    with DataFolder(folder).database() as database:
         database.executemany("INSERT INTO blob VALUES (?, 1, NULL, 1, 1)", zip(digests))
         database.executemany("INSERT INTO link VALUES (?, 'docker.io', 'a/b')", zip(digests))
         database.execute("INSERT INTO pull VALUES (1, 'docker.io', '', 1, 'a/b', 'c', 'd', 'e')")
@@ -80,12 +79,8 @@ async def make_index(folder: Path) -> None:
 
 def counts(folder: Path) -> tuple[int, int, int]:
     """Count what an index has: blobs, links, pulls."""
-    with closing(sqlite3.connect(folder / "index.db")) as database:
-        [blobs], [links], [pulls] = (
-            database.execute(f"SELECT count(*) FROM {table}").fetchone()
-            for table in ("blob", "link", "pull")
-        )
-    return blobs, links, pulls
+    count = DataFolder(folder).count
+    return count("blob"), count("link"), count("pull")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -131,7 +126,7 @@ async def test_a_start_that_brings_the_index_up_to_date_can_be_interrupted(
     done, _ = await asyncio.wait([start], timeout=5)
     assert done
     assert start.cancelled()
-    with closing(sqlite3.connect(tmp_path / "index.db")) as database:
+    with DataFolder(tmp_path).database() as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert not database.execute("SELECT * FROM sqlite_master WHERE name = 'endless'").fetchall()
 

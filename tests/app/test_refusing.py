@@ -7,10 +7,8 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from mirror.storage import lock
 from mirror.storage.errors import StoreError
 from mirror.storage.shared_folders import refuse_shared
 from tests.support.command import MODULE, NOBODY, Ended, fetch, launched, serve_to_the_end, serving
+from tests.support.folder import DataFolder
 from tests.support.mirror import Run
 
 NOBODYS = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *MODULE)
@@ -263,24 +262,23 @@ async def test_an_index_that_cannot_be_opened_stops_it_with_one_line(tmp_path: P
 
 async def test_an_index_of_another_program_stops_it_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    with closing(sqlite3.connect(tmp_path / "data" / "index.db")) as other:
+    with DataFolder(tmp_path / "data").database() as other:
         other.execute("PRAGMA user_version=1")
     options = ("--listen", "127.0.0.1:0", "--data-dir", tmp_path / "data")
     assert "index.db" in refused(await serve_to_the_end(*options))
 
 
 async def test_an_index_of_a_newer_version_stops_it_with_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "data" / "index.db"
-    path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as newer:
+    folder = DataFolder(tmp_path / "data")
+    folder.path.mkdir()
+    with folder.database() as newer:
         newer.execute("PRAGMA user_version=99")
     line = refused(
         await serve_to_the_end("--listen", "127.0.0.1:0", "--data-dir", tmp_path / "data")
     )
-    for part in (str(path), "newer version", "schema 99", "upgrade"):
+    for part in (str(folder.index), "newer version", "schema 99", "upgrade"):
         assert part in line
-    with closing(sqlite3.connect(path)) as newer:
-        assert newer.execute("PRAGMA user_version").fetchone() == (99,)
+    assert folder.rows("PRAGMA user_version") == [(99,)]
 
 
 async def test_a_stray_file_among_the_blobs_keeps_it_from_nothing(tmp_path: Path) -> None:

@@ -241,11 +241,11 @@ async def test_a_lower_bound_is_kept_at_once(changing: Changing, hub: Hub, image
     hub.add(big, NAME, "big")
     async with changing.running() as mirror:
         await mirror.pull(NAME, "big", big)
-        store = mirror.daemon.store
-        assert store.accounting.used > 64 * 1024**2
+        stored = mirror.stored
+        assert stored.used > 64 * 1024**2
         changing.keys["max_size"] = "64MiB"
         assert (await reload(mirror)).changed == ("max_size",)
-        assert store.accounting.used <= store.accounting.max_size == 64 * 1024**2
+        assert stored.used <= stored.max_size == 64 * 1024**2
 
 
 async def test_what_an_account_was_given_stays_private_when_the_account_is_taken_away(

@@ -7,11 +7,10 @@ import os
 import re
 import signal
 import socket
-import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -33,6 +32,7 @@ from tests.support.command import (
     supervisor,
     until_there,
 )
+from tests.support.folder import DataFolder
 from tests.torture import disk
 
 REPOSITORY = "library/big"
@@ -286,9 +286,7 @@ def _all(image: Image) -> list[Blob]:
 
 def _ledger(folder: Path) -> int:
     """Count the pulls in the ledger of a mirror that has ended."""
-    with closing(sqlite3.connect(folder / "index.db")) as database:
-        [count] = database.execute("SELECT count(*) FROM pull").fetchone()
-    return int(count)
+    return DataFolder(folder).count("pull")
 
 
 @pytest.mark.parametrize("name", ["", "mirror-test-notify"], ids=["path", "abstract"])

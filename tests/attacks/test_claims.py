@@ -61,13 +61,12 @@ async def test_a_length_that_nobody_sends_evicts_nothing(hub: Hub, bad: Hub, run
     bad.faults.add(Fault(kind="blob", method="GET", stall_after=1000, times=None))
     async with run(**beside(hub, bad), max_size=36 * MEBIBYTE) as mirror:
         await mirror.pull(GOOD, "latest", good)
-        accounting = mirror.daemon.store.accounting
         claim = asyncio.create_task(mirror.blob(BAD, large.layers[0].digest))
         async with asking(claim):
             await bad.seen(lambda seen: seen.port == "cdn" and seen.bytes_sent > 0)
             await mirror.ask("/healthz")
-            assert accounting.promised <= MEBIBYTE
-            assert accounting.evicted == 0
+            assert mirror.stored.promised <= MEBIBYTE
+            assert mirror.stored.evicted == 0
             for layer in good.layers:
                 assert (await mirror.blob(GOOD, layer.digest)).cache == "hit"
 
@@ -82,7 +81,7 @@ async def test_an_honest_blob_of_nearly_all_the_room_is_kept(hub: Hub, bad: Hub,
         assert (await mirror.blob(GOOD, layer.digest)).body == layer.read()
         await mirror.settled()
         assert (await mirror.blob(GOOD, layer.digest)).cache == "hit"
-        assert mirror.daemon.store.accounting.used <= 36 * MEBIBYTE
+        assert mirror.stored.used <= 36 * MEBIBYTE
     assert hub.bodies(layer.digest) == 1
 
 
@@ -101,7 +100,7 @@ async def test_a_large_honest_blob_is_kept_beside_what_its_upstream_had_lately(
         assert (await mirror.blob(GOOD, layer.digest)).status == 200
         await mirror.settled()
         assert (await mirror.blob(GOOD, layer.digest)).cache == "hit"
-        assert mirror.daemon.store.accounting.used <= 300 * MEBIBYTE
+        assert mirror.stored.used <= 300 * MEBIBYTE
     assert hub.bodies(layer.digest) == 1
 
 
@@ -161,7 +160,7 @@ async def test_many_blobs_at_once_go_beyond_no_share(hub: Hub, bad: Hub, run: Ru
         assert sum(each.promised for each in rooms) <= 64 * MEBIBYTE
         for quota in rooms:
             quota.release()
-        assert not store.accounting.promised
+        assert not mirror.stored.promised
 
 
 def _place(store: Store, allowance: Allowance, number: int) -> PartialLease:
@@ -203,8 +202,8 @@ async def test_blobs_that_upstream_has_not_leave_nothing(
             digest = Digest.of(b"%d" % number)
             assert (await mirror.blob(GOOD, digest)).status == 404
         await mirror.settled()
-        assert not mirror.daemon.store.accounting.idle_partials
-        assert list((tmp_path / "data" / "partial").iterdir()) == []
+        assert not mirror.stored.unfinished
+        assert mirror.folder.partials() == []
 
 
 async def test_a_body_of_which_nothing_comes_leaves_nothing(
@@ -217,8 +216,8 @@ async def test_a_body_of_which_nothing_comes_leaves_nothing(
         with contextlib.suppress(aiohttp.ClientPayloadError):
             assert (await mirror.blob(GOOD, image.layers[0].digest)).status >= 500
         await mirror.settled()
-        assert not mirror.daemon.store.accounting.idle_partials
-        assert list((tmp_path / "data" / "partial").iterdir()) == []
+        assert not mirror.stored.unfinished
+        assert mirror.folder.partials() == []
 
 
 async def test_two_slow_upstreams_leave_a_place_to_a_third(hub: Hub, bad: Hub, run: Run) -> None:

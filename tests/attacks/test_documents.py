@@ -66,7 +66,7 @@ async def test_a_document_that_reads_in_two_ways_is_neither_served_nor_kept(
     digest = push(hub, document.encode(), media_type)
     got = await mirror.manifest(REPOSITORY, digest)
     assert (got.status, json.loads(got.body)["errors"][0]["code"]) == (502, "UNAVAILABLE")
-    assert len(list(mirror.daemon.store.files.scan())) == 0
+    assert not mirror.folder.blobs()
 
 
 @pytest.mark.parametrize("media_type", ["text/html", "text/plain", "application/octet-stream"])
@@ -220,7 +220,7 @@ async def test_the_size_that_a_descriptor_claims_is_not_believed(
     assert (await mirror.manifest(REPOSITORY, digest)).status == 200
     layer = image.layers[0]
     assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
-    assert mirror.daemon.store.accounting.used < 10_000_000
+    assert mirror.stored.used < 10_000_000
 
 
 @pytest.mark.parametrize("digest", ["sha256:../../../etc/passwd", "sha256:" + "A" * 64, "", None])

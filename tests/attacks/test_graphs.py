@@ -62,7 +62,7 @@ async def test_what_can_be_reached_in_a_billion_ways_is_walked_once(
     assert record.files == 1
     record = await told(tmp_path / "data", PurgeOrder(NAME))
     assert isinstance(record, Purged)
-    assert len(mirror.daemon.store.catalog) == 0
+    assert len(mirror.stored.digests) == 0
 
 
 async def test_a_chain_of_indexes_of_any_length_is_measured_and_purged(
@@ -93,9 +93,7 @@ async def test_an_index_of_more_children_than_any_image_has_is_passed_on_and_not
             assert (got.status, got.body) == (200, data)
     assert hub.pulls == 2
     async with run() as mirror:
-        catalog = mirror.daemon.store.catalog
-        entries = [catalog.get(Digest(each)) for each in (digest, largest)]
-        counts = [len(entry.children) for entry in entries if entry is not None]
+        counts = [len(mirror.stored.children(each)) for each in (digest, largest)]
         assert counts == [0, manifest.MOST_CHILDREN]
         assert (await mirror.manifest(NAME, digest)).body == body
         record = await told(tmp_path / "data", PurgeOrder(f"{NAME}@{digest}"))
@@ -141,15 +139,19 @@ def test_to_add_and_remove_manifests_of_the_same_children_costs_nothing_for_each
 
 def fill(mirror: Mirror) -> None:
     """Enter 10,000 images of nine layers, without their files."""
-    catalog = mirror.daemon.store.catalog
     names = [Repository("docker.io", f"library/many{number}") for number in range(100)]
     for number in range(10_000):
         digest = Digest(f"sha256:{number:064x}")
         layers = tuple(Digest(f"sha256:{10**9 + number * 9 + each:064x}") for each in range(9))
-        for each in (digest, *layers):
-            catalog.add(each, Entry(100, None, 0, 0))
-            catalog.link(each, names[number % 100])
-        catalog.describe(digest, media.OCI_MANIFEST, layers)
+        for each in layers:
+            mirror.stored.enter(each, names[number % 100], size=100)
+        mirror.stored.enter(
+            digest,
+            names[number % 100],
+            size=100,
+            media_type=media.OCI_MANIFEST,
+            children=layers,
+        )
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ async def test_what_a_client_brings_back_while_gc_looks_is_not_discarded(
     await mirror.pull(NAME, "latest", image)
     store, layers = mirror.daemon.store, image.layers
     for layer in layers:
-        store.files.path(Digest(layer.digest)).unlink()
+        mirror.folder.blob(layer.digest).unlink()
     discard = store.discard
     refetched = asyncio.Event()
 
@@ -197,5 +199,5 @@ async def test_what_a_client_brings_back_while_gc_looks_is_not_discarded(
     assert isinstance(record, Collected)
     assert refetched.is_set()
     for layer in layers:
-        assert store.files.path(Digest(layer.digest)).exists()
-        assert store.catalog.get(Digest(layer.digest)) is not None
+        assert mirror.folder.blob(layer.digest).exists()
+        assert mirror.stored.has(layer.digest)

@@ -61,7 +61,7 @@ async def test_a_blob_without_an_end_ends_when_its_client_leaves(
             await until(mirror, lambda: raw.sent > 40 * 1024**2)
             assert raw.open == 1
         await until(mirror, lambda: raw.open == 0 and not len(mirror.daemon.fetches))
-        assert mirror.daemon.store.accounting.promised == 0
+        assert mirror.stored.promised == 0
 
 
 async def test_a_list_that_drips_ends_when_its_client_leaves(hub: Hub, run: Run) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from mirror.oci import media
 from mirror.upstream.telemetry import PullLimit, read_limit
 from tests.attacks.raw import Raw, answer, speaking
 from tests.standin import Hub, Image
+from tests.support.folder import DataFolder
 from tests.support.mirror import Run
 
 MOST = 20
@@ -42,8 +41,9 @@ async def test_made_up_names_leave_no_more_in_the_ledger_than_the_last_pulls(
 
 def _pulls(data: Path) -> Counter[str]:
     """Count what the ledger holds, by upstream."""
-    with closing(sqlite3.connect(data / "index.db")) as database:
-        return Counter(row[0] for row in database.execute("SELECT upstream FROM pull"))
+    return Counter(
+        str(upstream) for (upstream,) in DataFolder(data).rows("SELECT upstream FROM pull")
+    )
 
 
 def test_pulls_of_an_upstream_without_a_limit_are_remembered_up_to_a_bound(

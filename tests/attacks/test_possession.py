@@ -279,7 +279,7 @@ async def test_a_liar_that_sends_first_keeps_nobody_from_the_blob(
         liar.held.set()
         await stranger
         await mirror.settled()
-        assert not mirror.daemon.store.accounting.promised
+        assert not mirror.stored.promised
         assert (await mirror.ask(path, **FRIEND)).cache == "hit"
 
 
@@ -365,15 +365,11 @@ async def test_who_has_the_beginning_of_a_blob_spoils_none_of_what_was_left(
     twin.faults.add(Fault(kind="blob", method="GET", corrupt_at=large.size - 9, times=None))
     async with run(**two(hub, twin), abandon_after=0) as mirror:
         await left_by_its_client(mirror, large)
-        store = mirror.daemon.store
-        before = store.accounting.used
+        before = mirror.stored.used
         with contextlib.suppress(aiohttp.ClientPayloadError):
             assert (await mirror.blob(THERE, large.digest)).status == 502
         await mirror.settled()
-        assert (store.accounting.used, len(list((store.files.root / "partial").iterdir()))) == (
-            before,
-            1,
-        )
+        assert (mirror.stored.used, len(mirror.folder.partials())) == (before, 1)
         assert (await mirror.blob(OWN, large.digest)).body == large.read()
     assert hub.blob_bytes(large.digest) <= 1.3 * large.size
 
@@ -386,10 +382,9 @@ async def test_what_one_upstream_left_is_copied_for_another_that_has_it(
         await left_by_its_client(mirror, large)
         assert (await mirror.blob(THERE, large.digest)).body == large.read()
         await mirror.settled()
-        store = mirror.daemon.store
-        assert list((store.files.root / "partial").iterdir()) == []
-        assert not store.accounting.idle_partials
-        assert not store.accounting.promised
+        assert mirror.folder.partials() == []
+        assert not mirror.stored.unfinished
+        assert not mirror.stored.promised
         assert (await mirror.blob(THERE, large.digest)).cache == "hit"
     assert twin.blob_bytes(large.digest) <= 0.9 * large.size
 
@@ -424,10 +419,9 @@ async def test_two_upstreams_that_send_the_same_at_once_leave_one_file(
             assert {got.body for got in await asyncio.gather(*asked)} == {layer.read()}
             await mirror.settled()
         assert [hub.bodies(layer.digest), twin.bodies(layer.digest)] == [1, 1]
-        store = mirror.daemon.store
-        assert list((store.files.root / "partial").iterdir()) == []
-        assert not store.accounting.promised
-        assert store.failures == 0
+        assert mirror.folder.partials() == []
+        assert not mirror.stored.promised
+        assert mirror.stored.failures == 0
 
 
 async def test_one_digest_is_one_pull_of_each_upstream(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -24,38 +22,39 @@ from mirror.admin.messages import (
 from mirror.admin.socket_path import SOCKET
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Catalog, Entry, charged
+from mirror.storage.catalog import Entry, charged
 from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 from tests.attacks.steps import MOST, Longest, steps
 from tests.attacks.test_graphs import fill
+from tests.support.folder import DataFolder
 from tests.support.mirror import Mirror, Run
+from tests.support.stored import Stored
 
 MANY = 100_000
 SHARED = [Repository("docker.io", f"library/shared{number}") for number in range(200)]
 
 
-def share(catalog: Catalog) -> None:
-    """Let each blob be of three more repositories."""
-    for number, digest in enumerate(catalog):
+def share(stored: Stored) -> None:
+    """Link each blob to three more repositories."""
+    for number, digest in enumerate(stored.digests):
         for each in range(3):
-            catalog.link(digest, SHARED[(number + each * 13) % len(SHARED)])
+            stored.link(digest, SHARED[(number + each * 13) % len(SHARED)])
 
 
 @pytest.fixture
 def large(mirror: Mirror) -> Mirror:
     """A mirror of 100,000 blobs, without their files, each in several repositories."""
     fill(mirror)
-    share(mirror.daemon.store.catalog)
-    assert len(mirror.daemon.store.catalog) == MANY
+    share(mirror.stored)
+    assert len(mirror.stored.digests) == MANY
     return mirror
 
 
 def give_files(mirror: Mirror) -> None:
     """Let all that is on the books be on the disk, with other bytes."""
-    store = mirror.daemon.store
-    for digest in store.catalog:
-        path = store.files.path(digest)
+    for digest in mirror.stored.digests:
+        path = mirror.folder.blob(digest)
         if not path.parent.exists():
             path.parent.mkdir(parents=True)
         path.write_bytes(bytes(100))
@@ -120,27 +119,24 @@ def test_a_record_is_told_in_pieces_and_read_again_as_it_was() -> None:
 
 async def test_many_that_go_for_one_go_some_at_a_time(large: Mirror) -> None:
     """64 MiB, of which each file takes 4 KiB."""
-    store = large.daemon.store
-    limit = store.accounting.max_size = store.accounting.used + 1024**2
+    stored = large.stored
+    limit = stored.max_size = stored.used + 1024**2
     with steps() as longest:
-        promised = await store.quota.reserve(64 * 1024**2, gains="docker.io")
+        promised = await stored.reserve(64 * 1024**2, gains="docker.io")
     assert longest.seconds < MOST / 2, longest.what
     assert promised == 64 * 1024**2
-    assert store.accounting.used <= limit
+    assert stored.used <= limit
     due = 64 * 1024**2 // charged(100)
-    assert (
-        due <= store.accounting.evicted <= due + 256
-    )  # the index may grow by a mebibyte meanwhile
-    store.quota.release(promised)
+    assert due <= stored.evicted <= due + 256  # the index may grow by a mebibyte meanwhile
+    stored.release(promised)
 
 
 async def test_a_stop_writes_down_what_was_used_some_at_a_time(run: Run) -> None:
     running = run()
     mirror = await running.__aenter__()
-    store = mirror.daemon.store
     fill(mirror)
-    for digest in list(store.catalog)[: MANY // 2]:
-        store.accounting.touch(digest)
+    for digest in mirror.stored.digests[: MANY // 2]:
+        mirror.stored.touch(digest)
     with steps() as longest:
         await running.__aexit__(None, None, None)
     assert longest.seconds < MOST / 2, longest.what
@@ -188,9 +184,5 @@ async def test_an_index_that_is_lost_is_told_everything_again_some_at_a_time(
     finally:
         await store.close()
     assert longest.seconds < MOST / 2, longest.what
-    with closing(sqlite3.connect(tmp_path / "index.db")) as database:
-        counts = [
-            database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("blob", "link")
-        ]
-    assert counts == [many, 3 * many]
+    folder = DataFolder(tmp_path)
+    assert (folder.count("blob"), folder.count("link")) == (many, 3 * many)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from mirror.upstream.telemetry import (
     names_limit,
     read_limit,
 )
+from tests.support.folder import DataFolder
 
 REPOSITORY = Repository(HUB, "library/nginx")
 CHECK = CHECKED[HUB]
@@ -231,7 +230,7 @@ async def test_an_index_that_was_lost_is_told_of_window_and_gate(
     budget.observe(answer(garbled=True))  # which upstream's word does not know of
     budget.observe(answer(429, retry_after=600))
     await index.flush()
-    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+    with DataFolder(tmp_path).database() as other:
         other.execute("DROP TABLE pull")
     clock.now += 100
     budget.observe(answer(garbled=True))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +28,7 @@ from mirror.upstream.telemetry import (
     read_retry_after,
 )
 from tests.standin import Fault, Hub, Image, make_image
+from tests.support.folder import DataFolder
 from tests.support.mirror import Mirror, Run
 
 REPOSITORY = "library/nginx"
@@ -38,10 +37,9 @@ _STATE = ("limit", "remaining", "used", "others", "window_seconds")
 
 def entries(data: Path) -> list[tuple[object, ...]]:
     """What the ledger holds, read by somebody else."""
-    with closing(sqlite3.connect(data / "index.db")) as database:
-        return database.execute(
-            "SELECT upstream, account, repository, reference, digest, client FROM pull ORDER BY id"
-        ).fetchall()
+    return DataFolder(data).rows(
+        "SELECT upstream, account, repository, reference, digest, client FROM pull ORDER BY id"
+    )
 
 
 async def test_every_counted_request_is_entered_with_who_asked(

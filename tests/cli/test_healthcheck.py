@@ -120,7 +120,7 @@ async def test_a_socket_that_the_disk_did_not_take_is_made_when_it_does(
 
 
 async def test_ready_says_what_is_wrong(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load({"data_dir": mirror.daemon.store.files.root})
+    settings = load({"data_dir": mirror.folder.path})
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(health.Unhealthy, match="the mirror is not ready: cannot write"):
         await asyncio.to_thread(health.check, settings, ready=True)

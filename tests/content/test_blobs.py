@@ -7,7 +7,6 @@ import asyncio
 import aiohttp
 import pytest
 
-from mirror.oci.digest import Digest
 from tests.standin import Blob, Fault, Hub, Image, make_image
 from tests.support.mirror import Mirror, Run
 
@@ -241,7 +240,7 @@ async def test_a_kept_file_that_shrank_is_fetched_again(
 ) -> None:
     await mirror.blob(REPOSITORY, layer.digest)
     await mirror.settled()
-    file = mirror.daemon.store.files.path(Digest(layer.digest))
+    file = mirror.folder.blob(layer.digest)
     file.write_bytes(b"short")
     assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
     await mirror.settled()

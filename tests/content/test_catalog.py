@@ -10,7 +10,6 @@ import pytest
 from mirror.content import repositories
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Entry
 from tests.access.test_access import (
     PUBLIC,
     SECRET,
@@ -46,10 +45,7 @@ async def listed(mirror: Mirror, path: str = CATALOG, **headers: str) -> list[st
 def keep(mirror: Mirror, *repositories: Repository) -> None:
     """Have something be kept of each."""
     for number, each in enumerate(repositories):
-        digest = Digest(f"sha256:{number:064x}")
-        entry = Entry(0, None, 0)
-        entry.links = (each,)
-        mirror.daemon.store.catalog.add(digest, entry)
+        mirror.stored.enter(Digest(f"sha256:{number:064x}"), each)
 
 
 async def test_what_is_kept_is_listed_and_nothing_else(

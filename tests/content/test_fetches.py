@@ -22,6 +22,7 @@ from mirror.oci.names import Repository
 from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 from tests.standin import Blob, Fault, Hub, make_image
+from tests.support.folder import DataFolder
 from tests.support.memory_source import Gate, MemorySource
 from tests.support.mirror import Run
 
@@ -238,27 +239,26 @@ async def test_an_empty_file_that_a_crash_left_is_taken_up_by_the_next_fetch(
     hub: Hub, run: Run, tmp_path: Path, layer: Blob
 ) -> None:
     """What stays on the books as nobody's is unlinked by the next eviction, under the fetch."""
-    left = tmp_path / "data" / "partial" / layer.digest.replace(":", "-")
+    left = DataFolder(tmp_path / "data").partial(layer.digest)
     left.parent.mkdir(mode=0o700, parents=True)
     left.touch(mode=0o600)
     hub.faults.add(Fault(kind="blob", stall_after=layer.size // 2, until=(go := asyncio.Event())))
     path = f"/v2/{APP.name}/blobs/{layer.digest}"
     async with run() as mirror, mirror.request(path) as response:
         body = await response.content.readexactly(layer.size // 4)
-        store = mirror.daemon.store
-        await store.quota.remove_partials(list(store.accounting.idle_partials))
+        await mirror.stored.remove_partials(*mirror.stored.unfinished)
         go.set()
         assert body + await response.read() == layer.read()
         await mirror.settled()
-        assert not store.accounting.idle_partials
-        assert store.catalog.get(Digest(layer.digest)) is not None
+        assert not mirror.stored.unfinished
+        assert mirror.stored.has(layer.digest)
 
 
 async def test_a_file_that_is_being_unlinked_is_no_beginning(
     hub: Hub, run: Run, tmp_path: Path, layer: Blob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A collection takes the partial while a fetch asks upstream, on a disk that is slow."""
-    left = tmp_path / "data" / "partial" / layer.digest.replace(":", "-")
+    left = DataFolder(tmp_path / "data").partial(layer.digest)
     left.parent.mkdir(mode=0o700, parents=True)
     left.write_bytes(layer.read()[: layer.size // 2])
     left.chmod(0o600)
@@ -271,8 +271,7 @@ async def test_a_file_that_is_being_unlinked_is_no_beginning(
 
     monkeypatch.setattr(BlobFiles, "remove_partials", late)
     async with run() as mirror:
-        store = mirror.daemon.store
-        collected = asyncio.create_task(store.quota.remove_partials([Digest(layer.digest)]))
+        collected = asyncio.create_task(mirror.stored.remove_partials(layer.digest))
         assert await asyncio.to_thread(begun.wait, 10)
         asked = asyncio.create_task(mirror.blob(APP.name, layer.digest))
         await hub.seen(lambda seen: seen.port == "cdn", 1)
@@ -280,5 +279,5 @@ async def test_a_file_that_is_being_unlinked_is_no_beginning(
         assert (await asked).body == layer.read()
         await collected
         await mirror.settled()
-        assert store.catalog.get(Digest(layer.digest)) is not None
+        assert mirror.stored.has(layer.digest)
     assert hub.bodies(layer.digest) == 1

@@ -12,7 +12,6 @@ from typing import IO
 import pytest
 
 from mirror.oci.digest import Digest
-from mirror.oci.names import Repository
 from mirror.storage.files import BlobFiles
 from tests.standin import Blob, Fault, Hub, Seen, make_image
 from tests.support.mirror import Got, Mirror, Run
@@ -198,13 +197,12 @@ async def test_a_blob_is_not_given_unasked_where_it_went_while_it_was_opened(
     async with run() as mirror:
         assert (await mirror.blob(PRIVATE, digest)).status == 200
         await mirror.settled()
-        store = mirror.daemon.store
         async with slow_opens(monkeypatch) as slow:
             stranger = asyncio.create_task(mirror.blob(OTHER, digest))
             asked = asyncio.create_task(hub.seen(of(OTHER)))
             begun = asyncio.create_task(slow.begun.wait())
             await asyncio.wait([asked, begun], return_when=asyncio.FIRST_COMPLETED, timeout=5)
-            await store.quota.remove([digest])
+            await mirror.stored.evict(digest)
             hub.faults.add(
                 Fault(kind="blob", repository=PRIVATE, method="GET", stall_after=9000, until=go)
             )
@@ -217,8 +215,7 @@ async def test_a_blob_is_not_given_unasked_where_it_went_while_it_was_opened(
             asked.cancel()
             begun.cancel()
         await mirror.settled()
-        assert not store.catalog.belongs(digest, Repository("docker.io", OTHER))
-        assert store.catalog.belongs(digest, Repository("docker.io", PRIVATE))
+        assert mirror.stored.repositories(digest) == [PRIVATE]
 
 
 async def test_who_asks_in_the_wrong_repository_for_a_file_that_is_gone_denies_it_to_nobody(
@@ -229,7 +226,7 @@ async def test_who_asks_in_the_wrong_repository_for_a_file_that_is_gone_denies_i
         for _ in range(10):
             assert (await mirror.blob(RIGHT, digest)).body == layer.read()
             await mirror.settled()
-            mirror.daemon.store.files.path(digest).unlink()
+            mirror.folder.blob(digest).unlink()
             names = [f"{WRONG}{number}" for number in range(3)]
             asked = [*(mirror.blob(name, digest) for name in names), mirror.blob(RIGHT, digest)]
             got = await asyncio.gather(*asked)

@@ -16,7 +16,6 @@ import pytest
 from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.signed import payload
-from mirror.storage.files import BlobFiles
 from tests.standin import Fault, Hub, Image, Terms, make_image
 from tests.standin.blobs import Blob
 from tests.standin.images import Index
@@ -90,9 +89,7 @@ async def test_a_manifest_of_any_type_is_passed_on_and_kept(
         for reference in (digest, "odd"):
             got = await mirror.manifest(REPOSITORY, reference)
             assert (got.body, got.headers["Content-Type"]) == (body, media_type)
-        entry = mirror.daemon.store.catalog.get(Digest(digest))
-        assert entry is not None
-        assert list(entry.children) == [image.layers[0].digest]
+        assert mirror.stored.children(digest) == [image.layers[0].digest]
     await hub.down()
     async with run() as mirror:
         for reference in (digest, "odd"):
@@ -123,9 +120,7 @@ async def test_a_lost_index_does_not_change_what_a_manifest_is(
     digest = push(hub, body, media_type)
     async with run() as mirror:
         await mirror.manifest(REPOSITORY, "odd")
-        root = mirror.daemon.store.files.root
-    for file in root.glob("index.db*"):
-        file.unlink()
+    mirror.folder.lose_index()
     hub.faults.add(Fault(kind="manifest", headers={"Content-Type": None}, times=None))
     async with run() as mirror:
         for reference in (digest, "odd"):
@@ -287,7 +282,7 @@ async def test_a_signed_manifest_is_proven_by_what_is_signed_and_passed_on_unkep
                 expected = media.SCHEMA1_SIGNED if told == "application/json" else told
                 assert got.headers["Content-Type"] == expected
         assert (await mirror.manifest(REPOSITORY, digest)).body == body
-        assert list(mirror.daemon.store.files.scan()) == []
+        assert not mirror.folder.blobs()
         assert f"{digest} has a schema 1 signature" in caplog.text
         layer = image.layers[0]
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
@@ -442,7 +437,7 @@ async def do(*arguments: str | Path) -> Ended:
 async def test_upkeep_takes_every_type_for_a_manifest(hub: Hub, run: Run, image: Image) -> None:
     layer = image.layers[0].digest
     async with run() as mirror:
-        root = mirror.daemon.store.files.root
+        root = mirror.folder.path
         for number, (media_type, body) in enumerate(documents(image).items()):
             push(hub, body, media_type, f"odd{number}")
             await mirror.manifest(REPOSITORY, f"odd{number}")
@@ -451,7 +446,7 @@ async def test_upkeep_takes_every_type_for_a_manifest(hub: Hub, run: Run, image:
     assert (await do("verify", "--data-dir", root)).code == 0
     assert "0 files that nothing names" in (await do("gc", "--data-dir", root)).out
     for number in range(len(TYPES)):
-        assert BlobFiles(root).path(Digest(layer)).exists()  # the others need it
+        assert mirror.folder.blob(layer).exists()  # the others need it
         ended = await do("purge", "--data-dir", root, f"{REPOSITORY}:odd{number}")
         assert "1 tags, " in ended.out, ended
-    assert not BlobFiles(root).path(Digest(layer)).exists()
+    assert not mirror.folder.blob(layer).exists()

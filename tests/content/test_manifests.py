@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from mirror.oci.digest import Digest
 from tests.standin import Fault, Hub, Image, make_image, make_index
 from tests.support.mirror import Mirror, Run
 
@@ -220,7 +219,7 @@ async def test_one_digest_pulled_at_once_in_many_repositories_is_one_pull(
     got = await asyncio.gather(*(mirror.manifest(name, "latest") for name in names))
     assert {answer.body for answer in got} == {shared.manifest}
     assert hub.pulls == 1
-    assert mirror.daemon.store.failures == 0
+    assert mirror.stored.failures == 0
 
 
 async def test_many_heads_by_digest_are_one_upstream(
@@ -362,7 +361,7 @@ async def test_a_manifest_altered_on_the_disk_is_found_and_fetched_again(
 ) -> None:
     async with run() as mirror:
         await mirror.manifest(REPOSITORY, "latest")
-        path = mirror.daemon.store.files.path(Digest(image.digest))
+        path = mirror.folder.blob(image.digest)
     altered = path.read_bytes().replace(b"2", b"3", 1)
     path.write_bytes(altered)
     async with run() as mirror:
@@ -373,9 +372,7 @@ async def test_a_manifest_altered_on_the_disk_is_found_and_fetched_again(
 async def test_a_lost_index_costs_no_pull(hub: Hub, run: Run, image: Image) -> None:
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
-        root = mirror.daemon.store.files.root
-    for file in root.glob("index.db*"):
-        file.unlink()
+    mirror.folder.lose_index()
     hub.journal.clear()
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)

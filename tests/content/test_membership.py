@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from mirror.app.daemon import running
 from mirror.oci.digest import Digest
-from mirror.oci.names import Repository
 from mirror.settings import load
 from mirror.storage.files import BlobFiles
 from tests.standin import Blob, Fault, Hub
@@ -55,7 +54,7 @@ class World:
 
     async def do(self, what: str, name: str, blob: Blob) -> None:
         """Ask, or upset what is kept."""
-        digest, store = Digest(blob.digest), self.mirror.daemon.store
+        digest, stored = Digest(blob.digest), self.mirror.stored
         if what in ("GET", "HEAD"):
             got = await self.mirror.blob(name, digest, what)
             right = 200 if (name, digest) in self.truth else 404
@@ -64,13 +63,13 @@ class World:
         elif what == "leave":
             await self._leave(name, digest)
         elif what == "evict":
-            await store.quota.remove([digest])
+            await stored.evict(digest)
         elif what == "unlink":
-            store.files.path(digest).unlink(missing_ok=True)
+            self.mirror.folder.blob(digest).unlink(missing_ok=True)
         elif what == "lose":
-            await store.discard(digest)
+            await stored.discard(digest)
         else:
-            store.accounting.unlink(digest, Repository("docker.io", name))
+            stored.unlink(digest, name)
 
     async def _leave(self, name: str, digest: Digest) -> None:
         async with self.mirror.request(f"/v2/{name}/blobs/{digest}") as response:
@@ -80,11 +79,9 @@ class World:
 
     def check(self) -> None:
         """Fail where something is tied to a repository that upstream never had it in."""
-        catalog = self.mirror.daemon.store.catalog
-        for digest in catalog:
-            entry = catalog.get(digest)
-            for link in entry.links if entry is not None else ():
-                assert (link.name, digest) in self.truth, (link, digest)
+        for digest in self.mirror.stored.digests:
+            for name in self.mirror.stored.repositories(digest):
+                assert (name, digest) in self.truth, (name, digest)
 
 
 @asynccontextmanager

@@ -77,9 +77,9 @@ async def test_a_partial_of_no_bytes_is_gone_on_with(hub: Hub, run: Run, image: 
     hub.repositories.make("library/nginx").blobs[EMPTY.digest] = EMPTY
     hub.add(make_image(70), "library/other", "latest")
     async with run() as mirror:
-        partials = mirror.daemon.store.files.root / "partial"
+        pass
     for digest in (layer.digest, EMPTY.digest):
-        (partials / digest.replace(":", "-")).write_bytes(b"")
+        mirror.folder.partial(digest).write_bytes(b"")
     async with run() as mirror:
         assert (await mirror.blob("library/nginx", layer.digest)).body == layer.read()
         assert (await mirror.blob("library/nginx", EMPTY.digest)).status == 200
@@ -99,7 +99,7 @@ async def test_no_bytes_in_the_place_of_a_blob_are_not_kept(
 async def test_an_empty_blob_comes_when_the_disk_is_full(hub: Hub, run: Run) -> None:
     hub.repositories.make(REPOSITORY).blobs[EMPTY.digest] = EMPTY
     async with run() as mirror:
-        mirror.daemon.store.accounting.max_size = 0
+        mirror.stored.max_size = 0
         got = await mirror.blob(REPOSITORY, EMPTY.digest)
         assert (got.status, got.body) == (200, b"")
 
@@ -328,5 +328,5 @@ async def test_a_blob_that_swells_beyond_measure_is_not_unpacked_to_its_end(
     got = await mirror.blob(REPOSITORY, image.layers[0].digest)
     assert got.status == 502
     await mirror.settled()
-    folder = mirror.daemon.store.files.root
+    folder = mirror.folder.path
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 10_000_000

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +12,7 @@ from tests.crashes.scene import LIMIT, Told, options, pull
 from tests.standin import Hub, Image
 from tests.storage.test_crash import held, the_books_are_right
 from tests.support.command import SMALL, serving
+from tests.support.folder import DataFolder
 
 _KILLED = -signal.SIGKILL
 _REFUSED = 2  # exit code of a start that the disk did not let be
@@ -53,7 +52,7 @@ async def afterwards(data: Path, hub: Hub, images: list[Image], told: Told) -> l
 
 def _index(data: Path, images: list[Image], told: Told) -> list[str]:
     owned = {f"library/i{number}": _digests(image) for number, image in enumerate(images)}
-    with closing(sqlite3.connect(data / "index.db")) as database:
+    with DataFolder(data).database() as database:
         links = database.execute("SELECT digest, repository FROM link").fetchall()
         [pulls] = database.execute("SELECT count(*) FROM pull").fetchone()
     wrong = [f"a wrong link: {row}" for row in links if row[0] not in owned.get(row[1], ())]

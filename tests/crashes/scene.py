@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mirror.storage import sqlite
 from tests.crashes.cases import Case
 from tests.standin import Hub, Image
 from tests.support.command import SMALL, Command, serving
+from tests.support.folder import DataFolder
 
 LIMIT = 4 * 1024 * 1024  # bytes: some of the images, and never all
 _PULLS = 5  # images that are pulled, two at a time
@@ -129,7 +129,7 @@ def old_index(data: Path) -> int:
     """Leave an index of the first schema, with a ledger; returns how many pulls are in that."""
     data.mkdir(mode=0o700)
     scripts = sqlite._scripts()
-    with closing(sqlite3.connect(data / "index.db")) as database:
+    with DataFolder(data).database() as database:
         for number, script in enumerate(scripts[:1], 1):
             database.executescript(f"BEGIN; {script}; PRAGMA user_version={number}; COMMIT;")
         columns = [row[1] for row in database.execute("PRAGMA table_info(pull)")]

@@ -190,7 +190,7 @@ async def test_the_images_health_check_tells_health(mirror: Mirror, tmp_path: Pa
     [words] = re.findall(r"^ +CMD (\[.*\])$", DOCKERFILE, flags=re.MULTILINE)
     name, *arguments = json.loads(words)
     assert name == "mirror"
-    for folder, healthy in ((mirror.daemon.store.files.root, True), (tmp_path / "none", False)):
+    for folder, healthy in ((mirror.folder.path, True), (tmp_path / "none", False)):
         env = environment({"MIRROR_DATA_DIR": str(folder), "MIRROR_LISTEN": "127.0.0.1:1"})
         process = await asyncio.create_subprocess_exec(
             *MODULE, *arguments, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

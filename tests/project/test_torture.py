@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from mirror.app.daemon import running
 from mirror.settings import load
 from tests.standin import Blob
+from tests.support.folder import DataFolder
 from tests.torture import checks, disk, report
 from tests.torture.checks import Circumstances, Failures
 from tests.torture.clients import End, Outcome
@@ -210,9 +209,8 @@ async def test_the_index_of_a_real_daemon_is_read(tmp_path: Path) -> None:
         pass
     assert disk.rows(tmp_path).sizes == {BLOB.digest: BLOB.size}
     assert not checks.index(tmp_path, disk.rows(tmp_path))
-    with closing(sqlite3.connect(tmp_path / "index.db")) as database:
+    with DataFolder(tmp_path).database() as database:
         database.execute("DELETE FROM blob")
-        database.commit()
     assert checks.index(tmp_path, disk.rows(tmp_path))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from os import DirEntry, scandir
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mirror.storage.sqlite import WAL_BYTES
 from mirror.storage.store import Store
 from tests.races.life import Life
 from tests.races.world import World
+from tests.support.folder import DataFolder
 
 Found = Iterator[tuple[str, str]]  # what must not be, and where it is
 
@@ -90,7 +90,7 @@ def after_the_end(folder: Path, world: World) -> Found:
     for entry in _files(str(folder)):
         if "damaged" in entry.name:
             yield "an index thrown away", entry.name
-    with closing(sqlite3.connect(folder / "index.db")) as database:
+    with DataFolder(folder).database() as database:
         try:
             rows = dict(database.execute("SELECT digest, size FROM blob").fetchall())
             links = database.execute("SELECT digest, upstream, repository FROM link").fetchall()

@@ -4,16 +4,16 @@ import asyncio
 import fcntl
 import hashlib
 import os
-import sqlite3
 import struct
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.standin import Fault, Hub, Image, make_image
+from tests.support.folder import DataFolder
 
 from .mirrors import Mirror
 from .processes import CommandFailed, answers, environment, needs, run, scratch
@@ -180,9 +180,7 @@ async def test_a_disk_that_is_gone_breaks_no_pull_and_the_next_start_has_what_it
 
 def links(data: Path) -> int:
     """Return for how many blobs and manifests it is written down whose they are."""
-    with closing(sqlite3.connect(data / "index.db")) as database:
-        [(count,)] = database.execute("SELECT count(*) FROM link")
-    return int(count)
+    return DataFolder(data).count("link")
 
 
 def shut_down(data: Path) -> None:

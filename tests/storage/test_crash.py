@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import signal
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +16,7 @@ from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_index, open_store
 from tests.standin import Blob, Fault, Hub, Image, make_image
 from tests.support.command import SMALL, Command, fetch, serving
+from tests.support.folder import DataFolder
 
 REPOSITORY = "library/big"
 SIZE = 4_000_000
@@ -80,13 +78,12 @@ async def test_rows_of_what_is_gone_leave_the_index(tmp_path: Path) -> None:
     index = await open_index(tmp_path / "index.db")
     await index.close()
     stray, child = Digest.of(b"stray"), Digest.of(b"child")
-    with closing(sqlite3.connect(tmp_path / "index.db")) as database:
+    with DataFolder(tmp_path).database() as database:
         database.execute("INSERT INTO link VALUES (?, 'docker.io', 'library/x')", (stray,))
         database.execute("INSERT INTO child VALUES (?, ?)", (stray, child))
-        database.commit()
     store = await open_store(BlobFiles(tmp_path), MEBIBYTE)
     await store.close()
-    with closing(sqlite3.connect(tmp_path / "index.db")) as database:
+    with DataFolder(tmp_path).database() as database:
         for table in ("link", "child"):
             assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
 
@@ -185,7 +182,7 @@ async def the_books_are_right(data: Path, limit: int) -> None:
         assert held(data) <= store.accounting.used <= limit
     finally:
         await store.close()
-    with contextlib.closing(sqlite3.connect(data / "index.db")) as database:
+    with DataFolder(data).database() as database:
         rows = dict(database.execute("SELECT digest, size FROM blob").fetchall())
         links = {row[0] for row in database.execute("SELECT digest FROM link")}
         parents = {row[0] for row in database.execute("SELECT manifest FROM child")}
@@ -205,9 +202,8 @@ async def test_killed_and_started_without_its_upstream_it_serves_all_it_has(
     async with serving(data, *upstream(hub)) as command:
         url = await command.address()
         assert await pull(url, "library/small", image, Tally(0, asyncio.Event()))
-        index = data / "index.db"
         kept = (1, 1 + len(image.blobs))  # a client has its last bytes before the disk does
-        with closing(sqlite3.connect(index)) as database:
+        with DataFolder(data).database() as database:
             async with asyncio.timeout(10):
                 while database.execute(TAGS_AND_LINKS).fetchone() != kept:
                     await fetch(f"{url}/healthz")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
@@ -48,11 +46,6 @@ def alter(path: Path) -> None:
 DAMAGE = pytest.mark.parametrize("damage", [Path.unlink, cut, lengthen, alter])
 
 
-def path_of(mirror: Mirror, digest: str) -> Path:
-    """Where a blob is on the disk."""
-    return mirror.daemon.store.files.path(Digest(digest))
-
-
 async def until(mirror: Mirror, true: Callable[[], bool]) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(10):
@@ -68,7 +61,7 @@ async def test_a_blob_that_was_altered_is_found_quarantined_and_fetched_again(
     layer = image.layers[1]
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
-        path = path_of(mirror, layer.digest)
+        path = mirror.folder.blob(layer.digest)
         if not restarted:
             damage(path)
             await _served_again(mirror, image)
@@ -77,8 +70,7 @@ async def test_a_blob_that_was_altered_is_found_quarantined_and_fetched_again(
         async with run() as mirror:
             await _served_again(mirror, image)
     assert hub.bodies(layer.digest) == 2
-    quarantined = path.parents[3] / "quarantine" / layer.digest.replace(":", "-")
-    assert quarantined.exists() == (damage is not Path.unlink)
+    assert mirror.folder.quarantined(layer.digest).exists() == (damage is not Path.unlink)
 
 
 async def _served_again(mirror: Mirror, image: Image) -> None:
@@ -87,7 +79,7 @@ async def _served_again(mirror: Mirror, image: Image) -> None:
     assert all(answer.body == layer.read() for answer in got)
     await mirror.settled()
     assert (await mirror.blob(REPOSITORY, layer.digest)).cache == "hit"
-    assert mirror.daemon.store.failures <= 1
+    assert mirror.stored.failures <= 1
 
 
 @DAMAGE
@@ -96,7 +88,7 @@ async def test_a_manifest_or_config_that_was_altered_is_found_and_fetched_again(
 ) -> None:
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
-        paths = [path_of(mirror, digest) for digest in (image.digest, image.config.digest)]
+        paths = [mirror.folder.blob(digest) for digest in (image.digest, image.config.digest)]
     for path in paths:
         damage(path)
     async with run() as mirror:
@@ -111,17 +103,13 @@ async def test_a_file_that_was_only_touched_is_hashed_once_and_stays(
     layer = image.layers[1]
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
-        path = path_of(mirror, layer.digest)
+        path = mirror.folder.blob(layer.digest)
         os.utime(path, ns=(1, 1))
         assert (await mirror.blob(REPOSITORY, layer.digest)).cache == "hit"
-        entry = mirror.daemon.store.catalog.get(Digest(layer.digest))
-        assert entry is not None
-        assert entry.changed_at == 1
-        await mirror.daemon.store.index.flush()
+        assert mirror.stored.changed_at(layer.digest) == 1
+        await mirror.stored.flush()
     async with run() as mirror:
-        entry = mirror.daemon.store.catalog.get(Digest(layer.digest))
-        assert entry is not None
-        assert entry.changed_at == 1
+        assert mirror.stored.changed_at(layer.digest) == 1
     assert hub.bodies(layer.digest) == 1
 
 
@@ -131,8 +119,8 @@ async def test_an_altered_file_that_no_row_knows_is_found_too(
     layer = image.layers[1]
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
-        alter(path_of(mirror, layer.digest))
-    (tmp_path / "data" / "index.db").unlink()
+        alter(mirror.folder.blob(layer.digest))
+    mirror.folder.index.unlink()
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
     assert hub.bodies(layer.digest) == 2
@@ -144,7 +132,7 @@ async def test_a_blob_that_cannot_be_read_is_quarantined(hub: Hub, run: Run, ima
     layer = image.layers[1]
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
-        path = path_of(mirror, layer.digest)
+        path = mirror.folder.blob(layer.digest)
         path.unlink()
         path.mkdir()  # reading a folder fails, as reading a bad sector does
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
@@ -174,22 +162,22 @@ async def test_what_is_quarantined_counts_and_goes_first(
     for number, image in enumerate(images):
         hub.add(image, f"library/i{number}", "latest")
     async with run(max_size=8 * MEBIBYTE) as mirror:
-        store = mirror.daemon.store
+        stored = mirror.stored
         await mirror.pull("library/i0", "latest", images[0])
-        alter(path_of(mirror, images[0].layers[1].digest))
-        before = store.accounting.used
+        alter(mirror.folder.blob(images[0].layers[1].digest))
+        before = stored.used
         await mirror.pull("library/i0", "latest", images[0])
-        assert len(store.accounting.quarantine) == 1
-        assert store.accounting.used >= before + charged(200_000)
+        assert stored.quarantined == 1
+        assert stored.used >= before + charged(200_000)
     async with run(max_size=8 * MEBIBYTE) as mirror:
-        store = mirror.daemon.store
-        assert len(store.accounting.quarantine) == 1
+        stored = mirror.stored
+        assert stored.quarantined == 1
         await mirror.pull("library/i1", "latest", images[1])
         await mirror.pull("library/i2", "latest", images[2])
-        assert store.accounting.evicted == 0
+        assert stored.evicted == 0
         await mirror.pull("library/i3", "latest", images[3])
-        assert len(store.accounting.quarantine) == 0
-        assert not list((tmp_path / "data" / "quarantine").iterdir())
+        assert stored.quarantined == 0
+        assert mirror.folder.quarantine() == []
 
 
 async def test_an_index_deleted_while_it_runs_is_written_anew(
@@ -199,9 +187,8 @@ async def test_an_index_deleted_while_it_runs_is_written_anew(
     hub.add(other, "library/other", "latest")
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
-        await mirror.daemon.store.index.flush()
-        for path in (tmp_path / "data").glob("index.db*"):
-            path.unlink()
+        await mirror.stored.flush()
+        mirror.folder.lose_index()
         await mirror.pull("library/other", "latest", other)
     await _all_known_without_asking(hub, run, image, other)
 
@@ -213,12 +200,12 @@ async def test_an_index_damaged_while_it_runs_is_told_everything_again(
     hub.add(other, "library/other", "latest")
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
-        await mirror.daemon.store.index.flush()
-        for path in (tmp_path / "data").glob("index.db*"):
+        await mirror.stored.flush()
+        for path in mirror.folder.index_files():
             with path.open("r+b") as file:
                 file.write(b"\xff" * path.stat().st_size)
         await mirror.pull("library/other", "latest", other)
-        await until(mirror, lambda: any((tmp_path / "data").glob("index.damaged-*")))
+        await until(mirror, lambda: bool(mirror.folder.damaged_indexes()))
     await _all_known_without_asking(hub, run, image, other)
 
 
@@ -236,50 +223,42 @@ async def _all_known_without_asking(hub: Hub, run: Run, image: Image, other: Ima
 async def test_an_index_that_another_holds_is_caught_up_with(
     run: Run, image: Image, tmp_path: Path
 ) -> None:
-    path = tmp_path / "data" / "index.db"
     async with run() as mirror:
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with mirror.folder.held():
             await mirror.pull(REPOSITORY, "latest", image)
             assert (await mirror.ask("/readyz")).status == 200
-            assert other.execute("SELECT count(*) FROM blob").fetchone() == (0,)
-            other.execute("ROLLBACK")
-        index = mirror.daemon.store.index
-        await until(mirror, lambda: "<Index: 0 " in repr(index))
-        await index.flush()
-        with closing(sqlite3.connect(path)) as other:
-            assert other.execute("SELECT count(*) FROM blob").fetchone() == (4,)
-            assert other.execute("SELECT count(*) FROM pull").fetchone() == (1,)
+            assert mirror.folder.count("blob") == 0
+        await until(mirror, lambda: mirror.stored.unwritten == 0)
+        await mirror.stored.flush()
+        assert mirror.folder.count("blob") == 4
+        assert mirror.folder.count("pull") == 1
 
 
 async def test_an_index_of_the_first_schema_is_migrated(
     hub: Hub, run: Run, image: Image, tmp_path: Path
 ) -> None:
     hub.terms.limit = 100
-    path = tmp_path / "data" / "index.db"
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
+    folder = mirror.folder
     tables = ("child", "link", "tag", "pull")
     said = "upstream, account, allowed, remaining, window_length, source, at"
-    with closing(sqlite3.connect(path)) as new:
+    with folder.database() as new:
         rows = {name: new.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
         rows["pull_limit"] = new.execute(f"SELECT {said} FROM pull_limit").fetchall()
         rows["blob"] = new.execute("SELECT digest, size, media_type, used_at FROM blob").fetchall()
-    path.unlink()
+    folder.index.unlink()
     first = (resources.files("mirror.storage") / "schema" / "0001.sql").read_text("utf-8")
-    with closing(sqlite3.connect(path)) as old:
+    with folder.database() as old:
         old.executescript(f"{first}; PRAGMA user_version=1;")
         for name, kept in rows.items():
             for row in kept:
                 old.execute(f"INSERT INTO {name} VALUES ({','.join('?' * len(row))})", row)
-        old.commit()
     await hub.down()
     async with run(tag_ttl=3600) as mirror:
-        assert len(mirror.daemon.store.catalog) == 4
+        assert len(mirror.stored.digests) == 4
         await mirror.pull(REPOSITORY, "latest", image)
-        entry = mirror.daemon.store.catalog.get(Digest(image.layers[1].digest))
-        assert entry is not None
-        assert entry.changed_at is not None
+        assert mirror.stored.changed_at(image.layers[1].digest) is not None
         metrics = (await mirror.ask("/metrics")).body.decode()
     assert 'mirror_pull_remaining{account="",upstream="docker.io"} 99.0' in metrics
     await hub.up()
@@ -319,13 +298,13 @@ async def test_a_wrong_file_is_quarantined_although_the_folder_was_removed(
     layer = image.layers[1]
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
-        store = mirror.daemon.store
+        stored = mirror.stored
         (tmp_path / "data" / "quarantine").rmdir()
-        alter(path_of(mirror, layer.digest))
-        used = store.accounting.used
-        await store.discard(Digest(layer.digest))
-        assert not path_of(mirror, layer.digest).exists()
-        assert (len(store.accounting.quarantine), store.accounting.used) == (1, used)
+        alter(mirror.folder.blob(layer.digest))
+        used = stored.used
+        await stored.discard(layer.digest)
+        assert not mirror.folder.blob(layer.digest).exists()
+        assert (stored.quarantined, stored.used) == (1, used)
 
 
 async def test_a_wrong_file_that_cannot_be_moved_is_out_of_use_until_it_can(
@@ -335,20 +314,20 @@ async def test_a_wrong_file_that_cannot_be_moved_is_out_of_use_until_it_can(
     quarantine = tmp_path / "data" / "quarantine"
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
-        store = mirror.daemon.store
+        stored = mirror.stored
         quarantine.rmdir()
         quarantine.touch()  # nothing can be moved into a file
-        path = path_of(mirror, layer.digest)
+        path = mirror.folder.blob(layer.digest)
         alter(path)
-        used = store.accounting.used
-        await store.discard(Digest(layer.digest))
+        used = stored.used
+        await stored.discard(layer.digest)
         assert path.exists()
-        assert store.catalog.get(Digest(layer.digest)) is None
-        assert store.accounting.used == used
+        assert not stored.has(layer.digest)
+        assert stored.used == used
         quarantine.unlink()
         quarantine.mkdir()
-        await until(mirror, lambda: len(store.accounting.quarantine) == 1)
+        await until(mirror, lambda: stored.quarantined == 1)
         assert not path.exists()
-        assert store.accounting.used == used
+        assert stored.used == used
         await mirror.pull(REPOSITORY, "latest", image)
     assert hub.bodies(layer.digest) == 2

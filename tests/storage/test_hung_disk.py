@@ -50,7 +50,7 @@ async def test_a_disk_that_does_not_answer_is_told_of_in_time_and_holds_nothing(
     mirror: Mirror, hang: Callable[[str], Hung]
 ) -> None:
     access = hang("access")
-    root = mirror.daemon.store.files.root
+    root = mirror.folder.path
     async with asyncio.timeout(5):
         unready = await asyncio.gather(*(mirror.ask("/readyz") for _ in range(20)))
         assert {got.status for got in unready} == {503}

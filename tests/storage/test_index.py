@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from mirror.storage.sqlite import is_damage
 from mirror.storage.startup import open_index
 from tests.standin import Hub, Image, make_image
 from tests.support.command import fetch, serving
+from tests.support.folder import DataFolder
 from tests.support.mirror import Run
 
 REPOSITORY = Repository("docker.io", "library/some")
@@ -28,24 +28,6 @@ LINKS = 150  # more than two transactions
 def pull(number: int) -> PullRow:
     """A row of the ledger."""
     return PullRow(number, "docker.io", "", 1_700_000_000 + number, "library/some", "v1", "", "me")
-
-
-def count(data: Path, table: str) -> int:
-    """How many rows a table has on the disk, as another program reads them."""
-    with closing(sqlite3.connect(data / "index.db")) as database:
-        [[rows]] = database.execute(f"SELECT count(*) FROM {table}").fetchall()
-    return int(rows)
-
-
-@contextmanager
-def held(data: Path) -> Iterator[None]:
-    """Hold the index as a backup does."""
-    with closing(sqlite3.connect(data / "index.db", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        finally:
-            other.execute("ROLLBACK")
 
 
 async def filled(data: Path) -> Index:
@@ -60,7 +42,11 @@ async def filled(data: Path) -> Index:
 
 def whole(data: Path) -> bool:
     """Whether all of that is on the disk, in the file that was there."""
-    return (count(data, "pull"), count(data, "link"), [*data.glob("*damaged*")]) == (7, LINKS, [])
+    return (
+        DataFolder(data).count("pull"),
+        DataFolder(data).count("link"),
+        [*data.glob("*damaged*")],
+    ) == (7, LINKS, [])
 
 
 @pytest.mark.parametrize("waits", range(12))
@@ -85,7 +71,7 @@ async def test_a_close_that_is_cancelled_while_another_holds_the_index_loses_not
     tmp_path: Path,
 ) -> None:
     index = await filled(tmp_path)
-    with held(tmp_path):
+    with DataFolder(tmp_path).held():
         flushing = asyncio.create_task(index.flush())
         await asyncio.sleep(0.05)  # it is in BEGIN, on SQLite's thread
         closing_task = asyncio.create_task(index.close())
@@ -117,7 +103,7 @@ async def test_a_flush_that_is_cancelled_leaves_no_transaction_behind(tmp_path: 
 async def test_a_prune_that_is_cancelled_leaves_no_transaction_behind(tmp_path: Path) -> None:
     index = await filled(tmp_path)
     await index.flush()
-    with held(tmp_path):
+    with DataFolder(tmp_path).held():
         pruning = asyncio.create_task(index.prune(1_700_000_000, 10**6, 10**6))
         await asyncio.sleep(0.05)
         pruning.cancel()
@@ -126,13 +112,13 @@ async def test_a_prune_that_is_cancelled_leaves_no_transaction_behind(tmp_path: 
         await pruning
     index.add_pull(pull(8))
     await index.close()
-    assert count(tmp_path, "pull") == 8
+    assert DataFolder(tmp_path).count("pull") == 8
 
 
 async def test_only_what_sqlite_says_of_the_file_is_damage(tmp_path: Path) -> None:
     index = await filled(tmp_path)
     await index.close()
-    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+    with closing(sqlite3.connect(DataFolder(tmp_path).index)) as other:
         with pytest.raises(sqlite3.IntegrityError) as refused:
             other.execute("INSERT INTO blob (digest) VALUES (NULL)")
         other.close()
@@ -156,7 +142,7 @@ async def test_a_row_that_cannot_be_written_keeps_no_other_from_the_disk(tmp_pat
     index.put_blob(Digest.of(b"b"), 10, "\udcff", 0)  # no UTF-8
     index.put_blob(Digest.of(b"c"), 10, None, 0)
     await index.flush()
-    assert (count(tmp_path, "pull"), count(tmp_path, "blob")) == (1, 1)
+    assert (DataFolder(tmp_path).count("pull"), DataFolder(tmp_path).count("blob")) == (1, 1)
     assert "<Index: 0 " in repr(index)
     await index.close()
 
@@ -172,7 +158,7 @@ async def test_a_second_signal_loses_nothing_though_another_holds_the_index(
     async with serving(data, "--upstream", f"docker.io={hub.url}") as command:
         url = await command.address()
         await fetch(f"{url}/v2/library/some/manifests/{images[0].digest}")
-        with held(data):
+        with DataFolder(data).held():
             for image in images:
                 for blob in image.layers:
                     assert (await fetch(f"{url}/v2/library/some/blobs/{blob.digest}"))[0] == 200
@@ -189,8 +175,8 @@ async def test_a_second_signal_loses_nothing_though_another_holds_the_index(
     assert ended.code == 0
     assert "Traceback" not in ended.err
     blobs = {blob.digest for image in images for blob in image.layers}
-    assert count(data, "pull") == len(images)
-    assert count(data, "link") == len(images) + len(blobs)
+    assert DataFolder(data).count("pull") == len(images)
+    assert DataFolder(data).count("link") == len(images) + len(blobs)
 
 
 async def test_what_a_client_has_pulled_is_in_the_ledger_before_it_has_the_answer(
@@ -198,22 +184,22 @@ async def test_what_a_client_has_pulled_is_in_the_ledger_before_it_has_the_answe
 ) -> None:
     data = tmp_path / "data"
     async with run() as mirror:
-        with held(data):
+        with DataFolder(data).held():
             asking = asyncio.create_task(mirror.manifest("library/nginx", image.digest))
-            path = mirror.daemon.store.files.path(Digest(image.digest))
+            path = mirror.folder.blob(image.digest)
             async with asyncio.timeout(5):
                 while not path.exists():
                     await mirror.ask("/healthz")
             assert not asking.done()
         assert (await asking).status == 200
-        assert count(data, "pull") == 1
+        assert DataFolder(data).count("pull") == 1
 
 
 async def test_an_index_that_another_holds_for_long_keeps_no_client_waiting(
     run: Run, image: Image, tmp_path: Path
 ) -> None:
     async with run() as mirror:
-        with held(tmp_path / "data"):
+        with mirror.folder.held():
             async with asyncio.timeout(3):
                 assert (await mirror.manifest("library/nginx", image.digest)).status == 200
 
@@ -225,7 +211,7 @@ async def test_pulls_that_were_moved_are_not_moved_again_with_what_failed_beside
     index = await open_index(tmp_path / "index.db")
     index.add_pull(pull(1))
     await index.flush()
-    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+    with DataFolder(tmp_path).database() as other:
         other.execute(
             "CREATE TRIGGER broken BEFORE INSERT ON blob WHEN new.size = 77 "
             "BEGIN SELECT abs(-9223372036854775807 - 1); END"  # an error, and no refusal
@@ -236,11 +222,11 @@ async def test_pulls_that_were_moved_are_not_moved_again_with_what_failed_beside
     index.put_blob(Digest.of(b"b"), 77, None, 0)
     for _ in range(2):
         await index.flush()
-    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+    with DataFolder(tmp_path).database() as other:
         other.execute("DROP TRIGGER broken")
-    assert count(tmp_path, "blob") == 0
+    assert DataFolder(tmp_path).count("blob") == 0
     await index.close()
-    assert count(tmp_path, "blob") == 1
-    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
+    assert DataFolder(tmp_path).count("blob") == 1
+    with DataFolder(tmp_path).database() as other:
         times = other.execute("SELECT at FROM pull ORDER BY id").fetchall()
     assert times == [(pull(1).at + 3600,), (pull(2).at,)]

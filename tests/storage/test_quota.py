@@ -64,9 +64,8 @@ async def test_the_bound_holds_at_every_moment(
             for number, image in enumerate(images):
                 await mirror.pull(f"library/i{number}", "latest", image)
         watcher.cancel()
-        store = mirror.daemon.store
-        assert store.accounting.evicted > 0
-        assert store.accounting.used <= limit
+        assert mirror.stored.evicted > 0
+        assert mirror.stored.used <= limit
     assert 0 < most <= limit
     assert taken(tmp_path / "data") <= limit
 
@@ -88,10 +87,9 @@ async def test_use_is_remembered_over_a_restart(hub: Hub, run: Run, images: list
     async with run(max_size=8 * MEBIBYTE) as mirror:
         for number in (0, 1, 2):
             await mirror.pull(f"library/i{number}", "latest", images[number])
-        entries = mirror.daemon.store.catalog
-        for digest in entries:  # as if it all had been a while ago
-            mirror.daemon.store.index.touch(digest, 1_000_000)
-        await mirror.daemon.store.index.flush()
+        for digest in mirror.stored.digests:  # as if it all had been a while ago
+            mirror.stored.use_at(digest, 1_000_000)
+        await mirror.stored.flush()
         await mirror.pull("library/i0", "latest", images[0])
     async with run(max_size=8 * MEBIBYTE) as mirror:
         await mirror.pull("library/i3", "latest", images[3])
@@ -106,13 +104,12 @@ async def test_the_books_match_the_disk_after_a_restart(
     async with run() as mirror:
         for number, image in enumerate(images):
             await mirror.pull(f"library/i{number}", "latest", image)
-        before = mirror.daemon.store.catalog.bytes
+        before = mirror.stored.blob_bytes
     async with run() as mirror:
-        store = mirror.daemon.store
-        assert store.catalog.bytes == before
-        assert len(store.catalog) == 3 * len(images)
-        assert store.catalog.bytes == taken(tmp_path / "data" / "blobs")
-        assert taken(tmp_path / "data") <= store.accounting.used
+        assert mirror.stored.blob_bytes == before
+        assert len(mirror.stored.digests) == 3 * len(images)
+        assert mirror.stored.blob_bytes == taken(tmp_path / "data" / "blobs")
+        assert taken(tmp_path / "data") <= mirror.stored.used
 
 
 async def test_a_lower_bound_is_kept_from_the_start(
@@ -157,12 +154,11 @@ async def test_a_partial_that_nobody_wants_goes_before_any_blob(
     async with run() as mirror, mirror.request(path) as leaver:
         await leaver.content.readexactly(1000)
     async with run(max_size=7_400_000) as mirror:
-        store = mirror.daemon.store
-        assert list(store.accounting.idle_partials) == [layer.digest]
+        assert mirror.stored.unfinished == [layer.digest]
         for number in (1, 2, 3):
             await mirror.pull(f"library/i{number}", "latest", images[number])
-        assert not store.accounting.idle_partials
-        assert store.accounting.evicted == 0
+        assert not mirror.stored.unfinished
+        assert mirror.stored.evicted == 0
 
 
 async def test_what_is_being_read_is_not_evicted(hub: Hub, run: Run, images: list[Image]) -> None:
@@ -171,13 +167,10 @@ async def test_what_is_being_read_is_not_evicted(hub: Hub, run: Run, images: lis
         await mirror.pull("library/i0", "latest", images[0])
         async with mirror.request(f"/v2/library/i0/blobs/{layer.digest}") as reader:
             await reader.content.readexactly(1000)
-            entry = mirror.daemon.store.catalog.get(Digest(layer.digest))
-            assert entry is not None
             for number in (1, 2, 3, 4):
                 await mirror.pull(f"library/i{number}", "latest", images[number])
-                assert entry.readers == 1
-                assert mirror.daemon.store.catalog.get(Digest(layer.digest)) is entry
-            assert mirror.daemon.store.accounting.evicted > 0
+                assert mirror.stored.readers(layer.digest) == 1
+            assert mirror.stored.evicted > 0
 
 
 async def test_files_and_index_that_differ_are_reconciled_at_start(
@@ -187,16 +180,14 @@ async def test_files_and_index_that_differ_are_reconciled_at_start(
     async with run() as mirror:
         for number in (0, 1, 2):
             await mirror.pull(f"library/i{number}", "latest", images[number])
-        files = mirror.daemon.store.files
-        mirror.daemon.store.index.drop(stranger)
-    files.path(gone).unlink()
-    files.path(short).write_bytes(b"short")
+        mirror.stored.forget_row(stranger)
+    mirror.folder.blob(gone).unlink()
+    mirror.folder.blob(short).write_bytes(b"short")
     async with run() as mirror:
-        catalog = mirror.daemon.store.catalog
-        assert catalog.get(gone) is None
-        assert catalog.get(short) is None
-        assert not files.path(short).exists()
-        assert catalog.get(stranger) is not None
+        assert not mirror.stored.has(gone)
+        assert not mirror.stored.has(short)
+        assert not mirror.folder.blob(short).exists()
+        assert mirror.stored.has(stranger)
         for number in (0, 1, 2):
             await mirror.pull(f"library/i{number}", "latest", images[number])
     assert hub.bodies(gone) == hub.bodies(short) == 2
@@ -208,11 +199,11 @@ async def test_a_damaged_index_is_moved_aside_and_built_anew(
 ) -> None:
     async with run() as mirror:
         await mirror.pull("library/i0", "latest", images[0])
-    (tmp_path / "data" / "index.db").write_bytes(b"this is no database" * 1000)
+    mirror.folder.index.write_bytes(b"this is no database" * 1000)
     async with run() as mirror:
         await mirror.pull("library/i0", "latest", images[0])
     assert hub.pulls == 1
-    assert len(list((tmp_path / "data").glob("index.damaged-*"))) == 1
+    assert len(mirror.folder.damaged_indexes()) == 1
 
 
 async def test_an_index_damaged_in_its_middle_is_built_anew(
@@ -266,7 +257,7 @@ async def test_a_disk_that_fails_midway_cuts_nobodys_body(
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert all(answer.body == layer.read() for answer in got)
-        assert mirror.daemon.store.failures > 0
+        assert mirror.stored.failures > 0
         again = await mirror.blob("library/i0", layer.digest)
         assert again.body == layer.read()
         await mirror.settled()
@@ -310,7 +301,7 @@ async def test_a_full_cache_serves_many_at_once(run: Run, images: list[Image]) -
                 for number, image in enumerate(images)
             )
         )
-        assert mirror.daemon.store.accounting.used <= 5 * MEBIBYTE
+        assert mirror.stored.used <= 5 * MEBIBYTE
 
 
 def test_a_layer_of_many_repositories_belongs_to_each() -> None:
@@ -363,21 +354,19 @@ async def test_a_part_of_a_file_system_is_one_of_what_it_has_become(
     monkeypatch.setattr("shutil.disk_usage", usage)
     monkeypatch.setattr(quota, "LOOK_EVERY", 0.02)
     async with run(max_size="50%") as mirror:
-        accounting = mirror.daemon.store.accounting
+        stored = mirror.stored
         for number, image in enumerate(images):
             await mirror.pull(f"library/i{number}", "latest", image)
-        kept = accounting.used
-        assert accounting.max_size == 20 * MEBIBYTE
+        kept = stored.used
+        assert stored.max_size == 20 * MEBIBYTE
         sizes += [80 * MEBIBYTE]
-        await until(lambda: _holds(accounting.max_size == 40 * MEBIBYTE))
+        await until(lambda: _holds(stored.max_size == 40 * MEBIBYTE))
         sizes += [None]
         assert await asyncio.to_thread(failed.wait, 5)
-        assert (accounting.max_size, accounting.used) == (40 * MEBIBYTE, kept)
+        assert (stored.max_size, stored.used) == (40 * MEBIBYTE, kept)
         sizes += [12 * MEBIBYTE]
         await until(
-            lambda: _holds(
-                accounting.max_size == 6 * MEBIBYTE and accounting.used <= accounting.max_size
-            )
+            lambda: _holds(stored.max_size == 6 * MEBIBYTE and stored.used <= stored.max_size)
         )
         assert taken(tmp_path / "data") <= 6 * MEBIBYTE
         await mirror.pull("library/i5", "latest", images[5])

@@ -13,6 +13,8 @@ from yarl import URL
 
 from mirror.app.daemon import Daemon
 from tests.standin import Image
+from tests.support.folder import DataFolder
+from tests.support.stored import Stored
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Got:
 
 
 class Mirror:
-    """A running mirror and a client of it."""
+    """A running mirror and a client of it; `folder` is its disk, `stored` its content."""
 
     def __init__(self, daemon: Daemon, session: aiohttp.ClientSession) -> None:
         self.daemon = daemon
         self.session = session
         self.url = str(daemon.url)
+        self.folder = DataFolder(daemon.store.files.root)
+        self.stored = Stored(daemon.store)
 
     async def ask(self, path: str, method: str = "GET", **headers: str) -> Got:
         """Ask for a path as it stands, with `If_None_Match="…"` for a header."""

@@ -69,7 +69,7 @@ async def test_what_breaks_the_grammar_goes_no_further(
             assert error["code"] == code
             assert error["message"]
     assert hub.requests == []
-    assert len(list(mirror.daemon.store.files.scan())) == 0
+    assert not mirror.folder.blobs()
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,7 @@ async def test_the_cache_and_the_pull_budget_are_shown(
     hub.terms.limit = 100
     await mirror.pull(REPOSITORY, "latest", image)
     samples = await metrics(mirror)
-    store = mirror.daemon.store
-    assert value(samples, "mirror_cache_bytes") == store.accounting.used > image.layers[1].size
+    assert value(samples, "mirror_cache_bytes") == mirror.stored.used > image.layers[1].size
     assert value(samples, "mirror_cache_limit_bytes") == 50 * 1024**3
     assert value(samples, "mirror_cache_blobs") == 4
     assert value(samples, "mirror_evictions_total") == 0

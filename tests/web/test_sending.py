@@ -39,7 +39,7 @@ async def forgotten(mirror: Mirror, layer: Blob) -> None:
     """Keep a layer on the disk alone, as far as the kernel can be talked into it."""
     await mirror.blob(REPOSITORY, layer.digest)
     await mirror.settled()
-    path = mirror.daemon.store.files.path(Digest.parse(layer.digest))
+    path = mirror.folder.blob(layer.digest)
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
@@ -134,7 +134,7 @@ async def test_a_file_that_is_cut_while_it_is_sent_is_no_whole_answer(
     async with run() as mirror:
         await mirror.blob(REPOSITORY, layer.digest)
         await mirror.settled()
-        path = mirror.daemon.store.files.path(Digest.parse(layer.digest))
+        path = mirror.folder.blob(layer.digest)
         with connect(mirror, layer) as client:
             await asyncio.get_running_loop().sock_recv(client, 1000)
             os.truncate(path, SIZE // 2)

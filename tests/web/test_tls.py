@@ -27,7 +27,6 @@ from cryptography.hazmat.primitives.serialization import (
 
 from mirror.admin.messages import Reloaded
 from mirror.app.daemon import running
-from mirror.oci.digest import Digest
 from mirror.settings import Settings, load
 from mirror.web.connections.certificate import Certificate, Pem
 from tests.standin import Fault, Hub, Image, make_image
@@ -138,7 +137,7 @@ async def test_a_file_that_was_cut_behind_the_mirrors_back_completes_nobody(
     layer = image.layers[0]
     async with run(**pair.settings) as plain, encrypted(plain, trusting(authority)) as mirror:
         await mirror.pull(REPOSITORY, "big", image)
-        path = mirror.daemon.store.files.path(Digest(layer.digest))
+        path = mirror.folder.blob(layer.digest)
         async with mirror.request(f"/v2/{REPOSITORY}/blobs/{layer.digest}") as response:
             os.truncate(path, 1000)
             with pytest.raises(aiohttp.ClientPayloadError):
