@@ -22,7 +22,7 @@ BROKE_OFF = "the running mirror broke off its answer: it was stopped, or failed"
 
 
 def run(settings: Settings, order: Work) -> Generator[Record, None, None]:
-    """Carry out an order; raises UpkeepError, or StoreError for the data folder."""
+    """Carry out an order; raises OrderError, or StoreError for the data folder."""
     folder = settings.data_dir.absolute()
     _check(folder)
     try:
@@ -33,7 +33,7 @@ def run(settings: Settings, order: Work) -> Generator[Record, None, None]:
 
 
 def ask(folder: Path, order: Order) -> Generator[Record, None, None]:
-    """Have the daemon of a data folder carry out an order; raises UpkeepError."""
+    """Have the daemon of a data folder carry out an order; raises OrderError."""
     _check(folder)
     try:
         yield from map(_good, _by_daemon(folder, order))
@@ -64,7 +64,7 @@ def _good(record: Record) -> Record:
 
 
 def _by_daemon(folder: Path, order: Order) -> Iterator[Record]:
-    """Send the order to the daemon; raises _NobodyThere if none listens, UpkeepError on failure."""
+    """Send the order to the daemon; raises _NoDaemon if none listens, OrderError on failure."""
     with short_path(folder) as path, closing(Connection(path, _CONNECT)) as connection:
         try:
             connection.connect()

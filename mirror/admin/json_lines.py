@@ -23,7 +23,7 @@ def order_line(order: Order) -> bytes:
 
 
 def read_order(line: bytes) -> Order:
-    """Read an order; raises UpkeepError."""
+    """Read an order; raises OrderError."""
     try:
         return _orders.validate_json(line)
     except ValidationError:
@@ -46,7 +46,7 @@ def record_line(record: Record) -> Iterator[bytes]:
 
 
 def read_record(line: bytes) -> Record:
-    """Read a record; raises UpkeepError."""
+    """Read a record; raises OrderError."""
     try:
         return _records.validate_json(line)
     except ValidationError:

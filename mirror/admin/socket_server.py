@@ -28,7 +28,7 @@ _MAX_ORDER = 64 * 1024  # bytes
 @asynccontextmanager
 async def controlled(
     folder: Path,
-    upkeep: AdminService,
+    service: AdminService,
     trouble: Callable[[], Awaitable[str | None]],
     reload: Callable[[], Awaitable[Record]],
 ) -> AsyncIterator[None]:
@@ -40,7 +40,7 @@ async def controlled(
     If the socket cannot be created (the disk is full), the daemon runs without it and tries again:
     pulls matter more.
     """
-    runner = web.AppRunner(_app(upkeep, trouble, reload), access_log=None, shutdown_timeout=_GRACE)
+    runner = web.AppRunner(_app(service, trouble, reload), access_log=None, shutdown_timeout=_GRACE)
     await runner.setup()
     later: asyncio.Task[None] | None = None
     try:
@@ -93,7 +93,7 @@ def _listen(folder: Path) -> socket.socket:
 
 
 def _app(
-    upkeep: AdminService,
+    service: AdminService,
     trouble: Callable[[], Awaitable[str | None]],
     reload: Callable[[], Awaitable[Record]],
 ) -> web.Application:
@@ -102,7 +102,7 @@ def _app(
         await response.prepare(request)
         # The order ends with its connection.
         with contextlib.suppress(ClientConnectionError):
-            async with aclosing(_records(upkeep, reload, await request.read())) as records:
+            async with aclosing(_records(service, reload, await request.read())) as records:
                 async for record in records:
                     async for piece in cooperatively(record_line(record), 1):
                         await response.write(piece)
@@ -121,7 +121,7 @@ def _app(
 
 
 async def _records(
-    upkeep: AdminService, reload: Callable[[], Awaitable[Record]], line: bytes
+    service: AdminService, reload: Callable[[], Awaitable[Record]], line: bytes
 ) -> AsyncGenerator[Record, None]:
     try:
         order = read_order(line)
@@ -133,7 +133,7 @@ async def _records(
         if isinstance(order, ReloadOrder):
             yield await reload()
             return
-        async with aclosing(upkeep.carry_out(order)) as records:
+        async with aclosing(service.carry_out(order)) as records:
             async for record in records:
                 yield record
     except Exception:  # noqa: BLE001 - the last resort, and it is logged

@@ -1,4 +1,4 @@
-"""Upkeep without a daemon: the command itself opens the data folder, as the folder's owner."""
+"""Orders without a daemon: the command itself opens the data folder, as the folder's owner."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mirror.storage.startup import open_store
 
 
 def carry_out(settings: Settings, folder: Path, order: Work) -> Iterator[Record]:
-    """Open the data folder and carry out an order; raises StoreError, or UpkeepError."""
+    """Open the data folder and carry out an order; raises StoreError, or OrderError."""
     _become_owner(folder)
     records = _carried_out(settings, folder, order)
     with asyncio.Runner() as runner:
@@ -68,8 +68,8 @@ async def _carried_out(
         await budget.load()
         await demand.load(budget.longest)
         memory = MemoryCache(memory_cache=settings.memory_cache)
-        upkeep = AdminService(store, tags, memory, budget, demand, tuple(store.altered))
-        async with aclosing(upkeep.carry_out(order)) as records:
+        service = AdminService(store, tags, memory, budget, demand, tuple(store.altered))
+        async with aclosing(service.carry_out(order)) as records:
             async for record in records:
                 yield record
     finally:

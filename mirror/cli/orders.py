@@ -1,4 +1,4 @@
-"""Orders: upkeep from the terminal, with or without a running mirror."""
+"""Orders from the terminal, carried out with or without a running mirror."""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
-"""Walks over the references between stored content, on a thread; they always terminate.
+"""The references between stored content: the images, repositories and manifests that need it.
 
-Each walk remembers visited digests and uses no recursion: its time grows with the number of entries
-and references, which is bounded, and not with the number of paths.
+All walks are for a thread, and always terminate: each remembers visited digests and uses no
+recursion. Its time grows with the number of entries and references, which is bounded, and not with
+the number of paths.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -17,6 +19,12 @@ from mirror.oci.names import Repository
 
 if TYPE_CHECKING:
     from mirror.storage.catalog import Entry
+
+
+# Tags, by repository and name, with the manifests that they point at.
+Tagged = Iterable[tuple[tuple[Repository, str], Digest]]
+# The manifest of each image, by repository and tag, or by repository and digest without a tag.
+Images = dict[tuple[Repository, str], Digest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,66 @@ class View:
             holders = links[digest].union(*above)
             found[digest] = same.setdefault(holders, holders)
         return found
+
+    def needed_outside(
+        self, image: set[Digest], repository: Repository, tagged: Iterable[Digest]
+    ) -> set[Digest]:
+        """Return the content of a repository's image that is needed without the image.
+
+        It is needed by other `tagged` manifests, by manifests that are not of the image, and by
+        other repositories that an image's manifest is linked to. A blob is needed by manifests
+        only: the repository that it came from says nothing.
+        """
+        anchors = image.intersection(tagged)
+        for digest in image:
+            entry = self.get(digest)
+            links = entry.links if entry is not None and entry.media_type is not None else ()
+            if any(link != repository for link in links):
+                anchors.add(digest)
+        for digest in self.manifests:
+            entry = self.get(digest)
+            if entry is not None and digest not in image:
+                anchors.update(image.intersection(entry.children))
+        return self.reach(anchors)
+
+    def needed_inside(
+        self, image: set[Digest], repository: Repository, tagged: Iterable[Digest]
+    ) -> set[Digest]:
+        """Return the content that a repository needs without an image of its.
+
+        It is needed by the repository's other `tagged` manifests, and by all its manifests that are
+        not of the image.
+        """
+        held = self.needs(repository)
+        rest = [digest for digest in self.manifests if digest in held and digest not in image]
+        return self.reach([*tagged, *rest])
+
+    def needed_since(self, seen: AbstractSet[Digest]) -> set[Digest]:
+        """Return the content that manifests need that are not among the `seen` ones."""
+        return self.reach(digest for digest in self.manifests if digest not in seen)
+
+    def images(self, tags: Tagged, holders: Mapping[Digest, AbstractSet[Repository]]) -> Images:
+        """Return the images: tags, and manifests that neither a tag nor a manifest leads to.
+
+        `holders` are those of all content.
+        """
+        images: Images = {}
+        reached: defaultdict[Repository, list[Digest]] = defaultdict(list)
+        for (repository, tag), digest in tags:
+            images[repository, tag] = digest
+            reached[repository].append(digest)
+        parents = self.parents()
+        tagged = {repository: self.reach(digests) for repository, digests in reached.items()}
+        for digest, repositories in holders.items():
+            entry = self.get(digest)
+            if entry is None or entry.media_type is None:
+                continue
+            for repository in repositories:
+                above = parents.get(digest, ())
+                inner = any(repository in holders.get(parent, ()) for parent in above)
+                if not inner and digest not in tagged.get(repository, ()):
+                    images[repository, digest] = digest
+        return images
 
 
 def _parents_first(

@@ -51,7 +51,7 @@ def _is_whole(target: str) -> bool:
 
 
 def _may_go(options: argparse.Namespace) -> bool:
-    """Ask for confirmation; raises UpkeepError without a terminal."""
+    """Ask for confirmation; raises OrderError without a terminal."""
     told: list[Purged] = []
 
     def note(record: Record) -> Iterator[str]:

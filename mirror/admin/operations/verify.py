@@ -1,4 +1,4 @@
-"""Verify: hashes stored content again, at a limited rate, and removes damaged blobs."""
+"""`verify`: hashes stored content again, at a limited rate, and removes damaged blobs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import IO
 
-from mirror.admin.messages import Damaged, Progress, Verified, VerifyOrder
-from mirror.content.memory_cache import MemoryCache
+from mirror.admin.messages import Damaged, Progress, Record, Verified, VerifyOrder
+from mirror.admin.operations.parts import Parts
 from mirror.oci.digest import Digest, Hasher
 from mirror.storage.catalog import Entry
 from mirror.storage.graph import View
-from mirror.storage.store import Store
 from mirror.util.gc_pause import gc_paused
 
 _SLICE = 1024 * 1024  # bytes hashed per step on a thread
@@ -28,18 +27,17 @@ _TELL_EVERY = 0.1  # seconds
 _DAMAGE = {errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENODATA, errno.EUCLEAN, errno.ESTALE}
 
 
-class Verification:
+def verify(parts: Parts, order: VerifyOrder) -> AsyncGenerator[Record, None]:
+    """Yield progress and damaged blobs, and finally the result; raises OSError."""
+    return _Verification(parts, order).run()
+
+
+class _Verification:
     """One run over a store. Raises OSError for an error that is no damage of a blob."""
 
-    def __init__(
-        self,
-        store: Store,
-        memory: MemoryCache,
-        order: VerifyOrder,
-        altered: tuple[Digest, ...] = (),
-    ) -> None:
-        self._store = store
-        self._memory = memory
+    def __init__(self, parts: Parts, order: VerifyOrder) -> None:
+        self._store = parts.store
+        self._memory = parts.memory
         self._pace = _Pace(order.rate)
         self._order = order
         self._chosen: list[tuple[Digest, int]] = []
@@ -47,10 +45,10 @@ class Verification:
         self._blobs = 0
         self._expected = 0  # bytes of the blobs before this one, by the books
         self._bytes = 0
-        self._altered = altered
+        self._altered = parts.altered
         self._wrong = 0
 
-    async def run(self) -> AsyncGenerator[Progress | Damaged | Verified, None]:
+    async def run(self) -> AsyncGenerator[Record, None]:
         """Yield progress and damaged blobs, and finally the result."""
         choose, view = gc_paused()(_chosen), self._store.catalog.view()
         self._chosen, self._all_bytes = await self._store.run_read(choose, view, self._order)

@@ -1,0 +1,52 @@
+"""The operator's orders, and the records that report on them: one module for each order."""
+
+from mirror.admin.messages.budget import BudgetOrder
+from mirror.admin.messages.common import OrderError, Progress, Refused
+from mirror.admin.messages.du import DuOrder, ImageUsage, RepositoryUsage, Usage
+from mirror.admin.messages.gc import Collected, GcOrder
+from mirror.admin.messages.purge import Purged, PurgeOrder
+from mirror.admin.messages.reload import Reloaded, ReloadOrder, Unusable
+from mirror.admin.messages.verify import Damaged, Verified, VerifyOrder
+from mirror.budget.summary import Budgets
+
+__all__ = [
+    "BudgetOrder",
+    "Collected",
+    "Damaged",
+    "DuOrder",
+    "GcOrder",
+    "ImageUsage",
+    "Order",
+    "OrderError",
+    "Progress",
+    "PurgeOrder",
+    "Purged",
+    "Record",
+    "Refused",
+    "ReloadOrder",
+    "Reloaded",
+    "RepositoryUsage",
+    "Unusable",
+    "Usage",
+    "Verified",
+    "VerifyOrder",
+    "Work",
+]
+
+# Orders that need the data folder, and no daemon.
+Work = VerifyOrder | GcOrder | PurgeOrder | DuOrder | BudgetOrder
+Order = Work | ReloadOrder
+
+# What is told of an order: progress, damage, and at the end a result or a failure.
+Record = (
+    Progress
+    | Damaged
+    | Verified
+    | Collected
+    | Purged
+    | Usage
+    | Budgets
+    | Reloaded
+    | Unusable
+    | Refused
+)

@@ -1,0 +1,64 @@
+"""`du`: the order and its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic.dataclasses import dataclass as checked
+
+from mirror.admin.messages.common import STRICT
+
+
+@checked(frozen=True, config=STRICT)
+class DuOrder:
+    """Report the use of the disk."""
+
+    kind: Literal["du"] = "du"
+
+    def __str__(self) -> str:
+        """Return the order as the operator types it."""
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUsage:
+    """A tag or an untagged manifest: its stored bytes, and the bytes that it `alone` needs."""
+
+    reference: str
+    digest: str
+    bytes: int
+    alone: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryUsage:
+    """A repository: the bytes that it holds, and the bytes that it `alone` holds."""
+
+    repository: str
+    bytes: int
+    alone: int
+    images: tuple[ImageUsage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The use of the disk, in bytes.
+
+    `used` is the sum of kept, partial, promised, index, leaving and quarantine.
+    `kept` is the sum of the bytes that each repository holds alone, the bytes that several share,
+    and the bytes that are linked to no repository yet.
+    """
+
+    limit: int
+    used: int
+    kept: int
+    partial: int
+    promised: int
+    index: int
+    leaving: int
+    quarantine: int
+    shared: int
+    unclaimed: int
+    repositories: tuple[RepositoryUsage, ...]
+    kind: Literal["usage"] = "usage"

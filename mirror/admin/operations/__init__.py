@@ -1,0 +1,30 @@
+"""The operations that carry out orders: one module for each order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from mirror.admin.messages import (
+    BudgetOrder,
+    DuOrder,
+    GcOrder,
+    PurgeOrder,
+    Record,
+    VerifyOrder,
+    Work,
+)
+from mirror.admin.operations.budget import budget
+from mirror.admin.operations.du import du
+from mirror.admin.operations.gc import gc
+from mirror.admin.operations.parts import Parts
+from mirror.admin.operations.purge import purge
+from mirror.admin.operations.verify import verify
+
+# Takes an order of its own type; yields progress, and finally the result.
+Operation: TypeAlias = Callable[[Parts, Any], AsyncGenerator[Record, None]]
+
+OPERATIONS: Mapping[type[Work], Operation] = MappingProxyType(
+    {BudgetOrder: budget, DuOrder: du, GcOrder: gc, PurgeOrder: purge, VerifyOrder: verify}
+)

@@ -1,0 +1,72 @@
+"""`du`: reports the use of the disk, by repository and image."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Iterable
+from itertools import chain
+
+from mirror.admin.messages import DuOrder, ImageUsage, Record, RepositoryUsage, Usage
+from mirror.admin.operations.parts import Parts, charged_for
+from mirror.content.manifests.tags import TagKey
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.storage.accounting import Taken
+from mirror.storage.graph import Images, View
+from mirror.util.gc_pause import gc_paused
+
+
+async def du(parts: Parts, _: DuOrder) -> AsyncGenerator[Record, None]:
+    """Yield the use of the disk, measured on a thread: a large cache takes a second."""
+    store, measure = parts.store, gc_paused()(_measure)
+    view, known, taken = store.catalog.view(), parts.tags.known(), store.accounting.taken()
+    yield await store.run_read(measure, view, known, taken, store.accounting.max_size)
+
+
+def _measure(view: View, known: Iterable[tuple[TagKey, Digest]], taken: Taken, limit: int) -> Usage:
+    holders = view.holders()
+    sizes = {digest: charged_for(view, [digest]) for digest in holders}
+    kept = sum(sizes.values())  # content is added and removed meanwhile
+    images = _images(view, view.images(known, holders))
+    held: dict[Repository, list[Digest]] = defaultdict(list, {name: [] for name in images})
+    for digest, repositories in holders.items():
+        for repository in repositories:
+            held[repository].append(digest)
+    rows = [
+        RepositoryUsage(
+            str(repository),
+            sum(sizes[digest] for digest in digests),
+            sum(sizes[digest] for digest in digests if len(holders[digest]) == 1),
+            tuple(sorted(images[repository], key=lambda image: (-image.bytes, image.reference))),
+        )
+        for repository, digests in held.items()
+    ]
+    return Usage(
+        limit=limit,
+        used=taken.all - taken.kept + kept,
+        kept=kept,
+        partial=taken.partial,
+        promised=taken.promised,
+        index=taken.index,
+        leaving=taken.leaving,
+        quarantine=taken.quarantine,
+        shared=sum(sizes[digest] for digest, where in holders.items() if len(where) > 1),
+        unclaimed=sum(sizes[digest] for digest, where in holders.items() if not where),
+        repositories=tuple(sorted(rows, key=lambda row: (-row.bytes, row.repository))),
+    )
+
+
+def _images(view: View, roots: Images) -> dict[Repository, list[ImageUsage]]:
+    """Measure each image, and the part of it that no other image needs.
+
+    The content of each image is found twice: holding it for all at once takes a gigabyte.
+    """
+    needed = Counter(chain.from_iterable(view.reach([digest]) for digest in roots.values()))
+    images: dict[Repository, list[ImageUsage]] = defaultdict(list)
+    for (repository, reference), digest in roots.items():
+        part = view.reach([digest])
+        alone = (each for each in part if needed[each] == 1)
+        images[repository].append(
+            ImageUsage(reference, digest, charged_for(view, part), charged_for(view, alone))
+        )
+    return images

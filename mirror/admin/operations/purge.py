@@ -1,0 +1,84 @@
+"""`purge`: removes an image, a repository, or content by its digest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+
+from mirror.admin.messages import OrderError, Purged, PurgeOrder, Record
+from mirror.admin.operations.parts import Parts
+from mirror.admin.operations.purge_plan import PurgePlan, plan_purge, remaining
+from mirror.oci.digest import Digest
+from mirror.oci.errors import RegistryError
+from mirror.storage.catalog import charged
+from mirror.util.cooperative import BATCH, cooperatively
+from mirror.util.gc_pause import gc_paused
+
+
+async def purge(parts: Parts, order: PurgeOrder) -> AsyncGenerator[Record, None]:
+    """Yield the numbers of removed tags and files, or for a `dry` order of removable ones.
+
+    Raises OrderError, OSError.
+    """
+    planned = await _planned(parts, order.target)
+    if isinstance(planned, Digest):
+        yield await _purge_digest(parts, planned, dry=order.dry)
+    elif order.dry:
+        counts = len(planned.tags), len(planned.gone), planned.shared
+        yield Purged(str(planned.target), *counts, planned.bytes, dry=True)
+    else:
+        yield await _carry_out(parts, planned)
+
+
+async def _planned(parts: Parts, text: str) -> PurgePlan | Digest:
+    """Plan a purge, on a thread; a digest needs no plan. Raises OrderError."""
+    catalog, plan = parts.store.catalog, gc_paused()(plan_purge)
+    known = parts.tags.known()
+    try:
+        return await parts.store.run_read(plan, text, catalog.view(), known, catalog.upstreams)
+    except RegistryError as error:
+        raise OrderError(error.message) from None
+
+
+async def _carry_out(parts: Parts, plan: PurgePlan) -> Purged:
+    """Carry out a plan; content that manifests stored meanwhile need is spared."""
+    gone = await parts.store.run_read(remaining, plan, parts.store.catalog.view())
+    async for digest in cooperatively(plan.unlinked):
+        parts.store.accounting.unlink(digest, plan.repository)
+    async for key in cooperatively(plan.tags):
+        parts.tags.drop(key)
+    freed = await _remove(parts, gone)
+    shared = plan.shared + len(plan.gone) - len(gone)
+    return Purged(str(plan.target), len(plan.tags), len(gone), shared, freed)
+
+
+async def _purge_digest(parts: Parts, digest: Digest, *, dry: bool) -> Purged:
+    """Remove content by its digest, even if an image needs it: the next request fetches it."""
+    if dry:
+        return _purgeable_digest(parts, digest)
+    partials, partial_bytes = await parts.store.quota.remove_partials([digest])
+    kept = parts.store.catalog.get(digest) is not None
+    if not kept and not partials:
+        raise OrderError(f"nothing of {digest} is stored")
+    freed = await _remove(parts, [digest])
+    return Purged(str(digest), 0, int(kept) + partials, 0, freed + partial_bytes)
+
+
+def _purgeable_digest(parts: Parts, digest: Digest) -> Purged:
+    entry = parts.store.catalog.get(digest)
+    partial = parts.store.accounting.idle_partials.get(digest)
+    kept = None if entry is None else entry.size
+    sizes = [size for size in (kept, partial) if size is not None]
+    if not sizes:
+        raise OrderError(f"nothing of {digest} is stored")
+    return Purged(str(digest), 0, len(sizes), 0, sum(map(charged, sizes)), dry=True)
+
+
+async def _remove(parts: Parts, digests: Iterable[Digest]) -> int:
+    """Remove content, a batch at a time; returns the freed bytes. Raises OSError."""
+    ahead, freed = list(digests), 0
+    for start in range(0, len(ahead), BATCH):
+        batch = ahead[start : start + BATCH]
+        for digest in batch:
+            parts.memory.drop(digest)
+        freed += await parts.store.quota.remove(batch)
+    return freed

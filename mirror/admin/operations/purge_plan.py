@@ -1,0 +1,117 @@
+"""Purges: plans for removing an image or a repository, and its content. Pure, for a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from mirror.admin.messages import OrderError
+from mirror.admin.operations.parts import charged_for
+from mirror.content.manifests.tags import TagKey
+from mirror.oci.digest import Digest
+from mirror.oci.errors import shown
+from mirror.oci.image_name import ImageName, parse_target
+from mirror.oci.names import Repository
+from mirror.storage.graph import View
+
+_Tagged = list[tuple[TagKey, Digest]]
+
+
+@dataclass(frozen=True, slots=True)
+class PurgePlan:
+    """The plan of a purge: tags to remove, content to remove, content to unlink.
+
+    `shared` is the number of blobs and manifests that stay because other images need them, `bytes`
+    the disk space of the content to remove, `seen` the manifests that the plan has considered.
+    """
+
+    target: ImageName | Repository
+    tags: set[TagKey]
+    gone: set[Digest]
+    unlinked: set[Digest]
+    shared: int
+    bytes: int
+    seen: frozenset[Digest]
+
+    @property
+    def repository(self) -> Repository:
+        """The repository whose links and tags are removed."""
+        return self.target.repository if isinstance(self.target, ImageName) else self.target
+
+
+def plan_purge(
+    text: str,
+    view: View,
+    known: Iterable[tuple[TagKey, Digest]],
+    upstreams: Callable[[], Collection[str]],
+) -> PurgePlan | Digest:
+    """Parse the operator's target, and plan its removal; a digest needs no plan.
+
+    `known` are all tags, `upstreams` returns the upstreams of stored content. Raises OrderError if
+    nothing of the target is stored, NameInvalid, TagInvalid, or DigestInvalid.
+    """
+    tagged = list(known)
+    target = parse_target(text, {*upstreams(), *(key[0].upstream for key, _ in tagged)})
+    if isinstance(target, Digest):
+        return target
+    if isinstance(target, ImageName):
+        return _plan_image(view, tagged, target)
+    return _plan_repository(view, tagged, target)
+
+
+def remaining(plan: PurgePlan, view: View) -> set[Digest]:
+    """Return the content to remove, without content that manifests stored since the plan need."""
+    return plan.gone - view.needed_since(plan.seen)
+
+
+def _plan_image(view: View, tagged: _Tagged, image: ImageName) -> PurgePlan:
+    """Plan the removal of an image's tag, and of its content that no other image needs."""
+    here = image.repository
+    leads = {digest for key, digest in tagged if key == (here, image.reference)}
+    if isinstance(image.reference, Digest) and image.reference in view.needs(here):
+        leads.add(image.reference)
+    if not leads:
+        raise _nothing_of(image)
+    tags = {key for key, digest in tagged if _names(image, key, digest)}
+    whole = view.reach(leads)
+    others = [(key[0], digest) for key, digest in tagged if key not in tags]
+    needed = view.needed_outside(whole, here, (digest for _, digest in others))
+    needed_here = view.needed_inside(whole, here, (each for where, each in others if where == here))
+    gone = whole - needed
+    return PurgePlan(
+        image,
+        tags=tags,
+        gone=gone,
+        unlinked=needed - needed_here,
+        shared=len(needed),
+        bytes=charged_for(view, gone),
+        seen=frozenset(view.manifests),
+    )
+
+
+def _plan_repository(view: View, tagged: _Tagged, repository: Repository) -> PurgePlan:
+    """Plan the removal of a repository's tags, and of content that no other repository holds."""
+    tags = {key for key, _ in tagged if key[0] == repository}
+    held = {digest: where for digest, where in view.holders().items() if repository in where}
+    if not tags and not held:
+        raise _nothing_of(repository)
+    alone = {digest for digest, where in held.items() if len(where) == 1}
+    shared = held.keys() - alone
+    return PurgePlan(
+        repository,
+        tags=tags,
+        gone=alone,
+        unlinked=shared,
+        shared=len(shared),
+        bytes=charged_for(view, alone),
+        seen=frozenset(view.manifests),
+    )
+
+
+def _names(image: ImageName, key: TagKey, digest: Digest) -> bool:
+    """Whether a tag is the image's own, or points at the manifest that the image is named by."""
+    return key[0] == image.repository and image.reference in (key[1], digest)
+
+
+def _nothing_of(target: ImageName | Repository) -> OrderError:
+    return OrderError(f"nothing of {shown(str(target))} is stored")
