@@ -83,6 +83,18 @@ async def test_a_purge_does_not_hold_the_loop(large: Mirror, tmp_path: Path, tar
     assert longest.seconds < MOST, longest.what
 
 
+async def test_a_dry_purge_of_100000_blobs_is_measured_beside_the_loop(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    catalog, only = mirror.daemon.store.catalog, Repository("docker.io", "library/only")
+    for number in range(MANY):
+        digest = Digest(f"sha256:{number:064x}")
+        catalog.add(digest, Entry(100, None, 0, 0))
+        catalog.link(digest, only)
+    longest = await order(tmp_path / "data", PurgeOrder("library/only", dry=True))
+    assert longest.seconds < MOST, longest.what
+
+
 async def test_the_usage_of_100000_blobs_is_told_in_pieces(large: Mirror, tmp_path: Path) -> None:
     longest = await order(tmp_path / "data", DuOrder())
     assert longest.seconds < MOST, longest.what

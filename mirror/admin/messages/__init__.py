@@ -37,7 +37,7 @@ __all__ = [
 Work = VerifyOrder | GcOrder | PurgeOrder | DuOrder | BudgetOrder
 Order = Work | ReloadOrder
 
-# What is told of an order: progress, damage, and at the end a result or a failure.
+# The records of an order: progress, damage, and at the end a result or a failure.
 Record = (
     Progress
     | Damaged

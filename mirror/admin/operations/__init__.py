@@ -22,7 +22,7 @@ from mirror.admin.operations.parts import Parts
 from mirror.admin.operations.purge import purge
 from mirror.admin.operations.verify import verify
 
-# Takes an order of its own type; yields progress, and finally the result.
+# Takes an order of one type; yields progress, and finally the result.
 Operation: TypeAlias = Callable[[Parts, Any], AsyncGenerator[Record, None]]
 
 OPERATIONS: Mapping[type[Work], Operation] = MappingProxyType(

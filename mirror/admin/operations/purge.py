@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import TypeVar
 
 from mirror.admin.messages import OrderError, Purged, PurgeOrder, Record
 from mirror.admin.operations.parts import Parts
-from mirror.admin.operations.purge_plan import PurgePlan, plan_purge, remaining
+from mirror.admin.operations.purge_plan import PurgePlan, plan_purge, predict_purge, remaining
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.storage.catalog import charged
 from mirror.util.cooperative import BATCH, cooperatively
 from mirror.util.gc_pause import gc_paused
+
+V = TypeVar("V")
 
 
 async def purge(parts: Parts, order: PurgeOrder) -> AsyncGenerator[Record, None]:
@@ -19,22 +22,19 @@ async def purge(parts: Parts, order: PurgeOrder) -> AsyncGenerator[Record, None]
 
     Raises OrderError, OSError.
     """
-    planned = await _planned(parts, order.target)
-    if isinstance(planned, Digest):
-        yield await _purge_digest(parts, planned, dry=order.dry)
-    elif order.dry:
-        counts = len(planned.tags), len(planned.gone), planned.shared
-        yield Purged(str(planned.target), *counts, planned.bytes, dry=True)
-    else:
-        yield await _carry_out(parts, planned)
+    found = await _planned(parts, order.target, predict_purge if order.dry else plan_purge)
+    if isinstance(found, Digest):
+        found = await _purge_digest(parts, found, dry=order.dry)
+    yield await _carry_out(parts, found) if isinstance(found, PurgePlan) else found
 
 
-async def _planned(parts: Parts, text: str) -> PurgePlan | Digest:
-    """Plan a purge, on a thread; a digest needs no plan. Raises OrderError."""
-    catalog, plan = parts.store.catalog, gc_paused()(plan_purge)
-    known = parts.tags.known()
+async def _planned(parts: Parts, text: str, plan: Callable[..., V]) -> V:
+    """Plan a purge, or predict it, on a thread; raises OrderError."""
+    catalog, known = parts.store.catalog, parts.tags.known()
     try:
-        return await parts.store.run_read(plan, text, catalog.view(), known, catalog.upstreams)
+        return await parts.store.run_read(
+            gc_paused()(plan), text, catalog.view(), known, catalog.upstreams
+        )
     except RegistryError as error:
         raise OrderError(error.message) from None
 
