@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from mirror.app.builders import closed
-from mirror.content.blobs.fetch_pool import FetchPool, OtherFetch
+from mirror.content.blobs.fetch_pool import OtherFetch
 from mirror.content.blobs.followers import Follower
-from mirror.content.blobs.possession import Possession
-from mirror.content.memory_cache import MemoryCache
 from mirror.content.outcome import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.files import BlobFiles
-from mirror.storage.startup import open_store
 from tests.standin import Blob, Fault, Hub, make_image
+from tests.support.fetching import Fetching, fetching
 from tests.support.folder import DataFolder
 from tests.support.memory_source import Gate, MemorySource
 from tests.support.mirror import Run
@@ -49,59 +45,31 @@ def source() -> MemorySource:
     return source
 
 
-@asynccontextmanager
-async def fetching(
-    folder: Path, *sources: MemorySource, reprieve: float = 60
-) -> AsyncIterator[FetchPool]:
-    """Fetch from sources; a fetch without followers has these seconds if little is left of it."""
-    named = dict(zip(("docker.io", "other.example"), sources, strict=False))
-    async with AsyncExitStack() as stack, asyncio.timeout(20):
-        store = closed(stack, await open_store(BlobFiles(folder), 10**8))
-        possession = closed(stack, Possession(store, bytes(32)))
-        fetches = FetchPool(
-            named,
-            store,
-            possession,
-            MemoryCache(10**6),
-            abandon_after=0,
-            max_fetches=2,
-            reprieve=reprieve,
-        )
-        yield closed(stack, fetches)
-
-
 def followed(
-    fetches: FetchPool,
+    world: Fetching,
     repository: Repository = APP,
     proof: int | None = None,
     digest: Digest = DIGEST,
 ) -> Follower:
     """Follow the fetch of the blob."""
-    follower = fetches.attach(repository, digest, proof)
+    follower = world.fetches.attach(repository, digest, proof)
     assert isinstance(follower, Follower)
     return follower
 
 
-async def left_alone(fetches: FetchPool) -> None:
+async def left_alone(world: Fetching) -> None:
     """Have a fetch begin whose only follower leaves."""
-    follower = followed(fetches)
+    follower = followed(world)
     await follower.started()
     await follower.fetch.past(0)
     follower.leave()
 
 
-async def ended(fetches: FetchPool) -> None:
-    """Wait until nothing runs."""
-    async with asyncio.timeout(5):
-        while len(fetches):
-            await asyncio.to_thread(len, fetches)
-
-
 async def test_a_second_request_follows_the_first_ones_fetch(
     tmp_path: Path, source: MemorySource
 ) -> None:
-    async with fetching(tmp_path, source) as fetches:
-        first, second = followed(fetches), followed(fetches)
+    async with fetching(tmp_path, {"docker.io": source}) as world:
+        first, second = followed(world), followed(world)
         assert second.fetch is first.fetch
         assert (first.joined, second.joined) == (False, True)
         assert [each.outcome for each in (first, second)] == [Outcome.MISS, Outcome.MISS]
@@ -114,14 +82,16 @@ async def test_a_second_request_follows_the_first_ones_fetch(
 async def test_a_request_for_another_repository_follows_with_a_proof_of_the_size(
     tmp_path: Path, source: MemorySource
 ) -> None:
-    async with fetching(tmp_path, source) as fetches:
-        first = followed(fetches)
+    async with fetching(tmp_path, {"docker.io": source}) as world:
+        first = followed(world)
         await first.started()
-        assert fetches.attach(ALSO, DIGEST) == OtherFetch(needs_proof=True, size=SIZE)
-        assert fetches.attach(ALSO, DIGEST, SIZE + 1) == OtherFetch(needs_proof=False, size=SIZE)
-        assert fetches.size(ALSO, DIGEST) is None
-        second = followed(fetches, ALSO, SIZE)
-        assert fetches.size(ALSO, DIGEST) == SIZE
+        assert world.fetches.attach(ALSO, DIGEST) == OtherFetch(needs_proof=True, size=SIZE)
+        assert world.fetches.attach(ALSO, DIGEST, SIZE + 1) == OtherFetch(
+            needs_proof=False, size=SIZE
+        )
+        assert world.fetches.size(ALSO, DIGEST) is None
+        second = followed(world, ALSO, SIZE)
+        assert world.fetches.size(ALSO, DIGEST) == SIZE
         assert second.fetch is first.fetch
         first.leave()
         second.leave()
@@ -132,10 +102,11 @@ async def test_a_fetch_of_another_upstream_is_not_followed(
 ) -> None:
     other = MemorySource()
     other.add(APP.name, CONTENT)
-    async with fetching(tmp_path, source, other) as fetches:
-        first = followed(fetches)
+    sources = {"docker.io": source, "other.example": other}
+    async with fetching(tmp_path, sources) as world:
+        first = followed(world)
         await first.started()
-        second = followed(fetches, Repository("other.example", APP.name))
+        second = followed(world, Repository("other.example", APP.name))
         assert second.fetch is not first.fetch
         await second.fetch.past(SIZE - 1)  # the first is still waiting for its source
         first.leave()
@@ -145,11 +116,11 @@ async def test_a_fetch_of_another_upstream_is_not_followed(
 async def test_what_drips_for_nobody_ends_and_leaves_what_it_has(
     tmp_path: Path, source: MemorySource
 ) -> None:
-    async with fetching(tmp_path, source, reprieve=0.01) as fetches:
-        await left_alone(fetches)
-        await ended(fetches)
+    async with fetching(tmp_path, {"docker.io": source}, reprieve=0.01) as world:
+        await left_alone(world)
+        await world.ended()
         source.gate = None
-        again = followed(fetches)
+        again = followed(world)
         await again.fetch.past(SIZE - 1)
         again.leave()
     assert [each.start for each in source.opened] == [0, SIZE // 2]
@@ -159,44 +130,44 @@ async def test_what_is_nearly_done_is_ended_for_nobody(
     tmp_path: Path, source: MemorySource
 ) -> None:
     assert source.gate is not None
-    async with fetching(tmp_path, source) as fetches:
-        await left_alone(fetches)
+    async with fetching(tmp_path, {"docker.io": source}) as world:
+        await left_alone(world)
         await asyncio.sleep(0.05)  # its grace is over
-        assert len(fetches) == 1
+        assert len(world.fetches) == 1
         source.gate.open.set()
-        await ended(fetches)
-        followed(fetches).leave()
+        await world.ended()
+        followed(world).leave()
     assert len(source.opened) == 1
 
 
 async def test_who_comes_back_and_leaves_again_gives_it_as_long_again(
     tmp_path: Path, source: MemorySource
 ) -> None:
-    async with fetching(tmp_path, source, reprieve=0.2) as fetches:
-        await left_alone(fetches)
+    async with fetching(tmp_path, {"docker.io": source}, reprieve=0.2) as world:
+        await left_alone(world)
         await asyncio.sleep(0.05)
-        follower = followed(fetches)
+        follower = followed(world)
         await asyncio.sleep(0.3)
-        assert len(fetches) == 1
+        assert len(world.fetches) == 1
         follower.leave()
-        await ended(fetches)
+        await world.ended()
 
 
 async def test_a_fetch_whose_file_is_closed_lets_nobody_in(
     tmp_path: Path, source: MemorySource
 ) -> None:
     source.gate = None
-    async with fetching(tmp_path, source) as fetches:
-        follower = followed(fetches)
+    async with fetching(tmp_path, {"docker.io": source}) as world:
+        follower = followed(world)
         await follower.fetch.past(SIZE - 1)
         follower.leave()
         while not follower.fetch.ended:  # noqa: ASYNC110 - a step later it is off the books
             await asyncio.sleep(0)
-        assert len(fetches) == 1
-        assert fetches.size(APP, DIGEST) is None
-        assert fetches.attach(APP, DIGEST, SIZE) == OtherFetch(needs_proof=False)
-        await fetches.others_over(APP, DIGEST)
-        assert len(fetches) == 0
+        assert len(world.fetches) == 1
+        assert world.fetches.size(APP, DIGEST) is None
+        assert world.fetches.attach(APP, DIGEST, SIZE) == OtherFetch(needs_proof=False)
+        await world.fetches.others_over(APP, DIGEST)
+        assert len(world.fetches) == 0
 
 
 @pytest.mark.parametrize(("most", "share"), [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6)])

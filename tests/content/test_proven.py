@@ -15,8 +15,9 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Denied, RegistryError, UpstreamUnavailable
 from mirror.storage.files import BlobFiles
 from mirror.storage.partial import Partial
-from tests.content.test_fetches import fetching, followed
+from tests.content.test_fetches import followed
 from tests.standin import Hub, Image, make_image
+from tests.support.fetching import fetching
 from tests.support.memory_source import MemorySource
 from tests.support.mirror import Run
 
@@ -84,8 +85,8 @@ async def test_a_small_blob_is_warm_before_the_disk_has_it(
 async def test_a_failure_is_a_value(tmp_path: Path, kind: type[RegistryError]) -> None:
     """It holds no frames, so that nothing of what failed stays in memory with it."""
     source = MemorySource(failure=kind("the source refuses"))
-    async with fetching(tmp_path, source) as fetches:
-        follower = followed(fetches)
+    async with fetching(tmp_path, {"docker.io": source}) as world:
+        follower = followed(world)
         with pytest.raises(kind):
             await follower.started()
         for failure in (follower.fetch.failure, follower.refusal):

@@ -36,7 +36,7 @@ class _Running:
     """A fetch and its task; an ending one can be waited for, but no longer be joined."""
 
     fetch: Fetch
-    place: PartialLease
+    lease: PartialLease
     task: asyncio.Task[None]
     stopping: bool = False
     reprieved: bool = False  # it goes on without followers, for a while
@@ -51,11 +51,11 @@ class _Running:
         return self.stopping or self.fetch.failure is not None or self.fetch.ended
 
     @property
-    def told(self) -> str:
+    def ending_text(self) -> str:
         """A text for the log: the fetch ends, and how far it came."""
         size = self.fetch.size
         of_all = "" if size is None else f" of {human(size)}"
-        return f"the download of {self.fetch.digest} ends after {human(self.place.written)}{of_all}"
+        return f"the download of {self.fetch.digest} ends after {human(self.lease.written)}{of_all}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class FetchPool:
         """Stop all fetches; partials stay to be resumed, a proven blob is published first."""
         for running in self._running.values():
             if not running.fetch.proven:
-                _log.info("%s: the mirror stops", running.told)
+                _log.info("%s: the mirror stops", running.ending_text)
                 running.task.cancel()
         tasks = [running.task for running in self._running.values()]
         await run_to_completion(wait_until_done(tasks))  # the store must not close before
@@ -160,16 +160,16 @@ class FetchPool:
 
     def _start(self, key: Key, source: BlobSource, repository: Repository) -> _Running:
         digest = key[1]
-        others = (each.place for (_, other), each in self._running.items() if other == digest)
+        others = (each.lease for (_, other), each in self._running.items() if other == digest)
         apart = any(not other.apart for other in others)
         kept = self._store, self._possession, self._allowance
-        place = PartialLease(source, repository, digest, *kept, apart=apart)
-        fetch = Fetch(source, repository, digest, self._store, place, self._memory)
+        lease = PartialLease(source, repository, digest, *kept, apart=apart)
+        fetch = Fetch(source, repository, digest, self._store, lease, self._memory)
         task = asyncio.create_task(self._run(fetch))
         source.leases.take()
         task.add_done_callback(lambda _: source.leases.give())
         task.add_done_callback(lambda done: self._ended(key, done))
-        return _Running(fetch, place, task)
+        return _Running(fetch, lease, task)
 
     def _leave(self, fetch: Fetch, repository: Repository) -> None:
         """Remove a follower; without any the fetch may end, after a while."""
@@ -195,7 +195,7 @@ class FetchPool:
             running.reprieved = True
             self._check_after(self._reprieve, running)
             return
-        _log.info("%s: no client follows it any more", running.told)
+        _log.info("%s: no client follows it any more", running.ending_text)
         running.stopping = True
         running.task.cancel()
 

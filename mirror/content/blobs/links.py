@@ -1,4 +1,4 @@
-"""Belonging: the repositories that a blob is linked to, by upstream's word or by its bytes."""
+"""Links: the repositories that a blob is linked to, by upstream's word or by its bytes."""
 
 from __future__ import annotations
 

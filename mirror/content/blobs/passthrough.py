@@ -17,7 +17,7 @@ from mirror.oci.ranges import Span
 from mirror.upstream.blob_source import BlobSource
 from mirror.upstream.fair_semaphore import FairSemaphore
 
-Doubt: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]  # whether a pass is no longer needed
+Condition: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
 
 
 class PassThrough:
@@ -35,7 +35,7 @@ class PassThrough:
 
     @asynccontextmanager
     async def taken(
-        self, upstream: str, client: str, unless: Doubt | None = None
+        self, upstream: str, client: str, unless: Condition | None = None
     ) -> AsyncIterator[bool]:
         """Hold a pass. Yields False, without a pass, if `unless` came true during the wait."""
         owners = self._owners(upstream, client)
@@ -46,22 +46,22 @@ class PassThrough:
             if taken:
                 self._places.give(*owners)
 
-    async def _wait(self, owners: tuple[str, ...], unless: Doubt | None) -> bool:
+    async def _wait(self, owners: tuple[str, ...], unless: Condition | None) -> bool:
         if unless is None:
             await self._places.take(*owners)
             return True
         turn = asyncio.create_task(self._places.take(*owners))
-        other = asyncio.create_task(unless())
+        needless = asyncio.create_task(unless())
         try:
-            await asyncio.wait((turn, other), return_when=asyncio.FIRST_COMPLETED)
-            if turn.done() or not await other:
+            await asyncio.wait((turn, needless), return_when=asyncio.FIRST_COMPLETED)
+            if turn.done() or not await needless:
                 await turn
                 return True
         except asyncio.CancelledError:
             await self._let_go(turn, owners)
             raise
         finally:
-            other.cancel()
+            needless.cancel()
         await self._let_go(turn, owners)
         return False
 
@@ -107,7 +107,7 @@ class PassThroughBody:
                 pass
             return download.position
 
-    async def pass_span(self, span: Span, sink: Sink, unless: Doubt | None = None) -> bool:
+    async def pass_span(self, span: Span, sink: Sink, unless: Condition | None = None) -> bool:
         """Send part of a blob; a part cannot be proven by the digest.
 
         Returns False, with nothing sent, if `unless` came true during the wait for a pass.
@@ -142,7 +142,7 @@ class PassThroughBody:
             raise UpstreamMisbehaved(f"upstream sent bytes that are not {self._digest}")
         await sink.data(held)
 
-    def _pass(self, unless: Doubt | None = None) -> AbstractAsyncContextManager[bool]:
+    def _pass(self, unless: Condition | None = None) -> AbstractAsyncContextManager[bool]:
         return self._passes.taken(self.repository.upstream, self._client, unless)
 
     def _download(self, start: int = 0, stop: int | None = None) -> Download:
