@@ -6,11 +6,10 @@ import math
 import time
 from collections.abc import Callable, Collection
 
-from cachetools import Cache, LRUCache
-
 from mirror.access.standing import PUBLIC_FOR, Standing
 from mirror.oci.names import Repository
 from mirror.storage.index import Index
+from mirror.util.evicting_cache import EvictingCache
 
 _NEVER = -1  # stands for the time of a question that was never asked
 _KEPT = 20_000  # repositories; the least recently used are evicted first
@@ -39,7 +38,9 @@ class Publicity:
         index.sources.append(self._tell)
         self._holds = holds
         self._clock = clock
-        self._known = _Kept(_KEPT, index, holds)
+        self._known: EvictingCache[Repository, Standing] = EvictingCache(
+            _KEPT, on_eviction=self._evicted
+        )
         # Separate from the others, and never evicted: the repository would be public again.
         self._denied = _Denied(_KEPT, index, holds)
         self._granted: dict[str, float] = {}
@@ -149,12 +150,20 @@ class Publicity:
         elif self._table(repository).get(repository) is standing:  # not cleared meanwhile
             self._put(repository, standing)
 
+    def _evicted(self, repository: Repository) -> None:
+        """Remove an evicted standing from the index too, unless content of it is stored.
+
+        Requests for made-up names must not erase the record that such a repository may be private.
+        """
+        if not self._holds(repository):
+            self._index.drop_publicity(repository)
+
     def _clear(self, repository: Repository) -> None:
         """Remove a repository's denial."""
         self._denied.pop(repository, None)
         self._index.drop_publicity(repository)
 
-    def _table(self, repository: Repository) -> _Kept | _Denied:
+    def _table(self, repository: Repository) -> EvictingCache[Repository, Standing] | _Denied:
         return self._known if self.has_account(repository) else self._denied
 
     def _put(self, repository: Repository, standing: Standing) -> None:
@@ -220,34 +229,3 @@ class _Denied(dict[Repository, Standing]):
     def peeked(self) -> list[tuple[Repository, Standing]]:
         """Return all standings."""
         return [*self.items()]
-
-
-class _Kept(LRUCache[Repository, Standing]):
-    """The standings in memory; an evicted one is removed from the index too.
-
-    Repositories with stored content (`holds`) stay in the index: requests for made-up names must
-    not erase the record that such a repository may be private.
-    """
-
-    def __init__(self, maxsize: int, index: Index, holds: Callable[[Repository], bool]) -> None:
-        super().__init__(maxsize)
-        self._index = index
-        self._holds = holds
-
-    def peek(self, repository: Repository) -> Standing | None:
-        """Return the standing of a repository without making it the most recently used."""
-        try:
-            return Cache.__getitem__(self, repository)
-        except KeyError:
-            return None
-
-    def peeked(self) -> list[tuple[Repository, Standing]]:
-        """Return all standings without making any the most recently used."""
-        return [(key, Cache.__getitem__(self, key)) for key in self]
-
-    def popitem(self) -> tuple[Repository, Standing]:
-        """Evict the least recently used standing."""
-        repository, standing = super().popitem()
-        if not self._holds(repository):
-            self._index.drop_publicity(repository)
-        return repository, standing

@@ -20,11 +20,11 @@ from mirror.settings import (
 from mirror.settings.environment_proxies import proxies_from
 from mirror.settings.values import DIRECTLY
 from mirror.upstream.auth.credentials import read_password
-from mirror.upstream.bandwidth import BandwidthLimit
 from mirror.upstream.connection import ConnectionSettings, ConnectionSettingsError, trust
 from mirror.upstream.proxies import Proxies
 from mirror.upstream.transport import Timeouts
 from mirror.util.permissions import explain_unreadable
+from mirror.util.rate_limit import BandwidthLimit
 
 
 def link(upstream: Upstream, environment: Mapping[str, str] = os.environ) -> ConnectionSettings:

@@ -12,11 +12,11 @@ from aiohttp import hdrs
 from mirror.oci import ranges
 from mirror.oci.digest import Digest
 from mirror.oci.errors import UpstreamFailure, UpstreamMisbehaved, UpstreamUnavailable
-from mirror.upstream.bandwidth import BandwidthLimit
 from mirror.upstream.blob_source import BlobRequest
 from mirror.upstream.errors import named_faults
 from mirror.upstream.gzip_body import GzipBody
 from mirror.upstream.responses import is_packed, is_page
+from mirror.util.rate_limit import BandwidthLimit
 
 
 @dataclass(frozen=True, slots=True)

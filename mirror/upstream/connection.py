@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from mirror.upstream.bandwidth import BandwidthLimit
 from mirror.upstream.proxies import Proxies
 from mirror.util.pem import EncryptedKey, no_password, reason
+from mirror.util.rate_limit import BandwidthLimit
 
 CONNECTIONS = 256
 

@@ -15,8 +15,8 @@ from yarl import URL
 
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
-from mirror.upstream.bandwidth import BandwidthLimit
 from mirror.upstream.blob_body import BlobBody, Part
+from mirror.util.rate_limit import BandwidthLimit
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.attacks.steps import MOST, steps
 from tests.support.mirror import Run

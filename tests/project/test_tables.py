@@ -12,7 +12,7 @@ import mirror
 FOLDER = Path(mirror.__file__).parent
 PAGE = FOLDER.parent / "docs" / "architecture.md"
 TABLES = re.compile(
-    r"\b(LRUCache|TTLCache|TLRUCache|SingleFlight|OrderedDict|defaultdict|dict|Sizes)\b"
+    r"\b(EvictingCache|LRUCache|TTLCache|TLRUCache|SingleFlight|OrderedDict|defaultdict|dict|Sizes)\b"
 )
 ROW = re.compile(r"^\| `([a-z_/]+\.py)` `([A-Za-z_]+)` \|(.+)\|(.+)\|(.+)\|(.+)\|$", re.MULTILINE)
 

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from mirror.app.conversions import link
 from mirror.settings import ConfigurationError, load
-from mirror.upstream.bandwidth import BandwidthLimit
+from mirror.util.rate_limit import BandwidthLimit
 from tests.standin import Hub, Image, make_image
 from tests.support.mirror import Mirror, Run
 

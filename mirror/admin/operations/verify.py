@@ -18,6 +18,7 @@ from mirror.oci.digest import Digest, Hasher
 from mirror.storage.catalog import Entry
 from mirror.storage.graph import View
 from mirror.util.gc_pause import gc_paused
+from mirror.util.rate_limit import BandwidthLimit
 
 _SLICE = 1024 * 1024  # bytes hashed per step on a thread
 _LEAST = 4096  # bytes of a step, however low the rate
@@ -38,7 +39,8 @@ class _Verification:
     def __init__(self, parts: Parts, order: VerifyOrder) -> None:
         self._store = parts.store
         self._memory = parts.memory
-        self._pace = _Pace(order.rate)
+        self._limit = BandwidthLimit(order.rate or 0)
+        self._slice = _slice(order.rate)
         self._order = order
         self._chosen: list[tuple[Digest, int]] = []
         self._all_bytes = 0
@@ -85,11 +87,12 @@ class _Verification:
             file = (await self._store.open(digest)).file
             hasher = digest.hasher()
             position = 0
-            while step := await self._store.run_read(_hash_slice, file, hasher, self._pace.slice):
+            while step := await self._store.run_read(_hash_slice, file, hasher, self._slice):
                 position += step
                 self._bytes += step
                 yield position
-                await self._pace.keep(step)
+                self._limit.spend(step)
+                await self._limit.wait()
             reason = "" if hasher.hexdigest() == digest.hex else "its bytes do not match its digest"
         except OSError as error:
             if error.errno not in _DAMAGE:
@@ -114,23 +117,9 @@ class _Verification:
         return same and self._store.catalog.get(digest) is entry
 
 
-class _Pace:
-    """A rate limit, in bytes a second, averaged over the whole run."""
-
-    def __init__(self, rate: int | None) -> None:
-        self._rate = rate
-        self._ahead_of: float | None = None
-        self.slice = _SLICE if rate is None else min(_SLICE, max(_LEAST, rate // 8))
-
-    async def keep(self, count: int) -> None:
-        """Wait until `count` more bytes are within the rate."""
-        if self._rate is None:
-            return
-        now = asyncio.get_running_loop().time()
-        # Time that a slow disk lost is not made up for later: that would be a burst.
-        begin = max(now, self._ahead_of or now)
-        self._ahead_of = begin + count / self._rate
-        await asyncio.sleep(self._ahead_of - now)
+def _slice(rate: int | None) -> int:
+    """Return the bytes that are hashed per step: an eighth of a second's at most."""
+    return _SLICE if rate is None else min(_SLICE, max(_LEAST, rate // 8))
 
 
 def _chosen(view: View, order: VerifyOrder) -> tuple[list[tuple[Digest, int]], int]:

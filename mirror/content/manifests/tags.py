@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cachetools import Cache, LRUCache, TTLCache
+from cachetools import LRUCache, TTLCache
 
 from mirror.content.outcome import StaleReason
 from mirror.content.refusals import forget
@@ -14,6 +14,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Reference, Repository, Tag
 from mirror.storage.index import Index
+from mirror.util.evicting_cache import EvictingCache
 
 _KEPT = 100_000  # tags; the least recently used are evicted first
 _MISSING_KEPT = 10_000
@@ -57,7 +58,9 @@ class Tags:
         self._tag_ttl = tag_ttl
         self._timer = timer
         self._clock = clock
-        self._tags = _Kept(_KEPT, index)
+        self._tags: EvictingCache[TagKey, Tagged] = EvictingCache(
+            _KEPT, on_eviction=lambda key: index.drop_tag(*key)
+        )
         # The tags of each manifest that was not stored when upstream named it, with its answers.
         self._awaiting: LRUCache[tuple[Repository, Digest], dict[TagKey, Tagged]] = LRUCache(
             _MISSING_KEPT
@@ -238,31 +241,12 @@ class Tags:
             self._index.drop_tag(*key)
 
 
-class _Kept(LRUCache[TagKey, Tagged]):
-    """The tags in memory; an evicted one is removed from the index too."""
-
-    def __init__(self, maxsize: int, index: Index) -> None:
-        super().__init__(maxsize)
-        self._index = index
-
-    def peek(self, key: TagKey) -> Tagged | None:
-        """Return the record of a tag without making it the most recently used."""
-        return Cache.__getitem__(self, key) if key in self else None
-
-    def popitem(self) -> tuple[TagKey, Tagged]:
-        """Evict the least recently used tag."""
-        key, tagged = super().popitem()
-        self._index.drop_tag(*key)
-        return key, tagged
-
-
-def _known(kept: _Kept, keys: list[TagKey]) -> Iterator[tuple[TagKey, Digest]]:
+def _known(
+    tags: EvictingCache[TagKey, Tagged], keys: list[TagKey]
+) -> Iterator[tuple[TagKey, Digest]]:
     for key in keys:
-        try:
-            tagged = kept.peek(key)
-        except KeyError:  # evicted between two look-ups: this may run on a thread
-            continue
-        if tagged is not None:
+        tagged = tags.peek(key)
+        if tagged is not None:  # not evicted meanwhile: this may run on a thread
             yield key, tagged.found.digest
             if (before := tagged.before) is not None:
                 yield key, before.found.digest

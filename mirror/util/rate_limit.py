@@ -1,4 +1,4 @@
-"""The bandwidth limit of one upstream, shared by all its bodies."""
+"""Rate limits in bytes a second: a leaky bucket, shared by all that spend from it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 class BandwidthLimit:
     """Limits reading to `max_rate` bytes a second; 0 means no limit.
 
-    After a read, further reads wait for as long as it should have taken, so that bodies share the
-    rate by piece. Unread bytes fill the kernel's receive window, which makes upstream wait.
+    After a read, further reads wait for as long as it should have taken, so that readers share the
+    rate by piece. Time that a slow source lost is not made up for later: that would be a burst. The
+    unread bytes of a connection fill the kernel's receive window, which makes the sender wait.
     """
 
     def __init__(
