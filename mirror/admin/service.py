@@ -13,6 +13,7 @@ from mirror.budget.demand import Demand
 from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
+from mirror.storage.errors import StorageError
 from mirror.storage.store import Store
 
 
@@ -47,6 +48,5 @@ class AdminService:
                     yield record
         except OrderError as error:
             yield Refused(str(error))
-        except OSError as error:
-            folder = self._parts.store.files.root
-            yield Refused(f"the data folder {folder} fails: {error.strerror}")
+        except StorageError as error:
+            yield Refused(f"the data folder {self._parts.store.root} fails: {error.reason}")

@@ -38,7 +38,6 @@ from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
 from mirror.content.repositories import Repositories
 from mirror.settings import Address, Settings
-from mirror.storage.files import BlobFiles
 from mirror.storage.secret import folder_key
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
@@ -81,7 +80,7 @@ class Daemon:
 
 async def _open_store(settings: Settings) -> Store:
     folder = settings.data_dir.absolute()
-    return await open_store(BlobFiles(folder), quota.in_bytes(settings.max_size, folder))
+    return await open_store(folder, quota.in_bytes(settings.max_size, folder))
 
 
 @asynccontextmanager
@@ -134,7 +133,7 @@ async def running(
                 registries, budget, store, tags, memory, stale_after=settings.stale_after
             ),
         )
-        secret = await store.run(folder_key, store.files.root)
+        secret = await store.run(folder_key, store.root)
         possession = closed(stack, Possession(store, secret))
         fetches = FetchPool(
             registries,
@@ -190,7 +189,6 @@ async def running(
                 repositories,
                 demand,
                 LimitHeaders(budget, clients.trusts),
-                store.run_read,
             ),
             own,
             metrics,
@@ -233,7 +231,7 @@ async def running(
         )
         await stack.enter_async_context(
             controlled(
-                store.files.root,
+                store.root,
                 AdminService(store, tags, memory, budget, demand),
                 store.trouble,
                 reloader.reload,

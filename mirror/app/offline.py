@@ -18,7 +18,6 @@ from mirror.budget.ledger import Ledger
 from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
 from mirror.settings import Settings
-from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 
 
@@ -58,9 +57,9 @@ async def _carried_out(
 ) -> AsyncGenerator[Record, None]:
     # Opened without a bound: a look at the stored content must not evict any of it.
     dry = isinstance(order, VerifyOrder | GcOrder | PurgeOrder) and order.dry
-    store = await open_store(BlobFiles(folder), sys.maxsize, spares=dry)
+    store = await open_store(folder, sys.maxsize, spares=dry)
     try:
-        store.accounting.max_size = quota.in_bytes(settings.max_size, folder)
+        store.change_max_size(quota.in_bytes(settings.max_size, folder))
         tags = Tags(store.index, tag_ttl=settings.tag_ttl, missing_ttl=settings.missing_ttl)
         await tags.load()
         ledger = Ledger(store.index, ledger_keep=settings.ledger_keep)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mirror.settings import ConfigurationError
 from mirror.settings.measures import Bound
-from mirror.storage.errors import in_words
+from mirror.storage.errors import StorageError
 from mirror.storage.store import Store
 from mirror.util.units import human
 
@@ -69,11 +69,11 @@ async def follow(max_size: Callable[[], Bound], store: Store) -> None:
 
 async def _adjust(wanted: Bound, store: Store) -> None:
     try:
-        max_size = await store.run_read(in_bytes, wanted, store.files.root)
-    except (ConfigurationError, OSError) as error:  # the previous bound is as good as any
-        _log.debug("max_size stays %s: %s", human(store.accounting.max_size), in_words(error))
+        max_size = await store.run_read(in_bytes, wanted, store.root)
+    except (ConfigurationError, StorageError) as error:  # the previous bound is as good as any
+        _log.debug("max_size stays %s: %s", human(store.max_size), error)
         return
-    if max_size != store.accounting.max_size:
+    if max_size != store.max_size:
         _log.info("the file system has changed: max_size, %s, is %s", wanted, human(max_size))
-        store.accounting.change(max_size)
+        store.change_max_size(max_size)
         await store.trim()

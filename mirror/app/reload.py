@@ -223,7 +223,7 @@ class Reloader:
         renewed = [*_of_files(prepared, old, made.settings)]
         if self._commit(made, prepared) and not {*_TLS} & {*difference.changed}:
             renewed.append("tls_cert (its files)")
-        if made.max_size < parts.store.accounting.used:
+        if made.max_size < parts.store.used:
             await parts.store.trim()
         return Reloaded((*difference.changed, *renewed), difference.restart)
 
@@ -246,7 +246,7 @@ class Reloader:
             builders.clients(settings),
             builders.router(settings),
             builders.certificate(settings),
-            quota.in_bytes(settings.max_size, parts.store.files.root),
+            quota.in_bytes(settings.max_size, parts.store.root),
         )
 
     def _commit(self, made: _Made, prepared: Mapping[str, Reached]) -> bool:
@@ -270,7 +270,7 @@ class Reloader:
         parts.connections.max_connections = min(settings.max_connections, parts.bearable)
         parts.connections.client_connections = settings.client_connections
         parts.fetches.change(abandon_after=settings.abandon_after, max_fetches=settings.max_fetches)
-        parts.store.accounting.change(made.max_size)
+        parts.store.change_max_size(made.max_size)
         parts.grace.shutdown_grace = settings.shutdown_grace
         if settings.log_level != self.settings.log_level:
             logs.set_level(settings.log_level)

@@ -12,7 +12,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.storage.catalog import Catalog, Entry, charged
-from mirror.storage.errors import NoRoomError
+from mirror.storage.errors import NoRoom
 from mirror.storage.index import Index
 from mirror.storage.quarantine import Quarantine, Suspect
 from mirror.storage.sizes import Sizes
@@ -132,7 +132,7 @@ class Accounting:
         """Choose files to evict, quarantine and idle partials first; takes them off the books.
 
         One call returns a limited number of victims; repeat it while `more` is set. Raises
-        NoRoomError if `wanted` bytes cannot be freed. With `gains`, the upstream that the room is
+        NoRoom if `wanted` bytes cannot be freed. With `gains`, the upstream that the room is
         for, recently used blobs of other upstreams count as not evictable.
         """
         suspects, excess = self._suspects(self._excess(wanted))
@@ -145,7 +145,7 @@ class Accounting:
         victims = self.catalog.victims(excess, partial(self._spared, gains))
         if victims is None:
             lately = "" if gains is None else " or was used lately"
-            raise NoRoomError(f"{wanted} bytes do not fit in max_size: the rest is in use{lately}")
+            raise NoRoom(f"{wanted} bytes do not fit in max_size: the rest is in use{lately}")
         doomed = self.doom(suspects, partials, victims[:_AT_ONCE], evicting=True)
         self.evicted += len(doomed.victims)
         self.evicted_bytes += sum(charged(entry.size) for entry in doomed.victims.values())

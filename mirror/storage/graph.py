@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 
 if TYPE_CHECKING:
+    from mirror.storage.blobs.protocol import ListedBlob
     from mirror.storage.catalog import Entry
 
 
@@ -159,3 +160,25 @@ def _parents_first(
                 met.add(digest)
                 ahead.append((digest, True))
                 ahead.extend((parent, False) for parent in parents.get(digest, ()))
+
+
+class Differences(NamedTuple):
+    """`lost` entries have no blob of their size; `unknown` blobs, by size in bytes, no entry."""
+
+    lost: dict[Digest, Entry]
+    unknown: dict[Digest, int]
+
+
+def differences(
+    before: Mapping[Digest, Entry],
+    found: Iterable[ListedBlob],
+    get: Callable[[Digest], Entry | None],
+) -> Differences:
+    """Compare the entries before a listing with the blobs that it found; `get` returns an entry.
+
+    Content that was there before the listing, and is unchanged after it, should have been found.
+    """
+    sizes = {each.digest: each.size for each in found}
+    lost = {digest: entry for digest, entry in before.items() if sizes.get(digest) != entry.size}
+    unknown = {digest: size for digest, size in sizes.items() if get(digest) is None}
+    return Differences(lost, unknown)

@@ -11,10 +11,9 @@ from contextlib import AbstractAsyncContextManager
 
 from mirror.oci.digest import Digest
 from mirror.storage.accounting import Accounting, Doomed
+from mirror.storage.blobs.protocol import BlobStore
 from mirror.storage.catalog import charged
-from mirror.storage.disk_threads import DiskThreads
-from mirror.storage.errors import in_words
-from mirror.storage.files import BlobFiles
+from mirror.storage.errors import StorageError
 from mirror.storage.name_locks import NameLocks
 from mirror.storage.quarantine import Suspect
 from mirror.util.uncancelled import run_to_completion
@@ -30,10 +29,9 @@ class Quota:
     begun runs to its end, even if the caller is cancelled.
     """
 
-    def __init__(self, accounting: Accounting, files: BlobFiles, disk: DiskThreads) -> None:
+    def __init__(self, accounting: Accounting, blobs: BlobStore) -> None:
         self._accounting = accounting
-        self._files = files
-        self._disk = disk
+        self._blobs = blobs
         self._names = NameLocks()
         self._doomed: Counter[Digest] = Counter()  # partials off the books, not yet unlinked
         self._progress = asyncio.Condition()
@@ -51,8 +49,8 @@ class Quota:
         """Reserve room for `size` bytes, evicting if needed; returns the amount to release later.
 
         With `gains`, the upstream that the room is for, recently used content of other upstreams is
-        not evicted. Raises NoRoomError if the bound leaves no room, OSError if nothing can be
-        unlinked.
+        not evicted. Raises NoRoom if the bound leaves no room, StorageError if nothing can
+        be unlinked.
         """
         wanted = charged(size)
         doomed = self._accounting.make_room(wanted, gains=gains)
@@ -86,7 +84,7 @@ class Quota:
     async def take_partial(self, digest: Digest) -> int:
         """Turn an idle partial, if there is one, into a reservation, which cannot be evicted.
 
-        Returns the amount to release later. Raises NoRoomError, OSError.
+        Returns the amount to release later. Raises NoRoom, StorageError.
         """
         while self._doomed[digest]:  # being evicted as idle
             async with self._progress:
@@ -106,7 +104,7 @@ class Quota:
 
         A file that was published again meanwhile stays: that is checked under the lock. A file that
         cannot be unlinked returns to the books: it still takes room, and can still be served.
-        Raises OSError then.
+        Raises StorageError then.
         """
         if not doomed:
             return
@@ -114,12 +112,12 @@ class Quota:
         await run_to_completion(self._unlink(doomed))
 
     async def _unlink(self, doomed: Doomed) -> None:
-        failed: dict[Digest, OSError] = {}
+        failed: dict[Digest, StorageError] = {}
         async with self._names.held([*doomed.suspects, *doomed.partials, *doomed.victims]):
             still = self._still(doomed)
             try:
-                failed = await self._disk.run(self._unlink_now, still)
-            except OSError:  # the call was not started
+                failed = await self._blobs.delete(still.victims, still.partials, still.suspects)
+            except StorageError:  # the call was not started
                 for digest in {*still.suspects, *still.partials, *still.victims}:
                     self._accounting.put_back(digest, still)
                 raise
@@ -131,7 +129,6 @@ class Quota:
                 self._doomed += Counter()  # drop zero counts
                 await self._tell()
         for error in failed.values():
-            self._disk.note(error)
             raise error
 
     def _still(self, doomed: Doomed) -> Doomed:
@@ -146,13 +143,6 @@ class Quota:
             if accounting.catalog.get(each) is None and each not in accounting.stuck
         }
         return doomed._replace(suspects=suspects, victims=victims)
-
-    def _unlink_now(self, doomed: Doomed) -> dict[Digest, OSError]:
-        return (
-            self._files.remove_quarantined(doomed.suspects)
-            | self._files.remove_partials(doomed.partials)
-            | self._files.remove(doomed.victims)
-        )
 
     async def _tell(self) -> None:
         async with self._progress:
@@ -170,9 +160,9 @@ class Quota:
             if digest not in self._accounting.stuck:
                 return
             try:
-                size = await self._disk.run(self._files.set_aside, digest)
-            except OSError as error:
-                _log.error("cannot quarantine %s, will try again: %s", digest, in_words(error))
+                size = await self._blobs.quarantine(digest)
+            except StorageError as error:
+                _log.error("cannot quarantine %s, will try again: %s", digest, error)
                 return
             self._accounting.stuck.pop(digest, None)
             if size is not None:
@@ -183,7 +173,7 @@ class Quota:
     async def remove(self, digests: Iterable[Digest]) -> int:
         """Remove blobs, even while they are read: readers keep their open file.
 
-        Returns the bytes that are freed, now or when the last reader ends. Raises OSError.
+        Returns the bytes that are freed, now or when the last reader ends. Raises StorageError.
         """
         catalog = self._accounting.catalog
         before = catalog.bytes
@@ -195,7 +185,7 @@ class Quota:
     async def remove_partials(self, digests: Iterable[Digest]) -> tuple[int, int]:
         """Remove the idle ones of these partials; returns their number and bytes.
 
-        Raises OSError.
+        Raises StorageError.
         """
         idle = [digest for digest in digests if digest in self._accounting.idle_partials]
         doomed = self._accounting.doom(partials=idle)
@@ -205,7 +195,7 @@ class Quota:
     async def remove_orphans(self, sizes: dict[Digest, int]) -> tuple[int, int]:
         """Remove the files, given by size in bytes, that are not on the books.
 
-        Returns their number and bytes. Raises OSError.
+        Returns their number and bytes. Raises StorageError.
         """
         return await run_to_completion(self._remove_orphans(sizes))
 
@@ -214,7 +204,7 @@ class Quota:
         found = [digest for digest in sizes if known.get(digest) is None]
         async with self._names.held(found):
             orphans = [digest for digest in found if known.get(digest) is None]
-            failed = await self._disk.run(self._files.remove, orphans)
+            failed = await self._blobs.delete(orphans)
         for error in failed.values():
             raise error
         return len(orphans), sum(charged(sizes[digest]) for digest in orphans)

@@ -7,8 +7,8 @@ import os
 import secrets
 from pathlib import Path
 
+from mirror.storage.blobs.files import sync_folder
 from mirror.storage.errors import StoreError
-from mirror.storage.files import sync_folder
 from mirror.util import permissions
 
 _log = logging.getLogger(__name__)

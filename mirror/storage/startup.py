@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.storage.blobs.files import BlobFiles
+from mirror.storage.blobs.filesystem import FilesystemBlobs
+from mirror.storage.blobs.protocol import ListedBlob
+from mirror.storage.blobs.threads import DiskThreads
 from mirror.storage.catalog import Catalog, Entry
+from mirror.storage.data_folder import DataFolder
 from mirror.storage.errors import StoreError
-from mirror.storage.files import BlobFiles, StoredFile
 from mirror.storage.index import Index
 from mirror.storage.quarantine import Suspect
 from mirror.storage.sqlite import (
@@ -36,7 +41,15 @@ T = TypeVar("T")
 _SECOND = 10**9  # nanoseconds
 
 
-async def open_store(files: BlobFiles, max_size: int, *, spares: bool = False) -> Store:
+class _Made(NamedTuple):
+    """The parts of a store that are made before its index is open."""
+
+    folder: DataFolder
+    files: BlobFiles
+    threads: DiskThreads
+
+
+async def open_store(root: Path, max_size: int, *, spares: bool = False) -> Store:
     """Open the data folder and repair its index; raises StoreError.
 
     A file without a row is adopted as a blob without links, and hashed before it is served. A row
@@ -44,44 +57,55 @@ async def open_store(files: BlobFiles, max_size: int, *, spares: bool = False) -
     `spares` such files: `Store.leave` ends that use. Partials stay, to be resumed. If the caller is
     cancelled, the start ends soon; its findings are found again next time.
     """
+    folder, halted = DataFolder(root), threading.Event()
+    files = BlobFiles(root, halted)
     try:
-        await _on_thread(files, files.prepare)
+        await _on_thread(halted, lambda: _prepare(folder, files))
         with gc_paused():
             # Not concurrently with SQLite: two threads that create Python objects take longer than
             # one after the other (measured: 1.2 s for the names alone, 0.65 s without).
-            on_disk = await _on_thread(files, lambda: {f.digest: f for f in files.scan()})
-            return await _open(files, max_size, on_disk, spares=spares)
+            on_disk = await _on_thread(halted, lambda: {f.digest: f for f in files.scan()})
+            made = _Made(folder, files, DiskThreads(halted))
+            return await _open(made, max_size, on_disk, spares=spares)
     except BaseException as error:
-        files.release()
+        folder.release()
         if isinstance(error, OSError):
-            why = permissions.explain_refusal(error, files.root)
-            raise StoreError(f"cannot read the data folder {files.root}: {why}") from None
+            why = permissions.explain_refusal(error, root)
+            raise StoreError(f"cannot read the data folder {root}: {why}") from None
         raise
 
 
-async def _on_thread(files: BlobFiles, work: Callable[[], T]) -> T:
+def _prepare(folder: DataFolder, files: BlobFiles) -> None:
+    folder.prepare()
+    try:
+        files.remove_leftovers()
+    except OSError as error:
+        raise folder.unwritable(error) from None
+
+
+async def _on_thread(halted: threading.Event, work: Callable[[], T]) -> T:
     """Run a call on a thread. If cancelled, wait for its end: the lock is released after that."""
     job = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
-        files.halted.set()
+        halted.set()
         await run_to_completion(wait_until_done([job]))
         raise
 
 
 async def _open(
-    files: BlobFiles, max_size: int, on_disk: dict[Digest, StoredFile], *, spares: bool
+    made: _Made, max_size: int, on_disk: dict[Digest, ListedBlob], *, spares: bool
 ) -> Store:
-    path = files.root / "index.db"
+    path = made.folder.root / "index.db"
     try:
         index = await open_index(path)
-        return await _repair(files, index, max_size, on_disk.copy(), spares=spares)
+        return await _repair(made, index, max_size, on_disk.copy(), spares=spares)
     except sqlite3.Error as error:
         if not is_damage(error):
             raise StoreError(f"cannot read the index {path}: {error}") from None
         fresh = await _replace_index(path, error)
-    return await _repair(files, fresh, max_size, on_disk.copy(), spares=spares)
+    return await _repair(made, fresh, max_size, on_disk.copy(), spares=spares)
 
 
 async def open_index(path: Path) -> Index:
@@ -114,33 +138,25 @@ async def _replace_index(path: Path, error: sqlite3.Error) -> Index:
 
 
 async def _repair(
-    files: BlobFiles,
-    index: Index,
-    max_size: int,
-    on_disk: dict[Digest, StoredFile],
-    *,
-    spares: bool,
+    made: _Made, index: Index, max_size: int, on_disk: dict[Digest, ListedBlob], *, spares: bool
 ) -> Store:
     try:
-        return await _repaired(files, index, max_size, on_disk, spares=spares)
+        return await _repaired(made, index, max_size, on_disk, spares=spares)
     except BaseException:
         await index.abandon()  # an open index would keep the process alive
         raise
 
 
 async def _repaired(
-    files: BlobFiles,
-    index: Index,
-    max_size: int,
-    on_disk: dict[Digest, StoredFile],
-    *,
-    spares: bool,
+    made: _Made, index: Index, max_size: int, on_disk: dict[Digest, ListedBlob], *, spares: bool
 ) -> Store:
+    folder, files, threads = made
     set_aside = None if spares else files.set_aside
     catalog, altered = await _known(set_aside, index, on_disk, await index.blobs())
     adopted = await _adopt(index, catalog, on_disk)
     await _relate(index, catalog)
-    store = Store(files, index, catalog, max_size)
+    blobs = FilesystemBlobs(files, threads)
+    store = Store(folder, blobs, threads, index, catalog, max_size)
     store.altered = altered
     partials = sorted(files.scan_partials(), key=lambda found: found.changed_at)
     store.accounting.idle_partials.update((found.digest, found.size) for found in partials)
@@ -157,7 +173,7 @@ async def _repaired(
 async def _known(
     set_aside: Callable[[Digest], object] | None,
     index: Index,
-    on_disk: dict[Digest, StoredFile],
+    on_disk: dict[Digest, ListedBlob],
     rows: list[Row],
 ) -> tuple[Catalog, list[Digest]]:
     """Enter the rows that have a file, least recently used first; also return the altered digests.
@@ -182,7 +198,7 @@ async def _known(
     return catalog, altered
 
 
-async def _adopt(index: Index, catalog: Catalog, on_disk: dict[Digest, StoredFile]) -> int:
+async def _adopt(index: Index, catalog: Catalog, on_disk: dict[Digest, ListedBlob]) -> int:
     """Enter the files without a row: each was proven before it was published.
 
     It may have been altered since: without a recorded time to compare, it is hashed once.

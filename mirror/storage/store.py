@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from typing import IO, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from types import MappingProxyType
+from typing import TypeVar
 
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
-from mirror.storage.accounting import Accounting
+from mirror.storage.accounting import Accounting, Taken
+from mirror.storage.blobs.protocol import BlobReader, BlobStore, PartialBlob
+from mirror.storage.blobs.threads import DiskThreads
 from mirror.storage.catalog import Catalog, Entry
-from mirror.storage.disk_threads import DiskThreads
-from mirror.storage.errors import NoRoomError, in_words, is_of_stop
-from mirror.storage.files import BlobFiles, Opened, looked_at
+from mirror.storage.data_folder import DataFolder
+from mirror.storage.errors import NoRoom, Stopping, StorageError, Unavailable
+from mirror.storage.graph import Differences, differences
 from mirror.storage.index import Index
-from mirror.storage.partial import Partial
 from mirror.storage.quota import Quota
+from mirror.storage.stored_blob import Pin, StoredBlob
 from mirror.util.cooperative import cooperatively
+from mirror.util.gc_pause import gc_paused
 from mirror.util.uncancelled import run_to_completion
 from mirror.util.units import human
 
@@ -33,34 +37,85 @@ class Store:
     """All stored content. `max_size` bounds files, partials, reserved room and index, in bytes.
 
     Room is reserved before a write, after evicted files are unlinked, so that the bound holds at
-    every moment.
+    every moment. Other rooms use the methods of this class, its `index`, and the queries of its
+    `catalog`, which only this class changes. `accounting`, `quota` and `blobs` are the store's own
+    (tests/project/test_seams.py).
     """
 
-    def __init__(self, files: BlobFiles, index: Index, catalog: Catalog, max_size: int) -> None:
-        self.files = files
+    def __init__(
+        self,
+        folder: DataFolder,
+        blobs: BlobStore,
+        threads: DiskThreads,
+        index: Index,
+        catalog: Catalog,
+        max_size: int,
+    ) -> None:
+        self.root = folder.root
+        self.blobs = blobs
         self.index = index
         self.catalog = catalog
-        self._disk = DiskThreads(files)
         self.accounting = Accounting(index, catalog, max_size)
-        self.quota = Quota(self.accounting, files, self._disk)
+        self.quota = Quota(self.accounting, blobs)
         self.failures = 0
         self.altered: list[Digest] = []  # found with a wrong size at start, and discarded
+        self._folder = folder
+        self._threads = threads
 
     def __repr__(self) -> str:
-        used, limit = self.accounting.used, self.accounting.max_size
-        return f"<Store: {len(self.catalog)} kept, {used} of {limit} bytes>"
+        return f"<Store: {len(self.catalog)} kept, {self.used} of {self.max_size} bytes>"
 
     async def trouble(self) -> str | None:
-        """Return the disk's problem, None if there is none; see `DiskThreads.state`."""
-        return await self._disk.state()
+        """Return the disk's problem, None if there is none; see `BlobStore.trouble`."""
+        return await self.blobs.trouble()
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
         """Run a call that writes on a thread; see `DiskThreads.run`."""
-        return await self._disk.run(work, *args)
+        return await self._threads.run(work, *args)
 
     async def run_read(self, work: Callable[..., T], *args: object) -> T:
-        """Run a call that only reads on a thread; see `DiskThreads.run_read`."""
-        return await self._disk.run_read(work, *args)
+        """Run a call that only reads or computes on a thread; see `DiskThreads.run_read`."""
+        return await self._threads.run_read(work, *args)
+
+    # Space
+
+    @property
+    def max_size(self) -> int:
+        """The bound in bytes."""
+        return self.accounting.max_size
+
+    @property
+    def used(self) -> int:
+        """Bytes used or reserved."""
+        return self.accounting.used
+
+    @property
+    def evicted(self) -> int:
+        """How many blobs and manifests were evicted."""
+        return self.accounting.evicted
+
+    @property
+    def evicted_bytes(self) -> int:
+        """The bytes of these."""
+        return self.accounting.evicted_bytes
+
+    def taken(self) -> Taken:
+        """Return the parts of `used`."""
+        return self.accounting.taken()
+
+    def idle_partials(self) -> Mapping[Digest, int]:
+        """Return the partials without a fetch, by size in bytes."""
+        return MappingProxyType(self.accounting.idle_partials.data)
+
+    def change_max_size(self, max_size: int) -> None:
+        """Change the bound; `trim` then enforces a lower one."""
+        self.accounting.change(max_size)
+
+    async def measure_overhead(self) -> None:
+        """Count the index as large as it is now; raises StorageError."""
+        self.accounting.overhead = await self.run_read(self._folder.overhead)
+
+    # Upkeep
 
     async def keep_books(self) -> None:
         """Flush the index, and keep the bound as it grows; runs until cancelled."""
@@ -81,14 +136,14 @@ class Store:
     async def trim(self) -> None:
         """Evict until the bound holds, after the index grew or the bound was lowered."""
         try:
-            self.accounting.overhead = await self.run(self.files.index_bytes)
+            self.accounting.overhead = await self.run(self._folder.overhead)
             self.quota.release(await self.quota.reserve(0))
-        except NoRoomError:
-            used, limit = human(self.accounting.used), human(self.accounting.max_size)
-            _log.warning("cannot evict, %s of %s are taken: all of it is in use", used, limit)
-        except OSError as error:
+        except NoRoom:
+            used, most = human(self.used), human(self.max_size)
+            _log.warning("cannot evict, %s of %s are taken: all of it is in use", used, most)
+        except StorageError as error:
             self.failures += 1
-            _log.error("cannot evict: %s", in_words(error))
+            _log.error("cannot evict: %s", error)
 
     def hurry(self) -> None:
         """Limit disk I/O for a stop: after 3 s, none is started, except for the index.
@@ -96,8 +151,8 @@ class Store:
         Proven content has that long to be published; unproven content stays as a partial. Hashing
         and copying for clients end at once: no client is left.
         """
-        self.files.halted.set()
-        asyncio.get_running_loop().call_later(_LAST_WORDS, self._disk.drop)
+        self._threads.halted.set()
+        asyncio.get_running_loop().call_later(_LAST_WORDS, self._threads.drop)
 
     async def close(self) -> None:
         """Flush the index and release files and folder, even if the caller is cancelled."""
@@ -115,15 +170,35 @@ class Store:
         try:
             await ending
         finally:
-            await self._disk.close()
-            self.files.release()
+            self._threads.drop()
+            await self.blobs.close()
+            await self._threads.close()
+            self._folder.release()
+
+    # Links and uses
+
+    def touch(self, digest: Digest) -> None:
+        """Record a use: in memory now, in the index within a minute or so."""
+        self.accounting.touch(digest)
+
+    def link(self, digest: Digest, repository: Repository) -> None:
+        """Record that a repository contains a stored digest."""
+        self.accounting.link(digest, repository)
+
+    def unlink(self, digest: Digest, repository: Repository) -> None:
+        """Remove the record that a repository contains a stored digest."""
+        self.accounting.unlink(digest, repository)
+
+    def describe(self, manifest: Manifest, upstream: str) -> None:
+        """Record that a stored blob is this manifest; see `Accounting.describe`."""
+        self.accounting.describe(manifest, upstream)
 
     # Storing
 
     async def publish(
-        self, partial: Partial, repository: Repository, entered: Callable[[], None]
+        self, partial: PartialBlob, repository: Repository, entered: Callable[[], None]
     ) -> Entry:
-        """Store a proven partial as a blob of a repository; not cancellable. Raises OSError.
+        """Store a proven partial as a blob of a repository; not cancellable. Raises StorageError.
 
         `entered` releases the reservation at the moment that the blob is entered: counting both,
         even for a moment, could evict other content.
@@ -131,11 +206,11 @@ class Store:
         return await run_to_completion(self._publish(partial, repository, entered))
 
     async def _publish(
-        self, partial: Partial, repository: Repository, entered: Callable[[], None]
+        self, partial: PartialBlob, repository: Repository, entered: Callable[[], None]
     ) -> Entry:
         digest = partial.digest
         async with self.quota.naming(digest):
-            changed_at = await self.run(self.files.publish, partial)
+            changed_at = await partial.commit()
             entry = self.accounting.enter(digest, partial.written, None, changed_at)
             self.accounting.link(digest, repository)
             entered()
@@ -149,7 +224,7 @@ class Store:
         """
         try:
             await run_to_completion(self._keep_manifest(manifest, repository))
-        except (NoRoomError, OSError) as error:
+        except StorageError as error:
             self.not_kept(f"manifest {manifest.descriptor.digest}", error)
             return False
         await self.index.pulls_written()
@@ -160,57 +235,171 @@ class Store:
         promised = await self.quota.reserve(found.size)
         try:
             async with self.quota.naming(found.digest):
-                write = self.files.write_whole
-                changed_at = await self.run(write, found.digest, manifest.body)
+                changed_at = await self.blobs.write(found.digest, manifest.body)
                 self.accounting.enter(found.digest, found.size, found.media_type, changed_at)
                 self.accounting.describe(manifest, repository.upstream)
                 self.accounting.link(found.digest, repository)
         finally:
             self.quota.release(promised)
 
-    def not_kept(self, what: str, error: Exception) -> None:
+    def not_kept(self, what: str, error: StorageError) -> None:
         """Count and log content that is passed through unstored; a stop is no failure."""
-        if is_of_stop(error):
+        if isinstance(error, Stopping):
             _log.info("%s is not stored: the mirror is stopping", what)
             return
         self.failures += 1
-        _log.error("cannot store %s, passing it through: %s", what, in_words(error))
+        _log.error("cannot store %s, passing it through: %s", what, error)
 
     # Finding
 
-    async def open(self, digest: Digest) -> Opened:
-        """Open a stored blob; raises OSError, which means that disk and books differ."""
-        return await self.run_read(self.files.look, digest)
+    async def open(self, digest: Digest, *, small: int = 0) -> StoredBlob | None:
+        """Open a stored blob that is intact; None if there is none. A wrong one is discarded.
 
-    def close_file(self, file: IO[bytes]) -> None:
-        """Close a file on a thread: the last close of an unlinked one frees its blocks."""
-        self._disk.close_file(file)
-
-    async def read(self, digest: Digest) -> bytes:
-        """Read a small blob into memory; raises OSError."""
-        return await self.run_read(self.files.path(digest).read_bytes)
-
-    async def intact(self, digest: Digest, entry: Entry, found: Opened) -> bool:
-        """Whether an open file is unchanged since it was published, by size and time, else by hash.
-
-        Raises OSError if that cannot be determined.
+        A blob of `small` bytes or less is read whole and proven by its digest; a larger one is
+        proven by size and time, or by its hash if the time differs. Raises Unavailable if that
+        cannot be told, for want of descriptors say.
         """
-        if found.size == entry.size and found.changed_at != entry.changed_at:
-            proof = await self._disk.prove(digest, entry.size)
+        while (entry := self.catalog.get(digest)) is not None:
+            blob = await self._intact(digest, entry, small)
+            if self.catalog.get(digest) is not entry:
+                if blob is not None:
+                    blob.close()
+                continue  # evicted, discarded by another, or fetched anew meanwhile
+            if blob is not None:
+                self.accounting.touch(digest)
+                return blob
+            await self.discard(digest)
+        return None
+
+    async def _intact(self, digest: Digest, entry: Entry, small: int) -> StoredBlob | None:
+        """Open a blob; None if it is missing, altered or unreadable. Raises Unavailable."""
+        try:
+            if entry.size <= small:
+                return await self._whole(digest, entry)
+            reader = await self._unchanged(digest, entry)
+        except Unavailable:
+            raise
+        except StorageError:
+            return None
+        return None if reader is None else StoredBlob(entry, reader, None)
+
+    async def _whole(self, digest: Digest, entry: Entry) -> StoredBlob | None:
+        """Open a blob and prove all of its bytes; None if they are wrong. Raises StorageError."""
+        reader = await self.blobs.open(digest)
+        try:
+            # One byte more than expected, so that a longer file shows.
+            body = bytes(await reader.read(0, entry.size + 1))
+        except BaseException:
+            reader.close()
+            raise
+        if digest.proves(body):
+            return StoredBlob(entry, reader, body)
+        reader.close()
+        return None
+
+    async def _unchanged(self, digest: Digest, entry: Entry) -> BlobReader | None:
+        """Open a blob that is unchanged since it was stored, by size and time, else by hash.
+
+        None if it is not. Raises StorageError.
+        """
+        reader = await self.blobs.open(digest)
+        if reader.size == entry.size and reader.changed_at != entry.changed_at:
+            reader.close()
+            proof = await self.blobs.prove(digest, entry.size)
             if proof is None:
-                return False
+                return None
             entry.changed_at = proof
             if self.catalog.get(digest) is entry:
                 self.accounting.tell_of(digest, entry)
-            found = await self.run_read(looked_at, found.file)
-        return (found.size, found.changed_at) == (entry.size, entry.changed_at)
+            reader = await self.blobs.open(digest)
+        if (reader.size, reader.changed_at) == (entry.size, entry.changed_at):
+            return reader
+        reader.close()
+        return None
+
+    def pin(self, entry: Entry) -> Pin:
+        """Keep stored content from eviction until the pin is released."""
+        return Pin(entry)
+
+    async def read(self, digest: Digest) -> bytes | None:
+        """Return small content whole; None if it is wrong, which is discarded then.
+
+        Raises Unavailable if that cannot be told.
+        """
+        entry = self.catalog.get(digest)
+        try:
+            body = await self.blobs.read(digest)
+            if await self.run_read(digest.proves, body):
+                return body
+        except Unavailable:
+            raise
+        except StorageError:
+            pass
+        if self.catalog.get(digest) is entry:  # else another reader did that
+            await self.discard(digest)
+        return None
+
+    async def open_unproven(self, digest: Digest) -> BlobReader:
+        """Open a stored blob to verify it: neither pinned nor a use; raises StorageError."""
+        return await self.blobs.open(digest)
+
+    async def is_current(self, digest: Digest, entry: Entry, reader: BlobReader | None) -> bool:
+        """Whether a blob that was found damaged is still stored, and was not replaced meanwhile.
+
+        Raises StorageError.
+        """
+        same = reader is None or await self.blobs.is_current(digest, reader)
+        return same and self.catalog.get(digest) is entry
+
+    # Removal
+
+    async def remove(self, digests: Iterable[Digest]) -> int:
+        """Remove content, even while it is read; returns the freed bytes. Raises StorageError."""
+        return await self.quota.remove(digests)
+
+    async def remove_partials(self, digests: Iterable[Digest]) -> tuple[int, int]:
+        """Remove the idle ones of these partials; returns their number and bytes.
+
+        Raises StorageError.
+        """
+        return await self.quota.remove_partials(digests)
+
+    async def remove_orphans(self, sizes: dict[Digest, int]) -> tuple[int, int]:
+        """Remove the blobs, given by size in bytes, that are not in the books.
+
+        Returns their number and bytes. Raises StorageError.
+        """
+        return await self.quota.remove_orphans(sizes)
+
+    def would_evict(self, freed: int) -> list[Digest]:
+        """Return the blobs to evict to keep the bound; see `Accounting.would_evict`."""
+        return self.accounting.would_evict(freed)
+
+    async def compare(self) -> Differences:
+        """Compare the books with the disk; raises StorageError."""
+        view = self.catalog.view()
+        before = await self.run_read(gc_paused()(lambda: dict(view.entries())))
+        found = await self.blobs.scan()
+        return await self.run_read(gc_paused()(differences), before, found, view.get)
+
+    async def discard_lost(self, digest: Digest, entry: Entry) -> bool:
+        """Discard an entry without its blob, if that is still missing: it may have been refetched.
+
+        The blob is looked for once more, and nothing runs between that and the removal. Raises
+        StorageError.
+        """
+        size = await self.blobs.size(digest)
+        if size == entry.size or self.catalog.get(digest) is not entry:
+            return False
+        await self.discard(digest)
+        return True
 
     # Repair
 
     async def discard(self, digest: Digest) -> None:
-        """Remove a wrong blob from the books, and quarantine its file.
+        """Remove a wrong blob from the books, and quarantine it.
 
-        A missing file needs no quarantine; a file that the disk fails to move is moved later.
+        A missing blob needs no quarantine; a blob that the disk fails to move is moved later.
         """
         _log.error("%s is damaged or missing: quarantined", digest)
         self.failures += 1
@@ -221,10 +410,10 @@ class Store:
     async def _mend(self) -> None:
         """Retry failed moves to quarantine, and delete overdue quarantined files."""
         try:
-            await self._disk.probe()
+            await self.blobs.probe()
             for digest in list(self.accounting.stuck):
                 await self.quota.set_aside(digest)
             overdue = self.accounting.quarantine.overdue(time.time())
             await self.quota.unlink(self.accounting.doom(overdue))
-        except OSError as error:
-            _log.debug("the disk still fails: %s", in_words(error))
+        except StorageError as error:
+            _log.debug("the disk still fails: %s", error)

@@ -36,7 +36,7 @@ from mirror.web.router import (
     ReferrersPath,
     TagsPath,
 )
-from mirror.web.sending import Peer, Reads
+from mirror.web.sending import Peer
 
 
 class RegistryApi:
@@ -50,7 +50,6 @@ class RegistryApi:
         repositories: Repositories,
         demand: Demand,
         limits: LimitHeaders,
-        reads: Reads,
     ) -> None:
         self._manifests = manifests
         self._blobs = blobs
@@ -58,7 +57,6 @@ class RegistryApi:
         self._repositories = repositories
         self._demand = demand
         self._limits = limits
-        self._reads = reads
         self._being_sent: WeakValueDictionary[Digest, InMemory] = WeakValueDictionary()
 
     async def answer(
@@ -178,7 +176,6 @@ class RegistryApi:
             length=wanted.length,
             body=Streamed(body, wanted),
             outcome=body.outcome,
-            reads=self._reads,
         )
 
     async def tags(

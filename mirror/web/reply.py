@@ -18,9 +18,10 @@ from mirror.content.blobs.bodies import Body
 from mirror.content.outcome import Outcome
 from mirror.oci.errors import RegistryError
 from mirror.oci.ranges import Span
+from mirror.storage.errors import StorageError
 from mirror.util.request_id import HEADER
 from mirror.web.request_keys import BEING_SENT, REQUEST_ID
-from mirror.web.sending import Chunks, ClientStream, Reads
+from mirror.web.sending import Chunks, ClientStream
 
 CUT = "cut: the mirror stopped"  # the reason of an incomplete reply
 _SERVER = f"mirror/{mirror.__version__}"
@@ -77,8 +78,7 @@ class Reply(web.StreamResponse):
 
     `length` is the body's, in bytes, whether or not it is sent. If it is None, for unknown, the
     body is sent in chunks, or ends with the connection (RFC 9112, 6.3). `last` ends the connection.
-    For the log, `sent` has the bytes sent, and `broken` the reason if they are not all. `reads`
-    reads files on a thread.
+    For the log, `sent` has the bytes sent, and `broken` the reason if they are not all.
     """
 
     def __init__(
@@ -91,7 +91,6 @@ class Reply(web.StreamResponse):
         outcome: Outcome | None = None,
         cause: str = "",
         last: bool = False,
-        reads: Reads = asyncio.to_thread,
     ) -> None:
         super().__init__(status=status)
         self.outcome = outcome
@@ -101,7 +100,6 @@ class Reply(web.StreamResponse):
         self._lines = headers
         self._length = length
         self._flow, self._small = _parted(body)
-        self._reads = reads
         self._client: ClientStream | None = None
         self._last = last
         self._lasting = False
@@ -143,7 +141,7 @@ class Reply(web.StreamResponse):
             transport.write(head)
             request[BEING_SENT] = self
             kind = Chunks if chunked else ClientStream
-            self._client = kind(request.writer, transport, self._reads)
+            self._client = kind(request.writer, transport)
         return None
 
     async def _drained(self, request: web.BaseRequest, transport: asyncio.Transport) -> None:
@@ -172,7 +170,9 @@ class Reply(web.StreamResponse):
             self.broken = "upstream failed"
         except ConnectionError:
             self.broken = "client left"
-        except OSError as error:  # the client's network, or the disk
+        except StorageError as error:
+            self.broken = f"broke off: {error.reason}"
+        except OSError as error:  # the client's network
             self.broken = f"broke off: {error.strerror}"
         finally:
             self._close()

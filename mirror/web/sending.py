@@ -7,34 +7,23 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable
-from typing import IO, Protocol, TypeVar
 
 from aiohttp.abc import AbstractStreamWriter
 
 from mirror.oci.errors import UpstreamUnavailable
+from mirror.storage.blobs.protocol import BlobReader
 
-T = TypeVar("T")
 _LEAST, _MOST = 64 * 1024, 256 * 1024  # bytes of a file per read and write
 _HELD = 32 * 1024  # bytes of a body in memory copied for a client that does not read
 _SPAN = 1024**2  # bytes of a file per check of the page cache, and per sendfile
 _WEDGE = 4 * 1024  # bytes written to a full socket to learn when it has room again
-_SAMPLE = 64 * 1024  # bytes of a file that one page is a sample of
-_AHEAD = 2 * 1024**2  # bytes of a file read into memory at once
 _TRUSTED = 1.0  # seconds for which a file's span is assumed to stay in memory
-_NOT_AT_ONCE = (errno.EAGAIN, errno.EOPNOTSUPP)  # not in memory; unsupported by the file system
-# A file system without sendfile, or a kernel without memory for it (sendfile(2), "ERRORS").
-_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOMEM)
+# A file system without sendfile, or a kernel without memory for it (sendfile(2), "ERRORS"). A disk
+# that fails says so again when the bytes are read.
+_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOMEM, errno.EIO)
 _STATE = (socket.IPPROTO_TCP, socket.TCP_INFO, 1)  # its first octet (tcp(7), linux/tcp.h)
 _ESTABLISHED = 1
 _SHORT = "the stored file has become shorter"
-
-
-class Reads(Protocol):
-    """Runs work that may wait for a disk on a thread; see `Store.run_read`."""
-
-    async def __call__(self, work: Callable[..., T], /, *args: object) -> T:
-        """Run `work`; raises its exceptions."""
 
 
 class Peer:
@@ -56,18 +45,12 @@ class Peer:
 
 
 class ClientStream:
-    """The client's side of a streamed body. `sent` is in bytes; `reads` reads files on a thread."""
+    """The client's side of a streamed body. `sent` is in bytes."""
 
-    def __init__(
-        self,
-        writer: AbstractStreamWriter,
-        transport: asyncio.Transport,
-        reads: Reads = asyncio.to_thread,
-    ) -> None:
+    def __init__(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
         self._writer = writer
         self._transport = transport
         self._peer = Peer(transport)
-        self._reads = reads
         self._encrypted = transport.get_extra_info("sslcontext") is not None
         self.sent = 0
         self.ended = False
@@ -100,20 +83,24 @@ class ClientStream:
             await self.data(whole[start : start + _HELD])
         self._transport.set_write_buffer_limits()
 
-    async def file(self, file: IO[bytes], start: int, stop: int) -> None:
-        """Send a file's bytes, by sendfile if possible: they do not pass through Python then."""
+    async def blob(self, reader: BlobReader, start: int, stop: int) -> None:
+        """Send a blob's bytes, by sendfile if possible: they do not pass through Python then.
+
+        Raises StorageError, ConnectionError if the client has left.
+        """
         if self.gone:
             raise ConnectionResetError("the client has gone")
-        if not self._encrypted:
-            start = await _Sendfile(self, self._transport, self._reads).send(file, start, stop)
-        await self._pieces(file, start, stop)
+        file = None if self._encrypted else reader.fileno()
+        if file is not None:
+            start = await _Sendfile(self, self._transport, reader, file).send(start, stop)
+        await self._pieces(reader, start, stop)
 
     async def flushed(self) -> None:
         """Wait until the kernel has taken the written bytes, down to the transport's limit."""
         await self._writer.drain()
 
-    async def _pieces(self, file: IO[bytes], start: int, stop: int) -> None:
-        """Send a file's bytes through TLS, in pieces that grow up to `_MOST`.
+    async def _pieces(self, reader: BlobReader, start: int, stop: int) -> None:
+        """Send a blob's bytes through TLS, in pieces that grow up to `_MOST`.
 
         asyncio's sendfile reads 16 KiB at a time for TLS (136 MB/s). Pieces above `_MOST` are
         slower again: the pages of fresh memory for each cost more than its encryption
@@ -121,7 +108,7 @@ class ClientStream:
         """
         piece = _LEAST
         while start < stop:
-            data = await _read(file.fileno(), min(piece, stop - start), start, self._reads)
+            data = await _read(reader, start, min(start + piece, stop))
             start += len(data)
             await self.data(data)
             piece = min(2 * piece, _MOST)
@@ -154,14 +141,17 @@ class _Sendfile:
     takes. If sendfile fails it also seeks in the file, which is shared here.
     """
 
-    def __init__(self, client: ClientStream, transport: asyncio.Transport, reads: Reads) -> None:
+    def __init__(
+        self, client: ClientStream, transport: asyncio.Transport, reader: BlobReader, file: int
+    ) -> None:
         self._client = client
         self._transport = transport
-        self._reads = reads
+        self._reader = reader
+        self._file = file
         self._socket: socket.socket = transport.get_extra_info("socket")
         self._seen = (0, 0.0)  # end of the span in memory, and time of the check
 
-    async def send(self, file: IO[bytes], start: int, stop: int) -> int:
+    async def send(self, start: int, stop: int) -> int:
         """Send a span; returns the offset reached: less than `stop` if sendfile is not possible."""
         reading = self._transport.is_reading()
         self._transport.pause_reading()  # a client that sends no more may still read
@@ -169,7 +159,7 @@ class _Sendfile:
         try:
             await self._client.flushed()
             while start < stop:
-                sent = await self._some(file.fileno(), start, min(stop, start + _SPAN))
+                sent = await self._some(start, min(stop, start + _SPAN))
                 if sent is None:
                     break
                 start += sent
@@ -179,15 +169,15 @@ class _Sendfile:
             if reading and not self._transport.is_closing():
                 self._transport.resume_reading()
 
-    async def _some(self, file: int, start: int, stop: int) -> int | None:
+    async def _some(self, start: int, stop: int) -> int | None:
         """Send as much as the socket takes at once; wait if it takes nothing."""
-        stop = min(stop, await self._there(file, start, stop))
+        stop = min(stop, await self._there(start, stop))
         if self._transport.is_closing():
             raise ConnectionResetError("the client has gone")
         try:
-            sent = os.sendfile(self._socket.fileno(), file, start, stop - start)
+            sent = os.sendfile(self._socket.fileno(), self._file, start, stop - start)
         except BlockingIOError:
-            return await self._wedge(file, start, stop)
+            return await self._wedge(start, stop)
         except OSError as error:
             if error.errno in _NO_SENDFILE:
                 return None
@@ -198,15 +188,14 @@ class _Sendfile:
         await asyncio.sleep(0)  # let other tasks run
         return sent
 
-    async def _wedge(self, file: int, start: int, stop: int) -> int:
+    async def _wedge(self, start: int, stop: int) -> int:
         """Wait until the socket has room, by writing a few bytes through the transport."""
-        size = min(_WEDGE, stop - start)
-        data = await _read(file, size, start, self._reads)
+        data = await _read(self._reader, start, min(start + _WEDGE, stop))
         await self._client.data(data)
         await self._client.flushed()
         return len(data)
 
-    async def _there(self, file: int, start: int, stop: int) -> int:
+    async def _there(self, start: int, stop: int) -> int:
         """Return the end of a span in memory, after reading it from the disk if necessary.
 
         A span is checked once, not again after each part of it that the socket takes.
@@ -214,53 +203,14 @@ class _Sendfile:
         until, at = self._seen
         if start < until and time.monotonic() - at < _TRUSTED:
             return until
-        until = stop
-        if not _is_there(file, start, stop):
-            until = start + _AHEAD
-            await self._reads(_bring, file, start, until)
+        until = await self._reader.load(start, stop)
         self._seen = until, time.monotonic()
         return until
 
 
-async def _read(file: int, size: int, start: int, reads: Reads) -> bytes | memoryview:
-    """Read a file: directly if the bytes are in memory, on a thread if they are on the disk."""
-    data: bytes | memoryview | None = _in_memory(file, size, start)
-    if data is None:
-        data = await reads(os.pread, file, size, start)
+async def _read(reader: BlobReader, start: int, stop: int) -> bytes | memoryview:
+    """Read a span; raises UpstreamUnavailable at the end of the blob, StorageError."""
+    data = await reader.read(start, stop)
     if not data:
         raise UpstreamUnavailable(_SHORT)
     return data
-
-
-def _bring(file: int, start: int, stop: int) -> None:
-    """Read a span of a file into memory, and start reading ahead after it."""
-    buffer = bytearray(_MOST)
-    while start < stop and (count := os.preadv(file, [buffer], start)):
-        start += count
-    os.posix_fadvise(file, stop, _AHEAD, os.POSIX_FADV_WILLNEED)
-
-
-def _is_there(file: int, start: int, stop: int) -> bool:
-    """Whether a span is in memory, by sampled pages: the kernel loads and evicts many at once."""
-    buffers = [bytearray(1)]
-    samples = (*range(start, stop, _SAMPLE), stop - 1)  # the last page is loaded last
-    try:
-        for at in samples:
-            os.preadv(file, buffers, at, os.RWF_NOWAIT)
-    except OSError as error:
-        if error.errno not in _NOT_AT_ONCE:
-            raise
-        return False
-    return True
-
-
-def _in_memory(file: int, size: int, start: int) -> memoryview | None:
-    """Read bytes in memory; None if there are none, or if the file system cannot tell."""
-    buffer = bytearray(size)  # a new one: TLS may keep a reference to it
-    try:
-        count = os.preadv(file, [buffer], start, os.RWF_NOWAIT)
-    except OSError as error:
-        if error.errno not in _NOT_AT_ONCE:
-            raise
-        return None
-    return memoryview(buffer)[:count]

@@ -16,7 +16,7 @@ import pytest
 from yarl import URL
 
 from mirror.oci.digest import Digest
-from mirror.storage.files import BlobFiles
+from mirror.storage.blobs.files import BlobFiles
 from tests.standin import Fault, Hub, Image, make_image
 from tests.support.accounts import WORD, basic, put
 from tests.support.command import SMALL, Command, serving, until_there

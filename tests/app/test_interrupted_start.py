@@ -15,7 +15,6 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.storage import sqlite
-from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_index, open_store
 from tests.support.command import NOBODY, serving, until_there
 from tests.support.folder import DataFolder
@@ -50,7 +49,7 @@ async def test_a_start_that_is_interrupted_leaves_nothing_that_keeps_the_process
     threads = set(threading.enumerate())
     for wait in itertools.count():
         try:
-            store = await cancelled_in(wait, open_store(BlobFiles(tmp_path), 8 * 1024**2))
+            store = await cancelled_in(wait, open_store(tmp_path, 8 * 1024**2))
         except asyncio.CancelledError:
             for thread in set(threading.enumerate()) - threads:
                 if "connection" in thread.name:  # those of the pool are nobody's
@@ -118,7 +117,7 @@ async def test_a_start_that_brings_the_index_up_to_date_can_be_interrupted(
         return [*scripts, ENDLESS]
 
     monkeypatch.setattr(sqlite, "_scripts", with_one_more)
-    start = asyncio.create_task(open_store(BlobFiles(tmp_path), 8 * MEBIBYTE))
+    start = asyncio.create_task(open_store(tmp_path, 8 * MEBIBYTE))
     await begun.wait()
     for _ in range(turns):  # SQLite is about to begin, or amid it
         await asyncio.sleep(0.02)
@@ -134,14 +133,12 @@ async def test_a_start_that_brings_the_index_up_to_date_can_be_interrupted(
 async def test_a_folder_that_is_looked_through_can_be_left_in_the_midst(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files, began, go = BlobFiles(tmp_path), threading.Event(), threading.Event()
-    files.prepare()
-    files.release()
+    began, go = threading.Event(), threading.Event()
     for shard in ("aa", "bb"):
         (tmp_path / "blobs/sha256" / shard).mkdir(parents=True)
     looked = list[str]()
-    monkeypatch.setattr("mirror.storage.files._scan", noting(looked, began, go))
-    start = asyncio.create_task(open_store(files, 8 * MEBIBYTE))
+    monkeypatch.setattr("mirror.storage.blobs.files._scan", noting(looked, began, go))
+    start = asyncio.create_task(open_store(tmp_path, 8 * MEBIBYTE))
     await asyncio.to_thread(began.wait, 5)
     start.cancel()
     await asyncio.sleep(0)
@@ -151,7 +148,7 @@ async def test_a_folder_that_is_looked_through_can_be_left_in_the_midst(
     done, _ = await asyncio.wait([start], timeout=5)
     assert done
     assert len(looked) == 1
-    store = await open_store(BlobFiles(tmp_path), 8 * MEBIBYTE)
+    store = await open_store(tmp_path, 8 * MEBIBYTE)
     await store.close()
 
 

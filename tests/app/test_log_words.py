@@ -26,7 +26,7 @@ from mirror.admin.messages import (
     VerifyOrder,
 )
 from mirror.oci.digest import Digest
-from mirror.storage.files import BlobFiles
+from mirror.storage.blobs.files import BlobFiles
 from tests.standin import Fault, Hub, Image
 from tests.support.command import MODULE, fetch, launched, serve_to_the_end, until_there
 

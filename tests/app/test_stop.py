@@ -19,7 +19,6 @@ from yarl import URL
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 from tests.standin import Blob, Fault, Hub, Image, make_image
 from tests.support.command import (
@@ -327,7 +326,7 @@ async def test_a_stop_is_heard_though_something_is_to_be_written_at_that_moment(
     tmp_path: Path, turns: int
 ) -> None:
     """The write wakes the keeper of the books, some turns of the loop before the stop does."""
-    store = await open_store(BlobFiles(tmp_path), 8 * 1024**2)
+    store = await open_store(tmp_path, 8 * 1024**2)
     keeper = asyncio.create_task(store.keep_books())
     await asyncio.sleep(0)
     store.index.put_link(Digest.of(b"some"), Repository("docker.io", "library/some"))

@@ -18,7 +18,7 @@ from mirror.content.blobs.possession import Possession
 from mirror.content.blobs.sinks import while_connected
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.errors import NoRoomError
+from mirror.storage.errors import NoRoom
 from mirror.storage.store import Store
 from mirror.upstream.client import RegistryClient
 from tests.standin import Fault, Hub, make_image
@@ -156,7 +156,7 @@ async def test_many_blobs_at_once_go_beyond_no_share(hub: Hub, bad: Hub, run: Ru
         grown = await asyncio.gather(
             *(each.grow(30 * MEBIBYTE, 100 * MEBIBYTE) for each in rooms), return_exceptions=True
         )
-        assert sum(isinstance(each, NoRoomError) for each in grown) >= 6
+        assert sum(isinstance(each, NoRoom) for each in grown) >= 6
         assert sum(each.promised for each in rooms) <= 64 * MEBIBYTE
         for quota in rooms:
             quota.release()

@@ -9,7 +9,7 @@ import pytest
 
 from mirror.access.standing import ASK_EVERY, DENIED_FOR, PUBLIC_FOR
 from mirror.oci.digest import Digest
-from mirror.storage.files import BlobFiles
+from mirror.storage.blobs.files import BlobFiles
 from tests.attacks.raw import Raw, answer, speaking
 from tests.standin import Fault, Hub, Image, make_image
 from tests.support.clock import Clock

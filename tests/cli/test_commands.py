@@ -18,7 +18,7 @@ import pytest
 
 from mirror.cli import main
 from mirror.oci.digest import Digest
-from mirror.storage.files import BlobFiles
+from mirror.storage.blobs.files import BlobFiles
 from tests.standin import Fault, Hub, Image, make_image
 from tests.support.command import (
     MODULE,

@@ -15,7 +15,7 @@ from mirror.content.blobs.followers import Follower
 from mirror.content.outcome import Outcome
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.files import BlobFiles
+from mirror.storage.blobs.files import BlobFiles
 from tests.standin import Blob, Fault, Hub, make_image
 from tests.support.fetching import Fetching, fetching
 from tests.support.folder import DataFolder

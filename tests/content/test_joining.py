@@ -12,7 +12,7 @@ from typing import IO
 import pytest
 
 from mirror.oci.digest import Digest
-from mirror.storage.files import BlobFiles
+from mirror.storage.blobs.files import BlobFiles
 from tests.standin import Blob, Fault, Hub, Seen, make_image
 from tests.support.mirror import Got, Mirror, Run
 

@@ -16,7 +16,6 @@ from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ManifestUnknown, PullLimitSpent, UpstreamUnavailable
 from mirror.oci.names import HUB, Repository, Tag
-from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 from tests.simulation.hub import Clock, Hub, Terms
 from tests.simulation.mirrored import Upstream
@@ -53,7 +52,7 @@ class Fetching:
 @pytest.fixture
 async def fetching(tmp_path: Path) -> AsyncIterator[Fetching]:
     """A fetcher with nothing stored."""
-    store = await open_store(BlobFiles(tmp_path), 1_000_000)
+    store = await open_store(tmp_path, 1_000_000)
     clock, budget = Clock(), MemoryBudget(3)
     hub = Hub(Terms(named=False), clock)
     tags, memory = Tags(store.index, 0, 0), MemoryCache(1_000_000)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from mirror.app.daemon import running
 from mirror.oci.digest import Digest
 from mirror.settings import load
-from mirror.storage.files import BlobFiles
+from mirror.storage.blobs.files import BlobFiles
 from tests.standin import Blob, Fault, Hub
 from tests.support.mirror import Mirror
 

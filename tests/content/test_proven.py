@@ -13,8 +13,8 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.oci.errors import BlobUnknown, Denied, RegistryError, UpstreamUnavailable
-from mirror.storage.files import BlobFiles
-from mirror.storage.partial import Partial
+from mirror.storage.blobs.files import BlobFiles
+from mirror.storage.blobs.partial_file import PartialFile
 from tests.content.test_fetches import followed
 from tests.standin import Hub, Image, make_image
 from tests.support.fetching import fetching
@@ -27,13 +27,13 @@ NAME = "library/nginx"
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """A disk that syncs nothing before this is set."""
-    go, true = threading.Event(), Partial.sync
+    go, true = threading.Event(), PartialFile._sync
 
-    def late(partial: Partial) -> None:
+    def late(partial: PartialFile) -> None:
         go.wait(20)
         true(partial)
 
-    monkeypatch.setattr(Partial, "sync", late)
+    monkeypatch.setattr(PartialFile, "_sync", late)
     yield go
     go.set()
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import IO
 
 from mirror.content.blobs.service import BlobService
 from mirror.content.manifests.resolver import ManifestResolver
@@ -14,6 +12,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.oci.names import Reference, Repository, parse_reference
 from mirror.oci.ranges import Span
+from mirror.storage.blobs.protocol import BlobReader
 from tests.races.life import Life
 from tests.races.plan import Step
 from tests.races.world import TAG, World
@@ -42,10 +41,10 @@ class Sink:
             raise ConnectionResetError
         await self.late(f"client {self.label}")
 
-    async def file(self, file: IO[bytes], start: int, stop: int) -> None:
-        """Take a file's bytes, as they are then."""
+    async def blob(self, reader: BlobReader, start: int, stop: int) -> None:
+        """Take a blob's bytes, as they are then."""
         while start < stop:
-            piece = os.pread(file.fileno(), min(_READ, stop - start), start)
+            piece = await reader.read(start, start + min(_READ, stop - start))
             if not piece:
                 raise ConnectionResetError
             start += len(piece)

@@ -23,7 +23,6 @@ from mirror.oci.errors import RegistryError
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import HUB, Reference, Repository, Tag
 from mirror.settings import Settings
-from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 from mirror.upstream.telemetry import Observer, UpstreamResponse
 from tests.simulation.hub import Clock, Hub
@@ -151,9 +150,7 @@ class Mirrored:
     async def _running(self) -> AsyncIterator[_Parts]:
         settings, clock = self._settings, self._clock
         async with AsyncExitStack() as stack:
-            store = await open_store(
-                BlobFiles(self._folder), quota.in_bytes(settings.max_size, self._folder)
-            )
+            store = await open_store(self._folder, quota.in_bytes(settings.max_size, self._folder))
             stack.push_async_callback(store.close)
             ledger = Ledger(store.index, settings.ledger_keep, self._wall)
             budget = Budget(ledger, conversions.budgets(settings), clock)

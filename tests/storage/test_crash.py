@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from mirror.oci.digest import Digest
+from mirror.storage.blobs.files import BlobFiles
 from mirror.storage.catalog import charged
-from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_index, open_store
 from tests.standin import Blob, Fault, Hub, Image, make_image
 from tests.support.command import SMALL, Command, fetch, serving
@@ -81,7 +81,7 @@ async def test_rows_of_what_is_gone_leave_the_index(tmp_path: Path) -> None:
     with DataFolder(tmp_path).database() as database:
         database.execute("INSERT INTO link VALUES (?, 'docker.io', 'library/x')", (stray,))
         database.execute("INSERT INTO child VALUES (?, ?)", (stray, child))
-    store = await open_store(BlobFiles(tmp_path), MEBIBYTE)
+    store = await open_store(tmp_path, MEBIBYTE)
     await store.close()
     with DataFolder(tmp_path).database() as database:
         for table in ("link", "child"):
@@ -169,14 +169,14 @@ def held(data: Path) -> int:
 
 async def the_books_are_right(data: Path, limit: int) -> None:
     """Files, catalogue and index say the same, and each file is what its name says."""
-    store = await open_store(BlobFiles(data), limit)
+    store = await open_store(data, limit)
     try:
-        found = {each.digest: each.size for each in store.files.scan()}
+        found = {each.digest: each.size for each in BlobFiles(store.root).scan()}
         known = {digest: store.catalog.get(digest) for digest in store.catalog}
         assert found == {digest: entry.size for digest, entry in known.items() if entry}
         for digest, size in found.items():
-            assert store.files.prove(digest, size) is not None
-        partials = {each.digest: each.size for each in store.files.scan_partials()}
+            assert BlobFiles(store.root).prove(digest, size) is not None
+        partials = {each.digest: each.size for each in BlobFiles(store.root).scan_partials()}
         assert partials == store.accounting.idle_partials
         assert not partials.keys() & found.keys()
         assert held(data) <= store.accounting.used <= limit

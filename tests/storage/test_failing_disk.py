@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from mirror.oci.digest import Digest
+from mirror.storage.blobs.files import BlobFiles
 from mirror.storage.catalog import Entry, charged
-from mirror.storage.files import BlobFiles
+from mirror.storage.errors import StorageError
 from mirror.storage.index import Index
 from mirror.storage.quarantine import Quarantine, Suspect
 from mirror.storage.startup import open_index, open_store
@@ -265,13 +266,13 @@ async def test_an_index_of_the_first_schema_is_migrated(
 
 
 async def test_what_the_disk_will_not_remove_stays_on_the_books(tmp_path: Path) -> None:
-    store = await open_store(BlobFiles(tmp_path), 8 * MEBIBYTE)
+    store = await open_store(tmp_path, 8 * MEBIBYTE)
     digest = Digest.of(b"blob")
-    path = store.files.path(digest)
+    path = BlobFiles(store.root).path(digest)
     path.mkdir(parents=True)  # unlinking a folder fails
     store.catalog.add(digest, Entry(4 * MEBIBYTE, None, 0))
     used = store.accounting.used
-    with pytest.raises(OSError, match=r"(?i)is a directory|not permitted"):
+    with pytest.raises(StorageError, match=r"(?i)is a directory|not permitted"):
         await store.quota.reserve(5 * MEBIBYTE)
     assert store.accounting.used == used
     assert store.catalog.get(digest) is not None

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mirror.storage.data_folder import DataFolder
 from mirror.storage.errors import StoreError
-from mirror.storage.files import BlobFiles
 from tests.support.command import NOBODY, serve_to_the_end
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -16,11 +16,11 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away"
 
 def prepared(root: Path) -> None:
     """Make and lock a data folder."""
-    files = BlobFiles(root)
+    folder = DataFolder(root)
     try:
-        files.prepare()
+        folder.prepare()
     finally:
-        files.release()
+        folder.release()
 
 
 @pytest.mark.parametrize("name", ["blobs", "blobs/sha256", "partial", "quarantine"])

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -28,12 +28,13 @@ from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
-from mirror.storage.catalog import Entry, charged
-from mirror.storage.errors import NoRoomError
-from mirror.storage.files import BlobFiles
-from mirror.storage.partial import Partial
+from mirror.storage.blobs.files import BlobFiles
+from mirror.storage.blobs.protocol import PartialBlob
+from mirror.storage.catalog import charged
+from mirror.storage.errors import NoRoom
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
+from mirror.storage.stored_blob import StoredBlob
 
 T = TypeVar("T")
 KIBIBYTE = 1024
@@ -68,17 +69,16 @@ _which = st.integers(0, 5)
 class Fetching:
     """A partial that is being written, and the room that was promised for it."""
 
-    partial: Partial
+    partial: PartialBlob
     promised: int
 
 
 @dataclass
 class Reading:
-    """A kept blob that someone has open."""
+    """A kept blob that a client has open."""
 
     digest: Digest
-    entry: Entry
-    file: IO[bytes]
+    blob: StoredBlob
 
 
 class Left(NamedTuple):
@@ -127,7 +127,7 @@ class StoreMachine(RuleBasedStateMachine):
     def open(self, limit: int) -> Store:
         """Open the data folder."""
         self.root.mkdir(exist_ok=True)
-        return self.do(open_store(BlobFiles(self.root), limit))
+        return self.do(open_store(self.root, limit))
 
     def teardown(self) -> None:
         """Close, and leave nothing behind."""
@@ -161,7 +161,7 @@ class StoreMachine(RuleBasedStateMachine):
         before = self.store.accounting.taken()
         try:
             self.promises.append(self.do(self.store.quota.reserve(size)))
-        except NoRoomError:
+        except NoRoom:
             assert self.store.accounting.taken() == before
         else:
             assert self.promises[-1] == charged(size)
@@ -181,10 +181,10 @@ class StoreMachine(RuleBasedStateMachine):
         left = self.store.accounting.idle_partials.get(digest, 0)
         try:
             promised = self.do(self.store.quota.take_partial(digest))
-        except NoRoomError:
+        except NoRoom:
             assert self.store.accounting.idle_partials.get(digest, 0) == left
             return
-        partial = self.do(self.store.run(self.store.files.partial, digest))
+        partial = self.do(self.store.blobs.partial(digest))
         self.fetching[digest] = Fetching(partial, promised)
         assert partial.written == partial.hashed == left
         assert partial.proven == (BLOBS[digest][:left] == BLOBS[digest])
@@ -206,11 +206,11 @@ class StoreMachine(RuleBasedStateMachine):
         end = len(body) if part is None else min(partial.written + part, len(body))
         try:
             fetching.promised += self.do(self.store.quota.reserve(max(0, end - fetching.promised)))
-        except NoRoomError:
+        except NoRoom:
             self.end_fetch(digest)
             return
-        partial.hash([body[partial.hashed : end]])
-        partial.write([body[partial.written : end]])
+        self.do(partial.hash([body[partial.hashed : end]]))
+        self.do(partial.append([body[partial.written : end]]))
         if end == len(body):
             self.publish(digest)
 
@@ -261,32 +261,16 @@ class StoreMachine(RuleBasedStateMachine):
     def read(self, which: int, *, stay: bool) -> None:
         """What is right is served; what is not is found out, and out of the way."""
         digest = self.kept()[which % len(self.store.catalog)]
-        entry = self.store.catalog.get(digest)
-        assert entry is not None
-        file = self.opened(digest, entry)
-        assert (file is None) == (digest in self.spoilt)
-        if file is None:
-            self.do(self.store.discard(digest))
+        blob = self.do(self.store.open(digest))
+        assert (blob is None) == (digest in self.spoilt)
+        if blob is None:
             self.spoilt.discard(digest)
             assert self.store.catalog.get(digest) is None
-            assert not self.store.files.path(digest).exists()
+            assert not BlobFiles(self.store.root).path(digest).exists()
             return
-        self.store.accounting.touch(digest)
-        entry.readers += 1
-        self.reading.append(Reading(digest, entry, file))
+        self.reading.append(Reading(digest, blob))
         if not stay:
             self.end_read(self.reading.pop())
-
-    def opened(self, digest: Digest, entry: Entry) -> IO[bytes] | None:
-        """Open a kept blob as `content/blobs/service.py` does; None where it is not what it was."""
-        try:
-            found = self.do(self.store.open(digest))
-        except FileNotFoundError:
-            return None
-        if self.do(self.store.intact(digest, entry, found)):
-            return found.file
-        found.file.close()
-        return None
 
     @precondition(lambda self: self.reading)
     @rule(which=_which)
@@ -295,9 +279,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     def end_read(self, reading: Reading) -> None:
         """Read to the end: evicted, removed or fetched anew meanwhile, the bytes are right."""
-        assert os.pread(reading.file.fileno(), 1 << 22, 0) == CONTENT[reading.digest]
-        reading.file.close()
-        reading.entry.readers -= 1
+        assert self.do(reading.blob.reader.read(0, 1 << 22)) == CONTENT[reading.digest]
+        reading.blob.close()
 
     # Upkeep
 
@@ -346,8 +329,8 @@ class StoreMachine(RuleBasedStateMachine):
     def collect(self, digest: Digest) -> None:
         """A file that nobody knows goes, and no other."""
         if self.store.catalog.get(digest) is None:
-            self.store.files.write_whole(digest, b"stray")
-        sizes = {found.digest: found.size for found in self.store.files.scan()}
+            BlobFiles(self.store.root).write_whole(digest, b"stray")
+        sizes = {found.digest: found.size for found in BlobFiles(self.store.root).scan()}
         strays = sizes.keys() - set(self.store.catalog)
         assert self.do(self.store.quota.remove_orphans(sizes))[0] == len(strays)
 
@@ -357,7 +340,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(which=_which, how=st.sampled_from(["alter", "cut", "delete"]))
     def spoil(self, which: int, how: str) -> None:
         digest = self.kept()[which % len(self.store.catalog)]
-        path = self.store.files.path(digest)
+        path = BlobFiles(self.store.root).path(digest)
         if any(reading.digest == digest for reading in self.reading) or digest in self.spoilt:
             return
         if how == "delete" or not CONTENT[digest]:
@@ -390,7 +373,7 @@ class StoreMachine(RuleBasedStateMachine):
         left = self.left()
         for digest, fetching in self.fetching.items():
             if named and fetching.partial.written == len(BLOBS[digest]):
-                self.store.files.publish(fetching.partial)
+                self.do(fetching.partial.commit())
                 left = Left(left.kept | {digest}, without(left.partials, digest))
         shutil.copytree(self.root, self.folder / str(self.lives + 1))  # with the times
         self.stop()
@@ -439,7 +422,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert taken.kept == sum(charged(entry.size) for entry in entries)
         promised = sum(fetching.promised for fetching in self.fetching.values())
         assert taken.promised == promised + sum(self.promises)
-        leaving = {id(reading.entry): reading.entry for reading in self.reading}
+        leaving = {id(reading.blob.entry): reading.blob.entry for reading in self.reading}
         gone = [entry for entry in leaving.values() if entry not in entries]
         assert taken.leaving == sum(charged(entry.size) for entry in gone)
         aside = [charged(path.stat().st_size) for path in self.files_of("quarantine")]

@@ -13,8 +13,9 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.storage.blobs.files import BlobFiles
+from mirror.storage.blobs.protocol import PartialBlob
 from mirror.storage.catalog import charged
-from mirror.storage.files import BlobFiles
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
 
@@ -27,7 +28,7 @@ DIGEST = Digest.of(BODY)
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """A store of six mebibytes."""
-    store = await open_store(BlobFiles(tmp_path), 6 * MEBIBYTE)
+    store = await open_store(tmp_path, 6 * MEBIBYTE)
     yield store
     await store.close()
 
@@ -64,13 +65,19 @@ async def begun(held: Slow) -> None:
     assert await asyncio.to_thread(held.begun.wait, 10)
 
 
+async def written(store: Store, body: bytes) -> PartialBlob:
+    """Write a blob, and do not publish it."""
+    partial = await store.blobs.partial(Digest.of(body), isolated=True)
+    await partial.hash([body])
+    await partial.append([body])
+    return partial
+
+
 async def publish(
     store: Store, body: bytes = BODY, entered: Callable[[], None] | None = None
 ) -> None:
     """Keep a blob as a fetch does."""
-    partial = await store.run(store.files.partial_apart, Digest.of(body))
-    await store.run(partial.hash, [body])
-    await store.run(partial.write, [body])
+    partial = await written(store, body)
     try:
         await store.publish(partial, REPOSITORY, entered or (lambda: None))
     finally:
@@ -85,7 +92,7 @@ async def settle() -> None:
 
 def is_kept(store: Store) -> bool:
     """Whether the blob is on the books, and its file there and right."""
-    path = store.files.path(DIGEST)
+    path = BlobFiles(store.root).path(DIGEST)
     return store.catalog.get(DIGEST) is not None and path.read_bytes() == BODY
 
 
@@ -178,7 +185,7 @@ async def test_room_is_given_when_the_file_is_unlinked_and_not_before(
         await begun(held)
         another = asyncio.create_task(store.quota.reserve(2 * MEBIBYTE))
         await settle()
-        assert store.files.path(digest).exists()
+        assert BlobFiles(store.root).path(digest).exists()
         assert not another.done()
         assert store.accounting.taken().leaving == charged(len(big))
         held.go.set()
@@ -203,9 +210,7 @@ async def test_an_unlink_that_nobody_waits_for_any_more_is_entered_all_the_same(
 
 
 async def test_a_publish_that_is_cancelled_has_file_row_and_link(store: Store) -> None:
-    partial = await store.run(store.files.partial_apart, DIGEST)
-    await store.run(partial.hash, [BODY])
-    await store.run(partial.write, [BODY])
+    partial = await written(store, BODY)
     publishing = asyncio.create_task(store.publish(partial, REPOSITORY, lambda: None))
     await asyncio.sleep(0)
     publishing.cancel()

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from mirror.oci.digest import Digest
-from mirror.storage.errors import is_of_disk
-from mirror.storage.files import BlobFiles
+from mirror.storage.blobs.files import BlobFiles
+from mirror.storage.blobs.filesystem import FilesystemBlobs
+from mirror.storage.blobs.threads import DiskThreads
+from mirror.storage.errors import Stopping
 from mirror.storage.startup import open_store
 from tests.standin import Hub, make_image
 from tests.support.command import fetch, serving
@@ -23,7 +25,7 @@ LONG = 64 * 1024**3  # bytes: to hash them takes a minute
 
 
 async def test_work_that_has_not_begun_is_cancelled_with_its_task(tmp_path: Path) -> None:
-    store = await open_store(BlobFiles(tmp_path), 8 * 1024**2)
+    store = await open_store(tmp_path, 8 * 1024**2)
     go, done = threading.Event(), list[int]()
 
     def work(number: int) -> None:
@@ -48,7 +50,7 @@ async def test_work_that_has_not_begun_is_cancelled_with_its_task(tmp_path: Path
 
 
 async def test_a_stop_waits_for_what_has_begun_and_begins_nothing_more(tmp_path: Path) -> None:
-    store = await open_store(BlobFiles(tmp_path), 8 * 1024**2)
+    store = await open_store(tmp_path, 8 * 1024**2)
     go, done = threading.Event(), list[int]()
 
     def work(number: int) -> None:
@@ -68,21 +70,19 @@ async def test_a_stop_waits_for_what_has_begun_and_begins_nothing_more(tmp_path:
         await closing
     refused = await asyncio.gather(*tasks, return_exceptions=True)
     assert sorted(done) == list(range(WRITERS))
-    assert all(isinstance(error, OSError) and not is_of_disk(error) for error in refused[WRITERS:])
-    with pytest.raises(OSError, match="the mirror is stopping"):
+    assert all(isinstance(error, Stopping) for error in refused[WRITERS:])
+    with pytest.raises(Stopping, match="the mirror is stopping"):
         await store.run(work, 1)
 
 
 async def test_a_stop_does_not_wait_for_a_large_file_to_be_hashed(tmp_path: Path) -> None:
-    files = BlobFiles(tmp_path)
-    files.prepare()
-    digest = Digest.of(b"x")
+    halted = threading.Event()
+    files, digest = BlobFiles(tmp_path, halted), Digest.of(b"x")
     files.path(digest).parent.mkdir(parents=True)
     files.path(digest).write_bytes(bytes(4 * 1024**2))
-    files.halted.set()
-    with pytest.raises(OSError, match="stopping"):
+    halted.set()
+    with pytest.raises(Stopping):
         files.prove(digest, 4 * 1024**2)
-    files.release()
 
 
 async def test_a_stop_does_not_wait_for_a_partial_to_be_hashed_anew(
@@ -132,14 +132,17 @@ def positions(pid: int, path: Path) -> list[str]:
     return found
 
 
-def test_a_stop_does_not_wait_for_a_partial_to_be_copied(tmp_path: Path) -> None:
-    files = BlobFiles(tmp_path)
-    files.prepare()
-    make_sparse(tmp_path / "left/behind", 4 * 1024**2)
-    copy = files.partial_apart(Digest.of(b"x"))
-    files.halted.set()
-    with (tmp_path / "left/behind").open("rb") as left, pytest.raises(OSError, match="stopping"):
-        copy.take_in(left, 4 * 1024**2)
-    assert copy.written < 4 * 1024**2
-    copy.close()
-    files.release()
+async def test_a_stop_does_not_wait_for_a_partial_to_be_copied(tmp_path: Path) -> None:
+    threads, size = DiskThreads(threading.Event()), 4 * 1024**2
+    (tmp_path / "partial").mkdir()
+    blobs = FilesystemBlobs(BlobFiles(tmp_path, threads.halted), threads)
+    left = await blobs.partial(Digest.of(b"y"))
+    await left.append([bytes(size)])
+    copy = await blobs.partial(Digest.of(b"x"), isolated=True)
+    threads.halted.set()
+    with pytest.raises(Stopping):
+        await copy.copy(left.reader, size)
+    assert copy.written < size
+    for partial in (left, copy):
+        partial.close()
+    await threads.close()

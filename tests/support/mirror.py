@@ -38,7 +38,7 @@ class Mirror:
         self.daemon = daemon
         self.session = session
         self.url = str(daemon.url)
-        self.folder = DataFolder(daemon.store.files.root)
+        self.folder = DataFolder(daemon.store.root)
         self.stored = Stored(daemon.store)
 
     async def ask(self, path: str, method: str = "GET", **headers: str) -> Got:

@@ -19,8 +19,8 @@ from mirror.util.gc_pause import gc_paused
 async def du(parts: Parts, _: DuOrder) -> AsyncGenerator[Record, None]:
     """Yield the use of the disk, measured on a thread: a large cache takes a second."""
     store, measure = parts.store, gc_paused()(_measure)
-    view, known, taken = store.catalog.view(), parts.tags.known(), store.accounting.taken()
-    yield await store.run_read(measure, view, known, taken, store.accounting.max_size)
+    view, known, taken = store.catalog.view(), parts.tags.known(), store.taken()
+    yield await store.run_read(measure, view, known, taken, store.max_size)
 
 
 def _measure(view: View, known: Iterable[tuple[TagKey, Digest]], taken: Taken, limit: int) -> Usage:

@@ -20,7 +20,7 @@ V = TypeVar("V")
 async def purge(parts: Parts, order: PurgeOrder) -> AsyncGenerator[Record, None]:
     """Yield the numbers of removed tags and files, or for a `dry` order of removable ones.
 
-    Raises OrderError, OSError.
+    Raises OrderError, StorageError.
     """
     found = await _planned(parts, order.target, predict_purge if order.dry else plan_purge)
     if isinstance(found, Digest):
@@ -43,7 +43,7 @@ async def _carry_out(parts: Parts, plan: PurgePlan) -> Purged:
     """Carry out a plan; content that manifests stored meanwhile need is spared."""
     gone = await parts.store.run_read(remaining, plan, parts.store.catalog.view())
     async for digest in cooperatively(plan.unlinked):
-        parts.store.accounting.unlink(digest, plan.repository)
+        parts.store.unlink(digest, plan.repository)
     async for key in cooperatively(plan.tags):
         parts.tags.drop(key)
     freed = await _remove(parts, gone)
@@ -55,7 +55,7 @@ async def _purge_digest(parts: Parts, digest: Digest, *, dry: bool) -> Purged:
     """Remove content by its digest, even if an image needs it: the next request fetches it."""
     if dry:
         return _purgeable_digest(parts, digest)
-    partials, partial_bytes = await parts.store.quota.remove_partials([digest])
+    partials, partial_bytes = await parts.store.remove_partials([digest])
     kept = parts.store.catalog.get(digest) is not None
     if not kept and not partials:
         raise OrderError(f"nothing of {digest} is stored")
@@ -65,7 +65,7 @@ async def _purge_digest(parts: Parts, digest: Digest, *, dry: bool) -> Purged:
 
 def _purgeable_digest(parts: Parts, digest: Digest) -> Purged:
     entry = parts.store.catalog.get(digest)
-    partial = parts.store.accounting.idle_partials.get(digest)
+    partial = parts.store.idle_partials().get(digest)
     kept = None if entry is None else entry.size
     sizes = [size for size in (kept, partial) if size is not None]
     if not sizes:
@@ -74,11 +74,11 @@ def _purgeable_digest(parts: Parts, digest: Digest) -> Purged:
 
 
 async def _remove(parts: Parts, digests: Iterable[Digest]) -> int:
-    """Remove content, a batch at a time; returns the freed bytes. Raises OSError."""
+    """Remove content, a batch at a time; returns the freed bytes. Raises StorageError."""
     ahead, freed = list(digests), 0
     for start in range(0, len(ahead), BATCH):
         batch = ahead[start : start + BATCH]
         for digest in batch:
             parts.memory.drop(digest)
-        freed += await parts.store.quota.remove(batch)
+        freed += await parts.store.remove(batch)
     return freed

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import math
-import os
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from pathlib import Path
-from typing import IO
 
 from mirror.admin.messages import Damaged, Progress, Record, Verified, VerifyOrder
 from mirror.admin.operations.parts import Parts
-from mirror.oci.digest import Digest, Hasher
+from mirror.oci.digest import Digest
+from mirror.storage.blobs.protocol import BlobReader
 from mirror.storage.catalog import Entry
+from mirror.storage.errors import Damaged as DamagedBlob
+from mirror.storage.errors import NotStored, StorageError
 from mirror.storage.graph import View
 from mirror.util.gc_pause import gc_paused
 from mirror.util.rate_limit import BandwidthLimit
@@ -23,18 +22,15 @@ from mirror.util.rate_limit import BandwidthLimit
 _SLICE = 1024 * 1024  # bytes hashed per step on a thread
 _LEAST = 4096  # bytes of a step, however low the rate
 _TELL_EVERY = 0.1  # seconds
-# Errors of a damaged disk or file. Any other error, such as a lack of descriptors or of rights,
-# says nothing about the blob.
-_DAMAGE = {errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENODATA, errno.EUCLEAN, errno.ESTALE}
 
 
 def verify(parts: Parts, order: VerifyOrder) -> AsyncGenerator[Record, None]:
-    """Yield progress and damaged blobs, and finally the result; raises OSError."""
+    """Yield progress and damaged blobs, and finally the result; raises StorageError."""
     return _Verification(parts, order).run()
 
 
 class _Verification:
-    """One run over a store. Raises OSError for an error that is no damage of a blob."""
+    """One run over a store. Raises StorageError for an error that is no damage of a blob."""
 
     def __init__(self, parts: Parts, order: VerifyOrder) -> None:
         self._store = parts.store
@@ -82,39 +78,31 @@ class _Verification:
     async def _hash(self, digest: Digest, entry: Entry) -> AsyncGenerator[int, None]:
         """Hash a file, yielding the position; `_reason` is the damage found, or empty."""
         self._reason = ""
-        file: IO[bytes] | None = None
+        reader: BlobReader | None = None
         try:
-            file = (await self._store.open(digest)).file
+            reader = await self._store.open_unproven(digest)
             hasher = digest.hasher()
-            position = 0
-            while step := await self._store.run_read(_hash_slice, file, hasher, self._slice):
+            position, most = 0, self._slice
+            while step := await reader.hash(hasher, position, position + most):
                 position += step
                 self._bytes += step
                 yield position
                 self._limit.spend(step)
                 await self._limit.wait()
             reason = "" if hasher.hexdigest() == digest.hex else "its bytes do not match its digest"
-        except OSError as error:
-            if error.errno not in _DAMAGE:
-                raise
-            reason = f"cannot be read: {error.strerror}"
+        except (NotStored, DamagedBlob) as error:  # no other says anything about the blob
+            reason = f"cannot be read: {error.reason}"
         try:
-            if reason and await self._still(digest, entry, file):
+            if reason and await self._store.is_current(digest, entry, reader):
                 self._reason = reason
                 if not self._order.dry:
                     self._memory.drop(digest)
                     await self._store.discard(digest)
-        except OSError as error:
-            self._reason += f"; cannot be removed: {error.strerror}"
+        except StorageError as error:
+            self._reason += f"; cannot be removed: {error.reason}"
         finally:
-            if file is not None:
-                self._store.close_file(file)
-
-    async def _still(self, digest: Digest, entry: Entry, file: IO[bytes] | None) -> bool:
-        """Whether the file that was read is still stored: it may have been evicted and replaced."""
-        path = self._store.files.path(digest)
-        same = file is None or await self._store.run_read(_is_at, file, path)
-        return same and self._store.catalog.get(digest) is entry
+            if reader is not None:
+                reader.close()
 
 
 def _slice(rate: int | None) -> int:
@@ -133,17 +121,3 @@ def _chosen(view: View, order: VerifyOrder) -> tuple[list[tuple[Digest, int]], i
     if count < len(chosen):
         chosen = random.sample(chosen, count)
     return chosen, sum(size for _, size in chosen)
-
-
-def _hash_slice(file: IO[bytes], hasher: Hasher, most: int) -> int:
-    piece = file.read(most)
-    hasher.update(piece)
-    return len(piece)
-
-
-def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Whether a path still leads to this file. A missing file counts as yes: it is damage too."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return True

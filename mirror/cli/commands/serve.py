@@ -97,7 +97,7 @@ async def _serve_until(
     async with running(settings, log_writer=log_writer, hurry=signals.hurry, read=read) as daemon:
         signals.started()
         interpreter.settle()
-        _log.info("listening on %s, keeping data in %s", daemon.address, daemon.store.files.root)
+        _log.info("listening on %s, keeping data in %s", daemon.address, daemon.store.root)
         if settings.log_format == "text":
             print(_greeting(settings, daemon), flush=True)
         notify("READY=1")
@@ -122,13 +122,12 @@ def _greeting(settings: Settings, daemon: Daemon) -> str:
         for name, upstream in settings.upstreams.items()
     )
     store = daemon.store
-    size = store.accounting
     return (
         f"mirror {mirror.__version__}\n"
         f"  listens on   {url}\n"
         f"  mirrors      {upstreams}\n"
-        f"  keeps data   in {store.files.root}\n"
-        f"  keeps        at most {human(size.max_size)}, {human(size.used)} now\n"
+        f"  keeps data   in {store.root}\n"
+        f"  keeps        at most {human(store.max_size)}, {human(store.used)} now\n"
         f"{_for_docker(url, settings)}"
     )
 

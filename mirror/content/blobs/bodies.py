@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import IO, Protocol
+from typing import Protocol
 
 from mirror.content.blobs.sinks import Sink
 from mirror.content.outcome import Outcome
 from mirror.oci.errors import RegistryError
 from mirror.oci.ranges import Span
-from mirror.storage.catalog import Entry
-from mirror.storage.errors import is_of_disk
-from mirror.storage.store import Store
+from mirror.storage.errors import Damaged
+from mirror.storage.stored_blob import StoredBlob
 
 
 class Body(Protocol):
@@ -33,23 +32,20 @@ class StoredBody:
     outcome = Outcome.HIT
     collapsed = False
 
-    def __init__(self, store: Store, entry: Entry, file: IO[bytes]) -> None:
-        self.size = entry.size
-        self.file = file
-        self.entry = entry
-        self._store = store
-        entry.readers += 1
+    def __init__(self, blob: StoredBlob) -> None:
+        self.size = blob.entry.size
+        self.entry = blob.entry
+        self.reader = blob.reader
+        self._blob = blob
 
     async def send(self, span: Span, sink: Sink) -> None:
-        """Hand the file to the sink; after a failure midway it is proven before its next use."""
+        """Hand the blob to the sink; after a failure midway it is proven before its next use."""
         try:
-            await sink.file(self.file, span.start, span.stop)
-        except (OSError, RegistryError) as error:
-            if not isinstance(error, OSError) or is_of_disk(error):
-                self.entry.changed_at = None
+            await sink.blob(self.reader, span.start, span.stop)
+        except (Damaged, RegistryError):
+            self._blob.doubt()
             raise
 
     def close(self) -> None:
         """Allow eviction again."""
-        self._store.close_file(self.file)
-        self.entry.readers -= 1
+        self._blob.close()

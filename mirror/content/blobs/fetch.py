@@ -23,9 +23,9 @@ from mirror.oci.errors import (
     UpstreamUnavailable,
 )
 from mirror.oci.names import Repository
+from mirror.storage.blobs.protocol import PartialBlob
 from mirror.storage.catalog import Entry
-from mirror.storage.errors import NoRoomError
-from mirror.storage.partial import Partial
+from mirror.storage.errors import NoRoom, StorageError
 from mirror.storage.store import Store
 from mirror.upstream.blob_source import BlobSource
 
@@ -97,7 +97,7 @@ class Fetch(FetchProgress):
         if partial is None:
             raise UpstreamUnavailable("the fetch has no file any more")
         stop = min(stop, partial.written)
-        await sink.file(partial.file, position, stop)
+        await sink.blob(partial.reader, position, stop)
         return stop
 
     # The fetch's side
@@ -106,7 +106,7 @@ class Fetch(FetchProgress):
         """Fetch, prove, publish. Every failure ends in `failure` or `bypass`."""
         try:
             await self._publish(await self._receive_somewhere())
-        except (NoRoomError, OSError) as error:
+        except StorageError as error:
             self._give_up_disk(error)
         except asyncio.CancelledError:
             self.stopped()
@@ -124,7 +124,7 @@ class Fetch(FetchProgress):
             finally:
                 self._end()
 
-    async def _receive_somewhere(self) -> Partial:
+    async def _receive_somewhere(self) -> PartialBlob:
         """Receive the whole blob from the first repository that serves it."""
         await self._place.take()
         while True:
@@ -140,7 +140,7 @@ class Fetch(FetchProgress):
                     raise
                 if isinstance(failure, ContentWrong) and self._place.partial is not None:
                     self._tell_of_waste(failure.message)
-                    await self._store.run(self._place.partial.start_over)
+                    await self._place.partial.start_over()
 
     def _goes_on(self) -> bool:
         """Ask in another repository, if one has followers and was shown to have the blob."""
@@ -151,7 +151,7 @@ class Fetch(FetchProgress):
         self._announce()
         return bool(others)
 
-    async def _receive_all(self) -> Partial:
+    async def _receive_all(self) -> PartialBlob:
         """Start over, once, if the received bytes fit no blob and none of them was visible yet.
 
         A body that a host calls compressed, though it was asked not to compress, is unpacked then,
@@ -170,10 +170,10 @@ class Fetch(FetchProgress):
                 raise
             if (partial := self._place.partial) is not None:
                 self._tell_of_waste(failure.message)
-                await self._store.run(partial.start_over)
+                await partial.start_over()
             return await self._receive(unpack=True)
 
-    async def _receive(self, *, unpack: bool = False) -> Partial:
+    async def _receive(self, *, unpack: bool = False) -> PartialBlob:
         """Receive the rest; the followers have all of it before the disk does."""
         told = self.size if self._begun else None  # followers' answers have begun with it
         asked = self._source, self.repository, self.digest, self._place.written
@@ -186,9 +186,9 @@ class Fetch(FetchProgress):
                 raise ContentWrong("the partial of an earlier fetch is not part of the blob")
             self.size = size  # known to a bypass, too, so that none of its clients need ask
             if size is not None and not self._place.fits(size):
-                raise NoRoomError(f"{size} bytes do not fit beside the content in use")
+                raise NoRoom(f"{size} bytes do not fit beside the content in use")
             partial = await self._place.open()
-            self._intake = await stack.enter_async_context(Ingest(self._store, partial))
+            self._intake = await stack.enter_async_context(Ingest(partial))
             await self._take_in(download, self._intake)
         return partial
 
@@ -238,7 +238,7 @@ class Fetch(FetchProgress):
         if question is not None and question.when() is None and others:
             question.reschedule(asyncio.get_running_loop().time() + _PATIENCE)
 
-    async def _publish(self, partial: Partial) -> None:
+    async def _publish(self, partial: PartialBlob) -> None:
         """Publish the file and link it to its repositories, in one step that is never cancelled."""
         step = asyncio.create_task(self._published(partial))
         try:
@@ -247,7 +247,7 @@ class Fetch(FetchProgress):
             await asyncio.wait([step])
             raise
 
-    async def _published(self, partial: Partial) -> None:
+    async def _published(self, partial: PartialBlob) -> None:
         """Publish the file; the followers have all bytes by now, and need not wait for it.
 
         A file that another upstream's fetch has published meanwhile stays: it has readers.
@@ -259,13 +259,13 @@ class Fetch(FetchProgress):
         self._entry.readers += self.followers
         if self._entry.media_type is None:  # a repository that has this as a blob has no manifest
             for repository in self._members:
-                self._store.accounting.link(self.digest, repository)
+                self._store.link(self.digest, repository)
         if kept is not None:
             self._tell_of_waste("another upstream's fetch has brought it meanwhile")
             await self._place.discard()
         await self._place.published()
 
-    def _give_up_disk(self, error: Exception) -> None:
+    def _give_up_disk(self, error: StorageError) -> None:
         """Send the followers to upstream: the bytes so far are right, no more will be written."""
         self._store.not_kept(str(self.digest), error)
         partial = self._place.partial
@@ -276,7 +276,7 @@ class Fetch(FetchProgress):
         else:
             self._bypass_disk(partial)
 
-    def _bypass_disk(self, partial: Partial) -> None:
+    def _bypass_disk(self, partial: PartialBlob) -> None:
         """Set the bypass behind the received bytes, all of them hashed, unless these are all."""
         if partial.hashed == self.size:
             if partial.proven:

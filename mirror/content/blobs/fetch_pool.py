@@ -95,7 +95,7 @@ class FetchPool:
         self._sources = sources
         self._places = FairSemaphore(max_fetches)
         self._shared = max_fetches >= _SHARED
-        self._allowance = Allowance(lambda: store.accounting.max_size, sources)
+        self._allowance = Allowance(lambda: store.max_size, sources)
         self._running: dict[Key, _Running] = {}
 
     def __len__(self) -> int:

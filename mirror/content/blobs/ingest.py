@@ -9,14 +9,12 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from mirror.storage.partial import Partial
-from mirror.storage.store import Store
+from mirror.storage.blobs.protocol import PartialBlob
 
 # Each step of any size costs a hop to a thread: at a gigabit a second a step is as long
 # as it lingers, at ten it is as large as it gets.
 _STEP = 1024 * 1024  # bytes that are worth a step at once
 _LINGER = 0.005  # seconds that fewer bytes wait for more
-_AT_ONCE = 16 * 1024  # bytes that are hashed sooner than a thread is reached
 _MOST = 8 * _STEP  # bytes waiting for the disk, beyond which the network waits
 
 
@@ -25,16 +23,15 @@ class Ingest:
 
     Hash and disk go each at their own pace, so that a client waits for neither: bytes that the
     digest proves can be sent while the disk is still busy. `received` is where the bytes end, in
-    the blob. A disk that fails raises OSError from the next `keep_up`, or at the end; the bytes
+    the blob. A disk that fails raises StorageError from the next `keep_up`, or at the end; bytes
     that it did not take stay readable.
     """
 
-    def __init__(self, store: Store, partial: Partial) -> None:
+    def __init__(self, partial: PartialBlob) -> None:
         self.received = partial.written
         self._partial = partial
-        self._store = store
-        self._hashing = _Stage(self._hash)
-        self._writing = _Stage(lambda pieces: store.run(partial.write, pieces))
+        self._hashing = _Stage(partial.hash)
+        self._writing = _Stage(partial.append)
         self._stages = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -57,14 +54,8 @@ class Ingest:
         self._writing.add(data)
         self.received += len(data)
 
-    async def _hash(self, pieces: list[bytes]) -> None:
-        if sum(map(len, pieces)) <= _AT_ONCE:
-            self._partial.hash(pieces)
-        else:
-            await self._store.run_read(self._partial.hash, pieces)
-
     async def keep_up(self) -> None:
-        """Wait if hash or disk are far behind; raises OSError if the disk failed."""
+        """Wait if hash or disk are far behind; raises StorageError if the disk failed."""
         await self._hashing.behind(_MOST)
         await self._writing.behind(_MOST)
 

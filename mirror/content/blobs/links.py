@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import IO
 
 from cachetools import LRUCache, TTLCache
 
@@ -23,6 +22,7 @@ from mirror.oci.errors import (
     may_pass,
 )
 from mirror.oci.names import Repository
+from mirror.storage.blobs.protocol import BlobReader
 from mirror.storage.catalog import Entry
 from mirror.storage.store import Store
 from mirror.upstream.blob_source import BlobSource
@@ -121,7 +121,7 @@ class BlobLinks:
         if known is not None and told != known:
             raise UpstreamMisbehaved("upstream names another size of the blob than is known")
         if within:
-            self._store.accounting.link(digest, repository)
+            self._store.link(digest, repository)
         return told
 
     async def shown(self, repository: Repository, digest: Digest, size: int | None) -> int | None:
@@ -135,17 +135,17 @@ class BlobLinks:
         return None
 
     async def claim(
-        self, repository: Repository, digest: Digest, file: IO[bytes], size: int
+        self, repository: Repository, digest: Digest, reader: BlobReader, size: int
     ) -> None:
         """Link a blob of another upstream to the repository, by a proof of possession.
 
         Raises UpstreamMisbehaved where only the whole blob can be the proof.
         """
         source = self._sources[repository.upstream]
-        link = partial(self._store.accounting.link, digest, repository)
+        link = partial(self._store.link, digest, repository)
         try:
             await self._possession.show(
-                source, repository, digest, file, size, whole=True, then=link
+                source, repository, digest, reader, size, whole=True, then=link
             )
         except (HostUnreachable, UpstreamMisbehaved):
             raise

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
 
 from mirror.content.blobs.allowance import Allowance
 from mirror.content.blobs.possession import Possession
 from mirror.oci.digest import Digest
 from mirror.oci.errors import UpstreamFailure
 from mirror.oci.names import Repository
-from mirror.storage.errors import NoRoomError
-from mirror.storage.partial import Partial
+from mirror.storage.blobs.protocol import PartialBlob
+from mirror.storage.errors import NoRoom, StorageError
 from mirror.storage.store import Store
 from mirror.upstream.blob_source import BlobSource
 
@@ -39,7 +38,7 @@ class PartialLease:
         apart: bool,
     ) -> None:
         self.apart = apart
-        self.partial: Partial | None = None
+        self.partial: PartialBlob | None = None
         self.promised = 0  # bytes
         self._source = source
         self._upstream = repository.upstream
@@ -62,13 +61,13 @@ class PartialLease:
         return 0 if self.partial is None else self.partial.written
 
     async def take(self) -> None:
-        """Open the partial of an earlier fetch, if there is one; raises NoRoomError, OSError."""
+        """Open the partial of an earlier fetch, if there is one; raises NoRoom, StorageError."""
         idle = self._store.accounting.idle_partials
         if self.apart or self._digest not in idle:  # an empty one counts: a gc would unlink it
             return
         self._left_behind = idle[self._digest]
         self._count(await self._store.quota.take_partial(self._digest))
-        await self._open(self._store.files.partial)
+        await self._open()
 
     async def show(self, repository: Repository) -> None:
         """Ask upstream for a proof of possession of the partial, unless it sent those bytes.
@@ -76,7 +75,7 @@ class PartialLease:
         If the proof fails, the partial stays for the upstream that sent it. If the partial is known
         to come from another upstream, it stays too, and the fetch resumes from a copy: an upstream
         that has the beginning could spoil it with a wrong end. For a partial that is the whole blob
-        this is the only question, so it is always asked. Raises BlobUnknown, NoRoomError, OSError.
+        this is the only question, so it is always asked. Raises BlobUnknown, NoRoom, StorageError.
         """
         partial = self.partial
         if self._has_it or partial is None:
@@ -85,13 +84,13 @@ class PartialLease:
         whole = partial.written > 0 and partial.proven
         try:
             if whole or (partial.written and self._left_by() != self._upstream):
-                asked = self._source, repository, self._digest, partial.file, partial.written
+                asked = self._source, repository, self._digest, partial.reader, partial.written
                 await self._possession.show(*asked, whole=whole)
         except UpstreamFailure as failure:  # decides nothing: the whole blob is fetched
             words = "the %d bytes of an earlier fetch of %s are not used: %s"
             _log.debug(words, partial.written, self._digest, failure.message)
             self._put_back(partial)
-            self._store.close_file(partial.file)
+            partial.close()
             return
         self._has_it = True
         if not partial.written or self._left_by() in (None, self._upstream):
@@ -100,47 +99,39 @@ class PartialLease:
         try:
             await self._copy(partial)
         finally:
-            self._store.close_file(partial.file)
+            partial.close()
 
-    async def open(self) -> Partial:
-        """Return the file, a new one if there is none yet; raises NoRoomError, OSError."""
+    async def open(self) -> PartialBlob:
+        """Return the file, a new one if there is none yet; raises NoRoom, StorageError."""
         if self.partial is not None:
             return self.partial
         if self.apart:
-            return await self._open(self._store.files.partial_apart)
+            return await self._open(isolated=True)
         # A file that is being removed has its name until it is unlinked: wait for that.
         self._count(await self._store.quota.take_partial(self._digest))
-        partial = await self._open(self._store.files.partial)
+        partial = await self._open()
         if partial.written:
             words = "the %d bytes of an earlier fetch of %s are removed: their upstream is unknown"
             _log.debug(words, partial.written, self._digest)
-            await self._store.run(partial.start_over)
+            await partial.start_over()
         return partial
 
-    async def _open(self, new: Callable[[Digest], Partial]) -> Partial:
-        """Open a file, which belongs to this place even if the fetch is cancelled meanwhile.
-
-        A cancelled task still waits for a call that runs on a thread, but loses its result.
-        """
-
-        def opened() -> Partial:
-            self.partial = partial = new(self._digest)
-            return partial
-
-        return await self._store.run_read(opened)
+    async def _open(self, *, isolated: bool = False) -> PartialBlob:
+        self.partial = await self._store.blobs.partial(self._digest, isolated=isolated)
+        return self.partial
 
     def _left_by(self) -> str | None:
         return self._possession.left_by(self._digest)
 
-    def _put_back(self, partial: Partial) -> None:
+    def _put_back(self, partial: PartialBlob) -> None:
         self._store.accounting.idle_partials[self._digest] = partial.written
         self.release()
         self.partial, self.apart = None, True
 
-    async def _copy(self, partial: Partial) -> None:
+    async def _copy(self, partial: PartialBlob) -> None:
         await self._reserve(partial.written)
         copy = await self.open()
-        await self._store.run(copy.take_in, partial.file, partial.written)
+        await copy.copy(partial.reader, partial.written)
 
     # Reservations
 
@@ -149,7 +140,7 @@ class PartialLease:
         return self._store.quota.fits(max(0, size - self.promised))
 
     async def grow(self, come: int, size: int | None) -> None:
-        """Reserve room for `come` received bytes and for some more; raises NoRoomError, OSError.
+        """Reserve room for `come` received bytes and for some more; raises NoRoom, StorageError.
 
         `size` is that of the whole blob, if known.
         """
@@ -161,7 +152,7 @@ class PartialLease:
         gains = self._upstream if spares else None
         try:
             await self._reserve(wanted, gains=gains)
-        except NoRoomError:
+        except NoRoom:
             if wanted == come:
                 raise
             await self._reserve(come, gains=gains)
@@ -188,15 +179,15 @@ class PartialLease:
     # The end
 
     async def discard(self) -> None:
-        """Unlink a file that no fetch can resume; raises OSError."""
+        """Unlink a file that no fetch can resume; raises StorageError."""
         self._useless = True
         if self.partial is not None:
-            await self._store.run(self.partial.unlink)
+            await self.partial.remove()
 
     async def published(self) -> None:
         """Give the reservation back, and remove another upstream's partial: the blob is stored now.
 
-        Raises OSError.
+        Raises StorageError.
         """
         self.release()
         if self.apart:
@@ -208,7 +199,7 @@ class PartialLease:
             if self.written:
                 words = "%d bytes of %s are removed: the partial of another upstream stays"
                 _log.debug(words, self.written, self._digest)
-            with contextlib.suppress(OSError):  # the next start removes it
+            with contextlib.suppress(StorageError):  # the next start removes it
                 await self.discard()
 
     def leave(self) -> None:
@@ -223,5 +214,5 @@ class PartialLease:
     def close_file(self) -> None:
         """Close the file."""
         if self.partial is not None:
-            self._store.close_file(self.partial.file)
+            self.partial.close()
             self.partial = None

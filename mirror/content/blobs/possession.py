@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hmac
-import os
 from collections.abc import Callable
-from typing import IO
 
 from mirror.content.blobs.download import Download
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ContentWrong
 from mirror.oci.names import Repository
 from mirror.oci.ranges import Span
+from mirror.storage.blobs.protocol import BlobReader
 from mirror.storage.store import Store
 from mirror.upstream.blob_source import BlobSource
 from mirror.upstream.errors import deadline
@@ -51,7 +50,7 @@ class Possession:
         The records are bounded by the number of partials, each of which cost its upstream bytes.
         """
         self._left[digest] = upstream
-        there = self._store.accounting.idle_partials
+        there = self._store.idle_partials()
         if len(self._left) > 2 * len(there) + _SPARE:
             self._left = {each: by for each, by in self._left.items() if each in there}
 
@@ -64,13 +63,13 @@ class Possession:
         source: BlobSource,
         repository: Repository,
         digest: Digest,
-        file: IO[bytes],
+        reader: BlobReader,
         length: int,
         *,
         whole: bool,
         then: Callable[[], object] = lambda: None,
     ) -> None:
-        """Ask an upstream to prove that it has the first `length` bytes of `file`.
+        """Ask an upstream to prove that it has the first `length` bytes of `reader`.
 
         These are the `whole` blob or its beginning. The same proof runs once for all clients
         (single flight); `then` is called after a success, before another proof can begin.
@@ -80,17 +79,17 @@ class Possession:
         span = _place(self._key, digest, length)
         size = length if whole else None
 
-        async def ask(descriptor: int) -> None:
+        async def ask(stored: BlobReader) -> None:
             try:
-                here = await self._store.run_read(os.pread, descriptor, span.length, span.start)
+                here = bytes(await stored.read(span.start, span.stop))
             finally:
-                os.close(descriptor)
+                stored.close()
             await self._ask(source, repository, digest, span, here, size)
             then()
 
         await self._questions.join(
             (repository, digest, length),  # having the beginning does not prove the rest
-            lambda: ask(os.dup(file.fileno())),  # the client may leave and close the file
+            lambda: ask(reader.duplicate()),  # the client may leave and close its own
         )
 
     async def _ask(

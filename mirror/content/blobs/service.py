@@ -68,7 +68,7 @@ class BlobService:
         entry = self._store.catalog.get(digest)
         if body is None or entry is None or not self._links.known(repository, digest, entry):
             return None
-        self._store.accounting.touch(digest)
+        self._store.touch(digest)
         return body
 
     async def head(
@@ -150,7 +150,7 @@ class BlobService:
         """Link the blob by upstream's word; upstream is asked unless it gave that for this size."""
         request.asked = True
         if request.proof == size:
-            self._store.accounting.link(request.digest, request.repository)
+            self._store.link(request.digest, request.repository)
         else:
             confirm = self._links.confirm
             request.proof = await confirm(request.repository, request.digest, size)
@@ -159,7 +159,7 @@ class BlobService:
         """Link a blob of another upstream by this upstream's proof of possession."""
         request.asked = True
         try:
-            await self._links.claim(request.repository, request.digest, body.file, body.size)
+            await self._links.claim(request.repository, request.digest, body.reader, body.size)
         except BaseException:
             body.close()
             raise

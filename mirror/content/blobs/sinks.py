@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import IO, Protocol
+from typing import Protocol
+
+from mirror.storage.blobs.protocol import BlobReader
 
 _CHECK = 1.0  # seconds between checks of whether a client is still connected
 
@@ -24,8 +26,8 @@ class Sink(ClientConnection, Protocol):
     async def data(self, data: bytes | memoryview) -> None:
         """Send bytes."""
 
-    async def file(self, file: IO[bytes], start: int, stop: int) -> None:
-        """Send a file's bytes from `start` up to `stop`, without reading them if possible."""
+    async def blob(self, reader: BlobReader, start: int, stop: int) -> None:
+        """Send a blob's bytes from `start` up to `stop`, without reading them if possible."""
 
 
 @asynccontextmanager

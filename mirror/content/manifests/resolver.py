@@ -92,7 +92,7 @@ class ManifestResolver:
             return None
         if not self._store.catalog.belongs(digest, repository):
             return None
-        self._store.accounting.touch(digest)
+        self._store.touch(digest)
         return ManifestResult(Descriptor(digest, media_type, entry.size), body, Outcome.HIT)
 
     async def get(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sized
 from dataclasses import replace
@@ -15,7 +16,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Repository
 from mirror.storage.catalog import Entry
-from mirror.storage.errors import says_nothing
+from mirror.storage.errors import Unavailable
 from mirror.storage.store import Store
 from mirror.util.singleflight import SingleFlight
 
@@ -93,10 +94,10 @@ class StoredManifests:
         if entry is None:
             return found
         if media_type is None:
-            self._store.accounting.describe(found, repository.upstream)
+            self._store.describe(found, repository.upstream)
         self._memory.put(digest, body)
-        self._store.accounting.link(digest, repository)
-        self._store.accounting.touch(digest)
+        self._store.link(digest, repository)
+        self._store.touch(digest)
         self._tags.arrived(repository, digest)
         return found
 
@@ -105,20 +106,11 @@ class StoredManifests:
 
         Slow clients of a large one share its bytes.
         """
-        entry = self._store.catalog.get(digest)
-        try:
+        with contextlib.suppress(Unavailable):
             body = await self._store.read(digest)
-            right = await self._store.run_read(digest.proves, body)
-        except OSError as error:
-            if says_nothing(error):
-                return None
-            body, right = b"", False
-        if right:
-            if self._memory.largest < len(body) <= _LARGE:
+            if body is not None and self._memory.largest < len(body) <= _LARGE:
                 self._large[digest] = body
             return body
-        if self._store.catalog.get(digest) is entry:  # else another reader did that
-            await self._store.discard(digest)
         return None
 
     async def keep(self, repository: Repository, pulled: Manifest) -> Manifest:
@@ -151,11 +143,11 @@ class StoredManifests:
         mine = any(link.upstream == upstream for link in entry.links)
         before = entry.type_for(upstream) if mine else None
         if before is None or (before not in media.KNOWN and found.media_type in media.KNOWN):
-            self._store.accounting.describe(pulled, upstream)
+            self._store.describe(pulled, upstream)
         else:
             pulled = replace(pulled, descriptor=replace(found, media_type=before))
-        self._store.accounting.link(found.digest, repository)
-        self._store.accounting.touch(found.digest)
+        self._store.link(found.digest, repository)
+        self._store.touch(found.digest)
         self._memory.put(found.digest, pulled.body)
         return pulled
 

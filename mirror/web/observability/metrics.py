@@ -148,13 +148,11 @@ class State(Collector):
         store, fetches = self.store, self.fetches
         yield _gauge("mirror_fetches", "Fetches running.", len(fetches))
         yield _gauge("mirror_followers", "Clients following a fetch.", fetches.followers)
-        yield _gauge("mirror_cache_bytes", "Bytes stored or reserved.", store.accounting.used)
-        yield _gauge(
-            "mirror_cache_limit_bytes", "Bytes that may be stored.", store.accounting.max_size
-        )
+        yield _gauge("mirror_cache_bytes", "Bytes stored or reserved.", store.used)
+        yield _gauge("mirror_cache_limit_bytes", "Bytes that may be stored.", store.max_size)
         yield _gauge("mirror_cache_blobs", "Blobs and manifests stored.", len(store.catalog))
-        yield _counter("mirror_evictions", "Blobs and manifests evicted.", store.accounting.evicted)
-        yield _counter("mirror_evicted_bytes", "Bytes evicted.", store.accounting.evicted_bytes)
+        yield _counter("mirror_evictions", "Blobs and manifests evicted.", store.evicted)
+        yield _counter("mirror_evicted_bytes", "Bytes evicted.", store.evicted_bytes)
         yield _counter(
             "mirror_store_failures",
             "Times that content could not be stored, or was damaged.",

@@ -1,0 +1,1 @@
+"""Blob stores: bytes by digest, and partials that become blobs."""

@@ -1,0 +1,66 @@
+"""The data folder: made, checked and locked before anything in it is used. Blocking calls."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from mirror.storage import folder, lock
+from mirror.storage.catalog import charged
+from mirror.storage.errors import StoreError
+from mirror.storage.shared_folders import refuse_shared
+from mirror.storage.sqlite import WAL_BYTES
+from mirror.util import permissions
+
+_PARTS = ("blobs", "partial", "quarantine")
+
+
+class DataFolder:
+    """The folder of one mirror, locked while it is in use."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock: IO[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<DataFolder: {self.root}>"
+
+    def prepare(self) -> None:
+        """Create the folders and lock them against a second daemon; raises StoreError."""
+        refuse_shared(self.root)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            folder.check(self.root)
+            folder.close_to_others(self.root)
+            for part in _PARTS:
+                (self.root / part).mkdir(exist_ok=True)
+            self._lock = lock.take(self.root)
+        except OSError as error:
+            raise self.unwritable(error) from None
+
+    def unwritable(self, error: OSError) -> StoreError:
+        """Return the error that says why the folder cannot be written to."""
+        why = permissions.explain_refusal(error, self.root)
+        return StoreError(f"cannot write to the data folder {self.root}: {why}")
+
+    def release(self) -> None:
+        """Unlock the folder for another daemon."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def overhead(self) -> int:
+        """Return the bytes of all files other than blobs, as they count towards the bound.
+
+        The write-ahead log grows and shrinks from moment to moment: it is counted at its largest.
+        Raises OSError.
+        """
+        return WAL_BYTES + sum(charged(size) for size in self._other_sizes())
+
+    def _other_sizes(self) -> Iterator[int]:
+        for entry in os.scandir(self.root):
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False) and not entry.name.endswith("-wal"):
+                    yield entry.stat(follow_symlinks=False).st_size
