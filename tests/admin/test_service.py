@@ -26,6 +26,7 @@ from mirror.oci.digest import Digest
 from tests.standin import Fault, Hub, Image, make_image, make_index
 from tests.support.mirror import Mirror, Run
 from tests.support.orders import ordered
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -185,9 +186,12 @@ async def test_what_is_purged_while_it_is_read_is_counted_until_its_reader_ends(
         await purged(folder, "big")
         assert (await usage(folder)).leaving > layer.size
         assert await reader.content.read() == layer.read()[1000:]
-    async with asyncio.timeout(5):
-        while (await usage(folder)).leaving:
-            await mirror.ask("/healthz")
+    await until(lambda: nothing_leaves(folder))
+
+
+async def nothing_leaves(folder: Path) -> bool:
+    """Whether no removed file is read any more."""
+    return not (await usage(folder)).leaving
 
 
 async def test_gc_leaves_a_running_fetch_its_partial(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from tests.attacks.raw import Raw, answer, speaking
 from tests.standin import Hub
 from tests.support.mirror import Mirror, Run
+from tests.support.waiting import until
 
 DIGEST = "sha256:" + "c" * 64
 CHUNKED = (b"Transfer-Encoding: chunked", b"Content-Type: application/octet-stream")
@@ -40,13 +41,6 @@ async def asking(mirror: Mirror, method: str, path: str, more: bytes = b"") -> A
         writer.close()
 
 
-async def until(mirror: Mirror, there: Callable[[], bool]) -> None:
-    """Wait for something."""
-    async with asyncio.timeout(15):
-        while not there():
-            await mirror.ask("/healthz")
-
-
 @pytest.mark.parametrize("more", [b"", b"x" * 200_000], ids=["plain", "with a body"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("room", ["room", "no room"])
@@ -58,9 +52,9 @@ async def test_a_blob_without_an_end_ends_when_its_client_leaves(
     upstreams = {"docker.io": {"url": hub.url}, "bad.example": {"url": raw.url}}
     async with run(upstreams=upstreams, abandon_after=0.2, max_size=size) as mirror:
         async with asking(mirror, method, f"blobs/{DIGEST}", more):
-            await until(mirror, lambda: raw.sent > 40 * 1024**2)
+            await until(lambda: raw.sent > 40 * 1024**2)
             assert raw.open == 1
-        await until(mirror, lambda: raw.open == 0 and not len(mirror.daemon.fetches))
+        await until(lambda: raw.open == 0 and not len(mirror.daemon.fetches))
         assert mirror.stored.promised == 0
 
 
@@ -71,5 +65,5 @@ async def test_a_list_that_drips_ends_when_its_client_leaves(hub: Hub, run: Run)
         upstreams["bad.example"] = {"url": raw.url}
         async with run(upstreams=upstreams, silence_timeout=1) as mirror:
             async with asking(mirror, "GET", "tags/list"):
-                await until(mirror, lambda: len(raw.heads) == 2)  # it is too slow to be kept
-            await until(mirror, lambda: raw.open == 0)
+                await until(lambda: len(raw.heads) == 2)  # it is too slow to be kept
+            await until(lambda: raw.open == 0)

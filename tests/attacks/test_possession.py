@@ -18,6 +18,7 @@ from mirror.storage.secret import folder_key
 from tests.attacks.raw import answer
 from tests.standin import Blob, Fault, Hub, Image, make_image, make_index
 from tests.support.mirror import Got, Mirror, Run
+from tests.support.waiting import until
 from tests.web.test_client_logins import TOKEN, clients
 
 WORD, SECRET, LIAR = "s3cret-word", "team/secret", "liar.example/a/b"
@@ -61,10 +62,9 @@ class Liar:
                 await self.held.wait()
         writer.close()
 
-    async def asked(self, mirror: Mirror) -> None:
+    async def asked(self) -> None:
         """Wait until it was asked for a blob."""
-        while not any("/blobs/" in head for head in self.heads):
-            await mirror.ask("/healthz")
+        await until(lambda: any("/blobs/" in head for head in self.heads))
 
     def _answer(self, head: str) -> list[bytes]:
         if "/manifests/" in head:
@@ -258,7 +258,7 @@ async def test_a_blob_on_its_way_is_neither_followed_nor_held_up_in_anothers_nam
         async with mirror.request(path, headers=FRIEND) as owner:
             first = await owner.content.readexactly(1_500_000)
             stranger = asyncio.create_task(got_of(mirror, layer))
-            await liar.asked(mirror)
+            await liar.asked()
             go.set()
             assert first + await owner.read() == layer.read()
         liar.held.set()
@@ -274,7 +274,7 @@ async def test_a_liar_that_sends_first_keeps_nobody_from_the_blob(
     path = f"/v2/{SECRET}/blobs/{layer.digest}"
     async with lying(secret, "no end") as liar, run(**patient(hub, liar)) as mirror:
         stranger = asyncio.create_task(got_of(mirror, layer))
-        await liar.asked(mirror)
+        await liar.asked()
         assert (await mirror.ask(path, **FRIEND)).body == layer.read()
         liar.held.set()
         await stranger

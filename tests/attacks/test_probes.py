@@ -9,7 +9,8 @@ from mirror.oci.digest import Digest
 from mirror.upstream.backoff import Topic
 from mirror.upstream.circuit_breaker import CircuitBreaker
 from tests.attacks.raw import NAME, Raw, answer, speaking
-from tests.support.mirror import Run
+from tests.support.mirror import Mirror, Run
+from tests.support.waiting import until
 
 HOSTS = 6
 GET = Topic("blob", "GET", "/")
@@ -40,10 +41,12 @@ async def test_a_host_that_an_upstream_redirects_to_is_asked_by_clients_only(run
             assert not [each for each in running if "_probe" in each]
             before = len(asked)
             well.set()  # a host that is well again is tried by the next who asks
-            async with asyncio.timeout(20):
-                while (await mirror.blob(f"{NAME}/h0", Digest.of(b"x"))).status != 200:
-                    await mirror.ask("/healthz")
+            await until(lambda: _answers(mirror), within=20)
             assert set(asked[before:]) == {"127.77.0.1"}
+
+
+async def _answers(mirror: Mirror) -> bool:
+    return (await mirror.blob(f"{NAME}/h0", Digest.of(b"x"))).status == 200
 
 
 def test_a_host_that_nothing_probes_is_tried_ever_less_often_by_one_question_at_a_time() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from mirror.upstream.telemetry import (
 from tests.standin import Fault, Hub, Image, make_image
 from tests.support.folder import DataFolder
 from tests.support.mirror import Mirror, Run
+from tests.support.waiting import until
 
 REPOSITORY = "library/nginx"
 _STATE = ("limit", "remaining", "used", "others", "window_seconds")
@@ -62,9 +62,7 @@ async def test_a_pull_is_on_the_disk_at_once(
     hub: Hub, mirror: Mirror, image: Image, tmp_path: Path
 ) -> None:
     await mirror.manifest(REPOSITORY, "latest")
-    async with asyncio.timeout(0.5):
-        while not entries(tmp_path / "data"):
-            await mirror.ask("/healthz")
+    await until(lambda: bool(entries(tmp_path / "data")), within=0.5)
 
 
 async def test_a_pull_that_brought_nothing_good_is_counted_all_the_same(

@@ -12,7 +12,7 @@ from mirror.admin import health, socket_server
 from mirror.settings import load
 from tests.support.command import NOBODY, Ended, launched, serving
 from tests.support.mirror import Mirror, Run
-from tests.web.test_clients import _holds, until
+from tests.support.waiting import until
 
 
 async def checked(folder: Path, *words: str | Path) -> Ended:
@@ -114,7 +114,7 @@ async def test_a_socket_that_the_disk_did_not_take_is_made_when_it_does(
         with pytest.raises(health.Unhealthy, match="not ready"):
             await asyncio.to_thread(health.check, settings, ready=True)
         in_the_way.rmdir()
-        await until(lambda: _holds("takes orders on" in caplog.text))
+        await until(lambda: "takes orders on" in caplog.text)
         assert await asyncio.to_thread(health.check, settings, ready=True) == "ok"
     assert not in_the_way.exists()
 

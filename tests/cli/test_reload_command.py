@@ -75,6 +75,7 @@ async def refusing(url: str) -> None:
         with suppress(aiohttp.ClientConnectorError):
             while True:
                 await fetch(f"{url}/healthz")
+                await asyncio.sleep(0.01)
 
 
 BAD = {

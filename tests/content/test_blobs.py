@@ -9,6 +9,7 @@ import pytest
 
 from tests.standin import Blob, Fault, Hub, Image, make_image
 from tests.support.mirror import Mirror, Run
+from tests.support.waiting import until
 
 REPOSITORY = "library/big"
 SIZE = 6_000_000
@@ -251,6 +252,4 @@ async def test_a_kept_file_that_shrank_is_fetched_again(
 
 async def _followers(mirror: Mirror, wanted: int) -> None:
     """Wait until so many clients follow."""
-    async with asyncio.timeout(5):
-        while mirror.daemon.fetches.followers != wanted:
-            await mirror.ask("/healthz")
+    await until(lambda: mirror.daemon.fetches.followers == wanted)

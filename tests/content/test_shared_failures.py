@@ -85,11 +85,9 @@ async def test_a_denial_of_one_repository_is_not_told_in_another(
     layer = image.layers[1].digest
     async with run() as mirror:
         shut = [asyncio.create_task(mirror.blob("team/shut", layer)) for _ in range(5)]
-        while not hub.count(kind="blob"):
-            await mirror.ask("/healthz")
+        await hub.seen(lambda seen: seen.kind == "blob")
         open_ = asyncio.create_task(mirror.blob(REPOSITORY, layer))
-        while not hub.count(kind="blob", method="HEAD"):
-            await mirror.ask("/healthz")
+        await hub.seen(lambda seen: seen.kind == "blob" and seen.method == "HEAD")
         hub.faults.remove(late)
         hub.faults.add(Fault(kind="blob", repository="team/shut", status=403, times=None))
         go.set()

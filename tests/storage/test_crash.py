@@ -17,6 +17,7 @@ from mirror.storage.startup import open_index, open_store
 from tests.standin import Blob, Fault, Hub, Image, make_image
 from tests.support.command import SMALL, Command, fetch, serving
 from tests.support.folder import DataFolder
+from tests.support.waiting import until
 
 REPOSITORY = "library/big"
 SIZE = 4_000_000
@@ -55,8 +56,7 @@ async def test_what_was_fetched_before_a_kill_is_not_fetched_again(
         url = f"{await command.address()}/v2/{REPOSITORY}/blobs/{layer.digest}"
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             await response.content.readexactly(at - 50_000)
-            while partial.stat().st_size < at:
-                await fetch(url.partition("/v2/")[0] + "/healthz")
+            await until(lambda: partial.stat().st_size >= at)
             await killed(command)
     async with serving(tmp_path / "data", *upstream(hub)) as command:
         url = f"{await command.address()}/v2/{REPOSITORY}/blobs/{layer.digest}"
@@ -204,9 +204,7 @@ async def test_killed_and_started_without_its_upstream_it_serves_all_it_has(
         assert await pull(url, "library/small", image, Tally(0, asyncio.Event()))
         kept = (1, 1 + len(image.blobs))  # a client has its last bytes before the disk does
         with DataFolder(data).database() as database:
-            async with asyncio.timeout(10):
-                while database.execute(TAGS_AND_LINKS).fetchone() != kept:
-                    await fetch(f"{url}/healthz")
+            await until(lambda: database.execute(TAGS_AND_LINKS).fetchone() == kept)
         await killed(command)
     await hub.down()
     async with serving(data, *upstream(hub), "--tag-ttl", "0") as command:

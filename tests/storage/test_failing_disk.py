@@ -19,6 +19,7 @@ from mirror.storage.quarantine import Quarantine, Suspect
 from mirror.storage.startup import open_index, open_store
 from tests.standin import Hub, Image, make_image
 from tests.support.mirror import Mirror, Run
+from tests.support.waiting import until
 
 REPOSITORY = "library/nginx"
 MEBIBYTE = 1024 * 1024
@@ -45,13 +46,6 @@ def alter(path: Path) -> None:
 
 
 DAMAGE = pytest.mark.parametrize("damage", [Path.unlink, cut, lengthen, alter])
-
-
-async def until(mirror: Mirror, true: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(10):
-        while not true():
-            await mirror.ask("/healthz")
 
 
 @DAMAGE
@@ -206,7 +200,7 @@ async def test_an_index_damaged_while_it_runs_is_told_everything_again(
             with path.open("r+b") as file:
                 file.write(b"\xff" * path.stat().st_size)
         await mirror.pull("library/other", "latest", other)
-        await until(mirror, lambda: bool(mirror.folder.damaged_indexes()))
+        await until(lambda: bool(mirror.folder.damaged_indexes()))
     await _all_known_without_asking(hub, run, image, other)
 
 
@@ -229,7 +223,7 @@ async def test_an_index_that_another_holds_is_caught_up_with(
             await mirror.pull(REPOSITORY, "latest", image)
             assert (await mirror.ask("/readyz")).status == 200
             assert mirror.folder.count("blob") == 0
-        await until(mirror, lambda: mirror.stored.unwritten == 0)
+        await until(lambda: mirror.stored.unwritten == 0)
         await mirror.stored.flush()
         assert mirror.folder.count("blob") == 4
         assert mirror.folder.count("pull") == 1
@@ -327,7 +321,7 @@ async def test_a_wrong_file_that_cannot_be_moved_is_out_of_use_until_it_can(
         assert stored.used == used
         quarantine.unlink()
         quarantine.mkdir()
-        await until(mirror, lambda: stored.quarantined == 1)
+        await until(lambda: stored.quarantined == 1)
         assert not path.exists()
         assert stored.used == used
         await mirror.pull(REPOSITORY, "latest", image)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.standin import Hub, make_image
 from tests.support.mirror import Mirror, Run
+from tests.support.waiting import until
 
 
 class Hung:
@@ -59,9 +60,12 @@ async def test_a_disk_that_does_not_answer_is_told_of_in_time_and_holds_nothing(
     assert threading.main_thread() not in access.threads
     assert len(access.threads) == 1  # one look for all who ask: no thread is lost to each
     access.go.set()
-    async with asyncio.timeout(5):
-        while (await mirror.ask("/readyz")).status == 503:
-            pass
+    await until(lambda: is_ready(mirror))
+
+
+async def is_ready(mirror: Mirror) -> bool:
+    """Whether the mirror is ready again."""
+    return (await mirror.ask("/readyz")).status != 503
 
 
 async def test_a_file_is_looked_at_beside_the_loop(

@@ -20,6 +20,7 @@ from tests.standin import Hub, Image, make_image
 from tests.support.command import fetch, serving
 from tests.support.folder import DataFolder
 from tests.support.mirror import Run
+from tests.support.waiting import until
 
 REPOSITORY = Repository("docker.io", "library/some")
 LINKS = 150  # more than two transactions
@@ -187,9 +188,7 @@ async def test_what_a_client_has_pulled_is_in_the_ledger_before_it_has_the_answe
         with DataFolder(data).held():
             asking = asyncio.create_task(mirror.manifest("library/nginx", image.digest))
             path = mirror.folder.blob(image.digest)
-            async with asyncio.timeout(5):
-                while not path.exists():
-                    await mirror.ask("/healthz")
+            await until(path.exists)
             assert not asking.done()
         assert (await asking).status == 200
         assert DataFolder(data).count("pull") == 1

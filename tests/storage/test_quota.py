@@ -21,7 +21,7 @@ from mirror.storage.sqlite import WAL_BYTES
 from mirror.storage.startup import open_index
 from tests.standin import Fault, Hub, Image, make_image
 from tests.support.mirror import Run
-from tests.web.test_clients import _holds, until
+from tests.support.waiting import until
 
 MEBIBYTE = 1024 * 1024
 
@@ -360,13 +360,11 @@ async def test_a_part_of_a_file_system_is_one_of_what_it_has_become(
         kept = stored.used
         assert stored.max_size == 20 * MEBIBYTE
         sizes += [80 * MEBIBYTE]
-        await until(lambda: _holds(stored.max_size == 40 * MEBIBYTE))
+        await until(lambda: stored.max_size == 40 * MEBIBYTE)
         sizes += [None]
         assert await asyncio.to_thread(failed.wait, 5)
         assert (stored.max_size, stored.used) == (40 * MEBIBYTE, kept)
         sizes += [12 * MEBIBYTE]
-        await until(
-            lambda: _holds(stored.max_size == 6 * MEBIBYTE and stored.used <= stored.max_size)
-        )
+        await until(lambda: stored.max_size == 6 * MEBIBYTE and stored.used <= stored.max_size)
         assert taken(tmp_path / "data") <= 6 * MEBIBYTE
         await mirror.pull("library/i5", "latest", images[5])

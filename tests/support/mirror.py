@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from mirror.app.daemon import Daemon
 from tests.standin import Image
 from tests.support.folder import DataFolder
 from tests.support.stored import Stored
+from tests.support.waiting import until
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,14 @@ class Mirror:
             assert (await self.blob(repository, blob.digest)).body == blob.read()
         await self.settled()
 
+    async def serves(self, repository: str, reference: str) -> bool:
+        """Whether a manifest is served."""
+        return (await self.manifest(repository, reference)).status == 200
+
     async def settled(self) -> None:
-        """Wait until all that was fetched is in its place."""
-        async with asyncio.timeout(5):
-            while len(self.daemon.fetches):
-                await self.ask("/healthz")
+        """Wait until all fetches have ended, and what they brought is stored."""
+        if len(self.daemon.fetches):
+            await until(lambda: not len(self.daemon.fetches))
 
 
 Run = Callable[..., AbstractAsyncContextManager[Mirror]]

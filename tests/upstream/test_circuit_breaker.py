@@ -12,6 +12,7 @@ from mirror.upstream.backoff import Topic
 from mirror.upstream.circuit_breaker import CircuitBreaker
 from tests.standin import Fault, Hub, Image
 from tests.support.mirror import Got, Mirror, Run
+from tests.support.waiting import until
 
 REPOSITORY = "library/nginx"
 
@@ -19,6 +20,11 @@ REPOSITORY = "library/nginx"
 async def is_down(mirror: Mirror) -> bool:
     metrics = (await mirror.ask("/metrics")).body.decode()
     return 'mirror_upstream_down{upstream="docker.io"} 1.0' in metrics
+
+
+async def is_up(mirror: Mirror) -> bool:
+    """Whether upstream counts as up."""
+    return not await is_down(mirror)
 
 
 async def wear_out(hub: Hub, mirror: Mirror) -> None:
@@ -34,9 +40,7 @@ async def wear_out(hub: Hub, mirror: Mirror) -> None:
 
 async def back(mirror: Mirror) -> None:
     """Wait until upstream counts as up."""
-    async with asyncio.timeout(10):
-        while await is_down(mirror):
-            await mirror.ask("/healthz")
+    await until(lambda: is_up(mirror))
 
 
 async def quick(mirror: Mirror, reference: str) -> Got:
@@ -100,9 +104,8 @@ async def test_a_host_that_serves_nothing_at_the_probed_path_is_asked_once_it_is
             await mirror.manifest(REPOSITORY, f"x{number}")
         assert await is_down(mirror)
         hub.faults.remove(outage)
-        async with asyncio.timeout(15):  # seconds after which nothing wrong is remembered
-            while (await mirror.manifest(REPOSITORY, "latest")).status != 200:
-                await mirror.ask("/healthz")
+        # 15 s: after these, nothing wrong is remembered
+        await until(lambda: mirror.serves(REPOSITORY, "latest"), within=15)
 
 
 def test_a_host_that_is_away_is_asked_little_by_what_is_let_through() -> None:

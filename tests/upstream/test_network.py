@@ -19,7 +19,8 @@ from mirror.app.conversions import link
 from mirror.settings import ConfigurationError, load
 from mirror.util.rate_limit import BandwidthLimit
 from tests.standin import Hub, Image, make_image
-from tests.support.mirror import Mirror, Run
+from tests.support.mirror import Run
+from tests.support.waiting import until
 
 REPOSITORY = "library/nginx"
 LOGIN = "robot:s3cret-word"
@@ -343,13 +344,6 @@ def test_a_proxys_login_is_not_shown() -> None:
 # Bounds
 
 
-async def fetching(mirror: Mirror, count: int) -> None:
-    """Wait until so many fetches run."""
-    async with asyncio.timeout(5):
-        while len(mirror.daemon.fetches) < count:
-            await mirror.ask("/healthz")
-
-
 async def test_an_upstream_gets_no_more_connections_and_no_client_pays_for_the_wait(
     run: Run,
 ) -> None:
@@ -362,7 +356,7 @@ async def test_an_upstream_gets_no_more_connections_and_no_client_pays_for_the_w
     ):
         assert (await mirror.manifest(REPOSITORY, "latest")).status == 200
         pulls = [asyncio.create_task(mirror.blob(REPOSITORY, blob.digest)) for blob in image.layers]
-        await fetching(mirror, len(pulls))
+        await until(lambda: len(mirror.daemon.fetches) >= len(pulls))
         await asyncio.sleep(1)  # far longer than an answer may take
         assert registry.running == 3
         other = await mirror.manifest(REPOSITORY, "other")  # small questions have their own

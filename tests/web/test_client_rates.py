@@ -17,7 +17,8 @@ from mirror.web.auth.browsers import Browsers
 from mirror.web.auth.htpasswd import Htpasswd
 from mirror.web.auth.request_rate import RequestRates
 from tests.standin import Image
-from tests.support.mirror import Run
+from tests.support.mirror import Mirror, Run
+from tests.support.waiting import until
 from tests.web.test_client_logins import (
     PATH,
     TOKEN,
@@ -71,12 +72,14 @@ async def test_guessing_locks_nobody_out_who_was_right_of_late(
         for number in range(20):
             assert (await ask(mirror, basic("alice", f"guess {number}"))).status == 403
         add(users, "bob", hashed(WORD))
-        async with asyncio.timeout(5):
-            bob = basic("bob", WORD)
-            while (await mirror.ask_from("127.0.0.9", PATH, Authorization=bob)).status != 200:
-                continue
+        await until(lambda: _knows_bob(mirror))
         assert (await ask(mirror, basic("bob", WORD + "!"))).status == 429
         assert (await ask(mirror, basic("alice", WORD))).status == 200
+
+
+async def _knows_bob(mirror: Mirror) -> bool:
+    bob = basic("bob", WORD)
+    return (await mirror.ask_from("127.0.0.9", PATH, Authorization=bob)).status == 200
 
 
 async def test_logins_that_are_checked_at_once_are_bounded(users: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tests.standin import Blob, Fault, Hub, make_image
 from tests.support.clock import Clock
 from tests.support.command import fetch, serving
 from tests.support.mirror import Mirror, Run
+from tests.support.waiting import until
 
 REPOSITORY = "library/large"
 SIZE = 12_000_000
@@ -45,13 +46,6 @@ def connect(mirror: Mirror, said: str = "", *, receive: int | None = None) -> so
 
 def question(layer: Blob) -> str:
     return f"GET /v2/{REPOSITORY}/blobs/{layer.digest} HTTP/1.1\r\nHost: mirror\r\n\r\n"
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for it, a bounded time."""
-    async with asyncio.timeout(10):
-        while not await holds():
-            continue
 
 
 async def connections(mirror: Mirror) -> int:
@@ -87,9 +81,9 @@ async def test_one_that_never_reads_is_let_go(run: Run, layer: Blob, warm: bool)
         if warm:
             await mirror.blob(REPOSITORY, layer.digest)
         with connect(mirror, question(layer), receive=4096):
-            await until(lambda: _holds(blobs_open() > 0))
+            await until(lambda: blobs_open() > 0)
             await until(lambda: _is(connections(mirror), 0))
-            await until(lambda: _holds(blobs_open() == 0))
+            await until(lambda: blobs_open() == 0)
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
 
 
@@ -160,7 +154,7 @@ async def test_one_that_is_being_answered_never_makes_room(hub: Hub, run: Run, l
     hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2, until=gate))
     async with run(max_connections=3) as mirror:
         busy = [asyncio.create_task(mirror.blob(REPOSITORY, layer.digest)) for _ in range(3)]
-        await until(lambda: _holds(mirror.daemon.fetches.followers == 3))
+        await until(lambda: mirror.daemon.fetches.followers == 3)
         with connect(mirror) as late:
             late.setblocking(False)
             assert await asyncio.get_running_loop().sock_recv(late, 1) == b""
@@ -172,13 +166,13 @@ async def test_one_that_is_being_answered_never_makes_room(hub: Hub, run: Run, l
 async def test_whoever_holds_most_gives_one_up_to_others(run: Run, layer: Blob) -> None:
     async with run(max_connections=10) as mirror:
         await mirror.blob(REPOSITORY, layer.digest)
-        await until(lambda: _holds(blobs_open() == 0))
+        await until(lambda: blobs_open() == 0)
         with ExitStack() as stack:
             taken = [stack.enter_context(connect(mirror, question(layer))) for _ in range(10)]
-            await until(lambda: _holds(blobs_open() == 10))
+            await until(lambda: blobs_open() == 10)
             for _ in range(3):
                 assert (await mirror.ask_from("127.0.0.9", "/healthz")).status == 200
-            await until(lambda: _holds(blobs_open() == 9))  # what it read was let go of
+            await until(lambda: blobs_open() == 9)  # what it read was let go of
             assert await length(taken[-1]) < SIZE
             assert await length(taken[0]) > SIZE
         got = await mirror.ask("/metrics")
@@ -264,11 +258,6 @@ async def test_one_that_leaves_midway_costs_the_next_little(hub: Hub, run: Run) 
         await mirror.settled()
         assert (await mirror.blob(REPOSITORY, huge.digest)).body == huge.read()
     assert hub.blob_bytes(huge.digest) <= 1.1 * huge.size
-
-
-async def _holds(value: bool) -> bool:
-    await asyncio.sleep(0)
-    return value
 
 
 async def _is(value: Awaitable[int], wanted: int) -> bool:

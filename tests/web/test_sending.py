@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -22,6 +21,7 @@ from mirror.oci.digest import Digest
 from mirror.web.sending import ClientStream
 from tests.standin import Blob, Fault, Hub, Index, make_image
 from tests.support.mirror import Mirror, Run
+from tests.support.waiting import until
 
 REPOSITORY = "library/large"
 SIZE = 12_000_000
@@ -254,13 +254,6 @@ async def received(client: socket.socket) -> int:
         except ConnectionError:
             pass
     return got
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait for it, a bounded time."""
-    async with asyncio.timeout(10):
-        while not holds():
-            await turn()
 
 
 async def turn() -> None:

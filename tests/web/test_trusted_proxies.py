@@ -19,13 +19,14 @@ from mirror.web.connections.trusted_proxies import TrustedProxies
 from tests.standin import Fault, Hub, Image, make_image
 from tests.support.clock import Clock
 from tests.support.mirror import Run
+from tests.support.waiting import until
 from tests.web.test_client_logins import (
     WORD,
     add,
     basic,
     hashed,
 )
-from tests.web.test_clients import Line, _holds, until
+from tests.web.test_clients import Line
 from tests.web.test_tls import (
     Pair,
     authority,
@@ -324,7 +325,7 @@ async def test_the_connections_of_each_client_behind_a_preamble_are_its_own(
             reader, writer = await asyncio.open_connection(*address)
             writer.write(v2("203.0.113.7") + request)
             held.append((reader, writer))
-        await until(lambda: _holds(mirror.daemon.fetches.followers == 4))
+        await until(lambda: mirror.daemon.fetches.followers == 4)
         got = await say(address, v2("203.0.113.8") + PING)
         assert got.startswith(b"HTTP/1.1 200 ")
         gate.set()
