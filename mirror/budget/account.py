@@ -13,7 +13,7 @@ from cachetools import LRUCache
 from mirror.budget.ledger import Past
 from mirror.budget.protocol import Outlook
 from mirror.budget.pull_request import PullRequest
-from mirror.budget.reservations import KEPT_FOR, Reservations
+from mirror.budget.reservations import RESERVED_FOR, Reservations
 from mirror.budget.shares import Shares, Spending
 from mirror.budget.window import Window
 from mirror.oci.digest import Digest
@@ -23,10 +23,12 @@ from mirror.oci.patterns import Patterns
 from mirror.upstream.telemetry import PullLimit
 from mirror.util.units import duration
 
-_PLENTY = 0.5  # of the limit: while more is left, no tag is held back to save pulls
-_DOUBT = 10.0  # seconds without a question, where upstream refuses a pull and does not say how long
+_SAVING_BELOW = 0.5  # of the limit: while more is left, no tag is held back to save pulls
+_SHUT_FOR = (
+    10.0  # seconds without a question, where upstream refuses a pull and does not say how long
+)
 _EXEMPT = 10_000  # repositories remembered as such
-_EXPECTED = 0.5  # of the limit: the most that is reserved for manifests that HEADs named
+_TOLD_SHARE = 0.5  # of the limit: the most that is reserved for manifests that HEADs named
 
 E = TypeVar("E", bound=TooManyRequests)
 
@@ -59,11 +61,11 @@ class Verdict(Enum):
 class Account:
     """An upstream's window for one account. Times are seconds of a monotonic clock."""
 
-    def __init__(self, upstream: str, terms: BudgetPolicy) -> None:
-        self.window = Window(terms.pull_window, terms.pull_limit)
-        self.spending = Spending(terms.shares)
+    def __init__(self, upstream: str, policy: BudgetPolicy) -> None:
+        self.window = Window(policy.pull_window, policy.pull_limit)
+        self.spending = Spending(policy.shares)
         self._upstream = upstream
-        self._terms = terms
+        self._policy = policy
         self._shut_at = self._shut_until = -math.inf
         self._exempt: LRUCache[str, None] = LRUCache(_EXEMPT)
         self._reservations = Reservations()
@@ -71,24 +73,24 @@ class Account:
     def __repr__(self) -> str:
         return f"<Account of {self._upstream}: {self.window!r}>"
 
-    def change(self, terms: BudgetPolicy) -> None:
-        """Replace the terms; recorded pulls and limits stay."""
-        if terms.shares != self._terms.shares:
-            self.spending.change(terms.shares)
-        self._terms = terms
-        self.window.configure(terms.pull_window, terms.pull_limit)
+    def change(self, policy: BudgetPolicy) -> None:
+        """Replace the policy; recorded pulls and limits stay."""
+        if policy.shares != self._policy.shares:
+            self.spending.change(policy.shares)
+        self._policy = policy
+        self.window.configure(policy.pull_window, policy.pull_limit)
 
     # Events
 
-    def hear(self, limit: PullLimit, sent: float, now: float) -> None:
+    def observe_limit(self, limit: PullLimit, sent: float, now: float) -> None:
         """Note the limit that upstream names; the gate opens if pulls are left."""
-        self.window.hear(limit, sent, now)
+        self.window.observe(limit, sent, now)
         if limit.remaining and sent >= self._shut_at:
             self._shut_until = -math.inf
 
-    def lift(self) -> None:
+    def drop_limit(self) -> None:
         """Note that upstream names no limit any more."""
-        self.window.lift()
+        self.window.drop_limit()
         self._shut_until = -math.inf
 
     def exempt(self, repository: str, *, exempt: bool) -> None:
@@ -102,12 +104,12 @@ class Account:
         """Whether upstream leaves a repository out of the limit."""
         return repository in self._exempt
 
-    def refused(self, retry_after: float | None, now: float) -> None:
+    def shut(self, retry_after: float | None, now: float) -> None:
         """Note a 429, which shuts the gate for as long as upstream says.
 
         Where it names no time, or zero, upstream is not asked for some seconds.
         """
-        self._shut_at, self._shut_until = now, now + (retry_after or _DOUBT)
+        self._shut_at, self._shut_until = now, now + (retry_after or _SHUT_FOR)
 
     def restore(self, past: Past, now: float) -> None:
         """Restore the past that the ledger has, and the gate with it."""
@@ -119,10 +121,10 @@ class Account:
             self._shut_at, self._shut_until = now, now + past.shut_for
 
     def count(
-        self, at: float, client: str, sent: float | None = None, *, said: bool = False
+        self, at: float, client: str, sent: float | None = None, *, reported: bool = False
     ) -> None:
         """Note a counted pull; see `Window.count`."""
-        self.window.count(at, sent, said=said)
+        self.window.count(at, sent, reported=reported)
         self.spending.count(at, client, self.window.length)
 
     def hint(self, request: PullRequest, platforms: Collection[Digest] | None, now: float) -> None:
@@ -132,7 +134,7 @@ class Account:
         if platforms is None:
             self._reservations.after_head(request, now)
         else:
-            party = self._terms.shares.party(request.client)
+            party = self._policy.shares.party(request.client)
             self._reservations.after_index(request, platforms, party and party[0], now)
 
     def take(self, request: PullRequest) -> None:
@@ -150,7 +152,7 @@ class Account:
 
     # Decisions
 
-    def shut_in(self, now: float) -> float:
+    def shut_for(self, now: float) -> float:
         """Return the seconds until upstream is asked for manifests again; 0 if the gate is open."""
         refused = self.refused_for(now)
         spent = self.window.left(now) == 0 and not self.window.running
@@ -162,7 +164,7 @@ class Account:
 
     def gate(self, repository: str, now: float) -> PullLimitSpent | None:
         """Return the refusal of a request while the gate is shut, else None."""
-        wait = self.shut_in(now)
+        wait = self.shut_for(now)
         if not wait or self.exempts(repository):
             return None
         text = f"{self._upstream}'s pull limit is spent{self._account_of(now)}"
@@ -189,7 +191,7 @@ class Account:
             return Verdict.GRANTED
         if overspent := self._overspent(request, now):
             return overspent
-        available = self._available(request, left, now) - self._expected(request, now)
+        available = self._available(request, left, now) - self._reserved_after_heads(request, now)
         if request.cost <= available:
             return Verdict.GRANTED
         # Running pulls may turn out not to be counted. With a stored copy there is no need to know.
@@ -204,9 +206,9 @@ class Account:
         last = f"the last {left} pulls of {self._upstream} are reserved for"
         if request.cost <= left - self._reserve(request):
             text = f"{last} manifests that clients were just told of"
-            return _error(ReserveKept, text, min(wait, KEPT_FOR))
+            return _error(ReserveKept, text, min(wait, RESERVED_FOR))
         if request.cost <= left:
-            return _error(ReserveKept, f"{last} {self._terms.reserved_for}", wait)
+            return _error(ReserveKept, f"{last} {self._policy.reserved_for}", wait)
         few = f"{self._upstream}'s pull limit is nearly spent, {left} left of {request.cost} wanted"
         return _error(PullLimitSpent, few + self._account_of(now), wait)
 
@@ -224,7 +226,7 @@ class Account:
         ):
             return False
         share = max(0, self._available(request, left, now)) / limit
-        return request.stale_age < self._terms.max_stale * (1 - share / _PLENTY)
+        return request.stale_age < self._policy.max_stale * (1 - share / _SAVING_BELOW)
 
     def _overspent(self, request: PullRequest, now: float) -> ShareSpent | None:
         """Return the refusal of a request that would exceed its client's share, else None.
@@ -232,12 +234,12 @@ class Account:
         The reserved manifest of an index that a party paid for is spent, too, but not for its
         request.
         """
-        party, limit = self._terms.shares.party(request.client), self.window.limit
+        party, limit = self._policy.shares.party(request.client), self.window.limit
         if party is None or limit is None:
             return None
         (name, share), length = party, self.window.length
         used = self.spending.used(name, now, length)
-        used += self._reservations.kept_by(name, request.target, now)
+        used += self._reservations.reserved_by(name, request.target, now)
         most = share.of(limit)
         if used + request.cost <= most:
             return None
@@ -253,13 +255,13 @@ class Account:
 
     def _available(self, request: PullRequest, left: int, now: float) -> int:
         """Return the pulls left without those reserved for others and for chosen repositories."""
-        return left - self._reservations.kept(request.target, now) - self._reserve(request)
+        return left - self._reservations.reserved(request.target, now) - self._reserve(request)
 
     def _reserve(self, request: PullRequest) -> int:
-        chosen = self._terms.reserved_for.match(request.repository.name)
-        return 0 if chosen else self._terms.reserve
+        chosen = self._policy.reserved_for.match(request.repository.name)
+        return 0 if chosen else self._policy.reserve
 
-    def _expected(self, request: PullRequest, now: float) -> int:
+    def _reserved_after_heads(self, request: PullRequest, now: float) -> int:
         """Return the pulls held back from a request for clients that a HEAD told of a manifest.
 
         Some clients send HEADs for ever and never pull. So the pulls are a part of the limit at
@@ -268,9 +270,11 @@ class Account:
         limit = self.window.limit
         if limit is None or request.stale_age is None:
             return 0
-        if request.stale_age >= max(self._terms.max_stale, KEPT_FOR):
+        if request.stale_age >= max(self._policy.max_stale, RESERVED_FOR):
             return 0
-        return self._reservations.expected(request.target, math.ceil(limit * _EXPECTED), now)
+        return self._reservations.reserved_after_heads(
+            request.target, math.ceil(limit * _TOLD_SHARE), now
+        )
 
     def _account_of(self, now: float) -> str:
         """Describe where the pulls went."""

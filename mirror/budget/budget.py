@@ -20,25 +20,25 @@ from mirror.util.units import duration
 
 _log = logging.getLogger(__name__)
 
-_NO_TERMS = BudgetPolicy()
+_NO_POLICY = BudgetPolicy()
 CHECKED = {HUB: "ratelimitpreview/test"}  # where a HEAD tells the limit (Docker's docs)
 
 
 class Budget:
-    """The windows of all accounts. `terms` are by upstream; `timer` is a monotonic clock."""
+    """The windows of all accounts. `policies` are by upstream; `timer` is a monotonic clock."""
 
     def __init__(
         self,
         ledger: Ledger,
-        terms: Mapping[str, BudgetPolicy],
+        policies: Mapping[str, BudgetPolicy],
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ledger = ledger
-        ledger.when_lost(self._tell)
+        ledger.when_lost(self._rewrite_ledger)
         self.now = timer
-        self._terms = terms
+        self._policies = policies
         self._accounts: dict[Key, Account] = {}
-        self._present = {upstream: (upstream, said.user) for upstream, said in terms.items()}
+        self._present = {upstream: (upstream, said.user) for upstream, said in policies.items()}
         self._queues: defaultdict[Key, PermitQueue] = defaultdict(PermitQueue)
         self._shut: set[Key] = set()
         self.shut_times: defaultdict[Key, int] = defaultdict(int)
@@ -56,14 +56,14 @@ class Budget:
             self._account(key).restore(past, now)
         await self.prune()
 
-    def change(self, terms: Mapping[str, BudgetPolicy]) -> None:
-        """Replace the terms, perhaps of other upstreams; recorded pulls and limits stay."""
-        self._terms = terms
-        self._present = {upstream: (upstream, said.user) for upstream, said in terms.items()}
+    def change(self, policies: Mapping[str, BudgetPolicy]) -> None:
+        """Replace the policies, perhaps of other upstreams; recorded pulls and limits stay."""
+        self._policies = policies
+        self._present = {upstream: (upstream, said.user) for upstream, said in policies.items()}
         for key in self._present.values():
             self._account(key)
         for key, account in self._accounts.items():
-            account.change(terms.get(key[0], _NO_TERMS))
+            account.change(policies.get(key[0], _NO_POLICY))
             self._queues[key].wake()
 
     @property
@@ -95,7 +95,7 @@ class Budget:
 
     def _account(self, key: Key) -> Account:
         if key not in self._accounts:
-            self._accounts[key] = Account(key[0], self._terms.get(key[0], _NO_TERMS))
+            self._accounts[key] = Account(key[0], self._policies.get(key[0], _NO_POLICY))
         return self._accounts[key]
 
     # Before upstream is asked
@@ -123,20 +123,20 @@ class Budget:
             return
         key = (response.upstream, response.account)
         account = self._account(key)
-        self._see_clock()
+        self._check_clock()
         refused = account.refused_for(self.now())
         if response.status == 200:
-            self._limited(key, account, response)
-        self._enter(key, account, response, request)
+            self._check_limit(key, account, response)
+        self._count(key, account, response, request)
         if response.spent:
             account.exempt(response.repository, exempt=False)
-            account.refused(response.retry_after, self.now())
+            account.shut(response.retry_after, self.now())
         if response.spent or (refused and not account.refused_for(self.now())):
             self._put_gate(key, account)
         self.tick()
         self._queues[key].wake()
 
-    def _enter(
+    def _count(
         self, key: Key, account: Account, response: UpstreamResponse, request: PullRequest | None
     ) -> None:
         """Count the pull if upstream did, and note the limit that its answer names."""
@@ -144,14 +144,14 @@ class Budget:
         sent = now - response.seconds
         if response.counted and not account.exempts(response.repository):
             client = request.client if request else MIRROR_ITSELF
-            account.count(now, client, sent, said=limit is not None)
+            account.count(now, client, sent, reported=limit is not None)
             self.counted[response.upstream] += 1
             self.ledger.add_pull(key, response, request)
         if limit is not None:
-            account.hear(limit, sent, now)
+            account.observe_limit(limit, sent, now)
             self._put_limit(key, account)
 
-    def _limited(self, key: Key, account: Account, response: UpstreamResponse) -> None:
+    def _check_limit(self, key: Key, account: Account, response: UpstreamResponse) -> None:
         """Note whether a limit still holds, and for which repositories.
 
         An answer that names no limit means that there is none. But Docker Hub names none for exempt
@@ -160,19 +160,19 @@ class Budget:
         if response.garbled:
             return
         tells = CHECKED.get(response.upstream, response.repository) == response.repository
-        if response.limit is None and account.window.word is not None and tells:
-            account.lift()
+        if response.limit is None and account.window.reported is not None and tells:
+            account.drop_limit()
             self.ledger.drop_limit(key)
             _log.info("%s names no pull limit any more", _name(key))
-        exempt = response.limit is None and account.window.word is not None
+        exempt = response.limit is None and account.window.reported is not None
         account.exempt(response.repository, exempt=exempt)
 
     def tick(self) -> None:
         """Log the gates that shut or opened since the last call."""
         now = self.now()
-        self._see_clock()
+        self._check_clock()
         for key, account in self._accounts.items():
-            wait = account.shut_in(now)
+            wait = account.shut_for(now)
             if wait and key not in self._shut:
                 self._shut.add(key)
                 self.shut_times[key] += 1
@@ -184,12 +184,12 @@ class Budget:
 
     # The ledger
 
-    def _tell(self) -> tuple[()]:
+    def _rewrite_ledger(self) -> tuple[()]:
         """Enter all pulls and limits in the ledger at once: it was lost, and starts anew."""
         now = self.now()
         for key, account in self._accounts.items():
             pulls = account.window.pulls(now)
-            before = max(0, len(pulls) - account.window.unsaid)
+            before = max(0, len(pulls) - account.window.unreported)
             for at in pulls[:before]:
                 self.ledger.tell_pull(key, now - at)
             self._put_limit(key, account)
@@ -198,7 +198,7 @@ class Budget:
         self._put_gates()
         return ()
 
-    def _see_clock(self) -> None:
+    def _check_clock(self) -> None:
         """Let the ledger check whether the wall clock was set."""
         if self.ledger.see_clock(self.now()):
             self._put_gates()
@@ -209,8 +209,8 @@ class Budget:
                 self._put_gate(key, account)
 
     def _put_limit(self, key: Key, account: Account) -> None:
-        if word := account.window.word:
-            self.ledger.put_limit(key, word, account.window.length, self.now() - word.at)
+        if reported := account.window.reported:
+            self.ledger.put_limit(key, reported, account.window.length, self.now() - reported.at)
 
     def _put_gate(self, key: Key, account: Account) -> None:
         self.ledger.put_gate(key, account.refused_for(self.now()))

@@ -29,7 +29,7 @@ class LimitSource(Protocol):
 
 
 class LimitPoller:
-    """Keeps upstream's word fresh where there is a repository made for checks.
+    """Keeps the reported limit fresh where there is a repository made for checks.
 
     `limit_check` is how old it may get, in seconds; 0 for no checks. While the gate is shut they
     are more frequent: upstream does not announce it when the pulls of others come back.
@@ -58,14 +58,14 @@ class LimitPoller:
             await asyncio.sleep(_LOOK)
 
     def due(self, upstream: str) -> bool:
-        """Whether upstream's last word is too old."""
+        """Whether the last report is too old."""
         if upstream not in self._asked:  # at the start: much may have changed
             return True
         now, account = self._budget.now(), self._budget.present(upstream)
-        word = account.window.word
-        heard = self._asked[upstream] if word is None else max(word.at, self._asked[upstream])
+        reported, asked = account.window.reported, self._asked[upstream]
+        heard = asked if reported is None else max(reported.at, asked)
         return now >= heard + (
-            min(self.limit_check, _WHILE_SHUT) if account.shut_in(now) else self.limit_check
+            min(self.limit_check, _WHILE_SHUT) if account.shut_for(now) else self.limit_check
         )
 
     def ask_anew(self, upstream: str) -> None:

@@ -26,7 +26,7 @@ async def report(budget: Budget, demand: Demand) -> Budgets:
 
 async def _account(budget: Budget, demand: Demand, key: Key, account: Account) -> AccountBudget:
     now, window = budget.now(), account.window
-    word, limited = window.word, window.limit is not None
+    reported, limited = window.reported, window.limit is not None
     spenders = await budget.ledger.spenders(key, window.length, _TOP)
     top = {
         what: tuple(Spender(row.name, row.pulls) for row in rows) for what, rows in spenders.items()
@@ -34,17 +34,17 @@ async def _account(budget: Budget, demand: Demand, key: Key, account: Account) -
     return AccountBudget(
         upstream=key[0],
         account=key[1],
-        source=word.source if word else "",
+        source=reported.source if reported else "",
         window=int(window.length),
         limit=window.limit,
         remaining=window.left(now),
         used=window.used(now),
-        others=window.others(now) if word else None,
-        heard=int(now - word.at) if word else None,
+        others=window.others(now) if reported else None,
+        heard=int(now - reported.at) if reported else None,
         rate=round(window.rate(now) * 3600, 2),
-        lasts=_whole(window.lasts(now)),
-        whole=_whole(window.whole_in(now)) if limited else None,
-        shut=math.ceil(account.shut_in(now)),
+        lasts=_whole(window.exhausted_in(now)),
+        whole=_whole(window.all_back_in(now)) if limited else None,
+        shut=math.ceil(account.shut_for(now)),
         asked=demand.asked_for(key[0], window.length) if budget.is_present(key) else None,
         spent=_parts(window, now),
         returns=tuple(math.ceil(back) for back in list(window.returns(now))[:_RETURNS]),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import NamedTuple
 
+from mirror.budget.limit_reports import LimitReport, LimitReports
 from mirror.oci.names import HUB_WINDOW
 from mirror.upstream.telemetry import PullLimit
 
@@ -17,7 +18,7 @@ _RECENT = 3600.0  # seconds over which the rate of spending is measured
 # Pulls recorded per account, in memory and in the ledger: without a limit there may be any number.
 # A limit above this is left to upstream to count.
 MOST_PULLS = 100_000
-PROBE = 900.0  # seconds after which "no pull left" is doubted: foreign pulls come back unseen
+PROBE_AFTER = 900.0  # seconds after which "no pull left" is doubted: foreign pulls come back unseen
 
 
 def recent(length: float) -> float:
@@ -47,25 +48,12 @@ class ReportedLimit:
 class _Pull(NamedTuple):
     """A pull that upstream counted between `sent` and its answer, `at`.
 
-    `said` tells that the answer names the pulls left.
+    `reported` tells that the answer names the pulls left.
     """
 
     at: float
     sent: float
-    said: bool
-
-
-class _Said(NamedTuple):
-    """An answer: `at` is its time of arrival, `left` the number of pulls left when it was given.
-
-    `back` are the pulls that had come back by then, or may have; `since` are the pulls that were
-    counted from answers without a number.
-    """
-
-    left: int
-    at: float
-    back: int
-    since: int
+    reported: bool
 
 
 class Window:
@@ -79,15 +67,15 @@ class Window:
 
     def __init__(self, length: float = HUB_WINDOW, limit: int | None = None) -> None:
         self.length = length
-        self.word: ReportedLimit | None = None
+        self.reported: ReportedLimit | None = None
         self.running = 0  # pulls that were granted, and that upstream may count at any moment
         self._configured = limit
         self._pulls: deque[_Pull] = deque()
-        self._said: deque[_Said] = deque()  # answers, any of which may be the newest
+        self._reports = LimitReports()
         self._slowest = 0.0  # seconds from sending a pull to its answer, at most
-        self._back = 0  # pulls that came back, ever
-        self._since = 0  # pulls counted from answers without a number, ever
-        self.unsaid = 0  # pulls counted since upstream's last number
+        self._returned = 0  # pulls that came back, ever
+        self._unnumbered = 0  # pulls counted from answers without a number, ever
+        self.unreported = 0  # pulls counted since upstream's last number
         self._samples: deque[tuple[float, int]] = deque()  # foreign pulls, over time
 
     def __repr__(self) -> str:
@@ -96,71 +84,67 @@ class Window:
     def configure(self, length: float, limit: int | None) -> None:
         """Change the `length` and `limit` that are used if upstream names none itself."""
         self._configured = limit
-        if self.word is None:
+        if self.reported is None:
             self.length = length
 
     # Events
 
-    def count(self, at: float, sent: float | None = None, *, said: bool = False) -> None:
-        """Record a pull that upstream counted; `said` if its answer names the pulls left."""
+    def count(self, at: float, sent: float | None = None, *, reported: bool = False) -> None:
+        """Record a pull that upstream counted; `reported` if its answer names the pulls left."""
         sent = at if sent is None else sent
         self._slowest = max(self._slowest, at - sent)
-        self._pulls.append(_Pull(at, sent, said))
+        self._pulls.append(_Pull(at, sent, reported))
         if len(self._pulls) > MOST_PULLS:
             self._pulls.popleft()
-        self._since += not said
-        self.unsaid += 1
+        self._unnumbered += not reported
+        self.unreported += 1
 
-    def hear(self, limit: PullLimit, sent: float, now: float) -> None:
+    def observe(self, limit: PullLimit, sent: float, now: float) -> None:
         """Record upstream's limit, from an answer to a question of the time `sent`.
 
         Answers overtake each other. An answer that arrived before this question was sent is the
         older of the two; of all others any may be the newest, so the lowest number counts.
         """
-        last = self.word
+        last = self.reported
         if last is not None and not self._same(last, limit):
-            self._said.clear()
+            self._reports.clear()
         self.length = limit.window or self.length
-        self._add(limit, sent, now)
+        self._reports.add(self._report(limit, sent, now), sent, self._returned)
         left = self._lowest()
         others = limit.limit - left - self.used(now)
         if self.running > 1 and last is not None:  # upstream may count these already
             others = last.others
-        self.word = ReportedLimit(limit.limit, left, limit.source, now, others)
-        self.unsaid = 0
+        self.reported = ReportedLimit(limit.limit, left, limit.source, now, others)
+        self.unreported = 0
         self._sample(now, others)
 
-    def _add(self, limit: PullLimit, sent: float, now: float) -> None:
+    def _report(self, limit: PullLimit, sent: float, now: float) -> LimitReport:
+        """Return the lowest number of pulls that an answer can mean: it may miss the last ones."""
         used, left = self.used(now), limit.remaining
         if left <= 0:  # upstream reports no debts: after a lowered limit, compute them
             left = min(left, limit.limit - used)
-        untold = takewhile(lambda pull: pull.at > sent, reversed(self._pulls))
-        left -= sum(not pull.said for pull in untold)
-        since = now - self.length
-        oldest = takewhile(lambda pull: pull.at <= since + self._slowest, self._pulls)
-        maybe_back = sum(pull.sent < since for pull in oldest)
-        said = _Said(left, now, self._back + maybe_back, self._since)
-        while self._said and self._said[0].at < sent:
-            self._said.popleft()
-        while self._said and self._left_by(self._said[-1]) >= left:
-            self._said.pop()  # never the lowest again: more comes back to the older one
-        self._said.append(said)
+        since = takewhile(lambda pull: pull.at > sent, reversed(self._pulls))
+        left -= sum(not pull.reported for pull in since)
+        begin = now - self.length
+        oldest = takewhile(lambda pull: pull.at <= begin + self._slowest, self._pulls)
+        maybe_returned = sum(pull.sent < begin for pull in oldest)
+        return LimitReport(left, now, self._returned + maybe_returned, self._unnumbered)
 
     def restore(
-        self, pulls: Sequence[float], said: PullLimit | None, at: float, before: int
+        self, pulls: Sequence[float], limit: PullLimit | None, at: float, before: int
     ) -> None:
         """Load past events in their order: `before` pulls precede the answer of the time `at`."""
         for pull in pulls[:before]:
             self.count(pull)
-        if said is not None:
-            self.hear(said, at, at)
+        if limit is not None:
+            self.observe(limit, at, at)
         for pull in pulls[before:]:
             self.count(pull)
 
-    def lift(self) -> None:
+    def drop_limit(self) -> None:
         """Record that upstream names no limit any more."""
-        self.word = None
-        self._said.clear()
+        self.reported = None
+        self._reports.clear()
         self._samples.clear()
 
     # Results
@@ -168,13 +152,13 @@ class Window:
     @property
     def limit(self) -> int | None:
         """Pulls allowed in a window; None if neither upstream nor the configuration limits them."""
-        return self._configured if self.word is None else self.word.limit
+        return self._configured if self.reported is None else self.reported.limit
 
     def used(self, now: float) -> int:
         """Return the mirror's pulls in the window that ends now; each leaves it just once."""
         while self._pulls and self._pulls[0].at <= now - self.length:
             self._pulls.popleft()
-            self._back += 1
+            self._returned += 1
         return len(self._pulls)
 
     def left(self, now: float) -> int | None:
@@ -182,7 +166,11 @@ class Window:
         known = self._known(now)
         if known is None:
             return None
-        if not self.running and self._doubtful(now, known) and self._word_at() + PROBE <= now:
+        if (
+            not self.running
+            and self._doubtful(now, known)
+            and self._reported_at() + PROBE_AFTER <= now
+        ):
             return 1  # as a probe
         return max(0, known - self.running)
 
@@ -194,11 +182,7 @@ class Window:
         return min(limit, self._lowest())
 
     def _lowest(self) -> int:
-        return min(map(self._left_by, self._said))
-
-    def _left_by(self, said: _Said) -> int:
-        """Return the pulls left by one answer, and by the events since."""
-        return said.left + max(0, self._back - said.back) - (self._since - said.since)
+        return self._reports.lowest(self._returned, self._unnumbered)
 
     def _doubtful(self, now: float, known: int) -> bool:
         """Whether no pull is known to be left, but foreign pulls may have come back."""
@@ -206,14 +190,14 @@ class Window:
 
     def _fresh(self, now: float) -> bool:
         """Whether upstream's last answer is younger than its window."""
-        return now < self._word_at() + self.length
+        return now < self._reported_at() + self.length
 
-    def _word_at(self) -> float:
-        return -math.inf if self.word is None else self.word.at
+    def _reported_at(self) -> float:
+        return -math.inf if self.reported is None else self.reported.at
 
     def others(self, now: float) -> int:
         """Return the foreign pulls from the same address, by upstream's last answer."""
-        return self.word.others if self.word is not None and self._fresh(now) else 0
+        return self.reported.others if self.reported is not None and self._fresh(now) else 0
 
     def idle(self, now: float) -> bool:
         """Whether there are no pulls in the window, and no answer that is still valid."""
@@ -234,20 +218,21 @@ class Window:
         No answer tells when foreign pulls come back: if they use up the limit, upstream is asked
         sooner.
         """
-        own, known = list(self.returns(now)), self._known(now) or 0
+        known = self._known(now) or 0
         missing = pulls + max(0, -known)
-        wait = own[missing - 1] if missing <= len(own) else math.inf
+        own = missing <= self.used(now)
+        wait = self._pulls[missing - 1].at + self.length - now if own else math.inf
         if self._fresh(now):
-            asked = self._word_at() + PROBE
+            asked = self._reported_at() + PROBE_AFTER
             again = self._doubtful(now, known) and now < asked
-            wait = min(wait, (asked if again else self._word_at() + self.length) - now)
+            wait = min(wait, (asked if again else self._reported_at() + self.length) - now)
         return wait if wait < math.inf else self.length
 
-    def whole_in(self, now: float) -> float:
+    def all_back_in(self, now: float) -> float:
         """Return the seconds until the whole limit is left, if no pull is spent until then."""
         last = max(self.returns(now), default=0.0)
         if self.others(now) > 0:
-            last = max(last, self._word_at() + self.length - now)
+            last = max(last, self._reported_at() + self.length - now)
         return last
 
     def rate(self, now: float) -> float:
@@ -259,7 +244,7 @@ class Window:
         foreign = max(0, samples[-1] - samples[0]) if samples else 0
         return (ours + foreign) / span
 
-    def lasts(self, now: float) -> float:
+    def exhausted_in(self, now: float) -> float:
         """Return the seconds until no pull is left at the present rate; infinity for never.
 
         Pulls that come back meanwhile are spent too; pulls spent from now on come back after a
@@ -280,12 +265,12 @@ class Window:
         """List the pulls that come back, and when; foreign pulls count at the latest moment."""
         incoming = [(seconds, 1) for seconds in self.returns(now)]
         if (others := self.others(now)) > 0:
-            incoming.append((self._word_at() + self.length - now, others))
+            incoming.append((self._reported_at() + self.length - now, others))
         return sorted(incoming)
 
-    def _same(self, word: ReportedLimit, limit: PullLimit) -> bool:
+    def _same(self, reported: ReportedLimit, limit: PullLimit) -> bool:
         length = limit.window or self.length
-        known = (word.limit, word.source, self.length)
+        known = (reported.limit, reported.source, self.length)
         return known == (limit.limit, limit.source, length)
 
     def _sample(self, now: float, others: int) -> None:

@@ -10,7 +10,7 @@ from mirror.budget.budget import Budget
 from mirror.identity.client import ClientIdentity
 
 
-class _Said(NamedTuple):
+class _Rendered(NamedTuple):
     second: int
     lines: str
 
@@ -31,10 +31,10 @@ class LimitHeaders:
         self._budget = budget
         self._trusts = trusts
         self._clock = clock
-        self._said: dict[str, _Said] = {}
+        self._rendered: dict[str, _Rendered] = {}
 
     def __repr__(self) -> str:
-        return f"<LimitHeaders of {len(self._said)} upstreams>"
+        return f"<LimitHeaders of {len(self._rendered)} upstreams>"
 
     def lines(self, upstream: str, identity: ClientIdentity, *, warm: bool) -> str:
         """Return the header lines for a manifest; none without a limit, or for untrusted callers.
@@ -44,12 +44,12 @@ class LimitHeaders:
         if not self._trusts(identity):
             return ""
         second = int(self._clock())
-        said = self._said.get(upstream)
-        if not warm or said is None or said.second != second:
-            said = self._said[upstream] = _Said(second, self._say(upstream))
-        return said.lines
+        known = self._rendered.get(upstream)
+        if not warm or known is None or known.second != second:
+            known = self._rendered[upstream] = _Rendered(second, self._render(upstream))
+        return known.lines
 
-    def _say(self, upstream: str) -> str:
+    def _render(self, upstream: str) -> str:
         window = self._budget.present(upstream).window
         left = window.left(self._budget.now())
         if window.limit is None or left is None:

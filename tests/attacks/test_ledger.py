@@ -60,12 +60,12 @@ def test_what_an_upstream_says_of_its_limit_costs_the_same_however_many_pulls_th
     told = PullLimit(999_999_999, 999_999_998, 86_400, "")
     pulls = Window()
     for number in range(MOST_PULLS):
-        pulls.count(number / 10, number / 10 - 1, said=True)
+        pulls.count(number / 10, number / 10 - 1, reported=True)
     began = time.thread_time()
     for number in range(100):
         now = MOST_PULLS / 10 + number
-        pulls.count(now, now - 1, said=True)
-        pulls.hear(told, now - 1, now)
+        pulls.count(now, now - 1, reported=True)
+        pulls.observe(told, now - 1, now)
     assert (time.thread_time() - began) / 100 < 0.001
 
 

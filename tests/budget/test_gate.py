@@ -16,7 +16,7 @@ from mirror.budget.budget import CHECKED, Budget
 from mirror.budget.ledger import Ledger
 from mirror.budget.limit_poller import LimitPoller
 from mirror.budget.pull_request import PullRequest
-from mirror.budget.window import PROBE
+from mirror.budget.window import PROBE_AFTER
 from mirror.oci.errors import ReserveKept, TooManyRequests
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import HUB, HUB_WINDOW, Reference, Repository, Tag
@@ -94,11 +94,11 @@ def test_a_refusal_that_names_no_time_to_wait_is_heeded_for_ten_seconds(
     retry_after: int | None,
 ) -> None:
     account = Account(HUB, BudgetPolicy())
-    account.hear(said(0), 0, 0)  # others spent it all
-    now = PROBE + 1
+    account.observe_limit(said(0), 0, 0)  # others spent it all
+    now = PROBE_AFTER + 1
     assert account.verdict(WANT, now) is Verdict.GRANTED  # to find out
-    account.refused(retry_after, now)
-    assert account.shut_in(now) == 10
+    account.shut(retry_after, now)
+    assert account.shut_for(now) == 10
     assert isinstance(account.verdict(WANT, now + 9), TooManyRequests)
     assert account.verdict(WANT, now + 10) is Verdict.GRANTED
 
@@ -107,20 +107,20 @@ def test_nobody_is_told_to_come_sooner_than_the_ledger_knows_of_a_pull() -> None
     account = Account(HUB, BudgetPolicy())
     for _ in range(100):
         account.count(3600, "10.0.0.9")
-    account.hear(said(0), 3600, 3600)
+    account.observe_limit(said(0), 3600, 3600)
     for wait in (60, None):
-        account.refused(wait, 7200)
-        assert account.shut_in(7200) == HUB_WINDOW - 3600
-    account.refused(30_000, 7200)  # nor than upstream says
-    assert account.shut_in(7200) == 30_000
-    assert account.shut_in(3600 + HUB_WINDOW) == 30_000 + 7200 - 3600 - HUB_WINDOW
+        account.shut(wait, 7200)
+        assert account.shut_for(7200) == HUB_WINDOW - 3600
+    account.shut(30_000, 7200)  # nor than upstream says
+    assert account.shut_for(7200) == 30_000
+    assert account.shut_for(3600 + HUB_WINDOW) == 30_000 + 7200 - 3600 - HUB_WINDOW
 
 
 def test_who_is_refused_for_the_reserve_is_told_when_more_is_left() -> None:
     """However old upstream's word is: others' pulls are not found out about meanwhile."""
     account = Account(HUB, BudgetPolicy(reserve=10, reserved_for=Patterns(("team/*",))))
-    account.hear(said(10), 0, 0)
-    for now in (10, PROBE - 1, PROBE + 1, 9000):
+    account.observe_limit(said(10), 0, 0)
+    for now in (10, PROBE_AFTER - 1, PROBE_AFTER + 1, 9000):
         refused = account.verdict(WANT, now)
         assert isinstance(refused, ReserveKept)
         assert refused.retry_after == HUB_WINDOW - now
@@ -140,19 +140,19 @@ async def test_a_repository_that_was_exempt_and_is_refused_is_so_no_more(budget:
 
 def test_what_was_asked_for_before_the_refusal_does_not_open_the_gate() -> None:
     account = Account(HUB, BudgetPolicy())
-    account.refused(600, 100)
-    account.hear(said(50), 99, 101)
-    assert account.shut_in(101) == 599
-    account.hear(said(50), 100, 102)
-    assert account.shut_in(102) == 0
+    account.shut(600, 100)
+    account.observe_limit(said(50), 99, 101)
+    assert account.shut_for(101) == 599
+    account.observe_limit(said(50), 100, 102)
+    assert account.shut_for(102) == 0
 
 
 def test_a_limit_that_is_named_no_more_leaves_no_gate() -> None:
     account = Account(HUB, BudgetPolicy())
-    account.hear(said(0), 0, 0)
-    account.refused(600, 0)
-    account.lift()
-    assert account.shut_in(1) == 0
+    account.observe_limit(said(0), 0, 0)
+    account.shut(600, 0)
+    account.drop_limit()
+    assert account.shut_for(1) == 0
 
 
 async def test_a_limit_in_a_form_that_is_not_known_is_still_a_limit(budget: Budget) -> None:
@@ -163,11 +163,11 @@ async def test_a_limit_in_a_form_that_is_not_known_is_still_a_limit(budget: Budg
     budget.observe(answer(repository=CHECK, method="HEAD", garbled=True))
     account = budget.present(HUB)
     assert account.window.limit == 100
-    assert account.shut_in(budget.now()) > 0
+    assert account.shut_for(budget.now()) > 0
     assert not names_limit({})
     budget.observe(answer(repository=CHECK, method="HEAD"))
     assert account.window.limit is None
-    assert account.shut_in(budget.now()) == 0
+    assert account.shut_for(budget.now()) == 0
 
 
 async def test_upstream_is_asked_more_often_while_the_gate_is_shut(
@@ -194,10 +194,10 @@ async def test_a_gate_that_was_opened_is_open_after_a_restart(
     budget.observe(answer(429, retry_after=600))
     clock.now += 10
     restarted = await again(index, clock)
-    assert restarted.present(HUB).shut_in(clock.now) == pytest.approx(590, abs=1)
+    assert restarted.present(HUB).shut_for(clock.now) == pytest.approx(590, abs=1)
     restarted.observe(answer(limit=said(50)))
     reopened = await again(index, clock)
-    assert reopened.present(HUB).shut_in(clock.now) == 0
+    assert reopened.present(HUB).shut_for(clock.now) == 0
 
 
 async def test_a_gate_that_opened_in_time_is_open_whatever_the_clock_shows_later(
@@ -207,7 +207,7 @@ async def test_a_gate_that_opened_in_time_is_open_whatever_the_clock_shows_later
     clock.now += 601
     budget.tick()
     clock.now -= 5000  # the one on the wall, for the next process
-    assert (await again(index, clock)).present(HUB).shut_in(clock.now) == 0
+    assert (await again(index, clock)).present(HUB).shut_for(clock.now) == 0
 
 
 async def test_a_limit_that_was_raised_opens_what_only_the_ledger_shut(
@@ -215,10 +215,10 @@ async def test_a_limit_that_was_raised_opens_what_only_the_ledger_shut(
 ) -> None:
     budget = budget_of(index, clock, BudgetPolicy(pull_limit=1))
     budget.observe(answer())
-    assert budget.present(HUB).shut_in(clock.now) == HUB_WINDOW
-    assert (await again(index, clock, BudgetPolicy(pull_limit=1))).present(HUB).shut_in(clock.now)
+    assert budget.present(HUB).shut_for(clock.now) == HUB_WINDOW
+    assert (await again(index, clock, BudgetPolicy(pull_limit=1))).present(HUB).shut_for(clock.now)
     assert (
-        not (await again(index, clock, BudgetPolicy(pull_limit=2))).present(HUB).shut_in(clock.now)
+        not (await again(index, clock, BudgetPolicy(pull_limit=2))).present(HUB).shut_for(clock.now)
     )
 
 
@@ -238,9 +238,9 @@ async def test_an_index_that_was_lost_is_told_of_window_and_gate(
     found = (await again(index, clock)).present(HUB)
     assert (found.window.used(clock.now), found.window.left(clock.now)) == (4, 6)
     assert found.window.others(clock.now) == 0
-    assert found.window.word is not None
-    assert clock.now - found.window.word.at == pytest.approx(100, abs=1)
-    assert found.shut_in(clock.now) == pytest.approx(500, abs=1)
+    assert found.window.reported is not None
+    assert clock.now - found.window.reported.at == pytest.approx(100, abs=1)
+    assert found.shut_for(clock.now) == pytest.approx(500, abs=1)
 
 
 class _Unasked:

@@ -339,11 +339,11 @@ async def test_a_refusal_lasts_no_longer_however_the_clock_is_set(index: Index) 
     clocks.wall -= 86400 * 30
     again = clocks.budget(index)
     await again.load()
-    assert 0 < again.present("docker.io").shut_in(clocks.timer) <= 60
+    assert 0 < again.present("docker.io").shut_for(clocks.timer) <= 60
     clocks.wall += 86400 * 30 + 61
     again = clocks.budget(index)
     await again.load()
-    assert again.present("docker.io").shut_in(clocks.timer) == 0
+    assert again.present("docker.io").shut_for(clocks.timer) == 0
 
 
 # What is not of use any more

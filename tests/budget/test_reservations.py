@@ -27,7 +27,7 @@ CLIENT, OTHER = "10.0.0.1", "10.0.0.2"
 def account(left: int, terms: BudgetPolicy | None = None, limit: int = 100) -> Account:
     """An account of which so much is left at the second 0."""
     made = Account("docker.io", terms or BudgetPolicy(max_stale=3600))
-    made.hear(PullLimit(limit, left, HUB_WINDOW, "192.0.2.1"), 0, 0)
+    made.observe_limit(PullLimit(limit, left, HUB_WINDOW, "192.0.2.1"), 0, 0)
     return made
 
 

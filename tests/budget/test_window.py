@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.budget.window import PROBE, Window
+from mirror.budget.window import PROBE_AFTER, Window
 from mirror.oci.names import HUB_WINDOW
 from mirror.upstream.telemetry import PullLimit
 
@@ -35,7 +35,7 @@ def spent(*times: float, limit: int | None = 100) -> Window:
 def test_without_a_limit_nothing_runs_out() -> None:
     window = spent(0, 1, 2, limit=None)
     assert window.left(3) is None
-    assert window.lasts(3) == math.inf
+    assert window.exhausted_in(3) == math.inf
     assert window.used(3) == 3
 
 
@@ -53,12 +53,12 @@ def test_a_pull_comes_back_a_window_after_it_was_counted() -> None:
     assert window.back_in(100, 2) == HUB_WINDOW
     assert window.left(HUB_WINDOW - 1) == 0
     assert window.left(HUB_WINDOW) == 1
-    assert window.whole_in(HUB_WINDOW) == 100
+    assert window.all_back_in(HUB_WINDOW) == 100
 
 
 def test_upstreams_word_beats_our_ledger_and_our_pulls_since_are_taken_from_it() -> None:
     window = spent(0, 10)
-    window.hear(said(40), sent=20, now=20)
+    window.observe(said(40), sent=20, now=20)
     assert window.left(20) == 40
     window.count(30)
     assert window.left(30) == 39
@@ -66,29 +66,29 @@ def test_upstreams_word_beats_our_ledger_and_our_pulls_since_are_taken_from_it()
 
 def test_what_comes_back_since_upstreams_word_is_added_to_it() -> None:
     window = spent(0, 10)
-    window.hear(said(40), sent=20, now=20)
+    window.observe(said(40), sent=20, now=20)
     assert window.left(HUB_WINDOW + 5) == 41
     assert window.left(HUB_WINDOW + 10) == 42
 
 
 def test_a_word_as_old_as_the_window_is_forgotten() -> None:
     window = spent()
-    window.hear(said(0), sent=0, now=0)
+    window.observe(said(0), sent=0, now=0)
     window.count(HUB_WINDOW - 10)
     assert window.left(HUB_WINDOW) == 99
 
 
 def test_what_others_spent_is_the_difference() -> None:
     window = spent(0, 10)
-    window.hear(said(40), sent=20, now=20)
+    window.observe(said(40), sent=20, now=20)
     assert window.others(20) == 58
-    assert window.whole_in(20) == HUB_WINDOW
+    assert window.all_back_in(20) == HUB_WINDOW
     assert window.others(20 + HUB_WINDOW) == 0
 
 
 def test_an_upstream_that_counts_fewer_than_we_says_so_too() -> None:
     window = spent(0, 10)
-    window.hear(said(99), sent=20, now=20)
+    window.observe(said(99), sent=20, now=20)
     assert (window.others(20), window.left(20)) == (-1, 99)
 
 
@@ -96,30 +96,30 @@ def test_answers_that_overtake_each_other_do_not_raise_what_is_left() -> None:
     window = spent()
     window.running = 2
     for sent, remaining in ((1.0, 97), (0.0, 98)):  # the second was asked for first
-        window.count(2, sent, said=True)
-        window.hear(said(remaining), sent, now=2)
+        window.count(2, sent, reported=True)
+        window.observe(said(remaining), sent, now=2)
     window.running = 0
     assert window.left(2) == 97
-    window.hear(said(98), sent=3, now=4)  # asked for since: this is news
+    window.observe(said(98), sent=3, now=4)  # asked for since: this is news
     assert window.left(4) == 98
 
 
 def test_what_was_asked_for_since_the_lowest_answer_came_raises_what_is_left() -> None:
     """However many answers overlap: each is older only than what was asked for after it came."""
     window = spent()
-    window.hear(said(10), sent=0.0, now=0.2)
+    window.observe(said(10), sent=0.0, now=0.2)
     for number in range(1, 10):  # each asked for before the last came
         sent = number / 10
-        window.hear(said(100), sent, sent + 0.2)
+        window.observe(said(100), sent, sent + 0.2)
     assert window.left(1.1) == 100
 
 
 def test_a_pull_without_a_word_of_its_own_is_taken_from_what_was_asked_for_before_it() -> None:
     window = spent()
     window.count(2, sent=1)
-    window.hear(said(100), sent=0, now=3)
+    window.observe(said(100), sent=0, now=3)
     assert window.left(3) == 99
-    window.hear(said(99), sent=4, now=5)
+    window.observe(said(99), sent=4, now=5)
     assert window.left(5) == 99
 
 
@@ -127,52 +127,52 @@ def test_what_may_have_come_back_before_upstreams_word_is_not_added_to_it() -> N
     """Upstream counted it some time between asking and answering, and gives it back as early."""
     window = Window()
     window.count(10.0, sent=5.0)
-    window.hear(said(100), sent=HUB_WINDOW + 7.0, now=HUB_WINDOW + 8.0)
+    window.observe(said(100), sent=HUB_WINDOW + 7.0, now=HUB_WINDOW + 8.0)
     assert window.left(HUB_WINDOW + 11.0) == 100
     for sent, left in ((5.0, 40), (8.0, 41)):
         window = Window()
         window.count(10.0, sent=sent)
-        window.hear(said(40), sent=HUB_WINDOW + 7.0, now=HUB_WINDOW + 8.0)
+        window.observe(said(40), sent=HUB_WINDOW + 7.0, now=HUB_WINDOW + 8.0)
         assert window.left(HUB_WINDOW + 9.0) == 40
         assert window.left(HUB_WINDOW + 11.0) == left
 
 
 def test_others_are_not_told_from_what_runs() -> None:
     window = spent()
-    window.hear(said(90), sent=1, now=1)
+    window.observe(said(90), sent=1, now=1)
     window.running = 5
-    window.hear(said(85), sent=2, now=2)
-    assert (window.others(2), window.word and window.word.others) == (10, 10)
+    window.observe(said(85), sent=2, now=2)
+    assert (window.others(2), window.reported and window.reported.others) == (10, 10)
 
 
 def test_a_limit_that_changes_is_the_new_one() -> None:
     window = spent(0)
-    window.hear(said(99), sent=1, now=1)
-    window.hear(PullLimit(200, 150, 600, "account"), sent=1, now=2)
+    window.observe(said(99), sent=1, now=1)
+    window.observe(PullLimit(200, 150, 600, "account"), sent=1, now=2)
     assert (window.limit, window.left(2), window.length) == (200, 150, 600)
 
 
 def test_a_limit_that_disappears_leaves_what_is_configured() -> None:
     for configured, left in ((None, None), (10, 9)):
         window = spent(0, limit=configured)
-        window.hear(said(3), sent=1, now=1)
-        window.lift()
+        window.observe(said(3), sent=1, now=1)
+        window.drop_limit()
         assert window.left(2) == left
 
 
 def test_nothing_left_is_doubted_after_a_while_where_others_spent_it() -> None:
     window = spent(0)
-    window.hear(said(0), sent=1, now=1)
-    assert window.left(PROBE) == 0
-    assert window.left(1 + PROBE) == 1  # one may find out
+    window.observe(said(0), sent=1, now=1)
+    assert window.left(PROBE_AFTER) == 0
+    assert window.left(1 + PROBE_AFTER) == 1  # one may find out
     window.running = 1
-    assert window.left(1 + PROBE) == 0  # while it does, nobody else
-    assert window.back_in(1) == PROBE
+    assert window.left(1 + PROBE_AFTER) == 0  # while it does, nobody else
+    assert window.back_in(1) == PROBE_AFTER
 
 
 def test_nothing_left_that_we_spent_ourselves_is_not_doubted() -> None:
     window = spent(*[0.0] * 100)
-    window.hear(said(0), sent=1, now=1)
+    window.observe(said(0), sent=1, now=1)
     assert window.left(HUB_WINDOW - 1) == 0
     assert window.back_in(1) == HUB_WINDOW - 1
     assert window.left(HUB_WINDOW) == 100
@@ -183,7 +183,7 @@ def test_more_than_is_left_comes_back_when_all_that_it_takes_has_come_back() -> 
     for configured in (True, False):
         window = spent(*[float(at) for at in range(80)], limit=50 if configured else None)
         if not configured:
-            window.hear(said(0, 50), sent=80, now=80)
+            window.observe(said(0, 50), sent=80, now=80)
         assert window.back_in(80) == HUB_WINDOW - 80 + 30
         assert window.left(HUB_WINDOW + 29) == 0
         assert window.left(HUB_WINDOW + 30) == 1
@@ -192,8 +192,8 @@ def test_more_than_is_left_comes_back_when_all_that_it_takes_has_come_back() -> 
 def test_others_are_waited_for_in_vain_where_something_is_left() -> None:
     """Who wants more than is left waits for what is known to come back: nobody finds out."""
     window = spent(100)
-    window.hear(said(10), sent=100, now=100)
-    for now in (110, 100 + PROBE + 1, 9000):
+    window.observe(said(10), sent=100, now=100)
+    for now in (110, 100 + PROBE_AFTER + 1, 9000):
         assert window.back_in(now) == 100 + HUB_WINDOW - now
 
 
@@ -215,8 +215,8 @@ def test_the_rate_of_a_short_window_is_that_of_a_part_of_it() -> None:
 
 def test_the_rate_sees_what_others_spend() -> None:
     window = spent(0)
-    window.hear(said(99), sent=1, now=1)
-    window.hear(said(89), sent=600, now=600)
+    window.observe(said(99), sent=1, now=1)
+    window.observe(said(89), sent=600, now=600)
     assert window.rate(600) * HOUR == pytest.approx(11)
 
 
@@ -224,12 +224,12 @@ def test_the_forecast_says_when_it_ends_at_this_rate() -> None:
     window = spent(*[float(at) for at in range(0, 3600, 60)])  # one a minute
     now = 3600.0
     assert window.left(now) == 40
-    assert window.lasts(now) == pytest.approx(40 * 3600 / 59, rel=0.02)
+    assert window.exhausted_in(now) == pytest.approx(40 * 3600 / 59, rel=0.02)
 
 
 def test_the_forecast_lasts_where_a_window_covers_the_rate() -> None:
     window = spent(*[float(at) for at in range(0, 3600, 600)])  # six an hour, 36 a window
-    assert window.lasts(3600) == math.inf
+    assert window.exhausted_in(3600) == math.inf
 
 
 def test_the_forecast_of_a_short_window_ends_within_it() -> None:
@@ -237,24 +237,24 @@ def test_the_forecast_of_a_short_window_ends_within_it() -> None:
     for at in range(60):
         window.count(at * 5.0)
     assert window.left(299) == 40
-    assert window.lasts(299) == pytest.approx(200)  # before the first comes back
+    assert window.exhausted_in(299) == pytest.approx(200)  # before the first comes back
 
 
 def test_the_forecast_counts_on_others_at_the_latest() -> None:
     window = spent()
-    window.hear(said(10), sent=0, now=0)
+    window.observe(said(10), sent=0, now=0)
     for _ in range(6):
         window.count(HUB_WINDOW - 600.0)
     now = HUB_WINDOW - 300.0  # four left, six an hour, others' ninety back in five minutes
     assert window.left(now) == 4
-    assert window.lasts(now) == math.inf
+    assert window.exhausted_in(now) == math.inf
 
 
 def test_the_forecast_counts_on_what_comes_back() -> None:
     window = spent(*[0.0] * 90, *[HUB_WINDOW - 600.0] * 6)
     now = HUB_WINDOW - 300.0  # four left, six an hour, ninety back in five minutes
     assert window.left(now) == 4
-    assert window.lasts(now) == math.inf
+    assert window.exhausted_in(now) == math.inf
 
 
 # Hub as it is documented, and what must hold whatever happens before it
@@ -306,7 +306,7 @@ def test_no_window_ever_holds_more_of_our_pulls_than_the_limit(
     model, now = Model(6), 0
     window = Window(limit=None if headers else 6)
     if headers:
-        window.hear(said(6, 6), now, now)
+        window.observe(said(6, 6), now, now)
     for what, value in steps:
         now += 1
         if what == "time":
@@ -314,12 +314,12 @@ def test_no_window_ever_holds_more_of_our_pulls_than_the_limit(
         elif what == "pull":
             _pull(window, model, value, now, headers=headers)
         elif what == "head" and headers:
-            window.hear(said(max(0, model.remaining(now)), model.limit), now, now)
+            window.observe(said(max(0, model.remaining(now)), model.limit), now, now)
         elif what == "others" and headers:
             model.others += [now] * min(value, max(0, model.remaining(now)))
         elif what == "limit" and headers:
             model.limit = value
-            window.hear(said(max(0, model.remaining(now)), model.limit), now, now)
+            window.observe(said(max(0, model.remaining(now)), model.limit), now, now)
         elif what == "restart":
             window = _again(window, now, None if headers else 6)
         left, limit = window.left(now), window.limit
@@ -328,8 +328,8 @@ def test_no_window_ever_holds_more_of_our_pulls_than_the_limit(
         assert 0 <= left <= limit
         assert window.used(now) == sum(at > now - HUB_WINDOW for at in model.ours)
         assert 0 <= window.back_in(now) <= HUB_WINDOW
-        assert 0 <= window.whole_in(now) <= HUB_WINDOW
-        assert window.lasts(now) >= 0
+        assert 0 <= window.all_back_in(now) <= HUB_WINDOW
+        assert window.exhausted_in(now) >= 0
 
 
 def _pull(window: Window, model: Model, wanted: int, now: float, *, headers: bool) -> None:
@@ -342,18 +342,18 @@ def _pull(window: Window, model: Model, wanted: int, now: float, *, headers: boo
         if counted:
             window.count(now)
         if headers:
-            window.hear(said(max(0, model.remaining(now)), model.limit), now, now)
+            window.observe(said(max(0, model.remaining(now)), model.limit), now, now)
         window.running -= 1
 
 
 def _again(window: Window, now: float, limit: int | None) -> Window:
     """A window that was told all that the old one knew."""
-    word, again, pulls = window.word, Window(limit=limit), window.pulls(now)
+    word, again, pulls = window.reported, Window(limit=limit), window.pulls(now)
     if word is None:
         again.restore(pulls, None, 0.0, 0)
     else:
         known = PullLimit(word.limit, word.remaining, None, word.source)
-        again.restore(pulls, known, word.at, max(0, len(pulls) - window.unsaid))
+        again.restore(pulls, known, word.at, max(0, len(pulls) - window.unreported))
     return again
 
 
@@ -387,9 +387,9 @@ class Wire:
 
         Of what came back while an answer was on its way nobody can tell whose it was.
         """
-        word = self.window.word
+        word = self.window.reported
         assert word is not None
-        return self.window.others(self.now) > 0 and self.now >= word.at + PROBE
+        return self.window.others(self.now) > 0 and self.now >= word.at + PROBE_AFTER
 
     def pass_on(self, seconds: float) -> None:
         """Let time pass, and what happens meanwhile happen."""
@@ -411,9 +411,9 @@ class Wire:
 
         def arrive() -> None:
             if counted:
-                self.window.count(self.now, sent, said=said)
+                self.window.count(self.now, sent, reported=said)
             if said:
-                self.window.hear(left, sent, self.now)
+                self.window.observe(left, sent, self.now)
             self.window.running -= counted
 
         self._at(self.now + back, arrive)

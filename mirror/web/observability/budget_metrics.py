@@ -32,7 +32,9 @@ _GAUGES: tuple[tuple[str, str, Callable[[Account, float], float | None]], ...] =
     (
         "mirror_pull_others",
         "Pulls of the last window that upstream counted for others on the account or address.",
-        lambda account, now: None if account.window.word is None else account.window.others(now),
+        lambda account, now: (
+            None if account.window.reported is None else account.window.others(now)
+        ),
     ),
     (
         "mirror_pull_window_seconds",
@@ -47,17 +49,21 @@ _GAUGES: tuple[tuple[str, str, Callable[[Account, float], float | None]], ...] =
     (
         "mirror_pull_exhaustion_seconds",
         "Seconds until no pull is left at this rate; +Inf if that never happens.",
-        lambda account, now: None if account.window.limit is None else account.window.lasts(now),
+        lambda account, now: (
+            None if account.window.limit is None else account.window.exhausted_in(now)
+        ),
     ),
     (
         "mirror_pull_whole_seconds",
         "Seconds until all pulls are left again, if none is spent.",
-        lambda account, now: None if account.window.limit is None else account.window.whole_in(now),
+        lambda account, now: (
+            None if account.window.limit is None else account.window.all_back_in(now)
+        ),
     ),
     (
         "mirror_pull_gate_shut",
         "Whether upstream is not asked for manifests, because no pull is left.",
-        lambda account, now: bool(account.shut_in(now)),
+        lambda account, now: bool(account.shut_for(now)),
     ),
 )
 
