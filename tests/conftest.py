@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 import tests.support.small_caches  # noqa: F401 - its caches are small
+from mirror.app.core import Clocks
 from mirror.app.daemon import running
 from mirror.settings import load
 from mirror.storage.index import Index
@@ -54,7 +55,7 @@ def run(hub: Hub, tmp_path: Path) -> Run:
         # Connections are not shared between requests: each test sees its own.
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with (
-            running(load(given | settings), timer) as daemon,
+            running(load(given | settings), Clocks(timer=timer)) as daemon,
             aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
         ):
             yield Mirror(daemon, session)

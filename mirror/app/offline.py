@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 from mirror.admin.messages import GcOrder, PurgeOrder, Record, VerifyOrder, Work
 from mirror.admin.service import AdminService
-from mirror.app import conversions, quota
-from mirror.budget.budget import Budget
-from mirror.budget.demand import Demand
-from mirror.budget.ledger import Ledger
-from mirror.content.manifests.tags import Tags
-from mirror.content.memory_cache import MemoryCache
+from mirror.app.core import open_core
 from mirror.settings import Settings
-from mirror.storage.startup import open_store
 
 
 def carry_out(settings: Settings, folder: Path, order: Work) -> Iterator[Record]:
@@ -57,19 +50,11 @@ async def _carried_out(
 ) -> AsyncGenerator[Record, None]:
     # Opened without a bound: a look at the stored content must not evict any of it.
     dry = isinstance(order, VerifyOrder | GcOrder | PurgeOrder) and order.dry
-    store = await open_store(folder, sys.maxsize, spares=dry)
-    try:
-        store.change_max_size(quota.in_bytes(settings.max_size, folder))
-        tags = Tags(store.index, tag_ttl=settings.tag_ttl, missing_ttl=settings.missing_ttl)
-        await tags.load()
-        ledger = Ledger(store.index, ledger_keep=settings.ledger_keep)
-        budget, demand = Budget(ledger, conversions.budgets(settings)), Demand(ledger)
-        await budget.load()
-        await demand.load(budget.longest)
-        memory = MemoryCache(memory_cache=settings.memory_cache)
-        service = AdminService(store, tags, memory, budget, demand, tuple(store.altered))
+    async with open_core(settings, folder, evicts=False, spares=dry) as core:
+        store = core.store
+        service = AdminService(
+            store, core.tags, core.memory, core.budget, core.demand, tuple(store.altered)
+        )
         async with aclosing(service.carry_out(order)) as records:
             async for record in records:
                 yield record
-    finally:
-        await (store.leave() if dry else store.close())

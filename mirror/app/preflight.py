@@ -9,8 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from mirror.admin.socket_path import is_served
-from mirror.app import builders, quota
-from mirror.app.upstreams import link_of, origin_of
+from mirror.app import quota
+from mirror.app.clients import build_users
+from mirror.app.listeners import addresses, build_certificate, try_address
+from mirror.app.upstream_plans import connection_of, origin_of
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.storage.folder import unusable
 from mirror.util import permissions
@@ -26,15 +28,15 @@ def faults(settings: Settings) -> Iterator[str]:
     """
     closed = [*_closed(settings, _FILES)]
     yield from closed
-    yield from _more_than(closed, _refused(partial(builders.certificate, settings)))
+    yield from _more_than(closed, _refused(partial(build_certificate, settings)))
     for name, upstream in settings.upstreams.items():
         yield from upstream_faults(name, upstream)
-    yield from _more_than(closed, _refused(partial(builders.users, settings)))
+    yield from _more_than(closed, _refused(partial(build_users, settings)))
     yield from _folder_faults(settings)
     runs = is_served(settings.data_dir.absolute())  # and has a right to its address
-    for key, address in builders.addresses(settings):
+    for key, address in addresses(settings):
         wanted = address._replace(port=0) if runs else address
-        yield from _refused(partial(builders.try_address, key, wanted))
+        yield from _refused(partial(try_address, key, wanted))
 
 
 def upstream_faults(name: str, upstream: Upstream) -> Iterator[str]:
@@ -42,7 +44,7 @@ def upstream_faults(name: str, upstream: Upstream) -> Iterator[str]:
     closed = [f"upstreams.{name}.{line}" for line in _closed(upstream, _FILES_OF_UPSTREAM)]
     yield from closed
     yield from _more_than(closed, _refused(partial(origin_of, name, upstream)))
-    yield from _more_than(closed, _refused(partial(link_of, name, upstream)))
+    yield from _more_than(closed, _refused(partial(connection_of, name, upstream)))
 
 
 def warnings(settings: Settings) -> Iterator[str]:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from mirror.app.upstreams import UpstreamPlans, connected
+from mirror.app.upstream_plans import UpstreamPlans
+from mirror.app.upstreams import connected
 from mirror.budget.budget import CHECKED
 from mirror.oci.errors import RegistryError
 from mirror.oci.names import Tag

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mirror.admin.messages import Refused, Reloaded, Unusable
-from mirror.app.reload import RESTART, compare
+from mirror.app.differences import RESTART, compare
 from mirror.app.upstreams import Table
 from mirror.content import repositories
 from mirror.oci.errors import NameUnknown

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import tests.support.small_caches  # noqa: F401 - its caches are small
 from mirror.admin.service import AdminService
-from mirror.app.upstreams import Reached, UpstreamPlan, Upstreams
+from mirror.app.upstream_plans import UpstreamPlan
+from mirror.app.upstreams import Reached, Upstreams
 from mirror.cli.commands import serve
 from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.content.blobs.service import BlobService

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.app.conversions import secret
+from mirror.app.upstream_plans import password_of
 from mirror.identity.share import Share
 from mirror.settings import ConfigurationError, Settings, load, measures
 from mirror.settings.measures import Bound
@@ -123,7 +123,7 @@ def test_an_upstream_is_put_together_from_all_sources(
     upstreams = load(file=file).upstreams
     assert upstreams.keys() == {"docker.io", "ghcr.io"}
     assert upstreams["ghcr.io"].username == "robot"
-    assert secret(upstreams["ghcr.io"]) == WORD
+    assert password_of(upstreams["ghcr.io"]) == WORD
 
 
 def test_the_flag_names_the_file_before_the_variable_does(
@@ -144,9 +144,9 @@ def test_systemds_credentials_are_read_unless_another_folder_is_named(
         (tmp_path / name / "mirror_upstreams__docker_io__password").write_text(word)
     monkeypatch.setenv("MIRROR_UPSTREAMS__DOCKER_IO__USERNAME", "robot")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "systemd"))
-    assert secret(load().upstreams["docker.io"]) == WORD
+    assert password_of(load().upstreams["docker.io"]) == WORD
     monkeypatch.setenv("MIRROR_SECRETS_DIR", str(tmp_path / "own"))
-    assert secret(load().upstreams["docker.io"]) == "another"
+    assert password_of(load().upstreams["docker.io"]) == "another"
 
 
 def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path
     file.write_text(
         f'[upstreams."docker.io"]\nusername = "robot"\npassword_file = {json.dumps(str(word))}'
     )
-    assert secret(load(file=file).upstreams["docker.io"]) == f" {WORD}"
+    assert password_of(load(file=file).upstreams["docker.io"]) == f" {WORD}"
 
 
 def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +304,7 @@ def test_a_password_file_that_holds_no_password_is_named(
     )
     upstream = load(file=file).upstreams["docker.io"]
     with pytest.raises(ConfigurationError) as caught:
-        secret(upstream)
+        password_of(upstream)
     assert str(caught.value).startswith(f"password_file is '{word}': ")
     assert reason in str(caught.value)
 
@@ -424,7 +424,7 @@ def test_no_refusal_of_a_variable_prints_a_password(
 def test_settings_print_no_password(file: Path) -> None:
     file.write_text(f'[upstreams."docker.io"]\nusername = "robot"\npassword = "{WORD}"')
     settings = load(file=file)
-    assert secret(settings.upstreams["docker.io"]) == WORD
+    assert password_of(settings.upstreams["docker.io"]) == WORD
     for shown in (repr(settings), str(settings), settings.model_dump_json()):
         assert "robot" in shown
         assert WORD not in shown

@@ -1,4 +1,4 @@
-"""The mirror in a simulation: its own decisions and store, wired as the daemon wires them."""
+"""The mirror in a simulation: its own core and manifests, before a model of the hub."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.app import conversions, quota
+from mirror.app import background
+from mirror.app.closing import closed
+from mirror.app.core import Clocks, build_manifests, open_core
 from mirror.budget.budget import Budget
-from mirror.budget.ledger import Ledger
 from mirror.budget.limit_poller import LimitPoller
 from mirror.content.manifests.resolver import ManifestResolver
 from mirror.content.manifests.result import ManifestResult
-from mirror.content.manifests.tags import Tags
-from mirror.content.memory_cache import MemoryCache
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import HUB, Reference, Repository, Tag
 from mirror.settings import Settings
-from mirror.storage.startup import open_store
 from mirror.upstream.telemetry import Observer, UpstreamResponse
 from tests.simulation.hub import Clock, Hub
 from tests.simulation.trace import Pull
@@ -113,7 +111,7 @@ class _Parts:
 
     budget: Budget
     manifests: ManifestResolver
-    checks: LimitPoller
+    poller: LimitPoller
 
 
 class Mirrored:
@@ -148,34 +146,24 @@ class Mirrored:
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[_Parts]:
-        settings, clock = self._settings, self._clock
+        settings, clocks = self._settings, Clocks(timer=self._clock, wall=self._wall)
         async with AsyncExitStack() as stack:
-            store = await open_store(self._folder, quota.in_bytes(settings.max_size, self._folder))
-            stack.push_async_callback(store.close)
-            ledger = Ledger(store.index, settings.ledger_keep, self._wall)
-            budget = Budget(ledger, conversions.budgets(settings), clock)
-            await budget.load()
-            tags = Tags(store.index, settings.tag_ttl, settings.missing_ttl, clock, self._wall)
-            await tags.load()
+            core = await stack.enter_async_context(open_core(settings, self._folder, clocks))
             registries = {HUB: Upstream(self._hub)}
-            memory = MemoryCache(settings.memory_cache)
-            manifests = ManifestResolver(
-                registries, budget, store, tags, memory, settings.stale_after, clock
-            )
-            stack.push_async_callback(manifests.close)
-            accounting = asyncio.create_task(store.keep_books())
-            stack.callback(accounting.cancel)
-            yield _Parts(budget, manifests, LimitPoller(registries, budget, settings.limit_check))
+            manifests = closed(stack, build_manifests(core, registries, settings))
+            background.run(stack, core.store.keep_books())
+            poller = LimitPoller(registries, core.budget, limit_check=settings.limit_check)
+            yield _Parts(core.budget, manifests, poller)
 
     def _wall(self) -> float:
         return self._clock() + _EPOCH
 
     async def tick(self) -> None:
         """Check the limit and see gates open, as the daemon does every second."""
-        budget, checks = self._running_parts.budget, self._running_parts.checks
+        budget, poller = self._running_parts.budget, self._running_parts.poller
         budget.tick()
-        if checks.due(HUB):
-            await checks.check(HUB)
+        if poller.due(HUB):
+            await poller.check(HUB)
 
     async def pull(self, wanted: Pull) -> tuple[str, ...]:
         """Pull as dockerd does: HEAD by tag, GET by digest, and the platform's manifest."""

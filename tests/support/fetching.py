@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.app.builders import closed
+from mirror.app.closing import closed
 from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.content.blobs.possession import Possession
 from mirror.content.blobs.service import BlobService

@@ -15,7 +15,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from mirror.app.conversions import link
+from mirror.app.upstream_plans import connection_settings
 from mirror.settings import ConfigurationError, load
 from mirror.util.rate_limit import BandwidthLimit
 from tests.standin import Hub, Image, make_image
@@ -337,7 +337,7 @@ def test_a_certificate_is_not_shown_to_a_proxy(tmp_path: Path, scheme: str) -> N
 
 def test_a_proxys_login_is_not_shown() -> None:
     settings = load({"upstreams": at("https://a.io", proxy=f"http://{LOGIN}@p.io:1")})
-    told = repr(settings) + repr(link(settings.upstreams["docker.io"]))
+    told = repr(settings) + repr(connection_settings(settings.upstreams["docker.io"]))
     assert "s3cret-word" not in told
 
 

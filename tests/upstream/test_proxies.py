@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from mirror.app.conversions import proxies
+from mirror.app.upstream_plans import proxies
 from mirror.oci.errors import UpstreamMisbehaved
 from mirror.settings import ConfigurationError, Upstream, load
 from mirror.upstream.address_policy import AddressPolicy

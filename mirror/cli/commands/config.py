@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yarl import URL
 
-from mirror.app import conversions
+from mirror.app.upstream_plans import proxies
 from mirror.settings import (
     ConfigurationError,
     Settings,
@@ -48,7 +48,7 @@ def _proxies(settings: Settings) -> Mapping[str, str]:
     found = {}
     for name, upstream in settings.upstreams.items():
         try:
-            proxy = conversions.proxies(upstream).of(URL(upstream.url))
+            proxy = proxies(upstream).of(URL(upstream.url))
         except ConfigurationError as error:
             raise ConfigurationError(f"upstreams.{name}.{error}") from None
         if proxy is not None and upstream.proxy is None:

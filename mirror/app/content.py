@@ -1,0 +1,98 @@
+"""The content: who may read it, and the parts that find, fetch and list it."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+from mirror.access.authorizer import Authorizer
+from mirror.app.closing import closed
+from mirror.app.core import Core, build_manifests
+from mirror.app.upstreams import Upstreams
+from mirror.content.blobs.fetch_pool import FetchPool
+from mirror.content.blobs.possession import Possession
+from mirror.content.blobs.service import BlobService
+from mirror.content.listings.known_tags import KnownTags
+from mirror.content.listings.service import ListingService
+from mirror.content.manifests.resolver import ManifestResolver
+from mirror.content.repositories import Repositories
+from mirror.oci.names import Repository
+from mirror.settings import Settings
+from mirror.storage.catalog import Catalog
+from mirror.storage.secret import folder_key
+from mirror.upstream.publicity_check import ProbedContent
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The parts that answer for content. `folder_key` is the data folder's own secret."""
+
+    access: Authorizer
+    manifests: ManifestResolver
+    fetches: FetchPool
+    blobs: BlobService
+    listings: ListingService
+    repositories: Repositories
+    folder_key: bytes = field(repr=False)
+
+
+async def build_content(
+    stack: AsyncExitStack, settings: Settings, core: Core, upstreams: Upstreams
+) -> Content:
+    """Return the parts, to be closed at the end of the stack."""
+    store, registries = core.store, upstreams.registries
+    access = closed(stack, build_authorizer(settings, core, upstreams))
+    manifests = closed(stack, build_manifests(core, registries, settings))
+    key = await store.run(folder_key, store.root)
+    possession = closed(stack, Possession(store, key))
+    fetches = FetchPool(
+        registries,
+        store,
+        possession,
+        core.memory,
+        abandon_after=settings.abandon_after,
+        max_fetches=settings.max_fetches,
+    )
+    blobs = BlobService(
+        registries, store, fetches, possession, core.memory, missing_ttl=settings.missing_ttl
+    )
+    listings = ListingService(
+        registries,
+        manifests,
+        KnownTags(core.tags),
+        tag_ttl=settings.tag_ttl,
+        missing_ttl=settings.missing_ttl,
+        stale_after=settings.stale_after,
+    )
+    return Content(
+        access=access,
+        manifests=manifests,
+        fetches=fetches,
+        blobs=closed(stack, blobs),
+        listings=closed(stack, listings),
+        repositories=closed(stack, Repositories(store.catalog, access)),
+        folder_key=key,
+    )
+
+
+def build_authorizer(settings: Settings, core: Core, upstreams: Upstreams) -> Authorizer:
+    """Return the access check, with the inquiries of every upstream, to be closed."""
+    return Authorizer(
+        upstreams.rules,
+        upstreams.inquiries,
+        upstreams.publicity,
+        stale_after=settings.stale_after,
+        kept=partial(_kept, core.store.catalog),
+    )
+
+
+def _kept(
+    catalog: Catalog, repository: Repository, wanted: ProbedContent | None
+) -> ProbedContent | None:
+    """Return stored content of a repository, other than `wanted`."""
+    digest = catalog.any_of(repository, None if wanted is None else wanted.reference)
+    entry = None if digest is None else catalog.get(digest)
+    if digest is None or entry is None:
+        return None
+    return ProbedContent("blob" if entry.media_type is None else "manifest", digest)

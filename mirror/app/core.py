@@ -1,0 +1,127 @@
+"""The core: the data folder, and what is known from it of tags and pulls.
+
+A daemon, an order without a daemon and a simulation build it from the same settings, here.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirror.app import quota
+from mirror.budget.account import BudgetPolicy
+from mirror.budget.budget import Budget
+from mirror.budget.demand import Demand
+from mirror.budget.ledger import Ledger
+from mirror.budget.shares import Shares
+from mirror.content.manifests.fetcher import ManifestSource
+from mirror.content.manifests.resolver import ManifestResolver
+from mirror.content.manifests.tags import Tags
+from mirror.content.memory_cache import MemoryCache
+from mirror.oci.patterns import Patterns
+from mirror.settings import Settings
+from mirror.storage.startup import open_store
+from mirror.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The clocks of the core, in seconds: a monotonic `timer`, and the `wall` clock."""
+
+    timer: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The parts that every use of a data folder has, loaded from it."""
+
+    clocks: Clocks
+    store: Store
+    budget: Budget
+    demand: Demand
+    tags: Tags
+    memory: MemoryCache
+
+
+@asynccontextmanager
+async def open_core(
+    settings: Settings,
+    folder: Path,
+    clocks: Clocks | None = None,
+    *,
+    evicts: bool = True,
+    spares: bool = False,
+) -> AsyncIterator[Core]:
+    """Open a data folder for as long as the context lasts.
+
+    Without `evicts` the start removes nothing to make room, and with `spares` nothing at all, and
+    the end writes nothing. Raises ConfigurationError, and StoreError if the folder cannot be used.
+    """
+    clocks = clocks or Clocks()
+    async with _opened(settings, folder, evicts=evicts, spares=spares) as store:
+        ledger = Ledger(store.index, ledger_keep=settings.ledger_keep, clock=clocks.wall)
+        budget = Budget(ledger, budget_policies(settings), timer=clocks.timer)
+        demand = Demand(ledger)
+        tags = Tags(
+            store.index,
+            tag_ttl=settings.tag_ttl,
+            missing_ttl=settings.missing_ttl,
+            timer=clocks.timer,
+            clock=clocks.wall,
+        )
+        await budget.load()
+        await demand.load(budget.longest)
+        await tags.load()
+        memory = MemoryCache(memory_cache=settings.memory_cache)
+        yield Core(clocks, store, budget, demand, tags, memory)
+
+
+@asynccontextmanager
+async def _opened(
+    settings: Settings, folder: Path, *, evicts: bool, spares: bool
+) -> AsyncIterator[Store]:
+    max_size = quota.in_bytes(settings.max_size, folder)
+    opened_with = max_size if evicts else sys.maxsize
+    store = await open_store(folder, max_size=opened_with, spares=spares)
+    try:
+        store.change_max_size(max_size)
+        yield store
+    finally:
+        await (store.leave() if spares else store.close())
+
+
+def budget_policies(settings: Settings) -> dict[str, BudgetPolicy]:
+    """Return the policy of each upstream's pull budget."""
+    shares = Shares(settings.shares)
+    return {
+        name: BudgetPolicy(
+            user=upstream.whose,
+            pull_limit=upstream.pull_limit,
+            pull_window=upstream.pull_window,
+            reserve=upstream.reserve,
+            reserved_for=Patterns(upstream.reserved_for),
+            shares=shares,
+            max_stale=settings.max_stale,
+        )
+        for name, upstream in settings.upstreams.items()
+    }
+
+
+def build_manifests(
+    core: Core, sources: Mapping[str, ManifestSource], settings: Settings
+) -> ManifestResolver:
+    """Return the manifests of all upstreams, to be closed."""
+    return ManifestResolver(
+        sources,
+        core.budget,
+        core.store,
+        core.tags,
+        core.memory,
+        stale_after=settings.stale_after,
+        timer=core.clocks.timer,
+    )

@@ -1,0 +1,185 @@
+"""The web server: the registry API before the content, with its connections and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from mirror.app import background
+from mirror.app.clients import (
+    build_authenticator,
+    build_router,
+    build_trusted_proxies,
+    build_watchers,
+)
+from mirror.app.closing import closed
+from mirror.app.content import Content
+from mirror.app.core import Core
+from mirror.app.upstreams import Upstreams
+from mirror.settings import Settings
+from mirror.storage.store import Store
+from mirror.util.log_writer import LogWriter
+from mirror.util.loop_lag import LoopLag
+from mirror.web.auth.authenticator import Authenticator
+from mirror.web.auth.browsers import Browsers
+from mirror.web.connections.certificate import Certificate
+from mirror.web.connections.pool import ConnectionPool
+from mirror.web.connections.shutdown import Grace, end
+from mirror.web.connections.site import Site
+from mirror.web.limit_headers import LimitHeaders
+from mirror.web.observability.access_log import AccessLog
+from mirror.web.observability.metrics import Metrics, State
+from mirror.web.registry_api import RegistryApi
+from mirror.web.server import Server
+from mirror.web.status_pages import StatusPages
+
+_OWN_DESCRIPTORS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """The parts that record what the mirror does."""
+
+    metrics: Metrics
+    log_writer: LogWriter
+    lag: LoopLag
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """The bounds on connections and on their end; TLS, if there is a `certificate`.
+
+    `bearable` is the number of connections that the limit of descriptors allows.
+    """
+
+    pool: ConnectionPool
+    bearable: int
+    grace: Grace
+    certificate: Certificate | None
+
+
+@dataclass(frozen=True, slots=True)
+class WebServer:
+    """The server and its parts; `watchers` are the browsers at an address for metrics only."""
+
+    server: Server
+    clients: Authenticator
+    connections: Connections
+    pages: StatusPages
+    watchers: Browsers
+
+
+def build_connections(
+    settings: Settings, certificate: Certificate | None, hurry: asyncio.Event
+) -> Connections:
+    """Return the connections, none of them open; `hurry` ends the grace of transfers at the end."""
+    bearable = _bearable_connections()
+    pool = ConnectionPool(
+        max_connections=min(settings.max_connections, bearable),
+        client_connections=settings.client_connections,
+        trusted_proxies=build_trusted_proxies(settings),
+    )
+    grace = Grace(shutdown_grace=settings.shutdown_grace, hurry=hurry)
+    return Connections(pool, bearable, grace, certificate)
+
+
+def _bearable_connections() -> int:
+    """Raise the limit of descriptors to the maximum; returns the connections that it allows.
+
+    Each connection may have a file open as well, and upstream and store need some.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return max(1, (most - _OWN_DESCRIPTORS) // 2)
+
+
+def build_web_server(
+    stack: AsyncExitStack,
+    settings: Settings,
+    core: Core,
+    content: Content,
+    *,
+    connections: Connections,
+    observers: Observers,
+) -> WebServer:
+    """Return the server, which does not listen yet; raises ConfigurationError.
+
+    Its parts are closed at the end of the stack.
+    """
+    clients = closed(stack, build_authenticator(settings))
+    pages = StatusPages(
+        observers.metrics, core.store.trouble, apart=settings.listen_metrics is not None
+    )
+    server = Server(
+        router=build_router(settings),
+        clients=clients,
+        access=content.access,
+        api=_build_api(core, content, clients),
+        own=pages,
+        metrics=observers.metrics,
+        log=AccessLog(log_format=settings.log_format, log_writer=observers.log_writer),
+        connections=connections.pool,
+    )
+    return WebServer(server, clients, connections, pages, build_watchers(settings))
+
+
+def _build_api(core: Core, content: Content, clients: Authenticator) -> RegistryApi:
+    return RegistryApi(
+        manifests=content.manifests,
+        blobs=content.blobs,
+        listings=content.listings,
+        repositories=content.repositories,
+        demand=core.demand,
+        limits=LimitHeaders(core.budget, clients.trusts),
+    )
+
+
+def export_figures(
+    core: Core, upstreams: Upstreams, content: Content, web_server: WebServer, observers: Observers
+) -> None:
+    """Have the metrics read the figures of all parts at each scrape."""
+    observers.metrics.registry.register(
+        State(
+            store=core.store,
+            fetches=content.fetches,
+            budget=core.budget,
+            demand=core.demand,
+            registries=upstreams.registries.values(),
+            connections=web_server.connections.pool,
+            clients=web_server.clients,
+            log_writer=observers.log_writer,
+            listings=content.listings,
+            lag=observers.lag,
+            secret=content.folder_key,
+        )
+    )
+
+
+async def serve(
+    stack: AsyncExitStack,
+    settings: Settings,
+    web_server: WebServer,
+    listener: socket.socket,
+    store: Store,
+) -> None:
+    """Serve clients until the end of the stack: running answers have their grace then."""
+    connections = web_server.connections
+    runner = web_server.server.runner(idle_timeout=settings.idle_timeout)
+    stack.push_async_callback(_stop, runner, connections, store)
+    await runner.setup()
+    if connections.certificate is not None:
+        background.run(stack, connections.certificate.run())
+    await Site(runner, listener, connections.pool, connections.certificate).start()
+
+
+async def _stop(runner: web.ServerRunner, connections: Connections, store: Store) -> None:
+    """Stop serving; from now on, the store's work on the disk is bounded in time."""
+    try:
+        await end(runner, connections.pool, connections.grace)
+    finally:
+        store.hurry()
