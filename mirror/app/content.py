@@ -1,4 +1,4 @@
-"""The content: who may read it, and the parts that find, fetch and list it."""
+"""The parts that answer for content: access, manifests, blobs and listings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The core: the data folder, and what is known from it of tags and pulls.
+"""The core: an open data folder, with the tags and the pulls that are noted in it.
 
 A daemon, an order without a daemon and a simulation build it from the same settings, here.
 """

@@ -1,4 +1,4 @@
-"""Differences between settings: those that a running mirror can apply, and those that it cannot."""
+"""Differences between settings: which of them a running mirror can apply."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _OWN_DESCRIPTORS = 512
 
 @dataclass(frozen=True, slots=True)
 class Observers:
-    """The parts that record what the mirror does."""
+    """The metrics, the log writer and the measure of the event loop's lag."""
 
     metrics: Metrics
     log_writer: LogWriter
