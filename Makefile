@@ -9,15 +9,18 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-real test-install test-modern dist image version torture races crashes differential fuzz simulate lint format bench bench-attacks bench-start lock clean
+.PHONY: help run test test-pythons test-real test-install test-modern dist image version torture races crashes differential fuzz simulate lint format bench bench-attacks bench-start lock clean
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 run: $(RUNS)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./data
 	@$(BIN)/mirror serve
 
 test: $(READY)  ## run the tests that need Python packages only
 	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern -n auto --maxprocesses 4 --dist worksteal
+
+test-pythons: $(READY)  ## run them on each Python from 3.11 on this machine, in .pythons: TESTS=tests/budget
+	@$(BIN)/python -m tests.pythons $(TESTS)
 
 test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as root, from Debian's packages)
 	@$(BIN)/pytest tests/real
@@ -85,7 +88,7 @@ lock: $(READY)  ## renew the lock files from pyproject.toml
 	@$(LOCK) pyproject.toml --all-extras --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:  ## remove the environment and caches, keep the data
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .pythons build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(RUNS): requirements.lock pyproject.toml
 	@$(WANTED)
