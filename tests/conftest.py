@@ -16,8 +16,8 @@ import tests.support.small_caches  # noqa: F401 - its caches are small
 from mirror.app.core import Clocks
 from mirror.app.daemon import running
 from mirror.settings import load
-from mirror.storage.index import Index
-from mirror.storage.startup import open_index
+from mirror.storage.metadata.protocol import MetadataStore
+from mirror.storage.metadata.sqlite.store import open_sqlite
 from tests.standin import Hub, Image, Terms, make_image
 from tests.support.command import environment
 from tests.support.mirror import Mirror, Run
@@ -79,9 +79,9 @@ def image(hub: Hub) -> Image:
 
 
 @pytest.fixture
-async def index(tmp_path: Path) -> AsyncIterator[Index]:
+async def index(tmp_path: Path) -> AsyncIterator[MetadataStore]:
     """An index of its own, closed whatever becomes of the test."""
-    index = await open_index(tmp_path / "index.db")
+    index = await open_sqlite(tmp_path)
     try:
         yield index
     finally:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection
 
 from mirror.access.standing import PUBLIC_FOR, Standing
 from mirror.oci.names import Repository
-from mirror.storage.index import Index
+from mirror.storage.metadata.protocol import PublicityMetadata
+from mirror.storage.metadata.rows import PublicityRow
 from mirror.util.evicting_cache import EvictingCache
 
 _NEVER = -1  # stands for the time of a question that was never asked
@@ -27,7 +28,7 @@ class Publicity:
     def __init__(
         self,
         accounts: Collection[str],
-        index: Index,
+        index: PublicityMetadata,
         holds: Callable[[Repository], bool],
         timer: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
@@ -35,7 +36,7 @@ class Publicity:
         self.now = timer
         self._accounts = accounts
         self._index = index
-        index.sources.append(self._tell)
+        index.when_lost(self._tell)
         self._holds = holds
         self._clock = clock
         self._known: EvictingCache[Repository, Standing] = EvictingCache(
@@ -56,9 +57,8 @@ class Publicity:
         its expiry: content that the account was given since may be private.
         """
         rows = await self._index.publicity()
-        for upstream, name, public, asked_at in sorted(rows, key=lambda row: not row[2]):
-            repository = Repository(upstream, name)
-            self._table(repository)[repository] = self._read(asked_at, public=bool(public))
+        for row in sorted(rows, key=lambda row: not row.public):
+            self._table(row.repository)[row.repository] = self._read(row)
 
     def change(self, accounts: Collection[str]) -> None:
         """Change the upstreams that have an account, with the effect of a restart.
@@ -171,17 +171,17 @@ class Publicity:
             asked_at = _NEVER
             if standing.decided is not None:
                 asked_at = int(self._clock() - (self.now() - standing.decided))
-            self._index.put_publicity(repository, asked_at, public=standing.public)
+            self._index.put_publicity(PublicityRow(repository, standing.public, asked_at))
             standing.noted = True
 
-    def _read(self, asked_at: int, *, public: bool) -> Standing:
-        if asked_at == _NEVER:
+    def _read(self, row: PublicityRow) -> Standing:
+        if row.asked_at == _NEVER:
             return Standing(noted=True)
-        age = self._clock() - asked_at
+        age = self._clock() - row.asked_at
         # An answer from the future (the clock was set back since) gets the greatest age.
         decided = self.now() - (age if age >= 0 else PUBLIC_FOR)
-        ask_again = decided + PUBLIC_FOR if public else -math.inf
-        return Standing(public, decided, ask_again, noted=True)
+        ask_again = decided + PUBLIC_FOR if row.public else -math.inf
+        return Standing(row.public, decided, ask_again, noted=True)
 
     def _tell(self) -> tuple[()]:
         """Write all standings to the index at once: it was lost, and is rebuilt."""
@@ -208,7 +208,9 @@ class _Denied(dict[Repository, Standing]):
     when the table is large.
     """
 
-    def __init__(self, many: int, index: Index, holds: Callable[[Repository], bool]) -> None:
+    def __init__(
+        self, many: int, index: PublicityMetadata, holds: Callable[[Repository], bool]
+    ) -> None:
         super().__init__()
         self._many = self._most = many
         self._index = index

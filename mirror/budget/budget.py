@@ -8,13 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from mirror.budget.account import Account, BudgetPolicy
-from mirror.budget.ledger import Key, Ledger
+from mirror.budget.ledger import Ledger
 from mirror.budget.permit import Permit, PermitQueue
 from mirror.budget.protocol import Outlook
 from mirror.budget.pull_request import PullRequest
 from mirror.identity.client import MIRROR_ITSELF
 from mirror.oci.digest import Digest
 from mirror.oci.names import HUB, HUB_WINDOW
+from mirror.storage.metadata.rows import AccountKey
 from mirror.upstream.telemetry import UpstreamResponse
 from mirror.util.units import duration
 
@@ -37,11 +38,11 @@ class Budget:
         ledger.when_lost(self._rewrite_ledger)
         self.now = timer
         self._policies = policies
-        self._accounts: dict[Key, Account] = {}
-        self._present = {upstream: (upstream, said.user) for upstream, said in policies.items()}
-        self._queues: defaultdict[Key, PermitQueue] = defaultdict(PermitQueue)
-        self._shut: set[Key] = set()
-        self.shut_times: defaultdict[Key, int] = defaultdict(int)
+        self._accounts: dict[AccountKey, Account] = {}
+        self._present = _present(policies)
+        self._queues: defaultdict[AccountKey, PermitQueue] = defaultdict(PermitQueue)
+        self._shut: set[AccountKey] = set()
+        self.shut_times: defaultdict[AccountKey, int] = defaultdict(int)
         self.counted: defaultdict[str, int] = defaultdict(int)  # pulls since the start
         for key in self._present.values():
             self._account(key)
@@ -59,11 +60,11 @@ class Budget:
     def change(self, policies: Mapping[str, BudgetPolicy]) -> None:
         """Replace the policies, perhaps of other upstreams; recorded pulls and limits stay."""
         self._policies = policies
-        self._present = {upstream: (upstream, said.user) for upstream, said in policies.items()}
+        self._present = _present(policies)
         for key in self._present.values():
             self._account(key)
         for key, account in self._accounts.items():
-            account.change(policies.get(key[0], _NO_POLICY))
+            account.change(policies.get(key.upstream, _NO_POLICY))
             self._queues[key].wake()
 
     @property
@@ -71,31 +72,33 @@ class Budget:
         """The length of the longest window, in seconds."""
         return max([HUB_WINDOW, *(account.window.length for account in self._accounts.values())])
 
-    def accounts(self) -> Iterator[tuple[Key, Account]]:
+    def accounts(self) -> Iterator[tuple[AccountKey, Account]]:
         """Return all accounts; a former one is included while its window matters."""
         now = self.now()
         for key, account in [*self._accounts.items()]:
             if self.is_present(key) or not account.window.idle(now):
                 yield key, account
 
-    def is_present(self, key: Key) -> bool:
+    def is_present(self, key: AccountKey) -> bool:
         """Whether an account is the present one of its upstream."""
-        return self._present.get(key[0]) == key
+        return self._present.get(key.upstream) == key
 
     def present(self, upstream: str) -> Account:
         """Return the account that an upstream is asked as; of a removed one the anonymous one."""
         return self._account(self._present_key(upstream))
 
-    def _present_key(self, upstream: str) -> Key:
-        return self._present.get(upstream) or (upstream, "")
+    def _present_key(self, upstream: str) -> AccountKey:
+        return self._present.get(upstream) or AccountKey(upstream, "")
 
     def counts(self, upstream: str) -> bool:
         """Whether an upstream may count a GET of a manifest, as far as that is known."""
         return upstream in CHECKED or self.present(upstream).window.limit is not None
 
-    def _account(self, key: Key) -> Account:
+    def _account(self, key: AccountKey) -> Account:
         if key not in self._accounts:
-            self._accounts[key] = Account(key[0], self._policies.get(key[0], _NO_POLICY))
+            self._accounts[key] = Account(
+                key.upstream, self._policies.get(key.upstream, _NO_POLICY)
+            )
         return self._accounts[key]
 
     # Before upstream is asked
@@ -121,7 +124,7 @@ class Budget:
         """See `PullBudget.observe`."""
         if response.kind != "manifest" or response.status is None:
             return
-        key = (response.upstream, response.account)
+        key = AccountKey(response.upstream, response.account)
         account = self._account(key)
         self._check_clock()
         refused = account.refused_for(self.now())
@@ -137,7 +140,11 @@ class Budget:
         self._queues[key].wake()
 
     def _count(
-        self, key: Key, account: Account, response: UpstreamResponse, request: PullRequest | None
+        self,
+        key: AccountKey,
+        account: Account,
+        response: UpstreamResponse,
+        request: PullRequest | None,
     ) -> None:
         """Count the pull if upstream did, and note the limit that its answer names."""
         now, limit = self.now(), response.limit
@@ -151,7 +158,7 @@ class Budget:
             account.observe_limit(limit, sent, now)
             self._put_limit(key, account)
 
-    def _check_limit(self, key: Key, account: Account, response: UpstreamResponse) -> None:
+    def _check_limit(self, key: AccountKey, account: Account, response: UpstreamResponse) -> None:
         """Note whether a limit still holds, and for which repositories.
 
         An answer that names no limit means that there is none. But Docker Hub names none for exempt
@@ -208,11 +215,11 @@ class Budget:
             if account.refused_for(self.now()):
                 self._put_gate(key, account)
 
-    def _put_limit(self, key: Key, account: Account) -> None:
+    def _put_limit(self, key: AccountKey, account: Account) -> None:
         if reported := account.window.reported:
             self.ledger.put_limit(key, reported, account.window.length, self.now() - reported.at)
 
-    def _put_gate(self, key: Key, account: Account) -> None:
+    def _put_gate(self, key: AccountKey, account: Account) -> None:
         self.ledger.put_gate(key, account.refused_for(self.now()))
 
     async def prune(self) -> None:
@@ -220,5 +227,10 @@ class Budget:
         await self.ledger.prune(self.longest, [*self._accounts])
 
 
-def _name(key: Key) -> str:
-    return f"{key[0]} as {key[1]}" if key[1] else key[0]
+def _name(key: AccountKey) -> str:
+    return f"{key.upstream} as {key.name}" if key.name else key.upstream
+
+
+def _present(policies: Mapping[str, BudgetPolicy]) -> dict[str, AccountKey]:
+    """Return the account that each upstream is asked as."""
+    return {upstream: AccountKey(upstream, policy.user) for upstream, policy in policies.items()}

@@ -5,37 +5,30 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import NamedTuple
 
 from mirror.budget.pull_request import PullRequest
 from mirror.budget.window import HOUR, MOST_PULLS, ReportedLimit
 from mirror.identity.client import MIRROR_ITSELF
-from mirror.storage.index import Index
-from mirror.storage.rows import (
+from mirror.storage.metadata.protocol import LedgerMetadata, Source, Spender
+from mirror.storage.metadata.rows import (
+    AccountKey,
+    AskedRow,
     GateRow,
     LimitRow,
+    PastPull,
     PullRow,
     SpenderRow,
 )
-from mirror.storage.write_behind import Source
 from mirror.upstream.telemetry import PullLimit, UpstreamResponse
 
 _log = logging.getLogger(__name__)
 
-Key = tuple[str, str]  # the upstream's name and the account's, empty where anonymous
 _MORE = 4096  # entries, after which there may be too many
+_SPENDERS: tuple[Spender, ...] = ("client", "repository", "tag")
 _STEP = 2.0  # seconds; a wall clock that moves so far against the timer was set
-
-
-class _Entry(NamedTuple):
-    """A pull in the ledger; `at` in seconds since the epoch."""
-
-    number: int
-    at: int
-    client: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +54,7 @@ class Ledger:
     """
 
     def __init__(
-        self, index: Index, ledger_keep: float, clock: Callable[[], float] = time.time
+        self, index: LedgerMetadata, ledger_keep: float, clock: Callable[[], float] = time.time
     ) -> None:
         self._index = index
         self.ledger_keep = ledger_keep
@@ -76,30 +69,30 @@ class Ledger:
 
     def when_lost(self, tell: Source) -> None:
         """Have `tell` enter everything again should the index be lost while it is in use."""
-        self._index.sources.append(tell)
+        self._index.when_lost(tell)
 
-    async def load(self, longest: float, timer: float) -> dict[Key, Past]:
+    async def load(self, longest: float, timer: float) -> dict[AccountKey, Past]:
         """Read the entries that may still matter; upstream's word needs two `longest` windows.
 
         This precedes all new entries, and finds the next number for them. `timer` is the reading of
         the monotonic clock.
         """
         self._ahead = self._clock() - timer
-        limits = {(row.upstream, row.account): row for row in await self._index.limits()}
+        limits = {row.account: row for row in await self._index.limits()}
         longest = max([longest, *(row.window for row in limits.values())])
-        pulls: dict[Key, list[_Entry]] = {key: [] for key in limits}
-        entries = await self._index.pulls(self._now - int(2 * longest))
-        for number, upstream, account, at, client in entries:
-            pulls.setdefault((upstream, account), []).append(_Entry(number, at, client))
+        pulls: dict[AccountKey, list[PastPull]] = {key: [] for key in limits}
+        for pull in await self._index.pulls(self._now - int(2 * longest)):
+            pulls.setdefault(pull.account, []).append(pull)
         past = {key: self._past(told, limits.get(key)) for key, told in pulls.items()}
         for gate in await self._index.gates():
-            key, rest = (gate.upstream, gate.account), min(gate.until - self._now, gate.seconds)
-            past[key] = replace(past.get(key, Past([])), shut_for=max(0, rest))
+            rest = min(gate.until - self._now, gate.seconds)
+            before = past.get(gate.account, Past([]))
+            past[gate.account] = replace(before, shut_for=max(0, rest))
         last = max([await self._index.last_pull(), *(row.after for row in limits.values())])
         self._first = self._last = last
         return past
 
-    def _past(self, entries: list[_Entry], limit: LimitRow | None) -> Past:
+    def _past(self, entries: list[PastPull], limit: LimitRow | None) -> Past:
         times, clients = [each.at for each in entries], [each.client for each in entries]
         if limit is None:
             return Past(list(zip(self._ages(times), clients, strict=True)))
@@ -141,7 +134,7 @@ class Ledger:
         """Whether enough pulls were entered that it is time to `prune`."""
         return self._last - self._pruned >= _MORE
 
-    async def prune(self, longest: float, keys: Iterable[Key]) -> None:
+    async def prune(self, longest: float, keys: Iterable[AccountKey]) -> None:
         """Drop pulls older than `ledger_keep` seconds and than two windows of the `longest` kind.
 
         Limits and gates stay for two such windows. Of each account only the last pulls stay: a
@@ -149,16 +142,17 @@ class Ledger:
         """
         self._pruned = self._last
         words = int(2 * longest)
-        await self._index.prune(self._now, max(int(self.ledger_keep), words), words)
+        keep = max(int(self.ledger_keep), words)
+        await self._index.prune(self._now, keep=keep, words=words)
         await self._index.keep_last(keys, MOST_PULLS)
 
     def add_pull(
-        self, key: Key, answer: UpstreamResponse, request: PullRequest | None = None
+        self, key: AccountKey, answer: UpstreamResponse, request: PullRequest | None = None
     ) -> None:
         """Enter a counted pull, and the client's request for it; None if the mirror wanted it."""
         row = PullRow(
             self._next(),
-            *key,
+            key,
             self._now,
             answer.repository,
             request.reference if request else answer.asked,
@@ -167,36 +161,37 @@ class Ledger:
         )
         self._index.add_pull(row)
         mark = "@" if row.reference == row.digest else ":"
-        pulled = f"{row.upstream}/{row.repository}{mark}{row.reference}"
+        pulled = f"{key.upstream}/{row.repository}{mark}{row.reference}"
         _log.info("pull of %s counted for %s", pulled, row.client)
 
-    def tell_pull(self, key: Key, age: float) -> None:
+    def tell_pull(self, key: AccountKey, age: float) -> None:
         """Enter a pull again, in an index that was lost: repository and client are lost, too."""
-        self._index.add_pull(PullRow(self._next(), *key, int(self._clock() - age), "", "", "", ""))
+        at = int(self._clock() - age)
+        self._index.add_pull(PullRow(self._next(), key, at, "", "", "", ""))
 
     def _next(self) -> int:
         self._last += 1
         return self._last
 
-    def put_limit(self, key: Key, word: ReportedLimit, window: float, age: float) -> None:
+    def put_limit(self, key: AccountKey, word: ReportedLimit, window: float, age: float) -> None:
         """Note upstream's word on its limit, all entries so far included; in seconds."""
         at = int(self._clock() - age)
         row = LimitRow(
-            *key, word.limit, word.remaining, int(window), word.source, at, after=self._last
+            key, word.limit, word.remaining, int(window), word.source, at, after=self._last
         )
         self._index.put_limit(row)
 
-    def drop_limit(self, key: Key) -> None:
+    def drop_limit(self, key: AccountKey) -> None:
         """Note that upstream names no limit any more."""
-        self._index.drop_limit(*key)
+        self._index.drop_limit(key)
 
-    def put_gate(self, key: Key, seconds: float) -> None:
+    def put_gate(self, key: AccountKey, seconds: float) -> None:
         """Note for how long the gate is shut."""
-        self._index.put_gate(GateRow(*key, int(self._clock() + seconds), math.ceil(seconds)))
+        self._index.put_gate(GateRow(key, int(self._clock() + seconds), math.ceil(seconds)))
 
     def put_asked(self, upstream: str, hour: int, pulls: int) -> None:
         """Note how many manifests clients pulled in an hour, counted since the epoch."""
-        self._index.put_asked(upstream, hour * HOUR, pulls)
+        self._index.put_asked(AskedRow(upstream, hour * HOUR, pulls))
 
     @property
     def hour(self) -> int:
@@ -206,13 +201,15 @@ class Ledger:
     async def asked(self, since: float) -> dict[tuple[str, int], int]:
         """Return how many manifests clients pulled in `since` seconds, by upstream and hour."""
         rows = await self._index.asked(int(self._clock() - since) // HOUR * HOUR)
-        return {(upstream, hour // HOUR): pulls for upstream, hour, pulls in rows}
+        return {(row.upstream, row.hour // HOUR): row.pulls for row in rows}
 
-    async def spenders(self, key: Key, since: float, most: int) -> dict[str, list[SpenderRow]]:
+    async def spenders(
+        self, key: AccountKey, since: float, most: int
+    ) -> dict[Spender, Sequence[SpenderRow]]:
         """Return the largest spenders of the last `since` seconds: clients, repositories, tags."""
         begin = int(self._clock() - since)
         await self._index.flush()
         return {
-            what: await self._index.spenders(what, *key, begin, most)
-            for what in ("client", "repository", "tag")
+            what: await self._index.spenders(what, key, since=begin, most=most)
+            for what in _SPENDERS
         }

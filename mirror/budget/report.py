@@ -8,9 +8,9 @@ from collections import Counter
 from mirror.budget.account import Account
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
-from mirror.budget.ledger import Key
 from mirror.budget.summary import AccountBudget, Budgets, Spender
 from mirror.budget.window import Window
+from mirror.storage.metadata.rows import AccountKey
 
 PARTS = 12  # of a window
 _TOP = 5  # spenders reported
@@ -24,7 +24,9 @@ async def report(budget: Budget, demand: Demand) -> Budgets:
     return Budgets(tuple(telling or told))
 
 
-async def _account(budget: Budget, demand: Demand, key: Key, account: Account) -> AccountBudget:
+async def _account(
+    budget: Budget, demand: Demand, key: AccountKey, account: Account
+) -> AccountBudget:
     now, window = budget.now(), account.window
     reported, limited = window.reported, window.limit is not None
     spenders = await budget.ledger.spenders(key, window.length, _TOP)
@@ -32,8 +34,8 @@ async def _account(budget: Budget, demand: Demand, key: Key, account: Account) -
         what: tuple(Spender(row.name, row.pulls) for row in rows) for what, rows in spenders.items()
     }
     return AccountBudget(
-        upstream=key[0],
-        account=key[1],
+        upstream=key.upstream,
+        account=key.name,
         source=reported.source if reported else "",
         window=int(window.length),
         limit=window.limit,
@@ -45,7 +47,7 @@ async def _account(budget: Budget, demand: Demand, key: Key, account: Account) -
         lasts=_whole(window.exhausted_in(now)),
         whole=_whole(window.all_back_in(now)) if limited else None,
         shut=math.ceil(account.shut_for(now)),
-        asked=demand.asked_for(key[0], window.length) if budget.is_present(key) else None,
+        asked=demand.asked_for(key.upstream, window.length) if budget.is_present(key) else None,
         spent=_parts(window, now),
         returns=tuple(math.ceil(back) for back in list(window.returns(now))[:_RETURNS]),
         clients=top["client"],

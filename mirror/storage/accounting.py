@@ -13,7 +13,8 @@ from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.storage.catalog import Catalog, Entry, charged
 from mirror.storage.errors import NoRoom
-from mirror.storage.index import Index
+from mirror.storage.metadata.protocol import ContentMetadata
+from mirror.storage.metadata.rows import BlobRow, ChildRow, LinkRow, TypeRow
 from mirror.storage.quarantine import Quarantine, Suspect
 from mirror.storage.sizes import Sizes
 
@@ -75,7 +76,7 @@ class Accounting:
     `stuck` are wrong files that the disk failed to move, by size in bytes.
     """
 
-    def __init__(self, index: Index, catalog: Catalog, max_size: int) -> None:
+    def __init__(self, index: ContentMetadata, catalog: Catalog, max_size: int) -> None:
         self.index = index
         self.catalog = catalog
         self.max_size = max_size
@@ -90,7 +91,7 @@ class Accounting:
         self._leaving: list[Entry] = []  # unlinked, but still being read
         self._headroom = _headroom(max_size)
         self._touched: set[Digest] = set()
-        index.sources.append(self._tell)
+        index.when_lost(self._tell)
 
     def __repr__(self) -> str:
         return f"<Accounting: {len(self.catalog)} kept, {self.used} of {self.max_size} bytes>"
@@ -271,12 +272,12 @@ class Accounting:
     def link(self, digest: Digest, repository: Repository) -> None:
         """Record that a repository contains a stored digest."""
         if self.catalog.link(digest, repository):
-            self.index.put_link(digest, repository)
+            self.index.put_link(LinkRow(digest, repository))
 
     def unlink(self, digest: Digest, repository: Repository) -> None:
         """Remove the record that a repository contains a stored digest."""
         if self.catalog.unlink(digest, repository):
-            self.index.drop_link(digest, repository)
+            self.index.drop_link(LinkRow(digest, repository))
 
     def touch(self, digest: Digest) -> None:
         """Record a use: in memory now, in the index within a minute or so."""
@@ -295,12 +296,14 @@ class Accounting:
 
     def tell_of(self, digest: Digest, entry: Entry) -> None:
         """Write all facts of an entry to the index."""
-        self.index.put_blob(digest, entry.size, entry.media_type, entry.used_at, entry.changed_at)
-        self.index.put_children(digest, entry.children)
+        size, media_type = entry.size, entry.media_type
+        self.index.put_blob(BlobRow(digest, size, media_type, entry.used_at, entry.changed_at))
+        for child in entry.children:
+            self.index.put_child(ChildRow(digest, child))
         for upstream, media_type in entry.types.items():
-            self.index.put_type(digest, upstream, media_type)
+            self.index.put_type(TypeRow(digest, upstream, media_type))
         for repository in entry.links:
-            self.index.put_link(digest, repository)
+            self.index.put_link(LinkRow(digest, repository))
 
     def _tell(self) -> Iterator[Digest]:
         """Write all entries to a new index, lazily: each is read when its turn comes."""

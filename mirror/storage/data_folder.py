@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import IO
 
 from mirror.storage import folder, lock
-from mirror.storage.catalog import charged
 from mirror.storage.errors import StoreError
 from mirror.storage.shared_folders import refuse_shared
-from mirror.storage.sqlite import WAL_BYTES
 from mirror.util import permissions
 
 _PARTS = ("blobs", "partial", "quarantine")
@@ -51,16 +49,9 @@ class DataFolder:
         if self._lock is not None:
             self._lock.close()
 
-    def overhead(self) -> int:
-        """Return the bytes of all files other than blobs, as they count towards the bound.
-
-        The write-ahead log grows and shrinks from moment to moment: it is counted at its largest.
-        Raises OSError.
-        """
-        return WAL_BYTES + sum(charged(size) for size in self._other_sizes())
-
-    def _other_sizes(self) -> Iterator[int]:
+    def files(self) -> Iterator[tuple[str, int]]:
+        """List the files beside the folders of blobs, with their sizes in bytes. Raises OSError."""
         for entry in os.scandir(self.root):
             with contextlib.suppress(FileNotFoundError):
-                if entry.is_file(follow_symlinks=False) and not entry.name.endswith("-wal"):
-                    yield entry.stat(follow_symlinks=False).st_size
+                if entry.is_file(follow_symlinks=False):
+                    yield entry.name, entry.stat(follow_symlinks=False).st_size

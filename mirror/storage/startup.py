@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from mirror.oci.digest import Digest
-from mirror.oci.names import Repository
 from mirror.storage.blobs.files import BlobFiles
 from mirror.storage.blobs.filesystem import FilesystemBlobs
 from mirror.storage.blobs.protocol import ListedBlob
@@ -21,14 +19,14 @@ from mirror.storage.blobs.threads import DiskThreads
 from mirror.storage.catalog import Catalog, Entry
 from mirror.storage.data_folder import DataFolder
 from mirror.storage.errors import StoreError
-from mirror.storage.index import Index
-from mirror.storage.quarantine import Suspect
-from mirror.storage.sqlite import (
-    Database,
-    Row,
-    is_damage,
-    move_aside,
+from mirror.storage.metadata.protocol import (
+    MetadataDamaged,
+    MetadataError,
+    MetadataOpener,
+    MetadataStore,
 )
+from mirror.storage.metadata.rows import BlobRow
+from mirror.storage.quarantine import Suspect
 from mirror.storage.store import Store
 from mirror.util import permissions
 from mirror.util.cooperative import cooperatively
@@ -49,8 +47,10 @@ class _Made(NamedTuple):
     threads: DiskThreads
 
 
-async def open_store(root: Path, max_size: int, *, spares: bool = False) -> Store:
-    """Open the data folder and repair its index; raises StoreError.
+async def open_store(
+    root: Path, max_size: int, open_index: MetadataOpener, *, spares: bool = False
+) -> Store:
+    """Open the data folder and repair its index, as `open_index` opens it; raises StoreError.
 
     A file without a row is adopted as a blob without links, and hashed before it is served. A row
     without a file is deleted. A file with another size than its row is quarantined, unless it
@@ -66,7 +66,7 @@ async def open_store(root: Path, max_size: int, *, spares: bool = False) -> Stor
             # one after the other (measured: 1.2 s for the names alone, 0.65 s without).
             on_disk = await _on_thread(halted, lambda: {f.digest: f for f in files.scan()})
             made = _Made(folder, files, DiskThreads(halted))
-            return await _open(made, max_size, on_disk, spares=spares)
+            return await _open(made, max_size, on_disk, open_index, spares=spares)
     except BaseException as error:
         folder.release()
         if isinstance(error, OSError):
@@ -95,60 +95,35 @@ async def _on_thread(halted: threading.Event, work: Callable[[], T]) -> T:
 
 
 async def _open(
-    made: _Made, max_size: int, on_disk: dict[Digest, ListedBlob], *, spares: bool
+    made: _Made,
+    max_size: int,
+    on_disk: dict[Digest, ListedBlob],
+    open_index: MetadataOpener,
+    *,
+    spares: bool,
 ) -> Store:
-    path = made.folder.root / "index.db"
+    index = await open_index(made.folder.root)
     try:
-        index = await open_index(path)
-        return await _repair(made, index, max_size, on_disk.copy(), spares=spares)
-    except sqlite3.Error as error:
-        if not is_damage(error):
-            raise StoreError(f"cannot read the index {path}: {error}") from None
-        fresh = await _replace_index(path, error)
-    return await _repair(made, fresh, max_size, on_disk.copy(), spares=spares)
-
-
-async def open_index(path: Path) -> Index:
-    """Open the index at `path`; a damaged one is moved aside and rebuilt.
-
-    Raises StoreError if it was written by a newer version or cannot be opened.
-    """
-    try:
-        await asyncio.to_thread(path.open("ab").close)
-        database = await Database.open(path)
-        damage = await database.damage()
-    except OSError as error:
-        why = permissions.explain_refusal(error, path.parent)
-        raise StoreError(f"cannot open the index {path}: {why}") from None
-    except sqlite3.Error as error:
-        if not is_damage(error):
-            raise StoreError(f"cannot open the index {path}: {error}") from None
-        return await _replace_index(path, error)
-    if damage is None:
-        return Index(database)
-    await database.close()
-    return await _replace_index(path, damage)
-
-
-async def _replace_index(path: Path, error: sqlite3.Error) -> Index:
-    """Move a damaged index aside and open an empty one in its place."""
-    aside = await asyncio.to_thread(move_aside, path)
-    _log.error("the index %s is damaged (%s): moved to %s, rebuilding it", path, error, aside)
-    return Index(await Database.open(path))
-
-
-async def _repair(
-    made: _Made, index: Index, max_size: int, on_disk: dict[Digest, ListedBlob], *, spares: bool
-) -> Store:
-    try:
-        return await _repaired(made, index, max_size, on_disk, spares=spares)
+        try:
+            return await _repaired(made, index, max_size, on_disk.copy(), spares=spares)
+        except MetadataDamaged as error:  # found no sooner than by reading all rows
+            await index.start_over(error)
+        return await _repaired(made, index, max_size, on_disk.copy(), spares=spares)
+    except MetadataError as error:
+        await index.abandon()
+        raise StoreError(f"cannot read the index {index.name}: {error}") from None
     except BaseException:
         await index.abandon()  # an open index would keep the process alive
         raise
 
 
 async def _repaired(
-    made: _Made, index: Index, max_size: int, on_disk: dict[Digest, ListedBlob], *, spares: bool
+    made: _Made,
+    index: MetadataStore,
+    max_size: int,
+    on_disk: dict[Digest, ListedBlob],
+    *,
+    spares: bool,
 ) -> Store:
     folder, files, threads = made
     set_aside = None if spares else files.set_aside
@@ -172,9 +147,9 @@ async def _repaired(
 
 async def _known(
     set_aside: Callable[[Digest], object] | None,
-    index: Index,
+    index: MetadataStore,
     on_disk: dict[Digest, ListedBlob],
-    rows: list[Row],
+    rows: Sequence[BlobRow],
 ) -> tuple[Catalog, list[Digest]]:
     """Enter the rows that have a file, least recently used first; also return the altered digests.
 
@@ -183,22 +158,23 @@ async def _known(
     """
     catalog, altered = Catalog(), []
     now = int(time.time())
-    async for text, size, media_type, used, changed_at in cooperatively(rows):
-        used_at = min(used, now)  # otherwise a clock that was set back would keep it for ever
-        digest = Digest(text)
-        found = on_disk.get(digest)
-        if found is not None and found.size == size:
-            catalog.add(digest, Entry(size, media_type, used_at, changed_at))
+    async for row in cooperatively(rows):
+        used_at = min(
+            row.used_at, now
+        )  # otherwise a clock that was set back would keep it for ever
+        found = on_disk.get(row.digest)
+        if found is not None and found.size == row.size:
+            catalog.add(row.digest, Entry(row.size, row.media_type, used_at, row.changed_at))
             continue
-        index.drop(digest)
-        if on_disk.pop(digest, None):  # altered while no mirror ran: must not be adopted
-            altered.append(digest)
+        index.drop(row.digest)
+        if on_disk.pop(row.digest, None):  # altered while no mirror ran: must not be adopted
+            altered.append(row.digest)
             if set_aside is not None:
-                set_aside(digest)
+                set_aside(row.digest)
     return catalog, altered
 
 
-async def _adopt(index: Index, catalog: Catalog, on_disk: dict[Digest, ListedBlob]) -> int:
+async def _adopt(index: MetadataStore, catalog: Catalog, on_disk: dict[Digest, ListedBlob]) -> int:
     """Enter the files without a row: each was proven before it was published.
 
     It may have been altered since: without a recorded time to compare, it is hashed once.
@@ -207,34 +183,25 @@ async def _adopt(index: Index, catalog: Catalog, on_disk: dict[Digest, ListedBlo
     async for found in cooperatively(sorted(orphans, key=lambda found: found.changed_at)):
         used_at = found.changed_at // _SECOND
         catalog.add(found.digest, Entry(found.size, None, used_at))
-        index.put_blob(found.digest, found.size, None, used_at)
+        index.put_blob(BlobRow(found.digest, found.size, None, used_at))
     return len(orphans)
 
 
-async def _relate(index: Index, catalog: Catalog) -> None:
-    """Enter links and children; equal repositories share one object.
-
-    Rows that a crash left for content that is gone are deleted from the index.
-    """
-    repositories: dict[tuple[str, str], Repository] = {}
-    async for text, upstream, name in cooperatively(await index.links()):
-        known = repositories.get((upstream, name))
-        if known is None:
-            known = repositories[upstream, name] = Repository(upstream, name)
-        digest = Digest(text)
-        if not catalog.link(digest, known) and catalog.get(digest) is None:
-            index.drop(digest)
-    async for text, upstream, media_type in cooperatively(await index.types()):
-        digest = Digest(text)
+async def _relate(index: MetadataStore, catalog: Catalog) -> None:
+    """Enter links and children. Rows that a crash left for content that is gone are deleted."""
+    async for link in cooperatively(await index.links()):
+        if not catalog.link(link.digest, link.repository) and catalog.get(link.digest) is None:
+            index.drop(link.digest)
+    async for row in cooperatively(await index.types()):
+        entry = catalog.get(row.digest)
+        if entry is None:
+            index.drop(row.digest)
+        elif entry.media_type is not None:
+            catalog.describe(row.digest, row.media_type, (), row.upstream)
+    children = groupby(await index.children(), key=lambda row: row.manifest)
+    async for digest, rows in cooperatively(children):
         entry = catalog.get(digest)
         if entry is None:
             index.drop(digest)
         elif entry.media_type is not None:
-            catalog.describe(digest, media_type, (), upstream)
-    async for text, rows in cooperatively(groupby(await index.children(), key=lambda row: row[0])):
-        digest = Digest(text)
-        entry = catalog.get(digest)
-        if entry is None:
-            index.drop(digest)
-        elif entry.media_type is not None:
-            catalog.describe(digest, entry.media_type, tuple(Digest(row[1]) for row in rows))
+            catalog.describe(digest, entry.media_type, tuple(row.digest for row in rows))

@@ -15,11 +15,11 @@ from mirror.oci.names import Repository
 from mirror.storage.accounting import Accounting, Taken
 from mirror.storage.blobs.protocol import BlobReader, BlobStore, PartialBlob
 from mirror.storage.blobs.threads import DiskThreads
-from mirror.storage.catalog import Catalog, Entry
+from mirror.storage.catalog import Catalog, Entry, charged
 from mirror.storage.data_folder import DataFolder
 from mirror.storage.errors import NoRoom, Stopping, StorageError, Unavailable
 from mirror.storage.graph import Differences, differences
-from mirror.storage.index import Index
+from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.quota import Quota
 from mirror.storage.stored_blob import Pin, StoredBlob
 from mirror.util.cooperative import cooperatively
@@ -47,7 +47,7 @@ class Store:
         folder: DataFolder,
         blobs: BlobStore,
         threads: DiskThreads,
-        index: Index,
+        index: MetadataStore,
         catalog: Catalog,
         max_size: int,
     ) -> None:
@@ -113,7 +113,17 @@ class Store:
 
     async def measure_overhead(self) -> None:
         """Count the index as large as it is now; raises StorageError."""
-        self.accounting.overhead = await self.run_read(self._folder.overhead)
+        self.accounting.overhead = await self.run_read(self._overhead)
+
+    def _overhead(self) -> int:
+        """Return the bytes of all files other than blobs, as they count towards the bound.
+
+        The log of the index grows and shrinks from moment to moment: it is counted at its largest.
+        Raises OSError.
+        """
+        others = self._folder.files()
+        sizes = (size for name, size in others if not self.index.is_log(name))
+        return self.index.log_bytes + sum(map(charged, sizes))
 
     # Upkeep
 
@@ -136,7 +146,7 @@ class Store:
     async def trim(self) -> None:
         """Evict until the bound holds, after the index grew or the bound was lowered."""
         try:
-            self.accounting.overhead = await self.run(self._folder.overhead)
+            self.accounting.overhead = await self.run(self._overhead)
             self.quota.release(await self.quota.reserve(0))
         except NoRoom:
             used, most = human(self.used), human(self.max_size)

@@ -25,8 +25,8 @@ from mirror.identity.client import ClientIdentity, Private
 from mirror.oci.errors import NotAllowed
 from mirror.oci.names import Repository, Tag
 from mirror.oci.patterns import Patterns
-from mirror.storage.index import Index
-from mirror.storage.startup import open_index
+from mirror.storage.metadata.protocol import MetadataStore
+from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.upstream.publicity_check import ProbedContent, PublicityAnswer
 from tests.support.clock import Clock
 
@@ -66,7 +66,7 @@ class Door:
 
     def __init__(
         self,
-        index: Index,
+        index: MetadataStore,
         private: Private = "authenticated",
         *,
         account: bool = True,
@@ -112,7 +112,7 @@ class Door:
     async def rows(self) -> list[tuple[str, bool]]:
         """Return what the index has of whether repositories are public."""
         await self.index.flush()
-        return [(row[1], bool(row[2])) for row in await self.index.publicity()]
+        return [(row.repository.name, row.public) for row in await self.index.publicity()]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ class Door:
     [("nobody", False, False), ("authenticated", False, True), ("everyone", True, True)],
 )
 async def test_who_may_read_what_is_private(
-    index: Index, private: Private, stranger: bool, friend: bool
+    index: MetadataStore, private: Private, stranger: bool, friend: bool
 ) -> None:
     door = Door(index, private)
     door.word.said = PublicityAnswer.DENIED
@@ -129,14 +129,14 @@ async def test_who_may_read_what_is_private(
     assert len(door.word.asked) == (0 if private == "everyone" else 1)
 
 
-async def test_a_client_may_read_no_more_than_its_own_list(index: Index) -> None:
+async def test_a_client_may_read_no_more_than_its_own_list(index: MetadataStore) -> None:
     door = Door(index, "everyone")
     assert await door.lets_in(ClientIdentity("10.0.0.2", "friend", Patterns(["team/*"])))
     assert not await door.lets_in(ClientIdentity("10.0.0.2", "friend", Patterns(["org/*"])))
     assert not await door.lets_in(ClientIdentity("10.0.0.2", None, Patterns(())))
 
 
-async def test_upstreams_yes_lasts_for_a_day(index: Index) -> None:
+async def test_upstreams_yes_lasts_for_a_day(index: MetadataStore) -> None:
     door = Door(index)
     assert await door.lets_in()
     door.word.said = PublicityAnswer.DENIED
@@ -145,7 +145,9 @@ async def test_upstreams_yes_lasts_for_a_day(index: Index) -> None:
     assert len(door.word.asked) == 1
 
 
-async def test_what_is_private_is_public_within_a_minute_of_upstreams_yes(index: Index) -> None:
+async def test_what_is_private_is_public_within_a_minute_of_upstreams_yes(
+    index: MetadataStore,
+) -> None:
     door = Door(index)
     door.word.said = PublicityAnswer.DENIED
     assert not await door.lets_in()
@@ -159,7 +161,7 @@ async def test_what_is_private_is_public_within_a_minute_of_upstreams_yes(index:
     assert await door.lets_in()
 
 
-async def test_the_first_denial_of_all_is_checked_seconds_later(index: Index) -> None:
+async def test_the_first_denial_of_all_is_checked_seconds_later(index: MetadataStore) -> None:
     door = Door(index)
     door.word.said = PublicityAnswer.DENIED
     assert not await door.lets_in()
@@ -172,7 +174,7 @@ async def test_the_first_denial_of_all_is_checked_seconds_later(index: Index) ->
 
 @pytest.mark.parametrize("said", [PublicityAnswer.MISSING, PublicityAnswer.NOTHING])
 async def test_what_cannot_be_told_is_closed_for_seconds(
-    index: Index, said: PublicityAnswer
+    index: MetadataStore, said: PublicityAnswer
 ) -> None:
     door = Door(index)
     door.word.said = said
@@ -187,7 +189,7 @@ async def test_what_cannot_be_told_is_closed_for_seconds(
 # Denials
 
 
-async def suspected(index: Index, *, account: bool) -> Door:
+async def suspected(index: MetadataStore, *, account: bool) -> Door:
     """Return a door whose upstream gave a repository to everybody, and denies it now."""
     door = Door(index, account=account)
     assert await door.lets_in()
@@ -198,7 +200,7 @@ async def suspected(index: Index, *, account: bool) -> Door:
 
 @pytest.mark.parametrize("account", [True, False])
 async def test_a_denial_is_believed_after_three_questions_over_ten_minutes(
-    index: Index, account: bool
+    index: MetadataStore, account: bool
 ) -> None:
     door = await suspected(index, account=account)
     assert await door.lets_in()
@@ -212,7 +214,7 @@ async def test_a_denial_is_believed_after_three_questions_over_ten_minutes(
 
 @pytest.mark.parametrize("account", [True, False])
 async def test_a_denial_that_is_seldom_asked_about_is_believed_after_three_questions(
-    index: Index, account: bool
+    index: MetadataStore, account: bool
 ) -> None:
     door = await suspected(index, account=account)
     for _ in range(DENIALS):
@@ -222,7 +224,7 @@ async def test_a_denial_that_is_seldom_asked_about_is_believed_after_three_quest
 
 
 @pytest.mark.parametrize("account", [True, False])
-async def test_one_yes_ends_a_denial(index: Index, account: bool) -> None:
+async def test_one_yes_ends_a_denial(index: MetadataStore, account: bool) -> None:
     door = await suspected(index, account=account)
     assert await door.later(DENIED_FOR - 20)
     door.word.said = PublicityAnswer.GIVEN
@@ -233,7 +235,7 @@ async def test_one_yes_ends_a_denial(index: Index, account: bool) -> None:
 
 
 async def test_a_pull_that_is_granted_ends_a_denial_of_an_upstream_without_account(
-    index: Index,
+    index: MetadataStore,
 ) -> None:
     door = await suspected(index, account=False)
     assert not await door.later(BELIEVED)
@@ -244,7 +246,7 @@ async def test_a_pull_that_is_granted_ends_a_denial_of_an_upstream_without_accou
 
 
 async def test_a_pull_that_is_granted_while_the_question_is_asked_opens_at_once(
-    index: Index,
+    index: MetadataStore,
 ) -> None:
     door = await suspected(index, account=False)
     assert not await door.later(BELIEVED)
@@ -256,7 +258,7 @@ async def test_a_pull_that_is_granted_while_the_question_is_asked_opens_at_once(
     assert await door.rows() == []
 
 
-async def test_what_the_account_is_given_is_no_yes_for_others(index: Index) -> None:
+async def test_what_the_account_is_given_is_no_yes_for_others(index: MetadataStore) -> None:
     door = await suspected(index, account=True)
     for _ in range(32):
         door.told(granted=True)
@@ -266,7 +268,7 @@ async def test_what_the_account_is_given_is_no_yes_for_others(index: Index) -> N
 
 @pytest.mark.parametrize("account", [True, False])
 async def test_what_is_held_back_is_open_within_a_minute_of_upstreams_yes(
-    index: Index, account: bool
+    index: MetadataStore, account: bool
 ) -> None:
     door = await suspected(index, account=account)
     assert not await door.later(BELIEVED)
@@ -280,7 +282,7 @@ async def test_what_is_held_back_is_open_within_a_minute_of_upstreams_yes(
 
 
 @pytest.mark.parametrize("account", [True, False])
-async def test_a_denial_of_everybody_is_never_believed(index: Index, account: bool) -> None:
+async def test_a_denial_of_everybody_is_never_believed(index: MetadataStore, account: bool) -> None:
     door = await suspected(index, account=account)
     door.word.up = False
     assert await door.later(10 * DENIED_FOR)
@@ -290,7 +292,7 @@ async def test_a_denial_of_everybody_is_never_believed(index: Index, account: bo
 
 
 async def test_another_repository_that_is_granted_shows_that_the_registry_answers(
-    index: Index,
+    index: MetadataStore,
 ) -> None:
     door = Door(index, account=False)
     door.told(granted=True, name="team/other")
@@ -304,7 +306,9 @@ async def test_another_repository_that_is_granted_shows_that_the_registry_answer
 
 
 @pytest.mark.parametrize("said", [PublicityAnswer.NOTHING, PublicityAnswer.MISSING])
-async def test_what_says_nothing_holds_nothing_back(index: Index, said: PublicityAnswer) -> None:
+async def test_what_says_nothing_holds_nothing_back(
+    index: MetadataStore, said: PublicityAnswer
+) -> None:
     door = await suspected(index, account=False)
     door.word.said = said
     assert await door.later(3 * DENIED_FOR)
@@ -312,7 +316,7 @@ async def test_what_says_nothing_holds_nothing_back(index: Index, said: Publicit
 
 
 async def test_what_everybody_is_told_is_missing_and_the_account_is_given_is_denied(
-    index: Index,
+    index: MetadataStore,
 ) -> None:
     door = Door(index)
     assert await door.lets_in()
@@ -323,7 +327,7 @@ async def test_what_everybody_is_told_is_missing_and_the_account_is_given_is_den
     assert not await door.later(DENIED_FOR + 2 * ASK_EVERY)
 
 
-async def test_mistakes_now_and_then_are_not_added_up(index: Index) -> None:
+async def test_mistakes_now_and_then_are_not_added_up(index: MetadataStore) -> None:
     door = Door(index, account=False)
     for _ in range(20):
         door.word.said = PublicityAnswer.DENIED
@@ -335,7 +339,9 @@ async def test_mistakes_now_and_then_are_not_added_up(index: Index) -> None:
 
 
 @pytest.mark.parametrize("account", [True, False])
-async def test_who_asks_for_what_is_missing_is_in_nobodys_way(index: Index, account: bool) -> None:
+async def test_who_asks_for_what_is_missing_is_in_nobodys_way(
+    index: MetadataStore, account: bool
+) -> None:
     door = await suspected(index, account=account)
     await door.lets_in()
     door.word.missing = ProbedContent("manifest", Tag("missing"))
@@ -350,7 +356,7 @@ async def test_who_asks_for_what_is_missing_is_in_nobodys_way(index: Index, acco
 
 
 async def test_what_was_held_back_stays_so_through_a_restart_while_upstream_cannot_be_asked(
-    index: Index,
+    index: MetadataStore,
 ) -> None:
     door = await suspected(index, account=False)
     assert not await door.later(BELIEVED)
@@ -367,7 +373,7 @@ async def test_what_was_held_back_stays_so_through_a_restart_while_upstream_cann
 
 @pytest.mark.parametrize("account", [True, False])
 async def test_a_denial_that_is_not_believed_yet_is_not_remembered_through_a_restart(
-    index: Index, account: bool
+    index: MetadataStore, account: bool
 ) -> None:
     door = await suspected(index, account=account)
     assert await door.later(DENIED_FOR - 20)
@@ -379,7 +385,7 @@ async def test_a_denial_that_is_not_believed_yet_is_not_remembered_through_a_res
 
 @pytest.mark.parametrize("asked", [True, False])
 async def test_what_an_account_was_given_is_private_without_it_until_upstream_says_otherwise(
-    index: Index, asked: bool
+    index: MetadataStore, asked: bool
 ) -> None:
     door = Door(index)
     door.word.said = PublicityAnswer.NOTHING
@@ -398,15 +404,15 @@ async def test_what_an_account_was_given_is_private_without_it_until_upstream_sa
 
 
 async def test_what_an_older_version_hid_is_open(tmp_path: Path) -> None:
-    path = tmp_path / "older.db"
-    schema = resources.files("mirror.storage") / "schema"
+    path = tmp_path / "index.db"
+    schema = resources.files("mirror.storage.metadata.sqlite") / "schema"
     older = [(schema / f"000{number}.sql").read_text() for number in range(1, 6)]
     with closing(sqlite3.connect(path)) as database:
         database.executescript(f"{';'.join(older)}; PRAGMA user_version=5;")
         database.execute("INSERT INTO publicity VALUES ('docker.io', 'team/secret', 0, 0)")
         database.execute("INSERT INTO publicity VALUES ('docker.io', 'team/public', 1, 0)")
         database.commit()
-    index = await open_index(path)
+    index = await open_sqlite(tmp_path)
     try:
         door = Door(index, account=False)
         await door.publicity.load()
@@ -417,7 +423,9 @@ async def test_what_an_older_version_hid_is_open(tmp_path: Path) -> None:
         await index.close()
 
 
-async def test_no_crowd_of_names_has_it_forgotten_what_the_account_was_given(index: Index) -> None:
+async def test_no_crowd_of_names_has_it_forgotten_what_the_account_was_given(
+    index: MetadataStore,
+) -> None:
     door = Door(index)
     door.word.said = PublicityAnswer.DENIED
     door.publicity = Publicity(
@@ -429,7 +437,7 @@ async def test_no_crowd_of_names_has_it_forgotten_what_the_account_was_given(ind
     assert await door.rows() == [(SECRET, False)]
 
 
-async def test_what_was_never_there_is_not_remembered(index: Index) -> None:
+async def test_what_was_never_there_is_not_remembered(index: MetadataStore) -> None:
     door = Door(index, account=False, holds=False)
     for number in range(1000):
         door.told(granted=False, name=f"made/up{number}")
@@ -440,7 +448,7 @@ async def test_what_was_never_there_is_not_remembered(index: Index) -> None:
 
 
 async def test_an_upstream_that_fails_is_taken_at_its_last_word_and_given_a_rest(
-    index: Index,
+    index: MetadataStore,
 ) -> None:
     door = Door(index)
     assert await door.lets_in()
@@ -452,7 +460,7 @@ async def test_an_upstream_that_fails_is_taken_at_its_last_word_and_given_a_rest
 
 
 @pytest.mark.parametrize("account", [True, False])
-async def test_many_at_once_are_one_question(index: Index, account: bool) -> None:
+async def test_many_at_once_are_one_question(index: MetadataStore, account: bool) -> None:
     door = await suspected(index, account=account)
     asked = len(door.word.asked)
     assert all(await asyncio.gather(*(door.lets_in() for _ in range(50))))
@@ -460,7 +468,7 @@ async def test_many_at_once_are_one_question(index: Index, account: bool) -> Non
 
 
 async def test_what_everybody_may_pull_is_not_listed_where_the_account_alone_may_list(
-    index: Index,
+    index: MetadataStore,
 ) -> None:
     door = Door(index)
     door.word.said = PublicityAnswer.GIVEN
@@ -508,7 +516,7 @@ def test_a_public_repository_is_held_back_after_a_run_of_denials_only(
 
 
 async def test_no_crowd_of_denials_opens_what_another_upstream_denied(
-    index: Index, monkeypatch: pytest.MonkeyPatch
+    index: MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Names that an upstream denies are as many as it likes."""
     monkeypatch.setattr("mirror.access.publicity._KEPT", 50)
@@ -522,7 +530,7 @@ async def test_no_crowd_of_denials_opens_what_another_upstream_denied(
 
 
 async def test_denials_of_what_is_held_no_more_leave(
-    index: Index, monkeypatch: pytest.MonkeyPatch
+    index: MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mirror.access.publicity._KEPT", 50)
     held: set[Repository] = set()
@@ -535,7 +543,7 @@ async def test_denials_of_what_is_held_no_more_leave(
     assert len(publicity._denied) <= 50
 
 
-async def test_a_yes_of_a_clock_that_was_ahead_is_asked_about_again(index: Index) -> None:
+async def test_a_yes_of_a_clock_that_was_ahead_is_asked_about_again(index: MetadataStore) -> None:
     """Else a repository that was hidden since would be shown for a day after each restart."""
     door = Door(index)
     door.clock.now += 30 * PUBLIC_FOR

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import pytest
 
 from mirror.oci.digest import Digest
-from mirror.storage import sqlite
-from mirror.storage.startup import open_index, open_store
+from mirror.storage.metadata.sqlite import migrations
+from mirror.storage.metadata.sqlite.store import open_sqlite
+from mirror.storage.startup import open_store
 from tests.support.command import NOBODY, serving, until_there
 from tests.support.folder import DataFolder
 
@@ -49,7 +50,7 @@ async def test_a_start_that_is_interrupted_leaves_nothing_that_keeps_the_process
     threads = set(threading.enumerate())
     for wait in itertools.count():
         try:
-            store = await cancelled_in(wait, open_store(tmp_path, 8 * 1024**2))
+            store = await cancelled_in(wait, open_store(tmp_path, 8 * 1024**2, open_sqlite))
         except asyncio.CancelledError:
             for thread in set(threading.enumerate()) - threads:
                 if "connection" in thread.name:  # those of the pool are nobody's
@@ -67,7 +68,7 @@ async def make_index(folder: Path) -> None:
     Those that are gone leave it, which takes some more.
     """
     await asyncio.to_thread(folder.mkdir)
-    index = await open_index(folder / "index.db")
+    index = await open_sqlite(folder)
     await index.close()
     digests = [str(Digest.of(str(number).encode())) for number in range(MANY)]
     with DataFolder(folder).database() as database:
@@ -108,16 +109,16 @@ async def test_a_signal_ends_a_start_and_the_next_one_carries_on(
 async def test_a_start_that_brings_the_index_up_to_date_can_be_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
-    index = await open_index(tmp_path / "index.db")
+    index = await open_sqlite(tmp_path)
     await index.close()
-    scripts, begun = sqlite._scripts(), asyncio.Event()
+    scripts, begun = migrations.scripts(), asyncio.Event()
 
     def with_one_more() -> list[str]:
         begun.set()
         return [*scripts, ENDLESS]
 
-    monkeypatch.setattr(sqlite, "_scripts", with_one_more)
-    start = asyncio.create_task(open_store(tmp_path, 8 * MEBIBYTE))
+    monkeypatch.setattr(migrations, "scripts", with_one_more)
+    start = asyncio.create_task(open_store(tmp_path, 8 * MEBIBYTE, open_sqlite))
     await begun.wait()
     for _ in range(turns):  # SQLite is about to begin, or amid it
         await asyncio.sleep(0.02)
@@ -138,7 +139,7 @@ async def test_a_folder_that_is_looked_through_can_be_left_in_the_midst(
         (tmp_path / "blobs/sha256" / shard).mkdir(parents=True)
     looked = list[str]()
     monkeypatch.setattr("mirror.storage.blobs.files._scan", noting(looked, began, go))
-    start = asyncio.create_task(open_store(tmp_path, 8 * MEBIBYTE))
+    start = asyncio.create_task(open_store(tmp_path, 8 * MEBIBYTE, open_sqlite))
     await asyncio.to_thread(began.wait, 5)
     start.cancel()
     await asyncio.sleep(0)
@@ -148,7 +149,7 @@ async def test_a_folder_that_is_looked_through_can_be_left_in_the_midst(
     done, _ = await asyncio.wait([start], timeout=5)
     assert done
     assert len(looked) == 1
-    store = await open_store(tmp_path, 8 * MEBIBYTE)
+    store = await open_store(tmp_path, 8 * MEBIBYTE, open_sqlite)
     await store.close()
 
 

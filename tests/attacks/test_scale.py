@@ -23,6 +23,7 @@ from mirror.admin.socket_path import SOCKET
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.catalog import Entry, charged
+from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
 from tests.attacks.steps import MOST, Longest, steps
 from tests.attacks.test_graphs import fill
@@ -180,7 +181,7 @@ def damage(folder: Path) -> None:
 async def test_an_index_that_is_lost_is_told_everything_again_some_at_a_time(
     tmp_path: Path,
 ) -> None:
-    store = await open_store(tmp_path, 1 << 40)
+    store = await open_store(tmp_path, 1 << 40, open_sqlite)
     many = 10_000
     digests = [Digest(f"sha256:{number:064x}") for number in range(many)]
     for number, digest in enumerate(digests):

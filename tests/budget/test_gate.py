@@ -21,7 +21,7 @@ from mirror.oci.errors import ReserveKept, TooManyRequests
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import HUB, HUB_WINDOW, Reference, Repository, Tag
 from mirror.oci.patterns import Patterns
-from mirror.storage.index import Index
+from mirror.storage.metadata.protocol import MetadataStore
 from mirror.upstream.telemetry import (
     Observer,
     PullLimit,
@@ -66,13 +66,13 @@ def clock() -> Clock:
     return Clock()
 
 
-def budget_of(index: Index, clock: Clock, terms: BudgetPolicy | None = None) -> Budget:
+def budget_of(index: MetadataStore, clock: Clock, terms: BudgetPolicy | None = None) -> Budget:
     """A budget in a process of its own."""
     ledger = Ledger(index, 0, lambda: 2_000_000_000 + clock.now)
     return Budget(ledger, {HUB: terms or BudgetPolicy()}, clock)
 
 
-async def again(index: Index, clock: Clock, terms: BudgetPolicy | None = None) -> Budget:
+async def again(index: MetadataStore, clock: Clock, terms: BudgetPolicy | None = None) -> Budget:
     """A budget after a restart."""
     await index.flush()
     budget = budget_of(index, clock, terms)
@@ -81,7 +81,7 @@ async def again(index: Index, clock: Clock, terms: BudgetPolicy | None = None) -
 
 
 @pytest.fixture
-def budget(index: Index, clock: Clock) -> Budget:
+def budget(index: MetadataStore, clock: Clock) -> Budget:
     """A budget of Docker Hub's."""
     return budget_of(index, clock)
 
@@ -189,7 +189,7 @@ async def test_upstream_is_asked_more_often_while_the_gate_is_shut(
 
 
 async def test_a_gate_that_was_opened_is_open_after_a_restart(
-    budget: Budget, index: Index, clock: Clock
+    budget: Budget, index: MetadataStore, clock: Clock
 ) -> None:
     budget.observe(answer(429, retry_after=600))
     clock.now += 10
@@ -201,7 +201,7 @@ async def test_a_gate_that_was_opened_is_open_after_a_restart(
 
 
 async def test_a_gate_that_opened_in_time_is_open_whatever_the_clock_shows_later(
-    budget: Budget, index: Index, clock: Clock
+    budget: Budget, index: MetadataStore, clock: Clock
 ) -> None:
     budget.observe(answer(429, retry_after=600))
     clock.now += 601
@@ -211,7 +211,7 @@ async def test_a_gate_that_opened_in_time_is_open_whatever_the_clock_shows_later
 
 
 async def test_a_limit_that_was_raised_opens_what_only_the_ledger_shut(
-    index: Index, clock: Clock
+    index: MetadataStore, clock: Clock
 ) -> None:
     budget = budget_of(index, clock, BudgetPolicy(pull_limit=1))
     budget.observe(answer())
@@ -223,7 +223,7 @@ async def test_a_limit_that_was_raised_opens_what_only_the_ledger_shut(
 
 
 async def test_an_index_that_was_lost_is_told_of_window_and_gate(
-    budget: Budget, index: Index, clock: Clock, tmp_path: Path
+    budget: Budget, index: MetadataStore, clock: Clock, tmp_path: Path
 ) -> None:
     for left in (9, 8):
         budget.observe(answer(limit=said(left, 10)))

@@ -19,7 +19,8 @@ from mirror.budget.pull_request import PullRequest
 from mirror.budget.report import report
 from mirror.cli.budget_report import lines
 from mirror.oci.names import HUB_WINDOW, Repository, Tag
-from mirror.storage.index import Index
+from mirror.storage.metadata.protocol import MetadataStore
+from mirror.storage.metadata.rows import AccountKey
 from mirror.upstream.telemetry import (
     PullLimit,
     UpstreamResponse,
@@ -32,6 +33,7 @@ from tests.support.mirror import Mirror, Run
 from tests.support.waiting import until
 
 REPOSITORY = "library/nginx"
+HUB = AccountKey("docker.io", "")
 _STATE = ("limit", "remaining", "used", "others", "window_seconds")
 
 
@@ -139,7 +141,7 @@ def _account(metrics: str) -> str:
     return str(found)
 
 
-async def test_pulls_leave_the_window_when_their_time_has_come(index: Index) -> None:
+async def test_pulls_leave_the_window_when_their_time_has_come(index: MetadataStore) -> None:
     clock = [1_000_000.0]
     budget = _budget_of(index, clock)
     for left in (99, 98, 97):
@@ -154,7 +156,7 @@ async def test_pulls_leave_the_window_when_their_time_has_come(index: Index) -> 
     assert _used(again) == 0
 
 
-async def test_old_pulls_leave_the_ledger(index: Index) -> None:
+async def test_old_pulls_leave_the_ledger(index: MetadataStore) -> None:
     clock = [1_000_000.0]
     budget = _budget_of(index, clock)
     budget.observe(_counted())
@@ -162,11 +164,11 @@ async def test_old_pulls_leave_the_ledger(index: Index) -> None:
     budget.observe(_counted())
     await index.flush()
     await _budget_of(index, clock).load()
-    assert [row[0] for row in await index.pulls(0)] == [2]
+    assert [pull.number for pull in await index.pulls(0)] == [2]
 
 
 @pytest.mark.parametrize("told", [False, True])
-async def test_a_long_window_is_as_long_after_a_restart(index: Index, told: bool) -> None:
+async def test_a_long_window_is_as_long_after_a_restart(index: MetadataStore, told: bool) -> None:
     """As it is configured, or as upstream said itself; however long the ledger is kept."""
     wall = [2_000_000_000.0]
     terms = BudgetPolicy() if told else BudgetPolicy(pull_limit=10, pull_window=86400)
@@ -182,7 +184,7 @@ async def test_a_long_window_is_as_long_after_a_restart(index: Index, told: bool
 
 
 async def test_a_pull_follows_the_word_that_came_before_it_though_older_ones_are_gone(
-    index: Index,
+    index: MetadataStore,
 ) -> None:
     wall = [2_000_000_000.0]
     budget = _budget_of(index, wall)
@@ -201,7 +203,9 @@ async def test_a_pull_follows_the_word_that_came_before_it_though_older_ones_are
         await index.flush()
 
 
-async def test_what_was_asked_for_is_told_of_the_whole_of_a_long_window(index: Index) -> None:
+async def test_what_was_asked_for_is_told_of_the_whole_of_a_long_window(
+    index: MetadataStore,
+) -> None:
     wall = [2_000_000_000.0]
     ledger = Ledger(index, ledger_keep=0, clock=lambda: wall[0])
     for demand in (Demand(ledger), Demand(ledger)):  # before a restart, and after it
@@ -229,13 +233,13 @@ class _Clocks:
         self.wall += seconds
         self.timer += seconds
 
-    def budget(self, index: Index, terms: BudgetPolicy | None = None) -> Budget:
+    def budget(self, index: MetadataStore, terms: BudgetPolicy | None = None) -> Budget:
         """A budget by these clocks, in a process of its own."""
         ledger = Ledger(index, ledger_keep=0, clock=lambda: self.wall)
         return Budget(ledger, {"docker.io": terms or BudgetPolicy()}, timer=lambda: self.timer)
 
 
-async def test_setting_the_clock_moves_nothing_while_the_mirror_runs(index: Index) -> None:
+async def test_setting_the_clock_moves_nothing_while_the_mirror_runs(index: MetadataStore) -> None:
     clocks = _Clocks()
     budget = clocks.budget(index)
     budget.observe(_counted(PullLimit(100, 99, None, "me")))
@@ -250,7 +254,7 @@ async def test_setting_the_clock_moves_nothing_while_the_mirror_runs(index: Inde
 @pytest.mark.parametrize("step", [-7200, 7200, -86400 * 30, 86400 * 365])
 @pytest.mark.parametrize("seen", [False, True])
 async def test_a_clock_that_was_set_has_nothing_counted_twice_nor_forgotten(
-    index: Index, step: float, seen: bool
+    index: MetadataStore, step: float, seen: bool
 ) -> None:
     """Between the pulls and upstream's word on them; before the mirror was stopped, or after."""
     clocks = _Clocks()
@@ -278,7 +282,7 @@ async def test_a_clock_that_was_set_has_nothing_counted_twice_nor_forgotten(
         assert _used(again) == 0
 
 
-async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: Index) -> None:
+async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: MetadataStore) -> None:
     """A machine without a clock of its own begins in 1970, until it has asked another."""
     clocks = _Clocks()
     clocks.budget(index).observe(_counted())
@@ -302,7 +306,7 @@ async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: Index) -> None:
 
 @pytest.mark.parametrize("wrong", [-7200.0, -86400.0 * 365, 7200.0, 86400.0 * 365])
 async def test_one_entry_by_a_wrong_clock_leaves_the_others_their_ages(
-    index: Index, wrong: float
+    index: MetadataStore, wrong: float
 ) -> None:
     """It is as old as what was entered before it at most, and at least as what came next."""
     clocks = _Clocks()
@@ -319,7 +323,7 @@ async def test_one_entry_by_a_wrong_clock_leaves_the_others_their_ages(
     assert returns == pytest.approx([1800, 1800 if wrong < 0 else 600, 600], abs=3)
 
 
-async def test_a_clock_far_ahead_does_not_have_the_ledger_dropped(index: Index) -> None:
+async def test_a_clock_far_ahead_does_not_have_the_ledger_dropped(index: MetadataStore) -> None:
     clocks = _Clocks()
     budget = clocks.budget(index, BudgetPolicy(pull_limit=10))
     budget.observe(_counted())
@@ -332,7 +336,7 @@ async def test_a_clock_far_ahead_does_not_have_the_ledger_dropped(index: Index) 
     assert _left(again) == 9
 
 
-async def test_a_refusal_lasts_no_longer_however_the_clock_is_set(index: Index) -> None:
+async def test_a_refusal_lasts_no_longer_however_the_clock_is_set(index: MetadataStore) -> None:
     clocks = _Clocks()
     clocks.budget(index).observe(_refused(60))
     await index.flush()
@@ -349,7 +353,7 @@ async def test_a_refusal_lasts_no_longer_however_the_clock_is_set(index: Index) 
 # What is not of use any more
 
 
-async def test_what_was_said_to_a_former_account_is_forgotten(index: Index) -> None:
+async def test_what_was_said_to_a_former_account_is_forgotten(index: MetadataStore) -> None:
     wall = [2_000_000_000.0]
     said = PullLimit(100, 40, None, "me")
     _budget_of(index, wall).observe(_head(said))
@@ -364,10 +368,10 @@ async def test_what_was_said_to_a_former_account_is_forgotten(index: Index) -> N
     budget.observe(_head(said, account="robot"))
     await index.flush()
     await budget.prune()
-    assert [row.account for row in await index.limits()] == ["robot"]
+    assert [row.account.name for row in await index.limits()] == ["robot"]
 
 
-async def test_what_was_saved_is_told_of_the_present_account_alone(index: Index) -> None:
+async def test_what_was_saved_is_told_of_the_present_account_alone(index: MetadataStore) -> None:
     wall = [2_000_000_000.0]
     budget = _budget_of(index, wall)
     budget.observe(_counted(PullLimit(100, 40, None, "me")))
@@ -383,7 +387,9 @@ async def test_what_was_saved_is_told_of_the_present_account_alone(index: Index)
     assert sum(line.startswith("  saved") for line in lines(told, wall[0])) == 1
 
 
-async def test_a_word_that_is_older_than_the_window_is_not_called_upstreams(index: Index) -> None:
+async def test_a_word_that_is_older_than_the_window_is_not_called_upstreams(
+    index: MetadataStore,
+) -> None:
     wall = [2_000_000_000.0]
     budget = _budget_of(index, wall)
     budget.observe(_counted(PullLimit(100, 40, None, "me")))
@@ -393,7 +399,7 @@ async def test_a_word_that_is_older_than_the_window_is_not_called_upstreams(inde
         assert any(said in line for line in lines(await report(budget, Demand(budget.ledger)), 0))
 
 
-async def test_who_spent_is_told_of_each_account_alone(index: Index) -> None:
+async def test_who_spent_is_told_of_each_account_alone(index: MetadataStore) -> None:
     wall = [2_000_000_000.0]
     budget = _budget_of(index, wall)
     request = PullRequest(Repository("docker.io", REPOSITORY), Tag("latest"), "10.0.0.9")
@@ -401,7 +407,7 @@ async def test_who_spent_is_told_of_each_account_alone(index: Index) -> None:
     budget.observe(replace(_counted(), account="robot"), request)
     budget.observe(replace(_counted(), upstream="ghcr.io"), request)
     wall[0] += 1
-    for key in (("docker.io", ""), ("docker.io", "robot"), ("ghcr.io", "")):
+    for key in (HUB, AccountKey("docker.io", "robot"), AccountKey("ghcr.io", "")):
         spent = await budget.ledger.spenders(key, 600, 5)
         assert [(row.name, row.pulls) for row in spent["client"]] == [("10.0.0.9", 1)]
 
@@ -468,7 +474,9 @@ def _refused(retry_after: int | None) -> UpstreamResponse:
     return replace(answer, retry_after=retry_after)
 
 
-def _budget_of(index: Index, clock: list[float], terms: BudgetPolicy | None = None) -> Budget:
+def _budget_of(
+    index: MetadataStore, clock: list[float], terms: BudgetPolicy | None = None
+) -> Budget:
     ledger = Ledger(index, ledger_keep=0, clock=lambda: clock[0])
     return Budget(ledger, {"docker.io": terms or BudgetPolicy()}, timer=lambda: clock[0])
 

@@ -19,7 +19,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import TooManyRequests
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import HUB, HUB_WINDOW, Repository, Tag
-from mirror.storage.index import Index
+from mirror.storage.metadata.protocol import MetadataStore
 from mirror.upstream.telemetry import PullLimit, UpstreamResponse
 from tests.support.memory_budget import MemoryBudget
 
@@ -30,7 +30,7 @@ AMD64, ARM64 = Digest.of(b"amd64"), Digest.of(b"arm64")
 
 
 @pytest.fixture(params=["real", "in memory"])
-def make(request: pytest.FixtureRequest, index: Index) -> Make:
+def make(request: pytest.FixtureRequest, index: MetadataStore) -> Make:
     """A maker of budgets of so many pulls."""
     if request.param == "in memory":
         return MemoryBudget

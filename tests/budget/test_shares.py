@@ -22,13 +22,14 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import ShareSpent
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Repository, Tag
-from mirror.storage.index import Index
+from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
 from tests.simulation import hub as model
 from tests.simulation.mirrored import Upstream
 from tests.simulation.trace import Name
 from tests.standin import Image, make_image
+from tests.support.memory_metadata import open_memory
 
 SHARES = Shares(
     {
@@ -89,7 +90,7 @@ def test_what_is_spent_is_forgotten_with_its_window() -> None:
     assert len(spending) == 0
 
 
-async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Index) -> None:
+async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: MetadataStore) -> None:
     budget = Budget(Ledger(index, 0), {"docker.io": BudgetPolicy(pull_limit=1)})
     account, repository = budget.present("docker.io"), Repository("docker.io", "library/a")
     requests = [PullRequest(repository, Tag(tag), "10.0.0.1") for tag in "12"]
@@ -105,7 +106,7 @@ async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Index)
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """A store with nothing in it."""
-    opened = await open_store(tmp_path, 1_000_000)
+    opened = await open_store(tmp_path, 1_000_000, open_memory)
     yield opened
     await opened.close()
 

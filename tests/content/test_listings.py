@@ -21,7 +21,8 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository, Tag
 from mirror.oci.paging import Paging
-from mirror.storage.index import Index
+from mirror.storage.metadata.protocol import MetadataStore
+from mirror.storage.metadata.rows import TagKey
 from mirror.upstream.transport import Transport
 from tests.attacks.steps import MOST, steps
 from tests.attacks.test_addresses import registry
@@ -113,7 +114,7 @@ async def test_what_nothing_is_listed_behind_is_refused(
 
 
 async def test_what_listings_are_called_counts_in_what_is_kept(
-    hub: Hub, image: Image, index: Index
+    hub: Hub, image: Image, index: MetadataStore
 ) -> None:
     quota = 100_000
     async with Transport(URL(hub.url)) as wire:
@@ -356,12 +357,12 @@ async def test_what_upstream_answers_is_never_made_good_by_known_tags(
             hub.faults.clear()
 
 
-async def test_a_list_of_100000_known_tags_holds_nobody_up(index: Index) -> None:
+async def test_a_list_of_100000_known_tags_holds_nobody_up(index: MetadataStore) -> None:
     known = KnownTags(tags := Tags(index, 60, 10))
     repository = Repository("docker.io", REPOSITORY)
     for number in range(100_000):
         owner = repository if number % 2 else Repository("docker.io", f"team/app-{number}")
-        tags.put((owner, Tag(f"v{number}")), Descriptor(_DIGEST, INDEX, 1))
+        tags.put(TagKey(owner, Tag(f"v{number}")), Descriptor(_DIGEST, INDEX, 1))
     with steps() as longest:
         found = await known.page(repository, Paging(1000))
     assert found is not None

@@ -22,6 +22,7 @@ from tests.simulation.mirrored import Upstream
 from tests.simulation.trace import Name
 from tests.standin import Document, Index, make_image, make_index
 from tests.support.memory_budget import MemoryBudget
+from tests.support.memory_metadata import open_memory
 
 REPOSITORY = Repository(HUB, "library/a")
 
@@ -52,7 +53,7 @@ class Fetching:
 @pytest.fixture
 async def fetching(tmp_path: Path) -> AsyncIterator[Fetching]:
     """A fetcher with nothing stored."""
-    store = await open_store(tmp_path, 1_000_000)
+    store = await open_store(tmp_path, 1_000_000, open_memory)
     clock, budget = Clock(), MemoryBudget(3)
     hub = Hub(Terms(named=False), clock)
     tags, memory = Tags(store.index, 0, 0), MemoryCache(1_000_000)

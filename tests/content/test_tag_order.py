@@ -11,13 +11,14 @@ from mirror.content.outcome import StaleReason
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository, Tag
-from mirror.storage.index import Index
+from mirror.storage.metadata.protocol import MetadataStore
+from mirror.storage.metadata.rows import TagKey
 from tests.standin import Fault, Hub, make_image
 from tests.support.clock import Clock
 from tests.support.mirror import Run
 
 NAME = "library/nginx"
-KEY = (Repository("docker.io", NAME), Tag("latest"))
+KEY = TagKey(Repository("docker.io", NAME), Tag("latest"))
 
 
 def described(number: int) -> Descriptor:
@@ -56,10 +57,10 @@ async def test_what_arrives_late_is_what_a_tag_goes_back_to(hub: Hub, run: Run) 
 
 @pytest.mark.parametrize("lost", ["before it arrives", "after it arrives", "never"])
 async def test_a_tag_never_goes_back_beyond_the_newest_that_is_here(
-    index: Index, lost: str
+    index: MetadataStore, lost: str
 ) -> None:
     clock = Clock()
-    tags, repository = Tags(index, 60, 0, clock, clock), KEY[0]
+    tags, repository = Tags(index, 60, 0, clock, clock), KEY.repository
     for number in range(3):
         clock.now += 10
         tags.put(KEY, described(number))
@@ -76,7 +77,7 @@ async def test_a_tag_never_goes_back_beyond_the_newest_that_is_here(
     assert newest is not None
     assert newest.found == described(1)
     await index.flush()
-    assert [row[3] for row in await index.tags()] == [described(1).digest]
+    assert [row.found.digest for row in await index.tags()] == [described(1).digest]
     tags.arrived(repository, described(0).digest)  # what is older changes nothing
     assert tags.get(KEY) is found
     tags.arrived(repository, described(2).digest)  # after all
@@ -85,10 +86,10 @@ async def test_a_tag_never_goes_back_beyond_the_newest_that_is_here(
     assert found.found == described(2)
 
 
-async def test_a_manifest_is_awaited_for_a_bounded_number_of_tags(index: Index) -> None:
+async def test_a_manifest_is_awaited_for_a_bounded_number_of_tags(index: MetadataStore) -> None:
     """Who asks HEAD for ever more tags of one manifest, and never for it, leaves nothing behind."""
     tags = Tags(index, 60, 0)
-    repository, found = KEY[0], described(1)
+    repository, found = KEY.repository, described(1)
     for number in range(1000):
-        tags.put((repository, Tag(f"t{number}")), found)
+        tags.put(TagKey(repository, Tag(f"t{number}")), found)
     assert max(map(len, tags._awaiting.values())) <= 64

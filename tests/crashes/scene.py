@@ -13,7 +13,7 @@ from pathlib import Path
 
 import aiohttp
 
-from mirror.storage import sqlite
+from mirror.storage.metadata.sqlite import migrations
 from tests.crashes.cases import Case
 from tests.standin import Hub, Image
 from tests.support.command import SMALL, Command, serving
@@ -128,7 +128,7 @@ async def purge(data: Path, target: str) -> None:
 def old_index(data: Path) -> int:
     """Leave an index of the first schema, with a ledger; returns how many pulls are in that."""
     data.mkdir(mode=0o700)
-    scripts = sqlite._scripts()
+    scripts = migrations.scripts()
     with DataFolder(data).database() as database:
         for number, script in enumerate(scripts[:1], 1):
             database.executescript(f"BEGIN; {script}; PRAGMA user_version={number}; COMMIT;")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mirror.storage.sqlite import WAL_BYTES
+from mirror.storage.metadata.sqlite.database import WAL_BYTES
 from tests.fuzz.peers import Peers, gathered
 from tests.fuzz.plays import Play
 from tests.fuzz.verdict import DESCRIPTORS, Measured, Wrong, judged

@@ -11,7 +11,7 @@ from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.catalog import charged
-from mirror.storage.sqlite import WAL_BYTES
+from mirror.storage.metadata.sqlite.database import WAL_BYTES
 from mirror.storage.store import Store
 from tests.races.life import Life
 from tests.races.world import World

@@ -13,7 +13,8 @@ import pytest
 from mirror.oci.digest import Digest
 from mirror.storage.blobs.files import BlobFiles
 from mirror.storage.catalog import charged
-from mirror.storage.startup import open_index, open_store
+from mirror.storage.metadata.sqlite.store import open_sqlite
+from mirror.storage.startup import open_store
 from tests.standin import Blob, Fault, Hub, Image, make_image
 from tests.support.command import SMALL, Command, fetch, serving
 from tests.support.folder import DataFolder
@@ -75,13 +76,13 @@ async def test_what_a_kill_left_of_a_manifest_is_removed(hub: Hub, tmp_path: Pat
 
 
 async def test_rows_of_what_is_gone_leave_the_index(tmp_path: Path) -> None:
-    index = await open_index(tmp_path / "index.db")
+    index = await open_sqlite(tmp_path)
     await index.close()
     stray, child = Digest.of(b"stray"), Digest.of(b"child")
     with DataFolder(tmp_path).database() as database:
         database.execute("INSERT INTO link VALUES (?, 'docker.io', 'library/x')", (stray,))
         database.execute("INSERT INTO child VALUES (?, ?)", (stray, child))
-    store = await open_store(tmp_path, MEBIBYTE)
+    store = await open_store(tmp_path, MEBIBYTE, open_sqlite)
     await store.close()
     with DataFolder(tmp_path).database() as database:
         for table in ("link", "child"):
@@ -169,7 +170,7 @@ def held(data: Path) -> int:
 
 async def the_books_are_right(data: Path, limit: int) -> None:
     """Files, catalogue and index say the same, and each file is what its name says."""
-    store = await open_store(data, limit)
+    store = await open_store(data, limit, open_sqlite)
     try:
         found = {each.digest: each.size for each in BlobFiles(store.root).scan()}
         known = {digest: store.catalog.get(digest) for digest in store.catalog}

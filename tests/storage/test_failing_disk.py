@@ -14,9 +14,10 @@ from mirror.oci.digest import Digest
 from mirror.storage.blobs.files import BlobFiles
 from mirror.storage.catalog import Entry, charged
 from mirror.storage.errors import StorageError
-from mirror.storage.index import Index
+from mirror.storage.metadata.protocol import MetadataStore
+from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.quarantine import Quarantine, Suspect
-from mirror.storage.startup import open_index, open_store
+from mirror.storage.startup import open_store
 from tests.standin import Hub, Image, make_image
 from tests.support.mirror import Mirror, Run
 from tests.support.waiting import until
@@ -243,7 +244,9 @@ async def test_an_index_of_the_first_schema_is_migrated(
         rows["pull_limit"] = new.execute(f"SELECT {said} FROM pull_limit").fetchall()
         rows["blob"] = new.execute("SELECT digest, size, media_type, used_at FROM blob").fetchall()
     folder.index.unlink()
-    first = (resources.files("mirror.storage") / "schema" / "0001.sql").read_text("utf-8")
+    first = (resources.files("mirror.storage.metadata.sqlite") / "schema" / "0001.sql").read_text(
+        "utf-8"
+    )
     with folder.database() as old:
         old.executescript(f"{first}; PRAGMA user_version=1;")
         for name, kept in rows.items():
@@ -260,7 +263,7 @@ async def test_an_index_of_the_first_schema_is_migrated(
 
 
 async def test_what_the_disk_will_not_remove_stays_on_the_books(tmp_path: Path) -> None:
-    store = await open_store(tmp_path, 8 * MEBIBYTE)
+    store = await open_store(tmp_path, 8 * MEBIBYTE, open_sqlite)
     digest = Digest.of(b"blob")
     path = BlobFiles(store.root).path(digest)
     path.mkdir(parents=True)  # unlinking a folder fails
@@ -281,7 +284,7 @@ async def test_what_the_disk_will_not_remove_stays_on_the_books(tmp_path: Path) 
 async def test_only_the_last_damaged_index_is_kept(tmp_path: Path) -> None:
     (tmp_path / "index.damaged-1").write_bytes(b"old")
     (tmp_path / "index.db").write_bytes(b"this is no database" * 1000)
-    index: Index = await open_index(tmp_path / "index.db")
+    index: MetadataStore = await open_sqlite(tmp_path)
     await index.close()
     asides = await asyncio.to_thread(lambda: list(tmp_path.glob("index.damaged-*")))
     assert [path.name != "index.damaged-1" for path in asides] == [True]

@@ -12,32 +12,38 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.index import Index
-from mirror.storage.rows import PullRow
-from mirror.storage.sqlite import is_damage
-from mirror.storage.startup import open_index
+from mirror.storage.metadata.protocol import (
+    MetadataDamaged,
+    MetadataError,
+    MetadataStore,
+    RowRefused,
+)
+from mirror.storage.metadata.rows import AccountKey, BlobRow, LinkRow, PullRow
+from mirror.storage.metadata.sqlite.errors import translated
+from mirror.storage.metadata.sqlite.store import open_sqlite
 from tests.standin import Hub, Image, make_image
 from tests.support.command import fetch, serving
 from tests.support.folder import DataFolder
 from tests.support.mirror import Run
 from tests.support.waiting import until
 
+HUB = AccountKey("docker.io", "")
 REPOSITORY = Repository("docker.io", "library/some")
 LINKS = 150  # more than two transactions
 
 
 def pull(number: int) -> PullRow:
     """A row of the ledger."""
-    return PullRow(number, "docker.io", "", 1_700_000_000 + number, "library/some", "v1", "", "me")
+    return PullRow(number, HUB, 1_700_000_000 + number, "library/some", "v1", "", "me")
 
 
-async def filled(data: Path) -> Index:
+async def filled(data: Path) -> MetadataStore:
     """An index with pulls and links that are still to be written."""
-    index = await open_index(data / "index.db")
+    index = await open_sqlite(data)
     for number in range(1, 8):
         index.add_pull(pull(number))
     for number in range(LINKS):
-        index.put_link(Digest.of(b"%d" % number), REPOSITORY)
+        index.put_link(LinkRow(Digest.of(b"%d" % number), REPOSITORY))
     return index
 
 
@@ -105,7 +111,7 @@ async def test_a_prune_that_is_cancelled_leaves_no_transaction_behind(tmp_path: 
     index = await filled(tmp_path)
     await index.flush()
     with DataFolder(tmp_path).held():
-        pruning = asyncio.create_task(index.prune(1_700_000_000, 10**6, 10**6))
+        pruning = asyncio.create_task(index.prune(1_700_000_000, keep=10**6, words=10**6))
         await asyncio.sleep(0.05)
         pruning.cancel()
         await asyncio.sleep(0.05)
@@ -120,31 +126,30 @@ async def test_only_what_sqlite_says_of_the_file_is_damage(tmp_path: Path) -> No
     index = await filled(tmp_path)
     await index.close()
     with closing(sqlite3.connect(DataFolder(tmp_path).index)) as other:
-        with pytest.raises(sqlite3.IntegrityError) as refused:
+        with pytest.raises(RowRefused), translated():
             other.execute("INSERT INTO blob (digest) VALUES (NULL)")
         other.close()
-        with pytest.raises(sqlite3.ProgrammingError) as closed:
+        with pytest.raises(MetadataError) as closed, translated():
             other.execute("SELECT 1")
-    assert not is_damage(refused.value)
-    assert not is_damage(closed.value)  # of our own use
+    assert type(closed.value) is MetadataError  # of our own use
     (tmp_path / "no.db").write_bytes(b"this is no database" * 1000)
     with (
         closing(sqlite3.connect(tmp_path / "no.db")) as other,
-        pytest.raises(sqlite3.DatabaseError) as wrong,
+        pytest.raises(MetadataDamaged),
+        translated(),
     ):
         other.execute("SELECT * FROM sqlite_schema")
-    assert is_damage(wrong.value)
 
 
 async def test_a_row_that_cannot_be_written_keeps_no_other_from_the_disk(tmp_path: Path) -> None:
-    index = await open_index(tmp_path / "index.db")
+    index = await open_sqlite(tmp_path)
     index.add_pull(pull(1))
-    index.put_blob(Digest.of(b"a"), 10**30, None, 0)  # no integer of SQLite's
-    index.put_blob(Digest.of(b"b"), 10, "\udcff", 0)  # no UTF-8
-    index.put_blob(Digest.of(b"c"), 10, None, 0)
+    index.put_blob(BlobRow(Digest.of(b"a"), 10**30, None, 0))  # no integer of SQLite's
+    index.put_blob(BlobRow(Digest.of(b"b"), 10, "\udcff", 0))  # no UTF-8
+    index.put_blob(BlobRow(Digest.of(b"c"), 10, None, 0))
     await index.flush()
     assert (DataFolder(tmp_path).count("pull"), DataFolder(tmp_path).count("blob")) == (1, 1)
-    assert "<Index: 0 " in repr(index)
+    assert index.pending == 0
     await index.close()
 
 
@@ -207,7 +212,7 @@ async def test_pulls_that_were_moved_are_not_moved_again_with_what_failed_beside
     tmp_path: Path,
 ) -> None:
     """One row is such as no database takes, another fails for now: the others are written."""
-    index = await open_index(tmp_path / "index.db")
+    index = await open_sqlite(tmp_path)
     index.add_pull(pull(1))
     await index.flush()
     with DataFolder(tmp_path).database() as other:
@@ -217,8 +222,8 @@ async def test_pulls_that_were_moved_are_not_moved_again_with_what_failed_beside
         )
     index.move_pulls(0, 3600)
     index.add_pull(pull(2))
-    index.put_blob(Digest.of(b"a"), 10**30, None, 0)  # no integer of SQLite's
-    index.put_blob(Digest.of(b"b"), 77, None, 0)
+    index.put_blob(BlobRow(Digest.of(b"a"), 10**30, None, 0))  # no integer of SQLite's
+    index.put_blob(BlobRow(Digest.of(b"b"), 77, None, 0))
     for _ in range(2):
         await index.flush()
     with DataFolder(tmp_path).database() as other:

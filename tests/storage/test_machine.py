@@ -32,6 +32,7 @@ from mirror.storage.blobs.files import BlobFiles
 from mirror.storage.blobs.protocol import PartialBlob
 from mirror.storage.catalog import charged
 from mirror.storage.errors import NoRoom
+from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
 from mirror.storage.stored_blob import StoredBlob
@@ -127,7 +128,7 @@ class StoreMachine(RuleBasedStateMachine):
     def open(self, limit: int) -> Store:
         """Open the data folder."""
         self.root.mkdir(exist_ok=True)
-        return self.do(open_store(self.root, limit))
+        return self.do(open_store(self.root, limit, open_sqlite))
 
     def teardown(self) -> None:
         """Close, and leave nothing behind."""
@@ -292,7 +293,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.do(self.store.trim())
         self.do(self.store.index.flush())
         rows = self.do(self.store.index.blobs())
-        assert {digest: (size, kind, time) for digest, size, kind, _, time in rows} == {
+        assert {row.digest: (row.size, row.media_type, row.changed_at) for row in rows} == {
             digest: (entry.size, entry.media_type, entry.changed_at)
             for digest in self.store.catalog
             if (entry := self.store.catalog.get(digest))
@@ -301,7 +302,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def links(self) -> set[tuple[str, Repository]]:
         """What the index knows of who holds what."""
-        return {(row[0], Repository(row[1], row[2])) for row in await self.store.index.links()}
+        return {(row.digest, row.repository) for row in await self.store.index.links()}
 
     def known_links(self) -> set[tuple[str, Repository]]:
         """What the catalogue knows of it."""

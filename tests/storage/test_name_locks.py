@@ -18,6 +18,7 @@ from mirror.storage.blobs.protocol import PartialBlob
 from mirror.storage.catalog import charged
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
+from tests.support.memory_metadata import open_memory
 
 MEBIBYTE = 1024 * 1024
 REPOSITORY = Repository("docker.io", "library/some")
@@ -28,7 +29,7 @@ DIGEST = Digest.of(BODY)
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """A store of six mebibytes."""
-    store = await open_store(tmp_path, 6 * MEBIBYTE)
+    store = await open_store(tmp_path, 6 * MEBIBYTE, open_memory)
     yield store
     await store.close()
 

@@ -17,8 +17,9 @@ from mirror.app import quota
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.catalog import Catalog, Entry, charged
-from mirror.storage.sqlite import WAL_BYTES
-from mirror.storage.startup import open_index
+from mirror.storage.metadata.rows import BlobRow
+from mirror.storage.metadata.sqlite.database import WAL_BYTES
+from mirror.storage.metadata.sqlite.store import open_sqlite
 from tests.standin import Fault, Hub, Image, make_image
 from tests.support.mirror import Run
 from tests.support.waiting import until
@@ -233,9 +234,9 @@ def test_blobs_go_before_the_manifests_that_cost_a_pull() -> None:
 
 
 async def test_the_log_of_the_index_stays_within_what_is_counted_for_it(tmp_path: Path) -> None:
-    index = await open_index(tmp_path / "index.db")
+    index = await open_sqlite(tmp_path)
     for number in range(20_000):
-        index.put_blob(Digest.of(str(number).encode()), number, None, number)
+        index.put_blob(BlobRow(Digest.of(str(number).encode()), number, None, number))
     await index.flush()
     assert (tmp_path / "index.db-wal").stat().st_size <= WAL_BYTES
     assert len(await index.blobs()) == 20_000

@@ -19,13 +19,14 @@ from mirror.storage.errors import Stopping
 from mirror.storage.startup import open_store
 from tests.standin import Hub, make_image
 from tests.support.command import fetch, serving
+from tests.support.memory_metadata import open_memory
 
 WRITERS = 8
 LONG = 64 * 1024**3  # bytes: to hash them takes a minute
 
 
 async def test_work_that_has_not_begun_is_cancelled_with_its_task(tmp_path: Path) -> None:
-    store = await open_store(tmp_path, 8 * 1024**2)
+    store = await open_store(tmp_path, 8 * 1024**2, open_memory)
     go, done = threading.Event(), list[int]()
 
     def work(number: int) -> None:
@@ -50,7 +51,7 @@ async def test_work_that_has_not_begun_is_cancelled_with_its_task(tmp_path: Path
 
 
 async def test_a_stop_waits_for_what_has_begun_and_begins_nothing_more(tmp_path: Path) -> None:
-    store = await open_store(tmp_path, 8 * 1024**2)
+    store = await open_store(tmp_path, 8 * 1024**2, open_memory)
     go, done = threading.Event(), list[int]()
 
     def work(number: int) -> None:

@@ -95,7 +95,7 @@ class Stored:
     @property
     def unwritten(self) -> int:
         """The number of rows that the index on the disk does not have yet."""
-        return self._store.index._write_behind.pending
+        return self._store.index.pending
 
     # What upsets them
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.storage.sqlite import WAL_BYTES
+from mirror.storage.metadata.sqlite.database import WAL_BYTES
 from tests.fuzz.peers import Peers, gathered
 from tests.standin import Blob
 from tests.torture import checks, disk

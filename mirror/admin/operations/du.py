@@ -8,11 +8,11 @@ from itertools import chain
 
 from mirror.admin.messages import DuOrder, ImageUsage, Record, RepositoryUsage, Usage
 from mirror.admin.operations.parts import Parts, charged_for
-from mirror.content.manifests.tags import TagKey
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.accounting import Taken
 from mirror.storage.graph import Images, View
+from mirror.storage.metadata.rows import TagKey
 from mirror.util.gc_pause import gc_paused
 
 

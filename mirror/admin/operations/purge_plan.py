@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from mirror.admin.messages import OrderError, Purged
 from mirror.admin.operations.parts import charged_for
-from mirror.content.manifests.tags import TagKey
 from mirror.oci.digest import Digest
 from mirror.oci.errors import shown
 from mirror.oci.image_name import ImageName, parse_target
 from mirror.oci.names import Repository
 from mirror.storage.graph import View
+from mirror.storage.metadata.rows import TagKey
 
 _Tagged = list[tuple[TagKey, Digest]]
 
@@ -50,7 +50,7 @@ def plan_purge(
     nothing of the target is stored, NameInvalid, TagInvalid, or DigestInvalid.
     """
     tagged = list(known)
-    target = parse_target(text, {*upstreams(), *(key[0].upstream for key, _ in tagged)})
+    target = parse_target(text, {*upstreams(), *(key.repository.upstream for key, _ in tagged)})
     if isinstance(target, Digest):
         return target
     if isinstance(target, ImageName):
@@ -90,7 +90,7 @@ def _plan_image(view: View, tagged: _Tagged, image: ImageName) -> PurgePlan:
         raise _nothing_of(image)
     tags = {key for key, digest in tagged if _names(image, key, digest)}
     whole = view.reach(leads)
-    others = [(key[0], digest) for key, digest in tagged if key not in tags]
+    others = [(key.repository, digest) for key, digest in tagged if key not in tags]
     needed = view.needed_outside(whole, here, (digest for _, digest in others))
     needed_here = view.needed_inside(whole, here, (each for where, each in others if where == here))
     return PurgePlan(
@@ -105,7 +105,7 @@ def _plan_image(view: View, tagged: _Tagged, image: ImageName) -> PurgePlan:
 
 def _plan_repository(view: View, tagged: _Tagged, repository: Repository) -> PurgePlan:
     """Plan the removal of a repository's tags, and of content that no other repository holds."""
-    tags = {key for key, _ in tagged if key[0] == repository}
+    tags = {key for key, _ in tagged if key.repository == repository}
     held = {digest: where for digest, where in view.holders().items() if repository in where}
     if not tags and not held:
         raise _nothing_of(repository)
@@ -123,7 +123,7 @@ def _plan_repository(view: View, tagged: _Tagged, repository: Repository) -> Pur
 
 def _names(image: ImageName, key: TagKey, digest: Digest) -> bool:
     """Whether a tag is the image's own, or points at the manifest that the image is named by."""
-    return key[0] == image.repository and image.reference in (key[1], digest)
+    return key.repository == image.repository and image.reference in (key.tag, digest)
 
 
 def _nothing_of(target: ImageName | Repository) -> OrderError:

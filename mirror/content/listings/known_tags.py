@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from mirror.content.listings.tag_lists import TagList, of_tags
-from mirror.content.manifests.tags import TagKey, Tags
+from mirror.content.manifests.tags import Tags
 from mirror.oci.names import Repository, Tag
 from mirror.oci.paging import MAX_PAGE, Paging
+from mirror.storage.metadata.rows import TagKey
 from mirror.util.singleflight import SingleFlight
 
 _GOOD = 5.0  # seconds; all tags are looked through no more often, at any rate of requests
@@ -61,7 +62,7 @@ class KnownTags:
         return Known(of_tags(repository.name, names, following), self._age(repository, names))
 
     def _age(self, repository: Repository, names: Iterable[Tag]) -> int:
-        known = (self._tags.peek((repository, tag)) for tag in names)
+        known = (self._tags.peek(TagKey(repository, tag)) for tag in names)
         return max((self._tags.age(each) for each in known if each is not None), default=0)
 
     async def _all(self) -> _ByRepository:

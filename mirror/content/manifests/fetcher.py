@@ -35,6 +35,7 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference, Repository
+from mirror.storage.metadata.rows import TagKey
 from mirror.storage.store import Store
 from mirror.upstream.telemetry import Observer
 from mirror.util.singleflight import SingleFlight
@@ -241,7 +242,7 @@ class ManifestFetcher:
                 pulled = await self._get(request, insist=insist)
             kept = await self.kept.keep(repository, pulled)
             if not isinstance(reference, Digest):  # not in the caller: the client may have left
-                self._tags.put((repository, reference), kept.descriptor)
+                self._tags.put(TagKey(repository, reference), kept.descriptor)
                 self._tags.arrived(repository, kept.descriptor.digest)
         except ShareSpent:  # other clients may pull it
             raise

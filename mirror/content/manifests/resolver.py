@@ -13,7 +13,7 @@ from mirror.budget.pull_request import PullRequest
 from mirror.content.manifests.fetcher import ManifestFetcher, ManifestSource, is_of_digest
 from mirror.content.manifests.result import ManifestResult
 from mirror.content.manifests.revalidation import Revalidation
-from mirror.content.manifests.tags import Tagged, TagKey, Tags
+from mirror.content.manifests.tags import Tagged, Tags
 from mirror.content.memory_cache import MemoryCache
 from mirror.content.outcome import (
     STALE,
@@ -34,6 +34,7 @@ from mirror.oci.errors import (
 from mirror.oci.image_name import ImageName
 from mirror.oci.manifest import Descriptor, Hint, Manifest
 from mirror.oci.names import Reference, Repository
+from mirror.storage.metadata.rows import TagKey
 from mirror.storage.store import Store
 from mirror.upstream.errors import deadline
 
@@ -81,7 +82,7 @@ class ManifestResolver:
         if isinstance(reference, Digest):
             digest = reference
         else:
-            tagged = self._tags.get((repository, reference))
+            tagged = self._tags.get(TagKey(repository, reference))
             if tagged is None or not self._tags.confirmed(tagged):
                 return None
             digest = tagged.found.digest
@@ -120,7 +121,7 @@ class ManifestResolver:
         try:
             if isinstance(reference, Digest):
                 return await self._by_digest(request, reference, head=head)
-            return await self._by_tag((repository, reference), request, head=head)
+            return await self._by_tag(TagKey(repository, reference), request, head=head)
         except ManifestUnknown as error:
             self._tags.put_missing(repository, reference, error.message)
             raise
@@ -156,16 +157,20 @@ class ManifestResolver:
         return ManifestResult(kept.descriptor, kept.body, outcome, age, reason)
 
     async def _kept(self, key: TagKey, tagged: Tagged) -> Manifest | None:
-        return await self._pulls.kept.read(key[0], tagged.found.digest, tagged.found.media_type)
+        return await self._pulls.kept.read(
+            key.repository, tagged.found.digest, tagged.found.media_type
+        )
 
     def _head(
         self, key: TagKey, tagged: Tagged, request: PullRequest, found: ManifestResult
     ) -> ManifestResult:
         """Answer a HEAD with a manifest that the client can GET next, as dockerd does."""
         before = tagged.before
-        request = replace(request, stale_age=self._stale_age(key[0], before)).resolved(tagged.found)
-        if known := self._pulls.kept.known(key[0], tagged.found.digest):
-            self._tags.arrived(key[0], tagged.found.digest)
+        request = replace(request, stale_age=self._stale_age(key.repository, before)).resolved(
+            tagged.found
+        )
+        if known := self._pulls.kept.known(key.repository, tagged.found.digest):
+            self._tags.arrived(key.repository, tagged.found.digest)
             return replace(found, descriptor=known)
         if before is not None and request.stale_age is not None:
             refusal = self._pulls.unaffordable(request)
@@ -184,7 +189,7 @@ class ManifestResolver:
         the GET by digest is a shortcut: if it fails, the GET by tag decides.
         """
         before, found = tagged.before, tagged.found
-        stale_age = self._stale_age(key[0], before)
+        stale_age = self._stale_age(key.repository, before)
         _log.debug("%s:%s is %s now, which is not stored: it is pulled", *key, found.digest)
         patient_until = _now() + self._stale_after
         try:
@@ -194,7 +199,10 @@ class ManifestResolver:
         except ManifestUnknown:
             return await self._pull_by_tag(key, request, Hint(), patient_until)
         except UpstreamFailure as failure:
-            if is_of_digest(failure) and self._pulls.refusal(key[0], found.digest) is not None:
+            if (
+                is_of_digest(failure)
+                and self._pulls.refusal(key.repository, found.digest) is not None
+            ):
                 insist = not isinstance(failure, UpstreamMisbehaved)  # a bad body was counted
                 return await self._pull_by_tag(key, request, Hint(), patient_until, insist=insist)
             stale = await self._stale(key, before, failure)
@@ -229,7 +237,7 @@ class ManifestResolver:
         except UpstreamFailure as failure:
             stale = await self._stale(key, here, failure)
             if stale is None:
-                raise _or_missing(failure, hint, key[1]) from failure
+                raise _or_missing(failure, hint, key.tag) from failure
             if not isinstance(failure, ShareSpent):
                 self._checks.fall_back(key, stale_reason(failure))
             return stale

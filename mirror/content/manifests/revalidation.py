@@ -8,12 +8,13 @@ from dataclasses import replace
 from mirror.budget.protocol import PullBudget
 from mirror.budget.pull_request import PullRequest
 from mirror.content.manifests.fetcher import ManifestFetcher, is_of_digest
-from mirror.content.manifests.tags import Tagged, TagKey, Tags
+from mirror.content.manifests.tags import Tagged, Tags
 from mirror.content.outcome import StaleReason
 from mirror.identity.client import MIRROR_ITSELF
 from mirror.oci.errors import HeldBack, HostUnreachable, PullLimitSpent, UpstreamFailure
 from mirror.oci.manifest import Descriptor, Hint
 from mirror.oci.names import Repository
+from mirror.storage.metadata.rows import TagKey
 from mirror.util.singleflight import SingleFlight
 
 
@@ -47,7 +48,10 @@ class Revalidation:
         """Return the last known target of a tag that is stored."""
         tagged = self._tags.get(key)
         for each in (tagged, tagged.before) if tagged else ():
-            if each is not None and self._pulls.kept.known(key[0], each.found.digest) is not None:
+            if (
+                each is not None
+                and self._pulls.kept.known(key.repository, each.found.digest) is not None
+            ):
                 return each
         return None
 

@@ -13,15 +13,14 @@ from mirror.content.refusals import forget
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Reference, Repository, Tag
-from mirror.storage.index import Index
+from mirror.storage.metadata.protocol import TagMetadata
+from mirror.storage.metadata.rows import TagKey, TagRow
 from mirror.util.evicting_cache import EvictingCache
 
 _KEPT = 100_000  # tags; the least recently used are evicted first
 _MISSING_KEPT = 10_000
 _AWAITING = 64  # tags recorded per awaited manifest; it also arrives for the others
 _PAUSE = 5.0  # seconds in which a failing upstream is not asked about the same tag again
-
-TagKey = tuple[Repository, Tag]
 
 
 @dataclass(slots=True)
@@ -47,20 +46,18 @@ class Tags:
 
     def __init__(
         self,
-        index: Index,
+        index: TagMetadata,
         tag_ttl: float,
         missing_ttl: float,
         timer: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._index = index
-        index.sources.append(self._tell)
+        index.when_lost(self._tell)
         self._tag_ttl = tag_ttl
         self._timer = timer
         self._clock = clock
-        self._tags: EvictingCache[TagKey, Tagged] = EvictingCache(
-            _KEPT, on_eviction=lambda key: index.drop_tag(*key)
-        )
+        self._tags: EvictingCache[TagKey, Tagged] = EvictingCache(_KEPT, on_eviction=index.drop_tag)
         # The tags of each manifest that was not stored when upstream named it, with its answers.
         self._awaiting: LRUCache[tuple[Repository, Digest], dict[TagKey, Tagged]] = LRUCache(
             _MISSING_KEPT
@@ -78,11 +75,9 @@ class Tags:
     async def load(self) -> None:
         """Read the index. A tag from the future (the clock was set back since) is stale."""
         now, wall = self._timer(), self._clock()
-        for upstream, name, tag, digest, media_type, size, at in await self._index.tags():
-            age = wall - at if at <= wall else self._tag_ttl
-            found = Descriptor(Digest(digest), media_type, size)
-            key = (Repository(upstream, name), Tag(tag))
-            self._tags[key] = Tagged(found, now - age, now - age + self._tag_ttl)
+        for row in await self._index.tags():
+            age = wall - row.checked_at if row.checked_at <= wall else self._tag_ttl
+            self._tags[row.key] = Tagged(row.found, now - age, now - age + self._tag_ttl)
 
     def get(self, key: TagKey) -> Tagged | None:
         """Return the record of a tag, fresh or not."""
@@ -127,8 +122,8 @@ class Tags:
         before = (old.before or old) if old and moved else old.before if old else None
         tagged = self._tags[key] = Tagged(found, now, now + self._tag_ttl, before)
         self._missing.pop(key, None)
-        self._missing.pop((key[0], found.digest), None)
-        awaiting = self._awaiting.setdefault((key[0], found.digest), {})
+        self._missing.pop((key.repository, found.digest), None)
+        awaiting = self._awaiting.setdefault((key.repository, found.digest), {})
         awaiting[key] = tagged
         if len(awaiting) > _AWAITING:
             del awaiting[next(iter(awaiting))]
@@ -152,7 +147,10 @@ class Tags:
                 continue
             else:
                 tagged = told
-            self._index.put_tag(*key, tagged.found, int(self._clock()) - self.age(tagged))
+            self._put(key, tagged)
+
+    def _put(self, key: TagKey, tagged: Tagged) -> None:
+        self._index.put_tag(TagRow(key, tagged.found, int(self._clock()) - self.age(tagged)))
 
     def _overtaken(self, key: TagKey, tagged: Tagged, told: Tagged) -> bool:
         """Replace a tag's older stored manifest by a late arrival; False if it is not older."""
@@ -173,10 +171,10 @@ class Tags:
             newest = self._tags.peek(key)
             if newest is None:
                 continue
-            awaited = key in self._awaiting.get((key[0], newest.found.digest), ())
+            awaited = key in self._awaiting.get((key.repository, newest.found.digest), ())
             tagged = newest.before if awaited else newest
             if tagged is not None:
-                self._index.put_tag(*key, tagged.found, int(self._clock()) - self.age(tagged))
+                self._put(key, tagged)
                 yield key
 
     def lost(self, repository: Repository, digest: Digest, why: StaleReason) -> None:
@@ -209,7 +207,7 @@ class Tags:
         for key in self._awaiting.get((repository, digest), ()):
             tagged = self._tags.get(key)
             if tagged is not None and tagged.found.digest == digest:
-                return key[1], tagged.found
+                return key.tag, tagged.found
         return None
 
     def missing(self, repository: Repository, reference: Reference) -> str | None:
@@ -220,7 +218,7 @@ class Tags:
         """Record that upstream has no such manifest."""
         self._missing[repository, reference] = message
         if isinstance(reference, Tag):
-            self.drop((repository, reference))
+            self.drop(TagKey(repository, reference))
 
     def denied(self, repository: Repository, reference: Reference) -> str | None:
         """Return upstream's message if it denied this manifest recently."""
@@ -238,7 +236,7 @@ class Tags:
     def drop(self, key: TagKey) -> None:
         """Remove a tag that upstream denies or no longer has."""
         if self._tags.pop(key, None) is not None:
-            self._index.drop_tag(*key)
+            self._index.drop_tag(key)
 
 
 def _known(

@@ -114,7 +114,7 @@ def _saved(budget: Budget, demand: Demand) -> Iterator[Metric]:
     stale = CounterMetricFamily(
         "mirror_stale_serves", "Manifests served stale, by reason.", labels=["upstream", "reason"]
     )
-    for upstream in sorted({key[0] for key, _ in budget.accounts()}):
+    for upstream in sorted({key.upstream for key, _ in budget.accounts()}):
         asked.add_metric([upstream], demand.asked[upstream])
         counted.add_metric([upstream], budget.counted[upstream])
         saved.add_metric([upstream], demand.asked[upstream] - budget.counted[upstream])

@@ -1,4 +1,4 @@
-"""The index's SQL: writes and aggregates. Limited to syntax that PostgreSQL accepts, too."""
+"""The index's SQL. Limited to syntax that PostgreSQL accepts, too."""
 
 from __future__ import annotations
 
@@ -59,3 +59,18 @@ SPENDERS = {
     "repository": _SPENDERS.format(what="repository"),
     "tag": _SPENDERS.format(what=_IMAGE),
 }
+
+BLOBS = "SELECT digest, size, media_type, used_at, changed_at FROM blob ORDER BY used_at"
+CHILDREN = "SELECT manifest, digest FROM child ORDER BY manifest"
+TYPES = "SELECT digest, upstream, media_type FROM manifest_type"
+LINKS = "SELECT digest, upstream, repository FROM link"
+TAGS = """SELECT upstream, repository, tag, digest, media_type, size, checked_at FROM tag
+    ORDER BY checked_at"""
+PUBLICITY = "SELECT upstream, repository, public, asked_at FROM publicity ORDER BY asked_at"
+LIMITS = """SELECT upstream, account, allowed, remaining, window_length, source, at, after_pull
+    FROM pull_limit"""
+GATES = "SELECT upstream, account, until, seconds FROM pull_gate"
+PULLS = """SELECT id, upstream, account, at, client FROM pull
+    WHERE id >= (SELECT min(id) FROM pull WHERE at >= $1) ORDER BY id"""
+LAST_PULL = "SELECT coalesce(max(id), 0) FROM pull"
+ASKED = "SELECT upstream, hour, pulls FROM asked WHERE hour >= $1"

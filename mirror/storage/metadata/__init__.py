@@ -1,0 +1,1 @@
+"""Metadata: the rows about stored content, tags, repositories and pulls, behind one protocol."""

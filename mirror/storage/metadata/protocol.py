@@ -1,0 +1,226 @@
+"""The seam of metadata: what other rooms ask of a store of rows, and its errors.
+
+Each part takes the narrow protocol that it needs. `tests/storage/metadata_conformance.py` holds for
+each implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.storage.metadata.rows import (
+    AccountKey,
+    AskedRow,
+    BlobRow,
+    ChildRow,
+    GateRow,
+    LimitRow,
+    LinkRow,
+    PastPull,
+    PublicityRow,
+    PullRow,
+    SpenderRow,
+    TagKey,
+    TagRow,
+    TypeRow,
+)
+
+# A function that queues the rows which may be queued only once, and returns an iterable that queues
+# all others as it is consumed.
+Source: TypeAlias = Callable[[], Iterable[object]]
+Spender: TypeAlias = Literal["client", "repository", "tag"]
+
+
+class MetadataError(Exception):
+    """Rows cannot be read or written, perhaps only for now. The message says why."""
+
+
+class MetadataDamaged(MetadataError):
+    """The stored rows are damaged: reading or writing them again does not help."""
+
+
+class RowRefused(MetadataError):
+    """A row that the database cannot hold."""
+
+
+class Rebuilt(Protocol):
+    """A store that may lose its rows in use, and gets them again from the parts of the mirror."""
+
+    def when_lost(self, source: Source) -> None:
+        """Have `source` write its rows again, should they be lost while the store is in use."""
+
+
+class ContentMetadata(Rebuilt, Protocol):
+    """The rows of stored content."""
+
+    def put_blob(self, row: BlobRow) -> None:
+        """Record a stored blob or manifest."""
+
+    def put_child(self, row: ChildRow) -> None:
+        """Record a digest that a stored manifest references."""
+
+    def put_type(self, row: TypeRow) -> None:
+        """Record an upstream's media type for a stored manifest."""
+
+    def put_link(self, row: LinkRow) -> None:
+        """Record that a repository contains a digest. Written at once."""
+
+    def drop_link(self, row: LinkRow) -> None:
+        """Delete the record that a repository contains a digest."""
+
+    def touch(self, digest: Digest, used_at: int) -> None:
+        """Record a use. A blob with a pending row keeps that row's time, which is as recent."""
+
+    def drop(self, digest: Digest) -> None:
+        """Delete a digest, with its links, types and children."""
+
+    async def blobs(self) -> Sequence[BlobRow]:
+        """Return the stored content, least recently used first. Raises MetadataError."""
+
+    async def children(self) -> Sequence[ChildRow]:
+        """Return the references of manifests, by manifest. Raises MetadataError."""
+
+    async def types(self) -> Sequence[TypeRow]:
+        """Return the upstreams' media types. Raises MetadataError."""
+
+    async def links(self) -> Sequence[LinkRow]:
+        """Return the links; equal repositories are one object. Raises MetadataError."""
+
+
+class TagMetadata(Rebuilt, Protocol):
+    """The rows of tags."""
+
+    def put_tag(self, row: TagRow) -> None:
+        """Record the manifest of a tag."""
+
+    def drop_tag(self, key: TagKey) -> None:
+        """Delete a tag."""
+
+    async def tags(self) -> Sequence[TagRow]:
+        """Return the tags, by the time of their last check. Raises MetadataError."""
+
+
+class PublicityMetadata(Rebuilt, Protocol):
+    """The rows of public and private repositories."""
+
+    def put_publicity(self, row: PublicityRow) -> None:
+        """Record whether a repository is public."""
+
+    def drop_publicity(self, repository: Repository) -> None:
+        """Delete the record of whether a repository is public."""
+
+    async def publicity(self) -> Sequence[PublicityRow]:
+        """Return the records, by the time of the question. Raises MetadataError."""
+
+
+class LedgerMetadata(Rebuilt, Protocol):
+    """The rows of the ledger."""
+
+    def add_pull(self, pull: PullRow) -> None:
+        """Enter a counted request. Written at once, because pulls are money."""
+
+    def move_pulls(self, after: int, seconds: int) -> None:
+        """Shift the times of all pulls after a number by `seconds`."""
+
+    def put_limit(self, row: LimitRow) -> None:
+        """Record the limit as upstream last reported it."""
+
+    def drop_limit(self, account: AccountKey) -> None:
+        """Delete a limit that upstream no longer reports."""
+
+    def put_gate(self, row: GateRow) -> None:
+        """Record until when the gate is shut."""
+
+    def put_asked(self, row: AskedRow) -> None:
+        """Record the number of pulls that clients requested in an hour."""
+
+    async def prune(self, now: int, *, keep: int, words: int) -> None:
+        """Delete pulls older than `keep` seconds, limits and gates older than `words` seconds.
+
+        Ages are relative to the last entry: a clock that is far ahead must not delete all rows.
+        """
+
+    async def keep_last(self, accounts: Iterable[AccountKey], most: int) -> None:
+        """Delete all but the last `most` pulls of each account."""
+
+    async def flush(self) -> bool:
+        """Write all rows; returns whether the disk may have less room now.
+
+        Rows of a failed write stay pending: requests do not depend on them. Completes even if the
+        caller is cancelled.
+        """
+
+    async def limits(self) -> Sequence[LimitRow]:
+        """Return the limits as upstreams last reported them. Raises MetadataError."""
+
+    async def gates(self) -> Sequence[GateRow]:
+        """Return until when the gate of each account is shut. Raises MetadataError."""
+
+    async def pulls(self, since: int) -> Sequence[PastPull]:
+        """Return the pulls since then, in the order of entry. Raises MetadataError.
+
+        The order is not that of time: an older time in between comes from a wrong clock.
+        """
+
+    async def last_pull(self) -> int:
+        """Return the highest pull number. Raises MetadataError."""
+
+    async def asked(self, since: int) -> Sequence[AskedRow]:
+        """Return the requests of the hours since then. Raises MetadataError."""
+
+    async def spenders(
+        self, what: Spender, account: AccountKey, *, since: int, most: int
+    ) -> Sequence[SpenderRow]:
+        """Return the clients, repositories or tags with the most pulls since then.
+
+        Raises MetadataError.
+        """
+
+
+class MetadataStore(ContentMetadata, TagMetadata, PublicityMetadata, LedgerMetadata, Protocol):
+    """All rows, read at start and written behind; no request waits for a query.
+
+    Writes of the same row coalesce. Pulls and links are written at once: without its link, a digest
+    would have to be confirmed by upstream again.
+    """
+
+    @property
+    def name(self) -> str:
+        """Where the rows are, for messages."""
+
+    @property
+    def pending(self) -> int:
+        """The number of writes that did not reach the disk yet."""
+
+    @property
+    def log_bytes(self) -> int:
+        """The bytes that its log in the data folder takes at most; 0 if it has none."""
+
+    def is_log(self, file_name: str) -> bool:
+        """Whether a file of the data folder is its log, which `log_bytes` accounts for."""
+
+    async def due(self) -> None:
+        """Wait until the next flush is due."""
+
+    async def pulls_written(self) -> None:
+        """Wait until the pulls so far are on the disk, for half a second at most."""
+
+    async def start_over(self, error: MetadataDamaged) -> None:
+        """Replace damaged rows by none, before the store is in use. Raises MetadataError."""
+
+    async def close(self) -> None:
+        """Write all pending rows and close, even if the caller is cancelled."""
+
+    async def abandon(self) -> None:
+        """Close at once, dropping pending rows: the next start finds out their contents again.
+
+        Completes even if the caller is cancelled.
+        """
+
+
+# Opens the rows of a data folder; damaged ones are replaced. Raises StoreError.
+MetadataOpener: TypeAlias = Callable[[Path], Awaitable[MetadataStore]]

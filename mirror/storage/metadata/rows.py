@@ -1,0 +1,136 @@
+"""Rows of the index as types. Times are in seconds since the epoch, where nothing else is said."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Descriptor
+from mirror.oci.names import Repository, Tag
+
+
+class BlobRow(NamedTuple):
+    """A stored blob or manifest; only a manifest has a media type.
+
+    `changed_at` is the modification time of its file in nanoseconds; None if it is not known.
+    """
+
+    digest: Digest
+    size: int
+    media_type: str | None
+    used_at: int
+    changed_at: int | None = None
+
+
+class ChildRow(NamedTuple):
+    """A digest that a stored manifest references."""
+
+    manifest: Digest
+    digest: Digest
+
+
+class TypeRow(NamedTuple):
+    """An upstream's media type for a stored manifest."""
+
+    digest: Digest
+    upstream: str
+    media_type: str
+
+
+class LinkRow(NamedTuple):
+    """A digest that a repository contains."""
+
+    digest: Digest
+    repository: Repository
+
+
+class TagKey(NamedTuple):
+    """The name of a tag."""
+
+    repository: Repository
+    tag: Tag
+
+
+class TagRow(NamedTuple):
+    """The descriptor of a tag's manifest as of `checked_at`."""
+
+    key: TagKey
+    found: Descriptor
+    checked_at: int
+
+
+class PublicityRow(NamedTuple):
+    """Whether upstream serves a repository to anonymous clients, as of `asked_at`."""
+
+    repository: Repository
+    public: bool
+    asked_at: int
+
+
+class AccountKey(NamedTuple):
+    """An account at an upstream; its name is empty for the anonymous one."""
+
+    upstream: str
+    name: str
+
+
+class PullRow(NamedTuple):
+    """A counted request, numbered in the order of entry."""
+
+    number: int
+    account: AccountKey
+    at: int
+    repository: str
+    reference: str
+    digest: str
+    client: str
+
+
+class PastPull(NamedTuple):
+    """A counted request, as far as it is read again."""
+
+    number: int
+    account: AccountKey
+    at: int
+    client: str
+
+
+class LimitRow(NamedTuple):
+    """The limit as upstream last reported it: pulls per `window` seconds, as of `at`.
+
+    `after` is the number of the last pull before that report.
+    """
+
+    account: AccountKey
+    allowed: int
+    remaining: int
+    window: int
+    source: str
+    at: int
+    after: int
+
+
+class GateRow(NamedTuple):
+    """The gate of an account: shut until `until`.
+
+    `seconds` was the time left when the row was written.
+    """
+
+    account: AccountKey
+    until: int
+    seconds: int
+
+
+class AskedRow(NamedTuple):
+    """The pulls that clients requested of an upstream in the hour that began at `hour`."""
+
+    upstream: str
+    hour: int
+    pulls: int
+
+
+class SpenderRow(NamedTuple):
+    """The pulls spent by a client, or on a repository or tag."""
+
+    name: str
+    pulls: int

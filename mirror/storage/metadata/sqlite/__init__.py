@@ -1,0 +1,1 @@
+"""Metadata in SQLite: a file of the data folder."""

@@ -1,0 +1,315 @@
+"""The index in SQL: read whole at start, written behind, never queried by a request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Descriptor
+from mirror.oci.names import Repository, Tag
+from mirror.storage.errors import in_words
+from mirror.storage.metadata.protocol import MetadataDamaged, MetadataError, Spender
+from mirror.storage.metadata.rows import (
+    AccountKey,
+    AskedRow,
+    BlobRow,
+    ChildRow,
+    GateRow,
+    LimitRow,
+    LinkRow,
+    PastPull,
+    PublicityRow,
+    PullRow,
+    SpenderRow,
+    TagKey,
+    TagRow,
+    TypeRow,
+)
+from mirror.storage.metadata.sqlite import statements as sql
+from mirror.storage.metadata.sqlite.database import WAL_BYTES, Write
+from mirror.storage.metadata.sqlite.file import IndexFile
+from mirror.storage.metadata.write_behind import WriteBehind
+
+_log = logging.getLogger(__name__)
+_NAME: Final = "index.db"
+_INTERVAL = 1.0  # seconds between two flushes
+
+
+async def open_sqlite(folder: Path) -> SqliteMetadata:
+    """Open the index of a data folder; a damaged one is moved aside and rebuilt.
+
+    Raises StoreError if it was written by a newer version or cannot be opened.
+    """
+    return SqliteMetadata(await IndexFile.open(folder / _NAME))
+
+
+class SqliteMetadata(WriteBehind[Write]):
+    """A `MetadataStore`: the rows are written to the database in batches, once a second.
+
+    A crash loses at most one interval, and the next start repairs the rest. If the database turns
+    out to be damaged while in use, an empty one replaces it, and the sources write all rows again.
+    """
+
+    log_bytes: Final = WAL_BYTES
+
+    def __init__(self, file: IndexFile) -> None:
+        super().__init__(file, _INTERVAL)
+        self._file = file
+
+    def __repr__(self) -> str:
+        return f"<SqliteMetadata: {self.pending} writes pending>"
+
+    @property
+    def name(self) -> str:
+        """The path of the database."""
+        return str(self._file.path)
+
+    def is_log(self, file_name: str) -> bool:
+        """Whether a file is the write-ahead log, which grows and shrinks all the time."""
+        return file_name.endswith("-wal")
+
+    async def start_over(self, error: MetadataDamaged) -> None:
+        """Replace a database that turned out to be damaged while it was read at start."""
+        self.forget()
+        await self._file.start_over(error)
+
+    # Stored content
+
+    def put_blob(self, row: BlobRow) -> None:
+        """See `ContentMetadata`."""
+        args = (str(row.digest), row.size, row.media_type, row.used_at, row.changed_at)
+        self.later(("blob", row.digest), (sql.PUT_BLOB, args))
+
+    def put_child(self, row: ChildRow) -> None:
+        """See `ContentMetadata`."""
+        args = (str(row.manifest), str(row.digest))
+        self.later(("child", *row), (sql.PUT_CHILD, args))
+
+    def put_type(self, row: TypeRow) -> None:
+        """See `ContentMetadata`."""
+        args = (str(row.digest), row.upstream, row.media_type)
+        self.later(("type", row.digest, row.upstream), (sql.PUT_TYPE, args))
+
+    def put_link(self, row: LinkRow) -> None:
+        """See `ContentMetadata`."""
+        self.later(("link", *row), (sql.PUT_LINK, _link_args(row)))
+        self.soon()
+
+    def drop_link(self, row: LinkRow) -> None:
+        """See `ContentMetadata`."""
+        self.later(("link", *row), (sql.DROP_LINK, _link_args(row)))
+
+    def touch(self, digest: Digest, used_at: int) -> None:
+        """See `ContentMetadata`."""
+        if not self.awaits(("blob", digest)):
+            self.later(("touch", digest), (sql.TOUCH, (str(digest), used_at)))
+
+    def drop(self, digest: Digest) -> None:
+        """See `ContentMetadata`."""
+        for table, statement in sql.DROP:
+            self.later((table, digest), (statement, (str(digest),)))
+
+    async def blobs(self) -> list[BlobRow]:
+        """See `ContentMetadata`."""
+        return await self._file.fetch(_blob, sql.BLOBS)
+
+    async def children(self) -> list[ChildRow]:
+        """See `ContentMetadata`."""
+        return await self._file.fetch(_child, sql.CHILDREN)
+
+    async def types(self) -> list[TypeRow]:
+        """See `ContentMetadata`."""
+        return await self._file.fetch(_type, sql.TYPES)
+
+    async def links(self) -> list[LinkRow]:
+        """See `ContentMetadata`."""
+        repositories: dict[tuple[str, str], Repository] = {}
+
+        def link(digest: str, upstream: str, name: str) -> LinkRow:
+            repository = repositories.get((upstream, name))
+            if repository is None:
+                repository = repositories[upstream, name] = Repository(upstream, name)
+            return LinkRow(Digest(digest), repository)
+
+        return await self._file.fetch(link, sql.LINKS)
+
+    # Tags and repositories
+
+    def put_tag(self, row: TagRow) -> None:
+        """See `TagMetadata`."""
+        found = (str(row.found.digest), row.found.media_type, row.found.size)
+        args = (*_tag_args(row.key), *found, row.checked_at)
+        self.later(("tag", row.key), (sql.PUT_TAG, args))
+
+    def drop_tag(self, key: TagKey) -> None:
+        """See `TagMetadata`."""
+        self.later(("tag", key), (sql.DROP_TAG, _tag_args(key)))
+
+    async def tags(self) -> list[TagRow]:
+        """See `TagMetadata`."""
+        return await self._file.fetch(_tag, sql.TAGS)
+
+    def put_publicity(self, row: PublicityRow) -> None:
+        """See `PublicityMetadata`."""
+        repository = row.repository
+        args = (repository.upstream, repository.name, int(row.public), row.asked_at)
+        self.later(("publicity", repository), (sql.PUT_PUBLICITY, args))
+
+    def drop_publicity(self, repository: Repository) -> None:
+        """See `PublicityMetadata`."""
+        args = (repository.upstream, repository.name)
+        self.later(("publicity", repository), (sql.DROP_PUBLICITY, args))
+
+    async def publicity(self) -> list[PublicityRow]:
+        """See `PublicityMetadata`."""
+        return await self._file.fetch(_publicity, sql.PUBLICITY)
+
+    # The ledger
+
+    def add_pull(self, pull: PullRow) -> None:
+        """See `LedgerMetadata`."""
+        what = (pull.repository, pull.reference, pull.digest, pull.client)
+        self.first((sql.PUT_PULL, (pull.number, *pull.account, pull.at, *what)))
+
+    def move_pulls(self, after: int, seconds: int) -> None:
+        """See `LedgerMetadata`."""
+        self.first((sql.MOVE_PULLS, (after, seconds)))
+
+    def put_limit(self, row: LimitRow) -> None:
+        """See `LedgerMetadata`."""
+        said = (row.allowed, row.remaining, row.window, row.source, row.at, row.after)
+        self.later(("limit", row.account), (sql.PUT_LIMIT, (*row.account, *said)))
+
+    def drop_limit(self, account: AccountKey) -> None:
+        """See `LedgerMetadata`."""
+        self.later(("limit", account), (sql.DROP_LIMIT, (*account,)))
+
+    def put_gate(self, row: GateRow) -> None:
+        """See `LedgerMetadata`."""
+        args = (*row.account, row.until, row.seconds)
+        self.later(("gate", row.account), (sql.PUT_GATE, args))
+
+    def put_asked(self, row: AskedRow) -> None:
+        """See `LedgerMetadata`."""
+        self.later(("asked", row.upstream, row.hour), (sql.PUT_ASKED, (*row,)))
+
+    async def prune(self, now: int, *, keep: int, words: int) -> None:
+        """See `LedgerMetadata`."""
+
+        async def prune() -> None:
+            [last] = await self._file.fetch(_first, sql.LAST_ENTRY)
+            end = now if last is None else min(now, last)
+            writes: list[Write] = [(each, (end - keep,)) for each in sql.PRUNE]
+            writes += [(each, (end - words,)) for each in sql.PRUNE_WORDS]
+            await self._file.write(writes)
+
+        await self.between_flushes(_logged(prune))
+
+    async def keep_last(self, accounts: Iterable[AccountKey], most: int) -> None:
+        """See `LedgerMetadata`."""
+        writes: list[Write] = [(sql.KEEP_LAST, (*account, most)) for account in accounts]
+        await self.between_flushes(_logged(lambda: self._file.write(writes)))
+
+    async def limits(self) -> list[LimitRow]:
+        """See `LedgerMetadata`."""
+        return await self._file.fetch(_limit, sql.LIMITS)
+
+    async def gates(self) -> list[GateRow]:
+        """See `LedgerMetadata`."""
+        return await self._file.fetch(_gate, sql.GATES)
+
+    async def pulls(self, since: int) -> list[PastPull]:
+        """See `LedgerMetadata`."""
+        return await self._file.fetch(_past_pull, sql.PULLS, since)
+
+    async def last_pull(self) -> int:
+        """See `LedgerMetadata`."""
+        [number] = await self._file.fetch(int, sql.LAST_PULL)
+        return number
+
+    async def asked(self, since: int) -> list[AskedRow]:
+        """See `LedgerMetadata`."""
+        return await self._file.fetch(AskedRow, sql.ASKED, since)
+
+    async def spenders(
+        self, what: Spender, account: AccountKey, *, since: int, most: int
+    ) -> list[SpenderRow]:
+        """See `LedgerMetadata`."""
+        return await self._file.fetch(SpenderRow, sql.SPENDERS[what], *account, since, most)
+
+
+def _logged(work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Have a failure to prune logged: it is tried again later."""
+
+    async def logged() -> None:
+        try:
+            await work()
+        except MetadataError as error:
+            _log.error("cannot prune the ledger, will try again: %s", in_words(error))
+
+    return logged
+
+
+# Rows as columns, and columns as rows
+
+
+def _link_args(row: LinkRow) -> tuple[str, str, str]:
+    return str(row.digest), row.repository.upstream, row.repository.name
+
+
+def _tag_args(key: TagKey) -> tuple[str, str, str]:
+    return key.repository.upstream, key.repository.name, str(key.tag)
+
+
+def _blob(
+    digest: str, size: int, media_type: str | None, used_at: int, changed_at: int | None
+) -> BlobRow:
+    return BlobRow(Digest(digest), size, media_type, used_at, changed_at)
+
+
+def _child(manifest: str, digest: str) -> ChildRow:
+    return ChildRow(Digest(manifest), Digest(digest))
+
+
+def _type(digest: str, upstream: str, media_type: str) -> TypeRow:
+    return TypeRow(Digest(digest), upstream, media_type)
+
+
+def _tag(
+    upstream: str, name: str, tag: str, digest: str, media_type: str, size: int, checked_at: int
+) -> TagRow:
+    key = TagKey(Repository(upstream, name), Tag(tag))
+    return TagRow(key, Descriptor(Digest(digest), media_type, size), checked_at)
+
+
+def _publicity(upstream: str, name: str, public: int, asked_at: int) -> PublicityRow:
+    return PublicityRow(Repository(upstream, name), bool(public), asked_at)
+
+
+def _limit(
+    upstream: str,
+    account: str,
+    allowed: int,
+    remaining: int,
+    window: int,
+    source: str,
+    at: int,
+    after: int,
+) -> LimitRow:
+    key = AccountKey(upstream, account)
+    return LimitRow(key, allowed, remaining, window, source, at, after)
+
+
+def _gate(upstream: str, account: str, until: int, seconds: int) -> GateRow:
+    return GateRow(AccountKey(upstream, account), until, seconds)
+
+
+def _past_pull(number: int, upstream: str, account: str, at: int, client: str) -> PastPull:
+    return PastPull(number, AccountKey(upstream, account), at, client)
+
+
+def _first(value: int | None) -> int | None:
+    return value

@@ -1,0 +1,230 @@
+"""The write-behind queue: pending writes, and their way to a writer. Knows no database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from itertools import chain, islice
+from typing import Generic, Protocol, TypeVar
+
+from mirror.storage.errors import in_words
+from mirror.storage.metadata.protocol import MetadataError, RowRefused, Source
+from mirror.util.cooperative import cooperatively
+from mirror.util.uncancelled import run_to_completion
+
+_log = logging.getLogger(__name__)
+
+_SLICE = 64  # writes per transaction: each may touch a page or two
+_PATIENCE = 0.5  # seconds that an answer waits for its row; a slower disk does not delay it
+
+W = TypeVar("W")
+W_contra = TypeVar("W_contra", contravariant=True)
+
+
+class Writer(Protocol[W_contra]):
+    """Takes the writes of a queue to where the rows are kept, and repairs that place."""
+
+    async def check(self) -> None:
+        """Repair, before a flush, a fault that costs no row. Raises nothing."""
+
+    async def write(self, writes: Sequence[W_contra]) -> None:
+        """Carry out all writes in order, or none. Raises RowRefused, MetadataError."""
+
+    async def mend(self, error: MetadataError) -> bool:
+        """Recover from a failed write; returns whether all rows were lost. Raises nothing."""
+
+    async def caught_up(self) -> bool:
+        """Use that all writes succeeded; returns whether all rows were lost. Raises nothing."""
+
+    def named(self, write: W_contra) -> str:
+        """Name the row of a write, for a log line."""
+
+    async def close(self) -> None:
+        """Close after the last write."""
+
+    async def abandon(self) -> None:
+        """Close at once: a running write is undone."""
+
+
+class WriteBehind(Generic[W]):
+    """The pending writes of a writer; the sources repeat all rows if the writer loses them.
+
+    A write that has begun runs to its end, and the writer is closed after it, even if the caller is
+    cancelled: no transaction is left open, and no file is closed under one.
+    """
+
+    def __init__(self, writer: Writer[W], interval: float) -> None:
+        self._writer = writer
+        self._interval = interval
+        self._pending: dict[Hashable, W] = {}
+        self._pulls: list[W] = []
+        self._entered = 0  # pulls so far
+        self._tried = 0  # pulls that were written, or failed to be for now
+        self._progress = asyncio.Condition()
+        self._sources: list[Source] = []
+        self._wake = asyncio.Event()
+        self._flushing = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<WriteBehind: {self.pending} writes pending>"
+
+    @property
+    def pending(self) -> int:
+        """The number of pending writes."""
+        return len(self._pending) + len(self._pulls)
+
+    def when_lost(self, source: Source) -> None:
+        """See `MetadataStore.when_lost`."""
+        self._sources.append(source)
+
+    def later(self, key: Hashable, write: W) -> None:
+        """Queue a write; it replaces an older pending write of the same key."""
+        self._pending.pop(key, None)  # the newest write comes last
+        self._pending[key] = write
+
+    def awaits(self, key: Hashable) -> bool:
+        """Whether a write of this key is pending."""
+        return key in self._pending
+
+    def soon(self) -> None:
+        """Wake the flush now, instead of after the interval."""
+        self._wake.set()
+
+    def first(self, write: W) -> None:
+        """Queue a row of the ledger, before all other writes, and wake the flush."""
+        self._pulls.append(write)
+        self._entered += 1
+        self.soon()
+
+    def forget(self) -> None:
+        """Drop all pending writes."""
+        self._pending.clear()
+        self._pulls.clear()
+
+    async def pulls_written(self) -> None:
+        """Wait until the pulls so far are on the disk, for half a second at most.
+
+        A failed write, such as one while another program locks the index, ends the wait: the pull
+        is written later. This method does not flush by itself.
+        """
+        upto = self._entered
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE), self._progress:
+                await self._progress.wait_for(lambda: self._tried >= upto)
+
+    async def due(self) -> None:
+        """Wait until the next flush is due."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._interval):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def close(self) -> None:
+        """Write all pending rows, after a flush that is running, and close."""
+        await run_to_completion(self._close())
+
+    async def abandon(self) -> None:
+        """Close at once, dropping pending rows."""
+        await self._writer.abandon()
+
+    async def _close(self) -> None:
+        try:
+            await self.flush()
+        finally:
+            async with self._flushing:
+                await self._writer.close()
+
+    async def between_flushes(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run other work of the writer while no flush runs, even if the caller is cancelled."""
+        await run_to_completion(self._between_flushes(work))
+
+    async def _between_flushes(self, work: Callable[[], Awaitable[None]]) -> None:
+        async with self._flushing:
+            await work()
+
+    async def flush(self) -> bool:
+        """Write all pending rows; returns whether the disk may have less room now.
+
+        Rows of a failed write stay pending: requests do not depend on them.
+        """
+        return await run_to_completion(self._flush())
+
+    async def _flush(self) -> bool:
+        async with self._flushing:
+            await self._writer.check()
+            if not self.pending:
+                return False
+            while self.pending:
+                if not await self._flush_slice():
+                    break
+            else:
+                if await self._writer.caught_up():
+                    await self._tell_again()
+            return True
+
+    async def _flush_slice(self) -> bool:
+        """Write one slice, pulls first; returns whether it succeeded.
+
+        Slices bound the size of a write-ahead log.
+        """
+        pulls, self._pulls = self._pulls, []
+        keys = list(islice(self._pending, _SLICE))
+        writes = {key: self._pending.pop(key) for key in keys}
+        entered, written = self._entered, 0
+        try:
+            async for number in self._write([*pulls, *writes.values()]):
+                written += number
+        except MetadataError as error:
+            _log.error("cannot write to the index, will try again: %s", in_words(error))
+            # Written rows are not written again: pulls that were moved would be moved twice.
+            rest = islice(writes.items(), max(0, written - len(pulls)), None)
+            self._put_back(pulls[written:], dict(rest))
+            if await self._writer.mend(error):
+                await self._tell_again()
+            return False
+        finally:
+            self._tried = entered
+            async with self._progress:
+                self._progress.notify_all()
+        return True
+
+    def _put_back(self, pulls: list[W], writes: dict[Hashable, W]) -> None:
+        """Requeue failed writes; a write queued meanwhile is newer, and replaces its failed one."""
+        newer, self._pending = self._pending, writes
+        for key, write in newer.items():
+            self._pending.pop(key, None)
+            self._pending[key] = write
+        self._pulls = pulls + self._pulls
+
+    async def _write(self, writes: Sequence[W]) -> AsyncIterator[int]:
+        """Write all rows, dropping any that the writer refuses: such a row would block the rest.
+
+        Yields the number of rows written or dropped, always the next ones in order.
+        """
+        try:
+            await self._writer.write(writes)
+        except RowRefused as error:
+            if len(writes) > 1:
+                half = len(writes) // 2
+                for part in (writes[:half], writes[half:]):
+                    async for number in self._write(part):
+                        yield number
+                return
+            name = self._writer.named(writes[0])
+            _log.error("%s cannot be written to the index: %s", name, error)
+        yield len(writes)
+
+    async def _tell_again(self) -> None:
+        """Have the sources queue all rows again.
+
+        Only facts that no source keeps in memory are lost: the names in the ledger's pulls, not
+        their count.
+        """
+        self._pulls.clear()
+        # No await in between: a pull entered meanwhile would be written twice, by its source and by
+        # itself.
+        rest = [tell() for tell in self._sources]
+        async for _ in cooperatively(chain.from_iterable(rest)):
+            pass

@@ -1,0 +1,267 @@
+"""Metadata in memory, for tests: a `MetadataStore` whose rows last as long as the object."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from mirror.oci.digest import Digest
+from mirror.oci.names import Repository
+from mirror.storage.metadata.protocol import MetadataDamaged, Source, Spender
+from mirror.storage.metadata.rows import (
+    AccountKey,
+    AskedRow,
+    BlobRow,
+    ChildRow,
+    GateRow,
+    LimitRow,
+    LinkRow,
+    PastPull,
+    PublicityRow,
+    PullRow,
+    SpenderRow,
+    TagKey,
+    TagRow,
+    TypeRow,
+)
+
+
+async def open_memory(folder: Path) -> MemoryMetadata:
+    """Make an empty store; the folder is left alone."""
+    del folder
+    return MemoryMetadata()
+
+
+class MemoryMetadata:
+    """All rows, at once where they belong; `lose` is a loss in use."""
+
+    name = "memory"
+    pending = 0
+    log_bytes = 0
+
+    def __init__(self) -> None:
+        self._sources: list[Source] = []
+        self._clear()
+
+    def __repr__(self) -> str:
+        return f"<MemoryMetadata: {len(self._blobs)} blobs>"
+
+    def _clear(self) -> None:
+        self._blobs: dict[Digest, BlobRow] = {}
+        self._children: set[ChildRow] = set()
+        self._types: dict[tuple[Digest, str], TypeRow] = {}
+        self._links: set[LinkRow] = set()
+        self._tags: dict[TagKey, TagRow] = {}
+        self._publicity: dict[Repository, PublicityRow] = {}
+        self._pulls: dict[int, PullRow] = {}
+        self._limits: dict[AccountKey, LimitRow] = {}
+        self._gates: dict[AccountKey, GateRow] = {}
+        self._asked: dict[tuple[str, int], AskedRow] = {}
+
+    def when_lost(self, source: Source) -> None:
+        """Keep a source for `lose`."""
+        self._sources.append(source)
+
+    def lose(self) -> None:
+        """Lose all rows, and have the sources write them again."""
+        self._clear()
+        for rest in [source() for source in self._sources]:
+            for _ in rest:
+                pass
+
+    def is_log(self, file_name: str) -> bool:
+        """No file is the log: nothing is on the disk."""
+        del file_name
+        return False
+
+    async def start_over(self, error: MetadataDamaged) -> None:
+        """Drop all rows."""
+        del error
+        self._clear()
+
+    async def due(self) -> None:
+        """Wait for ever: no flush is due."""
+        await asyncio.Event().wait()
+
+    async def flush(self) -> bool:
+        """Write nothing: no row is pending."""
+        return False
+
+    async def pulls_written(self) -> None:
+        """Return at once."""
+
+    async def close(self) -> None:
+        """Leave the rows as they are."""
+
+    async def abandon(self) -> None:
+        """Leave the rows as they are."""
+
+    # Stored content
+
+    def put_blob(self, row: BlobRow) -> None:
+        """See `ContentMetadata`."""
+        self._blobs[row.digest] = row
+
+    def put_child(self, row: ChildRow) -> None:
+        """See `ContentMetadata`."""
+        self._children.add(row)
+
+    def put_type(self, row: TypeRow) -> None:
+        """See `ContentMetadata`."""
+        self._types[row.digest, row.upstream] = row
+
+    def put_link(self, row: LinkRow) -> None:
+        """See `ContentMetadata`."""
+        self._links.add(row)
+
+    def drop_link(self, row: LinkRow) -> None:
+        """See `ContentMetadata`."""
+        self._links.discard(row)
+
+    def touch(self, digest: Digest, used_at: int) -> None:
+        """See `ContentMetadata`."""
+        if row := self._blobs.get(digest):
+            self._blobs[digest] = row._replace(used_at=used_at)
+
+    def drop(self, digest: Digest) -> None:
+        """See `ContentMetadata`."""
+        self._blobs.pop(digest, None)
+        self._children = {row for row in self._children if row.manifest != digest}
+        self._types = {key: row for key, row in self._types.items() if row.digest != digest}
+        self._links = {row for row in self._links if row.digest != digest}
+
+    async def blobs(self) -> list[BlobRow]:
+        """See `ContentMetadata`."""
+        return sorted(self._blobs.values(), key=lambda row: row.used_at)
+
+    async def children(self) -> list[ChildRow]:
+        """See `ContentMetadata`."""
+        return sorted(self._children)
+
+    async def types(self) -> list[TypeRow]:
+        """See `ContentMetadata`."""
+        return list(self._types.values())
+
+    async def links(self) -> list[LinkRow]:
+        """See `ContentMetadata`."""
+        one = {row.repository: row.repository for row in self._links}
+        return [LinkRow(row.digest, one[row.repository]) for row in self._links]
+
+    # Tags and repositories
+
+    def put_tag(self, row: TagRow) -> None:
+        """See `TagMetadata`."""
+        self._tags[row.key] = row
+
+    def drop_tag(self, key: TagKey) -> None:
+        """See `TagMetadata`."""
+        self._tags.pop(key, None)
+
+    async def tags(self) -> list[TagRow]:
+        """See `TagMetadata`."""
+        return sorted(self._tags.values(), key=lambda row: row.checked_at)
+
+    def put_publicity(self, row: PublicityRow) -> None:
+        """See `PublicityMetadata`."""
+        self._publicity[row.repository] = row
+
+    def drop_publicity(self, repository: Repository) -> None:
+        """See `PublicityMetadata`."""
+        self._publicity.pop(repository, None)
+
+    async def publicity(self) -> list[PublicityRow]:
+        """See `PublicityMetadata`."""
+        return sorted(self._publicity.values(), key=lambda row: row.asked_at)
+
+    # The ledger
+
+    def add_pull(self, pull: PullRow) -> None:
+        """See `LedgerMetadata`."""
+        self._pulls.setdefault(pull.number, pull)
+
+    def move_pulls(self, after: int, seconds: int) -> None:
+        """See `LedgerMetadata`."""
+        for number, pull in self._pulls.items():
+            if number > after:
+                self._pulls[number] = pull._replace(at=pull.at + seconds)
+
+    def put_limit(self, row: LimitRow) -> None:
+        """See `LedgerMetadata`."""
+        self._limits[row.account] = row
+
+    def drop_limit(self, account: AccountKey) -> None:
+        """See `LedgerMetadata`."""
+        self._limits.pop(account, None)
+
+    def put_gate(self, row: GateRow) -> None:
+        """See `LedgerMetadata`."""
+        self._gates[row.account] = row
+
+    def put_asked(self, row: AskedRow) -> None:
+        """See `LedgerMetadata`."""
+        self._asked[row.upstream, row.hour] = row
+
+    async def prune(self, now: int, *, keep: int, words: int) -> None:
+        """See `LedgerMetadata`."""
+        entries = [self._pulls[max(self._pulls)].at] if self._pulls else []
+        entries += [row.at for row in self._limits.values()]
+        end = min(now, max(entries)) if entries else now
+        self._pulls = {key: row for key, row in self._pulls.items() if row.at >= end - keep}
+        self._asked = {key: row for key, row in self._asked.items() if row.hour >= end - keep}
+        self._limits = {key: row for key, row in self._limits.items() if row.at >= end - words}
+        self._gates = {key: row for key, row in self._gates.items() if row.until >= end - words}
+
+    async def keep_last(self, accounts: Iterable[AccountKey], most: int) -> None:
+        """See `LedgerMetadata`."""
+        for account in accounts:
+            own = sorted(number for number, row in self._pulls.items() if row.account == account)
+            for number in own[:-most]:
+                del self._pulls[number]
+
+    async def limits(self) -> list[LimitRow]:
+        """See `LedgerMetadata`."""
+        return list(self._limits.values())
+
+    async def gates(self) -> list[GateRow]:
+        """See `LedgerMetadata`."""
+        return list(self._gates.values())
+
+    async def pulls(self, since: int) -> list[PastPull]:
+        """See `LedgerMetadata`."""
+        pulls = sorted(self._pulls.items())
+        first = min((number for number, row in pulls if row.at >= since), default=None)
+        return [
+            PastPull(number, row.account, row.at, row.client)
+            for number, row in pulls
+            if first is not None and number >= first
+        ]
+
+    async def last_pull(self) -> int:
+        """See `LedgerMetadata`."""
+        return max(self._pulls, default=0)
+
+    async def asked(self, since: int) -> list[AskedRow]:
+        """See `LedgerMetadata`."""
+        return [row for row in self._asked.values() if row.hour >= since]
+
+    async def spenders(
+        self, what: Spender, account: AccountKey, *, since: int, most: int
+    ) -> list[SpenderRow]:
+        """See `LedgerMetadata`."""
+        counts = Counter(
+            _spender(what, row)
+            for row in self._pulls.values()
+            if row.account == account and row.at > since and row.repository
+        )
+        ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+        return [SpenderRow(name, pulls) for name, pulls in ranked[:most]]
+
+
+def _spender(what: Spender, row: PullRow) -> str:
+    if what == "client":
+        return row.client
+    if what == "repository":
+        return row.repository
+    return f"{row.repository}{'@' if ':' in row.reference else ':'}{row.reference}"
