@@ -13,13 +13,14 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.storage.accounting import Accounting, Taken
-from mirror.storage.blobs.protocol import BlobReader, BlobStore, PartialBlob
+from mirror.storage.blobs.protocol import BlobReader, BlobStore
 from mirror.storage.blobs.threads import DiskThreads
 from mirror.storage.catalog import Catalog, Entry, charged
 from mirror.storage.data_folder import DataFolder
 from mirror.storage.errors import NoRoom, Stopping, StorageError, Unavailable
 from mirror.storage.graph import Differences, differences
 from mirror.storage.metadata.protocol import MetadataStore
+from mirror.storage.partial_lease import PartialLease
 from mirror.storage.quota import Quota
 from mirror.storage.stored_blob import Pin, StoredBlob
 from mirror.util.cooperative import cooperatively
@@ -205,26 +206,22 @@ class Store:
 
     # Storing
 
-    async def publish(
-        self, partial: PartialBlob, repository: Repository, entered: Callable[[], None]
-    ) -> Entry:
-        """Store a proven partial as a blob of a repository; not cancellable. Raises StorageError.
-
-        `entered` releases the reservation at the moment that the blob is entered: counting both,
-        even for a moment, could evict other content.
-        """
-        return await run_to_completion(self._publish(partial, repository, entered))
-
-    async def _publish(
-        self, partial: PartialBlob, repository: Repository, entered: Callable[[], None]
-    ) -> Entry:
-        digest = partial.digest
-        async with self.quota.naming(digest):
-            changed_at = await partial.commit()
-            entry = self.accounting.enter(digest, partial.written, None, changed_at)
-            self.accounting.link(digest, repository)
-            entered()
-        return entry
+    def lease(
+        self,
+        digest: Digest,
+        *,
+        isolated: bool = False,
+        reserving: Callable[[int], None] = lambda _bytes: None,
+    ) -> PartialLease:
+        """Return the right to write a blob. One lease at a time may be not `isolated`."""
+        return PartialLease(
+            digest,
+            self.blobs,
+            self.accounting,
+            self.quota,
+            isolated=isolated,
+            reserving=reserving,
+        )
 
     async def keep_manifest(self, manifest: Manifest, repository: Repository) -> bool:
         """Store a proven manifest; False, with a log line, if that fails.

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from mirror.content.blobs.allowance import Allowance
-from mirror.content.blobs.partial_lease import PartialLease
+from mirror.content.blobs.fetch_partial import FetchPartial
 from mirror.content.blobs.passthrough import PassThrough
 from mirror.content.blobs.possession import Possession
 from mirror.content.blobs.sinks import while_connected
@@ -152,24 +152,24 @@ async def test_many_blobs_at_once_go_beyond_no_share(hub: Hub, bad: Hub, run: Ru
             await mirror.blob(GOOD, each.digest)
         await mirror.settled()
         store, allowance = mirror.daemon.store, Allowance(lambda: 300 * MEBIBYTE, ["a", "b"])
-        rooms = [_place(store, allowance, number) for number in range(8)]
+        rooms = [_partial(store, allowance, number) for number in range(8)]
         grown = await asyncio.gather(
             *(each.grow(30 * MEBIBYTE, 100 * MEBIBYTE) for each in rooms), return_exceptions=True
         )
         assert sum(isinstance(each, NoRoom) for each in grown) >= 6
-        assert sum(each.promised for each in rooms) <= 64 * MEBIBYTE
-        for quota in rooms:
-            quota.release()
+        assert sum(each.reserved for each in rooms) <= 64 * MEBIBYTE
+        for partial in rooms:
+            await partial.discard()
         assert not mirror.stored.promised
 
 
-def _place(store: Store, allowance: Allowance, number: int) -> PartialLease:
-    """Make the place of a fetch that has not begun to ask."""
+def _partial(store: Store, allowance: Allowance, number: int) -> FetchPartial:
+    """Make the partial of a fetch that has not begun to ask."""
     repository = Repository("bad.example", "a/b")
     possession = Possession(store, b"key")
     registry: RegistryClient = None  # type: ignore[assignment]  # nobody is asked for room
     digest = Digest.of(b"%d" % number)
-    return PartialLease(registry, repository, digest, store, possession, allowance, apart=True)
+    return FetchPartial(registry, repository, digest, store, possession, allowance, isolated=True)
 
 
 def test_room_goes_ahead_of_the_bytes_by_no_more_than_has_come() -> None:

@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,10 +28,10 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.storage.blobs.files import BlobFiles
-from mirror.storage.blobs.protocol import PartialBlob
 from mirror.storage.catalog import charged
 from mirror.storage.errors import NoRoom
 from mirror.storage.metadata.sqlite.store import open_sqlite
+from mirror.storage.partial_lease import PartialLease
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
 from mirror.storage.stored_blob import StoredBlob
@@ -67,14 +66,6 @@ _which = st.integers(0, 5)
 
 
 @dataclass
-class Fetching:
-    """A partial that is being written, and the room that was promised for it."""
-
-    partial: PartialBlob
-    promised: int
-
-
-@dataclass
 class Reading:
     """A kept blob that a client has open."""
 
@@ -105,7 +96,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="mirror-store-"))
         self.lives = 0
         self.runner = asyncio.Runner()
-        self.fetching: dict[Digest, Fetching] = {}
+        self.fetching: dict[Digest, PartialLease] = {}
         self.reading: list[Reading] = []
         self.promises: list[int] = []
         self.spoilt: set[Digest] = set()
@@ -180,13 +171,15 @@ class StoreMachine(RuleBasedStateMachine):
         if digest in self.fetching or self.store.catalog.get(digest) is not None:
             return
         left = self.store.accounting.idle_partials.get(digest, 0)
+        lease = self.store.lease(digest)
         try:
-            promised = self.do(self.store.quota.take_partial(digest))
+            self.do(lease.resume())
+            partial = self.do(lease.open())
         except NoRoom:
+            self.do(lease.keep())
             assert self.store.accounting.idle_partials.get(digest, 0) == left
             return
-        partial = self.do(self.store.blobs.partial(digest))
-        self.fetching[digest] = Fetching(partial, promised)
+        self.fetching[digest] = lease
         assert partial.written == partial.hashed == left
         assert partial.proven == (BLOBS[digest][:left] == BLOBS[digest])
 
@@ -202,11 +195,11 @@ class StoreMachine(RuleBasedStateMachine):
     def receive(self, which: int, part: int | None) -> None:
         """Write what comes next; the whole rest is proven and published."""
         digest = list(self.fetching)[which % len(self.fetching)]
-        fetching, body = self.fetching[digest], BLOBS[digest]
-        partial = fetching.partial
+        lease, body = self.fetching[digest], BLOBS[digest]
+        partial = self.do(lease.open())
         end = len(body) if part is None else min(partial.written + part, len(body))
         try:
-            fetching.promised += self.do(self.store.quota.reserve(max(0, end - fetching.promised)))
+            self.do(lease.reserve(end))
         except NoRoom:
             self.end_fetch(digest)
             return
@@ -216,13 +209,19 @@ class StoreMachine(RuleBasedStateMachine):
             self.publish(digest)
 
     def publish(self, digest: Digest) -> None:
-        fetching = self.fetching.pop(digest)
-        assert fetching.partial.proven
-        entered = partial(self.store.quota.release, fetching.promised)
-        self.do(self.store.publish(fetching.partial, REPOSITORIES[0], entered))
-        fetching.partial.close()
+        lease = self.fetching.pop(digest)
+        self.do(lease.commit(REPOSITORIES[0]))
+        lease.close()
         self.spoilt.discard(digest)
         assert self.store.catalog.belongs(digest, REPOSITORIES[0])
+
+    @precondition(lambda self: self.fetching)
+    @rule(which=_which)
+    def discard(self, which: int) -> None:
+        """Throw away what proved to be wrong."""
+        lease = self.fetching.pop(list(self.fetching)[which % len(self.fetching)])
+        self.do(lease.discard())
+        lease.close()
 
     @precondition(lambda self: self.fetching)
     @rule(which=_which)
@@ -231,10 +230,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def end_fetch(self, digest: Digest) -> None:
         """Leave a partial for the next one, as a fetch that fails or is given up does."""
-        fetching = self.fetching.pop(digest)
-        self.store.accounting.idle_partials[digest] = fetching.partial.written
-        self.store.quota.release(fetching.promised)
-        fetching.partial.close()
+        lease = self.fetching.pop(digest)
+        written = lease.written
+        assert self.do(lease.keep()) == written
+        lease.close()
 
     # Keeping
 
@@ -372,9 +371,9 @@ class StoreMachine(RuleBasedStateMachine):
         `named` is what a fetch had renamed, but not entered, when it came.
         """
         left = self.left()
-        for digest, fetching in self.fetching.items():
-            if named and fetching.partial.written == len(BLOBS[digest]):
-                self.do(fetching.partial.commit())
+        for digest, lease in self.fetching.items():
+            if named and lease.written == len(BLOBS[digest]):
+                self.do(self.do(lease.open()).commit())
                 left = Left(left.kept | {digest}, without(left.partials, digest))
         shutil.copytree(self.root, self.folder / str(self.lives + 1))  # with the times
         self.stop()
@@ -386,7 +385,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def left(self) -> Left:
         """What is on the books, or on its way, now."""
-        written = {digest: each.partial.written for digest, each in self.fetching.items()}
+        written = {digest: each.written for digest, each in self.fetching.items()}
         return Left(set(self.store.catalog), {**self.store.accounting.idle_partials, **written})
 
     def has_begun_again(self, left: Left) -> None:
@@ -421,7 +420,7 @@ class StoreMachine(RuleBasedStateMachine):
         entries = [entry for each in store.catalog if (entry := store.catalog.get(each))]
         taken = store.accounting.taken()
         assert taken.kept == sum(charged(entry.size) for entry in entries)
-        promised = sum(fetching.promised for fetching in self.fetching.values())
+        promised = sum(lease.reserved for lease in self.fetching.values())
         assert taken.promised == promised + sum(self.promises)
         leaving = {id(reading.blob.entry): reading.blob.entry for reading in self.reading}
         gone = [entry for entry in leaving.values() if entry not in entries]
@@ -437,10 +436,10 @@ class StoreMachine(RuleBasedStateMachine):
             for path in self.files_of("partial")
         }
         assert store.accounting.idle_partials.keys().isdisjoint(self.fetching)
-        written = {digest: each.partial.written for digest, each in self.fetching.items()}
+        written = {digest: each.written for digest, each in self.fetching.items()}
         assert store.accounting.idle_partials | written == found
-        for digest, fetching in self.fetching.items():
-            assert found[digest] <= fetching.promised
+        for digest, lease in self.fetching.items():
+            assert found[digest] <= lease.reserved
 
     def files_of(self, folder: str) -> list[Path]:
         """The files below a folder of the data folder."""

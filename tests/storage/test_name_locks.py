@@ -14,8 +14,8 @@ import pytest
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.blobs.files import BlobFiles
-from mirror.storage.blobs.protocol import PartialBlob
 from mirror.storage.catalog import charged
+from mirror.storage.partial_lease import PartialLease
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
 from tests.support.memory_metadata import open_memory
@@ -66,23 +66,20 @@ async def begun(held: Slow) -> None:
     assert await asyncio.to_thread(held.begun.wait, 10)
 
 
-async def written(store: Store, body: bytes) -> PartialBlob:
+async def written(store: Store, body: bytes) -> PartialLease:
     """Write a blob, and do not publish it."""
-    partial = await store.blobs.partial(Digest.of(body), isolated=True)
+    lease = store.lease(Digest.of(body), isolated=True)
+    partial = await lease.open()
     await partial.hash([body])
     await partial.append([body])
-    return partial
+    return lease
 
 
-async def publish(
-    store: Store, body: bytes = BODY, entered: Callable[[], None] | None = None
-) -> None:
+async def publish(store: Store, body: bytes = BODY) -> None:
     """Keep a blob as a fetch does."""
-    partial = await written(store, body)
-    try:
-        await store.publish(partial, REPOSITORY, entered or (lambda: None))
-    finally:
-        partial.close()
+    async with await written(store, body) as lease:
+        await lease.commit(REPOSITORY)
+    lease.close()
 
 
 async def settle() -> None:
@@ -211,13 +208,13 @@ async def test_an_unlink_that_nobody_waits_for_any_more_is_entered_all_the_same(
 
 
 async def test_a_publish_that_is_cancelled_has_file_row_and_link(store: Store) -> None:
-    partial = await written(store, BODY)
-    publishing = asyncio.create_task(store.publish(partial, REPOSITORY, lambda: None))
+    lease = await written(store, BODY)
+    publishing = asyncio.create_task(lease.commit(REPOSITORY))
     await asyncio.sleep(0)
     publishing.cancel()
     with suppress(asyncio.CancelledError):
         await publishing
-    partial.close()
+    lease.close()
     assert is_kept(store)
     assert store.catalog.belongs(DIGEST, REPOSITORY)
 
@@ -243,9 +240,10 @@ async def test_a_partial_can_be_taken_again_after_one_of_its_name_was_removed(
 
 async def test_what_is_published_is_counted_once_at_every_step(store: Store) -> None:
     """Counted as promised and as kept, if only for a moment, it could have others evicted."""
-    promised = await store.quota.reserve(len(BODY))
+    lease = await written(store, BODY)
+    await lease.reserve(len(BODY))
     most = store.accounting.used
-    publishing = asyncio.create_task(publish(store, BODY, lambda: store.quota.release(promised)))
+    publishing = asyncio.create_task(lease.commit(REPOSITORY))
     while not publishing.done():
         most = max(most, store.accounting.used)
         await asyncio.sleep(0)

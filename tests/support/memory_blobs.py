@@ -112,11 +112,15 @@ class MemoryPartial:
     async def commit(self) -> int:
         """Make the bytes the blob; returns when they were written."""
         self._store.may_write()
-        await self.remove()
+        self._forget()
         return self._store.put(self.digest, self._source)
 
     async def remove(self) -> None:
-        """Remove the partial."""
+        """Remove the partial; raises StorageError if the store `refuses_removal`."""
+        self._store.may_remove()
+        self._forget()
+
+    def _forget(self) -> None:
         if self._store.partials.get(self.digest) is self._source:
             del self._store.partials[self.digest]
 
@@ -125,10 +129,14 @@ class MemoryPartial:
 
 
 class MemoryBlobs:
-    """A BlobStore in memory. Each write raises `failure` while that is set, as a full disk does."""
+    """A BlobStore in memory, which can be made to fail as a disk does.
+
+    Each write raises `failure` while that is set. A disk that `refuses_removal` fails at removing.
+    """
 
     def __init__(self) -> None:
         self.failure: StorageError | None = None
+        self.refuses_removal = False
         self.partials: dict[Digest, _Bytes] = {}
         self._blobs: dict[Digest, _Bytes] = {}
         self._quarantined: dict[Digest, _Bytes] = {}
@@ -141,6 +149,11 @@ class MemoryBlobs:
         """Raise the failure that is set."""
         if self.failure is not None:
             raise self.failure
+
+    def may_remove(self) -> None:
+        """Raise an error if removals are refused."""
+        if self.refuses_removal:
+            raise StorageError("Read-only file system")
 
     def put(self, digest: Digest, source: _Bytes) -> int:
         """Make bytes a blob; returns their time."""
@@ -198,8 +211,10 @@ class MemoryBlobs:
         quarantined: Collection[Digest] = (),
     ) -> dict[Digest, StorageError]:
         """Remove content; returns the failures: all or none."""
-        if self.failure is not None:
-            return dict.fromkeys((*blobs, *partials, *quarantined), self.failure)
+        try:
+            self.may_remove()
+        except StorageError as error:
+            return dict.fromkeys((*blobs, *partials, *quarantined), error)
         for digests, content in (
             (blobs, self._blobs),
             (partials, self.partials),

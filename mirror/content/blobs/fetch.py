@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from mirror.content.blobs.download import Download
+from mirror.content.blobs.fetch_partial import FetchPartial
 from mirror.content.blobs.ingest import Ingest
-from mirror.content.blobs.partial_lease import PartialLease
 from mirror.content.blobs.progress import Bypass, FetchProgress, Preempted
 from mirror.content.blobs.sinks import Sink
 from mirror.content.memory_cache import MemoryCache
@@ -27,6 +27,7 @@ from mirror.storage.blobs.protocol import PartialBlob
 from mirror.storage.catalog import Entry
 from mirror.storage.errors import NoRoom, StorageError
 from mirror.storage.store import Store
+from mirror.storage.stored_blob import Pin
 from mirror.upstream.blob_source import BlobSource
 
 _log = logging.getLogger(__name__)
@@ -50,17 +51,18 @@ class Fetch(FetchProgress):
         repository: Repository,
         digest: Digest,
         store: Store,
-        place: PartialLease,
+        partial: FetchPartial,
         memory: MemoryCache,
     ) -> None:
         super().__init__(repository, digest)
         self._source = source
         self._store = store
-        self._place = place
+        self._partial = partial
         self._memory = memory
         self._small: bytearray | None = bytearray()  # all received bytes, while they are few
         self._question: asyncio.Timeout | None = None  # runs until upstream answers
-        self._entry: Entry | None = None
+        self._stored: Entry | None = None
+        self._pin: Pin | None = None
         self._intake: Ingest | None = None
 
     # The followers' side
@@ -69,8 +71,7 @@ class Fetch(FetchProgress):
         """Add a follower, which the fetch `admits`."""
         self._let_in(repository, proof)
         self._source.leases.take()  # the follower may go on without the fetch, past the disk
-        if self._entry is not None:
-            self._entry.readers += 1
+        self._pin_stored()
         if repository != self.repository:
             self._hurry()
 
@@ -78,9 +79,16 @@ class Fetch(FetchProgress):
         """Remove a follower."""
         self._let_out(repository)
         self._source.leases.give()
-        if self._entry is not None:
-            self._entry.readers -= 1
-        self._close_file()
+        self._pin_stored()
+        self._close_partial()
+
+    def _pin_stored(self) -> None:
+        """Keep the stored blob from eviction for as long as it has followers."""
+        if self._stored is not None and self.followers and self._pin is None:
+            self._pin = self._store.pin(self._stored)
+        elif self._pin is not None and not self.followers:
+            self._pin.release()
+            self._pin = None
 
     async def send(self, position: int, stop: int, sink: Sink) -> int:
         """Send visible bytes from `position` on, up to `stop` at most; returns where they ended.
@@ -93,7 +101,7 @@ class Fetch(FetchProgress):
             piece = piece[: min(stop - position, _PIECE)]
             await sink.data(piece)
             return position + len(piece)
-        partial = self._place.partial
+        partial = self._partial.blob
         if partial is None:
             raise UpstreamUnavailable("the fetch has no file any more")
         stop = min(stop, partial.written)
@@ -105,7 +113,15 @@ class Fetch(FetchProgress):
     async def run(self) -> None:
         """Fetch, prove, publish. Every failure ends in `failure` or `bypass`."""
         try:
-            await self._publish(await self._receive_somewhere())
+            async with self._partial:
+                await self._fetch()
+        finally:
+            self._end()
+
+    async def _fetch(self) -> None:
+        try:
+            await self._receive_somewhere()
+            await self._publish()
         except StorageError as error:
             self._give_up_disk(error)
         except asyncio.CancelledError:
@@ -116,17 +132,11 @@ class Fetch(FetchProgress):
             _log.debug("%s is not fetched: %s", self.digest, failure.message)
             if isinstance(failure, ContentWrong):
                 self._tell_of_waste(failure.message)
-                await self._place.discard()
-        finally:
-            try:
-                if self._entry is None:
-                    await self._place.abandon()
-            finally:
-                self._end()
+                await self._partial.discard()
 
-    async def _receive_somewhere(self) -> PartialBlob:
+    async def _receive_somewhere(self) -> None:
         """Receive the whole blob from the first repository that serves it."""
-        await self._place.take()
+        await self._partial.resume()
         while True:
             try:
                 return await self._receive_all()
@@ -138,9 +148,8 @@ class Fetch(FetchProgress):
                 self._refusals[self.repository] = failure.again()
                 if not self._goes_on():
                     raise
-                if isinstance(failure, ContentWrong) and self._place.partial is not None:
-                    self._tell_of_waste(failure.message)
-                    await self._place.partial.start_over()
+                if isinstance(failure, ContentWrong):
+                    await self._start_over(failure)
 
     def _goes_on(self) -> bool:
         """Ask in another repository, if one has followers and was shown to have the blob."""
@@ -151,52 +160,54 @@ class Fetch(FetchProgress):
         self._announce()
         return bool(others)
 
-    async def _receive_all(self) -> PartialBlob:
+    async def _start_over(self, failure: ContentWrong) -> None:
+        """Throw the received bytes away; raises StorageError."""
+        if (blob := self._partial.blob) is not None:
+            self._tell_of_waste(failure.message)
+            await blob.start_over()
+
+    async def _receive_all(self) -> None:
         """Start over, once, if the received bytes fit no blob and none of them was visible yet.
 
         A body that a host calls compressed, though it was asked not to compress, is unpacked then,
         as clients do it.
         """
         async with self._asking():
-            await self._place.show(self.repository)
-        partial = self._place.partial
-        if partial is not None and partial.written and partial.proven:
-            self._reveal(partial.written)
-            return partial
+            await self._partial.show(self.repository)
+        blob = self._partial.blob
+        if blob is not None and blob.written and blob.proven:
+            self._reveal(blob.written)
+            return
         try:
-            return await self._receive()
+            await self._receive()
         except ContentWrong as failure:
             if self.visible:
                 raise
-            if (partial := self._place.partial) is not None:
-                self._tell_of_waste(failure.message)
-                await partial.start_over()
-            return await self._receive(unpack=True)
+            await self._start_over(failure)
+            await self._receive(unpack=True)
 
-    async def _receive(self, *, unpack: bool = False) -> PartialBlob:
+    async def _receive(self, *, unpack: bool = False) -> None:
         """Receive the rest; the followers have all of it before the disk does."""
         told = self.size if self._begun else None  # followers' answers have begun with it
-        asked = self._source, self.repository, self.digest, self._place.written
+        asked = self._source, self.repository, self.digest, self._partial.written
         async with AsyncExitStack() as stack:
             download = Download(*asked, size=told, unpack=unpack)
             async with self._asking():
                 await stack.enter_async_context(download)
-            size, begun = download.size, self._place.written
+            size, begun = download.size, self._partial.written
             if size is not None and begun >= max(size, 1):
                 raise ContentWrong("the partial of an earlier fetch is not part of the blob")
             self.size = size  # known to a bypass, too, so that none of its clients need ask
-            if size is not None and not self._place.fits(size):
+            if size is not None and not self._partial.fits(size):
                 raise NoRoom(f"{size} bytes do not fit beside the content in use")
-            partial = await self._place.open()
-            self._intake = await stack.enter_async_context(Ingest(partial))
+            self._intake = await stack.enter_async_context(Ingest(await self._partial.open()))
             await self._take_in(download, self._intake)
-        return partial
 
     async def _take_in(self, download: Download, intake: Ingest) -> None:
         self._small = None if intake.received else bytearray()
         self._grow(intake.received, download.size)
         while data := await download.read():
-            await self._place.grow(download.position, download.size)
+            await self._partial.grow(download.position, download.size)
             intake.add(data)
             self._remember(data)
             self._grow(intake.received, download.size)
@@ -238,43 +249,43 @@ class Fetch(FetchProgress):
         if question is not None and question.when() is None and others:
             question.reschedule(asyncio.get_running_loop().time() + _PATIENCE)
 
-    async def _publish(self, partial: PartialBlob) -> None:
+    async def _publish(self) -> None:
         """Publish the file and link it to its repositories, in one step that is never cancelled."""
-        step = asyncio.create_task(self._published(partial))
+        step = asyncio.create_task(self._published())
         try:
             await asyncio.shield(step)
         except asyncio.CancelledError:
             await asyncio.wait([step])
             raise
 
-    async def _published(self, partial: PartialBlob) -> None:
-        """Publish the file; the followers have all bytes by now, and need not wait for it.
+    async def _published(self) -> None:
+        """Publish the blob; the followers have all bytes by now, and need not wait for it.
 
-        A file that another upstream's fetch has published meanwhile stays: it has readers.
+        A blob that another upstream's fetch has published meanwhile stays: it has readers. The
+        partial that another upstream left is of no use any more.
         """
         kept = self._store.catalog.get(self.digest)
-        self._entry = kept or await self._store.publish(
-            partial, self.repository, self._place.release
-        )
-        self._entry.readers += self.followers
-        if self._entry.media_type is None:  # a repository that has this as a blob has no manifest
+        self._stored = kept or await self._partial.commit(self.repository)
+        self._pin_stored()
+        if self._stored.media_type is None:  # a repository that has this as a blob has no manifest
             for repository in self._members:
                 self._store.link(self.digest, repository)
         if kept is not None:
             self._tell_of_waste("another upstream's fetch has brought it meanwhile")
-            await self._place.discard()
-        await self._place.published()
+            await self._partial.discard()
+        if self._partial.isolated:
+            await self._store.remove_partials([self.digest])
 
     def _give_up_disk(self, error: StorageError) -> None:
         """Send the followers to upstream: the bytes so far are right, no more will be written."""
         self._store.not_kept(str(self.digest), error)
-        partial = self._place.partial
+        blob = self._partial.blob
         if self.proven:
             return
-        if partial is None:
+        if blob is None:
             self.bypass = Bypass(0, self.digest.hasher())
         else:
-            self._bypass_disk(partial)
+            self._bypass_disk(blob)
 
     def _bypass_disk(self, partial: PartialBlob) -> None:
         """Set the bypass behind the received bytes, all of them hashed, unless these are all."""
@@ -290,16 +301,13 @@ class Fetch(FetchProgress):
     def _tell_of_waste(self, reason: str) -> None:
         """Log why fetched bytes are thrown away."""
         words = "%d bytes that were fetched of %s are thrown away: %s"
-        _log.debug(words, self._place.written, self.digest, reason)
+        _log.debug(words, self._partial.written, self.digest, reason)
 
     def _end(self) -> None:
-        if self._entry is None:
-            self._place.leave()
-        self._place.release()
         self.ended = True
         self._announce()
-        self._close_file()
+        self._close_partial()
 
-    def _close_file(self) -> None:
+    def _close_partial(self) -> None:
         if self.ended and not self.followers:
-            self._place.close_file()
+            self._partial.close()

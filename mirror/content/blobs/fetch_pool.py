@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from mirror.content.blobs.allowance import Allowance
 from mirror.content.blobs.fetch import Fetch
+from mirror.content.blobs.fetch_partial import FetchPartial
 from mirror.content.blobs.followers import Follower
-from mirror.content.blobs.partial_lease import PartialLease
 from mirror.content.blobs.possession import Possession
 from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
@@ -36,7 +36,7 @@ class _Running:
     """A fetch and its task; an ending one can be waited for, but no longer be joined."""
 
     fetch: Fetch
-    lease: PartialLease
+    partial: FetchPartial
     task: asyncio.Task[None]
     stopping: bool = False
     reprieved: bool = False  # it goes on without followers, for a while
@@ -55,7 +55,9 @@ class _Running:
         """A text for the log: the fetch ends, and how far it came."""
         size = self.fetch.size
         of_all = "" if size is None else f" of {human(size)}"
-        return f"the download of {self.fetch.digest} ends after {human(self.lease.written)}{of_all}"
+        return (
+            f"the download of {self.fetch.digest} ends after {human(self.partial.written)}{of_all}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +162,16 @@ class FetchPool:
 
     def _start(self, key: Key, source: BlobSource, repository: Repository) -> _Running:
         digest = key[1]
-        others = (each.lease for (_, other), each in self._running.items() if other == digest)
-        apart = any(not other.apart for other in others)
+        others = (each.partial for (_, other), each in self._running.items() if other == digest)
+        isolated = any(not other.isolated for other in others)
         kept = self._store, self._possession, self._allowance
-        lease = PartialLease(source, repository, digest, *kept, apart=apart)
-        fetch = Fetch(source, repository, digest, self._store, lease, self._memory)
+        partial = FetchPartial(source, repository, digest, *kept, isolated=isolated)
+        fetch = Fetch(source, repository, digest, self._store, partial, self._memory)
         task = asyncio.create_task(self._run(fetch))
         source.leases.take()
         task.add_done_callback(lambda _: source.leases.give())
         task.add_done_callback(lambda done: self._ended(key, done))
-        return _Running(fetch, lease, task)
+        return _Running(fetch, partial, task)
 
     def _leave(self, fetch: Fetch, repository: Repository) -> None:
         """Remove a follower; without any the fetch may end, after a while."""
