@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from mirror.settings import load
 from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from tests.standin import Hub, Image, Terms, make_image
+from tests.support.clock import Clock
 from tests.support.command import environment
 from tests.support.mirror import Mirror, Run
 from tests.support.reloading import Changing
@@ -39,12 +39,13 @@ async def hub() -> AsyncIterator[Hub]:
 
 @pytest.fixture
 def run(hub: Hub, tmp_path: Path) -> Run:
-    """Start a mirror of the hub; the same data folder each time, other settings as given."""
+    """Start a mirror of the hub, in the same data folder each time.
+
+    Settings are as given. With a `clock` the mirror's decisions take the time from it.
+    """
 
     @asynccontextmanager
-    async def start(
-        timer: Callable[[], float] = time.monotonic, **settings: object
-    ) -> AsyncIterator[Mirror]:
+    async def start(clock: Clock | None = None, **settings: object) -> AsyncIterator[Mirror]:
         given = {
             "listen": "127.0.0.1:0",
             "data_dir": tmp_path / "data",
@@ -52,10 +53,11 @@ def run(hub: Hub, tmp_path: Path) -> Run:
             "shutdown_grace": 1,
             "limit_check": 0,  # nobody asks but the test
         }
+        clocks = Clocks() if clock is None else Clocks(timer=clock, wall=clock.wall)
         # Connections are not shared between requests: each test sees its own.
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with (
-            running(load(given | settings), Clocks(timer=timer)) as daemon,
+            running(load(given | settings), clocks) as daemon,
             aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
         ):
             yield Mirror(daemon, session)

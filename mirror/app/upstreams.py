@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -68,6 +69,7 @@ class Upstreams:
         on_answer: Callable[[UpstreamResponse], None],
         publicity: Publicity,
         budget: Budget,
+        timer: Callable[[], float],
     ) -> None:
         self.registries: Table[RegistryClient] = Table()
         self.inquiries: Table[PublicityCheck] = Table()
@@ -75,6 +77,7 @@ class Upstreams:
         self.on_answer = on_answer
         self.publicity = publicity
         self._budget = budget
+        self._timer = timer
         self._now: dict[str, Reached] = {}
         self._leaving: dict[asyncio.Task[None], Reached] = {}
 
@@ -162,7 +165,7 @@ class Upstreams:
         async with AsyncExitStack() as stack:
             name, account = plan.origin.name, plan.origin.logs_in
             told = _told(self.publicity, name, account=account)
-            registry = await connected(stack, plan, self.on_answer, told)
+            registry = await connected(stack, plan, self.on_answer, told, self._timer)
             stranger = None
             if account:
                 nobody = replace(
@@ -170,7 +173,9 @@ class Upstreams:
                     origin=anonymous_origin(plan.origin),
                     connection=plan.connection.as_anonymous(),
                 )
-                stranger = await connected(stack, nobody, self.on_answer, lambda *_: None)
+                stranger = await connected(
+                    stack, nobody, self.on_answer, lambda *_: None, self._timer
+                )
             return Reached(plan, registry, stranger, stack.pop_all())
 
 
@@ -186,10 +191,11 @@ async def connected(
     plan: UpstreamPlan,
     on_answer: Callable[[UpstreamResponse], None],
     on_access: Callable[[str, bool], None],
+    timer: Callable[[], float] = time.monotonic,
 ) -> RegistryClient:
     """Make the client of an upstream, with unshared connections and tokens."""
     transport = await stack.enter_async_context(
-        Transport(plan.origin.url, plan.timeouts, link=plan.connection)
+        Transport(plan.origin.url, plan.timeouts, link=plan.connection, timer=timer)
     )
     tokens = closed(stack, Tokens(transport, on_answer))
     return closed(stack, RegistryClient(plan.origin, transport, tokens, on_answer, on_access))
@@ -207,6 +213,6 @@ async def open_upstreams(
         plans.accounts, store.index, store.catalog.holds, timer=clocks.timer, clock=clocks.wall
     )
     await publicity.load()
-    upstreams = closed(stack, Upstreams(on_answer, publicity, core.budget))
+    upstreams = closed(stack, Upstreams(on_answer, publicity, core.budget, timer=clocks.timer))
     upstreams.commit(plans, await upstreams.prepare(plans))
     return upstreams

@@ -39,17 +39,23 @@ class HostHealth:
 
     Each origin (scheme, host and port) counts as a host. `probe` sends a free request to a host: it
     returns whether the host answers, None if no connection can be made. A request that was
-    cancelled after a fourth of `answer_timeout` (seconds) counts as one without an answer.
+    cancelled after a fourth of `answer_timeout` (seconds) counts as one without an answer. `timer`
+    is monotonic, in seconds: it counts the rests of hosts.
     """
 
     def __init__(
-        self, own: URL, answer_timeout: float, probe: Callable[[URL], Awaitable[bool | None]]
+        self,
+        own: URL,
+        answer_timeout: float,
+        probe: Callable[[URL], Awaitable[bool | None]],
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._own = own
         self._answer_timeout = answer_timeout
         self._probe = probe
         self._breakers: LRUCache[URL, CircuitBreaker] = LRUCache(_HOSTS)
-        self._backoff = Backoff()
+        self._timer = timer
+        self._backoff = Backoff(timer)
         self._probes: dict[URL, asyncio.Task[None]] = {}
         self.token_server: URL | None = None  # the last one in use
 
@@ -107,7 +113,7 @@ class HostHealth:
     def _refuse_resting(self, attempt: HostAttempt) -> None:
         origin, topic, breaker = attempt.origin, attempt.topic, attempt.breaker
         if not self._is_probed(origin):
-            breaker.try_again(topic, time.monotonic())
+            breaker.try_again(topic, self._timer())
         if breaker.refuses(topic):
             raise UpstreamDown(
                 f"upstream {origin.host} does not answer at present; it will be tried again",

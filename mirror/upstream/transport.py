@@ -86,7 +86,7 @@ class Transport:
 
     Large bodies have separate connections, so that they never starve small requests. Names are
     resolved by `resolver` (default: `Lookups`), and sockets made by `sockets` (default: aiohttp's);
-    neither is called for anything that the guard refuses.
+    neither is called for anything that the guard refuses. `timer` is that of `HostHealth`.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Transport:
         resolver: AbstractResolver | None = None,
         sockets: SocketFactoryType | None = None,
         link: ConnectionSettings | None = None,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.timeouts = timeouts or Timeouts()
         self.link = link or ConnectionSettings()
@@ -104,7 +105,7 @@ class Transport:
         self._inner = resolver
         self._sockets = sockets
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
-        self._health = HostHealth(self._own, self.timeouts.answer_timeout, self._alive)
+        self._health = HostHealth(self._own, self.timeouts.answer_timeout, self._alive, timer)
         self._slices = Slices()
         self.leases = Leases()
         self._closed = False

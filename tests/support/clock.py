@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 
 class Clock:
-    """A clock that is set by hand, in seconds."""
+    """A clock that is set by hand, in seconds; its wall clock goes on with it."""
 
-    now = 0.0
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._began = time.time()
 
     def __call__(self) -> float:
         """Return the time."""
         return self.now
+
+    def wall(self) -> float:
+        """Return the time since the epoch."""
+        return self._began + self.now
