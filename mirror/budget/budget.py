@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from mirror.budget.account import Account, BudgetPolicy
 from mirror.budget.ledger import Ledger
-from mirror.budget.permit import Permit, PermitQueue
+from mirror.budget.permit import Permit
 from mirror.budget.protocol import Outlook
 from mirror.budget.pull_request import PullRequest
 from mirror.identity.client import MIRROR_ITSELF
@@ -17,6 +17,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.names import HUB, HUB_WINDOW
 from mirror.storage.metadata.rows import AccountKey
 from mirror.upstream.telemetry import UpstreamResponse
+from mirror.util.notifier import Notifier
 from mirror.util.units import duration
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Budget:
         self._policies = policies
         self._accounts: dict[AccountKey, Account] = {}
         self._present = _present(policies)
-        self._queues: defaultdict[AccountKey, PermitQueue] = defaultdict(PermitQueue)
+        self._changes: defaultdict[AccountKey, Notifier] = defaultdict(Notifier)
         self._shut: set[AccountKey] = set()
         self.shut_times: defaultdict[AccountKey, int] = defaultdict(int)
         self.counted: defaultdict[str, int] = defaultdict(int)  # pulls since the start
@@ -65,7 +66,7 @@ class Budget:
             self._account(key)
         for key, account in self._accounts.items():
             account.change(policies.get(key.upstream, _NO_POLICY))
-            self._queues[key].wake()
+            self._changes[key].notify()
 
     @property
     def longest(self) -> float:
@@ -112,7 +113,7 @@ class Budget:
         key = self._present_key(request.repository.upstream)
         account = self._account(key)
         verdict = account.verdict(request, self.now())
-        return Permit(account, request, verdict, self._queues[key], self.now)
+        return Permit(account, request, verdict, self._changes[key], self.now)
 
     def hint(self, request: PullRequest, platforms: Collection[Digest] | None = None) -> None:
         """See `PullBudget.hint`."""
@@ -137,7 +138,7 @@ class Budget:
         if response.spent or (refused and not account.refused_for(self.now())):
             self._put_gate(key, account)
         self.tick()
-        self._queues[key].wake()
+        self._changes[key].notify()
 
     def _count(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from mirror.storage.catalog import charged
 from mirror.storage.errors import StorageError
 from mirror.storage.name_locks import NameLocks
 from mirror.storage.quarantine import Suspect
+from mirror.util.notifier import Notifier
 from mirror.util.uncancelled import run_to_completion
 from mirror.util.units import human
 
@@ -34,7 +34,7 @@ class Quota:
         self._blobs = blobs
         self._names = NameLocks()
         self._doomed: Counter[Digest] = Counter()  # partials off the books, not yet unlinked
-        self._progress = asyncio.Condition()
+        self._progress = Notifier()
 
     def __repr__(self) -> str:
         accounting = self._accounting
@@ -74,8 +74,7 @@ class Quota:
         if not self._accounting.going:
             await self.unlink(self._accounting.make_room(0, gains=gains))
             return
-        async with self._progress:
-            await self._progress.wait()
+        await self._progress.changed()
 
     def release(self, promised: int) -> None:
         """Release an amount that `reserve` returned."""
@@ -87,8 +86,7 @@ class Quota:
         Returns the amount to release later. Raises NoRoom, StorageError.
         """
         while self._doomed[digest]:  # being evicted as idle
-            async with self._progress:
-                await self._progress.wait()
+            await self._progress.changed()
         size = self._accounting.idle_partials.pop(digest, 0)
         try:
             return await self.reserve(size)
@@ -127,7 +125,7 @@ class Quota:
                     self._accounting.put_back(digest, still)
                 self._doomed.subtract(doomed.partials.keys())
                 self._doomed += Counter()  # drop zero counts
-                await self._tell()
+                self._progress.notify()
         for error in failed.values():
             raise error
 
@@ -143,10 +141,6 @@ class Quota:
             if accounting.catalog.get(each) is None and each not in accounting.stuck
         }
         return doomed._replace(suspects=suspects, victims=victims)
-
-    async def _tell(self) -> None:
-        async with self._progress:
-            self._progress.notify_all()
 
     async def set_aside(self, digest: Digest) -> None:
         """Move a stuck file into quarantine; if the disk fails, it stays stuck.

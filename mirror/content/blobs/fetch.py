@@ -157,7 +157,7 @@ class Fetch(FetchProgress):
         if others:
             self.repository = others[0]
             self.size = self.size if self.visible else None
-        self._announce()
+        self._changes.notify()
         return bool(others)
 
     async def _start_over(self, failure: ContentWrong) -> None:
@@ -305,7 +305,7 @@ class Fetch(FetchProgress):
 
     def _end(self) -> None:
         self.ended = True
-        self._announce()
+        self._changes.notify()
         self._close_partial()
 
     def _close_partial(self) -> None:

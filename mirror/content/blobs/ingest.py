@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from mirror.storage.blobs.protocol import PartialBlob
+from mirror.util.notifier import Notifier
 
 # Each step of any size costs a hop to a thread: at a gigabit a second a step is as long
 # as it lingers, at ten it is as large as it gets.
@@ -89,7 +90,7 @@ class _Stage:
         self._ending = False
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
-        self._advanced = asyncio.Event()
+        self._advanced = Notifier()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -123,15 +124,14 @@ class _Stage:
             if self.size <= most:
                 return
             self._enough.set()
-            self._advanced.clear()
-            await self._advanced.wait()
+            await self._advanced.changed()
 
     async def _run(self) -> None:
         try:
             while not self._ending or self.pieces:
                 await self._step()
         finally:
-            self._advanced.set()
+            self._advanced.notify()
 
     async def _step(self) -> None:
         await self._some.wait()
@@ -144,4 +144,4 @@ class _Stage:
         await self._work(pieces)
         del self.pieces[: len(pieces)]
         self.size -= sum(len(piece) for piece in pieces)
-        self._advanced.set()
+        self._advanced.notify()

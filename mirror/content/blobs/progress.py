@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
 from mirror.oci.digest import Digest, Hasher
 from mirror.oci.errors import RegistryError, UpstreamMisbehaved, UpstreamUnavailable
 from mirror.oci.names import Repository
+from mirror.util.notifier import Notifier
 
 TAIL = 16 * 1024  # bytes held back until the digest is proven: no client completes on less
 
@@ -49,7 +49,7 @@ class FetchProgress:
         self._shown: dict[Repository, int] = {}  # admitted, with the size that upstream names there
         self._refusals: dict[Repository, RegistryError] = {}
         self.ended = False
-        self._changed: set[asyncio.Future[None]] = set()
+        self._changes = Notifier()
 
     def __repr__(self) -> str:
         return f"<Fetch {self.digest}: {self.visible} of {self.size}, {self.followers} followers>"
@@ -103,7 +103,7 @@ class FetchProgress:
         """
         while not self._may_begin(repository):
             self._raise_failure()
-            await self._change()
+            await self._changes.changed()
 
     def _may_begin(self, repository: Repository) -> bool:
         refusal, told = self._refusals.get(repository), self._shown.get(repository)
@@ -129,7 +129,7 @@ class FetchProgress:
             self._raise_failure()
             if self.bypass is not None:
                 return position
-            await self._change()
+            await self._changes.changed()
         return self.visible
 
     async def reaches(self, position: int) -> bool:
@@ -137,22 +137,14 @@ class FetchProgress:
         while self.visible < position:
             if self.failure is not None or self.bypass is not None:
                 return False
-            await self._change()
+            await self._changes.changed()
         return True
-
-    async def _change(self) -> None:
-        future = asyncio.get_running_loop().create_future()
-        self._changed.add(future)
-        try:
-            await future
-        finally:
-            self._changed.discard(future)
 
     def stopped(self) -> None:
         """Wake all followers with a failure: the fetch will not run any more."""
         if self.failure is None:
             self.failure = UpstreamUnavailable("the fetch was stopped")
-        self._announce()
+        self._changes.notify()
 
     def _raise_failure(self) -> None:
         if self.failure is not None:
@@ -165,16 +157,10 @@ class FetchProgress:
         self.size = size
         if size is not None:  # else the tail is not known: all bytes are held back
             self.visible = max(self.visible, min(received, size - TAIL))
-        self._announce()
+        self._changes.notify()
 
     def _reveal(self, size: int) -> None:
         """Release the tail to followers: the digest is proven."""
         self.size = self.visible = size
         self.proven = True
-        self._announce()
-
-    def _announce(self) -> None:
-        for future in self._changed:
-            if not future.done():
-                future.set_result(None)
-        self._changed.clear()
+        self._changes.notify()

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from mirror.storage.errors import in_words
 from mirror.storage.metadata.protocol import MetadataError, RowRefused, Source
 from mirror.util.cooperative import cooperatively
+from mirror.util.notifier import Notifier
 from mirror.util.uncancelled import run_to_completion
 
 _log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class WriteBehind(Generic[W]):
         self._pulls: list[W] = []
         self._entered = 0  # pulls so far
         self._tried = 0  # pulls that were written, or failed to be for now
-        self._progress = asyncio.Condition()
+        self._progress = Notifier()
         self._sources: list[Source] = []
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
@@ -111,8 +112,9 @@ class WriteBehind(Generic[W]):
         """
         upto = self._entered
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE), self._progress:
-                await self._progress.wait_for(lambda: self._tried >= upto)
+            async with asyncio.timeout(_PATIENCE):
+                while self._tried < upto:
+                    await self._progress.changed()
 
     async def due(self) -> None:
         """Wait until the next flush is due."""
@@ -186,8 +188,7 @@ class WriteBehind(Generic[W]):
             return False
         finally:
             self._tried = entered
-            async with self._progress:
-                self._progress.notify_all()
+            self._progress.notify()
         return True
 
     def _put_back(self, pulls: list[W], writes: dict[Hashable, W]) -> None:
