@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from mirror.content.blobs.bodies import Body, StoredBody
+from mirror.content.blobs.bodies import Body
 from mirror.content.blobs.client_request import ClientRequest
-from mirror.content.blobs.fetch_pool import FetchPool, OtherFetch
-from mirror.content.blobs.followers import FetchedBody, Follower
+from mirror.content.blobs.fetch_pool import FetchPool
+from mirror.content.blobs.fetched_blobs import FetchedBlobs
+from mirror.content.blobs.linked_blobs import LinkedBlobs
 from mirror.content.blobs.links import BlobLinks
 from mirror.content.blobs.passthrough import PassThrough, PassThroughBody
 from mirror.content.blobs.possession import Possession
@@ -19,7 +20,6 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     ContentWrong,
     RangeBroken,
-    RegistryError,
     UpstreamFailure,
     UpstreamMisbehaved,
 )
@@ -47,7 +47,8 @@ class BlobService:
         self._fetches = fetches
         self._memory = memory
         self._links = BlobLinks(sources, store, possession, missing_ttl)
-        self._stored = StoredBlobs(store, memory)
+        self._linked = LinkedBlobs(store, StoredBlobs(store, memory), self._links)
+        self._fetched = FetchedBlobs(fetches, self._links)
         self._passes = PassThrough(_PASSES, sources)
 
     def __repr__(self) -> str:
@@ -92,7 +93,7 @@ class BlobService:
             size = await self._links.confirm(repository, digest, known)
             if size is not None:
                 return size, outcome
-        body = await self._open_fetch(self._request(repository, digest, client))
+        body = await self._fetched.fetch(self._request(repository, digest, client))
         try:
             return body.size, outcome
         finally:
@@ -109,11 +110,11 @@ class BlobService:
         request = self._request(repository, digest, client)
         while True:
             try:
-                stored = await self._open_stored(request)
+                stored = await self._linked.open_stored(request)
             except UpstreamMisbehaved as doubt:
                 return await self._open_proof(request, doubt)
             # No await between the look into the store and the attachment: no second body.
-            body = stored or await self._follow(request)
+            body = stored or await self._fetched.attach(request)
             if body is not None:
                 return body
 
@@ -122,55 +123,13 @@ class BlobService:
         upstream = PassThroughBody(source, repository, digest, self._passes, client)
         return ClientRequest(upstream, repository, digest)
 
-    async def _open_stored(self, request: ClientRequest) -> StoredBody | None:
-        """Open a stored blob that is linked to the repository; upstream is asked for a link.
-
-        Raises UpstreamMisbehaved where only the whole blob can prove the link.
-        """
-        links, repository, digest = self._links, request.repository, request.digest
-        while (entry := self._store.catalog.get(digest)) is not None:
-            if not links.known(repository, digest, entry):
-                if entry.media_type is not None:
-                    return None
-                if links.within(repository, digest):
-                    await self._confirm(request, entry.size)
-            body = await self._stored.open(digest)
-            if body is None:
-                return None
-            if not links.known(repository, digest, body.entry):
-                if links.within(repository, digest):
-                    body.close()  # evicted and fetched anew meanwhile, and of this upstream by now
-                    continue
-                await self._claim(request, body)
-            body.outcome = Outcome.REVALIDATED if request.asked else Outcome.HIT
-            return body
-        return None
-
-    async def _confirm(self, request: ClientRequest, size: int) -> None:
-        """Link the blob by upstream's word; upstream is asked unless it gave that for this size."""
-        request.asked = True
-        if request.proof == size:
-            self._store.link(request.digest, request.repository)
-        else:
-            confirm = self._links.confirm
-            request.proof = await confirm(request.repository, request.digest, size)
-
-    async def _claim(self, request: ClientRequest, body: StoredBody) -> None:
-        """Link a blob of another upstream by this upstream's proof of possession."""
-        request.asked = True
-        try:
-            await self._links.claim(request.repository, request.digest, body.reader, body.size)
-        except BaseException:
-            body.close()
-            raise
-
     async def _open_proof(self, request: ClientRequest, doubt: UpstreamFailure) -> Body:
         """Fetch a stored blob once more, from a repository without a proof of possession.
 
         The whole blob proves what no shortcut did. If upstream sent wrong bytes before, or broke
         them off, no byte is passed on until the whole is proven.
         """
-        body = await self._open_fetch(request)
+        body = await self._fetched.fetch(request)
         try:
             if isinstance(doubt, ContentWrong | RangeBroken):
                 await body.proven()
@@ -178,48 +137,3 @@ class BlobService:
             body.close()
             raise
         return body
-
-    async def _open_fetch(self, request: ClientRequest) -> FetchedBody:
-        """Open a fetch, even of a blob that is stored."""
-        while (body := await self._follow(request)) is None:
-            pass
-        return body
-
-    async def _follow(self, request: ClientRequest) -> FetchedBody | None:
-        """Follow the running fetch, or a new one.
-
-        None after a wait for another fetch, or its failure: the store may be looked at anew.
-        """
-        attached = self._fetches.attach(request.repository, request.digest, request.proof)
-        if isinstance(attached, OtherFetch):
-            await self._pass_other(request, attached)
-            return None
-        try:
-            return await self._begin(request, attached)
-        except RegistryError as failure:
-            if request.retries(failure, attached):
-                return None
-            if attached.refusal is not None:
-                await self._links.refused(request.repository, request.digest, attached.refusal)
-            raise
-
-    async def _pass_other(self, request: ClientRequest, other: OtherFetch) -> None:
-        """Prove that the repository has the blob too, or wait for the end of the other fetch."""
-        repository, digest = request.repository, request.digest
-        if other.needs_proof:
-            request.asked = True
-            request.proof = await self._links.shown(repository, digest, other.size)
-        if request.proof is None or not other.needs_proof:
-            await self._fetches.others_over(repository, digest)
-
-    async def _begin(self, request: ClientRequest, follower: Follower) -> FetchedBody:
-        """Wait until the response may begin; raises RegistryError."""
-        fetch = follower.fetch
-        try:
-            await follower.started()
-            size = fetch.size if fetch.size is not None else await request.upstream.size()
-        except BaseException:
-            follower.leave()
-            raise
-        self._links.fetched(request.repository, request.digest, proven=fetch.proven)
-        return FetchedBody(follower, size, request.upstream)
