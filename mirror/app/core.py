@@ -18,8 +18,8 @@ from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.budget.ledger import Ledger
 from mirror.budget.shares import Shares
-from mirror.content.manifests.fetcher import ManifestSource
 from mirror.content.manifests.resolver import ManifestResolver
+from mirror.content.manifests.source import ManifestSource
 from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
 from mirror.oci.patterns import Patterns

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
-from typing import Protocol
 
 from cachetools import TLRUCache
 
 from mirror.budget.protocol import Outlook, PullBudget
 from mirror.budget.pull_request import PullRequest
+from mirror.content.manifests.source import ManifestSource
 from mirror.content.manifests.stored import StoredManifests
 from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
@@ -49,25 +49,6 @@ _REFUSED_KEPT = 10_000
 _ELSEWHERE = 5.0  # seconds to wait for a pull of the same digest in another repository
 
 
-class ManifestSource(Protocol):
-    """The source of manifests; it raises the errors of `RegistryClient`."""
-
-    async def hint(
-        self, repository: str, reference: Reference, observe: Observer, *, insist: bool = False
-    ) -> Hint:
-        """Ask for a manifest's descriptor by HEAD; `observe` is told of each response."""
-
-    async def get_manifest(
-        self,
-        repository: str,
-        reference: Reference,
-        observe: Observer,
-        *,
-        retry_as: Reference | None = None,
-    ) -> Manifest:
-        """Get a manifest; a wrong body is requested once more by `retry_as`, if that is given."""
-
-
 class ManifestFetcher:
     """The only place that sends requests which upstream counts."""
 
@@ -83,7 +64,7 @@ class ManifestFetcher:
         self._registries = registries
         self._budget = budget
         self._tags = tags
-        self.kept = StoredManifests(store, tags, memory, registries)
+        self.stored = StoredManifests(store, tags, memory, registries)
         self._running: SingleFlight[tuple[Repository, Reference], Manifest] = SingleFlight()
         self._heads: SingleFlight[tuple[Repository, Digest], Hint] = SingleFlight()
         self._leaders: dict[tuple[str, Digest], Repository] = {}  # by upstream
@@ -98,7 +79,7 @@ class ManifestFetcher:
         """Cancel all pulls and questions."""
         await self._running.close()
         await self._heads.close()
-        await self.kept.close()
+        await self.stored.close()
 
     def forget_refusals(self, upstream: str) -> None:
         """Forget an upstream's failures, so that it is asked again."""
@@ -148,7 +129,7 @@ class ManifestFetcher:
             raise
         except UpstreamFailure:
             return Hint()
-        known = self.kept.shared(repository, digest)
+        known = self.stored.shared(repository, digest)
         wrong = known is not None and hint.inferred and hint.size != known.size
         return Hint() if wrong else hint
 
@@ -227,7 +208,7 @@ class ManifestFetcher:
                 return None
             hint = await self.confirm(repository, digest)
             if hint.digest is not None:
-                kept = await self.kept.read(repository, digest, hint.media_type)
+                kept = await self.stored.read(repository, digest, hint.media_type)
                 if kept is not None:
                     return kept
             leader = self._leaders.get(key)
@@ -240,7 +221,7 @@ class ManifestFetcher:
         try:
             async with permit:
                 pulled = await self._get(request, insist=insist)
-            kept = await self.kept.keep(repository, pulled)
+            kept = await self.stored.keep(repository, pulled)
             if not isinstance(reference, Digest):  # not in the caller: the client may have left
                 self._tags.put(TagKey(repository, reference), kept.descriptor)
                 self._tags.arrived(repository, kept.descriptor.digest)
@@ -291,7 +272,7 @@ class ManifestFetcher:
         A stored platform is useless to a client of another platform, which would have pulled the
         index in vain. If no client needs a missing one, a pull is reserved in vain for 30 s.
         """
-        return [child for child in index.platforms if not self.kept.within(repository, child)]
+        return [child for child in index.platforms if not self.stored.within(repository, child)]
 
 
 def is_of_digest(failure: UpstreamFailure) -> bool:

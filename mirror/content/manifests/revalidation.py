@@ -50,7 +50,7 @@ class Revalidation:
         for each in (tagged, tagged.before) if tagged else ():
             if (
                 each is not None
-                and self._pulls.kept.known(key.repository, each.found.digest) is not None
+                and self._pulls.stored.known(key.repository, each.found.digest) is not None
             ):
                 return each
         return None
@@ -81,7 +81,7 @@ class Revalidation:
             return hint
         if before is not None and before.found.digest == found.digest:
             return self._tags.put(key, found), True
-        if here is not None and self._pulls.kept.known(repository, found.digest) is None:
+        if here is not None and self._pulls.stored.known(repository, found.digest) is None:
             if refusal := self._pulls.refusal(repository, found.digest):
                 if is_of_digest(refusal):
                     return Hint()
@@ -117,8 +117,8 @@ class Revalidation:
             return None
         if before is not None and before.found.digest == hint.digest:
             return before.found
-        known = self._pulls.kept.known(repository, hint.digest)
-        return known or hint.descriptor or self._pulls.kept.shared(repository, hint.digest)
+        known = self._pulls.stored.known(repository, hint.digest)
+        return known or hint.descriptor or self._pulls.stored.shared(repository, hint.digest)
 
     def consider(self, request: PullRequest) -> None:
         """Raise HeldBack where a tag that may have changed should keep its older digest for now."""

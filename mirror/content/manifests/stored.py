@@ -47,12 +47,24 @@ class StoredManifests:
     def __repr__(self) -> str:
         return f"<StoredManifests: {len(self._loose)} in memory only>"
 
+    def peek(self, repository: Repository, digest: Digest) -> tuple[Descriptor, bytes] | None:
+        """Return a linked manifest from memory, without I/O; it becomes the last used."""
+        body = self._memory.get(digest)
+        entry = self._store.catalog.get(digest)
+        if body is None or entry is None or repository not in entry.links:
+            return None
+        media_type = entry.type_for(repository.upstream)
+        if media_type is None:
+            return None
+        self._store.touch(digest)
+        return Descriptor(digest, media_type, entry.size), body
+
     def known(self, repository: Repository, digest: Digest) -> Descriptor | None:
         """Return the descriptor of a stored manifest that is linked to the repository."""
         if loose := self._loose.get((repository, digest)):
             return loose.descriptor
         entry = self._store.catalog.get(digest)
-        if entry is None or not self._store.catalog.belongs(digest, repository):
+        if entry is None or repository not in entry.links:
             return None
         return _described(repository, digest, entry)
 
