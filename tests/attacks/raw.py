@@ -1,4 +1,4 @@
-"""An upstream that says any bytes whatever, as no HTTP library would."""
+"""An upstream that sends any bytes, as no HTTP library would."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ NAME = "library/nginx"
 
 @dataclass
 class Raw:
-    """Answers each request whose first line has one of these texts in it with these bytes.
+    """Answers a request with the bytes for a text that its first line contains.
 
     `endless` is sent after an answer, for ever, with a `pause` in seconds behind each. `heads` are
-    the requests, `sent` the bytes of what is endless that were taken, `open` the connections on
-    which it is being sent.
+    the requests, `sent` the endless bytes that were taken, `open` the connections on which they are
+    being sent.
     """
 
     answers: dict[str, bytes] = field(default_factory=dict)
@@ -64,6 +64,6 @@ async def speaking(raw: Raw) -> AsyncIterator[Raw]:
 
 
 def answer(body: bytes, *lines: bytes, status: bytes = b"200 OK", length: bool = True) -> bytes:
-    """Put an answer together, whatever its header lines are."""
+    """Return an answer with any header lines."""
     told = [b"Content-Length: %d" % len(body)] if length else []
     return b"\r\n".join([b"HTTP/1.1 " + status, *lines, *told, b"Connection: close", b"", body])

@@ -1,4 +1,4 @@
-"""The longest step of the event loop: what a peer makes it do at a time."""
+"""The longest step of the event loop that a peer causes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 0.05  # seconds of work that anything a peer sends may cost the loop at a
 
 @dataclass
 class Longest:
-    """The longest step so far, in seconds that the loop's own thread ran, and what it was.
+    """The longest step so far, in seconds that the loop's own thread ran, and its handle.
 
     `turn` is the longest turn of the loop: all the steps that were due at once.
     """

@@ -69,7 +69,7 @@ def _result(host: str, port: int, address: str) -> ResolveResult:
 
 @dataclass
 class Wires:
-    """Sockets that go to the loopback, whatever they are told. `told` is what they were told."""
+    """Sockets that go to the loopback. `told` are the addresses that they were made for."""
 
     told: list[str] = field(default_factory=list)
 
@@ -89,7 +89,7 @@ class Wires:
 
 @dataclass
 class Site:
-    """A server that redirects `/start` to `location`, and notes what it is asked."""
+    """A server that redirects `/start` to `location`, and notes the requests."""
 
     location: str = ""
     port: int = 0
@@ -133,7 +133,7 @@ async def ask(wire: Transport, url: str, **headers: str) -> int:
 
 
 async def redirected(site: Site, names: Names, location: str) -> tuple[list[str], str]:
-    """Have a public upstream redirect; returns what was connected to, and the refusal if any."""
+    """Have a public upstream redirect; returns the connected addresses, and the refusal if any."""
     site.location = location.replace("PORT", str(site.port))
     own, sockets = f"http://registry.example:{site.port}", Wires()
     names.names.setdefault("registry.example", [[PUBLIC]])
@@ -238,7 +238,7 @@ async def test_a_public_upstreams_own_name_does_not_turn_inward(site: Site, addr
 async def test_no_name_leads_to_where_machines_are_told_their_secrets(
     site: Site, address: str
 ) -> None:
-    """Not even the one that the operator wrote, though it may lie inside."""
+    """The operator's own address is refused too, although it may be inside."""
     told, refusal = await renamed(site, address)
     assert (told, "registry.example" in refusal) == ([], True)
     told, refusal = await renamed(site, "10.0.0.1", address)
@@ -300,7 +300,7 @@ async def test_a_token_server_inside_is_refused(site: Site) -> None:
 
 
 def heard(_answer: UpstreamResponse) -> None:
-    """Nobody counts here."""
+    """Connections are not counted here."""
 
 
 def registry(wire: Transport, own: URL) -> RegistryClient:

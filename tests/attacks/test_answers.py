@@ -1,4 +1,4 @@
-"""What a hostile upstream answers reaches no client, fills no memory, and breaks nothing else."""
+"""A hostile answer of upstream reaches no client, fills no memory, and breaks nothing else."""
 
 from __future__ import annotations
 
@@ -165,10 +165,10 @@ async def test_what_upstream_said_before_it_hung_up_is_told_to_nobody(
         (b"", 403),
     ],
 )
-async def test_of_what_stands_for_a_list_of_tags_only_a_list_makes_a_repository_public(
+async def test_only_a_list_of_tags_makes_a_repository_public(
     run: Run, raw: Raw, body: bytes, status: int
 ) -> None:
-    """Beside what is wanted itself, which this upstream gives to its account only."""
+    """The wanted blob itself is given to the upstream's account only."""
     raw.answers["HEAD "] = answer(b"", status=b"401 Unauthorized")
     raw.answers["/tags/list"] = answer(body, b"Content-Type: application/json")
     raw.answers["/manifests/"] = answer(BODY, TYPE)
@@ -297,7 +297,7 @@ async def test_bytes_of_another_digest_are_neither_served_nor_kept(
 async def test_a_digest_in_a_header_is_believed_only_when_the_bytes_prove_it(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
-    """Whether it is of another manifest or of another algorithm; what is none promises nothing."""
+    """The digest is of another manifest, of another algorithm, or none at all."""
     lies = ["sha256:" + "0" * 64, "sha512:" + image.digest[7:] * 2, "x", "", "sha256:" + "é" * 32]
     for number, lie in enumerate(lies):
         tag = f"t{number}"
@@ -333,7 +333,7 @@ async def test_a_manifest_by_one_algorithm_is_not_proven_by_the_other(
 
 
 async def test_a_poisoned_tag_leaves_what_was_there(hub: Hub, run: Run, image: Image) -> None:
-    """An upstream that names, by HEAD and by GET, what it then does not send."""
+    """An upstream that names, by HEAD and by GET, content that it then does not send."""
     async with run(tag_ttl=0) as mirror:
         assert (await mirror.manifest(NAME, "latest")).body == image.manifest
         poison: dict[str, str | None] = {"Docker-Content-Digest": "sha256:" + "6" * 64}
@@ -383,7 +383,7 @@ async def test_a_head_that_lies_changes_nothing_of_what_is_here(
 
 
 async def test_the_same_bytes_have_one_type(hub: Hub, mirror: Mirror) -> None:
-    """Who pushes them under another type elsewhere does not change what they are here."""
+    """A push of the bytes under another type elsewhere does not change their type here."""
     digest = push(hub, BODY)
     assert (await mirror.manifest(NAME, digest)).headers["Content-Type"] == media.OCI_MANIFEST
     hub.faults.add(Fault(kind="manifest", headers={"Content-Type": media.OCI_INDEX}, times=None))
@@ -406,7 +406,7 @@ async def test_a_web_page_in_place_of_anything_is_not_kept(
 async def test_no_more_is_sent_of_a_blob_than_its_answer_was_said_to_have(
     hub: Hub, run: Run, image: Image, told: int
 ) -> None:
-    """What comes behind an answer's length is another answer to whoever shares the connection."""
+    """Bytes behind an answer's length are the next answer on a shared connection."""
     hub.faults.add(Fault(kind="blob", method="HEAD", content_length=told, times=None))
     hub.faults.add(Fault(kind="blob", method="GET", chunked=True, times=None))
     async with run(max_size=1) as mirror:  # no room for anything

@@ -1,4 +1,4 @@
-"""What a page can have a browser do: nothing, whoever reads it."""
+"""A web page can have its reader's browser do nothing with the mirror."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies in pieces of a byte hold nobody up, and many answers in the place of one are none."""
+"""Bodies in pieces of a byte delay no client, and many answers in the place of one are none."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_blobs_in_chunks_of_a_byte_are_served_and_hold_nobody_up(
 
 
 async def test_bodies_that_are_read_whole_may_come_in_chunks_of_a_byte(run: Run, raw: Raw) -> None:
-    """Manifests, pages of tags and of referrers, and what a token server answers."""
+    """Manifests, pages of tags and of referrers, and tokens."""
     digest = Digest.of(LONG)
     token = json.dumps({"token": "t", "padding": "x" * 50_000}).encode()
     tags = json.dumps({"name": NAME, "tags": [f"t{number}" for number in range(20_000)]}).encode()
@@ -87,7 +87,7 @@ async def test_bodies_that_are_read_whole_may_come_in_chunks_of_a_byte(run: Run,
 async def test_text_in_chunks_of_an_honest_size_is_not_rationed(
     run: Run, raw: Raw, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    """Its lines end as chunks do, which costs nobody anything."""
+    """Its lines end as chunks do, which costs no time."""
     monkeypatch.setattr("mirror.upstream.receiver._REST", 1e6)  # what is rationed comes never
     body = b"".join(b"line %d of a layer that is not packed\n" % each for each in range(100_000))
     digest = str(Digest.of(body))
@@ -115,7 +115,7 @@ async def test_what_is_dense_behind_text_holds_the_loop_no_longer(run: Run, raw:
 async def test_a_body_is_what_its_chunks_make_of_it(
     run: Run, raw: Raw, size: int, piece: bytes
 ) -> None:
-    """Whatever stands in it, and however it is cut for the parser."""
+    """With any content, cut for the parser in any way."""
     body = piece * (600_000 // len(piece))
     digest = str(Digest.of(body))
     raw.answers[f"GET /v2/{NAME}/blobs/"] = answer(chunked(body, size), CHUNKED, length=False)
@@ -136,7 +136,7 @@ async def test_a_few_answers_may_come_before_the_real_one(
 
 
 async def test_answers_that_nobody_asked_for_hold_nobody_up(run: Run, raw: Raw) -> None:
-    """They end their connection, and are nobody's answer."""
+    """They end their connection, and no request gets them as its answer."""
     wrong = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
     good = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(LONG) + TYPE + b"\r\n\r\n" + LONG
     raw.answers["/manifests/"] = good + wrong * 50_000
@@ -164,7 +164,7 @@ async def test_trailers_are_bounded_and_passed_over(run: Run, raw: Raw) -> None:
 
 
 class Packing:
-    """A response whose body is read in pieces of a quarter of a mebibyte."""
+    """A response with a body that is read in pieces of a quarter of a mebibyte."""
 
     def __init__(self, body: bytes) -> None:
         self.url = URL("http://upstream.example/")

@@ -1,4 +1,4 @@
-"""Room, places and passes are for what has come: nobody takes those of others by a claim."""
+"""Room, places and passes are for bytes that have come: a claim takes none of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOOD, BAD = "library/good", "bad.example/a/b"
 
 @pytest.fixture
 async def bad() -> AsyncIterator[Hub]:
-    """Another upstream, of somebody who wishes nobody well."""
+    """Another upstream, a hostile one."""
     async with Hub() as bad:
         yield bad
 
@@ -104,7 +104,7 @@ async def test_a_large_honest_blob_is_kept_beside_what_its_upstream_had_lately(
     assert hub.bodies(layer.digest) == 1
 
 
-async def test_a_large_blob_evicts_nothing_of_another_upstream_that_was_used_lately(
+async def test_a_large_blob_evicts_no_lately_used_blob_of_another_upstream(
     hub: Hub, bad: Hub, run: Run
 ) -> None:
     busy, large = make_image(48, [32 * MEBIBYTE] * 8), make_image(49, [150 * MEBIBYTE])
@@ -121,7 +121,7 @@ async def test_a_large_blob_evicts_nothing_of_another_upstream_that_was_used_lat
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_large_honest_blob_is_kept_though_what_is_spared_for_it_is_the_oldest(
+async def test_a_large_honest_blob_is_kept_although_the_spared_ones_are_oldest(
     hub: Hub, bad: Hub, run: Run, chunked: bool
 ) -> None:
     """What its own upstream had since makes room for it. Of no known size, it spares to the end."""
@@ -279,7 +279,7 @@ async def test_a_silent_upstream_is_waited_for_by_nobody_who_has_left() -> None:
                 await asyncio.Event().wait()
 
 
-async def test_who_waits_for_a_pass_goes_on_without_one_where_none_is_needed_any_more() -> None:
+async def test_a_fetch_that_waits_for_a_pass_goes_on_once_it_needs_none() -> None:
     passes, near = PassThrough(1, ["docker.io"]), asyncio.Event()
 
     async def comes_near() -> bool:

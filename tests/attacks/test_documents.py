@@ -95,10 +95,10 @@ AMBIGUOUS_ALONE = [
 
 @pytest.mark.parametrize("document", AMBIGUOUS_ALONE)
 @pytest.mark.parametrize("head", ['"schemaVersion":2,', '"schemaVersion":1,', ""])
-async def test_a_document_that_reads_in_two_ways_is_not_served_under_a_type_of_no_meaning(
+async def test_an_ambiguous_document_is_not_served_under_a_meaningless_type(
     hub: Hub, mirror: Mirror, document: str, head: str
 ) -> None:
-    """Readers would have to guess what it is, and each would guess in its own way."""
+    """Readers would have to guess its type, and each would guess differently."""
     digest = push(hub, document.replace("{", "{" + head, 1).encode(), "application/json")
     assert (await mirror.manifest(REPOSITORY, digest)).status == 502
 
@@ -355,7 +355,7 @@ async def test_many_lists_of_tags_at_once_are_read_in_turns(
 
 
 @pytest.mark.parametrize("query", ["", "?n=100", f"?n=100&last={9:0100}"])
-async def test_a_crowd_that_wants_a_long_list_at_once_holds_the_loop_no_longer_than_one(
+async def test_a_crowd_that_asks_for_a_long_list_holds_the_loop_as_one_client(
     hub: Hub, mirror: Mirror, image: Image, query: str
 ) -> None:
     """Each had the list of 3 MB copied for itself, all in one turn of the loop."""

@@ -1,4 +1,4 @@
-"""What stands between clients and the mirror: hostile preambles cost nobody anything."""
+"""Proxies between clients and the mirror: hostile preambles delay no client."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_a_preamble_that_dribbles_is_cut_in_bounded_time(
 async def test_connections_without_a_preamble_are_bounded_like_any(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The proxy is not blamed for those that make room: it broke none of them off."""
+    """The proxy is not blamed for connections that make room: it broke none of them off."""
     async with run(**PREAMBLED, max_connections=20) as mirror:
         crowd = [await asyncio.open_connection(*mirror.daemon.address) for _ in range(60)]
         for _, writer in crowd:

@@ -79,10 +79,10 @@ async def test_a_chain_of_indexes_of_any_length_is_measured_and_purged(
     assert record.files == 1300
 
 
-async def test_an_index_of_more_children_than_any_image_has_is_passed_on_and_not_walked(
+async def test_an_index_of_too_many_children_is_passed_on_and_not_walked(
     hub: Hub, run: Run, tmp_path: Path
 ) -> None:
-    """A client without a mirror gets it, too; but nobody pays for what it points at."""
+    """A client without a mirror gets it, too; but its children cost other clients nothing."""
     body = index_of([f"sha256:{number:064x}" for number in range(20_000)])
     digest = push(hub, body, media.OCI_INDEX)
     most = index_of([f"sha256:{number:064x}" for number in range(manifest.MOST_CHILDREN)])
@@ -102,7 +102,7 @@ async def test_an_index_of_more_children_than_any_image_has_is_passed_on_and_not
     assert hub.pulls == 2
 
 
-def test_the_children_of_all_manifests_are_bounded_and_the_largest_go_without_first() -> None:
+def test_the_children_of_all_manifests_are_bounded_largest_first() -> None:
     catalog, total, unknown = Catalog(), 0, set[int]()
     for number in range(2500):
         count = 10 if number % 5 == 0 else manifest.MOST_CHILDREN
@@ -123,7 +123,7 @@ def test_the_children_of_all_manifests_are_bounded_and_the_largest_go_without_fi
     assert len(getattr(catalog.get(digest), "children", ())) == manifest.MOST_CHILDREN
 
 
-def test_to_add_and_remove_manifests_of_the_same_children_costs_nothing_for_each() -> None:
+def test_manifests_that_share_children_are_added_and_removed_cheaply() -> None:
     """Sixty of 4,096 that share them all took 0.3 s each to be removed."""
     catalog = Catalog()
     children = tuple(Digest(f"sha256:{number:064x}") for number in range(manifest.MOST_CHILDREN))

@@ -1,4 +1,4 @@
-"""No header of an upstream costs the event loop more than an instant, whatever stands in it."""
+"""No header of an upstream costs the event loop more than an instant."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def attributes(tree: ast.Module) -> Iterable[tuple[ast.Attribute, bool]]:
 
 @pytest.mark.parametrize("user", ["u:p@", "u@", ":p@", "%75:%70@"])
 def test_a_login_in_a_location_is_left_out(user: str) -> None:
-    """An upstream has no say in who the mirror logs in as elsewhere."""
+    """An upstream does not choose the mirror's account elsewhere."""
     target = follow(OWN, f"https://{user}cdn.example/blob?sig=%2f+a")
     assert str(target) == "https://cdn.example/blob?sig=%2f+a"
 

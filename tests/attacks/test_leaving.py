@@ -1,4 +1,4 @@
-"""Who leaves waits for nothing any more, and nothing goes on for ever in his name."""
+"""A client that has left waits for nothing, and nothing goes on for ever in its name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIECE = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
 
 @pytest.fixture
 async def raw() -> AsyncIterator[Raw]:
-    """An upstream whose blobs tell no size and have no end."""
+    """An upstream with blobs that tell no size and have no end."""
     async with speaking(Raw(endless=PIECE)) as raw:
         raw.answers["GET /v2/a/b/blobs/"] = answer(b"", *CHUNKED, length=False)
         yield raw
@@ -47,7 +47,7 @@ async def asking(mirror: Mirror, method: str, path: str, more: bytes = b"") -> A
 async def test_a_blob_without_an_end_ends_when_its_client_leaves(
     hub: Hub, run: Run, raw: Raw, method: str, more: bytes, room: str
 ) -> None:
-    """Its size is waited for, so that nothing is sent by which he would be missed."""
+    """Its size is waited for, so that nothing is sent by which the client would be missed."""
     size = {"room": 1024, "no room": 20}[room] * 1024**2
     upstreams = {"docker.io": {"url": hub.url}, "bad.example": {"url": raw.url}}
     async with run(upstreams=upstreams, abandon_after=0.2, max_size=size) as mirror:

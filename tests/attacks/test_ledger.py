@@ -1,4 +1,4 @@
-"""Pulls that somebody has counted again and again fill neither the disk nor memory."""
+"""Pulls that are counted again and again fill neither the disk nor memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST = 20
 async def test_made_up_names_leave_no_more_in_the_ledger_than_the_last_pulls(
     hub: Hub, run: Run, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was pulled of others stays in it."""
+    """The pulls of other upstreams stay in it."""
     monkeypatch.setattr("mirror.budget.ledger.MOST_PULLS", MOST)
     monkeypatch.setattr("mirror.budget.ledger._MORE", MOST)
     async with speaking(Raw()) as raw:
@@ -40,7 +40,7 @@ async def test_made_up_names_leave_no_more_in_the_ledger_than_the_last_pulls(
 
 
 def _pulls(data: Path) -> Counter[str]:
-    """Count what the ledger holds, by upstream."""
+    """Count the pulls in the ledger, by upstream."""
     return Counter(
         str(upstream) for (upstream,) in DataFolder(data).rows("SELECT upstream FROM pull")
     )
@@ -56,7 +56,7 @@ def test_pulls_of_an_upstream_without_a_limit_are_remembered_up_to_a_bound(
     assert pulls.pulls(10.0 * MOST) == [float(at) for at in range(9 * MOST, 10 * MOST)]
 
 
-def test_what_an_upstream_says_of_its_limit_costs_the_same_however_many_pulls_there_were() -> None:
+def test_a_reported_limit_costs_the_same_after_any_number_of_pulls() -> None:
     told = PullLimit(999_999_999, 999_999_998, 86_400, "")
     pulls = Window()
     for number in range(MOST_PULLS):

@@ -37,7 +37,7 @@ async def test_what_is_remembered_of_a_failure_holds_nothing_of_what_came(
 async def test_a_listing_is_written_once_for_all_who_ask_for_it(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
-    """Who is slow to read it holds the one copy there is, and nobody has it written anew."""
+    """Slow readers hold the one copy in memory, and none causes another."""
     for number in range(3):
         artifact = make_artifact(number, image, artifact_type=f"a/{number}")
         hub.add(artifact, NAME)

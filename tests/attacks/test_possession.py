@@ -1,4 +1,4 @@
-"""What came of one upstream is given in another's name only where that shows that it has it."""
+"""Bytes of one upstream are served for another only where that shows that it has them."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def pulled(mirror: Mirror, image: Image) -> None:
 
 
 async def unharmed(hub: Hub, mirror: Mirror, image: Image) -> None:
-    """Check that all of it is still kept for whom it is for."""
+    """Check that the image is still stored, and served to its readers."""
     hub.journal.clear()
     for blob in image.blobs:
         assert (await mirror.ask(f"/v2/{SECRET}/blobs/{blob.digest}", **FRIEND)).cache == "hit"
@@ -247,7 +247,7 @@ async def test_what_was_left_of_a_blob_is_not_given_to_who_only_claims_it(
 
 
 @pytest.mark.parametrize("way", ["other bytes", "no end"])
-async def test_a_blob_on_its_way_is_neither_followed_nor_held_up_in_anothers_name(
+async def test_a_running_fetch_is_neither_followed_nor_delayed_by_a_stranger(
     hub: Hub, run: Run, secret: Image, way: str
 ) -> None:
     layer = secret.layers[0]
@@ -296,7 +296,7 @@ async def twin(image: Image) -> AsyncIterator[Hub]:
 
 @pytest.fixture
 def large(hub: Hub, twin: Hub) -> Blob:
-    """A layer that both have, too large to be fetched for nobody."""
+    """A layer that both have, too large to be fetched without a client."""
     image = make_image(9, [24_000_000])
     hub.add(image, OWN, "large")
     twin.add(image, "org/app", "large")
@@ -439,7 +439,7 @@ async def test_one_digest_is_one_pull_of_each_upstream(
 async def test_neither_a_start_nor_another_name_draws_another_place(
     hub: Hub, run: Run, secret: Image, tmp_path: Path
 ) -> None:
-    """Who has a part of a blob has one attempt, whatever else is claimed."""
+    """An upstream with a part of a blob has one attempt at the proof."""
     layer = secret.layers[0]
     async with lying(secret, "nothing") as liar:
         settings = beside(hub, liar)

@@ -1,4 +1,4 @@
-"""What an upstream redirects to is not made a target: the mirror asks it for somebody, or not."""
+"""The target of a redirect is not made a victim: the mirror asks it only for a client."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def _answers(mirror: Mirror) -> bool:
     return (await mirror.blob(f"{NAME}/h0", Digest.of(b"x"))).status == 200
 
 
-def test_a_host_that_nothing_probes_is_tried_ever_less_often_by_one_question_at_a_time() -> None:
+def test_a_host_without_probes_is_tried_less_often_each_time() -> None:
     breaker = CircuitBreaker()
     for _ in range(5):
         breaker.unreachable()

@@ -1,4 +1,4 @@
-"""What a hostile client sends: one answer to one request, about what is served here and no more."""
+"""Hostile requests: one answer to each request, about served content and no more."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_an_empty_body_ends_no_connection(mirror: Mirror) -> None:
 
 
 async def test_who_uploads_is_told_that_it_is_of_no_use(mirror: Mirror) -> None:
-    """The answer arrives, though nobody has read the body."""
+    """The answer arrives, although the body was not read."""
     head = b"PUT /v2/a/manifests/b HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n"
     assert b'"UNSUPPORTED"' in await say(mirror, head, b"x" * 60_000)
 
@@ -344,7 +344,7 @@ async def test_a_range_that_tricks_is_one_answer_of_one_blob_at_most(
         ("a=b", 200),
     ],
 )
-async def test_what_a_page_is_named_by_reaches_upstream_as_one_value_or_is_refused(
+async def test_the_mark_of_a_page_reaches_upstream_as_one_value_or_is_refused(
     hub: Hub, mirror: Mirror, image: Image, field: str, value: str, status: int
 ) -> None:
     for number in range(5):

@@ -155,7 +155,7 @@ async def test_a_stop_writes_down_what_was_used_some_at_a_time(run: Run) -> None
 
 
 def test_to_choose_from_a_repository_costs_what_is_kept_of_it(large: Mirror) -> None:
-    """Whoever asks for what is private has another question asked, about something kept."""
+    """A request for private content causes another question, about stored content."""
     catalog = large.daemon.store.catalog
     one, two = list(catalog)[-2:]
     few = Repository("docker.io", "library/few")

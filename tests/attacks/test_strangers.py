@@ -1,4 +1,4 @@
-"""What a stranger asks for decides neither who may read a repository nor what belongs to it."""
+"""A stranger's requests decide neither the readers of a repository nor its content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JSON = b"Content-Type: application/json"
 
 @pytest.fixture
 def secret(hub: Hub) -> Image:
-    """An image that only the mirror's account may read, and another repository for everybody."""
+    """An image that only the mirror's account may read, and another, public repository."""
     hub.terms.users = {"robot": WORD}
     image = make_image(5, [SIZE])
     hub.add(image, SECRET, "latest")
@@ -41,7 +41,7 @@ def account(hub: Hub, **more: object) -> dict[str, object]:
 
 
 async def pulled(mirror: Mirror, image: Image) -> None:
-    """Pull an image as a client that may read what is private."""
+    """Pull an image as a client that may read private content."""
     for path in (f"manifests/{image.digest}", *(f"blobs/{blob.digest}" for blob in image.blobs)):
         assert (await mirror.ask(f"/v2/{SECRET}/{path}", **FRIEND)).status == 200
     await mirror.settled()
@@ -53,7 +53,7 @@ async def pulled(mirror: Mirror, image: Image) -> None:
 async def test_who_asks_for_tags_only_keeps_nothing_open_that_became_private(
     hub: Hub, run: Run, secret: Image
 ) -> None:
-    """The list of tags decides nothing where nobody gets it: something kept is asked about."""
+    """The list of tags decides nothing where no client gets it: stored content is asked about."""
     hub.faults.add(Fault(kind="tags", status=404, times=None))
     clock, repository = Clock(), hub.repositories.make(SECRET)
     repository.readers = None
@@ -97,7 +97,7 @@ async def test_who_asks_for_one_manifest_that_is_denied_hides_no_repository(
 async def test_who_asks_for_what_cannot_be_had_keeps_nobody_from_what_is_public(
     hub: Hub, run: Run, secret: Image, image: Image, status: int
 ) -> None:
-    """An answer is about what was asked: the next one's question is another."""
+    """An answer is about its question: the next client's question is another."""
     hub.faults.add(Fault(kind="tags", status=404, times=None))
     hub.faults.add(Fault(kind="manifest", reference="bad", status=status, times=None))
     clock = Clock()
@@ -156,7 +156,7 @@ async def test_a_page_under_a_200_opens_nothing_that_is_held_back(
 async def test_an_old_yes_opens_nothing_once_the_account_is_taken_away(
     hub: Hub, run: Run, secret: Image
 ) -> None:
-    """What the account was given since may be private."""
+    """Content that the account was given since may be private."""
     clock = Clock()
     hub.repositories.make(SECRET).readers = None
     async with run(clock, upstreams=account(hub), clients=clients(), tag_ttl=3600) as mirror:
@@ -202,7 +202,7 @@ def lie(hub: Hub, name: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_a_page_in_place_of_a_blob_is_no_yes_for_what_another_repository_has(
+async def test_a_page_in_place_of_a_blob_gives_no_access_to_a_stored_blob(
     hub: Hub, run: Run, secret: Image, page: str
 ) -> None:
     lie(hub, page)
@@ -215,7 +215,7 @@ async def test_a_page_in_place_of_a_blob_is_no_yes_for_what_another_repository_h
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_a_page_in_place_of_a_blob_is_no_yes_for_what_another_repository_is_fetching(
+async def test_a_page_in_place_of_a_blob_gives_no_access_to_a_running_fetch(
     hub: Hub, run: Run, secret: Image, page: str
 ) -> None:
     lie(hub, page)
@@ -238,7 +238,7 @@ async def test_a_page_in_place_of_a_blob_is_no_yes_for_what_another_repository_i
         assert (await mirror.blob(OTHER, layer.digest)).status != 200
 
 
-async def test_a_head_of_another_length_is_no_yes_for_a_manifest_of_another_repository(
+async def test_a_head_of_another_length_gives_no_access_to_a_stored_manifest(
     hub: Hub, run: Run, secret: Image
 ) -> None:
     hub.faults.add(
@@ -256,10 +256,10 @@ async def test_a_head_of_another_length_is_no_yes_for_a_manifest_of_another_repo
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_a_refusal_takes_the_same_questions_whether_others_have_the_blob_or_not(
+async def test_a_refusal_takes_the_same_questions_whether_a_blob_is_stored(
     hub: Hub, run: Run, secret: Image, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """What it takes, in time, tells a stranger nothing: no file is looked at before the answer."""
+    """Its time tells a stranger nothing: no file is looked at before the answer."""
     opened = list[Digest]()
     monkeypatch.setattr(BlobFiles, "open", lambda _, digest: opened.append(digest))
     nowhere = make_image(7, [SIZE]).layers[0].digest

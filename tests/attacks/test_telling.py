@@ -1,4 +1,4 @@
-"""What a stranger is told of the mirror itself: little, and at little cost."""
+"""A stranger learns little of the mirror itself, at little cost."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_flood_of_scrapes_is_bounded_and_health_is_not(run: Run) -> None
         assert (await mirror.ask("/readyz")).status == 200
 
 
-async def test_no_scrape_or_probe_is_refused_for_the_pulls_of_others_at_its_address(
+async def test_no_scrape_or_probe_is_refused_for_pulls_from_its_address(
     run: Run, image: Image
 ) -> None:
     manifest = "/v2/library/nginx/manifests/latest"

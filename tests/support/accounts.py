@@ -15,7 +15,7 @@ INDEX = "https://index.docker.io/v1/"
 
 
 def upstream(hub: Hub, **keys: object) -> dict[str, object]:
-    """Return the settings of the hub as the one upstream, which everyone may read from."""
+    """Return the settings of the hub as the one upstream, open to all clients."""
     return {"docker.io": {"url": hub.url, "private": "everyone", **keys}}
 
 
@@ -32,7 +32,7 @@ def put(config: Path, document: object) -> None:
 async def found(
     config: Path, document: object, *hosts: str, repository: str = "a/b"
 ) -> Credentials:
-    """Return what a document gives for a repository of the registry with these names."""
+    """Return the credentials in a document for a repository of the registry with these names."""
     put(config, document)
     source = DockerConfigFile(config, hosts)
     return (await source.read(source.place(repository))).credentials

@@ -34,7 +34,7 @@ class Ended(NamedTuple):
 
 
 class Command:
-    """A command that runs. `out` and `err` are what it printed so far."""
+    """A command that runs. `out` and `err` are its output so far."""
 
     def __init__(self, process: Process) -> None:
         assert process.stdout
@@ -171,7 +171,7 @@ class Supervisor:
 
 @contextmanager
 def supervisor(name: str = "") -> Iterator[Supervisor]:
-    """Listen on a socket in a folder, or on an abstract one whose name begins so."""
+    """Listen on a socket in a folder, or on an abstract one with this beginning of its name."""
     with (
         tempfile.TemporaryDirectory(prefix="mirror-", dir="/tmp") as folder,  # sockets: short paths
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,

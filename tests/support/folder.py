@@ -63,7 +63,7 @@ class DataFolder:
 
     @contextmanager
     def database(self, *, autocommit: bool = False) -> Iterator[sqlite3.Connection]:
-        """Open the index; what is written takes effect at the end, or at once with `autocommit`."""
+        """Open the index; writes take effect at the end, or at once with `autocommit`."""
         connection = sqlite3.connect(self.index)
         if autocommit:
             connection.isolation_level = None
@@ -81,7 +81,7 @@ class DataFolder:
                 database.execute("ROLLBACK")
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
-        """Return what a query finds in the index on the disk."""
+        """Return the rows that a query finds in the index on the disk."""
         with self.database() as database:
             return database.execute(query).fetchall()
 

@@ -1,4 +1,4 @@
-"""Metadata in memory, for tests: a `MetadataStore` whose rows last as long as the object."""
+"""Metadata in memory, for tests: a `MetadataStore` with rows that last as long as the object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store whose blobs are in memory: for tests of what uses it, with a disk that fails at will."""
+"""A store with its blobs in memory, for tests of its users, on a disk that fails at will."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Mirror:
         return (await self.manifest(repository, reference)).status == 200
 
     async def settled(self) -> None:
-        """Wait until all fetches have ended, and what they brought is stored."""
+        """Wait until all fetches have ended, and their blobs are stored."""
         if len(self.daemon.fetches):
             await until(lambda: not len(self.daemon.fetches))
 

@@ -12,7 +12,7 @@ from mirror.settings import load
 
 
 async def ordered(folder: Path, order: Work) -> AsyncIterator[Record]:
-    """Have an order carried out for a data folder, on a thread; yields what is told."""
+    """Have an order carried out for a data folder, on a thread; yields its records."""
     records = client.run(load({"data_dir": folder}), order)
     while (record := await asyncio.to_thread(next, records, None)) is not None:
         yield record

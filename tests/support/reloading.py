@@ -1,4 +1,4 @@
-"""A mirror whose settings change while it runs, and the questions that show them in force."""
+"""A mirror with settings that change while it runs, and requests that show them in force."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Changing:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Mirror]:
-        """Run it, before a client whose connections are kept."""
+        """Run it, before a client that keeps its connections."""
         async with (
             running(self.read(), read=self.read) as daemon,
             aiohttp.ClientSession(auto_decompress=False) as session,
@@ -49,7 +49,7 @@ class Changing:
 
 
 async def reload(mirror: Mirror) -> Reloaded:
-    """Have it take up what has changed."""
+    """Have it take up the changed settings."""
     told = await mirror.daemon.reloader.reload()
     assert isinstance(told, Reloaded), told
     return told

@@ -60,17 +60,17 @@ class Stored:
 
     @property
     def used(self) -> int:
-        """What counts towards `max_size`."""
+        """The bytes that count towards `max_size`."""
         return self._store.accounting.used
 
     @property
     def blob_bytes(self) -> int:
-        """What stored blobs and manifests take of it."""
+        """The part of them for stored blobs and manifests."""
         return self._store.catalog.bytes
 
     @property
     def promised(self) -> int:
-        """What is reserved for fetches."""
+        """The room that is reserved for fetches."""
         return self._store.accounting.promised
 
     @property

@@ -18,9 +18,9 @@ PATH = "/v2/org/app/tags/list"
 
 @dataclass
 class Lister:
-    """A registry with these tags, `size` on a page (None: all, whatever is asked).
+    """A registry with these tags, `size` on a page (None: always all).
 
-    A page begins behind what `by` has in the query: `last` a tag, any other field a token.
+    A page begins behind the field `by` of the query: `last` a tag, any other field a token.
     `link` is a Link's form; `follows_n` is that a page is as long as the client wants. `asked` are
     the queries that came.
     """
