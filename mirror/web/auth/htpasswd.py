@@ -16,6 +16,7 @@ from cachetools import TTLCache
 
 from mirror.identity.client import is_client_name
 from mirror.oci.errors import ClientTooFast
+from mirror.util.file_watch import FileWatch
 from mirror.util.permissions import explain_unreadable
 from mirror.util.singleflight import SingleFlight
 
@@ -44,7 +45,7 @@ class Htpasswd:
 
     def __init__(self, htpasswd: Path, timer: Callable[[], float] = time.monotonic) -> None:
         self._file = htpasswd
-        self._stamp = _stamp(htpasswd)
+        self._watch = FileWatch(htpasswd)
         self._users = Users(_read(htpasswd))
         self._key = secrets.token_bytes(32)
         self._known: TTLCache[bytes, bool] = TTLCache(_KEPT, _REMEMBERED, timer)
@@ -60,23 +61,21 @@ class Htpasswd:
 
     async def renew(self) -> None:
         """Read the file again if it has changed; the users stay if it cannot be used."""
-        file = self._file
-        stamp = await asyncio.to_thread(_stamp, file)
-        if stamp == self._stamp or file != self._file:
+        file, watch = self._file, self._watch
+        if not await watch.changed() or watch is not self._watch:
             return
-        self._stamp = stamp
         try:
             users = Users(await asyncio.to_thread(_read, file))
         except HtpasswdError as error:
             _log.error("htpasswd %s: %s; the users are unchanged", file, error)
             return
-        if stamp == self._stamp:  # nor was it changed by a reload meanwhile
+        if watch is self._watch:  # not replaced by a reload meanwhile
             self._users = users
             _log.info("htpasswd %s was read again", file)
 
     def change(self, anew: Htpasswd) -> None:
         """Take over newly read users, of the same file or of another."""
-        self._file, self._stamp, self._users = anew._file, anew._stamp, anew._users
+        self._file, self._watch, self._users = anew._file, anew._watch, anew._users
 
     def remembers(self, name: str, password: str) -> bool | None:
         """Return the latest result for a name and password; None if there is none."""
@@ -137,14 +136,6 @@ class Users:
 
 def _cost(hashed: bytes) -> int:
     return int(hashed.split(b"$")[2])
-
-
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
 def _read(file: Path) -> dict[str, bytes]:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeAlias
 
+from mirror.util.file_watch import FileWatch
 from mirror.util.pem import EncryptedKey, no_password, reason
 
 _log = logging.getLogger(__name__)
 
 _PROTOCOLS = ["http/1.1"]
 _NAMES = ("commonName", "DNS", "email")  # fields that may name a client, in the terms of `ssl`
-
-
-Stamp: TypeAlias = tuple[tuple[int, int], ...]
 
 
 class TlsError(Exception):
@@ -37,19 +35,13 @@ class Pem:
     tls_key: Path
     client_ca: Path | None = None
 
-    def stamp(self) -> Stamp:
-        """Return a value that changes with the files; empty if a file is missing."""
+    def __iter__(self) -> Iterator[Path]:
         files = (self.tls_cert, self.tls_key, self.client_ca)
-        try:
-            found = [file.stat() for file in files if file is not None]
-        except OSError:
-            return ()
-        return tuple((stat.st_mtime_ns, stat.st_ino) for stat in found)
+        return (file for file in files if file is not None)
 
     def content(self) -> tuple[bytes, ...]:
         """Return hashes of the files' content."""
-        files = (self.tls_cert, self.tls_key, self.client_ca)
-        return tuple(_print(file) for file in files if file is not None)
+        return tuple(map(_print, self))
 
 
 class Certificate:
@@ -63,7 +55,7 @@ class Certificate:
     def __init__(self, files: Pem, every: float = 5.0) -> None:
         self._files = files
         self._every = every
-        self._stamp = files.stamp()
+        self._watch = FileWatch(*files)
         self._turn = asyncio.Lock()
         self._shown = files.content()
         self.context = _context(files)
@@ -71,7 +63,7 @@ class Certificate:
     def change(self, anew: Certificate) -> bool:
         """Take over a newly read certificate, of any files; returns whether it differs."""
         differs = anew._shown != self._shown
-        self._files, self._stamp = anew._files, anew._stamp
+        self._files, self._watch = anew._files, anew._watch
         self._shown, self.context = anew._shown, anew.context
         if differs:
             _log.warning("the certificate is that of %s now", self._files.tls_cert)
@@ -92,20 +84,18 @@ class Certificate:
         Files that cannot be used are logged once, and the certificate stays.
         """
         async with self._turn:  # an older result must not replace a newer one
-            files = self._files
-            stamp = await asyncio.to_thread(files.stamp)
-            if stamp != self._stamp and files is self._files:
-                self._stamp = stamp
-                await self._take_up(files, stamp)
+            watch = self._watch
+            if await watch.changed() and watch is self._watch:
+                await self._take_up(self._files, watch)
 
-    async def _take_up(self, files: Pem, stamp: Stamp) -> None:
+    async def _take_up(self, files: Pem, watch: FileWatch) -> None:
         try:
             shown = await asyncio.to_thread(files.content)
             context = await asyncio.to_thread(_context, files)
         except TlsError as error:
             _log.error("the certificate was not renewed: %s %s", error.key, error)
             return
-        if (self._files, self._stamp) == (files, stamp):  # nor was either changed by a reload
+        if watch is self._watch:  # not replaced by a reload meanwhile
             self._shown, self.context = shown, context
             _log.warning("the certificate is that of %s now", files.tls_cert)
 
