@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias
 
 from cachetools import TLRUCache
 
+from mirror.access import policy
+from mirror.access.policy import AccessRules
 from mirror.access.publicity import Publicity
 from mirror.access.standing import (
     ASK_EVERY,
     PAUSE,
+    Check,
     Standing,
-    Wait,
 )
-from mirror.identity.client import ClientIdentity, Private
+from mirror.identity.client import ClientIdentity
 from mirror.oci.errors import NotAllowed, UpstreamTimeout
 from mirror.oci.names import Repository
-from mirror.oci.patterns import Patterns
 from mirror.upstream.errors import deadline
 from mirror.upstream.publicity_check import ProbedContent, PublicityAnswer
 from mirror.util.singleflight import SingleFlight
@@ -40,29 +40,6 @@ class AnonymousUpstream(Protocol):
 
     async def answers(self) -> bool:
         """Whether the upstream answers at all."""
-
-
-class AccessRules:
-    """The access rules configured for one upstream; `deny` beats `allow`.
-
-    `private` tells which clients may read the repositories that are not public.
-    """
-
-    def __init__(self, allow: Patterns, deny: Patterns, private: Private) -> None:
-        self.allow = allow
-        self.deny = deny
-        self.private = private
-        self.gives = lru_cache(maxsize=8192)(self._gives)
-
-    def _gives(self, name: str) -> bool:
-        """Whether a repository may be read at all."""
-        return self.allow.match(name) and not self.deny.match(name)
-
-    def trusts(self, identity: ClientIdentity) -> bool:
-        """Whether a client may read private repositories, too."""
-        if self.private == "authenticated":
-            return identity.name is not None
-        return self.private == "everyone"
 
 
 class Authorizer:
@@ -113,19 +90,19 @@ class Authorizer:
         table.
         """
         rules = self._rules[repository.upstream]
-        if not rules.gives(repository.name):
-            raise NotAllowed(_not_given(identity, repository, rules))
+        if not rules.permits(repository.name):
+            raise NotAllowed(policy.not_served(identity, repository, rules))
         if identity.allow is not None and not identity.allow.match(repository.name):
-            raise NotAllowed(_not_for(identity, repository))
+            raise NotAllowed(policy.not_for(identity, repository))
         if self._publicity.open_to_all(repository) or rules.trusts(identity):
             return
         if not await self._is_public(repository, wanted()):
-            raise NotAllowed(_not_public(repository, rules))
+            raise NotAllowed(policy.not_public(repository, rules))
 
     def reads(self, identity: ClientIdentity, repository: Repository) -> bool:
         """Whether a client would be admitted without a question to upstream; safe on a thread."""
         rules = self._rules.get(repository.upstream)
-        if rules is None or not rules.gives(repository.name):
+        if rules is None or not rules.permits(repository.name):
             return False
         if identity.allow is not None and not identity.allow.match(repository.name):
             return False
@@ -134,14 +111,14 @@ class Authorizer:
         standing = self._publicity.peek(repository)
         if standing is None or not standing.public:
             return False
-        return standing.wait(self._publicity.now()) is not Wait.FOR_IT
+        return standing.wait(self._publicity.now()) is not Check.BEFORE_ANSWER
 
     async def _is_public(self, repository: Repository, wanted: ProbedContent | None) -> bool:
         standing = self._publicity.get(repository)
         wait = standing.wait(self._publicity.now())
-        if wait is not Wait.NO:
+        if wait is not Check.NOT_DUE:
             question = self._question(repository, standing, wanted)
-            if wait is Wait.FOR_IT:
+            if wait is Check.BEFORE_ANSWER:
                 await self._wait(standing, question)
         if not standing.public and (repository, wanted) not in self._asked:
             await self._wait(standing, self._question_apart(repository, standing, wanted))
@@ -190,37 +167,37 @@ class Authorizer:
         self, repository: Repository, standing: Standing, wanted: ProbedContent | None
     ) -> None:
         """Ask upstream, and update the standing with its answer."""
-        said, about = await self._say(repository, standing, wanted)
-        denied = said is PublicityAnswer.DENIED or (
-            said is PublicityAnswer.MISSING and await self._hides(repository, standing, about)
+        answer, content = await self._ask_upstream(repository, standing, wanted)
+        denied = answer is PublicityAnswer.DENIED or (
+            answer is PublicityAnswer.MISSING and await self._hides(repository, standing, content)
         )
         others = denied and standing.public and await self._answers(repository, standing)
         now = self._publicity.now()
-        if said.yes:
-            standing.given(now, lists=said is PublicityAnswer.LISTED)
+        if answer.yes:
+            standing.given(now, lists=answer is PublicityAnswer.LISTED)
         elif denied:
-            standing.denied(now, about, others=others)
+            standing.denied(now, content, others=others)
         else:
             standing.undecided(now)
-        if not said.yes:
+        if not answer.yes:
             self._asked[repository, wanted] = standing.ask_again
-        if said.yes or denied:
+        if answer.yes or denied:
             self._publicity.note(repository, standing)
 
     async def _ask_apart(
         self, repository: Repository, standing: Standing, wanted: ProbedContent | None
     ) -> None:
         """Ask upstream about this content alone: only a yes counts for the whole repository."""
-        said = await self._anonymous[repository.upstream].ask(repository.name, wanted)
+        answer = await self._anonymous[repository.upstream].ask(repository.name, wanted)
         now = self._publicity.now()
-        if said.yes:
-            standing.given(now, lists=said is PublicityAnswer.LISTED)
+        if answer.yes:
+            standing.given(now, lists=answer is PublicityAnswer.LISTED)
             self._publicity.note(repository, standing)
         else:
-            pause = ASK_EVERY if said is PublicityAnswer.DENIED else PAUSE
+            pause = ASK_EVERY if answer is PublicityAnswer.DENIED else PAUSE
             self._asked[repository, wanted] = now + pause
 
-    async def _say(
+    async def _ask_upstream(
         self, repository: Repository, standing: Standing, wanted: ProbedContent | None
     ) -> tuple[PublicityAnswer, ProbedContent | None]:
         """Ask about the wanted content and, unless the answer is yes, about stored content.
@@ -231,16 +208,16 @@ class Authorizer:
         scanner complains of.
         """
         anonymous = self._anonymous[repository.upstream]
-        said = await anonymous.ask(repository.name, wanted)
+        answer = await anonymous.ask(repository.name, wanted)
         other = self._kept(repository, wanted) or standing.refused
-        if said.yes or other in (None, wanted):
-            return said, wanted
+        if answer.yes or other in (None, wanted):
+            return answer, wanted
         of_other = await anonymous.ask(repository.name, other)
         if of_other.yes or (
-            said is not PublicityAnswer.DENIED and of_other is not PublicityAnswer.NOTHING
+            answer is not PublicityAnswer.DENIED and of_other is not PublicityAnswer.UNDECIDED
         ):
             return of_other, other
-        return said, wanted
+        return answer, wanted
 
     async def _hides(
         self, repository: Repository, standing: Standing, wanted: ProbedContent | None
@@ -256,33 +233,3 @@ class Authorizer:
         if self._publicity.granted_since(upstream, standing.denied_at):
             return True
         return await self._anonymous[upstream].answers()
-
-
-def _not_given(identity: ClientIdentity, repository: Repository, rules: AccessRules) -> str:
-    """Describe the refusal.
-
-    The patterns of `deny` are never named, those of `allow` not to a restricted anonymous client.
-    """
-    refused = f"this mirror does not serve {repository.name} of {repository.upstream}"
-    stranger = identity.name is None and identity.allow is not None
-    if stranger or rules.deny.match(repository.name):
-        return refused
-    return f"{refused}; it serves {rules.allow}"
-
-
-def _not_for(identity: ClientIdentity, repository: Repository) -> str:
-    if identity.name is None:
-        return f"{repository.name} requires a login to this mirror"
-    return f"{identity.name} may not read {repository.name}; it may read {identity.allow}"
-
-
-def _not_public(repository: Repository, rules: AccessRules) -> str:
-    missing = (
-        "a login to this mirror is missing"
-        if rules.private == "authenticated"
-        else "this mirror serves no private repositories"
-    )
-    return (
-        f"{missing}: {repository.upstream} does not serve {repository.name} anonymously, "
-        "as far as it could be asked; public repositories may be read"
-    )

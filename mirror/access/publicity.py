@@ -97,7 +97,7 @@ class Publicity:
         """Return a repository's standing, without counting as a use of it; safe on a thread."""
         return self._table(repository).peek(repository)
 
-    def told(self, repository: Repository, granted: bool, *, by_account: bool = False) -> None:
+    def observe(self, repository: Repository, granted: bool, *, by_account: bool = False) -> None:
         """Record that the registry served content of a repository to the mirror, or denied it.
 
         With an account, served content says nothing about other readers. A repository without

@@ -16,12 +16,12 @@ _DOUBT = 10.0  # seconds until the first denial of a never public repository is 
 PAUSE = 5.0  # seconds until the next question if a client is refused for lack of an answer
 
 
-class Wait(Enum):
+class Check(Enum):
     """Whether a request waits for a question that is due."""
 
-    NO = "nothing is due"
-    BEHIND = "the question is asked in the background"
-    FOR_IT = "the request waits for the answer"
+    NOT_DUE = "nothing is due"
+    IN_BACKGROUND = "the question is asked in the background"
+    BEFORE_ANSWER = "the request waits for the answer"
 
 
 @dataclass(slots=True)
@@ -56,11 +56,15 @@ class Standing:
         """Whether upstream has never been asked."""
         return self.decided is None and self.ask_again == -math.inf
 
-    def wait(self, now: float) -> Wait:
+    def wait(self, now: float) -> Check:
         """Return whether a question is due, and whether a request waits for its answer."""
         if now < self.ask_again:
-            return Wait.NO
-        return Wait.BEHIND if self.public and self.denied_at is not None else Wait.FOR_IT
+            return Check.NOT_DUE
+        return (
+            Check.IN_BACKGROUND
+            if self.public and self.denied_at is not None
+            else Check.BEFORE_ANSWER
+        )
 
     def suspect(self, now: float) -> None:
         """Record that upstream denied a client's pull: a question is due.

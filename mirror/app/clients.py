@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, Settings
-from mirror.web.auth.authenticator import Authenticator, Known
+from mirror.web.auth.authenticator import Authenticator, ConfiguredClient
 from mirror.web.auth.browsers import Browsers
 from mirror.web.auth.htpasswd import Htpasswd, HtpasswdError
 from mirror.web.auth.request_rate import RequestRates
@@ -15,7 +15,7 @@ from mirror.web.router import Router
 def build_authenticator(settings: Settings) -> Authenticator:
     """Return the clients that may log in, to be closed; raises ConfigurationError."""
     known = {
-        name: Known(token=each.token.get_secret_value(), allow=Patterns(each.allow))
+        name: ConfiguredClient(token=each.token.get_secret_value(), allow=Patterns(each.allow))
         for name, each in settings.clients.items()
     }
     return Authenticator(

@@ -101,7 +101,7 @@ def budget_policies(settings: Settings) -> dict[str, BudgetPolicy]:
     shares = Shares(settings.shares)
     return {
         name: BudgetPolicy(
-            user=upstream.whose,
+            user=upstream.account_name,
             pull_limit=upstream.pull_limit,
             pull_window=upstream.pull_window,
             reserve=upstream.reserve,

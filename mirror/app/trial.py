@@ -44,23 +44,23 @@ async def tried(settings: Settings) -> list[Trial]:
 
 
 async def _try(registry: RegistryClient, limits: dict[str, PullLimit]) -> Trial:
-    name, whose = registry.origin.name, registry.origin.whose
+    name, account_name = registry.origin.name, registry.origin.account_name
     began = time.perf_counter()
     try:
-        status = await registry.greeted()
+        status = await registry.root_status()
         seconds = time.perf_counter() - began
-        if whose and status in _NONE_OF_THE_LOGIN:
-            return Trial(name, f"answers {status} to the login of {whose}", fault=True)
+        if account_name and status in _NONE_OF_THE_LOGIN:
+            return Trial(name, f"answers {status} to the login of {account_name}", fault=True)
         if name in CHECKED:
             await registry.hint(CHECKED[name], Tag("latest"), lambda _: None, insist=True)
     except RegistryError as error:
         return Trial(name, error.message, fault=True)
-    said = _said(status, seconds, whose, limits.get(name))
+    said = _said(status, seconds, account_name, limits.get(name))
     return Trial(name, ", ".join(said))
 
 
-def _said(status: int, seconds: float, whose: str, limit: PullLimit | None) -> Iterator[str]:
+def _said(status: int, seconds: float, account_name: str, limit: PullLimit | None) -> Iterator[str]:
     yield f"answers {status} in {seconds:.2f} s"
-    yield f"as {whose}" if whose else "as anonymous"
+    yield f"as {account_name}" if account_name else "as anonymous"
     if limit is not None:
         yield f"{limit.remaining} of {limit.limit} pulls are left"

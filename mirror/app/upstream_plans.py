@@ -12,14 +12,14 @@ from pathlib import Path
 from pydantic import SecretStr
 from yarl import URL
 
-from mirror.access.authorizer import AccessRules
+from mirror.access.policy import AccessRules
 from mirror.oci.names import HUB
 from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.settings.environment_proxies import proxies_from
 from mirror.settings.values import DIRECTLY
 from mirror.upstream.auth.credentials import Credentials, read_password
-from mirror.upstream.auth.factory import Configured, ExtraMissing, origin
+from mirror.upstream.auth.factory import ExtraMissing, LoginSettings, origin
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.connection import ConnectionSettings, ConnectionSettingsError, trust
 from mirror.upstream.proxies import Proxies
@@ -109,13 +109,13 @@ def origin_of(name: str, upstream: Upstream) -> Origin:
         account = Credentials(upstream.username, password_of(upstream))
     except ConfigurationError as error:
         raise ConfigurationError(f"upstreams.{name}.{error}") from None
-    configured = Configured(
+    configured = LoginSettings(
         auth=upstream.auth,
         account=account,
         password_file=upstream.password_file,
         docker_config=upstream.docker_config,
         realms=upstream.realms,
-        whose=upstream.whose,
+        account_name=upstream.account_name,
     )
     try:
         found = origin(name, URL(upstream.url), configured)

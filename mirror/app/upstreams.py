@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from mirror.access.authorizer import AccessRules
+from mirror.access.policy import AccessRules
 from mirror.access.publicity import Publicity
 from mirror.app.closing import closed
 from mirror.app.core import Core
@@ -181,7 +181,7 @@ class Upstreams:
 
 def _told(publicity: Publicity, upstream: str, *, account: bool) -> Callable[[str, bool], None]:
     """Return a callback that tells publicity of access, granted or denied."""
-    return lambda name, granted: publicity.told(
+    return lambda name, granted: publicity.observe(
         Repository(upstream, name), granted, by_account=account
     )
 

@@ -39,7 +39,7 @@ class Digest(str):
         return cls(text)
 
     @classmethod
-    def told(cls, header: str | None) -> Self | None:
+    def from_header(cls, header: str | None) -> Self | None:
         """Parse a header that should hold a digest; None if it is missing or invalid.
 
         Quotes, spaces and upper case are tolerated: they do not change the digest.

@@ -12,7 +12,7 @@ Auth = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class LoginMethod:
     """A login method.
 
     A configured `account` is used, wanted, or of no use, except for one of `users`. `schemes` are
@@ -39,14 +39,14 @@ class Method:
 
 _KEY_USERS = ("_json_key", "_json_key_base64")  # their password is a service account's key
 _BASIC = frozenset({"basic"})
-METHODS: Mapping[Auth, Method] = {
-    "auto": Method(),
-    "anonymous": Method("of no use"),
-    "basic": Method("wanted", schemes=_BASIC, eager=True),
-    "bearer": Method(schemes=frozenset({"bearer"})),
-    "acr": Method("wanted"),
-    "ecr": Method("of no use", schemes=_BASIC, eager=True, extra="aws", module="aiobotocore"),
-    "ecr-public": Method("of no use", extra="aws", module="aiobotocore"),
-    "google": Method("of no use", _KEY_USERS, extra="google", module="google.auth"),
-    "azure": Method("of no use", extra="azure", module="azure.identity"),
+METHODS: Mapping[Auth, LoginMethod] = {
+    "auto": LoginMethod(),
+    "anonymous": LoginMethod("of no use"),
+    "basic": LoginMethod("wanted", schemes=_BASIC, eager=True),
+    "bearer": LoginMethod(schemes=frozenset({"bearer"})),
+    "acr": LoginMethod("wanted"),
+    "ecr": LoginMethod("of no use", schemes=_BASIC, eager=True, extra="aws", module="aiobotocore"),
+    "ecr-public": LoginMethod("of no use", extra="aws", module="aiobotocore"),
+    "google": LoginMethod("of no use", _KEY_USERS, extra="google", module="google.auth"),
+    "azure": LoginMethod("of no use", extra="azure", module="azure.identity"),
 }

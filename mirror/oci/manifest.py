@@ -87,23 +87,25 @@ class Hint:
         return Descriptor(self.digest, self.media_type, self.size)
 
 
-def prove(body: bytes, named: Digest | None, told: str) -> Manifest:
+def prove(body: bytes, named: Digest | None, content_type: str) -> Manifest:
     """Prove and parse the body of a manifest; `named` is its digest, if requested or announced.
 
-    `told` is upstream's Content-Type. Without a digest, the type or the document itself must
-    identify it as a manifest. Raises ManifestWrong for anything else, and ManifestUnfit.
+    `content_type` is upstream's. Without a digest, the type or the document itself must identify it
+    as a manifest. Raises ManifestWrong for anything else, and ManifestUnfit.
     """
     signed = payload(body)
     digest = named or Digest.of(signed or body)
     whole = digest.proves(body)
     if not whole and not (signed and digest.proves(signed)):
         raise ManifestWrong(f"upstream sent a manifest that does not match {digest}")
-    if named is None and not is_one(body, told):
-        raise ManifestWrong(f"upstream sent a document of type {shown(told)}, not a manifest")
-    return replace(read(body, digest, told), in_part=not whole)
+    if named is None and not is_one(body, content_type):
+        raise ManifestWrong(
+            f"upstream sent a document of type {shown(content_type)}, not a manifest"
+        )
+    return replace(read(body, digest, content_type), in_part=not whole)
 
 
-def is_one(body: bytes, told: str) -> bool:
+def is_one(body: bytes, content_type: str) -> bool:
     """Whether a document is a manifest, by its type or by its keys, and not an error document."""
     try:
         document = strict_json.read(body)
@@ -111,10 +113,10 @@ def is_one(body: bytes, told: str) -> bool:
         return False
     if "errors" in document:
         return False
-    return media.names_manifest(told) or _own_type(document) is not None
+    return media.names_manifest(content_type) or _own_type(document) is not None
 
 
-def read(body: bytes, digest: Digest, told: str) -> Manifest:
+def read(body: bytes, digest: Digest, content_type: str) -> Manifest:
     """Parse a proven manifest; raises ManifestUnfit for documents that must not be stored.
 
     Refused are ambiguous documents (CVE-2021-41190): with keys of another kind of manifest, with a
@@ -122,7 +124,7 @@ def read(body: bytes, digest: Digest, told: str) -> Manifest:
     case.
     """
     document = _object(body)
-    media_type = _type(document, told)
+    media_type = _type(document, content_type)
     if media_type in media.KNOWN or media_type == media.JSON:
         _check_case(document, _KEYS)
         _check_kind(document, media_type)
@@ -142,20 +144,21 @@ def _check_kind(document: dict[str, Any], media_type: str) -> None:
         raise ManifestUnfit(f"the manifest is both {' and '.join(sorted(kinds))} ({media_type})")
 
 
-def _type(document: dict[str, Any], told: str) -> str:
+def _type(document: dict[str, Any], content_type: str) -> str:
     """Return the type to serve a document with: upstream's, else its own, else plain JSON.
 
     Generic Content-Types (of a web page, of a byte stream) contradict nothing.
     """
-    declared, own = document.get("mediaType", told), _own_type(document)
-    if told in media.KNOWN:
-        if declared != told:
+    declared, own = document.get("mediaType", content_type), _own_type(document)
+    if content_type in media.KNOWN:
+        if declared != content_type:
             raise ManifestUnfit(
-                f"the manifest has mediaType {shown(str(declared))}, but Content-Type {told}"
+                f"the manifest has mediaType {shown(str(declared))}, "
+                f"but Content-Type {content_type}"
             )
-        return told
-    if media.names_manifest(told) and own not in media.KNOWN:
-        return told
+        return content_type
+    if media.names_manifest(content_type) and own not in media.KNOWN:
+        return content_type
     return own or media.JSON
 
 

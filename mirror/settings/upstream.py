@@ -113,7 +113,7 @@ class Upstream(BaseModel):
             yield "client_cert would be shown to the proxy, too: expected http://…"
 
     @property
-    def whose(self) -> str:
+    def account_name(self) -> str:
         """The account for pulls, in a word known at the start; "" for none."""
         cloud = self.auth if METHODS[self.auth].cloud else ""
         return self.username or str(self.docker_config or cloud)

@@ -51,7 +51,7 @@ _LONGEST_HOST = 253  # characters (RFC 1035, 2.3.4)
 _NAME = re.compile(r"[a-z0-9._-]{1,253}", re.ASCII)  # RFC 1035, 2.3, plus underscores
 
 
-def scope(address: IPAddress) -> AddressScope:
+def scope_of(address: IPAddress) -> AddressScope:
     """Return the network of an address; an embedded IPv4 address counts in place of its wrapper."""
     address = _unwrapped(address)
     if address in _METADATA or address in _AWS or address.is_link_local:
@@ -61,7 +61,7 @@ def scope(address: IPAddress) -> AddressScope:
     if isinstance(address, IPv6Address) and address in _OWN_NAT64:
         return (
             AddressScope.LINK
-            if AddressScope.LINK in map(scope, _translated(address))
+            if AddressScope.LINK in map(scope_of, _translated(address))
             else AddressScope.NEAR
         )
     # In addition to RFC 1918: loopback, unspecified, CGNAT, unique and site local, and reserved.
@@ -98,12 +98,12 @@ class AddressPolicy:
     def __init__(self, own: URL, proxies: Iterable[URL] = ()) -> None:
         self._own = _end(own)
         self._proxies = frozenset(map(_end, proxies))
-        self._places: set[AddressScope] = set()
+        self._scopes: set[AddressScope] = set()
         if (literal := _literal(self._own[0])) is not None:
-            self._places.add(scope(literal))
+            self._scopes.add(scope_of(literal))
 
     def __repr__(self) -> str:
-        return f"<AddressPolicy of {self._own[0]}: {sorted(each.value for each in self._places)}>"
+        return f"<AddressPolicy of {self._own[0]}: {sorted(each.value for each in self._scopes)}>"
 
     def check(self, url: URL) -> None:
         """Refuse a URL because of its literal host; raises UpstreamMisbehaved.
@@ -121,8 +121,8 @@ class AddressPolicy:
             raise UpstreamMisbehaved(
                 f"upstream leads to {shown(host)}, which is not a valid host name or address"
             )
-        if literal is not None and not self._allowed(scope(literal)):
-            raise _refusal(host, scope(literal))
+        if literal is not None and not self._allowed(scope_of(literal)):
+            raise _refusal(host, scope_of(literal))
 
     def choose(self, host: str, port: int, found: list[ResolveResult]) -> list[ResolveResult]:
         """Return the addresses of a name that may be connected to; raises UpstreamMisbehaved.
@@ -133,24 +133,24 @@ class AddressPolicy:
             return found
         own = (_bare(host), port) == self._own
         passes = self._may_lie if own else self._allowed
-        places = [scope(ip_address(each["host"])) for each in found]
-        chosen = {each for each in places if each is not AddressScope.LINK and passes(each)}
+        scopes = [scope_of(ip_address(each["host"])) for each in found]
+        chosen = {each for each in scopes if each is not AddressScope.LINK and passes(each)}
         if found and not chosen:
-            raise _refusal(host, places[0])
+            raise _refusal(host, scopes[0])
         if own:
-            self._places |= chosen
-        return [each for each, lies in zip(found, places, strict=True) if lies in chosen]
+            self._scopes |= chosen
+        return [each for each, scope in zip(found, scopes, strict=True) if scope in chosen]
 
     def _may_lie(self, target: AddressScope) -> bool:
         """Allow its own name to be public, or private if it was at first, too."""
-        first = not self._places
+        first = not self._scopes
         return target is AddressScope.PUBLIC or (
-            target is AddressScope.NEAR and (first or AddressScope.NEAR in self._places)
+            target is AddressScope.NEAR and (first or AddressScope.NEAR in self._scopes)
         )
 
     def _allowed(self, target: AddressScope) -> bool:
         """Allow private targets to private upstreams only; an unresolved upstream is public."""
-        own = self._places or _FAR
+        own = self._scopes or _FAR
         if target is AddressScope.NEAR:
             return AddressScope.PUBLIC not in own
         if target is AddressScope.LINK:
@@ -230,5 +230,5 @@ def _is_name(host: str) -> bool:
     return bool(_NAME.fullmatch(host)) and not host.rpartition(".")[2][:1].isdigit()
 
 
-def _refusal(host: str, lies: AddressScope) -> UpstreamMisbehaved:
-    return UpstreamMisbehaved(f"upstream leads to {shown(host)}, a {lies.value} address")
+def _refusal(host: str, scope: AddressScope) -> UpstreamMisbehaved:
+    return UpstreamMisbehaved(f"upstream leads to {shown(host)}, a {scope.value} address")

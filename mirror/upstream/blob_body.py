@@ -20,7 +20,7 @@ from mirror.util.rate_limit import BandwidthLimit
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BlobPart:
     """The bytes of a blob from `start` on. `size` is the whole blob's, if known."""
 
     start: int
@@ -33,7 +33,7 @@ class BlobBody:
     def __init__(
         self,
         response: aiohttp.ClientResponse,
-        part: Part,
+        part: BlobPart,
         count: Callable[[int], None],
         pace: BandwidthLimit,
         *,
@@ -112,24 +112,26 @@ def hinted_size(response: aiohttp.ClientResponse, digest: Digest) -> int | None:
     return size
 
 
-def told_size(response: aiohttp.ClientResponse, digest: Digest, size: int | None) -> int | None:
+def announced_size(
+    response: aiohttp.ClientResponse, digest: Digest, size: int | None
+) -> int | None:
     """Return the blob size in the headers of a successful GET, or `size` if they have none.
 
     Raises UpstreamMisbehaved for a web page, and for headers that match neither the known size nor
     the digest: an error document may have status 200, too, and only the bytes could prove the blob.
     """
-    told = read_whole(response).size
-    if told == 0 and not digest.proves(b""):
-        told = None
-    if told is not None and told == size:
+    announced = read_whole(response).size
+    if announced == 0 and not digest.proves(b""):
+        announced = None
+    if announced is not None and announced == size:
         return size
-    named = Digest.told(response.headers.get("Docker-Content-Digest")) == digest
-    if is_page(response) or (size is not None and (told is not None or not named)):
+    named = Digest.from_header(response.headers.get("Docker-Content-Digest")) == digest
+    if is_page(response) or (size is not None and (announced is not None or not named)):
         raise UpstreamMisbehaved("upstream's response headers do not match the blob")
-    return size if told is None else told
+    return size if announced is None else announced
 
 
-def read_part(response: aiohttp.ClientResponse, wanted: BlobRequest) -> Part | None:
+def read_part(response: aiohttp.ClientResponse, wanted: BlobRequest) -> BlobPart | None:
     """Return the range in the response to a range request; None if bytes are missing from it.
 
     The whole blob is as good, if the host ignores ranges (RFC 9110, 14.2).
@@ -142,32 +144,32 @@ def read_part(response: aiohttp.ClientResponse, wanted: BlobRequest) -> Part | N
     if response.status not in (200, 203) or (length is not None and length < wanted.start):
         return None
     agrees = not is_page(response) if size is None or length is None else length == size
-    return Part(0, length) if agrees else None
+    return BlobPart(0, length) if agrees else None
 
 
-def _read_range(response: aiohttp.ClientResponse, wanted: BlobRequest) -> Part | None:
+def _read_range(response: aiohttp.ClientResponse, wanted: BlobRequest) -> BlobPart | None:
     span, size = ranges.parse_content_range(_content_range(response)) or (None, None)
     if span is None or size is None or response.content_length not in (None, span.length):
         return None
     stop = size if wanted.stop is None else min(wanted.stop, size)
     right = span.start == wanted.start and span.stop >= stop and wanted.size in (None, size)
-    return Part(span.start, size) if right else None
+    return BlobPart(span.start, size) if right else None
 
 
-def read_whole(response: aiohttp.ClientResponse) -> Part:
+def read_whole(response: aiohttp.ClientResponse) -> BlobPart:
     """Return the range in the response to a plain GET: the whole, or its beginning under a 206.
 
     Raises UpstreamMisbehaved for a range from elsewhere in the blob.
     """
     if is_packed(response):
-        return Part(0, None)
+        return BlobPart(0, None)
     found = ranges.parse_content_range(_content_range(response))
     if response.status != 206 or found is None:
-        return Part(0, response.content_length)
+        return BlobPart(0, response.content_length)
     span, size = found
     if span.start:
         raise UpstreamMisbehaved("upstream sent a range of a blob to a request for the whole")
-    return Part(0, size or response.content_length)
+    return BlobPart(0, size or response.content_length)
 
 
 def _content_range(response: aiohttp.ClientResponse) -> str:

@@ -23,18 +23,18 @@ from mirror.oci.errors import (
 from mirror.upstream import responses
 from mirror.upstream.blob_body import (
     BlobBody,
-    Part,
+    BlobPart,
+    announced_size,
     hinted_size,
     read_part,
     read_whole,
-    told_size,
 )
 from mirror.upstream.blob_source import BlobRequest
 from mirror.upstream.requester import Requester
 from mirror.upstream.upstream_request import HEAD_SHARE, UpstreamRequest
 
 
-class BlobQuestions(Requester):
+class BlobRequester(Requester):
     """Requests for blobs, with a memory of which shortcuts work; a `BlobSource`."""
 
     @property
@@ -70,9 +70,9 @@ class BlobQuestions(Requester):
         request = UpstreamRequest("GET", "blob", repository, self.url(repository, "blobs", digest))
         async with await self.ask(request) as response:
             responses.check(response, _blob_unknown(request))
-            told = told_size(response, digest, size)
+            announced = announced_size(response, digest, size)
         self.shortcuts.failed(self.origin.url, "head blob")
-        return told
+        return announced
 
     @asynccontextmanager
     async def open_blob(
@@ -107,7 +107,7 @@ class BlobQuestions(Requester):
         request: UpstreamRequest,
         wanted: BlobRequest,
         whole_after: tuple[type[UpstreamFailure], ...],
-    ) -> tuple[aiohttp.ClientResponse, Part]:
+    ) -> tuple[aiohttp.ClientResponse, BlobPart]:
         """Request a range or, if that decides nothing, the whole blob."""
         with suppress(*whole_after):
             return await self._ask_range(request, wanted)
@@ -118,7 +118,7 @@ class BlobQuestions(Requester):
 
     async def _ask_range(
         self, request: UpstreamRequest, wanted: BlobRequest
-    ) -> tuple[aiohttp.ClientResponse, Part]:
+    ) -> tuple[aiohttp.ClientResponse, BlobPart]:
         """Request a range; raises RangeRefused, or UpstreamUnreachable if no response came."""
         if not self.shortcuts.worth(self.origin.url, "range"):
             raise RangeRefused("upstream has refused ranges lately")
@@ -136,7 +136,7 @@ class BlobQuestions(Requester):
             self.shortcuts.worked(self.origin.url, "range")
         return response, part
 
-    async def _ask_whole(self, request: UpstreamRequest) -> tuple[aiohttp.ClientResponse, Part]:
+    async def _ask_whole(self, request: UpstreamRequest) -> tuple[aiohttp.ClientResponse, BlobPart]:
         response = await self.ask(request)
         try:
             responses.check(response, _blob_unknown(request))

@@ -21,10 +21,10 @@ from mirror.oci.errors import (
 from mirror.oci.names import Reference
 from mirror.oci.paging import Paging
 from mirror.upstream import pages
-from mirror.upstream.blobs import BlobQuestions
+from mirror.upstream.blobs import BlobRequester
 from mirror.upstream.errors import deadline
-from mirror.upstream.manifests import ManifestQuestions, accept
-from mirror.upstream.pages import Page, PageBody
+from mirror.upstream.manifests import ManifestRequester, accept
+from mirror.upstream.pages import ListingPage, ListingPageBody
 from mirror.upstream.telemetry import Kind, Observer
 from mirror.upstream.transport import Size
 from mirror.upstream.upstream_request import HEAD_SHARE, UpstreamRequest
@@ -33,12 +33,12 @@ _MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
 _FIRST = Paging()
 
 
-class RegistryClient(ManifestQuestions, BlobQuestions):
+class RegistryClient(ManifestRequester, BlobRequester):
     """Requests to one upstream for manifests, blobs and listings, and checks of access to them."""
 
     async def open_page(
         self, kind: Kind, repository: str, path: str, paging: Paging, size: Size = "small"
-    ) -> PageBody:
+    ) -> ListingPageBody:
         """Open a page of tags or referrers, to be closed; `path` follows the repository's name.
 
         Raises ManifestUnknown, Denied, or UpstreamFailure.
@@ -53,11 +53,11 @@ class RegistryClient(ManifestQuestions, BlobQuestions):
             response = await self.ask(request)
             held.callback(response.close)
             pages.check(response, kind, ManifestUnknown(f"upstream has no {kind} of {repository}"))
-            return PageBody(response, self.count, held.pop_all())
+            return ListingPageBody(response, self.count, held.pop_all())
 
     async def get_page(
         self, kind: Kind, repository: str, path: str, paging: Paging = _FIRST
-    ) -> Page:
+    ) -> ListingPage:
         """Fetch a whole page, of 4 MiB at most; raises as `open_page` does."""
         with closing(await self.open_page(kind, repository, path, paging)) as page:
             async with deadline(self.transport.timeouts.silence_timeout, self.origin.url):
@@ -86,11 +86,11 @@ class RegistryClient(ManifestQuestions, BlobQuestions):
         async with await self.ask(request) as response:
             yield response
 
-    async def welcomes(self) -> bool:
+    async def answers_root(self) -> bool:
         """Whether the registry answers `/v2/` with 200; raises UpstreamFailure."""
-        return await self.greeted() == 200
+        return await self.root_status() == 200
 
-    async def greeted(self) -> int:
+    async def root_status(self) -> int:
         """Request `/v2/`, with a new token for no repository; returns the status.
 
         Raises Denied if the login is refused, UpstreamFailure if no response came.

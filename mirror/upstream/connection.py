@@ -51,7 +51,7 @@ def trust(
 ) -> ssl.SSLContext | None:
     """Make a TLS context that trusts a bundle as well as the system's CAs; None without settings.
 
-    Raises LinkError.
+    Raises ConnectionSettingsError.
     """
     if ca_file is None and client_cert is None:
         return None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-from mirror.upstream.fair_semaphore import FairSemaphore
+from mirror.util.fair_semaphore import FairSemaphore
 
 # The client that the current task works for; empty for the mirror's own requests. Tasks inherit it
 # from the request that started them: a shared request is charged to the client that began it.
@@ -22,15 +22,15 @@ class ConnectionQueue:
     """
 
     def __init__(self, most: int) -> None:
-        self._places = FairSemaphore(most)
+        self._semaphore = FairSemaphore(most)
         self._shared = most >= _FEW
 
     def __repr__(self) -> str:
-        return f"<ConnectionQueue: {self._places!r}>"
+        return f"<ConnectionQueue: {self._semaphore!r}>"
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
         """Wait for a turn and hold it."""
         owners = (f"client {CLIENT.get()}",) if self._shared else ()
-        async with self._places.taken(*owners):
+        async with self._semaphore.taken(*owners):
             yield

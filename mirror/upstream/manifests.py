@@ -32,7 +32,7 @@ from mirror.upstream.upstream_request import HEAD_SHARE, UpstreamRequest
 _UNHEARD = 1024  # manifests
 
 
-class ManifestQuestions(Requester):
+class ManifestRequester(Requester):
     """Requests for manifests, with a memory of whether HEAD works."""
 
     @cached_property
@@ -114,10 +114,10 @@ class ManifestQuestions(Requester):
             self.count(len(body))
             if responses.is_packed(response):
                 body = await strict_json.on_thread(responses.unpacked, body)
-            promised, told = responses.digest(response), responses.media_type(response)
+            promised, content_type = responses.digest(response), responses.media_type(response)
         if named is None:
             named = reference if isinstance(reference, Digest) else promised
-        return await strict_json.on_thread(manifest.prove, body, named, told)
+        return await strict_json.on_thread(manifest.prove, body, named, content_type)
 
 
 def _of(reference: Reference, hint: Hint) -> Hint:

@@ -22,7 +22,7 @@ _LONGEST_LINK = 16 * 1024  # characters of all links of a response
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListingPage:
     """A complete page. `following` is the next one, None at the end."""
 
     body: bytes
@@ -30,8 +30,8 @@ class Page:
     following: Paging | None
 
 
-class PageBody:
-    """A page as it arrives; must be closed, which releases `held`. `following` as in `Page`."""
+class ListingPageBody:
+    """A page as it arrives. Closing it releases `held`. `following` is as in `ListingPage`."""
 
     def __init__(
         self, response: aiohttp.ClientResponse, count: Callable[[int], None], held: ExitStack
@@ -49,14 +49,14 @@ class PageBody:
         self._count(len(data))
         return data
 
-    async def whole(self, cap: int) -> Page:
+    async def whole(self, cap: int) -> ListingPage:
         """Read to the end; raises UpstreamMisbehaved beyond `cap` bytes."""
         body = bytearray()
         while data := await self.read():
             body += data
             if len(body) > cap:
                 raise UpstreamMisbehaved(f"upstream's page is larger than {cap} bytes")
-        return Page(bytes(body), self.media_type, self.following)
+        return ListingPage(bytes(body), self.media_type, self.following)
 
     def close(self) -> None:
         """Release the connection; it is closed if the body is incomplete."""

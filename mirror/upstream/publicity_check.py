@@ -25,15 +25,15 @@ class PublicityAnswer(Enum):
     """The result of a publicity check."""
 
     LISTED = "public, with its list of tags"
-    GIVEN = "public"
+    PUBLIC = "public"
     DENIED = "not public"
     MISSING = "the content does not exist, or is hidden"
-    NOTHING = "undecided: no response, or no clear one"
+    UNDECIDED = "undecided: no response, or no clear one"
 
     @property
     def yes(self) -> bool:
         """Whether the repository is public."""
-        return self in (PublicityAnswer.LISTED, PublicityAnswer.GIVEN)
+        return self in (PublicityAnswer.LISTED, PublicityAnswer.PUBLIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ProbedContent:
 
 
 class PublicityCheck:
-    """Publicity checks at one upstream, without an account (`nobody`) and with it (`account`).
+    """Publicity checks at one upstream, without an account (`anonymous`) and with it (`account`).
 
     `counts` tells whether upstream may count a GET of a manifest as a pull: then HEAD must do.
     `observe` is told of each response to a question about content.
@@ -53,18 +53,18 @@ class PublicityCheck:
 
     def __init__(
         self,
-        nobody: RegistryClient,
+        anonymous: RegistryClient,
         account: RegistryClient | None,
         counts: Callable[[], bool],
         observe: Observer,
     ) -> None:
-        self._nobody = nobody
+        self._anonymous = anonymous
         self._account = account
         self._counts = counts
         self._observe = observe
 
     def __repr__(self) -> str:
-        return f"<PublicityCheck at {self._nobody.origin.name}>"
+        return f"<PublicityCheck at {self._anonymous.origin.name}>"
 
     async def ask(self, repository: str, wanted: ProbedContent | None) -> PublicityAnswer:
         """Request the tags, then the wanted content if necessary, with a new token.
@@ -73,29 +73,29 @@ class PublicityCheck:
         list tags for no client, and serve images to all. HEAD is a hint; a GET decides, unless it
         may cost a pull.
         """
-        self._nobody.forget(repository)
+        self._anonymous.forget(repository)
         if await self._lists_tags(repository):
             return PublicityAnswer.LISTED
         if wanted is None:
-            return PublicityAnswer.NOTHING
-        said = await self._said(self._nobody, "HEAD", repository, wanted)
-        if said.yes:
-            return said
+            return PublicityAnswer.UNDECIDED
+        answer = await self._ask_about(self._anonymous, "HEAD", repository, wanted)
+        if answer.yes:
+            return answer
         if wanted.kind == "blob":
-            return await self._said(self._nobody, "GET", repository, wanted)
-        return said if self._counts() else await self._get(repository, wanted)
+            return await self._ask_about(self._anonymous, "GET", repository, wanted)
+        return answer if self._counts() else await self._get(repository, wanted)
 
     async def hides(self, repository: str, wanted: ProbedContent) -> bool:
         """Whether the account can read content that anonymous clients are told does not exist."""
         if self._account is None:
             return False
-        return (await self._said(self._account, "HEAD", repository, wanted)).yes
+        return (await self._ask_about(self._account, "HEAD", repository, wanted)).yes
 
     async def answers(self) -> bool:
         """Whether the registry and its token server answer at all, with or without the account."""
-        for registry in filter(None, (self._nobody, self._account)):
+        for registry in filter(None, (self._anonymous, self._account)):
             try:
-                if await registry.welcomes():
+                if await registry.answers_root():
                     return True
             except RegistryError:
                 continue
@@ -104,7 +104,7 @@ class PublicityCheck:
     async def _lists_tags(self, repository: str) -> bool:
         """Request a page of tags; an error may have status 200, too."""
         try:
-            page = await self._nobody.get_page("tags", repository, "tags/list", Paging(1))
+            page = await self._anonymous.get_page("tags", repository, "tags/list", Paging(1))
             document = await strict_json.on_thread(strict_json.read, page.body)
         except (RegistryError, TimeoutError, ValueError):
             return False
@@ -114,7 +114,7 @@ class PublicityCheck:
         """Fetch a manifest; it counts if its type is a manifest's, or its bytes prove it."""
         reference = wanted.reference
         try:
-            got = await self._nobody.get_manifest(
+            got = await self._anonymous.get_manifest(
                 repository, reference, self._observe, retry_as=reference
             )
         except Denied:
@@ -122,13 +122,17 @@ class PublicityCheck:
         except ManifestUnknown:
             return PublicityAnswer.MISSING
         except UpstreamFailure:
-            return PublicityAnswer.NOTHING
-        told = got.descriptor.media_type
+            return PublicityAnswer.UNDECIDED
+        media_type = got.descriptor.media_type
         # A client may have requested the digest of an error document.
-        proven = isinstance(reference, Digest) and manifest.is_one(got.body, told)
-        return PublicityAnswer.GIVEN if proven or told in media.KNOWN else PublicityAnswer.NOTHING
+        proven = isinstance(reference, Digest) and manifest.is_one(got.body, media_type)
+        return (
+            PublicityAnswer.PUBLIC
+            if proven or media_type in media.KNOWN
+            else PublicityAnswer.UNDECIDED
+        )
 
-    async def _said(
+    async def _ask_about(
         self,
         registry: RegistryClient,
         method: Literal["HEAD", "GET"],
@@ -143,7 +147,7 @@ class PublicityCheck:
         except Denied:  # by the token server
             return PublicityAnswer.DENIED
         except UpstreamFailure:
-            return PublicityAnswer.NOTHING
+            return PublicityAnswer.UNDECIDED
 
 
 def _read(response: aiohttp.ClientResponse, wanted: ProbedContent) -> PublicityAnswer:
@@ -154,5 +158,5 @@ def _read(response: aiohttp.ClientResponse, wanted: ProbedContent) -> PublicityA
         case 404:
             return PublicityAnswer.MISSING
         case 200 if responses.is_content(response, wanted.kind, wanted.reference):
-            return PublicityAnswer.GIVEN
-    return PublicityAnswer.NOTHING
+            return PublicityAnswer.PUBLIC
+    return PublicityAnswer.UNDECIDED

@@ -31,7 +31,7 @@ from mirror.oci.errors import (
 )
 from mirror.upstream import pages, responses
 from mirror.upstream.auth.attempt import LoginAttempt
-from mirror.upstream.auth.login import Grant, Login
+from mirror.upstream.auth.login import Authorization, Login
 from mirror.upstream.auth.origin import Origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.errors import deadline
@@ -75,7 +75,7 @@ class Requester:
         self.origin = origin
         self.shortcuts = Shortcuts()
         self.transport = transport
-        self._login = Login(origin.name, origin.url, origin.account, origin.ways, tokens)
+        self._login = Login(origin.name, origin.url, origin.account, origin.login_policy, tokens)
         self._on_answer = on_answer
         self._on_access = on_access
         self._granted: TTLCache[str, bool] = TTLCache(_GRANTED_KEPT, _GRANTED_FOR)
@@ -233,10 +233,12 @@ class Requester:
         repository = self.origin.named(request.repository)
         return await LoginAttempt(self._login, repository, partial(self._send, request)).run()
 
-    async def _send(self, request: UpstreamRequest, grant: Grant) -> aiohttp.ClientResponse:
+    async def _send(
+        self, request: UpstreamRequest, authorization: Authorization
+    ) -> aiohttp.ClientResponse:
         headers = request.headers
-        if grant.header:
-            headers = {**headers, hdrs.AUTHORIZATION: grant.header}
+        if authorization.header:
+            headers = {**headers, hdrs.AUTHORIZATION: authorization.header}
         tell = partial(self._tell, request)
         return await self.transport.ask(
             request.method, request.url, headers, tell, request.size, kind=request.topic
@@ -248,7 +250,7 @@ class Requester:
         limit = self._limit(request, response)
         answer = UpstreamResponse(
             upstream=self.origin.name,
-            account=self.origin.whose,
+            account=self.origin.account_name,
             kind=request.kind,
             method=request.method,
             status=None if response is None else response.status,

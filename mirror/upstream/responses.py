@@ -63,7 +63,7 @@ def check(response: aiohttp.ClientResponse, missing: RegistryError) -> None:
 
 def digest(response: aiohttp.ClientResponse) -> Digest | None:
     """Return the digest that upstream announces; None if missing or invalid."""
-    return Digest.told(response.headers.get("Docker-Content-Digest"))
+    return Digest.from_header(response.headers.get("Docker-Content-Digest"))
 
 
 def is_content(response: aiohttp.ClientResponse, kind: str, asked: str) -> bool:
@@ -74,10 +74,10 @@ def is_content(response: aiohttp.ClientResponse, kind: str, asked: str) -> bool:
     named = digest(response)
     if named is not None:
         return named == asked or ":" not in asked
-    told = media_type(response)
+    declared = media_type(response)
     if kind == "manifest":
-        return told in media.KNOWN
-    return told not in _NO_CONTENT and not told.endswith(("json", "html", "xml"))
+        return declared in media.KNOWN
+    return declared not in _NO_CONTENT and not declared.endswith(("json", "html", "xml"))
 
 
 def _coding(response: aiohttp.ClientResponse) -> str:
@@ -89,8 +89,8 @@ def media_type(response: aiohttp.ClientResponse) -> str:
 
     aiohttp's own `content_type` takes quadratic time (cpython #136063).
     """
-    told = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
-    return told if len(told) <= _LONGEST_TYPE else ""
+    declared = media.bare(response.headers.get(hdrs.CONTENT_TYPE, ""))
+    return declared if len(declared) <= _LONGEST_TYPE else ""
 
 
 def is_page(response: aiohttp.ClientResponse) -> bool:
@@ -123,7 +123,7 @@ def hint(response: aiohttp.ClientResponse) -> Hint:
     """Parse the headers of a HEAD for a manifest; odd values count as missing."""
     if not 200 <= response.status < 300:
         return Hint(missing=response.status == 404)
-    told, size = media_type(response), response.content_length or 0
+    declared, size = media_type(response), response.content_length or 0
     if _coding(response) in _CODINGS or size > MAX_SIZE:  # the length of the compressed body
         size = 0
-    return Hint(digest(response), told if media.names_manifest(told) else "", size)
+    return Hint(digest(response), declared if media.names_manifest(declared) else "", size)

@@ -41,7 +41,7 @@ MAX_REDIRECTS = 5
 Tell = Callable[[aiohttp.ClientResponse | None, float], None]
 Size = Literal["small", "large"]
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_PROBE_PATIENCE = 5.0  # seconds
+_PROBE_TIMEOUT = 5.0  # seconds
 _LONGEST_FIELD = 300_000  # bytes of one header: curl's limit for all
 _MOST_FIELDS = 1000  # headers; Go's clients and curl limit their size only
 _READ_BUFFER = 512 * 1024  # bytes that aiohttp buffers while the disk is busy
@@ -188,7 +188,7 @@ class Transport:
         finally:
             seconds = time.perf_counter() - began
             if _log.isEnabledFor(logging.DEBUG):
-                _log.debug("%s %s: %s", method, self._named(url), _told(url, response, seconds))
+                _log.debug("%s %s: %s", method, self._named(url), _summary(url, response, seconds))
             tell(response, seconds)
         return response
 
@@ -254,7 +254,7 @@ class Transport:
         try:
             self._address_policy.check(url)
             async with (
-                asyncio.timeout(_PROBE_PATIENCE),
+                asyncio.timeout(_PROBE_TIMEOUT),
                 session.get(url, **self._means(url)) as response,
             ):
                 return response.status not in GATEWAY_FAULTS
@@ -265,7 +265,7 @@ class Transport:
             return False
 
 
-def _told(url: URL, response: aiohttp.ClientResponse | None, seconds: float) -> str:
+def _summary(url: URL, response: aiohttp.ClientResponse | None, seconds: float) -> str:
     """Describe a response: its status, seconds, and host if redirected to another."""
     if response is None:
         return f"no answer within {seconds:.3f} s"

@@ -26,7 +26,7 @@ from mirror.oci.ranges import Span
 from mirror.web import response_headers
 from mirror.web.error_reply import refusal
 from mirror.web.limit_headers import LimitHeaders
-from mirror.web.reply import AT_ONCE, InMemory, Reply, Streamed
+from mirror.web.reply import AT_ONCE, InMemoryBody, Reply, StreamedBody
 from mirror.web.router import (
     ApiPath,
     ApiRoot,
@@ -57,7 +57,7 @@ class RegistryApi:
         self._repositories = repositories
         self._demand = demand
         self._limits = limits
-        self._being_sent: WeakValueDictionary[Digest, InMemory] = WeakValueDictionary()
+        self._being_sent: WeakValueDictionary[Digest, InMemoryBody] = WeakValueDictionary()
 
     async def answer(
         self, request: web.BaseRequest, path: ApiPath, identity: ClientIdentity
@@ -127,14 +127,14 @@ class RegistryApi:
             outcome=found.outcome,
         )
 
-    def _shared(self, digest: Digest, body: bytes) -> bytes | InMemory:
+    def _shared(self, digest: Digest, body: bytes) -> bytes | InMemoryBody:
         """Return the body that other replies for this digest are sending, if there are any.
 
         A client that does not read would otherwise hold a separate copy, fresh from the disk.
         """
         if len(body) <= AT_ONCE:
             return body
-        return self._being_sent.setdefault(digest, InMemory(body))
+        return self._being_sent.setdefault(digest, InMemoryBody(body))
 
     async def blob(
         self, request: web.BaseRequest, path: BlobPath, identity: ClientIdentity
@@ -174,7 +174,7 @@ class RegistryApi:
             206 if span else 200,
             headers + _content_range(span, body.size) + response_headers.namespace(path.namespace),
             length=wanted.length,
-            body=Streamed(body, wanted),
+            body=StreamedBody(body, wanted),
             outcome=body.outcome,
         )
 

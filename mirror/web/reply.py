@@ -31,7 +31,7 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(frozen=True, slots=True)
-class Streamed:
+class StreamedBody:
     """A span of a body that is sent while it arrives."""
 
     body: Body
@@ -47,7 +47,7 @@ class Streamed:
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
-class InMemory:
+class InMemoryBody:
     """A body in memory, which several replies may share."""
 
     body: bytes | memoryview
@@ -60,7 +60,7 @@ class InMemory:
         """Let go of it."""
 
 
-class Flow(Protocol):
+class BodyStream(Protocol):
     """A body that is sent piece by piece, and then closed."""
 
     async def send(self, client: ClientStream) -> None:
@@ -87,7 +87,7 @@ class Reply(web.StreamResponse):
         headers: str,
         *,
         length: int | None,
-        body: bytes | memoryview | Flow = b"",
+        body: bytes | memoryview | BodyStream = b"",
         outcome: Outcome | None = None,
         cause: str = "",
         last: bool = False,
@@ -201,11 +201,11 @@ class Reply(web.StreamResponse):
         ).encode("latin-1", "replace")
 
 
-def _parted(body: bytes | memoryview | Flow) -> tuple[Flow | None, bytes | memoryview]:
+def _parted(body: bytes | memoryview | BodyStream) -> tuple[BodyStream | None, bytes | memoryview]:
     """Split a body into flow and small bytes: a large one is not copied whole for slow clients."""
     if not isinstance(body, _MEMORY):
         return body, b""
-    return (InMemory(body), b"") if len(body) > AT_ONCE else (None, body)
+    return (InMemoryBody(body), b"") if len(body) > AT_ONCE else (None, body)
 
 
 @lru_cache(maxsize=2)

@@ -1,4 +1,4 @@
-"""Response headers, by kind of answer (protocol, A7)."""
+"""Response headers, by kind of answer."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ class Peer:
         if self._transport is None or self._transport.is_closing():
             return True
         try:
-            told = self._transport.get_extra_info("socket").getsockopt(*_STATE)
+            state = self._transport.get_extra_info("socket").getsockopt(*_STATE)
         except OSError:
             return True
-        return bool(told[0] != _ESTABLISHED)
+        return bool(state[0] != _ESTABLISHED)
 
 
 class ClientStream:

@@ -106,7 +106,7 @@ class Server:
             raise await self._refused(request, error) from None
         if isinstance(route, StatusPath):
             return await self._page(request, route)
-        identity = request[IDENTITY] = await self._clients.who(request)
+        identity = request[IDENTITY] = await self._clients.identify(request)
         CLIENT.set(identity.client)
         if isinstance(route, RepositoryPath):
             await self._access.admit(route.repository, identity, lambda: _probed(route))
@@ -155,7 +155,7 @@ class Server:
         if isinstance(error, NotAllowed):
             self._clients.take(request)
             return error
-        identity = request[IDENTITY] = await self._clients.who(request)
+        identity = request[IDENTITY] = await self._clients.identify(request)
         if isinstance(error, NameUnknown) and not self._clients.trusts(identity):
             return NameUnknown("no such upstream here")
         return error

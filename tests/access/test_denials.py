@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.access.authorizer import AccessRules, Authorizer
+from mirror.access.authorizer import Authorizer
+from mirror.access.policy import AccessRules
 from mirror.access.publicity import Publicity
 from mirror.access.standing import (
     ASK_EVERY,
@@ -99,7 +100,7 @@ class Door:
 
     def told(self, granted: bool, name: str = SECRET) -> None:
         """Have the registry give us something of a repository, or deny it."""
-        self.publicity.told(Repository("docker.io", name), granted)
+        self.publicity.observe(Repository("docker.io", name), granted)
 
     async def later(self, seconds: float, *, every: float = 20.0) -> bool:
         """Let time go by in which strangers come; returns whether the last of them is let in."""
@@ -153,7 +154,7 @@ async def test_what_is_private_is_public_within_a_minute_of_upstreams_yes(
     assert not await door.lets_in()
     door.clock.now += ASK_EVERY
     assert not await door.lets_in()
-    door.word.said = PublicityAnswer.GIVEN
+    door.word.said = PublicityAnswer.PUBLIC
     door.clock.now += ASK_EVERY - 1
     assert not await door.lets_in()
     assert len(door.word.asked) == 2
@@ -165,21 +166,21 @@ async def test_the_first_denial_of_all_is_checked_seconds_later(index: MetadataS
     door = Door(index)
     door.word.said = PublicityAnswer.DENIED
     assert not await door.lets_in()
-    door.word.said = PublicityAnswer.GIVEN
+    door.word.said = PublicityAnswer.PUBLIC
     assert not await door.lets_in()
     door.clock.now += 10
     assert await door.lets_in()
     assert len(door.word.asked) == 2
 
 
-@pytest.mark.parametrize("said", [PublicityAnswer.MISSING, PublicityAnswer.NOTHING])
+@pytest.mark.parametrize("said", [PublicityAnswer.MISSING, PublicityAnswer.UNDECIDED])
 async def test_what_cannot_be_told_is_closed_for_seconds(
     index: MetadataStore, said: PublicityAnswer
 ) -> None:
     door = Door(index)
     door.word.said = said
     assert not await door.lets_in()
-    door.word.said = PublicityAnswer.GIVEN
+    door.word.said = PublicityAnswer.PUBLIC
     assert not await door.lets_in()
     door.clock.now += 6
     assert await door.lets_in()
@@ -227,7 +228,7 @@ async def test_a_denial_that_is_seldom_asked_about_is_believed_after_three_quest
 async def test_one_yes_ends_a_denial(index: MetadataStore, account: bool) -> None:
     door = await suspected(index, account=account)
     assert await door.later(DENIED_FOR - 20)
-    door.word.said = PublicityAnswer.GIVEN
+    door.word.said = PublicityAnswer.PUBLIC
     assert await door.later(ASK_EVERY)
     door.word.said = PublicityAnswer.DENIED
     door.told(granted=False)
@@ -275,7 +276,7 @@ async def test_what_is_held_back_is_open_within_a_minute_of_upstreams_yes(
     asked = len(door.word.asked)
     assert not await door.later(600)
     assert len(door.word.asked) - asked <= 600 / ASK_EVERY
-    door.word.said = PublicityAnswer.GIVEN
+    door.word.said = PublicityAnswer.PUBLIC
     assert await door.later(ASK_EVERY)
     assert await door.lets_in()
     assert await door.rows() == ([(SECRET, True)] if account else [])
@@ -305,7 +306,7 @@ async def test_another_repository_that_is_granted_shows_that_the_registry_answer
     assert not await door.lets_in()
 
 
-@pytest.mark.parametrize("said", [PublicityAnswer.NOTHING, PublicityAnswer.MISSING])
+@pytest.mark.parametrize("said", [PublicityAnswer.UNDECIDED, PublicityAnswer.MISSING])
 async def test_what_says_nothing_holds_nothing_back(
     index: MetadataStore, said: PublicityAnswer
 ) -> None:
@@ -333,7 +334,7 @@ async def test_mistakes_now_and_then_are_not_added_up(index: MetadataStore) -> N
         door.word.said = PublicityAnswer.DENIED
         door.told(granted=False)
         assert await door.later(2 * ASK_EVERY)
-        door.word.said = PublicityAnswer.GIVEN
+        door.word.said = PublicityAnswer.PUBLIC
         assert await door.later(2 * ASK_EVERY)
     assert await door.rows() == []
 
@@ -349,7 +350,7 @@ async def test_who_asks_for_what_is_missing_is_in_nobodys_way(
         door.clock.now += 20
         await door.lets_in(wanted=door.word.missing)
     assert not await door.lets_in()
-    door.word.said = PublicityAnswer.GIVEN
+    door.word.said = PublicityAnswer.PUBLIC
     door.clock.now += ASK_EVERY
     assert await door.lets_in(wanted=door.word.missing)
     assert await door.lets_in()
@@ -361,11 +362,11 @@ async def test_what_was_held_back_stays_so_through_a_restart_while_upstream_cann
     door = await suspected(index, account=False)
     assert not await door.later(BELIEVED)
     await index.flush()
-    door.word.said = PublicityAnswer.NOTHING
+    door.word.said = PublicityAnswer.UNDECIDED
     later = Door(index, account=False, before=door)
     await later.publicity.load()
     assert not await later.lets_in()
-    door.word.said = PublicityAnswer.GIVEN
+    door.word.said = PublicityAnswer.PUBLIC
     door.clock.now += 6
     assert await later.lets_in()
     assert await later.rows() == []
@@ -388,7 +389,7 @@ async def test_what_an_account_was_given_is_private_without_it_until_upstream_sa
     index: MetadataStore, asked: bool
 ) -> None:
     door = Door(index)
-    door.word.said = PublicityAnswer.NOTHING
+    door.word.said = PublicityAnswer.UNDECIDED
     if asked:  # and nothing learned
         assert not await door.lets_in()
     for _ in range(2):
@@ -397,7 +398,7 @@ async def test_what_an_account_was_given_is_private_without_it_until_upstream_sa
     later = Door(index, account=False, before=door)
     await later.publicity.load()
     assert not await later.lets_in()
-    door.word.said = PublicityAnswer.GIVEN
+    door.word.said = PublicityAnswer.PUBLIC
     door.clock.now += 6
     assert await later.lets_in()
     assert await later.rows() == []
@@ -453,7 +454,7 @@ async def test_an_upstream_that_fails_is_taken_at_its_last_word_and_given_a_rest
     door = Door(index)
     assert await door.lets_in()
     door.clock.now += PUBLIC_FOR
-    door.word.said = PublicityAnswer.NOTHING
+    door.word.said = PublicityAnswer.UNDECIDED
     for _ in range(3):
         assert await door.lets_in()
     assert len(door.word.asked) == 2
@@ -471,9 +472,9 @@ async def test_what_everybody_may_pull_is_not_listed_where_the_account_alone_may
     index: MetadataStore,
 ) -> None:
     door = Door(index)
-    door.word.said = PublicityAnswer.GIVEN
+    door.word.said = PublicityAnswer.PUBLIC
     assert await door.lets_in()
-    door.word.said = PublicityAnswer.NOTHING
+    door.word.said = PublicityAnswer.UNDECIDED
     assert not await door.lets_in(wanted=None)
     assert await door.lets_in()
     assert await door.lets_in(FRIEND, wanted=None)
@@ -523,9 +524,9 @@ async def test_no_crowd_of_denials_opens_what_another_upstream_denied(
     clock = Clock()
     publicity = Publicity([], index, lambda _: True, clock, clock)
     mine = Repository("good.test", SECRET)
-    publicity.told(mine, granted=False)
+    publicity.observe(mine, granted=False)
     for number in range(200):
-        publicity.told(Repository("bad.test", f"made/up{number}"), granted=False)
+        publicity.observe(Repository("bad.test", f"made/up{number}"), granted=False)
     assert not publicity.open_to_all(mine)
 
 
@@ -538,7 +539,7 @@ async def test_denials_of_what_is_held_no_more_leave(
     for number in range(500):
         repository = Repository("bad.test", f"made/up{number}")
         held.add(repository)
-        publicity.told(repository, granted=False)
+        publicity.observe(repository, granted=False)
         held.discard(repository)
     assert len(publicity._denied) <= 50
 

@@ -24,10 +24,10 @@ from mirror.upstream.address_policy import (
     AddressPolicy,
     AddressScope,
     follow,
-    scope,
+    scope_of,
 )
 from mirror.upstream.auth.credentials import Credentials
-from mirror.upstream.auth.factory import Configured, origin
+from mirror.upstream.auth.factory import LoginSettings, origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.client import RegistryClient
 from mirror.upstream.telemetry import UpstreamResponse
@@ -305,7 +305,7 @@ def heard(_answer: UpstreamResponse) -> None:
 
 def registry(wire: Transport, own: URL) -> RegistryClient:
     """Return a registry that is asked anonymously."""
-    ways = Configured("auto", Credentials("", ""), None, None, (), "")
+    ways = LoginSettings("auto", Credentials("", ""), None, None, (), "")
     return RegistryClient(origin("docker.io", own, ways), wire, Tokens(wire, heard), heard)
 
 
@@ -410,4 +410,4 @@ def _passes(guard: AddressPolicy, target: str) -> bool:
 
 def test_an_address_lies_where_the_one_it_wraps_does() -> None:
     wrapped: Iterable[str] = ("64:ff9b::5db8:d822", "::ffff:93.184.216.34", "2002:5db8:d822::")
-    assert {scope(ip_address(each)) for each in wrapped} == {AddressScope.PUBLIC}
+    assert {scope_of(ip_address(each)) for each in wrapped} == {AddressScope.PUBLIC}

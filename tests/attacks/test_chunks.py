@@ -15,7 +15,7 @@ from yarl import URL
 
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
-from mirror.upstream.blob_body import BlobBody, Part
+from mirror.upstream.blob_body import BlobBody, BlobPart
 from mirror.util.rate_limit import BandwidthLimit
 from tests.attacks.raw import NAME, Raw, answer, speaking
 from tests.attacks.steps import MOST, steps
@@ -190,7 +190,7 @@ class Packing:
 async def test_what_is_packed_in_an_odd_way_holds_nobody_up(packed: bytes, plain: bytes) -> None:
     """However many gzips there are: none waits in memory for the end of the body."""
     response = cast("aiohttp.ClientResponse", Packing(packed))
-    body = BlobBody(response, Part(0, None), lambda _: None, BandwidthLimit(), unpack=True)
+    body = BlobBody(response, BlobPart(0, None), lambda _: None, BandwidthLimit(), unpack=True)
     got = bytearray()
     with steps() as longest:
         task = asyncio.create_task(body.read())

@@ -16,8 +16,8 @@ from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.upstream.auth import realm_policy
 from mirror.upstream.auth.credential_manager import CredentialManager
-from mirror.upstream.auth.credentials import Given
-from mirror.upstream.auth.login import Login, Ways
+from mirror.upstream.auth.credentials import StaticCredentials
+from mirror.upstream.auth.login import Login, LoginPolicy
 from mirror.upstream.lookups import Lookups
 from tests.attacks.raw import Raw, answer, speaking
 from tests.support.mirror import Run
@@ -114,7 +114,11 @@ async def test_token_servers_that_change_keep_no_threads_from_others(
     monkeypatch.setattr(realm_policy, "_related", counted)
     own = "registry.example.com"
     login = Login(
-        own, URL(f"http://{own}"), CredentialManager(own, Given()), Ways(), cast("Any", None)
+        own,
+        URL(f"http://{own}"),
+        CredentialManager(own, StaticCredentials()),
+        LoginPolicy(),
+        cast("Any", None),
     )
     realms = (f"http://n{number}.example.com/token" for number in range(6))
     await asyncio.gather(*(login._realm(each, credentials=True) for each in realms))

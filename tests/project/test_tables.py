@@ -19,12 +19,14 @@ ROW = re.compile(r"^\| `([a-z_/]+\.py)` `([A-Za-z_]+)` \|(.+)\|(.+)\|(.+)\|(.+)\
 
 def tables() -> Iterator[tuple[str, str]]:
     """Find the tables that outlive a call: attributes of objects, by their annotations."""
-    for part in ("upstream", "access", "budget", "content", "web", "storage"):
-        for path in (FOLDER / part).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                found = _attribute(node)
-                if found is not None:
-                    yield str(path.relative_to(FOLDER)), found
+    parts = ("upstream", "access", "budget", "content", "web", "storage")
+    paths = [path for part in parts for path in (FOLDER / part).rglob("*.py")]
+    # The tables of other helpers are listed by their owners.
+    for path in [*paths, FOLDER / "util" / "fair_semaphore.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            found = _attribute(node)
+            if found is not None:
+                yield str(path.relative_to(FOLDER)), found
 
 
 def _attribute(node: ast.AST) -> str | None:

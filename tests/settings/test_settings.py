@@ -348,7 +348,7 @@ def test_an_account_stands_in_one_place(file: Path) -> None:
 )
 def test_it_is_told_whose_account_is_used(file: Path, keys: str, whose: str) -> None:
     file.write_text(f'[upstreams."docker.io"]\n{keys}')
-    assert load(file=file).upstreams["docker.io"].whose == whose
+    assert load(file=file).upstreams["docker.io"].account_name == whose
 
 
 def test_the_default_upstream_can_be_given_in_each_way(

@@ -35,4 +35,4 @@ async def found(
     """Return the credentials in a document for a repository of the registry with these names."""
     put(config, document)
     source = DockerConfigFile(config, hosts)
-    return (await source.read(source.place(repository))).credentials
+    return (await source.read(source.path(repository))).credentials

@@ -20,7 +20,7 @@ from mirror.oci.errors import (
     UpstreamMisbehaved,
 )
 from mirror.upstream.auth.credentials import Credentials
-from mirror.upstream.auth.factory import Configured, origin
+from mirror.upstream.auth.factory import LoginSettings, origin
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.blob_source import BlobRequest, BlobSource, BlobStream
 from mirror.upstream.client import RegistryClient
@@ -112,7 +112,7 @@ async def upstream(terms: Terms) -> AsyncIterator[Upstream]:
     """Run a registry, and a client of it."""
     async with Hub(terms) as hub:
         own = URL(hub.url)
-        ways = Configured("auto", Credentials("", ""), None, None, (), "")
+        ways = LoginSettings("auto", Credentials("", ""), None, None, (), "")
         async with Transport(own) as transport:
             tokens = Tokens(transport, lambda _: None)
             named = origin("docker.io", own, ways)

@@ -13,7 +13,7 @@ import pytest
 from mirror.identity.client import is_client_name
 from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, load
-from mirror.web.auth.authenticator import Known
+from mirror.web.auth.authenticator import ConfiguredClient
 from mirror.web.auth.htpasswd import Htpasswd, HtpasswdError
 from tests.standin import Hub, Image, make_image
 from tests.support.mirror import Got, Mirror, Run
@@ -307,7 +307,7 @@ async def test_no_secret_of_a_client_is_ever_told(
         logins = (f"Bearer {TOKEN}", basic("alice", WORD), basic("alice", TOKEN + "x"))
         told += [(await ask(mirror, login)).body.decode() for login in logins]
         told.append((await mirror.ask("/metrics")).body.decode())
-    told += [caplog.text, *capsys.readouterr(), repr(Known(TOKEN, Patterns(["**"])))]
+    told += [caplog.text, *capsys.readouterr(), repr(ConfiguredClient(TOKEN, Patterns(["**"])))]
     plain = (TOKEN, OTHER, WORD)
     packed = [login.removeprefix("Basic ") for login in logins if login.startswith("Basic ")]
     packed += [base64.b64encode(each.encode()).decode().rstrip("=") for each in plain]

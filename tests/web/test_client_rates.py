@@ -95,11 +95,13 @@ async def test_logins_that_are_checked_at_once_are_bounded(users: Path) -> None:
 async def test_a_login_that_was_not_looked_at_is_no_wrong_one(users: Path) -> None:
     file = Htpasswd(users)
     known = Authenticator({}, file, RequestRates(0), anonymous=None, challenge=False, browsers=ANY)
-    crowd = [known.who(of(f"10.0.0.{number}", basic("a", f"{number}"))) for number in range(64)]
-    late = [known.who(of("10.0.1.1", basic("b", f"{number}"))) for number in range(30)]
+    crowd = [
+        known.identify(of(f"10.0.0.{number}", basic("a", f"{number}"))) for number in range(64)
+    ]
+    late = [known.identify(of("10.0.1.1", basic("b", f"{number}"))) for number in range(30)]
     got = await asyncio.gather(*crowd, *late, return_exceptions=True)
     assert all(isinstance(each, ClientTooFast) for each in got[64:])
-    assert (await known.who(of("10.0.1.1", basic("alice", WORD)))).name == "alice"
+    assert (await known.identify(of("10.0.1.1", basic("alice", WORD)))).name == "alice"
     await file.close()
 
 
@@ -127,16 +129,16 @@ async def test_no_client_is_many_because_it_has_many_addresses(users: Path) -> N
     file = Htpasswd(users)
     known = Authenticator({}, file, RequestRates(1), anonymous=None, challenge=False, browsers=ANY)
     for number in range(10):
-        await known.who(of(f"2001:db8::{number}"))
+        await known.identify(of(f"2001:db8::{number}"))
     with pytest.raises(ClientTooFast, match="requests a second"):
-        await known.who(of("2001:db8::10"))
-    assert (await known.who(of("2001:db8:0:1::1"))).address == "2001:db8:0:1::1"
+        await known.identify(of("2001:db8::10"))
+    assert (await known.identify(of("2001:db8:0:1::1"))).address == "2001:db8:0:1::1"
     known = Authenticator({}, file, RequestRates(0), anonymous=None, challenge=False, browsers=ANY)
     for number in range(20):
         with pytest.raises(NotAllowed):
-            await known.who(of(f"2001:db8::{number}", basic("alice", f"guess {number}")))
+            await known.identify(of(f"2001:db8::{number}", basic("alice", f"guess {number}")))
     with pytest.raises(ClientTooFast, match="wrong logins"):
-        await known.who(of("2001:db8::21", basic("alice", WORD)))
+        await known.identify(of("2001:db8::21", basic("alice", WORD)))
     await file.close()
 
 

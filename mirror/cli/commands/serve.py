@@ -118,7 +118,7 @@ async def _reload_when_asked(signals: Signals, daemon: Daemon) -> None:
 def _greeting(settings: Settings, daemon: Daemon) -> str:
     url = url_of(settings, daemon.address)
     upstreams = ", ".join(
-        f"{name} ({upstream.url}, {upstream.whose or 'anonymous'})"
+        f"{name} ({upstream.url}, {upstream.account_name or 'anonymous'})"
         for name, upstream in settings.upstreams.items()
     )
     store = daemon.store

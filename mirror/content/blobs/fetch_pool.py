@@ -18,7 +18,7 @@ from mirror.oci.names import Repository
 from mirror.storage.store import Store
 from mirror.upstream.blob_source import BlobSource
 from mirror.upstream.connection_queue import CLIENT
-from mirror.upstream.fair_semaphore import FairSemaphore, Owners
+from mirror.util.fair_semaphore import FairSemaphore, Owners
 from mirror.util.uncancelled import run_to_completion, wait_until_done
 from mirror.util.units import human
 

@@ -15,7 +15,7 @@ from mirror.oci.errors import UpstreamMisbehaved
 from mirror.oci.names import Repository
 from mirror.oci.ranges import Span
 from mirror.upstream.blob_source import BlobSource
-from mirror.upstream.fair_semaphore import FairSemaphore
+from mirror.util.fair_semaphore import FairSemaphore
 
 Condition: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
 

@@ -21,7 +21,7 @@ from mirror.oci.manifest import MAX_SIZE
 from mirror.oci.names import Repository, Tag
 from mirror.oci.paging import Paging
 from mirror.upstream.client import RegistryClient
-from mirror.upstream.pages import Page
+from mirror.upstream.pages import ListingPage
 
 _MAX_PAGES = 20
 _HEAD = f'{{"schemaVersion": 2, "mediaType": "{media.OCI_INDEX}", "manifests": ['.encode()
@@ -112,7 +112,7 @@ class ReferrersFinder:
         whole = _written(found)
         return Referrers(found, whole, memory + len(whole), following, api=True)
 
-    async def _page(self, subject: _Subject, paging: Paging) -> Page | None:
+    async def _page(self, subject: _Subject, paging: Paging) -> ListingPage | None:
         registry = self._registries[subject.repository.upstream]
         path = f"referrers/{subject.digest}"
         try:
@@ -151,7 +151,7 @@ class ReferrersFinder:
         return Referrers(items, whole, strict_json.memory(found.body) + len(whole))
 
 
-def _index(body: bytes, page: Page) -> Items | None:
+def _index(body: bytes, page: ListingPage) -> Items | None:
     """Read an index of the API; `None` for another body: a web page, `{}`, an error document.
 
     Raises UpstreamMisbehaved for an index that cannot be read.

@@ -23,7 +23,7 @@ from mirror.oci.names import Repository
 from mirror.oci.paging import MAX_PAGE, Paging
 from mirror.oci.taglist import PIECE, TagReader
 from mirror.upstream.client import RegistryClient
-from mirror.upstream.pages import PageBody
+from mirror.upstream.pages import ListingPageBody
 from mirror.upstream.transport import Size
 
 _WHOLE = 4 * 1024 * 1024  # bytes of a list that is cached; longer lists are streamed
@@ -56,7 +56,7 @@ class TagStream:
     outcome = Outcome.MISS
 
     def __init__(
-        self, page: PageBody, pieces: AsyncIterator[bytes], begun: bytes, held: ExitStack
+        self, page: ListingPageBody, pieces: AsyncIterator[bytes], begun: bytes, held: ExitStack
     ) -> None:
         self.following = page.following
         self._pieces = pieces
@@ -153,7 +153,9 @@ class TagLists:
         self.left_out[repository.upstream] += reader.left_out
 
 
-async def _pieces(page: PageBody, reader: TagReader, reading: asyncio.Lock) -> AsyncIterator[bytes]:
+async def _pieces(
+    page: ListingPageBody, reader: TagReader, reading: asyncio.Lock
+) -> AsyncIterator[bytes]:
     """Yield the pieces of a page; other tasks run between any two, even with many lists."""
     try:
         while data := await page.read():
@@ -170,7 +172,7 @@ async def _pieces(page: PageBody, reader: TagReader, reading: asyncio.Lock) -> A
 
 async def _open(
     registry: RegistryClient, repository: Repository, paging: Paging, *, long: bool = False
-) -> PageBody:
+) -> ListingPageBody:
     size: Size = "large" if long else "small"
     try:
         return await registry.open_page("tags", repository.name, "tags/list", paging, size)
@@ -178,7 +180,7 @@ async def _open(
         raise NameUnknown(error.message) from None
 
 
-def _following(page: PageBody, asked: Paging, *, empty: bool) -> Paging | None:
+def _following(page: ListingPageBody, asked: Paging, *, empty: bool) -> Paging | None:
     """Return the next page; raises UpstreamMisbehaved if it is the same one, without end."""
     following = page.following
     if following is None or following.fields != asked.fields:

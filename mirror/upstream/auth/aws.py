@@ -14,8 +14,8 @@ from typing import Any, Literal
 from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialsUnavailable,
-    Everywhere,
     FoundCredentials,
+    RegistryWideSource,
 )
 from mirror.upstream.auth.worker_thread import on_worker_thread
 
@@ -33,7 +33,7 @@ def is_registry(host: str) -> bool:
     return _HOST.fullmatch(host) is not None
 
 
-class Aws(Everywhere):
+class Aws(RegistryWideSource):
     """A source that asks AWS, with its credential chain: environment, profile, role, instance."""
 
     def __init__(self, service: Service, host: str) -> None:
@@ -41,7 +41,7 @@ class Aws(Everywhere):
         self._service = service
         self._region = _PUBLIC_REGION if service == "ecr-public" else match and match["region"]
 
-    async def read(self, _place: str) -> FoundCredentials:
+    async def read(self, _path: str) -> FoundCredentials:
         """Request a login; raises CredentialsUnavailable."""
         return await on_worker_thread(self._read, "AWS")
 

@@ -9,14 +9,14 @@ from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialSource,
     CredentialsUnavailable,
-    Everywhere,
     FoundCredentials,
     Kind,
+    RegistryWideSource,
 )
 from mirror.upstream.auth.token_exchange import claims
 from mirror.upstream.auth.worker_thread import on_worker_thread
 
-NOBODY = "00000000-0000-0000-0000-000000000000"  # the user name that accompanies a token
+ZERO_GUID = "00000000-0000-0000-0000-000000000000"  # the user name that accompanies a token
 _NONE = "Azure gives no access token"
 _SCOPE = "https://containerregistry.azure.net/.default"
 
@@ -26,10 +26,10 @@ def is_registry(host: str) -> bool:
     return host.endswith((".azurecr.io", ".azurecr.cn", ".azurecr.us"))
 
 
-class Azure(Everywhere):
+class Azure(RegistryWideSource):
     """A source that asks Azure's directory, as the environment, workload or machine."""
 
-    async def read(self, _place: str) -> FoundCredentials:
+    async def read(self, _path: str) -> FoundCredentials:
         """Request an access token; raises CredentialsUnavailable."""
         return await on_worker_thread(self._read, "Azure")
 
@@ -51,7 +51,8 @@ class Azure(Everywhere):
         except (OSError, ValueError) as error:  # the environment describes no identity
             raise CredentialsUnavailable(_NONE, str(error)) from None
         return FoundCredentials(
-            Credentials(NOBODY, token.token, "access"), max(token.expires_on - time.time(), 0)
+            Credentials(ZERO_GUID, token.token, "access"),
+            max(token.expires_on - time.time(), 0),
         )
 
 
@@ -62,19 +63,19 @@ class Acr:
         self._source = source
         self._host = host
 
-    def place(self, repository: str) -> str:
+    def path(self, repository: str) -> str:
         """Return the place by the account's source."""
-        return self._source.place(repository)
+        return self._source.path(repository)
 
-    async def read(self, place: str) -> FoundCredentials:
+    async def read(self, path: str) -> FoundCredentials:
         """Read the account; raises CredentialsUnavailable."""
-        found = await self._source.read(place)
-        who = found.credentials
-        if who.kind != "password" or who.username != NOBODY:
+        found = await self._source.read(path)
+        credentials = found.credentials
+        if credentials.kind != "password" or credentials.username != ZERO_GUID:
             return found
         # A refresh token is issued by the registry, for itself; the directory's token, for a
         # resource.
-        said = claims(who.password)
-        mine = said.get("grant_type") == "refresh_token" or said.get("aud") == self._host
-        kind: Kind = "refresh" if mine or not said else "access"
-        return replace(found, credentials=Credentials(NOBODY, who.password, kind))
+        claimed = claims(credentials.password)
+        mine = claimed.get("grant_type") == "refresh_token" or claimed.get("aud") == self._host
+        kind: Kind = "refresh" if mine or not claimed else "access"
+        return replace(found, credentials=Credentials(ZERO_GUID, credentials.password, kind))

@@ -14,7 +14,7 @@ from typing import cast
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
 
 SUFFIX = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
-IDENTITY = "<token>"  # the user name that marks the secret as an identity token
+IDENTITY_USER = "<token>"  # the user name that marks the secret as an identity token
 _NOT_FOUND = "credentials not found"  # helpers print this to standard output, and fail
 _SHOWN = 200  # characters
 _MOST = 64 * 1024  # bytes; the capacity of a pipe
@@ -35,14 +35,14 @@ async def ask(suffix: str, server: str, within: float = 10.0) -> Credentials | N
     if not SUFFIX.fullmatch(suffix):
         raise CredentialsUnavailable(f"invalid credential helper name {name!r}")
     output, theirs = os.pipe()
-    with os.fdopen(output, "rb", buffering=0) as said:
+    with os.fdopen(output, "rb", buffering=0) as printed:
         process = await _start(name, theirs)
         try:
             code = await _talk(process, server, within)
         except TimeoutError:
             raise CredentialsUnavailable(f"{name} does not answer", f"in {within} s") from None
         os.set_blocking(output, False)
-        return _read(name, code, said.read(_MOST) or b"")
+        return _read(name, code, printed.read(_MOST) or b"")
 
 
 async def _start(name: str, output: int) -> Process:
@@ -95,7 +95,7 @@ def _read(name: str, code: int, output: bytes) -> Credentials | None:
         raise CredentialsUnavailable(f"{name} printed invalid output")
     if not secret:
         return None
-    return Credentials(username, secret, "refresh" if username == IDENTITY else "password")
+    return Credentials(username, secret, "refresh" if username == IDENTITY_USER else "password")
 
 
 def _words(output: bytes) -> str:

@@ -58,13 +58,13 @@ class CredentialManager:
         self._upstream = upstream
         self._source = source
         self._timer = timer
-        self._places: dict[str, CredentialState] = {}
+        self._states: dict[str, CredentialState] = {}
         self._trial = asyncio.Lock()
         self._flights: SingleFlight[str, None] = SingleFlight()
 
     def __repr__(self) -> str:
-        rest = sum(len(place.refused) for place in self._places.values())
-        return f"<CredentialManager of {self._upstream}: {len(self._places)} held, {rest} rest>"
+        rest = sum(len(state.refused) for state in self._states.values())
+        return f"<CredentialManager of {self._upstream}: {len(self._states)} held, {rest} rest>"
 
     async def close(self) -> None:
         """Stop reading credentials."""
@@ -78,57 +78,59 @@ class CredentialManager:
         the refusal may be upstream's mistake. Raises LoginRefused, CredentialsUnavailable, and the
         errors of `attempt`.
         """
-        name = self._source.place(repository)
-        place = self._places.setdefault(name, CredentialState(name))
-        credentials = await self._current(place)
-        self._tell(place, credentials)
+        path = self._source.path(repository)
+        state = self._states.setdefault(path, CredentialState(path))
+        credentials = await self._current(state)
+        self._tell(state, credentials)
         try:
-            return await self._try(place, credentials, attempt)
+            return await self._try(state, credentials, attempt)
         except CredentialsRefused as refusal:
             _log.debug("upstream %s: %s; the account is read again", self._upstream, refusal)
-            other = await self._instead_of(place, credentials, refusal.denied)
+            other = await self._instead_of(state, credentials, refusal.denied)
         try:
-            return await self._try(place, other, attempt)
+            return await self._try(state, other, attempt)
         except CredentialsRefused as refusal:
-            raise refusal.denied or self._refusal(place, other) from None
+            raise refusal.denied or self._refusal(state, other) from None
 
-    def _tell(self, place: CredentialState, credentials: Credentials) -> None:
+    def _tell(self, state: CredentialState, credentials: Credentials) -> None:
         """Log the account in use, and its source."""
         if _log.isEnabledFor(logging.DEBUG):
-            whose = f"as {shown(credentials.username)}" if credentials else "anonymously"
-            of = f" of {place.name}" if place.name else ""
-            _log.debug("upstream %s%s is asked %s, by %s", self._upstream, of, whose, place.source)
+            account_name = f"as {shown(credentials.username)}" if credentials else "anonymously"
+            of = f" of {state.path}" if state.path else ""
+            _log.debug(
+                "upstream %s%s is asked %s, by %s", self._upstream, of, account_name, state.source
+            )
 
     def held(self, repository: str) -> Credentials | None:
         """Return the credentials last read for a repository; None before the first read."""
-        place = self._places.get(self._source.place(repository))
-        return place.credentials if place and place.read > -math.inf else None
+        state = self._states.get(self._source.path(repository))
+        return state.credentials if state and state.read > -math.inf else None
 
     def accepted(self, credentials: Credentials) -> bool:
         """Whether upstream has accepted these credentials since they were last in doubt."""
-        return any(place.accepted == credentials for place in self._places.values())
+        return any(state.accepted == credentials for state in self._states.values())
 
     def doubt(self, credentials: Credentials) -> None:
         """Have accepted credentials tried anew."""
-        for place in self._places.values():
-            place.doubt(credentials)
+        for state in self._states.values():
+            state.doubt(credentials)
 
     async def _try(
         self,
-        place: CredentialState,
+        state: CredentialState,
         credentials: Credentials,
         attempt: Callable[[Credentials], Awaitable[T]],
     ) -> T:
-        if not credentials or place.accepted == credentials:
-            return await self._again(place, credentials, attempt)
+        if not credentials or state.accepted == credentials:
+            return await self._again(state, credentials, attempt)
         async with self._trial:
-            if place.accepted != credentials:  # not accepted during the wait either
-                return await self._first(place, credentials, attempt)
-        return await self._again(place, credentials, attempt)
+            if state.accepted != credentials:  # not accepted during the wait either
+                return await self._first(state, credentials, attempt)
+        return await self._again(state, credentials, attempt)
 
     async def _again(
         self,
-        place: CredentialState,
+        state: CredentialState,
         credentials: Credentials,
         attempt: Callable[[Credentials], Awaitable[T]],
     ) -> T:
@@ -136,89 +138,89 @@ class CredentialManager:
         try:
             return await attempt(credentials)
         except CredentialsRefused as refusal:
-            if place.accepted == credentials:
-                self._note(place, credentials, refusal.denied)
+            if state.accepted == credentials:
+                self._note(state, credentials, refusal.denied)
             raise
 
     async def _first(
         self,
-        place: CredentialState,
+        state: CredentialState,
         credentials: Credentials,
         attempt: Callable[[Credentials], Awaitable[T]],
     ) -> T:
         """Try credentials that have not been accepted yet."""
-        if reading := self._flights.get(place.name):  # after a refusal of these credentials
+        if reading := self._flights.get(state.path):  # after a refusal of these credentials
             await asyncio.wait([reading])
-        if place.credentials != credentials:
+        if state.credentials != credentials:
             raise CredentialsRefused("the credentials were replaced meanwhile")
-        self._raise_if_resting(place, credentials)
+        self._raise_if_resting(state, credentials)
         try:
             result = await attempt(credentials)
         except CredentialsRefused as refusal:
             if refusal.denied:  # no trial can tell more, so no other request waits for one
-                place.accepted = credentials
-            self._note(place, credentials, refusal.denied)
+                state.accepted = credentials
+            self._note(state, credentials, refusal.denied)
             raise
-        place.accept(credentials)
+        state.accept(credentials)
         return result
 
-    async def _current(self, place: CredentialState) -> Credentials:
-        if place.shut(self._timer()):
-            raise self._refusal(place, place.credentials)
-        if place.due <= self._timer():
-            await self._read(place)
-        self._raise_if_resting(place, place.credentials)
-        return place.credentials
+    async def _current(self, state: CredentialState) -> Credentials:
+        if state.shut(self._timer()):
+            raise self._refusal(state, state.credentials)
+        if state.due <= self._timer():
+            await self._read(state)
+        self._raise_if_resting(state, state.credentials)
+        return state.credentials
 
     async def _instead_of(
-        self, place: CredentialState, refused: Credentials, denied: Denied | None
+        self, state: CredentialState, refused: Credentials, denied: Denied | None
     ) -> Credentials:
         """Return the credentials to try after a refusal, or raise its meaning."""
         # The source is not read again for each denied request of many.
-        just = denied is not None and place.read > self._timer() - LOOK_AGAIN
-        if place.credentials == refused and not just:
+        just = denied is not None and state.read > self._timer() - LOOK_AGAIN
+        if state.credentials == refused and not just:
             with suppress(CredentialsUnavailable):
-                await self._read(place)
-        self._raise_if_resting(place, place.credentials)
-        if place.credentials == refused and denied is not None:
+                await self._read(state)
+        self._raise_if_resting(state, state.credentials)
+        if state.credentials == refused and denied is not None:
             raise denied
-        return place.credentials
+        return state.credentials
 
-    def _note(self, place: CredentialState, refused: Credentials, denied: Denied | None) -> None:
+    def _note(self, state: CredentialState, refused: Credentials, denied: Denied | None) -> None:
         """Start a backoff of refused credentials, unless the refusal may concern the content."""
-        if denied is None and place.refuse(refused, self._timer()) and self._rests(place, refused):
+        if denied is None and state.refuse(refused, self._timer()) and self._rests(state, refused):
             _log.warning(
                 "upstream %s refuses the login of %s; the same password is not tried "
                 "again for %d seconds",
                 self._upstream,
                 shown(refused.username),
-                self._rests(place, refused),
+                self._rests(state, refused),
             )
 
-    def _raise_if_resting(self, place: CredentialState, credentials: Credentials) -> None:
-        if self._rests(place, credentials) > 0:
-            raise self._refusal(place, credentials)
+    def _raise_if_resting(self, state: CredentialState, credentials: Credentials) -> None:
+        if self._rests(state, credentials) > 0:
+            raise self._refusal(state, credentials)
 
-    def _rests(self, place: CredentialState, credentials: Credentials) -> float:
-        """Return the seconds left of the backoff; a refusal in one place holds in all."""
+    def _rests(self, state: CredentialState, credentials: Credentials) -> float:
+        """Return the seconds left of the backoff; a refusal in one state holds in all."""
         now = self._timer()
-        refused = (each.refused.get(credentials, now) - now for each in self._places.values())
-        return max(place.shut(now), *refused)
+        refused = (each.refused.get(credentials, now) - now for each in self._states.values())
+        return max(state.shut(now), *refused)
 
-    def _refusal(self, place: CredentialState, credentials: Credentials) -> LoginRefused:
+    def _refusal(self, state: CredentialState, credentials: Credentials) -> LoginRefused:
         return LoginRefused(
             f"upstream {self._upstream} refuses the login of {credentials.username!r}",
-            retry_after=max(1, round(self._rests(place, credentials))),
+            retry_after=max(1, round(self._rests(state, credentials))),
         )
 
-    async def _read(self, place: CredentialState) -> None:
-        if place.failure is not None and place.failed > self._timer():
-            raise place.failure.again()
-        await self._flights.join(place.name, lambda: self._read_anew(place))
+    async def _read(self, state: CredentialState) -> None:
+        if state.failure is not None and state.failed > self._timer():
+            raise state.failure.again()
+        await self._flights.join(state.path, lambda: self._read_anew(state))
 
-    async def _found(self, place: CredentialState) -> FoundCredentials:
+    async def _found(self, state: CredentialState) -> FoundCredentials:
         try:
-            return await self._source.read(place.name)
+            return await self._source.read(state.path)
         except CredentialsUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - third-party code, on third-party files
@@ -226,20 +228,20 @@ class CredentialManager:
             words, kind = "the credential source failed", type(error).__name__
             raise CredentialsUnavailable(words, kind) from None
 
-    async def _read_anew(self, place: CredentialState) -> None:
+    async def _read_anew(self, state: CredentialState) -> None:
         try:
-            found = await self._found(place)
+            found = await self._found(state)
         except CredentialsUnavailable as error:
-            self._make_do(place, error)
+            self._make_do(state, error)
             return
-        if place.failure is not None:
+        if state.failure is not None:
             _log.warning("the account for upstream %s is available again", self._upstream)
-        place.take(found, self._timer())
+        state.take(found, self._timer())
 
-    def _make_do(self, place: CredentialState, error: CredentialsUnavailable) -> None:
+    def _make_do(self, state: CredentialState, error: CredentialsUnavailable) -> None:
         """Continue with the current credentials while valid, else raise; read again soon."""
-        if place.failure is None:
+        if state.failure is None:
             words = "the account for upstream %s is not available: %s%s"
             _log.warning(words, self._upstream, error, error.cause and f" ({error.cause})")
-        if not place.fail(error, self._timer()):
+        if not state.fail(error, self._timer()):
             raise error

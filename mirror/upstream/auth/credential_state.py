@@ -1,4 +1,4 @@
-"""A place: the credentials for one part of a registry, with their validity and backoff."""
+"""The credentials for one path of a registry, with their validity and backoff."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from mirror.upstream.auth.credentials import (
     FoundCredentials,
 )
 
-FIRST_REST = (
-    5.0  # seconds; refusals by mistake are over soon, as they are for a client that retries
-)
+FIRST_REST = 5.0  # seconds; mistaken refusals are over soon, as they are for a client that retries
 REST = 600.0  # seconds; Docker Hub locks an account for about ten minutes after failed logins
 LOOK_AGAIN = 5.0  # seconds between reads of a source that failed, or gave refused credentials
 _EARLY = 0.8  # of the credentials' life, after which they are renewed
@@ -31,7 +29,7 @@ class CredentialState:
     `failed`: until when it counts.
     """
 
-    name: str
+    path: str
     credentials: Credentials = ANONYMOUS
     read: float = -math.inf
     due: float = -math.inf
@@ -98,7 +96,7 @@ class CredentialState:
 
         Without this, a source that returns other credentials at each read would be tried for ever.
         """
-        self.refused = {who: until for who, until in self.refused.items() if until > now}
+        self.refused = {each: until for each, until in self.refused.items() if until > now}
         return min(self.refused.values()) - now if len(self.refused) >= _TRIES else 0.0
 
     def _look_again(self, now: float) -> None:

@@ -59,40 +59,40 @@ class CredentialsUnavailable(UpstreamFailure):
 class CredentialSource(Protocol):
     """A source of an upstream's credentials."""
 
-    def place(self, repository: str) -> str:
+    def path(self, repository: str) -> str:
         """Return the path in the registry that a repository's credentials are for; "" is all."""
 
-    async def read(self, place: str) -> FoundCredentials:
+    async def read(self, path: str) -> FoundCredentials:
         """Read the credentials for a place again; raises CredentialsUnavailable."""
 
 
-class Everywhere:
+class RegistryWideSource:
     """A base of sources with the same credentials for a whole registry."""
 
-    def place(self, _repository: str) -> str:
+    def path(self, _repository: str) -> str:
         """Return "", for the whole registry."""
         return ""
 
 
-class Given(Everywhere):
+class StaticCredentials(RegistryWideSource):
     """Credentials from the settings, or anonymous."""
 
     def __init__(self, credentials: Credentials = ANONYMOUS) -> None:
         self.credentials = credentials
 
-    async def read(self, _place: str) -> FoundCredentials:
+    async def read(self, _path: str) -> FoundCredentials:
         """Return the credentials."""
         return FoundCredentials(self.credentials, source="the configuration")
 
 
-class PasswordFile(Everywhere):
+class PasswordFile(RegistryWideSource):
     """An account with its password in a file, which is read each time."""
 
     def __init__(self, username: str, file: Path) -> None:
         self._username = username
         self._file = file
 
-    async def read(self, _place: str) -> FoundCredentials:
+    async def read(self, _path: str) -> FoundCredentials:
         """Read the file; raises CredentialsUnavailable."""
         try:
             password = read_password(self._file)

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Faulty:
+class InvalidEntry:
     """An invalid entry: its table, its key, and the reason, without its content.
 
     Without a key it concerns all registries.
@@ -64,9 +64,9 @@ class DockerConfig:
     auths: Mapping[str, Credentials] = field(default_factory=dict)
     helpers: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # suffix, original key
     store: str = ""  # the helper for all other hosts
-    faults: Sequence[Faulty] = ()
+    faults: Sequence[InvalidEntry] = ()
 
-    def place(self, hosts: Sequence[str], repository: str) -> str:
+    def path(self, hosts: Sequence[str], repository: str) -> str:
         """Return the longest path of a repository that has a separate account; "" for none."""
         parts = repository.split("/")
         for length in range(len(parts), 0, -1):
@@ -75,13 +75,13 @@ class DockerConfig:
                 return path
         return ""
 
-    def account(self, hosts: Sequence[str], place: str) -> Credentials | None:
+    def account(self, hosts: Sequence[str], path: str) -> Credentials | None:
         """Return the account of a place; None if there is none."""
-        suffix = f"/{place}" if place else ""
+        suffix = f"/{path}" if path else ""
         found = (self.auths.get(host + suffix) for host in hosts)
         return next((each for each in found if each is not None), None)
 
-    def questions(self, hosts: Sequence[str]) -> list[tuple[str, str]]:
+    def helper_calls(self, hosts: Sequence[str]) -> list[tuple[str, str]]:
         """Return the helpers to run, in order, each with its server."""
         others = ((host, (self.store, _HUB_KEY if host == HUB else host)) for host in hosts)
         asked = (self.helpers.get(host, other) for host, other in others)
@@ -106,7 +106,7 @@ def parse(text: str) -> DockerConfig:
         raise ValueError("is not JSON") from None
     if not isinstance(document, dict):
         raise ValueError("is not an object")  # noqa: TRY004 - the content's fault
-    faults: list[Faulty] = []
+    faults: list[InvalidEntry] = []
     table = document if _is_old(document) else _table(document, "auths")
     auths = _read(table, "auths", _account, faults)
     accounts: dict[str, Credentials] = {}
@@ -136,7 +136,7 @@ def _read(
     table: Mapping[str, object],
     name: str,
     read: Callable[[object], T | None],
-    faults: list[Faulty],
+    faults: list[InvalidEntry],
 ) -> dict[str, T]:
     """Parse the entries of a table; invalid ones go to `faults`."""
     found: dict[str, T] = {}
@@ -145,7 +145,7 @@ def _read(
             if (entry := read(value)) is not None:
                 found[key] = entry
         except ValueError as error:
-            faults.append(Faulty(name, key, str(error)))
+            faults.append(InvalidEntry(name, key, str(error)))
     return found
 
 
@@ -183,7 +183,7 @@ def _account(entry: object) -> Credentials | None:
     username = username if isinstance(username, str) else ""
     for name, kind in _TOKENS.items():
         if (token := entry.get(name)) and isinstance(token, str):
-            return Credentials(username or credential_helper.IDENTITY, token, kind)
+            return Credentials(username or credential_helper.IDENTITY_USER, token, kind)
     if username and isinstance(password, str) and password:
         return Credentials(username, password)
     return None
@@ -214,11 +214,11 @@ class DockerConfigFile:
         self._warned: set[str] = set()
         self._config = self._load()
 
-    def place(self, repository: str) -> str:
+    def path(self, repository: str) -> str:
         """Return the path within the registry that has a separate account."""
-        return self._config.place(self._hosts, repository)
+        return self._config.path(self._hosts, repository)
 
-    async def read(self, place: str) -> FoundCredentials:
+    async def read(self, path: str) -> FoundCredentials:
         """Read the file again and run the helper, if any; anonymous if neither has an account.
 
         Raises CredentialsUnavailable.
@@ -228,8 +228,8 @@ class DockerConfigFile:
         except ValueError as error:
             raise CredentialsUnavailable(str(error)) from None
         # The place's account may have been removed: then a larger place applies.
-        place = self._config.place(self._hosts, place)
-        account = self._config.account(self._hosts, place)
+        path = self._config.path(self._hosts, path)
+        account = self._config.account(self._hosts, path)
         source = f"docker_config {self._file}"
         try:
             if helped := await self._helped():
@@ -239,9 +239,9 @@ class DockerConfigFile:
             if account is None:
                 raise
             self._warn(f"has an account, used without the helper: {error}")
-        return FoundCredentials(account or self._nobody(), _LIFE, source)
+        return FoundCredentials(account or self._anonymous(), _LIFE, source)
 
-    def _nobody(self) -> Credentials:
+    def _anonymous(self) -> Credentials:
         """Continue anonymously, as docker does, unless there is an account that cannot be read.
 
         Raises CredentialsUnavailable.
@@ -255,7 +255,7 @@ class DockerConfigFile:
 
     async def _helped(self) -> tuple[Credentials, str] | None:
         """Return an account from a helper, and the helper's name."""
-        for suffix, server in self._config.questions(self._hosts):
+        for suffix, server in self._config.helper_calls(self._hosts):
             if (account := await credential_helper.ask(suffix, server)) is not None:
                 return account, suffix
         return None
@@ -264,7 +264,7 @@ class DockerConfigFile:
         """Read the file; raises ValueError."""
         try:
             config = parse(self._file.read_text("utf-8-sig"))  # Windows editors write a BOM
-            if not config.questions(self._hosts):  # otherwise a helper may have the account
+            if not config.helper_calls(self._hosts):  # otherwise a helper may have the account
                 config.check(self._hosts)
         except OSError as error:
             raise ValueError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yarl import URL
 
-from mirror.oci.login_methods import METHODS, Auth, Method
+from mirror.oci.login_methods import METHODS, Auth, LoginMethod
 from mirror.upstream.auth import aws, azure
 from mirror.upstream.auth.aws import Aws
 from mirror.upstream.auth.azure import Acr, Azure
@@ -18,12 +18,12 @@ from mirror.upstream.auth.credentials import (
     ANONYMOUS,
     Credentials,
     CredentialSource,
-    Given,
     PasswordFile,
+    StaticCredentials,
 )
 from mirror.upstream.auth.docker_config import DockerConfigFile
 from mirror.upstream.auth.google import Google
-from mirror.upstream.auth.login import Ways
+from mirror.upstream.auth.login import LoginPolicy
 from mirror.upstream.auth.origin import Origin
 
 
@@ -32,7 +32,7 @@ class ExtraMissing(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Configured:
+class LoginSettings:
     """The configured login of one upstream, and the name of its account."""
 
     auth: Auth = "auto"
@@ -40,10 +40,10 @@ class Configured:
     password_file: Path | None = None
     docker_config: Path | None = None
     realms: Sequence[str] = ()
-    whose: str = ""
+    account_name: str = ""
 
 
-def origin(name: str, url: URL, configured: Configured) -> Origin:
+def origin(name: str, url: URL, configured: LoginSettings) -> Origin:
     """Build an upstream's origin from its configuration.
 
     Raises ExtraMissing, and ValueError if docker_config cannot be used.
@@ -52,19 +52,26 @@ def origin(name: str, url: URL, configured: Configured) -> Origin:
     method = METHODS[auth]
     _check_extra(auth, method)
     realms = frozenset(URL(realm).origin() for realm in configured.realms)
-    ways = Ways(method.schemes, method.eager, realms)
+    login_policy = LoginPolicy(method.schemes, method.eager, realms)
     source = _source(name, url, auth, configured)
-    logs_in = not isinstance(source, Given) or bool(source.credentials)
-    return Origin(name, url, CredentialManager(name, source), ways, configured.whose, logs_in)
+    logs_in = not isinstance(source, StaticCredentials) or bool(source.credentials)
+    return Origin(
+        name, url, CredentialManager(name, source), login_policy, configured.account_name, logs_in
+    )
 
 
 def anonymous_origin(origin: Origin) -> Origin:
     """Return the same upstream without an account."""
-    account, ways = CredentialManager(origin.name, Given()), Ways(realms=origin.ways.realms)
-    return replace(origin, account=account, ways=ways, whose="", logs_in=False)
+    account, login_policy = (
+        CredentialManager(origin.name, StaticCredentials()),
+        LoginPolicy(realms=origin.login_policy.realms),
+    )
+    return replace(
+        origin, account=account, login_policy=login_policy, account_name="", logs_in=False
+    )
 
 
-def detect(url: URL, configured: Configured) -> Auth:
+def detect(url: URL, configured: LoginSettings) -> Auth:
     """Return the method that "auto" means at this host; "auto" if the challenge can decide.
 
     ECR serves no anonymous client. Other clouds do, so their machine identities are used only if
@@ -79,7 +86,7 @@ def detect(url: URL, configured: Configured) -> Auth:
     return configured.auth
 
 
-def _check_extra(auth: Auth, method: Method) -> None:
+def _check_extra(auth: Auth, method: LoginMethod) -> None:
     try:
         there = not method.module or find_spec(method.module) is not None
     except ModuleNotFoundError:  # the parent package is missing
@@ -90,11 +97,11 @@ def _check_extra(auth: Auth, method: Method) -> None:
         )
 
 
-def _source(name: str, url: URL, auth: Auth, configured: Configured) -> CredentialSource:
+def _source(name: str, url: URL, auth: Auth, configured: LoginSettings) -> CredentialSource:
     host = url.host or ""
     match auth:
         case "anonymous":
-            return Given()
+            return StaticCredentials()
         case "ecr" | "ecr-public":
             return Aws(auth, host)
         case "azure":
@@ -107,7 +114,7 @@ def _source(name: str, url: URL, auth: Auth, configured: Configured) -> Credenti
     return _own(name, url, configured)
 
 
-def _own(name: str, url: URL, configured: Configured) -> CredentialSource:
+def _own(name: str, url: URL, configured: LoginSettings) -> CredentialSource:
     """Return the configured account's source, or an anonymous one."""
     if configured.docker_config is not None:
         address = url.host_subcomponent or ""
@@ -116,4 +123,4 @@ def _own(name: str, url: URL, configured: Configured) -> CredentialSource:
         return DockerConfigFile(configured.docker_config, (address, name))
     if configured.password_file is not None:
         return PasswordFile(configured.account.username, configured.password_file)
-    return Given(configured.account)
+    return StaticCredentials(configured.account)

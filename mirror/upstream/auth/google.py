@@ -13,16 +13,16 @@ from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialSource,
     CredentialsUnavailable,
-    Everywhere,
     FoundCredentials,
+    RegistryWideSource,
 )
 
 _USER = "oauth2accesstoken"  # the user name that accompanies an access token
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-_PATIENCE = 10.0  # seconds for one request
+_TIMEOUT = 10.0  # seconds for one request
 
 
-class Google(Everywhere):
+class Google(RegistryWideSource):
     """A source that asks Google, as the service account of a key or of the machine.
 
     Without a key it uses google-auth's "application default": the file that
@@ -32,9 +32,9 @@ class Google(Everywhere):
     def __init__(self, key: CredentialSource | None = None) -> None:
         self._key = key
 
-    async def read(self, place: str) -> FoundCredentials:
+    async def read(self, path: str) -> FoundCredentials:
         """Request an access token; raises CredentialsUnavailable."""
-        key = None if self._key is None else (await self._key.read(place)).credentials
+        key = None if self._key is None else (await self._key.read(path)).credentials
         return await asyncio.to_thread(_read, key)
 
 
@@ -44,7 +44,7 @@ def _read(key: Credentials | None) -> FoundCredentials:
     from google.auth.transport.requests import Request  # noqa: PLC0415
     from google.oauth2 import service_account  # noqa: PLC0415
 
-    request: Any = partial(Request(), timeout=_PATIENCE)
+    request: Any = partial(Request(), timeout=_TIMEOUT)
     account: Any
     try:
         if key is None:

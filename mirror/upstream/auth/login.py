@@ -27,7 +27,7 @@ _SCOPES = 1024  # repositories with an unusual scope that are remembered
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class LoginPolicy:
     """The allowed ways to log in to an upstream.
 
     `eager` sends Basic without a challenge. `realms` are further origins that may see the
@@ -40,7 +40,7 @@ class Ways:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Authorization:
     """An Authorization header, with its credentials, and its token if it is one.
 
     `fresh`: the token was fetched for this request, so another one would be no better.
@@ -54,7 +54,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class LoginRequest:
     """The login that a request needs: a challenge, and the scope of its token.
 
     `refused` was sent before and rejected; `forbidden`: by a 403, which may concern the repository.
@@ -63,7 +63,7 @@ class Want:
     challenge: Challenge
     repository: str
     scope: str
-    refused: Grant | None = None
+    refused: Authorization | None = None
     forbidden: bool = False
 
 
@@ -75,13 +75,18 @@ class Login:
     """
 
     def __init__(
-        self, upstream: str, url: URL, account: CredentialManager, ways: Ways, tokens: Tokens
+        self,
+        upstream: str,
+        url: URL,
+        account: CredentialManager,
+        login_policy: LoginPolicy,
+        tokens: Tokens,
     ) -> None:
         self.url = url
-        self.known = Challenge("basic") if ways.eager else None
+        self.known = Challenge("basic") if login_policy.eager else None
         self._upstream = upstream
         self._account = account
-        self._ways = ways
+        self._login_policy = login_policy
         self._tokens = tokens
         self._scopes: LRUCache[str, str] = LRUCache(_SCOPES)
         self._checked: tuple[tuple[str, bool], URL] | None = None  # the last realm
@@ -102,14 +107,16 @@ class Login:
         """Forget the token for a repository, or for none: the next request fetches a new one."""
         self._tokens.forget(self.scope(repository))
 
-    def drop(self, refused: Grant) -> None:
+    def drop(self, refused: Authorization) -> None:
         """Discard a refused token, or have a refused login tried anew."""
         if refused.key and refused.token:
             self._tokens.drop(refused.key, refused.token)
         else:
             self._account.doubt(refused.credentials)
 
-    async def wanted(self, headers: Sequence[str], refused: Grant) -> Challenge | None:
+    async def choose_challenge(
+        self, headers: Sequence[str], refused: Authorization
+    ) -> Challenge | None:
         """Return the challenge to answer; None if there is none.
 
         The known challenge replaces an unusable one. It also takes precedence if a token has
@@ -117,19 +124,21 @@ class Login:
         Basic. If none is known, the challenge at `/v2/` decides, as for other clients.
         """
         read = challenge.parse(headers)
-        chosen = challenge.choose(read, self._ways.schemes)
+        chosen = challenge.choose(read, self._login_policy.schemes)
         if self.known is not None and (chosen is None or self._outweighs(chosen, refused)):
             return self.known
         if chosen is None and challenge.choose(read, ("bearer", "basic")) is None:
-            chosen = challenge.choose(challenge.parse(await self._at_door()), self._ways.schemes)
+            chosen = challenge.choose(
+                challenge.parse(await self._root_challenges()), self._login_policy.schemes
+            )
         return chosen
 
-    async def _at_door(self) -> Sequence[str]:
+    async def _root_challenges(self) -> Sequence[str]:
         with suppress(UpstreamFailure):  # a failure at /v2/ says nothing about the request
-            return await self._tokens.challenges(self._door(), self._upstream)
+            return await self._tokens.challenges(self._root(), self._upstream)
         return ()
 
-    def _outweighs(self, chosen: Challenge, refused: Grant) -> bool:
+    def _outweighs(self, chosen: Challenge, refused: Authorization) -> bool:
         """Whether the known challenge takes precedence over this one."""
         if self.known is None or self.known.scheme != "bearer":
             return False
@@ -137,76 +146,78 @@ class Login:
             return refused.token is not None and not refused.fresh
         return not is_readable(chosen.params["realm"])
 
-    async def answer(self, want: Want) -> Grant:
+    async def answer(self, request: LoginRequest) -> Authorization:
         """Return the answer to a challenge; without a header if there is none.
 
         A kept token is used even during the account's backoff: using it is no login. Raises
         LoginRefused, Denied, or UpstreamFailure.
         """
 
-        async def attempt(credentials: Credentials) -> Grant:
-            if want.challenge.scheme == "basic":
-                return await self._basic(want, credentials)
+        async def attempt(credentials: Credentials) -> Authorization:
+            if request.challenge.scheme == "basic":
+                return await self._basic(request, credentials)
             if credentials.kind == "registry":
-                return self._own_token(want, credentials)
-            return await self._bearer(want, credentials)
+                return self._own_token(request, credentials)
+            return await self._bearer(request, credentials)
 
         try:
-            return await self._account.use(want.repository, attempt)
+            return await self._account.use(request.repository, attempt)
         except (LoginRefused, CredentialsUnavailable):
-            kept = None if want.refused else self._kept(want)
+            kept = None if request.refused else self._kept(request)
             if kept is None:
                 raise
             return kept
 
-    def _kept(self, want: Want) -> Grant | None:
-        credentials = self._account.held(want.repository)
-        if credentials is None or self._checked is None or want.challenge.scheme != "bearer":
+    def _kept(self, request: LoginRequest) -> Authorization | None:
+        credentials = self._account.held(request.repository)
+        if credentials is None or self._checked is None or request.challenge.scheme != "bearer":
             return None
-        key = _key(self._checked[1], want, credentials)
+        key = _key(self._checked[1], request, credentials)
         token = self._tokens.kept(key)
-        return None if token is None else Grant(token.header(), credentials, key, token)
+        return None if token is None else Authorization(token.header(), credentials, key, token)
 
-    def _door(self) -> URL:
+    def _root(self) -> URL:
         """Return the URL that clients request first."""
         return URL(f"{str(self.url).rstrip('/')}/v2/")
 
-    async def _basic(self, want: Want, credentials: Credentials) -> Grant:
+    async def _basic(self, request: LoginRequest, credentials: Credentials) -> Authorization:
         """Try credentials at /v2/ before using them: a 401 there concerns no repository."""
         if not credentials or credentials.kind != "password":
-            return Grant()
-        grant = Grant(credentials.basic(), credentials)
-        if want.forbidden and want.refused and want.refused.header == grant.header:
-            raise self._no_access(want)
+            return Authorization()
+        authorization = Authorization(credentials.basic(), credentials)
+        if request.forbidden and request.refused and request.refused.header == authorization.header:
+            raise self._no_access(request)
         if not self._account.accepted(credentials):
-            url, account = self._door(), credentials.username
-            if not await self._tokens.welcome(url, grant.header, account, self._upstream):
+            url, account = self._root(), credentials.username
+            if not await self._tokens.accepts_basic(
+                url, authorization.header, account, self._upstream
+            ):
                 raise CredentialsRefused(f"{url.host} refuses the login")
         self.known = Challenge("basic")
-        return grant
+        return authorization
 
-    def _own_token(self, want: Want, credentials: Credentials) -> Grant:
+    def _own_token(self, request: LoginRequest, credentials: Credentials) -> Authorization:
         """Send the registry's configured token, only once, as it cannot be exchanged."""
-        grant = Grant(f"Bearer {credentials.password}", credentials)
-        if want.refused and want.refused.header == grant.header:
-            raise self._no_access(want)
-        return grant
+        authorization = Authorization(f"Bearer {credentials.password}", credentials)
+        if request.refused and request.refused.header == authorization.header:
+            raise self._no_access(request)
+        return authorization
 
-    def _no_access(self, want: Want) -> CredentialsRefused:
+    def _no_access(self, request: LoginRequest) -> CredentialsRefused:
         """Report that upstream refuses the login, or access to the repository."""
-        what = "the token it gave" if want.challenge.scheme == "bearer" else "the login"
+        what = "the token it gave" if request.challenge.scheme == "bearer" else "the login"
         words = f"{self._upstream} refuses {what}, or gives it no access to"
-        return CredentialsRefused(words, Denied(f"{words} {want.repository}"))
+        return CredentialsRefused(words, Denied(f"{words} {request.repository}"))
 
-    async def _bearer(self, want: Want, credentials: Credentials) -> Grant:
-        params = want.challenge.params
+    async def _bearer(self, request: LoginRequest, credentials: Credentials) -> Authorization:
+        params = request.challenge.params
         anywhere = {name: value for name, value in params.items() if name != "scope"}
-        self.known = Challenge(want.challenge.scheme, anywhere)
+        self.known = Challenge(request.challenge.scheme, anywhere)
         realm = await self._realm(params["realm"], credentials=bool(credentials))
-        key = _key(realm, want, credentials)
+        key = _key(realm, request, credentials)
         fresh = self._tokens.kept(key) is None
         token = await self._tokens.get(key, self._upstream)
-        return Grant(token.header(), credentials, key, token, fresh)
+        return Authorization(token.header(), credentials, key, token, fresh)
 
     async def _realm(self, realm: str, *, credentials: bool) -> URL:
         """Check a realm, one at a time; the result is kept while upstream names the same one.
@@ -217,7 +228,7 @@ class Login:
         if known is not None and known[0] == asked:
             return known[1]
         async with self._checking:
-            listed = self._ways.realms
+            listed = self._login_policy.realms
             url = await check_realm(self.url, realm, listed, credentials=credentials)
             self._checked = (asked, url)
         return url
@@ -228,5 +239,10 @@ def own_scope(repository: str) -> str:
     return f"repository:{repository}:pull" if repository else ""
 
 
-def _key(realm: URL, want: Want, credentials: Credentials) -> TokenKey:
-    return TokenKey(str(realm), want.challenge.params.get("service", ""), want.scope, credentials)
+def _key(realm: URL, request: LoginRequest, credentials: Credentials) -> TokenKey:
+    return TokenKey(
+        str(realm),
+        request.challenge.params.get("service", ""),
+        request.scope,
+        credentials,
+    )

@@ -65,10 +65,14 @@ class TokenRequest:
 
 def with_password(key: TokenKey) -> TokenRequest:
     """Request a token by GET, with Basic for an account; the realm may have a query already."""
-    who = key.credentials
-    query = {"service": key.service, "scope": key.scope, "account": who.username if who else ""}
+    credentials = key.credentials
+    query = {
+        "service": key.service,
+        "scope": key.scope,
+        "account": credentials.username if credentials else "",
+    }
     url = URL(key.realm).extend_query({name: value for name, value in query.items() if value})
-    return TokenRequest("GET", url, who.basic() if who else "")
+    return TokenRequest("GET", url, credentials.basic() if credentials else "")
 
 
 def with_refresh_token(key: TokenKey, token: str) -> TokenRequest:
@@ -129,9 +133,9 @@ def claims(token: str) -> dict[str, Any]:
         return {}
 
 
-def _life_of(said: Mapping[str, Any]) -> float:
+def _life_of(claimed: Mapping[str, Any]) -> float:
     """Return a JWT's life in seconds, by its issuer's clock if stated; 0 if unknown."""
-    begins, ends = said.get("iat", time.time()), said.get("exp")
+    begins, ends = claimed.get("iat", time.time()), claimed.get("exp")
     if not isinstance(ends, int | float) or not isinstance(begins, int | float):
         return 0
     return max(_seconds(ends) - _seconds(begins), 0)

@@ -50,7 +50,7 @@ class Tokens:
             getsizeof=lambda token: len(token.value) + _BESIDE,
         )
         self._flights: SingleFlight[TokenKey, Token] = SingleFlight()
-        self._doors: SingleFlight[URL, Sequence[str]] = SingleFlight()
+        self._challenge_flights: SingleFlight[URL, Sequence[str]] = SingleFlight()
 
     def __repr__(self) -> str:
         return f"<Tokens: {len(self._kept)} kept, {len(self._flights)} being fetched>"
@@ -58,7 +58,7 @@ class Tokens:
     async def close(self) -> None:
         """Cancel running fetches."""
         await self._flights.close()
-        await self._doors.close()
+        await self._challenge_flights.close()
 
     def drop(self, key: TokenKey, token: Token) -> None:
         """Forget a refused token, unless it has been replaced already."""
@@ -83,7 +83,7 @@ class Tokens:
             key, lambda: self._fetch(key, upstream), may_pass
         )
 
-    async def welcome(self, url: URL, basic: str, account: str, upstream: str) -> bool:
+    async def accepts_basic(self, url: URL, basic: str, account: str, upstream: str) -> bool:
         """Check whether a registry accepts this Basic login; raises UpstreamFailure.
 
         Only a 401 of the registry itself is a refusal. Any other response, a web page included,
@@ -102,7 +102,7 @@ class Tokens:
         Clients begin there (distribution-spec, "Determining Support"), so some registries send a
         challenge nowhere else. Raises UpstreamFailure.
         """
-        return await self._doors.join(url, lambda: self._challenges(url, upstream))
+        return await self._challenge_flights.join(url, lambda: self._challenges(url, upstream))
 
     async def _challenges(self, url: URL, upstream: str) -> Sequence[str]:
         async with (
@@ -180,17 +180,17 @@ class Tokens:
 
 def _refusal(response: aiohttp.ClientResponse, key: TokenKey, request: TokenRequest) -> Exception:
     """Return the meaning of a token server's failure: account, scope, or no answer at all."""
-    host, who, status = response.url.host, key.credentials, response.status
+    host, credentials, status = response.url.host, key.credentials, response.status
     if status == 429:
         wait = read_retry_after(response.headers)
         wait = max(1, PACE if wait is None else wait)
         return TooManyRequests(f"the rate limit of {host} is exceeded", retry_after=wait)
     shown = response.url.origin() == request.url.origin()  # not to others (RFC 9110, 15.4)
-    refused = _refused_login(response, key, request) if who and shown else None
+    refused = _refused_login(response, key, request) if credentials and shown else None
     if refused is not None:
         return refused
     page = is_page(response)
-    if not who and not page and status in (401, 403):
+    if not credentials and not page and status in (401, 403):
         return Denied(f"{host} denies anonymous access to {key.scope}")
     return _page(response) if page else UpstreamUnavailable(f"token server {host} answers {status}")
 
@@ -203,9 +203,9 @@ def _page(response: aiohttp.ClientResponse) -> UpstreamUnavailable:
 def _refused_login(
     response: aiohttp.ClientResponse, key: TokenKey, request: TokenRequest
 ) -> CredentialsRefused | None:
-    host, who, status = response.url.host, key.credentials, response.status
+    host, credentials, status = response.url.host, key.credentials, response.status
     page = is_page(response)
-    refused = f"{host} refuses the login of {who.username!r}"
+    refused = f"{host} refuses the login of {credentials.username!r}"
     # A 401 with a web page counts as a failed login, too. 400 is OAuth 2's response to an invalid
     # refresh token (RFC 6749, 5.2).
     if status == 401 or (status == 400 and request.method == "POST" and not page):

@@ -8,7 +8,7 @@ from typing import Any
 
 from mirror.upstream.auth.credentials import CredentialsUnavailable, FoundCredentials
 
-_PATIENCE = 15.0  # seconds; a stop of the daemon waits for this thread, too
+_TIMEOUT = 15.0  # seconds; a stop of the daemon waits for this thread, too
 
 
 async def on_worker_thread(
@@ -22,7 +22,7 @@ async def on_worker_thread(
 
     async def bounded() -> FoundCredentials:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 return await read()
         except TimeoutError:
             raise CredentialsUnavailable(f"{cloud} does not answer") from None

@@ -32,7 +32,7 @@ _LOOK = 1.0  # seconds between checks of the users' file for changes
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ConfiguredClient:
     """A configured client: its token, if it has one, and the repositories that it may read."""
 
     token: str = field(repr=False)
@@ -55,7 +55,7 @@ class Authenticator:
 
     def __init__(
         self,
-        known: Mapping[str, Known],
+        known: Mapping[str, ConfiguredClient],
         users: Htpasswd | None,
         rates: RequestRates,
         *,
@@ -122,7 +122,7 @@ class Authenticator:
         """Whether a caller may be told the names in the configuration."""
         return identity.name is not None or not self._discreet
 
-    async def who(self, request: web.BaseRequest) -> ClientIdentity:
+    async def identify(self, request: web.BaseRequest) -> ClientIdentity:
         """Return the caller of a request; raises Unauthorized, NotAllowed, or ClientTooFast.
 
         Each request counts once, and before it costs anything: by name if memory is enough to prove

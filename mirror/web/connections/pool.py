@@ -210,10 +210,10 @@ class ConnectionPool:
             await self._none.wait()
 
 
-def client_of(transport: asyncio.Transport, told: str | None) -> str:
+def client_of(transport: asyncio.Transport, announced: str | None) -> str:
     """Return the address of a connection's client: the one a proxy has told, else its peer's."""
-    if told is not None:
-        return told
+    if announced is not None:
+        return announced
     address = transport.get_extra_info("peername")
     return str(address[0]) if address else ""
 

@@ -13,7 +13,7 @@ from mirror.web.connections.trusted_proxies import TrustedProxies
 
 _log = logging.getLogger(__name__)
 
-_PATIENCE = 10.0  # seconds for a preamble, from the first byte of the connection to its last
+_PREAMBLE_TIMEOUT = 10.0  # seconds, from the first byte of the connection to the preamble's last
 
 
 class ProxyReceiver(asyncio.BufferedProtocol):
@@ -43,7 +43,7 @@ class ProxyReceiver(asyncio.BufferedProtocol):
         if not self._trusted_proxies.trusts(client_of(plain, None)):
             self._pass_on(plain, None)
             return
-        self._deadline = asyncio.get_running_loop().call_later(_PATIENCE, self._late)
+        self._deadline = asyncio.get_running_loop().call_later(_PREAMBLE_TIMEOUT, self._late)
         self._connections.opened(self, plain)
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - as asyncio has it
@@ -76,7 +76,7 @@ class ProxyReceiver(asyncio.BufferedProtocol):
         self._end()
 
     def _late(self) -> None:
-        self._refuse(f"it did not arrive within {_PATIENCE:g} s")
+        self._refuse(f"it did not arrive within {_PREAMBLE_TIMEOUT:g} s")
 
     def _refuse(self, reason: str) -> None:
         self._tell(reason)

@@ -55,7 +55,7 @@ async def end(
     await asyncio.sleep(0)  # begins the requests that have arrived
     if runner.server is not None:
         runner.server.pre_shutdown()  # connections end with their current reply
-    tell(f"stopping: {_what_has_how_long(connections.transfers(), grace.shutdown_grace)}")
+    tell(f"stopping: {_transfers_left(connections.transfers(), grace.shutdown_grace)}")
     connections.close_idle()
     try:
         await grace.lends(connections)
@@ -68,9 +68,9 @@ async def end(
             await connections.gone()
 
 
-def _what_has_how_long(transfers: int, seconds: float) -> str:
+def _transfers_left(transfers: int, seconds: float) -> str:
     """Return the number of transfers and the time they have, as text."""
     if not transfers:
         return "nothing is being sent"
-    told = duration(seconds) if seconds >= 1 else f"{seconds:g} s"
-    return f"{transfers} transfers have {told}" if transfers > 1 else f"1 transfer has {told}"
+    left = duration(seconds) if seconds >= 1 else f"{seconds:g} s"
+    return f"{transfers} transfers have {left}" if transfers > 1 else f"1 transfer has {left}"

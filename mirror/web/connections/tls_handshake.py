@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 _PLAIN = frozenset({"HTTP_REQUEST", "HTTPS_PROXY_REQUEST"})  # OpenSSL's reasons for plain HTTP
 _SPEAKS_TLS = RequestInvalid("plain HTTP was sent to a port that speaks TLS: use https://")
 _PIECE, _PIECES = 64 * 1024, 4  # bytes per read, and number of reads
-_PATIENCE = 10.0  # seconds
+_HANDSHAKE_TIMEOUT = 10.0  # seconds
 _GOODBYE = 5.0  # seconds for the client to confirm the end
 Make = Callable[[str | None], asyncio.Protocol]  # takes the client that a proxy has told, if any
 
@@ -59,7 +59,7 @@ class Handshake(asyncio.Protocol):
         try:
             encrypted = await self._shaken(transport, context)
         except OSError as error:  # SSLError, ConnectionError and TimeoutError included
-            _log.info("%s", _told(client_of(transport, self._client), error))
+            _log.info("%s", _message(client_of(transport, self._client), error))
             transport.abort()
             return
         finally:
@@ -87,7 +87,7 @@ class Handshake(asyncio.Protocol):
                     self,
                     context,
                     server_side=True,
-                    ssl_handshake_timeout=_PATIENCE,
+                    ssl_handshake_timeout=_HANDSHAKE_TIMEOUT,
                     ssl_shutdown_timeout=_GOODBYE,
                 )
             except ssl.SSLError as error:
@@ -100,7 +100,7 @@ def _is_plain_http(error: OSError) -> bool:
     return isinstance(error, ssl.SSLError) and error.reason in _PLAIN
 
 
-def _told(client: str, error: OSError) -> str:
+def _message(client: str, error: OSError) -> str:
     if _is_plain_http(error):
         return f"plain HTTP from {client}, where TLS is served: answered with 400"
     return f"no TLS with {client}: {of_system(error)}"

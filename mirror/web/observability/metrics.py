@@ -160,11 +160,11 @@ class State(Collector):
         )
 
 
-def _status(told: int | None) -> str:
+def _status(status: int | None) -> str:
     """Return the label of a status; unknown ones by class, as each label is a series for ever."""
-    if told is None:
+    if status is None:
         return "none"
-    return str(told) if told in _STATUSES else f"{told // 100}xx"
+    return str(status) if status in _STATUSES else f"{status // 100}xx"
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

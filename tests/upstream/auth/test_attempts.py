@@ -15,7 +15,7 @@ from mirror.oci.errors import Denied
 from mirror.upstream.auth.challenge import Challenge
 from mirror.upstream.auth.credential_manager import CredentialManager
 from mirror.upstream.auth.credentials import PasswordFile
-from mirror.upstream.auth.login import Login, Want, Ways
+from mirror.upstream.auth.login import Login, LoginPolicy, LoginRequest
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.transport import Transport
 from tests.standin import Fault, Hub, Image
@@ -445,8 +445,10 @@ async def test_a_basic_login_that_is_forbidden_what_it_had_is_read_again(
     hub.terms.users = {"robot": "old"}
     account = CredentialManager("docker.io", PasswordFile("robot", word), clock)
     async with Transport(URL(hub.url)) as wire:
-        login = Login("docker.io", URL(hub.url), account, Ways(), Tokens(wire, lambda _: None))
-        want = Want(Challenge("basic"), REPOSITORY, "")
+        login = Login(
+            "docker.io", URL(hub.url), account, LoginPolicy(), Tokens(wire, lambda _: None)
+        )
+        want = LoginRequest(Challenge("basic"), REPOSITORY, "")
         grant = await login.answer(want)
         clock.now = 6
         with pytest.raises(Denied, match="refuses the login, or gives it no access to"):

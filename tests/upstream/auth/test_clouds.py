@@ -20,8 +20,8 @@ from yarl import URL
 
 from mirror.upstream.auth import aws, azure
 from mirror.upstream.auth.credential_manager import CredentialManager
-from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable, Given
-from mirror.upstream.auth.factory import Configured, detect
+from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable, StaticCredentials
+from mirror.upstream.auth.factory import LoginSettings, detect
 from mirror.upstream.auth.google import Google
 from tests.standin import Hub, Image
 from tests.standin.flavours import (
@@ -142,16 +142,16 @@ async def test_aws_that_gives_no_login_is_a_503_that_says_so(
 )
 def test_ecrs_hosts_are_known_by_their_names(host: str, registry: bool) -> None:
     assert aws.is_registry(host) is registry
-    detected = detect(URL(f"https://{host}"), Configured())
+    detected = detect(URL(f"https://{host}"), LoginSettings())
     assert detected == ("ecr" if registry else "auto")
 
 
 def test_azures_hosts_are_known_and_nobodys_identity_is_used_unasked() -> None:
     registry = URL("https://example.azurecr.io")
-    account = Configured(account=Credentials("robot", "word"))
+    account = LoginSettings(account=Credentials("robot", "word"))
     assert detect(registry, account) == "acr"
-    assert detect(registry, Configured()) == "auto"
-    assert detect(URL("https://europe-docker.pkg.dev"), Configured()) == "auto"
+    assert detect(registry, LoginSettings()) == "auto"
+    assert detect(URL("https://europe-docker.pkg.dev"), LoginSettings()) == "auto"
 
 
 # Google
@@ -220,7 +220,7 @@ async def test_a_service_accounts_key_gives_access_tokens_and_goes_nowhere(
 
 async def test_a_key_that_is_none_is_not_repeated() -> None:
     for text in ("s3cret-word", '{"private_key": "s3cret-word"}', "null", '["s3cret-word"]'):
-        source = Google(Given(Credentials("_json_key", text)))
+        source = Google(StaticCredentials(Credentials("_json_key", text)))
         with pytest.raises(CredentialsUnavailable, match="key is invalid") as caught:
             await source.read("")
         assert "s3cret" not in str(caught.value) + caught.value.cause

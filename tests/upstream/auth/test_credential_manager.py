@@ -19,9 +19,9 @@ from mirror.upstream.auth.credential_state import FIRST_REST, REST
 from mirror.upstream.auth.credentials import (
     Credentials,
     CredentialsUnavailable,
-    Everywhere,
     FoundCredentials,
     PasswordFile,
+    RegistryWideSource,
 )
 from tests.standin import Fault, Hub, Image
 from tests.standin.flavours import Ghcr
@@ -33,7 +33,7 @@ from tests.support.mirror import Run
 REPOSITORY = "library/nginx"
 
 
-class Vault(Everywhere):
+class Vault(RegistryWideSource):
     """A source whose word can be changed, and that can be out of order."""
 
     def __init__(self, life: float = 1000) -> None:

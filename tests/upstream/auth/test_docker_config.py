@@ -17,8 +17,8 @@ from mirror.upstream.auth.challenge import parse as parse_challenges
 from mirror.upstream.auth.credential_manager import CredentialManager, CredentialsRefused
 from mirror.upstream.auth.credentials import Credentials, CredentialsUnavailable
 from mirror.upstream.auth.docker_config import DockerConfigFile, parse
-from mirror.upstream.auth.factory import Configured, origin
-from mirror.upstream.auth.login import Grant, Login, Want, Ways
+from mirror.upstream.auth.factory import LoginSettings, origin
+from mirror.upstream.auth.login import Authorization, Login, LoginPolicy, LoginRequest
 from mirror.upstream.auth.tokens import Tokens
 from mirror.upstream.transport import Transport
 from tests.standin import Hub, Image, make_image
@@ -139,7 +139,7 @@ async def test_an_address_of_ipv6_is_looked_for_as_docker_writes_it(config: Path
     """In brackets, with the port that stands in the upstream's url."""
     put(config, {"auths": {"[::1]:5000": basic("port"), "[::1]": basic("none")}})
     for url, user in (("http://[::1]:5000", "port"), ("https://[::1]", "none")):
-        configured = Configured(docker_config=config)
+        configured = LoginSettings(docker_config=config)
         account = origin("docker.io", URL(url), configured).account
         assert await account.use("a/b", username) == user
 
@@ -430,17 +430,17 @@ async def test_a_registrys_own_token_that_is_refused_is_looked_for_again(
     account = CredentialManager("docker.io", DockerConfigFile(config, ("docker.io",)), clock)
     async with Transport(URL(hub.url)) as wire:
         tokens = Tokens(wire, lambda _: None)
-        login = Login("docker.io", URL(hub.url), account, Ways(), tokens)
+        login = Login("docker.io", URL(hub.url), account, LoginPolicy(), tokens)
         [wanted] = parse_challenges(challenges)
-        grant = await login.answer(Want(wanted, REPOSITORY, ""))
-        assert grant == Grant("Bearer old", Credentials("<token>", "old", "registry"))
+        grant = await login.answer(LoginRequest(wanted, REPOSITORY, ""))
+        assert grant == Authorization("Bearer old", Credentials("<token>", "old", "registry"))
         clock.now = 6
         with pytest.raises(Denied, match="refuses the token it gave, or gives it no access"):
-            await login.answer(Want(wanted, REPOSITORY, "", grant))
+            await login.answer(LoginRequest(wanted, REPOSITORY, "", grant))
         put(config, {"auths": {"docker.io": {"registrytoken": "new"}}})
         clock.now = 12
-        better = await login.answer(Want(wanted, REPOSITORY, "", grant))
-    assert better == Grant("Bearer new", Credentials("<token>", "new", "registry"))
+        better = await login.answer(LoginRequest(wanted, REPOSITORY, "", grant))
+    assert better == Authorization("Bearer new", Credentials("<token>", "new", "registry"))
 
 
 async def test_a_registrys_own_token_may_see_one_thing_and_not_another(

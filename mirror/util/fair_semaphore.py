@@ -101,9 +101,9 @@ class FairSemaphore:
         """
         able: list[tuple[list[int], int, Owners]] = []
         for queue in self._queues.values():
-            place, owners = queue.first()
+            rank, owners = queue.first()
             if self._may(owners):
-                able.append(([self._held[each] for each in owners], place, owners))
+                able.append(([self._held[each] for each in owners], rank, owners))
         return min(able)[2] if able else None
 
     def _may(self, owners: Owners) -> bool:
@@ -128,16 +128,16 @@ class FairSemaphore:
 
 
 class _Line:
-    """The waiters of the same owners, in order; `place` is their rank among equals.
+    """The waiters of the same owners, in order; `rank` is their rank among equals.
 
     `held` is the number of places that their last owner held when they were listed.
     """
 
-    __slots__ = ("held", "place", "turns")
+    __slots__ = ("held", "rank", "turns")
 
-    def __init__(self, place: int) -> None:
+    def __init__(self, rank: int) -> None:
         self.turns: OrderedDict[asyncio.Future[None], None] = OrderedDict()
-        self.place = place
+        self.rank = rank
         self.held = 0
 
 
@@ -162,25 +162,25 @@ class _Queue:
     def __len__(self) -> int:
         return sum(len(line.turns) for line in self._lines.values())
 
-    def add(self, owners: Owners, turn: asyncio.Future[None], place: int) -> None:
+    def add(self, owners: Owners, turn: asyncio.Future[None], rank: int) -> None:
         """Add a waiter; owners that are waiting already keep their rank."""
         line = self._lines.get(owners)
         if line is None:
-            line = self._lines[owners] = _Line(place)
+            line = self._lines[owners] = _Line(rank)
             self._list(owners, line)
         line.turns[turn] = None
 
     def first(self) -> tuple[int, Owners]:
         """Return the owners that hold fewest, the first of equals, with their rank."""
         while True:
-            held, place, owners = self._heap[0]
+            held, rank, owners = self._heap[0]
             line = self._lines.get(owners)
-            if line is None or (line.held, line.place) != (held, place):
+            if line is None or (line.held, line.rank) != (held, rank):
                 heappop(self._heap)
             elif held != self._holds(owners):
                 self._list(owners, line)
             else:
-                return place, owners
+                return rank, owners
 
     def note(self, owners: Owners) -> None:
         """Update owners after the last of them may hold fewer than before."""
@@ -188,11 +188,11 @@ class _Queue:
         if line is not None and self._holds(owners) < line.held:
             self._list(owners, line)
 
-    def serve(self, owners: Owners, place: int) -> asyncio.Future[None]:
+    def serve(self, owners: Owners, rank: int) -> asyncio.Future[None]:
         """Remove and return the first waiter of these owners, which move to the last rank."""
         line = self._lines[owners]
         turn, _ = line.turns.popitem(last=False)
-        line.place = place
+        line.rank = rank
         if line.turns:
             self._list(owners, line)
         else:
@@ -212,7 +212,7 @@ class _Queue:
 
     def _list(self, owners: Owners, line: _Line) -> None:
         line.held = self._holds(owners)
-        heappush(self._heap, (line.held, line.place, owners))
+        heappush(self._heap, (line.held, line.rank, owners))
         if len(self._heap) > 2 * len(self._lines) + _SPARE:
-            self._heap = [(each.held, each.place, of) for of, each in self._lines.items()]
+            self._heap = [(each.held, each.rank, of) for of, each in self._lines.items()]
             heapify(self._heap)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.upstream.fair_semaphore import FairSemaphore, Owners
+from mirror.util.fair_semaphore import FairSemaphore, Owners
 
 
 @pytest.mark.parametrize("slow", [1, 2, 3, 5])
