@@ -61,7 +61,7 @@ class ConnectionPool:
         self._open: dict[object, _Open] = {}
         self._idle: OrderedDict[object, None] = OrderedDict()
         self._idle_of: dict[str, OrderedDict[object, float]] = {}
-        self._crowd: ConnectionsByClient[object] = ConnectionsByClient()
+        self._by_client: ConnectionsByClient[object] = ConnectionsByClient()
         self._none = asyncio.Event()
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class ConnectionPool:
         elif (
             self.client_connections
             and not front
-            and self._crowd.count(owner) > self.client_connections
+            and self._by_client.count(owner) > self.client_connections
         ):
             self._let_go_of_own(owner, found.idle)
 
@@ -129,12 +129,12 @@ class ConnectionPool:
         """Count a connection for its client; returns its new record."""
         idle = self._idle_of.setdefault(found.client, OrderedDict())
         found = self._open[connection] = found._replace(idle=idle)
-        self._crowd.add(found.client, connection)
+        self._by_client.add(found.client, connection)
         return found
 
     def _leave(self, connection: object, client: str) -> None:
-        self._crowd.remove(client, connection)
-        if not self._crowd.count(client):
+        self._by_client.remove(client, connection)
+        if not self._by_client.count(client):
             del self._idle_of[client]
 
     def _hand_over(self, connection: object, found: _Open, client: str) -> _Open:
@@ -155,7 +155,7 @@ class ConnectionPool:
     def _let_go_of_own(self, client: str, idle: OrderedDict[object, float]) -> None:
         """Close a client's surplus connections, longest idle first, except recent ones."""
         settled = self._clock() - _SETTLED
-        while idle and self._crowd.count(client) > self.client_connections:
+        while idle and self._by_client.count(client) > self.client_connections:
             longest, since = next(iter(idle.items()))
             if since > settled:
                 break
@@ -164,9 +164,9 @@ class ConnectionPool:
     def _least_needed(self, client: str) -> object:
         """Return the connection to close for a client's new one, which is itself the last idle."""
         if len(self._idle) == 1:
-            holder = self._crowd.largest()
-            if self._crowd.count(holder) > self._crowd.count(client):
-                return self._crowd.newest(holder)
+            holder = self._by_client.largest()
+            if self._by_client.count(holder) > self._by_client.count(client):
+                return self._by_client.newest(holder)
         return next(iter(self._idle))
 
     def _let_go(self, connection: object) -> None:
