@@ -19,9 +19,9 @@ def build_authenticator(settings: Settings) -> Authenticator:
         for name, each in settings.clients.items()
     }
     return Authenticator(
-        known,
-        build_users(settings),
-        RequestRates(client_rate=settings.client_rate),
+        known=known,
+        users=build_users(settings),
+        rates=RequestRates(client_rate=settings.client_rate),
         anonymous=None if "**" in settings.anonymous else Patterns(settings.anonymous),
         challenge=settings.challenge,
         browsers=Browsers(own_names(settings), strict=is_strict(settings)),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
 from mirror.access.authorizer import Authorizer
 from mirror.app.closing import closed
-from mirror.app.core import Core, build_manifests
+from mirror.app.core import Core
 from mirror.app.upstreams import Upstreams
 from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.content.blobs.possession import Possession
@@ -16,6 +17,7 @@ from mirror.content.blobs.service import BlobService
 from mirror.content.listings.known_tags import KnownTags
 from mirror.content.listings.service import ListingService
 from mirror.content.manifests.resolver import ManifestResolver
+from mirror.content.manifests.source import ManifestSource
 from mirror.content.repositories import Repositories
 from mirror.oci.names import Repository
 from mirror.settings import Settings
@@ -43,24 +45,29 @@ async def build_content(
     """Return the parts, to be closed at the end of the stack."""
     store, registries = core.store, upstreams.registries
     access = closed(stack, build_authorizer(settings, core, upstreams))
-    manifests = closed(stack, build_manifests(core, registries, settings))
+    manifests = closed(stack, build_manifests(settings, core, registries))
     key = await store.run(folder_key, store.root)
     possession = closed(stack, Possession(store, key))
     fetches = FetchPool(
-        registries,
-        store,
-        possession,
-        core.memory,
+        sources=registries,
+        store=store,
+        possession=possession,
+        memory=core.memory,
         abandon_after=settings.abandon_after,
         max_fetches=settings.max_fetches,
     )
     blobs = BlobService(
-        registries, store, fetches, possession, core.memory, missing_ttl=settings.missing_ttl
+        sources=registries,
+        store=store,
+        fetches=fetches,
+        possession=possession,
+        memory=core.memory,
+        missing_ttl=settings.missing_ttl,
     )
     listings = ListingService(
-        registries,
-        manifests,
-        KnownTags(core.tags),
+        registries=registries,
+        manifests=manifests,
+        known=KnownTags(core.tags),
         tag_ttl=settings.tag_ttl,
         missing_ttl=settings.missing_ttl,
         stale_after=settings.stale_after,
@@ -76,12 +83,27 @@ async def build_content(
     )
 
 
+def build_manifests(
+    settings: Settings, core: Core, registries: Mapping[str, ManifestSource]
+) -> ManifestResolver:
+    """Return the manifests of all upstreams, to be closed."""
+    return ManifestResolver(
+        registries=registries,
+        budget=core.budget,
+        store=core.store,
+        tags=core.tags,
+        memory=core.memory,
+        stale_after=settings.stale_after,
+        timer=core.clocks.timer,
+    )
+
+
 def build_authorizer(settings: Settings, core: Core, upstreams: Upstreams) -> Authorizer:
     """Return the access check, with the inquiries of every upstream, to be closed."""
     return Authorizer(
-        upstreams.rules,
-        upstreams.inquiries,
-        upstreams.publicity,
+        rules=upstreams.rules,
+        anonymous=upstreams.inquiries,
+        publicity=upstreams.publicity,
         stale_after=settings.stale_after,
         kept=partial(_kept, core.store.catalog),
     )

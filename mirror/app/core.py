@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirror.admin.service import AdminService
 from mirror.app import quota
 from mirror.budget.account import BudgetPolicy
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.budget.ledger import Ledger
 from mirror.budget.shares import Shares
-from mirror.content.manifests.resolver import ManifestResolver
-from mirror.content.manifests.source import ManifestSource
 from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
+from mirror.oci.digest import Digest
 from mirror.oci.patterns import Patterns
 from mirror.settings import Settings
 from mirror.storage.metadata.sqlite.store import open_sqlite
@@ -79,7 +79,7 @@ async def open_core(
         await demand.load(budget.longest)
         await tags.load()
         memory = MemoryCache(memory_cache=settings.memory_cache)
-        yield Core(clocks, store, budget, demand, tags, memory)
+        yield Core(clocks, store=store, budget=budget, demand=demand, tags=tags, memory=memory)
 
 
 @asynccontextmanager
@@ -98,7 +98,7 @@ async def _opened(
 
 def budget_policies(settings: Settings) -> dict[str, BudgetPolicy]:
     """Return the policy of each upstream's pull budget."""
-    shares = Shares(settings.shares)
+    shares = Shares(shares=settings.shares)
     return {
         name: BudgetPolicy(
             user=upstream.account_name,
@@ -113,16 +113,13 @@ def budget_policies(settings: Settings) -> dict[str, BudgetPolicy]:
     }
 
 
-def build_manifests(
-    core: Core, sources: Mapping[str, ManifestSource], settings: Settings
-) -> ManifestResolver:
-    """Return the manifests of all upstreams, to be closed."""
-    return ManifestResolver(
-        sources,
-        core.budget,
-        core.store,
-        core.tags,
-        core.memory,
-        stale_after=settings.stale_after,
-        timer=core.clocks.timer,
+def build_admin_service(core: Core, altered: tuple[Digest, ...] = ()) -> AdminService:
+    """Return the service of orders; `altered` are the blobs that the start found damaged."""
+    return AdminService(
+        store=core.store,
+        tags=core.tags,
+        memory=core.memory,
+        budget=core.budget,
+        demand=core.demand,
+        altered=altered,
     )

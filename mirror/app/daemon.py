@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from yarl import URL
 
-from mirror.admin.service import AdminService
 from mirror.admin.socket_server import controlled
 from mirror.app import background, quota
-from mirror.app.content import build_content
-from mirror.app.core import Clocks, Core, open_core
+from mirror.app.core import Clocks, Core, build_admin_service
 from mirror.app.listeners import build_certificate, open_listeners
-from mirror.app.reload import Parts, Reloader
+from mirror.app.parts import Parts, build_parts
+from mirror.app.reload import Reloader
 from mirror.app.upstream_plans import UpstreamPlans
-from mirror.app.upstreams import open_upstreams
 from mirror.app.web_server import (
     Observers,
+    WebServer,
     build_connections,
-    build_web_server,
-    export_figures,
     serve,
 )
-from mirror.budget.limit_poller import LimitPoller
 from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.settings import Address, Settings
 from mirror.storage.store import Store
@@ -78,32 +75,30 @@ async def running(
         listeners = open_listeners(stack, settings)
         connections = build_connections(settings, certificate, hurry or asyncio.Event())
 
-        folder = settings.data_dir.absolute()
-        core = await stack.enter_async_context(open_core(settings, folder, clocks))
-        stack.callback(core.demand.tick)
-        upstreams = await open_upstreams(stack, core, plans, observers.metrics.answer)
-        content = await build_content(stack, settings, core, upstreams)
-        web_server = build_web_server(
-            stack, settings, core, content, connections=connections, observers=observers
+        parts = await build_parts(
+            stack,
+            settings,
+            plans=plans,
+            connections=connections,
+            observers=observers,
+            clocks=clocks,
         )
-        export_figures(core, upstreams, content, web_server, observers)
-
         # Not before: a start has long steps, and serves no client yet.
         stack.enter_context(observers.lag)
-        poller = LimitPoller(upstreams.registries, core.budget, limit_check=settings.limit_check)
-        parts = Parts(core, upstreams, content, web_server, poller)
         reloader = Reloader(settings, read or (lambda: settings), parts)
         _begin_jobs(stack, parts, reloader)
-        await stack.enter_async_context(_taking_orders(core, reloader))
-        await stack.enter_async_context(
-            watching(
-                listeners.metrics, web_server.pages, web_server.watchers, connections.grace.hurry
-            )
-        )
-        await serve(stack, settings, web_server, listeners.clients, core.store)
+        await stack.enter_async_context(_taking_orders(parts.core, reloader))
+        await stack.enter_async_context(_watched(parts.web_server, listeners.metrics))
+        await serve(stack, settings, parts.web_server, listeners.clients, parts.core.store)
         stack.push_async_callback(reloader.close)
-        address = Address(*listeners.clients.getsockname()[:2])
-        yield Daemon(address, core.store, content.fetches, observers.lag, reloader, certificate)
+        yield Daemon(
+            address=Address(*listeners.clients.getsockname()[:2]),
+            store=parts.core.store,
+            fetches=parts.content.fetches,
+            lag=observers.lag,
+            reloader=reloader,
+            certificate=certificate,
+        )
 
 
 def _begin_jobs(stack: AsyncExitStack, parts: Parts, reloader: Reloader) -> None:
@@ -121,5 +116,11 @@ def _begin_jobs(stack: AsyncExitStack, parts: Parts, reloader: Reloader) -> None
 
 def _taking_orders(core: Core, reloader: Reloader) -> AbstractAsyncContextManager[None]:
     store = core.store
-    service = AdminService(store, core.tags, core.memory, core.budget, core.demand)
-    return controlled(store.root, service, store.trouble, reloader.reload)
+    return controlled(store.root, build_admin_service(core), store.trouble, reloader.reload)
+
+
+def _watched(
+    web_server: WebServer, listener: socket.socket | None
+) -> AbstractAsyncContextManager[None]:
+    hurry = web_server.connections.grace.hurry
+    return watching(listener, web_server.pages, web_server.watchers, hurry)

@@ -22,7 +22,9 @@ class Listeners(NamedTuple):
 def open_listeners(stack: AsyncExitStack, settings: Settings) -> Listeners:
     """Listen until the end of the stack; raises ConfigurationError if an address is taken."""
     opened = [
-        stack.enter_context(closing(_listener(key, address, settings.client_timeout)))
+        stack.enter_context(
+            closing(_listener(key, address, client_timeout=settings.client_timeout))
+        )
         for key, address in addresses(settings)
     ]
     return Listeners(opened[0], opened[1] if len(opened) > 1 else None)

@@ -9,8 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from mirror.admin.messages import GcOrder, PurgeOrder, Record, VerifyOrder, Work
-from mirror.admin.service import AdminService
-from mirror.app.core import open_core
+from mirror.app.core import build_admin_service, open_core
 from mirror.settings import Settings
 
 
@@ -51,10 +50,7 @@ async def _carried_out(
     # Opened without a bound: a look at the stored content must not evict any of it.
     dry = isinstance(order, VerifyOrder | GcOrder | PurgeOrder) and order.dry
     async with open_core(settings, folder, evicts=False, spares=dry) as core:
-        store = core.store
-        service = AdminService(
-            store, core.tags, core.memory, core.budget, core.demand, tuple(store.altered)
-        )
+        service = build_admin_service(core, tuple(core.store.altered))
         async with aclosing(service.carry_out(order)) as records:
             async for record in records:
                 yield record

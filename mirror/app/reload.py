@@ -12,14 +12,12 @@ from typing import TypeVar
 from mirror.admin.messages import Record, Refused, Reloaded, Unusable
 from mirror.app import quota
 from mirror.app.clients import build_authenticator, build_router, is_strict, own_names
-from mirror.app.content import Content
-from mirror.app.core import Core, budget_policies
+from mirror.app.core import budget_policies
 from mirror.app.differences import TLS, compare
 from mirror.app.listeners import build_certificate
+from mirror.app.parts import Parts
 from mirror.app.upstream_plans import UpstreamPlans, timeouts_of
-from mirror.app.upstreams import Reached, Upstreams
-from mirror.app.web_server import WebServer
-from mirror.budget.limit_poller import LimitPoller
+from mirror.app.upstreams import Reached
 from mirror.settings import ConfigurationError, Settings
 from mirror.util import logs
 from mirror.util.detached import DetachedThreads
@@ -34,17 +32,6 @@ _STOPPING = "the mirror is stopping: nothing was reloaded"
 _PATIENCE = 30.0  # seconds for reading files: they may be on a server that is gone
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of a mirror that depend on its settings, and can change with them."""
-
-    core: Core
-    upstreams: Upstreams
-    content: Content
-    web_server: WebServer
-    limit_poller: LimitPoller
 
 
 @dataclass(frozen=True, slots=True)

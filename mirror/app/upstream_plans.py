@@ -160,8 +160,12 @@ def connection_settings(
     `environment` names the proxies where the upstream has none.
     """
     try:
-        trusted = trust(upstream.ca_file)
-        shown = trust(upstream.ca_file, upstream.client_cert, upstream.client_key)
+        trusted = trust(ca_file=upstream.ca_file)
+        shown = trust(
+            ca_file=upstream.ca_file,
+            client_cert=upstream.client_cert,
+            client_key=upstream.client_key,
+        )
     except ConnectionSettingsError as error:
         value = getattr(upstream, error.key)
         raise ConfigurationError(f"{error.key} is {str(value)!r}: {error}") from None

@@ -210,7 +210,11 @@ async def open_upstreams(
     """Make all upstreams, to be closed at the end of the stack."""
     store, clocks = core.store, core.clocks
     publicity = Publicity(
-        plans.accounts, store.index, store.catalog.holds, timer=clocks.timer, clock=clocks.wall
+        accounts=plans.accounts,
+        index=store.index,
+        holds=store.catalog.holds,
+        timer=clocks.timer,
+        clock=clocks.wall,
     )
     await publicity.load()
     upstreams = closed(stack, Upstreams(on_answer, publicity, core.budget, timer=clocks.timer))

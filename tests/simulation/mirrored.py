@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mirror.app import background
 from mirror.app.closing import closed
-from mirror.app.core import Clocks, build_manifests, open_core
+from mirror.app.content import build_manifests
+from mirror.app.core import Clocks, open_core
 from mirror.budget.budget import Budget
 from mirror.budget.limit_poller import LimitPoller
 from mirror.content.manifests.resolver import ManifestResolver
@@ -150,7 +151,7 @@ class Mirrored:
         async with AsyncExitStack() as stack:
             core = await stack.enter_async_context(open_core(settings, self._folder, clocks))
             registries = {HUB: Upstream(self._hub)}
-            manifests = closed(stack, build_manifests(core, registries, settings))
+            manifests = closed(stack, build_manifests(settings, core, registries))
             background.run(stack, core.store.keep_books())
             poller = LimitPoller(registries, core.budget, limit_check=settings.limit_check)
             yield _Parts(core.budget, manifests, poller)
