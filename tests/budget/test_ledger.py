@@ -17,7 +17,7 @@ from mirror.budget.demand import Demand
 from mirror.budget.ledger import Ledger
 from mirror.budget.pull_request import PullRequest
 from mirror.budget.report import report
-from mirror.cli.budget_report import lines
+from mirror.cli.commands.budget import lines
 from mirror.oci.names import HUB_WINDOW, Repository, Tag
 from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.metadata.rows import AccountKey
