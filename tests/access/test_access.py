@@ -226,7 +226,7 @@ async def test_what_upstream_denies_is_given_to_nobody_once_that_is_confirmed(
     await hub.up()
 
 
-async def test_what_upstream_denies_is_asked_about_once_a_minute_and_open_when_it_is_given(
+async def test_a_denied_repository_is_asked_about_once_a_minute_until_granted(
     hub: Hub, run: Run, image: Image
 ) -> None:
     clock = Clock()

@@ -214,7 +214,7 @@ async def test_a_denial_is_believed_after_three_questions_over_ten_minutes(
 
 
 @pytest.mark.parametrize("account", [True, False])
-async def test_a_denial_that_is_seldom_asked_about_is_believed_after_three_questions(
+async def test_a_denial_is_believed_after_three_questions_however_seldom(
     index: MetadataStore, account: bool
 ) -> None:
     door = await suspected(index, account=account)
@@ -235,7 +235,7 @@ async def test_one_yes_ends_a_denial(index: MetadataStore, account: bool) -> Non
     assert await door.later(DENIED_FOR - 20)
 
 
-async def test_a_pull_that_is_granted_ends_a_denial_of_an_upstream_without_account(
+async def test_a_granted_pull_ends_a_denial_of_an_upstream_without_account(
     index: MetadataStore,
 ) -> None:
     door = await suspected(index, account=False)
@@ -292,7 +292,7 @@ async def test_a_denial_of_everybody_is_never_believed(index: MetadataStore, acc
     assert not await door.later(2 * ASK_EVERY)
 
 
-async def test_another_repository_that_is_granted_shows_that_the_registry_answers(
+async def test_another_granted_repository_shows_that_the_registry_answers(
     index: MetadataStore,
 ) -> None:
     door = Door(index, account=False)
@@ -316,7 +316,7 @@ async def test_what_says_nothing_holds_nothing_back(
     assert len(door.word.asked) <= 3 * DENIED_FOR / ASK_EVERY + 1
 
 
-async def test_what_everybody_is_told_is_missing_and_the_account_is_given_is_denied(
+async def test_content_that_only_the_account_is_given_is_denied_to_others(
     index: MetadataStore,
 ) -> None:
     door = Door(index)
@@ -356,7 +356,7 @@ async def test_who_asks_for_what_is_missing_is_in_nobodys_way(
     assert await door.lets_in()
 
 
-async def test_what_was_held_back_stays_so_through_a_restart_while_upstream_cannot_be_asked(
+async def test_private_content_stays_so_over_a_restart_while_upstream_is_away(
     index: MetadataStore,
 ) -> None:
     door = await suspected(index, account=False)
@@ -373,7 +373,7 @@ async def test_what_was_held_back_stays_so_through_a_restart_while_upstream_cann
 
 
 @pytest.mark.parametrize("account", [True, False])
-async def test_a_denial_that_is_not_believed_yet_is_not_remembered_through_a_restart(
+async def test_an_unconfirmed_denial_is_not_remembered_over_a_restart(
     index: MetadataStore, account: bool
 ) -> None:
     door = await suspected(index, account=account)
@@ -385,7 +385,7 @@ async def test_a_denial_that_is_not_believed_yet_is_not_remembered_through_a_res
 
 
 @pytest.mark.parametrize("asked", [True, False])
-async def test_what_an_account_was_given_is_private_without_it_until_upstream_says_otherwise(
+async def test_content_of_a_former_account_is_private_until_upstream_grants_it(
     index: MetadataStore, asked: bool
 ) -> None:
     door = Door(index)
@@ -468,7 +468,7 @@ async def test_many_at_once_are_one_question(index: MetadataStore, account: bool
     assert len(door.word.asked) == asked + 1
 
 
-async def test_what_everybody_may_pull_is_not_listed_where_the_account_alone_may_list(
+async def test_public_content_is_not_listed_where_only_the_account_may_list(
     index: MetadataStore,
 ) -> None:
     door = Door(index)

@@ -49,7 +49,7 @@ def with_account(hub: Hub, name: str = "docker.io", **more: object) -> dict[str,
 
 
 @pytest.mark.usefixtures("closed")
-async def test_what_is_public_is_given_to_everybody_whatever_becomes_of_the_list_of_tags(
+async def test_public_content_stays_public_when_the_list_of_tags_changes(
     hub: Hub, run: Run, image: Image
 ) -> None:
     async with run(upstreams=with_account(hub)) as mirror:
@@ -105,7 +105,7 @@ async def test_what_head_is_refused_get_decides_where_that_is_no_pull(
         assert got.status == 200
 
 
-async def test_a_private_repository_is_asked_about_once_a_minute_and_opens_at_a_yes(
+async def test_a_private_repository_is_asked_about_once_a_minute_until_public(
     hub: Hub, run: Run, image: Image
 ) -> None:
     hub.make_private(NAME, "robot")
@@ -249,7 +249,7 @@ async def test_an_outage_for_everybody_hides_nothing_however_long_it_is(
         hub.faults.clear()
 
 
-async def test_a_registry_that_is_closed_to_all_but_its_account_is_public_no_more(
+async def test_a_registry_that_answers_its_account_only_is_public_no_more(
     hub: Hub, run: Run, image: Image
 ) -> None:
     """It answers nobody any more, and that is no outage: the account is answered."""

@@ -95,7 +95,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-async def test_a_bad_file_changes_nothing_and_is_told_of_in_the_words_of_the_start(
+async def test_a_bad_file_changes_nothing_and_is_reported_as_at_the_start(
     site: Site, case: str
 ) -> None:
     top, rest, words = BAD[case]

@@ -71,7 +71,7 @@ def documented() -> list[str]:
 
 
 @pytest.mark.parametrize("line", documented())
-def test_it_is_installed_by_the_line_and_under_the_names_that_are_documented(line: str) -> None:
+def test_it_is_installed_by_the_documented_line_under_documented_names(line: str) -> None:
     """As far as that goes without a cluster."""
     install, name, chart, *values = line.split()
     assert install == "install"

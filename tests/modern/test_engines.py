@@ -41,7 +41,7 @@ async def test_without_upstream_what_was_pulled_is_still_complete(
 
 
 @pytest.mark.parametrize("engine", ["dockerd", "dockerd-classic"], indirect=True)
-async def test_a_build_from_an_image_of_another_registry_comes_through_the_mirror(
+async def test_a_build_from_another_registrys_image_comes_through_the_mirror(
     engine: Docker, port: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """BuildKit in dockerd reads `hosts.toml` with either store."""

@@ -50,7 +50,7 @@ async def test_a_tool_that_takes_every_platform_spends_a_pull_for_each(
     assert hub.pulls == 3
 
 
-async def test_crane_is_told_that_an_image_is_private_and_upstream_is_asked_for_that_once(
+async def test_crane_is_told_that_an_image_is_private_by_one_upstream_request(
     hub: Hub, port: int, image: Image, tmp_path: Path
 ) -> None:
     """It asks by HEAD and then by GET, and so does whoever tries again."""

@@ -185,7 +185,7 @@ _TARGETS = st.one_of(
 
 
 @given(any_text(_TARGETS))
-def test_what_an_operator_names_is_read_or_refused_and_reads_the_same_again(text: str) -> None:
+def test_an_operators_name_is_refused_or_reads_the_same_again(text: str) -> None:
     if not taken(parse_target, text):
         return
     target = parse_target(text)

@@ -66,7 +66,7 @@ def test_a_stop_has_the_time_it_takes_and_a_start_has_five_minutes() -> None:
     assert start["periodSeconds"] * start["failureThreshold"] >= 300
 
 
-def test_probes_reach_the_mirror_whatever_it_listens_on_and_whatever_its_disk_does() -> None:
+def test_probes_reach_the_mirror_on_any_address_and_with_any_disk() -> None:
     """Not by HTTP: with `client_ca` the kubelet would need a certificate."""
     [container] = POD["containers"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):

@@ -44,19 +44,10 @@ MOST_YET = {  # of folders that are not done
 }
 LONGEST = 70  # characters of a test's name
 LONGER = {  # names that are longer yet
-    "access": 12,
     "app": 10,
     "budget": 8,
-    "cli": 1,
     "content": 12,
-    "install": 1,
-    "modern": 2,
-    "oci": 1,
-    "project": 1,
-    "real": 4,
     "storage": 6,
-    "upstream": 20,
-    "web": 2,
 }
 
 

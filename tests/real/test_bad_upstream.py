@@ -57,7 +57,7 @@ async def test_once_upstream_is_sound_so_is_the_mirror(
 
 
 @pytest.mark.parametrize("engine", ["dockerd"], indirect=True)
-async def test_an_upstream_that_hangs_holds_up_a_known_tag_for_so_long_and_no_longer(
+async def test_an_upstream_that_hangs_delays_a_known_tag_for_a_bounded_time(
     engine: Engine, hub: Hub, port: int, image: Image
 ) -> None:
     hub.add(image, APP, "1")

@@ -89,7 +89,7 @@ async def kept_again(mirror: Mirror, number: int, image: Image) -> None:
     assert all("hit" in outcome for outcome in await pull(mirror, number, image))
 
 
-async def test_a_disk_that_is_full_breaks_no_pull_and_caching_returns_with_the_space(
+async def test_a_full_disk_breaks_no_pull_and_caching_returns_with_the_space(
     folder: Path, port: int, hub: Hub, images: list[Image]
 ) -> None:
     await mount(folder, "-t", "tmpfs", "-o", "size=8m", "none")
@@ -153,7 +153,7 @@ async def test_a_disk_that_is_read_only_for_a_while_breaks_no_pull(
         await kept_again(mirror, 3, images[3])
 
 
-async def test_a_disk_that_is_gone_breaks_no_pull_and_the_next_start_has_what_it_had(
+async def test_a_lost_disk_breaks_no_pull_and_the_next_start_has_its_content(
     folder: Path, port: int, hub: Hub, images: list[Image]
 ) -> None:
     needs("mkfs.ext4")

@@ -48,7 +48,7 @@ async def test_an_odd_upstream_is_pulled_from_as_without_a_mirror(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_kept_image_is_pulled_while_upstream_denies_everything_by_mistake(
+async def test_a_stored_image_is_pulled_while_upstream_denies_all_by_mistake(
     engine: Engine, hub: Hub, port: int, image: Image, status: int
 ) -> None:
     hub.add(image, APP, "1")

@@ -98,7 +98,7 @@ def test_made_up_names_take_a_bounded_amount_of_memory(backoff: Backoff) -> None
     assert len(kind.names) <= 256
 
 
-async def test_a_content_network_that_is_asked_too_often_leaves_the_registry_alone(
+async def test_a_rate_limit_of_the_content_network_leaves_the_registry_alone(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
     page = {"Content-Type": "text/html", "Retry-After": "600"}
@@ -111,7 +111,7 @@ async def test_a_content_network_that_is_asked_too_often_leaves_the_registry_alo
     assert (await mirror.blob(REPOSITORY, other.digest)).body == other.read()
 
 
-async def test_referrers_that_are_asked_too_often_leave_manifests_and_blobs_alone(
+async def test_a_rate_limit_of_referrers_leaves_manifests_and_blobs_alone(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
     hub.faults.add(Fault.abuse("referrers", times=None, retry_after=3600))

@@ -93,7 +93,7 @@ async def test_a_dead_upstream_is_probed_by_what_costs_nothing(
     [Fault(status=503), Fault(status=502), Fault(drop=True), Fault(hang=True)],
     ids=["503", "502", "hangs up", "is silent"],
 )
-async def test_a_host_that_serves_nothing_at_the_probed_path_is_asked_once_it_is_well(
+async def test_a_host_with_nothing_at_the_probed_path_is_asked_once_it_is_well(
     hub: Hub, run: Run, image: Image, probe: Fault
 ) -> None:
     hub.terms.auth = "none"  # or the probe meets a challenge, which is an answer

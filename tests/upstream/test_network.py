@@ -344,7 +344,7 @@ def test_a_proxys_login_is_not_shown() -> None:
 # Bounds
 
 
-async def test_an_upstream_gets_no_more_connections_and_no_client_pays_for_the_wait(
+async def test_connections_to_an_upstream_are_bounded_and_waiting_is_no_failure(
     run: Run,
 ) -> None:
     image = make_image("many", [70_000 + number for number in range(16)])

@@ -32,7 +32,7 @@ def sent(hub: Hub) -> dict[str, set[str]]:
     return told
 
 
-async def test_a_clients_id_goes_with_every_question_to_the_registry_and_to_no_other_host(
+async def test_a_requests_id_is_sent_to_the_registry_and_to_no_other_host(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
     own = {"X_Request_Id": OWN}

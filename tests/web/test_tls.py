@@ -119,7 +119,7 @@ async def test_ranges_of_a_kept_blob_are_right_over_tls(
 
 
 @pytest.mark.skipif(not MEMORY.is_dir(), reason="there is no tmpfs")
-async def test_a_file_system_that_does_not_tell_what_is_in_memory_is_read_all_the_same(
+async def test_a_file_system_that_does_not_report_its_cache_is_read_all_the_same(
     hub: Hub, run: Run, image: Image, pair: Pair, authority: trustme.CA
 ) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:

@@ -207,7 +207,7 @@ class Particular(Flavour):
 
 @pytest.mark.parametrize("alone", [False, True], ids=["beside", "alone"])
 @pytest.mark.parametrize("wants", ["registry:catalog:*", "repository:ns/library/nginx:pull", "aws"])
-async def test_a_registry_that_wants_a_scope_of_its_own_gets_it_and_is_remembered(
+async def test_a_registry_gets_the_scope_that_it_names_and_is_remembered(
     hub: Hub, mirror: Mirror, image: Image, wants: str, alone: bool
 ) -> None:
     """As containerd and skopeo ask for it beside the repository's own."""
@@ -308,7 +308,7 @@ async def test_a_token_server_that_fails_once_is_asked_again_within_the_question
     await mirror.pull(REPOSITORY, "latest", image)
 
 
-async def test_a_token_server_that_is_asked_too_often_is_left_alone_as_long_as_it_says(
+async def test_a_rate_limit_of_a_token_server_is_kept_as_long_as_it_says(
     hub: Hub, run: Run, image: Image
 ) -> None:
     hub.faults.add(Fault.abuse("token", times=None, retry_after=60))
@@ -460,7 +460,7 @@ async def test_a_basic_login_that_is_forbidden_what_it_had_is_read_again(
     assert better.credentials.password == "new"
 
 
-async def test_one_wrong_challenge_does_not_change_how_an_upstream_is_logged_in_to(
+async def test_one_wrong_challenge_does_not_change_the_way_to_log_in(
     hub: Hub, run: Run, image: Image
 ) -> None:
     hub.terms.users = {"robot": WORD}
@@ -477,7 +477,7 @@ async def test_one_wrong_challenge_does_not_change_how_an_upstream_is_logged_in_
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_denial_that_contradicts_what_was_just_given_is_asked_about_again(
+async def test_a_denial_that_contradicts_a_recent_grant_is_asked_about_again(
     hub: Hub, mirror: Mirror, image: Image, status: int
 ) -> None:
     layer = image.layers[0]
@@ -486,7 +486,7 @@ async def test_a_denial_that_contradicts_what_was_just_given_is_asked_about_agai
     assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
 
 
-async def test_a_denial_of_what_was_never_given_is_not_asked_about_again_and_again(
+async def test_a_denial_of_content_never_granted_is_not_asked_about_repeatedly(
     hub: Hub, mirror: Mirror
 ) -> None:
     layer = "sha256:" + "5" * 64

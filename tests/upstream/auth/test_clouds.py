@@ -93,7 +93,7 @@ async def test_ecr_is_pulled_from_with_the_login_that_aws_gives(
     assert hub.count(status=401) == 0
 
 
-async def test_ecr_public_is_pulled_from_with_tokens_for_the_login_that_aws_gives(
+async def test_ecr_public_is_pulled_from_with_tokens_for_the_login_of_aws(
     hub: Hub, run: Run, private: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with EcrPublicApi() as api, EcrPublic(hub, {"AWS": api.password}) as server:
@@ -240,7 +240,7 @@ async def test_google_that_gives_no_token_is_a_503_that_says_so(
 # Azure
 
 
-async def test_azures_identity_is_exchanged_for_a_refresh_token_and_that_for_tokens(
+async def test_an_azure_identity_is_exchanged_for_refresh_and_access_tokens(
     hub: Hub, run: Run, private: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with AzureIdentity() as identity, Acr(hub) as server:

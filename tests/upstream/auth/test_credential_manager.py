@@ -126,7 +126,7 @@ async def test_why_there_is_no_account_is_said_once_and_on_one_line(
     assert len(record.message) < 400
 
 
-async def test_what_nobody_foresaw_of_a_source_is_no_account_and_not_asked_for_again_at_once(
+async def test_an_unforeseen_failure_of_a_source_is_no_account_and_rests(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Odd(Vault):
@@ -222,7 +222,7 @@ async def test_a_login_refused_by_mistake_rests_for_seconds_each_time_it_happens
         assert await outcome(account, door) == WORD
 
 
-async def test_credentials_that_seem_to_have_ended_are_not_read_for_each_question() -> None:
+async def test_credentials_that_seem_expired_are_not_read_for_each_question() -> None:
     """As by a clock that is hours ahead of the cloud's."""
     clock, vault, door = Clock(), Vault(life=0), Door()
     account = CredentialManager("docker.io", vault, clock)
@@ -278,7 +278,7 @@ async def test_who_waited_for_a_login_is_not_kept_waiting_by_the_others(taken: b
     assert {task.result() for task in tasks} == {WORD if taken else "Denied"}
 
 
-async def test_a_source_that_has_another_password_each_time_is_not_tried_for_ever() -> None:
+async def test_a_source_with_another_password_each_time_is_not_tried_for_ever() -> None:
     clock, vault, door = Clock(), Mint(), Door("none of these")
     account = CredentialManager("docker.io", vault, clock)
     outcomes = await asyncio.gather(*(outcome(account, door) for _ in range(20)))
@@ -292,7 +292,7 @@ async def test_a_source_that_has_another_password_each_time_is_not_tried_for_eve
     assert await outcome(account, door) == door.word
 
 
-async def test_a_wrong_password_after_another_does_not_hide_the_right_one_for_ever() -> None:
+async def test_wrong_passwords_in_a_row_do_not_hide_the_right_one_for_ever() -> None:
     clock, vault, door = Clock(), Vault(), Door("new")
     account = CredentialManager("docker.io", vault, clock)
     assert await outcome(account, door) == "LoginRefused"
@@ -302,7 +302,7 @@ async def test_a_wrong_password_after_another_does_not_hide_the_right_one_for_ev
     assert await outcome(account, door) == "new"
 
 
-async def test_a_password_that_ends_before_its_time_is_renewed_as_often_as_that_happens() -> None:
+async def test_a_password_that_expires_early_is_renewed_each_time() -> None:
     """A helper may give tokens of a minute: each is refused in the end, and none was wrong."""
     clock, vault, door = Clock(), Mint(), Door(f"{WORD}-0")
     account = CredentialManager("docker.io", vault, clock)

@@ -245,7 +245,7 @@ BROKEN: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=str)
-async def test_what_cannot_be_read_of_another_registry_is_left_out_and_named_once(
+async def test_an_unreadable_entry_of_another_registry_is_ignored_and_named_once(
     config: Path, broken: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     auths = {"a.example": basic("robot"), **broken.get("auths", {})}
@@ -259,7 +259,7 @@ async def test_what_cannot_be_read_of_another_registry_is_left_out_and_named_onc
     assert WORD not in caplog.text
 
 
-async def test_an_entry_that_breaks_while_the_mirror_runs_is_said_and_what_was_there_is_used(
+async def test_an_entry_that_breaks_at_run_time_is_logged_and_the_former_used(
     config: Path,
 ) -> None:
     clock = Clock()

@@ -162,7 +162,7 @@ async def test_azures_refresh_token_is_used_as_a_password(
         assert token not in str(hub.requests)
 
 
-async def test_an_access_token_of_azures_directory_is_exchanged_once_for_all_repositories(
+async def test_an_azure_access_token_is_exchanged_once_for_all_repositories(
     hub: Hub, run: Run, image: Image, tmp_path: Path
 ) -> None:
     for name in ("library/a", "library/b"):

@@ -49,7 +49,7 @@ async def test_a_token_is_fetched_once_however_many_wait(hub: Hub, key: TokenKey
     assert hub.count(kind="token") == 1
 
 
-async def test_a_token_that_was_refused_is_forgotten_unless_there_is_another_already(
+async def test_a_refused_token_is_forgotten_unless_it_was_replaced_already(
     hub: Hub, key: TokenKey
 ) -> None:
     async with Transport(URL(hub.url)) as wire:
