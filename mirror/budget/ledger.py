@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -59,9 +60,9 @@ class Ledger:
         self._index = index
         self.ledger_keep = ledger_keep
         self._clock = clock
-        self._first = 0  # the last pull that was entered before the start
-        self._last = 0  # the last pull
-        self._pruned = 0  # the last pull at the last `prune`
+        self._session = secrets.randbits(62)  # no other process has it
+        self._entered = 0  # pulls in this session
+        self._pruned = 0  # pulls at the last `prune`
         self._ahead: float | None = None  # of the timer, at the last look
 
     def __repr__(self) -> str:
@@ -74,8 +75,7 @@ class Ledger:
     async def load(self, longest: float, timer: float) -> dict[AccountKey, Past]:
         """Read the entries that may still matter; upstream's word needs two `longest` windows.
 
-        This precedes all new entries, and finds the next number for them. `timer` is the reading of
-        the monotonic clock.
+        This precedes all new entries. `timer` is the reading of the monotonic clock.
         """
         self._ahead = self._clock() - timer
         limits = {row.account: row for row in await self._index.limits()}
@@ -88,15 +88,13 @@ class Ledger:
             rest = min(gate.until - self._now, gate.seconds)
             before = past.get(gate.account, Past([]))
             past[gate.account] = replace(before, shut_for=max(0, rest))
-        last = max([await self._index.last_pull(), *(row.after for row in limits.values())])
-        self._first = self._last = last
         return past
 
     def _past(self, entries: list[PastPull], limit: LimitRow | None) -> Past:
         times, clients = [each.at for each in entries], [each.client for each in entries]
         if limit is None:
             return Past(list(zip(self._ages(times), clients, strict=True)))
-        before = sum(each.number <= limit.after for each in entries)
+        before = sum(each.reported for each in entries)
         ages = self._ages([*times[:before], limit.at, *times[before:]])
         said = ages.pop(before)
         word = PullLimit(limit.allowed, limit.remaining, limit.window, limit.source)
@@ -126,13 +124,13 @@ class Ledger:
         if abs(step) < _STEP:
             return False
         _log.warning("the clock was set by %d s: the pulls since the start move with it", step)
-        self._index.move_pulls(self._first, round(step))
+        self._index.move_pulls(self._session, round(step))
         return True
 
     @property
     def grown(self) -> bool:
         """Whether enough pulls were entered that it is time to `prune`."""
-        return self._last - self._pruned >= _MORE
+        return self._entered - self._pruned >= _MORE
 
     async def prune(self, longest: float, keys: Iterable[AccountKey]) -> None:
         """Drop pulls older than `ledger_keep` seconds and than two windows of the `longest` kind.
@@ -140,7 +138,7 @@ class Ledger:
         Limits and gates stay for two such windows. Of each account only the last pulls stay: a
         client that requests one manifest after the other would fill the disk.
         """
-        self._pruned = self._last
+        self._pruned = self._entered
         words = int(2 * longest)
         keep = max(int(self.ledger_keep), words)
         await self._index.prune(self._now, keep=keep, words=words)
@@ -151,6 +149,7 @@ class Ledger:
     ) -> None:
         """Enter a counted pull, and the client's request for it; None if the mirror wanted it."""
         row = PullRow(
+            self._session,
             self._next(),
             key,
             self._now,
@@ -167,18 +166,16 @@ class Ledger:
     def tell_pull(self, key: AccountKey, age: float) -> None:
         """Enter a pull again, in an index that was lost: repository and client are lost, too."""
         at = int(self._clock() - age)
-        self._index.add_pull(PullRow(self._next(), key, at, "", "", "", ""))
+        self._index.add_pull(PullRow(self._session, self._next(), key, at, "", "", "", ""))
 
     def _next(self) -> int:
-        self._last += 1
-        return self._last
+        self._entered += 1
+        return self._entered
 
     def put_limit(self, key: AccountKey, word: ReportedLimit, window: float, age: float) -> None:
         """Note upstream's word on its limit, all entries so far included; in seconds."""
         at = int(self._clock() - age)
-        row = LimitRow(
-            key, word.limit, word.remaining, int(window), word.source, at, after=self._last
-        )
+        row = LimitRow(key, word.limit, word.remaining, int(window), word.source, at)
         self._index.put_limit(row)
 
     def drop_limit(self, key: AccountKey) -> None:

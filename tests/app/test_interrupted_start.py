@@ -74,7 +74,10 @@ async def make_index(folder: Path) -> None:
     with DataFolder(folder).database() as database:
         database.executemany("INSERT INTO blob VALUES (?, 1, NULL, 1, 1)", zip(digests))
         database.executemany("INSERT INTO link VALUES (?, 'docker.io', 'a/b')", zip(digests))
-        database.execute("INSERT INTO pull VALUES (1, 'docker.io', '', 1, 'a/b', 'c', 'd', 'e')")
+        database.execute(
+            "INSERT INTO pull (upstream, account, at, repository, reference, digest, client) "
+            "VALUES ('docker.io', '', 1, 'a/b', 'c', 'd', 'e')"
+        )
 
 
 def counts(folder: Path) -> tuple[int, int, int]:

@@ -37,9 +37,11 @@ HUB, ROBOT = AccountKey("docker.io", ""), AccountKey("docker.io", "robot")
 NOW = 2_000_000_000
 
 
-def pull(number: int, at: int = NOW, account: AccountKey = HUB, client: str = "me") -> PullRow:
+def pull(
+    entry: int, at: int = NOW, account: AccountKey = HUB, client: str = "me", session: int = 1
+) -> PullRow:
     """A counted request."""
-    return PullRow(number, account, at, NGINX.name, "v1", "", client)
+    return PullRow(session, entry, account, at, NGINX.name, "v1", "", client)
 
 
 def tag(name: str, digest: Digest, checked_at: int) -> TagRow:
@@ -49,7 +51,7 @@ def tag(name: str, digest: Digest, checked_at: int) -> TagRow:
 
 def limit(account: AccountKey, at: int = NOW) -> LimitRow:
     """Upstream's word on an account's limit."""
-    return LimitRow(account, 100, 40, 21_600, "10.0.0.1", at, 0)
+    return LimitRow(account, 100, 40, 21_600, "10.0.0.1", at)
 
 
 class MetadataConformance(ABC):
@@ -201,14 +203,55 @@ class MetadataConformance(ABC):
             assert list(await again.limits()) == [limit(HUB)]
 
     async def test_moved_pulls_are_moved_once(self, store: MetadataStore) -> None:
-        store.add_pull(pull(1))
+        store.add_pull(pull(1, session=7))
         await store.flush()
-        store.add_pull(pull(2))
+        store.add_pull(pull(1))
         store.move_pulls(1, -30)
-        store.add_pull(pull(3))
+        store.add_pull(pull(2))
         for _ in range(2):
             await store.flush()
         assert [row.at for row in await store.pulls(0)] == [NOW, NOW - 30, NOW]
+
+    async def test_the_pulls_of_two_processes_are_all_entered(self, store: MetadataStore) -> None:
+        for entry in (1, 2):
+            for session in (7, 8):
+                store.add_pull(pull(entry, client=f"{session}.{entry}", session=session))
+            await store.flush()
+        clients = [row.client for row in await store.pulls(0)]
+        assert clients == ["7.1", "8.1", "7.2", "8.2"]
+
+    async def test_a_pull_that_is_written_again_counts_once(self, store: MetadataStore) -> None:
+        for _ in range(3):
+            store.add_pull(pull(1))
+            store.add_pull(pull(2))
+            await store.flush()
+        assert len(await store.pulls(0)) == 2
+
+    async def test_a_limit_knows_the_pulls_that_were_entered_before_it(
+        self, store: MetadataStore, tmp_path: Path
+    ) -> None:
+        store.add_pull(pull(1))
+        store.put_limit(limit(HUB))
+        store.add_pull(pull(2))
+        store.put_limit(limit(HUB))  # takes the place of the other, but not its position
+        store.add_pull(pull(3))
+        store.add_pull(pull(4, account=ROBOT))  # no limit was reported to it
+        async with self.reopened(store, tmp_path) as again:
+            entries = [row.reported for row in await again.pulls(0)]
+            assert entries == [True, True, False, False]
+
+    async def test_a_pull_follows_a_limit_although_all_pulls_before_it_were_pruned(
+        self, store: MetadataStore
+    ) -> None:
+        for entry in (1, 2):
+            store.add_pull(pull(entry, NOW - 100))
+        store.put_limit(limit(HUB))
+        await store.flush()
+        await store.prune(NOW, keep=50, words=200)
+        assert list(await store.pulls(0)) == []
+        store.add_pull(pull(3))
+        await store.flush()
+        assert [row.reported for row in await store.pulls(0)] == [False]
 
     async def test_old_entries_leave_the_ledger(self, store: MetadataStore) -> None:
         for number, age in enumerate((100, 10, 0), 1):

@@ -237,10 +237,12 @@ async def test_an_index_of_the_first_schema_is_migrated(
     async with run() as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
     folder = mirror.folder
-    tables = ("child", "link", "tag", "pull")
+    tables = ("child", "link", "tag")
+    counted = "id, upstream, account, at, repository, reference, digest, client"
     said = "upstream, account, allowed, remaining, window_length, source, at"
     with folder.database() as new:
         rows = {name: new.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+        rows["pull"] = new.execute(f"SELECT {counted} FROM pull").fetchall()
         rows["pull_limit"] = new.execute(f"SELECT {said} FROM pull_limit").fetchall()
         rows["blob"] = new.execute("SELECT digest, size, media_type, used_at FROM blob").fetchall()
     folder.index.unlink()

@@ -19,6 +19,7 @@ from mirror.storage.metadata.protocol import (
     RowRefused,
 )
 from mirror.storage.metadata.rows import AccountKey, BlobRow, LinkRow, PullRow
+from mirror.storage.metadata.sqlite import migrations
 from mirror.storage.metadata.sqlite.errors import translated
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from tests.standin import Hub, Image, make_image
@@ -34,7 +35,7 @@ LINKS = 150  # more than two transactions
 
 def pull(number: int) -> PullRow:
     """A row of the ledger."""
-    return PullRow(number, HUB, 1_700_000_000 + number, "library/some", "v1", "", "me")
+    return PullRow(1, number, HUB, 1_700_000_000 + number, "library/some", "v1", "", "me")
 
 
 async def filled(data: Path) -> MetadataStore:
@@ -220,7 +221,7 @@ async def test_pulls_that_were_moved_are_not_moved_again_with_what_failed_beside
             "CREATE TRIGGER broken BEFORE INSERT ON blob WHEN new.size = 77 "
             "BEGIN SELECT abs(-9223372036854775807 - 1); END"  # an error, and no refusal
         )
-    index.move_pulls(0, 3600)
+    index.move_pulls(1, 3600)
     index.add_pull(pull(2))
     index.put_blob(BlobRow(Digest.of(b"a"), 10**30, None, 0))  # no integer of SQLite's
     index.put_blob(BlobRow(Digest.of(b"b"), 77, None, 0))
@@ -234,3 +235,29 @@ async def test_pulls_that_were_moved_are_not_moved_again_with_what_failed_beside
     with DataFolder(tmp_path).database() as other:
         times = other.execute("SELECT at FROM pull ORDER BY id").fetchall()
     assert times == [(pull(1).at + 3600,), (pull(2).at,)]
+
+
+@pytest.mark.parametrize(("after", "reported"), [(5, [True, False]), (9, [True, True])])
+async def test_the_ledger_of_the_schema_before_the_numbers_is_upgraded(
+    tmp_path: Path, after: int, reported: list[bool]
+) -> None:
+    """Also where the pull that a limit names was deleted: the next one still follows the limit."""
+    with closing(sqlite3.connect(tmp_path / "index.db")) as old:
+        old.executescript(f"{';'.join(migrations.scripts()[:7])}; PRAGMA user_version=7;")
+        for number in (5, 6):
+            values = (number, "docker.io", "", 1_700_000_000, "a/b", "v1", "", "old")
+            old.execute("INSERT INTO pull VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        limit = ("docker.io", "", 100, 40, 21_600, "", 1_700_000_000, after)
+        old.execute("INSERT INTO pull_limit VALUES (?, ?, ?, ?, ?, ?, ?, ?)", limit)
+        old.commit()
+    index = await open_sqlite(tmp_path)
+    for _ in range(2):  # the second is the repetition of a write
+        index.add_pull(pull(5))
+        await index.flush()
+    index.move_pulls(1, 60)
+    await index.flush()
+    entries = await index.pulls(0)
+    await index.close()
+    assert [row.reported for row in entries] == [*reported, False]
+    assert [row.client for row in entries] == ["old", "old", "me"]
+    assert [row.at - 1_700_000_000 for row in entries] == [0, 0, 65]

@@ -55,7 +55,9 @@ class MemoryMetadata:
         self._links: set[LinkRow] = set()
         self._tags: dict[TagKey, TagRow] = {}
         self._publicity: dict[Repository, PublicityRow] = {}
-        self._pulls: dict[int, PullRow] = {}
+        self._pulls: dict[int, PullRow] = {}  # by their numbers
+        self._numbers: dict[tuple[int, int], int] = {}  # by session and entry
+        self._reported: dict[AccountKey, int] = {}  # the last number before each limit
         self._limits: dict[AccountKey, LimitRow] = {}
         self._gates: dict[AccountKey, GateRow] = {}
         self._asked: dict[tuple[str, int], AskedRow] = {}
@@ -179,17 +181,21 @@ class MemoryMetadata:
 
     def add_pull(self, pull: PullRow) -> None:
         """See `LedgerMetadata`."""
-        self._pulls.setdefault(pull.number, pull)
+        name = (pull.session, pull.entry)
+        if name not in self._numbers:
+            self._numbers[name] = len(self._numbers) + 1
+            self._pulls[self._numbers[name]] = pull
 
-    def move_pulls(self, after: int, seconds: int) -> None:
+    def move_pulls(self, session: int, seconds: int) -> None:
         """See `LedgerMetadata`."""
         for number, pull in self._pulls.items():
-            if number > after:
+            if pull.session == session:
                 self._pulls[number] = pull._replace(at=pull.at + seconds)
 
     def put_limit(self, row: LimitRow) -> None:
         """See `LedgerMetadata`."""
         self._limits[row.account] = row
+        self._reported[row.account] = len(self._numbers)
 
     def drop_limit(self, account: AccountKey) -> None:
         """See `LedgerMetadata`."""
@@ -233,14 +239,13 @@ class MemoryMetadata:
         pulls = sorted(self._pulls.items())
         first = min((number for number, row in pulls if row.at >= since), default=None)
         return [
-            PastPull(number, row.account, row.at, row.client)
+            PastPull(row.account, row.at, row.client, self._is_reported(number, row.account))
             for number, row in pulls
             if first is not None and number >= first
         ]
 
-    async def last_pull(self) -> int:
-        """See `LedgerMetadata`."""
-        return max(self._pulls, default=0)
+    def _is_reported(self, number: int, account: AccountKey) -> bool:
+        return account in self._limits and number <= self._reported[account]
 
     async def asked(self, since: int) -> list[AskedRow]:
         """See `LedgerMetadata`."""

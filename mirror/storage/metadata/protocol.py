@@ -123,11 +123,11 @@ class LedgerMetadata(Rebuilt, Protocol):
     def add_pull(self, pull: PullRow) -> None:
         """Enter a counted request. Written at once, because pulls are money."""
 
-    def move_pulls(self, after: int, seconds: int) -> None:
-        """Shift the times of all pulls after a number by `seconds`."""
+    def move_pulls(self, session: int, seconds: int) -> None:
+        """Shift the times of all pulls of a session by `seconds`."""
 
     def put_limit(self, row: LimitRow) -> None:
-        """Record the limit as upstream last reported it."""
+        """Record the limit as upstream last reported it, after the pulls that were entered."""
 
     def drop_limit(self, account: AccountKey) -> None:
         """Delete a limit that upstream no longer reports."""
@@ -165,9 +165,6 @@ class LedgerMetadata(Rebuilt, Protocol):
 
         The order is not that of time: an older time in between comes from a wrong clock.
         """
-
-    async def last_pull(self) -> int:
-        """Return the highest pull number. Raises MetadataError."""
 
     async def asked(self, since: int) -> Sequence[AskedRow]:
         """Return the requests of the hours since then. Raises MetadataError."""

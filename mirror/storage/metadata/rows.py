@@ -75,9 +75,15 @@ class AccountKey(NamedTuple):
 
 
 class PullRow(NamedTuple):
-    """A counted request, numbered in the order of entry."""
+    """A counted request.
 
-    number: int
+    `session` is a number that the process has made up for itself, `entry` the number of the pull in
+    that session: a write that is repeated enters it once. The store numbers the pulls of all
+    sessions, in the order of entry.
+    """
+
+    session: int
+    entry: int
     account: AccountKey
     at: int
     repository: str
@@ -87,19 +93,19 @@ class PullRow(NamedTuple):
 
 
 class PastPull(NamedTuple):
-    """A counted request, as far as it is read again."""
+    """A counted request, as far as it is read again.
 
-    number: int
+    It is `reported` if it was entered before the last report of the account's limit.
+    """
+
     account: AccountKey
     at: int
     client: str
+    reported: bool
 
 
 class LimitRow(NamedTuple):
-    """The limit as upstream last reported it: pulls per `window` seconds, as of `at`.
-
-    `after` is the number of the last pull before that report.
-    """
+    """The limit as upstream last reported it: pulls per `window` seconds, as of `at`."""
 
     account: AccountKey
     allowed: int
@@ -107,7 +113,6 @@ class LimitRow(NamedTuple):
     window: int
     source: str
     at: int
-    after: int
 
 
 class GateRow(NamedTuple):

@@ -60,9 +60,9 @@ class WriteBehind(Generic[W]):
         self._writer = writer
         self._interval = interval
         self._pending: dict[Hashable, W] = {}
-        self._pulls: list[W] = []
-        self._entered = 0  # pulls so far
-        self._tried = 0  # pulls that were written, or failed to be for now
+        self._entries: dict[Hashable, W] = {}  # of the ledger, in their order
+        self._entered = 0  # entries so far
+        self._tried = 0  # entries that were written, or failed to be for now
         self._progress = Notifier()
         self._sources: list[Source] = []
         self._wake = asyncio.Event()
@@ -74,7 +74,7 @@ class WriteBehind(Generic[W]):
     @property
     def pending(self) -> int:
         """The number of pending writes."""
-        return len(self._pending) + len(self._pulls)
+        return len(self._pending) + len(self._entries)
 
     def when_lost(self, source: Source) -> None:
         """See `MetadataStore.when_lost`."""
@@ -93,16 +93,21 @@ class WriteBehind(Generic[W]):
         """Wake the flush now, instead of after the interval."""
         self._wake.set()
 
-    def first(self, write: W) -> None:
-        """Queue a row of the ledger, before all other writes, and wake the flush."""
-        self._pulls.append(write)
+    def add_entry(self, write: W) -> None:
+        """Queue an entry of the ledger, before all other writes, and wake the flush."""
         self._entered += 1
+        self._entries[self._entered] = write
         self.soon()
+
+    def after_entries(self, key: Hashable, write: W) -> None:
+        """Queue a write behind the entries so far; it replaces a pending one of the same key."""
+        self._entries.pop(key, None)
+        self._entries[key] = write
 
     def forget(self) -> None:
         """Drop all pending writes."""
         self._pending.clear()
-        self._pulls.clear()
+        self._entries.clear()
 
     async def pulls_written(self) -> None:
         """Wait until the pulls so far are on the disk, for half a second at most.
@@ -167,22 +172,23 @@ class WriteBehind(Generic[W]):
             return True
 
     async def _flush_slice(self) -> bool:
-        """Write one slice, pulls first; returns whether it succeeded.
+        """Write one slice, entries first; returns whether it succeeded.
 
         Slices bound the size of a write-ahead log.
         """
-        pulls, self._pulls = self._pulls, []
+        entries, self._entries = self._entries, {}
         keys = list(islice(self._pending, _SLICE))
         writes = {key: self._pending.pop(key) for key in keys}
         entered, written = self._entered, 0
         try:
-            async for number in self._write([*pulls, *writes.values()]):
+            async for number in self._write([*entries.values(), *writes.values()]):
                 written += number
         except MetadataError as error:
             _log.error("cannot write to the index, will try again: %s", in_words(error))
             # Written rows are not written again: pulls that were moved would be moved twice.
-            rest = islice(writes.items(), max(0, written - len(pulls)), None)
-            self._put_back(pulls[written:], dict(rest))
+            failed = islice(writes.items(), max(0, written - len(entries)), None)
+            self._pending = _merged(dict(failed), self._pending)
+            self._entries = _merged(dict(islice(entries.items(), written, None)), self._entries)
             if await self._writer.mend(error):
                 await self._tell_again()
             return False
@@ -190,14 +196,6 @@ class WriteBehind(Generic[W]):
             self._tried = entered
             self._progress.notify()
         return True
-
-    def _put_back(self, pulls: list[W], writes: dict[Hashable, W]) -> None:
-        """Requeue failed writes; a write queued meanwhile is newer, and replaces its failed one."""
-        newer, self._pending = self._pending, writes
-        for key, write in newer.items():
-            self._pending.pop(key, None)
-            self._pending[key] = write
-        self._pulls = pulls + self._pulls
 
     async def _write(self, writes: Sequence[W]) -> AsyncIterator[int]:
         """Write all rows, dropping any that the writer refuses: such a row would block the rest.
@@ -223,9 +221,17 @@ class WriteBehind(Generic[W]):
         Only facts that no source keeps in memory are lost: the names in the ledger's pulls, not
         their count.
         """
-        self._pulls.clear()
+        self._entries.clear()
         # No await in between: a pull entered meanwhile would be written twice, by its source and by
         # itself.
         rest = [tell() for tell in self._sources]
         async for _ in cooperatively(chain.from_iterable(rest)):
             pass
+
+
+def _merged(failed: dict[Hashable, W], newer: dict[Hashable, W]) -> dict[Hashable, W]:
+    """Put newer writes behind failed ones; a newer write replaces the failed one of its key."""
+    for key, write in newer.items():
+        failed.pop(key, None)
+        failed[key] = write
+    return failed

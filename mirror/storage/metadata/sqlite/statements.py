@@ -24,12 +24,14 @@ DROP = (
     ("link", "DELETE FROM link WHERE digest = $1"),
     ("type", "DELETE FROM manifest_type WHERE digest = $1"),
 )
-PUT_PULL = """INSERT INTO pull (id, upstream, account, at, repository, reference, digest, client)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING"""
-MOVE_PULLS = "UPDATE pull SET at = at + $2 WHERE id > $1"
+PUT_PULL = """INSERT INTO pull
+    (session, entry, upstream, account, at, repository, reference, digest, client)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    ON CONFLICT (session, entry) WHERE session IS NOT NULL DO NOTHING"""
+MOVE_PULLS = "UPDATE pull SET at = at + $2 WHERE session = $1"
 PUT_LIMIT = """INSERT INTO pull_limit
     (upstream, account, allowed, remaining, window_length, source, at, after_pull)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT coalesce(max(id), 0) FROM pull))
     ON CONFLICT (upstream, account) DO UPDATE SET allowed = excluded.allowed,
     remaining = excluded.remaining, window_length = excluded.window_length,
     source = excluded.source, at = excluded.at, after_pull = excluded.after_pull"""
@@ -48,6 +50,9 @@ PRUNE = ("DELETE FROM pull WHERE at < $1", "DELETE FROM asked WHERE hour < $1")
 KEEP_LAST = """DELETE FROM pull WHERE upstream = $1 AND account = $2 AND id <= (
     SELECT id FROM pull WHERE upstream = $1 AND account = $2 ORDER BY id DESC LIMIT 1 OFFSET $3)"""
 PRUNE_WORDS = ("DELETE FROM pull_limit WHERE at < $1", "DELETE FROM pull_gate WHERE until < $1")
+# After the last pull is deleted, its number is given again: no limit may name it then.
+PRUNE_AFTER = """UPDATE pull_limit SET after_pull = (SELECT coalesce(max(id), 0) FROM pull)
+    WHERE after_pull > (SELECT coalesce(max(id), 0) FROM pull)"""
 LAST_ENTRY = """SELECT max(at) FROM (SELECT at FROM pull WHERE id = (SELECT max(id) FROM pull)
     UNION ALL SELECT max(at) AS at FROM pull_limit) AS entry"""
 _SPENDERS = """SELECT {what}, count(*) FROM pull
@@ -67,10 +72,11 @@ LINKS = "SELECT digest, upstream, repository FROM link"
 TAGS = """SELECT upstream, repository, tag, digest, media_type, size, checked_at FROM tag
     ORDER BY checked_at"""
 PUBLICITY = "SELECT upstream, repository, public, asked_at FROM publicity ORDER BY asked_at"
-LIMITS = """SELECT upstream, account, allowed, remaining, window_length, source, at, after_pull
+LIMITS = """SELECT upstream, account, allowed, remaining, window_length, source, at
     FROM pull_limit"""
 GATES = "SELECT upstream, account, until, seconds FROM pull_gate"
-PULLS = """SELECT id, upstream, account, at, client FROM pull
+PULLS = """SELECT pull.upstream, pull.account, pull.at, client, id <= coalesce(after_pull, 0)
+    FROM pull LEFT JOIN pull_limit
+    ON pull_limit.upstream = pull.upstream AND pull_limit.account = pull.account
     WHERE id >= (SELECT min(id) FROM pull WHERE at >= $1) ORDER BY id"""
-LAST_PULL = "SELECT coalesce(max(id), 0) FROM pull"
 ASKED = "SELECT upstream, hour, pulls FROM asked WHERE hour >= $1"

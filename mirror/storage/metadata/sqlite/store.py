@@ -172,20 +172,21 @@ class SqliteMetadata(WriteBehind[Write]):
     def add_pull(self, pull: PullRow) -> None:
         """See `LedgerMetadata`."""
         what = (pull.repository, pull.reference, pull.digest, pull.client)
-        self.first((sql.PUT_PULL, (pull.number, *pull.account, pull.at, *what)))
+        args = (pull.session, pull.entry, *pull.account, pull.at, *what)
+        self.add_entry((sql.PUT_PULL, args))
 
-    def move_pulls(self, after: int, seconds: int) -> None:
+    def move_pulls(self, session: int, seconds: int) -> None:
         """See `LedgerMetadata`."""
-        self.first((sql.MOVE_PULLS, (after, seconds)))
+        self.add_entry((sql.MOVE_PULLS, (session, seconds)))
 
     def put_limit(self, row: LimitRow) -> None:
         """See `LedgerMetadata`."""
-        said = (row.allowed, row.remaining, row.window, row.source, row.at, row.after)
-        self.later(("limit", row.account), (sql.PUT_LIMIT, (*row.account, *said)))
+        said = (row.allowed, row.remaining, row.window, row.source, row.at)
+        self.after_entries(row.account, (sql.PUT_LIMIT, (*row.account, *said)))
 
     def drop_limit(self, account: AccountKey) -> None:
         """See `LedgerMetadata`."""
-        self.later(("limit", account), (sql.DROP_LIMIT, (*account,)))
+        self.after_entries(account, (sql.DROP_LIMIT, (*account,)))
 
     def put_gate(self, row: GateRow) -> None:
         """See `LedgerMetadata`."""
@@ -204,6 +205,7 @@ class SqliteMetadata(WriteBehind[Write]):
             end = now if last is None else min(now, last)
             writes: list[Write] = [(each, (end - keep,)) for each in sql.PRUNE]
             writes += [(each, (end - words,)) for each in sql.PRUNE_WORDS]
+            writes.append((sql.PRUNE_AFTER, ()))
             await self._file.write(writes)
 
         await self.between_flushes(_logged(prune))
@@ -224,11 +226,6 @@ class SqliteMetadata(WriteBehind[Write]):
     async def pulls(self, since: int) -> list[PastPull]:
         """See `LedgerMetadata`."""
         return await self._file.fetch(_past_pull, sql.PULLS, since)
-
-    async def last_pull(self) -> int:
-        """See `LedgerMetadata`."""
-        [number] = await self._file.fetch(int, sql.LAST_PULL)
-        return number
 
     async def asked(self, since: int) -> list[AskedRow]:
         """See `LedgerMetadata`."""
@@ -297,18 +294,16 @@ def _limit(
     window: int,
     source: str,
     at: int,
-    after: int,
 ) -> LimitRow:
-    key = AccountKey(upstream, account)
-    return LimitRow(key, allowed, remaining, window, source, at, after)
+    return LimitRow(AccountKey(upstream, account), allowed, remaining, window, source, at)
 
 
 def _gate(upstream: str, account: str, until: int, seconds: int) -> GateRow:
     return GateRow(AccountKey(upstream, account), until, seconds)
 
 
-def _past_pull(number: int, upstream: str, account: str, at: int, client: str) -> PastPull:
-    return PastPull(number, AccountKey(upstream, account), at, client)
+def _past_pull(upstream: str, account: str, at: int, client: str, reported: int) -> PastPull:
+    return PastPull(AccountKey(upstream, account), at, client, bool(reported))
 
 
 def _first(value: int | None) -> int | None:
