@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
@@ -17,12 +17,13 @@ from mirror.storage.blobs.protocol import BlobReader, BlobStore
 from mirror.storage.blobs.threads import DiskThreads
 from mirror.storage.catalog import Catalog, Entry, charged
 from mirror.storage.data_folder import DataFolder
-from mirror.storage.errors import NoRoom, Stopping, StorageError, Unavailable
+from mirror.storage.errors import NoRoom, Stopping, StorageError
 from mirror.storage.graph import Differences, differences
 from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.partial_lease import PartialLease
 from mirror.storage.quota import Quota
 from mirror.storage.stored_blob import Pin, StoredBlob
+from mirror.storage.verified_reads import VerifiedReads
 from mirror.util.cooperative import cooperatively
 from mirror.util.gc_pause import gc_paused
 from mirror.util.uncancelled import run_to_completion
@@ -62,6 +63,7 @@ class Store:
         self.altered: list[Digest] = []  # found with a wrong size at start, and discarded
         self._folder = folder
         self._threads = threads
+        self._reads = VerifiedReads(blobs, threads, self.accounting, self.discard)
 
     def __repr__(self) -> str:
         return f"<Store: {len(self.catalog)} kept, {self.used} of {self.max_size} bytes>"
@@ -111,10 +113,6 @@ class Store:
     def change_max_size(self, max_size: int) -> None:
         """Change the bound; `trim` then enforces a lower one."""
         self.accounting.change(max_size)
-
-    async def measure_overhead(self) -> None:
-        """Count the index as large as it is now; raises StorageError."""
-        self.accounting.overhead = await self.run_read(self._overhead)
 
     def _overhead(self) -> int:
         """Return the bytes of all files other than blobs, as they count towards the bound.
@@ -259,92 +257,17 @@ class Store:
 
     # Finding
 
-    async def open(self, digest: Digest, *, small: int = 0) -> StoredBlob | None:
-        """Open a stored blob that is intact; None if there is none. A wrong one is discarded.
+    def open(self, digest: Digest, *, small: int = 0) -> Coroutine[Any, Any, StoredBlob | None]:
+        """Open a stored blob that is intact; see `VerifiedReads.open`. Raises Unavailable."""
+        return self._reads.open(digest, small)
 
-        A blob of `small` bytes or less is read whole and proven by its digest; a larger one is
-        proven by size and time, or by its hash if the time differs. Raises Unavailable if that
-        cannot be told, for want of descriptors say.
-        """
-        while (entry := self.catalog.get(digest)) is not None:
-            blob = await self._intact(digest, entry, small)
-            if self.catalog.get(digest) is not entry:
-                if blob is not None:
-                    blob.close()
-                continue  # evicted, discarded by another, or fetched anew meanwhile
-            if blob is not None:
-                self.accounting.touch(digest)
-                return blob
-            await self.discard(digest)
-        return None
-
-    async def _intact(self, digest: Digest, entry: Entry, small: int) -> StoredBlob | None:
-        """Open a blob; None if it is missing, altered or unreadable. Raises Unavailable."""
-        try:
-            if entry.size <= small:
-                return await self._whole(digest, entry)
-            reader = await self._unchanged(digest, entry)
-        except Unavailable:
-            raise
-        except StorageError:
-            return None
-        return None if reader is None else StoredBlob(entry, reader, None)
-
-    async def _whole(self, digest: Digest, entry: Entry) -> StoredBlob | None:
-        """Open a blob and prove all of its bytes; None if they are wrong. Raises StorageError."""
-        reader = await self.blobs.open(digest)
-        try:
-            # One byte more than expected, so that a longer file shows.
-            body = bytes(await reader.read(0, entry.size + 1))
-        except BaseException:
-            reader.close()
-            raise
-        if digest.proves(body):
-            return StoredBlob(entry, reader, body)
-        reader.close()
-        return None
-
-    async def _unchanged(self, digest: Digest, entry: Entry) -> BlobReader | None:
-        """Open a blob that is unchanged since it was stored, by size and time, else by hash.
-
-        None if it is not. Raises StorageError.
-        """
-        reader = await self.blobs.open(digest)
-        if reader.size == entry.size and reader.changed_at != entry.changed_at:
-            reader.close()
-            proof = await self.blobs.prove(digest, entry.size)
-            if proof is None:
-                return None
-            entry.changed_at = proof
-            if self.catalog.get(digest) is entry:
-                self.accounting.tell_of(digest, entry)
-            reader = await self.blobs.open(digest)
-        if (reader.size, reader.changed_at) == (entry.size, entry.changed_at):
-            return reader
-        reader.close()
-        return None
+    def read(self, digest: Digest) -> Coroutine[Any, Any, bytes | None]:
+        """Return small content whole; see `VerifiedReads.read`. Raises Unavailable."""
+        return self._reads.read(digest)
 
     def pin(self, entry: Entry) -> Pin:
         """Keep stored content from eviction until the pin is released."""
         return Pin(entry)
-
-    async def read(self, digest: Digest) -> bytes | None:
-        """Return small content whole; None if it is wrong, which is discarded then.
-
-        Raises Unavailable if that cannot be told.
-        """
-        entry = self.catalog.get(digest)
-        try:
-            body = await self.blobs.read(digest)
-            if await self.run_read(digest.proves, body):
-                return body
-        except Unavailable:
-            raise
-        except StorageError:
-            pass
-        if self.catalog.get(digest) is entry:  # else another reader did that
-            await self.discard(digest)
-        return None
 
     async def open_unproven(self, digest: Digest) -> BlobReader:
         """Open a stored blob to verify it: neither pinned nor a use; raises StorageError."""
@@ -378,8 +301,12 @@ class Store:
         """
         return await self.quota.remove_orphans(sizes)
 
-    def would_evict(self, freed: int) -> list[Digest]:
-        """Return the blobs to evict to keep the bound; see `Accounting.would_evict`."""
+    async def would_evict(self, freed: int) -> list[Digest]:
+        """Return the blobs to evict to keep the bound, with the index as large as it is now.
+
+        See `Accounting.would_evict`. Raises StorageError.
+        """
+        self.accounting.overhead = await self.run_read(self._overhead)
         return self.accounting.would_evict(freed)
 
     async def compare(self) -> Differences:

@@ -248,5 +248,6 @@ async def test_what_is_published_is_counted_once_at_every_step(store: Store) -> 
         most = max(most, store.accounting.used)
         await asyncio.sleep(0)
     await publishing
+    lease.close()
     assert is_kept(store)
     assert most == store.accounting.used

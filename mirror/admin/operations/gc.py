@@ -44,9 +44,8 @@ async def _collectable(store: Store) -> Collected:
     orphans = [
         charged(size) for digest, size in unknown.items() if store.catalog.get(digest) is None
     ]
-    await store.measure_overhead()
     gone = [charged(entry.size) for entry in lost.values()]
-    evicted = store.would_evict(sum(partials) + sum(gone))
+    evicted = await store.would_evict(sum(partials) + sum(gone))
     victims = [charged(entry.size) for each in evicted if (entry := before.get(each))]
     freed = sum(partials) + sum(orphans) + sum(victims)
     counts = len(partials), len(orphans), len(lost), len(victims)
