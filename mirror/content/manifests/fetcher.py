@@ -164,22 +164,32 @@ class ManifestFetcher:
             shared = await self._from_elsewhere(repository, reference)
             if shared is not None:
                 return shared
-        met = False
-        while running := self._running.get((repository, reference)):
-            try:
-                return await asyncio.shield(running)  # joining spends nothing
-            except ShareSpent:  # the share of the client that began it and waited for a pull
-                await asyncio.sleep(0)  # until the failed pull is removed
-            except RegistryError as failure:  # of another client's pull, which failed once
-                if met or not may_pass(failure):
-                    raise
-                met = True
+        if (joined := await self._join(request)) is not None:
+            return joined
+        # Nothing is awaited between the look for a running pull and the start of this one.
         permit = self._budget.admit(request)
         if isinstance(reference, Digest):
             self._leaders.setdefault((repository.upstream, reference), repository)
         return await self._running.join(
             (repository, reference), lambda: self._fetch(request, permit, insist=insist)
         )
+
+    async def _join(self, request: PullRequest) -> Manifest | None:
+        """Wait for the running pull of the same manifest, which spends nothing; None without one.
+
+        A pull that another client began may fail once, and is then begun again.
+        """
+        met = False
+        while running := self._running.get((request.repository, request.target)):
+            try:
+                return await asyncio.shield(running)
+            except ShareSpent:  # the share of the client that began it and waited for a pull
+                await asyncio.sleep(0)  # until the failed pull is removed
+            except RegistryError as failure:
+                if met or not may_pass(failure):
+                    raise
+                met = True
+        return None
 
     async def _with_cost(self, request: PullRequest, digest: Digest) -> PullRequest:
         """Ask by HEAD for the cost, if an index may cost more than is left."""
