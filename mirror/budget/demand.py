@@ -37,7 +37,7 @@ class Demand:
                 self._entered[upstream] = asked
                 self._hours[upstream, hour] += new
                 self._ledger.put_asked(upstream, hour, self._hours[upstream, hour])
-        for old in [key for key in self._hours if key[1] < hour - self._keep]:
+        for old in [(name, at) for name, at in self._hours if at < hour - self._keep]:
             del self._hours[old]
 
     def asked_for(self, upstream: str, seconds: float) -> int:
