@@ -81,7 +81,7 @@ async def test_a_balancer_that_only_looks_whether_we_listen_is_not_told_of(
 async def test_a_preamble_that_dribbles_is_cut_in_bounded_time(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(proxy_receiver, "_PATIENCE", 0.3)
+    monkeypatch.setattr(proxy_receiver, "_PREAMBLE_TIMEOUT", 0.3)
     async with run(**PREAMBLED) as mirror:
         for said in (b"", b"PROXY TCP4 ", SIGNATURE):
             assert await say(mirror.daemon.address, said) == b""
