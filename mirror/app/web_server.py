@@ -117,10 +117,10 @@ def build_web_server(
     )
     server = Server(
         router=build_router(settings),
-        clients=clients,
-        access=content.access,
+        authenticator=clients,
+        authorizer=content.access,
         api=_build_api(core, content, clients),
-        own=pages,
+        status_pages=pages,
         metrics=observers.metrics,
         log=AccessLog(log_format=settings.log_format, log_writer=observers.log_writer),
         connections=connections.pool,

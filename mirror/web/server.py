@@ -47,19 +47,19 @@ class Server:
     def __init__(
         self,
         router: Router,
-        clients: Authenticator,
-        access: Authorizer,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
         api: RegistryApi,
-        own: StatusPages,
+        status_pages: StatusPages,
         metrics: Metrics,
         log: AccessLog,
         connections: ConnectionPool,
     ) -> None:
         self.router = router  # replaced by a reload
-        self._clients = clients
-        self._access = access
+        self._authenticator = authenticator
+        self._authorizer = authorizer
         self._api = api
-        self._own = own
+        self._status_pages = status_pages
         self._metrics = metrics
         self._log = log
         self._connections = connections
@@ -106,10 +106,10 @@ class Server:
             raise await self._refused(request, error) from None
         if isinstance(route, StatusPath):
             return await self._page(request, route)
-        identity = request[IDENTITY] = await self._clients.identify(request)
+        identity = request[IDENTITY] = await self._authenticator.identify(request)
         CLIENT.set(identity.client)
         if isinstance(route, RepositoryPath):
-            await self._access.admit(route.repository, identity, lambda: _probed(route))
+            await self._authorizer.admit(route.repository, identity, lambda: _probed(route))
         return await self._api.answer(request, route, identity)
 
     def _accepted(self, request: web.BaseRequest) -> Route:
@@ -123,7 +123,7 @@ class Server:
             route = request[ROUTE] = self._parsed(request)
         except RegistryError as error:
             route = error
-        self._clients.browsers.check(request)
+        self._authenticator.browsers.check(request)
         if request.method not in ("GET", "HEAD"):
             raise Unsupported(f"{request.method} is not supported: a mirror only serves pulls")
         if isinstance(route, RegistryError):
@@ -143,8 +143,8 @@ class Server:
         a restart of the mirror.
         """
         if page.name == "metrics":
-            self._clients.watch(request)
-        return await self._own.get(page.name)
+            self._authenticator.watch(request)
+        return await self._status_pages.get(page.name)
 
     async def _refused(self, request: web.BaseRequest, error: RegistryError) -> RegistryError:
         """Count a refused request in the client's rate, too; returns the error to answer with.
@@ -153,10 +153,10 @@ class Server:
         names of upstreams if logins are configured.
         """
         if isinstance(error, NotAllowed):
-            self._clients.take(request)
+            self._authenticator.take(request)
             return error
-        identity = request[IDENTITY] = await self._clients.identify(request)
-        if isinstance(error, NameUnknown) and not self._clients.trusts(identity):
+        identity = request[IDENTITY] = await self._authenticator.identify(request)
+        if isinstance(error, NameUnknown) and not self._authenticator.trusts(identity):
             return NameUnknown("no such upstream here")
         return error
 
