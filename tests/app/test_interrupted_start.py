@@ -44,7 +44,7 @@ def cancelled_in(wait: int, work: Coroutine[Any, Any, T]) -> Generator[Any, Any,
     raise AssertionError
 
 
-async def test_a_start_that_is_interrupted_leaves_nothing_that_keeps_the_process_alive(
+async def test_an_interrupted_start_leaves_nothing_that_keeps_the_process(
     tmp_path: Path,
 ) -> None:
     threads = set(threading.enumerate())

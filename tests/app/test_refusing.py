@@ -195,7 +195,7 @@ async def test_what_another_user_made_in_the_folder_is_named(open_folder: Path, 
 
 
 @AS_NOBODY
-async def test_a_file_that_the_mirrors_user_may_not_read_is_named_with_both_users(
+async def test_a_file_that_the_mirror_may_not_read_is_named_with_both_users(
     open_folder: Path,
 ) -> None:
     (open_folder / "word").touch(mode=0o600)
@@ -223,7 +223,7 @@ async def test_a_file_that_the_mirrors_user_may_not_read_is_named_with_both_user
 
 
 @AS_NOBODY
-async def test_a_check_names_what_is_closed_in_the_data_folder_and_changes_nothing(
+async def test_a_check_names_closed_files_of_the_data_folder_and_changes_none(
     open_folder: Path,
 ) -> None:
     data = open_folder / "data"

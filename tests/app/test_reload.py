@@ -248,7 +248,7 @@ async def test_a_lower_bound_is_kept_at_once(changing: Changing, hub: Hub, image
         assert stored.used <= stored.max_size == 64 * 1024**2
 
 
-async def test_what_an_account_was_given_stays_private_when_the_account_is_taken_away(
+async def test_content_of_an_account_stays_private_when_the_account_is_removed(
     changing: Changing, hub: Hub
 ) -> None:
     """A restart would have it so: what the account could read may be nobody else's."""
@@ -278,7 +278,7 @@ async def test_what_is_on_its_way_to_an_account_that_is_taken_away_is_private(
         assert (await manifest(mirror, "me/secret", "docker.io")).status == 403
 
 
-async def test_names_of_an_upstream_and_of_the_mirror_are_known_from_the_reload_on(
+async def test_new_names_of_upstreams_and_mirror_are_known_from_the_reload_on(
     changing: Changing, other: Hub, image: Image
 ) -> None:
     new, front = make_image(2, [100_000]), "ghcr.mirror.example"
@@ -354,7 +354,7 @@ async def test_settings_that_cannot_be_used_change_nothing(
             assert (await manifest(mirror, NAME, GHCR)).status == 404
 
 
-async def test_a_reload_that_fails_unforeseen_is_told_of_and_the_next_one_carries_on(
+async def test_an_unforeseen_failure_of_a_reload_is_reported_and_the_next_works(
     changing: Changing,
 ) -> None:
     async with changing.running() as mirror:
@@ -424,7 +424,7 @@ def test_every_key_is_said_to_reload_or_to_want_a_restart() -> None:
     assert listed == [set(Settings.model_fields) - RESTART, set(RESTART)]
 
 
-def test_a_request_that_was_let_in_before_its_upstream_was_removed_is_told_so() -> None:
+def test_a_request_from_before_its_upstream_was_removed_is_told_so() -> None:
     """A password may be compared in between, which takes a while."""
     with pytest.raises(NameUnknown, match=f"upstream {GHCR} is no longer configured"):
         Table[int]()[GHCR]

@@ -119,7 +119,7 @@ async def test_two_hundred_reloads_leave_nothing_behind(
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("room", ["100MiB", "1MiB"], ids=["kept", "past the disk"])
-async def test_an_upstream_that_is_removed_while_it_is_fetched_from_sends_all_of_it(
+async def test_an_upstream_that_is_removed_during_a_fetch_sends_all_of_it(
     changing: Changing, other: Hub, room: str
 ) -> None:
     """A follower past the disk may ask it once more, after the fetch itself has ended."""
@@ -150,7 +150,7 @@ async def test_an_upstream_that_is_removed_while_it_is_fetched_from_sends_all_of
             assert other.bodies(layer.digest) == 2  # the second goes on where the first broke off
 
 
-async def test_a_question_that_was_begun_when_its_upstream_was_removed_is_answered(
+async def test_a_request_that_began_before_its_upstream_was_removed_is_answered(
     changing: Changing, other: Hub
 ) -> None:
     """A manifest is asked for by HEAD first, and then by GET, of what is no more configured."""
@@ -168,7 +168,7 @@ async def test_a_question_that_was_begun_when_its_upstream_was_removed_is_answer
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_fetch_goes_on_with_what_it_began_with_though_its_upstream_is_another_by_then(
+async def test_a_fetch_goes_on_with_its_upstream_after_that_was_replaced(
     changing: Changing, hub: Hub, other: Hub, image: Image
 ) -> None:
     layer, go = image.layers[-1], asyncio.Event()

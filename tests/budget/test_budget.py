@@ -301,7 +301,7 @@ async def test_an_index_is_pulled_only_where_its_platform_can_be_too(hub: Hub, r
     assert hub.pulls == 3
 
 
-async def test_an_index_without_a_pull_for_its_platform_is_refused_before_it_is_pulled(
+async def test_an_index_without_a_pull_for_its_image_is_refused_before_its_pull(
     hub: Hub, run: Run
 ) -> None:
     hub.terms.limit = 1
@@ -460,7 +460,7 @@ async def test_a_change_is_held_back_no_longer_than_configured(
         assert (await mirror.manifest(REPOSITORY, "latest")).body == moved.manifest
 
 
-async def test_a_tag_that_only_a_pull_tells_of_is_left_alone_for_longer_while_few_are_left(
+async def test_a_tag_without_heads_is_checked_less_often_while_pulls_are_few(
     hub: Hub, run: Run, image: Image
 ) -> None:
     """Where a HEAD names no digest, each look at a tag is counted, if it changed or not."""

@@ -183,7 +183,7 @@ async def test_a_long_window_is_as_long_after_a_restart(index: MetadataStore, to
         assert (_used(again), _left(again)) == (used, 10 - used)
 
 
-async def test_a_pull_follows_the_word_that_came_before_it_though_older_ones_are_gone(
+async def test_a_pull_is_taken_from_the_last_report_even_if_older_ones_are_gone(
     index: MetadataStore,
 ) -> None:
     wall = [2_000_000_000.0]

@@ -78,7 +78,7 @@ def test_polling_many_tags_in_turn_keeps_a_pull_for_each_just_once() -> None:
     assert few.verdict(want("changed", stale_age=60), 600) is Verdict.GRANTED
 
 
-def test_polling_by_head_keeps_no_change_from_anybody_for_longer_than_max_stale() -> None:
+def test_polling_by_head_hides_no_change_for_longer_than_max_stale() -> None:
     few = account(left=10)
     for now in range(100):
         poll(few, 20, now, begin=now * 20)  # never the same

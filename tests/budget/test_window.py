@@ -56,7 +56,7 @@ def test_a_pull_comes_back_a_window_after_it_was_counted() -> None:
     assert window.all_back_in(HUB_WINDOW) == 100
 
 
-def test_upstreams_word_beats_our_ledger_and_our_pulls_since_are_taken_from_it() -> None:
+def test_upstreams_report_beats_the_ledger_and_later_pulls_are_deducted() -> None:
     window = spent(0, 10)
     window.observe(said(40), sent=20, now=20)
     assert window.left(20) == 40
@@ -104,7 +104,7 @@ def test_answers_that_overtake_each_other_do_not_raise_what_is_left() -> None:
     assert window.left(4) == 98
 
 
-def test_what_was_asked_for_since_the_lowest_answer_came_raises_what_is_left() -> None:
+def test_pulls_since_the_lowest_report_raise_the_remainder() -> None:
     """However many answers overlap: each is older only than what was asked for after it came."""
     window = spent()
     window.observe(said(10), sent=0.0, now=0.2)
@@ -114,7 +114,7 @@ def test_what_was_asked_for_since_the_lowest_answer_came_raises_what_is_left() -
     assert window.left(1.1) == 100
 
 
-def test_a_pull_without_a_word_of_its_own_is_taken_from_what_was_asked_for_before_it() -> None:
+def test_a_pull_without_a_report_is_deducted_from_earlier_requests() -> None:
     window = spent()
     window.count(2, sent=1)
     window.observe(said(100), sent=0, now=3)
@@ -432,7 +432,7 @@ ASKED = st.lists(
 
 
 @given(ASKED, st.sampled_from([0.005, 0.1, 1.0, 30.0]))
-def test_answers_that_overlap_grant_nothing_that_is_not_left_and_come_to_the_truth(
+def test_overlapping_answers_grant_no_missing_pull_and_converge(
     asked: list[tuple[str, float, float, float]], interval: float
 ) -> None:
     """Nothing is granted that upstream refuses; and what is left becomes what upstream has left.

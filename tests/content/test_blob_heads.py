@@ -112,7 +112,7 @@ async def test_what_neither_head_nor_get_gives_is_not_there(
     assert [seen.method for seen in asked] == ["HEAD", "GET"]
 
 
-async def test_a_host_whose_head_is_worth_nothing_is_not_asked_so_again_and_again(
+async def test_a_host_with_useless_heads_is_not_sent_them_again_and_again(
     hub: Hub, run: Run, layer: Blob
 ) -> None:
     refuse_head(hub, "405")

@@ -136,7 +136,7 @@ async def test_strangers_that_ask_for_it_everywhere_deny_it_to_nobody(hub: Hub, 
     assert all(isinstance(each, asyncio.CancelledError) for each in told), told
 
 
-async def test_a_repository_that_stops_giving_it_midway_cuts_no_follower_of_another(
+async def test_a_repository_that_denies_midway_cuts_no_follower_of_another(
     hub: Hub, run: Run, layer: Blob
 ) -> None:
     go = asyncio.Event()
@@ -218,7 +218,7 @@ async def test_a_blob_is_not_given_unasked_where_it_went_while_it_was_opened(
         assert mirror.stored.repositories(digest) == [PRIVATE]
 
 
-async def test_who_asks_in_the_wrong_repository_for_a_file_that_is_gone_denies_it_to_nobody(
+async def test_a_request_in_a_wrong_repository_for_a_lost_file_denies_it_nowhere(
     hub: Hub, run: Run, layer: Blob
 ) -> None:
     digest = Digest(layer.digest)

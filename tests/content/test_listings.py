@@ -195,7 +195,7 @@ async def test_a_signature_tag_is_an_ordinary_tag(hub: Hub, mirror: Mirror, imag
     assert (await mirror.manifest(REPOSITORY, "v1.sig")).body == signature.manifest
 
 
-async def test_a_listing_that_upstream_has_not_any_more_is_not_given_while_it_fails(
+async def test_a_listing_that_upstream_has_removed_is_not_served_while_it_fails(
     hub: Hub, run: Run, tags: list[str]
 ) -> None:
     async with run(tag_ttl=0) as mirror:

@@ -258,7 +258,7 @@ async def stalled(mirror: Mirror) -> socket.socket:
     return client
 
 
-async def test_one_client_that_takes_its_long_lists_slowly_keeps_none_from_others(
+async def test_a_slow_reader_of_long_lists_keeps_none_from_other_clients(
     raw: Raw, run: Run
 ) -> None:
     raw.answers["/tags/"] = answer(BODY, JSON)

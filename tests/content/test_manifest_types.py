@@ -260,7 +260,7 @@ def signed_image(image: Image) -> tuple[bytes, bytes]:
 
 @pytest.mark.parametrize("told", [media.SCHEMA1_SIGNED, media.SCHEMA1, "application/json"])
 @pytest.mark.parametrize("promised", [True, False])
-async def test_a_signed_manifest_is_proven_by_what_is_signed_and_passed_on_unkept(
+async def test_a_signed_manifest_is_proven_by_its_payload_and_not_stored(
     hub: Hub,
     run: Run,
     image: Image,
@@ -357,7 +357,7 @@ async def two(run: Run, hub: Hub) -> AsyncIterator[tuple[Mirror, Hub]]:
 TWIN = "twin.example/org/app"
 
 
-async def test_what_one_upstream_brought_is_proven_by_a_get_of_another_that_refuses_heads(
+async def test_content_is_proven_by_a_get_of_an_upstream_that_refuses_heads(
     hub: Hub, run: Run, image: Image
 ) -> None:
     async with two(run, hub) as (mirror, twin):
@@ -374,7 +374,7 @@ async def test_what_one_upstream_brought_is_proven_by_a_get_of_another_that_refu
         assert stranger.status in (403, 404)
 
 
-async def test_a_type_that_says_nothing_does_not_stick_to_what_another_upstream_has(
+async def test_a_meaningless_type_does_not_stick_to_content_of_another_upstream(
     hub: Hub, run: Run, image: Image
 ) -> None:
     body = json.dumps({"schemaVersion": 2, "layers": [descriptor(image)]}).encode()

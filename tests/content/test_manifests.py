@@ -189,7 +189,7 @@ async def test_a_tag_whose_new_manifest_does_not_come_stays_within_three_seconds
         assert (got.body, got.cache) == (image.manifest, "hit; detail=stale")
 
 
-async def test_an_upstream_that_names_no_digest_leaves_the_stale_tag_when_it_fails(
+async def test_a_tag_is_served_stale_if_an_upstream_without_digests_fails(
     hub: Hub, run: Run, image: Image
 ) -> None:
     nameless = Fault(kind="manifest", method="HEAD", headers={"Docker-Content-Digest": None})

@@ -141,7 +141,7 @@ async def test_what_was_said_before_is_served_stale(tagged: Hub, run: Run, statu
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_registry_that_denies_what_it_does_not_know_has_its_fallback_tag_read(
+async def test_the_fallback_tag_is_read_if_a_registry_denies_unknown_paths(
     tagged: Hub, mirror: Mirror, status: int
 ) -> None:
     tagged.faults.add(Fault(kind="referrers", status=status, body=b"", times=None))
@@ -149,7 +149,7 @@ async def test_a_registry_that_denies_what_it_does_not_know_has_its_fallback_tag
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_denial_is_one_where_there_is_no_fallback_tag_or_the_api_has_answered(
+async def test_a_denial_counts_without_a_fallback_tag_or_once_the_api_answered(
     tagged: Hub, mirror: Mirror, image: Image, status: int
 ) -> None:
     tagged.faults.add(Fault(kind="referrers", status=status, body=b"", times=None))

@@ -90,7 +90,7 @@ async def test_rows_of_what_is_gone_leave_the_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_killed_at_any_point_it_serves_no_wrong_byte_and_its_books_are_right(
+async def test_after_a_kill_no_wrong_byte_is_served_and_the_books_are_right(
     hub: Hub, tmp_path: Path, seed: int
 ) -> None:
     """Pulls that fetch, wait, evict; killed after so many bytes, a few times over."""

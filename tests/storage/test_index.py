@@ -75,7 +75,7 @@ async def test_a_close_that_is_cancelled_waits_for_the_flush_that_runs(
     assert whole(tmp_path)
 
 
-async def test_a_close_that_is_cancelled_while_another_holds_the_index_loses_nothing(
+async def test_a_close_that_is_cancelled_while_the_index_is_held_loses_nothing(
     tmp_path: Path,
 ) -> None:
     index = await filled(tmp_path)
@@ -186,7 +186,7 @@ async def test_a_second_signal_loses_nothing_though_another_holds_the_index(
     assert DataFolder(data).count("link") == len(images) + len(blobs)
 
 
-async def test_what_a_client_has_pulled_is_in_the_ledger_before_it_has_the_answer(
+async def test_a_pull_is_in_the_ledger_before_its_client_has_the_answer(
     run: Run, image: Image, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
@@ -209,7 +209,7 @@ async def test_an_index_that_another_holds_for_long_keeps_no_client_waiting(
                 assert (await mirror.manifest("library/nginx", image.digest)).status == 200
 
 
-async def test_pulls_that_were_moved_are_not_moved_again_with_what_failed_beside_that(
+async def test_moved_pulls_are_not_moved_again_with_a_write_that_failed(
     tmp_path: Path,
 ) -> None:
     """One row is such as no database takes, another fails for now: the others are written."""

@@ -149,7 +149,7 @@ async def test_a_wrong_file_that_was_fetched_again_is_not_set_aside_by_who_mends
     assert len(store.accounting.quarantine) == 1
 
 
-async def test_a_copy_of_another_upstream_is_not_unlinked_for_the_one_that_was_removed(
+async def test_a_copy_of_another_upstream_is_not_unlinked_for_a_removed_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await publish(store)

@@ -106,7 +106,7 @@ async def serving(make: Callable[[list[str]], Reply]) -> AsyncIterator[Served]:
 
 
 @pytest.mark.parametrize("body", [b"ok", BODY], ids=["at once", "streamed"])
-async def test_a_reply_is_prepared_written_logged_and_then_asked_whether_more_may_follow(
+async def test_a_reply_is_prepared_written_logged_and_then_asked_for_more(
     body: bytes,
 ) -> None:
     head = b""
