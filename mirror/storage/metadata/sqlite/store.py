@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mirror.oci.digest import Digest
-from mirror.oci.manifest import Descriptor
-from mirror.oci.names import Repository, Tag
+from mirror.oci.names import Repository
 from mirror.storage.errors import in_words
 from mirror.storage.metadata.protocol import MetadataDamaged, MetadataError, Spender
 from mirror.storage.metadata.rows import (
@@ -28,6 +27,7 @@ from mirror.storage.metadata.rows import (
     TagRow,
     TypeRow,
 )
+from mirror.storage.metadata.sqlite import columns
 from mirror.storage.metadata.sqlite import statements as sql
 from mirror.storage.metadata.sqlite.database import WAL_BYTES, Write
 from mirror.storage.metadata.sqlite.file import IndexFile
@@ -95,12 +95,12 @@ class SqliteMetadata(WriteBehind[Write]):
 
     def put_link(self, row: LinkRow) -> None:
         """See `ContentMetadata`."""
-        self.later(("link", *row), (sql.PUT_LINK, _link_args(row)))
+        self.later(("link", *row), (sql.PUT_LINK, columns.link_columns(row)))
         self.soon()
 
     def drop_link(self, row: LinkRow) -> None:
         """See `ContentMetadata`."""
-        self.later(("link", *row), (sql.DROP_LINK, _link_args(row)))
+        self.later(("link", *row), (sql.DROP_LINK, columns.link_columns(row)))
 
     def touch(self, digest: Digest, used_at: int) -> None:
         """See `ContentMetadata`."""
@@ -114,15 +114,15 @@ class SqliteMetadata(WriteBehind[Write]):
 
     async def blobs(self) -> list[BlobRow]:
         """See `ContentMetadata`."""
-        return await self._file.fetch(_blob, sql.BLOBS)
+        return await self._file.fetch(columns.blob_row, sql.BLOBS)
 
     async def children(self) -> list[ChildRow]:
         """See `ContentMetadata`."""
-        return await self._file.fetch(_child, sql.CHILDREN)
+        return await self._file.fetch(columns.child_row, sql.CHILDREN)
 
     async def types(self) -> list[TypeRow]:
         """See `ContentMetadata`."""
-        return await self._file.fetch(_type, sql.TYPES)
+        return await self._file.fetch(columns.type_row, sql.TYPES)
 
     async def links(self) -> list[LinkRow]:
         """See `ContentMetadata`."""
@@ -141,16 +141,16 @@ class SqliteMetadata(WriteBehind[Write]):
     def put_tag(self, row: TagRow) -> None:
         """See `TagMetadata`."""
         found = (str(row.found.digest), row.found.media_type, row.found.size)
-        args = (*_tag_args(row.key), *found, row.checked_at)
+        args = (*columns.tag_columns(row.key), *found, row.checked_at)
         self.later(("tag", row.key), (sql.PUT_TAG, args))
 
     def drop_tag(self, key: TagKey) -> None:
         """See `TagMetadata`."""
-        self.later(("tag", key), (sql.DROP_TAG, _tag_args(key)))
+        self.later(("tag", key), (sql.DROP_TAG, columns.tag_columns(key)))
 
     async def tags(self) -> list[TagRow]:
         """See `TagMetadata`."""
-        return await self._file.fetch(_tag, sql.TAGS)
+        return await self._file.fetch(columns.tag_row, sql.TAGS)
 
     def put_publicity(self, row: PublicityRow) -> None:
         """See `PublicityMetadata`."""
@@ -165,7 +165,7 @@ class SqliteMetadata(WriteBehind[Write]):
 
     async def publicity(self) -> list[PublicityRow]:
         """See `PublicityMetadata`."""
-        return await self._file.fetch(_publicity, sql.PUBLICITY)
+        return await self._file.fetch(columns.publicity_row, sql.PUBLICITY)
 
     # The ledger
 
@@ -201,7 +201,7 @@ class SqliteMetadata(WriteBehind[Write]):
         """See `LedgerMetadata`."""
 
         async def prune() -> None:
-            [last] = await self._file.fetch(_first, sql.LAST_ENTRY)
+            [last] = await self._file.fetch(columns.one_value, sql.LAST_ENTRY)
             end = now if last is None else min(now, last)
             writes: list[Write] = [(each, (end - keep,)) for each in sql.PRUNE]
             writes += [(each, (end - words,)) for each in sql.PRUNE_WORDS]
@@ -217,15 +217,15 @@ class SqliteMetadata(WriteBehind[Write]):
 
     async def limits(self) -> list[LimitRow]:
         """See `LedgerMetadata`."""
-        return await self._file.fetch(_limit, sql.LIMITS)
+        return await self._file.fetch(columns.limit_row, sql.LIMITS)
 
     async def gates(self) -> list[GateRow]:
         """See `LedgerMetadata`."""
-        return await self._file.fetch(_gate, sql.GATES)
+        return await self._file.fetch(columns.gate_row, sql.GATES)
 
     async def pulls(self, since: int) -> list[PastPull]:
         """See `LedgerMetadata`."""
-        return await self._file.fetch(_past_pull, sql.PULLS, since)
+        return await self._file.fetch(columns.past_pull_row, sql.PULLS, since)
 
     async def asked(self, since: int) -> list[AskedRow]:
         """See `LedgerMetadata`."""
@@ -248,63 +248,3 @@ def _logged(work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]
             _log.error("cannot prune the ledger, will try again: %s", in_words(error))
 
     return logged
-
-
-# Rows as columns, and columns as rows
-
-
-def _link_args(row: LinkRow) -> tuple[str, str, str]:
-    return str(row.digest), row.repository.upstream, row.repository.name
-
-
-def _tag_args(key: TagKey) -> tuple[str, str, str]:
-    return key.repository.upstream, key.repository.name, str(key.tag)
-
-
-def _blob(
-    digest: str, size: int, media_type: str | None, used_at: int, changed_at: int | None
-) -> BlobRow:
-    return BlobRow(Digest(digest), size, media_type, used_at, changed_at)
-
-
-def _child(manifest: str, digest: str) -> ChildRow:
-    return ChildRow(Digest(manifest), Digest(digest))
-
-
-def _type(digest: str, upstream: str, media_type: str) -> TypeRow:
-    return TypeRow(Digest(digest), upstream, media_type)
-
-
-def _tag(
-    upstream: str, name: str, tag: str, digest: str, media_type: str, size: int, checked_at: int
-) -> TagRow:
-    key = TagKey(Repository(upstream, name), Tag(tag))
-    return TagRow(key, Descriptor(Digest(digest), media_type, size), checked_at)
-
-
-def _publicity(upstream: str, name: str, public: int, asked_at: int) -> PublicityRow:
-    return PublicityRow(Repository(upstream, name), bool(public), asked_at)
-
-
-def _limit(
-    upstream: str,
-    account: str,
-    allowed: int,
-    remaining: int,
-    window: int,
-    source: str,
-    at: int,
-) -> LimitRow:
-    return LimitRow(AccountKey(upstream, account), allowed, remaining, window, source, at)
-
-
-def _gate(upstream: str, account: str, until: int, seconds: int) -> GateRow:
-    return GateRow(AccountKey(upstream, account), until, seconds)
-
-
-def _past_pull(upstream: str, account: str, at: int, client: str, reported: int) -> PastPull:
-    return PastPull(AccountKey(upstream, account), at, client, bool(reported))
-
-
-def _first(value: int | None) -> int | None:
-    return value

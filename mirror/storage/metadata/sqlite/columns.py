@@ -1,0 +1,88 @@
+"""The rows of the index as columns of its tables, and back."""
+
+from __future__ import annotations
+
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Descriptor
+from mirror.oci.names import Repository, Tag
+from mirror.storage.metadata.rows import (
+    AccountKey,
+    BlobRow,
+    ChildRow,
+    GateRow,
+    LimitRow,
+    LinkRow,
+    PastPull,
+    PublicityRow,
+    TagKey,
+    TagRow,
+    TypeRow,
+)
+
+
+def link_columns(row: LinkRow) -> tuple[str, str, str]:
+    """Return the columns of a link."""
+    return str(row.digest), row.repository.upstream, row.repository.name
+
+
+def tag_columns(key: TagKey) -> tuple[str, str, str]:
+    """Return the columns of a tag's name."""
+    return key.repository.upstream, key.repository.name, str(key.tag)
+
+
+def blob_row(
+    digest: str, size: int, media_type: str | None, used_at: int, changed_at: int | None
+) -> BlobRow:
+    """Return the blob of these columns."""
+    return BlobRow(Digest(digest), size, media_type, used_at, changed_at)
+
+
+def child_row(manifest: str, digest: str) -> ChildRow:
+    """Return the child of these columns."""
+    return ChildRow(Digest(manifest), Digest(digest))
+
+
+def type_row(digest: str, upstream: str, media_type: str) -> TypeRow:
+    """Return the type of these columns."""
+    return TypeRow(Digest(digest), upstream, media_type)
+
+
+def tag_row(
+    upstream: str, name: str, tag: str, digest: str, media_type: str, size: int, checked_at: int
+) -> TagRow:
+    """Return the tag of these columns."""
+    key = TagKey(Repository(upstream, name), Tag(tag))
+    return TagRow(key, Descriptor(Digest(digest), media_type, size), checked_at)
+
+
+def publicity_row(upstream: str, name: str, public: int, asked_at: int) -> PublicityRow:
+    """Return the publicity of these columns."""
+    return PublicityRow(Repository(upstream, name), bool(public), asked_at)
+
+
+def limit_row(
+    upstream: str,
+    account: str,
+    allowed: int,
+    remaining: int,
+    window: int,
+    source: str,
+    at: int,
+) -> LimitRow:
+    """Return the limit of these columns."""
+    return LimitRow(AccountKey(upstream, account), allowed, remaining, window, source, at)
+
+
+def gate_row(upstream: str, account: str, until: int, seconds: int) -> GateRow:
+    """Return the gate of these columns."""
+    return GateRow(AccountKey(upstream, account), until, seconds)
+
+
+def past_pull_row(upstream: str, account: str, at: int, client: str, reported: int) -> PastPull:
+    """Return the past pull of these columns."""
+    return PastPull(AccountKey(upstream, account), at, client, bool(reported))
+
+
+def one_value(value: int | None) -> int | None:
+    """Return the one column of a row."""
+    return value
