@@ -357,8 +357,9 @@ async def test_a_signal_before_the_loop_ends_the_start_in_order(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     program = (
-        "import os, sys\nfrom mirror.app import signal_hold\nfrom mirror.cli import main\n"
-        f"signal_hold.hold()\nos.kill(os.getpid(), {number.value})\nsys.exit(main(sys.argv[1:]))"
+        "import os, sys\nfrom mirror.app import deferred_signals\nfrom mirror.cli import main\n"
+        f"deferred_signals.defer()\nos.kill(os.getpid(), {number.value})\n"
+        "sys.exit(main(sys.argv[1:]))"
     )
     words = ("serve", "--data-dir", tmp_path / "data", "--listen", "127.0.0.1:0")
     async with launched(*words, command=[sys.executable, "-c", program]) as command:

@@ -174,8 +174,9 @@ async def test_a_hangup_before_the_mirror_has_started_is_carried_out_when_it_has
     site: Site,
 ) -> None:
     program = (
-        "import os, signal, sys\nfrom mirror.app import signal_hold\nfrom mirror.cli import main\n"
-        "signal_hold.hold()\nos.kill(os.getpid(), signal.SIGHUP)\nsys.exit(main(sys.argv[1:]))"
+        "import os, signal, sys\nfrom mirror.app import deferred_signals\n"
+        "from mirror.cli import main\ndeferred_signals.defer()\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\nsys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program]
     async with serving(site.data, "--config", site.file, command=command) as mirror:
