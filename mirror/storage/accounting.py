@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
@@ -15,58 +13,12 @@ from mirror.storage.catalog import Catalog, Entry, charged
 from mirror.storage.errors import NoRoom
 from mirror.storage.metadata.protocol import ContentMetadata
 from mirror.storage.metadata.rows import BlobRow, ChildRow, LinkRow, TypeRow
-from mirror.storage.quarantine import Quarantine, Suspect
+from mirror.storage.quarantine import Quarantine
 from mirror.storage.sizes import Sizes
+from mirror.storage.space import Doomed, Taken
 
 _LATELY = 600  # seconds
 _AT_ONCE = 1024  # victims, or uses, that are processed in one step of the event loop
-
-
-class Doomed(NamedTuple):
-    """Files taken off the books, to be unlinked; `more` if further ones must follow."""
-
-    suspects: dict[Digest, Suspect]
-    partials: dict[Digest, int]
-    victims: dict[Digest, Entry]
-    evicting: bool
-    more: bool = False
-
-    @property
-    def bytes(self) -> int:
-        """The bytes that unlinking them frees."""
-        sizes = [suspect.size for suspect in self.suspects.values()]
-        sizes += [*self.partials.values(), *(entry.size for entry in self.victims.values())]
-        return sum(map(charged, sizes))
-
-    @property
-    def told(self) -> str:
-        """The number of files of each kind, as text."""
-        blobs, partials = len(self.victims), len(self.partials)
-        return f"{blobs} blobs, {partials} partials and {len(self.suspects)} quarantined files"
-
-    def __bool__(self) -> bool:
-        return bool(self.suspects or self.partials or self.victims)
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """Use of `max_size`, by kind, in bytes.
-
-    `leaving` is off the books, but still on the disk: not unlinked yet, or being read to its end.
-    """
-
-    kept: int
-    partial: int
-    promised: int
-    index: int
-    leaving: int
-    quarantine: int
-
-    @property
-    def all(self) -> int:
-        """The sum."""
-        fetched = self.kept + self.partial + self.promised
-        return fetched + self.index + self.leaving + self.quarantine
 
 
 class Accounting:

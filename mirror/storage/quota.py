@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 
 from mirror.oci.digest import Digest
-from mirror.storage.accounting import Accounting, Doomed
+from mirror.storage.accounting import Accounting
 from mirror.storage.blobs.protocol import BlobStore
 from mirror.storage.catalog import charged
 from mirror.storage.errors import StorageError
 from mirror.storage.name_locks import NameLocks
 from mirror.storage.quarantine import Suspect
+from mirror.storage.space import Doomed
 from mirror.util.notifier import Notifier
 from mirror.util.uncancelled import run_to_completion
 from mirror.util.units import human

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -12,27 +11,26 @@ from typing import Any, TypeVar
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
-from mirror.storage.accounting import Accounting, Taken
+from mirror.storage.accounting import Accounting
 from mirror.storage.blobs.protocol import BlobReader, BlobStore
 from mirror.storage.blobs.threads import DiskThreads
-from mirror.storage.catalog import Catalog, Entry, charged
+from mirror.storage.catalog import Catalog, Entry
 from mirror.storage.data_folder import DataFolder
-from mirror.storage.errors import NoRoom, Stopping, StorageError
+from mirror.storage.errors import Stopping, StorageError
 from mirror.storage.graph import Differences, differences
+from mirror.storage.maintenance import Maintenance
 from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.partial_lease import PartialLease
 from mirror.storage.quota import Quota
+from mirror.storage.space import Taken
 from mirror.storage.stored_blob import Pin, StoredBlob
 from mirror.storage.verified_reads import VerifiedReads
-from mirror.util.cooperative import cooperatively
 from mirror.util.gc_pause import gc_paused
 from mirror.util.uncancelled import run_to_completion
-from mirror.util.units import human
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LAST_WORDS = 3.0  # seconds of a stop in which proven content may still be published
-_USES_EVERY = 60.0  # seconds between writing uses to the index
 
 
 class Store:
@@ -63,10 +61,16 @@ class Store:
         self.altered: list[Digest] = []  # found with a wrong size at start, and discarded
         self._folder = folder
         self._threads = threads
+        self._maintenance = Maintenance(
+            folder, blobs, threads, index, self.accounting, self.quota, self._count_failure
+        )
         self._reads = VerifiedReads(blobs, threads, self.accounting, self.discard)
 
     def __repr__(self) -> str:
         return f"<Store: {len(self.catalog)} kept, {self.used} of {self.max_size} bytes>"
+
+    def _count_failure(self) -> None:
+        self.failures += 1
 
     async def trouble(self) -> str | None:
         """Return the disk's problem, None if there is none; see `BlobStore.trouble`."""
@@ -114,45 +118,15 @@ class Store:
         """Change the bound; `trim` then enforces a lower one."""
         self.accounting.change(max_size)
 
-    def _overhead(self) -> int:
-        """Return the bytes of all files other than blobs, as they count towards the bound.
-
-        The log of the index grows and shrinks from moment to moment: it is counted at its largest.
-        Raises OSError.
-        """
-        others = self._folder.files()
-        sizes = (size for name, size in others if not self.index.is_log(name))
-        return self.index.log_bytes + sum(map(charged, sizes))
-
     # Upkeep
 
     async def keep_books(self) -> None:
         """Flush the index, and keep the bound as it grows; runs until cancelled."""
-        noted = time.monotonic()
-        while True:
-            await self.index.due()
-            if time.monotonic() > noted + _USES_EVERY:
-                await self._note_uses()
-                noted = time.monotonic()
-            if await self.index.flush():
-                await self.trim()
-            await self._mend()
-
-    async def _note_uses(self) -> None:
-        async for _ in cooperatively(iter(self.accounting.note_uses, False), 1):
-            pass
+        await self._maintenance.run()
 
     async def trim(self) -> None:
         """Evict until the bound holds, after the index grew or the bound was lowered."""
-        try:
-            self.accounting.overhead = await self.run(self._overhead)
-            self.quota.release(await self.quota.reserve(0))
-        except NoRoom:
-            used, most = human(self.used), human(self.max_size)
-            _log.warning("cannot evict, %s of %s are taken: all of it is in use", used, most)
-        except StorageError as error:
-            self.failures += 1
-            _log.error("cannot evict: %s", error)
+        await self._maintenance.trim()
 
     def hurry(self) -> None:
         """Limit disk I/O for a stop: after 3 s, none is started, except for the index.
@@ -172,7 +146,7 @@ class Store:
         await run_to_completion(self._let_go(self.index.abandon()))
 
     async def _close(self) -> None:
-        await self._note_uses()
+        await self._maintenance.note_uses()
         await self._let_go(self.index.close())
 
     async def _let_go(self, ending: Coroutine[object, object, None]) -> None:
@@ -306,7 +280,7 @@ class Store:
 
         See `Accounting.would_evict`. Raises StorageError.
         """
-        self.accounting.overhead = await self.run_read(self._overhead)
+        self.accounting.overhead = await self.run_read(self._maintenance.overhead)
         return self.accounting.would_evict(freed)
 
     async def compare(self) -> Differences:
@@ -340,14 +314,3 @@ class Store:
         entry = self.accounting.forget(digest)
         self.accounting.stuck[digest] = entry.size if entry else 0
         await self.quota.set_aside(digest)
-
-    async def _mend(self) -> None:
-        """Retry failed moves to quarantine, and delete overdue quarantined files."""
-        try:
-            await self.blobs.probe()
-            for digest in list(self.accounting.stuck):
-                await self.quota.set_aside(digest)
-            overdue = self.accounting.quarantine.overdue(time.time())
-            await self.quota.unlink(self.accounting.doom(overdue))
-        except StorageError as error:
-            _log.debug("the disk still fails: %s", error)

@@ -54,5 +54,5 @@ def test_no_room_of_content_knows_a_file_of_the_store() -> None:
 
 
 def test_the_concrete_stores_are_made_by_the_storage_alone() -> None:
-    concrete = r"mirror\.storage\.(blobs\.(?!protocol)|accounting import (?!Taken)|quota|sqlite)"
+    concrete = r"mirror\.storage\.(blobs\.(?!protocol)|accounting|quota|sqlite)"
     assert places(concrete, outside()) == []

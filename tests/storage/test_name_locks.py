@@ -139,7 +139,7 @@ async def test_a_wrong_file_that_was_fetched_again_is_not_set_aside_by_who_mends
     with slow(monkeypatch, "rename", DIGEST) as held:
         discarding = asyncio.create_task(store.discard(DIGEST))
         await begun(held)
-        mending = asyncio.create_task(store._mend())
+        mending = asyncio.create_task(store._maintenance.mend())
         await settle()
         publishing = asyncio.create_task(publish(store))
         await settle()

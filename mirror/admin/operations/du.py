@@ -10,9 +10,9 @@ from mirror.admin.messages import DuOrder, ImageUsage, Record, RepositoryUsage, 
 from mirror.admin.operations.parts import Parts, charged_for
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
-from mirror.storage.accounting import Taken
 from mirror.storage.graph import Images, View
 from mirror.storage.metadata.rows import TagKey
+from mirror.storage.space import Taken
 from mirror.util.gc_pause import gc_paused
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
+from mirror.content.blobs.answer_timeout import AnswerTimeout
 from mirror.content.blobs.download import Download
 from mirror.content.blobs.fetch_partial import FetchPartial
 from mirror.content.blobs.ingest import Ingest
-from mirror.content.blobs.progress import Bypass, FetchProgress, Preempted
+from mirror.content.blobs.progress import Bypass, FetchProgress
 from mirror.content.blobs.sinks import Sink
 from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
@@ -33,7 +33,7 @@ from mirror.upstream.blob_source import BlobSource
 _log = logging.getLogger(__name__)
 
 _PIECE = 128 * 1024  # bytes that a slow client may keep from being freed
-_PATIENCE = 1.0  # seconds for an answer in one repository where another has shown the blob
+_ANSWER_WITHIN = 1.0  # seconds for an answer in one repository where another has shown the blob
 # Failures that concern all repositories of an upstream.
 _FOR_ALL = (TooManyRequests, HostUnreachable, UpstreamDown)
 
@@ -60,7 +60,7 @@ class Fetch(FetchProgress):
         self._partial = partial
         self._memory = memory
         self._small: bytearray | None = bytearray()  # all received bytes, while they are few
-        self._question: asyncio.Timeout | None = None  # runs until upstream answers
+        self._answer = AnswerTimeout()
         self._stored: Entry | None = None
         self._pin: Pin | None = None
         self._intake: Ingest | None = None
@@ -172,7 +172,8 @@ class Fetch(FetchProgress):
         A body that a host calls compressed, though it was asked not to compress, is unpacked then,
         as clients do it.
         """
-        async with self._asking():
+        async with self._answer.awaited():
+            self._hurry()
             await self._partial.show(self.repository)
         blob = self._partial.blob
         if blob is not None and blob.written and blob.proven:
@@ -192,7 +193,8 @@ class Fetch(FetchProgress):
         asked = self._source, self.repository, self.digest, self._partial.written
         async with AsyncExitStack() as stack:
             download = Download(*asked, size=told, unpack=unpack)
-            async with self._asking():
+            async with self._answer.awaited():
+                self._hurry()
                 await stack.enter_async_context(download)
             size, begun = download.size, self._partial.written
             if size is not None and begun >= max(size, 1):
@@ -224,30 +226,15 @@ class Fetch(FetchProgress):
             if len(self._small) > self._memory.largest:
                 self._small = None
 
-    @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[None]:
-        """Ask a question; raises Preempted where it is slow and another repository can be asked."""
-        try:
-            async with asyncio.timeout(None) as self._question:
-                self._hurry()
-                yield
-        except TimeoutError:
-            if self._question is None or not self._question.expired():
-                raise
-            raise Preempted("upstream is slow to answer for this repository") from None
-        finally:
-            self._question = None
-
     def _hurry(self) -> None:
         """Bound the running question, if followers in another repository wait for it.
 
         It is not bounded in a repository that was shown to have the blob: a registry that is slow
         with all of them would be asked in turns, and no answer awaited.
         """
-        question = None if self.repository in self._shown else self._question
         others = any(self._of[each] for each in self._members if each != self.repository)
-        if question is not None and question.when() is None and others:
-            question.reschedule(asyncio.get_running_loop().time() + _PATIENCE)
+        if others and self.repository not in self._shown:
+            self._answer.bound(_ANSWER_WITHIN)
 
     async def _publish(self) -> None:
         """Publish the file and link it to its repositories, in one step that is never cancelled."""
