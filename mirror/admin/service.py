@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from mirror.admin.messages import OrderError, Record, Refused, Work
 from mirror.admin.operations import OPERATIONS
-from mirror.admin.operations.parts import Parts
+from mirror.admin.operations.parts import OperationParts
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.manifests.tags import Tags
@@ -35,7 +35,7 @@ class AdminService:
         demand: Demand,
         altered: tuple[Digest, ...] = (),
     ) -> None:
-        self._parts = Parts(store, tags, memory, budget, demand, altered)
+        self._parts = OperationParts(store, tags, memory, budget, demand, altered)
 
     def __repr__(self) -> str:
         return f"<AdminService of {self._parts.store!r}>"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mirror.admin import client
-from mirror.admin.messages import Damaged, OrderError, Progress, Record, Verified, Work
+from mirror.admin.messages import DamagedBlob, OrderError, Progress, Record, Verified, Work
 from mirror.cli.progress_bar import Bar
 from mirror.settings import Settings, load
 from mirror.util import logs
@@ -75,6 +75,6 @@ def _run(settings: Settings, order: Work, words: Words) -> int:
                     print(line, flush=True)
     finally:
         bar.clear()
-    if last is None or isinstance(last, Progress | Damaged):
+    if last is None or isinstance(last, Progress | DamagedBlob):
         raise OrderError(client.BROKE_OFF)
     return DAMAGED if isinstance(last, Verified) and last.wrong else 0

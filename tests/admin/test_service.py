@@ -9,7 +9,7 @@ import pytest
 
 from mirror.admin.messages import (
     Collected,
-    Damaged,
+    DamagedBlob,
     DuOrder,
     GcOrder,
     OrderError,
@@ -225,7 +225,7 @@ async def test_verify_spares_what_came_anew_while_it_read(
             await purged(folder, layer)
             assert (await mirror.blob("library/big", layer)).status == 200
             await mirror.settled()
-        if isinstance(record, Damaged):
+        if isinstance(record, DamagedBlob):
             wrong.append(record)
     assert isinstance(record, Verified)
     assert not wrong

@@ -6,13 +6,13 @@ from mirror.admin.messages.du import DuOrder, ImageUsage, RepositoryUsage, Usage
 from mirror.admin.messages.gc import Collected, GcOrder
 from mirror.admin.messages.purge import Purged, PurgeOrder
 from mirror.admin.messages.reload import Reloaded, ReloadOrder, Unusable
-from mirror.admin.messages.verify import Damaged, Verified, VerifyOrder
+from mirror.admin.messages.verify import DamagedBlob, Verified, VerifyOrder
 from mirror.budget.summary import Budgets
 
 __all__ = [
     "BudgetOrder",
     "Collected",
-    "Damaged",
+    "DamagedBlob",
     "DuOrder",
     "GcOrder",
     "ImageUsage",
@@ -40,7 +40,7 @@ Order = Work | ReloadOrder
 # The records of an order: progress, damage, and at the end a result or a failure.
 Record = (
     Progress
-    | Damaged
+    | DamagedBlob
     | Verified
     | Collected
     | Purged

@@ -33,7 +33,7 @@ class VerifyOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Damaged:
+class DamagedBlob:
     """A damaged blob, and the reason."""
 
     digest: str

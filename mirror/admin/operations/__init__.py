@@ -18,12 +18,12 @@ from mirror.admin.messages import (
 from mirror.admin.operations.budget import budget
 from mirror.admin.operations.du import du
 from mirror.admin.operations.gc import gc
-from mirror.admin.operations.parts import Parts
+from mirror.admin.operations.parts import OperationParts
 from mirror.admin.operations.purge import purge
 from mirror.admin.operations.verify import verify
 
 # Takes an order of one type; yields progress, and finally the result.
-Operation: TypeAlias = Callable[[Parts, Any], AsyncGenerator[Record, None]]
+Operation: TypeAlias = Callable[[OperationParts, Any], AsyncGenerator[Record, None]]
 
 OPERATIONS: Mapping[type[Work], Operation] = MappingProxyType(
     {BudgetOrder: budget, DuOrder: du, GcOrder: gc, PurgeOrder: purge, VerifyOrder: verify}

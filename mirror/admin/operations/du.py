@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterable
 from itertools import chain
 
 from mirror.admin.messages import DuOrder, ImageUsage, Record, RepositoryUsage, Usage
-from mirror.admin.operations.parts import Parts, charged_for
+from mirror.admin.operations.parts import OperationParts, charged_for
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.graph import Images, View
@@ -16,7 +16,7 @@ from mirror.storage.space import Taken
 from mirror.util.gc_pause import gc_paused
 
 
-async def du(parts: Parts, _: DuOrder) -> AsyncGenerator[Record, None]:
+async def du(parts: OperationParts, _: DuOrder) -> AsyncGenerator[Record, None]:
     """Yield the use of the disk, measured on a thread: a large cache takes a second."""
     store, measure = parts.store, gc_paused()(_measure)
     view, known, taken = store.catalog.view(), parts.tags.known(), store.taken()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from mirror.admin.messages import Collected, GcOrder, Record
-from mirror.admin.operations.parts import Parts
+from mirror.admin.operations.parts import OperationParts
 from mirror.oci.digest import Digest
 from mirror.storage.catalog import Entry, charged
 from mirror.storage.store import Store
 
 
-async def gc(parts: Parts, order: GcOrder) -> AsyncGenerator[Record, None]:
+async def gc(parts: OperationParts, order: GcOrder) -> AsyncGenerator[Record, None]:
     """Yield the numbers of removed files and rows, or for a `dry` order of removable ones.
 
     Raises StorageError.
@@ -19,7 +19,7 @@ async def gc(parts: Parts, order: GcOrder) -> AsyncGenerator[Record, None]:
     yield await (_collectable(parts.store) if order.dry else _collect(parts))
 
 
-async def _collect(parts: Parts) -> Collected:
+async def _collect(parts: OperationParts) -> Collected:
     """Remove partials without a fetch, files without a row, and rows without their file.
 
     Then evict until the quota holds. Raises StorageError.
@@ -52,7 +52,7 @@ async def _collectable(store: Store) -> Collected:
     return Collected(*counts, freed, dry=True)
 
 
-async def _discard_lost(parts: Parts, digest: Digest, entry: Entry) -> bool:
+async def _discard_lost(parts: OperationParts, digest: Digest, entry: Entry) -> bool:
     """Discard a row without its file, if the file is still missing: it may have been refetched.
 
     The file is checked once more, and nothing runs between that check and the removal.

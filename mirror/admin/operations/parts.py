@@ -16,7 +16,7 @@ from mirror.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class OperationParts:
     """The parts of a running mirror, or of a data folder opened for one order.
 
     `altered` is the content that was found damaged, and was discarded, when the folder was opened.

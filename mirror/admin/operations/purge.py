@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import TypeVar
 
 from mirror.admin.messages import OrderError, Purged, PurgeOrder, Record
-from mirror.admin.operations.parts import Parts
+from mirror.admin.operations.parts import OperationParts
 from mirror.admin.operations.purge_plan import PurgePlan, plan_purge, predict_purge, remaining
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
@@ -17,7 +17,7 @@ from mirror.util.gc_pause import gc_paused
 V = TypeVar("V")
 
 
-async def purge(parts: Parts, order: PurgeOrder) -> AsyncGenerator[Record, None]:
+async def purge(parts: OperationParts, order: PurgeOrder) -> AsyncGenerator[Record, None]:
     """Yield the numbers of removed tags and files, or for a `dry` order of removable ones.
 
     Raises OrderError, StorageError.
@@ -28,7 +28,7 @@ async def purge(parts: Parts, order: PurgeOrder) -> AsyncGenerator[Record, None]
     yield await _carry_out(parts, found) if isinstance(found, PurgePlan) else found
 
 
-async def _planned(parts: Parts, text: str, plan: Callable[..., V]) -> V:
+async def _planned(parts: OperationParts, text: str, plan: Callable[..., V]) -> V:
     """Plan a purge, or predict it, on a thread; raises OrderError."""
     catalog, known = parts.store.catalog, parts.tags.known()
     try:
@@ -39,7 +39,7 @@ async def _planned(parts: Parts, text: str, plan: Callable[..., V]) -> V:
         raise OrderError(error.message) from None
 
 
-async def _carry_out(parts: Parts, plan: PurgePlan) -> Purged:
+async def _carry_out(parts: OperationParts, plan: PurgePlan) -> Purged:
     """Carry out a plan; content that manifests stored meanwhile need is spared."""
     gone = await parts.store.run_read(remaining, plan, parts.store.catalog.view())
     async for digest in cooperatively(plan.unlinked):
@@ -51,7 +51,7 @@ async def _carry_out(parts: Parts, plan: PurgePlan) -> Purged:
     return Purged(str(plan.target), len(plan.tags), len(gone), shared, freed)
 
 
-async def _purge_digest(parts: Parts, digest: Digest, *, dry: bool) -> Purged:
+async def _purge_digest(parts: OperationParts, digest: Digest, *, dry: bool) -> Purged:
     """Remove content by its digest, even if an image needs it: the next request fetches it."""
     if dry:
         return _purgeable_digest(parts, digest)
@@ -63,7 +63,7 @@ async def _purge_digest(parts: Parts, digest: Digest, *, dry: bool) -> Purged:
     return Purged(str(digest), 0, int(kept) + partials, 0, freed + partial_bytes)
 
 
-def _purgeable_digest(parts: Parts, digest: Digest) -> Purged:
+def _purgeable_digest(parts: OperationParts, digest: Digest) -> Purged:
     entry = parts.store.catalog.get(digest)
     partial = parts.store.idle_partials().get(digest)
     kept = None if entry is None else entry.size
@@ -73,7 +73,7 @@ def _purgeable_digest(parts: Parts, digest: Digest) -> Purged:
     return Purged(str(digest), 0, len(sizes), 0, sum(map(charged, sizes)), dry=True)
 
 
-async def _remove(parts: Parts, digests: Iterable[Digest]) -> int:
+async def _remove(parts: OperationParts, digests: Iterable[Digest]) -> int:
     """Remove content, a batch at a time; returns the freed bytes. Raises StorageError."""
     ahead, freed = list(digests), 0
     for start in range(0, len(ahead), BATCH):

@@ -8,13 +8,12 @@ import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from mirror.admin.messages import Damaged, Progress, Record, Verified, VerifyOrder
-from mirror.admin.operations.parts import Parts
+from mirror.admin.messages import DamagedBlob, Progress, Record, Verified, VerifyOrder
+from mirror.admin.operations.parts import OperationParts
 from mirror.oci.digest import Digest
 from mirror.storage.blobs.protocol import BlobReader
 from mirror.storage.catalog import Entry
-from mirror.storage.errors import Damaged as DamagedBlob
-from mirror.storage.errors import NotStored, StorageError
+from mirror.storage.errors import Damaged, NotStored, StorageError
 from mirror.storage.graph import View
 from mirror.util.gc_pause import gc_paused
 from mirror.util.rate_limit import BandwidthLimit
@@ -24,7 +23,7 @@ _LEAST = 4096  # bytes of a step, however low the rate
 _TELL_EVERY = 0.1  # seconds
 
 
-def verify(parts: Parts, order: VerifyOrder) -> AsyncGenerator[Record, None]:
+def verify(parts: OperationParts, order: VerifyOrder) -> AsyncGenerator[Record, None]:
     """Yield progress and damaged blobs, and finally the result; raises StorageError."""
     return _Verification(parts, order).run()
 
@@ -32,7 +31,7 @@ def verify(parts: Parts, order: VerifyOrder) -> AsyncGenerator[Record, None]:
 class _Verification:
     """One run over a store. Raises StorageError for an error that is no damage of a blob."""
 
-    def __init__(self, parts: Parts, order: VerifyOrder) -> None:
+    def __init__(self, parts: OperationParts, order: VerifyOrder) -> None:
         self._store = parts.store
         self._memory = parts.memory
         self._limit = BandwidthLimit(order.rate or 0)
@@ -53,7 +52,7 @@ class _Verification:
         told = -math.inf
         for digest in self._altered:
             self._wrong += 1
-            yield Damaged(str(digest), "has another size than when it was stored")
+            yield DamagedBlob(str(digest), "has another size than when it was stored")
         for digest, size in self._chosen:
             entry = self._store.catalog.get(digest)
             if entry is not None:
@@ -65,7 +64,7 @@ class _Verification:
                             yield self._progress(position)
                 if self._reason:
                     self._wrong += 1
-                    yield Damaged(str(digest), self._reason)
+                    yield DamagedBlob(str(digest), self._reason)
             self._expected += size
             self._blobs += 1
         yield self._progress(0)
@@ -90,7 +89,7 @@ class _Verification:
                 self._limit.spend(step)
                 await self._limit.wait()
             reason = "" if hasher.hexdigest() == digest.hex else "its bytes do not match its digest"
-        except (NotStored, DamagedBlob) as error:  # no other says anything about the blob
+        except (NotStored, Damaged) as error:  # no other says anything about the blob
             reason = f"cannot be read: {error.reason}"
         try:
             if reason and await self._store.is_current(digest, entry, reader):

@@ -6,7 +6,7 @@ import argparse
 import math
 from collections.abc import Iterator
 
-from mirror.admin.messages import Damaged, Record, Verified, VerifyOrder
+from mirror.admin.messages import DamagedBlob, Record, Verified, VerifyOrder
 from mirror.cli.orders import add_dry_run, add_place, carry_out
 from mirror.settings import parse_size
 from mirror.util.units import human
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _words(record: Record) -> Iterator[str]:
-    if isinstance(record, Damaged):
+    if isinstance(record, DamagedBlob):
         yield f"{record.digest}: {record.reason}"
     elif isinstance(record, Verified):
         became = "wrong, and left as they are" if record.dry else "wrong and discarded"
