@@ -33,7 +33,6 @@ MOST_YET = {  # of folders that are not done
     "project": 15,
     "races": 40,
     "real": 25,
-    "settings": 60,
     "simulation": 35,
     "standin": 20,
     "storage": 25,

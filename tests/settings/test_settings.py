@@ -1,4 +1,4 @@
-"""Settings: flags over environment over secrets over file over defaults, and plain refusals."""
+"""Settings: flags, environment, secrets, file, defaults, in this order; and plain refusals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mirror.settings import ConfigurationError, Settings, load, measures
 from mirror.settings.measures import Bound
 
 WORD = "s3cret-word"  # must never be printed
-VALUES = {  # for each key a value that is not the default: as it is written, as it is read
+VALUES = {  # for each key a value that is not the default: as written, as read
     "listen": ("[::1]:5001", ("::1", 5001)),
     "listen_metrics": ("127.0.0.1:5002", ("127.0.0.1", 5002)),
     "host_names": ("mirror.example,10.0.0.9:5001", ("mirror.example", "10.0.0.9:5001")),
@@ -54,7 +54,7 @@ pytestmark = pytest.mark.usefixtures("unconfigured")
 
 
 def refusal(file: Path | None = None) -> str:
-    """Return the one line that says why a configuration cannot be used, without the place."""
+    """Return the line that says why a configuration is refused, without the place."""
     with pytest.raises(ConfigurationError) as caught:
         load(file=file)
     line = str(caught.value)
@@ -71,7 +71,7 @@ def test_every_key_has_a_value_here_to_be_tried() -> None:
         "challenge",
         "anonymous",
         "proxy_protocol",
-    }  # have tests of their own
+    }  # with separate tests
     assert VALUES.keys() | elsewhere == Settings.model_fields.keys()
 
 
@@ -159,7 +159,7 @@ def test_a_password_file_is_read_without_its_line_end(file: Path, tmp_path: Path
 
 
 def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As everybody writes ~/.docker/config.json: no shell reads a file, or systemd's variables."""
+    """~/.docker/config.json is the usual form, and no shell reads a file or systemd's variables."""
     monkeypatch.setenv("HOME", "/home/robot")
     file.write_text(
         'data_dir = "~/data"\n[upstreams."docker.io"]\ndocker_config = "~/.docker/config.json"'
@@ -233,7 +233,7 @@ def test_a_path_may_begin_at_home(file: Path, monkeypatch: pytest.MonkeyPatch) -
         ("\ntag_ttl = often", ["mirror.toml", "TOML", "line 2"]),
     ],
 )
-def test_what_cannot_be_used_is_named_with_what_is_allowed(
+def test_a_refused_setting_is_named_with_the_allowed_values(
     file: Path, text: str, parts: list[str]
 ) -> None:
     file.write_text(text)
@@ -522,7 +522,7 @@ def test_a_duration_is_seconds_or_has_units(text: str, seconds: float) -> None:
         *("\u0663", "\u0663d", "1_000", "inf", "1,5", "1h,5m", "5m 30", "0x10"),
     ],
 )
-def test_what_is_no_duration_is_told_what_one_is(text: str) -> None:
+def test_a_bad_duration_is_refused_with_the_form_of_a_good_one(text: str) -> None:
     with pytest.raises(ConfigurationError, match='"5m", "1h30m", "30d"'):
         load({"tag_ttl": text})
 
@@ -544,7 +544,7 @@ def test_no_time_at_all_for_upstream_is_refused(key: str) -> None:
     ],
 )
 def test_a_size_is_read_whole_or_refused(text: object, size: int | None) -> None:
-    """What is left unread of one would make a byte of 1,5GiB."""
+    """A size read only up to its comma would make one byte of 1,5GiB."""
     if size is not None:
         assert load({"memory_cache": text}).memory_cache == size
         return
@@ -588,7 +588,7 @@ def test_networks_are_read_as_clients_addresses_are(given: str, read: tuple[str,
         *((odd, "such as 10.0.0.9 or 10.0.0.0/8$") for odd in ("10", "true", "null", "*", "[::1]")),
     ],
 )
-def test_a_network_that_is_nobodys_is_told_which_is_meant(given: str, said: str) -> None:
+def test_a_mistaken_network_is_refused_with_the_likely_form(given: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         load({"trusted_proxies": given})
 
@@ -636,7 +636,7 @@ def test_a_list_in_a_variable_is_jsons_in_brackets_alone(
 
 
 def test_a_path_with_the_end_of_a_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be another folder, which nobody sees is another."""
+    """The path would mean another folder, which looks the same in print."""
     monkeypatch.setenv("MIRROR_DATA_DIR", "/var/lib/mirror\n")
     with pytest.raises(
         ConfigurationError, match=r"data_dir \(MIRROR_DATA_DIR\) is '/var.*n': expected a path"
@@ -648,7 +648,7 @@ def test_a_path_with_the_end_of_a_line_is_refused(monkeypatch: pytest.MonkeyPatc
 def test_a_max_size_that_holds_no_image_is_refused(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes are meant by 80; what was wanted is 80% or 80GiB."""
+    """80 means bytes, where the operator meant 80% or 80GiB."""
     monkeypatch.setattr(measures, "SMALLEST", 64 * 1024**2)
     with pytest.raises(ConfigurationError, match=r'at least 64.0 MiB, or a part .* "80%"'):
         load({"max_size": text})
@@ -687,7 +687,7 @@ def test_a_part_of_a_small_file_system_is_refused_by_its_size(
         ('log_format = "xml"', "log_format is 'xml': expected 'text' or 'json'"),
     ],
 )
-def test_a_line_begins_with_its_key_and_says_what_may_be_meant(
+def test_a_refusal_begins_with_its_key_and_names_the_allowed_values(
     file: Path, text: str, said: str
 ) -> None:
     file.write_text(text)
