@@ -1,4 +1,4 @@
-"""Whatever comes: what the grammars have is taken, the rest refused, and sizes add up."""
+"""Any text: the grammars' text is taken, all other text is refused, and sizes add up."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ DIGESTS = st.one_of(
     st.text(_HEX, min_size=64, max_size=64).map("sha256:".__add__),
     st.text(_HEX, min_size=128, max_size=128).map("sha512:".__add__),
 )
-# Text that is close to what is meant: one character of good text taken out, put in, or replaced.
+# Nearly good text: one character of good text is removed, added or replaced.
 _ODD = st.one_of(st.sampled_from("\n\r\0 /:.@_-%A\xe9\u0661"), st.characters())
 
 
 @st.composite
 def spoilt(draw: st.DrawFn, good: SearchStrategy[str]) -> str:
-    """Good text with one odd character in it or one lacking."""
+    """Good text with one odd character, or with one missing."""
     text = draw(good)
     at = draw(st.integers(0, len(text)))
     return text[:at] + draw(_ODD | st.just("")) + text[at + draw(st.integers(0, 1)) :]
@@ -108,7 +108,7 @@ def is_digest(text: str) -> bool:
 
 
 def taken(read: Callable[[str], object], text: str) -> bool:
-    """Whether text is read; what is not is refused with an error that a client can be told."""
+    """Whether text is read; otherwise, the error is fit to be sent to a client."""
     error = refused(read, text)
     if error is not None:
         assert 400 <= error.status < 500
@@ -117,7 +117,7 @@ def taken(read: Callable[[str], object], text: str) -> bool:
 
 
 def refused(read: Callable[[str], object], text: str) -> RegistryError | None:
-    """Return the error that text is refused with."""
+    """Return the error with which text is refused, if any."""
     try:
         read(text)
     except RegistryError as error:
@@ -131,13 +131,13 @@ def refused(read: Callable[[str], object], text: str) -> RegistryError | None:
 @example("a/" * 127 + "a\n")
 @example("a___b")
 @example("a_-b")
-def test_just_what_the_grammar_has_is_a_repository(text: str) -> None:
+def test_just_the_names_of_the_grammar_are_repositories(text: str) -> None:
     assert taken(lambda text: Repository.parse(HUB, text), text) == is_name(text)
 
 
 @given(any_text(TAGS))
 @example("a" * 129)
-def test_just_what_the_grammar_has_is_a_tag(text: str) -> None:
+def test_just_the_tags_of_the_grammar_are_tags(text: str) -> None:
     assert taken(Tag.parse, text) == is_tag(text)
 
 
@@ -172,7 +172,7 @@ def test_a_digest_proves_its_content_and_nothing_close_to_it(
         assert not digest.proves(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
 
 
-# What an operator names
+# Names from an operator
 
 _HOSTS = st.sampled_from([HUB, *HUB_ALIASES, "ghcr.io", "localhost", "localhost:5000", "a.b:1"])
 _TARGETS = st.one_of(
@@ -205,7 +205,7 @@ def test_an_image_is_found_by_its_full_name(host: str, name: str, reference: str
     assert target == ImageName(Repository(upstream, full), parse_reference(reference))
 
 
-# What a client asks for
+# A client's request
 
 _UPSTREAMS = (HUB, "ghcr.io", "quay.example:5000", "localhost", "[::1]:5000", "plain")
 _MEANT = {"ghcr.mirror": "ghcr.io", "mirror:5001": "plain", "10.0.0.9": "quay.example:5000"}
@@ -278,7 +278,7 @@ def _meant(name: str) -> str:
 def test_an_upstream_is_found_by_any_form_of_address(
     upstream: str, name: str, reference: str, host: str, other: str
 ) -> None:
-    """`ns` beats the path, and the path beats the host; what is left is upstream's own name."""
+    """`ns` beats the path, and the path beats the host; the rest is the upstream's own name."""
     assume(len(name) < MAX_NAME - len("library/"))
     full = f"library/{name}" if _meant(upstream) == HUB and "/" not in name else name
     tail = f"{name}/manifests/{reference}"
@@ -298,7 +298,7 @@ def test_an_upstream_is_found_by_any_form_of_address(
 
 
 @given(NAMES, TAGS, st.sampled_from(["", "mirror", *_MEANT]))
-def test_without_a_name_it_is_what_the_host_means_or_the_default(
+def test_without_a_name_the_host_decides_the_upstream_or_the_default(
     name: str, tag: str, host: str
 ) -> None:
     first, slash, _ = name.partition("/")
@@ -335,7 +335,7 @@ _TOKEN68 = st.from_regex(re.compile(r"[A-Za-z0-9._~+/-]{1,16}={0,2}", re.ASCII),
 
 @st.composite
 def _parameter(draw: st.DrawFn) -> tuple[str, str, str]:
-    """One parameter as sent, its name, and what it means."""
+    """One parameter as sent, its name, and its meaning."""
     name, value = draw(_TOKEN | st.sampled_from(["realm", "REALM"])), draw(_QUOTED | _TOKEN)
     escaped = "".join(f"\\{c}" if c in '"\\' or draw(st.integers(0, 9)) == 0 else c for c in value)
     plain = value and not set(value) - set("!#$%&'*+-.^_`|~" + string.ascii_letters + string.digits)
@@ -406,7 +406,7 @@ def test_a_suffix_is_the_last_bytes_of_all(size: int, length: int) -> None:
 
 
 def _positions(header: str, size: int) -> list[int]:
-    """Return what a range means as places in the blob; none where it is refused with 416."""
+    """Return the positions in the blob that a range means; none if it is refused with 416."""
     error = refused(lambda text: ranges.parse(text, size), header)
     if error is not None:
         assert error.headers() == {"Content-Range": f"bytes */{size}"}
@@ -484,7 +484,7 @@ def test_a_file_is_charged_whole_blocks_and_not_one_too_many(size: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 20_000), st.booleans())))
-def test_the_catalogue_counts_what_it_holds(steps: list[tuple[int, int, bool]]) -> None:
+def test_the_catalogue_counts_its_content(steps: list[tuple[int, int, bool]]) -> None:
     catalog, model = Catalog(), dict[Digest, int]()
     for number, size, manifest in steps:
         digest = Digest.of(bytes([number]))
@@ -499,7 +499,7 @@ def test_the_catalogue_counts_what_it_holds(steps: list[tuple[int, int, bool]]) 
 
 
 @given(st.lists(st.tuples(st.integers(0, 9000), st.booleans(), st.booleans())), st.integers())
-def test_what_is_to_go_frees_what_is_wanted_and_not_one_file_more(
+def test_eviction_frees_the_needed_bytes_and_not_one_file_more(
     files: list[tuple[int, bool, bool]], wanted: int
 ) -> None:
     catalog, order = Catalog(), list[tuple[Digest, Entry]]()

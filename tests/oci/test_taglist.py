@@ -1,4 +1,4 @@
-"""A list of tags read in pieces is the list that it is as a whole, wherever it is cut."""
+"""A list of tags that is read in pieces is the whole list, wherever it is cut."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _FORMS = st.sampled_from([{}, {"separators": (",", ":")}, {"indent": 2}, {"ensur
 
 
 def feed(reader: TagReader, data: bytes, size: int = PIECE) -> bytes:
-    """Feed a reader in pieces of so many bytes; returns what a client is sent for them."""
+    """Feed a reader in pieces of so many bytes; returns the bytes for the client."""
     pieces = (data[at : at + size] for at in range(0, len(data), size))
     return b"".join(map(reader.feed, pieces))
 
 
 def read(data: bytes, size: int = PIECE) -> tuple[dict[str, object], TagReader]:
-    """Read in pieces of so many bytes; returns what a client reads, and the reader."""
+    """Read in pieces of so many bytes; returns the client's document, and the reader."""
     reader = TagReader("org/app")
     told = feed(reader, data, size) + reader.finish()
     found = json.loads(told)
@@ -125,7 +125,7 @@ def test_a_repository_may_have_no_tags(text: str) -> None:
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, PIECE])
-def test_what_is_no_list_or_reads_in_two_ways_is_refused(text: str, size: int) -> None:
+def test_a_document_that_is_no_list_or_reads_in_two_ways_is_refused(text: str, size: int) -> None:
     with pytest.raises(ValueError, match=r"."):
         read(text.encode(), size)
 

@@ -85,7 +85,7 @@ def test_a_digest_proves_its_content_only() -> None:
         assert Digest.parse(digest) == digest
 
 
-def test_what_a_manifest_points_at_is_read() -> None:
+def test_the_descriptors_of_a_manifest_are_read() -> None:
     image = make_image(1, [10, 20])
     found = manifest.read(image.manifest, Digest(image.digest), image.media_type)
     assert list(found.children) == [blob.digest for blob in image.blobs]
@@ -94,7 +94,7 @@ def test_what_a_manifest_points_at_is_read() -> None:
     assert found.children[0] == image.digest
     artifact = make_artifact(1, image)
     found = manifest.read(artifact.manifest, Digest(artifact.digest), artifact.media_type)
-    assert image.digest not in found.children  # a subject is not content of what refers to it
+    assert image.digest not in found.children  # a subject is not content of its referrer
 
 
 @pytest.mark.parametrize(

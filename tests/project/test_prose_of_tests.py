@@ -29,7 +29,6 @@ MOST_YET = {  # of folders that are not done
     "fuzz": 30,
     "install": 25,
     "modern": 20,
-    "oci": 40,
     "project": 15,
     "races": 40,
     "real": 25,
