@@ -1,4 +1,4 @@
-"""Upkeep: what goes, what stays because others need it, and books that are right after it."""
+"""Maintenance removes the right content, keeps shared content, and leaves the accounting right."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def told(folder: Path, order: Work) -> list[Record]:
-    """Have an order carried out; returns all that was told."""
+    """Have an order carried out; returns all its records."""
     return [record async for record in ordered(folder, order)]
 
 
 async def purged(folder: Path, target: str) -> Purged:
-    """Purge."""
+    """Purge a target; returns the record of it."""
     [record] = await told(folder, PurgeOrder(target))
     assert isinstance(record, Purged)
     return record
 
 
 async def usage(folder: Path) -> Usage:
-    """Measure; fails unless it adds up."""
+    """Measure the folder; fails unless the sizes add up."""
     [record] = await told(folder, DuOrder())
     assert isinstance(record, Usage)
     assert record.used == sum(
@@ -119,7 +119,7 @@ async def test_an_image_is_named_as_docker_names_it(
     after = await usage(folder)
     assert (after.kept, after.repositories) == (0, ())
     assert not [path for path in (folder / "blobs").rglob("*") if path.is_file()]
-    await mirror.pull("library/nginx", "latest", image)  # and all is as before
+    await mirror.pull("library/nginx", "latest", image)  # no content is lost
 
 
 async def test_an_image_of_many_platforms_goes_whole_and_a_second_tag_keeps_it(
@@ -174,7 +174,7 @@ async def test_a_purge_outlives_a_restart(run: Run, hub: Hub, image: Image, fold
     assert (await usage(folder)).repositories == before.repositories
 
 
-async def test_what_is_purged_while_it_is_read_is_counted_until_its_reader_ends(
+async def test_a_purged_blob_is_counted_until_its_last_reader_ends(
     hub: Hub, mirror: Mirror, folder: Path
 ) -> None:
     image = make_image(5, [20_000_000])
@@ -190,7 +190,7 @@ async def test_what_is_purged_while_it_is_read_is_counted_until_its_reader_ends(
 
 
 async def nothing_leaves(folder: Path) -> bool:
-    """Whether no removed file is read any more."""
+    """Whether no removed file is still being read."""
     return not (await usage(folder)).leaving
 
 
