@@ -36,7 +36,6 @@ MOST_YET = {  # of folders that are not done
     "storage": 25,
     "torture": 40,
     "upstream": 25,
-    "util": 25,
     "web": 35,
 }
 LONGEST = 70  # characters of a test's name

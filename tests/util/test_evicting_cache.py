@@ -1,4 +1,4 @@
-"""The evicting cache: the least recently used goes, and its owner is told."""
+"""The evicting cache: the least recently used entry is evicted, and its owner is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places: whoever holds few is served first, and no crowd of slow ones takes the last."""
+"""Places: owners of few are served first, and a crowd of slow owners leaves some to others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_however_many_hold_on_to_theirs_one_more_has_a_place(slow: int) -> None:
     assert places.try_take("another")
 
 
-async def test_who_holds_fewest_is_next() -> None:
+async def test_the_waiter_that_holds_fewest_is_next() -> None:
     places, served = FairSemaphore(4), list[str]()
 
     async def want(owner: str) -> None:
@@ -46,7 +46,7 @@ def test_no_place_is_lost_or_made_up(steps: list[tuple[str, str]]) -> None:
 
 
 async def played(steps: list[tuple[str, str]]) -> None:
-    """Take places, give them back, and leave while waiting: at the end all are free."""
+    """Take places, give them back, and leave while waiting: all places are free at the end."""
     places, tasks = FairSemaphore(3), list[tuple[str, asyncio.Task[None]]]()
     for step, owner in steps:
         if step == "take":
@@ -81,14 +81,14 @@ UPSTREAMS, CLIENTS = ["", "u", "v"], ["a", "b", "c"]
     ),
     st.integers(1, 5),
 )
-def test_served_is_always_who_holds_fewest_then_who_waited_longest(
+def test_the_holder_of_fewest_is_served_then_the_longest_waiter(
     steps: list[tuple[str, str, str, int]], most: int
 ) -> None:
     asyncio.run(compared(steps, most))
 
 
 async def compared(steps: list[tuple[str, str, str, int]], most: int) -> None:
-    """Play the same with one that looks at all who wait each time; who is served is the same."""
+    """Run the steps on `Plain` too, which looks at all waiters each time: both serve the same."""
     places, plain, tasks = FairSemaphore(most), Plain(most), dict[int, asyncio.Task[None]]()
     for number, (step, upstream, client, which) in enumerate(steps):
         running = sorted(tasks)
@@ -115,21 +115,21 @@ async def compared(steps: list[tuple[str, str, str, int]], most: int) -> None:
 
 
 class Plain:
-    """What Places promises, as it would be written for ten clients."""
+    """The promise of the semaphore, as plain code for ten clients."""
 
     def __init__(self, most: int) -> None:
         self.free = most
         self.owners: dict[int, Owners] = {}
         self.holds: set[int] = set()
         self.waits: list[int] = []
-        self.turns: list[Owners] = []  # owners that wait, who was served last behind all
+        self.turns: list[Owners] = []  # waiting owners; those served last stand at the end
 
     def held(self, owner: str) -> int:
-        """Count its places."""
+        """Count an owner's places."""
         return sum(owner in self.owners[each] for each in self.holds)
 
     def may(self, owners: Owners) -> bool:
-        """Whether these may have one more."""
+        """Whether these owners may have one more place."""
         return self.free > 0 and all(
             not self.held(each) or self.held(each) + 1 <= 3 * (self.free - 1) for each in owners
         )
@@ -142,7 +142,7 @@ class Plain:
         return self.turns
 
     def take(self, number: int, owners: Owners) -> None:
-        """Hold one, or wait."""
+        """Hold a place, or wait."""
         self.owners[number] = owners
         if owners not in self.line() and self.may(owners):
             self.hold(number)
@@ -151,12 +151,12 @@ class Plain:
             self.line()
 
     def hold(self, number: int) -> None:
-        """Take one."""
+        """Take a place."""
         self.free -= 1
         self.holds.add(number)
 
     def give(self, number: int) -> None:
-        """Give one back, and hand it on."""
+        """Give a place back, and hand it to the next waiter."""
         self.free += 1
         self.holds.remove(number)
         while able := [each for each in self.line() if self.may(each)]:
@@ -171,8 +171,8 @@ class Plain:
 
 
 @pytest.mark.parametrize("upstreams", [["hub"], []], ids=["of several", "alone"])
-async def test_ten_thousand_who_wait_cost_no_more_each_than_ten(upstreams: list[str]) -> None:
-    """They took 67 s of the loop, as each was looked at for each."""
+async def test_ten_thousand_waiters_cost_no_more_each_than_ten(upstreams: list[str]) -> None:
+    """A look at all waiters for each waiter took 67 s of the loop."""
     places, served = FairSemaphore(64), 0
 
     async def want(client: str) -> None:
@@ -189,7 +189,7 @@ async def test_ten_thousand_who_wait_cost_no_more_each_than_ten(upstreams: list[
     assert time.thread_time() - began < 5
 
 
-async def test_who_comes_and_goes_is_not_remembered() -> None:
+async def test_a_waiter_that_leaves_is_not_remembered() -> None:
     places = FairSemaphore(1)
     assert places.try_take("first")
     for number in range(2000):

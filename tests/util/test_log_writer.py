@@ -1,4 +1,4 @@
-"""Log lines are written by a thread: a reader that does not read holds nothing and nobody."""
+"""Log lines are written by a thread: a log's reader that stalls delays nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHATTY = (
 
 
 def notice(lines: int) -> str:
-    """Say how many are missing."""
+    """Return the line that says how many lines are missing."""
     return f"{lines} missing\n"
 
 
@@ -50,7 +50,7 @@ def test_a_reader_that_stalls_costs_lines_and_no_more_than_so_much_memory() -> N
     log.add(LONG)
     assert log_writer.dropped == 2
     log_writer.add("urgent\n", urgent=True)
-    assert log_writer.dropped == 2  # these have room of their own
+    assert log_writer.dropped == 2  # urgent lines have separate room
     with ThreadPoolExecutor(1) as pool:
         text: Future[str] = pool.submit(all_of, reader)
         with log_writer:
@@ -58,7 +58,7 @@ def test_a_reader_that_stalls_costs_lines_and_no_more_than_so_much_memory() -> N
         os.close(writer)
         read = text.result(10)
     assert 15 * 1024**2 < len(read) < 20 * 1024**2
-    assert read.endswith("\n2 missing\nurgent\n")  # told where they would be
+    assert read.endswith("\n2 missing\nurgent\n")  # the notice stands in their place
 
 
 def test_how_many_are_missing_is_told_though_nothing_more_is_logged() -> None:
@@ -70,7 +70,7 @@ def test_how_many_are_missing_is_told_though_nothing_more_is_logged() -> None:
         text: Future[str] = pool.submit(all_of, reader)
         with log_writer:
             pass
-        log_writer.add("late\n")  # of the process's last words, which no thread is there for
+        log_writer.add("late\n")  # the process's last line, after the thread has ended
         os.close(writer)
         assert text.result(10).endswith("x\n1 missing\nlate\n")
 
@@ -87,7 +87,7 @@ def test_lines_whose_reader_has_gone_are_counted() -> None:
 
 @asynccontextmanager
 async def unread(*arguments: str | Path, code: str = "") -> AsyncIterator[tuple[Process, int]]:
-    """Run a command whose standard error is a pipe that nobody reads; lends that, too."""
+    """Run a command with a pipe as standard error that is not read; yields the pipe, too."""
     reader, writer = os.pipe()
     command = (sys.executable, "-c", code) if code else (*MODULE, *arguments)
     process = await asyncio.create_subprocess_exec(
@@ -113,7 +113,7 @@ async def greeted(process: Process) -> str:
 
 
 async def flooded(url: str) -> None:
-    """Have it log more than a pipe takes, access lines and others."""
+    """Have a daemon log more than a pipe takes, access lines and others."""
     async with aiohttp.ClientSession() as session:
         for number in range(300):
             path = f"{url}/v2/library/a{number}/manifests/latest"
@@ -122,7 +122,7 @@ async def flooded(url: str) -> None:
     assert (await fetch(f"{url}/healthz"))[0] == 200
 
 
-async def test_a_daemon_whose_log_nobody_reads_serves_on_and_ends_in_time(tmp_path: Path) -> None:
+async def test_a_daemon_with_an_unread_log_serves_on_and_ends_in_time(tmp_path: Path) -> None:
     flags = ("--listen", "127.0.0.1:0", "--data-dir", tmp_path, "--upstream", NOBODY)
     async with unread("serve", *flags, "--log-level", "debug") as (process, _):
         url = await greeted(process)
@@ -140,7 +140,7 @@ async def test_a_daemon_whose_log_nobody_reads_serves_on_and_ends_in_time(tmp_pa
             assert await process.wait() == 0
 
 
-async def test_a_daemon_whose_log_nobody_reads_heeds_a_second_signal(tmp_path: Path) -> None:
+async def test_a_daemon_with_an_unread_log_heeds_a_second_signal(tmp_path: Path) -> None:
     flags = ("--listen", "127.0.0.1:0", "--data-dir", tmp_path, "--upstream", NOBODY)
     async with unread("serve", *flags) as (process, _):
         await flooded(await greeted(process))
@@ -160,7 +160,7 @@ async def test_all_that_was_logged_before_an_end_is_written(last: str) -> None:
 
 
 async def test_a_reader_that_never_reads_does_not_keep_a_process_from_its_end() -> None:
-    """Neither do the words that the interpreter itself has to say at that end."""
+    """The interpreter's own last lines do not keep it either."""
     async with unread(code=CHATTY + "raise SystemError('the last word')\n") as (process, _):
         async with asyncio.timeout(15):
             assert await process.wait() == 1
@@ -176,7 +176,7 @@ async def test_a_reader_that_reads_late_gets_all_of_it() -> None:
 
 
 async def test_an_offline_commands_log_is_written_behind_too(tmp_path: Path) -> None:
-    """The errors of its work come before the one that ends it."""
+    """The errors of the command's work come before the error that ends it."""
     (tmp_path / "blobs").mkdir()
     (tmp_path / "index.db").write_bytes(b"no index" * 1000)
     async with launched("gc", "--data-dir", tmp_path) as command:
@@ -186,7 +186,7 @@ async def test_an_offline_commands_log_is_written_behind_too(tmp_path: Path) -> 
 
 
 async def test_a_closed_standard_error_is_no_other_files(tmp_path: Path) -> None:
-    """Its number is given to the next file that is opened: the index, for one."""
+    """The descriptor's number goes to the next file that is opened, such as the index."""
     flags = f"--listen 127.0.0.1:0 --data-dir {tmp_path} --upstream {NOBODY}"
     command = f"exec {sys.executable} -m mirror serve {flags} 2>&-"
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""The loop's lag is measured, and what held it is named."""
+"""The loop's lag is measured, and the code that blocked the loop is named."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.mirror import Mirror
 
 
 def hold(seconds: float) -> None:
-    """Hold the loop as a disk would: nothing runs meanwhile."""
+    """Block the loop as a disk would: no other task runs meanwhile."""
     time.sleep(seconds)
 
 

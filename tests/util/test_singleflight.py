@@ -1,4 +1,4 @@
-"""Single flight: one run for all who ask, and nobody's leaving harms another."""
+"""Single flight: one run for all callers, and a caller that leaves harms no other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from mirror.util.singleflight import SingleFlight
 
 
-async def test_all_who_ask_at_once_get_one_run() -> None:
+async def test_all_callers_at_once_get_one_run() -> None:
     runs, go = 0, asyncio.Event()
 
     async def work() -> int:
@@ -30,7 +30,7 @@ async def test_all_who_ask_at_once_get_one_run() -> None:
     assert len(flights) == 0
 
 
-async def test_a_failure_is_everyones_and_the_next_one_tries_anew() -> None:
+async def test_a_failure_reaches_all_callers_and_the_next_one_tries_anew() -> None:
     async def fail() -> int:
         raise ValueError("no")
 
