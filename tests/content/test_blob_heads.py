@@ -1,4 +1,4 @@
-"""HEAD of a blob is a hint: where it does not say yes, a GET decides before a client is told."""
+"""HEAD of a blob is a hint: unless it succeeds, a GET decides before the client is answered."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def layer(hub: Hub) -> Blob:
 
 
 def patience(way: str) -> dict[str, object]:
-    """Configure a short patience with silence, where that is what there is."""
+    """Configure a short patience for the fault that is silence."""
     return {"answer_timeout": 1} if way == "silence" else {}
 
 
 def refuse_head(hub: Hub, way: str, times: int | None = None) -> None:
-    """Have the hub answer HEADs of blobs in this way."""
+    """Have the hub answer HEADs of blobs with this fault."""
     hub.faults.add(replace(WAYS[way], kind="blob", method="HEAD", times=times))
 
 
 async def ask(mirror: Mirror, repository: str, layer: Blob, method: str) -> Got:
-    """Ask, and see that the blob is told of or comes as it is."""
+    """Ask by HEAD or GET, and check that the size, or the body, is right."""
     got = await mirror.blob(repository, layer.digest, method)
     assert got.status == 200
     assert got.headers["Content-Length"] == str(layer.size)

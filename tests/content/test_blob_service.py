@@ -1,4 +1,4 @@
-"""How a blob is served: stored, under way or fetched, and what upstream is asked for it."""
+"""How a blob is served: stored, under way or fetched, and at the cost of which questions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def copy() -> MemorySource:
 
 
 async def opened(world: Fetching, repository: Repository) -> tuple[Outcome, bool]:
-    """Open the blob and wait for all of it; returns its outcome, and if it was collapsed."""
+    """Open the blob and wait for all of it; returns its outcome, and whether it was collapsed."""
     body = await world.blobs.open(repository, DIGEST)
     if isinstance(body, FetchedBody):
         await body.proven()

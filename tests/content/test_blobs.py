@@ -1,4 +1,4 @@
-"""Blobs: one upstream body for any number of clients, nobody completing on unproven bytes."""
+"""Blobs: one upstream body for any number of clients, of which none completes on unproven bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def layer(hub: Hub) -> Blob:
 
 
 def path(layer: Blob) -> str:
-    """Where the mirror has it."""
+    """The path of the layer at the mirror."""
     return f"/v2/{REPOSITORY}/blobs/{layer.digest}"
 
 
@@ -75,7 +75,7 @@ async def test_clients_get_the_first_bytes_as_soon_as_upstream_gives_them(
     assert hub.bodies(layer.digest) == 1
 
 
-async def test_a_client_that_leaves_harms_nobody(hub: Hub, mirror: Mirror, layer: Blob) -> None:
+async def test_a_client_that_leaves_harms_no_other(hub: Hub, mirror: Mirror, layer: Blob) -> None:
     go = asyncio.Event()
     hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2, until=go))
     async with mirror.request(path(layer)) as first:
@@ -87,7 +87,7 @@ async def test_a_client_that_leaves_harms_nobody(hub: Hub, mirror: Mirror, layer
     assert hub.bodies(layer.digest) == 1
 
 
-async def test_a_client_that_does_not_read_harms_nobody(
+async def test_a_client_that_does_not_read_harms_no_other(
     hub: Hub, mirror: Mirror, layer: Blob
 ) -> None:
     async with mirror.request(path(layer)) as idle:
@@ -121,7 +121,7 @@ async def test_a_partial_is_resumed_after_a_restart(hub: Hub, run: Run, layer: B
     assert hub.blob_bytes(layer.digest) <= 1.1 * SIZE
 
 
-async def test_nobody_completes_on_a_wrong_byte_and_nothing_of_it_is_kept(
+async def test_no_client_completes_on_a_wrong_byte_and_nothing_of_it_is_kept(
     hub: Hub, mirror: Mirror, layer: Blob
 ) -> None:
     hub.faults.add(Fault(kind="blob", corrupt_at=SIZE // 3))
@@ -251,5 +251,5 @@ async def test_a_kept_file_that_shrank_is_fetched_again(
 
 
 async def _followers(mirror: Mirror, wanted: int) -> None:
-    """Wait until so many clients follow."""
+    """Wait until the fetch has this number of followers."""
     await until(lambda: mirror.daemon.fetches.followers == wanted)

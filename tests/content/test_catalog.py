@@ -1,4 +1,4 @@
-"""The catalog: what is kept is listed by the names it is pulled by, to those who may read it."""
+"""The catalog: stored repositories, by their names for pulls, as far as a client may read them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GHCR = "ghcr.io"
 
 
 async def listed(mirror: Mirror, path: str = CATALOG, **headers: str) -> list[str]:
-    """Return all names, by as many pages as there are."""
+    """Return the names of all pages."""
     names: list[str] = []
     while path:
         got = await mirror.ask(path, **headers)
@@ -43,7 +43,7 @@ async def listed(mirror: Mirror, path: str = CATALOG, **headers: str) -> list[st
 
 
 def keep(mirror: Mirror, *repositories: Repository) -> None:
-    """Have something be kept of each."""
+    """Enter stored content for each repository."""
     for number, each in enumerate(repositories):
         mirror.stored.enter(Digest(f"sha256:{number:064x}"), each)
 
@@ -77,7 +77,7 @@ async def test_pages_are_as_long_as_they_are_wanted(mirror: Mirror) -> None:
 
 
 async def test_each_name_is_one_to_pull_by(hub: Hub, run: Run, image: Image) -> None:
-    """Wherever a list is had, by path, `ns`, or Host, its names are pulled in the same way."""
+    """Listed names are pulled in the way that the list was asked for: by path, `ns` or Host."""
     async with Hub(Terms()) as ghcr:
         hub.add(image, "a.b/app", "latest")
         ghcr.add(image, "org/app", "latest")
@@ -139,7 +139,7 @@ async def test_a_client_is_told_of_what_it_may_read_alone(
         bearer = f"Bearer {TOKEN}"
         assert await listed(mirror, Authorization=bearer) == [PUBLIC, SECRET]
         hub.journal.clear()
-        assert await listed(mirror) == []  # nobody has asked upstream yet whether one is public
+        assert await listed(mirror) == []  # no repository is known as public yet
         assert hub.requests == []
         assert (await mirror.manifest(PUBLIC, "latest")).status == 200
         assert (await mirror.manifest(SECRET, "latest")).status == 403
@@ -169,23 +169,23 @@ async def test_strangers_are_told_what_they_may_read(
 async def test_a_list_of_any_length_is_made_once_for_all_its_pages(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes seconds of a thread's time where there are a million, and would for each page."""
+    """Making a list of a million names takes a thread seconds, and would for each page."""
     monkeypatch.setattr(repositories, "_KEPT", 500)
     monkeypatch.setattr(repositories, "_INSTANT", 0)
-    monkeypatch.setattr(repositories, "_TIMES", 1e9)  # what was made stays good while this runs
+    monkeypatch.setattr(repositories, "_TIMES", 1e9)  # a list stays good while this test runs
     async with run() as mirror:
         keep(mirror, *(Repository("docker.io", f"team/app-{number:04}") for number in range(2000)))
         before = await listed(mirror, f"{CATALOG}?n=1000")
         keep(mirror, *(Repository("docker.io", f"team/new-{number:04}") for number in range(2000)))
         assert await listed(mirror, f"{CATALOG}?n=1000") == before
         assert len(await listed(mirror, f"{CATALOG}?n=1000&ns=docker.io")) == 4000
-        assert len(await listed(mirror, f"{CATALOG}?n=1000")) == 4000  # one of them is kept
+        assert len(await listed(mirror, f"{CATALOG}?n=1000")) == 4000  # one list is remembered
 
 
-async def test_a_long_list_that_leaves_holds_nobody_up(
+async def test_a_long_list_that_is_freed_does_not_block_the_loop(
     run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To free as many names at once as were made takes long, whatever the step is that does it."""
+    """Freeing all names at once would block the loop, in any step that drops the last reference."""
     monkeypatch.setattr(repositories, "_KEPT", 1000)
     monkeypatch.setattr(repositories, "_TIMES", 1e9)
     upstreams = {"docker.io": {"url": hub.url}, GHCR: {"url": hub.url}}

@@ -1,4 +1,4 @@
-"""A download brings every byte once and in order, whatever the source does, or says why not."""
+"""A download brings every byte once and in order from any source, or fails with a reason."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def whole(
 
 
 def starts(source: MemorySource) -> list[int]:
-    """Return the bytes from which on parts were asked for."""
+    """Return the first byte of each question for a part."""
     return [each.start for each in source.opened]
 
 
@@ -86,7 +86,7 @@ async def test_ranges_that_break_off_at_once_are_replaced_by_the_whole_blob(
 
 async def test_a_body_that_breaks_off_without_end_is_given_up(source: MemorySource) -> None:
     digest = source.add(APP.name, bytes(6_000_000))
-    source.cuts = [70_000] * 100  # each is progress
+    source.cuts = [70_000] * 100  # each received piece is progress
     with pytest.raises(UpstreamMisbehaved):
         await whole(source, digest=digest)
     assert len(source.opened) <= 66

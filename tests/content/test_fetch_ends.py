@@ -1,4 +1,4 @@
-"""A fetch alone: with every end its room is free, and its bytes are where they belong."""
+"""A fetch alone: with every end its room is free, and its bytes are stored or can be resumed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FULL = StorageError("No space left on device")
 
 @dataclass
 class World:
-    """A store in memory, and what fetches share."""
+    """A store in memory, and the parts that fetches share."""
 
     store: Store
     blobs: MemoryBlobs
@@ -64,7 +64,7 @@ class World:
         return fetch
 
     def is_tidy(self, fetch: Fetch, left: int = 0, digest: Digest = DIGEST) -> bool:
-        """Whether no room is reserved any more, and so many bytes are left to be resumed."""
+        """Whether no room is reserved, and a partial of this size is left to be resumed."""
         fetch.leave(fetch.repository)
         idle = {digest: left} if left else {}
         files = {each: len(source.data) for each, source in self.blobs.partials.items()}
@@ -92,7 +92,7 @@ def source() -> MemorySource:
 
 
 async def begun(fetch: Fetch, source: MemorySource) -> asyncio.Task[None]:
-    """Have a fetch run up to the gate, with all bytes before it written."""
+    """Run a fetch up to the gate, with all bytes before it written."""
     task = asyncio.create_task(fetch.run())
     assert source.gate is not None
     while not source.opened or fetch._partial.written < source.gate.position:
@@ -107,7 +107,7 @@ async def test_a_proven_blob_is_committed_and_its_followers_keep_it(
     assert (fetch.proven, fetch.failure, fetch.bypass) == (True, None, None)
     assert world.store.catalog.belongs(DIGEST, APP)
     assert await world.blobs.read(DIGEST) == CONTENT
-    assert world.store.catalog.victims(1) is None  # its follower still reads it
+    assert world.store.catalog.victims(1) is None  # the follower still reads the blob
     assert world.is_tidy(fetch)
     assert world.store.catalog.victims(1) == [DIGEST]
 
@@ -241,7 +241,7 @@ async def test_bytes_that_another_fetch_has_stored_meanwhile_are_discarded(
 
 
 async def left_by_another(world: World) -> None:
-    """Leave a million bytes of another upstream."""
+    """Leave a partial of a million bytes from another upstream."""
     async with world.store.lease(DIGEST) as lease:
         partial = await lease.open()
         await partial.hash([CONTENT[:1_000_000]])
@@ -256,7 +256,7 @@ async def test_another_upstreams_bytes_are_copied_after_a_proof(
     fetch = await world.fetched(source)
     assert fetch.proven
     assert source.opened[-1].start == 1_000_000
-    assert world.is_tidy(fetch)  # the other's partial is of no use any more
+    assert world.is_tidy(fetch)  # the other upstream's partial is of no use any more
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -276,7 +276,7 @@ async def test_another_upstreams_bytes_stay_where_there_is_no_proof(
 async def test_an_upstream_that_is_asked_twice_proves_nothing_twice(
     world: World, source: MemorySource
 ) -> None:
-    """Its partial is its own: the next fetch goes on without a question before."""
+    """An upstream's own partial is resumed without a proof."""
     source.cuts = [1_000_000] + [0] * 100
     assert world.is_tidy(await world.fetched(source), left=1_000_000)
     assert world.possession.left_by(DIGEST) == APP.upstream

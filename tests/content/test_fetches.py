@@ -1,4 +1,4 @@
-"""Fetches: an upstream that drips holds no place for ever, and never the places of the others."""
+"""Fetches: a dripping upstream holds a place for a bounded time, and no place of the others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DIGEST = Digest.of(CONTENT)
 
 @pytest.fixture
 def layer(hub: Hub) -> Blob:
-    """A layer that is so small that all of it is little to be left."""
+    """A layer so small that the rest of it is never worth abandoning."""
     image = make_image(21, [SIZE])
     hub.add(image, APP.name, "latest")
     return image.layers[0]
@@ -38,7 +38,7 @@ def layer(hub: Hub) -> Blob:
 
 @pytest.fixture
 def source() -> MemorySource:
-    """A source that has the blob in two repositories, and sends half of it at first."""
+    """A source with the blob in two repositories; it stops halfway until its gate opens."""
     source = MemorySource(gate=Gate(SIZE // 2))
     source.add(APP.name, CONTENT)
     source.add(ALSO.name, CONTENT)
@@ -58,7 +58,7 @@ def followed(
 
 
 async def left_alone(world: Fetching) -> None:
-    """Have a fetch begin whose only follower leaves."""
+    """Begin a fetch, and have its only follower leave."""
     follower = followed(world)
     await follower.started()
     await follower.fetch.past(0)
@@ -108,12 +108,12 @@ async def test_a_fetch_of_another_upstream_is_not_followed(
         await first.started()
         second = followed(world, Repository("other.example", APP.name))
         assert second.fetch is not first.fetch
-        await second.fetch.past(SIZE - 1)  # the first is still waiting for its source
+        await second.fetch.past(SIZE - 1)  # the first fetch is still waiting for its source
         first.leave()
         second.leave()
 
 
-async def test_what_drips_for_nobody_ends_and_leaves_what_it_has(
+async def test_a_drip_without_followers_ends_and_leaves_its_partial(
     tmp_path: Path, source: MemorySource
 ) -> None:
     async with fetching(tmp_path, {"docker.io": source}, reprieve=0.01) as world:
@@ -126,13 +126,13 @@ async def test_what_drips_for_nobody_ends_and_leaves_what_it_has(
     assert [each.start for each in source.opened] == [0, SIZE // 2]
 
 
-async def test_what_is_nearly_done_is_ended_for_nobody(
+async def test_a_nearly_complete_fetch_completes_without_followers(
     tmp_path: Path, source: MemorySource
 ) -> None:
     assert source.gate is not None
     async with fetching(tmp_path, {"docker.io": source}) as world:
         await left_alone(world)
-        await asyncio.sleep(0.05)  # its grace is over
+        await asyncio.sleep(0.05)  # the grace for a fetch without followers is over
         assert len(world.fetches) == 1
         source.gate.open.set()
         await world.ended()
@@ -140,7 +140,7 @@ async def test_what_is_nearly_done_is_ended_for_nobody(
     assert len(source.opened) == 1
 
 
-async def test_who_comes_back_and_leaves_again_gives_it_as_long_again(
+async def test_a_follower_that_returns_and_leaves_renews_the_grace(
     tmp_path: Path, source: MemorySource
 ) -> None:
     async with fetching(tmp_path, {"docker.io": source}, reprieve=0.2) as world:
@@ -153,7 +153,7 @@ async def test_who_comes_back_and_leaves_again_gives_it_as_long_again(
         await world.ended()
 
 
-async def test_a_fetch_whose_file_is_closed_lets_nobody_in(
+async def test_a_fetch_whose_file_is_closed_takes_no_follower(
     tmp_path: Path, source: MemorySource
 ) -> None:
     source.gate = None
@@ -161,7 +161,7 @@ async def test_a_fetch_whose_file_is_closed_lets_nobody_in(
         follower = followed(world)
         await follower.fetch.past(SIZE - 1)
         follower.leave()
-        while not follower.fetch.ended:  # noqa: ASYNC110 - a step later it is off the books
+        while not follower.fetch.ended:  # noqa: ASYNC110 - off the books a step later
             await asyncio.sleep(0)
         assert len(world.fetches) == 1
         assert world.fetches.size(APP, DIGEST) is None
@@ -209,7 +209,7 @@ async def test_an_only_upstream_has_all_the_places(hub: Hub, run: Run) -> None:
 async def test_an_empty_file_that_a_crash_left_is_taken_up_by_the_next_fetch(
     hub: Hub, run: Run, tmp_path: Path, layer: Blob
 ) -> None:
-    """What stays on the books as nobody's is unlinked by the next eviction, under the fetch."""
+    """An eviction would unlink a partial without an owner under the fetch that writes it."""
     left = DataFolder(tmp_path / "data").partial(layer.digest)
     left.parent.mkdir(mode=0o700, parents=True)
     left.touch(mode=0o600)
@@ -228,7 +228,7 @@ async def test_an_empty_file_that_a_crash_left_is_taken_up_by_the_next_fetch(
 async def test_a_file_that_is_being_unlinked_is_no_beginning(
     hub: Hub, run: Run, tmp_path: Path, layer: Blob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A collection takes the partial while a fetch asks upstream, on a disk that is slow."""
+    """A collection unlinks the partial slowly, while a fetch asks upstream."""
     left = DataFolder(tmp_path / "data").partial(layer.digest)
     left.parent.mkdir(mode=0o700, parents=True)
     left.write_bytes(layer.read()[: layer.size // 2])

@@ -1,4 +1,4 @@
-"""Followers of a fetch take its bytes: never another repository's refusal, nor its blob unasked."""
+"""A fetch is shared across repositories, but not its refusals, nor its blob without a question."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE = 300_000
 
 @pytest.fixture
 def layer(hub: Hub) -> Blob:
-    """A layer of one repository; another exists and has it not."""
+    """A layer of one repository; the other repository exists without it."""
     hub.terms.redirect, hub.terms.auth = False, "none"
     image = make_image(31, [SIZE])
     hub.add(image, RIGHT, "latest")
@@ -41,7 +41,7 @@ def asked_for(digest: str) -> Callable[[Seen], bool]:
 
 
 async def both(hub: Hub, mirror: Mirror, layer: Blob, go: asyncio.Event) -> tuple[Got, Got]:
-    """Ask in the wrong repository, and in the right one while that has not been answered."""
+    """Ask in the wrong repository, and in the right one before the first is answered."""
     stranger = asyncio.create_task(mirror.blob(WRONG, layer.digest))
     await hub.seen(of(WRONG))
     honest = asyncio.create_task(mirror.blob(RIGHT, layer.digest))
@@ -86,14 +86,14 @@ async def test_a_question_that_hangs_in_one_repository_holds_up_no_other(
 async def test_a_registry_that_is_slow_everywhere_is_heard_out(
     hub: Hub, run: Run, layer: Blob
 ) -> None:
-    """It answers after longer than one repository's clients wait for another's."""
+    """The answer takes longer than a client waits for the fetch of another repository."""
     names = [RIGHT, *(f"org/also{number}" for number in range(4))]
     for name in names[1:]:
         hub.add(make_image(31, [SIZE]), name, "latest")
     loop, slow = asyncio.get_running_loop(), list[str]()
 
     def late(seen: Seen) -> bool:
-        """Have each GET wait by itself."""
+        """Let each GET wait for an event of the GET itself."""
         if (seen.kind, seen.method) == ("blob", "GET") and len(slow) < 20:
             slow.append(seen.repository or "")
             go = asyncio.Event()
@@ -109,10 +109,12 @@ async def test_a_registry_that_is_slow_everywhere_is_heard_out(
         got = await asyncio.gather(first, *others)
     assert [each.status for each in got] == [200] * len(names)
     assert all(each.body == layer.read() for each in got)
-    assert len(slow) <= 2  # of a repository that was not shown to have it, and of one that was
+    assert len(slow) <= 2  # one of a repository with a proof, one of a repository without
 
 
-async def test_strangers_that_ask_for_it_everywhere_deny_it_to_nobody(hub: Hub, run: Run) -> None:
+async def test_questions_of_strangers_everywhere_deny_the_blob_to_no_client(
+    hub: Hub, run: Run
+) -> None:
     hub.terms.redirect, hub.terms.auth = False, "none"
     image = make_image(33, [70_000 + number for number in range(20)])
     hub.add(image, RIGHT, "latest")
@@ -160,7 +162,7 @@ async def test_a_repository_that_denies_midway_cuts_no_follower_of_another(
 
 
 class SlowOpens:
-    """Opens of kept files that wait, on their threads, until `go`."""
+    """Opens of stored files that wait, on their threads, until `go`."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -169,7 +171,7 @@ class SlowOpens:
 
 @asynccontextmanager
 async def slow_opens(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SlowOpens]:
-    """Have every open of a kept file take its time."""
+    """Delay every open of a stored file."""
     slow, true, loop = SlowOpens(), BlobFiles.open, asyncio.get_running_loop()
 
     def late(files: BlobFiles, digest: Digest) -> IO[bytes]:
@@ -187,7 +189,7 @@ async def slow_opens(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SlowOpens
 async def test_a_blob_is_not_given_unasked_where_it_went_while_it_was_opened(
     hub: Hub, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is refetched for a repository meanwhile is that repository's."""
+    """A blob that is evicted and refetched for another repository meanwhile belongs to that one."""
     hub.terms.redirect, hub.terms.auth = False, "none"
     image = make_image(34, [SIZE])
     hub.add(image, PRIVATE, "latest")

@@ -1,4 +1,4 @@
-"""Listings: tags by the page, referrers with and without the API for them."""
+"""Listings: pages of tags, and referrers with and without upstream's API for them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REPOSITORY = "library/nginx"
 INDEX = "application/vnd.oci.image.index.v1+json"
 _DIGEST = Digest("sha256:" + "a" * 64)
 MIB = 1024 * 1024
-_NO_MANIFESTS = cast("ManifestResolver", None)  # which tags have no use for
+_NO_MANIFESTS = cast("ManifestResolver", None)  # not used for tags
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def test_pages_follow_one_another_by_relative_links(mirror: Mirror, tags: 
 async def test_a_hundred_thousand_tags_are_listed_at_once(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
-    """An upstream may not page."""
+    """An upstream may ignore paging."""
     names = [f"v{number}-of-a-build-of-the-main-branch" for number in range(100_000)]
     body = json.dumps({"name": REPOSITORY, "tags": names}).encode()
     hub.faults.add(Fault(kind="tags", body=body))
@@ -91,7 +91,7 @@ async def test_last_and_zero_are_understood(hub: Hub, mirror: Mirror, tags: list
 async def test_what_upstream_pages_by_is_passed_on(
     hub: Hub, mirror: Mirror, tags: list[str]
 ) -> None:
-    """Amazon's registry writes a token where others have a tag."""
+    """Amazon's registry pages by a token in place of a tag."""
     token = "ukD72mdD/mC8b5xV3susmJzzaTgp3hKwR9nRUW1yZZ5+SfYlKkjGpQ=="
     link = f'</v2/{REPOSITORY}/tags/list?last={quote(token, safe="")}>; rel="next"'
     hub.faults.add(Fault(kind="tags", headers={"Link": link}))
@@ -206,7 +206,7 @@ async def test_a_listing_that_upstream_has_removed_is_not_served_while_it_fails(
         assert (await mirror.ask(f"/v2/{REPOSITORY}/tags/list")).status == 503
 
 
-async def test_a_list_is_fetched_once_for_all_who_ask_at_once(
+async def test_a_list_is_fetched_once_for_all_clients_at_once(
     hub: Hub, mirror: Mirror, tags: list[str]
 ) -> None:
     release = asyncio.Event()
@@ -288,11 +288,11 @@ async def test_what_is_no_list_is_an_error_or_the_list_of_before(
         assert "Warning" in got.headers
 
 
-# What is listed while upstream is gone, whatever was asked for before.
+# Lists while upstream is gone, after any earlier question.
 
 
 def gone(hub: Hub) -> None:
-    """Have upstream fail for good."""
+    """Let upstream fail for good."""
     hub.faults.add(Fault(status=503, times=None))
 
 
@@ -326,7 +326,7 @@ async def test_pages_of_a_list_that_was_whole_are_given_while_upstream_is_gone(
 async def test_known_tags_are_listed_while_upstream_is_gone(
     hub: Hub, run: Run, tags: list[str], query: str
 ) -> None:
-    """Also after a restart: nobody had asked for a list before."""
+    """The list consists of pulled tags, also after a restart, and without an earlier list."""
     async with run() as mirror:
         for tag in ("latest", "1.3", "1.20"):
             assert (await mirror.manifest(REPOSITORY, tag)).status == 200
@@ -357,7 +357,7 @@ async def test_what_upstream_answers_is_never_made_good_by_known_tags(
             hub.faults.clear()
 
 
-async def test_a_list_of_100000_known_tags_holds_nobody_up(index: MetadataStore) -> None:
+async def test_a_list_of_100000_known_tags_does_not_block_the_loop(index: MetadataStore) -> None:
     known = KnownTags(tags := Tags(index, 60, 10))
     repository = Repository("docker.io", REPOSITORY)
     for number in range(100_000):

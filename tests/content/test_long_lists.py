@@ -1,4 +1,4 @@
-"""Lists of tags of any length reach a client whole, or are seen to be broken, in little memory."""
+"""Lists of tags of any length reach a client whole, or end with an error, in little memory."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ GOOGLES = {
 
 @pytest.fixture
 async def raw() -> AsyncIterator[Raw]:
-    """An upstream that says any bytes."""
+    """An upstream that sends any bytes."""
     async with speaking(Raw()) as raw:
         yield raw
 
 
 @pytest.fixture
 async def before(raw: Raw, run: Run) -> AsyncIterator[Mirror]:
-    """A mirror before it."""
+    """A mirror of the raw upstream."""
     async with run(upstreams={"docker.io": {"url": raw.url}}, silence_timeout=2) as mirror:
         yield mirror
 
 
 @asynccontextmanager
 async def elsewhere(raw: Raw, speak: Speaks) -> AsyncIterator[None]:
-    """Let upstream redirect to what says its bytes in its own time."""
+    """Let upstream redirect to a server that sends its bytes in its own time."""
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
     location = "Location: http://{}:{}/".format(*server.sockets[0].getsockname()).encode()
     raw.answers["/tags/"] = answer(b"", location, status=b"307 Go")
@@ -90,7 +90,7 @@ async def test_a_long_list_is_whole(raw: Raw, before: Mirror, form: str) -> None
         assert json.loads(got.body) == {"name": NAME, "tags": LONG}
         assert "Content-Length" not in got.headers
         assert got.headers["Transfer-Encoding"] == "chunked"
-    assert len(raw.heads) == 3  # that it is long is found out once
+    assert len(raw.heads) == 3  # the length of the list is found out once
 
 
 async def test_googles_list_is_whole_with_what_its_clients_read_in_it(
@@ -142,12 +142,12 @@ async def test_a_client_that_does_not_read_stops_upstream(raw: Raw, before: Mirr
             while sent != raw.sent:
                 sent = raw.sent
                 await asyncio.sleep(0.5)
-        assert raw.sent < 40 * MIB  # what the sockets hold
+        assert raw.sent < 40 * MIB  # the buffers of the sockets
         assert (await before.ask("/readyz")).status == 200
 
 
 async def say(mirror: Mirror, request: str) -> bytes:
-    """Send a request as it is; returns all that comes until the mirror closes."""
+    """Send a request as it is; returns all bytes until the mirror closes."""
     reader, writer = await asyncio.open_connection(*mirror.daemon.address)
     try:
         writer.write(request.encode())
@@ -210,7 +210,7 @@ async def test_what_breaks_off_is_seen_to_be_broken(raw: Raw, before: Mirror, bo
 
 
 async def said(mirror: Mirror, request: str) -> bytes:
-    """Send a request; returns what comes, be the connection reset."""
+    """Send a request; returns the answer, or nothing if the connection is reset."""
     try:
         return await say(mirror, request)
     except ConnectionResetError:
@@ -231,7 +231,7 @@ async def test_an_upstream_that_falls_silent_within_breaks_it_off(raw: Raw, befo
 
 
 async def test_a_list_that_comes_slowly_is_whole(raw: Raw, before: Mirror) -> None:
-    """It takes longer than an answer may be silent, and is sent on while it comes."""
+    """The list takes longer than the time that an answer may be silent, and streams meanwhile."""
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -247,7 +247,7 @@ async def test_a_list_that_comes_slowly_is_whole(raw: Raw, before: Mirror) -> No
 
 
 async def stalled(mirror: Mirror) -> socket.socket:
-    """Ask for a long list, and take no more of it than its beginning."""
+    """Ask for a long list, and read only its beginning."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.setblocking(False)

@@ -1,4 +1,4 @@
-"""The fetcher of manifests alone: what it asks of the budget, and what it tells the budget."""
+"""The fetcher of manifests alone: its questions to the budget, and its reports to the budget."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Fetching:
 
     @property
     def clients(self) -> list[str]:
-        """The clients of the GETs that the budget was told of."""
+        """The clients of the GETs that were reported to the budget."""
         seen = [(each, request) for each, request in self.budget.observed if each.method == "GET"]
         return ["" if request is None else request.client for _, request in seen]
 
 
 @pytest.fixture
 async def fetching(tmp_path: Path) -> AsyncIterator[Fetching]:
-    """A fetcher with nothing stored."""
+    """A fetcher without stored content."""
     store = await open_store(tmp_path, 1_000_000, open_memory)
     clock, budget = Clock(), MemoryBudget(3)
     hub = Hub(Terms(named=False), clock)
@@ -129,6 +129,6 @@ async def test_a_client_that_is_told_of_a_manifest_is_expected_to_request_it(
     fetching.add(make_image(1))
     pull = asyncio.create_task(fetching.fetcher.pull(want()))
     await asyncio.sleep(0)
-    fetching.fetcher.expect(want())  # its pull is running
+    fetching.fetcher.expect(want())  # the pull of the fetcher is running
     await pull
     assert len(fetching.budget.hinted) == 1

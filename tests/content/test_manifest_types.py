@@ -1,4 +1,4 @@
-"""Manifests of any type and under any header: what a digest proves is right."""
+"""Manifests of any type and under any header: the digest proves whether a manifest is right."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAGE = b"<!DOCTYPE html><html></html>"
 
 
 def push(hub: Hub, body: bytes, media_type: str, tag: str = "odd", digest: str = "") -> str:
-    """Let upstream have these bytes as a manifest under a tag; returns the digest."""
+    """Let upstream serve these bytes as a manifest under a tag; returns the digest."""
     document = Index(body, media_type, digest or str(Digest.of(body)), ())
     hub.add(document, REPOSITORY, tag)
     return document.digest
@@ -41,7 +41,7 @@ def descriptor(image: Image) -> dict[str, object]:
 
 
 def documents(image: Image) -> dict[str, bytes]:
-    """Make a document of each type beside the four of images, each pointing at a layer."""
+    """Make a document of each type beside the four of images, each with one layer."""
     layer = image.layers[0].digest
     artifact = {"artifactType": "a/b", "blobs": [descriptor(image)], "subject": descriptor(image)}
     return {
@@ -55,7 +55,7 @@ def documents(image: Image) -> dict[str, bytes]:
 
 
 def sign(document: dict[str, object]) -> tuple[bytes, bytes]:
-    """Sign as schema 1 has it; returns the body and what its digest is of."""
+    """Sign as schema 1 does; returns the body and the bytes of its digest."""
     signed = json.dumps(document, indent=3).encode()
     end = signed.rindex(b"\n}")
     header = {"formatLength": end, "formatTail": coded(signed[end:]), "time": "2015"}
@@ -70,7 +70,7 @@ def sign(document: dict[str, object]) -> tuple[bytes, bytes]:
 
 
 def coded(data: bytes) -> str:
-    """Code as JSON signatures do."""
+    """Encode as JSON signatures do."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
@@ -101,7 +101,7 @@ async def test_a_manifest_of_any_type_is_passed_on_and_kept(
 
 @pytest.mark.parametrize("media_type", TYPES)
 @pytest.mark.parametrize("told", ["text/html", "text/plain", "application/json", "", None])
-async def test_a_manifest_says_itself_what_it_is_where_its_header_does_not(
+async def test_a_manifest_names_its_own_type_where_its_header_does_not(
     hub: Hub, mirror: Mirror, image: Image, media_type: str, told: str | None
 ) -> None:
     body = documents(image)[media_type]
@@ -134,7 +134,7 @@ async def test_a_lost_index_does_not_change_what_a_manifest_is(
     "told", ["text/html", "text/plain", "application/json", "application/octet-stream", "", None]
 )
 @pytest.mark.parametrize("promised", [True, False])
-async def test_an_image_is_what_it_is_whatever_its_header_says(
+async def test_an_image_keeps_its_type_under_any_header(
     hub: Hub, mirror: Mirror, flavour: str, told: str | None, promised: bool
 ) -> None:
     image = make_image(7, media=flavour)  # type: ignore[arg-type]
@@ -229,7 +229,7 @@ async def test_a_manifest_that_came_wrong_once_is_asked_for_once_more(
 async def test_a_tag_is_had_though_its_digest_always_comes_wrong(
     hub: Hub, mirror: Mirror, image: Image, fault: Fault
 ) -> None:
-    """The second question is the one of a client without a mirror, so that it costs no third."""
+    """The second question is the plain one of a client without a mirror, and costs no third."""
     by_digest = replace(fault, kind="manifest", reference=image.digest, method="GET", times=None)
     hub.faults.add(by_digest)
     got = await mirror.manifest(REPOSITORY, "latest")
@@ -245,7 +245,7 @@ async def test_a_manifest_that_came_wrong_twice_is_had_seconds_later(
         assert (await mirror.manifest(REPOSITORY, image.digest)).status == 502
         assert (await mirror.manifest(REPOSITORY, image.digest)).status == 502
         assert hub.count(kind="manifest", method="GET", status=200) == 2
-    async with run() as mirror:  # a restart remembers nothing of it
+    async with run() as mirror:  # after a restart the two failures are forgotten
         assert (await mirror.manifest(REPOSITORY, image.digest)).body == image.manifest
 
 
@@ -253,7 +253,7 @@ async def test_a_manifest_that_came_wrong_twice_is_had_seconds_later(
 
 
 def signed_image(image: Image) -> tuple[bytes, bytes]:
-    """Sign an image of one layer; returns the body and what its digest is of."""
+    """Sign an image of one layer; returns the body and the bytes of its digest."""
     layers = [{"blobSum": image.layers[0].digest}]
     return sign({"schemaVersion": 1, "name": "a", "tag": "b", "fsLayers": layers})
 
@@ -287,7 +287,7 @@ async def test_a_signed_manifest_is_proven_by_its_payload_and_not_stored(
         layer = image.layers[0]
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
     assert hub.pulls == 1
-    async with run() as mirror:  # it is pulled again, and the tag is right
+    async with run() as mirror:  # the manifest is pulled again, and the tag is right
         assert (await mirror.manifest(REPOSITORY, "odd")).body == body
 
 
@@ -347,7 +347,7 @@ def test_two_signatures_of_different_parts_sign_nothing(image: Image) -> None:
 
 @asynccontextmanager
 async def two(run: Run, hub: Hub) -> AsyncIterator[tuple[Mirror, Hub]]:
-    """A mirror of two upstreams; returns the second one, too."""
+    """Run a mirror of two upstreams; gives the second one, too."""
     async with Hub(Terms()) as twin:
         upstreams = {"docker.io": {"url": hub.url}, "twin.example": {"url": twin.url}}
         async with run(upstreams=upstreams) as mirror:
@@ -369,7 +369,7 @@ async def test_content_is_proven_by_a_get_of_an_upstream_that_refuses_heads(
                 got = await mirror.manifest(TWIN, reference, method)
                 assert got.headers["Docker-Content-Digest"] == image.digest
                 assert got.body == (image.manifest if method == "GET" else b"")
-        assert twin.pulls == 2  # by digest, and to learn what the tag is
+        assert twin.pulls == 2  # by digest, and for the digest of the tag
         stranger = await mirror.manifest("twin.example/org/other", image.digest)
         assert stranger.status in (403, 404)
 
@@ -391,7 +391,7 @@ async def test_a_meaningless_type_does_not_stick_to_content_of_another_upstream(
 async def test_each_upstream_has_its_own_type_for_the_same_bytes_and_keeps_it(
     hub: Hub, run: Run, image: Image
 ) -> None:
-    """Who brings an OCI manifest as Docker's first does not make it that for another upstream."""
+    """An OCI manifest that the first upstream serves as Docker's stays OCI's for the second one."""
     body = json.dumps({"schemaVersion": 2, "layers": [descriptor(image)]}).encode()
     digest = str(Digest.of(body))
     told = {TWIN: media.DOCKER_MANIFEST, REPOSITORY: media.OCI_MANIFEST}
@@ -412,7 +412,7 @@ async def test_each_upstream_has_its_own_type_for_the_same_bytes_and_keeps_it(
 async def test_a_repository_that_has_it_as_a_blob_has_no_manifest_of_it(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
-    """The bytes are of both; that they are a manifest was said by one repository only."""
+    """Both repositories have the bytes, but only one of them serves the bytes as a manifest."""
     body = json.dumps({"schemaVersion": 2, "layers": [descriptor(image)]}).encode()
     twin = Blob.of(body)
     holder = replace(image, layers=(*image.layers, twin))
@@ -446,7 +446,7 @@ async def test_upkeep_takes_every_type_for_a_manifest(hub: Hub, run: Run, image:
     assert (await do("verify", "--data-dir", root)).code == 0
     assert "0 files that nothing names" in (await do("gc", "--data-dir", root)).out
     for number in range(len(TYPES)):
-        assert mirror.folder.blob(layer).exists()  # the others need it
+        assert mirror.folder.blob(layer).exists()  # the other blobs need it
         ended = await do("purge", "--data-dir", root, f"{REPOSITORY}:odd{number}")
         assert "1 tags, " in ended.out, ended
     assert not mirror.folder.blob(layer).exists()

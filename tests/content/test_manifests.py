@@ -1,4 +1,4 @@
-"""Manifests and tags: fresh, revalidated, moved, stale, missing, and what each of them costs."""
+"""Manifests and tags: fresh, revalidated, moved, stale or missing, and the pulls that they cost."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_a_failing_upstream_leaves_the_stale_tag_within_three_seconds(
         assert stale.cache == "hit; detail=stale"
         assert stale.headers["Warning"].startswith("299 ")
         assert int(stale.headers["Age"]) >= 0
-        async with asyncio.timeout(0.5):  # upstream just failed: nobody waits for it again so soon
+        async with asyncio.timeout(0.5):  # upstream just failed: no second wait so soon
             assert (await mirror.manifest(REPOSITORY, "latest", "HEAD")).status == 200
 
 
@@ -168,7 +168,7 @@ async def test_dockerd_keeps_the_tag_it_had_while_the_limit_is_spent(
     async with run(tag_ttl=0) as mirror:
         await mirror.manifest(REPOSITORY, "latest")
         hub.tag(REPOSITORY, "latest", make_image(2))
-        for _ in range(3):  # HEAD by tag, then GET by the digest that it names
+        for _ in range(3):  # HEAD by tag, then GET by the digest of its answer
             head = await mirror.manifest(REPOSITORY, "latest", "HEAD")
             assert (head.status, head.cache) == (200, "hit; detail=stale")
             got = await mirror.manifest(REPOSITORY, head.headers["Docker-Content-Digest"])
@@ -384,7 +384,7 @@ async def test_a_lost_index_costs_no_pull(hub: Hub, run: Run, image: Image) -> N
 
 
 async def test_a_denial_is_remembered_for_a_while_only(hub: Hub, run: Run, image: Image) -> None:
-    """A client that asks by HEAD, is refused, and asks by GET, as crane does, is asked for once."""
+    """As crane, a client asks by HEAD, is refused, and asks by GET: upstream is asked once."""
     hub.terms.users = {"robot": "word"}
     hub.add(image, "team/secret", "latest")
     hub.make_private("team/secret", "robot")
@@ -406,7 +406,7 @@ async def test_a_denial_is_remembered_for_a_while_only(hub: Hub, run: Run, image
 async def test_a_denial_of_what_was_given_before_is_not_remembered(
     hub: Hub, run: Run, image: Image
 ) -> None:
-    """It may be a mistake, which ends with the next question."""
+    """The denial may be a mistake, and a mistake ends with the next question."""
     hub.add(other := make_image("other", [1000]), REPOSITORY, "other")
     async with run(tag_ttl=0, missing_ttl=3600) as mirror:
         assert (await mirror.manifest(REPOSITORY, "latest")).status == 200

@@ -1,4 +1,4 @@
-"""Whatever happens, a blob is given where upstream says that it is, and nowhere else."""
+"""A blob is served where upstream has it and nowhere else, after any steps in any order."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ BLOBS = [
     Blob.of(random.Random(number).randbytes(size))
     for number, size in enumerate((900, 40_000, 300_000))
 ]
-_PACE = 3_000_000  # bytes a second: the largest is on its way for a tenth of one
+_PACE = 3_000_000  # bytes a second: the largest blob takes a tenth of one
 
 _WAYS = ("GET", "GET", "HEAD", "leave", "evict", "unlink", "lose", "purge")
 _step = st.tuples(st.sampled_from(_WAYS), st.sampled_from(NAMES))
-# What goes on with one blob at the same time; the mirror is started anew behind some of it.
+# The simultaneous steps with one blob; after some bouts the mirror is restarted.
 _bout = st.tuples(
     st.sampled_from(range(3)),
     st.lists(_step, min_size=3, max_size=12),
@@ -47,13 +47,13 @@ Bout: TypeAlias = tuple[int, list[tuple[str, str]], bool]
 
 @dataclass
 class World:
-    """A mirror, and what upstream has where."""
+    """A mirror, and the pairs of repository and blob at upstream."""
 
     mirror: Mirror
     truth: set[tuple[str, str]]
 
     async def do(self, what: str, name: str, blob: Blob) -> None:
-        """Ask, or upset what is kept."""
+        """Ask for the blob, or upset its stored copy."""
         digest, stored = Digest(blob.digest), self.mirror.stored
         if what in ("GET", "HEAD"):
             got = await self.mirror.blob(name, digest, what)
@@ -78,7 +78,7 @@ class World:
                 await response.content.readany()
 
     def check(self) -> None:
-        """Fail where something is tied to a repository that upstream never had it in."""
+        """Fail if a stored blob is linked to a repository that never had it at upstream."""
         for digest in self.mirror.stored.digests:
             for name in self.mirror.stored.repositories(digest):
                 assert (name, digest) in self.truth, (name, digest)
@@ -86,7 +86,7 @@ class World:
 
 @asynccontextmanager
 async def started(hub: Hub, folder: Path) -> AsyncIterator[Mirror]:
-    """Start a mirror of the hub that remembers nothing as missing."""
+    """Start a mirror of the hub that remembers no blob as missing."""
     given_ = {
         "listen": "127.0.0.1:0",
         "data_dir": folder,
@@ -104,7 +104,7 @@ async def started(hub: Hub, folder: Path) -> AsyncIterator[Mirror]:
 
 
 async def play(holders: dict[str, set[int]], bouts: list[Bout]) -> None:
-    """Play all of it, and look at what is tied to what after each bout."""
+    """Play all bouts, and check the links after each."""
     truth = {(name, BLOBS[each].digest) for name, held in holders.items() for each in held}
     with tempfile.TemporaryDirectory(prefix="mirror-membership-") as folder:
         async with Hub() as hub:
@@ -120,7 +120,7 @@ async def play(holders: dict[str, set[int]], bouts: list[Bout]) -> None:
 
 
 async def _life(world: World, bouts: list[Bout]) -> list[Bout]:
-    """Play up to the next start; returns what is left."""
+    """Play up to the next restart; returns the bouts that are left."""
     for number, (which, steps, again) in enumerate(bouts):
         async with asyncio.timeout(20):
             await asyncio.gather(*(world.do(*step, BLOBS[which]) for step in steps))
@@ -132,7 +132,7 @@ async def _life(world: World, bouts: list[Bout]) -> list[Bout]:
 
 
 @given(holders=_holders, bouts=st.lists(_bout, min_size=2, max_size=8))
-@settings(max_examples=25, phases=[Phase.generate])  # to make one smaller takes minutes
+@settings(max_examples=25, phases=[Phase.generate])  # shrinking an example takes minutes
 def test_a_blob_is_given_where_upstream_has_it_and_nowhere_else(
     holders: dict[str, set[int]], bouts: list[Bout]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Odd blobs: of no bytes, under odd headers, or kept as a manifest; the digest decides."""
+"""Odd blobs: empty, under odd headers, or stored as a manifest; the digest decides."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ BODY = b"0123456789abcdef" * 5_000
 
 
 def digest_of(body: bytes, algorithm: str = "sha256") -> str:
-    """Name a body."""
+    """Return the digest of a body."""
     return f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
 
 
-# A blob of no bytes
+# The empty blob
 
 
 @pytest.fixture(params=[True, False], ids=["elsewhere", "here"])
 def empty(hub: Hub, request: pytest.FixtureRequest) -> Blob:
-    """The blob of no bytes, which the hub has in two repositories."""
+    """The empty blob, which the hub has in two repositories."""
     hub.terms.redirect = request.param
     for name in (REPOSITORY, "library/other"):
         hub.repositories.make(name).blobs[EMPTY.digest] = EMPTY
@@ -60,7 +60,7 @@ async def test_a_blob_of_no_bytes_is_served_and_kept(
 
 
 async def no_range_of(mirror: Mirror, empty: Blob) -> None:
-    """Check that there is nothing to be had of it."""
+    """Check that no range of the empty blob can be satisfied."""
     for wanted in ("0-", "0-0", "-5"):
         got = await mirror.blob(REPOSITORY, empty.digest, Range=f"bytes={wanted}")
         assert (got.status, got.headers["Content-Range"]) == (416, "bytes */0")
@@ -109,7 +109,7 @@ async def test_an_empty_blob_comes_when_the_disk_is_full(hub: Hub, run: Run) -> 
 
 @dataclass
 class Odd:
-    """An upstream with one blob, which answers a GET of it with these answers, then the last."""
+    """An upstream with one blob. GETs of it get these answers in turn, and then always the last."""
 
     answers: list[bytes]
     head: bytes = b""
@@ -117,7 +117,7 @@ class Odd:
     asked: list[str] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request, and hang up."""
+        """Answer one request, and close the connection."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         if "/blobs/" in head:
             self.asked.append(head)
@@ -275,7 +275,7 @@ async def test_an_image_whose_blob_is_pulled_first_stays_a_manifest(
     assert (await mirror.blob(REPOSITORY, both.digest)).body == image.manifest
 
 
-# What a host compresses though it was asked not to
+# Blobs that a host compresses unasked
 
 
 @pytest.mark.parametrize("told", ["gzip", "X-GZIP"])

@@ -1,4 +1,4 @@
-"""Pages of tags: a client that follows the mirror's Links sees what it would see directly."""
+"""Pages of tags: a client that follows the mirror's Links gets the same tags as from upstream."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WAYS = {
     "no scheme": Lister(TAGS, link="<//registry.example{path}?{query}>; rel=next"),
     "no rel": Lister(TAGS, link="<{path}?{query}>"),
 }
-# What other clients follow than one that takes the first Link's path and query.
+# Links that need a client that does more than to take the first Link's path and query.
 LINKS = {
     "another path": Lister(TAGS, link='<http://inner:5000/prefix{path}?{query}>; rel="next"'),
     "a query alone": Lister(TAGS, link='<?{query}>; rel="next"'),
@@ -45,7 +45,7 @@ LINKS = {
 
 
 async def through(run: Run, lister: Lister, query: str, **settings: object) -> list[list[str]]:
-    """Follow a mirror's Links."""
+    """Follow a mirror's Links; returns the pages."""
     upstreams = {"docker.io": {"url": lister.url}}
     async with run(upstreams=upstreams, **settings) as mirror:
         return await follow(mirror.url, query)
@@ -75,12 +75,12 @@ async def test_pages_are_no_longer_than_wanted_where_upstream_has_none(run: Run,
     async with listing(Lister(TAGS, size=None)) as lister:
         pages = await through(run, lister, "n=50", tag_ttl=ttl)
         assert [len(page) for page in pages] == [50, 50, 20]
-        # Its list is whole each time: it is not fetched for each page.
+        # The list is whole each time: it is not fetched for each page.
         assert len(lister.asked) == (3 if ttl == 0 else 1)
 
 
 async def test_a_full_page_of_the_longest_is_not_taken_for_all(run: Run) -> None:
-    """More than that is not asked for at once, and some registries do not send a Link."""
+    """The mirror asks for no longer page at once, and some registries send no Link."""
     tags = [f"v{number:05}" for number in range(2000)]
     async with listing(Lister(tags, size=5000, link="")) as lister:
         assert joined(await follow(lister.url, "n=5000")) == tags
@@ -108,13 +108,13 @@ async def test_a_client_may_name_the_upstream_on_every_page(run: Run) -> None:
 
 @pytest.fixture
 async def raw() -> AsyncIterator[Raw]:
-    """An upstream that says any bytes."""
+    """An upstream that sends any bytes."""
     async with speaking(Raw()) as raw:
         yield raw
 
 
 async def ask(run: Run, raw: Raw, path: str = LIST) -> Got:
-    """Ask a mirror of it once."""
+    """Ask a mirror of the raw upstream once."""
     async with run(upstreams={"docker.io": {"url": raw.url}}) as mirror, asyncio.timeout(15):
         return await mirror.ask(path)
 
@@ -126,7 +126,7 @@ async def ask(run: Run, raw: Raw, path: str = LIST) -> Got:
 async def test_a_link_to_its_own_page_is_an_honest_error(
     run: Run, raw: Raw, link: str, query: str
 ) -> None:
-    """A client that followed it would ask for ever, and never for the rest."""
+    """A client that followed the Link would loop for ever, and never see the rest."""
     line = f'Link: <{link}>; rel="next"'.encode()
     raw.answers["/tags/"] = answer(b'{"name":"a","tags":["c","d"]}', JSON, line)
     got = await ask(run, raw, LIST + query)
@@ -141,7 +141,7 @@ async def test_a_link_to_its_own_page_is_the_end_where_nothing_is_on_it(run: Run
 
 
 async def test_an_empty_page_may_have_another_behind_it(run: Run, raw: Raw) -> None:
-    """Amazon's services filter after they have cut the page."""
+    """Amazon's services cut the page first, and filter it then."""
     line = b'Link: <?last=TOKEN>; rel="next"'
     raw.answers["/tags/"] = answer(b'{"name":"a","tags":[]}', JSON, line)
     got = await ask(run, raw)

@@ -1,4 +1,4 @@
-"""What is proven is not lost again: no stop forgets it, no slow disk is waited for to serve it."""
+"""A proven blob is not lost again: no stop forgets it, and serving it waits for no slow disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAME = "library/nginx"
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """A disk that syncs nothing before this is set."""
+    """A disk that syncs nothing until this event is set."""
     go, true = threading.Event(), PartialFile._sync
 
     def late(partial: PartialFile) -> None:
@@ -83,7 +83,7 @@ async def test_a_small_blob_is_warm_before_the_disk_has_it(
 
 @pytest.mark.parametrize("kind", [BlobUnknown, Denied, UpstreamUnavailable])
 async def test_a_failure_is_a_value(tmp_path: Path, kind: type[RegistryError]) -> None:
-    """It holds no frames, so that nothing of what failed stays in memory with it."""
+    """A failure holds no frames, so that no data of the failed fetch stays in memory."""
     source = MemorySource(failure=kind("the source refuses"))
     async with fetching(tmp_path, {"docker.io": source}) as world:
         follower = followed(world)

@@ -1,4 +1,4 @@
-"""Ranges: the same answers from a blob that is kept and from one on its way."""
+"""Ranges: a stored blob and a fetch that is under way give the same answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES = {"small": 3_000, "large": 3_000_000}
 
 @pytest.fixture(params=["small", "large"])
 def layer(hub: Hub, request: pytest.FixtureRequest) -> Blob:
-    """A layer that the mirror keeps in memory, or one that it serves from a file."""
+    """A layer that the mirror serves from memory, or another one from a file."""
     image = make_image(5, [SIZES[request.param]])
     hub.add(image, REPOSITORY, "latest")
     return image.layers[0]
@@ -26,7 +26,7 @@ def layer(hub: Hub, request: pytest.FixtureRequest) -> Blob:
 
 @pytest.fixture(params=["cold", "warm"])
 async def at(mirror: Mirror, layer: Blob, request: pytest.FixtureRequest) -> Mirror:
-    """A mirror that has the layer, or has not."""
+    """Run a mirror, with the layer stored or not."""
     if request.param == "warm":
         await mirror.blob(REPOSITORY, layer.digest)
         await mirror.blob(REPOSITORY, layer.digest)

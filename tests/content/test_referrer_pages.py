@@ -17,13 +17,13 @@ TYPE = b"Content-Type: " + INDEX.encode()
 
 @pytest.fixture
 async def raw() -> AsyncIterator[Raw]:
-    """An upstream that says any bytes."""
+    """An upstream that sends any bytes."""
     async with speaking(Raw()) as raw:
         yield raw
 
 
 def page(number: int, link: str = "", size: int = 100) -> bytes:
-    """Make a page with one referrer on it, and where the next one is."""
+    """Make a page with one referrer, and a Link to the next page."""
     digest, notes = f"sha256:{number:064x}", {"a": "b" * size}
     item = {"digest": digest, "mediaType": INDEX, "size": 1, "annotations": notes}
     lines = [TYPE, *([f'Link: <{link}>; rel="next"'.encode()] if link else [])]
@@ -54,7 +54,7 @@ async def test_what_does_not_fit_into_an_index_is_behind_a_link(run: Run, raw: R
         while path:
             got = await mirror.ask(path)
             assert len(got.body) < 4 * 1024 * 1024
-            assert json.loads(got.body)["manifests"] == []  # of another type
+            assert json.loads(got.body)["manifests"] == []  # the referrers are of another type
             path = got.headers.get("Link", "").partition(">")[0].removeprefix("<")
             assert not path or "artifactType=a%2Fb&artifactType=c" in path
             listed.append(path)

@@ -1,4 +1,4 @@
-"""Referrers: the API's word where there is one, else the fallback tag's; no image is its own."""
+"""Referrers: from upstream's API, else from the fallback tag; no image is its own referrer."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ EMPTY = b'{"schemaVersion":2,"mediaType":"' + INDEX.encode() + b'","manifests":[
 
 
 def found(got: Got) -> set[str]:
-    """Return the digests that are listed."""
+    """Return the listed digests."""
     assert got.status == 200, got.body
     return {item["digest"] for item in json.loads(got.body)["manifests"]}
 
 
 @pytest.fixture
 def tagged(hub: Hub) -> Hub:
-    """A hub that has the referrers by their fallback tag alone."""
+    """A hub without the API, which has the referrers by their fallback tag."""
     hub.terms.referrers = False
     hub.add(SUBJECT, NAME, "signed")
     for artifact in (SBOM, SIGNATURE):
@@ -63,7 +63,7 @@ NO_API = {
 
 
 def always(fault: Fault) -> Fault:
-    """Return a fault that befalls every question for referrers."""
+    """Return a fault of every question for referrers."""
     return replace(fault, kind="referrers", times=None)
 
 
@@ -165,7 +165,7 @@ async def test_a_denial_counts_without_a_fallback_tag_or_once_the_api_answered(
 async def test_nothing_is_its_own_referrer(
     hub: Hub, mirror: Mirror, document: Image | Index
 ) -> None:
-    """GitLab takes the fallback tag for the digest that it spells."""
+    """GitLab resolves the fallback tag as the digest in its name."""
     hub.terms.referrers = False
     hub.add(document, NAME, "all", document.digest.replace(":", "-"))
     assert found(await mirror.ask(f"/v2/{NAME}/referrers/{document.digest}")) == set()
@@ -204,12 +204,12 @@ async def test_several_types_may_be_wanted(hub: Hub, mirror: Mirror) -> None:
     assert found(await mirror.ask(f"{PATH}?{wanted}")) == BOTH
 
 
-# Where the registry redirects to
+# The host of a redirect
 
 
 @pytest.fixture
 async def raw() -> AsyncIterator[Raw]:
-    """An upstream that says any bytes."""
+    """An upstream that sends any bytes."""
     async with speaking(Raw()) as raw:
         yield raw
 
@@ -225,10 +225,10 @@ async def raw() -> AsyncIterator[Raw]:
         (b"500 No", 503),
     ],
 )
-async def test_what_another_host_says_of_referrers_says_nothing_of_anything_else(
+async def test_another_hosts_answer_about_referrers_counts_for_referrers_only(
     tagged: Hub, mirror: Mirror, image: Image, raw: Raw, status: bytes, told: int
 ) -> None:
-    """GitHub's registry redirects to a host that asks for patience, with a web page."""
+    """GitHub's registry redirects to a host that answers 429, with a web page."""
     body = b"<html></html>"
     raw.answers["/v2/"] = answer(body, b"Content-Type: text/html", status=status)
     moved = {"Location": f"{raw.url}/v2/x"}

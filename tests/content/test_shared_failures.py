@@ -1,4 +1,4 @@
-"""Single flight shares what was had; the failure of one question is not that of all who wait."""
+"""Single flight shares a success; a failed question fails one client, not all that wait for it."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ WAYS: dict[str, tuple[Literal["blob", "manifest", "tags"], Ask]] = {
 
 
 async def crowd(ask: Callable[[], Awaitable[Got]]) -> Counter[int]:
-    """Ask many times at once; returns how often each status was told."""
+    """Ask many times at once; returns how often each status was answered."""
     return Counter(got.status for got in await asyncio.gather(*(ask() for _ in range(MANY))))
 
 
 @pytest.mark.parametrize("fault", ONCE)
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_upstream_refuses_once_fails_one_client_of_a_crowd(
+async def test_one_refusal_of_upstreams_fails_one_client_of_a_crowd(
     hub: Hub, run: Run, image: Image, way: str, fault: str
 ) -> None:
     kind, ask = WAYS[way]
     hub.terms.redirect = False
     async with run(answer_timeout=2) as mirror:
-        assert (await mirror.manifest(REPOSITORY, "other")).status == 404  # a token is here
+        assert (await mirror.manifest(REPOSITORY, "other")).status == 404  # the token is fetched
         hub.faults.add(replace(ONCE[fault], kind=kind, method="GET"))
         hub.journal.clear()
         assert (await crowd(lambda: ask(mirror, image)))[200] >= MANY - 1
@@ -70,7 +70,7 @@ async def test_a_crowd_that_is_refused_asks_a_few_times(hub: Hub, run: Run, imag
     async with run() as mirror:
         told = await crowd(lambda: mirror.blob(REPOSITORY, image.layers[1].digest))
     assert told == {404: MANY}
-    assert hub.count(kind="blob") <= 4  # one that comes in between shares the second
+    assert hub.count(kind="blob") <= 4  # a request that comes in between shares the second question
 
 
 async def test_a_denial_of_one_repository_is_not_told_in_another(

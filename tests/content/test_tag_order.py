@@ -1,4 +1,4 @@
-"""Tags move forward: no order in which answers arrive serves what is older than what is here."""
+"""Tags move forward: no order of answers serves an older manifest than the newest stored one."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def described(number: int) -> Descriptor:
     return Descriptor(Digest.of(b"%d" % number), "a/b", 10)
 
 
-async def test_what_arrives_late_is_what_a_tag_goes_back_to(hub: Hub, run: Run) -> None:
-    """The first is here, the second on its way, the third named, and never to be had."""
+async def test_a_tag_goes_back_to_a_manifest_that_arrives_late(hub: Hub, run: Run) -> None:
+    """The first manifest is stored, the second under way, and the third named but never served."""
     first, second, third = (make_image(number) for number in range(3))
     hub.add(first, NAME, "latest")
     async with run(tag_ttl=0, stale_after=0.5) as mirror:
@@ -78,16 +78,16 @@ async def test_a_tag_never_goes_back_beyond_the_newest_that_is_here(
     assert newest.found == described(1)
     await index.flush()
     assert [row.found.digest for row in await index.tags()] == [described(1).digest]
-    tags.arrived(repository, described(0).digest)  # what is older changes nothing
+    tags.arrived(repository, described(0).digest)  # an older manifest changes nothing
     assert tags.get(KEY) is found
-    tags.arrived(repository, described(2).digest)  # after all
+    tags.arrived(repository, described(2).digest)  # the third arrives after all
     found = tags.get(KEY)
     assert found is not None
     assert found.found == described(2)
 
 
 async def test_a_manifest_is_awaited_for_a_bounded_number_of_tags(index: MetadataStore) -> None:
-    """Who asks HEAD for ever more tags of one manifest, and never for it, leaves nothing behind."""
+    """Endless HEADs of new tags of one manifest, without a GET of it, take bounded memory."""
     tags = Tags(index, 60, 0)
     repository, found = KEY.repository, described(1)
     for number in range(1000):

@@ -22,7 +22,6 @@ MOST_YET = {  # of folders that are not done
     "app": 25,
     "budget": 30,
     "cli": 25,
-    "content": 25,
     "crashes": 30,
     "differential": 40,
     "fuzz": 30,
