@@ -28,7 +28,6 @@ MOST_YET = {  # of folders that are not done
     "install": 25,
     "modern": 20,
     "project": 15,
-    "races": 40,
     "real": 25,
     "simulation": 35,
     "standin": 20,

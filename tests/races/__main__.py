@@ -1,6 +1,6 @@
 """Hunt races for some minutes: `python -m tests.races --minutes 1 --seed 7`.
 
-Exits 1 where something did not hold, and says how to have it again.
+Exits 1 on a finding, and says how to replay it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from tests.races import clock
 from tests.races.play import Played, demand, play, shrink
 
-_LINES = 60  # of a trace, the last ones
+_LINES = 60  # the last lines of a trace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""What must hold while a daemon runs, when it rests, and when it has ended."""
+"""The checks: while a daemon runs, when it is idle, and when it has ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.races.life import Life
 from tests.races.world import World
 from tests.support.folder import DataFolder
 
-Found = Iterator[tuple[str, str]]  # what must not be, and where it is
+Found = Iterator[tuple[str, str]]  # a kind of fault, and its place
 
 
 def _files(folder: str) -> Iterator[DirEntry[str]]:
@@ -33,7 +33,7 @@ def _files(folder: str) -> Iterator[DirEntry[str]]:
 
 
 def held(folder: Path) -> int:
-    """Return the bytes that a data folder takes, in blocks: the index's log as at its largest."""
+    """Return the bytes of a data folder, in blocks; the index's log counts as at its largest."""
     total = WAL_BYTES
     for entry in _files(str(folder)):
         try:
@@ -51,7 +51,7 @@ def kept(folder: Path) -> dict[str, Path]:
 
 
 def at_rest(life: Life, folder: Path, world: World) -> Found:
-    """Nobody asks and nothing is written: books, files and memory say the same."""
+    """Check an idle daemon: accounting, files and memory agree."""
     store, catalog = life.part(Store), life.part(Store).catalog
     known = {str(each): entry for each in catalog if (entry := catalog.get(each))}
     files = {digest: path.stat().st_size for digest, path in kept(folder).items()}
@@ -78,7 +78,7 @@ def at_rest(life: Life, folder: Path, world: World) -> Found:
 
 
 def quarantined(folder: Path) -> Found:
-    """Nothing right is in quarantine."""
+    """Check that each quarantined file is wrong."""
     for entry in _files(str(folder / "quarantine")):
         name = entry.name.replace("-", ":", 1)
         if Digest(name).proves(Path(entry.path).read_bytes()):
@@ -86,7 +86,7 @@ def quarantined(folder: Path) -> Found:
 
 
 def after_the_end(folder: Path, world: World) -> Found:
-    """What is on the disk is what a start will find: files, rows, links and the ledger agree."""
+    """Check the disk before the next start: files, rows, links and the ledger agree."""
     for entry in _files(str(folder)):
         if "damaged" in entry.name:
             yield "an index thrown away", entry.name
@@ -111,7 +111,7 @@ def after_the_end(folder: Path, world: World) -> Found:
 
 
 def _described(folder: Path, world: World, rows: dict[str, int], linked: set[str]) -> Found:
-    """Every kept file is right, has a row, and belongs to a repository."""
+    """Check that every kept file is right, has a row, and is linked to a repository."""
     for digest, path in kept(folder).items():
         right = Digest(digest).proves(path.read_bytes())
         if not right and Digest(digest) not in world.altered:

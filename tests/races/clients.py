@@ -1,4 +1,4 @@
-"""Clients: they ask, read at their own pace, leave, and hold what came to the truth."""
+"""Clients: each asks, reads at its pace, may leave, and compares the answer with the world."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.races.life import Life
 from tests.races.plan import Step
 from tests.races.world import TAG, World
 
-_READ = 48 * 1024  # bytes at a time
-_LEAVES = 0.2  # of those who ask for a blob leave in the middle
-_RANGES = 0.35  # up to here: of those who stay, this many less the former want a part
+_READ = 48 * 1024  # bytes of one read
+_LEAVES = 0.2  # share of a blob's clients that leave in the middle
+_RANGES = 0.35  # share that leaves or asks for a range
 
 Late = Callable[[str], Awaitable[None]]
 
 
 @dataclass
 class Sink:
-    """Takes a body in; a client that leaves is a connection that is reset."""
+    """Takes a body; a client that leaves resets its connection."""
 
     late: Late
     label: str
@@ -42,7 +42,7 @@ class Sink:
         await self.late(f"client {self.label}")
 
     async def blob(self, reader: BlobReader, start: int, stop: int) -> None:
-        """Take a blob's bytes, as they are then."""
+        """Take a blob's bytes, as its reader gives them."""
         while start < stop:
             piece = await reader.read(start, start + min(_READ, stop - start))
             if not piece:
@@ -52,7 +52,7 @@ class Sink:
 
 
 class Clients:
-    """Ask and judge. `wrong` is told of what must not be; `sound` is that upstream never fails."""
+    """Clients that ask and judge. `wrong` notes a fault; with `sound`, upstream never fails."""
 
     def __init__(
         self, world: World, late: Late, wrong: Callable[[str, str], None], *, sound: bool
@@ -64,7 +64,7 @@ class Clients:
         self._newest: dict[Repository, int] = {}
 
     async def ask(self, step: Step, life: Life) -> None:
-        """Ask for what a step says, and judge what comes."""
+        """Send the request of a step, and judge the answer."""
         what = f"{step.kind} {step.repository.name} {step.digest[7:15]}"
         try:
             async with asyncio.timeout(300):
@@ -79,7 +79,7 @@ class Clients:
             if not life.stopping:
                 self._wrong("a client is cancelled", what)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+        except Exception as error:  # noqa: BLE001 - any error is a finding
             self._wrong("an error nobody foresaw", f"{what}: {error!r}")
 
     async def _ask(self, step: Step, life: Life) -> None:

@@ -1,4 +1,4 @@
-"""Virtual time, and chance that follows from a seed: in place before anything else is imported."""
+"""Virtual time and seeded randomness, in place before any other import."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-# These take the true clock at their import, and are to keep it.
+# These modules take the true clock at their import, and keep it.
 TRUE_TIMERS = (queue, selectors, socket, subprocess, tempfile, threading)
-true_time = time.perf_counter  # seconds, which go on whatever is played
+true_time = time.perf_counter  # seconds; a play does not stop them
 
 
 @dataclass
 class Clock:
-    """The seconds that pass as the simulation has it, and those on the wall, which may be set."""
+    """The seconds of the simulation, and the wall clock, which may be set."""
 
     now: float = 1000.0
     wall: float = field(default_factory=time.time)
     set_by: float = 0.0
 
     def advance(self, to: float) -> None:
-        """Let time pass; it never goes back."""
+        """Let time pass; never go back."""
         self.now = max(self.now, to)
 
     def monotonic(self) -> float:
-        """Return what no step of the clock changes."""
+        """Return the time that no step of the clock changes."""
         return self.now
 
     def on_the_wall(self) -> float:
-        """Return what the clock on the wall shows."""
+        """Return the time of the wall clock."""
         return self.wall + self.now + self.set_by
 
 
 class Chance:
     """Draws by a seed and a label: the n-th draw of one label never depends on another's.
 
-    So a plan with an operation less is still played in much the same order.
+    So a plan with one operation less is played in much the same order.
     """
 
     def __init__(self, seed: str) -> None:
@@ -60,7 +60,7 @@ class Chance:
 
 
 def install(clock: Clock) -> None:
-    """Show everybody this clock, and let all that is drawn follow from the seed of `random`."""
+    """Put this clock in place of the true one, and let `random`'s seed decide all random bytes."""
     time.monotonic = clock.monotonic
     time.time = clock.on_the_wall
     time.time_ns = lambda: int(clock.on_the_wall() * 1e9)

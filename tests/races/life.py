@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tests.support.small_caches  # noqa: F401 - its caches are small
+import tests.support.small_caches  # noqa: F401 - makes the daemon's caches small
 from mirror.admin.service import AdminService
 from mirror.app.upstream_plans import UpstreamPlan
 from mirror.app.upstreams import Reached, Upstreams
@@ -28,13 +28,13 @@ from tests.races.registry import Upstream
 
 P = TypeVar("P")
 _PARTS = (BlobService, FetchPool, ManifestResolver, Store, Tags, AdminService)
-_GRACE = 1.0  # seconds that clients get at a stop
+_GRACE = 1.0  # seconds for clients at a stop
 
 Make = Callable[[str], Upstream]
 
 
 def settings(folder: Path, upstreams: tuple[str, ...], manner: Manner) -> Settings:
-    """Return what a daemon is started with."""
+    """Return a daemon's settings."""
     return load(
         {
             "listen": "127.0.0.1:0",
@@ -54,7 +54,7 @@ def settings(folder: Path, upstreams: tuple[str, ...], manner: Manner) -> Settin
 
 
 class Life:
-    """A daemon that serves; `parts` are those that it has wired, by their class."""
+    """A daemon that serves; `parts` are its wired objects, by their class."""
 
     def __init__(self, chosen: Settings) -> None:
         self.parts: dict[type, Any] = {}
@@ -69,7 +69,7 @@ class Life:
         return found
 
     async def started(self) -> None:
-        """Wait until it serves; raises what its start raises."""
+        """Wait until it serves; raises the error of its start."""
         ready = asyncio.create_task(self.ready.wait())
         await asyncio.wait([ready, self._task], return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
@@ -96,12 +96,12 @@ class Life:
         return await self._task
 
     async def gone(self) -> None:
-        """Wait until no client is left."""
+        """Wait for all clients to end."""
         if self.clients:
             await asyncio.wait(set(self.clients))
 
     async def hang_up(self) -> None:
-        """End the clients as a server does at the end of the grace."""
+        """Cancel the clients, as a server does at the end of the grace."""
         left = set(self.clients)
         for client in left:
             client.cancel()
@@ -124,7 +124,7 @@ class Lives:
 
     @contextmanager
     def wired(self) -> Iterator[None]:
-        """Have daemons talk to our upstreams, and be known part by part."""
+        """Connect daemons to these upstreams, and note each daemon's parts."""
         put_back: list[tuple[object, str, object]] = []
 
         def put(owner: object, name: str, value: object) -> None:

@@ -1,4 +1,4 @@
-"""An event loop in virtual time, whose outer events come in the order that chance has it."""
+"""An event loop in virtual time; outer events come in a seeded order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _order = itertools.count(1)
 
 
 class NumberedFuture(asyncio.Future[Any]):
-    """A future with a place in sets that is the same each time."""
+    """A future with the same place in sets in each run."""
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
@@ -31,7 +31,7 @@ class NumberedFuture(asyncio.Future[Any]):
 
 
 class NumberedTask(asyncio.Task[Any]):
-    """A task with a place in sets that is the same each time."""
+    """A task with the same place in sets in each run."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], **more: Any) -> None:
         self._number = next(_order)
@@ -42,10 +42,11 @@ class NumberedTask(asyncio.Task[Any]):
 
 
 class SeededLoop(asyncio.SelectorEventLoop):
-    """Time passes only while nothing is ready. `held` is told of what held the loop, in seconds.
+    """A loop in which time passes only while nothing is ready.
 
-    What is ready keeps its order within one future's callbacks, and between steps of one task;
-    with `shuffled` that is all the order there is, as between events that came at the same moment.
+    `held` gets the seconds for which each handle held the loop. Ready handles keep their order
+    within one future's callbacks, and between steps of one task; with `shuffled` they keep no
+    other order, as if all events had come at the same moment.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class SeededLoop(asyncio.SelectorEventLoop):
             self.held(time.thread_time() - begun, repr(handle))
 
     def _await_event(self) -> None:
-        """Let the next thread have its turn, or the next timer; sockets are seen in passing."""
+        """Run the next thread or timer; look at the sockets on the way."""
         scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
         while scheduled and scheduled[0].cancelled():
             heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
@@ -124,7 +125,7 @@ class SeededLoop(asyncio.SelectorEventLoop):
         self._ready.append(handle)  # type: ignore[attr-defined]
 
     def _permuted(self, batch: list[asyncio.Handle]) -> list[asyncio.Handle]:
-        """Put groups in another order: a group is what concerns one future."""
+        """Put groups in another order; a group is the handles of one future."""
         groups: dict[object, list[asyncio.Handle]] = {}
         for number, handle in enumerate(batch):
             args = handle._args or ()

@@ -1,4 +1,4 @@
-"""What is done in a play, and when: all of it follows from the seed."""
+"""The plan of a play: its steps and their times, all from the seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LENGTH = 12.0  # virtual seconds
 
 @dataclass(frozen=True)
 class Step:
-    """Something that is done at a virtual second; `more` is of a meaning that goes by the kind."""
+    """One step at a virtual second; the kind decides the meaning of `more`."""
 
     at: float
     kind: Kind
@@ -36,7 +36,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Manner:
-    """How a play goes, beside its steps: bound in bytes, share of failures, how late what is."""
+    """A play's settings: the bound in bytes, the share of failures, the delays."""
 
     bound: int
     trouble: float
@@ -44,11 +44,11 @@ class Manner:
     missing_ttl: float
     tag_ttl: float
     fetches: int
-    slow: dict[str, float]  # seconds at most, by what is waited for
+    slow: dict[str, float]  # seconds at most, by the kind of wait
 
 
 def manner(seed: str) -> Manner:
-    """Draw how a play goes."""
+    """Draw the settings of a play."""
     chance = random.Random(f"manner {seed}")
     pace = (0.0002, 0.0002, 0.02, 0.3, 1.5)
     kinds = (
@@ -75,7 +75,7 @@ def manner(seed: str) -> Manner:
 
 
 def steps(seed: str, world: World) -> tuple[Step, ...]:
-    """Draw what is done: in bursts, of which each is about one digest, and in what ends lives."""
+    """Draw the steps: bursts, each about one digest, moves of tags, and ends of lives."""
     chance = random.Random(f"steps {seed}")
     bursts = _Bursts(chance, world)
     found: list[Step] = []
@@ -89,7 +89,7 @@ def steps(seed: str, world: World) -> tuple[Step, ...]:
 
 
 class _Bursts:
-    """Draws what comes close together."""
+    """Draws steps that come close together."""
 
     def __init__(self, chance: random.Random, world: World) -> None:
         self._chance = chance
@@ -100,7 +100,7 @@ class _Bursts:
         self.hot = chance.sample(self._blobs, 3)
 
     def mixed(self, begin: float) -> list[Step]:
-        """Whatever can be asked for and ordered, mostly of one digest."""
+        """Draw requests and orders of any kind, mostly for one digest."""
         chance, digest = self._chance, self._chance.choice(self.hot)
         spread = chance.choice((0.001, 0.1, 1.5))
         found = []
@@ -116,7 +116,7 @@ class _Bursts:
         return found
 
     def siege(self, begin: float) -> list[Step]:
-        """Strangers ask for a digest under names of nothing, while others ask where it is."""
+        """Draw requests for a digest under hollow names, beside requests where upstream has it."""
         chance, digest = self._chance, self._chance.choice(self.hot)
         wrong: list[tuple[Repository, Kind]]
         wrong = [(chance.choice(self._hollow), "blob") for _ in range(chance.randint(3, 16))]
@@ -130,7 +130,7 @@ class _Bursts:
         ]
 
     def flood(self, begin: float) -> list[Step]:
-        """As much as drives out what was kept, at the same time."""
+        """Draw enough requests at the same time to evict the kept content."""
         chance, spread = self._chance, self._chance.choice((0.01, 0.3))
         return [
             self._step(begin + chance.uniform(0, spread), "blob", self._right(each), each)
@@ -138,7 +138,7 @@ class _Bursts:
         ]
 
     def _right(self, digest: Digest) -> Repository:
-        """Return a repository that has it, if any does."""
+        """Return a repository that has the digest, if any does."""
         right = [home for home in self.homes if self._world.has(home, digest)]
         return self._chance.choice(right or self.homes)
 

@@ -1,4 +1,4 @@
-"""A play: one seed's operations on one data folder, and what must not be that came of them."""
+"""A play: one seed's operations on one data folder, and the faults that they led to."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tests.races.registry import Trouble, Upstream
 from tests.races.threads import Threads, taking_turns
 from tests.races.world import World
 
-HELD = 0.05  # seconds of its own time that the loop may be held
-_SETTLE = 5.0  # virtual seconds in which all that was begun is over and written
-_ABANDONED = 90.0  # virtual seconds in which a fetch ends that nobody follows
+HELD = 0.05  # seconds of CPU time for which one handle may hold the loop
+_SETTLE = 5.0  # virtual seconds in which begun work is done and written
+_ABANDONED = 90.0  # virtual seconds in which a fetch without followers ends
 _MOST = 900.0  # virtual seconds that a play may take
 _EXPECTED = ("is damaged or missing: quarantined", "do not fit in max_size: the rest is in use")
 _IN_TROUBLE = ("cannot store", "no client follows")
@@ -38,7 +38,7 @@ _SLACK = 64 * 1024  # bytes: the index and its log change while they are counted
 
 @dataclass
 class Played:
-    """What came of a play: what was wrong, in its order, and all that was done until then."""
+    """The result of a play: its faults in their order, and a trace of all that was done."""
 
     seed: str
     steps: tuple[Step, ...]
@@ -49,12 +49,12 @@ class Played:
 
     @property
     def kinds(self) -> list[str]:
-        """What kinds of wrong there were."""
+        """The kinds of faults, each once."""
         return list(dict.fromkeys(kind for kind, _ in self.wrong))
 
 
 class _Log(logging.Handler):
-    """Tells of what a daemon logs that nothing explains."""
+    """Notes an error in a daemon's log that is not expected."""
 
     def __init__(self, wrong: Callable[[str, str], None], expected: Sequence[str]) -> None:
         super().__init__(logging.ERROR)
@@ -69,7 +69,7 @@ class _Log(logging.Handler):
 
 
 class Play:
-    """Carries steps out on a daemon whose threads and awaits take their turns by the seed."""
+    """Carries out steps on a daemon; its threads and awaits take turns by the seed."""
 
     def __init__(self, seed: str, folder: Path, only: Sequence[Step] | None = None) -> None:
         self._manner: Manner = manner(seed)
@@ -110,7 +110,7 @@ class Play:
                 self._threads.close()
         return self.played
 
-    # What is done
+    # The steps
 
     async def _play(self) -> None:
         async with asyncio.timeout(_MOST):
@@ -177,13 +177,13 @@ class Play:
                         self._wrong("an order is refused", record.reason)
             except asyncio.CancelledError:
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+            except Exception as error:  # noqa: BLE001 - any error is a finding
                 self._wrong("an order fails in a way nobody foresaw", f"{order}: {error!r}")
 
         life.ask(carry_out())
 
     def _damage(self, step: Step) -> None:
-        """Alter, delete or touch a kept file; who has it open reads on what it was."""
+        """Alter, delete or touch a kept file; open descriptors still read the old content."""
         path = checks.kept(self._folder).get(str(step.digest))
         if path is None:
             return
@@ -201,7 +201,7 @@ class Play:
         other.rename(path)
 
     async def _rest(self, life: Life) -> None:
-        """Wait until nobody asks and all is written."""
+        """Wait until all clients have ended and all is written."""
         while life.clients:
             await asyncio.wait(set(life.clients))
         until = CLOCK.now + _ABANDONED
@@ -210,7 +210,7 @@ class Play:
             await asyncio.sleep(_SETTLE)
 
     async def _end(self, *, hurried: bool, after: float = 0.0) -> None:
-        """End a life, by one signal or two, and hold what it leaves to the truth."""
+        """End a life, by one signal or two, and check the disk that it leaves."""
         life = self._life
         life.signal()
         if hurried:
@@ -219,7 +219,7 @@ class Play:
         code = await life.ended()
         if code:
             self._wrong("a wrong exit code", str(code))
-        while self._threads.busy:  # a file that is closed on a thread, say
+        while self._threads.busy:  # for example a file that is closed on a thread
             await asyncio.sleep(0.01)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         if left:
@@ -227,7 +227,7 @@ class Play:
         self._hold(checks.after_the_end(self._folder, self._world))
         self._say(f"ended with {code}")
 
-    # How it is done
+    # Delays and gates
 
     def _upstream(self, name: str) -> Upstream:
         return Upstream(name, self._world, self._late, self._trouble)
@@ -237,7 +237,7 @@ class Play:
         await asyncio.sleep(self._delay(label))
 
     def _delay(self, label: str) -> float:
-        """Return how long what has this label takes: mostly little, now and then the most."""
+        """Return the seconds of a wait with this label: mostly few, rarely the most."""
         slow = self._manner.slow.get(label.partition(" ")[0], 0.0005)
         drawn: float = self._chance.share(label) ** 4
         return slow * drawn
@@ -250,7 +250,7 @@ class Play:
             if held > self._manner.bound + _SLACK:
                 self._wrong("above the bound", f"{held} of {self._manner.bound} at {label}")
 
-    # What is told
+    # Findings
 
     def _hold(self, found: checks.Found) -> None:
         for kind, what in [*found, *checks.quarantined(self._folder)]:
@@ -273,10 +273,10 @@ class Play:
 
 
 def play(seed: str, only: Sequence[Step] | None = None) -> Played:
-    """Play a seed in a folder of its own, with these of its steps only, if any are named."""
+    """Play a seed in a new folder; with `only`, just those of its steps."""
     folder = Path(tempfile.mkdtemp(prefix="races-"))
     gc.collect()
-    gc.disable()  # a collection falls on whoever runs then
+    gc.disable()  # the running handle would be charged for a collection
     try:
         return Play(seed, folder / "data", only).run()
     finally:
@@ -285,7 +285,7 @@ def play(seed: str, only: Sequence[Step] | None = None) -> Played:
 
 
 def shrink(found: Played) -> Played:
-    """Leave out what the same kind of wrong can do without."""
+    """Leave out the steps that the first kind of fault does not need."""
     kind, smallest = found.kinds[0], found
     size = max(1, len(found.steps) // 2)
     while size:
@@ -302,5 +302,5 @@ def shrink(found: Played) -> Played:
 
 
 def demand(plays: Sequence[Played]) -> Counter[str]:
-    """Count the plays in which each kind of wrong came about."""
+    """Count the plays in which each kind of fault came about."""
     return Counter(kind for played in plays for kind in played.kinds)

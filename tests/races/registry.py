@@ -1,4 +1,4 @@
-"""Upstreams in virtual time: they answer late, and, where that is wanted, with a failure."""
+"""Upstreams in virtual time: each answers late, and with a failure where the play has them."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Late = Callable[[str], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Trouble:
-    """How often, of all answers, upstream fails; `share` draws by what is asked."""
+    """The share of answers that fail; `share` draws by the label of a request."""
 
     often: float
     share: Callable[[str], float]
 
     def strike(self, label: str) -> None:
-        """Raise UpstreamFailure, or let it be."""
+        """Raise UpstreamFailure for the drawn share of requests."""
         drawn = self.share(f"trouble {label}")
         if drawn < self.often / 2:
             raise UpstreamUnavailable("upstream is away")
@@ -44,7 +44,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Named:
-    """What an upstream is called."""
+    """The name and address of an upstream."""
 
     name: str
     url: str
@@ -62,7 +62,7 @@ class Body:
         self.trouble: Trouble | None = None
 
     async def read(self) -> bytes:
-        """Return what has arrived; raises UpstreamFailure."""
+        """Return the next bytes; raises UpstreamFailure."""
         if self._at >= self._stop:
             return b""
         await self._late(self._label)
@@ -74,7 +74,7 @@ class Body:
 
 
 class Upstream:
-    """Answers for one upstream as `Registry` does, late by what `late` has."""
+    """One upstream with the methods of `Registry`; `late` delays its answers."""
 
     resume_timeout = 2.0
     received = 0
@@ -95,7 +95,7 @@ class Upstream:
         self._trouble.strike(label)
 
     def _grant(self, repository: Repository, digest: Digest) -> bool:
-        """Say whether it is there; what is said is noted."""
+        """Tell whether upstream has this, and note a yes."""
         if not self._world.has(repository, digest):
             return False
         self._world.granted.add((repository, digest))
@@ -173,7 +173,7 @@ class Upstream:
 
     def _find(self, repository: str, reference: Reference) -> Manifest | None:
         home = self._home(repository)
-        if home not in self._world.homes:  # a name that is made up
+        if home not in self._world.homes:  # a made-up name
             return None
         if not isinstance(reference, Digest):
             reference = self._world.homes[home].tagged

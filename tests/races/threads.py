@@ -1,7 +1,7 @@
-"""Threads that take turns: one runs at a time, until it comes to something that blocks.
+"""Threads that take turns: one runs at a time, up to its next blocking call.
 
-What they may block on (a rename, a sync, a statement, …) is a gate: there the thread waits for its
-next turn, which comes after as much virtual time as chance has it.
+A blocking call (a rename, a sync, a statement, …) is a gate: the thread waits there for its next
+turn, which comes after a drawn virtual time.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import aiosqlite.core
 
 from tests.races.clock import Clock
 
-_STUCK = 20.0  # true seconds in which a thread comes to a gate, or to its end
-_HANDED_OUT = 8  # bytes of what a thread does that are shown
+_STUCK = 20.0  # true seconds in which a thread reaches a gate, or its end
+_HANDED_OUT = 8  # characters of a digest or path in a label
 
-Delay = Callable[[str], float]  # seconds of virtual time, by what is waited for
+Delay = Callable[[str], float]  # seconds of virtual time, by label
 
 
 class Job:
-    """What a thread is to do, and what became of it."""
+    """The work of a thread, and its result."""
 
     def __init__(self, label: str, work: Callable[[], Any], done: Callable[[Job], None]) -> None:
         self.label = label
@@ -42,7 +42,7 @@ class Job:
         self._work = work
 
     def run(self) -> None:
-        """Do it."""
+        """Do the work, and keep its result or error."""
         try:
             self.result = self._work()
         except BaseException as error:  # noqa: BLE001 - it is handed on
@@ -61,11 +61,11 @@ class Worker:
 
     @property
     def ident(self) -> int | None:
-        """What the thread is known by."""
+        """The identifier of the thread."""
         return self._thread.ident
 
     def go(self) -> bool:
-        """Let it run up to its next gate; tells whether its job is done."""
+        """Let the thread run up to its next gate; tells whether its job is done."""
         self._turn.release()
         if not self._back.acquire(timeout=_STUCK):
             raise RuntimeError(f"a thread blocks on what is no gate: {self.job and self.job.label}")
@@ -78,7 +78,7 @@ class Worker:
         self._turn.acquire()
 
     def end(self) -> None:
-        """Let the thread end, which must have nothing to do."""
+        """Let the thread end; it must have no job."""
         self.job = None
         self._turn.release()
 
@@ -93,7 +93,7 @@ class Worker:
 
 
 class Lane:
-    """What at most `most` threads do, first come, first served."""
+    """Jobs of at most `most` threads, first come, first served."""
 
     def __init__(self, threads: Threads, most: int) -> None:
         self.waiting: deque[Job] = deque()
@@ -103,12 +103,12 @@ class Lane:
         self._idle: list[Worker] = []
 
     def put(self, job: Job) -> None:
-        """Have it done."""
+        """Add a job."""
         self.waiting.append(job)
         self.start()
 
     def start(self) -> None:
-        """Begin what there is a thread for."""
+        """Begin waiting jobs while a thread is free."""
         while self.waiting and self.running < self._most:
             self.running += 1
             worker = self._idle.pop() if self._idle else Worker()
@@ -116,7 +116,7 @@ class Lane:
             self._threads.wait(worker, self, f"begin {worker.job.label}")
 
     def ended(self, worker: Worker) -> None:
-        """Take back a thread whose job is done."""
+        """Take a thread back once its job is done."""
         self.running -= 1
         self._idle.append(worker)
         self.start()
@@ -128,7 +128,7 @@ class Lane:
 
 
 class Threads:
-    """All threads there are, and who is next."""
+    """All threads, and their order."""
 
     def __init__(self, clock: Clock) -> None:
         self.delay: Delay = lambda _: 0.0
@@ -143,12 +143,12 @@ class Threads:
 
     @property
     def next_at(self) -> float | None:
-        """When the next one has its turn."""
+        """The time of the next turn."""
         return self._due[0][0] if self._due else None
 
     @property
     def busy(self) -> list[str]:
-        """What is being done."""
+        """The labels of the jobs under way."""
         return [worker.job.label for _, _, worker, _ in self._due if worker.job is not None]
 
     def lane(self, most: int) -> Lane:
@@ -164,7 +164,7 @@ class Threads:
         heapq.heappush(self._due, (due, next(self._order), worker, lane))
 
     def turn(self) -> None:
-        """Let whoever is due next run up to its next gate."""
+        """Let the next thread run up to its next gate."""
         due, _, worker, lane = heapq.heappop(self._due)
         self._clock.advance(due)
         if worker.go():
@@ -174,7 +174,7 @@ class Threads:
                 job.done(job)
 
     def gate(self, label: str) -> None:
-        """Wait for a turn, where one of these threads is about to block."""
+        """Wait for a turn where one of these threads is about to block."""
         home = self._home.get(threading.get_ident())
         if home is None:
             if threading.get_ident() == self._loop_thread:
@@ -186,7 +186,7 @@ class Threads:
         worker.wait()
 
     def close(self) -> None:
-        """Let threads that do nothing end."""
+        """Let idle threads end."""
         for lane in self.lanes:
             lane.close()
         self.lanes.clear()
@@ -194,7 +194,7 @@ class Threads:
 
 
 def name_of(work: Callable[..., Any]) -> str:
-    """Return what a callable is called."""
+    """Return the name of a callable."""
     if isinstance(work, functools.partial):
         return name_of(work.func)
     owner = getattr(work, "__self__", None)
@@ -207,10 +207,10 @@ def _shown(args: tuple[object, ...]) -> str:
 
 
 def executor(threads: Threads) -> type[ThreadPoolExecutor]:
-    """Return what stands in for a pool of threads."""
+    """Return the class that stands in for a pool of threads."""
 
     class Executor(ThreadPoolExecutor):
-        """Jobs go to threads that take turns."""
+        """A pool that gives its jobs to threads that take turns."""
 
         def __init__(self, max_workers: int | None = None, *args: Any, **more: Any) -> None:
             super().__init__(max_workers, *args, **more)
@@ -248,13 +248,13 @@ def _settle(future: Future[Any], job: Job) -> None:
 
 
 class Statements:
-    """The queue of a connection's own thread, in the place of aiosqlite's."""
+    """The queue of a connection's thread, in place of aiosqlite's."""
 
     def __init__(self, threads: Threads) -> None:
         self._lane = threads.lane(1)
 
     def put_nowait(self, item: tuple[Any, Callable[[], Any]]) -> None:
-        """Have a function called, and a future of the loop told."""
+        """Have a function called, and settle a future of the loop."""
         future, function = item
 
         def done(job: Job) -> None:
@@ -276,7 +276,7 @@ class NoThread:
         pass
 
     def start(self) -> None:
-        """Do nothing: the statements have a thread."""
+        """Do nothing; the statements have a thread."""
 
 
 def _statement(function: Callable[..., Any]) -> str:
@@ -286,7 +286,7 @@ def _statement(function: Callable[..., Any]) -> str:
 
 @contextmanager
 def taking_turns(threads: Threads) -> Iterator[None]:
-    """Have all that is done on threads done by these, and every call that may block be a gate."""
+    """Give the work of all threads to these, and make each blocking call a gate."""
     put_back: list[tuple[object, str, object]] = []
 
     def put(owner: object, name: str, value: object) -> None:
@@ -325,5 +325,5 @@ def _ours() -> list[str]:
 
 def _path(args: tuple[object, ...]) -> str:
     parts = [str(each).rsplit("/", 1)[-1] for each in args if "/" in str(each)]
-    plain = (part.partition("whole-")[0] or "whole" for part in parts)  # the rest is any name
+    plain = (part.partition("whole-")[0] or "whole" for part in parts)  # its rest is random
     return " ".join(part.removeprefix("sha256-")[:_HANDED_OUT] for part in plain)

@@ -1,4 +1,4 @@
-"""What upstreams have and where, and what they were heard to say: the truth."""
+"""The world: the content of each upstream's repositories, and the answers that upstream gave."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mirror.oci.names import Repository
 UPSTREAMS = ("docker.io", "other.test")
 TAG = "latest"
 _SIZES = (400, 5_000, 40_000, 90_000, 200_000, 400_000)
-_HOLLOW = 4  # repositories of each upstream that have nothing, as names that are made up
-_VERSIONS = 3  # of each tag: it moves on, and never back
+_HOLLOW = 4  # empty repositories of each upstream, as made-up names
+_VERSIONS = 3  # of each tag; a tag never moves back
 
 
 @dataclass
 class Home:
-    """A repository at its upstream: what it has, and what its tag points at now."""
+    """A repository at its upstream: its content, and the versions of its tag."""
 
     content: set[Digest] = field(default_factory=set)
     versions: list[Digest] = field(default_factory=list)
@@ -28,12 +28,12 @@ class Home:
 
     @property
     def tagged(self) -> Digest:
-        """What the tag points at."""
+        """The digest that the tag points at."""
         return self.versions[self.at]
 
 
 class World:
-    """Blobs and manifests by digest, and who has them. All of it follows from the seed."""
+    """Blobs and manifests by digest, and their repositories, all from the seed."""
 
     def __init__(self, seed: str) -> None:
         chance = random.Random(f"world {seed}")
@@ -41,10 +41,10 @@ class World:
         self.blobs: dict[Digest, bytes] = {}
         self.manifests: dict[Digest, Manifest] = {}
         self.homes: dict[Repository, Home] = {}
-        self.granted: set[tuple[Repository, Digest]] = set()  # upstream said yes, at least once
+        self.granted: set[tuple[Repository, Digest]] = set()  # upstream confirmed it at least once
         self.counted: list[tuple[str, str]] = []  # the pulls, by upstream and reference
         self.altered: set[Digest] = set()
-        self.disowned = False  # repositories were purged: what others need of them has no link
+        self.disowned = False  # a repository was purged, so kept files may have no link
         layers = [self._blob(chance, size) for size in (*_SIZES, *chance.choices(_SIZES, k=2))]
         for upstream in self.upstreams:
             for name in "abc":
@@ -81,7 +81,7 @@ class World:
         return digest
 
     def has(self, repository: Repository, digest: Digest) -> bool:
-        """Whether a repository has this."""
+        """Tell whether a repository has this digest."""
         return repository in self.homes and digest in self.homes[repository].content
 
     def body(self, digest: Digest) -> bytes:
