@@ -32,7 +32,6 @@ MOST_YET = {  # of folders that are not done
     "simulation": 35,
     "standin": 20,
     "storage": 25,
-    "torture": 40,
     "upstream": 25,
     "web": 35,
 }

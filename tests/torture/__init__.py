@@ -1,1 +1,1 @@
-"""Torture: a real daemon among seeded faults, all that it promises checked after each round."""
+"""Torture: a real daemon among seeded faults; each round ends with a check of its promises."""

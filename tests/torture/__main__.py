@@ -1,6 +1,6 @@
 """Torture a mirror for some minutes: `python -m tests.torture --minutes 1 --seed 7`.
 
-Exits 1 where something did not hold, and says how to have it again.
+Exits 1 on a finding, and says how to replay it.
 """
 
 from __future__ import annotations

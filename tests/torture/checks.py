@@ -1,4 +1,4 @@
-"""The checks: what must hold after a round. Each returns what is wrong, in words."""
+"""The checks after a round. Each returns its findings, in words."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from tests.torture.disk import Descriptors, Rows
 from tests.torture.plan import BREAKS, MISTAKES, QUIET, REFUSALS, SPOILS, FaultPlan, RoundPlan
 from tests.torture.world import repository
 
-OVERHEAD = 1.05  # of a blob: what upstream may send of it in all, cuts and stalls included
-# Bytes in the sockets of both ends and in buffers when a body is left (the third of tcp_wmem and of
-# tcp_rmem in tcp(7)): on a loaded machine they are filled before anybody reads.
+OVERHEAD = 1.05  # of a blob's size: the bytes that upstream may send, cuts and stalls included
+# Bytes in buffers and in both ends' sockets when a reader leaves (the third of tcp_wmem and of
+# tcp_rmem in tcp(7)): on a loaded machine they fill up before the first read.
 ON_ITS_WAY = 8 * 1024 * 1024
-WITH_HEADERS = 8192  # bytes; a smaller body may come with a GET that asks for its headers only
-THREADS = 40  # the store's 8, the loop's own few, SQLite's one, and as many again
-OTHER_DESCRIPTORS = 6  # beside those at the start: the index's log and its companion
-ACCOUNTED_WITHIN = 256 * 1024  # bytes; the index and its log change while they are counted
+WITH_HEADERS = 8192  # bytes; a smaller body may arrive with its headers when a GET reads only those
+THREADS = 40  # the store's 8, the loop's few, SQLite's one, and as many again
+OTHER_DESCRIPTORS = 6  # more than at the start: the index's log and its companion
+ACCOUNTED_WITHIN = 256 * 1024  # bytes; the index and its log change during the count
 _BLOCK = 4096
-_ERRORS = frozenset({429, 502, 503, 504})  # whose words are always true
+_ERRORS = frozenset({429, 502, 503, 504})  # statuses that are honest in any case
 _ALARMS = ("Traceback (most recent call last)", "never retrieved", "unexpected failure of")
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a round's outcomes are judged by.
+    """The circumstances by which a round's outcomes are judged.
 
-    `held` are the (digest, repository) pairs that were kept from its beginning to its end, `tags`
-    what the tags of repositories meant to the daemon at its beginning; `struck` tells which blob a
-    fault is for, `dead_between` whether the daemon was killed between two moments.
+    `held` are the (digest, repository) pairs that were kept throughout the round, `tags` the
+    digests of the daemon's tags, by repository, at its beginning. `struck` returns the digest that
+    a fault is for; `dead_between` tells whether the daemon was dead between two moments.
     """
 
     plan: RoundPlan
@@ -43,10 +43,9 @@ class Circumstances:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def may_fail(self, outcome: Outcome) -> bool:
-        """Tell whether the plan explains that a client got an error, or half a body.
+        """Tell whether the plan explains an error, or a broken body.
 
-        Of content that was kept nothing does but the daemon's death, and of a kept tag that the
-        registry says of it that there is none.
+        Kept content fails only by the daemon's death; a kept tag, also by the registry's 404.
         """
         if self.dead_between(outcome.began, outcome.ended):
             return True
@@ -61,26 +60,26 @@ class Circumstances:
         return any(self._mistaken(outcome, trouble) for trouble in MISTAKES)
 
     def _breaks_without_ranges(self, digest: str) -> bool:
-        """Tell whether a blob was to break off twice where its ranges are refused, too.
+        """Tell whether the plan breaks a blob off twice and also refuses its ranges.
 
-        The whole is asked for anew but once: it would be sent again and again.
+        The mirror requests the whole blob anew only once, for each attempt costs all its bytes.
         """
         faults = [fault for fault in self.plan.faults if self.struck(fault) == digest]
         refused = any(fault.trouble in ("no_range", "bad_range") for fault in faults)
         return refused and sum(each.times for each in faults if each.trouble in BREAKS) > 1
 
     def kept(self, outcome: Outcome) -> bool:
-        """Tell whether what a client asked for was here all the time."""
+        """Tell whether the requested content was kept throughout the round."""
         home = repository(outcome.tag)
         digest = self.tags.get(home, "") if outcome.kind == "tag" else outcome.digest
         return (digest, home) in self.held
 
     def disowned(self, outcome: Outcome) -> bool:
-        """Tell whether the registry was to say of a tag that there is none: that is an answer."""
+        """Tell whether the registry was to answer a tag with 404, which is a true answer."""
         return outcome.kind == "tag" and self._mistaken(outcome, "404")
 
     def honest(self, outcome: Outcome) -> bool:
-        """Tell whether a client was refused in words that are upstream's, or true without it."""
+        """Tell whether a refusal is upstream's, or true without upstream."""
         match outcome.status:
             case 404:
                 return self._mistaken(outcome, "404")
@@ -90,7 +89,7 @@ class Circumstances:
         return outcome.status in _ERRORS
 
     def _mistaken(self, outcome: Outcome, trouble: str) -> bool:
-        """Tell whether the registry was to deny just this: a blob, or manifests, of any name."""
+        """Tell whether the plan has the registry deny this blob, or all manifests."""
         return any(
             fault.trouble == trouble
             and (outcome.kind != "blob" if fault.blob is None else self._strikes(fault, outcome))
@@ -101,14 +100,14 @@ class Circumstances:
         return self.struck(fault) == outcome.digest
 
     def spoilt(self, digest: str) -> bool:
-        """Tell whether upstream was to send wrong bytes of this blob."""
+        """Tell whether the plan has upstream send wrong bytes of this blob."""
         return any(
             fault.trouble in SPOILS and self.struck(fault) == digest for fault in self.plan.faults
         )
 
 
 def clients(outcomes: Iterable[Outcome], around: Circumstances) -> list[str]:
-    """Every completed body is right, every failure is explained and honest, nobody hangs."""
+    """Check that bodies are right, failures are explained and honest, and no client hangs."""
     return [
         f"{why}: {outcome}" for outcome in outcomes if (why := _client(outcome, around)) is not None
     ]
@@ -118,8 +117,8 @@ def _client(outcome: Outcome, around: Circumstances) -> str | None:
     match outcome.end:
         case "complete" | "left":
             return None
-        # A part of a blob on its way is proven by nobody, nor is the size that a range must lie
-        # within: only the client knows the whole. Upstream must have spoilt it, though.
+        # The mirror cannot prove a range of a blob that is still arriving, nor the size that bounds
+        # a range: only the client has the whole. The plan must have upstream spoil it, though.
         case "unproven" if around.spoilt(outcome.digest):
             return None
         case "wrong" | "unproven":
@@ -133,10 +132,10 @@ def _client(outcome: Outcome, around: Circumstances) -> str | None:
 
 @dataclass(frozen=True)
 class Failures:
-    """How many requests ended while the daemon lived, and how many of them failed.
+    """Counts of the requests that ended while the daemon lived, and of the failed ones.
 
-    `kept` and `kept_failed` are those for what was here from the round's beginning to its end, and
-    that the registry did not say there is none of.
+    `kept` and `kept_failed` count the requests for content that was kept throughout the round and
+    that the registry did not answer with 404.
     """
 
     ended: int = 0
@@ -155,7 +154,7 @@ class Failures:
 
 
 def failures(outcomes: Iterable[Outcome], around: Circumstances) -> Failures:
-    """Count the requests that failed outside restarts; who leaves of his own will does not."""
+    """Count the requests that failed outside restarts; a client that left is not counted."""
     lived = [
         outcome
         for outcome in outcomes
@@ -177,15 +176,14 @@ def upstream(
     *,
     undisturbed: bool,
 ) -> list[str]:
-    """Upstream sent no more than it had to: `sent` in bytes, by digest.
+    """Check that upstream sent no more than it had to; `sent` is in bytes, by digest.
 
-    Where nobody left, died or was evicted (`undisturbed`), a blob comes once, and not at all if it
-    was kept; plus once for each time that upstream spoilt it, would not resume it, or did not say
-    by HEAD that it has it. Else each
-    request of a client may cost one: what it wanted may be gone again before the next one comes,
-    or may not have been kept at all for lack of room. A kill and an outage lose what is on its way:
-    upstream handed it to a socket whose other end never reads it, so each may cost one too. Where
-    room runs out midway the rest is asked for anew, and what was on its way comes twice.
+    Without departures, deaths and evictions (`undisturbed`), upstream sends a blob once, and a kept
+    blob never. Each time that it spoils the blob, refuses to resume it, or fails to confirm it by
+    HEAD may cost one more body. Otherwise each request may cost a body: the blob may be evicted
+    before the next request, or not kept for lack of room. Each kill and each outage may cost one
+    more, for the bytes in the sockets are lost. Where room runs out midway, the rest is requested
+    anew, and the bytes in the sockets come twice.
     """
     lost = len(around.plan.kills) + len(around.plan.outages)
     asked = Counter(outcome.digest for outcome in outcomes if outcome.kind == "blob")
@@ -205,7 +203,7 @@ def upstream(
 
 
 def _forced(digest: str, around: Circumstances) -> int:
-    # A HEAD that fails lets a GET decide, and a small body comes with its headers.
+    # After a failed HEAD a GET decides, and a small body arrives with its headers.
     again = SPOILS | MISTAKES | REFUSALS | {"no_range", "bad_range", "no_head"}
     return sum(
         fault.times
@@ -215,18 +213,18 @@ def _forced(digest: str, around: Circumstances) -> int:
 
 
 def undisturbed(plan: RoundPlan, before: Mapping[str, float], after: Mapping[str, float]) -> bool:
-    """Tell whether the strict bound holds: nobody left or died, all was kept."""
+    """Tell whether the strict bound holds: without departures, deaths and evictions."""
     lost = ("mirror_evictions_total", "mirror_store_failures_total")
     return plan.mood in QUIET and all(before[name] == after[name] for name in lost)
 
 
 def bound(most: int, max_size: int) -> list[str]:
-    """The disk was within `max_size`, at all sampled times; both in bytes."""
+    """Check that no sample of the disk is above `max_size`; both are in bytes."""
     return [f"the disk held {most} bytes, {max_size} are allowed"] if most > max_size else []
 
 
 def files(folder: Path) -> list[str]:
-    """Every kept file is what its name says."""
+    """Check that every kept file has the digest in its name."""
     found = disk.blobs(folder)
     return [
         f"{path} is kept and is {right}"
@@ -236,7 +234,7 @@ def files(folder: Path) -> list[str]:
 
 
 def index(folder: Path, known: Rows) -> list[str]:
-    """The index has a row for each kept file, with its size, and no other."""
+    """Check that the index has a row for each kept file, with its size, and no other."""
     on_disk = {digest: path.stat().st_size for digest, path in disk.blobs(folder).items()}
     lacking = [f"{digest} is kept without a row" for digest in on_disk.keys() - known.sizes.keys()]
     gone = [f"{digest} has a row and no file" for digest in known.sizes.keys() - on_disk.keys()]
@@ -249,9 +247,9 @@ def index(folder: Path, known: Rows) -> list[str]:
 
 
 def partials(folder: Path, blobs: Mapping[str, Blob], known: Collection[str] = ()) -> list[str]:
-    """Whatever is in `partial/` while nothing is fetched can be resumed, and is no second copy.
+    """Check that partials of an idle daemon can be resumed, and are no second copies.
 
-    Those `known` by name are what hostile upstreams of rounds before have left.
+    `known` are the names of partials that hostile upstreams of earlier rounds left.
     """
     kept = disk.blobs(folder)
     wrong = []
@@ -269,9 +267,9 @@ def partials(folder: Path, blobs: Mapping[str, Blob], known: Collection[str] = (
 
 
 def accounting(folder: Path, accounted: int, wal: int) -> list[str]:
-    """The daemon accounts for each kept file and partial; `accounted` is its own figure, in bytes.
+    """Check the daemon's account of all kept files and partials (`accounted`, in bytes).
 
-    It counts the index's log as at its largest (`wal`), whatever it is.
+    The index's log counts as at its largest (`wal`), also while it is smaller.
     """
     content = (*disk.blobs(folder).values(), *disk.partials(folder).values())
     rest = (p for p in folder.iterdir() if p.is_file() and not p.name.endswith("-wal"))
@@ -282,7 +280,7 @@ def accounting(folder: Path, accounted: int, wal: int) -> list[str]:
 
 
 def leaks(at_start: Descriptors, now: Descriptors, threads: int) -> list[str]:
-    """Nobody is served and nothing fetched: no content is open, no connection, few threads."""
+    """Check an idle daemon: no open content, no connection, few threads."""
     wrong = [f"{target} is still open" for target in now.content]
     if now.sockets > at_start.sockets:
         wrong.append(f"{now.sockets} sockets are open, {at_start.sockets} were at the start")
@@ -294,7 +292,7 @@ def leaks(at_start: Descriptors, now: Descriptors, threads: int) -> list[str]:
 
 
 def log(said: str) -> list[str]:
-    """The daemon met nothing that it did not foresee; `said` is all it wrote."""
+    """Check that the daemon's log (`said`) has no unexpected error."""
     lines = said.splitlines()
     return [
         "the daemon wrote:\n    " + "\n    ".join(lines[max(at - 1, 0) : at + 25])

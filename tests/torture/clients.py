@@ -1,4 +1,4 @@
-"""The clients: each pulls one image in its own manner, proves what it got, and writes down how."""
+"""The clients: each pulls one image in its manner, proves the bytes, and notes the outcome."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tests.torture.plan import ClientPlan
 from tests.torture.world import World, repository
 
 End: TypeAlias = Literal["complete", "wrong", "unproven", "refused", "cut", "left", "hung"]
-ANSWERS_WITHIN = 25.0  # s until an answer begins: answer_timeout, and a fetch's resumptions
-ENDS_WITHIN = 60.0  # s for all of it: the largest blob, resumed as often as the plan has it break
+ANSWERS_WITHIN = 25.0  # s until an answer begins: answer_timeout, plus a fetch's resumptions
+ENDS_WITHIN = 60.0  # s for a whole body: the largest blob, with each planned break resumed
 _TRIES = 4
 _TRIES_AGAIN_AFTER = 0.5  # s
-_SIP = 32 * 1024  # bytes a slow reader takes at a time
+_SIP = 32 * 1024  # bytes of a slow client's read
 _SIP_EVERY = 0.02  # s
-_SIPPED = 2 * 1024 * 1024  # bytes, after which one is no longer slow: rounds are short
-_LEAVES_SLOWLY = 0.3  # s that one who reads nothing holds on
+_SIPPED = 2 * 1024 * 1024  # bytes after which a slow client speeds up: rounds are short
+_LEAVES_SLOWLY = 0.3  # s for which a deaf client stays connected
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request and how it ended. `began` and `ended` are by the monotonic clock."""
+    """One request and its end. `began` and `ended` are by the monotonic clock."""
 
     kind: Literal["tag", "manifest", "blob"]
     tag: int
@@ -50,7 +50,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for, and what of it is right: a whole body, or a part of a blob."""
+    """A request's target and its right content: a whole body, or a range of a blob."""
 
     kind: Literal["manifest", "blob"]
     blob: Blob
@@ -64,23 +64,23 @@ class Wanted:
 
     @property
     def length(self) -> int:
-        """Return how many bytes are wanted."""
+        """Return the number of requested bytes."""
         return (self.blob.size if self.stop is None else self.stop) - self.start
 
     def proves(self, found: str) -> bool:
-        """Tell whether this is the digest of the bytes that are wanted."""
+        """Tell whether this is the digest of the requested bytes."""
         if self.stop is None:
             return found == self.digest
         return found == digest_of(self.blob.read()[self.start : self.stop])
 
     @property
     def headers(self) -> dict[str, str]:
-        """Ask for the part, if it is one."""
+        """Return the headers of a request for the range, if it is one."""
         return {} if self.stop is None else {"Range": f"bytes={self.start}-{self.stop - 1}"}
 
 
 class Client:
-    """One client of the daemon at `url`; `outcomes` is what all clients of a round write to."""
+    """One client of the daemon at `url`; all clients of a round write to `outcomes`."""
 
     def __init__(self, plan: ClientPlan, url: str, world: World, outcomes: list[Outcome]) -> None:
         self._plan = plan
@@ -90,9 +90,9 @@ class Client:
         self._chance = random.Random(plan.seed)
 
     async def run(self) -> bool:
-        """Pull as planned, from `begins` seconds on; True if all of the image was had.
+        """Pull as planned, from `begins` seconds on; True if the whole image came.
 
-        As engines do, it tries again; not one that leaves of its own will.
+        The client tries again, as engines do, unless the plan has it leave.
         """
         await asyncio.sleep(self._plan.begins)
         for _ in range(1 if self._plan.manner in ("leaves", "deaf") else _TRIES):
@@ -123,7 +123,7 @@ class Client:
         return Wanted("blob", whole.blob, start, stop)
 
     async def _resolve(self, session: aiohttp.ClientSession) -> Image | None:
-        """Ask what the tag means, as dockerd does; who has the digest need not."""
+        """Resolve the tag by HEAD, as dockerd does, unless the plan gives the image."""
         if self._plan.image is not None:
             return self._world.image(self._plan.image)
         began = time.monotonic()
@@ -146,7 +146,7 @@ class Client:
         return self._world.manifests.get(digest) if end == "complete" else None
 
     async def _get(self, session: aiohttp.ClientSession, wanted: Wanted) -> bool:
-        """Ask for a body, read it in our manner, compare it."""
+        """Request a body, read it in the client's manner, and compare it."""
         began = time.monotonic()
         reading = Reading(wanted, self._plan)
         try:
@@ -185,7 +185,7 @@ class Client:
 
 
 class Reading:
-    """One body being read; `end` says how that went."""
+    """One read of a body; `end` is its outcome."""
 
     def __init__(self, wanted: Wanted, plan: ClientPlan) -> None:
         self.end: End = "wrong"
@@ -235,7 +235,7 @@ class Reading:
         self._judge()
 
     def _judge(self) -> None:
-        """Compare what was completed with what is right."""
+        """Compare a completed body with the right one."""
         if self.received != self._wanted.length:
             self.detail = f"completed with {self.received} bytes of {self._wanted.length}"
         elif not self._wanted.proves("sha256:" + self._hash.hexdigest()):

@@ -1,4 +1,4 @@
-"""What the daemon leaves on the machine: files, index rows, descriptors, threads. Only read."""
+"""The daemon's traces on the machine: files, index rows, descriptors, threads; only read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SAMPLES_EVERY = 0.05  # s
 
 @dataclass(frozen=True)
 class Descriptors:
-    """Open descriptors of a process, by what they are for."""
+    """Open descriptors of a process, by their use."""
 
     content: tuple[str, ...]  # blobs and partials
     sockets: int
@@ -26,9 +26,9 @@ class Descriptors:
 
 @dataclass(frozen=True)
 class Rows:
-    """What the index says is kept: sizes in bytes by digest, (digest, repository) pairs, tags.
+    """The rows of the index: sizes in bytes by digest, (digest, repository) pairs, tags.
 
-    `tags` are the digests that the tag of a repository means.
+    `tags` are digests, by repository.
     """
 
     sizes: dict[str, int]
@@ -42,7 +42,7 @@ def blobs(folder: Path) -> dict[str, Path]:
 
 
 def identities(folder: Path) -> dict[str, tuple[int, int]]:
-    """Tell each kept file from one of the same digest that is fetched again later."""
+    """Return inode and time of each kept file: a later file of the same digest differs."""
     found: dict[str, tuple[int, int]] = {}
     for digest, path in blobs(folder).items():
         with suppress(FileNotFoundError):
@@ -52,7 +52,7 @@ def identities(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def partials(folder: Path) -> dict[str, Path]:
-    """List what is in `partial/`, by the name that it has there."""
+    """List the files in `partial/` by name."""
     return {path.name: path for path in folder.glob("partial/*")}
 
 
@@ -63,7 +63,7 @@ def digest_of(path: Path) -> str:
 
 
 def rows(folder: Path) -> Rows:
-    """Read the index, without a lock on anybody; an index that is not there says nothing."""
+    """Read the index, without a lock on the daemon; a missing index has no rows."""
     path = folder / "index.db"
     if not path.exists():
         return Rows({}, frozenset())
@@ -75,10 +75,10 @@ def rows(folder: Path) -> Rows:
 
 
 def used(folder: Path) -> int:
-    """Return the bytes of blocks that the files take; folders are not counted, as documented.
+    """Return the bytes of the files' blocks; folders are not counted, as documented.
 
-    Partials are looked at first and no file is counted twice: what is renamed or evicted meanwhile
-    makes the sum too small, never too large.
+    Partials are counted first and no file is counted twice: a file that is renamed or evicted
+    meanwhile makes the sum too small, never too large.
     """
     seen: set[int] = set()
     total = 0
@@ -111,7 +111,7 @@ def threads(pid: int) -> int:
 
 
 class Gauge:
-    """Samples what the folder takes, for as long as it runs: the most, in bytes, and how often."""
+    """Samples the folder's size in bytes while it runs: the largest, and the number of samples."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -119,7 +119,7 @@ class Gauge:
         self.samples = 0
 
     async def run(self) -> None:
-        """Sample for ever; to be cancelled."""
+        """Sample until cancelled."""
         while True:
             self.most = max(self.most, await asyncio.to_thread(used, self._folder))
             self.samples += 1

@@ -1,7 +1,7 @@
-"""The plan: what is pulled, what goes wrong and when, from the seed alone. Pure.
+"""The plan: the pulls and faults of a round and their times, from the seed alone. Pure.
 
 Round N depends on the seed and N only, so that a run of any length is replayed by its seed.
-Images go on for ever; each round pulls some that are new and some that rounds before it pulled.
+Images are without end; each round pulls some new ones and some of earlier rounds.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from tests.fuzz.plays import Play
 
 KIB, MIB = 1024, 1024 * 1024
 FRESH = 4  # images that each round adds
-WINDOW = 12  # of the newest images are pulled in a round
-TAGS = 8  # names that are pulled; which image each means changes from round to round
+WINDOW = 12  # the newest images, which a round pulls from
+TAGS = 8  # names that are pulled; each means another image from round to round
 
 Mood: TypeAlias = Literal["mended", "calm", "crash", "tight", "storm", "hostile"]
-# mended: only faults that no client may see; calm: upstream's faults alone, so that what it sends
-# is bounded strictly; crash: kill -9 too; tight: far less room than is pulled; storm: all at once;
-# hostile: what no client may see, and clients and upstreams that attack, which explains nothing.
+# mended: only faults that no client may see; calm: only faults of upstream, so that its bytes are
+# bounded strictly; crash: kill -9 too; tight: far less room than is pulled; storm: all at once;
+# hostile: faults that no client may see, with attacks of clients and upstreams, which explain no
+# failure.
 MOODS: tuple[Mood, ...] = ("mended", "crash", "tight", "storm", "calm", "hostile")
-HOSTILE: Mood = "hostile"  # in the place of a trouble: this mood in each round
-QUIET: frozenset[Mood] = frozenset(
-    {"mended", "calm", "hostile"}
-)  # nobody leaves, dies or is evicted
+HOSTILE: Mood = "hostile"  # given as a trouble, it is the mood of each round
+QUIET: frozenset[Mood] = frozenset({"mended", "calm", "hostile"})  # no departure, death or eviction
 
-_HARMLESS: frozenset[Mood] = frozenset({"mended", "hostile"})  # to clients: nothing is explained
-# What no client may feel, drawn as the fuzz draws its own.
+_HARMLESS: frozenset[Mood] = frozenset({"mended", "hostile"})  # to clients: explains no failure
+# Attacks that no client may feel, drawn as the fuzz draws its plays.
 _TALKS = (talks.chunks, talks.slow, talks.orphans)
 _TRAPS = (traps.claims, traps.silence, traps.tiny, traps.readers, traps.far)
 
@@ -38,14 +37,14 @@ Trouble: TypeAlias = Literal[
     "cut", "stall", "corrupt", "no_range", "bad_range", "no_head", "slow", "short", "429", "5xx",
     "drop", "hang", "page", "token", "content", "401", "403", "404",
 ]  # fmt: skip
-# What a client cannot be kept from seeing, unless the content is here: of any content, as one
-# upstream that fails may be left alone for a while; of what the registry denies by mistake, that
-# alone; and of the spoilt blob alone. `content` is what a content network refuses.
+# Troubles that a client may see, unless the content is kept. REFUSALS: with any content, for the
+# mirror may leave a failing upstream alone for a while (`content`: the content network refuses).
+# MISTAKES: with the content that the registry denies. SPOILS: with the spoilt blob.
 REFUSALS: frozenset[Trouble] = frozenset({"429", "5xx", "drop", "hang", "page", "token", "content"})
 MISTAKES: frozenset[Trouble] = frozenset({"401", "403", "404"})
 BREAKS: frozenset[Trouble] = frozenset({"cut", "stall"})
 SPOILS: frozenset[Trouble] = frozenset({"corrupt", "short"})
-# What no client may see: a part, or a HEAD, that is refused decides nothing.
+# Troubles that no client may see: a refused range or HEAD decides nothing.
 MENDED: tuple[Trouble, ...] = (
     "cut", "cut", "stall", "no_range", "bad_range", "no_head", "slow"
 )  # fmt: skip
@@ -58,7 +57,7 @@ MANNERS: tuple[Manner, ...] = ("plain", "plain", "plain", "slow", "leaves", "ran
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """An image: `layers` are sizes in bytes, `base` is the number of the image it stands on."""
+    """An image: `layers` are sizes in bytes, `base` is the number of its base image."""
 
     number: int
     layers: tuple[int, ...]
@@ -69,7 +68,7 @@ class ImagePlan:
 class FaultPlan:
     """A fault for `times` answers; it strikes a blob of an image, or (None) any manifest.
 
-    `at` is where in the body, as a fraction.
+    `at` is its place in the body, as a fraction.
     """
 
     trouble: Trouble
@@ -81,10 +80,11 @@ class FaultPlan:
 
 @dataclass(frozen=True)
 class ClientPlan:
-    """A client: what it pulls, when it begins (in s), and how it behaves.
+    """A client: its tag or image, its beginning (in s), and its manner.
 
-    `seed` decides its ranges; `share` is the part of a body after which one leaves. One that knows
-    the digest pulls `image`, which its tag means now; others ask, and may be told a stale one.
+    `seed` decides its ranges; `share` is the part of a body after which it leaves. A client with
+    an `image`, which its tag means now, pulls by digest; without, it resolves the tag, and may get
+    a stale digest.
     """
 
     tag: int
@@ -105,7 +105,7 @@ class Outage:
 
 @dataclass(frozen=True)
 class Denial:
-    """The token service has nothing but this status for anybody from `begins` on, for seconds."""
+    """The token service answers every client with this status from `begins` on, for seconds."""
 
     begins: float
     lasts: float
@@ -130,7 +130,7 @@ class RoundPlan:
 
 
 def plan_image(seed: int, number: int) -> ImagePlan:
-    """Plan an image; every third stands on the one before it, and shares its layers."""
+    """Plan an image; every third has the image before it as base, and shares its layers."""
     chance = random.Random(f"{seed}/image/{number}")
     sizes = [chance.choice((2 * KIB, 40 * KIB, 300 * KIB, MIB, 3 * MIB)) for _ in range(2)]
     if number % 5 == 1:
@@ -150,8 +150,8 @@ def plan_round(
 ) -> RoundPlan:
     """Plan a round: `crowd` clients, `lasts` seconds. The first six rounds have all moods.
 
-    With `only` upstream has these troubles and no others, nor is it ever away. With `hostile`
-    each round has this mood.
+    With `only`, upstream has just these troubles, and no outage. With `hostile`, each round has
+    this mood.
     """
     chance = random.Random(f"{seed}/round/{number}")
     mood = MOODS[number] if number < len(MOODS) else chance.choice(MOODS)
@@ -212,7 +212,7 @@ def _client(chance: random.Random, mood: Mood, tags: tuple[int, ...], lasts: flo
 
 
 def _attacks(chance: random.Random) -> Iterator[Play]:
-    """Draw what peers do: clients of each manner, and two hostile upstreams."""
+    """Draw the attacks: a hostile client of each manner, and two hostile upstreams."""
     yield from (draw(chance) for draw in _TALKS)
     yield from (draw(chance) for draw in chance.sample(_TRAPS, 2))
 

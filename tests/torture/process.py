@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.command import SMALL, Command, launched
 
-# Short, so that a round of some seconds sees each of them pass.
+# Short, so that each of them passes within a round of some seconds.
 PATIENCE = {
     "connect-timeout": "2",
     "answer-timeout": "4",
@@ -31,7 +31,7 @@ PATIENCE = {
 }
 STARTS_WITHIN = 30.0
 STOPS_WITHIN = 20.0
-_PORTS = range(20_000, 30_000)  # below those that the kernel gives to outgoing connections
+_PORTS = range(20_000, 30_000)  # below the ports that the kernel gives to outgoing connections
 
 
 class Daemon:
@@ -55,21 +55,21 @@ class Daemon:
 
     @property
     def url(self) -> str:
-        """Where it listens, in all its lives."""
+        """The address, the same in all lives."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def pid(self) -> int | None:
-        """Its process id, while it lives."""
+        """The process id, while the daemon lives."""
         return self._command.pid if self._command else None
 
     @property
     def says(self) -> str:
-        """What it has written to its log in the life it has."""
+        """The log of the present life."""
         return self._command.err if self._command else ""
 
     async def start(self) -> None:
-        """Start it and wait until it serves; fails if it does not within a bound."""
+        """Start the daemon and wait until it serves; fails if that takes too long."""
         flags = {
             **PATIENCE,
             "listen": f"127.0.0.1:{self._port}",
@@ -84,7 +84,7 @@ class Daemon:
         self._command = command
 
     async def kill(self) -> None:
-        """`kill -9` it, and start it again."""
+        """Kill the daemon by SIGKILL, and start it again."""
         assert self._command
         self.killed.append(time.monotonic())
         self._command.send(signal.SIGKILL)
@@ -93,7 +93,7 @@ class Daemon:
         self.restored.append(time.monotonic())
 
     async def stop(self) -> int:
-        """Stop it in order; returns its exit code. Fails if it takes too long."""
+        """Stop the daemon by SIGTERM; returns its exit code. Fails if that takes too long."""
         assert self._command
         self._command.send(signal.SIGTERM)
         code = (await self._command.ended(STOPS_WITHIN)).code
@@ -101,7 +101,7 @@ class Daemon:
         return code
 
     async def close(self) -> None:
-        """End it in any case."""
+        """End the daemon, if it lives."""
         if self._command:
             await self._bury()
 
@@ -111,12 +111,12 @@ class Daemon:
         self.said += command.err if command else ""
 
     def dead_between(self, began: float, ended: float) -> bool:
-        """Tell whether it was killed, or not yet back, at some time between these."""
+        """Tell whether the daemon was dead at some time between these."""
         lives = zip(self.killed, [*self.restored, float("inf")], strict=False)
         return any(died <= ended and began <= back for died, back in lives)
 
     async def metrics(self) -> dict[str, float]:
-        """Return its figures without labels."""
+        """Return the metrics without labels."""
         async with (
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
             session.get(f"{self.url}/metrics", timeout=aiohttp.ClientTimeout(10)) as response,
@@ -125,7 +125,7 @@ class Daemon:
             return {s.name: s.value for family in families for s in family.samples if not s.labels}
 
     async def settled(self, within: float) -> bool:
-        """Wait until it fetches nothing for nobody; False if it goes on for too long."""
+        """Wait until no fetch and no follower is left; False if that takes too long."""
         until = time.monotonic() + within
         while time.monotonic() < until:
             figures = await self.metrics()
@@ -136,9 +136,9 @@ class Daemon:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on, and no outgoing connection will be given.
+    """Return a free loopback port that the kernel gives to no outgoing connection.
 
-    Any one: another torture beside this one may be between two lives of its daemon.
+    The choice is random: the daemon of another torture may be between two lives.
     """
     for number in random.sample(_PORTS, len(_PORTS)):
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""The report: one line per round, what was wrong, and how to have it again."""
+"""The report: one line per round, the findings, and the command to replay them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ HEAD = (
     "round  mood    clients:whole  refused  cut  unproven  left  kills  to clients  from upstream"
     "  bound   evicted  kept  partial    disk/bound  s"
 )
-_DIGEST = re.compile("sha256:[0-9a-f]{12}")  # as much of it as an outcome shows
+_DIGEST = re.compile("sha256:[0-9a-f]{12}")  # the part that an outcome shows
 _MIB = 1024 * 1024
-_SHOWN = 20  # things that are wrong
+_SHOWN = 20  # findings
 _LOGGED = 40  # lines of the daemon's log
 
 
 def line(counted: Counted) -> str:
-    """Say what a round did."""
+    """Write the line of a round."""
     plan, ends = counted.plan, counted.ends
     disk = f"{counted.most / _MIB:.1f}/{plan.max_size / _MIB:.1f}"
     return (
@@ -33,7 +33,7 @@ def line(counted: Counted) -> str:
 
 
 def failure(seed: int, counted: Counted, only: Sequence[str] = ()) -> str:
-    """Say what was wrong, and how to replay it, with the same troubles `only`."""
+    """Write a round's findings, and the command to replay it, with the same troubles `only`."""
     narrowed = f' ONLY="{" ".join(only)}"' if only else ""
     wrong = counted.wrong
     more = [f"  … and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
@@ -49,7 +49,7 @@ def failure(seed: int, counted: Counted, only: Sequence[str] = ()) -> str:
 
 
 def _logged(counted: Counted) -> list[str]:
-    """Pick what the daemon wrote of the digests in what is wrong."""
+    """Pick the log lines about the digests in the findings."""
     named = set(_DIGEST.findall("\n".join(counted.wrong)))
     lines = [each for each in counted.said.splitlines() if named & set(_DIGEST.findall(each))]
     return ["  the daemon wrote of these:", *(f"    {each}" for each in lines[-_LOGGED:])]

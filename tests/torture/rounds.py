@@ -1,4 +1,4 @@
-"""The rounds: play one as planned, let it settle, check what must hold, count what was done."""
+"""The rounds: play one as planned, let it settle, check it, and count."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tests.torture.world import World, denying, repository
 SETTLES_WITHIN = 30.0  # s for the last fetch to end after the last client
 HEALS_WITHIN = 15.0  # s after the last fault until every pull is right
 LETS_GO_WITHIN = 5.0  # s for descriptors to be closed
-FLUSHES_WITHIN = 5.0  # s for the index to be written behind
+FLUSHES_WITHIN = 5.0  # s for the index's rows to be written
 HOSTILE_UPSTREAMS = 2
-_HEALED = 2  # images that are pulled when all faults are over
+_HEALED = 2  # images that are pulled after all faults
 _LOOK_EVERY = 0.1  # s
 
 
 @dataclass
 class Counted:
-    """What a round did and what was wrong with it. Sizes in bytes, durations in seconds."""
+    """The figures and findings of a round. Sizes are in bytes, durations in seconds."""
 
     plan: RoundPlan
     seconds: float = 0.0
@@ -59,7 +59,7 @@ class Torture:
         self._daemon = daemon
         self._base = Descriptors((), 0, 0)
         self._strange = set[str]()  # partials of hostile upstreams
-        self._answered: list[str] = []  # to hostile peers, and must not be
+        self._answered: list[str] = []  # answers to hostile peers that must not be
 
     async def play(self, plan: RoundPlan) -> Counted:
         """Play a round and check it."""
@@ -90,7 +90,7 @@ class Torture:
         return counted
 
     async def _turn(self, plan: RoundPlan) -> None:
-        """Begin: tags move, faults wait, the daemon has the room of this round."""
+        """Begin: move the tags, add the faults, start the daemon with this round's bound."""
         self._world.turn(plan)
         self._daemon.max_size = plan.max_size
         await self._daemon.start()
@@ -111,7 +111,7 @@ class Torture:
         return outcomes
 
     async def _attack(self, plan: RoundPlan) -> None:
-        """Let hostile peers do what they do, for as long as clients begin."""
+        """Let hostile peers attack for as long as clients begin."""
         wanted = self._world.image(plan.tags[0])
         names = {
             "manifest": wanted.digest,
@@ -137,7 +137,7 @@ class Torture:
             await self._world.hub.up()
 
     async def _deny(self, denials: tuple[Denial, ...]) -> None:
-        """Let no token be good, and none be had, while the token service denies everybody."""
+        """Revoke all tokens and have the token service deny every client, for each denial."""
         hub = self._world.hub
         for denial in denials:
             await asyncio.sleep(denial.begins)
@@ -154,7 +154,7 @@ class Torture:
         before: tuple[Rows, dict[str, tuple[int, int]]],
         figures: tuple[Mapping[str, float], Mapping[str, float]],
     ) -> None:
-        """Check what clients got and what upstream sent for it."""
+        """Check the clients' outcomes, and the bytes that upstream sent."""
         world, daemon = self._world, self._daemon
         (rows, kept), (earlier, later) = before, figures
         still = {digest for digest, _ in kept.items() & disk.identities(daemon.folder).items()}
@@ -171,7 +171,7 @@ class Torture:
         counted.evicted = int(later["mirror_evictions_total"])
 
     async def _healed(self, plan: RoundPlan) -> list[str]:
-        """Pull once more, without faults: before long, everything is had and right."""
+        """Pull once more, without faults: soon every image is complete and right."""
         until = time.monotonic() + HEALS_WITHIN
         wrong = []
         for client in plan.clients[:_HEALED]:
@@ -188,7 +188,7 @@ class Torture:
         return wrong
 
     async def _left_behind(self, counted: Counted) -> list[str]:
-        """Check what a daemon that rests holds open, and what one that ended leaves on the disk."""
+        """Check the open descriptors of the idle daemon, and the disk once it has ended."""
         daemon, blobs = self._daemon, self._world.blobs
         leaks = await self._leaks()
         figures = await daemon.metrics()
@@ -221,7 +221,7 @@ class Torture:
         return checks.partials(folder, blobs, self._strange)
 
     async def _leaks(self) -> list[str]:
-        """Break upstream's idle connections, and see whether all descriptors are given back."""
+        """Break upstream's idle connections, and check that all descriptors are closed."""
         daemon = self._daemon
         assert daemon.pid
         await self._world.hub.down()
@@ -237,7 +237,7 @@ class Torture:
         return wrong
 
     async def _indexed(self) -> list[str]:
-        """Wait for the index to be written behind; returns where it still differs."""
+        """Wait for the index's rows to be written; returns the differences that remain."""
         wrong: list[str] = []
         for _ in _looks(FLUSHES_WITHIN):
             wrong = checks.index(self._daemon.folder, disk.rows(self._daemon.folder))
@@ -249,7 +249,7 @@ class Torture:
 
 @asynccontextmanager
 async def torture(seed: int, folder: Path) -> AsyncIterator[Torture]:
-    """Make the world of a seed, and a daemon before it; all their files are in `folder`."""
+    """Make the world of a seed and its daemon; all their files are in `folder`."""
     async with AsyncExitStack() as stack:
         (folder / "layers").mkdir(parents=True)
         world = World(seed, folder / "layers")
@@ -261,7 +261,7 @@ async def torture(seed: int, folder: Path) -> AsyncIterator[Torture]:
 
 
 def _looks(within: float) -> Iterator[None]:
-    """Have another look, for so many seconds."""
+    """Yield again and again, for so many seconds."""
     until = time.monotonic() + within
     while time.monotonic() < until:
         yield
@@ -272,7 +272,7 @@ async def _drop_result(work: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def _before(until: float, work: Callable[[], Awaitable[bool]]) -> bool:
-    """Try until it succeeds; False if it has not in time."""
+    """Try until the work succeeds; False if it does not in time."""
     while not await work():
         if time.monotonic() > until:
             return False

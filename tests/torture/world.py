@@ -1,4 +1,4 @@
-"""The world: the images that the plan names, made, and the stand-in hub that has them."""
+"""The world: the images of the plan, and the stand-in hub that has them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.standin import Blob, Fault, Hub, Image, Seen, Terms, make_image
 from tests.standin.stats import is_body
 from tests.torture.plan import FaultPlan, RoundPlan, plan_image
 
-RATE = 40e6  # bytes per second of all bodies: slow enough that kills and cuts come in the middle
-SLOW = 4e6  # bytes per second of a body that crawls
+RATE = 40e6  # bytes per second of all bodies: slow enough for kills and cuts in the middle
+SLOW = 4e6  # bytes per second of a slow body
 
 
 class World:
@@ -25,10 +25,10 @@ class World:
         self.blobs: dict[str, Blob] = {}
         self.manifests: dict[str, Image] = {}
         self.hub = Hub(Terms(), rate=RATE)
-        self.meant: dict[int, set[str]] = {}  # all that a tag ever named, stale or not
+        self.meant: dict[int, set[str]] = {}  # all digests that a tag ever named
 
     def turn(self, plan: RoundPlan) -> None:
-        """Move the tags, forget the journal, and let the round's faults come."""
+        """Move the tags, clear the journal, and add the round's faults."""
         for tag, number in enumerate(plan.tags):
             image = self.image(number)
             self.hub.tag(repository(tag), "latest", image)
@@ -38,7 +38,7 @@ class World:
             self.hub.faults.add(self._fault(fault))
 
     def image(self, number: int) -> Image:
-        """Return an image by its number, made when it is first asked for."""
+        """Return an image by its number; the first call makes it."""
         if number not in self._images:
             plan = plan_image(self._seed, number)
             base = None if plan.base is None else self.image(plan.base)
@@ -48,7 +48,7 @@ class World:
         return self._images[number]
 
     def sent(self) -> dict[str, int]:
-        """Count what was sent of each blob since the round began, in bytes."""
+        """Count the bytes of each blob that were sent since the round began."""
         counts: Counter[str] = Counter()
         for seen in filter(is_body, self.hub.requests):
             counts[str(seen.digest)] += seen.bytes_sent
@@ -85,7 +85,7 @@ def _of(digest: str, *, ranged: bool) -> Callable[[Seen], bool]:
 
 
 def denying(status: int) -> Fault:
-    """Let the token server have this for everybody, until it is taken back."""
+    """Return a fault that gives every client this status from the token server until removed."""
     return Fault(kind="token", status=status, times=None)
 
 
