@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.admin.service import AdminService
-from mirror.app import quota
+from mirror.app.max_size import in_bytes
 from mirror.budget.account import BudgetPolicy
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
@@ -86,7 +86,7 @@ async def open_core(
 async def _opened(
     settings: Settings, folder: Path, *, evicts: bool, spares: bool
 ) -> AsyncIterator[Store]:
-    max_size = quota.in_bytes(settings.max_size, folder)
+    max_size = in_bytes(settings.max_size, folder)
     opened_with = max_size if evicts else sys.maxsize
     store = await open_store(folder, opened_with, open_sqlite, spares=spares)
     try:

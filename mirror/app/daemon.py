@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from yarl import URL
 
 from mirror.admin.socket_server import controlled
-from mirror.app import background, quota
+from mirror.app import background
 from mirror.app.core import Clocks, Core, build_admin_service
 from mirror.app.listeners import build_certificate, open_listeners
+from mirror.app.max_size import follow_file_system
 from mirror.app.parts import Parts, build_parts
 from mirror.app.reload import Reloader
 from mirror.app.upstream_plans import UpstreamPlans
@@ -109,7 +110,7 @@ def _begin_jobs(stack: AsyncExitStack, parts: Parts, reloader: Reloader) -> None
         parts.web_server.clients.run(),
         background.keep_count(core.budget, core.demand),
         parts.limit_poller.run(),
-        quota.follow(lambda: reloader.settings.max_size, core.store),
+        follow_file_system(lambda: reloader.settings.max_size, core.store),
         background.feed_watchdog(),
     )
 
@@ -123,4 +124,4 @@ def _watched(
     web_server: WebServer, listener: socket.socket | None
 ) -> AbstractAsyncContextManager[None]:
     hurry = web_server.connections.grace.hurry
-    return watching(listener, web_server.pages, web_server.watchers, hurry)
+    return watching(listener, web_server.pages, web_server.metrics_browsers, hurry)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mirror.settings import Address, ConfigurationError, Settings
 from mirror.web.connections.certificate import Certificate, Pem, TlsError
-from mirror.web.connections.pool import bound, listen
+from mirror.web.connections.client_connections import bound, listen
 
 
 class Listeners(NamedTuple):

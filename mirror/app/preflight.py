@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from mirror.admin.socket_path import is_served
-from mirror.app import quota
-from mirror.app.clients import build_users
+from mirror.app.build_clients import build_users
 from mirror.app.listeners import addresses, build_certificate, try_address
+from mirror.app.max_size import beyond_file_system, in_bytes
 from mirror.app.upstream_plans import connection_of, origin_of
 from mirror.settings import ConfigurationError, Settings, Upstream
 from mirror.storage.folder import unusable
@@ -50,7 +50,7 @@ def upstream_faults(name: str, upstream: Upstream) -> Iterator[str]:
 def warnings(settings: Settings) -> Iterator[str]:
     """Yield settings that work, but are probably a mistake."""
     folder = settings.data_dir.absolute()
-    if (told := quota.beyond(settings.max_size, folder)) is not None:
+    if (told := beyond_file_system(settings.max_size, folder)) is not None:
         yield told
 
 
@@ -70,7 +70,7 @@ def _more_than(told: Collection[str], faults: Iterable[str]) -> Iterator[str]:
 
 def _folder_faults(settings: Settings) -> Iterator[str]:
     folder = settings.data_dir.absolute()
-    yield from _refused(partial(quota.in_bytes, settings.max_size, folder))
+    yield from _refused(partial(in_bytes, settings.max_size, folder))
     for line in unusable(folder):
         yield line if line.startswith("data_dir ") else f"data_dir is '{folder}': {line}"
 

@@ -10,11 +10,11 @@ from functools import partial
 from typing import TypeVar
 
 from mirror.admin.messages import Record, Refused, Reloaded, Unusable
-from mirror.app import quota
-from mirror.app.clients import build_authenticator, build_router, is_strict, own_names
+from mirror.app.build_clients import build_authenticator, build_router, is_strict, own_names
 from mirror.app.core import budget_policies
 from mirror.app.differences import TLS, compare
 from mirror.app.listeners import build_certificate
+from mirror.app.max_size import in_bytes
 from mirror.app.parts import Parts
 from mirror.app.upstream_plans import UpstreamPlans, timeouts_of
 from mirror.app.upstreams import Reached
@@ -134,7 +134,7 @@ class Reloader:
             clients=build_authenticator(settings),
             router=build_router(settings),
             certificate=build_certificate(settings),
-            max_size=quota.in_bytes(settings.max_size, parts.core.store.root),
+            max_size=in_bytes(settings.max_size, parts.core.store.root),
         )
 
     def _commit(self, made: _Made, prepared: Mapping[str, Reached]) -> bool:
@@ -175,11 +175,11 @@ class Reloader:
         )
         web_server.clients.change(made.clients)
         web_server.clients.browsers.change(names, strict=is_strict(settings))
-        web_server.watchers.change(names, strict=False)
+        web_server.metrics_browsers.change(names, strict=False)
         web_server.server.router = made.router
         connections = web_server.connections
-        connections.pool.max_connections = min(settings.max_connections, connections.bearable)
-        connections.pool.client_connections = settings.client_connections
+        connections.of_clients.max_connections = min(settings.max_connections, connections.bearable)
+        connections.of_clients.client_connections = settings.client_connections
         connections.grace.shutdown_grace = settings.shutdown_grace
         certificate = connections.certificate
         return bool(certificate and made.certificate and certificate.change(made.certificate))

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from mirror.app import background
-from mirror.app.clients import (
+from mirror.app.build_clients import (
     build_authenticator,
+    build_metrics_browsers,
     build_router,
     build_trusted_proxies,
-    build_watchers,
 )
 from mirror.app.closing import closed
 from mirror.app.content import Content
@@ -28,7 +28,7 @@ from mirror.util.loop_lag import LoopLag
 from mirror.web.auth.authenticator import Authenticator
 from mirror.web.auth.browsers import Browsers
 from mirror.web.connections.certificate import Certificate
-from mirror.web.connections.pool import ConnectionPool
+from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.connections.shutdown import Grace, end
 from mirror.web.connections.site import Site
 from mirror.web.limit_headers import LimitHeaders
@@ -57,7 +57,7 @@ class Connections:
     `bearable` is the number of connections that the limit of descriptors allows.
     """
 
-    pool: ConnectionPool
+    of_clients: ClientConnections
     bearable: int
     grace: Grace
     certificate: Certificate | None
@@ -65,13 +65,13 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class WebServer:
-    """The server and its parts; `watchers` are the browsers at an address for metrics only."""
+    """The server and its parts; `metrics_browsers` guard an address for metrics only."""
 
     server: Server
     clients: Authenticator
     connections: Connections
     pages: StatusPages
-    watchers: Browsers
+    metrics_browsers: Browsers
 
 
 def build_connections(
@@ -79,13 +79,13 @@ def build_connections(
 ) -> Connections:
     """Return the connections, none of them open; `hurry` ends the grace of transfers at the end."""
     bearable = _bearable_connections()
-    pool = ConnectionPool(
+    of_clients = ClientConnections(
         max_connections=min(settings.max_connections, bearable),
         client_connections=settings.client_connections,
         trusted_proxies=build_trusted_proxies(settings),
     )
     grace = Grace(shutdown_grace=settings.shutdown_grace, hurry=hurry)
-    return Connections(pool, bearable, grace, certificate)
+    return Connections(of_clients, bearable, grace, certificate)
 
 
 def _bearable_connections() -> int:
@@ -123,9 +123,9 @@ def build_web_server(
         status_pages=pages,
         metrics=observers.metrics,
         log=AccessLog(log_format=settings.log_format, log_writer=observers.log_writer),
-        connections=connections.pool,
+        connections=connections.of_clients,
     )
-    return WebServer(server, clients, connections, pages, build_watchers(settings))
+    return WebServer(server, clients, connections, pages, build_metrics_browsers(settings))
 
 
 def _build_api(core: Core, content: Content, clients: Authenticator) -> RegistryApi:
@@ -150,7 +150,7 @@ def export_figures(
             budget=core.budget,
             demand=core.demand,
             registries=upstreams.registries.values(),
-            connections=web_server.connections.pool,
+            connections=web_server.connections.of_clients,
             clients=web_server.clients,
             log_writer=observers.log_writer,
             listings=content.listings,
@@ -174,12 +174,12 @@ async def serve(
     await runner.setup()
     if connections.certificate is not None:
         background.run(stack, connections.certificate.run())
-    await Site(runner, listener, connections.pool, connections.certificate).start()
+    await Site(runner, listener, connections.of_clients, connections.certificate).start()
 
 
 async def _stop(runner: web.ServerRunner, connections: Connections, store: Store) -> None:
     """Stop serving; from now on, the store's work on the disk is bounded in time."""
     try:
-        await end(runner, connections.pool, connections.grace)
+        await end(runner, connections.of_clients, connections.grace)
     finally:
         store.hurry()

@@ -27,7 +27,7 @@ class StaleReason(StrEnum):
     DENIED = "denied"  # upstream denied the mirror access
 
 
-STALE = {
+STALE_TEXTS = {
     StaleReason.FAULT: "upstream could not be asked",
     StaleReason.LIMIT: "no pull is left of upstream's limit",
     StaleReason.SAVING: "few pulls are left of upstream's limit",

@@ -12,7 +12,7 @@ from aiohttp import hdrs
 from mirror.oci import ranges
 from mirror.oci.digest import Digest
 from mirror.oci.errors import UpstreamFailure, UpstreamMisbehaved, UpstreamUnavailable
-from mirror.upstream.blob_source import BlobRequest
+from mirror.upstream.blob_source import WantedBytes
 from mirror.upstream.errors import named_faults
 from mirror.upstream.gzip_body import GzipBody
 from mirror.upstream.responses import is_packed, is_page
@@ -131,7 +131,7 @@ def announced_size(
     return size if announced is None else announced
 
 
-def read_part(response: aiohttp.ClientResponse, wanted: BlobRequest) -> BlobPart | None:
+def read_part(response: aiohttp.ClientResponse, wanted: WantedBytes) -> BlobPart | None:
     """Return the range in the response to a range request; None if bytes are missing from it.
 
     The whole blob is as good, if the host ignores ranges (RFC 9110, 14.2).
@@ -147,7 +147,7 @@ def read_part(response: aiohttp.ClientResponse, wanted: BlobRequest) -> BlobPart
     return BlobPart(0, length) if agrees else None
 
 
-def _read_range(response: aiohttp.ClientResponse, wanted: BlobRequest) -> BlobPart | None:
+def _read_range(response: aiohttp.ClientResponse, wanted: WantedBytes) -> BlobPart | None:
     span, size = ranges.parse_content_range(_content_range(response)) or (None, None)
     if span is None or size is None or response.content_length not in (None, span.length):
         return None

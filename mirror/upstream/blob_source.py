@@ -13,7 +13,7 @@ from mirror.upstream.leases import Leases
 
 
 @dataclass(frozen=True, slots=True)
-class BlobRequest:
+class WantedBytes:
     """The bytes of a blob from `start` up to, not including, `stop`, or to the end.
 
     `size` is the whole blob's, if known: responses with another size are rejected. `unpack`
@@ -77,7 +77,7 @@ class BlobSource(Protocol):
         self,
         repository: str,
         digest: Digest,
-        wanted: BlobRequest,
+        wanted: WantedBytes,
         whole_after: tuple[type[UpstreamFailure], ...] = (),
     ) -> AbstractAsyncContextManager[BlobStream]:
         """Open the wanted bytes of a blob; the stream's `start` says where they begin.

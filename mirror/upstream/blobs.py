@@ -29,7 +29,7 @@ from mirror.upstream.blob_body import (
     read_part,
     read_whole,
 )
-from mirror.upstream.blob_source import BlobRequest
+from mirror.upstream.blob_source import WantedBytes
 from mirror.upstream.requester import Requester
 from mirror.upstream.upstream_request import HEAD_SHARE, UpstreamRequest
 
@@ -79,7 +79,7 @@ class BlobRequester(Requester):
         self,
         repository: str,
         digest: Digest,
-        wanted: BlobRequest,
+        wanted: WantedBytes,
         whole_after: tuple[type[UpstreamFailure], ...] = (),
     ) -> AsyncIterator[BlobBody]:
         """Open the wanted bytes of a blob; the body's `start` says where they begin.
@@ -105,7 +105,7 @@ class BlobRequester(Requester):
     async def _ask_part(
         self,
         request: UpstreamRequest,
-        wanted: BlobRequest,
+        wanted: WantedBytes,
         whole_after: tuple[type[UpstreamFailure], ...],
     ) -> tuple[aiohttp.ClientResponse, BlobPart]:
         """Request a range or, if that decides nothing, the whole blob."""
@@ -117,7 +117,7 @@ class BlobRequester(Requester):
         return response, part
 
     async def _ask_range(
-        self, request: UpstreamRequest, wanted: BlobRequest
+        self, request: UpstreamRequest, wanted: WantedBytes
     ) -> tuple[aiohttp.ClientResponse, BlobPart]:
         """Request a range; raises RangeRefused, or UpstreamUnreachable if no response came."""
         if not self.shortcuts.worth(self.origin.url, "range"):

@@ -13,8 +13,8 @@ from aiohttp import web
 from mirror.oci.errors import NotAllowed
 from mirror.util.request_id import HEADER, RequestIds
 from mirror.web.auth.browsers import Browsers
+from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.connections.http_protocol import Listener
-from mirror.web.connections.pool import ConnectionPool
 from mirror.web.connections.shutdown import CUT, Grace, end
 from mirror.web.error_reply import refusal
 from mirror.web.reply import Reply
@@ -51,7 +51,7 @@ async def watching(
         finally:
             connections.rest(request)
 
-    connections, ids = ConnectionPool(_MOST), RequestIds()
+    connections, ids = ClientConnections(_MOST), RequestIds()
     server = Listener(
         answer, connections, ids, access_log=None, keepalive_timeout=_IDLE, lingering_time=0
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from mirror.content.listings.service import Listed
 from mirror.content.manifests.result import ManifestResult
-from mirror.content.outcome import STALE, Outcome, StaleReason
+from mirror.content.outcome import STALE_TEXTS, Outcome, StaleReason
 from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
@@ -73,7 +73,7 @@ def manifest(found: ManifestResult) -> str:
 
 
 def _stale(age: int, why: StaleReason, what: str = "") -> str:
-    text = f'299 - "{STALE[why]}: as of {age} s ago{what}"'
+    text = f'299 - "{STALE_TEXTS[why]}: as of {age} s ago{what}"'
     return f"Age: {age}\r\nWarning: {text}\r\n"
 
 

@@ -17,8 +17,8 @@ from mirror.util.request_id import HEADER, RequestIds
 from mirror.util.units import human
 from mirror.web.auth.authenticator import Authenticator
 from mirror.web.connections import shutdown
+from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.connections.http_protocol import Listener
-from mirror.web.connections.pool import ConnectionPool
 from mirror.web.error_reply import refusal
 from mirror.web.observability.access_log import AccessLog, line_of
 from mirror.web.observability.metrics import Metrics
@@ -53,7 +53,7 @@ class Server:
         status_pages: StatusPages,
         metrics: Metrics,
         log: AccessLog,
-        connections: ConnectionPool,
+        connections: ClientConnections,
     ) -> None:
         self.router = router  # replaced by a reload
         self._authenticator = authenticator

@@ -16,7 +16,7 @@ from mirror.oci.errors import (
 )
 from mirror.oci.manifest import Hint, Manifest
 from mirror.oci.names import Reference, Repository
-from mirror.upstream.blob_source import BlobRequest
+from mirror.upstream.blob_source import WantedBytes
 from mirror.upstream.leases import Leases
 from mirror.upstream.telemetry import Observer, UpstreamResponse
 from tests.races.world import World
@@ -121,7 +121,7 @@ class Upstream:
         self,
         repository: str,
         digest: Digest,
-        wanted: BlobRequest,
+        wanted: WantedBytes,
         whole_after: tuple[type[UpstreamFailure], ...] = (),
     ) -> AsyncIterator[Body]:
         """Answer a GET of a blob; raises BlobUnknown, UpstreamFailure."""

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 
-from mirror.app import quota
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.catalog import Catalog, Entry, charged
@@ -353,7 +352,7 @@ async def test_a_part_of_a_file_system_is_one_of_what_it_has_become(
         return SimpleNamespace(total=sizes[-1])
 
     monkeypatch.setattr("shutil.disk_usage", usage)
-    monkeypatch.setattr(quota, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr("mirror.app.max_size.LOOK_EVERY", 0.02)
     async with run(max_size="50%") as mirror:
         stored = mirror.stored
         for number, image in enumerate(images):

@@ -17,7 +17,7 @@ from mirror.oci.errors import (
     UpstreamMisbehaved,
     UpstreamUnavailable,
 )
-from mirror.upstream.blob_source import BlobRequest
+from mirror.upstream.blob_source import WantedBytes
 from mirror.upstream.leases import Leases
 
 PIECE = 32 * 1024  # bytes that arrive together
@@ -67,7 +67,7 @@ class Asked:
 
     kind: str
     repository: str
-    wanted: BlobRequest | None = None
+    wanted: WantedBytes | None = None
 
 
 @dataclass
@@ -96,7 +96,7 @@ class MemorySource:
         return digest
 
     @property
-    def opened(self) -> list[BlobRequest]:
+    def opened(self) -> list[WantedBytes]:
         """The parts of blobs that were asked for, in their order."""
         return [each.wanted for each in self.asked if each.wanted is not None]
 
@@ -134,7 +134,7 @@ class MemorySource:
         self,
         repository: str,
         digest: Digest,
-        wanted: BlobRequest,
+        wanted: WantedBytes,
         whole_after: tuple[type[UpstreamFailure], ...] = (),
     ) -> AsyncIterator[MemoryStream]:
         """Open a blob; raises BlobUnknown, Denied, RangeRefused."""
@@ -145,10 +145,10 @@ class MemorySource:
             if wanted.range is not None and not (self.ranges and wanted.size in (None, size)):
                 if not issubclass(RangeRefused, whole_after):
                     raise RangeRefused("the source serves no such range")
-                wanted = BlobRequest()
+                wanted = WantedBytes()
             yield self._stream(content, wanted, size)
 
-    def _stream(self, content: bytes, wanted: BlobRequest, size: int) -> MemoryStream:
+    def _stream(self, content: bytes, wanted: WantedBytes, size: int) -> MemoryStream:
         stop, fault = min(wanted.stop or len(content), len(content)), None
         if self.cuts:
             stop = min(stop, wanted.start + self.cuts.pop(0))

@@ -22,7 +22,7 @@ from mirror.oci.errors import (
 from mirror.upstream.auth.credentials import Credentials
 from mirror.upstream.auth.factory import LoginSettings, origin
 from mirror.upstream.auth.tokens import Tokens
-from mirror.upstream.blob_source import BlobRequest, BlobSource, BlobStream
+from mirror.upstream.blob_source import BlobSource, BlobStream, WantedBytes
 from mirror.upstream.client import RegistryClient
 from mirror.upstream.transport import Transport
 from tests.standin import Blob, Fault, Hub, Terms
@@ -148,7 +148,7 @@ async def read(stream: BlobStream) -> bytes:
 
 
 async def test_a_whole_blob_arrives_from_its_first_byte(place: Place) -> None:
-    async with place.source.open_blob(NAME, DIGEST, BlobRequest()) as stream:
+    async with place.source.open_blob(NAME, DIGEST, WantedBytes()) as stream:
         assert (stream.start, stream.size) == (0, len(CONTENT))
         assert await read(stream) == CONTENT
 
@@ -157,7 +157,7 @@ async def test_a_whole_blob_arrives_from_its_first_byte(place: Place) -> None:
 async def test_a_range_arrives_from_the_start_that_the_stream_names(
     place: Place, stop: int | None
 ) -> None:
-    wanted = BlobRequest(100_000, stop, len(CONTENT))
+    wanted = WantedBytes(100_000, stop, len(CONTENT))
     async with place.source.open_blob(NAME, DIGEST, wanted) as stream:
         assert stream.start in (0, 100_000)
         assert stream.size == len(CONTENT)
@@ -180,7 +180,7 @@ async def test_an_empty_blob_has_a_size(place: Place) -> None:
     place.add(NAME, b"")
     empty = Digest.of(b"")
     assert await place.source.find_blob(NAME, empty) == 0
-    async with place.source.open_blob(NAME, empty, BlobRequest()) as stream:
+    async with place.source.open_blob(NAME, empty, WantedBytes()) as stream:
         assert await read(stream) == b""
 
 
@@ -189,7 +189,7 @@ async def test_a_blob_is_unknown_where_it_is_not(place: Place, name: str, digest
     with pytest.raises(BlobUnknown):
         await place.source.find_blob(name, digest)
     with pytest.raises(BlobUnknown):
-        async with place.source.open_blob(name, digest, BlobRequest()):
+        async with place.source.open_blob(name, digest, WantedBytes()):
             pass
     assert await place.source.head_blob(name, digest) is None
 
@@ -199,14 +199,14 @@ async def test_a_denial_is_no_missing_blob(place: Place) -> None:
     with pytest.raises(Denied):
         await place.source.find_blob(OTHER, DIGEST)
     with pytest.raises(Denied):
-        async with place.source.open_blob(OTHER, DIGEST, BlobRequest()):
+        async with place.source.open_blob(OTHER, DIGEST, WantedBytes()):
             pass
     assert await place.source.head_blob(OTHER, DIGEST) is None
 
 
 async def test_a_refused_range_is_an_error_of_the_range(place: Place) -> None:
     place.refuse_ranges()
-    wanted = BlobRequest(100_000, None, len(CONTENT))
+    wanted = WantedBytes(100_000, None, len(CONTENT))
     with pytest.raises(RangeRefused):
         async with place.source.open_blob(NAME, DIGEST, wanted):
             pass
@@ -214,7 +214,7 @@ async def test_a_refused_range_is_an_error_of_the_range(place: Place) -> None:
 
 async def test_behind_a_refused_range_the_whole_blob_arrives_if_asked_for(place: Place) -> None:
     place.refuse_ranges()
-    wanted = BlobRequest(100_000, None, len(CONTENT))
+    wanted = WantedBytes(100_000, None, len(CONTENT))
     async with place.source.open_blob(NAME, DIGEST, wanted, (UpstreamFailure,)) as stream:
         assert stream.start == 0
         assert await read(stream) == CONTENT
@@ -223,7 +223,7 @@ async def test_behind_a_refused_range_the_whole_blob_arrives_if_asked_for(place:
 async def test_a_body_that_breaks_off_is_no_end(place: Place) -> None:
     place.cut(after=100_000)
     body = bytearray()
-    async with place.source.open_blob(NAME, DIGEST, BlobRequest()) as stream:
+    async with place.source.open_blob(NAME, DIGEST, WantedBytes()) as stream:
         with pytest.raises(UpstreamFailure):  # noqa: PT012 - after the bytes
             while data := await stream.read():
                 body += data
@@ -233,7 +233,7 @@ async def test_a_body_that_breaks_off_is_no_end(place: Place) -> None:
 
 async def test_an_open_stream_is_activity_until_it_is_closed(place: Place) -> None:
     place.add(NAME, large := bytes(8_000_000))  # not all of it is received at once
-    async with place.source.open_blob(NAME, Digest.of(large), BlobRequest()) as stream:
+    async with place.source.open_blob(NAME, Digest.of(large), WantedBytes()) as stream:
         idle = asyncio.create_task(place.source.leases.over(0))
         assert await stream.read()
         for _ in range(5):

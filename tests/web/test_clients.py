@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from mirror.web.connections.client_connections import ClientConnections, listen
 from mirror.web.connections.per_client import ConnectionsByClient
-from mirror.web.connections.pool import ConnectionPool, listen
 from tests.standin import Blob, Fault, Hub, make_image
 from tests.support.clock import Clock
 from tests.support.command import fetch, serving
@@ -212,7 +212,7 @@ class Line(asyncio.Transport):
 
 def test_beyond_its_bound_a_clients_own_that_have_long_been_idle_make_room() -> None:
     clock = Clock()
-    connections = ConnectionPool(100, 3, clock)
+    connections = ClientConnections(100, 3, clock)
     lines = [Line("10.0.0.1") for _ in range(6)]
     other = Line("10.0.0.2")
     connections.opened(other, other)

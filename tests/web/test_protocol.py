@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from mirror.util.request_id import RequestIds
+from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.connections.http_protocol import Listener
-from mirror.web.connections.pool import ConnectionPool
 
 
 async def test_a_reply_that_ends_as_the_patience_with_it_does_is_no_error(
@@ -25,7 +25,7 @@ async def test_a_reply_that_ends_as_the_patience_with_it_does_is_no_error(
         await finish
         return web.Response()
 
-    listener = Listener(answer, ConnectionPool(10), RequestIds())
+    listener = Listener(answer, ClientConnections(10), RequestIds())
     async with await loop.create_server(listener, "127.0.0.1", 0) as server, asyncio.timeout(10):
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from mirror.settings import ConfigurationError, load
-from mirror.web.connections.pool import ConnectionPool
+from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.connections.trusted_proxies import TrustedProxies
 from tests.standin import Fault, Hub, Image, make_image
 from tests.support.clock import Clock
@@ -176,7 +176,7 @@ class Asked(NamedTuple):
 
 def test_a_proxys_connection_is_its_clients_while_it_is_answered() -> None:
     """Who holds most through a proxy gives one up, and the proxy itself is not bounded."""
-    connections = ConnectionPool(6, 2, Clock(), TrustedProxies(["10.0.0.1"]))
+    connections = ClientConnections(6, 2, Clock(), TrustedProxies(["10.0.0.1"]))
     lines = [Line("10.0.0.1") for _ in range(6)]
     for line in lines:
         connections.opened(line, line)
@@ -186,7 +186,7 @@ def test_a_proxys_connection_is_its_clients_while_it_is_answered() -> None:
     connections.busy(Asked(lines[5], "203.0.113.8"))  # type: ignore[arg-type]
     more = Line("10.0.0.1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirror.web.connections.pool._hang_up", Line.abort)
+        patch.setattr("mirror.web.connections.client_connections._hang_up", Line.abort)
         connections.opened(more, more)
     assert [line.aborted for line in lines] == [False] * 4 + [True, False]
     for line, client in ((lines[0], "203.0.113.7"), (lines[5], "203.0.113.8")):

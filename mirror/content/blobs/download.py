@@ -25,7 +25,7 @@ from mirror.oci.errors import (
     UpstreamUnreachable,
 )
 from mirror.oci.names import Repository
-from mirror.upstream.blob_source import BlobRequest, BlobSource, BlobStream
+from mirror.upstream.blob_source import BlobSource, BlobStream, WantedBytes
 
 _CONTRADICTIONS = 2  # answers that name another size than the first
 _LITTLE = 1024 * 1024  # bytes that may be received again and again
@@ -160,16 +160,16 @@ class Download:
         self._repeats = body.start < self.position
         self.size = self.size if body.size is None else body.size
 
-    def _wanted(self) -> BlobRequest:
+    def _wanted(self) -> WantedBytes:
         """Return the range to ask for: the whole blob, where ranges break off at once.
 
         Raises RangeBroken where the whole blob must not be asked for.
         """
         if self._broken < _BROKEN:
-            return BlobRequest(self.position, self._stop, self.size, self._unpack)
+            return WantedBytes(self.position, self._stop, self.size, self._unpack)
         if not self._plain:
             raise RangeBroken("upstream breaks ranges off at once")
-        return BlobRequest(size=self.size, unpack=self._unpack)
+        return WantedBytes(size=self.size, unpack=self._unpack)
 
     @property
     def _whole_after(self) -> tuple[type[UpstreamFailure], ...]:

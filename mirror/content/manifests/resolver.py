@@ -16,7 +16,7 @@ from mirror.content.manifests.tag_resolver import TagResolver, missing_or
 from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
 from mirror.content.outcome import (
-    STALE,
+    STALE_TEXTS,
     Outcome,
 )
 from mirror.oci.digest import Digest
@@ -95,7 +95,7 @@ class ManifestResolver:
             raise Denied(message)
         found = await self._get(PullRequest(repository, reference, client), head=head)
         if found.why is not None and _log.isEnabledFor(logging.DEBUG):
-            words, name = STALE[found.why], ImageName(repository, reference)
+            words, name = STALE_TEXTS[found.why], ImageName(repository, reference)
             _log.debug("%s is served as it was %d s ago: %s", name, found.age or 0, words)
         return found
 

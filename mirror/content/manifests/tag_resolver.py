@@ -13,7 +13,7 @@ from mirror.content.manifests.result import ManifestResult
 from mirror.content.manifests.revalidation import Revalidation
 from mirror.content.manifests.tags import Tagged, Tags
 from mirror.content.outcome import (
-    STALE,
+    STALE_TEXTS,
     Outcome,
     StaleReason,
     stale_reason,
@@ -205,7 +205,7 @@ class TagResolver:
         if tagged is None:
             return "it is not known yet"
         since = f"its last answer is {self._tags.age(tagged)} s old"
-        return since if tagged.why is None else f"{since}, as then {STALE[tagged.why]}"
+        return since if tagged.why is None else f"{since}, as then {STALE_TEXTS[tagged.why]}"
 
     def _lately(self, key: TagKey) -> tuple[Tagged, Outcome, StaleReason | None] | None:
         """Return a tag that upstream need not be asked about: confirmed or failed recently."""

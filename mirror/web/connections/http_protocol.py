@@ -15,7 +15,7 @@ from aiohttp.web_protocol import _ErrInfo
 from mirror.oci.errors import RegistryError, RequestInvalid, Stopped
 from mirror.upstream.errors import breach
 from mirror.util.request_id import RequestIds
-from mirror.web.connections.pool import ConnectionPool
+from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.connections.request_heads import RequestHeads
 from mirror.web.connections.trusted_proxies import TrustedProxies
 from mirror.web.error_reply import refusal
@@ -40,7 +40,7 @@ class Protocol(web.RequestHandler):
     def __init__(
         self,
         server: Listener,
-        connections: ConnectionPool,
+        connections: ClientConnections,
         ids: RequestIds,
         client: str | None,
         **options: Any,  # noqa: ANN401 - aiohttp's
@@ -167,7 +167,7 @@ class Listener(web.Server):
     def __init__(
         self,
         handler: Handler,
-        connections: ConnectionPool,
+        connections: ClientConnections,
         ids: RequestIds,
         **options: Any,  # noqa: ANN401 - aiohttp's
     ) -> None:

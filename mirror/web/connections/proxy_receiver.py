@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import cast
 
-from mirror.web.connections.pool import ConnectionPool, client_of
+from mirror.web.connections.client_connections import ClientConnections, client_of
 from mirror.web.connections.proxy_preamble import Preamble, PreambleError
 from mirror.web.connections.tls_handshake import Make
 from mirror.web.connections.trusted_proxies import TrustedProxies
@@ -24,7 +24,7 @@ class ProxyReceiver(asyncio.BufferedProtocol):
     """
 
     def __init__(
-        self, following: Make, connections: ConnectionPool, trusted_proxies: TrustedProxies
+        self, following: Make, connections: ClientConnections, trusted_proxies: TrustedProxies
     ) -> None:
         self._following = following
         self._connections = connections

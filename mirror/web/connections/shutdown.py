@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from mirror.util.units import duration, human
-from mirror.web.connections.pool import ConnectionPool
+from mirror.web.connections.client_connections import ClientConnections
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Grace:
     shutdown_grace: float
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def lends(self, connections: ConnectionPool) -> None:
+    async def lends(self, connections: ClientConnections) -> None:
         """Wait until no connection is open, or the grace period is over."""
         waits = [asyncio.create_task(connections.gone()), asyncio.create_task(self.hurry.wait())]
         try:
@@ -41,7 +41,7 @@ class Grace:
 
 async def end(
     runner: web.ServerRunner,
-    connections: ConnectionPool,
+    connections: ClientConnections,
     grace: Grace,
     tell: Callable[[str], None] = _log.info,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import cast
 from aiohttp import web
 
 from mirror.web.connections.certificate import Certificate
-from mirror.web.connections.pool import BACKLOG, ConnectionPool
+from mirror.web.connections.client_connections import BACKLOG, ClientConnections
 from mirror.web.connections.proxy_receiver import ProxyReceiver
 from mirror.web.connections.tls_handshake import Handshake, Make
 
@@ -25,7 +25,7 @@ class Site(web.SockSite):
         self,
         runner: web.ServerRunner,
         listener: socket.socket,
-        connections: ConnectionPool,
+        connections: ClientConnections,
         certificate: Certificate | None = None,
     ) -> None:
         super().__init__(runner, listener, backlog=BACKLOG)

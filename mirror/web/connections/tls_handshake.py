@@ -12,7 +12,7 @@ from typing import cast
 
 from mirror.oci.errors import RegistryError, RequestInvalid
 from mirror.upstream.errors import of_system
-from mirror.web.connections.pool import ConnectionPool, client_of
+from mirror.web.connections.client_connections import ClientConnections, client_of
 from mirror.web.error_reply import whole_answer
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Handshake(asyncio.Protocol):
     def __init__(
         self,
         begin: Callable[[Handshake, asyncio.Transport], None],
-        connections: ConnectionPool,
+        connections: ClientConnections,
         client: str | None = None,
     ) -> None:
         self._begin = begin

@@ -35,7 +35,7 @@ from mirror.util.log_writer import LogWriter
 from mirror.util.loop_lag import BOUNDS, LoopLag
 from mirror.web.auth.authenticator import Authenticator
 from mirror.web.auth.request_rate import RequestRates
-from mirror.web.connections.pool import ConnectionPool
+from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.observability import budget_metrics
 from mirror.web.observability.request_metrics import SECONDS, RequestMetrics, buckets
 
@@ -95,7 +95,7 @@ class State(Collector):
     budget: Budget
     demand: Demand
     registries: Iterable[RegistryClient]
-    connections: ConnectionPool
+    connections: ClientConnections
     clients: Authenticator
     log_writer: LogWriter
     listings: ListingService

@@ -1,4 +1,4 @@
-"""The quota: a bound on the data folder that is a part of its file system."""
+"""`max_size`: a bound on the data folder that is a part of its file system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.app import quota
+from mirror.app.max_size import in_bytes
 from mirror.settings import ConfigurationError, load
 
 
@@ -21,10 +21,10 @@ def test_a_part_of_a_file_system_that_cannot_be_looked_at_is_said_so(
 
     monkeypatch.setattr("shutil.disk_usage", gone)
     with pytest.raises(ConfigurationError, match=r"max_size is '80%', and .* Stale file handle"):
-        quota.in_bytes(load({"max_size": "80%"}).max_size, tmp_path)
+        in_bytes(load({"max_size": "80%"}).max_size, tmp_path)
 
 
 def test_max_size_may_be_a_part_of_the_file_system(tmp_path: Path) -> None:
     total = shutil.disk_usage(tmp_path).total
     bound = load({"max_size": "80%"}).max_size
-    assert quota.in_bytes(bound, tmp_path / "not" / "there") == int(total * 80 / 100)
+    assert in_bytes(bound, tmp_path / "not" / "there") == int(total * 80 / 100)

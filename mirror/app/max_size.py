@@ -1,4 +1,4 @@
-"""The quota: `max_size` in bytes, which follows the file system if it is a part of it."""
+"""`max_size` in bytes: read from the settings, or a part of the file system."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def in_bytes(max_size: Bound, folder: Path) -> int:
     return max_size.of(total)
 
 
-def beyond(max_size: Bound, folder: Path) -> str | None:
+def beyond_file_system(max_size: Bound, folder: Path) -> str | None:
     """Return a warning if the bound exceeds the size of the folder's file system."""
     place = _existing(folder)
     total = shutil.disk_usage(place).total
@@ -56,7 +56,7 @@ def _existing(folder: Path) -> Path:
     return next(found, Path("/"))
 
 
-async def follow(max_size: Callable[[], Bound], store: Store) -> None:
+async def follow_file_system(max_size: Callable[[], Bound], store: Store) -> None:
     """Keep a bound in per cent up to date, for ever; a bound in bytes never changes.
 
     `max_size` returns the bound that is configured now.

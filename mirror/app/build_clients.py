@@ -36,7 +36,7 @@ def build_users(settings: Settings) -> Htpasswd | None:
         raise ConfigurationError(f"htpasswd is '{settings.htpasswd}': {error}") from None
 
 
-def build_watchers(settings: Settings) -> Browsers:
+def build_metrics_browsers(settings: Settings) -> Browsers:
     """Return the browser check for monitoring: its programs use other names for the mirror."""
     return Browsers(own_names(settings), strict=False)
 

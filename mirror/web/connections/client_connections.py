@@ -1,4 +1,4 @@
-"""The connections of clients: the limits on their number, and the closing of idle ones."""
+"""Client connections: the limits on their number, and the closing of idle ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Open(NamedTuple):
     front: str = ""  # the trusted proxy that opened it, if any
 
 
-class ConnectionPool:
+class ClientConnections:
     """The open connections: `max_connections`, and of one client `client_connections`, if not 0.
 
     A connection beyond `max_connections` replaces the connection that has been idle for longest.
@@ -73,7 +73,7 @@ class ConnectionPool:
 
     def __repr__(self) -> str:
         most, idle = self.max_connections, len(self._idle)
-        return f"<ConnectionPool: {len(self)} of at most {most}, {idle} idle>"
+        return f"<ClientConnections: {len(self)} of at most {most}, {idle} idle>"
 
     def opened(
         self, connection: object, transport: asyncio.Transport, client: str | None = None
