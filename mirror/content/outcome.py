@@ -13,7 +13,7 @@ class Outcome(StrEnum):
     HIT = "hit"  # from the cache, upstream not asked
     MISS = "miss"  # upstream sent it
     REVALIDATED = "revalidated"  # upstream confirmed the stored content
-    STALE = "stale"  # upstream could not be asked, the cache answered
+    STALE = "stale"  # upstream failed, denied access or was spared; the cache answered
     ERROR = "error"  # neither upstream nor the cache answered
 
 

@@ -66,7 +66,7 @@ class Server:
         self._ids = RequestIds()
 
     def runner(self, idle_timeout: float) -> web.ServerRunner:
-        """Return the runner that listens, to be ended by `ending.end`.
+        """Return the runner that listens, to be ended by `shutdown.end`.
 
         `idle_timeout` is the time, in seconds, that a connection may stay without a whole request.
         """

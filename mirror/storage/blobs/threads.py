@@ -108,8 +108,8 @@ class DiskThreads:
 async def _over(job: Future[T]) -> None:
     """Wait until a call on a thread is done, with any outcome, and cancel nothing.
 
-    asyncio's own ways to wait, `wait` and `shield` of a wrapped future, do more work per call:
-    measured with the way to the thread and back, 99 us of CPU with `wait`, 85 with this.
+    `asyncio.wait` and `asyncio.shield` of a wrapped future do more work per call: measured with the
+    way to the thread and back, 99 us of CPU with `asyncio.wait`, 85 with this.
     """
     loop = asyncio.get_running_loop()
     over = loop.create_future()
