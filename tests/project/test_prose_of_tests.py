@@ -31,7 +31,6 @@ MOST_YET = {  # of folders that are not done
     "real": 25,
     "simulation": 35,
     "standin": 20,
-    "storage": 25,
     "upstream": 25,
     "web": 35,
 }

@@ -1,4 +1,4 @@
-"""The promises of `MetadataStore`: one suite, inherited by a test of each implementation."""
+"""The promises of `MetadataStore`: one suite, inherited by a test class of each implementation."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def tag(name: str, digest: Digest, checked_at: int) -> TagRow:
 
 
 def limit(account: AccountKey, at: int = NOW) -> LimitRow:
-    """Upstream's word on an account's limit."""
+    """A report of upstream's on an account's limit."""
     return LimitRow(account, 100, 40, 21_600, "10.0.0.1", at)
 
 
@@ -59,7 +59,7 @@ class MetadataConformance(ABC):
 
     @abstractmethod
     async def opened(self, folder: Path) -> MetadataStore:
-        """Open the store of a folder; a second call is a restart, and finds what was closed."""
+        """Open a folder's store; a second call is a restart, and finds the closed store's rows."""
 
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[MetadataStore]:
@@ -196,7 +196,7 @@ class MetadataConformance(ABC):
             entries = [(row.account, row.at, row.client) for row in await again.pulls(NOW)]
             assert entries == [
                 (HUB, NOW, "client 1"),
-                (HUB, NOW - 500, "client 2"),  # by a wrong clock
+                (HUB, NOW - 500, "client 2"),  # entered by a wrong clock
                 (HUB, NOW + 3, "client 3"),
             ]
             assert [row.client for row in await again.pulls(NOW + 1)] == ["client 3"]
@@ -233,9 +233,9 @@ class MetadataConformance(ABC):
         store.add_pull(pull(1))
         store.put_limit(limit(HUB))
         store.add_pull(pull(2))
-        store.put_limit(limit(HUB))  # takes the place of the other, but not its position
+        store.put_limit(limit(HUB))  # replaces the first limit, but keeps its position
         store.add_pull(pull(3))
-        store.add_pull(pull(4, account=ROBOT))  # no limit was reported to it
+        store.add_pull(pull(4, account=ROBOT))  # an account without a reported limit
         async with self.reopened(store, tmp_path) as again:
             entries = [row.reported for row in await again.pulls(0)]
             assert entries == [True, True, False, False]
@@ -293,7 +293,7 @@ class MetadataConformance(ABC):
             store.add_pull(pull(number, NOW, client=client))
         store.add_pull(pull(6, NOW - 100, client="old"))
         store.add_pull(pull(7, NOW, ROBOT, "robot's"))
-        store.add_pull(pull(8, NOW)._replace(repository=""))  # entered again after a loss
+        store.add_pull(pull(8, NOW)._replace(repository=""))  # entered anew after a loss
         store.add_pull(pull(9, NOW)._replace(reference=ONE, digest=ONE))
         await store.flush()
         clients = await store.spenders("client", HUB, since=NOW - 10, most=3)

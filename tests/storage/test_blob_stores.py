@@ -1,4 +1,4 @@
-"""Every blob store keeps these promises: the one in files, and the one in memory."""
+"""The promises of every blob store: of the one in files, and of the one in memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def whole(reader: BlobReader) -> bytes:
-    """Read all, and close."""
+    """Read the whole blob, and close its reader."""
     try:
         return bytes(await reader.read(0, reader.size))
     finally:
@@ -161,7 +161,7 @@ async def test_a_committed_partial_is_the_blob(blobs: BlobStore) -> None:
     await take_in(partial, BODY[1000:])
     assert partial.proven
     changed_at = await partial.commit()
-    assert bytes(await partial.reader.read(0, 100)) == BODY[:100]  # for its followers
+    assert bytes(await partial.reader.read(0, 100)) == BODY[:100]  # for followers of the fetch
     partial.close()
     reader = await blobs.open(DIGEST)
     assert reader.changed_at == changed_at

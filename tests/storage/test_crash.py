@@ -1,4 +1,4 @@
-"""Crashes: killed at any point and started again, nothing wrong is served and nothing is lost."""
+"""Crashes: after a kill at any point and a restart, no wrong byte is served and no blob is lost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def layer(hub: Hub) -> Blob:
 
 
 async def killed(command: Command) -> None:
-    """End it as a power cut would."""
+    """Kill the daemon, as a power cut would."""
     command.send(signal.SIGKILL)
     await command.ended()
 
@@ -49,7 +49,7 @@ async def killed(command: Command) -> None:
 async def test_what_was_fetched_before_a_kill_is_not_fetched_again(
     hub: Hub, tmp_path: Path, layer: Blob, share: float
 ) -> None:
-    """A client had those bytes, and the mirror was idle: they are on the disk."""
+    """A client had those bytes, and the mirror was idle: the bytes are on the disk."""
     at = int(layer.size * share)
     hub.faults.add(Fault(kind="blob", stall_after=at))
     partial = tmp_path / "data" / "partial" / layer.digest.replace(":", "-")
@@ -93,7 +93,7 @@ async def test_rows_of_what_is_gone_leave_the_index(tmp_path: Path) -> None:
 async def test_after_a_kill_no_wrong_byte_is_served_and_the_books_are_right(
     hub: Hub, tmp_path: Path, seed: int
 ) -> None:
-    """Pulls that fetch, wait, evict; killed after so many bytes, a few times over."""
+    """Pulls fetch, wait and evict; the mirror is killed after so many bytes, four times."""
     chance = random.Random(seed)
     limit = 6 * MEBIBYTE
     images = [make_image(f"{seed} {number}", [MEBIBYTE, 200_000]) for number in range(8)]
@@ -127,25 +127,25 @@ async def test_after_a_kill_no_wrong_byte_is_served_and_the_books_are_right(
 
 
 class Tally:
-    """Counts the bytes that clients have got, and says when it is `most`."""
+    """Counts the bytes that clients have received, and sets `enough` once they are `most`."""
 
     def __init__(self, most: int, enough: asyncio.Event) -> None:
         self._left = most
         self.enough = enough
 
     def over(self, _: object) -> None:
-        """Say so in any case: there will be no more."""
+        """Set `enough` in any case, as no more bytes will come."""
         self.enough.set()
 
     def add(self, count: int) -> None:
-        """Count some more."""
+        """Count received bytes."""
         self._left -= count
         if self._left <= 0:
             self.enough.set()
 
 
 async def pull(url: str, repository: str, image: Image, demand: Tally) -> bool:
-    """Pull an image; tells whether all of it came. What came whole must be right."""
+    """Pull an image; returns whether all of it came. Each document or blob that came is right."""
     base = f"{url}/v2/{repository}"
     wanted = [(f"{base}/manifests/latest", image.manifest)]
     wanted += [(f"{base}/blobs/{blob.digest}", blob.read()) for blob in image.blobs]
@@ -169,7 +169,7 @@ def held(data: Path) -> int:
 
 
 async def the_books_are_right(data: Path, limit: int) -> None:
-    """Files, catalogue and index say the same, and each file is what its name says."""
+    """Check that files, catalogue and index agree, and that each file matches its digest."""
     store = await open_store(data, limit, open_sqlite)
     try:
         found = {each.digest: each.size for each in BlobFiles(store.root).scan()}
@@ -203,7 +203,7 @@ async def test_killed_and_started_without_its_upstream_it_serves_all_it_has(
     async with serving(data, *upstream(hub)) as command:
         url = await command.address()
         assert await pull(url, "library/small", image, Tally(0, asyncio.Event()))
-        kept = (1, 1 + len(image.blobs))  # a client has its last bytes before the disk does
+        kept = (1, 1 + len(image.blobs))  # a client has its last bytes before the disk has
         with DataFolder(data).database() as database:
             await until(lambda: database.execute(TAGS_AND_LINKS).fetchone() == kept)
         await killed(command)

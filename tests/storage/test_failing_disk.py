@@ -1,4 +1,4 @@
-"""The disk fails: files altered behind our back, an index lost, no room; pulls go on."""
+"""The disk fails: files altered behind the mirror's back, a lost index, no room; pulls go on."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ MEBIBYTE = 1024 * 1024
 
 
 def cut(path: Path) -> None:
-    """Take the file's last bytes away."""
+    """Truncate the file by its last bytes."""
     os.truncate(path, path.stat().st_size - 10)
 
 
 def lengthen(path: Path) -> None:
-    """Put bytes behind the file's end."""
+    """Append bytes to the file."""
     with path.open("ab") as file:
         file.write(b"more")
 
 
 def alter(path: Path) -> None:
-    """Change a byte in the middle, and nothing else."""
+    """Change one byte in the middle of the file."""
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         [byte] = file.read(1)
@@ -130,7 +130,7 @@ async def test_a_blob_that_cannot_be_read_is_quarantined(hub: Hub, run: Run, ima
         await mirror.pull(REPOSITORY, "latest", image)
         path = mirror.folder.blob(layer.digest)
         path.unlink()
-        path.mkdir()  # reading a folder fails, as reading a bad sector does
+        path.mkdir()  # reading a folder fails as reading a bad sector does
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
         await mirror.settled()
         assert path.is_file()
@@ -139,7 +139,7 @@ async def test_a_blob_that_cannot_be_read_is_quarantined(hub: Hub, run: Run, ima
 
 def test_the_quarantine_is_small_and_short() -> None:
     old, large, new = (Digest.of(bytes([n])) for n in range(3))
-    quarantine = Quarantine(max_size=20 * MEBIBYTE)  # so that one mebibyte may be in it
+    quarantine = Quarantine(max_size=20 * MEBIBYTE)  # may hold one mebibyte
     for digest, size, since in ((old, 5000, 0), (large, MEBIBYTE, 700_000), (new, 5000, 700_000)):
         quarantine.add(digest, Suspect(size, since))
     assert quarantine.bytes == 2 * 8192 + MEBIBYTE
@@ -206,7 +206,7 @@ async def test_an_index_damaged_while_it_runs_is_told_everything_again(
 
 
 async def _all_known_without_asking(hub: Hub, run: Run, image: Image, other: Image) -> None:
-    """After a restart, with upstream down, all is there: links, tags, the ledger."""
+    """Check that links, tags and the ledger are known after a restart with upstream down."""
     await hub.down()
     async with run(tag_ttl=3600) as mirror:
         await mirror.pull(REPOSITORY, "latest", image)
@@ -316,7 +316,7 @@ async def test_a_wrong_file_that_cannot_be_moved_is_out_of_use_until_it_can(
         await mirror.pull(REPOSITORY, "latest", image)
         stored = mirror.stored
         quarantine.rmdir()
-        quarantine.touch()  # nothing can be moved into a file
+        quarantine.touch()  # no file can be moved into a file
         path = mirror.folder.blob(layer.digest)
         alter(path)
         used = stored.used

@@ -1,4 +1,4 @@
-"""Blobs in files: errors by what they say of a blob, and nothing left behind."""
+"""Blobs in files: errors are named by their meaning for a blob, and no file is left behind."""
 
 from __future__ import annotations
 

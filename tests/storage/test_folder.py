@@ -1,4 +1,4 @@
-"""The data folder is the mirror's alone, and honest deployments go on working."""
+"""The data folder belongs to the mirror alone, and honest deployments go on working."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ async def test_no_blob_is_kept_or_found_behind_a_link(tmp_path: Path, algorithm:
     assert "Traceback" not in ended.err
 
 
-def test_what_is_no_folder_of_blobs_is_left_alone(tmp_path: Path) -> None:
-    """A name that no blob leads to is not the mirror's, and nothing is ever put there."""
+def test_a_path_that_is_no_folder_of_blobs_is_left_alone(tmp_path: Path) -> None:
+    """A name that is not a blob's does not belong to the mirror, and no file is ever put there."""
     (tmp_path / "data/blobs/sha256/ab").mkdir(parents=True)
     (tmp_path / "data/blobs/sha256/old").symlink_to(tmp_path)
     (tmp_path / "data/blobs/sha256/notes").write_text("mine")
@@ -97,7 +97,7 @@ def test_a_folder_that_everybody_may_write_into_is_closed(tmp_path: Path) -> Non
 
 
 def test_a_folder_that_a_group_may_write_into_is_used(tmp_path: Path) -> None:
-    """As Kubernetes gives volumes with `fsGroup`: root's, of the group, with its bit set."""
+    """A volume of Kubernetes with `fsGroup` belongs to root and the group, with the setgid bit."""
     data = tmp_path / "data"
     data.mkdir()
     data.chmod(0o2775)

@@ -1,4 +1,4 @@
-"""A disk that answers nothing, as a network mount whose server has gone: the rest goes on."""
+"""A disk that does not answer, as a network mount without its server: the rest goes on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 
 class Hung:
-    """A call of the file system that returns when it is let `go`, or with the test."""
+    """A call of the file system that returns after `go`, or at the end of the test."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.go = threading.Event()
@@ -24,8 +24,8 @@ class Hung:
         self.threads: list[threading.Thread] = []
         self._call = call
 
-    def __call__(self, *args: object) -> Any:  # noqa: ANN401 - whatever the call returns
-        """Wait, then make the call."""
+    def __call__(self, *args: object) -> Any:  # noqa: ANN401 - the result of any call
+        """Wait for `go`, then make the call."""
         self.threads.append(threading.current_thread())
         self.begun.set()
         self.go.wait(10)
@@ -34,7 +34,7 @@ class Hung:
 
 @pytest.fixture
 def hang(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Hung]]:
-    """Have a function of `os` wait."""
+    """Make a function of `os` wait."""
     hung: list[Hung] = []
 
     def one(name: str) -> Hung:
@@ -58,7 +58,7 @@ async def test_a_disk_that_does_not_answer_is_told_of_in_time_and_holds_nothing(
         assert {got.body for got in unready} == {f"{root} does not answer\n".encode()}
         assert (await mirror.ask("/healthz")).status == 200
     assert threading.main_thread() not in access.threads
-    assert len(access.threads) == 1  # one look for all who ask: no thread is lost to each
+    assert len(access.threads) == 1  # one look for all requests: each does not cost a thread
     access.go.set()
     await until(lambda: is_ready(mirror))
 

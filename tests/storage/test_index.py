@@ -1,4 +1,4 @@
-"""The index through cancellation, locks and second signals: nothing that waits is lost."""
+"""The index through cancellation, locks and second signals: no pending row is lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def pull(number: int) -> PullRow:
 
 
 async def filled(data: Path) -> MetadataStore:
-    """An index with pulls and links that are still to be written."""
+    """An index with pending pulls and links."""
     index = await open_sqlite(data)
     for number in range(1, 8):
         index.add_pull(pull(number))
@@ -49,7 +49,7 @@ async def filled(data: Path) -> MetadataStore:
 
 
 def whole(data: Path) -> bool:
-    """Whether all of that is on the disk, in the file that was there."""
+    """Whether all pulls and links are on the disk, in the same file."""
     return (
         DataFolder(data).count("pull"),
         DataFolder(data).count("link"),
@@ -61,7 +61,7 @@ def whole(data: Path) -> bool:
 async def test_a_close_that_is_cancelled_waits_for_the_flush_that_runs(
     tmp_path: Path, waits: int
 ) -> None:
-    """The second signal meets the close while the keeper's flush is between two slices."""
+    """The second signal cancels the close while the keeper's flush is between two slices."""
     index = await filled(tmp_path)
     flushing = asyncio.create_task(index.flush())
     for _ in range(waits):
@@ -81,7 +81,7 @@ async def test_a_close_that_is_cancelled_while_the_index_is_held_loses_nothing(
     index = await filled(tmp_path)
     with DataFolder(tmp_path).held():
         flushing = asyncio.create_task(index.flush())
-        await asyncio.sleep(0.05)  # it is in BEGIN, on SQLite's thread
+        await asyncio.sleep(0.05)  # the flush is in BEGIN, on SQLite's thread
         closing_task = asyncio.create_task(index.close())
         for _ in range(3):
             await asyncio.sleep(0)
@@ -132,7 +132,7 @@ async def test_only_what_sqlite_says_of_the_file_is_damage(tmp_path: Path) -> No
         other.close()
         with pytest.raises(MetadataError) as closed, translated():
             other.execute("SELECT 1")
-    assert type(closed.value) is MetadataError  # of our own use
+    assert type(closed.value) is MetadataError  # for the mirror's misuse of a closed connection
     (tmp_path / "no.db").write_bytes(b"this is no database" * 1000)
     with (
         closing(sqlite3.connect(tmp_path / "no.db")) as other,
@@ -145,8 +145,8 @@ async def test_only_what_sqlite_says_of_the_file_is_damage(tmp_path: Path) -> No
 async def test_a_row_that_cannot_be_written_keeps_no_other_from_the_disk(tmp_path: Path) -> None:
     index = await open_sqlite(tmp_path)
     index.add_pull(pull(1))
-    index.put_blob(BlobRow(Digest.of(b"a"), 10**30, None, 0))  # no integer of SQLite's
-    index.put_blob(BlobRow(Digest.of(b"b"), 10, "\udcff", 0))  # no UTF-8
+    index.put_blob(BlobRow(Digest.of(b"a"), 10**30, None, 0))  # too large for SQLite's integers
+    index.put_blob(BlobRow(Digest.of(b"b"), 10, "\udcff", 0))  # not UTF-8
     index.put_blob(BlobRow(Digest.of(b"c"), 10, None, 0))
     await index.flush()
     assert (DataFolder(tmp_path).count("pull"), DataFolder(tmp_path).count("blob")) == (1, 1)
@@ -212,18 +212,18 @@ async def test_an_index_that_another_holds_for_long_keeps_no_client_waiting(
 async def test_moved_pulls_are_not_moved_again_with_a_write_that_failed(
     tmp_path: Path,
 ) -> None:
-    """One row is such as no database takes, another fails for now: the others are written."""
+    """One row is refused for good, another one fails for now: all others are written."""
     index = await open_sqlite(tmp_path)
     index.add_pull(pull(1))
     await index.flush()
     with DataFolder(tmp_path).database() as other:
         other.execute(
             "CREATE TRIGGER broken BEFORE INSERT ON blob WHEN new.size = 77 "
-            "BEGIN SELECT abs(-9223372036854775807 - 1); END"  # an error, and no refusal
+            "BEGIN SELECT abs(-9223372036854775807 - 1); END"  # an error, not a refusal
         )
     index.move_pulls(1, 3600)
     index.add_pull(pull(2))
-    index.put_blob(BlobRow(Digest.of(b"a"), 10**30, None, 0))  # no integer of SQLite's
+    index.put_blob(BlobRow(Digest.of(b"a"), 10**30, None, 0))  # too large for SQLite's integers
     index.put_blob(BlobRow(Digest.of(b"b"), 77, None, 0))
     for _ in range(2):
         await index.flush()
@@ -241,7 +241,7 @@ async def test_moved_pulls_are_not_moved_again_with_a_write_that_failed(
 async def test_the_ledger_of_the_schema_before_the_numbers_is_upgraded(
     tmp_path: Path, after: int, reported: list[bool]
 ) -> None:
-    """Also where the pull that a limit names was deleted: the next one still follows the limit."""
+    """The next pull follows the limit even if the pull that the limit names was deleted."""
     with closing(sqlite3.connect(tmp_path / "index.db")) as old:
         old.executescript(f"{';'.join(migrations.scripts()[:7])}; PRAGMA user_version=7;")
         for number in (5, 6):
@@ -251,7 +251,7 @@ async def test_the_ledger_of_the_schema_before_the_numbers_is_upgraded(
         old.execute("INSERT INTO pull_limit VALUES (?, ?, ?, ?, ?, ?, ?, ?)", limit)
         old.commit()
     index = await open_sqlite(tmp_path)
-    for _ in range(2):  # the second is the repetition of a write
+    for _ in range(2):  # the second time repeats the write
         index.add_pull(pull(5))
         await index.flush()
     index.move_pulls(1, 60)

@@ -1,4 +1,4 @@
-"""Whatever is done to the store, in any order, through any crash: books, files and bound agree."""
+"""Books, files and bound agree after any operations on the store, in any order, and any crash."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ KIBIBYTE = 1024
 LIMITS = (1100 * KIBIBYTE, 1400 * KIBIBYTE)  # some 350 and 650 KiB beside the index and its log
 SIZES = (0, 1, 4096, 4097, 60_000, 150_000, 250_000, 2_000_000)
 REPOSITORIES = tuple(Repository("docker.io", f"library/{name}") for name in "ab")
-_EPOCH = 10**9  # nanoseconds: an early time, which no file of the store has by itself
+_EPOCH = 10**9  # nanoseconds: earlier than the time of any file of the store
 
 
 def _content(number: int, size: int) -> bytes:
@@ -67,28 +67,28 @@ _which = st.integers(0, 5)
 
 @dataclass
 class Reading:
-    """A kept blob that a client has open."""
+    """A stored blob that a client has open."""
 
     digest: Digest
     blob: StoredBlob
 
 
 class Left(NamedTuple):
-    """What one life of the store leaves to the next: what is kept, and partials by size."""
+    """The state that one life of the store leaves to the next; partials by their size."""
 
     kept: set[Digest]
     partials: dict[Digest, int]
 
 
 def without(sizes: dict[Digest, int], digest: Digest) -> dict[Digest, int]:
-    """Return sizes but for one."""
+    """Return the sizes without the one of a digest."""
     return {each: size for each, size in sizes.items() if each != digest}
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Drives a store as fetches, readers, the upkeep, an operator and a failing machine do.
+    """Drives a store as fetches, readers, maintenance, an operator and a failing machine do.
 
-    `spoilt` are files that were altered behind the store's back and not yet found out.
+    `spoilt` are files that were altered behind the store's back and not found out yet.
     """
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class StoreMachine(RuleBasedStateMachine):
         return self.do(open_store(self.root, limit, open_sqlite))
 
     def teardown(self) -> None:
-        """Close, and leave nothing behind."""
+        """Close the store, and remove its folder."""
         if hasattr(self, "store"):
             self.stop()
             self.do(self.store.close())
@@ -140,7 +140,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.quota.release(self.promises.pop())
 
     def kept(self) -> list[Digest]:
-        """What is kept, in an order that is the same each time, the spoilt and the read first."""
+        """The stored digests in a stable order, the spoilt and the read ones first."""
         read = {reading.digest for reading in self.reading}
         return sorted(
             self.store.catalog, key=lambda each: (each not in self.spoilt, each not in read, each)
@@ -167,7 +167,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(digest=_any_blob)
     def fetch(self, digest: Digest) -> None:
-        """Take up what an earlier fetch left."""
+        """Resume the partial of an earlier fetch."""
         if digest in self.fetching or self.store.catalog.get(digest) is not None:
             return
         left = self.store.accounting.idle_partials.get(digest, 0)
@@ -185,7 +185,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(digest=_any_blob)
     def pull(self, digest: Digest) -> None:
-        """Fetch to the end at once."""
+        """Fetch a blob to its end at once."""
         self.fetch(digest)
         if digest in self.fetching:
             self.receive(list(self.fetching).index(digest), None)
@@ -193,7 +193,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.fetching)
     @rule(which=_which, part=st.sampled_from([4000, 50_000, None, None]))
     def receive(self, which: int, part: int | None) -> None:
-        """Write what comes next; the whole rest is proven and published."""
+        """Write the next bytes; a complete blob is proven and published."""
         digest = list(self.fetching)[which % len(self.fetching)]
         lease, body = self.fetching[digest], BLOBS[digest]
         partial = self.do(lease.open())
@@ -218,7 +218,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.fetching)
     @rule(which=_which)
     def discard(self, which: int) -> None:
-        """Throw away what proved to be wrong."""
+        """Discard a partial that proved to be wrong."""
         lease = self.fetching.pop(list(self.fetching)[which % len(self.fetching)])
         self.do(lease.discard())
         lease.close()
@@ -229,7 +229,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.end_fetch(list(self.fetching)[which % len(self.fetching)])
 
     def end_fetch(self, digest: Digest) -> None:
-        """Leave a partial for the next one, as a fetch that fails or is given up does."""
+        """Leave a partial for the next fetch, as a fetch that fails or is given up does."""
         lease = self.fetching.pop(digest)
         written = lease.written
         assert self.do(lease.keep()) == written
@@ -259,7 +259,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.store.catalog) > 0)
     @rule(which=_which, stay=st.booleans())
     def read(self, which: int, *, stay: bool) -> None:
-        """What is right is served; what is not is found out, and out of the way."""
+        """A right blob is served; a wrong one is found out and set aside."""
         digest = self.kept()[which % len(self.store.catalog)]
         blob = self.do(self.store.open(digest))
         assert (blob is None) == (digest in self.spoilt)
@@ -278,15 +278,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.end_read(self.reading.pop(which % len(self.reading)))
 
     def end_read(self, reading: Reading) -> None:
-        """Read to the end: evicted, removed or fetched anew meanwhile, the bytes are right."""
+        """Read to the end: the bytes are right, even of a blob that was replaced meanwhile."""
         assert self.do(reading.blob.reader.read(0, 1 << 22)) == CONTENT[reading.digest]
         reading.blob.close()
 
-    # Upkeep
+    # Maintenance
 
     @rule()
     def write_behind(self) -> None:
-        """After a flush the index knows what the catalogue knows."""
+        """After a flush the index agrees with the catalogue."""
         self.store.accounting.note_uses()
         self.do(self.store.index.flush())
         self.do(self.store.trim())
@@ -300,11 +300,11 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.do(self.links()) == self.known_links()
 
     async def links(self) -> set[tuple[str, Repository]]:
-        """What the index knows of who holds what."""
+        """The links of the index."""
         return {(row.digest, row.repository) for row in await self.store.index.links()}
 
     def known_links(self) -> set[tuple[str, Repository]]:
-        """What the catalogue knows of it."""
+        """The links of the catalogue."""
         return {
             (digest, repository)
             for digest in self.store.catalog
@@ -327,14 +327,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(digest=_any_content)
     def collect(self, digest: Digest) -> None:
-        """A file that nobody knows goes, and no other."""
+        """Files that the catalogue does not know are removed, and no other files."""
         if self.store.catalog.get(digest) is None:
             BlobFiles(self.store.root).write_whole(digest, b"stray")
         sizes = {found.digest: found.size for found in BlobFiles(self.store.root).scan()}
         strays = sizes.keys() - set(self.store.catalog)
         assert self.do(self.store.quota.remove_orphans(sizes))[0] == len(strays)
 
-    # What is done behind the store's back
+    # Changes behind the store's back
 
     @precondition(lambda self: len(self.store.catalog) > 0)
     @rule(which=_which, how=st.sampled_from(["alter", "cut", "delete"]))
@@ -356,7 +356,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(limit=st.sampled_from(LIMITS))
     def restart(self, limit: int) -> None:
-        """A daemon that ends well has lost nothing but what a lower bound leaves no room for."""
+        """A clean restart loses no content, except for the room that a lower bound takes."""
         self.stop()
         left, links = self.left(), self.known_links()
         self.do(self.store.close())
@@ -366,16 +366,16 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(limit=st.sampled_from(LIMITS), named=st.booleans())
     def crash(self, limit: int, *, named: bool) -> None:
-        """`kill -9` leaves what the files hold at that moment, the log of the index included.
+        """Copy the files as `kill -9` would leave them, with the log of the index.
 
-        `named` is what a fetch had renamed, but not entered, when it came.
+        `named`: complete fetches had renamed, but not entered, their blobs.
         """
         left = self.left()
         for digest, lease in self.fetching.items():
             if named and lease.written == len(BLOBS[digest]):
                 self.do(self.do(lease.open()).commit())
                 left = Left(left.kept | {digest}, without(left.partials, digest))
-        shutil.copytree(self.root, self.folder / str(self.lives + 1))  # with the times
+        shutil.copytree(self.root, self.folder / str(self.lives + 1))  # times of the files included
         self.stop()
         self.do(self.store.close())
         shutil.rmtree(self.root)
@@ -384,23 +384,23 @@ class StoreMachine(RuleBasedStateMachine):
         self.has_begun_again(left)
 
     def left(self) -> Left:
-        """What is on the books, or on its way, now."""
+        """The stored content, and the partials of fetches and of the books, now."""
         written = {digest: each.written for digest, each in self.fetching.items()}
         return Left(set(self.store.catalog), {**self.store.accounting.idle_partials, **written})
 
     def has_begun_again(self, left: Left) -> None:
-        """All that was whole is here, all that was begun can be resumed, and nothing else."""
+        """Check that whole content is stored, partials can be resumed, and there is no more."""
         here, partials = set(self.store.catalog), self.store.accounting.idle_partials
         assert here <= left.kept
         assert partials.items() <= left.partials.items()
         assert set(self.store.altered) <= self.spoilt
         if not self.store.accounting.evicted:
             assert left.kept - here <= self.spoilt
-        if partials != left.partials:  # only the bound takes partials, and quarantine before them
+        if partials != left.partials:  # only the bound evicts partials, quarantine first
             assert not len(self.store.accounting.quarantine)
         self.spoilt &= here
 
-    # What always holds
+    # Invariants
 
     @invariant()
     def the_bound_holds(self) -> None:
@@ -448,7 +448,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 TestStore = StoreMachine.TestCase
 TestStore.settings = settings(
-    max_examples=settings().max_examples // 2,  # of the profile's: each is many steps
+    max_examples=settings().max_examples // 2,  # half of the profile's: each has many steps
     stateful_step_count=40,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -23,12 +23,12 @@ class TestSqlite(metadata_conformance.MetadataConformance):
 
 
 class TestMemory(metadata_conformance.MetadataConformance):
-    """The stores in memory, one for the folder of each test."""
+    """Stores in memory, one for the folder of each test."""
 
     _stores: ClassVar[defaultdict[Path, MemoryMetadata]] = defaultdict(MemoryMetadata)
 
     async def opened(self, folder: Path) -> MetadataStore:
-        """Return the one that the test has opened before."""
+        """Return the store that the test has opened before, or a new one."""
         return self._stores[folder]
 
 

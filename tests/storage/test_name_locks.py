@@ -1,4 +1,4 @@
-"""One lock per digest: a file that got its name meanwhile is neither unlinked nor set aside."""
+"""One lock per digest: a file that was just renamed into place is not unlinked or set aside."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 class Slow:
-    """A call of the system that is held up: `begun`, and goes on when it is let."""
+    """A delayed call of the system: sets `begun`, and returns after `go`."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -44,7 +44,7 @@ class Slow:
 
 @contextmanager
 def slow(monkeypatch: pytest.MonkeyPatch, name: str, digest: Digest) -> Iterator[Slow]:
-    """Hold the first rename or unlink of a digest's file up."""
+    """Delay the first rename or unlink of a digest's file."""
     held, real, first = Slow(), getattr(Path, name), threading.Lock()
 
     def call(path: Path, *args: object, **more: object) -> object:
@@ -62,12 +62,12 @@ def slow(monkeypatch: pytest.MonkeyPatch, name: str, digest: Digest) -> Iterator
 
 
 async def begun(held: Slow) -> None:
-    """Wait until the call is made."""
+    """Wait until the delayed call has begun."""
     assert await asyncio.to_thread(held.begun.wait, 10)
 
 
 async def written(store: Store, body: bytes) -> PartialLease:
-    """Write a blob, and do not publish it."""
+    """Write a blob, but do not publish it."""
     lease = store.lease(Digest.of(body), isolated=True)
     partial = await lease.open()
     await partial.hash([body])
@@ -76,20 +76,20 @@ async def written(store: Store, body: bytes) -> PartialLease:
 
 
 async def publish(store: Store, body: bytes = BODY) -> None:
-    """Keep a blob as a fetch does."""
+    """Store a blob as a fetch does."""
     async with await written(store, body) as lease:
         await lease.commit(REPOSITORY)
     lease.close()
 
 
 async def settle() -> None:
-    """Let everything go on that can."""
+    """Let all tasks run up to their next wait."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 def is_kept(store: Store) -> bool:
-    """Whether the blob is on the books, and its file there and right."""
+    """Whether the blob is in the catalogue, and its file exists and is right."""
     path = BlobFiles(store.root).path(DIGEST)
     return store.catalog.get(DIGEST) is not None and path.read_bytes() == BODY
 
@@ -116,7 +116,7 @@ async def test_what_is_published_while_it_is_taken_away_stays(
     second: Callable[[Store], Awaitable[None]],
     name: str,
 ) -> None:
-    """Whoever takes the name from the old file does not take it from the new one, in any order."""
+    """Taking the name from the old file does not take it from the new one, in any order."""
     await publish(store)
     with slow(monkeypatch, name, DIGEST) as held:
         going = [asyncio.ensure_future(first(store))]
@@ -132,7 +132,7 @@ async def test_what_is_published_while_it_is_taken_away_stays(
     assert not store.accounting.stuck
 
 
-async def test_a_wrong_file_that_was_fetched_again_is_not_set_aside_by_who_mends(
+async def test_mending_does_not_set_aside_a_wrong_file_that_was_fetched_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await publish(store)
@@ -192,7 +192,7 @@ async def test_room_is_given_when_the_file_is_unlinked_and_not_before(
     assert (store.accounting.going, store.accounting.promised) == (0, 0)
 
 
-async def test_an_unlink_that_nobody_waits_for_any_more_is_entered_all_the_same(
+async def test_an_unlink_that_is_no_longer_awaited_is_entered_all_the_same(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await publish(store)
@@ -239,7 +239,7 @@ async def test_a_partial_can_be_taken_again_after_one_of_its_name_was_removed(
 
 
 async def test_what_is_published_is_counted_once_at_every_step(store: Store) -> None:
-    """Counted as promised and as kept, if only for a moment, it could have others evicted."""
+    """A blob counted as reserved and as stored, if only for a moment, could evict other blobs."""
     lease = await written(store, BODY)
     await lease.reserve(len(BODY))
     most = store.accounting.used

@@ -1,4 +1,4 @@
-"""A lease of a partial ends once, and then its room is free and its bytes are where they belong."""
+"""A lease of a partial ends once; then its room is free, and its bytes are stored, kept or gone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def blobs(made: tuple[Store, MemoryBlobs]) -> MemoryBlobs:
 
 
 async def write(lease: PartialLease, data: bytes) -> None:
-    """Write bytes, for which room is reserved."""
+    """Reserve room for bytes, and write them."""
     partial = await lease.open()
     await lease.reserve(partial.written + len(data))
     await partial.hash([data])
@@ -47,7 +47,7 @@ async def write(lease: PartialLease, data: bytes) -> None:
 
 
 def ended(store: Store, lease: PartialLease, kept: int = 0) -> bool:
-    """Whether a lease has ended, its room is free, and so many bytes are kept for another."""
+    """Whether a lease has ended with its room free, and a partial of this size left to resume."""
     left = {DIGEST: kept} if kept else {}
     return lease.ended and store.accounting.promised == 0 and store.idle_partials() == left
 

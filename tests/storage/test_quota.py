@@ -1,4 +1,4 @@
-"""Keeping: never more than the bound, least recently used first, books that match the disk."""
+"""The quota: never more than the bound, least recently used first; the books match the disk."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def taken(data: Path) -> int:
     """The bytes that the files of a data folder take, in blocks."""
     sizes = {}
     for path in data.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # evicted while we looked
+        with contextlib.suppress(FileNotFoundError):  # evicted during the walk
             status = path.stat()
-            if path.is_file():  # by inode: one that is renamed while we look is seen twice
+            if path.is_file():  # by inode: a file that is renamed during the walk is seen twice
                 sizes[status.st_ino] = charged(status.st_size)
     return sum(sizes.values())
 
@@ -74,7 +74,7 @@ async def test_the_least_recently_used_goes_first(hub: Hub, run: Run, images: li
     async with run(max_size=8 * MEBIBYTE) as mirror:
         for number in (0, 1, 2):
             await mirror.pull(f"library/i{number}", "latest", images[number])
-            await mirror.pull("library/i0", "latest", images[0])  # used all the time
+            await mirror.pull("library/i0", "latest", images[0])  # used between all other pulls
         await mirror.pull("library/i3", "latest", images[3])
         hub.journal.clear()
         await mirror.pull("library/i0", "latest", images[0])
@@ -87,7 +87,7 @@ async def test_use_is_remembered_over_a_restart(hub: Hub, run: Run, images: list
     async with run(max_size=8 * MEBIBYTE) as mirror:
         for number in (0, 1, 2):
             await mirror.pull(f"library/i{number}", "latest", images[number])
-        for digest in mirror.stored.digests:  # as if it all had been a while ago
+        for digest in mirror.stored.digests:  # as if all uses were a while ago
             mirror.stored.use_at(digest, 1_000_000)
         await mirror.stored.flush()
         await mirror.pull("library/i0", "latest", images[0])
@@ -136,7 +136,7 @@ async def test_a_blob_larger_than_the_bound_streams_through(
         assert taken(tmp_path / "data") <= max(limit, 200_000)
 
 
-async def test_a_wrong_byte_in_a_blob_that_streams_through_completes_for_nobody(
+async def test_a_wrong_byte_in_a_blob_that_streams_through_completes_no_client(
     hub: Hub, run: Run, images: list[Image]
 ) -> None:
     hub.faults.add(Fault(kind="blob", corrupt_at=MEBIBYTE, times=None))
@@ -145,7 +145,7 @@ async def test_a_wrong_byte_in_a_blob_that_streams_through_completes_for_nobody(
             await mirror.blob("library/i0", images[0].layers[0].digest)
 
 
-async def test_a_partial_that_nobody_wants_goes_before_any_blob(
+async def test_a_partial_without_a_fetch_goes_before_any_blob(
     hub: Hub, run: Run, images: list[Image]
 ) -> None:
     layer = images[0].layers[0]
@@ -243,7 +243,7 @@ async def test_the_log_of_the_index_stays_within_what_is_counted_for_it(tmp_path
 
 
 @pytest.mark.parametrize("rate", [None, 4e6], ids=["ahead of the disk", "behind the disk"])
-async def test_a_disk_that_fails_midway_cuts_nobodys_body(
+async def test_a_disk_that_fails_midway_cuts_no_clients_body(
     hub: Hub, run: Run, images: list[Image], rate: float | None
 ) -> None:
     layer = images[0].layers[0]
@@ -253,7 +253,7 @@ async def test_a_disk_that_fails_midway_cuts_nobodys_body(
         resource.setrlimit(resource.RLIMIT_FSIZE, (MEBIBYTE, limits[1]))  # as a full disk would
         try:
             got = await asyncio.gather(*(mirror.blob("library/i0", layer.digest) for _ in range(3)))
-            await mirror.settled()  # the clients have all of it before the disk
+            await mirror.settled()  # the clients have the whole blob before the disk
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert all(answer.body == layer.read() for answer in got)
@@ -274,7 +274,7 @@ async def test_ninety_clients_of_a_blob_that_is_not_kept_all_get_it(
     assert all(answer.body == layer.read() for answer in got)
 
 
-def test_a_manifests_word_keeps_a_child_and_gives_it_to_nobody() -> None:
+def test_a_manifests_word_keeps_a_child_but_gives_it_to_no_client() -> None:
     index, manifest, layer, other = (Digest.of(bytes([n])) for n in range(4))
     here, there = Repository("docker.io", "a/b"), Repository("docker.io", "c/d")
     catalog = Catalog()
@@ -341,7 +341,7 @@ def test_a_repository_holds_something_until_the_last_of_it_goes() -> None:
 async def test_a_part_of_a_file_system_is_one_of_what_it_has_become(
     run: Run, images: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is grown, shrunk, and cannot be looked at for a while, in which nothing changes."""
+    """The file system is grown, is unreadable for a while, which changes nothing, and is shrunk."""
     sizes: list[int | None] = [40 * MEBIBYTE]
     failed = threading.Event()
 

@@ -1,4 +1,4 @@
-"""A stop on a slow disk: what has not begun is not begun, and what has is waited for."""
+"""A stop on a slow disk cancels work that has not begun, and waits for work that has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.command import fetch, serving
 from tests.support.memory_metadata import open_memory
 
 WRITERS = 8
-LONG = 64 * 1024**3  # bytes: to hash them takes a minute
+LONG = 64 * 1024**3  # bytes, which take a minute to hash
 
 
 async def test_work_that_has_not_begun_is_cancelled_with_its_task(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ async def test_work_that_has_not_begun_is_cancelled_with_its_task(tmp_path: Path
     await asyncio.sleep(0)
     assert sum(task.done() for task in tasks) == len(tasks) - WRITERS
     for task in tasks:
-        task.cancel()  # once more: those that have begun are waited for all the same
+        task.cancel()  # once more: work that has begun is awaited all the same
     await asyncio.sleep(0.05)
     assert not any(task.done() for task in tasks[:WRITERS])
     go.set()
@@ -105,18 +105,18 @@ async def test_a_stop_does_not_wait_for_a_partial_to_be_hashed_anew(
     assert isinstance(asking.exception(), OSError)
     assert ended.code == 0
     assert "ERROR" not in ended.err
-    assert partial.stat().st_size == LONG  # it is gone on from
+    assert partial.stat().st_size == LONG  # the partial can be resumed
 
 
 def make_sparse(path: Path, size: int) -> None:
-    """Make a file of so many zeros."""
+    """Make a file of this many zeros."""
     path.parent.mkdir(parents=True)
     with path.open("wb") as file:
         file.truncate(size)
 
 
 def until_read(pid: int, path: Path) -> None:
-    """Wait until a process is amid reading a file."""
+    """Wait until a process is in the middle of reading a file."""
     deadline = time.monotonic() + 10
     while not any(int(line.split()[1]) for line in positions(pid, path)):
         assert time.monotonic() < deadline
@@ -124,7 +124,7 @@ def until_read(pid: int, path: Path) -> None:
 
 
 def positions(pid: int, path: Path) -> list[str]:
-    """Return where in a file a process is, by each descriptor."""
+    """Return a process's positions in a file, one for each descriptor."""
     found = list[str]()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
