@@ -141,6 +141,22 @@ async def test_a_cancelled_fetch_keeps_what_it_has(
     assert world.is_tidy(fetch, left=position)
 
 
+async def test_an_unexpected_fault_ends_the_wait_of_followers(
+    world: World, source: MemorySource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("a fault of the host")
+
+    monkeypatch.setattr(source, "open_blob", broken)
+    fetch = world.fetch(source)
+    with pytest.raises(OSError, match="a fault of the host"):
+        await fetch.run()
+    with pytest.raises(UpstreamUnavailable, match="the fetch was stopped"):
+        async with asyncio.timeout(5):
+            await fetch.started(APP)
+    assert world.is_tidy(fetch)
+
+
 async def test_an_isolated_fetch_keeps_nothing(world: World, source: MemorySource) -> None:
     source.gate = Gate(1_000_000)
     fetch = world.fetch(source, isolated=True)

@@ -291,8 +291,12 @@ class Fetch(FetchProgress):
         _log.debug(words, self._partial.written, self.digest, reason)
 
     def _end(self) -> None:
+        """Record the end; no follower waits any longer, even after an unexpected fault."""
         self.ended = True
-        self._changes.notify()
+        if self.proven or self.bypass is not None:
+            self._changes.notify()
+        else:
+            self.stopped()
         self._close_partial()
 
     def _close_partial(self) -> None:
