@@ -32,7 +32,6 @@ MOST_YET = {  # of folders that are not done
     "simulation": 35,
     "standin": 20,
     "upstream": 25,
-    "web": 35,
 }
 LONGEST = 70  # characters of a test's name
 

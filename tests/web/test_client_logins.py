@@ -1,4 +1,4 @@
-"""Client logins: who is let in as whom, who is not, and nobody is asked unless that is wanted."""
+"""Client logins: each right login gets its access, and none is asked for unless configured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORD = "pass:word ü"
 
 
 def hashed(password: str) -> str:
-    """Hash as cheaply as bcrypt may."""
+    """Hash a password at bcrypt's lowest cost."""
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
 
 
@@ -133,7 +133,7 @@ async def test_probes_and_metrics_want_no_login(run: Run) -> None:
             assert (await mirror.ask(path)).status == 200
 
 
-async def test_a_login_for_somebody_else_is_not_looked_at_where_there_are_none(
+async def test_a_login_for_another_server_is_ignored_without_users_or_clients(
     mirror: Mirror, image: Image
 ) -> None:
     assert (await ask(mirror, basic("hub-user", "hub-password"))).body == image.manifest
@@ -151,7 +151,7 @@ async def test_a_client_reads_what_it_may_and_nothing_else(run: Run, image: Imag
 async def test_without_a_login_one_reads_what_is_anonymous_and_nothing_else(
     hub: Hub, run: Run, image: Image, anonymous: list[str]
 ) -> None:
-    """Else a client would read more than its own list has by showing no login."""
+    """Without this, a client would read more than its own list by leaving its login out."""
     hub.add(image, "open/image", "latest")
     async with run(clients=clients(ci=["open/*"]), anonymous=anonymous) as mirror:
         assert (await ask(mirror, f"Bearer {OTHER}")).body == image.manifest
@@ -164,7 +164,7 @@ async def test_without_a_login_one_reads_what_is_anonymous_and_nothing_else(
         assert (await mirror.ask("/v2/")).status == 200
 
 
-def test_what_is_not_anonymous_wants_somebody_who_can_log_in() -> None:
+def test_rules_without_anonymous_access_need_users_or_clients() -> None:
     with pytest.raises(ConfigurationError, match="anonymous needs htpasswd, client_ca, or the"):
         load({"anonymous": ["library/*"]})
     assert load({"anonymous": [], "htpasswd": "users"}).anonymous == ()
@@ -176,7 +176,7 @@ async def test_a_users_table_bounds_the_user(run: Run, image: Image, users: Path
         assert (await ask(mirror, basic("alice", WORD))).status == 403
 
 
-async def test_what_is_private_is_for_those_who_log_in(hub: Hub, run: Run, image: Image) -> None:
+async def test_private_content_is_for_logged_in_clients(hub: Hub, run: Run, image: Image) -> None:
     hub.terms.users = {"robot": "s3cret"}
     hub.make_private(REPOSITORY, "robot")
     account = {"url": hub.url, "username": "robot", "password": "s3cret"}
@@ -229,7 +229,7 @@ async def test_a_file_that_cannot_be_used_is_refused_by_its_line_alone(
             pass
 
 
-async def test_a_password_is_compared_once_for_all_who_show_it_at_once(
+async def test_a_password_is_compared_once_for_all_requests_at_the_same_time(
     users: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -251,7 +251,7 @@ async def test_a_password_is_compared_once_for_all_who_show_it_at_once(
 async def test_a_wrong_login_takes_as_long_whatever_it_names(
     users: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counted in rounds of bcrypt, of which each cost has twice as many as the one before."""
+    """Counted in rounds of bcrypt: a cost has twice as many rounds as the cost before it."""
     rounds = 0
     compare, make = bcrypt.checkpw, bcrypt.hashpw
 
@@ -293,7 +293,7 @@ async def test_a_share_may_be_a_clients_by_name(hub: Hub, run: Run, image: Image
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1", "::1", "fe80::1", "", "-a", "a b", "a:b", "1a", "ä"])
-def test_no_client_can_be_called_what_an_address_is(text: str) -> None:
+def test_no_client_can_be_named_like_an_address(text: str) -> None:
     assert not is_client_name(text)
 
 

@@ -1,4 +1,4 @@
-"""How often a client may ask, and be wrong: it is bounded, and bounds nobody else by that."""
+"""A client's requests and wrong logins are bounded, without a bound for any other client."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_a_guessed_token_is_as_wrong_as_a_password(run: Run, image: Image)
 async def test_guessing_locks_nobody_out_who_was_right_of_late(
     run: Run, image: Image, users: Path
 ) -> None:
-    """Not even when the file changes, as long as it says the same of that user."""
+    """A change of the file locks that user out only if it changes the user's own line."""
     async with run(htpasswd=users) as mirror:
         assert (await ask(mirror, basic("alice", WORD))).status == 200
         for number in range(20):
@@ -146,7 +146,7 @@ async def test_no_client_is_many_because_it_has_many_addresses(users: Path) -> N
 async def test_a_login_that_is_wrong_is_bounded_like_any_request(
     run: Run, users: Path, login: str
 ) -> None:
-    """So is what names nothing: it costs as much to read."""
+    """A request that names no content is bounded, too: it costs as much to read."""
     path = PATH if login else "/v2/UPPER/manifests/latest"
     async with run(client_rate=0.5, clients=clients(), htpasswd=users) as mirror:
         headers = {"Authorization": login} if login else {}

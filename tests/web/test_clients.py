@@ -1,4 +1,4 @@
-"""Whatever a client does, it harms only itself."""
+"""A client harms only itself, however it treats its connections."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def layer(hub: Hub) -> Blob:
 
 
 def connect(mirror: Mirror, said: str = "", *, receive: int | None = None) -> socket.socket:
-    """Open a connection that says something and then does nothing."""
+    """Open a connection, send a text, and then do nothing."""
     client = socket.socket()
     if receive is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
@@ -51,7 +51,7 @@ def question(layer: Blob) -> str:
 async def connections(mirror: Mirror) -> int:
     metrics = (await mirror.ask("/metrics")).body.decode()
     [line] = [line for line in metrics.splitlines() if line.startswith("mirror_connections ")]
-    return int(float(line.split()[1])) - 1  # but for the one that asks
+    return int(float(line.split()[1])) - 1  # without the connection of this request
 
 
 def blobs_open() -> int:
@@ -69,14 +69,14 @@ def blobs_open() -> int:
     ("patience", "kernels"), [(60, 60_000), (0.0001, 1), (0, 0), (12 * 7 * 86400, 2**31 - 1)]
 )
 def test_a_client_gets_as_much_time_as_the_kernel_counts(patience: float, kernels: int) -> None:
-    """A few weeks are more milliseconds than it takes, and none at all is a time of its own."""
+    """A few weeks exceed the kernel's milliseconds, and 0 means the kernel's own time."""
     with listen("127.0.0.1", 0, patience) as listener:
         told = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert told == kernels
 
 
 @pytest.mark.parametrize("warm", [True, False])
-async def test_one_that_never_reads_is_let_go(run: Run, layer: Blob, warm: bool) -> None:
+async def test_a_client_that_never_reads_is_let_go(run: Run, layer: Blob, warm: bool) -> None:
     async with run(client_timeout=0.5) as mirror:
         if warm:
             await mirror.blob(REPOSITORY, layer.digest)
@@ -87,7 +87,7 @@ async def test_one_that_never_reads_is_let_go(run: Run, layer: Blob, warm: bool)
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
 
 
-async def test_one_that_reads_slowly_gets_all_of_it(hub: Hub, run: Run) -> None:
+async def test_a_client_that_reads_slowly_gets_all_of_it(hub: Hub, run: Run) -> None:
     image = make_image(61, [600_000])
     hub.add(image, REPOSITORY, "small")
     slow = image.layers[0]
@@ -100,7 +100,7 @@ async def test_one_that_reads_slowly_gets_all_of_it(hub: Hub, run: Run) -> None:
             got += rest
             while len(got) < slow.size:
                 got += await loop.sock_recv(client, 4096)
-                await asyncio.sleep(0.01)  # its pace is what this is about
+                await asyncio.sleep(0.01)  # its pace is the point
         assert head.startswith(b"HTTP/1.1 200 ")
         assert bytes(got) == slow.read()
 
@@ -108,14 +108,14 @@ async def test_one_that_reads_slowly_gets_all_of_it(hub: Hub, run: Run) -> None:
 @pytest.mark.parametrize(
     "said", ["", "GET /v2/ HT", "GET /v2/ HTTP/1.1\r\nHost: mirror\r\nX: "], ids=repr
 )
-async def test_one_that_never_finishes_its_question_is_let_go(run: Run, said: str) -> None:
+async def test_a_client_that_never_finishes_its_request_is_let_go(run: Run, said: str) -> None:
     async with run(idle_timeout=0.3) as mirror:
         with connect(mirror, said):
             await until(lambda: _is(connections(mirror), 1))
             await until(lambda: _is(connections(mirror), 0))
 
 
-async def test_one_that_dribbles_its_question_is_let_go(run: Run) -> None:
+async def test_a_client_that_dribbles_its_request_is_let_go(run: Run) -> None:
     async with run(idle_timeout=0.5) as mirror:
         with connect(mirror, "GET /v2/ HTTP/1.1\r\n") as client:
             client.setblocking(False)
@@ -128,7 +128,7 @@ async def dribble(client: socket.socket) -> None:
     """Say one header after the other, without an end."""
     while True:
         await asyncio.get_running_loop().sock_sendall(client, b"X-Slow: loris\r\n")
-        await asyncio.sleep(0.05)  # its pace is what this is about
+        await asyncio.sleep(0.05)  # its pace is the point
 
 
 async def test_beyond_the_bound_the_longest_idle_makes_room(run: Run) -> None:
@@ -149,7 +149,9 @@ async def test_beyond_the_bound_the_longest_idle_makes_room(run: Run) -> None:
         assert "mirror_connections_shed_total 1" in metrics
 
 
-async def test_one_that_is_being_answered_never_makes_room(hub: Hub, run: Run, layer: Blob) -> None:
+async def test_a_connection_with_a_request_under_way_never_makes_room(
+    hub: Hub, run: Run, layer: Blob
+) -> None:
     gate = asyncio.Event()
     hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2, until=gate))
     async with run(max_connections=3) as mirror:
@@ -172,7 +174,7 @@ async def test_whoever_holds_most_gives_one_up_to_others(run: Run, layer: Blob) 
             await until(lambda: blobs_open() == 10)
             for _ in range(3):
                 assert (await mirror.ask_from("127.0.0.9", "/healthz")).status == 200
-            await until(lambda: blobs_open() == 9)  # what it read was let go of
+            await until(lambda: blobs_open() == 9)  # its blob was closed
             assert await length(taken[-1]) < SIZE
             assert await length(taken[0]) > SIZE
         got = await mirror.ask("/metrics")
@@ -180,7 +182,7 @@ async def test_whoever_holds_most_gives_one_up_to_others(run: Run, layer: Blob) 
 
 
 async def length(client: socket.socket) -> int:
-    """Count what comes until the whole answer is there, or the connection ends."""
+    """Count bytes until the whole answer is there, or the connection ends."""
     client.setblocking(False)
     got = 0
     with suppress(ConnectionError):
@@ -190,7 +192,7 @@ async def length(client: socket.socket) -> int:
 
 
 async def test_a_fleet_behind_one_address_is_never_refused(run: Run, layer: Blob) -> None:
-    """However few connections one client may have: those that are being answered do not count."""
+    """Connections with a request under way do not count, however few a client may have."""
     async with run(client_connections=3) as mirror:
         await mirror.blob(REPOSITORY, layer.digest)
         got = await asyncio.gather(*(mirror.blob(REPOSITORY, layer.digest) for _ in range(12)))
@@ -199,14 +201,14 @@ async def test_a_fleet_behind_one_address_is_never_refused(run: Run, layer: Blob
 
 
 class Line(asyncio.Transport):
-    """What is known of a connection, and whether it has been closed."""
+    """A connection by its address, and whether it has been closed."""
 
     def __init__(self, address: str) -> None:
         super().__init__({"peername": (address, 1)})
         self.aborted = False
 
     def abort(self) -> None:
-        """Close it."""
+        """Note that the connection is closed."""
         self.aborted = True
 
 
@@ -218,7 +220,7 @@ def test_beyond_its_bound_a_clients_own_that_have_long_been_idle_make_room() -> 
     connections.opened(other, other)
     for line in lines[:5]:
         connections.opened(line, line)
-    assert not any(line.aborted for line in lines)  # they have come at once
+    assert not any(line.aborted for line in lines)  # all were opened at the same time
     clock.now += 5
     connections.opened(lines[5], lines[5])
     assert [line.aborted for line in lines] == [True, True, True, False, False, False]
@@ -227,7 +229,9 @@ def test_beyond_its_bound_a_clients_own_that_have_long_been_idle_make_room() -> 
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5))))
-def test_who_holds_most_is_known_at_any_time(steps: list[tuple[str, int]]) -> None:
+def test_the_client_with_most_connections_is_known_at_any_time(
+    steps: list[tuple[str, int]],
+) -> None:
     crowd: ConnectionsByClient[int] = ConnectionsByClient()
     model: dict[str, list[int]] = {client: [] for client in "abc"}
     for client, connection in steps:
@@ -246,7 +250,7 @@ def test_who_holds_most_is_known_at_any_time(steps: list[tuple[str, int]]) -> No
             assert list(crowd.of(largest)) == model[largest]
 
 
-async def test_one_that_leaves_midway_costs_the_next_little(hub: Hub, run: Run) -> None:
+async def test_a_client_that_leaves_midway_costs_the_next_little(hub: Hub, run: Run) -> None:
     image = make_image(62, [40_000_000])
     hub.add(image, REPOSITORY, "huge")
     huge = image.layers[0]
@@ -264,7 +268,7 @@ async def _is(value: Awaitable[int], wanted: int) -> bool:
     return await value == wanted
 
 
-async def test_ten_thousand_idle_ones_leave_room_for_the_others(
+async def test_ten_thousand_idle_connections_leave_room_for_the_others(
     hub: Hub, tmp_path: Path, layer: Blob
 ) -> None:
     crowd, bearable = 10_000, 16 * 1024  # bytes of memory a connection
@@ -292,7 +296,7 @@ async def test_ten_thousand_idle_ones_leave_room_for_the_others(
 
 
 def resident(pid: int) -> int:
-    """Return the bytes of memory that a process has."""
+    """Return the bytes of memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
     return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""Whatever a client asks, in any form: the answer is one that docs/openapi.yaml describes."""
+"""Any request, in any form, gets an answer that docs/openapi.yaml describes."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ Asked = Case[Any]
 
 
 def described() -> BaseSchema:
-    """Read the description."""
+    """Read docs/openapi.yaml."""
     return schemathesis.openapi.from_path(DESCRIPTION)
 
 
 @dataclass(frozen=True)
 class Known:
-    """What upstream has: what is made up leads nowhere, most of the time."""
+    """The upstream's content: a made-up name mostly leads to a 404."""
 
     references: list[str]
     digests: list[str]
 
     def parameters(self) -> SearchStrategy[dict[str, str]]:
-        """What may stand in a path."""
+        """Names, references and digests for a path."""
         return st.fixed_dictionaries(
             {
                 "name": st.sampled_from([REPOSITORY, "nginx", REPOSITORY, "library/none"]),
@@ -68,7 +68,7 @@ class Known:
         )
 
     def headers(self) -> SearchStrategy[dict[str, str]]:
-        """What a client says that has content, or a part of it."""
+        """Headers of a client that has content, or a part of it."""
         etags = st.sampled_from(self.digests).map('"{}"'.format)
         ranges = st.sampled_from(["bytes=0-9", "bytes=9999999-"])
         return st.fixed_dictionaries({"If-None-Match": etags}) | st.fixed_dictionaries(
@@ -90,7 +90,7 @@ def stock(hub: Hub) -> tuple[Image, Known]:
 
 
 class Asking:
-    """Sends what is made up, and looks at each answer. `statuses` are what came."""
+    """Sends made-up requests, and checks each answer. `statuses` are those of the answers."""
 
     def __init__(self, address: str, known: Known) -> None:
         self.statuses: set[int] = set()
@@ -98,7 +98,7 @@ class Asking:
         self._known = known
 
     def all(self) -> None:
-        """Ask for everything that is described, more often where there is more to vary."""
+        """Ask for each described path, more often where it has more to vary."""
         with requests.Session() as session:
             session.trust_env = False  # no proxy stands before a loopback address
             for result in described().get_all_operations():
@@ -111,7 +111,7 @@ class Asking:
         cases = st.one_of([operation.as_strategy(mode) for mode in modes])
 
         @settings(
-            settings.get_profile("steady"),  # which would not reach this thread by itself
+            settings.get_profile("steady"),  # the profile does not reach this thread by itself
             max_examples=20 if varied else 3,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.explicit, Phase.generate],
@@ -131,7 +131,7 @@ class Asking:
             refuses(session.request(method, self._address + operation.path, timeout=PATIENCE))
 
     def _send(self, session: requests.Session, case: Asked, slash: str) -> None:
-        """Send a request, a name's slashes as given, and look at the answer."""
+        """Send a request, a name's slashes as given, and check the answer."""
         request = case.as_transport_kwargs(self._address)
         request["url"] = request["url"].replace("%2F", slash)
         response = session.request(**request, timeout=PATIENCE, allow_redirects=False)
@@ -141,7 +141,7 @@ class Asking:
 
 
 def proves(response: requests.Response) -> None:
-    """Check that a whole body is what its digest says."""
+    """Check that a whole body has its digest."""
     digest = response.headers.get("Docker-Content-Digest")
     if digest and response.status_code == 200 and response.request.method == "GET":
         algorithm, _, encoded = digest.partition(":")
@@ -149,7 +149,7 @@ def proves(response: requests.Response) -> None:
 
 
 def refuses(response: requests.Response) -> None:
-    """Check that a method that is not for a mirror is refused, with a document."""
+    """Check that a method that a mirror does not support is refused, with a document."""
     assert response.status_code == 405
     assert response.headers["Allow"] == "GET, HEAD"
     assert response.json()["errors"][0]["code"] == "UNSUPPORTED"

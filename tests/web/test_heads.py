@@ -38,7 +38,7 @@ def test_however_it_arrives_a_piece_ends_where_a_head_does(
 
 
 def ends_of(text: bytes) -> set[int]:
-    """Return where heads end, by the plainest way there is."""
+    """Return the ends of heads, found in the plainest way."""
     found, at = set(), 0
     while (at := text.find(b"\r\n\r\n", at)) >= 0:
         at += 4

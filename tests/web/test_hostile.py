@@ -1,4 +1,4 @@
-"""Hostile and broken requests: refused with a clear document, and nothing of them goes further."""
+"""Hostile and broken requests are refused with a clear document, and reach no other part."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_push_and_delete_are_not_supported(
     assert hub.requests == []
 
 
-async def test_the_api_version_is_told_to_whoever_asks(mirror: Mirror) -> None:
+async def test_the_api_version_is_told_to_every_client(mirror: Mirror) -> None:
     for path in ("/v2/", "/v2"):
         for method in ("GET", "HEAD"):
             got = await mirror.ask(path, method)
@@ -177,7 +177,7 @@ async def test_no_error_says_more_of_the_request_than_is_bearable(mirror: Mirror
 
 
 async def _raw(mirror: Mirror, request: bytes) -> bytes:
-    """Send bytes as they are; return all that comes until the mirror closes."""
+    """Send bytes as they are; return the mirror's bytes until it closes the connection."""
     reader, writer = await asyncio.open_connection(*mirror.daemon.address)
     try:
         writer.write(request)

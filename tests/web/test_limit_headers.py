@@ -1,4 +1,4 @@
-"""What is left of a pull limit is said on manifests, as Docker Hub says it, to who may know."""
+"""Manifests have Docker Hub's headers of the pull limit, for clients that may know it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATH = "/v2/library/nginx/manifests/"
 
 
 def said(got: Got) -> tuple[str | None, str | None]:
-    """Return limit and remaining, as they are named there."""
+    """Return the headers of the limit and of the pulls that are left."""
     assert "docker-ratelimit-source" not in got.headers
     return got.headers.get("ratelimit-limit"), got.headers.get("ratelimit-remaining")
 
@@ -26,7 +26,7 @@ def fill(hub: Hub, *tags: str) -> None:
 
 
 async def test_the_usual_check_works(hub: Hub, run: Run) -> None:
-    """With the token of Docker Hub's own that it shows, too, and without a pull."""
+    """The check sends a token of Docker Hub's, too, and costs no pull."""
     hub.terms.limit = 100
     async with run() as mirror:
         got = await mirror.ask(CHECK, "HEAD", Authorization="Bearer of-another-registry")
@@ -34,7 +34,7 @@ async def test_the_usual_check_works(hub: Hub, run: Run) -> None:
     assert hub.pulls == 0
 
 
-async def test_what_is_left_is_what_the_mirror_knows(hub: Hub, run: Run) -> None:
+async def test_the_remaining_pulls_are_those_that_the_mirror_knows(hub: Hub, run: Run) -> None:
     hub.terms.limit = 3
     fill(hub, "a", "b")
     async with run() as mirror:
@@ -89,7 +89,7 @@ async def test_a_stranger_is_not_told(hub: Hub, run: Run, settings: dict[str, ob
 async def test_a_mirror_of_a_mirror_is_not_held_up_by_what_that_says(
     hub: Hub, run: Run, tmp_path: Path
 ) -> None:
-    """What the one gives from its cache costs no pull, whatever is left."""
+    """An answer from the first mirror's cache costs no pull, despite the headers of the limit."""
     hub.terms.limit = 1
     fill(hub, "a")
     async with run() as first:

@@ -1,4 +1,4 @@
-"""Watching: metrics that count what happened, one line per request, pages for health."""
+"""Observability: metrics that count events, one line per request, pages for health."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from mirror.web.connections.http_protocol import Listener
 async def test_a_reply_that_ends_as_the_patience_with_it_does_is_no_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Both in one turn of the loop, at a stop: the reply first, then the patience."""
+    """Both end in one turn of the loop, at a stop: the reply first, then the patience."""
     loop = asyncio.get_running_loop()
     begun, finish = asyncio.Event(), loop.create_future()
 
@@ -31,7 +31,7 @@ async def test_a_reply_that_ends_as_the_patience_with_it_does_is_no_error(
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await begun.wait()
         ending = asyncio.create_task(listener.shutdown(0.05))
-        for _ in range(5):  # turns, in which it begins to wait
+        for _ in range(5):  # turns in which the shutdown begins to wait
             await asyncio.sleep(0)
         loop.call_later(0.01, finish.set_result, None)
         time.sleep(0.2)  # noqa: ASYNC251 - both are late when the loop goes on

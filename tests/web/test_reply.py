@@ -10,7 +10,7 @@ BODY = bytes(8 * 1024 * 1024)  # more than the kernel takes at once
 
 
 async def test_a_connection_that_closed_behind_its_last_byte_may_be_broken_off() -> None:
-    """As where a server closes a connection while a reply is still waiting for upstream."""
+    """A server may close a connection while a reply still waits for upstream."""
     served: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
 
     def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -23,7 +23,7 @@ async def test_a_connection_that_closed_behind_its_last_byte_may_be_broken_off()
         assert isinstance(transport, asyncio.Transport)
         transport.write(BODY)
         transport.close()
-        assert transport.get_write_buffer_size()  # so that it is closed once that is sent
+        assert transport.get_write_buffer_size()  # the close waits for these bytes
         assert await reader.read(len(BODY) + 1)
         while len(await reader.read(2**20)):
             pass

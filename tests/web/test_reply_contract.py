@@ -1,4 +1,4 @@
-"""A reply takes the place of aiohttp's own: an aiohttp that treats it otherwise fails here."""
+"""A reply replaces aiohttp's own: a version of aiohttp that treats it otherwise fails here."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Broken(Recorded):
 
 @dataclass
 class Served:
-    """A connection to aiohttp's server, and what the server logged."""
+    """A connection to aiohttp's server, and the server's log."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -75,7 +75,7 @@ class Served:
 
 @asynccontextmanager
 async def serving(make: Callable[[list[str]], Reply]) -> AsyncIterator[Served]:
-    """Serve one connection by aiohttp's own server, with replies that `make` makes."""
+    """Serve one connection with aiohttp's own server, and replies that `make` makes."""
     calls: list[str] = []
     logged: list[web.StreamResponse] = []
 

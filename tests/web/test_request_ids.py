@@ -1,6 +1,6 @@
-"""Request ids: one for each request, in its answer, in its lines, and with what upstream is asked.
+"""Request ids: each request has one, in its answer, its log lines and its upstream requests.
 
-It is a client's own text: what could mean something else on the way is not taken.
+An id may be a client's own text: text that could mean something else on the way is not taken.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MADE = re.compile(r"[0-9a-f]{12}-[0-9a-f]+")
 
 
 def sent(hub: Hub) -> dict[str, set[str]]:
-    """Return the ids that each port was told; "" where a request had none."""
+    """Return the ids in the requests to each port; "" where a request had none."""
     told: dict[str, set[str]] = {"registry": set(), "token": set(), "cdn": set()}
     for seen in hub.journal.entries:
         told[seen.port].add(seen.headers.get("x-request-id", ""))
@@ -58,7 +58,7 @@ async def test_a_request_without_an_id_gets_one_of_its_own(
     ]
     assert all(MADE.fullmatch(each) for each in found)
     assert len(set(found)) == 3
-    assert sent(hub)["registry"] == {found[0]}  # the others asked for nothing
+    assert sent(hub)["registry"] == {found[0]}  # the other requests asked upstream for nothing
 
 
 @pytest.mark.parametrize(
@@ -100,13 +100,13 @@ async def test_control_characters_reach_neither_upstream_nor_the_log(
     assert sent(hub)["registry"] <= {found[0].decode()}
 
 
-async def test_what_is_no_request_gets_an_id_too(mirror: Mirror) -> None:
+async def test_bytes_that_are_no_request_get_an_id_too(mirror: Mirror) -> None:
     head = await ask_raw(mirror, b"", first=b"NOT HTTP\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert re.search(rb"(?m)^X-Request-Id: [0-9a-f]{12}-[0-9a-f]+\r$", head)
 
 
-async def test_a_download_that_others_join_carries_the_id_of_who_began_it(
+async def test_a_fetch_with_followers_carries_the_id_of_its_first_request(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
     layer, go = image.layers[1], asyncio.Event()
@@ -120,16 +120,16 @@ async def test_a_download_that_others_join_carries_the_id_of_who_began_it(
     assert sent(hub)["registry"] == {"first"}
 
 
-async def test_what_the_mirror_asks_for_itself_has_no_id(hub: Hub, run: Run) -> None:
+async def test_a_request_of_the_mirrors_own_has_no_id(hub: Hub, run: Run) -> None:
     async with run(limit_check=1):
         await hub.journal.wait(lambda seen: seen.kind == "manifest")
     assert sent(hub)["registry"] == {""}
 
 
-async def test_a_probe_is_for_nobody_in_particular(
+async def test_a_probe_has_no_requests_id(
     hub: Hub, run: Run, image: Image, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It goes on for hours after the request whose failure began it."""
+    """A probe begins with a request's failure, and goes on for hours after it."""
     begun, over = list[str](), asyncio.Event()
     after = ["?"]
 

@@ -1,4 +1,4 @@
-"""One mirror for every registry: which upstream a request means, and what is nobody's."""
+"""One mirror for every registry: a request means one upstream, or is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Offers: TypeAlias = dict[str, tuple[Hub, Image]]
 
 @pytest.fixture
 async def offers() -> AsyncIterator[Offers]:
-    """A registry for each name; each has another image as `org/app:1`."""
+    """A registry for each name, each with a different image as `org/app:1`."""
     async with AsyncExitStack() as stack:
         offers = {}
         for number, name in enumerate(NAMES):
@@ -33,20 +33,20 @@ async def offers() -> AsyncIterator[Offers]:
 
 
 def settings(offers: Offers, default: str = HUB) -> dict[str, object]:
-    """Return what the mirror is told of these registries."""
+    """Return the mirror's settings for these registries."""
     upstreams = {name: {"url": hub.url, "hosts": HOSTS[name]} for name, (hub, _) in offers.items()}
     return {"upstreams": upstreams, "default_upstream": default}
 
 
 @pytest.fixture
 async def mirror(offers: Offers, run: Run) -> AsyncIterator[Mirror]:
-    """A mirror of the three."""
+    """A mirror of the three registries."""
     async with run(**settings(offers)) as mirror:
         yield mirror
 
 
 def asked(offers: Offers) -> list[str]:
-    """Return which registries were asked, and have them forget it."""
+    """Return the registries that were asked, and clear their journals."""
     names = [name for name, (hub, _) in offers.items() if hub.requests]
     for hub, _ in offers.values():
         hub.journal.clear()
@@ -83,7 +83,7 @@ def asked(offers: Offers) -> list[str]:
         (f"/v2/{MANIFEST}", "evil.example", HUB),
     ],
 )
-async def test_the_upstream_is_the_one_that_is_named(
+async def test_the_named_upstream_is_asked(
     offers: Offers, mirror: Mirror, path: str, host: str, upstream: str
 ) -> None:
     given = {"Host": host} if host else {}
@@ -97,7 +97,7 @@ async def test_the_upstream_is_the_one_that_is_named(
     assert asked(offers) == []
 
 
-async def test_what_a_proxy_is_asked_for_counts_and_not_its_own_name(
+async def test_the_target_of_a_proxys_request_counts_and_not_its_own_name(
     offers: Offers, mirror: Mirror
 ) -> None:
     reader, writer = await asyncio.open_connection(*mirror.daemon.address)
@@ -191,7 +191,7 @@ async def test_nothing_is_served_at_other_paths(mirror: Mirror, path: str) -> No
 async def test_slashes_in_a_row_are_one(
     offers: Offers, mirror: Mirror, path: str, upstream: str
 ) -> None:
-    """Registries redirect to the path with one; clients that join paths carelessly count on it."""
+    """Registries redirect to the path with one slash; clients that join paths badly need it."""
     got = await mirror.ask(path)
     assert (got.status, got.body) == (200, offers[upstream][1].manifest)
     assert asked(offers) == [upstream]

@@ -1,4 +1,4 @@
-"""Bodies on their way to clients: nobody waits for a disk, nobody's copy is in memory whole."""
+"""Bodies for clients: the loop waits for no disk, and no client has a whole copy in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def layer(hub: Hub) -> Blob:
 
 
 async def forgotten(mirror: Mirror, layer: Blob) -> None:
-    """Keep a layer on the disk alone, as far as the kernel can be talked into it."""
+    """Keep a layer on the disk alone, as far as the kernel allows."""
     await mirror.blob(REPOSITORY, layer.digest)
     await mirror.settled()
     path = mirror.folder.blob(layer.digest)
@@ -61,7 +61,7 @@ def in_memory(file: int, start: int, count: int) -> bool:
 async def test_no_page_that_is_on_the_disk_is_waited_for_on_the_loop(
     run: Run, layer: Blob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither by sendfile, nor by a read that may have to wait for the disk."""
+    """Neither sendfile nor a read waits for the disk on the loop."""
     real_sendfile, real_preadv = os.sendfile, os.preadv
     waited_for: list[int] = []
     loop = threading.get_ident()
@@ -89,7 +89,7 @@ async def test_no_page_that_is_on_the_disk_is_waited_for_on_the_loop(
 async def test_where_sendfile_is_of_no_use_each_reads_from_its_own_place(
     hub: Hub, run: Run, layer: Blob, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """A file that many follow has one position: nobody reads by it, or moves it."""
+    """A file with many followers has one position: no follower reads by it, or moves it."""
     calls = 0
     real = os.sendfile
 
@@ -174,7 +174,7 @@ async def test_what_is_in_memory_is_not_copied_for_who_does_not_read() -> None:
 async def test_those_who_read_nothing_of_a_large_manifest_share_one_copy(
     hub: Hub, mirror: Mirror
 ) -> None:
-    """Such a one is read from the disk for each who asks, and held for none of them alone."""
+    """A large manifest is read from the disk for each request, and held for none of them alone."""
     document = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": []}
     body = json.dumps(document | {"annotations": {"x": "y" * 3_900_000}}).encode()
     path = f"/v2/{REPOSITORY}/manifests/{push(hub, body, media.OCI_INDEX)}"
@@ -191,7 +191,7 @@ async def test_those_who_read_nothing_of_a_large_manifest_share_one_copy(
 async def test_slow_readers_of_many_large_manifests_cost_one_copy_of_each(
     hub: Hub, mirror: Mirror
 ) -> None:
-    """More of them than are kept in memory, so that each reader has its own read from the disk."""
+    """The manifests are more than memory keeps, so each reader has its own read from the disk."""
     paths = []
     for number in range(12):
         document = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": []}
@@ -206,12 +206,12 @@ async def test_slow_readers_of_many_large_manifests_cost_one_copy_of_each(
                 client = stack.enter_context(asking(mirror, path))
                 async with asyncio.timeout(10):
                     assert await asyncio.get_running_loop().sock_recv(client, 100)
-        # and those that were read last, which are kept in memory: four, and one on its way
+        # the manifests read last are kept in memory: four, and one on its way
         assert large_objects() - before <= len(paths) + 5
 
 
 def large_objects() -> int:
-    """Count what takes more than a megabyte each, held by whatever there is."""
+    """Count the byte strings of more than a megabyte that any object holds."""
     held = chain.from_iterable(map(gc.get_referents, gc.get_objects()))
     return len({id(each) for each in held if type(each) is bytes and len(each) > 1_000_000})
 
@@ -224,7 +224,7 @@ def push(hub: Hub, body: bytes, media_type: str) -> str:
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process has."""
+    """Return the bytes of memory of this process."""
     [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in x]
     return int(line.split()[1]) * 1024
 
@@ -245,7 +245,7 @@ def asking(mirror: Mirror, path: str) -> socket.socket:
 
 
 async def received(client: socket.socket) -> int:
-    """Count what comes until the connection ends."""
+    """Count bytes until the connection ends."""
     got = 0
     async with asyncio.timeout(10):
         try:

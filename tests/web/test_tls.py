@@ -1,4 +1,4 @@
-"""TLS served by the daemon itself: whole bodies, a certificate that is renewed, who may come in."""
+"""TLS served by the daemon: whole bodies, a renewed certificate, and clients' certificates."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ REPOSITORY = "library/nginx"
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
-    """Who signs the mirror's certificate."""
+    """The authority that signs the mirror's certificate."""
     return trustme.CA()
 
 
@@ -50,20 +50,20 @@ class Pair:
         self.cert, self.key = folder / "mirror.pem", folder / "mirror.key"
 
     def renew(self, authority: trustme.CA, name: str = "127.0.0.1") -> None:
-        """Have another one issued."""
+        """Have a new certificate and key issued."""
         issued = authority.issue_cert(name, common_name=name)
         self.key.write_bytes(issued.private_key_pem.bytes())
         self.cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
 
     @property
     def settings(self) -> dict[str, Path]:
-        """What the mirror is told of them."""
+        """The mirror's settings for the pair."""
         return {"tls_cert": self.cert, "tls_key": self.key}
 
 
 @pytest.fixture
 def pair(authority: trustme.CA, tmp_path: Path) -> Pair:
-    """The mirror's."""
+    """The mirror's certificate and key."""
     pair = Pair(tmp_path)
     pair.renew(authority)
     return pair
@@ -78,14 +78,14 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 
 @asynccontextmanager
 async def encrypted(mirror: Mirror, context: ssl.SSLContext) -> AsyncIterator[Mirror]:
-    """The same mirror, spoken to in TLS."""
+    """The same mirror, asked over TLS."""
     connector = aiohttp.TCPConnector(ssl=context, limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
         yield Mirror(mirror.daemon, session)
 
 
 async def served(mirror: Mirror, context: ssl.SSLContext) -> dict[str, object]:
-    """The certificate that a new connection is shown."""
+    """The mirror's certificate on a new connection."""
     host, port = mirror.daemon.address
     _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
     certificate: dict[str, object] = writer.get_extra_info("peercert")
@@ -129,7 +129,7 @@ async def test_a_file_system_that_does_not_report_its_cache_is_read_all_the_same
                 await mirror.pull(REPOSITORY, "latest", image)
 
 
-async def test_a_file_that_was_cut_behind_the_mirrors_back_completes_nobody(
+async def test_a_file_that_was_cut_behind_the_mirrors_back_completes_no_body(
     hub: Hub, run: Run, pair: Pair, authority: trustme.CA
 ) -> None:
     image = make_image(8, [30_000_000])
@@ -155,7 +155,7 @@ async def test_many_clients_at_once_each_get_all_of_it(
     assert hub.bodies(layer.digest) == 1
 
 
-async def test_a_new_certificate_is_shown_to_new_clients_and_nobody_is_cut(
+async def test_a_new_certificate_is_shown_to_new_clients_and_no_client_is_cut(
     hub: Hub, run: Run, image: Image, pair: Pair, authority: trustme.CA
 ) -> None:
     layer, context = image.layers[1], trusting(authority)
@@ -289,7 +289,7 @@ async def test_a_certificate_names_its_client(
     identities: list[str],
     name: str,
 ) -> None:
-    """By its common name, else by what stands in its place today; its own list holds then."""
+    """A common name does so, or else its modern equivalent; the client's own list holds then."""
     authority.cert_pem.write_to_path(tmp_path / "clients.pem")
     settings = {**pair.settings, "client_ca": tmp_path / "clients.pem"}
     context = trusting(authority)
@@ -351,7 +351,7 @@ async def test_a_share_may_be_a_certificates(
 
 
 async def lets_in(mirror: Mirror, authority: trustme.CA, issuer: trustme.CA) -> bool:
-    """Whether a client is served whose certificate has this issuer."""
+    """Whether a client with a certificate of this issuer is served."""
     context = trusting(authority)
     issuer.issue_cert("runner@ci", common_name="runner").configure_cert(context)
     async with encrypted(mirror, context) as client:
@@ -364,16 +364,16 @@ async def lets_in(mirror: Mirror, authority: trustme.CA, issuer: trustme.CA) -> 
 async def test_old_tls_is_refused(
     run: Run, pair: Pair, authority: trustme.CA, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """For its version, not for want of a cipher: OpenSSL's own defaults may allow those."""
+    """The version is the cause, not a lack of ciphers: OpenSSL's own defaults may allow them."""
     caplog.set_level(logging.INFO)
     context = trusting(authority)
     with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.minimum_version = ssl.TLSVersion.TLSv1
     with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
-    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # or the client would not even try
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # without this the client would not even try
     async with run(**pair.settings) as mirror:
-        with pytest.raises(OSError):  # noqa: PT011 - how the refusal shows is OpenSSL's
+        with pytest.raises(OSError):  # noqa: PT011 - the kind of refusal is OpenSSL's
             await served(mirror, context)
         await served(mirror, trusting(authority))
     assert "no TLS with 127.0.0.1: unsupported protocol" in caplog.text
@@ -438,7 +438,7 @@ async def test_a_long_plain_request_gets_its_answer_and_no_reset(run: Run, pair:
         writer.close()
 
 
-async def test_what_is_neither_tls_nor_http_is_hung_up_on(
+async def test_bytes_that_are_neither_tls_nor_http_end_the_connection(
     run: Run, pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -478,7 +478,7 @@ async def test_without_a_descriptor_to_spare_a_handshake_ends_with_one_line(
 async def test_connections_that_never_shake_hands_are_bounded_and_cut(
     run: Run, pair: Pair, authority: trustme.CA
 ) -> None:
-    """They count as idle: the longest idle makes room for one that does."""
+    """Such connections count as idle: the longest idle one makes room for a real client."""
     context = trusting(authority)
     async with (
         run(max_connections=10, **pair.settings) as plain,
@@ -492,7 +492,7 @@ async def test_connections_that_never_shake_hands_are_bounded_and_cut(
             for reader, _ in silent[:6]:
                 assert await ended(reader)
         assert not any(reader.at_eof() for reader, _ in silent[6:])
-        async with asyncio.timeout(15):  # those are cut after ten seconds
+        async with asyncio.timeout(15):  # the rest are cut after ten seconds
             for reader, _ in silent[6:]:
                 assert await ended(reader)
         for _, writer in silent:
@@ -524,7 +524,7 @@ async def test_whoever_holds_most_gives_one_up_over_tls_too(
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:
-    """Wait for the end of a connection on which nothing is said."""
+    """Wait for the end of a connection that carries no data."""
     with suppress(ConnectionResetError):
         return await reader.read() == b""
     return True
@@ -605,7 +605,7 @@ async def test_health_is_told_over_tls(run: Run, pair: Pair, authority: trustme.
             assert (await mirror.ask(path)).status == 200
 
 
-async def test_a_reload_shows_another_certificate_and_cuts_nobody(
+async def test_a_reload_shows_another_certificate_and_cuts_no_client(
     hub: Hub, run: Run, image: Image, pair: Pair, authority: trustme.CA, tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()

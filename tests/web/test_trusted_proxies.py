@@ -1,4 +1,4 @@
-"""Behind proxies: clients are told apart as if nothing stood before the mirror."""
+"""Clients behind proxies are told apart as if there were no proxy before the mirror."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def test_a_proxys_clients_write_no_forwarded_that_counts(
 
 
 async def test_links_are_good_behind_any_name_and_scheme(hub: Hub, run: Run) -> None:
-    """What a front tells of itself is not needed: links have a path alone, and Host is the name."""
+    """No other header of a front is needed: links have a path alone, and Host is the name."""
     for number in range(3):
         hub.add(make_image(number, []), "library/nginx", f"v{number}")
     async with run(**BEHIND, host_names=["mirror.example"]) as mirror:
@@ -134,11 +134,11 @@ async def test_each_client_behind_a_proxy_has_a_rate_of_its_own(run: Run) -> Non
         for client in ("203.0.113.7", "203.0.113.8", "2001:db8::1"):
             got = [(await mirror.ask("/v2/", X_Forwarded_For=client)).status for _ in range(2)]
             assert got == [200, 429]
-        same = await mirror.ask("/v2/", X_Forwarded_For="2001:db8::2")  # of one network
+        same = await mirror.ask("/v2/", X_Forwarded_For="2001:db8::2")  # of the same network
         assert same.status == 429
 
 
-async def test_who_guesses_behind_a_proxy_holds_off_nobody_else(run: Run, tmp_path: Path) -> None:
+async def test_guesses_behind_a_proxy_hold_off_no_other_client(run: Run, tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.touch()
     add(users, "alice", hashed(WORD))
@@ -168,14 +168,14 @@ async def test_shares_are_those_of_the_clients_behind_a_proxy(hub: Hub, run: Run
 
 
 class Asked(NamedTuple):
-    """What is known of a request by its connection."""
+    """A request as its connection knows it."""
 
     protocol: Line
     remote: str
 
 
 def test_a_proxys_connection_is_its_clients_while_it_is_answered() -> None:
-    """Who holds most through a proxy gives one up, and the proxy itself is not bounded."""
+    """The client with most connections by proxy gives one up, and the proxy itself is unbounded."""
     connections = ClientConnections(6, 2, Clock(), TrustedProxies(["10.0.0.1"]))
     lines = [Line("10.0.0.1") for _ in range(6)]
     for line in lines:
@@ -227,7 +227,7 @@ PREAMBLED = {**BEHIND, "proxy_protocol": True}
 async def say(
     address: tuple[str, int], *parts: bytes, tls: ssl.SSLContext | None = None, source: str = FRONT
 ) -> bytes:
-    """Send a preamble in plain, then the rest as it is or within TLS; returns what is answered."""
+    """Send a preamble in plain, then the rest as it is or within TLS; returns the answer."""
     first, *rest = parts
     reader, writer = await asyncio.open_connection(*address, local_addr=(source, 0))
     try:
@@ -247,7 +247,7 @@ async def say(
 
 
 @pytest.mark.parametrize("case", PREAMBLES)
-async def test_a_preamble_tells_who_the_client_is(
+async def test_a_preamble_tells_the_clients_address(
     run: Run, capfd: pytest.CaptureFixture[str], case: str
 ) -> None:
     preamble, client = PREAMBLES[case]
@@ -302,7 +302,7 @@ async def test_a_preamble_and_a_hello_in_one_piece_are_told_apart(
 async def test_behind_a_preamble_that_is_a_proxys_the_header_counts(
     run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A balancer of TCP before a proxy of HTTP, both listed."""
+    """A TCP balancer stands before an HTTP proxy, and both are listed."""
     header = b"X-Forwarded-For: 203.0.113.7\r\n\r\n"
     ping = PING.removesuffix(b"\r\n") + header
     async with run(proxy_protocol=True, trusted_proxies=[FRONT, "10.0.0.0/8"]) as mirror:
@@ -344,7 +344,7 @@ async def test_who_is_no_proxy_needs_no_preamble_and_may_send_none(
     assert seen(capfd)[0] == OTHER
 
 
-def test_what_cannot_be_is_refused_at_the_start() -> None:
+def test_impossible_proxy_settings_are_refused_at_the_start() -> None:
     with pytest.raises(ConfigurationError, match="proxy_protocol needs trusted_proxies"):
         load({"proxy_protocol": True})
     with pytest.raises(ConfigurationError, match="trusted_proxies is 'lb"):
