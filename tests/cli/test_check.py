@@ -1,4 +1,4 @@
-"""`mirror check`: all that is wrong with a configuration, at once, each with key and place."""
+"""`mirror check` reports all faults of a configuration at once, each with its key and place."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("unconfigured")
 
 
 def test_a_long_list_is_parsed_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each line was parsed with all lines before it: thousands of patterns held up a start."""
+    """Each line was parsed with all lines before it: thousands of patterns delayed a start."""
     parsed, loads = list[str](), tomllib.loads
 
     def counted(text: str) -> dict[str, object]:
@@ -152,7 +152,7 @@ def test_what_follows_from_one_fault_is_not_told_as_another(file: Path, text: st
     assert len(load_all(file=file).faults) == 1
 
 
-def test_what_is_not_wrong_stays_when_something_is(file: Path) -> None:
+def test_right_keys_stay_beside_wrong_ones(file: Path) -> None:
     file.write_text(f'tag_ttl = "often"\nmissing_ttl = 7\ndata_dir = {json.dumps("/srv/mirror")}')
     loaded = load_all(file=file)
     assert loaded.settings is not None
@@ -220,7 +220,7 @@ async def test_all_that_a_start_would_refuse_is_told_and_nothing_is_made(
     assert (ended.code, ended.err) == (1, "")
 
 
-async def test_what_the_check_names_the_start_refuses_in_the_same_words(file: Path) -> None:
+async def test_the_start_refuses_the_faults_of_the_check_in_the_same_words(file: Path) -> None:
     put(file, '[upstreams."docker.io"]\nusername = "robot"\npassword_file = "/nowhere/word"\n')
     told = (await check("--config", file)).out.splitlines()
     ended = await serve_to_the_end("--config", file)
@@ -308,7 +308,7 @@ async def test_each_upstream_is_tried_as_the_daemon_asks_it(
     assert "TLS failed" in found.pop(begin.format("e.io", 16, f"https://{url.authority}"))
     assert list(found) == [f"upstreams.f.io.ca_file (line 19 of {file}) is '/nowhere/ca'"]
     assert WORD not in ended.out + ended.err
-    assert hub.count(kind="manifest", method="GET") == 0  # which would be a pull
+    assert hub.count(kind="manifest", method="GET") == 0  # a GET would be a pull
 
 
 async def test_an_upstream_that_says_nothing_is_given_up_in_time(hub: Hub, file: Path) -> None:
@@ -321,7 +321,7 @@ async def test_an_upstream_that_says_nothing_is_given_up_in_time(hub: Hub, file:
     assert ended.out.endswith(": upstream 127.0.0.1 does not answer\n")
 
 
-# What is in force
+# The values in force
 
 
 async def test_each_value_is_shown_with_where_it_comes_from_and_no_secret(
@@ -373,9 +373,7 @@ async def test_each_value_is_shown_with_where_it_comes_from_and_no_secret(
         assert WORD not in ran.out
 
 
-async def test_what_is_shown_can_be_read_as_a_file_that_says_the_same(
-    file: Path, tmp_path: Path
-) -> None:
+async def test_the_shown_settings_can_be_read_as_an_equal_file(file: Path, tmp_path: Path) -> None:
     put(
         file,
         'max_size = "800MB"\nhost_names = ["a.example"]\nstale_after = 0.5\n'

@@ -1,6 +1,6 @@
-"""What clients are told: files that they can read, and requests that mean what was promised.
+"""Clients' configuration: files that they can read, and requests for the promised images.
 
-How each client makes a request of its file is said here anew; tests/real has the clients.
+These tests repeat how each client makes a request of its file; tests/real runs the clients.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ def _nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Docker Hub and three other registries, two of which have hosts of their own."""
+    """Docker Hub and three other registries, two of which have their own hosts."""
     return load(file=tmp_path / "mirror.toml")
 
 
 def files(client: str, url: str, settings: Settings, ca: str = "", *, only: bool = False) -> Files:
-    """Return what is written for a mirror at `url`."""
+    """Return the files for a mirror at `url`."""
     return files_at(client, ClientEndpoint(url, ca, only), settings)
 
 
 def hosts_of(written: Files, folder: str = "") -> dict[str, dict[str, Any]]:
-    """Return what each registry's `hosts.toml` says, by the registry."""
+    """Return the content of each registry's `hosts.toml`, by the registry."""
     found = {Path(path): text for path, text in written.items() if path.endswith("hosts.toml")}
     assert {str(path.parent.parent) for path in found} == {folder or "."}
     return {path.parent.name: tomllib.loads(text) for path, text in found.items()}
@@ -76,7 +76,7 @@ def image(settings: Settings, url: str) -> str:
 
 
 def of_docker(text: str) -> Iterator[tuple[str, str]]:
-    """What dockerd asks for: the mirror's path, then `/v2/`; Docker Hub's images only."""
+    """The requests of dockerd: the mirror's path, then `/v2/`; Docker Hub's images only."""
     for mirror in json.loads(text)["registry-mirrors"]:
         yield f"{mirror}/v2/org/app/manifests/1", f"{HUB}/org/app:1"
 
@@ -91,7 +91,7 @@ def test_dockerd_finds_docker_hub(settings: Settings, url: str) -> None:
 
 @pytest.mark.parametrize("url", URLS)
 def test_dockerd_that_reads_hosts_files_finds_each_upstream(settings: Settings, url: str) -> None:
-    """There is none for other registries: it would take `insecure-registries` from them."""
+    """Other registries have no file: it would take `insecure-registries` from them."""
     hosts = hosts_of(files("docker", url, settings), "certs.d")
     assert hosts == {
         name: told
@@ -123,7 +123,7 @@ def test_dockerd_finds_docker_hub_where_another_is_the_default(hosts: list[str],
 def test_dockerd_is_told_nothing_that_it_would_not_start_with(
     hosts: list[str], default: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where Docker Hub could be reached by a path only, which it refuses before version 25."""
+    """Docker Hub at a path is refused, because dockerd accepts no path before version 25."""
     config = tmp_path / "other.toml"
     config.write_text(
         f'default_upstream = "{default}"\n'
@@ -146,7 +146,7 @@ def test_no_client_is_told_a_name_by_which_it_would_be_refused(client: str) -> N
             files(client, unknown, settings)
 
 
-def test_the_example_is_what_is_written() -> None:
+def test_the_example_in_the_docs_is_the_written_file() -> None:
     settings = load()
     told = files("docker", f"http://{settings.listen}", settings)
     assert told["daemon.json"] == EXAMPLE.read_text()
@@ -167,7 +167,7 @@ def test_containerd_finds_each_upstream_and_goes_there_without_the_mirror(
     assert {name: hosts.get("server") for name, hosts in folders.items()} == {
         HUB: "https://registry-1.docker.io",
         GHCR: "https://ghcr.io",
-        QUAY: "https://quay.example:5000",  # not where only the mirror may get to
+        QUAY: "https://quay.example:5000",  # not an address that only the mirror can reach
         PLAIN: "http://r.example:8080",
         "_default": None,
     }
@@ -189,12 +189,12 @@ def test_podman_finds_each_upstream_and_goes_there_without_the_mirror(
         [mirror] = registry["mirror"]
         assert mirror.get("insecure", False) == (scheme == "http")
         host, slash, path = mirror["location"].partition("/")
-        assert ":" not in path  # or it is no name of an image
+        assert ":" not in path  # a name of an image has no colon here
         asked = f"{scheme}://{host}/v2/{path}{slash}org/app/manifests/1"
         assert image(settings, asked) == f"{name}/org/app:1"
 
 
-def test_podman_is_not_told_what_it_cannot_ask_for() -> None:
+def test_podman_is_told_no_upstream_that_it_cannot_ask() -> None:
     settings = load({"upstreams": {QUAY: {"url": "https://quay.example:5000"}}})
     [text] = files("podman", URLS[0], settings).values()
     assert [each["prefix"] for each in tomllib.loads(text)["registry"]] == [HUB]
@@ -238,7 +238,7 @@ def test_k3s_finds_each_upstream(settings: Settings, url: str) -> None:
         ("a.io:5000", "http://a.io:5000/harbor", "http://a.io:5000"),
         ("[::1]:5000", "http://[::1]:5000", "http://[::1]:5000"),
         ("a.io:443", "https://a.io", "https://a.io:443"),
-        ("a.io", "http://a.io:5000", "https://a.io"),  # another registry, for all that is known
+        ("a.io", "http://a.io:5000", "https://a.io"),  # possibly another registry
         ("a.io", "http://inside.io", "https://a.io"),
     ],
 )
@@ -267,7 +267,7 @@ def test_a_closed_hosts_file_has_the_mirror_alone(
     assert hosts.keys() == {HUB, GHCR, QUAY, PLAIN, "_default"}
     for host in hosts.values():
         assert host.pop("host") == {url: {"capabilities": ["pull", "resolve"]}}
-        assert host == {"server": url, "capabilities": ["push"]}  # not asked for twice
+        assert host == {"server": url, "capabilities": ["push"]}  # the registry is not asked twice
     assert len(told) == len(hosts)  # the key of daemon.json has no closed form
 
 
@@ -298,7 +298,7 @@ def test_k3s_is_closed_for_every_registry(settings: Settings) -> None:
 def test_a_client_that_cannot_be_closed_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """BuildKit ever, and podman where a path cannot name an upstream."""
+    """BuildKit never can be, and podman cannot if a path cannot name an upstream."""
     config = tmp_path / "other.toml"
     config.write_text(f'upstreams."{QUAY}" = {{ url = "https://{QUAY}" }}\n')
     for client, named in (("buildkit", "docker --only"), ("podman", QUAY)):
@@ -310,7 +310,7 @@ def test_a_client_that_cannot_be_closed_is_refused(
     assert not (tmp_path / "etc").exists()
 
 
-# A CA of the mirror's own
+# The mirror's own CA
 
 CA = trustme.CA().cert_pem.bytes().decode()
 SAFE = "https://mirror.example:5000"
@@ -355,7 +355,7 @@ def test_clients_that_look_nowhere_are_told_where_the_ca_is(settings: Settings) 
 def test_a_registry_with_a_ca_of_its_own_is_trusted_still(
     tmp_path: Path, client: str, folder: str, only: bool
 ) -> None:
-    """Beside a `hosts.toml` no client looks for the `ca.crt` that it had there."""
+    """No client looks for a `ca.crt` in a folder with a `hosts.toml`."""
     (tmp_path / "ca.pem").write_text(CA)
     config, etc = tmp_path / "mirror.toml", tmp_path / "etc"
     told = {"quay.example:5000": "https://quay.example:5000", GHCR: "https://inside.example"}
@@ -376,7 +376,9 @@ def test_a_registry_with_a_ca_of_its_own_is_trusted_still(
     assert main([*command, "--force"]) == 2
 
 
-def test_what_is_no_ca_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_ca_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     for name in ("ca.pem", "missing"):
         assert main(["client-config", "k3s", "--ca", str(tmp_path / name)]) == 2
@@ -388,7 +390,7 @@ def test_what_is_no_ca_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def written(folder: Path) -> dict[str, str]:
-    """Return what files a folder has."""
+    """Return the files of a folder with their content."""
     return {
         str(file.relative_to(folder)): file.read_text()
         for file in folder.rglob("*")
@@ -397,7 +399,7 @@ def written(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_the_files_are_written_for_what_is_configured(
+def test_the_files_are_written_for_the_configured_upstreams(
     settings: Settings, tmp_path: Path, client: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["client-config", client, "--config", str(tmp_path / "mirror.toml")]
@@ -413,7 +415,7 @@ def test_the_files_are_written_for_what_is_configured(
         assert (path in printed) == (client in ("containerd", "docker"))
 
 
-def test_no_file_of_anybody_elses_is_replaced_unasked(
+def test_no_foreign_file_is_replaced_unasked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "docker.io" / "hosts.toml"
@@ -428,7 +430,7 @@ def test_no_file_of_anybody_elses_is_replaced_unasked(
     assert (written(tmp_path), said.out) == (before, "")
     assert main([*command, "--force"]) == 0
     assert "mine" not in place.read_text()
-    assert main(command) == 0  # what is the same already is nobody else's
+    assert main(command) == 0  # a file with the same content is the mirror's
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(
@@ -477,7 +479,7 @@ async def test_the_greeting_says_what_dockerd_is_to_be_told(tmp_path: Path) -> N
 def test_files_are_replaced_whole_or_not_at_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Half a daemon.json is a Docker that does not start."""
+    """Docker does not start with half a daemon.json."""
     before, elsewhere = '{"debug": true}', tmp_path / "elsewhere.json"
     elsewhere.write_text(before)
     elsewhere.chmod(0o640)

@@ -1,4 +1,4 @@
-"""The upkeep commands: beside a running mirror and without one, in words, numbers, exit codes."""
+"""The maintenance commands, with and without a running mirror: words, numbers, exit codes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def filled(run: Run, images: list[Image]) -> list[Image]:
 
 @asynccontextmanager
 async def daemon(hub: Hub, folder: Path, *, there: bool = True) -> AsyncIterator[Command | None]:
-    """A mirror that runs, or none."""
+    """Run a mirror if `there`; yields it, or None."""
     if not there:
         yield None
         return
@@ -87,7 +87,7 @@ def one_line(ended: Ended) -> str:
 
 
 def path_of(folder: Path, digest: str) -> Path:
-    """Where a blob lies."""
+    """Return the path of a blob."""
     return BlobFiles(folder).path(Digest(digest))
 
 
@@ -122,7 +122,7 @@ async def test_verify_says_that_all_is_right(
 
 
 @BOTH
-async def test_verify_finds_what_was_altered_and_the_next_pull_is_right(
+async def test_verify_finds_an_altered_file_and_the_next_pull_is_right(
     hub: Hub, folder: Path, filled: list[Image], beside: bool
 ) -> None:
     wrong = [filled[0].layers[1].digest, filled[0].digest, filled[0].layers[0].digest]
@@ -167,9 +167,9 @@ async def test_verify_keeps_to_its_rate_and_can_be_interrupted(
 
 
 async def opened(folder: Path) -> None:
-    """Wait until somebody has the index open."""
+    """Wait until a process has the index open."""
     async with asyncio.timeout(10):
-        while not await asyncio.to_thread((folder / "index.db-wal").exists):  # noqa: ASYNC110 - a file tells nobody
+        while not await asyncio.to_thread((folder / "index.db-wal").exists):  # noqa: ASYNC110 - a file sends no event
             await asyncio.sleep(0.02)
 
 
@@ -269,7 +269,7 @@ async def test_a_terminal_is_asked_before_a_whole_repository_goes(
 
 @BOTH
 @pytest.mark.parametrize("target", ["b", "a:1", "layer"])
-async def test_a_dry_purge_tells_what_the_purge_then_does(
+async def test_a_dry_purge_tells_the_effect_of_the_purge(
     hub: Hub, folder: Path, filled: list[Image], beside: bool, target: str
 ) -> None:
     target = filled[0].layers[0].digest if target == "layer" else target
@@ -283,7 +283,7 @@ async def test_a_dry_purge_tells_what_the_purge_then_does(
 
 
 @BOTH
-async def test_a_dry_verify_leaves_what_is_wrong_where_it_is(
+async def test_a_dry_verify_leaves_wrong_files_in_place(
     hub: Hub, folder: Path, filled: list[Image], beside: bool
 ) -> None:
     wrong, shorter = filled[0].layers[1].digest, filled[1].layers[1].digest
@@ -302,7 +302,7 @@ async def test_a_dry_verify_leaves_what_is_wrong_where_it_is(
     assert not path_of(folder, wrong).exists()
 
 
-async def test_a_dry_gc_tells_what_the_gc_then_does(
+async def test_a_dry_gc_tells_the_effect_of_the_gc(
     hub: Hub, folder: Path, filled: list[Image], tmp_path: Path
 ) -> None:
     config = tmp_path / "mirror.toml"
@@ -337,14 +337,14 @@ async def test_a_dry_gc_beside_a_daemon_tells_of_strangers_and_lost_files(
 
 
 def everything(folder: Path) -> dict[str, int]:
-    """List what is kept, with sizes."""
+    """List the stored files, with sizes."""
     names = ("blobs", "partial", "quarantine")
     within = (each for name in names for each in folder.glob(f"{name}/**/*"))
     return {str(each): each.stat().st_size for each in within if each.is_file()}
 
 
 @BOTH
-async def test_gc_removes_what_is_of_no_use(
+async def test_gc_removes_files_of_no_use(
     hub: Hub, folder: Path, filled: list[Image], beside: bool
 ) -> None:
     stranger = Digest.of(b"stranger")
@@ -357,7 +357,7 @@ async def test_gc_removes_what_is_of_no_use(
         assert ended.code == 0, ended
         assert "1 partial downloads" in ended.out
         assert not list((folder / "partial").iterdir())
-        if beside:  # alone, the start has adopted the one and forgotten the other
+        if beside:  # without a daemon, the start has adopted one file and forgotten the other
             assert "freed 12.0 KiB" in ended.out
             assert "1 files that nothing names" in ended.out
             assert "1 entries without" in ended.out
@@ -400,12 +400,12 @@ async def test_du_adds_up(hub: Hub, folder: Path, filled: list[Image], beside: b
 
 
 @BOTH
-async def test_budget_tells_what_is_left_and_who_spent_it(
+async def test_budget_tells_the_pulls_left_and_the_clients_that_spent_them(
     hub: Hub, folder: Path, filled: list[Image], beside: bool
 ) -> None:
     hub.terms.limit = 40
     for _ in range(7):
-        hub.limits.count(None)  # others behind the same address
+        hub.limits.count(None)  # another client behind the same address
     hub.add(make_image(9), "library/c", "2")
     async with daemon(hub, folder) as command:
         assert command is not None
@@ -457,7 +457,7 @@ async def test_the_socket_is_its_users_alone_and_goes_with_the_daemon(
 ) -> None:
     path = folder / "control.sock"
     folder.mkdir()  # noqa: ASYNC240
-    with socket.socket(socket.AF_UNIX) as crashed:  # what a crash leaves
+    with socket.socket(socket.AF_UNIX) as crashed:  # the socket that a crash leaves
         crashed.bind(str(path))
     async with daemon(hub, folder) as command:
         assert command is not None
@@ -505,7 +505,9 @@ async def test_nothing_of_it_is_reachable_by_network(hub: Hub, folder: Path) -> 
         writer.close()
 
 
-async def test_what_a_running_mirror_cannot_read_is_refused(hub: Hub, folder: Path) -> None:
+async def test_an_order_that_a_running_mirror_cannot_read_is_refused(
+    hub: Hub, folder: Path
+) -> None:
     async with daemon(hub, folder) as command:
         assert command is not None
         for body in (b"", b"{}", b'{"kind":"verify","rate":-1}', b"[" * 60_000, b"x" * 100_000):
@@ -520,7 +522,7 @@ async def test_what_a_running_mirror_cannot_read_is_refused(hub: Hub, folder: Pa
 
 
 @BOTH
-async def test_what_cannot_be_purged_gets_one_line(
+async def test_a_target_that_cannot_be_purged_gets_one_line(
     hub: Hub, folder: Path, filled: list[Image], beside: bool
 ) -> None:
     async with daemon(hub, folder, there=beside):
@@ -583,7 +585,7 @@ async def test_a_daemon_that_stops_ends_the_command_and_is_not_held_up(
             assert "broke off" in one_line(await slow.ended())
 
 
-async def test_purge_cuts_nobodys_body(hub: Hub, folder: Path, images: list[Image]) -> None:
+async def test_purge_cuts_no_clients_body(hub: Hub, folder: Path, images: list[Image]) -> None:
     layer = images[0].layers[0]
     go = asyncio.Event()
     hub.faults.add(Fault(kind="blob", stall_after=100_000, until=go))

@@ -1,4 +1,4 @@
-"""`mirror healthcheck`: whether the mirror runs, whatever it listens on."""
+"""`mirror healthcheck` tells whether the mirror runs, on any kind of address."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_a_mirror_that_runs_is_well(tmp_path: Path) -> None:
         assert await checked(tmp_path / "data" / ".." / "data") == (0, "ok\n", "")
 
 
-async def test_one_that_has_ended_is_not(tmp_path: Path) -> None:
+async def test_a_mirror_that_has_ended_is_not_well(tmp_path: Path) -> None:
     async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
         await command.address()
     config = tmp_path / "mirror.toml"
@@ -55,7 +55,7 @@ async def test_it_needs_no_certificate_though_clients_do(tmp_path: Path) -> None
 async def test_a_file_that_was_spoilt_since_has_no_mirror_restarted(
     tmp_path: Path, text: str | None
 ) -> None:
-    """It runs on what the file said before: a probe must not end that."""
+    """The mirror runs on the file's former content, and a probe must not end it."""
     config, data = tmp_path / "mirror.toml", tmp_path / "data"
     config.write_text("tag_ttl = 30")
     async with serving(data, "--config", config, "--upstream", NOBODY) as command:
@@ -74,7 +74,7 @@ async def test_a_file_that_was_spoilt_since_has_no_mirror_restarted(
 
 
 async def test_it_sends_no_preamble_though_loopback_is_a_proxys(tmp_path: Path) -> None:
-    """Where the control socket is missing, that a connection is taken says enough."""
+    """Without a control socket, a connection that the mirror accepts is proof enough."""
     config = tmp_path / "mirror.toml"
     fronts = 'trusted_proxies = ["127.0.0.0/8", "::1"]\nproxy_protocol = true\n'
     config.write_text(fronts)
@@ -87,8 +87,10 @@ async def test_it_sends_no_preamble_though_loopback_is_a_proxys(tmp_path: Path) 
         assert await checked(tmp_path / "data", "--config", config) == (0, "ok\n", "")
 
 
-async def test_one_without_a_control_socket_is_asked_where_clients_ask_it(tmp_path: Path) -> None:
-    """A full disk has room for no socket, and must not have the mirror restarted for ever."""
+async def test_a_mirror_without_a_control_socket_is_asked_at_its_clients_address(
+    tmp_path: Path,
+) -> None:
+    """A full disk has no room for the socket, and must not cause restarts without end."""
     async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
         url = await command.address()
         (tmp_path / "data" / "control.sock").unlink()
@@ -103,7 +105,7 @@ async def test_one_without_a_control_socket_is_asked_where_clients_ask_it(tmp_pa
 async def test_a_socket_that_the_disk_did_not_take_is_made_when_it_does(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Orders make room on a full disk, and must not wait for a restart."""
+    """Orders free room on a full disk, and must not wait for a restart."""
     monkeypatch.setattr(socket_server, "_AGAIN", 0.05)
     caplog.set_level("INFO")
     in_the_way = tmp_path / "data" / "control.sock"
@@ -119,7 +121,7 @@ async def test_a_socket_that_the_disk_did_not_take_is_made_when_it_does(
     assert not in_the_way.exists()
 
 
-async def test_ready_says_what_is_wrong(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ready_names_the_fault(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load({"data_dir": mirror.folder.path})
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(health.Unhealthy, match="the mirror is not ready: cannot write"):

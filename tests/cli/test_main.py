@@ -1,4 +1,4 @@
-"""The command line: what it loads, its help, and its completion."""
+"""The command line: its imports, its help, and its completion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mirror.client_config.clients import CLIENTS
 from mirror.settings import Settings
 
 HEAVY = {"aiohttp", "asyncio", "pydantic", "sqlite3", "ssl"}
-# What a command that finds a running mirror has no use for: the daemon's parts.
+# The daemon's parts, which a command does not use if a mirror runs.
 PARTS = {
     "aiohttp",
     "aiosqlite",
@@ -53,7 +53,7 @@ def command_of(name: str) -> argparse.ArgumentParser:
     "arguments", [("--version",), ("--help",), ("completion", "bash"), ("nonsense",)]
 )
 def test_what_needs_no_configuration_loads_none_of_it(arguments: tuple[str, ...]) -> None:
-    """It takes 0.1 s of CPU, and not 0.5."""
+    """Such a command takes 0.1 s of CPU instead of 0.5 s."""
     assert not loaded(*arguments) & HEAVY
 
 

@@ -1,4 +1,4 @@
-"""`mirror reload` and SIGHUP, of the real command: what is printed, logged, and left alone."""
+"""`mirror reload` and SIGHUP with the real command: its output, its log, and its limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAME = "library/nginx"
 
 
 class Site:
-    """A data folder and the file that a mirror of it is configured by."""
+    """A data folder, and the configuration file of its mirror."""
 
     def __init__(self, folder: Path, hub: Hub) -> None:
         self.data, self.file = folder / "data", folder / "mirror.toml"
@@ -35,22 +35,22 @@ class Site:
         self.write("")
 
     def write(self, top: str, rest: str = "") -> None:
-        """Write the file: keys, and the tables behind the hub's."""
+        """Write the file: keys, and the tables after the hub's table."""
         self.file.write_text(f'data_dir = "{self.data}"\n{top}\n{self.hub}{rest}')
 
     async def reload(self, env: Mapping[str, str] | None = None) -> Ended:
-        """Run the command."""
+        """Run `mirror reload`."""
         async with launched("reload", "--config", self.file, env=env) as command:
             return await command.ended(within=30)
 
 
 @pytest.fixture
 def site(tmp_path: Path, hub: Hub) -> Site:
-    """One that has nothing yet."""
+    """A site with only the hub configured."""
     return Site(tmp_path, hub)
 
 
-async def test_the_command_says_what_has_changed_and_what_wants_a_restart(site: Site) -> None:
+async def test_the_command_names_changed_keys_and_those_that_need_a_restart(site: Site) -> None:
     async with serving(site.data, "--config", site.file) as mirror:
         url = await mirror.address(within=30)
         assert await site.reload() == (0, "nothing has changed\n", "")
@@ -110,7 +110,7 @@ async def test_a_bad_file_changes_nothing_and_is_reported_as_at_the_start(
         assert start == (2, "", refused.err)
         mirror.send(signal.SIGHUP)
         await mirror.says(f"nothing was reloaded: {refused.err.removeprefix('mirror: ').strip()}")
-        for _ in range(3):  # the rate is not in force
+        for _ in range(3):  # the file's rate is not in force
             assert (await fetch(f"{url}/v2/"))[0] == 200
 
 
@@ -130,7 +130,7 @@ async def test_a_file_that_cannot_be_read_changes_nothing(site: Site) -> None:
 async def test_secrets_that_only_the_mirror_has_are_no_fault_of_the_file(
     site: Site, tmp_path: Path, hub: Hub, image: Image
 ) -> None:
-    """The unit's LoadCredential has them read by the mirror alone."""
+    """The unit's LoadCredential gives the secrets to the mirror alone."""
     hub.terms.users["me"] = "right"
     secrets = tmp_path / "secrets"
     secrets.mkdir()
@@ -149,7 +149,7 @@ async def test_secrets_that_only_the_mirror_has_are_no_fault_of_the_file(
         assert "right" not in mirror.err.replace("right now", "")
 
 
-async def test_a_variable_that_overrules_what_was_changed_is_named_again(site: Site) -> None:
+async def test_a_variable_that_overrules_a_changed_key_is_named_again(site: Site) -> None:
     env = {"MIRROR_MAX_FETCHES": "20"}
     async with serving(site.data, "--config", site.file, env=env) as mirror:
         await mirror.address(within=30)

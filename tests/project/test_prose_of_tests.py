@@ -21,7 +21,6 @@ MOST_YET = {  # of folders that are not done
     "access": 40,
     "app": 25,
     "budget": 30,
-    "cli": 25,
     "crashes": 30,
     "differential": 40,
     "fuzz": 30,
