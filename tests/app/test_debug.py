@@ -1,4 +1,4 @@
-"""At `log_level = "debug"` each decision is told, with the id of the request that it was for."""
+"""At `log_level = "debug"` the log has each decision, with the id of its request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REPOSITORY = "library/nginx"
 
 
 class Talking:
-    """A mirror that tells its decisions, and a client with an id for each request."""
+    """A mirror that logs its decisions, and a client with an id for each request."""
 
     def __init__(self, command: Command, url: str, session: aiohttp.ClientSession) -> None:
         self.command = command
@@ -33,7 +33,7 @@ class Talking:
         self._session = session
 
     async def ask(self, path: str, own: str) -> int:
-        """Ask under an id; returns the status, 0 where the answer broke off."""
+        """Ask under an id; returns the status, or 0 if the answer broke off."""
         url = URL(f"{self._url}/v2/{REPOSITORY}/{path}", encoded=True)
         with suppress(aiohttp.ClientPayloadError):
             async with self._session.get(url, headers={"X-Request-Id": own}) as response:
@@ -42,7 +42,7 @@ class Talking:
         return 0
 
     async def told(self) -> dict[str, list[str]]:
-        """Stop it; returns what it told, by the request's id, "" without one."""
+        """Stop the mirror; returns its debug lines by the request's id, or by "" without an id."""
         self.command.send(signal.SIGTERM)
         found: dict[str, list[str]] = {}
         for line in (await self.command.ended(within=20)).err.splitlines():
@@ -56,7 +56,7 @@ class Talking:
 async def talking(
     hub: Hub, folder: Path, *flags: str, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[Talking]:
-    """Run one, of the hub unless a file is given."""
+    """Run a mirror of the hub, or of the upstreams in a given file."""
     upstream = () if "--config" in flags else ("--upstream", f"docker.io={hub.url}")
     all_flags = (
         *(*upstream, "--log-level", "debug", "--log-format", "json"),
@@ -72,7 +72,7 @@ async def talking(
 
 
 def has(lines: list[str], pattern: str) -> bool:
-    """Whether one of the lines is like this."""
+    """Whether one of the lines matches the pattern."""
     return any(re.search(pattern, line) for line in lines)
 
 
@@ -124,7 +124,7 @@ async def test_where_the_account_comes_from_is_told_and_no_secret(
 
 
 def account(folder: Path, kind: str, host: str) -> tuple[str, str]:
-    """Write an account of the hub's; returns its keys, and what is told of it."""
+    """Write an account of the hub's; returns its keys, and the log's words for its source."""
     file = folder / "account"
     if kind == "password_file":
         file.write_text(WORD)
@@ -141,7 +141,9 @@ def account(folder: Path, kind: str, host: str) -> tuple[str, str]:
     return f'docker_config = "{file}"\n', told
 
 
-async def test_without_an_account_nobodys_is_told(hub: Hub, tmp_path: Path, image: Image) -> None:
+async def test_without_an_account_the_log_says_anonymous(
+    hub: Hub, tmp_path: Path, image: Image
+) -> None:
     async with talking(hub, tmp_path / "data") as mirror:
         assert await mirror.ask("manifests/latest", "first") == 200
         told = await mirror.told()

@@ -1,4 +1,4 @@
-"""The interpreter of the daemon: its memory goes back to the system."""
+"""The daemon's interpreter returns its memory to the system."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ print(resident() - before)
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="no mallopt in this libc")
 def test_the_memory_of_large_documents_goes_back_to_the_system() -> None:
-    """Of 160 to 320 MB only the 6 in use stay; where glibc may choose, 45 MiB do."""
+    """Of 160 to 320 MB only the 6 in use stay; with glibc's own choice, 45 MiB do."""
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         cwd=Path(__file__).parents[2],

@@ -1,4 +1,4 @@
-"""A start that is interrupted: it ends soon and in order, and the next one carries on."""
+"""An interrupted start ends soon and in order, and the next start carries on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.folder import DataFolder
 T = TypeVar("T")
 MEBIBYTE = 1024 * 1024
 MANY = 100_000
-# As a script of the schema, it never ends.
+# A script of the schema that never ends.
 ENDLESS = """CREATE TABLE endless AS WITH RECURSIVE counter (number) AS
     (SELECT 1 UNION ALL SELECT number + 1 FROM counter) SELECT number FROM counter
     WHERE number < 0"""
@@ -31,7 +31,7 @@ ENDLESS = """CREATE TABLE endless AS WITH RECURSIVE counter (number) AS
 
 @types.coroutine
 def cancelled_in(wait: int, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Run, and cancel it in its wait of this number, counted from 0, as that ends."""
+    """Run work, and cancel it at the end of its wait of this number, counted from 0."""
     steps = work.__await__()
     try:
         awaited = next(steps)
@@ -53,7 +53,7 @@ async def test_an_interrupted_start_leaves_nothing_that_keeps_the_process(
             store = await cancelled_in(wait, open_store(tmp_path, 8 * 1024**2, open_sqlite))
         except asyncio.CancelledError:
             for thread in set(threading.enumerate()) - threads:
-                if "connection" in thread.name:  # those of the pool are nobody's
+                if "connection" in thread.name:  # threads of the pool do not count
                     await asyncio.to_thread(thread.join, 5)
                     assert not thread.is_alive(), f"cancelled in wait {wait}"
         else:
@@ -63,9 +63,9 @@ async def test_an_interrupted_start_leaves_nothing_that_keeps_the_process(
 
 
 async def make_index(folder: Path) -> None:
-    """Make an index of many blobs, whose files are gone, and of a pull: it takes a second to read.
+    """Make an index of a pull, and of many blobs without files: it takes a second to read.
 
-    Those that are gone leave it, which takes some more.
+    The removal of these blobs takes some more time.
     """
     await asyncio.to_thread(folder.mkdir)
     index = await open_sqlite(folder)
@@ -81,7 +81,7 @@ async def make_index(folder: Path) -> None:
 
 
 def counts(folder: Path) -> tuple[int, int, int]:
-    """Count what an index has: blobs, links, pulls."""
+    """Count the blobs, links and pulls of an index."""
     count = DataFolder(folder).count
     return count("blob"), count("link"), count("pull")
 
@@ -159,7 +159,7 @@ async def test_a_folder_that_is_looked_through_can_be_left_in_the_midst(
 def noting(
     looked: list[str], began: threading.Event, go: threading.Event
 ) -> Callable[[str, object], list[object]]:
-    """Return what lists no folder, but notes and waits."""
+    """Return a function that notes a folder and waits, instead of listing it."""
 
     def scan(folder: str, _: object) -> list[object]:
         looked.append(folder)

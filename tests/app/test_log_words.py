@@ -1,4 +1,4 @@
-"""Log lines are sentences for an operator: nothing in them is Python's."""
+"""Log lines are sentences for an operator, without the forms of Python objects."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_errors_go_into_a_line_in_words() -> None:
     assert not wrong
 
 
-def test_what_the_docs_say_to_look_for_is_what_the_log_says() -> None:
+def test_the_lines_that_the_docs_quote_are_those_of_the_log() -> None:
     text = OPERATIONS.read_text()
     table = text[text.index("| In the log | It means |") :].partition("\n\n")[0]
     phrases = re.findall(r"(?m)^\| `([^`]+)` \|", table)
     package = "".join(path.read_text() for path in Path(mirror.__file__).parent.rglob("*.py"))
-    source = re.sub(r'"\s+f?"', "", package)  # what stands on two lines is one text
+    source = re.sub(r'"\s+f?"', "", package)  # a text on two lines is one text
     assert len(phrases) > 30
     fields = {"outcome=stale", "status=429"}
     assert [each for each in phrases if each not in source and each not in fields] == []
@@ -109,7 +109,7 @@ def test_every_order_says_how_it_was_typed() -> None:
 async def test_a_bad_day_is_told_in_words_alone(
     hub: Hub, tmp_path: Path, image: Image, form: str
 ) -> None:
-    """All that can go wrong at once does, with each decision told."""
+    """All faults that can occur at once do, and the log has each decision."""
     folder, flags = tmp_path / "data", ("--log-level", "debug", "--log-format", form)
     upstreams = (
         *("--upstream", f"docker.io={hub.url}"),
@@ -163,6 +163,6 @@ async def test_why_it_does_not_start_is_a_line_like_all_others(tmp_path: Path) -
 
 
 async def fetch_or_broken(url: str) -> None:
-    """Ask, and take it that the answer breaks off."""
+    """Ask for a URL; the answer may break off."""
     with suppress(aiohttp.ClientError):
         assert (await fetch(url))[0] in (200, 502)

@@ -1,4 +1,4 @@
-"""`max_size`: a bound on the data folder that is a part of its file system."""
+"""`max_size` may be a part of the file system of the data folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refusing to start: exit code 2 and one line that says why, never a traceback."""
+"""A refusal to start is exit code 2 and one line with the reason, never a traceback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AS_NOBODY = pytest.mark.skipif(
 
 
 def refused(ended: Ended) -> str:
-    """Return the one line that says why it would not start."""
+    """Return the one line with the reason of a refusal to start."""
     assert (ended.code, ended.out) == (2, ""), ended
     lines = [line for line in ended.err.splitlines() if " INFO " not in line]
     assert len(lines) == 1, ended.err
@@ -88,7 +88,7 @@ def test_a_lock_that_does_not_say_whose_it_is_is_a_lock_all_the_same(
 
 
 def test_a_process_of_another_host_is_named_with_that(tmp_path: Path) -> None:
-    """In a container each is process 1; its host is its own id."""
+    """In a container each mirror is process 1, and its host is the container's id."""
     with lock.take(tmp_path):
         (tmp_path / "lock").write_text("1 4f2a9c\n")
         with pytest.raises(StoreError, match=r"process 1 on 4f2a9c$"):
@@ -144,7 +144,7 @@ def test_a_folder_of_its_own_is_a_data_folder(name: str) -> None:
     refuse_shared(Path(name))
 
 
-# What may not be read and written, as another user than root: no mode keeps that one out.
+# Files that the mirror may not read or write. Its user is not root: no mode keeps root out.
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ async def test_a_bad_configuration_stops_it_with_one_line(tmp_path: Path) -> Non
     )
 
 
-async def test_a_flag_nobody_knows_stops_it(tmp_path: Path) -> None:
+async def test_an_unknown_flag_stops_it(tmp_path: Path) -> None:
     ended = await serve_to_the_end("--tagttl", "60")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("mirror: unrecognized arguments: --tagttl 60; ")

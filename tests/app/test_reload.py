@@ -1,4 +1,4 @@
-"""Reload: a running mirror takes up what has changed, cuts nothing, and says what it leaves."""
+"""Reload: a running mirror applies changes, cuts no connection, and names keys it leaves alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _is_pull(seen: Seen) -> bool:
     return seen.kind == "manifest" and seen.method == "GET"
 
 
-# What is taken up
+# Changes that a reload applies
 
 
 async def test_a_new_upstream_is_served_without_a_restart(
@@ -109,7 +109,7 @@ async def test_a_rate_holds_from_the_reload_on(changing: Changing, image: Image)
         assert (await mirror.manifest(NAME, "latest")).status == 429
 
 
-async def test_a_share_counts_what_was_spent_before_it(
+async def test_a_share_counts_the_pulls_before_it(
     changing: Changing, hub: Hub, image: Image
 ) -> None:
     hub.add(make_image(3, [1000]), NAME, "next")
@@ -144,7 +144,7 @@ async def test_a_pull_that_runs_is_given_back_to_the_share_that_it_is_in_by_then
             assert (await mirror.manifest(NAME, f"next{number}")).status == status
 
 
-async def test_what_may_be_read_changes_at_once_for_what_is_kept(
+async def test_access_rules_change_at_once_for_stored_content(
     changing: Changing, hub: Hub, image: Image
 ) -> None:
     async with changing.running() as mirror:
@@ -164,7 +164,7 @@ async def test_no_list_of_repositories_outlives_the_rules_that_it_was_made_by(
     changing: Changing, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repositories, "_INSTANT", 0)
-    monkeypatch.setattr(repositories, "_TIMES", 1e9)  # what was made stays good while this runs
+    monkeypatch.setattr(repositories, "_TIMES", 1e9)  # a list stays valid while this test runs
     async with changing.running() as mirror:
         await mirror.pull(NAME, "latest", image)
         assert json.loads((await mirror.ask("/v2/_catalog")).body)["repositories"] == [NAME]
@@ -184,7 +184,7 @@ async def test_a_new_password_is_logged_in_with(changing: Changing, hub: Hub, im
         assert (await mirror.manifest(NAME, "latest")).status == 200
 
 
-async def test_what_an_upstream_refused_before_it_was_another_is_forgotten(
+async def test_a_refusal_of_an_upstreams_former_account_is_forgotten(
     changing: Changing, hub: Hub, image: Image
 ) -> None:
     hub.terms.users |= {"first": "word", "second": "word"}
@@ -251,7 +251,7 @@ async def test_a_lower_bound_is_kept_at_once(changing: Changing, hub: Hub, image
 async def test_content_of_an_account_stays_private_when_the_account_is_removed(
     changing: Changing, hub: Hub
 ) -> None:
-    """A restart would have it so: what the account could read may be nobody else's."""
+    """The account's content may be private, so a reload keeps it private as a restart would."""
     secret, token = private(hub, changing)
     async with changing.running() as mirror:
         assert (await manifest(mirror, "me/secret", "docker.io", token)).status == 200
@@ -302,7 +302,7 @@ async def test_another_account_has_its_pull_limit_looked_at(changing: Changing, 
     hub.terms.users["me"] = "right"
     changing.keys["limit_check"] = 900
     async with changing.running() as mirror:
-        await hub.seen(asked, 2)  # without a token, and with one
+        await hub.seen(asked, 2)  # once without a token, and once with a token
         changing.upstreams["docker.io"] |= {"username": "me", "password": "right"}
         await reload(mirror)
         await hub.seen(asked, 4)
@@ -311,10 +311,10 @@ async def test_another_account_has_its_pull_limit_looked_at(changing: Changing, 
         assert re.search(r"^mirror_pull_limit\{.*\} 200\.0$", metrics, re.MULTILINE)
 
 
-# What is not
+# Changes that a reload does not apply
 
 
-async def test_a_key_that_wants_a_restart_is_named_and_stays_what_it_was(
+async def test_a_key_that_needs_a_restart_is_named_and_keeps_its_value(
     changing: Changing, image: Image
 ) -> None:
     async with changing.running() as mirror:
@@ -322,7 +322,7 @@ async def test_a_key_that_wants_a_restart_is_named_and_stays_what_it_was(
         told = await reload(mirror)
         assert (told.changed, told.restart) == (("client_rate",), ("memory_cache",))
         assert mirror.daemon.reloader.settings.memory_cache == 16 * 1024**2
-        told = await reload(mirror)  # it is still not as the file has it
+        told = await reload(mirror)  # the value still differs from the file
         assert (told.changed, told.restart) == ((), ("memory_cache",))
         assert [*Reloaded((), ()).words()] == ["nothing has changed"]
 
@@ -330,7 +330,7 @@ async def test_a_key_that_wants_a_restart_is_named_and_stays_what_it_was(
 async def test_settings_that_cannot_be_used_change_nothing(
     changing: Changing, hub: Hub, image: Image, tmp_path: Path
 ) -> None:
-    """Each comes with a change that could be taken up, and must not be."""
+    """Each bad setting comes with a good change, which must not be applied either."""
     bad: list[tuple[dict[str, object], dict[str, object], str]] = [
         ({"max_fetches": 0}, {}, "max_fetches is 0: expected at least 1"),
         ({}, {"ca_file": tmp_path / "gone"}, "upstreams.docker.io.ca_file is"),
@@ -381,7 +381,7 @@ async def test_a_reload_while_the_mirror_stops_is_refused_in_words(
     async with changing.running() as mirror:
         reloader = mirror.daemon.reloader
         async with mirror.request(f"/v2/{NAME}/blobs/{layer.digest}") as response:
-            await reloader.close()  # what the stop begins with
+            await reloader.close()  # the first step of a stop
             await reload_and_go()
             assert await response.read() == layer.read()
     assert told == [Refused("the mirror is stopping: nothing was reloaded")]
@@ -396,7 +396,7 @@ async def test_two_reloads_at_once_come_one_after_the_other(
         assert [each.changed for each in told] == [(f"upstreams.{GHCR} (new)",), (), (), (), ()]
 
 
-async def test_a_reload_goes_to_its_end_though_whoever_asked_has_gone(
+async def test_a_reload_goes_to_its_end_though_its_client_has_gone(
     changing: Changing, other: Hub
 ) -> None:
     new = make_image(2, [100_000])
@@ -410,7 +410,7 @@ async def test_a_reload_goes_to_its_end_though_whoever_asked_has_gone(
         assert (await manifest(mirror, "org/app", GHCR)).body == new.manifest
 
 
-# What differs
+# Differences between old and new settings
 
 
 def test_every_key_is_said_to_reload_or_to_want_a_restart() -> None:
@@ -425,7 +425,7 @@ def test_every_key_is_said_to_reload_or_to_want_a_restart() -> None:
 
 
 def test_a_request_from_before_its_upstream_was_removed_is_told_so() -> None:
-    """A password may be compared in between, which takes a while."""
+    """The comparison of a password may take a while in between."""
     with pytest.raises(NameUnknown, match=f"upstream {GHCR} is no longer configured"):
         Table[int]()[GHCR]
 

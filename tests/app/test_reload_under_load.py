@@ -1,4 +1,4 @@
-"""Reloads under load, one after the other, and of what is in use: nothing is cut, nothing left."""
+"""Reloads under load, also of upstreams in use, cut no transfer and leak nothing."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have what is left of an upstream be closed as soon as nothing goes on with it."""
+    """Close a removed upstream as soon as no request uses it."""
     monkeypatch.setattr(upstreams, "QUIET", 0.05)
 
 
 async def pull(mirror: Mirror, name: str, image: Image, upstream: str) -> None:
-    """Pull an image as a client does that names the registry; fails unless all of it is right."""
+    """Pull an image as a client that names the registry; fails unless all of it is right."""
     assert (await manifest(mirror, name, upstream)).body == image.manifest
     for blob in image.blobs:
         got = await mirror.ask(f"/v2/{name}/blobs/{blob.digest}?ns={upstream}")
@@ -35,7 +35,7 @@ async def pull(mirror: Mirror, name: str, image: Image, upstream: str) -> None:
 
 
 async def left() -> None:
-    """Wait until no upstream is leaving any more."""
+    """Wait until all removed upstreams are closed."""
     leaving = [each for each in asyncio.all_tasks() if each.get_name().startswith("leaving ")]
     async with asyncio.timeout(10):
         await asyncio.gather(*leaving)
@@ -50,7 +50,7 @@ def descriptors() -> int:
 async def test_fifty_pulls_under_reloads_of_all_that_they_go_through_are_whole(
     changing: Changing, hub: Hub, other: Hub
 ) -> None:
-    """Both upstreams are made anew again and again, beside what changes for every request."""
+    """Both upstreams are replaced again and again, besides the changes for every request."""
     images = [make_image(100 + number, [100_000, 400_000]) for number in range(50)]
     homes = [(hub, "docker.io") if number % 2 else (other, GHCR) for number in range(50)]
     for number, (image, (home, _)) in enumerate(zip(images, homes, strict=True)):
@@ -122,7 +122,7 @@ async def test_two_hundred_reloads_leave_nothing_behind(
 async def test_an_upstream_that_is_removed_during_a_fetch_sends_all_of_it(
     changing: Changing, other: Hub, room: str
 ) -> None:
-    """A follower past the disk may ask it once more, after the fetch itself has ended."""
+    """A pass-through may ask the upstream once more, after the fetch itself has ended."""
     changing.keys["max_size"] = room
     image, go = make_image(2, [3_000_000]), asyncio.Event()
     layer = image.layers[0]
@@ -147,13 +147,13 @@ async def test_an_upstream_that_is_removed_during_a_fetch_sends_all_of_it(
         await reload(mirror)
         if room == "100MiB":
             assert (await mirror.ask(path)).cache == "hit"
-            assert other.bodies(layer.digest) == 2  # the second goes on where the first broke off
+            assert other.bodies(layer.digest) == 2  # the second goes on where the first broke
 
 
 async def test_a_request_that_began_before_its_upstream_was_removed_is_answered(
     changing: Changing, other: Hub
 ) -> None:
-    """A manifest is asked for by HEAD first, and then by GET, of what is no more configured."""
+    """The manifest's HEAD comes before the removal, and its GET after it."""
     image, go = make_image(2, [1000]), asyncio.Event()
     other.add(image, "org/app", "latest")
     other.faults.add(Fault(kind="manifest", method="HEAD", hang=True, until=go))
@@ -188,7 +188,7 @@ async def test_a_fetch_goes_on_with_its_upstream_after_that_was_replaced(
 
 
 async def test_a_reload_holds_up_nobody(changing: Changing, other: Hub, image: Image) -> None:
-    """Files are read, and certificates made, beside the event loop."""
+    """Files are read, and certificates loaded, outside the event loop."""
     changing.keys["clients"] = {
         f"ci{number}": {"token": f"a-token-of-a-client-{number}"} for number in range(200)
     }

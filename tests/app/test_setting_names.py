@@ -1,4 +1,4 @@
-"""The names of settings: each key is handed on by its name, down to the part that takes it."""
+"""The names of settings: each key is handed on under its name, down to the part that uses it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEYS = {*Settings.model_fields, *Upstream.model_fields, *Client.model_fields}
 SETTINGS = {"settings", "upstream", "each"}  # the names of values that have the keys
 # Calls that turn a value into another one, which is handed on in its place.
 CONVERTED = {"Patterns", "URL", "min", "get_secret_value", "in_bytes"}
-# Keys that several parts are made of, or that are handed on as what they mean.
+# Keys that several parts are made of, or that are handed on in another form.
 IN_OTHER_FORM = {
     "listen": "an address to bind",
     "listen_metrics": "an address to bind",
@@ -35,7 +35,7 @@ IN_OTHER_FORM = {
 
 
 class Use(NamedTuple):
-    """A key of the settings in a call: its place, and the keyword it is handed on by."""
+    """A key of the settings in a call: its place, and the keyword under which it is handed on."""
 
     key: str
     keyword: str | None
@@ -58,7 +58,7 @@ def _key(node: ast.AST) -> str | None:
 
 
 def _use(node: ast.Attribute, parents: dict[ast.AST, ast.AST], file: str) -> Use | None:
-    """Return how a key is handed on to a part; None where it is only looked at."""
+    """Return how a key is handed on to a part; None if it is only looked at."""
     inner: ast.AST = node
     outer, place = parents[node], f"{file}:{node.lineno}"
     while not isinstance(outer, ast.stmt):

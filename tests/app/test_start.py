@@ -1,4 +1,4 @@
-"""Starting: what it says on the terminal, what it needs for that, and what it does not need."""
+"""A start: its words on the terminal, and its few needs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_nothing_needs_to_be_configured(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_make_run_keeps_its_data_in_an_ignored_folder_of_the_checkout(
     tmp_path: Path,
 ) -> None:
-    """The environment is taken for ready, so that nothing is downloaded."""
+    """The environment is marked as ready, so that nothing is downloaded."""
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         (tmp_path / name).symlink_to(PROJECT / name)
     (tmp_path / ".venv").mkdir()
@@ -93,7 +93,7 @@ def test_a_python_that_is_too_old_is_named_in_one_line(tmp_path: Path, target: s
     assert not (tmp_path / ".venv").exists()
 
 
-async def test_it_starts_and_serves_what_it_has_while_upstream_is_down(
+async def test_it_starts_and_serves_stored_content_while_upstream_is_down(
     hub: Hub, run: Run, image: Image, tmp_path: Path
 ) -> None:
     async with run() as mirror:
@@ -131,8 +131,8 @@ async def test_a_variable_that_overrules_the_file_is_said(tmp_path: Path) -> Non
     env = {
         "MIRROR_LISTEN": "127.0.0.1:2",  # a flag overrules both
         "MIRROR_TAG_TTL": "40",
-        "MIRROR_MISSING_TTL": "5",  # says the same
-        "MIRROR_STALE_AFTER": "1",  # the file says nothing of it
+        "MIRROR_MISSING_TTL": "5",  # the same as in the file
+        "MIRROR_STALE_AFTER": "1",  # not in the file
         "MIRROR_CONFIG": str(config),
         "MIRROR_UPSTREAMS__DOCKER_IO__PASSWORD": PASSWORD,
     }
@@ -191,7 +191,7 @@ async def test_passwords_are_used_and_never_printed(hub: Hub, image: Image, tmp_
 
 
 async def test_what_libraries_say_of_their_work_is_not_written_at_any_level() -> None:
-    """Some of them write whole answers, and with these the passwords that came."""
+    """Some libraries write whole answers, with the passwords in them."""
     said = (
         "import logging, mirror.util.logs\n"
         "log_writer = mirror.util.logs.standard_error('text').__enter__()\n"

@@ -1,4 +1,4 @@
-"""Stopping: signals, the grace that running transfers get, and what systemd is told."""
+"""A stop: signals, the grace for running transfers, and the messages to systemd."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def layer(hub: Hub) -> Blob:
 async def stopping_amid_a_transfer(
     command: Command, systemd: Supervisor, layer: Blob
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Have it asked to stop while a client waits for more of a blob; lends the client's side."""
+    """Stop the mirror while a client waits for more of a blob; yields the client's side."""
     url = f"{await command.address()}/v2/{REPOSITORY}/blobs/{layer.digest}"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         await response.content.readexactly(SIZE // 4)
@@ -73,7 +73,7 @@ async def test_a_signal_stops_it_quickly_and_cleanly(
     async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
         url = await command.address()
         async with aiohttp.ClientSession() as idle, idle.get(f"{url}/v2/") as response:
-            await response.read()  # the connection stays open: it must not hold things up
+            await response.read()  # the connection stays open: it must not delay the stop
             command.send(number)
             ended = await command.ended(within=5)
     assert ended.code == 0
@@ -91,18 +91,18 @@ async def test_a_running_transfer_is_finished_within_the_grace(
             url = await command.address()
             async with stopping_amid_a_transfer(command, systemd, layer) as response:
                 with pytest.raises(aiohttp.ClientConnectorError):
-                    await fetch(f"{url}/v2/")  # nobody new is let in
+                    await fetch(f"{url}/v2/")  # no new client is let in
                 go.set()
                 assert await response.read() == layer.read()[SIZE // 4 :]
             ended = await command.ended(within=5)
     assert ended.code == 0
-    assert f"bytes={layer.size} " in ended.err  # its line was still written
+    assert f"bytes={layer.size} " in ended.err  # the transfer's line was still written
 
 
 async def test_an_answer_that_is_begun_reaches_a_slow_client_whole(
     hub: Hub, tmp_path: Path
 ) -> None:
-    image = make_image(8, [1] * 150)  # its manifest is kept in memory, and is no small one
+    image = make_image(8, [1] * 150)  # its manifest is large, and is kept in memory
     hub.add(image, REPOSITORY, "latest")
     path = f"/v2/{REPOSITORY}/manifests/{image.digest}"
     with supervisor() as systemd:
@@ -121,10 +121,10 @@ async def test_an_answer_that_is_begun_reaches_a_slow_client_whole(
 
 
 async def _crowd(url: URL, path: str) -> list[socket.socket]:
-    """Have clients ask, each for less than the one before, that read nothing.
+    """Have clients ask without reading, each for less than the client before.
 
-    The kernel takes so much of that, and the daemon some more: for one of these it has the end, and
-    nothing to do but to wait.
+    The kernel's buffers take some of it, and the daemon's some more: for one of the clients the
+    daemon holds the end of the answer, and can only wait.
     """
     clients = [await _asking(url, path, times) for times in range(16, 0, -1)]
     for _ in range(50):
@@ -133,7 +133,7 @@ async def _crowd(url: URL, path: str) -> list[socket.socket]:
 
 
 async def _asking(url: URL, path: str, times: int) -> socket.socket:
-    """Ask so often, by a connection whose client's side takes little."""
+    """Ask `times` times, on a connection with a small receive buffer."""
     loop, client = asyncio.get_running_loop(), socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.setblocking(False)
@@ -144,7 +144,7 @@ async def _asking(url: URL, path: str, times: int) -> socket.socket:
 
 
 async def _read(client: socket.socket) -> bytes:
-    """Read all that comes."""
+    """Read until the connection ends."""
     loop, body = asyncio.get_running_loop(), bytearray()
     with client, suppress(ConnectionResetError):
         while data := await loop.sock_recv(client, 65536):
@@ -167,7 +167,7 @@ async def test_a_transfer_beyond_the_grace_is_cut_and_resumed_by_the_next_daemon
     async with serving(tmp_path / "data", *options(hub, 0.5)) as command:
         url = f"{await command.address()}/v2/{REPOSITORY}/blobs/{layer.digest}"
         assert await fetch(url) == (200, layer.read())
-    assert hub.blob_bytes(layer.digest) < SIZE * 1.3  # what was here was not sent again
+    assert hub.blob_bytes(layer.digest) < SIZE * 1.3  # stored bytes were not sent again
 
 
 @pytest.mark.parametrize(("grace", "within"), [(0, 2), (4, 7)])
@@ -213,7 +213,7 @@ async def test_a_second_signal_cuts_the_grace_and_loses_nothing(
         for blob in kept.blobs:
             assert await fetch(f"{url}/library/kept/blobs/{blob.digest}") == (200, blob.read())
         assert "damaged" not in command.err
-    assert hub.blob_bytes(layer.digest) < SIZE * 1.3  # what was here was not sent again
+    assert hub.blob_bytes(layer.digest) < SIZE * 1.3  # stored bytes were not sent again
     assert [hub.bodies(blob.digest) for blob in kept.blobs] == [1] * len(kept.blobs)
 
 
@@ -224,7 +224,7 @@ async def test_signals_without_end_do_not_change_how_it_ends(
     async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
         await command.address()
         ending = asyncio.create_task(command.ended())
-        while not ending.done():  # up to its last breath
+        while not ending.done():  # until the process has ended
             with suppress(ProcessLookupError):
                 os.kill(command.pid, number)  # `send` would take its exit code from asyncio
             await asyncio.wait([ending], timeout=0.001)
@@ -245,7 +245,7 @@ socket.getaddrinfo = getaddrinfo
 
 
 async def test_a_stop_waits_for_no_name_server(tmp_path: Path) -> None:
-    """As one that leaves a question unanswered: the system asks again for half a minute."""
+    """If a name server leaves a question unanswered, the system asks again for half a minute."""
     asked = tmp_path / "asked"
     (tmp_path / "sitecustomize.py").write_text(SILENT.format(asked=str(asked)))
     env = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
@@ -264,7 +264,7 @@ async def test_a_stop_waits_for_no_name_server(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def followers(url: str, number: int) -> AsyncIterator[None]:
-    """Have as many clients amid the same blob."""
+    """Have so many clients in the middle of the same blob."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session, AsyncExitStack() as stack:
         for _ in range(number):
@@ -296,7 +296,7 @@ async def test_systemd_is_told_when_it_serves_and_when_it_stops(tmp_path: Path, 
         flags = ("--upstream", NOBODY)
         async with serving(tmp_path / "data", *flags, env=systemd.env) as command:
             await systemd.hears("READY=1")
-            url = await command.address()  # READY comes behind the greeting, and it serves
+            url = await command.address()  # READY follows the greeting, and the mirror serves
             assert (await fetch(f"{url}/readyz"))[0] == 200
             command.send(signal.SIGTERM)
             await systemd.hears("STOPPING=1")
@@ -327,7 +327,7 @@ async def test_a_supervisor_that_has_gone_keeps_it_from_nothing(tmp_path: Path) 
 async def test_a_stop_is_heard_though_something_is_to_be_written_at_that_moment(
     tmp_path: Path, turns: int
 ) -> None:
-    """The write wakes the keeper of the books, some turns of the loop before the stop does."""
+    """The write wakes the bookkeeping task some turns of the loop before the stop does."""
     store = await open_store(tmp_path, 8 * 1024**2, open_sqlite)
     keeper = asyncio.create_task(store.keep_books())
     await asyncio.sleep(0)
@@ -342,7 +342,7 @@ async def test_a_stop_is_heard_though_something_is_to_be_written_at_that_moment(
 
 
 async def test_a_signal_that_means_no_end_is_none(tmp_path: Path) -> None:
-    """It may come from a script for another daemon: each of them ended it, SIGHUP as a failure."""
+    """A script for another daemon may send it; each once ended the mirror, SIGHUP as a failure."""
     async with serving(tmp_path / "data", "--upstream", NOBODY) as command:
         url = await command.address()
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -367,7 +367,7 @@ async def test_a_signal_before_the_loop_ends_the_start_in_order(
     assert (ended.code, "Traceback" in ended.err) == (0, False)
 
 
-async def test_a_stop_says_who_has_how_long_what_was_cut_and_that_it_is_over(
+async def test_a_stop_names_its_transfers_their_grace_its_cuts_and_its_end(
     hub: Hub, tmp_path: Path, layer: Blob
 ) -> None:
     hub.faults.add(Fault(kind="blob", stall_after=SIZE // 2))
