@@ -29,7 +29,6 @@ MOST_YET = {  # of folders that are not done
     "real": 25,
     "simulation": 35,
     "standin": 20,
-    "upstream": 25,
 }
 LONGEST = 70  # characters of a test's name
 

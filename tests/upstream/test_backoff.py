@@ -1,4 +1,4 @@
-"""Rate limits: what a 429 was said about rests for seconds, and nothing else does."""
+"""Backoff: the question of a 429 rests for seconds, and no other question does."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TOPIC = Topic("manifest", "GET", "/v2/a/manifests/1")
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that is set by the test."""
+    """A clock that the test sets."""
     return Clock()
 
 
 @pytest.fixture
 def backoff(clock: Clock) -> Backoff:
-    """A backoff that nothing was refused of yet."""
+    """A backoff without any refusal yet."""
     return Backoff(clock)
 
 

@@ -1,4 +1,4 @@
-"""What every source of blobs promises: an upstream registry, and the one in memory for tests."""
+"""The promises of every source of blobs: an upstream registry, and the one in memory for tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MISSING = Digest.of(b"missing")
 
 
 class Place(Protocol):
-    """A source, and the hand of a test in it."""
+    """A source, and the means of a test to change it."""
 
     @property
     def source(self) -> BlobSource:
@@ -55,7 +55,7 @@ class Place(Protocol):
 
 
 class InMemory:
-    """The source in memory."""
+    """The source in memory, which runs in the test."""
 
     def __init__(self) -> None:
         self.source = MemorySource()
@@ -78,7 +78,7 @@ class InMemory:
 
 
 class Upstream:
-    """A registry, with tokens and a content network to which it redirects, or without."""
+    """A registry with tokens, and with or without a content network that it redirects to."""
 
     def __init__(self, hub: Hub, source: RegistryClient) -> None:
         self._hub = hub
@@ -109,7 +109,7 @@ class Upstream:
 
 @asynccontextmanager
 async def upstream(terms: Terms) -> AsyncIterator[Upstream]:
-    """Run a registry, and a client of it."""
+    """Run a registry, and a client for it."""
     async with Hub(terms) as hub:
         own = URL(hub.url)
         ways = LoginSettings("auto", Credentials("", ""), None, None, (), "")
@@ -139,7 +139,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
 
 
 async def read(stream: BlobStream) -> bytes:
-    """Read to the end."""
+    """Read the body to its end."""
     body = bytearray()
     while data := await stream.read():
         body += data
@@ -224,7 +224,7 @@ async def test_a_body_that_breaks_off_is_no_end(place: Place) -> None:
     place.cut(after=100_000)
     body = bytearray()
     async with place.source.open_blob(NAME, DIGEST, WantedBytes()) as stream:
-        with pytest.raises(UpstreamFailure):  # noqa: PT012 - after the bytes
+        with pytest.raises(UpstreamFailure):  # noqa: PT012 - breaks off after the bytes
             while data := await stream.read():
                 body += data
     assert CONTENT.startswith(body)
@@ -232,7 +232,7 @@ async def test_a_body_that_breaks_off_is_no_end(place: Place) -> None:
 
 
 async def test_an_open_stream_is_activity_until_it_is_closed(place: Place) -> None:
-    place.add(NAME, large := bytes(8_000_000))  # not all of it is received at once
+    place.add(NAME, large := bytes(8_000_000))  # the rest has not been received yet
     async with place.source.open_blob(NAME, Digest.of(large), WantedBytes()) as stream:
         idle = asyncio.create_task(place.source.leases.over(0))
         assert await stream.read()

@@ -1,4 +1,4 @@
-"""Whatever upstream does to a body, a pull that can finish does, at the cost of little more."""
+"""A pull that can finish does, under any fault of upstream's body, at little more cost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_a_body_cut_many_times_costs_no_byte_twice(
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
     assert hub.blob_bytes(layer.digest) <= 1.05 * SIZE
     assert hub.count(kind="blob", port="cdn") == 5
-    assert hub.count(kind="blob", port="registry", status=307) == 5  # each signature is new
+    assert hub.count(kind="blob", port="registry", status=307) == 5  # each part has a new signature
 
 
 async def test_a_stalled_body_is_cut_and_resumed(hub: Hub, run: Run, layer: Blob) -> None:
@@ -46,7 +46,7 @@ async def test_a_page_in_the_place_of_the_rest_costs_a_pause(
     hub.faults.add(Fault(kind="blob", cut_after=5_000_000))
     hub.faults.add(Fault.page("blob", status=status))
     assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
-    assert hub.blob_bytes(layer.digest) <= 1.7 * SIZE  # the whole once, behind what came first
+    assert hub.blob_bytes(layer.digest) <= 1.7 * SIZE  # the whole blob once, after the first part
 
 
 async def test_pages_in_the_place_of_the_rest_cost_nothing_that_came_before(
@@ -74,7 +74,7 @@ async def test_wrong_bytes_that_are_too_many_are_thrown_away(
 
 
 @pytest.mark.parametrize("claimed", [SIZE // 2, 2 * SIZE], ids=["too short", "too long"])
-async def test_a_wrong_content_length_completes_nobody_and_is_kept_nowhere(
+async def test_a_wrong_content_length_completes_no_client_and_is_not_stored(
     hub: Hub, run: Run, layer: Blob, claimed: int
 ) -> None:
     hub.faults.add(Fault(kind="blob", content_length=claimed, times=None))
@@ -91,7 +91,7 @@ async def test_an_upstream_that_restarts_midway_costs_a_pause(
     hub: Hub, run: Run, layer: Blob
 ) -> None:
     hub.faults.add(Fault(kind="blob", cut_after=SIZE // 2))
-    hub.faults.add(Fault(kind="blob", drop=True, times=8))  # more than open the breaker
+    hub.faults.add(Fault(kind="blob", drop=True, times=8))  # more failures than open the breaker
     async with run() as mirror:
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
     assert hub.blob_bytes(layer.digest) <= 1.05 * SIZE

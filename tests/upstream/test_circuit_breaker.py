@@ -1,4 +1,4 @@
-"""A dead upstream costs whoever asks next no time, and is asked again as soon as it is back."""
+"""Circuit breaker: a dead upstream costs no time, and is asked again as soon as it is back."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ async def is_up(mirror: Mirror) -> bool:
 
 
 async def wear_out(hub: Hub, mirror: Mirror) -> None:
-    """Ask for what is not cached until upstream is asked neither by HEAD nor by GET."""
+    """Ask for manifests that are not cached until upstream gets neither HEADs nor GETs."""
     async with asyncio.timeout(30):
         number, worn = 0, False
-        while not (worn and await is_down(mirror)):  # a probe may be answered in between
+        while not (worn and await is_down(mirror)):  # a probe may succeed in between
             asked = hub.count(kind="manifest") + hub.count(kind="token")
             assert (await mirror.manifest(REPOSITORY, f"x{number}")).status in (502, 503, 504)
             worn = asked == hub.count(kind="manifest") + hub.count(kind="token")
@@ -44,10 +44,10 @@ async def back(mirror: Mirror) -> None:
 
 
 async def quick(mirror: Mirror, reference: str) -> Got:
-    """Ask for a manifest, which must not take long."""
+    """Ask for a manifest, which must be answered fast."""
     began = time.monotonic()
     got = await mirror.manifest(REPOSITORY, reference)
-    assert time.monotonic() - began < 2  # seconds; patience is far longer
+    assert time.monotonic() - began < 2  # seconds; the timeout is far longer
     return got
 
 
@@ -96,7 +96,7 @@ async def test_a_dead_upstream_is_probed_by_what_costs_nothing(
 async def test_a_host_with_nothing_at_the_probed_path_is_asked_once_it_is_well(
     hub: Hub, run: Run, image: Image, probe: Fault
 ) -> None:
-    hub.terms.auth = "none"  # or the probe meets a challenge, which is an answer
+    hub.terms.auth = "none"  # else the probe meets a challenge, which counts as an answer
     hub.faults.add(replace(probe, kind="ping", times=None))
     outage = hub.faults.add(Fault(status=503, kind="manifest", times=None))
     async with run(tag_ttl=0, answer_timeout=1) as mirror:
@@ -104,7 +104,7 @@ async def test_a_host_with_nothing_at_the_probed_path_is_asked_once_it_is_well(
             await mirror.manifest(REPOSITORY, f"x{number}")
         assert await is_down(mirror)
         hub.faults.remove(outage)
-        # 15 s: after these, nothing wrong is remembered
+        # 15 s: the longest that a wrong verdict is remembered
         await until(lambda: mirror.serves(REPOSITORY, "latest"), within=15)
 
 
@@ -193,6 +193,6 @@ def test_it_opens_once_and_asks_ever_less_often_up_to_a_bound() -> None:
     assert pauses[-1] == pauses[-2] <= 10
     breaker.recovered()
     assert not breaker.open
-    assert breaker.pause() == pauses[-1]  # until a question is answered, too
+    assert breaker.pause() == pauses[-1]  # until a question is answered too
     breaker.succeeded(HEAD)
     assert breaker.pause() == pauses[0]

@@ -1,4 +1,4 @@
-"""Web pages: an error's status says all there is, and a page is never a success."""
+"""Web pages: only an error's status counts, and a page is never a success."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way to an upstream: whom it trusts, whom it shows itself to, through what, and how much."""
+"""The way to an upstream: trusted authorities, the client's certificate, proxies, and bounds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOGIN = "robot:s3cret-word"
 
 
 class Registry:
-    """An upstream without a login. `names` are what clients' certificates said, by kind."""
+    """An upstream without a login. `names` are the names in clients' certificates, by kind."""
 
     def __init__(self, image: Image, cdn: str = "") -> None:
         self.image = image
@@ -38,7 +38,7 @@ class Registry:
         self.gate.set()
 
     async def manifest(self, request: web.Request) -> web.Response:
-        """Answer with the only one there is."""
+        """Answer with the only manifest."""
         self._note(request, "manifest")
         return web.Response(
             body=self.image.manifest,
@@ -47,7 +47,7 @@ class Registry:
         )
 
     async def blob(self, request: web.Request) -> web.StreamResponse:
-        """Send the headers at once, the body when the gate is open."""
+        """Send the headers at once, and the body when the gate is open."""
         self._note(request, "blob")
         if self.cdn:
             return web.Response(status=307, headers={"Location": self.cdn + request.path})
@@ -87,20 +87,20 @@ async def served(registry: Registry, context: ssl.SSLContext | None = None) -> A
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Who signs."""
+    """The authority that signs all certificates."""
     return trustme.CA()
 
 
 @pytest.fixture
 def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
-    """Its certificate."""
+    """The certificate of the authority."""
     file = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(file))
     return file
 
 
 def server(authority: trustme.CA, verify: ssl.VerifyMode = ssl.CERT_NONE) -> ssl.SSLContext:
-    """Make a server's context."""
+    """Make the TLS context of a server."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
     authority.configure_trust(context)
@@ -109,7 +109,7 @@ def server(authority: trustme.CA, verify: ssl.VerifyMode = ssl.CERT_NONE) -> ssl
 
 
 def client(authority: trustme.CA, folder: Path) -> dict[str, Path]:
-    """Make the mirror's own certificate, as it is told of it."""
+    """Make the mirror's own certificate, as settings."""
     issued = authority.issue_cert("mirror.example", common_name="the-mirror")
     issued.cert_chain_pems[0].write_to_path(str(folder / "client.pem"))
     issued.private_key_pem.write_to_path(str(folder / "client.key"))
@@ -117,7 +117,7 @@ def client(authority: trustme.CA, folder: Path) -> dict[str, Path]:
 
 
 def at(url: str, **keys: object) -> dict[str, object]:
-    """Configure an upstream."""
+    """Configure an upstream at a URL."""
     return {"docker.io": {"url": url, **keys}}
 
 
@@ -204,9 +204,9 @@ async def test_a_file_that_cannot_be_used_is_refused_at_the_start(
 
 
 class Proxy:
-    """A forward proxy that wants a login. `asked` are the first lines it was sent.
+    """A forward proxy that requires a login. `asked` are the first lines of its requests.
 
-    Whatever is asked for is had at `end`, if that is named.
+    All connections lead to `end`, if it is set.
     """
 
     def __init__(self, end: str = "") -> None:
@@ -216,7 +216,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take one connection, and leave it to both ends."""
+        """Take one connection, and forward it in both directions."""
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             await self._serve(reader, writer)
         writer.close()
@@ -251,7 +251,7 @@ class Proxy:
 
 @asynccontextmanager
 async def proxied(end: str = "") -> AsyncIterator[tuple[Proxy, str]]:
-    """Run a proxy; gives it and its address."""
+    """Run a proxy; gives the proxy and its address."""
     proxy = Proxy(end)
     async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listening:
         yield proxy, f"localhost:{listening.sockets[0].getsockname()[1]}"
@@ -357,9 +357,9 @@ async def test_connections_to_an_upstream_are_bounded_and_waiting_is_no_failure(
         assert (await mirror.manifest(REPOSITORY, "latest")).status == 200
         pulls = [asyncio.create_task(mirror.blob(REPOSITORY, blob.digest)) for blob in image.layers]
         await until(lambda: len(mirror.daemon.fetches) >= len(pulls))
-        await asyncio.sleep(1)  # far longer than an answer may take
+        await asyncio.sleep(1)  # far longer than the timeout of an answer
         assert registry.running == 3
-        other = await mirror.manifest(REPOSITORY, "other")  # small questions have their own
+        other = await mirror.manifest(REPOSITORY, "other")  # small questions have connections apart
         assert other.status == 200
         registry.gate.set()
         bodies = [(await pull).body for pull in pulls]
@@ -374,7 +374,7 @@ async def test_an_upstreams_bytes_come_no_faster_than_they_may(
     async with run(upstreams=upstream) as mirror:
         began = time.monotonic()
         await asyncio.gather(*(mirror.blob(REPOSITORY, blob.digest) for blob in image.layers))
-        assert time.monotonic() - began > 1.5  # 2.3 MB, the last piece not waited for
+        assert time.monotonic() - began > 1.5  # 2.3 MB, but the last piece is not waited for
         await mirror.settled()
         for blob in image.layers:
             assert (await mirror.blob(REPOSITORY, blob.digest)).body == blob.read()

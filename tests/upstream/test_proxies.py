@@ -1,4 +1,4 @@
-"""The environment's proxies: read as every tool of the field reads them, where none is set."""
+"""The environment's proxies: read as the tools of the field read them, if none is configured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.upstream.test_network import (
 )
 
 PROXY, OTHER = "http://p.example:3128", "http://q.example:3128"
-# As golang.org/x/net/http/httpproxy has it in its own tests.
+# The list of golang.org/x/net/http/httpproxy's own tests.
 GO = (
     "foobar.com, .barbaz.net, *.wildcard.io, 192.168.1.1, 192.168.1.2:81, 192.168.1.3:80, "
     "10.0.0.0/30, 2001:db8::52:0:1, [2001:db8::52:0:2]:443, [2001:db8::52:0:3]:80, "
@@ -70,7 +70,7 @@ def test_a_name_of_other_letters_is_meant_as_it_is_asked_for() -> None:
 
 
 def chosen(url: str, environment: Mapping[str, str], proxy: str | None = None) -> str | None:
-    """Return the proxy that an upstream's URL is asked through."""
+    """Return the proxy for an upstream's URL."""
     keys = {} if proxy is None else {"proxy": proxy}
     found = proxies(Upstream.model_validate({"url": "https://r.example", **keys}), environment)
     choice = found.of(URL(url))
@@ -136,7 +136,7 @@ def test_the_login_of_a_proxy_is_not_shown() -> None:
 
 
 def test_an_upstream_does_not_lead_to_the_proxy() -> None:
-    """It may lie where no upstream may lead, and its name is let pass where it is resolved."""
+    """The proxy may lie where upstreams may not lead, and the resolver lets its name pass."""
     guard = AddressPolicy(
         URL("https://r.example"), [URL(f"http://{LOGIN}@10.0.0.1:3128"), URL(PROXY)]
     )
@@ -147,7 +147,7 @@ def test_an_upstream_does_not_lead_to_the_proxy() -> None:
 
 
 async def test_a_pull_goes_through_the_environments_proxy(image: Image, tmp_path: Path) -> None:
-    """The upstream's name is known to the proxy alone."""
+    """Only the proxy knows the upstream's name."""
     async with served(Registry(image)) as url, proxied(URL(url).authority) as (proxy, place):
         env = {"http_proxy": f"http://{LOGIN}@{place}"}
         options = ("--upstream", "docker.io=http://registry.invalid")

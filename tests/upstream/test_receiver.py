@@ -1,4 +1,4 @@
-"""The receiver rests on private names of aiohttp: an aiohttp without them fails here, by name."""
+"""The receiver relies on private names of aiohttp; a test names the ones that are missing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.attacks.raw import Raw, speaking
 
 
 def names() -> set[str]:
-    """Collect the names of aiohttp's handler that the receiver reads, calls or takes the place of.
+    """Collect the names of aiohttp's handler that the receiver reads, calls or replaces.
 
-    Those that it assigns in its beginning are its own.
+    Names that the receiver assigns first belong to the receiver.
     """
     tree = ast.parse(inspect.getsource(receiver.Receiver))
     own = {

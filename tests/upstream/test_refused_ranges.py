@@ -1,4 +1,4 @@
-"""Refused ranges: whatever a question for a part of a blob gets, the whole decides."""
+"""Refused ranges: for any answer to a question for a part of a blob, the whole decides."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ WAYS = {
 
 @pytest.fixture
 def layer(hub: Hub) -> Blob:
-    """A layer that is too large to be fetched to its end for no client."""
+    """A layer so large that a fetch without a client is not completed."""
     image = make_image(50, [SIZE])
     hub.add(image, REPOSITORY, "latest")
     return image.layers[0]
 
 
 def path(layer: Blob) -> str:
-    """Where the mirror has it."""
+    """The path of the layer at the mirror."""
     return f"/v2/{REPOSITORY}/blobs/{layer.digest}"
 
 
 def patience(way: str) -> dict[str, object]:
-    """Configure a short patience with silence, where that is what there is."""
+    """Configure a short patience for a fault that is silence."""
     silent = way in ("silence", "a silent body")
     return {"answer_timeout": 1, "silence_timeout": 1} if silent else {}
 
@@ -61,7 +61,7 @@ def is_ranged(seen: Seen) -> bool:
 
 
 def refuse_ranges(hub: Hub, way: str) -> None:
-    """Have the hub answer every ranged question for a blob in this way."""
+    """Have the hub answer every ranged question for a blob with this fault."""
     hub.faults.add(replace(WAYS[way], kind="blob", method="GET", match=is_ranged, times=None))
 
 
@@ -71,7 +71,7 @@ def ranged(hub: Hub) -> int:
 
 
 async def leave_midway(hub: Hub, mirror: Mirror, layer: Blob) -> None:
-    """Have a client leave, and the fetch stop, with a good part of the layer fetched."""
+    """Have a client leave, and the fetch stop, with a good part of the layer received."""
     hub.faults.add(Fault(kind="blob", stall_after=8_000_000))
     async with mirror.request(path(layer)) as leaver:
         await leaver.content.readexactly(4_000_000)
@@ -80,7 +80,7 @@ async def leave_midway(hub: Hub, mirror: Mirror, layer: Blob) -> None:
 
 @pytest.mark.parametrize("redirect", [True, False], ids=["elsewhere", "here"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_was_left_of_a_blob_costs_no_later_client_the_blob(
+async def test_a_partial_costs_no_later_client_the_blob(
     hub: Hub, run: Run, layer: Blob, way: str, redirect: bool
 ) -> None:
     hub.terms.redirect = redirect
@@ -90,7 +90,7 @@ async def test_what_was_left_of_a_blob_costs_no_later_client_the_blob(
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
         assert (await mirror.blob(REPOSITORY, layer.digest)).cache == "hit"
     assert hub.blob_bytes(layer.digest) <= 2 * SIZE
-    assert ranged(hub) <= 6  # a lost connection is tried again
+    assert ranged(hub) <= 6  # a lost connection is retried
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -113,7 +113,7 @@ async def test_clients_of_a_body_that_breaks_off_see_a_pause(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_a_restart_left_of_a_blob_costs_nobody_the_blob(
+async def test_a_partial_that_a_restart_left_costs_no_client_the_blob(
     hub: Hub, run: Run, layer: Blob, way: str
 ) -> None:
     hub.faults.add(Fault(kind="blob", stall_after=8_000_000))
@@ -221,7 +221,7 @@ async def test_a_body_that_always_breaks_off_is_not_fetched_again_and_again(
         assert (await mirror.blob(REPOSITORY, layer.digest)).body == layer.read()
 
 
-# What another upstream has
+# Partials and blobs of another upstream
 
 
 OWN, THERE = "library/nginx", "twin.example/org/app"
@@ -236,7 +236,7 @@ async def twin(image: Image) -> AsyncIterator[Hub]:
 
 
 def two(hub: Hub, twin: Hub, way: str = "") -> dict[str, object]:
-    """Configure both."""
+    """Configure both upstreams."""
     upstreams = {"docker.io": {"url": hub.url}, "twin.example": {"url": twin.url}}
     return {"upstreams": upstreams, **patience(way)}
 

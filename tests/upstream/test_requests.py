@@ -1,4 +1,4 @@
-"""Asking upstream: challenges, tokens, redirects, and what must not be believed."""
+"""Questions to upstream: challenges, tokens, redirects, and answers that must not be believed."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_every_manifest_type_is_asked_for_those_of_images_first(
         assert {*types} == media.KNOWN | {"*/*"}
 
 
-async def test_an_account_pulls_with_its_password_and_nobody_is_told(
+async def test_an_account_pulls_with_its_password_which_is_not_told(
     hub: Hub, run: Run, image: Image, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hub.terms.users = {"robot": "s3cret-word"}
@@ -225,7 +225,7 @@ async def test_a_manifest_over_four_mebibytes_is_refused(
     assert (await mirror.manifest(REPOSITORY, "latest")).status == 200
 
 
-async def test_a_signed_address_is_told_to_nobody(
+async def test_a_signed_address_is_never_told(
     hub: Hub, mirror: Mirror, image: Image, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hub.faults.add(Fault(kind="blob", headers={"Content-Length": "1\r\nbad header\r\n"}, times=9))
@@ -258,7 +258,7 @@ async def test_a_connection_that_breaks_is_tried_again(
 async def test_a_full_pull_limit_is_told_with_when_to_come_back(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
-    hub.faults.add(Fault.abuse("manifest", times=2))  # of the HEAD, and of the GET
+    hub.faults.add(Fault.abuse("manifest", times=2))  # of the HEAD and of the GET
     got = await mirror.manifest(REPOSITORY, "latest")
     assert (got.status, got.headers["Retry-After"]) == (429, "60")
 
@@ -267,7 +267,7 @@ async def test_a_full_pull_limit_is_told_with_when_to_come_back(
 async def test_a_project_may_stand_before_every_name_at_upstream(
     hub: Hub, run: Run, prefix: str
 ) -> None:
-    """As Harbor, ECR and Google have it: clients, and what is kept, know the name without it."""
+    """Harbor, ECR and Google have such a prefix; clients and the store know the name without it."""
     image = make_image(3, [30_000])
     hub.add(image, f"{prefix.strip('/')}/library/nginx", "latest")
     upstreams = {"docker.io": {"url": hub.url, "repository_prefix": prefix}}
@@ -287,7 +287,7 @@ async def test_a_project_may_stand_before_every_name_at_upstream(
         ("/a b?x=c d", "https://registry.example/a%20b?x=c%20d"),
         ("https://cdn.example/a%2Fb c", "https://cdn.example/a%2Fb%20c"),
         ("/caf\u00e9", "https://registry.example/caf%C3%A9"),
-        ("/a\udce9", "https://registry.example/a%E9"),  # an octet that is no UTF-8
+        ("/a\udce9", "https://registry.example/a%E9"),  # an octet that is not UTF-8
         ("/x?sig=%2B+/==&a=[1]", "https://registry.example/x?sig=%2B+/==&a=[1]"),
         (" /a ", "https://registry.example/a"),
     ],

@@ -1,4 +1,4 @@
-"""Shortcuts: what a host refuses is left out for a while, and never held against it for ever."""
+"""Shortcuts: a refused shortcut is left out for a while, and not held against its host for ever."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ HOST, OTHER = URL("https://registry.example/v2/"), URL("https://cdn.example/x?y"
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that is set by the test."""
+    """A clock that the test sets."""
     return Clock()
 
 
 @pytest.fixture
 def shortcuts(clock: Clock) -> Shortcuts:
-    """Shortcuts that nothing is known of yet."""
+    """Shortcuts without any result yet."""
     return Shortcuts(clock)
 
 

@@ -1,4 +1,4 @@
-"""What is remembered of a login is a guess: refused, it costs a question and no pull."""
+"""Remembered facts of a login are guesses: a wrong one costs a question, but no pull."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def challenge(hub: Hub, scope: str | None) -> dict[str, str | None]:
 
 
 async def get(mirror: Mirror, repository: str = REPOSITORY) -> int:
-    """Return the status of a pull's first question."""
+    """Return the status of a manifest by tag."""
     return (await mirror.manifest(repository, "latest")).status
 
 
@@ -108,9 +108,9 @@ async def test_a_lasting_denial_costs_some_tokens_once_and_no_storm(
         got = await asyncio.gather(*(mirror.manifest(REPOSITORY, tag) for tag in tags))
         assert {each.status for each in got} == {403}
         before = hub.count(kind="token")
-        assert before <= 45  # of 20 questions, each asked again as they contradict a grant
+        assert before <= 45  # of 20 questions, each repeated because it contradicts a grant
         assert (await mirror.manifest(REPOSITORY, "one")).status == 403
-        assert hub.count(kind="token") <= before + 3  # HEAD, GET, and what confirms a denial
+        assert hub.count(kind="token") <= before + 3  # HEAD, GET, and a denial's confirmation
 
 
 async def test_many_that_meet_a_token_that_ended_share_the_next_one(
@@ -130,7 +130,7 @@ async def test_many_that_meet_a_token_that_ended_share_the_next_one(
 async def test_a_token_kept_before_its_challenge_was_forgotten_is_replaced_too(
     hub: Hub, run: Run, image: Image
 ) -> None:
-    """Fetched for another question meanwhile, it is no fresher."""
+    """A token that another question fetched meanwhile is no fresher."""
     async with run(tag_ttl=0) as mirror:
         assert await get(mirror) == 200
         hub.tokens.revoke()
@@ -145,7 +145,7 @@ async def test_a_token_kept_before_its_challenge_was_forgotten_is_replaced_too(
 async def test_the_challenge_is_asked_for_where_clients_begin(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
-    """As docker and skopeo, which know it from /v2/ alone."""
+    """As docker and skopeo do, which take the challenge from /v2/ alone."""
     nothing = {"WWW-Authenticate": None}
     kinds: tuple[Kind, ...] = ("manifest", "blob", "tags")
     for kind in kinds:
@@ -161,7 +161,7 @@ async def test_a_registry_that_forbids_what_shows_no_token_is_pulled_from(
     await mirror.pull(REPOSITORY, "latest", image)
 
 
-# What a challenge names is a hint
+# The scope of a challenge is a hint
 
 
 @pytest.mark.parametrize(
@@ -190,13 +190,13 @@ async def test_the_repositorys_own_scope_is_asked_for_whatever_a_challenge_names
 
 
 class Particular(Flavour):
-    """A token server whose tokens are good for the scope that its registry names only."""
+    """A token server with tokens that are good only for the scope that the registry names."""
 
     wants = "registry:catalog:*"
     alone = False
 
     def answer(self, asked: Asked) -> dict[str, Any]:
-        """Answer a GET; a token of another scope opens nothing, or there is none."""
+        """Answer a GET; a token of another scope opens no repository, or is refused."""
         scopes = asked.query.get("scope", "").split()
         if self.alone and scopes != [self.wants]:
             raise Refused(403, "DENIED")
@@ -210,7 +210,7 @@ class Particular(Flavour):
 async def test_a_registry_gets_the_scope_that_it_names_and_is_remembered(
     hub: Hub, mirror: Mirror, image: Image, wants: str, alone: bool
 ) -> None:
-    """As containerd and skopeo ask for it beside the repository's own."""
+    """As with containerd and skopeo, the named scope is asked for beside the repository's."""
     async with Particular(hub) as server:
         server.wants, server.alone = wants, alone
         named = f'Bearer realm="{hub.realm}",service="{server.service}",scope="{wants}"'
@@ -251,7 +251,7 @@ async def test_a_realm_with_a_query_keeps_it(hub: Hub, mirror: Mirror, image: Im
 async def test_what_needs_no_token_is_pulled_although_none_is_to_be_had(
     hub: Hub, run: Run, image: Image, out: str
 ) -> None:
-    """As containerd pulls it, which asks without one first, whatever other repositories want."""
+    """The first question goes without a token, as containerd's, even if others need one."""
     async with run() as mirror:
         assert await get(mirror) == 200
         hub.add(image, OTHER, "latest")
@@ -265,7 +265,7 @@ async def test_what_needs_no_token_is_pulled_although_none_is_to_be_had(
 async def test_a_missing_tag_is_not_told_by_a_registry_that_was_shown_no_token(
     hub: Hub, run: Run, image: Image
 ) -> None:
-    """It may hide what is private by a 404."""
+    """Such a registry may hide private tags by a 404."""
     async with run() as mirror:
         assert await get(mirror) == 200
         hub.terms.auth = "none"
@@ -287,7 +287,7 @@ async def test_a_content_networks_challenge_teaches_nothing(
     assert hub.count(kind="token") == 1
 
 
-# A token server that is not well
+# A token server that fails
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ async def test_a_rate_limit_of_a_token_server_is_kept_as_long_as_it_says(
 
 
 class Loose(Flavour):
-    """A token server that answers a good token in a way of its own."""
+    """A token server that answers with a good token under any status and type."""
 
     def __init__(self, hub: Hub, status: int = 200, kind: str = "application/json") -> None:
         super().__init__(hub)
@@ -331,7 +331,7 @@ class Loose(Flavour):
         return {"token": self.token(None, asked.query)}
 
     def sent(self, document: dict[str, Any]) -> Any:  # noqa: ANN401 - aiohttp's response
-        """Send it so."""
+        """Send the token under the status and type."""
         response = super().sent(document)
         response.set_status(self.status)
         response.headers["Content-Type"] = self.kind
@@ -367,7 +367,7 @@ async def test_a_token_is_taken_whatever_stands_beside_it(
     assert hub.count(kind="token") == 1
 
 
-# A login that is refused
+# A refused login
 
 
 async def test_one_refusal_of_a_login_by_mistake_costs_no_pull(
@@ -383,7 +383,7 @@ async def test_one_refusal_of_a_login_by_mistake_costs_no_pull(
 async def test_a_token_that_is_kept_is_used_although_its_account_rests(
     hub: Hub, run: Run, image: Image
 ) -> None:
-    """A token server's no to one login says nothing of a token that was given before."""
+    """A token server's refusal of one login says nothing about an earlier token."""
     hub.add(image, OTHER, "latest")
     hub.terms.users = {"robot": WORD}
     account = upstream(hub, username="robot", password=WORD)
@@ -435,10 +435,8 @@ async def test_a_basic_login_that_ended_is_read_again_within_the_question(
         assert got.cache.endswith("revalidated")
 
 
-async def test_a_basic_login_that_is_forbidden_what_it_had_is_read_again(
-    hub: Hub, tmp_path: Path
-) -> None:
-    """ECR answers 403 to a login whose twelve hours are over."""
+async def test_a_basic_login_that_loses_an_access_is_read_again(hub: Hub, tmp_path: Path) -> None:
+    """ECR answers 403 to a login after its twelve hours."""
     clock, word = Clock(), tmp_path / "word"
     word.write_text("old")
     hub.terms.auth = "basic"

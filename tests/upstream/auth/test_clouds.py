@@ -49,7 +49,7 @@ AWS = {
 
 @pytest.fixture(autouse=True)
 def _no_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of this machine's own identity is used, and nobody beyond loopback is asked."""
+    """Keep the tests from this machine's identity, and from all hosts beyond the loopback."""
     for name, value in AWS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -64,7 +64,7 @@ def _no_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def private(hub: Hub, image: Image) -> Image:
-    """An image that nobody gets anonymously."""
+    """An image that needs an account."""
     hub.make_private(REPOSITORY, "AWS", "oauth2accesstoken", "identity")
     return image
 
@@ -74,7 +74,7 @@ def private(hub: Hub, image: Image) -> Image:
 
 @pytest.fixture
 async def moto() -> AsyncIterator[str]:
-    """AWS as far as moto has it; returns its address."""
+    """Run moto as AWS; gives its address."""
     command = (sys.executable, "-m", "moto.server")
     async with launched("-H", "127.0.0.1", "-p", "0", command=command) as server:
         await server.says("Running on http://", within=60)
@@ -146,7 +146,7 @@ def test_ecrs_hosts_are_known_by_their_names(host: str, registry: bool) -> None:
     assert detected == ("ecr" if registry else "auto")
 
 
-def test_azures_hosts_are_known_and_nobodys_identity_is_used_unasked() -> None:
+def test_azures_hosts_are_known_and_no_identity_is_used_unasked() -> None:
     registry = URL("https://example.azurecr.io")
     account = LoginSettings(account=Credentials("robot", "word"))
     assert detect(registry, account) == "acr"
@@ -158,7 +158,7 @@ def test_azures_hosts_are_known_and_nobodys_identity_is_used_unasked() -> None:
 
 
 def key(token_uri: str) -> str:
-    """Make a service account's key."""
+    """Make the key of a service account."""
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = private.private_bytes(
         serialization.Encoding.PEM,

@@ -1,4 +1,4 @@
-"""A credential helper is asked as docker asks it, and keeps nobody waiting for ever."""
+"""A credential helper is asked as docker asks it, and blocks no pull for ever."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REPOSITORY = "library/nginx"
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Where a config.json may be written."""
+    """The path of a config.json."""
     return tmp_path / "config.json"
 
 
@@ -78,7 +78,7 @@ async def test_a_helper_is_told_the_server_as_it_stands_there(
 
 
 async def test_a_helper_without_a_name_is_the_file(config: Path, scripted: Scripted) -> None:
-    """For one registry, where the others' accounts are with a helper."""
+    """An empty helper for one registry means the file, while the others use the default helper."""
     scripted("store", says("store"))
     document = {
         "auths": {name: basic("file") for name in ("ghcr.io", "docker.io")},
@@ -145,7 +145,7 @@ async def test_a_helper_that_is_not_there_is_named(config: Path) -> None:
 
 
 def ended(pid: int) -> bool:
-    """Tell whether a process is gone within five seconds."""
+    """Return whether a process ends within five seconds."""
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -156,7 +156,7 @@ def ended(pid: int) -> bool:
 
 
 async def unanswered() -> None:
-    """Ask a helper that has a second for an answer, and fail if that takes longer than five."""
+    """Ask a helper with a limit of one second; fail if that takes longer than five."""
     async with asyncio.timeout(5):
         with pytest.raises(CredentialsUnavailable, match="docker-credential-test does not answer"):
             await credential_helper.ask("test", "a.example", within=1)
@@ -175,10 +175,10 @@ async def test_a_helper_that_never_stops_talking_is_ended(scripted: Scripted) ->
 
 
 @pytest.mark.parametrize(("then", "answers"), [(says("robot"), True), ("wait", False)])
-async def test_what_a_helper_left_running_keeps_nobody_waiting(
+async def test_a_process_that_a_helper_left_running_blocks_no_login(
     scripted: Scripted, then: str, answers: bool
 ) -> None:
-    """It is beyond reach in a session of its own, and holds the helper's output."""
+    """A process in a separate session cannot be ended, and holds the helper's output open."""
     left = 'setsid sleep 1000 & echo $! > "$(dirname "$0")/child"'
     folder = scripted("test", f"{left}; {then}")
     try:

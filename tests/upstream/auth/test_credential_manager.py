@@ -1,4 +1,4 @@
-"""An account is renewed in time; a refused one is not tried again, and called what it is."""
+"""An account is renewed in time; a refused one is not tried again, and is reported as refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ REPOSITORY = "library/nginx"
 
 
 class Vault(RegistryWideSource):
-    """A source whose word can be changed, and that can be out of order."""
+    """A source with a word that the test changes, and with failures."""
 
     def __init__(self, life: float = 1000) -> None:
         self.word = WORD
@@ -51,7 +51,7 @@ class Vault(RegistryWideSource):
 
 
 class Mint(Vault):
-    """A source that makes another word each time, as clouds and some helpers do."""
+    """A source with a new word at each read, as clouds and some helpers are."""
 
     async def read(self, place: str) -> FoundCredentials:
         """Return a new word."""
@@ -60,14 +60,14 @@ class Mint(Vault):
 
 
 class Door:
-    """Upstream: takes one word."""
+    """Upstream: accepts one word."""
 
     def __init__(self, word: str = WORD) -> None:
         self.word = word
         self.tried: list[str] = []
 
     async def __call__(self, credentials: Credentials) -> str:
-        """Let in, or not."""
+        """Accept the word, or refuse it."""
         self.tried.append(credentials.password)
         await asyncio.sleep(0)
         if credentials.password != self.word:
@@ -79,7 +79,7 @@ Attempt = Callable[[Credentials], Awaitable[str]]
 
 
 async def outcome(account: CredentialManager, door: Attempt) -> str:
-    """Return what came of an attempt."""
+    """Return the result of an attempt, or the name of its error."""
     try:
         return await account.use(REPOSITORY, door)
     except (LoginRefused, CredentialsUnavailable, Denied) as error:
@@ -108,7 +108,7 @@ async def test_what_cannot_be_renewed_is_used_to_its_end_and_no_longer() -> None
     assert await outcome(account, door) == "CredentialsUnavailable"
     reads = vault.reads
     assert await outcome(account, door) == "CredentialsUnavailable"
-    assert vault.reads == reads  # not for each who asks
+    assert vault.reads == reads  # not for each attempt
     vault.broken, clock.now = False, 1010
     assert await outcome(account, door) == WORD
 
@@ -155,7 +155,7 @@ async def test_a_wrong_password_is_two_failed_logins_however_many_ask(
         clock.now = FIRST_REST - 1
         outcomes.append(await outcome(account, door))
     assert set(outcomes) == {"LoginRefused"}
-    assert door.tried == [WORD, WORD]  # the first may have been a mistake of upstream's
+    assert door.tried == [WORD, WORD]  # the first refusal may be a mistake of upstream's
     [record] = caplog.records
     assert "docker.io refuses the login of 'robot'" in record.message
     assert WORD not in caplog.text
@@ -164,7 +164,7 @@ async def test_a_wrong_password_is_two_failed_logins_however_many_ask(
 async def test_a_login_refused_to_many_at_once_is_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """They were let in before, so that they did not have to wait for each other."""
+    """The login was accepted before, so that its attempts do not wait for each other."""
     vault, door = Vault(), Door()
     account = CredentialManager("docker.io", vault, Clock())
     await outcome(account, door)
@@ -223,7 +223,7 @@ async def test_a_login_refused_by_mistake_rests_for_seconds_each_time_it_happens
 
 
 async def test_credentials_that_seem_expired_are_not_read_for_each_question() -> None:
-    """As by a clock that is hours ahead of the cloud's."""
+    """A clock that is hours ahead of the cloud's makes credentials seem so."""
     clock, vault, door = Clock(), Vault(life=0), Door()
     account = CredentialManager("docker.io", vault, clock)
     for clock.now in range(40):
@@ -240,7 +240,7 @@ async def test_another_password_is_tried_at_once() -> None:
     assert await outcome(account, door) == "new"
 
 
-async def test_who_waited_with_the_old_password_goes_on_with_the_new_one() -> None:
+async def test_attempts_that_waited_with_the_old_password_get_the_new_one() -> None:
     vault, door = Vault(), Door("new")
     account = CredentialManager("docker.io", vault, Clock())
 
@@ -254,8 +254,8 @@ async def test_who_waited_with_the_old_password_goes_on_with_the_new_one() -> No
 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["taken", "no access"])
-async def test_who_waited_for_a_login_is_not_kept_waiting_by_the_others(taken: bool) -> None:
-    """Nor where it cannot be told whether it is the login that is refused."""
+async def test_attempts_that_waited_for_a_login_do_not_wait_for_each_other(taken: bool) -> None:
+    """Nor where a refusal may be one of the repository and not of the login."""
     account, entered = CredentialManager("ghcr.io", Vault(), Clock()), asyncio.Semaphore(0)
     first, rest = asyncio.Event(), asyncio.Event()
 
@@ -270,7 +270,7 @@ async def test_who_waited_for_a_login_is_not_kept_waiting_by_the_others(taken: b
         tasks = [group.create_task(outcome(account, enter)) for _ in range(20)]
         await entered.acquire()
         await asyncio.sleep(0)
-        assert entered.locked()  # nobody else tries
+        assert entered.locked()  # all other attempts wait
         first.set()
         for _ in range(19):
             await entered.acquire()
@@ -286,7 +286,7 @@ async def test_a_source_with_another_password_each_time_is_not_tried_for_ever() 
         outcomes.append(await outcome(account, door))
     assert set(outcomes) == {"LoginRefused"}
     assert len(door.tried) <= 10
-    assert vault.reads <= 12  # nor is the cloud asked for more of them
+    assert vault.reads <= 12  # the cloud is not asked for more passwords either
     door.word = f"{WORD}-{vault.reads}"
     clock.now += 2 * REST
     assert await outcome(account, door) == door.word
@@ -303,7 +303,7 @@ async def test_wrong_passwords_in_a_row_do_not_hide_the_right_one_for_ever() -> 
 
 
 async def test_a_password_that_expires_early_is_renewed_each_time() -> None:
-    """A helper may give tokens of a minute: each is refused in the end, and none was wrong."""
+    """A helper may give tokens of a minute: each is refused in the end, but none was wrong."""
     clock, vault, door = Clock(), Mint(), Door(f"{WORD}-0")
     account = CredentialManager("docker.io", vault, clock)
     for minute in range(9):
@@ -311,7 +311,7 @@ async def test_a_password_that_expires_early_is_renewed_each_time() -> None:
         assert await outcome(account, door) == door.word
 
 
-async def test_what_one_may_not_see_keeps_nobody_waiting_who_sees_something_else() -> None:
+async def test_a_denied_repository_holds_up_no_other_one() -> None:
     account = CredentialManager("ghcr.io", Vault(), Clock())
     assert await outcome(account, Door()) == WORD
     entered, go = asyncio.Event(), asyncio.Event()
@@ -342,7 +342,7 @@ async def test_an_accepted_login_that_is_refused_one_day_finds_the_new_password(
     assert door.tried == [WORD, WORD, "new"]
 
 
-async def test_a_no_that_may_mean_the_repository_keeps_nobody_from_others() -> None:
+async def test_a_refusal_that_may_mean_the_repository_denies_no_other() -> None:
     vault = Vault()
     account = CredentialManager("ghcr.io", vault, Clock())
 
@@ -353,10 +353,10 @@ async def test_a_no_that_may_mean_the_repository_keeps_nobody_from_others() -> N
     assert await outcome(account, Door()) == WORD
 
 
-async def test_a_password_file_that_is_empty_for_a_moment_makes_nobody_anonymous(
+async def test_a_password_file_that_is_briefly_empty_causes_no_anonymous_login(
     tmp_path: Path,
 ) -> None:
-    """A shell's `>` empties a file before it is written."""
+    """A shell's `>` empties a file before it writes it."""
     clock, door, word = Clock(), Door("old"), tmp_path / "word"
     word.write_text("old\n")
     account = CredentialManager("docker.io", PasswordFile("robot", word), clock)
@@ -422,7 +422,7 @@ async def test_a_refused_basic_login_is_not_repeated_either(
 async def test_a_login_refused_with_a_web_page_is_refused_all_the_same(
     hub: Hub, run: Run, image: Image, auth: Auth
 ) -> None:
-    """As by nginx, and whatever else checks passwords before a registry."""
+    """The page may be of nginx, or of any other front that checks passwords."""
     hub.terms.auth = auth
     hub.terms.users = {"robot": "right"}
     page = {"Content-Type": "text/html"}
@@ -452,7 +452,7 @@ async def test_another_web_page_is_no_refused_login(
 async def test_a_login_refused_without_a_challenge_is_not_repeated_either(
     hub: Hub, run: Run, image: Image
 ) -> None:
-    """It was taken before, and RFC 9110 wants a challenge with each 401."""
+    """The login was accepted before, and RFC 9110 requires a challenge with each 401."""
     hub.terms.auth = "basic"
     hub.terms.users = {"robot": WORD}
     account = upstream(hub, username="robot", password=WORD, auth="basic")
@@ -497,7 +497,9 @@ async def test_a_password_file_is_read_again_when_the_login_fails(
         await mirror.pull(REPOSITORY, "latest", image)
 
 
-async def test_ghcrs_no_is_told_as_what_it_may_be(hub: Hub, run: Run, image: Image) -> None:
+async def test_a_refusal_of_ghcrs_is_told_with_both_of_its_meanings(
+    hub: Hub, run: Run, image: Image
+) -> None:
     account = upstream(hub, username="octocat", password=WORD)
     async with Ghcr(hub, {"octocat": "right"}), run(upstreams=account) as mirror:
         got = await mirror.manifest(REPOSITORY, "latest")

@@ -1,4 +1,4 @@
-"""A config.json gives what docker would find in it, and keeps its secrets."""
+"""A config.json gives the account that docker would find in it, and keeps its secrets."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ REPOSITORY = "library/nginx"
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Where a config.json may be written."""
+    """The path of a config.json."""
     return tmp_path / "config.json"
 
 
 async def username(credentials: Credentials) -> str:
-    """Let everybody in, and say who it is."""
+    """Accept any account, and return its name."""
     return credentials.username
 
 
@@ -75,7 +75,7 @@ async def test_it_finds_what_docker_py_finds(
 
 
 async def test_podmans_keys_with_a_path_are_for_what_is_below_them(config: Path) -> None:
-    """containers-auth.json(5): the longest one that fits."""
+    """The longest key that fits is used, as containers-auth.json(5) says."""
     document = {
         "auths": {name: basic(name) for name in ("quay.io", "quay.io/org", "quay.io/org/a")}
     }
@@ -136,7 +136,7 @@ async def test_the_address_is_looked_for_before_the_name(config: Path) -> None:
 
 
 async def test_an_address_of_ipv6_is_looked_for_as_docker_writes_it(config: Path) -> None:
-    """In brackets, with the port that stands in the upstream's url."""
+    """The address has brackets, and the port if the upstream's url has one."""
     put(config, {"auths": {"[::1]:5000": basic("port"), "[::1]": basic("none")}})
     for url, user in (("http://[::1]:5000", "port"), ("https://[::1]", "none")):
         configured = LoginSettings(docker_config=config)
@@ -145,7 +145,7 @@ async def test_an_address_of_ipv6_is_looked_for_as_docker_writes_it(config: Path
 
 
 async def test_an_entry_that_is_null_is_none(config: Path) -> None:
-    """As Go reads it, which the programs that write this file are written in."""
+    """Go reads null so, in which the writers of this file are programmed."""
     document = {
         "auths": {"a.example": None, "b.example": basic("robot")},
         "credsStore": None,
@@ -193,7 +193,7 @@ def written(user: str, password: str = WORD) -> str:
     return basic(user, password)["auth"]
 
 
-ODD = "ro:??????>>>>>>"  # whose base64 has both characters that URLs have others for
+ODD = "ro:??????>>>>>>"  # its base64 has both characters that differ in the alphabet of URLs
 AUTHS = {
     "as docker writes it": written("robot"),
     "without padding": written("robot").rstrip("="),
@@ -207,7 +207,7 @@ AUTHS = {
 
 @pytest.mark.parametrize("auth", AUTHS.values(), ids=AUTHS)
 async def test_an_auth_is_read_however_it_is_written(config: Path, auth: str) -> None:
-    """As docker-credential-desktop writes it, or kubelet and Go take it."""
+    """Docker-credential-desktop writes these forms, or kubelet and Go accept them."""
     got = await found(config, {"auths": {"a.example": {"auth": auth}}}, "a.example")
     assert got == Credentials("robot", WORD)
 
@@ -225,7 +225,7 @@ async def test_an_auth_in_the_alphabet_of_urls_is_read(config: Path, padded: boo
     "auth", ["", " ", "=", None, 5, base64.b64encode(b"robot").decode(), "Og==", "cm9ib3Q6"]
 )
 async def test_an_auth_without_a_user_and_a_password_is_none(config: Path, auth: object) -> None:
-    """As docker and podman take it, which go on without an account; other fields may have one."""
+    """Docker and podman go on without an account then; other fields may have one."""
     document: dict[str, Any] = {"auths": {"a.example": {"auth": auth}}}
     assert not await found(config, document, "a.example")
     document["auths"]["a.example"] |= {"username": "robot", "password": WORD}
@@ -267,7 +267,7 @@ async def test_an_entry_that_breaks_at_run_time_is_logged_and_the_former_used(
     account = CredentialManager("quay.io", DockerConfigFile(config, ("quay.io",)), clock)
     assert await account.use("org/a", username) == "robot"
     put(config, {"auths": {"quay.io": {"auth": "%%%"}}})
-    clock.now = 250  # it is good for five minutes, and looked for before
+    clock.now = 250  # the account is good for five minutes, and renewed before
     assert await account.use("org/a", username) == "robot"
     clock.now = 301
     with pytest.raises(
@@ -295,14 +295,14 @@ async def test_what_is_not_about_accounts_is_passed_over(config: Path) -> None:
 
 
 async def test_a_dockercfg_is_read_as_kubernetes_has_it(config: Path) -> None:
-    """Its secrets of the type `kubernetes.io/dockercfg`."""
+    """Secrets of the type `kubernetes.io/dockercfg` have this format."""
     document = {INDEX: basic("hub"), "a.example": {**basic("robot"), "email": "a@example.org"}}
     assert (await found(config, document, "a.example")).username == "robot"
     assert (await found(config, document, "docker.io")).username == "hub"
 
 
 async def test_a_mark_of_byte_order_is_no_text(config: Path) -> None:
-    """Windows' editors put it there."""
+    """Editors of Windows put the mark there."""
     put(config, {"auths": {"a.example": basic("robot")}})
     config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())  # noqa: ASYNC240
     source = DockerConfigFile(config, ("a.example",))
@@ -313,7 +313,7 @@ async def test_a_mark_of_byte_order_is_no_text(config: Path) -> None:
 async def test_an_account_in_the_file_is_used_where_its_helper_is_not_there(
     config: Path, names: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As in a config.json of Docker Desktop that was taken to a server."""
+    """A config.json of Docker Desktop that was copied to a server is such a file."""
     document = {"auths": {"a.example": basic("robot")}, **names}
     assert (await found(config, document, "a.example")).username == "robot"
     assert "cannot be run" in caplog.text
@@ -329,7 +329,7 @@ def test_a_config_shows_no_password() -> None:
 async def test_the_secret_of_a_kubernetes_pod_is_read_as_it_is_mounted(
     hub: Hub, run: Run, image: Image, tmp_path: Path
 ) -> None:
-    """Kubernetes' own documentation, "Pull an Image from a Private Registry"."""
+    """The layout is of Kubernetes' documentation, "Pull an Image from a Private Registry"."""
     folder = tmp_path / "..2026_01_01"
     folder.mkdir()
     login = {"username": "robot", "password": WORD, "email": "a@example.org", **basic("robot")}

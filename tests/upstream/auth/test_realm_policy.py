@@ -1,4 +1,4 @@
-"""Credentials go to who is an upstream's own, and to nobody else."""
+"""Credentials go to an upstream's own token server, and to no other host."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_a_password_goes_to_the_upstreams_own_domain_only(
         ("http://10.1.2.3", "http://10.1.2.3:80/token"),
     ],
 )
-async def test_who_is_listed_is_trusted_by_origin(origin: str, realm: str) -> None:
+async def test_a_listed_token_server_is_trusted_by_origin(origin: str, realm: str) -> None:
     own, listed = URL("https://registry.other.example"), {URL(origin)}
     assert await check_realm(own, realm, listed, credentials=True) == URL(realm)
     near = str(URL(realm).with_port(1))
@@ -96,7 +96,7 @@ async def test_a_foreign_realm_gets_no_password_and_is_named(
 
 
 async def test_a_realm_that_changes_is_checked_again(hub: Hub, run: Run, image: Image) -> None:
-    """It was trusted when it was another."""
+    """The trusted realm was another one."""
     hub.tag("library/nginx", "other", make_image(2, [1000]))
     users = {"robot": "s3cret-word"}
     account = upstream(hub, username="robot", password="s3cret-word")
@@ -121,23 +121,23 @@ async def test_a_realm_that_was_not_trusted_is_asked_for_again(
 
 
 class Elsewhere(Flavour):
-    """A token server that sends its clients on, with what they posted."""
+    """A token server that redirects its clients, together with their forms."""
 
     target = ""
 
     def answer(self, _asked: Asked) -> dict[str, Any]:
-        """Answer nothing of its own."""
+        """Answer with an empty document."""
         return {}
 
     def sent(self, _document: dict[str, Any]) -> web.Response:
-        """Send on."""
+        """Redirect to the target."""
         return web.Response(status=307, headers={"Location": self.target})
 
 
 async def test_a_form_with_a_secret_follows_no_redirect(
     hub: Hub, run: Run, image: Image, tmp_path: Path
 ) -> None:
-    """A body would go where Authorization does not."""
+    """A redirect would take the body along, unlike the Authorization header."""
     host = hub.url.removeprefix("http://")
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"auths": {host: {"identitytoken": "s3cret-word"}}}))

@@ -1,4 +1,4 @@
-"""Every registry's way to log in is pulled through, as that registry speaks it."""
+"""Images are pulled from every registry by its way to log in, as that registry implements it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 
 @pytest.fixture
 def private(hub: Hub, image: Image) -> Image:
-    """An image that nobody gets anonymously."""
+    """An image that needs an account."""
     hub.make_private(REPOSITORY, *PULLERS.values())
     return image
 
@@ -77,7 +77,7 @@ async def test_anonymous_has_no_account_to_be_refused(hub: Hub, run: Run, privat
 
 
 async def test_basic_is_sent_unasked(hub: Hub, run: Run, private: Image) -> None:
-    """As of Nexus without its bearer realm, and htpasswd."""
+    """Nexus without its bearer realm, and htpasswd, take such logins."""
     hub.terms.auth = "basic"
     hub.terms.users = {"robot": WORD}
     hub.make_private(REPOSITORY, "robot")
@@ -131,7 +131,7 @@ async def test_gitlabs_token_server_is_trusted_only_if_it_is_listed(
 def test_a_token_is_renewed_before_it_ends_by_whatever_says_when(
     answer: dict[str, object], life: float
 ) -> None:
-    """A JWT has its own end, which is all that GitLab and Azure say."""
+    """A JWT has an end in itself; GitLab and Azure name no other."""
     token = token_exchange.read(json.dumps(answer).encode(), "access_token", "token")
     assert token.value == answer.get("access_token", answer["token"])
     assert token.life == pytest.approx(0.8 * life, abs=20)
@@ -150,7 +150,7 @@ def test_a_token_that_says_only_when_it_ends_is_renewed_before() -> None:
 async def test_azures_refresh_token_is_used_as_a_password(
     hub: Hub, run: Run, private: Image, auth: str
 ) -> None:
-    """That is what `az acr login --expose-token` gives; by GET where it is not known as such."""
+    """`az acr login --expose-token` gives this token; outside of `auth = "acr"` it goes by GET."""
     async with Acr(hub) as server:
         token = server.refresh_token("octocat")
         server.users[NOBODY] = token

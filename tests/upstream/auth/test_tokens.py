@@ -1,4 +1,4 @@
-"""A bearer token is fetched once for all who wait, and used no longer than it lasts."""
+"""A bearer token is fetched once for all requests that wait, and used no longer than it lasts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPOSITORY = "library/nginx"
 
 @pytest.fixture
 def key(hub: Hub) -> TokenKey:
-    """What is asked of the hub's own token server."""
+    """The key of a token of the hub's own token server."""
     scope = f"repository:{REPOSITORY}:pull"
     return TokenKey(hub.realm, hub.terms.service, scope, ANONYMOUS)
 
@@ -28,7 +28,7 @@ def key(hub: Hub) -> TokenKey:
 async def test_a_token_is_used_for_four_fifths_of_its_life_and_no_longer(
     hub: Hub, key: TokenKey, life: float, used: float
 ) -> None:
-    """Of an hour's, where it claims to last for longer than that."""
+    """A claimed life of more than an hour counts as one hour."""
     hub.terms.token_life = life
     clock = Clock()
     async with Transport(URL(hub.url)) as wire:
