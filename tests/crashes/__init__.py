@@ -1,1 +1,1 @@
-"""Crashes at every system call: the real daemon under strace, killed or failed at the n-th."""
+"""Crashes at system calls: the real daemon under strace, killed or failed at the n-th call."""

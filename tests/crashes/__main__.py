@@ -1,6 +1,6 @@
 """Crash the daemon at system calls: `python -m tests.crashes --minutes 1 --seed 7`, or `--all`.
 
-Exits 1 where a promise did not hold, and says how to have it again.
+Exits 1 on a broken promise, and says how to replay it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ async def _run(asked: argparse.Namespace) -> int:
                 break
             met = await _try(case)
             tried, struck, failed = tried + 1, struck + (met is not None), failed + (met is False)
-            if asked.all and met is None:  # so many calls there are none
+            if asked.all and met is None:  # the daemon makes fewer calls than that
                 break
     _say(f"{tried} cases, {struck} met their call, {failed} wrong")
     return int(failed > 0)
@@ -59,7 +59,7 @@ def _kinds() -> Iterator[Iterator[Case]]:
 
 
 async def _try(case: Case) -> bool | None:
-    """Play a case; None where the call was not made so often, False where something was wrong."""
+    """Play a case; None if the daemon made fewer calls, False on a finding."""
     with tempfile.TemporaryDirectory(prefix="crashes-") as folder:
         data = Path(folder) / "data"
         async with Hub(Terms(auth="none")) as hub:
@@ -74,7 +74,7 @@ async def _try(case: Case) -> bool | None:
     if wrong:
         _say(f"again: make crashes CASE={case}")
         return False
-    # An error that was borne leaves no trace in the exit code; that is as good as met.
+    # An error that the daemon survives does not show in the exit code: the call counts as met.
     return None if case.effect == "KILL" and told.code == 0 else True
 
 

@@ -1,4 +1,4 @@
-"""The cases: in which scene, at which call of which system call, and what befalls it there."""
+"""The cases: a scene, a system call, the number of the call, and the effect there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Literal
 Scene = Literal["work", "migrate"]
 Effect = Literal["KILL", "EIO", "ENOSPC", "EROFS"]
 
-# What alters the data folder; the same by another name where a machine has no plain one.
+# The calls that alter the data folder; some machines have only the variants of a call.
 CALLS = {
     "rename": "?rename,?renameat,?renameat2",
     "unlink": "?unlink,?unlinkat",
@@ -24,13 +24,13 @@ CALLS = {
     "write": "write",
 }
 _EFFECTS: tuple[Effect, ...] = ("KILL", "KILL", "KILL", "EIO", "ENOSPC", "EROFS")
-_NOT_OF_DISK = {"write"}  # sockets and the log are written so, too: their errors are no disk's
-_FARTHEST = 60  # calls of one thread; `write` has thousands, and these are drawn from
+_NOT_OF_DISK = {"write"}  # also writes to sockets and the log, and their errors are no disk's
+_FARTHEST = 60  # the highest number of a call by one thread; `write` has thousands
 
 
 @dataclass(frozen=True)
 class Case:
-    """One crash: the n-th call of a kind that one thread makes (strace counts by thread)."""
+    """One crash: at the n-th call of a kind by one thread (strace counts by thread)."""
 
     scene: Scene
     call: str
@@ -42,13 +42,13 @@ class Case:
 
     @classmethod
     def parse(cls, text: str) -> Case:
-        """Read what `str` wrote."""
+        """Read a case as `str` writes it."""
         scene, call, when, effect = text.split(":")
         return cls(scene, call, int(when), effect)  # type: ignore[arg-type]  # typed by hand
 
     @property
     def tracer(self) -> tuple[str, ...]:
-        """The command before the daemon's own."""
+        """The command of strace, which goes before the daemon's."""
         calls = CALLS[self.call]
         what = "signal=KILL" if self.effect == "KILL" else f"error={self.effect}"
         inject = f"inject={calls}:{what}:when={self.when}"
@@ -57,7 +57,7 @@ class Case:
 
 
 def drawn(seed: int) -> Iterator[Case]:
-    """Draw cases for ever, the near ones more often."""
+    """Draw cases without end, low numbers more often."""
     chance = random.Random(seed)
     while True:
         call = chance.choice(list(CALLS))
@@ -68,7 +68,7 @@ def drawn(seed: int) -> Iterator[Case]:
 
 
 def all_of(scene: Scene, call: str, effect: Effect) -> Iterator[Case]:
-    """Number the cases of one kind; the caller ends when a call is made no more."""
+    """Number the cases of one kind; the caller stops at the first number that is not reached."""
     if effect != "KILL" and call in _NOT_OF_DISK:
         return
     for when in range(1, _FARTHEST + 1):
@@ -76,7 +76,7 @@ def all_of(scene: Scene, call: str, effect: Effect) -> Iterator[Case]:
 
 
 def hindrance() -> str | None:
-    """Say why nothing can be traced here, if so."""
+    """Return the reason why strace cannot trace on this machine, if any."""
     if shutil.which("strace") is None:
         return "strace is not installed"
     trial = ("strace", "-f", "-qq", "-o", "/dev/null", "--seccomp-bpf", "true")

@@ -1,4 +1,4 @@
-"""What must hold after a crash: docs/operations.md, "What can be lost"."""
+"""The checks after a crash, by the list of possible losses in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.support.command import SMALL, serving
 from tests.support.folder import DataFolder
 
 _KILLED = -signal.SIGKILL
-_REFUSED = 2  # exit code of a start that the disk did not let be
+_REFUSED = 2  # exit code of a start that fails by the disk
 
 
 def crash(case: Case, told: Told) -> list[str]:
-    """What came before the end was right, and so was the end itself."""
+    """Check the answers before the crash, and the exit."""
     wrong = list(told.wrong) if case.effect != "KILL" else []
     wrong += [each for each in told.wrong if each.startswith("wrong") and each not in wrong]
     if "Traceback" in told.said:
@@ -31,7 +31,7 @@ def crash(case: Case, told: Told) -> list[str]:
 
 
 async def afterwards(data: Path, hub: Hub, images: list[Image], told: Told) -> list[str]:
-    """It starts, all is served, and books, files, links, ledger and bound are right."""
+    """Check that the next start serves all, and accounting, files, links, ledger and bound."""
     again, wrong = Told(), list[str]()
     if (size := held(data)) > LIMIT:
         wrong.append(f"{size} bytes were left, {LIMIT} are allowed")

@@ -1,4 +1,4 @@
-"""A scene: what a daemon is put through until the crash, and what clients were given by then."""
+"""A scene: the daemon's work up to the crash, and the answers that clients got by then."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.standin import Hub, Image
 from tests.support.command import SMALL, Command, serving
 from tests.support.folder import DataFolder
 
-LIMIT = 4 * 1024 * 1024  # bytes: some of the images, and never all
+LIMIT = 4 * 1024 * 1024  # bytes: room for some of the images, and never for all
 _PULLS = 5  # images that are pulled, two at a time
-_ENTERED = 1.5  # seconds after which a pull that was answered is in the ledger
+_ENTERED = 1.5  # seconds after which an answered pull is in the ledger
 _OLD_PULLS = 3
 
 
 @dataclass
 class Told:
-    """What clients got, and what was wrong with it; `answered` are the times of manifests."""
+    """The clients' findings and the daemon's end; `answered` are the times of manifests."""
 
     answered: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Told:
 
     @property
     def entered(self) -> int:
-        """How many pulls must be in the ledger, whatever happened."""
+        """The number of pulls that must be in the ledger in any case."""
         return self.old_pulls + sum(at < self.died - _ENTERED for at in self.answered)
 
 
@@ -51,7 +51,7 @@ def options(hub: Hub) -> tuple[str, ...]:
 
 @asynccontextmanager
 async def traced(case: Case, data: Path, hub: Hub) -> AsyncIterator[Command]:
-    """Run the daemon under strace; who is traced outlives a strace that is killed."""
+    """Run the daemon under strace, and kill both: the daemon outlives a killed strace."""
     tracer = (*case.tracer, *SMALL)
     async with serving(data, *options(hub), command=tracer) as command:
         try:
@@ -61,7 +61,7 @@ async def traced(case: Case, data: Path, hub: Hub) -> AsyncIterator[Command]:
 
 
 def send(command: Command, number: signal.Signals) -> None:
-    """Send the daemon a signal, which strace would keep for itself."""
+    """Send a signal to the daemon, for strace does not pass it on."""
     with suppress(FileNotFoundError, ProcessLookupError):
         children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text()
         for child in children.split():
@@ -69,7 +69,7 @@ def send(command: Command, number: signal.Signals) -> None:
 
 
 async def play(case: Case, data: Path, hub: Hub, images: list[Image]) -> Told:
-    """Pull beyond the bound, purge, pull again, stop: with the crash where the case has it."""
+    """Pull beyond the bound, purge, pull again, stop; the crash comes where the case has it."""
     told = Told()
     if case.scene == "migrate":
         told.old_pulls = old_index(data)
@@ -94,7 +94,7 @@ async def _work(url: str, data: Path, images: list[Image], told: Told) -> None:
 
 
 async def pull(url: str, number: int, image: Image, told: Told) -> bool:
-    """Pull an image; tells whether all of it came. What came whole must be right."""
+    """Pull an image; tells whether all of it came. Notes wrong bytes of a complete body."""
     base = f"{url}/v2/library/i{number}"
     wanted = [(f"{base}/manifests/latest", image.manifest)]
     wanted += [(f"{base}/blobs/{blob.digest}", blob.read()) for blob in image.blobs]
@@ -126,7 +126,7 @@ async def purge(data: Path, target: str) -> None:
 
 
 def old_index(data: Path) -> int:
-    """Leave an index of the first schema, with a ledger; returns how many pulls are in that."""
+    """Write an index of the first schema, with a ledger; returns the number of its pulls."""
     data.mkdir(mode=0o700)
     scripts = migrations.scripts()
     with DataFolder(data).database() as database:

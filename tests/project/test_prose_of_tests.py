@@ -20,7 +20,6 @@ MOST_YET = {  # of folders that are not done
     ".": 12,
     "access": 40,
     "budget": 30,
-    "crashes": 30,
     "differential": 40,
     "fuzz": 30,
     "install": 25,
