@@ -27,7 +27,6 @@ MOST_YET = {  # of folders that are not done
     "project": 15,
     "real": 25,
     "simulation": 35,
-    "standin": 20,
 }
 LONGEST = 70  # characters of a test's name
 

@@ -1,6 +1,6 @@
 """A stand-in for Docker Hub: registry, token server and CDN on loopback.
 
-It is the tests' oracle, so it imports nothing of ours.
+It is the tests' oracle, so it imports nothing of `mirror`.
 """
 
 from .blobs import Blob

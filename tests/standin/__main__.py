@@ -1,8 +1,8 @@
-"""The stand-in as a process of its own, for benchmarks and real clients.
+"""The stand-in as a separate process, for benchmarks and real clients.
 
-One JSON line on standard output says where it is and what it holds. Then `GET /_standin/stats`
-on the port of the registry answers what was asked so far, `POST /_standin/reset` forgets it.
-SIGTERM ends it.
+One JSON line on standard output has its address and its images. Then `GET /_standin/stats` on the
+registry's port returns the counts of requests so far; `POST /_standin/reset` clears them. SIGTERM
+ends the process.
 """
 
 import argparse
@@ -46,7 +46,7 @@ class Wanted:
         return cls(f"library/big-{mebibytes}", "latest", (mebibytes * UNITS["M"],))
 
     def make(self, folder: Path) -> Image:
-        """Make it, its layers in files."""
+        """Make the image, with its layers in files."""
         return make_image(f"{self.repository}:{self.tag}", self.layer_sizes, folder=folder)
 
 

@@ -1,4 +1,4 @@
-"""Answers: what a port says to one request, before a byte of it is sent."""
+"""Answers: a port's response to one request, before a byte of it is sent."""
 
 import json
 import re
@@ -23,7 +23,7 @@ CODES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, headers, and a body that may be a part of what is there."""
+    """A status, headers, and a body, which may be a range of the content."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -36,16 +36,16 @@ class Answer:
 
     @property
     def length(self) -> int:
-        """How many bytes of the content are to be sent."""
+        """The number of bytes to send."""
         return self.stop - self.start
 
     @property
     def has_parts(self) -> bool:
-        """Whether the content may be asked for in ranges."""
+        """Whether the content may be requested in ranges."""
         return self.status == 200 and "Accept-Ranges" in self.headers
 
     def with_headers(self, headers: Mapping[str, str | None]) -> "Answer":
-        """Set these headers, whatever their case; None takes one away."""
+        """Set these headers, their names in any case; None removes a header."""
         changed = {name.lower() for name in headers}
         kept = {name: value for name, value in self.headers.items() if name.lower() not in changed}
         new = {name: value for name, value in headers.items() if value is not None}
@@ -96,12 +96,12 @@ def error(status: int, message: str, code: str | None = None, detail: object = N
 
 
 def text(status: int, body: bytes, content_type: str) -> Answer:
-    """Answer with something that is not for a registry client."""
+    """Answer with a body that is not for a registry client."""
     return replace(whole(body, {"Content-Type": content_type}), status=status)
 
 
 def instead(fault: Fault, url: str) -> Answer | None:
-    """Return the answer that stands in place of the true one, if the fault has one."""
+    """Return the fault's answer in place of the true one, if the fault has one."""
     if fault.redirect_loop:
         return Answer(307, {"Location": url})
     if fault.status is None:
@@ -111,7 +111,7 @@ def instead(fault: Fault, url: str) -> Answer | None:
 
 
 def with_body_of(fault: Fault, answer: Answer) -> Answer:
-    """Return the true answer with the body the fault gives it, if it does."""
+    """Return the true answer with the fault's body, if the fault has one."""
     if isinstance(fault.body, bytes):
         return answer.with_body(fault.body)
     if fault.body is not None and isinstance(answer.body, bytes):

@@ -28,7 +28,7 @@ class Blob:
 
     @classmethod
     def of(cls, data: bytes, media_type: str = "application/octet-stream") -> "Blob":
-        """Name these bytes."""
+        """Make a blob of these bytes."""
         return cls(digest_of(data), len(data), data, media_type)
 
     def read(self) -> bytes:
@@ -41,33 +41,33 @@ class Blob:
 
 @dataclass(frozen=True)
 class Layer:
-    """A gzipped tar, with the digest of the tar inside, which image configs name."""
+    """A gzipped tar, and the digest of the tar inside, which image configs name."""
 
     blob: Blob
     diff_id: str
 
 
 def digest_of(data: bytes) -> str:
-    """Return the sha256 digest as registries write it."""
+    """Return the sha256 digest, as registries write it."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def noise(seed: str, size: int) -> Iterator[bytes]:
-    """Yield `size` incompressible bytes, the same for the same seed."""
+    """Yield `size` incompressible bytes, the same for each seed."""
     generator = random.Random(seed)
     for start in range(0, size, PIECE):
         yield generator.randbytes(min(PIECE, size - start))
 
 
 def random_layer(seed: str, size: int, media_type: str, folder: Path | None = None) -> Layer:
-    """Make a layer of about `size` bytes; in a file under `folder` if there is one."""
+    """Make a layer of about `size` bytes, in a file if there is a `folder`."""
     return pack(_tar(seed, size), media_type, level=STORED, folder=folder)
 
 
 def pack(
     tar: Iterable[bytes], media_type: str, *, level: int = FAST, folder: Path | None = None
 ) -> Layer:
-    """Gzip a tar stream, taking both digests on the way."""
+    """Gzip a tar stream, and compute both digests on the way."""
     if folder is None:
         memory = io.BytesIO()
         diff_id, digest, size = _gzip(tar, memory, level)

@@ -1,4 +1,4 @@
-"""The CDN: blobs for whoever holds a signed address, and for nobody who brings credentials."""
+"""The CDN: blobs for any client with a signed address and without credentials."""
 
 import hashlib
 import re
@@ -17,16 +17,16 @@ ON_SHELF = re.compile(rf"{SHELF}/../([a-f0-9]{{64}})/data")
 
 
 class Cdn:
-    """Answers on the CDN port. `origin` is its own base URL."""
+    """Answers on the CDN port. `origin` is its base URL."""
 
     def __init__(self, terms: Terms, repositories: Repositories, origin: Callable[[], str]) -> None:
         self._terms = terms
         self._repositories = repositories
         self._origin = origin
-        self._signed: dict[str, float] = {}  # the address after the origin, and until when
+        self._signed: dict[str, float] = {}  # the end of each address, by its part after the origin
 
     def sign(self, blob: Blob) -> str:
-        """Return an address that is good for a short while, and broken by quoting it anew."""
+        """Return an address that is valid for a short time, and that new quoting breaks."""
         encoded = blob.digest.removeprefix("sha256:")
         signature = quote(f"{secrets.token_hex(8)}+{secrets.token_hex(8)}/==", safe="")
         target = f"{SHELF}/{encoded[:2]}/{encoded}/data?verify={signature}"
@@ -34,11 +34,11 @@ class Cdn:
         return self._origin() + target
 
     def expire(self) -> None:
-        """Make every address so far worthless."""
+        """Expire all addresses so far."""
         self._signed.clear()
 
     def read(self, serial: int, method: str, target: str, headers: Mapping[str, str]) -> Seen:
-        """Understand a request: its reference is the digest in the path."""
+        """Parse a request: its reference is the digest in the path."""
         path, _, query = target.partition("?")
         place = ON_SHELF.fullmatch(path)
         kind: Kind = "blob" if place else "other"
@@ -46,7 +46,7 @@ class Cdn:
         return Seen(serial, "cdn", method, path, query, headers, kind, reference=digest)
 
     def challenge(self, seen: Seen) -> Answer | None:
-        """Turn away credentials, and addresses that were not signed or are used up."""
+        """Refuse credentials, and addresses that were not signed or are used up."""
         if "authorization" in seen.headers:
             return _xml(400, "InvalidRequest", "Missing x-amz-content-sha256")
         if self._signed.get(f"{seen.path}?{seen.query}", 0) <= self._terms.clock():

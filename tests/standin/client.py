@@ -1,4 +1,4 @@
-"""A plain registry client: it asks what it is told, with a fresh token, and trusts nobody."""
+"""A plain registry client for the tests of the stand-in; each pull has a fresh token."""
 
 import json
 import re
@@ -39,7 +39,7 @@ class Client:
         await self._session.close()
 
     async def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Reply:
-        """Ask once, following nothing."""
+        """Send one request, and follow no redirect."""
         request = self._session.request(
             method, URL(url, encoded=True), headers=headers, allow_redirects=False
         )
@@ -47,20 +47,20 @@ class Client:
             return Reply(response.status, response.headers, await response.read())
 
     async def token(self, repository: str, user: str = "") -> Reply:
-        """Ask for a token to pull."""
+        """Get a token to pull."""
         headers = {"Authorization": encode_basic_auth(user, PASSWORD)} if user else {}
         scope = f"service=registry.docker.io&scope=repository:{repository}:pull"
         return await self.ask("GET", f"{self._hub.realm}?{scope}", headers)
 
     async def bearer(self, repository: str, user: str = "") -> dict[str, str]:
-        """Return the header that carries a fresh token."""
+        """Return the header with a fresh token."""
         token = json.loads((await self.token(repository, user)).body)["token"]
         return {"Authorization": f"Bearer {token}"}
 
     async def pull(
         self, path: str, method: str = "GET", user: str = "", part: str | None = None
     ) -> Reply:
-        """Ask for /v2/PATH, or a part of it, and follow one redirect without the token."""
+        """Get /v2/PATH, or a range of it, and follow one redirect without the token."""
         bearer = await self.bearer(KINDS.split(path)[0], user)
         wanted = {"Range": part} if part else {}
         reply = await self.ask(method, f"{self._hub.url}/v2/{path}", bearer | wanted)

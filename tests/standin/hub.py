@@ -1,4 +1,4 @@
-"""The hub: a registry, its token server and its CDN, and what a test wants to ask them."""
+"""The hub: a registry, its token server and its CDN, with counts for tests."""
 
 from collections.abc import Callable
 from typing import Self
@@ -17,7 +17,7 @@ from .stats import is_body, summary
 from .terms import Terms
 from .tokens import Tokens
 
-CHECK = "ratelimitpreview/test"  # a HEAD of its `latest` tells what is left (Docker's docs)
+CHECK = "ratelimitpreview/test"  # a HEAD of its `latest` tells the remaining pulls (Docker's docs)
 
 
 class Hub:
@@ -83,12 +83,12 @@ class Hub:
         await self.up()
 
     async def stop(self) -> None:
-        """Break every connection and give the ports back."""
+        """Break every connection and release the ports."""
         for port in self.ports.values():
             await port.close()
 
     async def down(self, *names: PortName) -> None:
-        """Break every connection to these ports (all, if none is named) and refuse new ones."""
+        """Break every connection to these ports (without arguments, to all) and refuse new ones."""
         for name in names or self.ports:
             await self.ports[name].down()
 
@@ -105,7 +105,7 @@ class Hub:
         await self.stop()
 
     def add(self, document: Document, repository: str, *tags: str) -> None:
-        """Push an image, index or artifact with all it names, under these tags."""
+        """Push an image, index or artifact with all its content, under these tags."""
         self.repositories.make(repository).keep(document)
         for tag in tags:
             self.tag(repository, tag, document)
@@ -113,26 +113,26 @@ class Hub:
             self.repositories.add_fallback_tags(repository)
 
     def tag(self, repository: str, tag: str, document: Document) -> None:
-        """Let a tag name this document, which is pushed if need be."""
+        """Point a tag at this document, and push it if need be."""
         home = self.repositories.make(repository)
         home.keep(document)
         home.tags[tag] = document.digest
 
     def untag(self, repository: str, tag: str) -> None:
-        """Take a tag away."""
+        """Remove a tag."""
         self.repositories.make(repository).tags.pop(tag, None)
 
     def remove(self, repository: str, digest: str | None = None) -> None:
-        """Take away a repository, or one manifest or blob of it."""
+        """Remove a repository, or one manifest or blob of it."""
         self.repositories.remove(repository, digest)
 
     def make_private(self, repository: str, *readers: str) -> None:
-        """Let only these users pull from here, for tokens issued from now on."""
+        """Let only these users pull from a repository, with tokens issued from now on."""
         self.repositories.make(repository).readers = frozenset(readers)
 
     @property
     def requests(self) -> list[Seen]:
-        """Every request so far, as it stands now."""
+        """Every request so far, in its present state."""
         return self.journal.entries
 
     def count(self, **fields: object) -> int:
@@ -141,21 +141,21 @@ class Hub:
 
     @property
     def pulls(self) -> int:
-        """How many pulls were counted."""
+        """The number of counted pulls."""
         return self.count(counted=True)
 
     def bodies(self, digest: str) -> int:
-        """Count the bodies of this blob that were begun."""
+        """Count the begun bodies of this blob."""
         return sum(is_body(seen) for seen in self.journal.matching(digest=digest))
 
     def blob_bytes(self, digest: str) -> int:
-        """Count the bytes of this blob that were sent."""
+        """Count the sent bytes of this blob."""
         return sum(s.bytes_sent for s in self.journal.matching(digest=digest) if is_body(s))
 
     async def seen(
         self, wanted: Callable[[Seen], bool], n: int = 1, within: float = 5.0
     ) -> list[Seen]:
-        """Wait until `n` requests are as wanted, answered or not; fail after `within` seconds."""
+        """Wait for `n` matching requests, answered or not; fail after `within` seconds."""
         return await self.journal.wait(wanted, n, within)
 
     async def quiet(self, within: float = 5.0) -> None:

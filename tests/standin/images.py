@@ -16,7 +16,7 @@ Flavour: TypeAlias = Literal["oci", "docker"]
 
 @dataclass(frozen=True)
 class MediaTypes:
-    """What one family of images calls its parts."""
+    """The media types of one family of images."""
 
     manifest: str
     index: str
@@ -40,7 +40,7 @@ DOCKER = MediaTypes(
 
 @dataclass(frozen=True)
 class Image:
-    """One manifest and what it names; an artifact is an image with a subject."""
+    """One manifest and its content; an artifact is an image with a subject."""
 
     manifest: bytes
     media_type: str
@@ -70,7 +70,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Index:
-    """One manifest that names others: an image for many platforms, or a list of referrers."""
+    """One manifest of other manifests: an image for many platforms, or a list of referrers."""
 
     manifest: bytes
     media_type: str
@@ -117,7 +117,7 @@ def image_from_rootfs(
     architecture: str = "amd64",
     env: Sequence[str] = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",),
 ) -> Image:
-    """Make an image that can be run: one layer with this root file system."""
+    """Make an image that can run: one layer with this root file system."""
     types = _types(media)
     layer = pack([tar], types.layer)
     return _image([layer], types, architecture, "linux", {"Cmd": [*cmd], "Env": [*env]}, None)
@@ -185,7 +185,7 @@ def index_document(
 
 
 def make_referrers_tag(artifacts: Sequence[Image]) -> Index:
-    """Make the index that clients push under `sha256-<hex>` where there is no referrers API."""
+    """Make the index that clients push under `sha256-<hex>` without a referrers API."""
     manifest = index_document([referrer_descriptor(artifact) for artifact in artifacts])
     return Index(manifest, OCI.index, digest_of(manifest), tuple(artifacts))
 

@@ -11,7 +11,7 @@ Kind: TypeAlias = Literal["ping", "manifest", "blob", "tags", "referrers", "toke
 
 @dataclass(frozen=True)
 class Seen:
-    """One request and how it went.
+    """One request and its answer.
 
     `status` is None until the answer begins, `finished` false until it has ended, well or not.
     """
@@ -27,18 +27,18 @@ class Seen:
     reference: str | None = None
     status: int | None = None
     digest: str | None = None  # of the content in the answer
-    counted: bool = False  # whether it spent a pull
-    bytes_sent: int = 0  # of the body, handed to the socket
+    counted: bool = False  # whether it counted as a pull
+    bytes_sent: int = 0  # of the body, written to the socket
     finished: bool = False
 
     @property
     def range(self) -> str | None:
-        """The Range header, as asked."""
+        """The Range header of the request."""
         return self.headers.get("range")
 
 
 class Journal:
-    """What was asked, in order of arrival."""
+    """The requests, in order of arrival."""
 
     def __init__(self) -> None:
         self._entries: dict[int, Seen] = {}
@@ -47,7 +47,7 @@ class Journal:
 
     @property
     def entries(self) -> list[Seen]:
-        """Every request so far, as it stands now."""
+        """Every request so far, in its present state."""
         return list(self._entries.values())
 
     def next_serial(self) -> int:
@@ -65,7 +65,7 @@ class Journal:
         self._amend(serial, lambda e: replace(e, status=status, digest=digest, counted=counted))
 
     def sent(self, serial: int, count: int) -> None:
-        """Record body bytes handed to the socket."""
+        """Record body bytes written to the socket."""
         self._amend(serial, lambda e: replace(e, bytes_sent=e.bytes_sent + count))
 
     def finish(self, serial: int) -> None:
@@ -78,7 +78,7 @@ class Journal:
         self._wake()
 
     def matching(self, **fields: object) -> list[Seen]:
-        """Return the requests whose fields have these values."""
+        """Return the requests with these values of fields."""
         return [
             entry
             for entry in self._entries.values()
@@ -88,7 +88,7 @@ class Journal:
     async def wait(
         self, wanted: Callable[[Seen], bool], n: int = 1, within: float = 5.0
     ) -> list[Seen]:
-        """Wait until `n` requests are as wanted, and return those there are."""
+        """Wait for `n` matching requests, and return them."""
         return await self._until(
             lambda found: len(found) >= n,
             wanted,
@@ -130,7 +130,7 @@ class Journal:
         return "\n".join([f"hoped for {hope}, found {found} after {within} s:", *lines[-30:]])
 
     def _amend(self, serial: int, change: Callable[[Seen], Seen]) -> None:
-        if entry := self._entries.get(serial):  # one forgotten by `clear` stays forgotten
+        if entry := self._entries.get(serial):  # a request that `clear` dropped stays dropped
             self._entries[serial] = change(entry)
             self._wake()
 

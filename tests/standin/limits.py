@@ -1,4 +1,4 @@
-"""The pull limit: how many manifests a client may still GET."""
+"""The pull limit: the number of manifests that a client may still GET."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ ADDRESS = "127.0.0.1"
 
 
 class PullLimit:
-    """Counts pulls per account, or per address for everybody else, over a fixed window."""
+    """Counts pulls per account, or per address for anonymous clients, over a fixed window."""
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
@@ -16,7 +16,7 @@ class PullLimit:
         self._opened_at = terms.clock()
 
     def headers(self, user: str | None) -> dict[str, str]:
-        """Return the headers that tell a client what is left; none where there is no limit."""
+        """Return the headers that tell a client its remaining pulls; none without a limit."""
         limit = self._limit(user)
         if limit is None:
             return {}
@@ -28,7 +28,7 @@ class PullLimit:
         }
 
     def remaining(self, user: str | None = None) -> int:
-        """Return how many pulls are left; 0 where there is no limit."""
+        """Return the number of remaining pulls; 0 without a limit."""
         self._turn_window()
         return max((self._limit(user) or 0) - self._spent.get(_source(user), 0), 0)
 
@@ -37,7 +37,7 @@ class PullLimit:
         return self._limit(user) is not None and self.remaining(user) == 0
 
     def count(self, user: str | None) -> None:
-        """Take one pull."""
+        """Count one pull."""
         self._turn_window()
         self._spent[_source(user)] = self._spent.get(_source(user), 0) + 1
 
@@ -58,5 +58,5 @@ class PullLimit:
 
 
 def _source(user: str | None) -> str:
-    """Name a client as Hub does: an address, or an account's id."""
+    """Return the name of a client as Docker Hub has it: an address, or an account's id."""
     return ADDRESS if user is None else hashlib.sha256(user.encode()).hexdigest()[:32]

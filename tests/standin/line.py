@@ -1,18 +1,18 @@
-"""The line: one bandwidth shared by all who send on it."""
+"""The line: one bandwidth shared by all senders."""
 
 import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-CATCH_UP = 0.05  # how late a sender may wake and still get the time back, in seconds
+CATCH_UP = 0.05  # seconds by which a sender may wake late and still catch up
 SMALL, LARGE = 64 * 1024, 256 * 1024
 
 
 class Line:
-    """So many bytes per second, in turns.
+    """A rate of bytes per second, in turns.
 
-    An idle line saves nothing up, but a sender that wakes late catches up.
+    An idle line saves no time up, but a sender that wakes late catches up.
     """
 
     def __init__(self, rate: float) -> None:

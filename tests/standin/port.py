@@ -1,4 +1,4 @@
-"""A port: one listening address, where requests are written down, answered, and go wrong."""
+"""A port: one listening address, which records requests, answers them, and applies faults."""
 
 import re
 import socket
@@ -19,22 +19,22 @@ NO_FAULT = Fault(times=None)
 
 
 class Site(Protocol):
-    """What answers on a port."""
+    """The answers of a port."""
 
     def read(self, serial: int, method: str, target: str, headers: Mapping[str, str]) -> Seen:
-        """Understand a request, so that it can be written down."""
+        """Parse a request for the journal."""
 
     def challenge(self, seen: Seen) -> Answer | None:
-        """Return what the request is turned away with, if it is."""
+        """Return the answer that refuses the request, if the site refuses it."""
 
     def answer(self, seen: Seen) -> Answer:
-        """Answer a request that was let in."""
+        """Answer an authorized request."""
 
 
 class Port:
     """Serves a site on an address that stays reserved while the port is down.
 
-    `aside` may answer what is not part of the play; that is not written down.
+    `aside` may answer requests to the stand-in itself; these are not recorded.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Port:
         self.reserve(*self.address)
 
     async def close(self) -> None:
-        """Break every connection and give the address back."""
+        """Break every connection and release the address."""
         if self._runner:
             for site in self._runner.sites:
                 await site.stop()
@@ -148,7 +148,7 @@ def joined(request: web.BaseRequest) -> dict[str, str]:
 
 
 def _refuse_robot(seen: Seen) -> Answer | None:
-    """Turn away who does not say who they are, as Cloudflare does."""
+    """Refuse a client without a User-Agent, or with aiohttp's, as Cloudflare does."""
     if not ROBOT.fullmatch(seen.headers.get("user-agent", "")):
         return None
     return text(403, HTML, "text/html; charset=UTF-8")

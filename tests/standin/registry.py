@@ -1,4 +1,4 @@
-"""The registry: what Docker Hub says under /v2/."""
+"""The registry: Docker Hub's answers under /v2/."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -50,7 +50,7 @@ class Registry:
         self._sign = sign
 
     def read(self, serial: int, method: str, target: str, headers: Mapping[str, str]) -> Seen:
-        """Understand a request by its path."""
+        """Parse a request by its path."""
         path, _, query = target.partition("?")
         kind: Kind = "other"
         names: dict[str, str] = {}
@@ -71,7 +71,7 @@ class Registry:
         )
 
     def challenge(self, seen: Seen) -> Answer | None:
-        """Turn away who has not shown that they may pull from here."""
+        """Refuse a request without a token or login for its repository."""
         if self._terms.auth == "none":
             return None
         if self._terms.auth == "basic":
@@ -89,7 +89,7 @@ class Registry:
         return _unauthorized(challenge)
 
     def answer(self, seen: Seen) -> Answer:
-        """Answer what was let in."""
+        """Answer an authorized request."""
         if seen.method not in ("GET", "HEAD"):
             return error(405, "the stand-in is for pulling").with_headers({"Allow": "GET, HEAD"})
         if seen.kind == "ping":
@@ -121,7 +121,7 @@ class Registry:
         return grant.user if grant else self._tokens.user(authorization)
 
     def _readable(self, repository: Repository, seen: Seen) -> bool:
-        # A token that was granted stays good, whatever became of its user's rights
+        # A granted token stays valid, even when its user loses the right
         return self._terms.auth == "bearer" or repository.readable_by(self._user(seen))
 
     def _manifest(self, repository: Repository, seen: Seen) -> Answer:
@@ -153,7 +153,7 @@ class Registry:
         return whole(blob.data, headers, size=blob.size, digest=blob.digest)
 
     def redirects(self, seen: Seen) -> bool:
-        """Tell whether this request for a blob is sent on to the CDN."""
+        """Tell whether this request for a blob is redirected to the CDN."""
         return self._terms.redirect and (seen.method != "HEAD" or self._terms.redirect_head)
 
     def _tags(self, repository: Repository, seen: Seen) -> Answer:

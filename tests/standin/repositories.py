@@ -1,4 +1,4 @@
-"""Repositories: what the registry holds, and who may read it."""
+"""Repositories: the registry's content, and its readers."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ class Repository:
     readers: frozenset[str] | None = None
 
     def keep(self, document: Document) -> None:
-        """Take in a document with all it names."""
+        """Store a document with all its content."""
         self.manifests[document.digest] = document
         if isinstance(document, Index):
             for image in document.images:
@@ -29,7 +29,7 @@ class Repository:
         return self.manifests.get(self.tags.get(reference, reference))
 
     def referrers(self, digest: str) -> list[Image]:
-        """Return the artifacts whose subject this is."""
+        """Return the artifacts that refer to this digest."""
         return [
             document
             for document in self.manifests.values()
@@ -37,12 +37,12 @@ class Repository:
         ]
 
     def readable_by(self, user: str | None) -> bool:
-        """Tell whether this user (None: nobody in particular) may pull."""
+        """Tell whether this user (None: anonymous) may pull."""
         return self.readers is None or user in self.readers
 
 
 class Repositories:
-    """Everything there is to pull."""
+    """All repositories, by name."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, Repository] = {}
@@ -56,7 +56,7 @@ class Repositories:
         return self._by_name.setdefault(name, Repository())
 
     def remove(self, name: str, digest: str | None = None) -> None:
-        """Drop a repository, or one manifest or blob of it with the tags that name it."""
+        """Remove a repository, or one manifest or blob of it with the tags that name it."""
         if digest is None:
             self._by_name.pop(name, None)
             return

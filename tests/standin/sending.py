@@ -1,4 +1,4 @@
-"""Sending: an answer on a connection, as fast as the kernel can or as badly as a fault asks."""
+"""Sending: an answer on a connection, at the kernel's speed or with a fault."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ CHUNK = 256 * 1024
 
 @dataclass(frozen=True)
 class Sending:
-    """One answer on its way; `sent` hears of every byte of the body handed to the socket."""
+    """One answer on its way; `sent` gets the count of body bytes written to the socket."""
 
     request: web.BaseRequest
     answer: Answer
@@ -27,7 +27,7 @@ class Sending:
     sent: Callable[[int], None]
 
     async def run(self) -> web.StreamResponse:
-        """Send it all, or as much of it as the fault allows."""
+        """Send the answer, or as much of it as the fault allows."""
         response = web.StreamResponse(status=self.answer.status, headers=self.answer.headers)
         self._declare_length(response)
         self._transport.set_write_buffer_limits(high=0)  # a write returns when the kernel has it
@@ -72,8 +72,8 @@ class Sending:
                 await self._send_file(file)
 
     async def _send_file(self, file: BinaryIO) -> None:
-        """Let the kernel copy it."""
-        # Counted at once: the client may have the bytes before we resume
+        """Let the kernel copy the file."""
+        # Counted at once: the client may have the bytes before this task resumes
         self.sent(self.answer.length)
         loop = asyncio.get_running_loop()
         try:
@@ -98,7 +98,7 @@ class Sending:
                 done += size
 
     async def _next_size(self, done: int, chunk: int) -> int:
-        """Return how much to send next: to the end, or to where it goes wrong."""
+        """Return the size of the next piece: up to the end, or up to the fault."""
         fault = self.fault
         if done == fault.stall_after:
             await fault.wait()

@@ -1,4 +1,4 @@
-"""Stats: the journal in numbers, for those who watch from another process."""
+"""Stats: the journal in numbers, for other processes."""
 
 from collections import Counter
 from typing import Any
@@ -7,13 +7,13 @@ from .journal import Journal, Seen
 
 
 def is_body(seen: Seen) -> bool:
-    """Tell whether a blob's bytes were begun in answer to this request."""
+    """Tell whether the answer to this request began to send a blob's bytes."""
     begun = seen.digest is not None and seen.status in (200, 206)
     return begun and seen.kind == "blob" and seen.method == "GET"
 
 
 def summary(journal: Journal) -> dict[str, Any]:
-    """Return how much was asked and sent."""
+    """Return the counts of requests and bytes."""
     bodies: Counter[str] = Counter()
     blob_bytes: Counter[str] = Counter()
     for seen in filter(is_body, journal.entries):

@@ -10,10 +10,10 @@ Auth: TypeAlias = Literal["bearer", "basic", "none"]
 
 @dataclass
 class Terms:
-    """Docker Hub's ways, unless told otherwise."""
+    """Docker Hub's terms by default."""
 
     auth: Auth = "bearer"
-    realm: str | None = None  # another token server than the hub's own, a flavour's for example
+    realm: str | None = None  # another token server than the hub's, for example a flavour's
     service: str = "registry.docker.io"
     users: dict[str, str] = field(default_factory=dict)  # name: password
     token_life: float = 300
@@ -21,11 +21,11 @@ class Terms:
     account_limit: int | None = None  # pulls of a user per window
     window: int = 21600  # seconds
     sponsored: set[str] = field(default_factory=set)  # repositories outside of the limit
-    limit_heads: bool = False  # also a HEAD is refused when nothing is left
+    limit_heads: bool = False  # without remaining pulls, a HEAD is refused too
     redirect: bool = True  # blobs come from the CDN
     redirect_head: bool = True  # also for a HEAD
     signature_life: float = 1200
-    one_use: bool = True  # a signed address is good for one answer
+    one_use: bool = True  # a signed address is valid for one answer
     page_size: int = 100  # tags
     referrers: bool = True
-    clock: Callable[[], float] = time.monotonic  # tokens, signatures and windows run by it
+    clock: Callable[[], float] = time.monotonic  # the time of tokens, signatures and windows

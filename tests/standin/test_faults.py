@@ -1,4 +1,4 @@
-"""Every fault goes wrong in just the way it says, and only as often."""
+"""Every fault strikes in just its way, and only as often as it says."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What the stand-in holds is what real engines accept."""
+"""Real engines accept the stand-in's content."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""What benchmarks rely on: a process of its own, and a line of exactly so many bytes a second."""
+"""Benchmarks can rely on a separate process, and on a line of an exact rate."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ async def test_the_line_is_shared_and_exact(tmp_path: Path) -> None:
         replies = await asyncio.gather(*(client.ask("GET", url) for url in urls))
         took = time.monotonic() - begun
     rate = sum(len(reply.body) for reply in replies) / took
-    assert 7_000_000 < rate < 8_080_000  # a busy machine may add to the time, nothing takes from it
+    assert 7_000_000 < rate < 8_080_000  # a busy machine makes it slower, and nothing faster
 
 
 async def test_it_runs_as_a_process_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""The token server: who may pull what, for how long."""
+"""The token server: users, their repositories, and the lifetime of tokens."""
 
 import base64
 import binascii
@@ -13,12 +13,12 @@ from .journal import Kind, Seen
 from .repositories import Repositories
 from .terms import Terms
 
-TOKEN_BYTES = 1500  # as long as Hub's
+TOKEN_BYTES = 1500  # as long as Docker Hub's
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What one token allows."""
+    """The rights of one token."""
 
     user: str | None
     repositories: frozenset[str]
@@ -26,7 +26,7 @@ class Grant:
 
 
 class Tokens:
-    """Answers on the token port, and tells the registry what a token is good for."""
+    """Answers on the token port, and tells the registry the rights of a token."""
 
     def __init__(self, terms: Terms, repositories: Repositories) -> None:
         self._terms = terms
@@ -34,21 +34,21 @@ class Tokens:
         self._grants: dict[str, Grant] = {}
 
     def read(self, serial: int, method: str, target: str, headers: Mapping[str, str]) -> Seen:
-        """Understand a request: the repository is that of its (first) scope."""
+        """Parse a request: its repository is that of the first scope."""
         path, _, query = target.partition("?")
         kind: Kind = "token" if path == "/token" else "other"
         repository = next(iter(repositories(query)), None)
         return Seen(serial, "token", method, path, query, headers, kind, repository)
 
     def challenge(self, seen: Seen) -> Answer | None:
-        """Turn away a wrong password."""
+        """Refuse a wrong password."""
         authorization = seen.headers.get("authorization")
         if authorization is None or self.user(authorization) is not None:
             return None
         return error(401, "incorrect username or password", "UNAUTHORIZED")
 
     def answer(self, seen: Seen) -> Answer:
-        """Grant what is asked for as far as it may be had."""
+        """Grant the requested scopes as far as the user may have them."""
         if seen.kind != "token":
             return error(404, "page not found")
         if seen.method != "GET":
@@ -59,7 +59,7 @@ class Tokens:
         return as_json(self.issue(user, repositories(seen.query)))
 
     def user(self, authorization: str | None) -> str | None:
-        """Return the user of these Basic credentials, if they are right."""
+        """Return the user of these Basic credentials, if they are valid."""
         scheme, _, encoded = (authorization or "").partition(" ")
         if scheme.lower() != "basic":
             return None
@@ -70,19 +70,19 @@ class Tokens:
         return name if self._terms.users.get(name) == password else None
 
     def grant(self, authorization: str | None) -> Grant | None:
-        """Return what this Bearer token allows, None if it is none of ours or too old."""
+        """Return the rights of this Bearer token; None if it is unknown or too old."""
         scheme, _, token = (authorization or "").partition(" ")
         found = self._grants.get(token) if scheme.lower() == "bearer" else None
         return found if found and found.expires_at > self._terms.clock() else None
 
     def revoke(self) -> None:
-        """Make every token so far worthless."""
+        """Revoke all tokens so far."""
         self._grants.clear()
 
     def issue(
         self, user: str | None, names: list[str], token: str | None = None
     ) -> dict[str, object]:
-        """Make a token for a user, or make this one good; returns the answer of Hub's kind."""
+        """Issue a token for a user, new or this one; returns an answer like Docker Hub's."""
         token = token or secrets.token_urlsafe(TOKEN_BYTES)
         allowed = frozenset(name for name in names if self._allowed(name, user))
         expires_at = self._terms.clock() + self._terms.token_life
@@ -103,7 +103,7 @@ class Tokens:
 
 
 def repositories(query: str) -> list[str]:
-    """Return the repositories that a query, or a form, asks to pull from."""
+    """Return the repositories in the scopes of a query or form."""
     scopes = [
         scope.split(":") for value in parse_qs(query).get("scope", []) for scope in value.split()
     ]

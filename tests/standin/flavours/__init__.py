@@ -1,6 +1,6 @@
-"""Flavours: one small token server for each way that registries have, and the clouds' own APIs.
+"""Flavours: one small token server for each kind of registry, and the clouds' APIs.
 
-The hub takes their tokens; each speaks as the exchange is documented, and no other way.
+The hub accepts their tokens; each speaks just the documented exchange.
 """
 
 from .clouds import AzureIdentity, EcrPublicApi, GoogleAccounts

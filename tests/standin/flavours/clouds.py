@@ -1,4 +1,4 @@
-"""The clouds' own APIs, as far as a login to their registries asks them."""
+"""The clouds' APIs, as far as a login to their registries needs them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .server import Asked, Refused, Server
 
 
 class EcrPublicApi(Server):
-    """GetAuthorizationToken of ecr-public, which moto has not (AWS's JSON protocol 1.1)."""
+    """GetAuthorizationToken of ecr-public, which moto lacks (AWS's JSON protocol 1.1)."""
 
     target = "SpencerFrontendService.GetAuthorizationToken"
 
@@ -23,7 +23,7 @@ class EcrPublicApi(Server):
         self.life = 12 * 3600
 
     def answer(self, asked: Asked) -> dict[str, Any]:
-        """Give a login to whoever signed the request for the one region that has this."""
+        """Give a login for a request that is signed for the only region with this API."""
         signature = asked.headers.get("authorization", "")
         if asked.headers.get("x-amz-target") != self.target or "/us-east-1/" not in signature:
             raise Refused(400, "InvalidAction")
@@ -34,7 +34,7 @@ class EcrPublicApi(Server):
         return time.time() + self.life
 
     def sent(self, document: dict[str, Any]) -> web.Response:
-        """Say which of AWS's protocols it is."""
+        """Return the response, with the content type of AWS's protocol."""
         return web.json_response(document, content_type="application/x-amz-json-1.1")
 
 
@@ -49,7 +49,7 @@ class GoogleAccounts(Server):
         self.life = 3600
 
     def answer(self, asked: Asked) -> dict[str, Any]:
-        """Answer what google-auth asks, and only what has the header that no browser sends."""
+        """Answer google-auth's requests, and only with the header that no browser sends."""
         token = {"access_token": self.access_token, "expires_in": self.life, "token_type": "Bearer"}
         if asked.method == "POST" and asked.path == "/token":
             if asked.form.get("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer":
@@ -63,7 +63,7 @@ class GoogleAccounts(Server):
         return {}
 
     def sent(self, document: dict[str, Any]) -> web.Response:
-        """Say who this is."""
+        """Return the response, with the header of Google's metadata server."""
         return web.json_response(document, headers={"Metadata-Flavor": "Google"})
 
 

@@ -1,4 +1,4 @@
-"""The registries' token servers, as each is documented to speak."""
+"""The registries' token servers, each as documented."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .server import Asked, Flavour, Refused, jwt
 
 
 class Ghcr(Flavour):
-    """GitHub's: any user with a good token; a wrong one is 403, as is what one may not see."""
+    """GitHub's: any user with a valid token; a wrong token and a hidden repository are 403."""
 
     service = "ghcr.io"
 
@@ -30,7 +30,7 @@ class Quay(Flavour):
     service = "quay.io"
 
     def answer(self, asked: Asked) -> dict[str, Any]:
-        """Answer a GET; the account is said twice."""
+        """Answer a GET, which names the account twice."""
         user = self.login(asked)
         if user is not None and asked.query.get("account") != user:
             raise Refused(400, "UNKNOWN")
@@ -51,7 +51,7 @@ class Harbor(Flavour):
 
 
 class Nexus(Flavour):
-    """Nexus's, with the Docker Bearer Token Realm: tokens that say nothing of their end."""
+    """Nexus's, with the Docker Bearer Token Realm: tokens without a stated lifetime."""
 
     path = "/v2/token"
     service = "http://nexus/repository/docker/v2/token"
@@ -63,7 +63,7 @@ class Nexus(Flavour):
 
 
 class GitLab(Flavour):
-    """GitLab's: a JWT and nothing else, from another host than the registry's."""
+    """GitLab's: only a JWT, from another host than the registry's."""
 
     path = "/jwt/auth"
     service = "container_registry"
@@ -78,7 +78,7 @@ class GitLab(Flavour):
 
 
 class OAuth(Flavour):
-    """One that gives identity tokens (distribution's docs/content/spec/auth/oauth.md).
+    """A server of identity tokens (distribution's docs/content/spec/auth/oauth.md).
 
     `users` are identity tokens by name.
     """
@@ -100,7 +100,7 @@ class OAuth(Flavour):
 class Acr(Flavour):
     """Azure's (Azure/acr docs/AAD-OAuth.md, Token-BasicAuth.md).
 
-    `users` are service principals; `directory` are the directory's access tokens, by who has them.
+    `users` are service principals; `directory` are the directory's access tokens, by user.
     """
 
     path = "/oauth2/token"
@@ -110,10 +110,10 @@ class Acr(Flavour):
     def __init__(self, hub: Hub, users: Mapping[str, str] | None = None) -> None:
         super().__init__(hub, users)
         self.directory: dict[str, str] = {}
-        self.refresh_tokens: dict[str, str] = {}  # who has them, by token
+        self.refresh_tokens: dict[str, str] = {}  # users, by token
 
     def answer(self, asked: Asked) -> dict[str, Any]:
-        """Answer both endpoints; nothing says how long a token lives, but itself."""
+        """Answer both endpoints; only the token itself states its lifetime."""
         if asked.method == "GET" and asked.path == self.path:
             return {"access_token": self._access_token(self.login(asked), asked.query)}
         match asked.method, asked.path, asked.form.get("grant_type"):
@@ -146,7 +146,7 @@ class Acr(Flavour):
 
 
 class EcrPublic(Flavour):
-    """Amazon's public gallery: bearer tokens, anonymous or for the login that AWS gave."""
+    """Amazon's public gallery: bearer tokens, anonymous or for a login from AWS."""
 
     path = "/token/"
     service = "public.ecr.aws"
@@ -157,7 +157,7 @@ class EcrPublic(Flavour):
 
 
 class GoogleRegistry(Flavour):
-    """Google's: access tokens and service accounts' keys are passwords of users made for them."""
+    """Google's: access tokens and service accounts' keys are passwords of fixed users."""
 
     path = "/v2/token"
     service = "pkg.dev"

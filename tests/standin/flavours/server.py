@@ -1,4 +1,4 @@
-"""What a flavour is made of: a server that writes down what it is asked, and a hub's tokens."""
+"""The base of a flavour: a server that records its requests, and issues a hub's tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Asked:
 
     @property
     def basic(self) -> tuple[str, str] | None:
-        """The user and password of its Basic login."""
+        """The user and password of the Basic login."""
         scheme, _, encoded = self.headers.get("authorization", "").partition(" ")
         if scheme != "Basic":
             return None
@@ -42,7 +42,7 @@ class Asked:
 
 
 class Refused(Exception):
-    """What is asked for is not given."""
+    """The server refuses a request."""
 
     def __init__(self, status: int = 401, code: str = "UNAUTHORIZED") -> None:
         super().__init__(f"{status} {code}")
@@ -51,7 +51,7 @@ class Refused(Exception):
 
 
 class Server:
-    """A server of one port on loopback, which answers JSON and keeps what it was asked."""
+    """A server of one port on loopback, which answers JSON and records its requests."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self._host = host
@@ -73,7 +73,7 @@ class Server:
             await self._runner.cleanup()
 
     def answer(self, asked: Asked) -> dict[str, Any]:
-        """Return the document to answer with; raises Refused."""
+        """Return the document of the answer; raises Refused."""
         raise NotImplementedError
 
     async def _handle(self, request: web.Request) -> web.Response:
@@ -96,7 +96,7 @@ class Server:
 
 
 class Flavour(Server):
-    """A token server. While it runs, the hub challenges with it and takes its tokens.
+    """A token server. While it runs, the hub names it in challenges and accepts its tokens.
 
     `users` are passwords by name.
     """
@@ -118,7 +118,7 @@ class Flavour(Server):
         return self
 
     def login(self, asked: Asked, refused: Refused | None = None) -> str | None:
-        """Return who asks by Basic, None if nobody in particular; raises Refused."""
+        """Return the user of the Basic login, None if there is none; raises Refused."""
         if "authorization" not in asked.headers:
             return None
         user, password = asked.basic or ("", "")
@@ -127,20 +127,20 @@ class Flavour(Server):
         return user
 
     def token(self, user: str | None, fields: Mapping[str, str], token: str | None = None) -> str:
-        """Make a token for what the fields of a query or form ask for; raises Refused."""
+        """Make a token for the scope in the fields of a query or form; raises Refused."""
         if fields.get("service") != self.service:
             raise Refused(400, "UNKNOWN")
         scope = urlencode({"scope": fields.get("scope", "")})
         return str(self.hub.tokens.issue(user, repositories(scope), token)["token"])
 
     def asks(self, method: str, path: str | None = None) -> int:
-        """Count what was asked."""
+        """Count the requests of this method and path."""
         path = path or self.path
         return sum(each.method == method and each.path == path for each in self.asked)
 
 
 def jwt(**claims: object) -> str:
-    """Make a JWT that nobody signed, like no other."""
+    """Make a unique, unsigned JWT."""
     parts: tuple[dict[str, object], ...] = ({"alg": "none", "typ": "JWT"}, claims)
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts]
     return ".".join([*(part.rstrip("=") for part in encoded), secrets.token_urlsafe(64)])
