@@ -1,1 +1,1 @@
-"""Newer clients than Debian's, built from their Go modules, pull through the mirror."""
+"""Clients newer than Debian's, built from their Go modules, pull through the mirror."""

@@ -1,4 +1,4 @@
-"""Build the clients that are not kept yet: `python -m tests.modern`; exits 1 if one would not."""
+"""Build the clients that are not kept yet: `python -m tests.modern`; exits 1 if a build fails."""
 
 import sys
 

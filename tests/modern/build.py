@@ -1,4 +1,4 @@
-"""The clients' programs: which versions, how they are built, and where they are kept."""
+"""The clients' programs: their versions, their build, and the folder that keeps them."""
 
 import json
 import os
@@ -18,10 +18,10 @@ A_BUILD = 3600.0  # seconds; dockerd took 10 minutes on two busy cores
 
 @dataclass(frozen=True)
 class Module:
-    """Programs of one Go module, by the packages that have them.
+    """Programs of one Go module, by their packages.
 
-    With `copied` they are built in a copy of the module, for `go install` takes none whose go.mod
-    has a `replace` or an `exclude`.
+    With `copied` they are built in a copy of the module, for `go install` refuses a module with a
+    `replace` or an `exclude` in go.mod.
     """
 
     path: str
@@ -31,12 +31,12 @@ class Module:
 
     @property
     def programs(self) -> Iterator[str]:
-        """Their names."""
+        """The names of the programs."""
         return (package.rpartition("/")[2] for package in self.packages)
 
     @property
     def is_built(self) -> bool:
-        """Whether all are kept, and of this version."""
+        """Whether all programs are kept in this version."""
         return all((KEPT / f"{name}-{self.version}").exists() for name in self.programs)
 
 
@@ -58,7 +58,7 @@ MODULES = (
 
 
 def build_all() -> int:
-    """Build what is not kept, one after the other; returns how many modules would not."""
+    """Build the missing programs, one module at a time; returns the number of failures."""
     BIN.mkdir(parents=True, exist_ok=True)
     failed = 0
     for module in MODULES:
@@ -90,7 +90,7 @@ def _build_copy(module: Module) -> None:
     said = _go("mod", "download", "-json", f"{module.path}@{module.version}", folder=KEPT)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "module"
-        shutil.copytree(json.loads(said)["Dir"], copy)  # the original cannot be written to
+        shutil.copytree(json.loads(said)["Dir"], copy)  # the original is read-only
         for package in module.packages:
             _go("build", "-mod=mod", "-o", str(BIN), f"./{package}", folder=copy)
 

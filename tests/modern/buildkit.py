@@ -1,4 +1,4 @@
-"""buildkitd, with nothing but the `buildkitd.toml` that `client-config` wrote."""
+"""buildkitd, configured only by the `buildkitd.toml` of `client-config`."""
 
 from pathlib import Path
 from typing import Self
@@ -10,7 +10,7 @@ from .build import BIN
 
 
 class BuildKit:
-    """A builder of its own, all of whose files are under `folder`."""
+    """A separate builder; all its files are under `folder`."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self._folder = folder
@@ -33,7 +33,7 @@ class BuildKit:
             self._daemon.stop()
 
     async def build(self, name: str) -> None:
-        """Build an image from another, whose layers are then in an archive that is thrown away."""
+        """Build an image from another into an archive with all layers, which is removed."""
         context = self._folder / "context"
         context.mkdir(exist_ok=True)
         (context / "Dockerfile").write_text(f'FROM {name}\nLABEL of="{name}"\n')
@@ -43,5 +43,5 @@ class BuildKit:
         await run(*self._ctl, *words, env=self._env)
 
     async def forget(self) -> None:
-        """Drop all that it keeps."""
+        """Prune all cached content."""
         await run(*self._ctl, "prune", "--all", env=self._env)

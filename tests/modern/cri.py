@@ -1,4 +1,4 @@
-"""containerd 2 as a kubelet uses it: by its CRI, told of the mirror by `config_path`."""
+"""containerd 2 as a kubelet uses it: by its CRI, configured by `config_path`."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -23,7 +23,7 @@ state = "{folder}/state"
 
 
 class Cri(ModernContainerd):
-    """A daemon that crictl speaks to; its images are in the namespace of Kubernetes."""
+    """A containerd driven by crictl; its images are in the namespace of Kubernetes."""
 
     programs: ClassVar = (*ModernContainerd.programs, "crictl")
 
@@ -33,7 +33,7 @@ class Cri(ModernContainerd):
         self._ctr = (*self._ctr, "--namespace", "k8s.io")
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
-        """Pull as a kubelet does, for this machine alone."""
+        """Pull as a kubelet does, for this machine's platform only."""
         assert architecture == NATIVE
         await self._crictl("pull", full_name(repository, reference))
 

@@ -1,6 +1,6 @@
 """Engines of today: Docker with either of its image stores, and containerd 2.
 
-They pull and build, and run nothing: Debian's runc is older than what dockerd asks of it.
+They pull and build, and run nothing: Debian's runc is too old for this dockerd.
 """
 
 import io
@@ -20,17 +20,15 @@ from .build import BIN
 
 
 def needs_built(*programs: str) -> None:
-    """Skip the test where a program was not built, or what Debian has to add is missing."""
-    needs(
-        "docker", "crun", "runc"
-    )  # the command and the runtime are no Go modules that can be installed
+    """Skip the test where a built program or a package of Debian is missing."""
+    needs("docker", "crun", "runc")  # `go install` can build neither the command nor the runtime
     missing = [program for program in programs if not (BIN / program).exists()]
     if missing:
         pytest.skip(f"{', '.join(missing)}: `make test-modern` builds them")
 
 
 class ModernContainerd(Containerd):
-    """containerd 2, told by the same files as version 1.6."""
+    """containerd 2, configured by the same files as version 1.6."""
 
     programs: ClassVar[tuple[str, ...]] = ("containerd", "ctr", "containerd-shim-runc-v2")
     path: ClassVar = f"{BIN}:{PATH}"
@@ -44,7 +42,7 @@ class ClassicDocker(Docker):
     options: ClassVar[tuple[str, ...]] = ("--feature=containerd-snapshotter=false",)
 
     async def buildx(self, name: str) -> None:
-        """Have buildx build an image from another, by this very name, and keep nothing of it."""
+        """Have buildx build an image from another, by exactly this name, and keep nothing."""
         env = self._env | {"DOCKER_HOST": self._socket}
         await run(
             "buildx", "build", "--pull", "--no-cache", "-", env=env, data=f"FROM {name}\n".encode()
@@ -52,15 +50,15 @@ class ClassicDocker(Docker):
 
 
 class ModernDocker(ClassicDocker):
-    """dockerd as it is from version 29 on: its images are containerd's, and so are its mirrors."""
+    """dockerd as from version 29 on: its image store and its mirrors are containerd's."""
 
     options: ClassVar = (
         "--feature=containerd-snapshotter=true",
-        "--storage-driver=native",  # works on whatever the tests' folder lies
+        "--storage-driver=native",  # works on any file system of the tests' folder
     )
 
     async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
-        """Hash what `docker image save` gives; `inspect` knows an image by its manifest alone."""
+        """Hash the files of `docker image save`; `inspect` knows an image only by its manifest."""
         name = self._name(repository, reference)
         saved = await self._docker("image", "save", name)
         with tarfile.open(fileobj=io.BytesIO(saved)) as tar:

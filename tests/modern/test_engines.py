@@ -1,4 +1,4 @@
-"""Engines of today pull and build through the mirror, as `client-config` told them."""
+"""Current engines pull and build through the mirror, as `client-config` configured them."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""Tools of today pull through the mirror, cold, warm, and with upstream gone."""
+"""Current tools pull through the mirror, cold, warm, and with upstream gone."""
 
 import io
 import json
@@ -53,7 +53,7 @@ async def test_a_tool_that_takes_every_platform_spends_a_pull_for_each(
 async def test_crane_is_told_that_an_image_is_private_by_one_upstream_request(
     hub: Hub, port: int, image: Image, tmp_path: Path
 ) -> None:
-    """It asks by HEAD and then by GET, and so does whoever tries again."""
+    """The client sends a HEAD and then a GET, and a second try sends both again."""
     needs_built("crane")
     hub.add(image, "org/secret", "1")
     hub.make_private("org/secret", "somebody")

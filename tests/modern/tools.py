@@ -1,4 +1,4 @@
-"""Commands without a daemon, told nothing of the mirror: they pull by its own name."""
+"""Commands without a daemon, not configured for the mirror: they pull by its address."""
 
 import json
 import tarfile
@@ -31,13 +31,13 @@ TOOLS: dict[str, Words] = {"crane": _crane, "oras": _oras, "regctl": _regctl}
 
 
 async def copied(tool: str, image: str, folder: Path) -> None:
-    """Have a tool copy an image into an empty folder, with all that an index names."""
+    """Have a tool copy an image into an empty folder, with all children of an index."""
     words = TOOLS[tool](image, folder / "layout")
     await run(*words, env=environment(folder, PATH=f"{BIN}:{PATH}"))
 
 
 async def pulled(tool: str, image: str, folder: Path) -> Held:
-    """Have a tool copy an image into an empty folder, and hash what is there then."""
+    """Have a tool copy an image into an empty folder, and hash the files."""
     await copied(tool, image, folder)
     layout = folder / "layout"
 
