@@ -1,1 +1,1 @@
-"""Each way to install the mirror, as it is documented, on a machine of its own."""
+"""Each documented way to install the mirror, on a separate machine."""

@@ -1,4 +1,4 @@
-"""What there is to install: built once, as `make dist` builds it."""
+"""The packages to install, built once, as by `make dist`."""
 
 from __future__ import annotations
 

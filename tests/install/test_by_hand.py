@@ -1,4 +1,4 @@
-"""What README and operations.md have, typed as it stands there, line by line."""
+"""The lines of README and operations.md, typed as they stand, work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ APP = "library/app"
 
 
 def lines(heading: str) -> list[list[str]]:
-    """Return the lines to be typed below a heading, by block."""
+    """Return the lines to type below a heading, by block."""
     rest = re.split(rf"^#+ {heading}\n", OPERATIONS, flags=re.MULTILINE)[1]
     section = re.split(r"^##", rest, flags=re.MULTILINE)[0]
     blocks = re.findall(r"^```sh\n(.*?)^```$", section, flags=re.MULTILINE | re.DOTALL)
@@ -53,7 +53,7 @@ def host() -> Iterator[Machine]:
 
 
 def install(host: Machine) -> None:
-    """Type the first block of what systemd wants."""
+    """Type the first block of the installation with systemd."""
     for line in lines("With systemd")[0]:
         host.run(f"cd /src && {line}", within=300)
 
@@ -161,7 +161,7 @@ def test_the_package_is_built_and_installed_by_the_documented_lines(host: Machin
     restart, journal, usage = lines("As a Debian package")[1]
     assert (restart, journal) == ("systemctl restart mirror", "journalctl -u mirror")
     with pytest.raises(CommandFailed, match="no mirror keeps its data in /var/lib/mirror"):
-        host.run(usage)  # no systemd runs here; real/test_debian_package has a mirror that does
+        host.run(usage)  # no systemd here; real/test_debian_package has a running mirror
     host.run("apt-get remove --yes mirror")
     assert host.path(CONFIG).exists()
     host.run("apt-get purge --yes mirror")

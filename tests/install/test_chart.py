@@ -1,4 +1,4 @@
-"""The chart, as Helm renders it: strict, valid, and what the plain manifests say, too."""
+"""The chart, as Helm renders it: strict, valid, and by default equal to the plain manifests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.modern.build import BIN
 from .conftest import PROJECT
 
 CHART = PROJECT / "deploy" / "chart"
-NEWEST, OLDEST = "1.34", "1.25"  # that kubernetes-validate has schemas of
+NEWEST, OLDEST = "1.34", "1.25"  # versions with schemas in kubernetes-validate
 HELM = shutil.which("helm", path=f"{os.environ['PATH']}:{BIN}")
 pytestmark = pytest.mark.skipif(HELM is None, reason="`make test-modern` builds helm")
 EVERYTHING = {
@@ -72,7 +72,7 @@ def documented() -> list[str]:
 
 @pytest.mark.parametrize("line", documented())
 def test_it_is_installed_by_the_documented_line_under_documented_names(line: str) -> None:
-    """As far as that goes without a cluster."""
+    """Without a cluster, the lines are only rendered."""
     install, name, chart, *values = line.split()
     assert install == "install"
     manifests = helm("template", name, *values, chart=PROJECT / chart).stdout
@@ -142,7 +142,7 @@ def test_a_misspelt_value_is_refused(misspelt: str) -> None:
 
 
 def notes(values: dict[str, str], folder: Path) -> str:
-    """Return what is told after the installation."""
+    """Return the notes that Helm prints after the installation."""
     chart = folder / "chart"
     shutil.copytree(CHART, chart)
     (chart / "templates/NOTES.txt").rename(chart / "NOTES.txt")

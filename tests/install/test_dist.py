@@ -1,4 +1,4 @@
-"""Wheel and sdist: what `pip`, `pipx` and `uv tool` make of them is the command `mirror`."""
+"""`pip`, `pipx` and `uv tool` install the command `mirror` from wheel and sdist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WAYS = [*KINDS, "."]  # the last is the checkout
 
 
 def file(dist: Path, kind: str) -> Path:
-    """Return what was built of a kind."""
+    """Return the package of a kind."""
     if kind == ".":
         return PROJECT
     [found] = dist.glob(kind)
@@ -27,7 +27,7 @@ def file(dist: Path, kind: str) -> Path:
 
 
 def run(*command: str | Path, **variables: str) -> str:
-    """Run a program far from the checkout; returns what it printed."""
+    """Run a program outside the checkout; returns its output."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     ran = subprocess.run(
         command, env=env | variables, cwd="/", capture_output=True, timeout=300, check=True
@@ -36,7 +36,7 @@ def run(*command: str | Path, **variables: str) -> str:
 
 
 def is_whole(command: Path, folder: Path) -> None:
-    """Have the command say its version, and make an index: it has brought its schema along."""
+    """Have the command print its version, and make an index, which needs the packaged schema."""
     assert run(command, "--version").strip() == f"mirror {mirror.__version__}"
     (folder / "blobs").mkdir()
     assert "in all" in run(command, "du", "--data-dir", folder)

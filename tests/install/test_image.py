@@ -1,4 +1,4 @@
-"""The image, as `make image` builds it: run by Docker as documented, and asked by `docker exec`."""
+"""The image of `make image`: Docker runs it as documented, also the lines of `docker exec`."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ LARGEST = 150_000_000  # bytes, unpacked
 
 
 class Host(Docker):
-    """A machine with Docker, whose containers have loopback alone."""
+    """A machine with Docker; its containers have only the loopback."""
 
     async def type(self, line: str) -> str:
-        """Carry out a line that begins with `docker`."""
+        """Run a line that begins with `docker`."""
         [docker, *words] = shlex.split(line.replace("\\\n", " "))
         assert docker == "docker"
         return (await self._docker(*words)).decode()
 
     async def inspected(self, name: str) -> dict[str, Any]:
-        """Return what Docker knows about a container, or an image."""
+        """Return the `docker inspect` of a container or image."""
         [found] = json.loads(await self.type(f"docker inspect {name}"))
         return dict(found)
 
     async def until_healthy(self) -> None:
-        """Wait until the image's own check has said so."""
+        """Wait until the image's health check succeeds."""
         async with asyncio.timeout(60):
             while await self._health() != "healthy":  # noqa: ASYNC110 - Docker has to be asked
                 await asyncio.sleep(0.2)
@@ -70,7 +70,7 @@ def host(archive: Path) -> Iterator[Host]:
 
 
 def as_documented() -> str:
-    """Return the documented `docker run`, without a network for want of a bridge."""
+    """Return the documented `docker run`, without a network, since there is no bridge."""
     [line] = re.findall(r"^docker run .*(?:\n    .*)+$", OPERATIONS, flags=re.MULTILINE)
     return re.sub(r"--publish \S+", "--network none", line)
 
@@ -81,7 +81,7 @@ async def test_the_image_runs_as_documented_and_takes_the_documented_commands(ho
     try:
         await host.until_healthy()
         documented = re.findall(r"docker exec [^`\n]+", OPERATIONS)
-        lines = {line for line in documented if "--tty" not in line}  # that wants a terminal
+        lines = {line for line in documented if "--tty" not in line}  # --tty needs a terminal
         assert "docker exec mirror mirror du" in lines
         printed = {line: await host.type(line) for line in sorted(lines)}
         assert "in all, of 50.0 GiB" in printed["docker exec mirror mirror du"]

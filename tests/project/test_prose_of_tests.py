@@ -22,7 +22,6 @@ MOST_YET = {  # of folders that are not done
     "budget": 30,
     "differential": 40,
     "fuzz": 30,
-    "install": 25,
     "project": 15,
     "real": 25,
     "simulation": 35,
