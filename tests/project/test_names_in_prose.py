@@ -70,8 +70,12 @@ def names(tree: ast.AST) -> Names:
 
 @dataclass(frozen=True)
 class Code:
-    """The names of all modules and classes, by path and by name."""
+    """The names of all modules and classes, by path and by name.
 
+    `known` are the names of definitions, folders and modules, whole texts, and columns of tables.
+    """
+
+    known: set[str] = field(default_factory=set)
     modules: dict[str, Names] = field(default_factory=dict)
     classes: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     bases: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -79,7 +83,8 @@ class Code:
     def read(self, path: str, text: str) -> None:
         """Enter the names of a module."""
         tree = ast.parse(text)
-        self.modules[path] = names(tree)
+        found = self.modules[path] = names(tree)
+        self.known.update(found.defined, found.texts, Path(path).with_suffix("").parts)
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 self.classes[node.name] |= names(node).defined
@@ -108,7 +113,7 @@ class Code:
 
     def defines(self, name: str) -> bool:
         """Whether any module defines this name, or has it as a text, such as a command."""
-        return any(name in each.defined | each.texts for each in self.modules.values())
+        return name in self.known
 
 
 def read_code() -> Code:
@@ -118,8 +123,7 @@ def read_code() -> Code:
         for path in (PROJECT / room).rglob("*.py"):
             code.read(str(path.relative_to(PROJECT)), path.read_text())
     for path in (PROJECT / "mirror").rglob("*.sql"):
-        columns = set(_NAME.findall(path.read_text()))
-        code.modules[str(path.relative_to(PROJECT))] = Names(texts=columns)
+        code.known.update(_NAME.findall(path.read_text()))
     return code
 
 
@@ -169,7 +173,7 @@ def test_each_name_in_a_docstring_exists() -> None:
     missing = [
         f"{path}: {name}"
         for path, around in CODE.modules.items()
-        if path.startswith("mirror/") and path.endswith(".py")
+        if path.startswith("mirror/")
         for name in documented(path)
         if not exists(name, CODE, around)
     ]
