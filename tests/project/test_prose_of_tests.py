@@ -23,7 +23,6 @@ MOST_YET = {  # of folders that are not done
     "differential": 40,
     "fuzz": 30,
     "project": 15,
-    "real": 25,
     "simulation": 35,
 }
 LONGEST = 70  # characters of a test's name

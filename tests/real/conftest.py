@@ -1,4 +1,4 @@
-"""The parts of every test: a hub, a mirror of it, and one client after another."""
+"""The fixtures of every test: a hub, a mirror of it, and one client after another."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -25,7 +25,7 @@ ENGINES: dict[str, type[Engine]] = {
 
 @pytest.fixture(scope="session")
 def port() -> int:
-    """Where the mirror listens, whichever it is: engines are configured with it once."""
+    """The port of every mirror, for engines are configured only once."""
     return free_port()
 
 
@@ -40,31 +40,31 @@ def engine(request: pytest.FixtureRequest, port: int) -> Iterator[Engine]:
 
 @pytest.fixture
 async def hub() -> AsyncIterator[Hub]:
-    """Docker Hub, with nothing in it."""
+    """Docker Hub, empty."""
     async with Hub() as hub:
         yield hub
 
 
 @pytest.fixture
 async def mirror(hub: Hub, port: int) -> AsyncIterator[Mirror]:
-    """A mirror of the hub as it is without any options."""
+    """A mirror of the hub, without options."""
     async with mirroring(hub.url, port) as mirror:
         yield mirror
 
 
 @pytest.fixture
 def image(request: pytest.FixtureRequest) -> Image:
-    """An image like no other, of three layers; one has a program and the test's name."""
+    """A unique image of three layers; one has a program and the test's name."""
     return image_called(request.node.name)
 
 
 @pytest.fixture
 def other(request: pytest.FixtureRequest) -> Image:
-    """Another one."""
+    """Another unique image."""
     return image_called(f"{request.node.name}, the other")
 
 
 def image_called(name: str) -> Image:
-    """Make an image of three layers like no other; one has a program and this name."""
+    """Make a unique image of three layers; one has a program and this name."""
     base = image_from_rootfs(rootfs(name), [PROGRAM, GREETING], architecture=NATIVE)
     return make_image(name, [1_500_000, 1000], architecture=NATIVE, base=base)

@@ -1,4 +1,4 @@
-"""containerd: a daemon of its own, told of the mirror by a `hosts.toml`."""
+"""containerd: a separate daemon, configured for the mirror by a `hosts.toml`."""
 
 import json
 import shutil
@@ -23,9 +23,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 
 
 class Containerd(Runner):
-    """containerd and ctr, which ask a mirror with `?ns=docker.io` and without a ping.
+    """containerd and ctr, which send `?ns=docker.io` to a mirror, and no ping.
 
-    With `default` the only file is that for all registries that have none.
+    With `default` the only file is that of all registries without a file.
     """
 
     programs: ClassVar[tuple[str, ...]] = ("containerd", "ctr", "runc")
@@ -71,7 +71,7 @@ class Containerd(Runner):
         await self._run("images", "rm", "--sync", full_name(repository, reference))
 
     async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
-        """Read the content store and hash what is there."""
+        """Read the content store and hash it."""
         name = full_name(repository, reference)
         listed = (await self._run("images", "ls", f"name=={name}")).decode().splitlines()
         target = listed[1].split()[2]

@@ -16,7 +16,7 @@ driver = "vfs"
 graphroot = "{folder}/root"
 runroot = "{folder}/run"
 """
-# The limits are low, as a sandbox may not let them be raised, and locks stay out of /dev/shm
+# The limits are low, for a sandbox may not raise them, and locks stay out of /dev/shm
 CONTAINERS = """\
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -30,7 +30,7 @@ tmp_dir = "{folder}/tmp"
 
 
 class Podman(Runner):
-    """podman, told of the mirror by `registries.conf`."""
+    """podman, configured for the mirror by `registries.conf`."""
 
     programs: ClassVar = ("podman", "runc")
     client: ClassVar = "podman"
@@ -50,7 +50,7 @@ class Podman(Runner):
         await self._podman("image", "rm", "--force", full_name(repository, reference))
 
     async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
-        """Tell what `podman image inspect` does."""
+        """Return the image of `podman image inspect`."""
         [image] = json.loads(
             await self._podman("image", "inspect", full_name(repository, reference))
         )
@@ -68,7 +68,7 @@ class Podman(Runner):
 
 
 class Buildah(Runner):
-    """buildah, which pulls what a `FROM` names; told of the mirror by `registries.conf`."""
+    """buildah, which pulls the image of a `FROM`; configured by `registries.conf`."""
 
     programs: ClassVar = ("buildah",)
     client: ClassVar = "buildah"
@@ -80,7 +80,7 @@ class Buildah(Runner):
         self._env = _environment(folder)
 
     async def pull(self, repository: str, reference: str, architecture: str = NATIVE) -> None:
-        """Begin a build from an image, and leave it at that."""
+        """Begin a build from an image, without a step."""
         words = ["from", "--pull-always", "--arch", architecture, full_name(repository, reference)]
         container = (await self._buildah(*words)).decode().split()[-1]
         await self._buildah("rm", container)
@@ -90,7 +90,7 @@ class Buildah(Runner):
         await self._buildah("rmi", "--force", full_name(repository, reference))
 
     async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
-        """Tell what `buildah inspect` does."""
+        """Return the image of `buildah inspect`."""
         name = full_name(repository, reference)
         image = json.loads(await self._buildah("inspect", "--type=image", name))
         assert image["OCIv1"]["architecture"] == architecture
@@ -112,7 +112,7 @@ class Buildah(Runner):
 
 
 class Skopeo(Engine):
-    """skopeo, told of the mirror by `registries.conf`, which copies images into folders."""
+    """skopeo, configured by `registries.conf`, which copies images into folders."""
 
     programs: ClassVar = ("skopeo",)
     client: ClassVar = "skopeo"
@@ -140,7 +140,7 @@ class Skopeo(Engine):
         shutil.rmtree(self._folder(repository, reference))
 
     async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
-        """Read the folder and hash what is there."""
+        """Read the folder and hash its files."""
         folder = self._folder(repository, reference)
         manifest = (folder / "manifest.json").read_bytes()
         document = json.loads(manifest)
@@ -156,7 +156,7 @@ class Skopeo(Engine):
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Write the two configuration files of their own, and return the variables that lead there."""
+    """Write two more configuration files, and return the variables that point at them."""
     for name, text in (("storage", STORAGE), ("containers", CONTAINERS)):
         (folder / f"{name}.conf").write_text(text.format(folder=folder))
     return environment(

@@ -1,4 +1,4 @@
-"""Docker: a daemon whose `/etc/docker` has nothing but what `client-config` wrote."""
+"""Docker: a daemon with an `/etc/docker` of `client-config` alone."""
 
 import json
 import os
@@ -19,8 +19,8 @@ MOUNTED = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
 class Docker(Runner):
     """dockerd with its classic image store, `registry-mirrors`, and the docker command.
 
-    It has mirrors for Docker Hub only: what is of other registries it pulls by the mirror's name.
-    Where its certificates lie is no option: it runs with a mount of its own in that place.
+    It has mirrors only for Docker Hub: it pulls images of other registries by the mirror's name.
+    No option sets the folder of its certificates: it runs with a private mount in that place.
     """
 
     programs: ClassVar[tuple[str, ...]] = ("dockerd", "docker", "containerd", "runc")
@@ -52,14 +52,14 @@ class Docker(Runner):
             self._daemon.stop()
 
     def reload(self) -> None:
-        """Have it read its configuration anew, as `systemctl reload docker` does."""
+        """Have Docker read its configuration anew, as `systemctl reload docker` does."""
         assert self._daemon, "it is not running"
         before, daemon = self._daemon.log.count(RELOADED), self._daemon
         os.kill(int((self.folder / "pid").read_text()), signal.SIGHUP)
         daemon.until(lambda: daemon.log.count(RELOADED) > before)
 
     async def mirrors(self) -> list[str]:
-        """Tell what `docker info` lists."""
+        """Return the mirrors of `docker info`."""
         info = json.loads(await self._docker("info", "--format", "{{json .RegistryConfig}}"))
         return list(info["Mirrors"] or [])
 
@@ -74,7 +74,7 @@ class Docker(Runner):
         await self._docker("image", "rm", "--force", self._name(repository, reference))
 
     async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
-        """Tell what `docker image inspect` does."""
+        """Return the image of `docker image inspect`."""
         [image] = json.loads(
             await self._docker("image", "inspect", self._name(repository, reference))
         )
@@ -89,11 +89,11 @@ class Docker(Runner):
         return printed.decode()
 
     async def build(self, repository: str, reference: str, tag: str) -> None:
-        """Have BuildKit build an image that is from another."""
+        """Have BuildKit build an image from another."""
         await self.build_from(self._name(repository, reference), tag)
 
     async def build_from(self, name: str, tag: str) -> None:
-        """Have BuildKit build an image that is from another, by this very name."""
+        """Have BuildKit build an image from another, by exactly this name."""
         context = self.folder / "context"
         context.mkdir(exist_ok=True)
         instructions = f'FROM {name}\nCMD ["{PROGRAM}", "{GREETING}"]\n'
@@ -106,7 +106,7 @@ class Docker(Runner):
 
     def _name(self, repository: str, reference: str) -> str:
         first, _, rest = repository.partition("/")
-        if ":" in first:  # no path can hold it, so that a host means it
+        if ":" in first:  # a path cannot have a colon, so a host stands for it
             return joined(f"localhost:{self.port}/{rest}", reference)
         if "." in first:
             return joined(f"127.0.0.1:{self.port}/{repository}", reference)

@@ -1,4 +1,4 @@
-"""What the tests ask of a client, whichever it is: pull, forget, and tell what it has."""
+"""The interface of all clients: pull and forget an image, and report the stored one."""
 
 import gzip
 import hashlib
@@ -16,14 +16,14 @@ from .rootfs import NATIVE
 
 @dataclass(frozen=True)
 class Held:
-    """An image as a client has it: what it is known by, its config, its unpacked layers."""
+    """An image as a client has it: its digests, its config, its unpacked layers."""
 
     manifests: frozenset[str]
     config: str
     diff_ids: tuple[str, ...]
 
     def is_same(self, offered: Document, architecture: str = NATIVE) -> bool:
-        """Tell whether this is what the hub offers, for one architecture if it has several."""
+        """Tell whether this is the hub's image, for one architecture if it has several."""
         image = image_for(offered, architecture)
         known = {offered.digest, image.digest} & self.manifests
         same = (self.config, self.diff_ids) == (image.config.digest, image.diff_ids)
@@ -31,23 +31,23 @@ class Held:
 
 
 def image_for(offered: Document, architecture: str) -> Image:
-    """Return the image itself, or the one of an index that is for this architecture."""
+    """Return the image itself, or an index's image for this architecture."""
     if not isinstance(offered, Index):
         return offered
     return next(image for image in offered.images if image.architecture == architecture)
 
 
 class Engine(ABC):
-    """A client of its own, which pulls through the mirror on `port`, as `client-config` told it.
+    """A separate client, which pulls through the mirror on `port`, as `client-config` configured.
 
-    A `repository` is Docker Hub's, if its name does not begin with another registry's;
+    A `repository` is Docker Hub's, unless its name begins with another registry's;
     `reference` is a tag or a digest. All its files are under `folder`.
     """
 
     programs: ClassVar[tuple[str, ...]]
     path: ClassVar[str] = PATH
     client: ClassVar[str]
-    """What `client-config` calls it."""
+    """The client's name in `client-config`."""
     configured: Path
     """The folder that `client-config` wrote into."""
 
@@ -71,31 +71,31 @@ class Engine(ABC):
 
     @abstractmethod
     async def held(self, repository: str, reference: str, architecture: str = NATIVE) -> Held:
-        """Tell what the engine has, in its own words."""
+        """Return the image that the engine has, as the engine reports it."""
 
 
 class Runner(Engine):
-    """An engine that can also run what it pulled."""
+    """An engine that can also run a pulled image."""
 
     @abstractmethod
     async def output(self, repository: str, reference: str, *command: str) -> str:
-        """Run a command in the image and return what it printed."""
+        """Run a command in the image and return its output."""
 
 
 def full_name(repository: str, reference: str) -> str:
-    """Write a name with its registry, Docker Hub if it has none."""
+    """Return a name with its registry, Docker Hub by default."""
     first = repository.partition("/")[0]
     registry = "" if "." in first or ":" in first else "docker.io/"
     return joined(f"{registry}{repository}", reference)
 
 
 def joined(repository: str, reference: str) -> str:
-    """Write a name as clients want it: `name:tag` or `name@digest`."""
+    """Return a name in the form of clients: `name:tag` or `name@digest`."""
     return f"{repository}{'@' if ':' in reference else ':'}{reference}"
 
 
 def held_of(manifest: bytes, config: bytes, layers: list[bytes]) -> Held:
-    """Tell what these documents and packed layers are, by hashing them."""
+    """Return the image of these documents and packed layers, by their hashes."""
     document: dict[str, Any] = json.loads(manifest)
     named = [document["config"]["digest"], *(layer["digest"] for layer in document["layers"])]
     assert [digest_of(content) for content in (config, *layers)] == named
@@ -104,5 +104,5 @@ def held_of(manifest: bytes, config: bytes, layers: list[bytes]) -> Held:
 
 
 def digest_of(content: bytes) -> str:
-    """Return the digest by which registries know this content."""
+    """Return the digest of this content."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"

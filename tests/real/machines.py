@@ -1,4 +1,4 @@
-"""A machine to install on: this one's files, with all that is changed in them thrown away."""
+"""A machine for installations: this machine's files, with all changes dropped at the end."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .processes import PATH, CommandFailed, Process, scratch
 
 
 class Machine:
-    """A root folder that programs run in, as root unless another user is named."""
+    """A root folder in which programs run, as root by default."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def path(self, name: str) -> Path:
-        """Return where a file of the machine lies, by its absolute path."""
+        """Return the place of a file of the machine, by its absolute path."""
         return self._root / name.lstrip("/")
 
     def run(self, line: str, user: str = "root", within: float = 120) -> str:
-        """Run a line as a shell there does; returns what it printed. Raises CommandFailed."""
+        """Run a line in a shell of the machine; returns its output. Raises CommandFailed."""
         ran = subprocess.run(
             self._words(line, user),
             env=_environment(),
@@ -36,11 +36,11 @@ class Machine:
         return ran.stdout
 
     def start(self, line: str, user: str, log: Path) -> Process:
-        """Start a line that goes on, as the user's own process."""
+        """Start a line in the background, as a process of the user."""
         return Process(self._words(f"exec {line}", user), _environment(), log)
 
     def owners(self, folder: str) -> set[str]:
-        """Return who owns what lies in a folder, all levels of it, the folder itself included."""
+        """Return the owners of a folder and of all files and folders below it."""
         return set(self.run(f"find {folder} -printf '%u\\n'").split())
 
     def _words(self, line: str, user: str) -> list[str | Path]:
@@ -49,14 +49,14 @@ class Machine:
 
 
 def _environment() -> Mapping[str, str]:
-    """What a login shell sets, without anybody's settings; systemd does not run there."""
+    """Return the variables of a plain login shell; systemd does not run on the machine."""
     shell = {"PATH": f"/usr/local/bin:{PATH}", "HOME": "/", "LANG": "C.UTF-8"}
     return {**shell, "SYSTEMD_OFFLINE": "1"}
 
 
 @contextmanager
 def machine() -> Iterator[Machine]:
-    """Lend a machine like this one; it is not this one that changes."""
+    """Lend a machine like this one; this one does not change."""
     with scratch() as folder:
         changes, root = folder / "changes", folder / "root"
         changes.mkdir()

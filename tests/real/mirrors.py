@@ -1,4 +1,4 @@
-"""The mirror, started as its users start it: `mirror serve`, a folder, an upstream."""
+"""The mirror, started as operators start it: `mirror serve`, a folder, an upstream."""
 
 import asyncio
 import subprocess
@@ -13,7 +13,7 @@ from .processes import Command, Process, answers, environment, listens, read, sc
 
 COMMAND = Path(sys.executable).parent / "mirror"
 
-# What engines are told of, once; the third cannot be in a path, so that a host means it.
+# The engines' upstreams; the third cannot be in a path, so a host stands for it.
 HUB, GHCR, QUAY = UPSTREAMS = ("docker.io", "ghcr.example", "quay.example:5000")
 CONFIG = f"""\
 [upstreams."{GHCR}"]
@@ -33,10 +33,10 @@ def tell(
     config: str = CONFIG,
     only: bool = False,
 ) -> None:
-    """Write into a client's folder what it has to be told of a mirror on `port`.
+    """Write a client's configuration for a mirror on `port` into its folder.
 
-    With a `ca` the mirror serves TLS, with a certificate that this signed. With `only` the client
-    is to ask nobody else.
+    With a `ca` the mirror serves TLS, with a certificate of this CA. With `only` the client may
+    use only the mirror.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "mirror.toml"
@@ -49,9 +49,9 @@ def tell(
 
 
 def shown(authority: trustme.CA, folder: Path, *names: str) -> list[str | Path]:
-    """Return the options to serve TLS with a certificate that this CA signed.
+    """Return the options to serve TLS with a certificate of this CA.
 
-    It is for the loopback, and other names.
+    The certificate is for the loopback and for these names.
     """
     issued = authority.issue_cert("localhost", "127.0.0.1", *names)
     issued.cert_chain_pems[0].write_to_path(str(folder / "mirror.pem"))
@@ -73,53 +73,53 @@ class Mirror:
 
     @property
     def log(self) -> str:
-        """What it wrote since it was first started."""
+        """The mirror's output since its first start."""
         return (self._folder / "log").read_text()
 
     @property
     def listens(self) -> bool:
-        """Whether it takes connections."""
+        """Whether the mirror accepts connections."""
         return listens(self._port)
 
     @property
     def largest(self) -> int:
-        """The length of the longest file that it keeps, in bytes."""
+        """The size of the largest kept file, in bytes."""
         sizes = [file.stat().st_size for file in (self._folder / "data").rglob("*")]
         return max(sizes, default=0)
 
     def metrics(self) -> str:
-        """Return what Prometheus would read."""
+        """Return the metrics, as Prometheus reads them."""
         return read(f"{self.url}/metrics")
 
     def metric(self, name: str) -> float:
-        """Return one figure of its metrics, labels being a part of the name; 0 without it."""
+        """Return one metric, by its name with labels; 0 without it."""
         lines = self.metrics().splitlines()
         return sum(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
     async def until(self, wanted: Callable[[], bool], within: float = 20) -> None:
-        """Wait for something that it does."""
+        """Wait until a condition on the mirror holds."""
         assert self._process, "it is not running"
         await asyncio.to_thread(self._process.until, wanted, within)
 
     def start(self) -> None:
-        """Start it and wait until it serves."""
+        """Start the mirror and wait until it serves."""
         self._process = Process(self._command, environment(self._folder), self._folder / "log")
         self._process.until(lambda: answers(f"{self.url}/readyz"))
 
     def terminate(self) -> None:
-        """Send SIGTERM, and do not wait for what comes of it."""
+        """Send SIGTERM, without waiting for the end."""
         if self._process:
             self._process.terminate()
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """End the mirror as a power cut would."""
         process, self._process = self._process, None
         if process:
             process.kill()
             process.stop()
 
     async def ended(self, within: float) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait for the mirror's end and return its exit code."""
         process, self._process = self._process, None
         assert process, "it was ended before"
         try:
@@ -128,13 +128,13 @@ class Mirror:
             process.stop()
 
     async def restart(self) -> None:
-        """Stop it in good order, and start it again on the same folder."""
+        """Stop the mirror by SIGTERM, and start it again on the same folder."""
         self.terminate()
         assert await self.ended(within=20) == 0
         self.start()
 
     async def close(self) -> None:
-        """Stop it, if that was not done; it must end well, and with no error unforeseen."""
+        """Stop the mirror if it runs; it must exit with 0, and without a traceback in its log."""
         if self._process:
             self.terminate()
             assert await self.ended(within=45) == 0

@@ -1,4 +1,4 @@
-"""Debian's docker-registry: an upstream that is none of ours, without limits."""
+"""Debian's docker-registry: a real upstream without limits."""
 
 import re
 from pathlib import Path
@@ -21,9 +21,9 @@ ASKED = re.compile(r'"((?:GET|HEAD) \S+) HTTP/1\.1"')
 
 
 class PlainRegistry:
-    """A registry as one runs it at home; with an htpasswd file, nobody else gets in.
+    """A plain registry; with an htpasswd file, only for its users.
 
-    Nor does anybody without a token where `realm` issues them, signed by one in `bundle`.
+    With a `realm`, only for clients with a token from there, signed by a certificate in `bundle`.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class PlainRegistry:
 
     @property
     def url(self) -> str:
-        """Its base URL."""
+        """The registry's base URL."""
         return f"http://{self._address}"
 
     @property
     def asked(self) -> list[str]:
-        """Every request of its log: method and target."""
+        """Every request in the registry's log: method and target."""
         return ASKED.findall((self._folder / "registry.log").read_text())
 
     async def fill(self, hub_url: str, name: str, *options: str) -> None:
-        """Copy an image from a hub, as it is, with these options of skopeo's."""
+        """Copy an image from a hub, unchanged, with these options of skopeo."""
         source = f"docker://{hub_url.removeprefix('http://')}/{name}"
         target = f"docker://{self._address}/{name}"
         insecure = ["--src-tls-verify=false", "--dest-tls-verify=false"]
@@ -69,6 +69,6 @@ class PlainRegistry:
         await run("skopeo", *words, env=self._env)
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop the registry."""
         if self._process:
             self._process.stop()

@@ -1,4 +1,4 @@
-"""Programs: run to their end, or for as long as a test lasts; none outlives the tests."""
+"""Programs: run to their end, or while a test lasts; none outlives the tests."""
 
 import asyncio
 import os
@@ -42,8 +42,8 @@ PACKAGES = {
     "systemctl": "systemd",
     "systemd-analyze": "systemd",
 }
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # where Debian's packages are, and nobody else's
-NOBODY = "http://127.0.0.1:1"  # a proxy that refuses: what is not on loopback is not reached
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # only the folders of Debian's packages
+NOBODY = "http://127.0.0.1:1"  # a proxy that refuses: only loopback can be reached
 
 Command: TypeAlias = list[str | Path]
 
@@ -53,7 +53,7 @@ class CommandFailed(Exception):
 
 
 def needs(*programs: str) -> None:
-    """Skip the test, saying what to install, where a program or root's rights are missing."""
+    """Skip the test without these programs or root's rights; names the packages to install."""
     if os.geteuid() != 0:
         pytest.skip("engines need root's rights: run `make test-real` as root")
     missing = {PACKAGES[program] for program in programs if not shutil.which(program, path=PATH)}
@@ -62,7 +62,7 @@ def needs(*programs: str) -> None:
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """Return the environment of a program: none of its user's settings, no way off loopback."""
+    """Return a program's environment: without the user's settings, and with loopback alone."""
     proxies = {"HTTP_PROXY": NOBODY, "HTTPS_PROXY": NOBODY, "NO_PROXY": "127.0.0.1"}
     return {"PATH": PATH, "HOME": str(home), "LANG": "C.UTF-8", **proxies, **more}
 
@@ -70,7 +70,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 async def run(
     *command: str | Path, env: Mapping[str, str], within: float = 60, data: bytes = b""
 ) -> bytes:
-    """Run a program to its end and return what it printed; raises CommandFailed."""
+    """Run a program to its end and return its output; raises CommandFailed."""
     process = await asyncio.create_subprocess_exec(
         *command,
         env=env,
@@ -94,7 +94,7 @@ async def run(
 
 
 class Process:
-    """A program that runs in the background; the kernel ends it with the tests, if need be."""
+    """A program in the background; the kernel ends it when the tests end."""
 
     def __init__(self, command: Command, env: Mapping[str, str], log: Path) -> None:
         self._name = str(command[0])
@@ -114,11 +114,11 @@ class Process:
 
     @property
     def log(self) -> str:
-        """What it said, and what ran before it under the same log."""
+        """The output of this program and of earlier ones with the same log."""
         return self._log.read_text(errors="replace")
 
     def until(self, ready: Callable[[], bool], within: float = 20) -> None:
-        """Wait until it is as hoped; end it and fail if it ends before that, or takes too long."""
+        """Wait until a condition holds; fails if the program ends first or takes too long."""
         deadline = time.monotonic() + within
         while not ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -127,20 +127,20 @@ class Process:
             time.sleep(0.02)
 
     def terminate(self) -> None:
-        """Ask it to stop."""
+        """Send SIGTERM to the program."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """End it, and all it started that is in its group, as a power cut would."""
+        """End the program's process group, as a power cut would."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait(self, within: float) -> int:
-        """Wait for its end and return its exit code; raises TimeoutExpired."""
+        """Wait for the program's end and return its exit code; raises TimeoutExpired."""
         return self._process.wait(within)
 
     def stop(self, within: float = 15) -> int:
-        """Ask it to stop; kill it, with all it started, if it does not. Returns its exit code."""
+        """Send SIGTERM, and then kill the process group. Returns the exit code."""
         self.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.wait(within)
@@ -149,7 +149,7 @@ class Process:
 
 
 def succeeds(*command: str | Path, env: Mapping[str, str]) -> bool:
-    """Tell whether a program ends well, and soon."""
+    """Tell whether a program soon exits with 0."""
     try:
         subprocess.run(command, env=env, capture_output=True, check=True, timeout=10)
     except subprocess.SubprocessError:
@@ -158,13 +158,13 @@ def succeeds(*command: str | Path, env: Mapping[str, str]) -> bool:
 
 
 def read(url: str) -> str:
-    """Return what a server has there; raises OSError."""
+    """Return a server's answer to a GET; raises OSError."""
     with build_opener(ProxyHandler({})).open(url, timeout=5) as response:
         return str(response.read(), "utf-8")
 
 
 def answers(url: str) -> bool:
-    """Tell whether a server has something there."""
+    """Tell whether a server answers a GET with success."""
     try:
         read(url)
     except OSError:
@@ -173,13 +173,13 @@ def answers(url: str) -> bool:
 
 
 def listens(port: int) -> bool:
-    """Tell whether somebody listens on this port of loopback."""
+    """Tell whether a program listens on this port of loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
+    """Return a free port of loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -187,9 +187,9 @@ def free_port() -> int:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Lend a folder; at the end what is mounted beneath it is unmounted, and it is removed.
+    """Lend a folder; at the end all mounts in it are undone, and it is removed.
 
-    Its name is short: there will be sockets in it.
+    Its name is short, for sockets will be in it.
     """
     folder = Path(tempfile.mkdtemp(prefix="mirror-", dir="/tmp"))
     try:

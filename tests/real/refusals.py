@@ -1,4 +1,4 @@
-"""A mirror that refuses an image, and a registry whose own name an engine can reach without it."""
+"""A mirror that refuses an image, and a registry that engines reach by name without it."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ upstreams."{name}" = {{ url = "{url}", hosts = ["localhost"], deny = ["org/secre
 
 
 def told(engine: Engine, hub: Hub, *, only: bool) -> str:
-    """Tell an engine anew, of the hub by its own name, which is returned."""
+    """Configure an engine anew for the hub by the hub's name; returns that name."""
     tell(engine.client, engine.port, engine.configured, config=_config(hub), only=only)
     return _name(hub)
 
 
 async def denied_with_only_alone(engine: Engine, hub: Hub, image: Image, folder: Path) -> None:
-    """Have the mirror deny an image to an engine that was told `--only`, and then was not."""
+    """Have the mirror deny an image to an engine, first with `--only` and then without."""
     for app in (APP, SECRET):
         hub.add(image, app, "1")
     allowed, secret = (f"{told(engine, hub, only=True)}/{app}" for app in (APP, SECRET))
@@ -43,7 +43,7 @@ async def denied_with_only_alone(engine: Engine, hub: Hub, image: Image, folder:
 
 
 async def unknown_with_only(engine: Engine, hub: Hub, image: Image) -> None:
-    """Have an engine that was told `--only` pull from a registry that the mirror does not know."""
+    """Have an engine with `--only` pull from a registry that the mirror does not know."""
     tell(engine.client, engine.port, engine.configured, only=True)
     hub.add(image, APP, "1")
     async with mirroring("http://127.0.0.1:1", engine.port, "--limit-check", "0") as mirror:

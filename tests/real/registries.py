@@ -28,7 +28,7 @@ class Registries:
 
 @asynccontextmanager
 async def several(name: str) -> AsyncIterator[Registries]:
-    """Run Docker Hub and two others, on ports of loopback; the images have this name."""
+    """Run Docker Hub and two other registries on loopback; the images have this name."""
     async with AsyncExitStack() as stack:
         hubs = [await stack.enter_async_context(Hub()) for _ in UPSTREAMS]
         yield Registries(hubs, name)
@@ -36,7 +36,7 @@ async def several(name: str) -> AsyncIterator[Registries]:
 
 @asynccontextmanager
 async def mirroring_all(registries: Registries, port: int, folder: Path) -> AsyncIterator[Mirror]:
-    """Run a mirror of all three, as engines were told of."""
+    """Run a mirror of all three upstreams of the engines' configuration."""
     hub, *others = registries.hubs.values()
     config = folder / "mirror.toml"
     config.write_text(f'upstreams."{QUAY}" = {{ url = "{others[1].url}", hosts = ["localhost"] }}')
@@ -47,7 +47,7 @@ async def mirroring_all(registries: Registries, port: int, folder: Path) -> Asyn
 
 
 async def pulled_at_once(engine: Engine, registries: Registries) -> None:
-    """Pull from all at once, cold and warm; each registry is asked for its own, and once."""
+    """Pull from all at once, cold and warm; each registry serves only its image, and once."""
     async with asyncio.TaskGroup() as group:
         for app in APPS:
             group.create_task(engine.pull(app, "1"))

@@ -1,4 +1,4 @@
-"""A root file system that is small and runs: one program of this machine, and its libraries."""
+"""A small root file system that runs: one program of this machine, and its libraries."""
 
 import io
 import platform
@@ -14,7 +14,7 @@ FOREIGN = "amd64" if NATIVE == "arm64" else "arm64"
 
 
 def rootfs(greeting: str) -> bytes:
-    """Return a tar of it. In it, `PROGRAM GREETING` prints this greeting."""
+    """Return a tar of the file system. In it, `PROGRAM GREETING` prints this greeting."""
     linked = subprocess.run(["ldd", PROGRAM], capture_output=True, check=True, text=True).stdout
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:

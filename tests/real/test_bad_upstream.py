@@ -1,4 +1,4 @@
-"""An upstream that breaks off, hangs or sends something else is kept from the clients."""
+"""The mirror shields clients from an upstream that breaks off, hangs or sends wrong bytes."""
 
 import time
 
@@ -15,7 +15,7 @@ PART = 500_000  # bytes
 
 
 def altered(image: Image) -> Fault:
-    """Make upstream change a byte in the middle of a layer, whenever it is asked."""
+    """Return a fault that changes a byte in the middle of a layer, in every answer."""
     layer = image.layers[1].digest
     return Fault(kind="blob", reference=layer, corrupt_at=PART, times=None)
 
@@ -29,11 +29,11 @@ async def test_an_upstream_that_breaks_off_is_asked_for_the_rest(
     await engine.pull(APP, "1")
     assert (await engine.held(APP, "1")).is_same(image)
     assert hub.bodies(layer.digest) == 3
-    assert hub.blob_bytes(layer.digest) < layer.size + 2 * PART  # some was kept
+    assert hub.blob_bytes(layer.digest) < layer.size + 2 * PART  # a partial was kept
 
 
 @pytest.mark.parametrize("engine", ["skopeo", "containerd"], indirect=True)
-async def test_a_pull_of_what_is_not_what_it_should_be_fails(
+async def test_a_pull_of_altered_content_fails(
     engine: Engine, hub: Hub, mirror: Mirror, image: Image
 ) -> None:
     hub.add(image, APP, "1")

@@ -1,4 +1,4 @@
-"""The pull limit as clients meet it: what was pulled stays, what cannot be had costs nothing."""
+"""The pull limit for clients: pulled images remain, and a failed pull costs nothing."""
 
 import pytest
 
@@ -26,7 +26,7 @@ async def test_a_tag_that_moves_while_no_pull_is_left_can_still_be_pulled(
         await engine.pull(APP, "1")
         assert (await engine.held(APP, "1")).is_same(image)
         assert mirror.metric('mirror_pull_gate_shut{account="",upstream="docker.io"}') == 1
-    assert hub.count(kind="manifest", status=429) == 0  # nobody knocked in vain
+    assert hub.count(kind="manifest", status=429) == 0  # no request met the spent limit
 
 
 async def test_an_image_for_several_platforms_costs_two_pulls(
@@ -43,7 +43,7 @@ async def test_an_image_for_several_platforms_costs_two_pulls(
 
 
 @pytest.mark.parametrize("engine", ["containerd", "skopeo"], indirect=True)
-async def test_whoever_takes_every_platform_spends_a_pull_for_each(
+async def test_a_pull_of_every_platform_spends_a_pull_for_each(
     engine: Containerd | Skopeo, hub: Hub, mirror: Mirror, request: pytest.FixtureRequest
 ) -> None:
     name = request.node.name
@@ -56,7 +56,7 @@ async def test_whoever_takes_every_platform_spends_a_pull_for_each(
     assert hub.pulls == 3
 
 
-# podman and its kin sleep for as long as Retry-After says, and come again.
+# podman, buildah and skopeo sleep for Retry-After, and try again.
 @pytest.mark.parametrize("engine", ["dockerd", "containerd"], indirect=True)
 async def test_an_index_whose_platform_could_not_be_pulled_costs_nothing(
     engine: Engine, hub: Hub, port: int, image: Image

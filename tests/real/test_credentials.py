@@ -1,4 +1,4 @@
-"""Accounts that real programs keep are found where these programs keep them."""
+"""The mirror finds accounts where real programs store them."""
 
 import asyncio
 import base64
@@ -30,13 +30,13 @@ Name-Real: mirror
 
 
 def basic(user: str) -> dict[str, str]:
-    """Return an entry as `docker login` writes it."""
+    """Return an entry of a config.json, as of `docker login`."""
     return {"auth": base64.b64encode(f"{user}:{WORD}".encode()).decode()}
 
 
 @pytest.fixture
 async def home() -> AsyncIterator[Path]:
-    """The home of a user who has `pass`, and in it the hub's account."""
+    """The home folder of a user with `pass`, which has the hub's account."""
     needs("docker-credential-pass", "pass", "gpg")
     with scratch() as folder:
         env = environment(folder)
@@ -49,7 +49,7 @@ async def home() -> AsyncIterator[Path]:
 
 
 async def pulled(home: Path, upstream: str, port: int, config: object) -> bytes:
-    """Return a manifest that a mirror gave which has this config.json; it must end well."""
+    """Return a manifest from a mirror with this config.json; the mirror must exit with 0."""
     file = home / "config.json"
     file.write_text(json.dumps(config))
     env = environment(
@@ -76,7 +76,7 @@ async def test_an_account_kept_in_pass_pulls(home: Path, hub: Hub, image: Image,
     assert await pulled(home, hub.url, port, config) == image.manifest
 
 
-async def test_what_pass_does_not_have_is_looked_for_in_the_file(
+async def test_an_account_that_pass_does_not_have_is_found_in_the_file(
     home: Path, hub: Hub, image: Image, port: int
 ) -> None:
     hub.terms.users = {"own": WORD}
@@ -87,7 +87,7 @@ async def test_what_pass_does_not_have_is_looked_for_in_the_file(
     assert await pulled(home, hub.url, port, config) == image.manifest
 
 
-async def test_a_registry_with_htpasswd_gives_what_the_account_may_have(
+async def test_a_registry_with_htpasswd_gives_the_account_its_images(
     hub: Hub, image: Image, port: int
 ) -> None:
     needs("docker-registry", "skopeo")

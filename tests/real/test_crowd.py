@@ -19,7 +19,7 @@ APP, OTHER = "library/app", "library/other"
 
 @pytest.fixture
 def crowd(port: int) -> Iterator[list[Engine]]:
-    """Eight clients: four daemons with stores of their own, and four commands."""
+    """Eight clients: four daemons with separate stores, and four commands."""
     kinds: list[type[Engine]] = [Docker, Docker, Docker, Docker, Skopeo, Skopeo, Skopeo, Skopeo]
     needs(*Docker.programs, *Skopeo.programs)
     with ExitStack() as stack:
@@ -47,7 +47,7 @@ async def test_eight_clients_of_a_cold_image_cost_one_pull_and_each_blob_once(
 
 
 @pytest.mark.parametrize("engine", ["dockerd"], indirect=True)
-async def test_when_the_pull_limit_is_spent_what_was_pulled_still_can_be(
+async def test_when_the_pull_limit_is_spent_pulled_images_can_still_be_pulled(
     engine: Engine, port: int, image: Image, other: Image
 ) -> None:
     async with (

@@ -1,4 +1,4 @@
-"""The Debian package, on a machine of its own: installed, started, used, removed and purged."""
+"""The Debian package on a separate machine: installed, started, used, removed and purged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DATA = "/var/lib/mirror"
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package, with the compiled parts for this machine's Python alone."""
+    """The package, with compiled parts only for this machine's Python."""
     needs("dpkg-deb", "py3compile", "systemctl")
     folder = tmp_path_factory.mktemp("package")
     asked = ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
@@ -49,14 +49,14 @@ def host(package: Path) -> Iterator[Machine]:
 
 
 def unit(host: Machine, name: str) -> str:
-    """Return what the installed unit says."""
+    """Return a value of the installed unit."""
     text = host.path("/usr/lib/systemd/system/mirror.service").read_text()
     [value] = re.findall(rf"^{name}=(.*)$", text, flags=re.MULTILINE)
     return str(value)
 
 
 def configure(host: Machine, hub: Hub) -> str:
-    """Write what an operator would into the file; returns the mirror's URL."""
+    """Configure the mirror as an operator does; returns the mirror's URL."""
     port = free_port()
     config = host.path("/etc/mirror/mirror.toml")
     text = config.read_text().replace('#listen = "127.0.0.1:5000"', f'listen = "127.0.0.1:{port}"')
@@ -72,7 +72,7 @@ def started(host: Machine, url: str, tmp_path: Path) -> Process:
 
 
 def reloaded(host: Machine) -> None:
-    """Change the file as an operator would, and reload as root and as the unit does."""
+    """Change the file as an operator does, and reload as root and as the unit."""
     config = host.path("/etc/mirror/mirror.toml")
     config.write_text(f'{config.read_text()}\n[upstreams."ghcr.io"]\nurl = "https://ghcr.io"\n')
     told = host.run(unit(host, "ExecReload"), unit(host, "User"))
@@ -106,7 +106,7 @@ async def test_a_debian_package_is_installed_started_used_and_removed(
     assert f"docker.io/{APP}" in host.run("mirror du")
     host.run(f"rm {DATA}/index.db")
     host.run("mirror du")
-    assert host.owners(DATA) == {"mirror"}  # also of what root's command has made
+    assert host.owners(DATA) == {"mirror"}  # also of files from root's command
 
     edited = host.path("/etc/mirror/mirror.toml").read_text()
     host.run("dpkg --install /tmp/mirror.deb")

@@ -1,4 +1,4 @@
-"""The disk under the data folder really fails: full, read-only, gone; pulls go on."""
+"""Pulls go on while the disk of the data folder fails: full, read-only, gone."""
 
 import asyncio
 import fcntl
@@ -19,7 +19,7 @@ from .mirrors import Mirror
 from .processes import CommandFailed, answers, environment, needs, run, scratch
 
 MEBIBYTE = 1024 * 1024
-SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN: from now on every access fails, as if the disk was gone
+SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN: every access fails from then on, as if the disk were gone
 SHUTDOWN_NOW = 2  # without writing anything more
 
 
@@ -34,7 +34,7 @@ def images(hub: Hub) -> list[Image]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder with a data folder in it, for a file system to be mounted on."""
+    """A folder with a data folder in it, as a mount point."""
     needs("mount", "umount")
     with scratch() as folder:
         (folder / "data").mkdir()
@@ -51,7 +51,7 @@ async def mount(folder: Path, *words: str | Path) -> None:
 
 @asynccontextmanager
 async def mirroring(folder: Path, port: int, hub: Hub) -> AsyncIterator[Mirror]:
-    """Run a mirror on what is mounted there."""
+    """Run a mirror on the mounted data folder."""
     mirror = Mirror(folder, port, hub.url, ("--max-size", "1GiB"))
     await asyncio.to_thread(mirror.start)
     try:
@@ -61,7 +61,7 @@ async def mirroring(folder: Path, port: int, hub: Hub) -> AsyncIterator[Mirror]:
 
 
 async def pull(mirror: Mirror, number: int, image: Image) -> list[str]:
-    """Pull an image, check it, and return what Cache-Status says of each blob."""
+    """Pull an image, check it, and return the Cache-Status of each blob."""
     outcomes = []
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         base = f"{mirror.url}/v2/library/i{number}"
@@ -76,13 +76,13 @@ async def pull(mirror: Mirror, number: int, image: Image) -> list[str]:
 
 
 async def ready(mirror: Mirror) -> tuple[int, str]:
-    """Ask whether it is ready."""
+    """Return status and text of /readyz."""
     async with aiohttp.ClientSession() as session, session.get(f"{mirror.url}/readyz") as response:
         return response.status, await response.text()
 
 
 async def kept_again(mirror: Mirror, number: int, image: Image) -> None:
-    """Wait until it is ready, and see that it keeps what it pulls."""
+    """Wait until the mirror is ready, and check that it keeps a pulled image."""
     await mirror.until(lambda: answers(f"{mirror.url}/readyz"))
     await pull(mirror, number, image)
     await mirror.until(lambda: mirror.metric("mirror_fetches") == 0)
@@ -141,7 +141,7 @@ async def test_a_disk_that_is_read_only_for_a_while_breaks_no_pull(
     await mount(folder, "-t", "tmpfs", "-o", "size=20m", "none")
     async with mirroring(folder, port, hub) as mirror:
         await kept_again(mirror, 0, images[0])
-        # The same folder once more on top of itself, read-only: what is opened from now on is.
+        # The folder is mounted on itself, read-only: later accesses are to the read-only one.
         await mount(folder, "--bind", data)
         await run("mount", "-o", "remount,bind,ro", data, env=environment(folder))
         assert (await ready(mirror))[0] == 503
@@ -179,7 +179,7 @@ async def test_a_lost_disk_breaks_no_pull_and_the_next_start_has_its_content(
 
 
 def links(data: Path) -> int:
-    """Return for how many blobs and manifests it is written down whose they are."""
+    """Return the number of links in the index."""
     return DataFolder(data).count("link")
 
 
@@ -196,7 +196,7 @@ def shut_down(data: Path) -> None:
 
 @contextmanager
 def filling(filler: Path) -> Iterator[None]:
-    """Let no byte be free on a file system."""
+    """Fill a file system to its last byte."""
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while file.write(bytes(4096)):
             continue

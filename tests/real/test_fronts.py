@@ -1,4 +1,4 @@
-"""Behind Caddy and nginx, as deploy/fronts has them, pulls stream and clients are clients."""
+"""Behind Caddy and nginx of deploy/fronts, pulls stream and clients keep their addresses."""
 
 import asyncio
 import re
@@ -46,7 +46,7 @@ CADDY = "{{\n\tadmin off\n\tauto_https disable_redirects\n}}\nimport {folder}/fr
 
 
 def installed(name: str, folder: Path, front: int, behind: int) -> Command:
-    """Write what a file of deploy/fronts wants round it, and return the command to run it."""
+    """Complete the configuration round a file of deploy/fronts; returns the command to run it."""
     text = (FRONTS / name).read_text()
     text = text.replace("127.0.0.1:5000", f"127.0.0.1:{behind}")
     text = re.sub(r"listen 443\b", f"listen 127.0.0.1:{front}", text)
@@ -65,7 +65,7 @@ def installed(name: str, folder: Path, front: int, behind: int) -> Command:
 
 
 def told(name: str) -> dict[str, str]:
-    """Return the keys that the file says the mirror is to be told."""
+    """Return the mirror's settings in the comments of the file."""
     lines = re.findall(r"^#   (\w+) = (.*)$", (FRONTS / name).read_text(), flags=re.MULTILINE)
     return {key: value.strip('[]"') for key, value in lines}
 
@@ -99,12 +99,12 @@ class Fronted:
             process.until(partial(listens, port))
 
     def session(self) -> aiohttp.ClientSession:
-        """Return a client at an address of its own."""
+        """Return a client with a separate address."""
         connector = aiohttp.TCPConnector(local_addr=(CLIENT, 0), ssl=self.context)
         return aiohttp.ClientSession(f"https://127.0.0.1:{self.port}", connector=connector)
 
     async def clients(self, agent: str) -> set[str]:
-        """Return the clients of the requests that the mirror has logged of an agent."""
+        """Return the client addresses that the mirror logged with this User-Agent."""
 
         def logged() -> list[str]:
             return re.findall(rf' client=(\S+) .*agent="?{agent}', self._log.read_text())
@@ -159,7 +159,7 @@ async def test_a_client_pulls_through_a_front_and_is_known(
 
 
 async def test_a_front_passes_layers_on_as_they_come(hub: Hub, front: str) -> None:
-    """What is not there yet keeps nobody from what is, and no length is too much."""
+    """A client gets the bytes that have arrived, and layers of any length pass."""
     image = make_image(front, [40_000_000])
     hub.add(image, APP, "1")
     layer, gate = image.layers[0], asyncio.Event()
@@ -178,7 +178,7 @@ async def test_a_front_passes_layers_on_as_they_come(hub: Hub, front: str) -> No
         assert not [file for file in spilt if file.is_file()]
 
 
-def test_the_fronts_are_those_that_are_tried() -> None:
+def test_all_fronts_are_tried() -> None:
     assert {file.name for file in FRONTS.iterdir()} == {
         "Caddyfile",
         "nginx.conf",

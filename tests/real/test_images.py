@@ -1,4 +1,4 @@
-"""Whatever an image looks like, clients get through the mirror what the hub has."""
+"""Clients get images of every form through the mirror, as the hub has them."""
 
 import pytest
 
@@ -15,7 +15,7 @@ RUNNERS = ["dockerd", "containerd", "podman", "buildah"]
 
 
 @pytest.mark.parametrize("engine", RUNNERS, indirect=True)
-async def test_what_was_pulled_runs(
+async def test_a_pulled_image_runs(
     engine: Runner, hub: Hub, mirror: Mirror, image: Image, request: pytest.FixtureRequest
 ) -> None:
     hub.add(image, APP, "1")
@@ -25,7 +25,7 @@ async def test_what_was_pulled_runs(
 
 
 @pytest.mark.parametrize("engine", ["dockerd"], indirect=True)
-async def test_what_a_build_is_from_is_pulled_through_the_mirror(
+async def test_the_base_image_of_a_build_is_pulled_through_the_mirror(
     engine: Docker, hub: Hub, mirror: Mirror, image: Image, request: pytest.FixtureRequest
 ) -> None:
     hub.add(image, APP, "1")
@@ -36,7 +36,7 @@ async def test_what_a_build_is_from_is_pulled_through_the_mirror(
 
 
 @pytest.mark.parametrize("media", ["oci", "docker"])
-async def test_each_architecture_of_an_index_is_fetched_when_it_is_wanted(
+async def test_each_architecture_of_an_index_is_fetched_on_request(
     engine: Engine, hub: Hub, mirror: Mirror, media: Flavour, request: pytest.FixtureRequest
 ) -> None:
     name = request.node.name
@@ -46,7 +46,7 @@ async def test_each_architecture_of_an_index_is_fetched_when_it_is_wanted(
     hub.add(index, APP, "1")
     await engine.pull(APP, "1")
     assert (await engine.held(APP, "1")).is_same(index)
-    assert hub.pulls == 2  # the index, and the one image
+    assert hub.pulls == 2  # the index and one image
     assert [hub.bodies(blob.digest) for blob in foreign.blobs] == [0, 0, 0]
 
     await engine.forget(APP, "1")

@@ -1,4 +1,4 @@
-"""Real programs log in: the mirror to a registry with tokens, a client to the mirror, over TLS."""
+"""The mirror logs in to a registry with tokens, and a real client to the mirror, over TLS."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ APP = "library/app"
 WORD = "s3cret-word"
 
 
-async def test_a_registry_with_tokens_gives_what_the_account_may_have(
+async def test_a_registry_with_tokens_gives_the_account_its_images(
     hub: Hub, image: Image, port: int
 ) -> None:
     needs("docker-registry", "skopeo")
@@ -43,7 +43,7 @@ async def test_a_registry_with_tokens_gives_what_the_account_may_have(
 
 
 async def copied(folder: Path, port: int, upstream: object) -> bytes:
-    """Return the manifest that skopeo got through a mirror of this; raises CommandFailed."""
+    """Return skopeo's manifest through a mirror of this upstream; raises CommandFailed."""
     await asyncio.to_thread(folder.mkdir)
     env = environment(folder, MIRROR_UPSTREAMS=json.dumps({"docker.io": upstream}))
     options: list[str | Path] = ["--listen", f"127.0.0.1:{port}", "--data-dir", folder / "data"]

@@ -1,4 +1,4 @@
-"""What an engine gets directly from an upstream that differs from the books it gets through us."""
+"""Engines get from unusual upstreams through the mirror the same as directly."""
 
 import pytest
 

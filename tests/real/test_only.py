@@ -1,4 +1,4 @@
-"""What a mirror refuses its clients get from the registry, unless they were told `--only`."""
+"""A client gets an image that the mirror refuses from the registry, unless it has `--only`."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from .refusals import denied_with_only_alone, told, unknown_with_only
 
 @pytest.fixture(params=[Containerd, Podman, Buildah, Skopeo])
 def engine(request: pytest.FixtureRequest, port: int) -> Iterator[Engine]:
-    """Each client that can be told `--only`, in turn."""
+    """Each client with a configuration for `--only`, in turn."""
     needs(*request.param.programs)
     with scratch() as folder, request.param(folder, port) as engine:
         yield engine
@@ -26,7 +26,7 @@ def engine(request: pytest.FixtureRequest, port: int) -> Iterator[Engine]:
 
 @pytest.fixture
 async def refused(request: pytest.FixtureRequest, port: int) -> AsyncIterator[list[str]]:
-    """What was asked of a mirror that answers everything with one status."""
+    """The requests to a mirror that answers all of them with one status."""
     asked: list[str] = []
 
     async def refuse(asking: web.Request) -> web.Response:
@@ -52,15 +52,15 @@ async def test_with_only_the_registry_is_not_asked_for_what_the_mirror_denies(
 async def test_with_only_a_registry_that_the_mirror_does_not_know_is_not_asked(
     engine: Engine, hub: Hub, image: Image
 ) -> None:
-    """Of podman and its kin there is no entry for all registries."""
+    """podman, buildah and skopeo have no entry for all registries."""
     await unknown_with_only(engine, hub, image)
 
 
 @pytest.mark.parametrize("refused", [401, 403, 404, 429, 503], indirect=True)
-async def test_without_only_the_registry_is_asked_whatever_the_mirror_answers(
+async def test_without_only_the_registry_is_asked_after_any_answer(
     engine: Engine, hub: Hub, image: Image, refused: list[str]
 ) -> None:
-    """Which is what keeps a bad mirror from being worse than none, and makes its word no law."""
+    """So a bad mirror is no worse than none, and its denials are not enforced."""
     hub.add(image, "org/app", "1")
     app = f"{told(engine, hub, only=False)}/org/app"
     await engine.pull(app, "1")
@@ -69,7 +69,7 @@ async def test_without_only_the_registry_is_asked_whatever_the_mirror_answers(
 
 
 @pytest.mark.parametrize("refused", [401, 403, 404, 429, 503], indirect=True)
-async def test_dockerd_goes_on_to_docker_hub_whatever_the_mirror_answers(
+async def test_dockerd_goes_on_to_docker_hub_after_any_answer(
     refused: list[str], dockerd: Docker
 ) -> None:
     with pytest.raises(CommandFailed, match=r"registry-1\.docker\.io"):
@@ -79,7 +79,7 @@ async def test_dockerd_goes_on_to_docker_hub_whatever_the_mirror_answers(
 
 @pytest.fixture(scope="module")
 def dockerd(port: int) -> Iterator[Docker]:
-    """Docker with its classic image store, which has no closed form."""
+    """Docker with its classic image store, which has no equivalent of `--only`."""
     needs(*Docker.programs)
     with scratch() as folder, Docker(folder, port) as engine:
         yield engine

@@ -1,4 +1,4 @@
-"""What operators bring along is content: Prometheus with the metrics, systemd with the unit."""
+"""The operators' programs accept the mirror: Prometheus the metrics, systemd the unit."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A registry with a CA of its own is had without the mirror, as it was before there was one."""
+"""Without the mirror, a client reaches a registry with a private CA, as before."""
 
 import socket
 from pathlib import Path
@@ -16,7 +16,7 @@ APP = "library/app"
 
 
 def own_address() -> str:
-    """Return an address of this machine; of the loopback containerd verifies no certificate."""
+    """Return an address of this machine; on loopback containerd verifies no certificate."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing
@@ -29,7 +29,7 @@ def own_address() -> str:
 async def test_containerd_goes_on_to_a_registry_whose_ca_the_mirror_has(
     hub: Hub, image: Image, told: bool
 ) -> None:
-    """The mirror is down. The registry is another mirror, which serves TLS."""
+    """The mirror is down; the registry is another mirror, which serves TLS."""
     needs(*Containerd.programs)
     hub.add(image, APP, "1")
     name, authority = f"{own_address()}:{free_port()}", trustme.CA()

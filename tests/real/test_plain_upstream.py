@@ -1,4 +1,4 @@
-"""An upstream without logins, redirects and limits is mirrored as well as the hub is."""
+"""The mirror serves an upstream without logins, redirects and limits like the hub."""
 
 from collections.abc import Iterator
 

@@ -47,7 +47,7 @@ async def test_a_restarted_mirror_fetches_nothing_again(
 
 
 @pytest.mark.parametrize("tag_ttl", ["60", "0"], ids=["fresh", "stale"])
-async def test_without_upstream_what_was_pulled_is_still_complete(
+async def test_without_upstream_a_pulled_image_is_still_complete(
     engine: Engine, hub: Hub, port: int, image: Image, tag_ttl: str
 ) -> None:
     hub.add(image, APP, "1")

@@ -1,4 +1,4 @@
-"""Docker takes up what `client-config` wrote when it is reloaded, without a restart."""
+"""Docker applies the files of `client-config` at a reload, without a restart."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The end of a mirror: within its grace on SIGTERM, and at once when it is killed."""
+"""A mirror ends within its grace on SIGTERM, and at once on SIGKILL."""
 
 import asyncio
 import time
@@ -19,26 +19,26 @@ PART = 500_000  # bytes
 
 @pytest.fixture
 def image(request: pytest.FixtureRequest) -> Image:
-    """An image of one layer, of which a client asks all at once."""
+    """An image of one layer, so that a client requests all its blobs at once."""
     return make_image(request.node.name, [3 * PART], architecture=NATIVE)
 
 
 async def stalled(hub: Hub, image: Image, until: asyncio.Event) -> None:
-    """Let the layer stop in the middle."""
+    """Have upstream stop in the middle of the layer."""
     hub.add(image, APP, "1")
     layer = image.layers[0].digest
     hub.faults.add(Fault(kind="blob", reference=layer, stall_after=PART, until=until))
 
 
 async def half_way(hub: Hub, image: Image) -> None:
-    """Wait until that is all there is to wait for."""
+    """Wait until only the rest of the layer is missing."""
     config, layer = image.config.digest, image.layers[0].digest
     await hub.seen(lambda seen: seen.digest == config and seen.finished, within=20)
     await hub.seen(lambda seen: seen.digest == layer and seen.bytes_sent >= PART, within=20)
 
 
 async def fail(pull: Awaitable[None]) -> None:
-    """See that a pull does not succeed."""
+    """Check that a pull fails."""
     with pytest.raises(CommandFailed):
         await pull
 
@@ -91,4 +91,4 @@ async def test_a_mirror_that_was_killed_in_the_middle_costs_docker_a_pause(
         mirror.start()
     assert (await engine.held(APP, "1")).is_same(image)
     assert hub.pulls == 1
-    assert hub.blob_bytes(layer.digest) < layer.size + PART // 2  # it went on where it was
+    assert hub.blob_bytes(layer.digest) < layer.size + PART // 2  # the fetch was resumed

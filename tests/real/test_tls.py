@@ -1,4 +1,4 @@
-"""Clients that were told who signed the mirror's certificate pull over TLS, and others do not."""
+"""Clients that trust the mirror's CA pull over TLS, and others do not."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A token server as docker-registry wants one: JSON Web Tokens, signed (RFC 7519, RFC 7518)."""
+"""A token server for docker-registry: signed JSON Web Tokens (RFC 7519, RFC 7518)."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 
 class TokenServer:
-    """Gives the only user whatever is asked for, and everybody else a token that opens nothing."""
+    """Grants its only user all requested scopes, and other clients a token without rights."""
 
     def __init__(self, authority: trustme.CA, user: str, password: str) -> None:
         issued = authority.issue_cert("tokens.example")
@@ -26,7 +26,7 @@ class TokenServer:
         self.asked: list[tuple[str, bool]] = []
 
     async def give(self, request: web.Request) -> web.Response:
-        """Issue a token for the scopes that are asked for."""
+        """Issue a token for the requested scopes."""
         known = request.headers.get(hdrs.AUTHORIZATION) == self._basic
         scopes = request.query.getall("scope", [])
         self.asked += [(scope, known) for scope in scopes]
