@@ -84,7 +84,7 @@ def test_it_is_installed_by_the_documented_line_under_documented_names(line: str
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
-def test_probes_are_the_same_whatever_it_listens_on(values: dict[str, str]) -> None:
+def test_probes_do_not_depend_on_the_address(values: dict[str, str]) -> None:
     pod = parsed(rendered(values))["StatefulSet"]["spec"]["template"]["spec"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert pod["containers"][0][probe]["exec"] == {"command": ["mirror", "healthcheck"]}
@@ -96,7 +96,9 @@ def test_helm_finds_no_fault() -> None:
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
 @pytest.mark.parametrize("version", [NEWEST, OLDEST])
-def test_what_it_renders_is_valid(values: dict[str, str], version: str, tmp_path: Path) -> None:
+def test_the_rendered_manifests_are_valid(
+    values: dict[str, str], version: str, tmp_path: Path
+) -> None:
     file = tmp_path / "manifests.yaml"
     file.write_text(rendered(values))
     validate = Path(sys.executable).with_name("kubernetes-validate")
@@ -105,7 +107,7 @@ def test_what_it_renders_is_valid(values: dict[str, str], version: str, tmp_path
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_plain_manifests_are_what_it_renders_as_it_comes() -> None:
+def test_plain_manifests_equal_the_default_rendering() -> None:
     ours = parsed((PROJECT / "deploy/kubernetes/mirror.yaml").read_text())
     helms = parsed(rendered({}))
     for manifest in helms.values():
@@ -151,7 +153,7 @@ def notes(values: dict[str, str], folder: Path) -> str:
     return str(parsed(rendered(values, chart=chart))["Notes"]["text"])
 
 
-def test_nodes_are_told_what_the_mirror_would_tell_them(tmp_path: Path) -> None:
+def test_notes_for_nodes_equal_the_output_of_client_config(tmp_path: Path) -> None:
     told = notes({}, tmp_path)
     [block] = re.findall(r"^  (server = .*\n.*\n.*)$", told, flags=re.MULTILINE)
     [command] = re.findall(r"mirror (client-config containerd --url \S+)", told)

@@ -29,7 +29,7 @@ async def test_three_registries_at_once_cold_and_warm(
         await pulled_at_once(engine, registries)
 
 
-async def test_without_upstream_what_was_pulled_is_still_complete(
+async def test_without_upstream_a_pulled_image_is_still_complete(
     engine: Engine, hub: Hub, mirror: Mirror, image: Image
 ) -> None:
     hub.add(image, APP, "1")
