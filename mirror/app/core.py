@@ -24,6 +24,7 @@ from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
 from mirror.oci.patterns import Patterns
 from mirror.settings import Settings
+from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
@@ -88,7 +89,7 @@ async def _opened(
 ) -> AsyncIterator[Store]:
     max_size = in_bytes(settings.max_size, folder)
     opened_with = max_size if evicts else sys.maxsize
-    store = await open_store(folder, opened_with, open_sqlite, spares=spares)
+    store = await open_store(folder, opened_with, open_filesystem, open_sqlite, spares=spares)
     try:
         store.change_max_size(max_size)
         yield store

@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from mirror.storage.blobs.files import sync_folder
+from mirror.storage.data_folder import sync_folder
 from mirror.storage.errors import StoreError
 from mirror.util import permissions
 

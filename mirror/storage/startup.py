@@ -6,19 +6,18 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from mirror.oci.digest import Digest
-from mirror.storage.blobs.files import BlobFiles
-from mirror.storage.blobs.filesystem import FilesystemBlobs
-from mirror.storage.blobs.protocol import ListedBlob
+from mirror.storage.blobs.protocol import BlobStore, ListedBlob, Recovered
 from mirror.storage.blobs.threads import DiskThreads
 from mirror.storage.catalog import Catalog, Entry
 from mirror.storage.data_folder import DataFolder
-from mirror.storage.errors import StoreError
+from mirror.storage.errors import StorageError, StoreError
 from mirror.storage.metadata.protocol import (
     MetadataDamaged,
     MetadataError,
@@ -39,76 +38,85 @@ T = TypeVar("T")
 _SECOND = 10**9  # nanoseconds
 
 
-class _Made(NamedTuple):
-    """The parts of a store that are made before its index is open."""
+# Opens the blobs in a data folder, on a thread; raises OSError where it cannot be written to.
+BlobOpener = Callable[[Path, DiskThreads], BlobStore]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The content of the data folder, and the blobs in it that were found altered."""
 
     folder: DataFolder
-    files: BlobFiles
+    blobs: BlobStore
     threads: DiskThreads
+    recovered: Recovered
+    altered: dict[Digest, int | None]  # by size in bytes; None where the file stays
 
 
 async def open_store(
-    root: Path, max_size: int, open_index: MetadataOpener, *, spares: bool = False
+    root: Path,
+    max_size: int,
+    open_blobs: BlobOpener,
+    open_index: MetadataOpener,
+    *,
+    spares: bool = False,
 ) -> Store:
-    """Open the data folder and repair its index, as `open_index` opens it; raises StoreError.
+    """Open the data folder and repair its index; raises StoreError.
 
-    A file without a row is adopted as a blob without links, and hashed before it is served. A row
-    without a file is deleted. A file with another size than its row is quarantined, unless it
-    `spares` such files: `Store.leave` ends that use. Partials stay, to be resumed. If the caller is
+    A blob without a row is adopted without links, and hashed before it is served. A row without a
+    blob is deleted. A blob with another size than its row is quarantined, unless the start
+    `spares` such blobs: `Store.leave` ends that use. Partials stay, to be resumed. If the caller is
     cancelled, the start ends soon; its findings are found again next time.
     """
-    folder, halted = DataFolder(root), threading.Event()
-    files = BlobFiles(root, halted)
+    folder, threads = DataFolder(root), DiskThreads(threading.Event())
     try:
-        await _on_thread(halted, lambda: _prepare(folder, files))
+        opening = asyncio.to_thread(_prepared, folder, open_blobs, threads)
+        blobs = await _in_full(threads, opening)
         with gc_paused():
             # Not concurrently with SQLite: two threads that create Python objects take longer than
             # one after the other (measured: 1.2 s for the names alone, 0.65 s without).
-            on_disk = await _on_thread(halted, lambda: {f.digest: f for f in files.scan()})
-            made = _Made(folder, files, DiskThreads(halted))
-            return await _open(made, max_size, on_disk, open_index, spares=spares)
+            recovered = await _in_full(threads, blobs.recover())
+            found = _Found(folder, blobs, threads, recovered, {})
+            return await _open(found, max_size, open_index, spares=spares)
     except BaseException as error:
         folder.release()
-        if isinstance(error, OSError):
-            why = permissions.explain_refusal(error, root)
-            raise StoreError(f"cannot read the data folder {root}: {why}") from None
+        if isinstance(error, StorageError):
+            raise StoreError(f"cannot read the data folder {root}: {_why(error, root)}") from None
         raise
 
 
-def _prepare(folder: DataFolder, files: BlobFiles) -> None:
+def _prepared(folder: DataFolder, open_blobs: BlobOpener, threads: DiskThreads) -> BlobStore:
     folder.prepare()
     try:
-        files.remove_leftovers()
+        return open_blobs(folder.root, threads)
     except OSError as error:
         raise folder.unwritable(error) from None
 
 
-async def _on_thread(halted: threading.Event, work: Callable[[], T]) -> T:
-    """Run a call on a thread. If cancelled, wait for its end: the lock is released after that."""
-    job = asyncio.ensure_future(asyncio.to_thread(work))
+def _why(error: StorageError, root: Path) -> str:
+    cause = error.__cause__
+    return permissions.explain_refusal(cause, root) if isinstance(cause, OSError) else error.reason
+
+
+async def _in_full(threads: DiskThreads, work: Coroutine[Any, Any, T]) -> T:
+    """Run work on threads. If cancelled, halt it and wait for its end: the lock is held so long."""
+    job = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
-        halted.set()
+        threads.halted.set()
         await run_to_completion(wait_until_done([job]))
         raise
 
 
-async def _open(
-    made: _Made,
-    max_size: int,
-    on_disk: dict[Digest, ListedBlob],
-    open_index: MetadataOpener,
-    *,
-    spares: bool,
-) -> Store:
-    index = await open_index(made.folder.root)
+async def _open(found: _Found, max_size: int, open_index: MetadataOpener, *, spares: bool) -> Store:
+    index = await open_index(found.folder.root)
     try:
         try:
-            return await _repaired(made, index, max_size, on_disk.copy(), spares=spares)
+            return await _repaired(found, index, max_size, spares=spares)
         except MetadataDamaged as error:  # found no sooner than by reading all rows
             await index.start_over(error)
-        return await _repaired(made, index, max_size, on_disk.copy(), spares=spares)
+        return await _repaired(found, index, max_size, spares=spares)
     except MetadataError as error:
         await index.abandon()
         raise StoreError(f"cannot read the index {index.name}: {error}") from None
@@ -117,61 +125,52 @@ async def _open(
         raise
 
 
-async def _repaired(
-    made: _Made,
-    index: MetadataStore,
-    max_size: int,
-    on_disk: dict[Digest, ListedBlob],
-    *,
-    spares: bool,
-) -> Store:
-    folder, files, threads = made
-    set_aside = None if spares else files.set_aside
-    catalog, altered = await _known(set_aside, index, on_disk, await index.blobs())
-    adopted = await _adopt(index, catalog, on_disk)
+async def _repaired(found: _Found, index: MetadataStore, max_size: int, *, spares: bool) -> Store:
+    catalog = await _known(found, index, await index.blobs(), spares=spares)
+    adopted = await _adopt(index, catalog, found.recovered.blobs)
     await _relate(index, catalog)
-    blobs = FilesystemBlobs(files, threads)
-    store = Store(folder, blobs, threads, index, catalog, max_size)
-    store.altered = altered
-    partials = sorted(files.scan_partials(), key=lambda found: found.changed_at)
-    store.accounting.idle_partials.update((found.digest, found.size) for found in partials)
-    for found in sorted(files.scan_quarantine(), key=lambda found: found.moved_at):
-        store.accounting.quarantine.add(
-            found.digest, Suspect(found.size, min(found.moved_at // _SECOND, int(time.time())))
-        )
+    store = Store(found.folder, found.blobs, found.threads, index, catalog, max_size)
+    store.altered = [*found.altered]
+    _account(found, store)
     await store.trim()
     kept, used, most = len(catalog), human(store.accounting.used), human(max_size)
     _log.info("%d files are stored, %s of %s; %d were not in the index", kept, used, most, adopted)
     return store
 
 
-async def _known(
-    set_aside: Callable[[Digest], object] | None,
-    index: MetadataStore,
-    on_disk: dict[Digest, ListedBlob],
-    rows: Sequence[BlobRow],
-) -> tuple[Catalog, list[Digest]]:
-    """Enter the rows that have a file, least recently used first; also return the altered digests.
+def _account(found: _Found, store: Store) -> None:
+    """Enter the partials and the quarantined blobs, oldest first."""
+    now, accounting = int(time.time()), store.accounting
+    for partial in sorted(found.recovered.partials, key=lambda each: each.changed_at):
+        accounting.idle_partials[partial.digest] = partial.size
+    for suspect in sorted(found.recovered.quarantined, key=lambda each: each.moved_at):
+        moved_at = min(suspect.moved_at // _SECOND, now)
+        accounting.quarantine.add(suspect.digest, Suspect(suspect.size, moved_at))
+    for digest, size in found.altered.items():
+        if size is not None:
+            accounting.quarantine.add(digest, Suspect(size, now))
 
-    A missing file is no finding: a crash may have come between evicting it and deleting its row.
-    Differing files are moved by `set_aside`, if given.
+
+async def _known(
+    found: _Found, index: MetadataStore, rows: Sequence[BlobRow], *, spares: bool
+) -> Catalog:
+    """Enter the rows that have a blob, least recently used first; set altered blobs aside.
+
+    A missing blob is no finding: a crash may have come between evicting it and deleting its row.
     """
-    catalog, altered = Catalog(), []
-    now = int(time.time())
+    catalog, now, on_disk = Catalog(), int(time.time()), found.recovered.blobs
     async for row in cooperatively(rows):
-        used_at = min(
-            row.used_at, now
-        )  # otherwise a clock that was set back would keep it for ever
-        found = on_disk.get(row.digest)
-        if found is not None and found.size == row.size:
+        # No later than now: otherwise a clock that was set back would keep it for ever.
+        used_at = min(row.used_at, now)
+        listed = on_disk.get(row.digest)
+        if listed is not None and listed.size == row.size:
             catalog.add(row.digest, Entry(row.size, row.media_type, used_at, row.changed_at))
             continue
         index.drop(row.digest)
         if on_disk.pop(row.digest, None):  # altered while no mirror ran: must not be adopted
-            altered.append(row.digest)
-            if set_aside is not None:
-                set_aside(row.digest)
-    return catalog, altered
+            moved = None if spares else await found.blobs.quarantine(row.digest)
+            found.altered[row.digest] = moved
+    return catalog
 
 
 async def _adopt(index: MetadataStore, catalog: Catalog, on_disk: dict[Digest, ListedBlob]) -> int:

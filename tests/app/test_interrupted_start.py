@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from mirror.oci.digest import Digest
+from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.metadata.sqlite import migrations
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
@@ -50,7 +51,9 @@ async def test_an_interrupted_start_leaves_nothing_that_keeps_the_process(
     threads = set(threading.enumerate())
     for wait in itertools.count():
         try:
-            store = await cancelled_in(wait, open_store(tmp_path, 8 * 1024**2, open_sqlite))
+            store = await cancelled_in(
+                wait, open_store(tmp_path, 8 * 1024**2, open_filesystem, open_sqlite)
+            )
         except asyncio.CancelledError:
             for thread in set(threading.enumerate()) - threads:
                 if "connection" in thread.name:  # threads of the pool do not count
@@ -121,7 +124,7 @@ async def test_a_start_that_brings_the_index_up_to_date_can_be_interrupted(
         return [*scripts, ENDLESS]
 
     monkeypatch.setattr(migrations, "scripts", with_one_more)
-    start = asyncio.create_task(open_store(tmp_path, 8 * MEBIBYTE, open_sqlite))
+    start = asyncio.create_task(open_store(tmp_path, 8 * MEBIBYTE, open_filesystem, open_sqlite))
     await begun.wait()
     for _ in range(turns):  # SQLite is about to begin, or amid it
         await asyncio.sleep(0.02)
@@ -142,7 +145,7 @@ async def test_a_folder_that_is_looked_through_can_be_left_in_the_midst(
         (tmp_path / "blobs/sha256" / shard).mkdir(parents=True)
     looked = list[str]()
     monkeypatch.setattr("mirror.storage.blobs.files._scan", noting(looked, began, go))
-    start = asyncio.create_task(open_store(tmp_path, 8 * MEBIBYTE, open_sqlite))
+    start = asyncio.create_task(open_store(tmp_path, 8 * MEBIBYTE, open_filesystem, open_sqlite))
     await asyncio.to_thread(began.wait, 5)
     start.cancel()
     await asyncio.sleep(0)
@@ -152,7 +155,7 @@ async def test_a_folder_that_is_looked_through_can_be_left_in_the_midst(
     done, _ = await asyncio.wait([start], timeout=5)
     assert done
     assert len(looked) == 1
-    store = await open_store(tmp_path, 8 * MEBIBYTE, open_sqlite)
+    store = await open_store(tmp_path, 8 * MEBIBYTE, open_filesystem, open_sqlite)
     await store.close()
 
 

@@ -19,6 +19,7 @@ from yarl import URL
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.metadata.rows import LinkRow
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
@@ -328,7 +329,7 @@ async def test_a_stop_is_heard_though_something_is_to_be_written_at_that_moment(
     tmp_path: Path, turns: int
 ) -> None:
     """The write wakes the bookkeeping task some turns of the loop before the stop does."""
-    store = await open_store(tmp_path, 8 * 1024**2, open_sqlite)
+    store = await open_store(tmp_path, 8 * 1024**2, open_filesystem, open_sqlite)
     keeper = asyncio.create_task(store.keep_books())
     await asyncio.sleep(0)
     store.index.put_link(LinkRow(Digest.of(b"some"), Repository("docker.io", "library/some")))

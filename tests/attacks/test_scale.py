@@ -22,6 +22,7 @@ from mirror.admin.messages import (
 from mirror.admin.socket_path import SOCKET
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.catalog import Entry, charged
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
@@ -181,7 +182,7 @@ def damage(folder: Path) -> None:
 async def test_an_index_that_is_lost_is_told_everything_again_some_at_a_time(
     tmp_path: Path,
 ) -> None:
-    store = await open_store(tmp_path, 1 << 40, open_sqlite)
+    store = await open_store(tmp_path, 1 << 40, open_filesystem, open_sqlite)
     many = 10_000
     digests = [Digest(f"sha256:{number:064x}") for number in range(many)]
     for number, digest in enumerate(digests):

@@ -22,6 +22,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import ShareSpent
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Repository, Tag
+from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
@@ -106,7 +107,7 @@ async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Metada
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """A store with nothing in it."""
-    opened = await open_store(tmp_path, 1_000_000, open_memory)
+    opened = await open_store(tmp_path, 1_000_000, open_filesystem, open_memory)
     yield opened
     await opened.close()
 

@@ -16,6 +16,7 @@ from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ManifestUnknown, PullLimitSpent, UpstreamUnavailable
 from mirror.oci.names import HUB, Repository, Tag
+from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.startup import open_store
 from tests.simulation.hub import Clock, Hub, Terms
 from tests.simulation.mirrored import Upstream
@@ -53,7 +54,7 @@ class Fetching:
 @pytest.fixture
 async def fetching(tmp_path: Path) -> AsyncIterator[Fetching]:
     """A fetcher without stored content."""
-    store = await open_store(tmp_path, 1_000_000, open_memory)
+    store = await open_store(tmp_path, 1_000_000, open_filesystem, open_memory)
     clock, budget = Clock(), MemoryBudget(3)
     hub = Hub(Terms(named=False), clock)
     tags, memory = Tags(store.index, 0, 0), MemoryCache(1_000_000)

@@ -143,6 +143,20 @@ async def test_blobs_are_listed_and_nothing_else(blobs: BlobStore) -> None:
     assert listed[:3] == (DIGEST, len(BODY), changed_at)
 
 
+async def test_what_an_earlier_daemon_left_is_listed_by_its_kind(blobs: BlobStore) -> None:
+    other, wrong = Digest.of(b"a partial"), Digest.of(b"wrong")
+    await blobs.write(DIGEST, BODY)
+    await blobs.write(wrong, b"wrong")
+    await blobs.quarantine(wrong)
+    partial = await blobs.partial(other)
+    await take_in(partial, BODY[:1000])
+    partial.close()
+    recovered = await blobs.recover()
+    assert {digest: each.size for digest, each in recovered.blobs.items()} == {DIGEST: len(BODY)}
+    assert [(each.digest, each.size) for each in recovered.partials] == [(other, 1000)]
+    assert [(each.digest, each.size) for each in recovered.quarantined] == [(wrong, 5)]
+
+
 async def test_a_partial_is_read_while_it_is_written(blobs: BlobStore) -> None:
     partial = await blobs.partial(DIGEST)
     assert (partial.hashed, partial.written) == (0, 0)

@@ -12,6 +12,7 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.storage.blobs.files import BlobFiles
+from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.catalog import charged
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
@@ -82,7 +83,7 @@ async def test_rows_of_what_is_gone_leave_the_index(tmp_path: Path) -> None:
     with DataFolder(tmp_path).database() as database:
         database.execute("INSERT INTO link VALUES (?, 'docker.io', 'library/x')", (stray,))
         database.execute("INSERT INTO child VALUES (?, ?)", (stray, child))
-    store = await open_store(tmp_path, MEBIBYTE, open_sqlite)
+    store = await open_store(tmp_path, MEBIBYTE, open_filesystem, open_sqlite)
     await store.close()
     with DataFolder(tmp_path).database() as database:
         for table in ("link", "child"):
@@ -170,7 +171,7 @@ def held(data: Path) -> int:
 
 async def the_books_are_right(data: Path, limit: int) -> None:
     """Check that files, catalogue and index agree, and that each file matches its digest."""
-    store = await open_store(data, limit, open_sqlite)
+    store = await open_store(data, limit, open_filesystem, open_sqlite)
     try:
         found = {each.digest: each.size for each in BlobFiles(store.root).scan()}
         known = {digest: store.catalog.get(digest) for digest in store.catalog}

@@ -12,6 +12,7 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.storage.blobs.files import BlobFiles
+from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.catalog import Entry, charged
 from mirror.storage.errors import StorageError
 from mirror.storage.metadata.protocol import MetadataStore
@@ -265,7 +266,7 @@ async def test_an_index_of_the_first_schema_is_migrated(
 
 
 async def test_what_the_disk_will_not_remove_stays_on_the_books(tmp_path: Path) -> None:
-    store = await open_store(tmp_path, 8 * MEBIBYTE, open_sqlite)
+    store = await open_store(tmp_path, 8 * MEBIBYTE, open_filesystem, open_sqlite)
     digest = Digest.of(b"blob")
     path = BlobFiles(store.root).path(digest)
     path.mkdir(parents=True)  # unlinking a folder fails

@@ -28,6 +28,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Manifest
 from mirror.oci.names import Repository
 from mirror.storage.blobs.files import BlobFiles
+from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.catalog import charged
 from mirror.storage.errors import NoRoom
 from mirror.storage.metadata.sqlite.store import open_sqlite
@@ -119,7 +120,7 @@ class StoreMachine(RuleBasedStateMachine):
     def open(self, limit: int) -> Store:
         """Open the data folder."""
         self.root.mkdir(exist_ok=True)
-        return self.do(open_store(self.root, limit, open_sqlite))
+        return self.do(open_store(self.root, limit, open_filesystem, open_sqlite))
 
     def teardown(self) -> None:
         """Close the store, and remove its folder."""

@@ -14,6 +14,7 @@ import pytest
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.blobs.files import BlobFiles
+from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.catalog import charged
 from mirror.storage.partial_lease import PartialLease
 from mirror.storage.startup import open_store
@@ -29,7 +30,7 @@ DIGEST = Digest.of(BODY)
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """A store of six mebibytes."""
-    store = await open_store(tmp_path, 6 * MEBIBYTE, open_memory)
+    store = await open_store(tmp_path, 6 * MEBIBYTE, open_filesystem, open_memory)
     yield store
     await store.close()
 

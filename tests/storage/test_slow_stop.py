@@ -13,7 +13,7 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.storage.blobs.files import BlobFiles
-from mirror.storage.blobs.filesystem import FilesystemBlobs
+from mirror.storage.blobs.filesystem import FilesystemBlobs, open_filesystem
 from mirror.storage.blobs.threads import DiskThreads
 from mirror.storage.errors import Stopping
 from mirror.storage.startup import open_store
@@ -26,7 +26,7 @@ LONG = 64 * 1024**3  # bytes, which take a minute to hash
 
 
 async def test_work_that_has_not_begun_is_cancelled_with_its_task(tmp_path: Path) -> None:
-    store = await open_store(tmp_path, 8 * 1024**2, open_memory)
+    store = await open_store(tmp_path, 8 * 1024**2, open_filesystem, open_memory)
     go, done = threading.Event(), list[int]()
 
     def work(number: int) -> None:
@@ -51,7 +51,7 @@ async def test_work_that_has_not_begun_is_cancelled_with_its_task(tmp_path: Path
 
 
 async def test_a_stop_waits_for_what_has_begun_and_begins_nothing_more(tmp_path: Path) -> None:
-    store = await open_store(tmp_path, 8 * 1024**2, open_memory)
+    store = await open_store(tmp_path, 8 * 1024**2, open_filesystem, open_memory)
     go, done = threading.Event(), list[int]()
 
     def work(number: int) -> None:

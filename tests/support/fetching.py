@@ -13,6 +13,7 @@ from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.content.blobs.possession import Possession
 from mirror.content.blobs.service import BlobService
 from mirror.content.memory_cache import MemoryCache
+from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.startup import open_store
 from tests.support.memory_metadata import open_memory
 from tests.support.memory_source import MemorySource
@@ -38,7 +39,7 @@ async def fetching(
 ) -> AsyncIterator[Fetching]:
     """Fetch from sources; a fetch without followers has `reprieve` seconds if little is left."""
     async with AsyncExitStack() as stack, asyncio.timeout(20):
-        store = closed(stack, await open_store(folder, 10**8, open_memory))
+        store = closed(stack, await open_store(folder, 10**8, open_filesystem, open_memory))
         possession, memory = closed(stack, Possession(store, bytes(32))), MemoryCache(10**6)
         fetches = FetchPool(
             sources, store, possession, memory, abandon_after=0, max_fetches=2, reprieve=reprieve

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Sequence
 
 from mirror.oci.digest import Digest, Hasher
-from mirror.storage.blobs.protocol import BlobReader, ListedBlob
+from mirror.storage.blobs.protocol import BlobReader, ListedBlob, Recovered
 from mirror.storage.errors import NotStored, StorageError
 
 
@@ -166,6 +166,11 @@ class MemoryBlobs:
             raise NotStored("no such blob", str(digest))
         return found
 
+    async def recover(self) -> Recovered:
+        """List the content, by kind."""
+        blobs = {found.digest: found for found in await self.scan()}
+        return Recovered(blobs, _listed(self.partials), _listed(self._quarantined))
+
     async def close(self) -> None:
         """Do nothing."""
 
@@ -234,10 +239,7 @@ class MemoryBlobs:
 
     async def scan(self) -> list[ListedBlob]:
         """List the blobs."""
-        return [
-            ListedBlob(digest, len(found.data), found.changed_at, found.changed_at)
-            for digest, found in self._blobs.items()
-        ]
+        return _listed(self._blobs)
 
     async def trouble(self) -> str | None:
         """Return the failure that is set, None if there is none."""
@@ -246,3 +248,10 @@ class MemoryBlobs:
     async def probe(self) -> None:
         """Raise the failure that is set."""
         self.may_write()
+
+
+def _listed(kept: dict[Digest, _Bytes]) -> list[ListedBlob]:
+    return [
+        ListedBlob(digest, len(found.data), found.changed_at, found.changed_at)
+        for digest, found in kept.items()
+    ]

@@ -16,6 +16,7 @@ from mirror.storage import folder
 from mirror.storage.blobs.partial_file import PartialFile
 from mirror.storage.blobs.protocol import ListedBlob
 from mirror.storage.blobs.threads import DiskThreads
+from mirror.storage.data_folder import sync_folder
 from mirror.storage.errors import go_on
 
 _PROBE = bytes(64 * 1024)
@@ -191,12 +192,3 @@ def _scan(folder: str, name_of: Callable[[str], str]) -> Iterator[ListedBlob]:
             except (DigestInvalid, FileNotFoundError):
                 continue
             yield ListedBlob(digest, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync a folder's entries to the disk; raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,7 @@ from mirror.oci.digest import Digest
 from mirror.storage.blobs.file_reader import FileReader
 from mirror.storage.blobs.files import BlobFiles
 from mirror.storage.blobs.partial_file import PartialFile
-from mirror.storage.blobs.protocol import BlobReader, ListedBlob
+from mirror.storage.blobs.protocol import BlobReader, ListedBlob, Recovered
 from mirror.storage.blobs.threads import DiskThreads
 from mirror.storage.errors import StorageError, storage_error
 from mirror.util.gc_pause import gc_paused
@@ -21,6 +21,13 @@ from mirror.util.uncancelled import run_to_completion
 
 _ANSWER = 0.8  # seconds for a health check: probes give up after one by default (Kubernetes)
 _PROOFS = 2  # blobs hashed again at the same time: the threads have other work, too
+
+
+def open_filesystem(root: Path, threads: DiskThreads) -> FilesystemBlobs:
+    """Open the blobs in a data folder, without unfinished files of a crash; raises OSError."""
+    files = BlobFiles(root, threads.halted)
+    files.remove_leftovers()
+    return FilesystemBlobs(files, threads)
 
 
 class FilesystemBlobs:
@@ -35,6 +42,15 @@ class FilesystemBlobs:
 
     def __repr__(self) -> str:
         return f"<FilesystemBlobs: {self.files.root}, {len(self._proofs)} blobs being hashed>"
+
+    async def recover(self) -> Recovered:
+        """List the files, by kind; raises StorageError."""
+        return await self._threads.run_read(gc_paused()(self._recovered))
+
+    def _recovered(self) -> Recovered:
+        blobs = {found.digest: found for found in self.files.scan()}
+        partials, quarantined = self.files.scan_partials(), self.files.scan_quarantine()
+        return Recovered(blobs, list(partials), list(quarantined))
 
     async def close(self) -> None:
         """Stop the running proofs and checks."""

@@ -24,6 +24,14 @@ class ListedBlob(NamedTuple):
     moved_at: int
 
 
+class Recovered(NamedTuple):
+    """The content that an earlier daemon left, by kind."""
+
+    blobs: dict[Digest, ListedBlob]
+    partials: list[ListedBlob]
+    quarantined: list[ListedBlob]
+
+
 class BlobReader(Protocol):
     """The bytes of an open blob, which stay readable after its removal.
 
@@ -111,6 +119,12 @@ class PartialBlob(Protocol):
 
 class BlobStore(Protocol):
     """Bytes by digest. Any call may raise Stopping once the mirror stops."""
+
+    async def recover(self) -> Recovered:
+        """List the content of an earlier daemon; called once, before others. Raises StorageError.
+
+        Isolated partials, which none resumes, are gone by then.
+        """
 
     async def close(self) -> None:
         """Stop the work that runs for several callers."""
