@@ -1,4 +1,4 @@
-"""Access: which repositories a client may read through the mirror."""
+"""The authorizer: which repositories a client may read through the mirror."""
 
 from __future__ import annotations
 
@@ -45,24 +45,26 @@ class AnonymousUpstream(Protocol):
 class Authorizer:
     """The check of each request for a repository, before any content is served.
 
-    `anonymous` holds all upstreams, to be asked without an account; `publicity` has their answers.
+    `publicity_checks` asks each upstream without an account; `publicity` has the answers.
     `stale_after` is how long a client waits, in seconds, for an upstream with an older answer at
-    hand. `kept` names other stored content of a repository, beside the wanted.
+    hand. `other_stored` names other stored content of a repository, beside the wanted.
     """
 
     def __init__(
         self,
         rules: Mapping[str, AccessRules],
-        anonymous: Mapping[str, AnonymousUpstream],
+        publicity_checks: Mapping[str, AnonymousUpstream],
         publicity: Publicity,
         stale_after: float,
-        kept: Callable[[Repository, ProbedContent | None], ProbedContent | None] = lambda *_: None,
+        other_stored: Callable[
+            [Repository, ProbedContent | None], ProbedContent | None
+        ] = lambda *_: None,
     ) -> None:
         self._rules = rules
-        self._anonymous = anonymous
+        self._publicity_checks = publicity_checks
         self._publicity = publicity
         self._stale_after = stale_after
-        self._kept = kept
+        self._other_stored = other_stored
         self._questions: SingleFlight[_Topic, None] = SingleFlight()
         # The content without a yes, and until when that answer counts.
         self._asked: TLRUCache[_Topic, float] = TLRUCache(
@@ -188,7 +190,7 @@ class Authorizer:
         self, repository: Repository, standing: Standing, wanted: ProbedContent | None
     ) -> None:
         """Ask upstream about this content alone: only a yes counts for the whole repository."""
-        answer = await self._anonymous[repository.upstream].ask(repository.name, wanted)
+        answer = await self._publicity_checks[repository.upstream].ask(repository.name, wanted)
         now = self._publicity.now()
         if answer.yes:
             standing.given(now, lists=answer is PublicityAnswer.LISTED)
@@ -207,12 +209,12 @@ class Authorizer:
         private. One denied manifest would hide all others: registries deny a manifest that a
         scanner complains of.
         """
-        anonymous = self._anonymous[repository.upstream]
-        answer = await anonymous.ask(repository.name, wanted)
-        other = self._kept(repository, wanted) or standing.refused
+        publicity_check = self._publicity_checks[repository.upstream]
+        answer = await publicity_check.ask(repository.name, wanted)
+        other = self._other_stored(repository, wanted) or standing.refused
         if answer.yes or other in (None, wanted):
             return answer, wanted
-        of_other = await anonymous.ask(repository.name, other)
+        of_other = await publicity_check.ask(repository.name, other)
         if of_other.yes or (
             answer is not PublicityAnswer.DENIED and of_other is not PublicityAnswer.UNDECIDED
         ):
@@ -225,11 +227,11 @@ class Authorizer:
         """Whether a public repository is hidden now: without an account it is called missing."""
         if wanted is None or not standing.public:
             return False
-        return await self._anonymous[repository.upstream].hides(repository.name, wanted)
+        return await self._publicity_checks[repository.upstream].hides(repository.name, wanted)
 
     async def _answers(self, repository: Repository, standing: Standing) -> bool:
         """Whether upstream answers without an account: then a denial is about this repository."""
         upstream = repository.upstream
         if self._publicity.granted_since(upstream, standing.denied_at):
             return True
-        return await self._anonymous[upstream].answers()
+        return await self._publicity_checks[upstream].answers()

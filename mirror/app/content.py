@@ -99,17 +99,17 @@ def build_manifests(
 
 
 def build_authorizer(settings: Settings, core: Core, upstreams: Upstreams) -> Authorizer:
-    """Return the access check, with the inquiries of every upstream, to be closed."""
+    """Return the access check, with the publicity checks of every upstream, to be closed."""
     return Authorizer(
         rules=upstreams.rules,
-        anonymous=upstreams.inquiries,
+        publicity_checks=upstreams.publicity_checks,
         publicity=upstreams.publicity,
         stale_after=settings.stale_after,
-        kept=partial(_kept, core.store.catalog),
+        other_stored=partial(_other_stored, core.store.catalog),
     )
 
 
-def _kept(
+def _other_stored(
     catalog: Catalog, repository: Repository, wanted: ProbedContent | None
 ) -> ProbedContent | None:
     """Return stored content of a repository, other than `wanted`."""

@@ -48,17 +48,21 @@ class Reached:
 
     plan: UpstreamPlan
     registry: RegistryClient
-    stranger: RegistryClient | None
+    anonymous_client: RegistryClient | None
     stack: AsyncExitStack
 
     @property
     def all(self) -> list[RegistryClient]:
         """Return both clients."""
-        return [self.registry] if self.stranger is None else [self.registry, self.stranger]
+        return (
+            [self.registry]
+            if self.anonymous_client is None
+            else [self.registry, self.anonymous_client]
+        )
 
 
 class Upstreams:
-    """The configured upstreams. `registries` and `inquiries` are looked up for each request.
+    """The configured upstreams. `registries` and `publicity_checks` are looked up for each request.
 
     An upstream that is replaced or removed completes its requests, on its open connections, and is
     closed some seconds after the last of them.
@@ -72,7 +76,7 @@ class Upstreams:
         timer: Callable[[], float],
     ) -> None:
         self.registries: Table[RegistryClient] = Table()
-        self.inquiries: Table[PublicityCheck] = Table()
+        self.publicity_checks: Table[PublicityCheck] = Table()
         self.rules: Table[AccessRules] = Table()
         self.on_answer = on_answer
         self.publicity = publicity
@@ -122,16 +126,16 @@ class Upstreams:
             self._take_in(name, each)
         self.rules.update(plans.rules)
         for name in gone:
-            del self.rules[name], self.inquiries[name]
+            del self.rules[name], self.publicity_checks[name]
 
     def _take_in(self, name: str, reached: Reached) -> None:
         former = self.registries.get(name)
         if former is not None:  # its counter goes on
             reached.registry.received += former.received
         self.registries[name] = reached.registry
-        self.inquiries[name] = PublicityCheck(
-            reached.stranger or reached.registry,
-            reached.registry if reached.stranger is not None else None,
+        self.publicity_checks[name] = PublicityCheck(
+            reached.anonymous_client or reached.registry,
+            reached.registry if reached.anonymous_client is not None else None,
             partial(self._budget.counts, name),
             self._budget.observe,
         )
@@ -164,22 +168,24 @@ class Upstreams:
         """Make an upstream, with unshared connections and tokens."""
         async with AsyncExitStack() as stack:
             name, account = plan.origin.name, plan.origin.logs_in
-            told = _told(self.publicity, name, account=account)
-            registry = await connected(stack, plan, self.on_answer, told, self._timer)
-            stranger = None
+            on_access = _noting_access(self.publicity, name, account=account)
+            registry = await connected(stack, plan, self.on_answer, on_access, self._timer)
+            anonymous_client = None
             if account:
-                nobody = replace(
+                anonymous_plan = replace(
                     plan,
                     origin=anonymous_origin(plan.origin),
                     connection=plan.connection.as_anonymous(),
                 )
-                stranger = await connected(
-                    stack, nobody, self.on_answer, lambda *_: None, self._timer
+                anonymous_client = await connected(
+                    stack, anonymous_plan, self.on_answer, lambda *_: None, self._timer
                 )
-            return Reached(plan, registry, stranger, stack.pop_all())
+            return Reached(plan, registry, anonymous_client, stack.pop_all())
 
 
-def _told(publicity: Publicity, upstream: str, *, account: bool) -> Callable[[str, bool], None]:
+def _noting_access(
+    publicity: Publicity, upstream: str, *, account: bool
+) -> Callable[[str, bool], None]:
     """Return a callback that tells publicity of access, granted or denied."""
     return lambda name, granted: publicity.observe(
         Repository(upstream, name), granted, by_account=account

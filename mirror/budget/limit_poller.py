@@ -23,7 +23,7 @@ class LimitSource(Protocol):
     """An upstream that answers a HEAD, with its rate limit in the headers."""
 
     async def hint(
-        self, repository: str, reference: Reference, observe: Observer, *, insist: bool = False
+        self, name: str, reference: Reference, observe: Observer, *, insist: bool = False
     ) -> object:
         """Ask for a manifest's descriptor; `observe` gets the response. Raises RegistryError."""
 

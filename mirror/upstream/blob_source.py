@@ -49,8 +49,8 @@ class BlobStream(Protocol):
 class BlobSource(Protocol):
     """A place that blobs are fetched from. Nothing that it says or sends is proven.
 
-    A source knows repositories and digests, and no clients. `tests/upstream/test_blob_sources.py`
-    holds the promises of every source.
+    A source knows repositories and digests, and no clients; `name` is the name of a repository,
+    without its upstream. `tests/upstream/test_blob_sources.py` holds the promises of every source.
     """
 
     @property
@@ -61,12 +61,10 @@ class BlobSource(Protocol):
     def resume_timeout(self) -> float:
         """For how long, in seconds, a body that broke off is to be resumed without a byte."""
 
-    async def head_blob(self, repository: str, digest: Digest) -> int | None:
+    async def head_blob(self, name: str, digest: Digest) -> int | None:
         """Return a blob's size in bytes, as a hint. None, and no error, if there is none."""
 
-    async def find_blob(
-        self, repository: str, digest: Digest, size: int | None = None
-    ) -> int | None:
+    async def find_blob(self, name: str, digest: Digest, size: int | None = None) -> int | None:
         """Check whether a repository has a blob; returns its size in bytes, None if not reported.
 
         Raises BlobUnknown, Denied, or UpstreamFailure; UpstreamMisbehaved if only the blob's bytes
@@ -75,7 +73,7 @@ class BlobSource(Protocol):
 
     def open_blob(
         self,
-        repository: str,
+        name: str,
         digest: Digest,
         wanted: WantedBytes,
         whole_after: tuple[type[UpstreamFailure], ...] = (),

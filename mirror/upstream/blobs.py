@@ -42,32 +42,30 @@ class BlobRequester(Requester):
         """For how long, in seconds, a body that broke off is to be resumed without a byte."""
         return self.transport.timeouts.resume_timeout
 
-    async def head_blob(self, repository: str, digest: Digest) -> int | None:
+    async def head_blob(self, name: str, digest: Digest) -> int | None:
         """Send a HEAD for a blob's size in bytes, as a hint. None if only a GET can tell."""
         if not self.shortcuts.worth(self.origin.url, "head blob"):
             return None
-        url = self.url(repository, "blobs", digest)
+        url = self.url(name, "blobs", digest)
         most = self.transport.timeouts.answer_timeout * HEAD_SHARE
-        request = UpstreamRequest("HEAD", "blob", repository, url, most=most)
+        request = UpstreamRequest("HEAD", "blob", name, url, most=most)
         with suppress(UpstreamFailure):
             async with await self.ask(request) as response:
                 return hinted_size(response, digest)
         return None
 
-    async def find_blob(
-        self, repository: str, digest: Digest, size: int | None = None
-    ) -> int | None:
+    async def find_blob(self, name: str, digest: Digest, size: int | None = None) -> int | None:
         """Check whether a repository has a blob; returns its size in bytes, None if not reported.
 
         If HEAD does not confirm it, or reports a size other than `size`, a GET that is closed after
         its headers decides. Raises BlobUnknown, Denied, or UpstreamFailure; UpstreamMisbehaved if
         only the blob's bytes could prove it.
         """
-        hint = await self.head_blob(repository, digest)
+        hint = await self.head_blob(name, digest)
         if hint is not None and size in (None, hint):
             self.shortcuts.worked(self.origin.url, "head blob")
             return hint
-        request = UpstreamRequest("GET", "blob", repository, self.url(repository, "blobs", digest))
+        request = UpstreamRequest("GET", "blob", name, self.url(name, "blobs", digest))
         async with await self.ask(request) as response:
             responses.check(response, _blob_unknown(request))
             announced = announced_size(response, digest, size)
@@ -77,7 +75,7 @@ class BlobRequester(Requester):
     @asynccontextmanager
     async def open_blob(
         self,
-        repository: str,
+        name: str,
         digest: Digest,
         wanted: WantedBytes,
         whole_after: tuple[type[UpstreamFailure], ...] = (),
@@ -90,8 +88,8 @@ class BlobRequester(Requester):
 
         Raises BlobUnknown, Denied, or UpstreamFailure.
         """
-        url = self.url(repository, "blobs", digest)
-        request = UpstreamRequest("GET", "blob", repository, url, size="large")
+        url = self.url(name, "blobs", digest)
+        request = UpstreamRequest("GET", "blob", name, url, size="large")
         async with self.transport.large:
             if wanted.range is None:
                 response, part = await self._ask_whole(request)

@@ -34,32 +34,35 @@ _FIRST = Paging()
 
 
 class RegistryClient(ManifestRequester, BlobRequester):
-    """Requests to one upstream for manifests, blobs and listings, and checks of access to them."""
+    """Requests to one upstream for manifests, blobs and listings, and checks of access to them.
+
+    `name` is the name of a repository, without its upstream.
+    """
 
     async def open_page(
-        self, kind: Kind, repository: str, path: str, paging: Paging, size: Size = "small"
+        self, kind: Kind, name: str, path: str, paging: Paging, size: Size = "small"
     ) -> ListingPageBody:
-        """Open a page of tags or referrers, to be closed; `path` follows the repository's name.
+        """Open a page of tags or referrers, to be closed; `path` follows the repository's `name`.
 
         Raises ManifestUnknown, Denied, or UpstreamFailure.
         """
         query = paging.query()
-        url = URL(f"{self.url(repository, path)}{'?' if query else ''}{query}", encoded=True)
-        request = UpstreamRequest("GET", kind, repository, url, pages.accept(kind), size)
+        url = URL(f"{self.url(name, path)}{'?' if query else ''}{query}", encoded=True)
+        request = UpstreamRequest("GET", kind, name, url, pages.accept(kind), size)
         with ExitStack() as held:
             if size == "large":
                 await self.transport.large.acquire()
                 held.callback(self.transport.large.release)
             response = await self.ask(request)
             held.callback(response.close)
-            pages.check(response, kind, ManifestUnknown(f"upstream has no {kind} of {repository}"))
+            pages.check(response, kind, ManifestUnknown(f"upstream has no {kind} of {name}"))
             return ListingPageBody(response, self.count, held.pop_all())
 
     async def get_page(
-        self, kind: Kind, repository: str, path: str, paging: Paging = _FIRST
+        self, kind: Kind, name: str, path: str, paging: Paging = _FIRST
     ) -> ListingPage:
         """Fetch a whole page, of 4 MiB at most; raises as `open_page` does."""
-        with closing(await self.open_page(kind, repository, path, paging)) as page:
+        with closing(await self.open_page(kind, name, path, paging)) as page:
             async with deadline(self.transport.timeouts.silence_timeout, self.origin.url):
                 return await page.whole(_MAX_PAGE)
 
@@ -68,7 +71,7 @@ class RegistryClient(ManifestRequester, BlobRequester):
         self,
         method: Literal["HEAD", "GET"],
         kind: Literal["manifest", "blob"],
-        repository: str,
+        name: str,
         reference: Reference,
         observe: Observer,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -77,12 +80,10 @@ class RegistryClient(ManifestRequester, BlobRequester):
         `observe` is told of each response: one to a HEAD of a manifest may name a pull limit.
         Raises Denied if the token server denies access, UpstreamFailure if no response came.
         """
-        url = self.url(repository, f"{kind}s", reference)
+        url = self.url(name, f"{kind}s", reference)
         headers = accept() if kind == "manifest" else {}
         most = self.transport.timeouts.answer_timeout * HEAD_SHARE if method == "HEAD" else math.inf
-        request = UpstreamRequest(
-            method, kind, repository, url, headers, observe=observe, most=most
-        )
+        request = UpstreamRequest(method, kind, name, url, headers, observe=observe, most=most)
         async with await self.ask(request) as response:
             yield response
 
@@ -100,6 +101,6 @@ class RegistryClient(ManifestRequester, BlobRequester):
         async with await self.ask(UpstreamRequest("GET", "token", "", url)) as response:
             return response.status
 
-    def forget(self, repository: str) -> None:
+    def forget(self, name: str) -> None:
         """Have the next request for a repository use a new token."""
-        self._login.forget(self.origin.named(repository))
+        self._login.forget(self.origin.named(name))

@@ -41,7 +41,7 @@ class ManifestRequester(Requester):
         return LRUCache(_UNHEARD)
 
     async def hint(
-        self, repository: str, reference: Reference, observe: Observer, *, insist: bool = False
+        self, name: str, reference: Reference, observe: Observer, *, insist: bool = False
     ) -> Hint:
         """Send a HEAD for a manifest's descriptor, which no registry counts. The result is a hint.
 
@@ -49,30 +49,30 @@ class ManifestRequester(Requester):
         useless at this registry lately. `observe` is told of each response. Raises UpstreamFailure
         if no answer came: a 5xx, a 429, a timeout.
         """
-        url = self.url(repository, "manifests", reference)
+        url = self.url(name, "manifests", reference)
         if not insist and not self.shortcuts.worth(url, "head manifest"):
             return Hint()
         most = self.transport.timeouts.answer_timeout * HEAD_SHARE
         request = UpstreamRequest(
-            "HEAD", "manifest", repository, url, accept(), observe=observe, most=most
+            "HEAD", "manifest", name, url, accept(), observe=observe, most=most
         )
-        self._unheard[repository, reference] = True
+        self._unheard[name, reference] = True
         try:
             async with await self.ask(request) as response:
                 hint = _of(reference, responses.hint(response))
         except TooManyRequests:  # a matter of the rate limit, not of HEAD
-            self._unheard.pop((repository, reference), None)
+            self._unheard.pop((name, reference), None)
             raise
         except (Denied, ContentRefused, UpstreamMisbehaved):
             return Hint()
         if hint.digest is not None:
-            self._unheard.pop((repository, reference), None)
+            self._unheard.pop((name, reference), None)
             self.shortcuts.worked(url, "head manifest")
         return hint
 
     async def get_manifest(
         self,
-        repository: str,
+        name: str,
         reference: Reference,
         observe: Observer,
         *,
@@ -85,27 +85,27 @@ class ManifestRequester(Requester):
         Denied, or UpstreamFailure.
         """
         try:
-            pulled = await self._pull(repository, reference, observe)
+            pulled = await self._pull(name, reference, observe)
         except (ManifestWrong, BrokenOff):
             if retry_as is None:
                 raise
             named = reference if isinstance(reference, Digest) else None
-            pulled = await self._pull(repository, retry_as, observe, named)
-        if self._unheard.pop((repository, reference), False):
+            pulled = await self._pull(name, retry_as, observe, named)
+        if self._unheard.pop((name, reference), False):
             self.shortcuts.failed(self.origin.url, "head manifest")
         return pulled
 
     async def _pull(
         self,
-        repository: str,
+        name: str,
         reference: Reference,
         observe: Observer,
         named: Digest | None = None,
     ) -> Manifest:
-        url = self.url(repository, "manifests", reference)
-        request = UpstreamRequest("GET", "manifest", repository, url, accept(), observe=observe)
+        url = self.url(name, "manifests", reference)
+        request = UpstreamRequest("GET", "manifest", name, url, accept(), observe=observe)
         async with await self.ask(request) as response:
-            responses.check(response, ManifestUnknown(f"upstream has no {repository}:{reference}"))
+            responses.check(response, ManifestUnknown(f"upstream has no {name}:{reference}"))
             try:
                 async with deadline(self.transport.timeouts.silence_timeout, url):
                     body = await read_capped(response, manifest.MAX_SIZE, "manifest", ManifestUnfit)

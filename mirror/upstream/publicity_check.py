@@ -45,7 +45,9 @@ class ProbedContent:
 
 
 class PublicityCheck:
-    """Publicity checks at one upstream, without an account (`anonymous`) and with it (`account`).
+    """Publicity checks at one upstream: `anonymous_client` is without an account.
+
+    `account_client` is the one with an account, if there is one.
 
     `counts` tells whether upstream may count a GET of a manifest as a pull: then HEAD must do.
     `observe` is told of each response to a question about content.
@@ -53,47 +55,47 @@ class PublicityCheck:
 
     def __init__(
         self,
-        anonymous: RegistryClient,
-        account: RegistryClient | None,
+        anonymous_client: RegistryClient,
+        account_client: RegistryClient | None,
         counts: Callable[[], bool],
         observe: Observer,
     ) -> None:
-        self._anonymous = anonymous
-        self._account = account
+        self._anonymous_client = anonymous_client
+        self._account_client = account_client
         self._counts = counts
         self._observe = observe
 
     def __repr__(self) -> str:
-        return f"<PublicityCheck at {self._anonymous.origin.name}>"
+        return f"<PublicityCheck at {self._anonymous_client.origin.name}>"
 
-    async def ask(self, repository: str, wanted: ProbedContent | None) -> PublicityAnswer:
+    async def ask(self, name: str, wanted: ProbedContent | None) -> PublicityAnswer:
         """Request the tags, then the wanted content if necessary, with a new token.
 
         A list of tags proves that the repository is public, its absence nothing: some registries
         list tags for no client, and serve images to all. HEAD is a hint; a GET decides, unless it
         may cost a pull.
         """
-        self._anonymous.forget(repository)
-        if await self._lists_tags(repository):
+        self._anonymous_client.forget(name)
+        if await self._lists_tags(name):
             return PublicityAnswer.LISTED
         if wanted is None:
             return PublicityAnswer.UNDECIDED
-        answer = await self._ask_about(self._anonymous, "HEAD", repository, wanted)
+        answer = await self._ask_about(self._anonymous_client, "HEAD", name, wanted)
         if answer.yes:
             return answer
         if wanted.kind == "blob":
-            return await self._ask_about(self._anonymous, "GET", repository, wanted)
-        return answer if self._counts() else await self._get(repository, wanted)
+            return await self._ask_about(self._anonymous_client, "GET", name, wanted)
+        return answer if self._counts() else await self._get(name, wanted)
 
-    async def hides(self, repository: str, wanted: ProbedContent) -> bool:
+    async def hides(self, name: str, wanted: ProbedContent) -> bool:
         """Whether the account can read content that anonymous clients are told does not exist."""
-        if self._account is None:
+        if self._account_client is None:
             return False
-        return (await self._ask_about(self._account, "HEAD", repository, wanted)).yes
+        return (await self._ask_about(self._account_client, "HEAD", name, wanted)).yes
 
     async def answers(self) -> bool:
         """Whether the registry and its token server answer at all, with or without the account."""
-        for registry in filter(None, (self._anonymous, self._account)):
+        for registry in filter(None, (self._anonymous_client, self._account_client)):
             try:
                 if await registry.answers_root():
                     return True
@@ -101,21 +103,21 @@ class PublicityCheck:
                 continue
         return False
 
-    async def _lists_tags(self, repository: str) -> bool:
+    async def _lists_tags(self, name: str) -> bool:
         """Request a page of tags; an error may have status 200, too."""
         try:
-            page = await self._anonymous.get_page("tags", repository, "tags/list", Paging(1))
+            page = await self._anonymous_client.get_page("tags", name, "tags/list", Paging(1))
             document = await strict_json.on_thread(strict_json.read, page.body)
         except (RegistryError, TimeoutError, ValueError):
             return False
         return isinstance(document.get("tags"), list)
 
-    async def _get(self, repository: str, wanted: ProbedContent) -> PublicityAnswer:
+    async def _get(self, name: str, wanted: ProbedContent) -> PublicityAnswer:
         """Fetch a manifest; it counts if its type is a manifest's, or its bytes prove it."""
         reference = wanted.reference
         try:
-            got = await self._anonymous.get_manifest(
-                repository, reference, self._observe, retry_as=reference
+            got = await self._anonymous_client.get_manifest(
+                name, reference, self._observe, retry_as=reference
             )
         except Denied:
             return PublicityAnswer.DENIED
@@ -136,12 +138,12 @@ class PublicityCheck:
         self,
         registry: RegistryClient,
         method: Literal["HEAD", "GET"],
-        repository: str,
+        name: str,
         wanted: ProbedContent,
     ) -> PublicityAnswer:
         try:
             async with registry.answer(
-                method, wanted.kind, repository, wanted.reference, self._observe
+                method, wanted.kind, name, wanted.reference, self._observe
             ) as response:
                 return _read(response, wanted)
         except Denied:  # by the token server

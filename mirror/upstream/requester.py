@@ -107,10 +107,10 @@ class Requester:
         """Count received bytes of bodies."""
         self.received += received
 
-    def url(self, repository: str, *rest: str) -> URL:
+    def url(self, name: str, *rest: str) -> URL:
         """Join validated path parts; a colon needs no encoding in a path (RFC 3986, 3.3)."""
         base = str(self.origin.url).rstrip("/")
-        path = "/".join((self.origin.named(repository), *rest))
+        path = "/".join((self.origin.named(name), *rest))
         return URL(f"{base}/v2/{path}", encoded=True)
 
     async def ask(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
@@ -230,8 +230,8 @@ class Requester:
             self._on_access(request.repository, False)
 
     async def _ask_with_login(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
-        repository = self.origin.named(request.repository)
-        return await LoginAttempt(self._login, repository, partial(self._send, request)).run()
+        name = self.origin.named(request.repository)
+        return await LoginAttempt(self._login, name, partial(self._send, request)).run()
 
     async def _send(
         self, request: UpstreamRequest, authorization: Authorization

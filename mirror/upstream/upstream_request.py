@@ -20,7 +20,8 @@ HEAD_SHARE = 1 / 3  # of the time for a response: after a HEAD that hangs, a GET
 class UpstreamRequest:
     """A request to a registry, without its login.
 
-    `observe` is told of each response: the request is sent again with a login, or as a retry.
+    `repository` is a name without its upstream. `observe` is told of each response: the request is
+    sent again with a login, or as a retry.
     """
 
     method: str

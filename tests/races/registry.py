@@ -101,34 +101,34 @@ class Upstream:
         self._world.granted.add((repository, digest))
         return True
 
-    async def head_blob(self, repository: str, digest: Digest) -> int | None:
+    async def head_blob(self, name: str, digest: Digest) -> int | None:
         """Answer a HEAD of a blob, which tells its size or nothing."""
         try:
-            return await self.find_blob(repository, digest)
+            return await self.find_blob(name, digest)
         except (BlobUnknown, UpstreamFailure):
             return None
 
-    async def find_blob(self, repository: str, digest: Digest, size: int | None = None) -> int:
+    async def find_blob(self, name: str, digest: Digest, size: int | None = None) -> int:
         """Answer a HEAD of a blob; raises BlobUnknown, UpstreamFailure."""
-        label = f"HEAD {self.origin.name} {repository} {digest[7:15]}"
+        label = f"HEAD {self.origin.name} {name} {digest[7:15]}"
         await self._late(label)
-        if not self._grant(self._home(repository), digest):
-            raise BlobUnknown(f"upstream has no {digest} in {repository}")
+        if not self._grant(self._home(name), digest):
+            raise BlobUnknown(f"upstream has no {digest} in {name}")
         return len(self._world.body(digest))
 
     @asynccontextmanager
     async def open_blob(
         self,
-        repository: str,
+        name: str,
         digest: Digest,
         wanted: WantedBytes,
         whole_after: tuple[type[UpstreamFailure], ...] = (),
     ) -> AsyncIterator[Body]:
         """Answer a GET of a blob; raises BlobUnknown, UpstreamFailure."""
-        label = f"GET {self.origin.name} {repository} {digest[7:15]}"
+        label = f"GET {self.origin.name} {name} {digest[7:15]}"
         await self._late(label)
-        if not self._grant(self._home(repository), digest):
-            raise BlobUnknown(f"upstream has no {digest} in {repository}")
+        if not self._grant(self._home(name), digest):
+            raise BlobUnknown(f"upstream has no {digest} in {name}")
         content = self._world.body(digest)
         stop = len(content) if wanted.stop is None else min(wanted.stop, len(content))
         body = Body(content, wanted.start, stop, self._wait, f"body {label}")
@@ -137,15 +137,15 @@ class Upstream:
 
     async def hint(
         self,
-        repository: str,
+        name: str,
         reference: Reference,
         observe: Observer,
         *,
         insist: bool = False,
     ) -> Hint:
         """Answer a HEAD of a manifest; raises UpstreamFailure."""
-        await self._late(f"HEAD {self.origin.name} {repository}:{str(reference)[:15]}")
-        found = self._find(repository, reference)
+        await self._late(f"HEAD {self.origin.name} {name}:{str(reference)[:15]}")
+        found = self._find(name, reference)
         if found is None:
             return Hint(missing=True)
         named = found.descriptor
@@ -153,26 +153,26 @@ class Upstream:
 
     async def get_manifest(
         self,
-        repository: str,
+        name: str,
         reference: Reference,
         observe: Observer,
         *,
         retry_as: Reference | None = None,
     ) -> Manifest:
         """Answer a GET of a manifest, which is counted; raises ManifestUnknown, UpstreamFailure."""
-        label = f"GET {self.origin.name} {repository}:{str(reference)[:15]}"
+        label = f"GET {self.origin.name} {name}:{str(reference)[:15]}"
         await self._late(label)
-        found = self._find(repository, reference)
+        found = self._find(name, reference)
         if found is None:
-            raise ManifestUnknown(f"upstream has no {repository}:{reference}")
+            raise ManifestUnknown(f"upstream has no {name}:{reference}")
         self._world.counted.append((self.origin.name, str(reference)))
-        name, of = self.origin.name, (repository, str(reference))
-        observe(UpstreamResponse(name, "", "manifest", "GET", 200, 0.0, *of))
+        upstream, of = self.origin.name, (name, str(reference))
+        observe(UpstreamResponse(upstream, "", "manifest", "GET", 200, 0.0, *of))
         await self._wait(f"body {label}")
         return found
 
-    def _find(self, repository: str, reference: Reference) -> Manifest | None:
-        home = self._home(repository)
+    def _find(self, name: str, reference: Reference) -> Manifest | None:
+        home = self._home(name)
         if home not in self._world.homes:  # a made-up name
             return None
         if not isinstance(reference, Digest):

@@ -42,30 +42,30 @@ class Upstream:
 
     async def hint(
         self,
-        repository: str,
+        name: str,
         reference: Reference,
         observe: Observer,
         *,
         insist: bool = False,  # noqa: ARG002 - the model serves all HEADs
     ) -> Hint:
         """Ask what a manifest is."""
-        document = await self._ask("HEAD", repository, reference, observe)
+        document = await self._ask("HEAD", name, reference, observe)
         return Hint(Digest(document.digest), document.media_type, document.size)
 
     async def get_manifest(
         self,
-        repository: str,
+        name: str,
         reference: Reference,
         observe: Observer,
         *,
         retry_as: Reference | None = None,  # noqa: ARG002 - the model sends nothing wrong
     ) -> Manifest:
         """Fetch a manifest."""
-        document = await self._ask("GET", repository, reference, observe)
+        document = await self._ask("GET", name, reference, observe)
         return manifest.read(document.manifest, Digest(document.digest), document.media_type)
 
     async def _ask(
-        self, method: str, repository: str, reference: Reference, observe: Observer
+        self, method: str, name: str, reference: Reference, observe: Observer
     ) -> Document:
         clock, seconds = self._hub.clock, self._hub.terms.seconds
         sent = clock()
@@ -73,19 +73,19 @@ class Upstream:
         await asyncio.sleep(0)  # on its way there
         say = self._hub.head if method == "HEAD" else self._hub.get
         try:
-            document = say(repository, reference)
+            document = say(name, reference)
         except RegistryError as error:
-            observe(self._told(method, repository, reference, sent, error))
+            observe(self._told(method, name, reference, sent, error))
             raise
         clock.now += seconds / 2
-        observe(self._told(method, repository, reference, sent))
+        observe(self._told(method, name, reference, sent))
         await asyncio.sleep(0)  # and back
         return document
 
     def _told(
         self,
         method: str,
-        repository: str,
+        name: str,
         reference: Reference,
         sent: float,
         error: RegistryError | None = None,
@@ -98,7 +98,7 @@ class Upstream:
             method=method,
             status=None if status == 503 else status,
             seconds=self._hub.clock() - sent,
-            repository=repository,
+            repository=name,
             asked=str(reference),
             limit=None if status == 503 else self._hub.word,
             spent=status == 429,

@@ -89,10 +89,10 @@ class MemorySource:
     failure: RegistryError | None = None
     asked: list[Asked] = field(default_factory=list)
 
-    def add(self, repository: str, content: bytes) -> Digest:
+    def add(self, name: str, content: bytes) -> Digest:
         """Give a repository a blob; returns its digest."""
         digest = Digest.of(content)
-        self.blobs[repository, digest] = content
+        self.blobs[name, digest] = content
         return digest
 
     @property
@@ -100,31 +100,31 @@ class MemorySource:
         """The parts of blobs that were asked for, in their order."""
         return [each.wanted for each in self.asked if each.wanted is not None]
 
-    def _find(self, repository: str, digest: Digest) -> bytes:
+    def _find(self, name: str, digest: Digest) -> bytes:
         if self.failure is not None:
             raise self.failure.again()
-        if repository in self.denied:
+        if name in self.denied:
             raise Denied("the source denies access")
-        if (repository, digest) not in self.blobs:
-            raise BlobUnknown(f"the source has no {digest} in {repository}")
-        return self.blobs[repository, digest]
+        if (name, digest) not in self.blobs:
+            raise BlobUnknown(f"the source has no {digest} in {name}")
+        return self.blobs[name, digest]
 
     async def _ask(self, asked: Asked) -> None:
         self.asked.append(asked)
         await asyncio.sleep(0)
 
-    async def head_blob(self, repository: str, digest: Digest) -> int | None:
+    async def head_blob(self, name: str, digest: Digest) -> int | None:
         """Return a blob's size, or None."""
-        await self._ask(Asked("head", repository))
+        await self._ask(Asked("head", name))
         try:
-            return len(self._find(repository, digest))
+            return len(self._find(name, digest))
         except RegistryError:
             return None
 
-    async def find_blob(self, repository: str, digest: Digest, size: int | None = None) -> int:
+    async def find_blob(self, name: str, digest: Digest, size: int | None = None) -> int:
         """Return a blob's size; raises BlobUnknown, Denied, UpstreamMisbehaved."""
-        await self._ask(Asked("find", repository))
-        found = len(self._find(repository, digest))
+        await self._ask(Asked("find", name))
+        found = len(self._find(name, digest))
         if size not in (None, found):
             raise UpstreamMisbehaved("the source's blob has another size")
         return found
@@ -132,15 +132,15 @@ class MemorySource:
     @asynccontextmanager
     async def open_blob(
         self,
-        repository: str,
+        name: str,
         digest: Digest,
         wanted: WantedBytes,
         whole_after: tuple[type[UpstreamFailure], ...] = (),
     ) -> AsyncIterator[MemoryStream]:
         """Open a blob; raises BlobUnknown, Denied, RangeRefused."""
         with self.leases.held():
-            await self._ask(Asked("open", repository, wanted))
-            content = self._find(repository, digest)
+            await self._ask(Asked("open", name, wanted))
+            content = self._find(name, digest)
             size = self.sizes.pop(0) if self.sizes else len(content)
             if wanted.range is not None and not (self.ranges and wanted.size in (None, size)):
                 if not issubclass(RangeRefused, whole_after):

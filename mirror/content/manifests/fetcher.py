@@ -1,4 +1,4 @@
-"""Pulls: the GETs of manifests, each sent once for all its requests, and never in vain."""
+"""The fetcher of manifests: each GET is sent once for all its requests, and never in vain."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _ELSEWHERE = 5.0  # seconds to wait for a pull of the same digest in another rep
 
 
 class ManifestFetcher:
-    """The only place that sends requests which upstream counts."""
+    """Fetches manifests: the only place that sends requests which upstream counts."""
 
     def __init__(
         self,
@@ -218,9 +218,9 @@ class ManifestFetcher:
                 return None
             hint = await self.confirm(repository, digest)
             if hint.digest is not None:
-                kept = await self.stored.read(repository, digest, hint.media_type)
-                if kept is not None:
-                    return kept
+                stored = await self.stored.read(repository, digest, hint.media_type)
+                if stored is not None:
+                    return stored
             leader = self._leaders.get(key)
         return None
 
@@ -231,10 +231,10 @@ class ManifestFetcher:
         try:
             async with permit:
                 pulled = await self._get(request, insist=insist)
-            kept = await self.stored.keep(repository, pulled)
+            stored = await self.stored.keep(repository, pulled)
             if not isinstance(reference, Digest):  # not in the caller: the client may have left
-                self._tags.put(TagKey(repository, reference), kept.descriptor)
-                self._tags.arrived(repository, kept.descriptor.digest)
+                self._tags.put(TagKey(repository, reference), stored.descriptor)
+                self._tags.arrived(repository, stored.descriptor.digest)
         except ShareSpent:  # other clients may pull it
             raise
         except UpstreamFailure as failure:
@@ -245,7 +245,7 @@ class ManifestFetcher:
             self._cannot_be_had(repository, reference, StaleReason.FAULT)
             raise
         else:
-            return kept
+            return stored
         finally:
             if isinstance(reference, Digest):
                 self._follow_no_more(repository, reference)

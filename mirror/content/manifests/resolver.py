@@ -1,4 +1,4 @@
-"""Manifest cache: fresh manifests are served, stale tags revalidated, new manifests pulled once."""
+"""The resolver of manifests: fresh ones are served, stale tags revalidated, new ones pulled."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ class ManifestResolver:
     ) -> None:
         self._store = store
         self._tags = tags
-        self._pulls = ManifestFetcher(registries, budget, store, tags, memory, timer)
-        self._stored = self._pulls.stored
-        self._by_tag = TagResolver(tags, self._pulls, budget, stale_after)
+        self._fetcher = ManifestFetcher(registries, budget, store, tags, memory, timer)
+        self._stored = self._fetcher.stored
+        self._by_tag = TagResolver(tags, self._fetcher, budget, stale_after)
 
     def __repr__(self) -> str:
-        return f"<ManifestResolver: {self._by_tag!r}, {self._pulls!r}>"
+        return f"<ManifestResolver: {self._by_tag!r}, {self._fetcher!r}>"
 
     async def close(self) -> None:
         """Cancel all revalidations and pulls."""
         await self._by_tag.close()
-        await self._pulls.close()
+        await self._fetcher.close()
 
     def forget_refusals(self, upstream: str) -> None:
         """Forget an upstream's refusals and failures, so that it is asked again."""
         self._tags.forget_refusals(upstream)
-        self._pulls.forget_refusals(upstream)
+        self._fetcher.forget_refusals(upstream)
 
     def peek(self, repository: Repository, reference: Reference) -> ManifestResult | None:
         """Return a manifest from memory, without I/O, or `None`: the path of every warm pull."""
@@ -73,7 +73,7 @@ class ManifestResolver:
             digest = reference
         else:
             tagged = self._tags.get(TagKey(repository, reference))
-            if tagged is None or not self._tags.confirmed(tagged):
+            if tagged is None or not self._tags.fresh(tagged):
                 return None
             digest = tagged.found.digest
         found = self._stored.peek(repository, digest)
@@ -130,17 +130,17 @@ class ManifestResolver:
         """
         repository = request.repository
         found, outcome, hint = self._stored.known(repository, digest), Outcome.HIT, Hint()
-        here = self._stored.within(repository, digest)
-        if found is None and (head or here):
-            hint = await self._pulls.confirm(repository, digest)
-            outcome = Outcome.REVALIDATED if here else Outcome.MISS
+        within = self._stored.within(repository, digest)
+        if found is None and (head or within):
+            hint = await self._fetcher.confirm(repository, digest)
+            outcome = Outcome.REVALIDATED if within else Outcome.MISS
         if head and (found := found or hint.descriptor):
             return ManifestResult(found, None, outcome)
-        kept = None
+        manifest = None
         if found is not None or hint.digest is not None:
-            kept = await self._stored.read(repository, digest, hint.media_type)
-        if kept is not None:
-            return ManifestResult(kept.descriptor, kept.body, outcome)
+            manifest = await self._stored.read(repository, digest, hint.media_type)
+        if manifest is not None:
+            return ManifestResult(manifest.descriptor, manifest.body, outcome)
         return await self._pull_by_digest(request, digest, hint)
 
     async def _pull_by_digest(
@@ -153,7 +153,7 @@ class ManifestResolver:
             tag, found = awaiting
             request = replace(request, reference=tag).resolved(found)
         try:
-            pulled = await self._pulls.pull(request)
+            pulled = await self._fetcher.pull(request)
         except TooManyRequests as failure:
             raise missing_or(failure, hint, digest) from failure
         return ManifestResult(pulled.descriptor, pulled.body, Outcome.MISS)

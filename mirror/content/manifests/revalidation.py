@@ -1,4 +1,4 @@
-"""Checks: revalidations of tags by HEAD, each in single flight."""
+"""Revalidation: tags are asked about by HEAD, each in single flight."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Revalidation:
     """Revalidates tags. `stale_after` is how long a client with a stale one waits, in seconds."""
 
     def __init__(
-        self, budget: PullBudget, tags: Tags, pulls: ManifestFetcher, stale_after: float
+        self, budget: PullBudget, tags: Tags, fetcher: ManifestFetcher, stale_after: float
     ) -> None:
         self._budget = budget
         self._tags = tags
-        self._pulls = pulls
+        self._fetcher = fetcher
         self._stale_after = stale_after
         self._running: SingleFlight[TagKey, tuple[Tagged, bool] | Hint] = SingleFlight()
 
@@ -34,7 +34,7 @@ class Revalidation:
         return f"<Revalidation: {len(self._running)} running>"
 
     async def close(self) -> None:
-        """Stop the running checks."""
+        """Stop the running revalidations."""
         await self._running.close()
 
     async def run(self, key: TagKey) -> tuple[Tagged, bool] | Hint:
@@ -44,25 +44,25 @@ class Revalidation:
         """
         return await self._running.join(key, lambda: self._check(key))
 
-    def here(self, key: TagKey) -> Tagged | None:
-        """Return the last known target of a tag that is stored."""
+    def servable(self, key: TagKey) -> Tagged | None:
+        """Return the newest known target of a tag whose manifest is stored."""
         tagged = self._tags.get(key)
         for each in (tagged, tagged.before) if tagged else ():
             if (
                 each is not None
-                and self._pulls.stored.known(key.repository, each.found.digest) is not None
+                and self._fetcher.stored.known(key.repository, each.found.digest) is not None
             ):
                 return each
         return None
 
     def fall_back(self, key: TagKey, reason: StaleReason) -> Tagged | None:
         """Ask nothing about a tag for some seconds; returns the target that is served meanwhile."""
-        tagged, here = self._tags.get(key), self.here(key)
-        if tagged is not None and here is tagged.before:
+        tagged, servable = self._tags.get(key), self.servable(key)
+        if tagged is not None and servable is tagged.before:
             self._tags.revert(key, tagged, reason)
         else:
             self._tags.postpone(key, reason)
-        return here
+        return servable
 
     async def _check(self, key: TagKey) -> tuple[Tagged, bool] | Hint:
         """Ask upstream by HEAD; also tells whether it confirmed the known target.
@@ -72,40 +72,42 @@ class Revalidation:
         served.
         """
         repository, tag = key
-        before, here = self._tags.get(key), self.here(key)
-        stale_age = None if here is None else self._tags.unconfirmed_for(here)
+        before, servable = self._tags.get(key), self.servable(key)
+        stale_age = None if servable is None else self._tags.unconfirmed_for(servable)
         request = PullRequest(repository, tag, MIRROR_ITSELF, stale_age=stale_age)
-        hint = await self._hint(request, here)
+        hint = await self._hint(request, servable)
         found = self._described(repository, hint, before)
         if found is None:
             return hint
         if before is not None and before.found.digest == found.digest:
             return self._tags.put(key, found), True
-        if here is not None and self._pulls.stored.known(repository, found.digest) is None:
-            if refusal := self._pulls.refusal(repository, found.digest):
+        if servable is not None and self._fetcher.stored.known(repository, found.digest) is None:
+            if refusal := self._fetcher.refusal(repository, found.digest):
                 if is_of_digest(refusal):
                     return Hint()
                 raise refusal.again()
-            request = replace(request, stale_age=self._tags.unconfirmed_for(here)).resolved(found)
-            if refusal := self._pulls.unaffordable(request):
+            request = replace(request, stale_age=self._tags.unconfirmed_for(servable)).resolved(
+                found
+            )
+            if refusal := self._fetcher.unaffordable(request):
                 raise refusal
             self.consider(request)
         return self._tags.put(key, found), False
 
-    async def _hint(self, request: PullRequest, here: Tagged | None) -> Hint:
+    async def _hint(self, request: PullRequest, servable: Tagged | None) -> Hint:
         """Ask by HEAD; a failure is upstream's where there is a stale target to fall back on.
 
         Otherwise the GET decides. It also decides where the last question about the tag failed,
         because only HEADs may be failing.
         """
-        again = here is not None and here.why in (StaleReason.FAULT, StaleReason.PACE)
+        again = servable is not None and servable.why in (StaleReason.FAULT, StaleReason.PACE)
         try:
             async with asyncio.timeout(self._stale_after / 2 if again else None):
-                return await self._pulls.hint(request)
+                return await self._fetcher.hint(request)
         except (HostUnreachable, PullLimitSpent):
             raise
         except (UpstreamFailure, TimeoutError):
-            if here is not None and not again:
+            if servable is not None and not again:
                 raise
             return Hint()
 
@@ -117,8 +119,8 @@ class Revalidation:
             return None
         if before is not None and before.found.digest == hint.digest:
             return before.found
-        known = self._pulls.stored.known(repository, hint.digest)
-        return known or hint.descriptor or self._pulls.stored.shared(repository, hint.digest)
+        known = self._fetcher.stored.known(repository, hint.digest)
+        return known or hint.descriptor or self._fetcher.stored.shared(repository, hint.digest)
 
     def consider(self, request: PullRequest) -> None:
         """Raise HeldBack where a tag that may have changed should keep its older digest for now."""

@@ -10,16 +10,19 @@ from mirror.upstream.telemetry import Observer
 
 
 class ManifestSource(Protocol):
-    """The source of manifests; it raises the errors of `RegistryClient`."""
+    """The source of manifests; it raises the errors of `RegistryClient`.
+
+    `name` is the repository's, without its upstream.
+    """
 
     async def hint(
-        self, repository: str, reference: Reference, observe: Observer, *, insist: bool = False
+        self, name: str, reference: Reference, observe: Observer, *, insist: bool = False
     ) -> Hint:
         """Ask for a manifest's descriptor by HEAD; `observe` is told of each response."""
 
     async def get_manifest(
         self,
-        repository: str,
+        name: str,
         reference: Reference,
         observe: Observer,
         *,

@@ -80,12 +80,14 @@ class StoredManifests:
             return None
         return _described(repository, digest, entry)
 
-    async def read(self, repository: Repository, digest: Digest, told: str = "") -> Manifest | None:
+    async def read(
+        self, repository: Repository, digest: Digest, announced_type: str = ""
+    ) -> Manifest | None:
         """Return a stored manifest that upstream says this repository holds.
 
-        Type and size are the recorded ones, not those of upstream's last HEAD; the type that this
-        `told` matters only where the index was lost. Manifests of other upstreams are excluded: a
-        HEAD takes no more than knowledge of a digest.
+        Type and size are the recorded ones, not those of upstream's last HEAD: its
+        `announced_type` matters only where the index was lost. Manifests of other upstreams are
+        excluded: a HEAD takes no more than knowledge of a digest.
         """
         if loose := self._loose.get((repository, digest)):
             return loose
@@ -99,7 +101,7 @@ class StoredManifests:
             return None
         media_type = entry.type_for(repository.upstream) if entry else None
         if media_type is None:  # its row was lost, its file was not
-            found = await strict_json.on_thread(manifest.read, body, digest, told)
+            found = await strict_json.on_thread(manifest.read, body, digest, announced_type)
             entry = self._store.catalog.get(digest)
         else:
             found = Manifest(Descriptor(digest, media_type, len(body)), body, ())

@@ -1,4 +1,4 @@
-"""Tags: resolved to their manifests, which are served, pulled, or replaced by the stale ones."""
+"""The resolver of tags: their manifests are served, pulled, or replaced by the stale ones."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class TagResolver:
         self, tags: Tags, fetcher: ManifestFetcher, budget: PullBudget, stale_after: float
     ) -> None:
         self._tags = tags
-        self._pulls = fetcher
+        self._fetcher = fetcher
         self._stored = fetcher.stored
         self._stale_after = stale_after
-        self._checks = Revalidation(budget, tags, fetcher, stale_after)
+        self._revalidation = Revalidation(budget, tags, fetcher, stale_after)
 
     def __repr__(self) -> str:
-        return f"<TagResolver: {self._checks!r}>"
+        return f"<TagResolver: {self._revalidation!r}>"
 
     async def close(self) -> None:
         """Cancel all revalidations."""
-        await self._checks.close()
+        await self._revalidation.close()
 
     async def resolve(self, key: TagKey, request: PullRequest, *, head: bool) -> ManifestResult:
         """Return the manifest of a tag; with `head`, none that has to be pulled.
@@ -68,12 +68,12 @@ class TagResolver:
             return self._head(
                 key, tagged, request, ManifestResult(tagged.found, None, outcome, age, reason)
             )
-        kept = await self._kept(key, tagged)
-        if kept is None:
+        manifest = await self._read(key, tagged)
+        if manifest is None:
             return await self._pull_tagged(key, tagged, request)
-        return ManifestResult(kept.descriptor, kept.body, outcome, age, reason)
+        return ManifestResult(manifest.descriptor, manifest.body, outcome, age, reason)
 
-    async def _kept(self, key: TagKey, tagged: Tagged) -> Manifest | None:
+    async def _read(self, key: TagKey, tagged: Tagged) -> Manifest | None:
         return await self._stored.read(key.repository, tagged.found.digest, tagged.found.media_type)
 
     def _head(
@@ -88,11 +88,11 @@ class TagResolver:
             self._tags.arrived(key.repository, tagged.found.digest)
             return replace(found, descriptor=known)
         if before is not None and request.stale_age is not None:
-            refusal = self._pulls.unaffordable(request)
+            refusal = self._fetcher.unaffordable(request)
             if refusal is not None:
                 age = self._tags.age(before)
                 return ManifestResult(before.found, None, Outcome.STALE, age, stale_reason(refusal))
-        self._pulls.expect(request)
+        self._fetcher.expect(request)
         return found
 
     async def _pull_tagged(
@@ -110,13 +110,13 @@ class TagResolver:
         try:
             async with deadline(None if stale_age is None else self._stale_after):
                 resolved = replace(request, stale_age=stale_age).resolved(found)
-                pulled = await self._pulls.pull(resolved, insist=False)
+                pulled = await self._fetcher.pull(resolved, insist=False)
         except ManifestUnknown:
             return await self._pull_by_tag(key, request, Hint(), patient_until)
         except UpstreamFailure as failure:
             if (
                 is_of_digest(failure)
-                and self._pulls.refusal(key.repository, found.digest) is not None
+                and self._fetcher.refusal(key.repository, found.digest) is not None
             ):
                 insist = not isinstance(failure, UpstreamMisbehaved)  # a bad body was counted
                 return await self._pull_by_tag(key, request, Hint(), patient_until, insist=insist)
@@ -141,20 +141,20 @@ class TagResolver:
 
         If no pull can be spent on it, a stored tag keeps its digest, and a HEAD's 404 stands.
         """
-        here = self._checks.here(key)
-        stale_age = None if here is None else self._tags.unconfirmed_for(here)
+        servable = self._revalidation.servable(key)
+        stale_age = None if servable is None else self._tags.unconfirmed_for(servable)
         request = replace(request, stale_age=stale_age)
         _log.debug("the HEAD does not identify %s:%s: it is pulled by its tag", *key)
         try:
-            self._checks.consider(request)
-            async with deadline(None if here is None else max(0.0, patient_until - _now())):
-                pulled = await self._pulls.pull(request, insist=insist)
+            self._revalidation.consider(request)
+            async with deadline(None if servable is None else max(0.0, patient_until - _now())):
+                pulled = await self._fetcher.pull(request, insist=insist)
         except UpstreamFailure as failure:
-            stale = await self._stale(key, here, failure)
+            stale = await self._stale(key, servable, failure)
             if stale is None:
                 raise missing_or(failure, hint, key.tag) from failure
             if not isinstance(failure, ShareSpent):
-                self._checks.fall_back(key, stale_reason(failure))
+                self._revalidation.fall_back(key, stale_reason(failure))
             return stale
         return ManifestResult(pulled.descriptor, pulled.body, Outcome.MISS)
 
@@ -169,11 +169,13 @@ class TagResolver:
     ) -> ManifestResult | None:
         """Return the last known manifest of a tag, if it is stored."""
         _log.debug("the current manifest of %s:%s cannot be pulled: %s", *key, failure.message)
-        kept = await self._kept(key, tagged) if tagged else None
-        if tagged is None or kept is None:
+        manifest = await self._read(key, tagged) if tagged else None
+        if tagged is None or manifest is None:
             return None
         age = self._tags.age(tagged)
-        return ManifestResult(kept.descriptor, kept.body, Outcome.STALE, age, stale_reason(failure))
+        return ManifestResult(
+            manifest.descriptor, manifest.body, Outcome.STALE, age, stale_reason(failure)
+        )
 
     async def _current(self, key: TagKey) -> tuple[Tagged, Outcome, StaleReason | None] | Hint:
         """Resolve a tag to its digest; a hint that says too little leaves the decision to a GET.
@@ -186,11 +188,11 @@ class TagResolver:
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("upstream is asked what %s:%s is: %s", *key, self._why_ask(key))
         try:
-            async with deadline(self._stale_after if self._checks.here(key) else None):
-                checked = await self._checks.run(key)
+            async with deadline(self._stale_after if self._revalidation.servable(key) else None):
+                checked = await self._revalidation.run(key)
         except UpstreamFailure as failure:
             _log.debug("upstream does not tell what %s:%s is: %s", *key, failure.message)
-            stale = self._checks.fall_back(key, stale_reason(failure))
+            stale = self._revalidation.fall_back(key, stale_reason(failure))
             if stale is None:
                 raise
             return stale, Outcome.STALE, stale_reason(failure)
@@ -210,9 +212,9 @@ class TagResolver:
     def _lately(self, key: TagKey) -> tuple[Tagged, Outcome, StaleReason | None] | None:
         """Return a tag that upstream need not be asked about: confirmed or failed recently."""
         tagged = self._tags.get(key)
-        if tagged is None or not self._tags.fresh(tagged):
+        if tagged is None or not self._tags.may_serve_unasked(tagged):
             return None
-        if self._tags.confirmed(tagged):
+        if self._tags.fresh(tagged):
             return tagged, Outcome.HIT, None
         return tagged, Outcome.STALE, tagged.why
 

@@ -1,4 +1,4 @@
-"""Tags: the digest of each, how long it is valid, and which do not exist. Pure decisions."""
+"""Tags: the digest of each, how long it is fresh, and which do not exist; kept in the index."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ class Tags:
         """Return the names of all tags."""
         return list(self._tags)
 
-    def fresh(self, tagged: Tagged) -> bool:
-        """Whether upstream need not be asked: it answered recently, or failed just now."""
+    def may_serve_unasked(self, tagged: Tagged) -> bool:
+        """Whether upstream need not be asked: the tag is fresh, or its question is postponed."""
         return self._timer() < tagged.ask_again
 
-    def confirmed(self, tagged: Tagged) -> bool:
-        """Whether upstream's answer is still valid; a recent failure does not count."""
+    def fresh(self, tagged: Tagged) -> bool:
+        """Whether upstream's answer is at most `tag_ttl` old; a recent failure does not count."""
         return self._timer() < tagged.checked + self._tag_ttl
 
     def unconfirmed_for(self, tagged: Tagged) -> float:
@@ -137,32 +137,32 @@ class Tags:
         never names a manifest that cannot be served.
         """
         self._missing.pop((repository, digest), None)
-        for key, told in self._awaiting.pop((repository, digest), {}).items():
+        for key, answer in self._awaiting.pop((repository, digest), {}).items():
             tagged = self._tags.get(key)
             if tagged is None:
                 continue
             if tagged.found.digest == digest:
                 tagged.before = None
-            elif not self._overtaken(key, tagged, told):
+            elif not self._overtaken(key, tagged, answer):
                 continue
             else:
-                tagged = told
+                tagged = answer
             self._put(key, tagged)
 
     def _put(self, key: TagKey, tagged: Tagged) -> None:
         self._index.put_tag(TagRow(key, tagged.found, int(self._clock()) - self.age(tagged)))
 
-    def _overtaken(self, key: TagKey, tagged: Tagged, told: Tagged) -> bool:
+    def _overtaken(self, key: TagKey, tagged: Tagged, answer: Tagged) -> bool:
         """Replace a tag's older stored manifest by a late arrival; False if it is not older."""
-        here = tagged.before or tagged
-        if here.checked >= told.checked:
+        stored = tagged.before or tagged
+        if stored.checked >= answer.checked:
             return False
-        told.before = None
+        answer.before = None
         if tagged.before is not None:
-            tagged.before = told
+            tagged.before = answer
         else:
-            told.ask_again, told.why = tagged.ask_again, tagged.why
-            self._tags[key] = told
+            answer.ask_again, answer.why = tagged.ask_again, tagged.why
+            self._tags[key] = answer
         return True
 
     def _tell(self) -> Iterator[TagKey]:
