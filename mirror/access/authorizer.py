@@ -43,7 +43,7 @@ class AnonymousUpstream(Protocol):
 
 
 class Authorizer:
-    """The check of each request for a repository, before any content is served.
+    """Checks each request for a repository, before any content is served.
 
     `publicity_checks` asks each upstream without an account; `publicity` has the answers.
     `stale_after` is how long a client waits, in seconds, for an upstream with an older answer at

@@ -1,4 +1,4 @@
-"""Errands: an order is sent to the daemon that uses the data folder, or carried out here.
+"""The client of the daemon: sends it an order, or has the order carried out without it.
 
 A command that finds a daemon does not import the daemon's parts or aiohttp: that would double
 its time.

@@ -1,4 +1,4 @@
-"""The end of parts: each is closed when the stack that it was entered in unwinds."""
+"""Closing of parts: each is closed when the stack that it was entered in unwinds."""
 
 from __future__ import annotations
 

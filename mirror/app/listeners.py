@@ -1,4 +1,4 @@
-"""The addresses and the certificate that the mirror listens with, or why they cannot be used."""
+"""The listeners: their addresses and certificate, or why these cannot be used."""
 
 from __future__ import annotations
 

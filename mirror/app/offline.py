@@ -1,4 +1,4 @@
-"""Orders without a daemon: the command itself opens the data folder, as the folder's owner."""
+"""Orders carried out offline: the command itself opens the data folder, as the folder's owner."""
 
 from __future__ import annotations
 

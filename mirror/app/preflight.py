@@ -1,4 +1,4 @@
-"""Checks before a start: the faults that would prevent it, and warnings."""
+"""The preflight: checks for the faults that would prevent a start, and warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tally: manifests that clients requested, and stale answers, beside upstream's counts."""
+"""Demand: manifests that clients requested, and stale answers, beside upstream's counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LONGEST = 31 * 24  # hours in memory: a longer window is not reported in full
 
 
 class Demand:
-    """Counts in memory; about once a second the sums of the hours are written to the ledger."""
+    """Counts demand in memory; about once a second the hours' sums are written to the ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

@@ -1,4 +1,4 @@
-"""Limit checks: upstream is asked, by requests that it does not count, how many pulls are left."""
+"""The limit poller: asks, by requests that upstream does not count, how many pulls are left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reckoning: a report on each pull limit, its remainder, its spenders and its forecast."""
+"""The report on each pull limit: its remainder, its spenders and its forecast."""
 
 from __future__ import annotations
 

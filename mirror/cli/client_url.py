@@ -1,4 +1,4 @@
-"""The address at which clients reach the mirror, as far as the mirror can know it."""
+"""The URL at which clients reach the mirror, as far as the mirror can know it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The caller: a client's identity, as far as it is known."""
+"""The client: its identity, as far as it is known."""
 
 from __future__ import annotations
 

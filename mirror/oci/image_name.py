@@ -1,4 +1,4 @@
-"""Targets on the command line: an image, content by digest, or a repository."""
+"""Image names on the command line: an image, content by digest, or a repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Untrusted JSON, accepted only if every reader gives it the same meaning."""
+"""Strict JSON: untrusted documents, accepted only if all readers give them the same meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A JSON list of tags, parsed and rewritten in pieces: of any length, in little memory."""
+"""A tag list in JSON, parsed and rewritten in pieces: of any length, in little memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings, merged from all sources, and all their faults."""
+"""Loading of the settings: merged from all sources, with all their faults."""
 
 from __future__ import annotations
 

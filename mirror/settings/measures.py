@@ -1,4 +1,4 @@
-"""Sizes and durations of settings, with units, and the bound on stored data."""
+"""Measures in settings: sizes and durations with units, and the bound on stored data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The books: accounting of stored content, used space, and eviction order. Touches no file."""
+"""Accounting of stored content, used space, and eviction order. Touches no file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks that the data folder is under the mirror's control alone: links, owners and modes."""
+"""The folder's links, owners and modes: checked to be under the mirror's control alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The references between stored content: the images, repositories and manifests that need it.
+"""The graph of references between stored content: images, repositories and manifests need it.
 
 All walks are for a thread, and always terminate: each remembers visited digests and uses no
 recursion. Its time grows with the number of entries and references, which is bounded, and not with

@@ -1,4 +1,4 @@
-"""One lock per digest, held while its file is created, renamed or unlinked."""
+"""Locks by name: one per digest, held while its file is created, renamed or unlinked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Disk space within the bound: reserved before a write, after unlinking evicted files."""
+"""The quota: disk space is reserved before a write, after unlinking evicted files."""
 
 from __future__ import annotations
 

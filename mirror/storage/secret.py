@@ -1,4 +1,4 @@
-"""The key of the data folder: random bytes that appear in no answer, and outlive a restart."""
+"""The secret of the data folder: random bytes that appear in no answer, and outlive a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guard against SSRF: the addresses that an upstream may lead to, checked when connecting.
+"""The address policy against SSRF: which addresses an upstream may lead to, checked at connecting.
 
 Redirects and token servers named by an upstream are requested from this machine's network position:
 they must not reach hosts that only this machine can reach.

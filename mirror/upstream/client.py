@@ -1,4 +1,4 @@
-"""One upstream registry: all requests it accepts."""
+"""The client of one upstream registry: all requests that the registry accepts."""
 
 from __future__ import annotations
 

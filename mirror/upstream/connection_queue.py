@@ -1,4 +1,4 @@
-"""Turns: the order of requests that wait for one of an upstream's connections."""
+"""The queue of requests that wait for one of an upstream's connections, in a fair order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults: aiohttp's exceptions and timeouts, as errors with messages for clients."""
+"""Errors of upstream: aiohttp's exceptions and timeouts, with messages for clients."""
 
 from __future__ import annotations
 

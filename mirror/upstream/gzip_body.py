@@ -1,4 +1,4 @@
-"""Decompression of blob bodies that a host sent as gzip."""
+"""Gzip bodies: blobs that a host sent as gzip are decompressed."""
 
 from __future__ import annotations
 

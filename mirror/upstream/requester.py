@@ -1,4 +1,4 @@
-"""Sending requests to one upstream: login, retries, and the meaning of each response."""
+"""The requester of one upstream: login, retries, and the meaning of each response."""
 
 from __future__ import annotations
 

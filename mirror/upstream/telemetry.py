@@ -1,4 +1,4 @@
-"""The record of a request to upstream, and the headers about pull limits and retries."""
+"""Telemetry of a request to upstream: its record, and headers about pull limits and retries."""
 
 from __future__ import annotations
 

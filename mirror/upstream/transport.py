@@ -1,4 +1,4 @@
-"""The connections to an upstream: requests with redirects followed by hand, and faults named."""
+"""The transport to an upstream: requests with redirects followed by hand, and faults named."""
 
 from __future__ import annotations
 

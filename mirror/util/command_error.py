@@ -1,4 +1,4 @@
-"""The failure that ends a command: its message is for the user, on one line."""
+"""The error that ends a command: its message is for the user, on one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes: a request's path, parsed and validated once."""
+"""The router: a request's path, parsed and validated once."""
 
 from __future__ import annotations
 

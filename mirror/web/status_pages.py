@@ -1,4 +1,4 @@
-"""The mirror's own pages: liveness, readiness, and metrics."""
+"""Status pages of the mirror: liveness, readiness, and metrics."""
 
 from __future__ import annotations
 

@@ -53,6 +53,11 @@ def test_no_room_of_content_knows_a_file_of_the_store() -> None:
     assert places(r"\berrno\b|\bOSError\b", content) == []
 
 
-def test_the_concrete_stores_are_made_by_the_storage_alone() -> None:
-    concrete = r"mirror\.storage\.(blobs\.(?!protocol)|accounting|quota|sqlite)"
-    assert places(concrete, outside()) == []
+def test_only_the_core_and_the_storage_name_a_concrete_store() -> None:
+    """`app/core.py` chooses the implementations; all other rooms know the protocols and rows."""
+    concrete = (
+        r"mirror\.storage\.(blobs\.(?!protocol)|metadata\.(?!protocol|rows)|accounting|quota)"
+    )
+    rooms = [path for path in outside() if path != MIRROR / "app/core.py"]
+    assert places(concrete, rooms) == []
+    assert places(concrete, [MIRROR / "app/core.py"]) != []  # the pattern finds what it is for

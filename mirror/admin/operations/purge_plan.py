@@ -1,4 +1,4 @@
-"""Purges: plans for removing an image or a repository, and its content. Pure, for a thread."""
+"""Purge plans: the removal of an image or a repository, and its content. Pure, for a thread."""
 
 from __future__ import annotations
 

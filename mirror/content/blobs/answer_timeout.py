@@ -1,4 +1,4 @@
-"""The time limit of a question to upstream, set while the question is under way."""
+"""The timeout of an answer from upstream, set while its question is under way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All fetches: one per digest and upstream, each for as long as it has followers."""
+"""The pool of fetches: one per digest and upstream, each for as long as it has followers."""
 
 from __future__ import annotations
 

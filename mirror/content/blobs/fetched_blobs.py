@@ -1,4 +1,4 @@
-"""Blobs from upstream: each request is attached to the fetch that brings its blob."""
+"""Fetched blobs: each request is attached to the fetch that brings its blob."""
 
 from __future__ import annotations
 

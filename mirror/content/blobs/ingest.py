@@ -1,4 +1,4 @@
-"""Intake: incoming bytes, hashed at once, written at the disk's pace, readable meanwhile."""
+"""Ingest: incoming bytes, hashed at once, written at the disk's pace, readable meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored blobs, for the repositories that they are linked to; upstream is asked for links."""
+"""Linked blobs: stored ones, served where they are linked; upstream is asked for links."""
 
 from __future__ import annotations
 

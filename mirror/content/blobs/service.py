@@ -1,4 +1,4 @@
-"""Blobs: served where they are linked, from the cache or during their fetch."""
+"""The service of blobs: served where they are linked, from the cache or during their fetch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client's end of a body: where bytes are sent to, for as long as the client is connected."""
+"""Sinks of bodies: where bytes are sent to, for as long as the client is connected."""
 
 from __future__ import annotations
 

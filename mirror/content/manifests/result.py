@@ -1,4 +1,4 @@
-"""A found manifest, and how it was found."""
+"""The result of a request for a manifest: its descriptor, and how it was found."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Revalidation:
         return await self._running.join(key, lambda: self._check(key))
 
     def servable(self, key: TagKey) -> Tagged | None:
-        """Return the newest known target of a tag whose manifest is stored."""
+        """Return the newest known target of a tag that is stored."""
         tagged = self._tags.get(key)
         for each in (tagged, tagged.before) if tagged else ():
             if (

@@ -1,4 +1,4 @@
-"""WWW-Authenticate: the challenges of a registry (RFC 9110, 11.6.1)."""
+"""Challenges of a registry, in WWW-Authenticate (RFC 9110, 11.6.1)."""
 
 from __future__ import annotations
 

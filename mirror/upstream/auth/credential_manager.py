@@ -1,4 +1,4 @@
-"""The account of one upstream: credentials renewed in time, and a backoff after refusals."""
+"""The credential manager: renews an upstream's credentials in time, and backs off if refused."""
 
 from __future__ import annotations
 

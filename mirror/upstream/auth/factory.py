@@ -1,4 +1,4 @@
-"""Choice of an upstream's credential source and login method, from its configuration."""
+"""The factory of logins: an upstream's credential source and login method, as configured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An upstream's address and login."""
+"""The origin of an upstream: its address, and the login there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS: the mirror's certificate, renewed without a restart, and the names in those of clients."""
+"""The TLS certificate of the mirror, renewed without a restart, and the names in clients' ones."""
 
 from __future__ import annotations
 

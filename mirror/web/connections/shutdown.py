@@ -1,4 +1,4 @@
-"""The end of a listener: running replies have a grace period, and are then cut."""
+"""The shutdown of a listener: running replies have a grace period, and are then cut."""
 
 from __future__ import annotations
 

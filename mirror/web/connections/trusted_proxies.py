@@ -1,4 +1,4 @@
-"""Fronts: trusted proxies before the mirror, which tell it the addresses of clients."""
+"""Trusted proxies before the mirror, which tell it the addresses of clients."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Line(NamedTuple):
 
 
 class AccessLog:
-    """Renders lines, and queues them in a log writer, which writes them later."""
+    """Renders the access log, and queues its lines in a log writer, which writes them later."""
 
     def __init__(self, log_format: Format, log_writer: LogWriter) -> None:
         self._render: Callable[[Line], str] = Line.json if log_format == "json" else Line.text

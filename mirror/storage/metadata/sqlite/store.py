@@ -1,4 +1,4 @@
-"""The index in SQL: read whole at start, written behind, never queried by a request."""
+"""The store of the index in SQL: read whole at start, written behind, queried by no request."""
 
 from __future__ import annotations
 
