@@ -1,4 +1,4 @@
-"""What is deployed fits the mirror: the unit, the image, and what is beside it."""
+"""The files for deployment fit the mirror: the unit, the image, and their companions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def directives(name: str) -> list[str]:
 
 
 def check(*command: str | Path) -> None:
-    """Run a program that says whether something is right."""
+    """Run a program that checks a file; fails unless it finds no fault."""
     checked = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert not checked.stderr
@@ -48,11 +48,11 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     check("systemd-analyze", "verify", unit)
 
 
-def test_the_unit_asks_for_what_the_mirror_offers() -> None:
+def test_the_unit_uses_the_features_of_the_mirror() -> None:
     assert directives("Type") == ["notify"]
     assert directives("User") == ["mirror"]
     assert directives("StateDirectory") == ["mirror"]
-    assert directives("Environment") == []  # the file says where the data is, and commands read it
+    assert directives("Environment") == []  # the file names the data folder, and commands read it
     assert float(directives("WatchdogSec")[0]) > 0
     assert directives("RestartPreventExitStatus") == ["2"]
     assert int(directives("LimitNOFILE")[0]) >= 65536
@@ -62,12 +62,12 @@ def test_the_unit_asks_for_what_the_mirror_offers() -> None:
 
 
 def test_the_unit_has_the_configuration_checked_without_the_network() -> None:
-    """What that finds is for the journal: after it alone systemd would try again for ever."""
+    """The check's findings are for the journal; they alone would let systemd retry for ever."""
     [before], [command] = directives("ExecStartPre"), directives("ExecStart")
     assert before == "-" + command.replace(" serve ", " check ")
 
 
-async def test_what_the_unit_runs_first_names_every_fault_of_its_file(tmp_path: Path) -> None:
+async def test_the_units_first_command_names_every_fault_of_its_file(tmp_path: Path) -> None:
     file = tmp_path / "mirror.toml"
     file.write_text('tag_ttl = "often"\nmax_fetches = 0\n')
     [before] = directives("ExecStartPre")
@@ -90,9 +90,9 @@ def test_the_grace_and_what_comes_behind_it_fit_into_the_time_to_stop() -> None:
     sorted(file for file in DEPLOY.rglob("*") if file.is_file() and file.suffix != ".pyc"),
     ids=lambda file: str(file.relative_to(DEPLOY)),
 )
-def test_every_variable_and_secret_is_one_that_the_mirror_reads(file: Path) -> None:
+def test_the_mirror_reads_every_variable_and_secret(file: Path) -> None:
     known = {name.upper() for name in Settings.model_fields} | {"CONFIG", "SECRETS_DIR"}
-    # Alerts are about metrics, which begin as variables do.
+    # Alerts name metrics, which begin like variables.
     flags = re.NOFLAG if file.name.startswith("alerts") else re.IGNORECASE
     for variable in re.findall(rf"\b{PREFIX}\w+", file.read_text(), flags=flags):
         key, *rest = variable.upper().removeprefix(PREFIX).split("__")
@@ -166,7 +166,7 @@ def test_the_base_image_can_be_named_by_its_digest() -> None:
     assert "\nARG BUILD=${BASE}\n" in DOCKERFILE
 
 
-def test_what_the_image_is_built_from_is_not_ignored() -> None:
+def test_the_sources_of_the_image_are_not_ignored() -> None:
     sources = re.findall(r"^COPY ([^-]\S*(?: \S+)*) \S+$", DOCKERFILE, flags=re.MULTILINE)
     copied = {name for names in sources for name in names.split()}
     assert copied == {"mirror", "requirements.lock", "deploy/launcher.py", "deploy/mirror.sh"}

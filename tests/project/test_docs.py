@@ -34,7 +34,7 @@ STATE = "/var/lib/mirror"  # where an installed mirror keeps its data
 
 
 def section(text: str, heading: str, marks: str = "##") -> str:
-    """Return what stands below a heading."""
+    """Return the text below a heading."""
     below = text.partition(f"\n{marks} {heading}\n")[2]
     return re.split(rf"^(?:##|{marks}) ", below, flags=re.MULTILINE)[0]
 
@@ -79,13 +79,13 @@ def test_every_key_is_documented_with_its_default(heading: str, model: type[Base
     ],
 )
 def test_a_key_that_refuses_says_what_that_is_worth(heading: str, keys: set[str]) -> None:
-    """Clients go on to the registry: tests/real/test_only.py."""
+    """Clients go on to the registry after a refusal: tests/real/test_only.py."""
     table = {plain(row[0]): row[-1] for row in rows(section(CONFIGURATION, heading))}
     assert {key for key, text in table.items() if "(#what-a-refusal-is-worth)" in text} == keys
     assert "--only" in section(CONFIGURATION, "What a refusal is worth")
 
 
-def test_the_clients_that_were_seen_to_work_are_those_that_are_pulled_with() -> None:
+def test_the_clients_seen_to_work_are_those_of_the_modern_tests() -> None:
     seen = [
         f"{what} {version}"
         for what, version, by in rows(section(CLIENTS, "Seen to work"))
@@ -142,9 +142,9 @@ def test_the_sample_configuration_has_every_key_at_its_default(tmp_path: Path) -
         "client_ca",
         "htpasswd",
         "listen_metrics",
-    }  # no value is their default
+    }  # these have no value as default
     without = {"password_file", "docker_config", "pull_limit", "proxy"}
-    without |= {"ca_file", "client_cert", "client_key"}  # nor of these
+    without |= {"ca_file", "client_cert", "client_key"}  # neither have these
     assert given.keys() == Settings.model_fields.keys() - files
     assert given["upstreams"].keys() == {"docker.io"}
     assert given["upstreams"]["docker.io"].keys() == Upstream.model_fields.keys() - without
@@ -153,7 +153,7 @@ def test_the_sample_configuration_has_every_key_at_its_default(tmp_path: Path) -
     assert all(f"# {key} = " in text for key in without | files)
 
 
-def test_the_sample_configuration_says_of_each_key_what_the_settings_say() -> None:
+def test_the_sample_configuration_describes_each_key_as_the_settings_do() -> None:
     text = " ".join(SAMPLE.read_text().replace("#", "").split())
     for key, field in Settings.model_fields.items():
         assert field.description
@@ -184,7 +184,7 @@ def exposed(families: Iterable[Metric]) -> dict[str, tuple[str, set[str]]]:
 async def test_every_metric_is_documented_and_there_is_no_other(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
-    hub.terms.limit = 10  # so that upstream says what is left
+    hub.terms.limit = 10  # so that upstream tells the remaining pulls
     await mirror.pull("library/nginx", "latest", image)
     text = (await mirror.ask("/metrics")).body.decode()
     assert documented_metrics() == exposed(text_string_to_metric_families(text))
@@ -225,14 +225,14 @@ def test_every_error_is_explained_and_there_is_no_other() -> None:
 
 
 def errors(kind: type[RegistryError]) -> Iterator[type[RegistryError]]:
-    """Return an error and all that are derived from it."""
+    """Return an error class and all classes derived from it."""
     yield kind
     for derived in kind.__subclasses__():
         yield from errors(derived)
 
 
 @pytest.mark.parametrize("heading", ["Watch it", "When it does not start", "Reasons for a 429"])
-def test_what_to_look_for_is_what_is_written(heading: str) -> None:
+def test_the_quoted_lines_are_in_the_code(heading: str) -> None:
     source = "\n".join(file.read_text() for file in (PROJECT / "mirror").rglob("*.py"))
     marks = "###" if f"\n### {heading}\n" in OPERATIONS else "##"
     texts = [plain(row[0]) for row in rows(section(OPERATIONS, heading, marks))]
@@ -242,7 +242,7 @@ def test_what_to_look_for_is_what_is_written(heading: str) -> None:
         assert (f"{name}=" in source and value) if equals else text in source, text
 
 
-def test_what_is_to_be_pasted_can_be_read() -> None:
+def test_the_block_for_the_engine_can_be_parsed() -> None:
     [engine] = [json.loads(block) for block in code(OPERATIONS, "json")]
     assert engine == {"registry-mirrors": ["http://mirror.example:5000"]}
 
@@ -251,7 +251,7 @@ PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 
 
 def anchors(page: Path) -> set[str]:
-    """Return what a link may lead to in a page: its headings, as they are written in addresses."""
+    """Return the targets for links in a page: its headings, in their form for addresses."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
 
@@ -294,11 +294,11 @@ def test_every_attack_that_is_tried_is_named() -> None:
 def test_the_newest_version_that_the_changelog_dates_is_this_one() -> None:
     text = (PROJECT / "CHANGELOG.md").read_text()
     dated = re.findall(r"^## \[([^]]+)\] - \d{4}-\d\d-\d\d$", text, flags=re.MULTILINE)
-    first = "0.1.0"  # what it was called before anything was released
+    first = "0.1.0"  # the version before the first release
     assert mirror.__version__ == (dated or [first])[0]
 
 
-def test_the_house_is_the_one_that_is_described() -> None:
+def test_the_documented_tree_is_that_of_the_code() -> None:
     page = (PROJECT / "docs" / "architecture.md").read_text()
     tree = page.partition("\nmirror/\n")[2].partition("\ntests/ ")[0]
     modules = {path.name for path in (PROJECT / "mirror").glob("[!_]*.py")}

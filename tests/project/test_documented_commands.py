@@ -1,4 +1,4 @@
-"""What the documentation has typed can be typed, and its files used: commands, targets, TOML."""
+"""The documented commands, targets and TOML files work as they are written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _IN_A_CONTAINER = r"(?:(?:docker|kubectl) exec mirror\S* (?:-- )?)?"
 
 
 def typed() -> Iterator[tuple[str, str]]:
-    """Yield each line that is to be typed, with its page: from blocks, and from within the text."""
+    """Yield each line for a terminal, with its page: from blocks, and from within the text."""
     for page in PAGES:
         text = page.read_text()
         blocks = [block for language, block in _FENCED.findall(text) if language in ("", "sh")]
@@ -46,7 +46,7 @@ def test_each_command_line_is_taken(line: str) -> None:
         line = line.replace(placeholder, example)
     command, *words = shlex.split(line)
     assert command in COMMANDS
-    if words and words != ["--help"]:  # else it is only named
+    if words and words != ["--help"]:  # without words, the command is only named
         parser([command, *words]).parse_args([command, *words])
 
 
@@ -69,7 +69,7 @@ def test_each_target_exists_and_is_explained() -> None:
 
 
 def test_each_file_that_is_installed_exists() -> None:
-    """Those of the checkout, by their path in it."""
+    """Files of the checkout are named by their path in it."""
     named = {
         word
         for _, line in typed()

@@ -1,4 +1,4 @@
-"""The fuzz itself: the same seed is the same plays, each verdict can fail, a short round passes."""
+"""The fuzz itself: a seed always draws the same plays, verdicts can fail, a short round passes."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def test_a_dozen_rounds_have_all_there_is_to_draw() -> None:
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
-def test_what_is_printed_is_read_again(number: int) -> None:
+def test_a_printed_play_can_be_read_again(number: int) -> None:
     plays = draw.plays(11, number)
     assert read(shown(plays)) == plays
 
 
-def test_what_is_read_is_a_play_and_runs_nothing() -> None:
+def test_a_text_that_is_read_is_a_play_and_runs_nothing() -> None:
     with pytest.raises(TypeError):
         read("Part(data=b'')")
     with pytest.raises(NameError):
@@ -64,7 +64,7 @@ def test_documents_are_no_larger_than_what_clients_take(shape: str) -> None:
     assert made(body, "x") != made(body, "y")
 
 
-def test_every_recipe_draws_what_can_be_made() -> None:
+def test_every_recipe_draws_plays_that_can_be_made() -> None:
     chance = random.Random(1)
     for recipe in (*talks.TALKS, *traps.TRAPS, talks.mutated, traps.mutated):
         for _ in range(5):
@@ -74,10 +74,10 @@ def test_every_recipe_draws_what_can_be_made() -> None:
                 made(play.blob, "x")
 
 
-# Making small
+# Shrinking
 
 
-async def test_one_play_of_many_is_found_and_made_small() -> None:
+async def test_the_failing_play_of_many_is_found_and_shrunk() -> None:
     culprit = Trap(
         (Ask("tag", 40), Ask("blob")),
         (Lie("token", fields=(Part(b";", 30_000),), then="hangs"), Lie("ping")),
@@ -97,7 +97,7 @@ async def test_one_play_of_many_is_found_and_made_small() -> None:
     assert small.lies == (Lie("token", fields=(Part(b";", 15_000),)),)
 
 
-def test_what_is_smaller_is_another_play() -> None:
+def test_a_smaller_candidate_is_another_play() -> None:
     for play in draw.plays(3, 5):
         assert play not in [*candidates(play)]
 
@@ -105,7 +105,7 @@ def test_what_is_smaller_is_another_play() -> None:
 # The verdict
 
 
-def test_what_is_as_it_should_be_is_not_found_wrong() -> None:
+def test_figures_within_their_bounds_are_not_found_wrong() -> None:
     assert judged(Measured(), Measured(), Measured(stall=STALL, lag=LAG)) == []
 
 
@@ -132,11 +132,11 @@ def test_a_lag_of_an_earlier_round_is_told_once() -> None:
     assert judged(Measured(), earlier, replace(earlier)) == []
 
 
-def test_the_worst_of_what_is_wrong_is_what_is_made_small() -> None:
+def test_the_worst_fault_is_the_one_to_shrink() -> None:
     assert worst([Wrong("growth", ""), Wrong("stall", ""), Wrong("memory", "")]) == "stall"
 
 
-# The whole
+# A whole round
 
 
 async def test_a_short_round_against_the_real_daemon_passes(tmp_path: Path) -> None:

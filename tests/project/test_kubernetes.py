@@ -34,7 +34,7 @@ def test_kubernetes_takes_the_manifests(version: str) -> None:
 
 
 def test_no_second_mirror_waits_for_the_lock_on_the_data() -> None:
-    assert MANIFESTS["StatefulSet"]["spec"]["replicas"] == 1  # which ends before another starts
+    assert MANIFESTS["StatefulSet"]["spec"]["replicas"] == 1  # it ends before the next starts
 
 
 def test_a_service_of_the_mirrors_name_sets_no_variables_in_the_pod() -> None:
@@ -67,14 +67,14 @@ def test_a_stop_has_the_time_it_takes_and_a_start_has_five_minutes() -> None:
 
 
 def test_probes_reach_the_mirror_on_any_address_and_with_any_disk() -> None:
-    """Not by HTTP: with `client_ca` the kubelet would need a certificate."""
+    """Probes use no HTTP: with `client_ca` the kubelet would need a certificate."""
     [container] = POD["containers"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert container[probe]["exec"] == {"command": ["mirror", "healthcheck"]}
         assert not container[probe].keys() & {"httpGet", "tcpSocket"}
 
 
-def test_the_volume_is_larger_than_what_is_kept() -> None:
+def test_the_volume_is_larger_than_max_size() -> None:
     told = tomllib.loads(MANIFESTS["ConfigMap"]["data"]["mirror.toml"])
     [claim] = MANIFESTS["StatefulSet"]["spec"]["volumeClaimTemplates"]
     [gibibytes] = re.findall(r"^(\d+)Gi$", claim["spec"]["resources"]["requests"]["storage"])

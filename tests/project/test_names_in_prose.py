@@ -137,9 +137,9 @@ def quoted(text: str) -> Iterator[str]:
 
 
 def exists(name: str, code: Code, around: Names | None = None) -> bool:
-    """Whether a backquoted name exists; true of all that is no name, such as a command.
+    """Whether a backquoted name exists; True for a text that is no name, such as a command.
 
-    `around` are the names of the module whose docstring has it: that may name its variables.
+    `around` are the names of the docstring's module: a docstring may name its variables.
     """
     if name in _FOREIGN or keyword.iskeyword(name):
         return True

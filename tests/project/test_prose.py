@@ -1,7 +1,6 @@
 """The prose of `mirror`: nouns of the field, and no pronouns in their place.
 
-Counted are docstrings, room by room, against a figure that may only go down. In the rooms that are
-done, comments and messages have none either.
+Docstrings, comments and other strings are checked, room by room.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def docstrings(source: str) -> Iterator[str]:
 
 
 def strings(source: str) -> Iterator[str]:
-    """Return all other strings of a module: what it logs, raises and shows is among them."""
+    """Return all other strings of a module, also of its logs, errors and output."""
     tree = ast.parse(source)
     apart: set[int] = set()
     for node in ast.walk(tree):

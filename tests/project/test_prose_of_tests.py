@@ -22,7 +22,6 @@ MOST_YET = {  # of folders that are not done
     "budget": 30,
     "differential": 40,
     "fuzz": 30,
-    "project": 15,
     "simulation": 35,
 }
 LONGEST = 70  # characters of a test's name

@@ -1,4 +1,4 @@
-"""The store keeps its insides to itself: no other room reaches into them, or knows its disk."""
+"""No other room reaches into the store's internals, or knows its disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CONTENT = ("access", "admin", "budget", "content", "web")  # rooms that work wit
 
 
 def outside(*rooms: str) -> list[Path]:
-    """Return the files of these rooms, or of all but the storage."""
+    """Return the files of these rooms, or of all rooms except the storage."""
     found = sorted(MIRROR.rglob("*.py"))
     inside = [path.relative_to(MIRROR).parts[0] for path in found]
     return [
@@ -23,7 +23,7 @@ def outside(*rooms: str) -> list[Path]:
 
 
 def places(pattern: str, paths: list[Path]) -> list[str]:
-    """Return the lines that match."""
+    """Return the places of the lines that match a pattern."""
     return [
         f"{path.relative_to(MIRROR)}:{number}"
         for path in paths
@@ -46,7 +46,7 @@ def test_no_other_room_touches_the_insides_of_the_store(pattern: str) -> None:
 
 
 def test_no_room_of_content_knows_a_file_of_the_store() -> None:
-    """Descriptors only by `BlobReader.fileno`, for sendfile; no path and no error number."""
+    """Descriptors come from `BlobReader.fileno` only, for sendfile; no path and no error number."""
     rooms = [path for path in outside(*CONTENT) if path != MIRROR / "web/sending.py"]
     assert places(r"IO\[bytes\]|\bos\.(pread|preadv|dup|sendfile)\b|\.fileno\(", rooms) == []
     content = [path for path in rooms if path.is_relative_to(MIRROR / "content")]

@@ -1,4 +1,4 @@
-"""The stand-in keeps its promises: what the other tests measure with has to be straight."""
+"""The stand-in keeps its promises, because the other tests measure with it."""
 
 import asyncio
 import json
@@ -237,7 +237,7 @@ async def test_a_hanging_request_is_in_the_journal(hub: Hub, client: Client) -> 
     assert hub.count(kind="manifest", status=200) == 1
 
 
-async def test_who_hangs_up_is_noticed(hub: Hub, client: Client) -> None:
+async def test_a_client_that_hangs_up_is_noticed(hub: Hub, client: Client) -> None:
     hub.faults.add(Fault(kind="manifest", hang=True))
     pull = asyncio.create_task(client.pull(f"{NGINX}/manifests/latest"))
     await hub.seen(lambda seen: seen.kind == "manifest")
@@ -246,7 +246,7 @@ async def test_who_hangs_up_is_noticed(hub: Hub, client: Client) -> None:
     assert hub.pulls == 0
 
 
-async def test_waiting_in_vain_fails_and_says_what_was_seen(hub: Hub, client: Client) -> None:
+async def test_waiting_in_vain_fails_and_lists_the_seen_requests(hub: Hub, client: Client) -> None:
     await client.ask("GET", f"{hub.url}/v2/")
     with pytest.raises(AssertionError, match="registry GET /v2/ -> 401"):
         await hub.seen(lambda seen: seen.kind == "blob", within=0.01)

@@ -1,4 +1,4 @@
-"""Every table of answers is listed in docs/architecture.md, with what its key has to hold."""
+"""Every table of answers is listed in docs/architecture.md, with its key, content and bound."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROW = re.compile(r"^\| `([a-z_/]+\.py)` `([A-Za-z_]+)` \|(.+)\|(.+)\|(.+)\|(.+)\
 
 
 def tables() -> Iterator[tuple[str, str]]:
-    """Find the tables that outlive a call: attributes of objects, by their annotations."""
+    """Find the tables that outlive a call: objects' attributes, by their annotations."""
     parts = ("upstream", "access", "budget", "content", "web", "storage")
     paths = [path for part in parts for path in (FOLDER / part).rglob("*.py")]
     # The tables of other helpers are listed by their owners.
@@ -32,7 +32,7 @@ def tables() -> Iterator[tuple[str, str]]:
 def _attribute(node: ast.AST) -> str | None:
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute):
         return node.target.attr if TABLES.search(ast.unparse(node.annotation)) else None
-    if isinstance(node, ast.FunctionDef) and node.returns is not None:  # made when first used
+    if isinstance(node, ast.FunctionDef) and node.returns is not None:  # made at its first use
         cached = any("cached_property" in ast.unparse(each) for each in node.decorator_list)
         return node.name if cached and TABLES.search(ast.unparse(node.returns)) else None
     if isinstance(node, ast.ClassDef):

@@ -1,4 +1,4 @@
-"""Torture itself: the same seed is the same plan, each check can fail, and a short round passes."""
+"""The torture itself: a seed always has the same plan, checks can fail, a short round passes."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ def test_a_plan_keeps_within_its_round(number: int) -> None:
     assert {fault.image for fault in plan.faults} <= set(plan.tags)
 
 
-# The checks, each with something planted
+# The checks, each with a planted fault
 
 
 def around(*faults: FaultPlan, held: bool = False, dead: bool = False) -> Circumstances:
-    """A round with these faults, all of which are for BLOB."""
+    """A round with these faults, all of them for BLOB."""
     plan: RoundPlan = replace(plan_round(1, 0), faults=faults, outages=(), kills=())
     pairs = frozenset({(BLOB.digest, "team-0/app")} if held else ())
     return Circumstances(plan, pairs, lambda _: BLOB.digest, lambda _began, _ended: dead)
 
 
 def got(end: End, status: int | None = 200) -> Outcome:
-    """A client's request for BLOB that ended so."""
+    """A client's request for BLOB with this end."""
     return Outcome("blob", 0, BLOB.digest, "plain", end, 1.0, 2.0, status=status)
 
 
@@ -109,7 +109,7 @@ def test_a_shortcut_that_is_refused_explains_nothing(trouble: Trouble) -> None:
     assert checks.clients([got("refused", 503)], around(replace(FAULT, trouble=trouble)))
 
 
-def test_a_token_service_that_denies_explains_what_was_not_kept() -> None:
+def test_a_token_service_that_denies_explains_missing_content() -> None:
     plan = replace(around().plan, denials=(Denial(0.1, 0.5, 403),))
     assert not checks.clients([got("refused", 403)], replace(around(), plan=plan))
     assert checks.clients([got("refused", 403)], replace(around(held=True), plan=plan))
@@ -126,7 +126,7 @@ def test_a_kept_tag_may_be_missing_only_where_the_registry_says_so() -> None:
     assert checks.clients([down], replace(around(FAULT, held=True), tags=known))
 
 
-def test_requests_that_fail_are_counted_beside_those_for_what_was_kept() -> None:
+def test_failed_requests_are_counted_beside_those_for_stored_content() -> None:
     outcomes = [got("complete"), got("refused", 503), got("left")]
     assert checks.failures(outcomes, around()) == Failures(2, 1, 0, 0)
     assert checks.failures(outcomes, around(held=True)) == Failures(2, 1, 2, 1)
@@ -143,7 +143,7 @@ def test_an_error_that_upstream_never_gave_is_not_honest(status: int) -> None:
     assert checks.clients([got("refused", status)], around(FAULT))
 
 
-def test_upstream_bytes_beyond_what_is_due_are_found() -> None:
+def test_upstream_bytes_beyond_the_bound_are_found() -> None:
     blobs = {BLOB.digest: BLOB}
 
     def wrong(count: int, within: Circumstances, *, strict: bool = True) -> list[str]:
@@ -170,14 +170,14 @@ def test_a_disk_beyond_its_bound_is_found(folder: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data folder with nothing in it, laid out as the daemon does."""
+    """An empty data folder, laid out as the daemon does."""
     (tmp_path / "blobs/sha256").mkdir(parents=True)
     (tmp_path / "partial").mkdir()
     return tmp_path
 
 
 def plant(folder: Path, blob: Blob, content: bytes | None = None) -> None:
-    """Keep a blob, or other bytes under its name."""
+    """Store a blob, or other bytes under its name."""
     name = blob.digest.removeprefix("sha256:")
     (folder / "blobs/sha256" / name[:2]).mkdir(parents=True, exist_ok=True)
     (folder / "blobs/sha256" / name[:2] / name).write_bytes(content or blob.read())
@@ -259,7 +259,7 @@ def test_an_unforeseen_error_in_the_log_is_found() -> None:
     assert checks.log("ERROR unexpected failure of a request: '/v2/'\n")
 
 
-# The whole
+# A whole round
 
 
 def test_a_failure_is_reported_with_its_seed_and_how_to_replay_it() -> None:

@@ -1,4 +1,4 @@
-"""`make version` names the next version wherever it stands."""
+"""`make version` writes the next version in every file that has it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def made(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def _today() -> date:
-    """As `date` has it here."""
+    """Return the date in the local time zone, as `date` does."""
     return datetime.now(UTC).astimezone().date()
 
 
