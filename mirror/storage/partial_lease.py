@@ -141,7 +141,7 @@ class PartialLease:
             if partial is not None and not kept:
                 self._tell_of_removal()
                 with suppress(StorageError):  # the next start removes it
-                    await partial.remove()
+                    await run_to_completion(partial.remove())
         finally:
             if kept:
                 self._accounting.idle_partials[self._digest] = kept
@@ -158,7 +158,7 @@ class PartialLease:
         partial = self._to_be_ended()
         try:
             if partial is not None:
-                await partial.remove()
+                await run_to_completion(partial.remove())
         finally:
             self._end()
 

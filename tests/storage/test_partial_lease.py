@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -156,6 +157,32 @@ async def test_a_discard_that_fails_is_an_end(store: Store, blobs: MemoryBlobs) 
         with pytest.raises(StorageError):
             await lease.discard()
     assert ended(store, lease)
+
+
+@pytest.mark.parametrize(("end", "data"), [("discard", BODY), ("keep", b"")])
+async def test_a_cancelled_removal_is_finished(
+    store: Store, blobs: MemoryBlobs, monkeypatch: pytest.MonkeyPatch, end: str, data: bytes
+) -> None:
+    lease = store.lease(DIGEST)
+    await write(lease, data)
+    assert lease.partial is not None
+    remove, queued, turn = lease.partial.remove, asyncio.Event(), asyncio.Event()
+
+    async def remove_in_turn() -> None:
+        queued.set()
+        await turn.wait()
+        await remove()
+
+    monkeypatch.setattr(lease.partial, "remove", remove_in_turn)
+    ending = asyncio.create_task(getattr(lease, end)())
+    await queued.wait()
+    ending.cancel()
+    await asyncio.sleep(0)
+    turn.set()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert ended(store, lease)
+    assert not blobs.partials
 
 
 async def test_bytes_that_find_no_room_to_be_resumed_stay_where_they_are(store: Store) -> None:
