@@ -1,1 +1,1 @@
-"""Fuzz: both wires of a real daemon, spoken by hostile peers, beside an honest client."""
+"""Fuzz: hostile peers on both sides of a real daemon, beside an honest client."""

@@ -1,6 +1,6 @@
 """Fuzz a mirror for some minutes: `python -m tests.fuzz --minutes 60 --seed 7`.
 
-Exits 1 where something did not hold, and says how to have it again: `--play 'Talk(…)'`.
+Exits 1 after a failure, and prints how to replay it: `--play 'Talk(…)'`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from tests.fuzz.site import Site, opened
 from tests.fuzz.smaller import shrunk
 from tests.fuzz.verdict import Measured, Wrong, worst
 
-LIFE = 6  # rounds, after which the daemon is stopped and what it leaves is looked at
-_SHOWN = 8  # things that are wrong
+LIFE = 6  # rounds, after which the daemon is stopped and its data folder checked
+_SHOWN = 8  # faults that are printed
 _MIB = 1024 * 1024
 HEAD = "round     s  stall ms  latency ms  slowest honest s  peak MiB  rest MiB  plays"
 
 
 class Fuzzing:
-    """Plays rounds of a seed until a time is up."""
+    """Plays rounds of a seed until the time is up."""
 
     def __init__(self, asked: argparse.Namespace, seed: int) -> None:
         self._asked = asked
@@ -38,7 +38,7 @@ class Fuzzing:
         self.found = 0
 
     async def run(self) -> None:
-        """Go on, life after life."""
+        """Play rounds, one life of a daemon after another."""
         while self._goes_on():
             with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
                 async with opened(Path(folder) / "data") as site:
@@ -82,7 +82,7 @@ class Fuzzing:
 
 
 async def played(plays: tuple[Play, ...]) -> list[Wrong]:
-    """Play these in a life of their own, and once more as it is stopped."""
+    """Play these in a separate life, and once more during its stop."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         async with opened(Path(folder) / "data") as site:
             began = time.monotonic()
@@ -92,7 +92,7 @@ async def played(plays: tuple[Play, ...]) -> list[Wrong]:
 
 
 def line(number: int, seconds: float, at: Measured, plays: Sequence[Play]) -> str:
-    """Say how a round went."""
+    """Return a line with the figures of a round."""
     return (
         f"{number:5}  {seconds:4.1f}  {max(at.stall, at.lag) * 1000:8.0f}"
         f"  {at.latency * 1000:10.0f}  {at.slowest:16.2f}  {at.peak / _MIB:8.0f}"
@@ -117,7 +117,7 @@ async def _again(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; returns the exit code."""
+    """Run the fuzz; returns the exit code."""
     asked = _parser().parse_args(arguments)
     if asked.play:
         return asyncio.run(_again(asked.play))

@@ -1,4 +1,4 @@
-"""The baiting: hostile clients that walk into a trap, and look at what they get."""
+"""The baiting: hostile clients that walk into a trap, and check their answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.fuzz.shapes import made
 from tests.fuzz.wire import Talking
 from tests.standin.blobs import digest_of
 
-_EACH = 1.5  # s after which the next ask begins beside those that have no answer yet
+_EACH = 1.5  # s after which the next ask begins beside those without an answer yet
 _ACCEPT = (
     "Accept: application/vnd.oci.image.index.v1+json\r\n"
     "Accept: application/vnd.oci.image.manifest.v1+json\r\n"
@@ -19,7 +19,7 @@ _ACCEPT = (
 
 
 class Baiting:
-    """Plays traps of the upstream `hostile`, which the daemon knows as `name`, or by none."""
+    """Plays traps of the upstream `hostile`, which the daemon knows as `name`, or under no name."""
 
     def __init__(self, hostile: Hostile, name: str, talking: Talking) -> None:
         self._hostile = hostile
@@ -28,7 +28,7 @@ class Baiting:
         self.wrong: list[str] = []
 
     async def play(self, trap: Trap, repository: str) -> None:
-        """Lay it in a repository, and let all walk into it; to be cancelled."""
+        """Lay a trap in a repository, and have clients walk into it; to be cancelled."""
         self._hostile.trap = trap
         async with asyncio.TaskGroup() as group:
             for ask in trap.asks:
@@ -47,7 +47,7 @@ class Baiting:
         self._prove(path, answer)
 
     def _prove(self, path: str, answer: bytes) -> None:
-        """See that what is completed under a digest has it."""
+        """Check that a complete body under a digest has that digest."""
         head, _, body = answer.partition(b"\r\n\r\n")
         digest = path.rpartition("/")[2]
         whole = b"\r\nContent-Length: %d\r\n" % len(body) in head + b"\r\n"
@@ -58,7 +58,7 @@ class Baiting:
 
 
 def _paths(ask: Ask, trap: Trap, name: str) -> Iterator[str]:
-    """Name what each of the crowd asks for: the same, or each something else."""
+    """Return the path for each client of the crowd: the same, or a different one for each."""
     base = f"/v2/{name}"
     same = {
         "tag": lambda: f"{base}/manifests/latest",
@@ -84,7 +84,7 @@ def _paths(ask: Ask, trap: Trap, name: str) -> Iterator[str]:
 
 
 def _documents(trap: Trap, name: str) -> Iterator[str]:
-    """Name all documents of a repository, by tag and by digest."""
+    """Return the paths of all documents of a repository, by tag and by digest."""
     yield f"/v2/{name}/manifests/latest"
     for each in made(trap.document, name).inner:
         yield f"/v2/{name}/manifests/{digest_of(each)}"

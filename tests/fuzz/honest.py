@@ -1,7 +1,7 @@
-"""The honest side, a process of its own: an upstream by the book, and a client that pulls from it.
+"""The honest side, a separate process: an upstream by the book, and a client that pulls from it.
 
-It reads a command a line and answers each with a line: `meet` a daemon and pull all that is to be
-warm, `begin` a round, `end` it and say what was wrong.
+The process reads a command from each line and answers with a line: `meet` a daemon and pull all
+warm content, `begin` a round, `end` it and report the faults.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from tests.standin.blobs import digest_of
 from tests.standin.stats import is_body
 
 WARM, BULK, COLD = "library/warm", "library/bulk", "library/cold"
-PATIENCE = 8.0  # s for any one thing, which takes milliseconds where nobody is in the way
+PATIENCE = 8.0  # s for one request, which takes milliseconds without hostile peers
 _WARM_EVERY = 0.1  # s
 _COLD_EVERY = 0.7  # s
-_BULK_SIZES = (4_000_000,) * 6  # so much that little room is left beside it
+_BULK_SIZES = (4_000_000,) * 6  # so large that little room is left beside it
 _COLD_SIZES = (2_000, 60_000, 400_000)
 _COLDS = 4  # images in a round
 _ACCEPT = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
 
 
 class Honest:
-    """Pulls from `hub` through the daemon at `url`; `wrong` is what a client must not see."""
+    """Pulls from `hub` through the daemon; `wrong` are answers that no client may see."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
@@ -48,7 +48,7 @@ class Honest:
         hub.add(self._bulk, BULK, "latest")
 
     async def meet(self, url: str) -> dict[str, Any]:
-        """Pull what is to be warm, through a daemon that has none of it or all."""
+        """Pull the warm content, through a daemon that has none of it or all."""
         self._url = url
         await self.begin("")
         await self._pull(WARM, "latest", self._warm)
@@ -57,7 +57,7 @@ class Honest:
         return said | {"manifest": manifest, "warm": layer}
 
     async def begin(self, salt: str) -> dict[str, Any]:
-        """Begin to pull the warm again and again, and what is cold one after another."""
+        """Begin to pull the warm image again and again, and the cold images one after another."""
         self.wrong, self.had, self.slowest = [], 0, 0.0
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), auto_decompress=False
@@ -71,7 +71,7 @@ class Honest:
         return {"cold": images[-1].layers[1].digest}
 
     async def end(self) -> dict[str, Any]:
-        """End the round, once what is cold has been pulled; what was kept is kept still."""
+        """End the round after all cold pulls, and check that stored content is still stored."""
         if self._running:
             warm, cold = self._running
             await asyncio.wait([cold])
@@ -133,7 +133,7 @@ class Honest:
 
 
 async def main() -> None:
-    """Serve commands until there are no more."""
+    """Serve commands until the input ends."""
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)

@@ -1,4 +1,4 @@
-"""A hostile upstream: a registry, token server and content network, by the book but for lies."""
+"""A hostile upstream: a registry, token server and content network, by the book except for lies."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Question:
 
 
 class Hostile:
-    """An upstream with one trap at a time; `sent` are the bytes of bodies that it was let send."""
+    """An upstream with one trap at a time."""
 
     def __init__(self) -> None:
         self.trap = Trap(())
@@ -56,7 +56,7 @@ class Hostile:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen at both places."""
+        """Listen on the addresses of the registry and of the content network."""
         for host in (HOME, _CONTENT):
             server = await asyncio.start_server(self._serve, host, 0, limit=_LONGEST)
             self._servers.append(server)
@@ -65,13 +65,13 @@ class Hostile:
         )
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Stop listening, and break every connection."""
         for server in self._servers:
             server.close()
         await self.hang_up()
 
     async def hang_up(self) -> None:
-        """Be by the book from now on, and break every connection."""
+        """Remove the trap, and break every connection."""
         self.trap = Trap(())
         for task in self._tasks:
             task.cancel()
@@ -107,7 +107,7 @@ class Hostile:
         return await sent.ends()
 
     def _lie(self, kind: Kind, method: str) -> Lie | None:
-        """Return what is due: of several, each question meets the next."""
+        """Return the lie that is due, if any; of several lies, each question gets the next one."""
         fitting = [
             lie for lie in self.trap.lies if lie.kind == kind and lie.method in ("any", method)
         ]
@@ -138,7 +138,7 @@ class Hostile:
 
 
 class _Sending:
-    """One answer on its way, as a lie has it."""
+    """One answer on its way, changed by a lie."""
 
     def __init__(self, writer: asyncio.StreamWriter, lie: Lie, here: str, name: str) -> None:
         self._writer = writer
@@ -146,7 +146,7 @@ class _Sending:
         self._names = {b"{here}": here.encode(), b"{name}": name.encode()}
 
     async def head(self, answer: _Answer) -> None:
-        """Send all that stands before the body."""
+        """Send the bytes before the body."""
         lie = self._lie
         await self._blocks(lie.before)
         self._writer.write(answer.line + b"\r\n")
@@ -159,7 +159,7 @@ class _Sending:
         await self._writer.drain()
 
     async def body(self, body: bytes) -> None:
-        """Send the body, up to where it stops."""
+        """Send the body, up to the place where the lie stops it."""
         lie = self._lie
         chunked = lie.framing in ("chunked", "both")
         for piece in _pieces(body[: lie.stop], lie, chunked=chunked):
@@ -172,7 +172,7 @@ class _Sending:
             await self._writer.drain()
 
     async def ends(self) -> bool:
-        """Do what is done behind an answer; True where another may follow."""
+        """End an answer as the lie says; True if another answer may follow."""
         match self._lie.then:
             case "hangs":
                 await asyncio.Event().wait()
@@ -209,7 +209,7 @@ def _framing(lie: Lie, length: int) -> bytes:
 
 
 def _pieces(body: bytes, lie: Lie, *, chunked: bool) -> Iterator[bytes]:
-    """Cut a body as the lie has it; what need not be waited for goes together."""
+    """Cut a body as the lie says; pieces without a pause between them go together."""
     size = max(lie.piece, 1)
     together = 1 if lie.pause else max(1, _BLOCK // size)
     for start in range(0, len(body), size * together):

@@ -1,4 +1,4 @@
-"""The hostile peers of a daemon: upstreams that it knows as `h0.test` and so on, and clients."""
+"""The hostile peers of a daemon: clients, and upstreams named `h0.test` and so on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fuzz.wire import Talking
 
 
 class Peers:
-    """Plays plays. Each trap has an upstream of its own, in turn, and a repository."""
+    """Plays plays. Each trap gets the next upstream, and its own repository."""
 
     def __init__(self, upstreams: Sequence[Hostile]) -> None:
         self._upstreams = upstreams
@@ -22,15 +22,15 @@ class Peers:
 
     @property
     def upstreams(self) -> dict[str, str]:
-        """Where they are, by the names that a daemon is told."""
+        """The addresses of the upstreams, by their configured names."""
         return {f"h{number}.test": each.url for number, each in enumerate(self._upstreams)}
 
     async def let(
         self, url: str, plays: Sequence[Play], names: Mapping[str, str], lasts: float
     ) -> list[str]:
-        """Let them play at once with the daemon at `url`, for so many seconds, and be gone.
+        """Play all plays at once with the daemon at `url` for so many seconds, and hang up.
 
-        `names` is what stands in talks for `{name}`. Returns what was answered that must not be.
+        `names` are the values for `{name}` in talks. Returns the answers that must not be.
         """
         where = urlsplit(url)
         talking = Talking((str(where.hostname), where.port or 0), names)
@@ -52,14 +52,14 @@ class Peers:
         return [*talking.wrong, *(each for bait in baitings for each in bait.wrong)]
 
     async def hang_up(self) -> None:
-        """Break all connections to the upstreams, which are by the book from now on."""
+        """Remove all traps, and break all connections to the upstreams."""
         for each in self._upstreams:
             await each.hang_up()
 
 
 @asynccontextmanager
 async def gathered(count: int) -> AsyncIterator[Peers]:
-    """Have so many hostile upstreams listen."""
+    """Run so many hostile upstreams."""
     async with AsyncExitStack() as stack:
         upstreams = [Hostile() for _ in range(count)]
         for each in upstreams:

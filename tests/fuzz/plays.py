@@ -1,4 +1,4 @@
-"""The plays: what hostile peers do, as plain data that is drawn, printed and replayed."""
+"""The plays: the acts of hostile peers, as plain data that is drawn, printed and replayed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, TypeAlias
 
-_BLOCK = 64 * 1024  # bytes written at a time where nothing is to be waited for
+_BLOCK = 64 * 1024  # bytes written at a time if there is no pause
 
 Reads: TypeAlias = Literal["all", "slowly", "nothing", "leaves"]
 Ends: TypeAlias = Literal["waits", "half", "resets"]
@@ -29,14 +29,14 @@ Asked: TypeAlias = Literal[
 
 @dataclass(frozen=True)
 class Part:
-    """Bytes so many times, each after a pause in seconds."""
+    """Bytes, sent `times` times, each time after a pause in seconds."""
 
     data: bytes
     times: int = 1
     pause: float = 0.0
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield what is written at once."""
+        """Yield the blocks, each of which is written at once."""
         at_once = 1 if self.pause else max(1, _BLOCK // max(len(self.data), 1))
         whole, rest = divmod(self.times, at_once)
         block = self.data * at_once
@@ -47,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Talk:
-    """What a client says on each of `crowd` connections; `{…}` stands for names, see `Names`."""
+    """The bytes of a client on each of `crowd` connections; `{…}` is replaced, see `Peers.let`."""
 
     parts: tuple[Part, ...]
     crowd: int = 1
@@ -57,7 +57,7 @@ class Talk:
 
 @dataclass(frozen=True)
 class Body:
-    """A body by its shape; `count` is of bytes, or of what the shape is made of."""
+    """A body by its shape; `count` is in bytes, or in parts of the shape."""
 
     shape: Shape
     count: int = 1
@@ -65,11 +65,11 @@ class Body:
 
 @dataclass(frozen=True)
 class Lie:
-    """What an upstream answers to one kind of question where it is not by the book.
+    """An upstream's answer to one kind of question that is not by the book.
 
-    `before` is said before its status line; `fields` are further header lines, `without` those of
-    the book that are left out. `claim` is what its Content-Length says; its body goes in pieces of
-    `piece` bytes, and ends behind `stop`. Of several lies each question meets the next.
+    `before` is sent before the status line; `fields` are more header lines, `without` are left out.
+    `claim` is the value of Content-Length; the body is sent in pieces of `piece` bytes, and ends
+    after `stop`. Of several lies, each question gets the next one.
     """
 
     kind: Kind
@@ -89,7 +89,7 @@ class Lie:
 
 @dataclass(frozen=True)
 class Ask:
-    """What clients ask of the hostile upstream's repository, `crowd` of them at once."""
+    """A request for the hostile upstream's repository, by `crowd` clients at once."""
 
     what: Asked
     crowd: int = 1
@@ -98,9 +98,9 @@ class Ask:
 
 @dataclass(frozen=True)
 class Trap:
-    """A repository of a hostile upstream, and who walks into it, one `Ask` after another.
+    """A repository of a hostile upstream, and the requests for it, one `Ask` after another.
 
-    With `login` the registry wants a token, with `away` blobs come from a content network.
+    With `login` the registry needs a token, with `away` blobs come from a content network.
     """
 
     asks: tuple[Ask, ...]
@@ -115,7 +115,7 @@ Play: TypeAlias = Talk | Trap
 
 
 def shown(play: object) -> str:
-    """Print a play so that `read` reads it, without what is as usual."""
+    """Print a play so that `read` reads it, without the fields at their defaults."""
     if isinstance(play, tuple):
         return "({}{})".format(", ".join(map(shown, play)), "," if len(play) == 1 else "")
     if not is_dataclass(play):
@@ -129,7 +129,7 @@ def shown(play: object) -> str:
 
 
 def read(text: str) -> tuple[Play, ...]:
-    """Read what plays are printed as: one, or several in parentheses."""
+    """Read printed plays: one, or several in parentheses."""
     kinds = (Part, Talk, Body, Lie, Ask, Trap)
     names: dict[str, Any] = {each.__name__: each for each in kinds} | {"__builtins__": {}}
     plays = eval(text, names)

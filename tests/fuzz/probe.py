@@ -1,8 +1,8 @@
-"""The probe: how long a daemon's loop does nothing but one thing, as seen from another process.
+"""The probe: how long one task blocks a daemon's loop, as seen from another process.
 
 A stall is the latency of `/healthz` on one kept connection, less the time that the daemon's loop
 or this process waited for a CPU, and no more than the CPU time that the daemon used meanwhile: a
-machine that is busy with others looks like no stall.
+machine that is busy with other processes does not look like a stall.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NANO = 1e9
 
 
 class Probe:
-    """Asks, from `run` on. `worst` is the longest stall since it was set to 0, in seconds."""
+    """Asks repeatedly in `run`. `worst` is the longest stall since it was set to 0, in seconds."""
 
     def __init__(self, address: tuple[str, int], pid: int) -> None:
         self._address = address
@@ -50,7 +50,7 @@ class Probe:
         self.worst = max(self.worst, min(latency - waited, self._cpu() - cpu))
 
     def _ask(self) -> bool:
-        """Ask once; False where the connection was found closed."""
+        """Ask once; False if the connection was closed."""
         try:
             if self._end is None:
                 self._end = socket.create_connection(self._address, SILENT_AFTER)
@@ -75,14 +75,14 @@ class Probe:
         return used / _NANO
 
     def _waits(self) -> tuple[float, float]:
-        """Return how long the daemon's loop, and we, have waited for a CPU, in seconds."""
+        """Return the seconds that the daemon's loop, and this process, have waited for a CPU."""
         loop = Path(f"/proc/{self._pid}/task/{self._pid}/schedstat").read_text()
         own = Path("/proc/thread-self/schedstat").read_text()
         return int(loop.split()[1]) / _NANO, int(own.split()[1]) / _NANO
 
 
 def main(host: str, port: str, pid: str) -> None:
-    """Probe; each line that comes is answered by the worst since the one before it."""
+    """Probe; answer each input line with the worst figures since the line before it."""
     probe = Probe((host, int(port)), int(pid))
     threading.Thread(target=probe.run, daemon=True).start()
     for _ in sys.stdin:

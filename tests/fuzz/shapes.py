@@ -1,4 +1,4 @@
-"""The shapes: documents and blobs that an upstream has, made of a `Body`. Pure."""
+"""The shapes: an upstream's documents and blobs, made from a `Body`. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.standin.blobs import digest_of, noise
 from tests.standin.images import OCI
 
 _WIDTH = 6  # indexes on each level of a lattice
-_MOST = 4_190_000  # bytes of a document: just within what clients take
+_MOST = 4_190_000  # bytes of a document: just within the bound of clients
 _EMPTY = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
 class Made(NamedTuple):
-    """What a shape became; `inner` are the documents that it names, if it has them."""
+    """The result of a shape; `inner` are the documents that it names, if it has them."""
 
     data: bytes
     media_type: str
@@ -26,13 +26,13 @@ class Made(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """What it is named by."""
+        """The digest of the data."""
         return digest_of(self.data)
 
 
 @lru_cache(maxsize=64)
 def made(body: Body, salt: str = "") -> Made:
-    """Make a body; another `salt` makes another of the same shape."""
+    """Make a body; another `salt` makes a different body of the same shape."""
     return _SHAPES[body.shape](body.count, salt)
 
 
@@ -51,7 +51,7 @@ def _image(count: int, salt: str) -> Made:
 
 
 def _index(count: int, salt: str) -> Made:
-    # As short as can be: as many as go into a document.
+    # The shortest descriptors: as many of them as a document can hold.
     children = [{"digest": _digest(f"{salt}{number}")} for number in range(count)]
     while children and len(children) * 84 > _MOST:
         children = children[: _MOST // 84]
@@ -116,7 +116,7 @@ def _digits(count: int, salt: str) -> Made:
 
 
 def _endless(count: int, salt: str) -> Made:
-    """Numbers that are none of JSON's, and others that are more than a float can hold."""
+    """Numbers that are not JSON's, and numbers too large for a float."""
     many = ",".join(["1e999", "-1e999", "NaN", "1e-999", "Infinity"] * count)
     text = f'{{"schemaVersion":2,"manifests":[{{"digest":"{_digest(salt)}","x":[{many}]}}]}}'
     return Made(text.encode(), OCI.index)

@@ -1,4 +1,4 @@
-"""The site: a daemon in one life, an honest client and upstream, and hostile ones, as processes."""
+"""The site: a daemon in one life, and its honest and hostile peers, as processes."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from tests.fuzz.verdict import DESCRIPTORS, Measured, Wrong, judged
 from tests.torture import checks, disk
 from tests.torture.process import Daemon
 
-LASTS = 3.0  # s that hostile peers have
+LASTS = 3.0  # s for hostile peers
 MAX_SIZE = 96 * 1024 * 1024
-UPSTREAMS = 8  # hostile ones; each has one trap at a time
+UPSTREAMS = 8  # hostile upstreams; each has one trap at a time
 SETTLES_WITHIN = 20.0  # s after the last hostile peer has gone
-# s: a fetch that all its clients left may go on for 70, its connection is kept for 15 behind it
+# s: a fetch without followers may go on for 70, its connection is kept for 15 more
 AGED_WITHIN = 90.0
-STOPS_WITHIN = 12.0  # s: the grace of one, and what the disk takes
+STOPS_WITHIN = 12.0  # s: a grace of 1 s, and the time of the disk
 ERRAND_WITHIN = 20.0  # s for a command
 _LOOK_EVERY = 0.1  # s
-_OURS = 2  # connections: the probe's, and the one that asks for the figures
+_OURS = 2  # connections: the probe's, and the connection for the metrics
 _CHECKOUT = Path(__file__).parents[2]
 
 
 class Helper:
-    """A process that answers each line with one."""
+    """A process that answers each line with a line."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -57,14 +57,14 @@ class Helper:
         return await self.said()
 
     async def end(self) -> None:
-        """End it."""
+        """Kill the process, and wait for its end."""
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
 
 
 class Site:
-    """One life of a daemon. `play` rounds, then `stop` it; both tell what was wrong."""
+    """One life of a daemon. `play` rounds, then `stop` it; both return the faults."""
 
     def __init__(self, daemon: Daemon, peers: Peers, honest: Helper, probe: Helper) -> None:
         self.daemon = daemon
@@ -72,13 +72,13 @@ class Site:
         self._honest = honest
         self._probe = probe
         self._names: dict[str, str] = {}
-        self._read = 0  # characters of the log that were looked at
-        self._held: list[str] = []  # lines of it that name what held the loop
+        self._read = 0  # characters of the log that have been checked
+        self._held: list[str] = []  # lines of the log that name the code that blocked the loop
         self._base = Measured()
         self.last = Measured()
 
     async def begin(self) -> None:
-        """Let the honest client pull what is to be warm."""
+        """Let the honest client pull the warm content."""
         said = await self._honest.ask("meet", self.daemon.url)
         if said["wrong"]:
             raise RuntimeError(f"the honest client is not served: {said['wrong']}")
@@ -86,7 +86,7 @@ class Site:
         self._base = await self._measured()
 
     async def play(self, plays: Sequence[Play], salt: str) -> list[Wrong]:
-        """Let hostile peers play for a while, and see how all is when they have gone."""
+        """Let hostile peers play for a while, and check the daemon once they have gone."""
         self._forget_peak()
         said = await self._honest.ask("begin", salt)
         wrong = await self._let(plays, said["cold"], LASTS)
@@ -102,7 +102,7 @@ class Site:
         return [*wrong, *found, *ran, *log]
 
     async def stop(self, plays: Sequence[Play]) -> list[Wrong]:
-        """End the life in the middle of plays, and look at what it leaves."""
+        """End the life in the middle of plays, and check the data folder."""
         figures = await self.daemon.metrics()
         wrong = [
             Wrong("books", each)
@@ -158,7 +158,7 @@ class Site:
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _aged(self) -> None:
-        """Wait for connections to upstreams that may be used again: they end by themselves."""
+        """Wait until the kept connections to upstreams have ended by themselves."""
         until = time.monotonic() + AGED_WITHIN
         while self._open() > self._base.descriptors + DESCRIPTORS:
             await asyncio.sleep(_LOOK_EVERY)
@@ -172,7 +172,7 @@ class Site:
         return len(found.content) + found.sockets + found.others
 
     async def _errands(self) -> list[Wrong]:
-        """Run what an operator runs: each must end."""
+        """Run an operator's commands: each must end."""
         return [
             *await self._errand("du"),
             *await self._errand("purge", "docker.io/library/warm:latest"),
@@ -226,7 +226,7 @@ class Site:
 
 
 async def _empty_ones(folder: Path) -> set[str]:
-    """Name the partials without a byte that stay so: one is that for a moment as it begins."""
+    """Return the partials that stay empty: each is empty for a moment at its beginning."""
     empty = _empty(folder)
     if empty:
         await asyncio.sleep(1)
@@ -242,7 +242,7 @@ def _empty(folder: Path) -> set[str]:
 
 
 def _memory(pid: int) -> dict[str, int]:
-    """Read what a process has in memory, in bytes, by the kernel's names."""
+    """Return a process's figures of memory, in bytes, by the kernel's names."""
     pairs = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {words[0][:-1]: int(words[1]) * 1024 for words in pairs if words[-1] == "kB"}
 
@@ -261,7 +261,7 @@ def _rows(folder: Path) -> int:
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Site]:
-    """Open a site on an empty folder; all that it started is ended with it."""
+    """Open a site on an empty folder; its processes end with it."""
     async with AsyncExitStack() as stack:
         peers = await stack.enter_async_context(gathered(UPSTREAMS))
         honest = await _helper(stack, "tests.fuzz.honest")

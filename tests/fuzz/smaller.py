@@ -1,4 +1,4 @@
-"""Making small: what of a round is needed for what was wrong. Candidates are drawn by halving."""
+"""Shrinking: the part of a round that still shows the fault. Candidates are made by halving."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Fails = Callable[[tuple[Play, ...]], Awaitable[bool]]
 async def shrunk(
     plays: tuple[Play, ...], fails: Fails, go_on: Callable[[], bool]
 ) -> tuple[Play, ...]:
-    """Return what still fails: one play, if one does it alone, and as little of that as can be."""
+    """Return the smallest plays that still fail: one play, if one fails alone, made as small."""
     for each in plays if len(plays) > 1 else ():
         if go_on() and await fails((each,)):
             return await shrunk((each,), fails, go_on)
@@ -33,7 +33,7 @@ def _each(plays: tuple[Play, ...]) -> Iterator[tuple[Play, ...]]:
 
 
 def candidates(play: Play) -> Iterator[Play]:
-    """Yield plays that are a little less."""
+    """Yield plays that are a little smaller."""
     if isinstance(play, Talk):
         yield from (replace(play, parts=parts) for parts in _fewer(play.parts, _less_said))
         if play.crowd > 1:

@@ -1,4 +1,4 @@
-"""What hostile clients say, drawn: requests by the book, and all that is none. Pure."""
+"""Drawn talks of hostile clients: requests by the book, and bytes that are none. Pure."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ _PATHS = (
 
 
 def mutated(chance: random.Random) -> Talk:
-    """Say a few requests that are wrong somewhere."""
+    """Send a few requests, each with a fault."""
     parts = tuple(Part(_request(chance)) for _ in range(chance.choice((1, 1, 2, 4))))
     return Talk(parts, chance.choice((1, 2, 10)), chance.choice(_READS), chance.choice(_ENDS))
 
@@ -103,7 +103,7 @@ def _request(chance: random.Random) -> bytes:
 
 
 def _scratched(chance: random.Random, said: bytes) -> bytes:
-    """Change some bytes, leave some out, say some twice."""
+    """Change some bytes, leave some out, repeat some."""
     scratched = bytearray(said)
     for _ in range(chance.choice((1, 3, 20))):
         at = chance.randrange(len(scratched))
@@ -119,7 +119,7 @@ def _scratched(chance: random.Random, said: bytes) -> bytes:
 
 
 def chunks(chance: random.Random) -> Talk:
-    """Bring a body in tiny chunks."""
+    """Send a body in tiny chunks."""
     size = chance.choice((1, 1, 2, 16, 255))
     piece = b"%x\r\n%b\r\n" % (size, b"X" * size)
     if chance.random() < 0.2:
@@ -131,7 +131,7 @@ def chunks(chance: random.Random) -> Talk:
 
 
 def body(chance: random.Random) -> Talk:
-    """Bring a long body under a length."""
+    """Send a long body with a Content-Length."""
     size = chance.choice((1_000_000, 20_000_000))
     said = b"POST /v2/ HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
     return Talk((Part(said), Part(b"\0" * 1000, size // 1000)), chance.choice((1, 10)))
@@ -155,7 +155,7 @@ def lines(chance: random.Random) -> Talk:
 
 
 def dribble(chance: random.Random) -> Talk:
-    """Say a request byte by byte, or stop in the middle of it."""
+    """Send a request byte by byte, or stop in the middle of it."""
     said = _request(chance)
     stop = chance.randrange(1, min(len(said), 60) + 1)
     parts = tuple(Part(said[at : at + 1], 1, 0.03) for at in range(stop))
@@ -163,20 +163,20 @@ def dribble(chance: random.Random) -> Talk:
 
 
 def garbage(chance: random.Random) -> Talk:
-    """Say what is no HTTP at all."""
+    """Send bytes that are not HTTP at all."""
     parts = (Part(chance.choice(_GARBAGE), chance.choice((1, 1, 20))),)
     return Talk(parts, chance.choice((1, 20)), "all", chance.choice(_ENDS))
 
 
 def slow(chance: random.Random) -> Talk:
-    """Take what is kept slowly, or not at all."""
+    """Read stored content slowly, or not at all."""
     said = f"GET /v2/{{repository}}/{chance.choice(_PATHS)} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     reads: Reads = chance.choice(("slowly", "nothing"))
     return Talk((Part(said, chance.choice((1, 20))),), chance.choice((20, 60)), reads)
 
 
 def crowd(chance: random.Random) -> Talk:
-    """Connect and say nothing, or leave at once."""
+    """Connect and send nothing, or leave at once."""
     ends = chance.choice(_ENDS)
     return Talk(
         (Part(b""),), chance.choice((50, 200)), "leaves" if ends == "resets" else "all", ends
@@ -184,7 +184,7 @@ def crowd(chance: random.Random) -> Talk:
 
 
 def orphans(chance: random.Random) -> Talk:
-    """Ask for what an honest client wants, in repositories that do not have it."""
+    """Ask for an honest client's content, in repositories that do not have it."""
     names = [f"library/made-up-{chance.randrange(10**6)}" for _ in range(chance.choice((4, 20)))]
     parts = tuple(
         Part(f"GET /v2/{name}/blobs/{{cold}} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), 3, 0.2)

@@ -1,4 +1,4 @@
-"""What hostile upstreams answer, and who asks them, drawn. Pure."""
+"""Drawn traps: hostile upstreams' answers, and the requests for them. Pure."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _ASKED: tuple[Asked, ...] = (
 )  # fmt: skip
 _PIECES = (1, 1, 7, 100, 64 * 1024)
 _MIB = 1024 * 1024
-_OF_MANY: dict[Kind, Asked] = {  # each of a crowd asks for something else
+_OF_MANY: dict[Kind, Asked] = {  # each client of a crowd asks for something else
     "ping": "manifests", "token": "manifests", "tag": "manifests", "manifest": "manifests",
     "blob": "made up", "content": "made up", "tags": "page", "referrers": "referrers",
 }  # fmt: skip
@@ -79,7 +79,7 @@ _OF_KIND: dict[Kind, Asked] = {
 
 
 def mutated(chance: random.Random) -> Trap:
-    """Let an upstream lie somewhere, and be asked this and that."""
+    """Have an upstream lie somewhere, and draw any requests for it."""
     lies = tuple(_lie(chance) for _ in range(chance.choice((1, 1, 2, 3))))
     asked = [_OF_KIND[lie.kind] for lie in lies] + [chance.choice(_ASKED)]
     asks = tuple(Ask(each, chance.choice((1, 1, 5))) for each in asked)
@@ -113,13 +113,13 @@ def _lie(chance: random.Random) -> Lie:
 
 
 def headers(chance: random.Random) -> Trap:
-    """Fill a header with one thing, as long as it may be: each question meets another thing."""
+    """Fill a header with one text, as long as allowed: each question gets a different text."""
     kind, name = chance.choice(KINDS), chance.choice(_NAMES)
     return _filled(chance, kind, name, (chance.choice(_LINES[:17]),))
 
 
 def login(chance: random.Random) -> Trap:
-    """Fill a header of what is read in logging in."""
+    """Fill a header that the mirror reads during a login."""
     kind: Kind = chance.choice(("ping", "token", "tag", "blob"))
     name = chance.choice((b"WWW-Authenticate", b"WWW-Authenticate", b"Set-Cookie", b"Location"))
     lines = (b"HTTP/1.1 401 U", b"HTTP/1.1 302 F") if name == b"Location" else _SPOKEN
@@ -127,9 +127,9 @@ def login(chance: random.Random) -> Trap:
 
 
 def types(chance: random.Random) -> Trap:
-    """Fill the media type of a token server's answer, or of another's."""
+    """Fill the media type of an answer, mostly the token server's."""
     kind: Kind = chance.choice(("token", "token", "token", chance.choice(KINDS)))
-    # A refused login rests, and with it all that would be asked after it.
+    # A refused login is in backoff, and with it all questions that need it.
     lines = (b"HTTP/1.1 403 F",) if kind == "token" else _SPOKEN
     return _filled(chance, kind, b"Content-Type", lines, login=True)
 
@@ -164,7 +164,7 @@ def _fields(begin: bytes, fill: bytes, many: bool) -> tuple[Part, ...]:
 
 
 def claims(chance: random.Random) -> Trap:
-    """Promise much, and send little of it."""
+    """Promise a large body, and send little of it."""
     claim = chance.choice((20, 40, 60, 70, 80, 85, 90, 1000)) * _MIB - chance.choice((0, 1, _MIB))
     lie = Lie(
         chance.choice(("blob", "content")),
@@ -182,7 +182,7 @@ def claims(chance: random.Random) -> Trap:
 
 
 def silence(chance: random.Random) -> Trap:
-    """Say nothing, or stop in the middle, to many at once."""
+    """Send nothing, or stop after the head, to many clients at once."""
     kind = chance.choice(KINDS)
     lie = Lie(kind, line=chance.choice((b"", b"HTTP/1.1 200 OK")), stop=0, then="hangs")
     asked: Asked = "made up" if kind in ("blob", "content") else _OF_KIND[kind]
@@ -192,14 +192,14 @@ def silence(chance: random.Random) -> Trap:
 
 
 def far(chance: random.Random) -> Trap:
-    """Want the end of a blob that comes slowly, and read it slowly."""
+    """Ask for the end of a blob that upstream sends slowly, and read it slowly."""
     lie = Lie("blob", piece=chance.choice((1, 1000)), pause=0.05, then="hangs")
     asks = (Ask("far", chance.choice((40, 80)), chance.choice(("slowly", "nothing"))),)
     return Trap(asks, (lie,), blob=Body("noise", 20_000_000))
 
 
 def tiny(chance: random.Random) -> Trap:
-    """Send a body in tiny chunks, to several at once."""
+    """Send a body in tiny chunks, to several clients at once."""
     kind: Kind = chance.choice(
         ("blob", "blob", "content", "tag", "manifest", "tags", "referrers", "token")
     )
@@ -214,7 +214,7 @@ def tiny(chance: random.Random) -> Trap:
 
 
 def children(chance: random.Random) -> Trap:
-    """Have indexes of as many children as go into one."""
+    """Have indexes with as many children as an index can hold."""
     shape = chance.choice((Body("index", 49_000), Body("index", 49_000), Body("image", 20_000)))
     return Trap((Ask("manifests", chance.choice((4, 12))),), document=shape)
 
@@ -226,7 +226,7 @@ def graphs(chance: random.Random) -> Trap:
 
 
 def lists(chance: random.Random) -> Trap:
-    """Have long lists, many pages of them asked for at once."""
+    """Have long lists, and requests for many of their pages at once."""
     shape: Shape = chance.choice(("tags", "referrers", "index"))
     many = {"tags": 58_000, "referrers": 18_000, "index": 45_000}[shape]
     kind: Kind = "tags" if shape == "tags" else "referrers"
@@ -236,7 +236,7 @@ def lists(chance: random.Random) -> Trap:
 
 
 def readers(chance: random.Random) -> Trap:
-    """Have large documents, and many who do not take them."""
+    """Have large documents, and many clients that do not read them."""
     document = Body("annotations", 3_900_000)
     lie = Lie("tags", body=Body("tags", 60_000))
     what = chance.choice(("tag", "tags"))
@@ -246,7 +246,7 @@ def readers(chance: random.Random) -> Trap:
 
 
 def documents(chance: random.Random) -> Trap:
-    """Have a document of an odd shape, wherever one is read."""
+    """Have a document of an odd shape, in any place where the mirror reads one."""
     body = chance.choice(_SHAPES)
     kind: Kind = chance.choice(("tags", "referrers", "token", "tag"))
     if kind == "tag":
@@ -256,7 +256,7 @@ def documents(chance: random.Random) -> Trap:
 
 
 def interims(chance: random.Random) -> Trap:
-    """Say that the answer is yet to come, again and again; or send it to and fro."""
+    """Send interim answers again and again, or redirect to and fro."""
     if chance.random() < 0.5:
         before = (Part(b"HTTP/1.1 103 E\r\nLink: <a>\r\n\r\n", chance.choice((1, 1000, 50_000))),)
         lie = Lie(chance.choice(KINDS), before=before)
@@ -271,7 +271,7 @@ def interims(chance: random.Random) -> Trap:
 
 
 def made_up(chance: random.Random) -> Trap:
-    """Be asked for very many blobs that are not there."""
+    """Draw requests for very many blobs that upstream does not have."""
     return Trap((Ask("made up", chance.choice((100, 400))),))
 
 

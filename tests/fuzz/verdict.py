@@ -1,4 +1,4 @@
-"""The verdict: what may be of a daemon's figures after a round. Pure."""
+"""The verdict: the bounds of a daemon's figures after a round. Pure."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-STALL = 0.2  # s that the loop may do one thing, by the probe
-LAG = 0.5  # s by the daemon's own measure, which counts its wait for a disk or another thread too
+STALL = 0.2  # s for which one task may block the loop, by the probe
+LAG = 0.5  # s by the daemon's own measure, which includes waits for a disk or another thread
 _MIB = 1024 * 1024
-PEAK = 320 * _MIB  # above what it has at rest: a few documents of 4 MiB being read
-REST = 160 * _MIB  # above the life's beginning, once all have gone: what an allocator keeps
-_ROWS = 60_000  # of the index in one round: a dozen documents of as many children as there may be
+PEAK = 320 * _MIB  # above its memory at rest: a few documents of 4 MiB being read
+REST = 160 * _MIB  # above the life's beginning, without peers: memory that an allocator keeps
+_ROWS = 60_000  # of the index in one round: a dozen documents with as many children as allowed
 DESCRIPTORS = 40  # above the life's beginning, once idle connections have ended
 _THREADS = 60
-_PARTIALS = 200  # files of blobs that can be resumed
+_PARTIALS = 200  # files of fetches that can be resumed
 
 
 Kind: TypeAlias = Literal[
     "answer", "honest client", "log", "stall", "memory", "stop", "books", "errand", "growth"
 ]
-_KINDS: tuple[Kind, ...] = get_args(Kind)  # what weighs most comes first
+_KINDS: tuple[Kind, ...] = get_args(Kind)  # the worst kind comes first
 
 
 class Wrong(NamedTuple):
-    """Something that must not be, and of which kind."""
+    """A fault, and its kind."""
 
     kind: Kind
     text: str
@@ -51,7 +51,7 @@ class Measured:
 
 
 def judged(base: Measured, before: Measured, now: Measured) -> list[Wrong]:
-    """Tell what is too much after a round, beside the life's beginning and the round before."""
+    """Return the excesses after a round, beside the life's beginning and the round before."""
     rows = now.rows - max(before.rows, base.rows)
     found: list[tuple[bool, Kind, str]] = [
         (now.stall > STALL, "stall", f"the loop did one thing for {now.stall * 1000:.0f} ms"),
@@ -72,5 +72,5 @@ def judged(base: Measured, before: Measured, now: Measured) -> list[Wrong]:
 
 
 def worst(wrong: Sequence[Wrong]) -> str:
-    """Return the kind that weighs most."""
+    """Return the worst kind."""
     return min((each.kind for each in wrong), key=_KINDS.index)

@@ -1,4 +1,4 @@
-"""The wire of hostile clients: raw sockets from an address of their own, each with its manner."""
+"""The wire of hostile clients: raw sockets from a separate address, each with its manner."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from contextlib import suppress
 
 from tests.fuzz.plays import Ends, Part, Reads, Talk
 
-HOME = "127.0.0.2"  # where hostile clients come from: not where the honest one does
+HOME = "127.0.0.2"  # the address of hostile clients, which is not the honest client's
 _SIP, _SIP_EVERY = 500, 0.05  # bytes, s
 _LEAVES_AFTER = 0.1  # s
-_KEPT = 8 * 1024 * 1024  # bytes of what is read are looked at
+_KEPT = 8 * 1024 * 1024  # bytes of an answer that are kept and checked
 _SMALL = 4096  # bytes of a reader's buffer that takes nothing
 _LONGEST = 64 * 1024
 
 
 class Talking:
-    """Plays talks to the daemon at an address. `wrong` is what was answered that must not be."""
+    """Plays talks to the daemon at an address. `wrong` are the answers that must not be."""
 
     def __init__(self, address: tuple[str, int], names: Mapping[str, str]) -> None:
         self._address = address
@@ -27,14 +27,14 @@ class Talking:
         self.wrong: list[str] = []
 
     async def play(self, talk: Talk) -> None:
-        """Let all of the crowd say it at once; to be cancelled."""
+        """Let all clients of the crowd talk at once; to be cancelled."""
         parts = [_named(part, self._names) for part in talk.parts]
         async with asyncio.TaskGroup() as group:
             for _ in range(talk.crowd):
                 group.create_task(self._say(parts, talk.reads, talk.ends))
 
     async def ask(self, path: str, method: str, reads: Reads, more: str = "") -> bytes:
-        """Ask once and return all that is answered; nothing where that broke off."""
+        """Ask once and return the whole answer; nothing if it broke off."""
         said = f"{method} {path} HTTP/1.1\r\nHost: a\r\n{more}Connection: close\r\n\r\n".encode()
         return await self._say([Part(said)], reads, "waits")
 
@@ -59,7 +59,7 @@ class Talking:
 
     async def _send(self, end: socket.socket, parts: Iterable[Part]) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(OSError):  # it has heard enough, and may have answered
+        with suppress(OSError):  # the daemon may have answered and hung up
             for part in parts:
                 for block in part.blocks():
                     if part.pause:
@@ -67,7 +67,7 @@ class Talking:
                     await loop.sock_sendall(end, block)
 
     def _look(self, answer: bytes) -> None:
-        """See that what is answered is HTTP, and no failure that nobody foresaw."""
+        """Check that an answer is HTTP, and not an unforeseen failure."""
         if answer and not answer.startswith(b"HTTP/1.1 "):
             self.wrong.append(f"an answer that is no HTTP: {answer[:80]!r}")
         if answer.startswith(b"HTTP/1.1 500 "):

@@ -21,7 +21,6 @@ MOST_YET = {  # of folders that are not done
     "access": 40,
     "budget": 30,
     "differential": 40,
-    "fuzz": 30,
     "simulation": 35,
 }
 LONGEST = 70  # characters of a test's name
