@@ -146,7 +146,7 @@ class Unauthorized(RegistryError):
 
 
 class ClientTooFast(RegistryError):
-    """The client exceeds a rate limit of the mirror."""
+    """The client exceeds a rate limit of the mirror, or too many logins are being checked."""
 
     status, code = 429, "TOOMANYREQUESTS"
 
@@ -267,7 +267,7 @@ class PullLimitSpent(TooManyRequests):
 
 
 class ReserveKept(TooManyRequests):
-    """The remaining pulls are reserved for other repositories."""
+    """The last pulls are reserved: for chosen repositories, or for manifests just announced."""
 
 
 class ShareSpent(TooManyRequests):
