@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Make many objects without repeated garbage collections."""
+    """Make many objects without repeated garbage collections. The end of one pause ends all."""
     gc.disable()
     try:
         yield

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
+import os
 import signal
 import sqlite3
 from contextlib import closing, suppress
@@ -12,6 +15,8 @@ import pytest
 
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
+from mirror.storage.blobs.filesystem import open_filesystem
+from mirror.storage.errors import StoreError
 from mirror.storage.metadata.protocol import (
     MetadataDamaged,
     MetadataError,
@@ -22,6 +27,7 @@ from mirror.storage.metadata.rows import AccountKey, BlobRow, LinkRow, PullRow
 from mirror.storage.metadata.sqlite import migrations
 from mirror.storage.metadata.sqlite.errors import translated
 from mirror.storage.metadata.sqlite.store import open_sqlite
+from mirror.storage.startup import open_store
 from tests.standin import Hub, Image, make_image
 from tests.support.command import fetch, serving
 from tests.support.folder import DataFolder
@@ -261,3 +267,35 @@ async def test_the_ledger_of_the_schema_before_the_numbers_is_upgraded(
     assert [row.reported for row in entries] == [*reported, False]
     assert [row.client for row in entries] == ["old", "old", "me"]
     assert [row.at - 1_700_000_000 for row in entries] == [0, 0, 65]
+
+
+async def test_an_index_that_cannot_be_moved_aside_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def damaged() -> None:
+        raise MetadataDamaged("malformed")
+
+    async def open_damaged(folder: Path) -> MetadataStore:
+        index = await open_sqlite(folder)
+        monkeypatch.setattr(index, "blobs", damaged)
+        return index
+
+    def refuse(_: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("mirror.storage.metadata.sqlite.file._move_aside", refuse)
+    with pytest.raises(StoreError, match="Read-only file system"):
+        await open_store(tmp_path, 10**8, open_filesystem, open_damaged)
+
+
+async def test_no_garbage_is_collected_while_a_start_reads_all_rows(tmp_path: Path) -> None:
+    paused = list[bool]()
+
+    async def open_index(folder: Path) -> MetadataStore:
+        paused.append(not gc.isenabled())
+        return await open_sqlite(folder)
+
+    store = await open_store(tmp_path, 10**8, open_filesystem, open_index)
+    await store.close()
+    assert paused == [True]
+    assert gc.isenabled()

@@ -45,7 +45,7 @@ class FilesystemBlobs:
 
     async def recover(self) -> Recovered:
         """List the files, by kind; raises StorageError."""
-        return await self._threads.run_read(gc_paused()(self._recovered))
+        return await self._threads.run_read(self._recovered)
 
     def _recovered(self) -> Recovered:
         blobs = {found.digest: found for found in self.files.scan()}

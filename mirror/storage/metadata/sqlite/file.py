@@ -58,7 +58,10 @@ class IndexFile:
     async def start_over(self, error: MetadataDamaged) -> None:
         """Replace a file that turned out to be damaged while it was read at start."""
         await self._database.close()
-        self._database = await _rebuilt(self.path, error)
+        try:
+            self._database = await _rebuilt(self.path, error)
+        except OSError as failure:
+            raise MetadataError(in_words(failure)) from failure
 
     async def fetch(self, make: Callable[..., R], sql: str, *args: object) -> list[R]:
         """Return all rows of a query; see `Database.fetch`."""
