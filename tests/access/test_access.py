@@ -1,4 +1,4 @@
-"""Access: nobody gets through the mirror what was not given to them, kept or not."""
+"""Access: the mirror gives a client no content that upstream denies it, stored or not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def account(hub: Hub, **more: object) -> dict[str, object]:
 
 
 def ways(repository: str, image: Image) -> list[tuple[str, str]]:
-    """Return every way to read something of an image."""
+    """Return every request that reads an image or its names."""
     base, layer = f"/v2/{repository}", image.layers[0].digest
     return [
         (method, f"{base}/{rest}")
@@ -55,7 +55,7 @@ def ways(repository: str, image: Image) -> list[tuple[str, str]]:
 
 
 async def refused(mirror: Mirror, repository: str, image: Image) -> None:
-    """Check that nothing of an image can be had, in no way."""
+    """Check that every request for an image is refused."""
     for method, path in ways(repository, image):
         got = await mirror.ask(path, method, Range="bytes=0-3")
         assert got.status == 403, (method, path)
@@ -77,7 +77,7 @@ async def test_what_is_not_allowed_or_denied_is_not_given_though_it_is_kept(
         got = await mirror.manifest(PUBLIC, "latest")
         assert PUBLIC.encode() in got.body
         assert (b"team/**" in got.body) == ("allow" in rules)
-        assert b"library/*" not in got.body  # what else is denied is not told
+        assert b"library/*" not in got.body  # other denied patterns are not told
         assert (await mirror.ask("/v2/")).status == 200
     assert hub.requests == []
 
@@ -110,7 +110,7 @@ async def test_a_public_repository_is_given_to_everybody_and_asked_about_once(
     async with run(upstreams=account(hub)) as mirror:
         await asyncio.gather(*(mirror.manifest(PUBLIC, "latest") for _ in range(10)))
         await mirror.pull(PUBLIC, "latest", image)
-        assert hub.count(kind="tags") == 2  # the first of all meets a 401
+        assert hub.count(kind="tags") == 2  # the very first meets a 401
         assert hub.pulls == 1
         hub.journal.clear()
         await mirror.pull(PUBLIC, "latest", image)
@@ -124,7 +124,7 @@ async def test_the_question_shows_no_credentials(hub: Hub, run: Run, secret: Ima
     assert not [seen for seen in hub.requests if "Basic" in seen.headers.get("authorization", "")]
 
 
-async def test_what_upstream_said_outlives_a_restart_and_its_outage(
+async def test_upstreams_word_outlives_a_restart_and_an_outage(
     hub: Hub, run: Run, secret: Image, image: Image
 ) -> None:
     async with run(upstreams=account(hub), tag_ttl=3600) as mirror:
@@ -148,7 +148,9 @@ async def test_what_upstream_never_said_anything_of_is_private_while_it_is_down(
     await hub.up()
 
 
-async def test_everyone_is_everyone_and_nothing_is_asked(hub: Hub, run: Run, secret: Image) -> None:
+async def test_private_everyone_admits_all_clients_without_a_question(
+    hub: Hub, run: Run, secret: Image
+) -> None:
     async with run(upstreams=account(hub, private="everyone")) as mirror:
         await mirror.pull(SECRET, "latest", secret)
     assert hub.count(kind="tags") == 0
@@ -171,7 +173,7 @@ async def test_what_was_pulled_with_an_account_is_private_without_it(
     await hub.up()
 
 
-async def test_a_registry_with_basic_logins_gives_nobody_anything(
+async def test_content_behind_basic_logins_is_given_to_no_stranger(
     hub: Hub, run: Run, secret: Image
 ) -> None:
     hub.terms.auth = "basic"
@@ -179,25 +181,25 @@ async def test_a_registry_with_basic_logins_gives_nobody_anything(
         await refused(mirror, SECRET, secret)
 
 
-# What becomes private
+# Repositories that become private
 
 
 def hide(hub: Hub) -> None:
-    """Have upstream give the public repository to its account only, from now on."""
+    """Let upstream give the public repository to its account only."""
     hub.terms.users = {"robot": WORD}
     hub.make_private(PUBLIC, "robot")
     hub.tokens.revoke()
 
 
 async def provoke(mirror: Mirror) -> None:
-    """Have a client ask for what is not kept, which upstream denies."""
+    """Have a client ask for content that is not stored and that upstream denies."""
     assert (await mirror.blob(PUBLIC, make_image(9).layers[0].digest)).status == 403
 
 
 async def held_back(mirror: Mirror, clock: Clock, image: Image) -> float:
-    """Let time go by, ten seconds with each request, until nothing is given any more.
+    """Pass ten seconds with each request, until no content is given any more.
 
-    Returns how many seconds that took.
+    Returns the seconds that this took.
     """
     began = clock.now
     await provoke(mirror)
@@ -315,7 +317,7 @@ async def test_what_upstream_denies_its_account_is_public_no_more(
 async def test_what_is_hidden_from_everybody_but_the_account_is_public_no_more(
     hub: Hub, run: Run, image: Image
 ) -> None:
-    """Where the registry says 404 of what it hides, and nothing is denied to the account."""
+    """The registry answers 404 for hidden content, and grants all to the account."""
     hub.terms.users, hub.terms.auth = {"robot": WORD}, "none"
     clock = Clock()
     async with run(clock, upstreams=account(hub, auth="basic"), tag_ttl=0) as mirror:
@@ -333,7 +335,7 @@ async def test_what_is_hidden_from_everybody_but_the_account_is_public_no_more(
 
 
 def lie(hub: Hub, about: Image) -> None:
-    """Have a public repository whose manifest lists another's blobs, which it does not hold."""
+    """Add a public repository with a manifest of another's blobs, and without these blobs."""
     hub.add(about, LIAR, "latest")
     hub.repositories.make(LIAR).blobs.clear()
 

@@ -1,4 +1,4 @@
-"""Denials: a mistake of upstream's holds nothing back, and what is denied indeed is held back."""
+"""Denials: a mistake of upstream's holds no content back, and a true denial does."""
 
 from __future__ import annotations
 
@@ -38,32 +38,32 @@ STRANGER, FRIEND = ClientIdentity("10.0.0.1"), ClientIdentity("10.0.0.2", "frien
 
 
 class Word:
-    """An upstream's word on all its repositories, asked as nobody, or as its account."""
+    """Upstream's answers about all repositories, to anonymous questions and to its account's."""
 
     def __init__(self) -> None:
         self.said = PublicityAnswer.LISTED
-        self.missing: ProbedContent | None = None  # of which it says so
-        self.up = True  # whether it answers for others
-        self.hidden = False  # whether its account is given what others are told is missing
+        self.missing: ProbedContent | None = None  # the content that MISSING is answered for
+        self.up = True  # whether other questions are answered
+        self.hidden = False  # whether the account gets the content that is missing for others
         self.asked: list[ProbedContent | None] = []
 
     async def ask(self, _repository: str, wanted: ProbedContent | None) -> PublicityAnswer:
-        """Return it."""
+        """Return the answer."""
         self.asked.append(wanted)
         await asyncio.sleep(0)
         return PublicityAnswer.MISSING if wanted and wanted == self.missing else self.said
 
     async def hides(self, _repository: str, _wanted: ProbedContent) -> bool:
-        """Return it."""
+        """Return whether the content is hidden."""
         return self.hidden
 
     async def answers(self) -> bool:
-        """Return it."""
+        """Return whether other questions are answered."""
         return self.up
 
 
 class Door:
-    """The door of an upstream, which is pulled from with an account or without."""
+    """The access rules of an upstream that is pulled from with an account, or without."""
 
     def __init__(
         self,
@@ -88,22 +88,22 @@ class Door:
         wanted: ProbedContent | None = LATEST,
         name: str = SECRET,
     ) -> bool:
-        """Return what the door says to one who asks for something, once all is asked."""
+        """Return whether a client is admitted; all questions are answered then."""
         try:
             await self.access.admit(Repository("docker.io", name), identity, lambda: wanted)
         except NotAllowed:
             return False
         finally:
-            for _ in range(5):  # what is asked behind the request's back
+            for _ in range(5):  # the questions in the background
                 await asyncio.sleep(0)
         return True
 
     def told(self, granted: bool, name: str = SECRET) -> None:
-        """Have the registry give us something of a repository, or deny it."""
+        """Have the registry grant a request for a repository, or deny it."""
         self.publicity.observe(Repository("docker.io", name), granted)
 
     async def later(self, seconds: float, *, every: float = 20.0) -> bool:
-        """Let time go by in which strangers come; returns whether the last of them is let in."""
+        """Let strangers come while time passes; returns whether the last of them is admitted."""
         end, let_in = self.clock.now + seconds, True
         while self.clock.now < end:
             self.clock.now = min(self.clock.now + every, end)
@@ -111,7 +111,7 @@ class Door:
         return let_in
 
     async def rows(self) -> list[tuple[str, bool]]:
-        """Return what the index has of whether repositories are public."""
+        """Return the rows of the index on whether repositories are public."""
         await self.index.flush()
         return [(row.repository.name, row.public) for row in await self.index.publicity()]
 
@@ -120,7 +120,7 @@ class Door:
     ("private", "stranger", "friend"),
     [("nobody", False, False), ("authenticated", False, True), ("everyone", True, True)],
 )
-async def test_who_may_read_what_is_private(
+async def test_the_setting_decides_which_clients_read_a_private_repository(
     index: MetadataStore, private: Private, stranger: bool, friend: bool
 ) -> None:
     door = Door(index, private)
@@ -146,7 +146,7 @@ async def test_upstreams_yes_lasts_for_a_day(index: MetadataStore) -> None:
     assert len(door.word.asked) == 1
 
 
-async def test_what_is_private_is_public_within_a_minute_of_upstreams_yes(
+async def test_a_private_repository_is_public_within_a_minute_of_upstreams_yes(
     index: MetadataStore,
 ) -> None:
     door = Door(index)
@@ -191,7 +191,7 @@ async def test_what_cannot_be_told_is_closed_for_seconds(
 
 
 async def suspected(index: MetadataStore, *, account: bool) -> Door:
-    """Return a door whose upstream gave a repository to everybody, and denies it now."""
+    """Return the door of a repository that upstream gave without an account, and denies now."""
     door = Door(index, account=account)
     assert await door.lets_in()
     door.told(granted=False)
@@ -206,7 +206,7 @@ async def test_a_denial_is_believed_after_three_questions_over_ten_minutes(
     door = await suspected(index, account=account)
     assert await door.lets_in()
     assert await door.later(DENIED_FOR - 20)
-    assert await door.later(20)  # whoever has the question asked does not wait for the answer
+    assert await door.later(20)  # the request that causes the question does not wait for the answer
     assert not await door.lets_in()
     assert await door.lets_in(FRIEND)
     asked = len(door.word.asked) - account
@@ -287,7 +287,7 @@ async def test_a_denial_of_everybody_is_never_believed(index: MetadataStore, acc
     door = await suspected(index, account=account)
     door.word.up = False
     assert await door.later(10 * DENIED_FOR)
-    door.word.up = True  # from now on it counts
+    door.word.up = True  # from now on the denial counts
     assert await door.later(DENIED_FOR)
     assert not await door.later(2 * ASK_EVERY)
 
@@ -299,7 +299,7 @@ async def test_another_granted_repository_shows_that_the_registry_answers(
     door.told(granted=True, name="team/other")
     door.told(granted=False)
     door.word.said, door.word.up = PublicityAnswer.DENIED, False
-    assert await door.later(2 * DENIED_FOR)  # that was before
+    assert await door.later(2 * DENIED_FOR)  # that answer was earlier
     for _ in range(33):
         door.told(granted=True, name="team/other")
         await door.later(20)
@@ -323,7 +323,7 @@ async def test_content_that_only_the_account_is_given_is_denied_to_others(
     assert await door.lets_in()
     door.clock.now += PUBLIC_FOR
     door.word.said = PublicityAnswer.MISSING
-    assert await door.later(2 * DENIED_FOR)  # it is gone for everybody
+    assert await door.later(2 * DENIED_FOR)  # the content is gone, for the account too
     door.word.hidden = True
     assert not await door.later(DENIED_FOR + 2 * ASK_EVERY)
 
@@ -340,7 +340,7 @@ async def test_mistakes_now_and_then_are_not_added_up(index: MetadataStore) -> N
 
 
 @pytest.mark.parametrize("account", [True, False])
-async def test_who_asks_for_what_is_missing_is_in_nobodys_way(
+async def test_questions_for_missing_content_are_in_no_clients_way(
     index: MetadataStore, account: bool
 ) -> None:
     door = await suspected(index, account=account)
@@ -390,7 +390,7 @@ async def test_content_of_a_former_account_is_private_until_upstream_grants_it(
 ) -> None:
     door = Door(index)
     door.word.said = PublicityAnswer.UNDECIDED
-    if asked:  # and nothing learned
+    if asked:  # and the answer is undecided
         assert not await door.lets_in()
     for _ in range(2):
         door.told(granted=True)
@@ -438,7 +438,7 @@ async def test_no_crowd_of_names_has_it_forgotten_what_the_account_was_given(
     assert await door.rows() == [(SECRET, False)]
 
 
-async def test_what_was_never_there_is_not_remembered(index: MetadataStore) -> None:
+async def test_a_repository_that_never_existed_is_not_remembered(index: MetadataStore) -> None:
     door = Door(index, account=False, holds=False)
     for number in range(1000):
         door.told(granted=False, name=f"made/up{number}")
@@ -492,7 +492,7 @@ async def test_public_content_is_not_listed_where_only_the_account_may_list(
 def test_a_public_repository_is_held_back_after_a_run_of_denials_only(
     events: list[tuple[str, int]],
 ) -> None:
-    """Whatever upstream says, and whenever: given, denied, undecided, denied to all, suspected."""
+    """Upstream gives, denies, is undecided, denies all names, or is suspected, in any order."""
     standing, now, run = Standing(public=True), 0.0, list[float]()
     for event, seconds in events:
         now += seconds
@@ -519,7 +519,7 @@ def test_a_public_repository_is_held_back_after_a_run_of_denials_only(
 async def test_no_crowd_of_denials_opens_what_another_upstream_denied(
     index: MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names that an upstream denies are as many as it likes."""
+    """An upstream may deny any number of names."""
     monkeypatch.setattr("mirror.access.publicity._KEPT", 50)
     clock = Clock()
     publicity = Publicity([], index, lambda _: True, clock, clock)
@@ -530,7 +530,7 @@ async def test_no_crowd_of_denials_opens_what_another_upstream_denied(
     assert not publicity.open_to_all(mine)
 
 
-async def test_denials_of_what_is_held_no_more_leave(
+async def test_denials_of_repositories_without_content_are_forgotten(
     index: MetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mirror.access.publicity._KEPT", 50)
@@ -545,7 +545,7 @@ async def test_denials_of_what_is_held_no_more_leave(
 
 
 async def test_a_yes_of_a_clock_that_was_ahead_is_asked_about_again(index: MetadataStore) -> None:
-    """Else a repository that was hidden since would be shown for a day after each restart."""
+    """Otherwise a repository hidden since would be public for a day after each restart."""
     door = Door(index)
     door.clock.now += 30 * PUBLIC_FOR
     assert await door.lets_in()

@@ -1,4 +1,4 @@
-"""Publicity: what upstream gives to everybody, everybody gets, however upstream says so."""
+"""Publicity: content that upstream gives without an account is public, however upstream says so."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.mirror import Mirror, Run
 WORD = "s3cret-word"
 NAME, SECRET = "library/nginx", "team/secret"
 
-# How a list of tags is closed to those without an account, or cannot be read.
+# Ways to close a list of tags to clients without an account, or to garble it.
 CLOSED = [
     Fault(kind="tags", body=with_fields(tags=None), times=None),
     Fault(kind="tags", body=without("tags"), times=None),
@@ -32,7 +32,7 @@ CLOSED = [
 
 
 def of(fault: Fault) -> str:
-    """Name a fault."""
+    """Return the name of a fault."""
     return f"{fault.status} {fault.body!r}"[:40]
 
 
@@ -57,7 +57,7 @@ async def test_public_content_stays_public_when_the_list_of_tags_changes(
     assert hub.pulls == 1
 
 
-async def test_a_list_of_tags_that_never_comes_keeps_nobody_from_what_is_public(
+async def test_a_list_of_tags_that_never_comes_closes_no_public_repository(
     hub: Hub, run: Run, image: Image
 ) -> None:
     hub.faults.add(Fault(kind="tags", hang=True, times=None))
@@ -116,7 +116,7 @@ async def test_a_private_repository_is_asked_about_once_a_minute_until_public(
         hub.journal.clear()
         for _ in range(5):
             assert (await mirror.manifest(NAME, "latest")).status == 403
-        assert hub.requests == []  # the first denial is checked ten seconds later, at the earliest
+        assert hub.requests == []  # the first denial is checked after at least ten seconds
         clock.now += ASK_EVERY
         await mirror.pull(NAME, "latest", image)
 
@@ -145,14 +145,14 @@ async def test_what_could_not_be_told_is_told_seconds_later(
         await mirror.pull(NAME, "latest", image)
 
 
-# What is no yes
+# Answers that are no yes
 
 LOGIN = answer(b"<html>Please log in</html>", b"Content-Type: text/html")
 ERROR = answer(b'{"errors":[{"code":"UNAUTHORIZED"}]}', b"Content-Type: application/json")
 
 
 def headers_of(said: bytes) -> bytes:
-    """Return an answer to a HEAD."""
+    """Return the head of an answer, as the answer to a HEAD."""
     return said.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
 
@@ -187,7 +187,7 @@ async def test_a_redirect_to_a_login_page_makes_nothing_public(run: Run) -> None
         assert elsewhere.heads
 
 
-# What is kept stays
+# Stored content stays
 
 
 @pytest.mark.parametrize("kind", ["manifest", "blob", "tags"])
@@ -224,7 +224,7 @@ EVERYBODY: dict[str, Break] = {
 
 
 def add(hub: Hub, **fields: object) -> None:
-    """Have the hub go wrong so from now on."""
+    """Let the hub have this fault from now on."""
     hub.tokens.revoke()
     hub.faults.add(Fault(times=None, **fields))  # type: ignore[arg-type]
 
@@ -252,7 +252,7 @@ async def test_an_outage_for_everybody_hides_nothing_however_long_it_is(
 async def test_a_registry_that_answers_its_account_only_is_public_no_more(
     hub: Hub, run: Run, image: Image
 ) -> None:
-    """It answers nobody any more, and that is no outage: the account is answered."""
+    """Anonymous questions are all refused, but this is no outage: the account is answered."""
     clock = Clock()
     async with run(clock, tag_ttl=3600, upstreams=with_account(hub)) as mirror:
         await mirror.pull(NAME, "latest", image)
@@ -290,12 +290,12 @@ async def test_ten_clients_that_meet_a_denial_are_one_question(
         await asyncio.gather(*(whole(mirror, image) for _ in range(10)))
         await hub.seen(lambda seen: seen.kind == "ping" and seen.status == 200)
         await asyncio.gather(*(whole(mirror, image) for _ in range(10)))
-        assert hub.count(kind="tags") <= 4  # of one question: with each token that it tries
+        assert hub.count(kind="tags") <= 4  # for one question, with each token that is tried
         assert hub.count(kind="ping", status=200) == 1
 
 
 async def whole(mirror: Mirror, image: Image) -> None:
-    """Check that all of an image is given by digest."""
+    """Check that the whole image is given by digest."""
     assert (await mirror.manifest(NAME, image.digest)).body == image.manifest
     for blob in image.blobs:
         assert (await mirror.blob(NAME, blob.digest)).body == blob.read()
