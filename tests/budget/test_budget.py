@@ -1,4 +1,4 @@
-"""The pull budget before a real upstream: gates, reserves, shares, and what is saved for whom."""
+"""The pull budget before a real upstream: gates, reserves, shares, and reserved pulls."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add_images(hub: Hub, count: int, repository: str = REPOSITORY) -> list[Image
 
 
 async def gauge(mirror: Mirror, name: str, **labels: str) -> float:
-    """One metric's value; of the only sample that has these labels."""
+    """One metric's value, from the only sample with these labels."""
     text = (await mirror.ask("/metrics")).body.decode()
     wanted = [f'{label}="{value}"' for label, value in labels.items()]
     lines = [line for line in text.splitlines() if line.partition("{")[0].split(" ")[0] == name]
@@ -43,21 +43,21 @@ async def gauge(mirror: Mirror, name: str, **labels: str) -> float:
 
 
 def message(got: Got) -> str:
-    """What an error document says."""
+    """The message of an error document."""
     [error] = json.loads(got.body)["errors"]
     assert error["code"] == "TOOMANYREQUESTS"
     return str(error["message"])
 
 
 def knocks(hub: Hub) -> int:
-    """How often the hub was asked for manifests."""
+    """The number of the hub's requests for manifests."""
     return hub.count(kind="manifest")
 
 
 # The gate
 
 
-async def test_a_spent_limit_shuts_the_gate_and_nobody_knocks(hub: Hub, run: Run) -> None:
+async def test_a_spent_limit_shuts_the_gate_and_upstream_is_not_asked(hub: Hub, run: Run) -> None:
     hub.terms.limit = 2
     images = add_images(hub, 4)
     async with run(tag_ttl=0) as mirror:
@@ -121,7 +121,7 @@ async def test_a_refusal_that_names_no_time_is_doubted_after_ten_seconds(
 async def test_too_many_requests_a_minute_rest_what_was_asked_and_nothing_else(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
-    """A refusal of requests a minute says nothing about pulls, nor about other questions."""
+    """Such a refusal says nothing about pulls, nor about other questions."""
     hub.faults.add(Fault.abuse("manifest", times=None))
     assert (await mirror.manifest(REPOSITORY, "latest")).headers["Retry-After"] == "60"
     asked = len(hub.requests)
@@ -140,8 +140,8 @@ async def test_too_many_requests_a_minute_rest_what_was_asked_and_nothing_else(
 async def test_a_web_page_in_place_of_a_refusal_says_nothing_of_pulls(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
-    """Whatever stands before a registry counts requests, and answers in its own way."""
-    hub.faults.add(Fault.page("manifest", status=429, times=2))  # of the HEAD, and of the GET
+    """Any front of a registry may count requests, and answer with a page."""
+    hub.faults.add(Fault.page("manifest", status=429, times=2))  # of the HEAD and of the GET
     got = await mirror.manifest(REPOSITORY, "latest")
     assert got.status == 429
     assert "rate limit" in message(got)
@@ -155,7 +155,7 @@ async def test_a_hub_that_refuses_heads_too_is_left_alone_until_it_does_not(
     images = add_images(hub, 3)
     async with run(tag_ttl=0) as mirror:
         assert (await mirror.manifest(REPOSITORY, "0")).status == 200
-    hub.limits.count(None)  # another's, which is found out by the refusal
+    hub.limits.count(None)  # by another client; the refusal tells
     async with run(tag_ttl=0, limit_check=1) as mirror:
         await hub.seen(lambda seen: seen.repository == CHECK and seen.status == 429)
         asked = hub.count(repository=REPOSITORY)
@@ -195,7 +195,9 @@ async def test_a_refusal_with_an_end_is_remembered_over_a_restart(
     assert hub.count(kind="manifest", method="GET") == 1
 
 
-async def test_what_upstream_refused_at_once_to_many_is_asked_once(hub: Hub, run: Run) -> None:
+async def test_simultaneous_pulls_beyond_the_limit_are_not_asked_of_upstream(
+    hub: Hub, run: Run
+) -> None:
     hub.terms.limit = 3
     add_images(hub, 12)
     async with run() as mirror:
@@ -203,21 +205,21 @@ async def test_what_upstream_refused_at_once_to_many_is_asked_once(hub: Hub, run
         got = await asyncio.gather(*(mirror.manifest(REPOSITORY, tag) for tag in tags))
         statuses = sorted(answer.status for answer in got)
     assert statuses == [200] * 3 + [429] * 9
-    assert hub.count(kind="manifest", method="GET") == 3  # no knock too many
+    assert hub.count(kind="manifest", method="GET") == 3  # not one question too many
 
 
-# What is known
+# Knowledge of the limit
 
 
 async def names_limit(mirror: Mirror) -> bool:
-    """Whether the metrics have the limit of an upstream."""
+    """Whether the metrics show an upstream's limit."""
     return "mirror_pull_limit{" in (await mirror.ask("/metrics")).body.decode()
 
 
 async def test_the_limit_is_asked_for_at_the_start_and_costs_nothing(hub: Hub, run: Run) -> None:
     hub.terms.limit = 100
     for _ in range(40):
-        hub.limits.count(None)  # others behind the same address
+        hub.limits.count(None)  # by others behind the same address
     async with run(limit_check=900) as mirror:
         await hub.seen(lambda seen: seen.repository == CHECK and seen.status == 200)
         await until(lambda: names_limit(mirror))
@@ -228,7 +230,7 @@ async def test_the_limit_is_asked_for_at_the_start_and_costs_nothing(hub: Hub, r
 
 
 async def test_an_upstream_that_stops_naming_a_limit_is_unlimited(hub: Hub, run: Run) -> None:
-    """Found out where Docker Hub means everything, not just an image that it exempts."""
+    """Only if Docker Hub means all repositories, and not an image that it exempts."""
     hub.terms.limit = 1
     add_images(hub, 3)
     async with run() as mirror:
@@ -262,7 +264,7 @@ async def test_images_that_upstream_exempts_are_not_counted_nor_refused(hub: Hub
     images = add_images(hub, 3, "oss/app")
     add_images(hub, 2)
     async with run(tag_ttl=0) as mirror:
-        await mirror.manifest(REPOSITORY, "0", "HEAD")  # which tells that there is a limit
+        await mirror.manifest(REPOSITORY, "0", "HEAD")  # its answer names the limit
         assert (await mirror.manifest("oss/app", "0")).status == 200
         assert await gauge(mirror, "mirror_pull_used") == 0
         assert (await mirror.manifest(REPOSITORY, "0")).status == 200
@@ -284,7 +286,7 @@ async def test_an_upstream_that_names_no_limit_is_held_to_the_configured_one(
     assert hub.pulls == 2
 
 
-# What is spent on what
+# The purposes of pulls
 
 
 async def test_an_index_is_pulled_only_where_its_platform_can_be_too(hub: Hub, run: Run) -> None:
@@ -295,7 +297,7 @@ async def test_an_index_is_pulled_only_where_its_platform_can_be_too(hub: Hub, r
         await mirror.manifest(REPOSITORY, "0")
         assert (await mirror.manifest(REPOSITORY, "multi")).body == index.manifest
         other = await mirror.manifest(REPOSITORY, "1")
-        assert other.status == 429  # the one that is left is its platform's
+        assert other.status == 429  # the last pull is for the index's platform
         child = index.images[0]
         assert (await mirror.manifest(REPOSITORY, child.digest)).body == child.manifest
     assert hub.pulls == 3
@@ -308,7 +310,7 @@ async def test_an_index_without_a_pull_for_its_image_is_refused_before_its_pull(
     index = _index(hub, "multi")
     async with run() as mirror:
         head = await mirror.manifest(REPOSITORY, "multi", "HEAD")
-        assert head.status == 200  # costs nothing
+        assert head.status == 200  # not counted
         for reference in ("multi", index.digest):
             got = await mirror.manifest(REPOSITORY, reference)
             assert got.status == 429
@@ -319,13 +321,11 @@ async def test_an_index_without_a_pull_for_its_image_is_refused_before_its_pull(
 async def test_an_index_by_digest_is_known_as_one_while_too_little_is_left(
     hub: Hub, run: Run
 ) -> None:
-    """A HEAD tells, and costs nothing: the last pull is not spent on an index in vain."""
+    """A HEAD tells the type and is not counted: the last pull is not spent on an index in vain."""
     hub.terms.limit = 1
     index, [single] = _index(hub, "multi"), add_images(hub, 1)
     async with run() as mirror:
-        await mirror.manifest(
-            REPOSITORY, single.digest, "HEAD"
-        )  # which tells that there is a limit
+        await mirror.manifest(REPOSITORY, single.digest, "HEAD")  # its answer names the limit
         got = await mirror.manifest(REPOSITORY, index.digest)
         assert got.status == 429
         assert "pull limit is nearly spent, 1 left of 2 wanted" in message(got)
@@ -360,7 +360,7 @@ async def test_a_platform_that_changed_is_kept_a_pull_though_another_did_not(
 
 
 async def test_nothing_is_kept_for_what_no_client_asks_for(hub: Hub, run: Run) -> None:
-    """An image is rebuilt, with the same outcome: what attests to it is another each time."""
+    """A rebuilt image has the same digest, but its attestation is another one each time."""
     hub.terms.limit = 4
     image = make_image(40, [1000])
     hub.add(_attested(image, 1), REPOSITORY, "multi")
@@ -382,7 +382,7 @@ async def test_a_wrong_manifest_is_not_paid_for_by_each_client_again(
     for _ in range(5):
         assert (await mirror.manifest(REPOSITORY, "latest")).status == 502
         assert (await mirror.manifest(REPOSITORY, image.digest)).status == 502
-    assert hub.count(kind="manifest", method="GET") == 2  # asked for once more, in vain
+    assert hub.count(kind="manifest", method="GET") == 2  # one repetition, in vain
 
 
 async def test_a_platform_that_many_want_is_pulled_once(hub: Hub, run: Run) -> None:
@@ -411,10 +411,10 @@ async def test_polling_by_head_costs_nothing(hub: Hub, run: Run) -> None:
     assert hub.pulls == 0
 
 
-# What is saved
+# Saving pulls
 
 
-async def test_a_changed_tag_stays_what_it_was_while_few_pulls_are_left(
+async def test_a_changed_tag_is_stale_while_few_pulls_are_left(
     hub: Hub, run: Run, image: Image
 ) -> None:
     hub.terms.limit = 10
@@ -456,14 +456,14 @@ async def test_a_change_is_held_back_no_longer_than_configured(
         moved = make_image(2)
         hub.tag(REPOSITORY, "latest", moved)
         assert (await mirror.manifest(REPOSITORY, "latest")).body == image.manifest
-        clock.now += 5  # the tag is looked at again after five seconds
+        clock.now += 5  # the tag is revalidated after five seconds
         assert (await mirror.manifest(REPOSITORY, "latest")).body == moved.manifest
 
 
 async def test_a_tag_without_heads_is_checked_less_often_while_pulls_are_few(
     hub: Hub, run: Run, image: Image
 ) -> None:
-    """Where a HEAD names no digest, each look at a tag is counted, if it changed or not."""
+    """If a HEAD names no digest, each revalidation of a tag costs a pull, changed or not."""
     hub.terms.limit = 10
     for _ in range(6):
         hub.limits.count(None)
@@ -501,7 +501,7 @@ async def test_pollers_by_head_keep_no_change_from_others(hub: Hub, run: Run, im
 
 
 async def test_no_head_names_what_another_head_was_promised(hub: Hub, run: Run) -> None:
-    """The last pull is for one of those that are told of a change; the others keep what was."""
+    """The last pull is for one client that was told of a change; the others get the old digest."""
     hub.terms.limit = 4
     add_images(hub, 3)
     async with run(tag_ttl=0, max_stale=0) as mirror:
@@ -516,7 +516,7 @@ async def test_no_head_names_what_another_head_was_promised(hub: Hub, run: Run) 
     assert hub.pulls == 4
 
 
-async def test_a_change_that_nobody_fetched_is_not_in_the_way_of_what_is_here(
+async def test_a_change_without_a_pull_does_not_block_stored_content(
     hub: Hub, run: Run, image: Image
 ) -> None:
     hub.terms.limit = 2
@@ -543,7 +543,7 @@ async def test_a_reserve_is_for_chosen_repositories(hub: Hub, run: Run) -> None:
         assert statuses == [200, 200, 429]
         refused = await mirror.manifest(REPOSITORY, "3")
         assert "the last 2 pulls of docker.io are reserved for team/*" in message(refused)
-        assert (await mirror.manifest(REPOSITORY, "2", "HEAD")).status == 200  # costs nothing
+        assert (await mirror.manifest(REPOSITORY, "2", "HEAD")).status == 200  # not counted
         statuses = [(await mirror.manifest("team/app", str(tag))).status for tag in range(3)]
         assert statuses == [200, 200, 429]
     assert hub.pulls == 4
@@ -564,13 +564,13 @@ async def test_a_client_that_spent_its_share_leaves_the_rest_to_others(hub: Hub,
         spent = "127.0.0.2 has spent its share of docker.io's pull limit: 2 pulls in 6 h"
         assert spent in message(refused)
         assert 0 < int(refused.headers["Retry-After"]) <= 21600
-        assert (await greedy.manifest("0")).status == 200  # what is here costs nothing
+        assert (await greedy.manifest("0")).status == 200  # stored content costs nothing
         assert (await other.manifest("2")).body == images[2].manifest
-        assert (await greedy.manifest("2")).status == 200  # nor what another brought
+        assert (await greedy.manifest("2")).status == 200  # nor does another client's pull
     assert hub.pulls == 3
 
 
-async def test_a_changed_tag_stays_what_it_was_for_who_spent_its_share_only(
+async def test_a_changed_tag_is_stale_only_for_clients_without_a_share_left(
     hub: Hub, run: Run
 ) -> None:
     hub.terms.limit = 100
@@ -596,7 +596,7 @@ async def test_a_network_shares_together(hub: Hub, run: Run) -> None:
         assert (await first.manifest("0")).status == 200
         assert (await second.manifest("1")).status == 200
         assert "127.0.0.0/28 has spent" in message(await first.manifest("2"))
-        assert (await named.manifest("2")).status == 200  # by its own, which is more specific
+        assert (await named.manifest("2")).status == 200  # by the more specific share
         assert "127.0.0.3/32 has spent" in message(await named.manifest("3"))
         assert (await free.manifest("3")).status == 200
 
@@ -632,12 +632,12 @@ async def test_a_share_has_room_for_an_index_and_its_platform_or_for_none(
             refused = await small.manifest(reference)
             assert "costs 2 pulls, more than 127.0.0.2/32's whole share" in message(refused)
         assert (await enough.manifest("multi")).body == index.manifest
-        assert (await enough.manifest("0")).status == 429  # what is left of it is the platform's
+        assert (await enough.manifest("0")).status == 429  # its last pull is for the platform
         assert (await enough.manifest(child.digest)).body == child.manifest
     assert hub.pulls == 2
 
 
-async def test_what_was_saved_is_counted(hub: Hub, run: Run, image: Image) -> None:
+async def test_saved_pulls_are_counted(hub: Hub, run: Run, image: Image) -> None:
     hub.terms.limit = 100
     async with run() as mirror:
         for _ in range(5):
@@ -655,13 +655,13 @@ def _index(hub: Hub, tag: str) -> Index:
 
 
 def _attested(image: Image, build: int) -> Index:
-    """An index with one image and, as BuildKit writes it, a manifest that attests to it."""
+    """An index with one image and, in BuildKit's way, a manifest that attests to it."""
     attestation = make_image(f"built/{build}", [10], architecture="unknown", os="unknown")
     return make_index([image, attestation])
 
 
 class _Client:
-    """A client at an address of its own."""
+    """A client with another address."""
 
     def __init__(self, mirror: Mirror, address: str) -> None:
         self._mirror = mirror

@@ -17,7 +17,7 @@ MOVES = 4  # between two waves
 
 
 def make_document(number: int, version: int) -> Document:
-    """Make what a tag points at: every third for two platforms; versions share their base."""
+    """Make an image, or for every third number an index of two; versions share their base."""
     base = make_image(f"base/{number}", [200_000])
     images = [
         make_image(f"{number}/{version}", [50_000], architecture=architecture, base=base)
@@ -27,14 +27,14 @@ def make_document(number: int, version: int) -> Document:
 
 
 class Fleet:
-    """Twelve repositories on a hub, and those who pull from them as dockerd does."""
+    """Twelve repositories on a hub, and the clients that pull from them as dockerd does."""
 
     def __init__(self, hub: Hub, seed: int) -> None:
         self._hub = hub
         self._random = Random(seed)
         self._tagged: dict[str, Document] = {}
         self._versions: Counter[int] = Counter()
-        self.asked = 0  # manifests, by GET
+        self.asked = 0  # GETs of manifests
         self.manifests: set[str] = set()
         self.blobs: set[str] = set()
         for number in range(IMAGES):
@@ -52,7 +52,7 @@ class Fleet:
         self._hub.tag(f"team/image-{number}", "latest", document)
 
     async def pull(self, mirror: Mirror) -> None:
-        """Have all clients pull at once, each two thirds of the images; fails if anything does."""
+        """Let all clients pull at once, each two thirds of the images; fails if any pull fails."""
         names, most = sorted(self._tagged), IMAGES * 2 // 3
         chosen = [self._random.sample(names, most) for _ in range(CLIENTS)]
         await asyncio.gather(*(self._client(mirror, each) for each in chosen))
@@ -82,7 +82,7 @@ class Fleet:
 
 
 async def test_a_day_costs_a_pull_per_manifest_and_a_body_per_blob(hub: Hub, run: Run) -> None:
-    """More than half of the limit stays left, so that no change of a tag is held back."""
+    """More than half of the limit is left, so that no change of a tag is held back."""
     hub.terms.limit = 100
     fleet = Fleet(hub, seed=7)
     async with run(tag_ttl=0) as mirror:

@@ -1,4 +1,4 @@
-"""The gate: what shuts it, for how long, and what opens it, by the decisions alone."""
+"""The gate: the causes that shut it, for how long, and the causes that open it; no I/O."""
 
 from __future__ import annotations
 
@@ -37,37 +37,37 @@ WANT = PullRequest(REPOSITORY, Tag("latest"), "10.0.0.9")
 
 
 def said(remaining: int, limit: int = 100) -> PullLimit:
-    """What upstream says."""
+    """A limit as upstream reports it."""
     return PullLimit(limit, remaining, HUB_WINDOW, "10.0.0.1")
 
 
 def answer(
     status: int = 200, repository: str = REPOSITORY.name, **fields: object
 ) -> UpstreamResponse:
-    """An answer to a GET of a manifest that took no time."""
+    """The record of an answer to a GET of a manifest, which took no time."""
     given = UpstreamResponse(HUB, "", "manifest", "GET", status, 0.0, repository, "latest")
     return replace(given, spent=status == 429, **fields)  # type: ignore[arg-type]
 
 
 class Clock:
-    """A time for all that wants one."""
+    """A clock for all parts."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """Tell it."""
+        """Tell the time."""
         return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A time of the test's own."""
+    """A clock that the test sets."""
     return Clock()
 
 
 def budget_of(index: MetadataStore, clock: Clock, terms: BudgetPolicy | None = None) -> Budget:
-    """A budget in a process of its own."""
+    """A budget as in a new process."""
     ledger = Ledger(index, 0, lambda: 2_000_000_000 + clock.now)
     return Budget(ledger, {HUB: terms or BudgetPolicy()}, clock)
 
@@ -82,11 +82,11 @@ async def again(index: MetadataStore, clock: Clock, terms: BudgetPolicy | None =
 
 @pytest.fixture
 def budget(index: MetadataStore, clock: Clock) -> Budget:
-    """A budget of Docker Hub's."""
+    """A budget for Docker Hub."""
     return budget_of(index, clock)
 
 
-# What shuts it
+# Causes that shut the gate
 
 
 @pytest.mark.parametrize("retry_after", [None, 0])
@@ -94,16 +94,16 @@ def test_a_refusal_that_names_no_time_to_wait_is_heeded_for_ten_seconds(
     retry_after: int | None,
 ) -> None:
     account = Account(HUB, BudgetPolicy())
-    account.observe_limit(said(0), 0, 0)  # others spent it all
+    account.observe_limit(said(0), 0, 0)  # others spent the whole limit
     now = PROBE_AFTER + 1
-    assert account.verdict(WANT, now) is Verdict.GRANTED  # to find out
+    assert account.verdict(WANT, now) is Verdict.GRANTED  # one pull may find out
     account.shut(retry_after, now)
     assert account.shut_for(now) == 10
     assert isinstance(account.verdict(WANT, now + 9), TooManyRequests)
     assert account.verdict(WANT, now + 10) is Verdict.GRANTED
 
 
-def test_nobody_is_told_to_come_sooner_than_the_ledger_knows_of_a_pull() -> None:
+def test_no_client_is_told_to_retry_before_the_ledger_expects_a_pull() -> None:
     account = Account(HUB, BudgetPolicy())
     for _ in range(100):
         account.count(3600, "10.0.0.9")
@@ -111,13 +111,13 @@ def test_nobody_is_told_to_come_sooner_than_the_ledger_knows_of_a_pull() -> None
     for wait in (60, None):
         account.shut(wait, 7200)
         assert account.shut_for(7200) == HUB_WINDOW - 3600
-    account.shut(30_000, 7200)  # nor than upstream says
+    account.shut(30_000, 7200)  # nor sooner than upstream says
     assert account.shut_for(7200) == 30_000
     assert account.shut_for(3600 + HUB_WINDOW) == 30_000 + 7200 - 3600 - HUB_WINDOW
 
 
-def test_who_is_refused_for_the_reserve_is_told_when_more_is_left() -> None:
-    """However old upstream's word is: others' pulls are not found out about meanwhile."""
+def test_a_refusal_for_the_reserve_tells_when_more_is_left() -> None:
+    """Reports of any age give the same time, as no pull finds out about others' pulls meanwhile."""
     account = Account(HUB, BudgetPolicy(reserve=10, reserved_for=Patterns(("team/*",))))
     account.observe_limit(said(10), 0, 0)
     for now in (10, PROBE_AFTER - 1, PROBE_AFTER + 1, 9000):
@@ -135,10 +135,10 @@ async def test_a_repository_that_was_exempt_and_is_refused_is_so_no_more(budget:
     assert budget.outlook(want).refusal is not None
 
 
-# What opens it
+# Causes that open the gate
 
 
-def test_what_was_asked_for_before_the_refusal_does_not_open_the_gate() -> None:
+def test_a_question_sent_before_the_refusal_does_not_open_the_gate() -> None:
     account = Account(HUB, BudgetPolicy())
     account.shut(600, 100)
     account.observe_limit(said(50), 99, 101)
@@ -206,7 +206,7 @@ async def test_a_gate_that_opened_in_time_is_open_whatever_the_clock_shows_later
     budget.observe(answer(429, retry_after=600))
     clock.now += 601
     budget.tick()
-    clock.now -= 5000  # the one on the wall, for the next process
+    clock.now -= 5000  # the wall clock of the next process
     assert (await again(index, clock)).present(HUB).shut_for(clock.now) == 0
 
 
@@ -227,7 +227,7 @@ async def test_an_index_that_was_lost_is_told_of_window_and_gate(
 ) -> None:
     for left in (9, 8):
         budget.observe(answer(limit=said(left, 10)))
-    budget.observe(answer(garbled=True))  # which upstream's word does not know of
+    budget.observe(answer(garbled=True))  # not part of upstream's report
     budget.observe(answer(429, retry_after=600))
     await index.flush()
     with DataFolder(tmp_path).database() as other:
@@ -244,7 +244,7 @@ async def test_an_index_that_was_lost_is_told_of_window_and_gate(
 
 
 class _Unasked:
-    """An upstream that says nothing."""
+    """An upstream that is not asked."""
 
     async def hint(
         self,
@@ -252,9 +252,9 @@ class _Unasked:
         _reference: Reference,
         _observe: Observer,
         *,
-        insist: bool = False,  # noqa: ARG002 - nothing is told either way
+        insist: bool = False,  # noqa: ARG002 - no answer either way
     ) -> Hint:
-        """Tell nothing."""
+        """Return an empty hint."""
         return Hint()
 
     async def get_manifest(
@@ -263,7 +263,7 @@ class _Unasked:
         _reference: Reference,
         _observe: Observer,
         *,
-        retry_as: Reference | None = None,  # noqa: ARG002 - never asked
+        retry_as: Reference | None = None,  # noqa: ARG002 - not called
     ) -> Manifest:
-        """Never asked for."""
+        """Fail, as no manifest is asked for."""
         raise AssertionError

@@ -1,4 +1,4 @@
-"""The pull ledger: every counted request, and what upstream says of its limit."""
+"""The pull ledger: every counted request, and upstream's reports of its limit."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _STATE = ("limit", "remaining", "used", "others", "window_seconds")
 
 
 def entries(data: Path) -> list[tuple[object, ...]]:
-    """What the ledger holds, read by somebody else."""
+    """The rows of the ledger, read through another connection."""
     return DataFolder(data).rows(
         "SELECT upstream, account, repository, reference, digest, client FROM pull ORDER BY id"
     )
 
 
-async def test_every_counted_request_is_entered_with_who_asked(
+async def test_every_counted_request_is_entered_with_its_client(
     hub: Hub, run: Run, image: Image, tmp_path: Path
 ) -> None:
     other = make_image(2)
@@ -84,7 +84,7 @@ async def test_each_attempt_is_entered_with_the_client_and_its_tag(
     async with run() as mirror:
         assert (await mirror.manifest(REPOSITORY, "latest")).status == 200
     digests = [row[4] for row in entries(tmp_path / "data")]
-    assert digests == [image.digest, ""]  # by the digest that a HEAD named, and then by the tag
+    assert digests == [image.digest, ""]  # by the digest of the HEAD, and then by the tag
     assert {(row[3], row[5]) for row in entries(tmp_path / "data")} == {("latest", "127.0.0.1")}
 
 
@@ -114,7 +114,7 @@ async def test_an_account_has_a_window_of_its_own(hub: Hub, run: Run, image: Ima
         await mirror.manifest(REPOSITORY, "latest")
         metrics = (await mirror.ask("/metrics")).body.decode()
     assert _account(metrics)
-    assert "robot" not in metrics  # who reads it has not logged in
+    assert "robot" not in metrics  # readers of the metrics have not logged in
 
 
 async def test_an_accounts_label_confirms_no_guess_and_outlives_a_restart(
@@ -136,7 +136,7 @@ async def test_an_accounts_label_confirms_no_guess_and_outlives_a_restart(
 
 
 def _account(metrics: str) -> str:
-    """Return the label of the one account that has a limit of 200."""
+    """Return the label of the only account with a limit of 200."""
     [found] = re.findall(r'mirror_pull_limit{account="(\w*)",upstream="docker.io"} 200.0', metrics)
     return str(found)
 
@@ -147,7 +147,7 @@ async def test_pulls_leave_the_window_when_their_time_has_come(index: MetadataSt
     for left in (99, 98, 97):
         budget.observe(_counted(limit=PullLimit(100, left, 600, "me")))
         clock[0] += 200
-    assert _used(budget) == 2  # the first is as old as the window is long
+    assert _used(budget) == 2  # the first pull is as old as the window is long
     await index.flush()
     again = _budget_of(index, clock)
     await again.load()
@@ -169,7 +169,7 @@ async def test_old_pulls_leave_the_ledger(index: MetadataStore) -> None:
 
 @pytest.mark.parametrize("told", [False, True])
 async def test_a_long_window_is_as_long_after_a_restart(index: MetadataStore, told: bool) -> None:
-    """As it is configured, or as upstream said itself; however long the ledger is kept."""
+    """The window is configured, or reported by upstream, however long the ledger is kept."""
     wall = [2_000_000_000.0]
     terms = BudgetPolicy() if told else BudgetPolicy(pull_limit=10, pull_window=86400)
     budget = _budget_of(index, wall, terms=terms)
@@ -208,7 +208,7 @@ async def test_what_was_asked_for_is_told_of_the_whole_of_a_long_window(
 ) -> None:
     wall = [2_000_000_000.0]
     ledger = Ledger(index, ledger_keep=0, clock=lambda: wall[0])
-    for demand in (Demand(ledger), Demand(ledger)):  # before a restart, and after it
+    for demand in (Demand(ledger), Demand(ledger)):  # before a restart and after it
         await demand.load(7 * 86400)
         demand.asked["docker.io"] += 3
         demand.tick()
@@ -218,11 +218,11 @@ async def test_what_was_asked_for_is_told_of_the_whole_of_a_long_window(
     assert demand.asked_for("docker.io", 7 * 86400) == 6
 
 
-# The clock on the wall
+# The wall clock
 
 
 class _Clocks:
-    """The clock on the wall, which may be set, and the timer, which may not."""
+    """The wall clock, which may be set, and the timer, which may not."""
 
     def __init__(self) -> None:
         self.wall = 2_000_000_000.0
@@ -234,7 +234,7 @@ class _Clocks:
         self.timer += seconds
 
     def budget(self, index: MetadataStore, terms: BudgetPolicy | None = None) -> Budget:
-        """A budget by these clocks, in a process of its own."""
+        """A budget by these clocks, as in a new process."""
         ledger = Ledger(index, ledger_keep=0, clock=lambda: self.wall)
         return Budget(ledger, {"docker.io": terms or BudgetPolicy()}, timer=lambda: self.timer)
 
@@ -256,7 +256,7 @@ async def test_setting_the_clock_moves_nothing_while_the_mirror_runs(index: Meta
 async def test_a_clock_that_was_set_has_nothing_counted_twice_nor_forgotten(
     index: MetadataStore, step: float, seen: bool
 ) -> None:
-    """Between the pulls and upstream's word on them; before the mirror was stopped, or after."""
+    """The clock is set between the pulls and upstream's report; before a restart, or after it."""
     clocks = _Clocks()
     budget = clocks.budget(index)
     await budget.load()
@@ -283,7 +283,7 @@ async def test_a_clock_that_was_set_has_nothing_counted_twice_nor_forgotten(
 
 
 async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: MetadataStore) -> None:
-    """A machine without a clock of its own begins in 1970, until it has asked another."""
+    """A machine without a battery for its clock starts in 1970, until its time is synchronized."""
     clocks = _Clocks()
     clocks.budget(index).observe(_counted())
     await index.flush()
@@ -308,7 +308,7 @@ async def test_pulls_of_a_wrong_clock_are_moved_with_it(index: MetadataStore) ->
 async def test_one_entry_by_a_wrong_clock_leaves_the_others_their_ages(
     index: MetadataStore, wrong: float
 ) -> None:
-    """It is as old as what was entered before it at most, and at least as what came next."""
+    """The entry is at most as old as the one before it, and at least as old as the next one."""
     clocks = _Clocks()
     for step in (0.0, wrong, -wrong):
         clocks.wall += step
@@ -350,10 +350,10 @@ async def test_a_refusal_lasts_no_longer_however_the_clock_is_set(index: Metadat
     assert again.present("docker.io").shut_for(clocks.timer) == 0
 
 
-# What is not of use any more
+# Rows that are of no use any more
 
 
-async def test_what_was_said_to_a_former_account_is_forgotten(index: MetadataStore) -> None:
+async def test_a_report_to_a_former_account_is_forgotten(index: MetadataStore) -> None:
     wall = [2_000_000_000.0]
     said = PullLimit(100, 40, None, "me")
     _budget_of(index, wall).observe(_head(said))
@@ -399,7 +399,7 @@ async def test_a_word_that_is_older_than_the_window_is_not_called_upstreams(
         assert any(said in line for line in lines(await report(budget, Demand(budget.ledger)), 0))
 
 
-async def test_who_spent_is_told_of_each_account_alone(index: MetadataStore) -> None:
+async def test_spenders_are_told_for_each_account_alone(index: MetadataStore) -> None:
     wall = [2_000_000_000.0]
     budget = _budget_of(index, wall)
     request = PullRequest(Repository("docker.io", REPOSITORY), Tag("latest"), "10.0.0.9")

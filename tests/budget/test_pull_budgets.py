@@ -31,7 +31,7 @@ AMD64, ARM64 = Digest.of(b"amd64"), Digest.of(b"arm64")
 
 @pytest.fixture(params=["real", "in memory"])
 def make(request: pytest.FixtureRequest, index: MetadataStore) -> Make:
-    """A maker of budgets of so many pulls."""
+    """A maker of budgets with this number of pulls."""
     if request.param == "in memory":
         return MemoryBudget
 
@@ -42,7 +42,7 @@ def make(request: pytest.FixtureRequest, index: MetadataStore) -> Make:
 
 
 def want(tag: str = "latest", stale_age: float | None = None) -> PullRequest:
-    """Return a client's request for a tag; with content that it could have instead, or without."""
+    """Return a client's request for a tag, with or without stale content to fall back on."""
     return PullRequest(REPOSITORY, Tag(tag), "10.0.0.9", stale_age=stale_age)
 
 
@@ -65,13 +65,13 @@ def answer(status: int | None = 200, method: str = "GET") -> UpstreamResponse:
 
 
 async def pull(budget: PullBudget, request: PullRequest) -> None:
-    """Have a pull that upstream counts."""
+    """Run a pull that upstream counts."""
     async with budget.admit(request):
         budget.observe(answer(), request)
 
 
 def refused(budget: PullBudget, request: PullRequest) -> bool:
-    """Whether a pull is refused now, by its outlook and by its admission alike."""
+    """Whether a pull is refused now, both by its outlook and by its admission."""
     refusal = budget.outlook(request).refusal
     if refusal is not None:
         assert (refusal.retry_after or 0) >= 1
@@ -120,7 +120,7 @@ async def test_a_pull_that_is_not_counted_costs_nothing(
 async def test_every_counted_response_costs_a_pull(make: Make) -> None:
     budget = make(3)
     async with budget.admit(want()):
-        for _ in range(2):  # a wrong body is requested once more
+        for _ in range(2):  # a wrong body is asked for once more
             budget.observe(answer(), want())
     await pull(budget, want("other"))
     assert refused(budget, want())

@@ -1,4 +1,4 @@
-"""Promises: what is kept for whom, from whom, and for how long at most. Decisions, without I/O."""
+"""Reservations: for which pulls, from which clients, and for how long at most, without I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLIENT, OTHER = "10.0.0.1", "10.0.0.2"
 
 
 def account(left: int, terms: BudgetPolicy | None = None, limit: int = 100) -> Account:
-    """An account of which so much is left at the second 0."""
+    """An account with this number of pulls left at second 0."""
     made = Account("docker.io", terms or BudgetPolicy(max_stale=3600))
     made.observe_limit(PullLimit(limit, left, HUB_WINDOW, "192.0.2.1"), 0, 0)
     return made
@@ -34,23 +34,23 @@ def account(left: int, terms: BudgetPolicy | None = None, limit: int = 100) -> A
 def want(
     tag: str, client: str = CLIENT, cost: int = 1, stale_age: float | None = None
 ) -> PullRequest:
-    """What a client wants."""
+    """Return a client's request for a tag."""
     return PullRequest(REPOSITORY, Tag(tag), client, cost=cost, stale_age=stale_age)
 
 
 def pull(of: Account, wanted: PullRequest, now: float) -> None:
-    """Let a pull go that is granted, and is counted."""
+    """Run a pull that is granted and counted."""
     assert of.verdict(wanted, now) is Verdict.GRANTED
     of.take(wanted)
     of.count(now, wanted.client)
     of.release(wanted)
 
 
-# What HEADs told
+# Reservations after HEADs
 
 
 def poll(of: Account, count: int, now: float, begin: int = 0) -> None:
-    """Be told of so many manifests."""
+    """Note HEADs that told clients of this number of manifests."""
     for number in range(begin, begin + count):
         of.hint(want(f"tag-{number}", OTHER), None, now)
 
@@ -60,10 +60,10 @@ def test_a_client_that_was_told_of_a_manifest_finds_its_pull() -> None:
     few.hint(want("new", OTHER), None, 0)
     assert isinstance(few.verdict(want("changed", stale_age=60), 1), ReserveKept)
     assert few.verdict(want("new", OTHER), 1) is Verdict.GRANTED
-    assert few.verdict(want("changed", stale_age=60), 30) is Verdict.GRANTED  # it did not come
+    assert few.verdict(want("changed", stale_age=60), 30) is Verdict.GRANTED  # no pull came
 
 
-def test_polling_by_head_keeps_no_change_from_anybody_while_plenty_is_left() -> None:
+def test_polling_by_head_holds_back_no_change_while_plenty_is_left() -> None:
     plenty = account(left=99)
     poll(plenty, 120, 0)
     changed = want("changed", stale_age=60)
@@ -81,12 +81,12 @@ def test_polling_many_tags_in_turn_keeps_a_pull_for_each_just_once() -> None:
 def test_polling_by_head_hides_no_change_for_longer_than_max_stale() -> None:
     few = account(left=10)
     for now in range(100):
-        poll(few, 20, now, begin=now * 20)  # never the same
+        poll(few, 20, now, begin=now * 20)  # other tags each time
     assert isinstance(few.verdict(want("changed", stale_age=3599), 100), ReserveKept)
     assert few.verdict(want("changed", stale_age=3600), 100) is Verdict.GRANTED
 
 
-# What indexes lead to
+# Reservations after indexes
 
 
 def test_a_pull_is_kept_for_an_indexs_platform_for_half_a_minute() -> None:
@@ -111,7 +111,7 @@ def test_indexes_with_the_same_platform_keep_no_more_than_it_costs() -> None:
 
 
 def shared(pulls: int) -> Account:
-    """An account with enough left, of which each may spend so much."""
+    """An account with enough pulls left, and a share of this number for each client."""
     return account(left=90, terms=BudgetPolicy(shares=Shares({"*": Share(pulls=pulls)})))
 
 
@@ -146,7 +146,7 @@ def test_a_share_that_is_never_enough_for_an_index_says_so() -> None:
 
 
 def test_a_share_comes_back_when_less_than_all_of_it_is_used() -> None:
-    """It was larger once: that its oldest pull comes back is not enough."""
+    """The share was larger once, so that the return of its oldest pull is not enough."""
     of = shared(2)
     for at in range(5):
         of.count(at * 1000.0, CLIENT)
@@ -163,10 +163,10 @@ def test_one_host_with_many_addresses_has_one_share() -> None:
     assert of.verdict(want("1", "2001:db8:0:1::2"), 1) is Verdict.GRANTED
 
 
-# What is left
+# Pulls that are left
 
 
-def test_a_reserve_is_kept_from_those_who_have_something_cached_too() -> None:
+def test_a_reserve_is_kept_from_clients_with_stale_content_too() -> None:
     chosen = BudgetPolicy(reserve=10, reserved_for=Patterns(("team/*",)), max_stale=0)
     of = account(left=10, terms=chosen)
     changed = want("changed", stale_age=9999)

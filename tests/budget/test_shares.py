@@ -1,4 +1,4 @@
-"""Shares: who spends whose, what is remembered of whom, and who waits for whom."""
+"""Shares: the share that a pull counts for, the memory of pulls, and clients that wait."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_most_specific_share_that_names_a_client_is_the_one(client: str, par
     assert found[0] == party
 
 
-def test_who_is_not_named_is_not_bounded_where_nobody_else_is() -> None:
+def test_a_client_outside_all_shares_is_not_bounded() -> None:
     assert Shares({"10.0.0.0/8": Share(pulls=1)}).party("192.0.2.1") is None
 
 
@@ -91,7 +91,7 @@ def test_what_is_spent_is_forgotten_with_its_window() -> None:
     assert len(spending) == 0
 
 
-async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: MetadataStore) -> None:
+async def test_a_wait_for_a_pull_that_has_ended_already_ends(index: MetadataStore) -> None:
     budget = Budget(Ledger(index, 0), {"docker.io": BudgetPolicy(pull_limit=1)})
     account, repository = budget.present("docker.io"), Repository("docker.io", "library/a")
     requests = [PullRequest(repository, Tag(tag), "10.0.0.1") for tag in "12"]
@@ -99,23 +99,23 @@ async def test_who_waits_for_a_pull_that_has_ended_already_goes_on(index: Metada
     assert account.verdict(requests[1], budget.now()) is Verdict.PENDING
     second = budget.admit(requests[1])
     async with first:
-        pass  # not counted: upstream had no such thing
+        pass  # not counted: missing at upstream
     async with asyncio.timeout(1), second:
         assert account.window.left(budget.now()) == 0
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """A store with nothing in it."""
+    """An empty store."""
     opened = await open_store(tmp_path, 1_000_000, open_filesystem, open_memory)
     yield opened
     await opened.close()
 
 
-async def test_who_joins_the_pull_of_one_whose_share_is_spent_meanwhile_has_it(
+async def test_a_client_that_joins_a_pull_with_a_spent_share_gets_the_manifest(
     store: Store,
 ) -> None:
-    """Two pulls wait for what runs, though the share of who wants them has room for one only."""
+    """Two pulls of one client wait for running ones, but its share has room for only one."""
     shares = Shares({"10.0.0.1": Share(pulls=1)})
     terms, clock = {"docker.io": BudgetPolicy(pull_limit=2, shares=shares)}, model.Clock()
     budget = Budget(Ledger(store.index, 0), terms, clock)
@@ -140,8 +140,8 @@ async def test_who_joins_the_pull_of_one_whose_share_is_spent_meanwhile_has_it(
     others = [pull("10.0.0.2", images[1])]
     await asyncio.sleep(0)
     for permit in permits:
-        await permit.__aexit__(None, None, None)  # not counted: upstream had no such thing
-    for _ in range(5):  # they come at every moment of the refusal
+        await permit.__aexit__(None, None, None)  # not counted: missing at upstream
+    for _ in range(5):  # clients join at every moment of the refusal
         others.append(pull("10.0.0.2", images[1]))
         await asyncio.sleep(0)
     async with asyncio.timeout(5):

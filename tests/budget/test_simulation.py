@@ -1,4 +1,4 @@
-"""A fleet's days against a model of Docker Hub's limit: the budget's bar, and the model itself."""
+"""A fleet's days against a model of Docker Hub's limit: the bar for the budget, and the model."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.simulation.trace import (
     plan,
 )
 
-SEED = 1  # upstream is away at times, in strict scenarios too
-DARK = 3  # with pulls meanwhile of what nobody had before
+SEED = 1  # upstream is away at times, also in strict scenarios
+DARK = 3  # with pulls of unknown content in an outage
 HOUR = 3600.0
 NAME = Name("team/image-0", "v0")
 OTHER = Name("team/image-1", "v0")
@@ -36,12 +36,12 @@ ONE = Fleet(runners=1, repositories=2, tags=2, moves=0)
 
 
 def by_hand(*events: Event, fleet: Fleet = ONE) -> Trace:
-    """A trace with these events."""
+    """A trace of these events."""
     return Trace(fleet, 1, events)
 
 
 def job(at: float, *names: Name, runners: int = 1) -> Job:
-    """A matrix that pulls these."""
+    """A matrix that pulls these tags."""
     return Job(at, tuple(Pull(f"10.0.0.{n}", name) for n in range(runners) for name in names))
 
 
@@ -54,7 +54,7 @@ async def test_a_fleets_days_cost_the_floor_and_no_pull_fails(
 ) -> None:
     """40 runners, 12 images, 200 jobs a day, 60 tags of which 5 move a day; 100 pulls per 6 h.
 
-    Upstream is away twice: that fails what was never to be had, and nothing else.
+    Upstream is away twice: only pulls of content that was never stored fail.
     """
     trace = plan(Fleet(), days, seed)
     assert sum(isinstance(event, Outage) for event in trace.events) == 2 * 2
@@ -80,8 +80,8 @@ async def test_what_a_mirror_promises_holds_in_every_scenario(
     assert score.pulls > 10_000
 
 
-async def test_a_tag_that_nobody_asked_about_for_hours_is_not_held_back(tmp_path: Path) -> None:
-    """What is held back was confirmed a while ago: no tag is wrong for longer than `max_stale`."""
+async def test_a_tag_without_requests_for_hours_is_not_held_back(tmp_path: Path) -> None:
+    """A tag is held back only if it was confirmed a while ago: none is stale beyond `max_stale`."""
     settings = load({"max_stale": HOUR})
     moved = (job(0, NAME, OTHER), Move(60, NAME, 1))
     soon = by_hand(*moved, job(600, NAME))
@@ -94,7 +94,7 @@ async def test_a_tag_that_nobody_asked_about_for_hours_is_not_held_back(tmp_path
 
 
 async def test_a_hub_that_says_when_to_come_again_is_left_alone_until_then(tmp_path: Path) -> None:
-    """It names no limit before: that nothing is left is known by its refusal only."""
+    """Such a hub names no limit: only its refusal tells that no pull is left."""
     times = (60, 120, 3 * HOUR, 6 * HOUR - 1, 6 * HOUR + 1)
     trace = by_hand(job(0, NAME), *(job(at, OTHER) for at in times))
     terms = Terms(limit=1, named=False, retry_after=True)
@@ -112,7 +112,7 @@ def test_the_same_seed_makes_the_same_trace_and_another_seed_another() -> None:
 
 def test_a_day_has_the_jobs_and_the_moves_that_it_should() -> None:
     trace = plan(Fleet(), 2, SEED)
-    assert 400 <= len(list(trace.jobs)) <= 480  # some run again
+    assert 400 <= len(list(trace.jobs)) <= 480  # some jobs run again
     assert sum(isinstance(event, Move) for event in trace.events) == 10
     names = {pull.name for each in trace.jobs for pull in each.pulls}
     assert names <= set(Fleet().names)
@@ -154,7 +154,7 @@ async def test_others_fail_where_the_limit_is_less_than_their_pulls() -> None:
     assert (direct.counted, proxy.counted) == (2, 1)
 
 
-# What cannot be avoided, and what is wrong
+# Unavoidable failures, and broken promises
 
 
 def test_an_oracle_fails_only_where_nothing_could_be_had() -> None:

@@ -1,4 +1,4 @@
-"""A budget window's arithmetic: what is left, what comes back when, how long it lasts."""
+"""A budget window's arithmetic: the pulls that are left, their return, and the forecast."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ HOUR = 3600.0
 
 
 def said(remaining: int, limit: int = 100, source: str = "10.0.0.1") -> PullLimit:
-    """What upstream says."""
+    """A limit as upstream reports it."""
     return PullLimit(limit, remaining, HUB_WINDOW, source)
 
 
 def spent(*times: float, limit: int | None = 100) -> Window:
-    """A window in which pulls were counted at these times."""
+    """A window with pulls that were counted at these times."""
     window = Window(limit=limit)
     for at in times:
         window.count(at)
@@ -95,20 +95,20 @@ def test_an_upstream_that_counts_fewer_than_we_says_so_too() -> None:
 def test_answers_that_overtake_each_other_do_not_raise_what_is_left() -> None:
     window = spent()
     window.running = 2
-    for sent, remaining in ((1.0, 97), (0.0, 98)):  # the second was asked for first
+    for sent, remaining in ((1.0, 97), (0.0, 98)):  # the second was sent first
         window.count(2, sent, reported=True)
         window.observe(said(remaining), sent, now=2)
     window.running = 0
     assert window.left(2) == 97
-    window.observe(said(98), sent=3, now=4)  # asked for since: this is news
+    window.observe(said(98), sent=3, now=4)  # sent since: this is news
     assert window.left(4) == 98
 
 
 def test_pulls_since_the_lowest_report_raise_the_remainder() -> None:
-    """However many answers overlap: each is older only than what was asked for after it came."""
+    """Any number of answers may overlap: each is older only than questions sent after it came."""
     window = spent()
     window.observe(said(10), sent=0.0, now=0.2)
-    for number in range(1, 10):  # each asked for before the last came
+    for number in range(1, 10):  # each is sent before the last answer arrives
         sent = number / 10
         window.observe(said(100), sent, sent + 0.2)
     assert window.left(1.1) == 100
@@ -124,7 +124,7 @@ def test_a_pull_without_a_report_is_deducted_from_earlier_requests() -> None:
 
 
 def test_what_may_have_come_back_before_upstreams_word_is_not_added_to_it() -> None:
-    """Upstream counted it some time between asking and answering, and gives it back as early."""
+    """Upstream counted the pull between question and answer, and so early it may give it back."""
     window = Window()
     window.count(10.0, sent=5.0)
     window.observe(said(100), sent=HUB_WINDOW + 7.0, now=HUB_WINDOW + 8.0)
@@ -164,9 +164,9 @@ def test_nothing_left_is_doubted_after_a_while_where_others_spent_it() -> None:
     window = spent(0)
     window.observe(said(0), sent=1, now=1)
     assert window.left(PROBE_AFTER) == 0
-    assert window.left(1 + PROBE_AFTER) == 1  # one may find out
+    assert window.left(1 + PROBE_AFTER) == 1  # one pull may find out
     window.running = 1
-    assert window.left(1 + PROBE_AFTER) == 0  # while it does, nobody else
+    assert window.left(1 + PROBE_AFTER) == 0  # while it runs, no other may
     assert window.back_in(1) == PROBE_AFTER
 
 
@@ -179,7 +179,7 @@ def test_nothing_left_that_we_spent_ourselves_is_not_doubted() -> None:
 
 
 def test_more_than_is_left_comes_back_when_all_that_it_takes_has_come_back() -> None:
-    """A limit that was lowered leaves a debt, which upstream does not tell."""
+    """A lowered limit leaves a debt, which upstream does not report."""
     for configured in (True, False):
         window = spent(*[float(at) for at in range(80)], limit=50 if configured else None)
         if not configured:
@@ -190,7 +190,7 @@ def test_more_than_is_left_comes_back_when_all_that_it_takes_has_come_back() -> 
 
 
 def test_others_are_waited_for_in_vain_where_something_is_left() -> None:
-    """Who wants more than is left waits for what is known to come back: nobody finds out."""
+    """For more pulls than are left, known returns count: no pull finds out about others."""
     window = spent(100)
     window.observe(said(10), sent=100, now=100)
     for now in (110, 100 + PROBE_AFTER + 1, 9000):
@@ -210,7 +210,7 @@ def test_the_rate_of_a_short_window_is_that_of_a_part_of_it() -> None:
     before = window.rate(7195)
     assert before == pytest.approx(0.1)
     assert window.used(7195) == 60
-    assert window.rate(7195) == before  # whoever looked in between
+    assert window.rate(7195) == before  # a look in between changes nothing
 
 
 def test_the_rate_sees_what_others_spend() -> None:
@@ -237,7 +237,7 @@ def test_the_forecast_of_a_short_window_ends_within_it() -> None:
     for at in range(60):
         window.count(at * 5.0)
     assert window.left(299) == 40
-    assert window.exhausted_in(299) == pytest.approx(200)  # before the first comes back
+    assert window.exhausted_in(299) == pytest.approx(200)  # before the first pull returns
 
 
 def test_the_forecast_counts_on_others_at_the_latest() -> None:
@@ -245,23 +245,23 @@ def test_the_forecast_counts_on_others_at_the_latest() -> None:
     window.observe(said(10), sent=0, now=0)
     for _ in range(6):
         window.count(HUB_WINDOW - 600.0)
-    now = HUB_WINDOW - 300.0  # four left, six an hour, others' ninety back in five minutes
+    now = HUB_WINDOW - 300.0  # four left, six an hour, others' ninety return in five minutes
     assert window.left(now) == 4
     assert window.exhausted_in(now) == math.inf
 
 
 def test_the_forecast_counts_on_what_comes_back() -> None:
     window = spent(*[0.0] * 90, *[HUB_WINDOW - 600.0] * 6)
-    now = HUB_WINDOW - 300.0  # four left, six an hour, ninety back in five minutes
+    now = HUB_WINDOW - 300.0  # four left, six an hour, ninety return in five minutes
     assert window.left(now) == 4
     assert window.exhausted_in(now) == math.inf
 
 
-# Hub as it is documented, and what must hold whatever happens before it
+# Hub as documented, and the invariants under any steps
 
 
 class Model:
-    """A limit of `limit` pulls in any `HUB_WINDOW` seconds, as the other side counts it."""
+    """A limit of `limit` pulls in any `HUB_WINDOW` seconds, as upstream counts it."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -269,7 +269,7 @@ class Model:
         self.others: list[float] = []
 
     def remaining(self, now: float) -> int:
-        """How many pulls it grants."""
+        """The number of pulls that are granted now."""
         since = now - HUB_WINDOW
         return self.limit - sum(at > since for at in self.ours + self.others)
 
@@ -298,10 +298,10 @@ STEPS = st.lists(
 def test_no_window_ever_holds_more_of_our_pulls_than_the_limit(
     steps: list[tuple[str, int]], headers: bool
 ) -> None:
-    """Alone behind an address, no pull that the window grants is refused: not one knock too many.
+    """Alone behind an address, every pull that the window grants is granted by upstream.
 
-    Whatever happens, what is left lies between nothing and the limit, and what is used is what
-    was counted in the window.
+    After any steps, the pulls that are left are between none and the limit, and the used ones are
+    those counted in the window.
     """
     model, now = Model(6), 0
     window = Window(limit=None if headers else 6)
@@ -333,7 +333,7 @@ def test_no_window_ever_holds_more_of_our_pulls_than_the_limit(
 
 
 def _pull(window: Window, model: Model, wanted: int, now: float, *, headers: bool) -> None:
-    """Start as many pulls as are granted at once; their answers come in the order of asking."""
+    """Start all granted pulls at once; their answers arrive in the order of the questions."""
     while window.running < wanted and window.left(now):
         window.running += 1
     for _ in range(window.running):
@@ -347,7 +347,7 @@ def _pull(window: Window, model: Model, wanted: int, now: float, *, headers: boo
 
 
 def _again(window: Window, now: float, limit: int | None) -> Window:
-    """A window that was told all that the old one knew."""
+    """A window that is restored from the old one, as after a restart."""
     word, again, pulls = window.reported, Window(limit=limit), window.pulls(now)
     if word is None:
         again.restore(pulls, None, 0.0, 0)
@@ -357,11 +357,11 @@ def _again(window: Window, now: float, limit: int | None) -> Window:
     return again
 
 
-# Answers that overlap
+# Overlapping answers
 
 
 class Wire:
-    """Questions on their way to a model and back, each way as long as it takes."""
+    """Questions on their way to a model and back, with a delay each way."""
 
     def __init__(self, model: Model, window: Window) -> None:
         self.model = model
@@ -371,28 +371,28 @@ class Wire:
         self._numbers = itertools.count()
 
     def head(self, there: float, back: float) -> None:
-        """Ask what is left."""
+        """Ask how many pulls are left."""
         sent = self.now
         self._at(sent + there, lambda: self._answer(sent, back, counted=False))
 
     def pull(self, there: float, back: float, *, said: bool) -> None:
-        """Pull, where one is granted; its answer tells what is left or does not."""
+        """Pull if a pull is granted; its answer reports the limit or does not."""
         if self.window.left(self.now) and not self._doubted():
             sent = self.now
             self.window.running += 1
             self._at(sent + there, lambda: self._counted(sent, back, said=said))
 
     def _doubted(self) -> bool:
-        """Whether one is granted to find out about others, which is refused where there are none.
+        """Whether a pull is granted to find out about others; without others it would be refused.
 
-        Of what came back while an answer was on its way nobody can tell whose it was.
+        A pull that returned while an answer was on its way may be the mirror's or another's.
         """
         word = self.window.reported
         assert word is not None
         return self.window.others(self.now) > 0 and self.now >= word.at + PROBE_AFTER
 
     def pass_on(self, seconds: float) -> None:
-        """Let time pass, and what happens meanwhile happen."""
+        """Let time pass, and run the events that are due."""
         until = self.now + seconds
         while self._events and self._events[0][0] <= until:
             self.now, _, event = heapq.heappop(self._events)
@@ -435,10 +435,10 @@ ASKED = st.lists(
 def test_overlapping_answers_grant_no_missing_pull_and_converge(
     asked: list[tuple[str, float, float, float]], interval: float
 ) -> None:
-    """Nothing is granted that upstream refuses; and what is left becomes what upstream has left.
+    """No pull is granted that upstream refuses; and the window's count converges to upstream's.
 
-    Whatever the rate at which it is asked: a second after the slowest answer is enough, where it
-    is asked so often, and two questions where it is asked more rarely.
+    It takes a second after the slowest answer if upstream is asked that often, and two questions if
+    it is asked more rarely.
     """
     window = Window()
     wire = Wire(Model(6), window)
