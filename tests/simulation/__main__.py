@@ -1,6 +1,6 @@
 """Simulate a fleet's weeks: `python -m tests.simulation --days 14 --seed 7`.
 
-Exits 1 where the mirror did not hold what it promises.
+Exits 1 if the mirror broke a promise.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What nobody could do better: failures that no policy avoids, beginning with nothing."""
+"""The floor: the failures that no policy with an empty cache can avoid."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def unavoidable(trace: Trace, terms: Terms) -> int:
     """Return how many pulls fail at least, even by an oracle that knows the trace.
 
     There are two kinds. Within N windows of the first pull at most N limits can be spent, and each
-    tag needs one manifest (two, of an index) before anybody gets it: of the tags that a window asks
-    for, those that it asks for least are left out. Others behind the address have what is theirs.
-    And in an outage nobody gets what nobody had before.
+    tag costs one manifest (two, for an index) before its first success: of the tags of a window,
+    the ones with the fewest pulls are left out. Others behind the address have their part of the
+    limit. And in an outage, pulls of tags that were never pulled before fail.
     """
     return max(_for_the_limit(trace, terms), _for_the_outages(trace))
 
@@ -24,7 +24,7 @@ def _for_the_limit(trace: Trace, terms: Terms) -> int:
     begin = next(trace.jobs).at
     asked: defaultdict[int, Counter[Name]] = defaultdict(Counter)
     for job in trace.jobs:
-        # On a fixed grid the first two may follow each other closely: that spares the oracle more.
+        # On a fixed grid the first two windows may be close together; so the oracle fails less.
         number = int((job.at - begin) // terms.window) + terms.fixed
         asked[number].update(pull.name for pull in job.pulls)
     failed = 0

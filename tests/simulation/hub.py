@@ -29,10 +29,10 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the hub allows: `limit` pulls in any `window` seconds, or in each of a `fixed` grid.
+    """The hub's limit: `limit` pulls in any `window` seconds, or in each window of a `fixed` grid.
 
-    Its answers take `seconds`, and name the limit where it is `named`; its refusals tell when a
-    pull is back where they have `retry_after`.
+    Answers take `seconds`, and name the limit if it is `named`; refusals tell when a pull returns
+    if they have `retry_after`.
     """
 
     limit: int = 100
@@ -45,12 +45,12 @@ class Terms:
 
 @dataclass
 class Hub:
-    """Everybody who asks it comes from one address."""
+    """The hub, which sees one address of all its clients."""
 
     terms: Terms
     clock: Clock
     down: bool = False
-    counted: int = 0  # pulls, but for those of others
+    counted: int = 0  # pulls, without those of others
     refused: int = 0
     documents: dict[str, Document] = field(default_factory=dict)
     _tags: dict[Name, Document] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Hub:
     def __repr__(self) -> str:
         return f"<Hub: {self.counted} pulls counted, {self.remaining} left>"
 
-    # What it has
+    # Content
 
     def tag(self, name: Name, document: Document) -> None:
         """Let a tag point at a document."""
@@ -74,20 +74,20 @@ class Hub:
             self.documents[each.digest] = each
 
     def points_at(self, name: Name) -> Document:
-        """Return what a tag points at now."""
+        """Return the document that a tag points at now."""
         return self._tags[name]
 
     def stale_for(self, name: Name, digest: str) -> float:
-        """Return for how many seconds a tag points elsewhere; 0 where it does not."""
+        """Return for how many seconds a tag has pointed elsewhere; 0 if it still points there."""
         if self._tags[name].digest == digest:
             return 0.0
         return self.clock() - self._left_at[name, digest]
 
-    # What it allows
+    # The limit
 
     @property
     def remaining(self) -> int:
-        """How many pulls are left."""
+        """The number of pulls that are left."""
         now = self.clock()
         begin = now - now % self.terms.window if self.terms.fixed else now - self.terms.window
         while self._spent and (self._spent[0] < begin or self._spent[0] <= now - self.terms.window):
@@ -95,23 +95,23 @@ class Hub:
         return max(0, self.terms.limit - len(self._spent))
 
     def _back_in(self) -> float:
-        """Return after how many seconds a pull is back, where none is left."""
+        """Return after how many seconds a pull returns, if none is left."""
         now, window = self.clock(), self.terms.window
         return window - now % window if self.terms.fixed else self._spent[0] + window - now
 
     @property
     def word(self) -> PullLimit | None:
-        """What its headers say."""
+        """The limit that the headers report."""
         if not self.terms.named:
             return None
         return PullLimit(self.terms.limit, self.remaining, self.terms.window, "192.0.2.1")
 
     def spend_elsewhere(self) -> None:
-        """Count a pull of somebody else, if it is granted."""
+        """Count a pull of another client behind the address, if it is granted."""
         if self.remaining and not self.down:
             self._spent.append(self.clock())
 
-    # What it answers
+    # Answers
 
     def head(self, repository: str, reference: str) -> Document:
         """Answer a HEAD, which is not counted. Raises ManifestUnknown, UpstreamUnavailable."""
@@ -126,7 +126,7 @@ class Hub:
         return document
 
     def get(self, repository: str, reference: str) -> Document:
-        """Answer a GET, which is counted. Raises what a HEAD does, and PullLimitSpent."""
+        """Answer a GET, which is counted. Raises the errors of a HEAD, and PullLimitSpent."""
         document = self.head(repository, reference)
         if not self.remaining:
             self.refused += 1
@@ -138,7 +138,7 @@ class Hub:
 
 
 def make_document(name: Name, version: int, platforms: int) -> Document:
-    """Make what a tag points at: one manifest, or an index with one for each of the platforms."""
+    """Make the document of a tag: one manifest, or an index with one for each of the platforms."""
     images = [
         make_image(f"{name}/{version}", (1,), architecture=f"arch{number}")
         for number in range(platforms)
@@ -147,7 +147,7 @@ def make_document(name: Name, version: int, platforms: int) -> Document:
 
 
 def parts(document: Document) -> tuple[str, ...]:
-    """List the digests that a runner, of the first platform, needs of a document."""
+    """List the digests that a runner, of the first platform, needs from a document."""
     if isinstance(document, Image):
         return (document.digest,)
     return (document.digest, document.images[0].digest)

@@ -1,4 +1,4 @@
-"""The mirror in a simulation: its own core and manifests, before a model of the hub."""
+"""The mirror in a simulation: its own core and manifests, with a model of the hub as upstream."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Upstream:
         *,
         insist: bool = False,  # noqa: ARG002 - the model serves all HEADs
     ) -> Hint:
-        """Ask what a manifest is."""
+        """Ask for the description of a manifest."""
         document = await self._ask("HEAD", name, reference, observe)
         return Hint(Digest(document.digest), document.media_type, document.size)
 
@@ -58,7 +58,7 @@ class Upstream:
         reference: Reference,
         observe: Observer,
         *,
-        retry_as: Reference | None = None,  # noqa: ARG002 - the model sends nothing wrong
+        retry_as: Reference | None = None,  # noqa: ARG002 - the model sends no wrong body
     ) -> Manifest:
         """Fetch a manifest."""
         document = await self._ask("GET", name, reference, observe)
@@ -70,7 +70,7 @@ class Upstream:
         clock, seconds = self._hub.clock, self._hub.terms.seconds
         sent = clock()
         clock.now += seconds / 2
-        await asyncio.sleep(0)  # on its way there
+        await asyncio.sleep(0)  # the question is on its way
         say = self._hub.head if method == "HEAD" else self._hub.get
         try:
             document = say(name, reference)
@@ -79,7 +79,7 @@ class Upstream:
             raise
         clock.now += seconds / 2
         observe(self._told(method, name, reference, sent))
-        await asyncio.sleep(0)  # and back
+        await asyncio.sleep(0)  # the answer is on its way
         return document
 
     def _told(
@@ -108,7 +108,7 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """A mirror that runs."""
+    """The parts of a running mirror."""
 
     budget: Budget
     manifests: ManifestResolver
@@ -132,16 +132,16 @@ class Mirrored:
         return f"<Mirrored: {self._parts}>"
 
     async def start(self) -> None:
-        """Wire the parts, and load what was kept."""
+        """Wire the parts, and load the stored state."""
         self._parts = await self._stack.enter_async_context(self._running())
         await self.tick()
 
     async def stop(self) -> None:
-        """Stop; all that is kept is on the disk."""
+        """Stop; the stored state is on the disk."""
         await self._stack.aclose()
 
     async def restart(self) -> None:
-        """Stop, and start with what was kept."""
+        """Stop, and start with the stored state."""
         await self.stop()
         await self.start()
 

@@ -1,4 +1,4 @@
-"""Plays a trace before a hub, and counts how its pulls went."""
+"""Plays a trace before a hub, and counts the outcomes of its pulls."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from tests.simulation.mirrored import Mirrored
 from tests.simulation.policies import Direct, OfficialProxy, Policy
 from tests.simulation.trace import Foreign, Job, Move, Name, Outage, Pull, Restart, Trace
 
-_STEP = 60.0  # seconds that pass at most before what is due is done
+_STEP = 60.0  # seconds; the longest time between two ticks
 
 
 @dataclass
 class Score:
-    """How a policy did. Times are in seconds."""
+    """The results of a policy. Times are in seconds."""
 
     policy: str
     pulls: int = 0
     counted: int = 0
-    refused: int = 0  # by the hub: it was asked though nothing was left
+    refused: int = 0  # by the hub, which was asked without a pull left
     failed: Counter[str] = field(default_factory=Counter)  # by kind of error
     stale: list[float] = field(default_factory=list)  # how long the tag had pointed elsewhere
-    worst_in_plenty: float = 0.0  # of those while the hub answered and enough pulls were left
+    worst_in_plenty: float = 0.0  # of these while the hub answered and enough pulls were left
     served: set[str] = field(default_factory=set)  # digests that clients got
-    wanted: set[str] = field(default_factory=set)  # those that their tags pointed at then
+    wanted: set[str] = field(default_factory=set)  # digests that the tags pointed at then
 
     @property
     def median_stale(self) -> float:
-        """The median of the ages of stale answers; 0 where there were none."""
+        """The median age of stale answers; 0 if there were none."""
         return median(self.stale or [0.0])
 
     @property
     def worst_stale(self) -> float:
-        """The worst of them."""
+        """The worst age of a stale answer; 0 if there were none."""
         return max(self.stale, default=0.0)
 
 
@@ -82,7 +82,7 @@ class Play:
             await self._policy.tick()
 
     async def _job(self, job: Job) -> None:
-        """Let all runners of a matrix pull, and look at what they got when all have ended."""
+        """Let all runners of a matrix pull, and judge their results when all have ended."""
         for pull in job.pulls:
             self.score.wanted.update(parts(self._hub.points_at(pull.name)))
         for pull, got in await asyncio.gather(*map(self._pull, job.pulls)):
@@ -118,7 +118,7 @@ def _hub_of(trace: Trace, terms: Terms, clock: Clock) -> Hub:
 
 
 async def play_others(trace: Trace, terms: Terms) -> list[Score]:
-    """Play a trace with the policies of others."""
+    """Play a trace with the other policies."""
     scores = []
     for kind in (Direct, OfficialProxy):
         clock = Clock()
@@ -128,7 +128,7 @@ async def play_others(trace: Trace, terms: Terms) -> list[Score]:
 
 
 async def play_mirror(trace: Trace, terms: Terms, folder: Path, settings: Settings) -> Score:
-    """Play a trace with the mirror, which keeps in a folder what it keeps."""
+    """Play a trace with the mirror, which has its data in a folder."""
     clock = Clock()
     hub = _hub_of(trace, terms, clock)
     async with _started(Mirrored(hub, clock, folder, settings)) as mirrored:

@@ -1,4 +1,4 @@
-"""What others do, modelled plainly: no mirror at all, and the official registry's proxy."""
+"""Other policies, modelled plainly: no mirror at all, and the official registry's proxy."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class Policy(Protocol):
     """A way to pull from a hub."""
 
     async def pull(self, wanted: Pull) -> tuple[str, ...]:
-        """Pull as an engine does; returns the digests it got, the tag's first.
+        """Pull as an engine does; returns the digests of the manifests, the tag's first.
 
-        Raises RegistryError where that cannot be.
+        Raises RegistryError if the pull fails.
         """
 
     async def tick(self) -> None:
-        """Do what is due, as some time has passed."""
+        """Do the work that is due, as time has passed."""
 
     async def restart(self) -> None:
-        """Stop, and start with what was kept."""
+        """Stop, and start with the stored state."""
 
 
 class Direct:
-    """Every runner asks the hub: a GET by tag, and one of its platform's manifest."""
+    """Every runner asks the hub: a GET by tag, and one for its platform's manifest."""
 
     name = "every client direct"
 
@@ -49,17 +49,17 @@ class Direct:
         return parts(document)
 
     async def tick(self) -> None:
-        """Nothing is ever due."""
+        """Do nothing, as no work is ever due."""
 
     async def restart(self) -> None:
-        """Nothing was kept."""
+        """Do nothing, as no state is stored."""
 
 
 class OfficialProxy:
     """HEAD on every pull; a GET for every client that asks while a manifest is not stored.
 
-    Where the hub does not answer to the HEAD, what the tag pointed at before is served. Where it
-    refuses the GET there is nothing to serve: the client asks for the digest that the HEAD named.
+    If the hub does not answer the HEAD, the former digest of the tag is served. If it refuses the
+    GET, the pull fails, as the client asks for the digest of the HEAD.
     """
 
     name = "HEAD each time, no coalescing"
@@ -92,12 +92,12 @@ class OfficialProxy:
     async def _manifest(self, name: Name, digest: str) -> Document:
         if digest not in self._stored:
             document = self._hub.get(name.repository, digest)
-            await asyncio.sleep(0)  # on its way: whoever asks meanwhile asks the hub too
+            await asyncio.sleep(0)  # meanwhile other clients ask the hub too
             self._stored[digest] = document
         return self._stored[digest]
 
     async def tick(self) -> None:
-        """Nothing is ever due."""
+        """Do nothing, as no work is ever due."""
 
     async def restart(self) -> None:
-        """All of it was kept."""
+        """Do nothing, as all state is stored."""

@@ -1,4 +1,4 @@
-"""What a simulation prints."""
+"""The output of a simulation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HEAD = f"{'':32}{'failed':>16}{'counted':>9}{'stale':>7}{'median':>12}{'worst':
 
 
 def table(scenario: Scenario, scores: Sequence[Score], unavoidable: int) -> Iterator[str]:
-    """Tell how the policies did in a scenario: a line for each, and the bounds.
+    """Print the results of the policies in a scenario: a line for each, and the floor.
 
     `if left` is the worst age of a stale answer while the hub answered and had pulls left.
     """
@@ -33,11 +33,10 @@ def _line(score: Score) -> str:
 
 
 def wrong(scenario: Scenario, score: Score, unavoidable: int, most: float) -> Iterator[str]:
-    """Tell what the mirror did not hold; `most` is how stale it may serve, in seconds.
+    """Tell the promises that the mirror broke; `most` is the longest allowed staleness in seconds.
 
-    Each manifest is fetched once, and none in vain. A hub is not asked for what it is known to
-    refuse. A tag is not stale for longer than is
-    configured while there is something left.
+    Each manifest is fetched once, and none in vain. A hub is not asked if its refusal is foreseen.
+    A tag is not stale for longer than is configured while pulls are left.
     """
     if score.counted != len(score.served) or not score.served <= score.wanted:
         yield f"{score.counted} pulls were counted for {len(score.served)} manifests"

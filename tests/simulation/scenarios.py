@@ -1,4 +1,4 @@
-"""The scenarios: fleets, limits, and what a mirror has to stand."""
+"""The scenarios: fleets, limits, and disturbances that a mirror has to stand."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tests.simulation.hub import Terms
 from tests.simulation.trace import DAY, Fleet
 
 NOON = 12 * 3600.0
-_SHORT = 5  # days, where more would tell no more
+_SHORT = 5  # days, where more would show no more
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A fleet before a hub. In `strict` ones no pull fails that need not."""
+    """A fleet before a hub. In `strict` scenarios only unavoidable pulls fail."""
 
     name: str
     fleet: Fleet
@@ -23,7 +23,7 @@ class Scenario:
 
 
 # Few tags that move all day long: more changes than the limit lets through. Each tag is known
-# before that begins.
+# before its first move.
 _BUSY = Fleet(repositories=4, tags=20, moves=100, moves_from=1)
 _NOONS = tuple(day * DAY + NOON for day in range(_SHORT))
 

@@ -1,4 +1,4 @@
-"""The trace: what a fleet pulls, how tags move, when upstream is gone. All follows from a seed."""
+"""The trace: a fleet's pulls, moves of tags, and outages of upstream. All follows from a seed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from random import Random
 from typing import TypeAlias
 
 DAY = 86_400.0  # seconds
-MORNING = 8 * 3600.0  # when a working day begins
-WORK = 10 * 3600.0  # how long it lasts
-_POPULARITY = (8, 4, 2, 1, 1)  # of a repository's tags, beginning with the first
-_WIDTHS = (1, 2, 4, 8, 16, 1000)  # runners of a matrix; at most all there are
+MORNING = 8 * 3600.0  # the beginning of a working day
+WORK = 10 * 3600.0  # the length of a working day
+_POPULARITY = (8, 4, 2, 1, 1)  # of a repository's tags, from the first on
+_WIDTHS = (1, 2, 4, 8, 16, 1000)  # runners of a matrix; at most all runners
 _RERUN = 0.1  # of the jobs
 _OUTAGE = 0.3  # a day
 
@@ -34,7 +34,7 @@ class Pull:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A matrix whose runners all start at this moment."""
+    """A matrix with runners that all start at this moment."""
 
     at: float
     pulls: tuple[Pull, ...]
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A tag that gets another image from this moment on; each version is another one."""
+    """A tag that gets another image at this moment; each version is a different one."""
 
     at: float
     name: Name
@@ -59,7 +59,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A pull of somebody else behind the same address."""
+    """A pull of another client behind the same address."""
 
     at: float
 
@@ -76,7 +76,7 @@ Event: TypeAlias = Job | Move | Outage | Foreign | Restart
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Who pulls what. `jobs` and `moves` are per day, `foreign` pulls of others per six hours."""
+    """A fleet's pulls. `jobs` and `moves` are per day, `foreign` pulls of others per six hours."""
 
     runners: int = 40
     repositories: int = 12
@@ -84,13 +84,13 @@ class Fleet:
     jobs: int = 200
     moves: int = 5
     moves_from: int = 0  # the first day on which tags move
-    platforms: int = 1  # 1: a plain manifest; more: an index of so many
+    platforms: int = 1  # 1: a plain manifest; more: an index of this many
     foreign: int = 0
     restarts: tuple[float, ...] = ()  # seconds from the first midnight
 
     @property
     def names(self) -> list[Name]:
-        """All tags, the repositories in turn."""
+        """All tags, by repository in turn."""
         return [
             Name(f"team/image-{number % self.repositories}", f"v{number // self.repositories}")
             for number in range(self.tags)
@@ -99,7 +99,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Trace:
-    """A fleet's days. At the beginning every tag has its version 0."""
+    """A fleet's days. In the beginning every tag has version 0."""
 
     fleet: Fleet
     days: int
@@ -121,7 +121,7 @@ def plan(fleet: Fleet, days: int, seed: int) -> Trace:
         events += _jobs(fleet, begin, random)
         if day >= fleet.moves_from:
             events += _moves(fleet, begin, versions, random)
-        if day and random.random() < _OUTAGE:  # an empty cache has nothing to show in one
+        if day and random.random() < _OUTAGE:  # not on the first day, when the cache is empty
             events += _outage(begin, random)
     events += _foreign(fleet, days * DAY, random)
     return Trace(fleet, days, tuple(sorted(events, key=lambda event: event.at)))
@@ -144,7 +144,7 @@ def _matrix(fleet: Fleet, random: Random) -> tuple[Pull, ...]:
 
 
 def _images(fleet: Fleet, random: Random) -> list[Name]:
-    """Choose from one to four repositories, and of each a tag, some more often than others."""
+    """Choose one to four repositories, and a tag of each, some more often than others."""
     most = min(4, fleet.repositories)
     chosen = random.sample(range(fleet.repositories), random.randint(1, most))
     each = fleet.tags // fleet.repositories
@@ -158,7 +158,7 @@ def _images(fleet: Fleet, random: Random) -> list[Name]:
 def _moves(
     fleet: Fleet, begin: float, versions: dict[Name, int], random: Random
 ) -> Iterator[Event]:
-    """Move tags, none twice before all have moved."""
+    """Move tags, none of them twice before all have moved."""
     order = random.sample(fleet.names, fleet.tags)
     times = sorted(begin + random.uniform(0, WORK) for _ in range(fleet.moves))
     for number, at in enumerate(times):
