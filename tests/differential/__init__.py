@@ -1,1 +1,1 @@
-"""Differential: what a plain client gets from an odd upstream, a mirror's clients must get, too."""
+"""Differential: a mirror's clients must get all that a plain client gets from an odd upstream."""

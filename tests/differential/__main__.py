@@ -1,6 +1,6 @@
 """Look for counterexamples for some minutes: `python -m tests.differential --minutes 60 --seed 7`.
 
-Exits 1 where there is one, and says how to have it again: `--play 'Scene(…)'`.
+Exits 1 if there is one, and prints how to replay it: `--play 'Scene(…)'`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tests.differential.scene import Scene, read
 from tests.differential.search import Found, shrunk, tried
 
 BATCH = 20  # examples
-_SHOWN = 4  # things that are wrong
+_SHOWN = 4  # faults that are printed
 _A_MINUTE = 60.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; returns the exit code."""
+    """Run the search, or replay a scene; returns the exit code."""
     asked = _parser().parse_args(arguments)
     if asked.play:
         wrong = played(read(asked.play))
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Search:
-    """Batch after batch of a seed, until a time is up, in so many processes."""
+    """Tries batch after batch of a seed, until the time is up, in so many processes."""
 
     def __init__(self, seed: int, until: float, processes: int) -> None:
         self._seeds = iter(range(seed * 1_000_000, sys.maxsize))
@@ -49,7 +49,7 @@ class Search:
         self.found: set[Scene] = set()
 
     def run(self) -> None:
-        """Go on until the time is up."""
+        """Try batches until the time is up."""
         with ProcessPoolExecutor(self._processes) as pool:
             running = {self._next(pool) for _ in range(self._processes)}
             while running:
@@ -83,12 +83,12 @@ class Search:
 
 
 def batch(seed: int, until: float) -> list[Found]:
-    """Try the examples of a seed, as far as time allows."""
+    """Try the examples of a seed, as many as time allows."""
     return tried(seed, BATCH, go_on=lambda: time.time() < until)
 
 
 def report(found: Found) -> str:
-    """Say what was wrong, and how to have it again."""
+    """Return the faults of a counterexample as text, and the command to replay it."""
     wrong = found.wrong
     more = [f"  … and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
     return "\n".join(

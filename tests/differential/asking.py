@@ -1,4 +1,4 @@
-"""Asking: one question as Go's clients ask it, redirects and a login included."""
+"""Asking: one question in the manner of Go's clients, with redirects and a login."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.standin.images import DOCKER, OCI
 _TYPES = (OCI.index, DOCKER.index, OCI.manifest, DOCKER.manifest, ARTIFACT, ORAS, SIGNED, SCHEMA1)
 ACCEPT = ", ".join(_TYPES)
 _REDIRECTS = (301, 302, 303, 307, 308)
-_MOST = 10  # redirects, as net/http has it
+_MOST = 10  # redirects, as in net/http
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -32,16 +32,16 @@ class Reply:
 
     @property
     def good(self) -> bool:
-        """Whether it has what was asked for: containerd takes anything below 300."""
+        """Whether it is a success: containerd takes any status below 300."""
         return 200 <= self.status < 300
 
 
 class Asking:
-    """Questions to one registry, by somebody with an account there or (None) without.
+    """Questions to one registry, by a client with an account there or (None) without.
 
-    As engines do, it learns of the login at `/v2/`, whatever else is answered there, and asks the
-    token server for the scope that it wants. `patience` is for an answer, in seconds; `again` is
-    that a token was had at the second try only.
+    The client learns of the login at `/v2/`, as engines do, from any answer there, and asks the
+    token server for the scope of the question. `patience` is for an answer, in seconds; `again`
+    tells that only the second try for a token succeeded.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class Asking:
         self._tokens: dict[str, str] = {}
 
     async def greet(self) -> None:
-        """Ask for `/v2/`, to learn how one logs in."""
+        """Ask for `/v2/`, to learn of the login."""
         reply = await self._send("GET", f"{self._base}/v2/", {})
         self._learn(reply)
 
     async def ask(
         self, repository: str, path: str, method: str = "GET", accept: str = ""
     ) -> Reply | None:
-        """Ask for something of a repository; None where no whole answer came."""
+        """Ask for a path of a repository; None without a whole answer."""
         url = f"{self._base}/v2/{repository}/{path}"
         headers = {"Accept": accept} if accept else {}
         token = await self._token(repository)
@@ -85,7 +85,7 @@ class Asking:
         return "realm" in self._challenge
 
     async def _token(self, repository: str) -> str:
-        """Return a token for a repository, nothing where none is wanted or to be had."""
+        """Return a token for a repository, or "" if none is needed or granted."""
         if self._challenge is None or "realm" not in self._challenge:
             return ""
         if repository not in self._tokens:
@@ -97,7 +97,7 @@ class Asking:
         return self._tokens[repository]
 
     async def _granted(self, challenge: dict[str, str], repository: str) -> str | None:
-        """Ask for a token; None where asking again may help."""
+        """Ask for a token; None if a second try may help."""
         scope = f"scope=repository:{repository}:pull"
         url = f"{challenge['realm']}?service={challenge.get('service', '')}&{scope}"
         headers = {}

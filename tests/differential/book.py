@@ -1,4 +1,4 @@
-"""The book: how a registry answers that does nothing odd, but for the forms that a scene gives it.
+"""The book: the answers of a registry without deviations, in the forms that a scene gives it.
 
 Pure: a question and the content in, an answer out.
 """
@@ -37,7 +37,7 @@ _LIMITS = {
 
 
 def error(status: int, page: Page = "json") -> Answer:
-    """Refuse, with a body of this kind."""
+    """Return a refusal with a body of this kind."""
     if page == "json":
         code = _CODES.get(status, "UNKNOWN")
         told = json.dumps({"errors": [{"code": code, "message": "so it is"}]}).encode()
@@ -47,14 +47,14 @@ def error(status: int, page: Page = "json") -> Answer:
 
 
 def of(body: bytes, media_type: str, status: int = 200, **headers: str) -> Answer:
-    """Answer with a body; no type is told where it is empty."""
+    """Return an answer with a body; without a Content-Type if `media_type` is empty."""
     told = {"Content-Type": media_type} if media_type else {}
     told |= {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, CIMultiDict({**told, "Content-Length": str(len(body))}), body)
 
 
 def manifest(scene: Scene, has: Content, reference: str) -> Answer:
-    """Answer with a manifest, by tag or digest."""
+    """Return the answer for a manifest, by tag or digest."""
     document = has.manifests.get(has.tags.get(reference, reference))
     if scene.referrers == "itself" and reference == has.top.digest.replace(":", "-"):
         document = has.top
@@ -68,7 +68,7 @@ def manifest(scene: Scene, has: Content, reference: str) -> Answer:
 
 
 def blob(has: Content, digest: str, asked: Asked) -> Answer:
-    """Answer with a blob, or the part of it that is wanted."""
+    """Return the answer for a blob, or for the range of it that is asked for."""
     data = has.blobs.get(digest)
     if data is None:
         return error(404)
@@ -94,7 +94,7 @@ def part(answer: Answer, wanted: str) -> Answer:
 
 
 def location(scene: Scene, origin: str, repository: str, digest: str) -> str:
-    """Return where a blob is to be had; nothing where the registry itself sends it."""
+    """Return the address of a blob, or "" if the registry itself sends it."""
     path = f"{repository}/{digest}?Signature=a%2Fb%3D"
     return {
         "here": "",
@@ -106,7 +106,7 @@ def location(scene: Scene, origin: str, repository: str, digest: str) -> str:
 
 
 def redirect(to: str, status: int = 307) -> Answer:
-    """Send on."""
+    """Return a redirect."""
     return Answer(status, CIMultiDict({"Location": to, "Content-Length": "0"}))
 
 
@@ -139,7 +139,7 @@ def _link(scene: Scene, target: str) -> str:
 
 
 def referrers(scene: Scene, has: Content, digest: str) -> Answer:
-    """List what refers to a manifest, or have no such interface in the scene's form."""
+    """List a manifest's referrers, or lack the interface in the scene's form."""
     match scene.referrers:
         case "none" | "itself":
             return error(404)
@@ -157,7 +157,7 @@ def referrers(scene: Scene, has: Content, digest: str) -> Answer:
 
 
 def gateway(scene: Scene, kind: Kind, answer: Answer) -> Answer:
-    """Add what a gateway before the registry tells of requests a minute, on every answer."""
+    """Add the headers of a gateway's limit on requests a minute to every answer."""
     if scene.limits in ("gateway", "few") and kind not in ("token", "content"):
         answer.headers.update(_LIMITS[scene.limits])
     return answer

@@ -1,4 +1,4 @@
-"""The content: what the stand-in upstream has, the same in each example."""
+"""The content of the stand-in upstream, the same in each example."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ APP, OTHER = "team/app", "team/other"  # repositories; the second shares all blo
 TAG = "latest"
 TAGS = ("1.0", "1.1", "2.0", "edge", TAG)
 SIZES = (40, 20_000, 200_000)  # bytes of layers
-LARGE = 3_000_000  # bytes of the layer that one leaves midway
+LARGE = 3_000_000  # bytes of the layer that a client leaves midway
 ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
 ORAS = "application/vnd.cncf.oras.artifact.manifest.v1+json"
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
@@ -33,20 +33,20 @@ class Document:
 
     @property
     def digest(self) -> str:
-        """What it is named by."""
+        """The digest of the body."""
         return digest_of(self.body)
 
     def descriptor(self) -> dict[str, Any]:
-        """Name it as an index does."""
+        """Return the manifest's descriptor, as an index has it."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": len(self.body)}
 
 
 @dataclass(frozen=True)
 class Content:
-    """What each repository has: manifests and blobs by digest, tags by name.
+    """The content of each repository: manifests and blobs by digest, tags by name.
 
-    `top` is what TAG means, `moved` what it may mean later; `order` are the digests of the blobs
-    that `top` has, the config first.
+    `top` is the manifest of TAG, `moved` its later manifest; `order` are the digests of `top`'s
+    blobs, the config first.
     """
 
     top: Document
@@ -58,13 +58,13 @@ class Content:
     referrers: Document | None = None
 
     def holds(self, digest: str, body: bytes) -> bool:
-        """Tell whether these bytes are rightly named."""
+        """Tell whether a body has this digest."""
         return digest_of(body) == digest
 
 
 @cache
 def content(form: ImageForm, manner: Manner) -> Content:
-    """Make an upstream's content, with a large layer for one who leaves midway."""
+    """Make an upstream's content, with a large layer for a client that leaves midway."""
     layers = [_bytes(f"layer {size}", size) for size in SIZES]
     if manner == "leaves":
         layers.append(_bytes("large", LARGE))
@@ -136,7 +136,7 @@ def _index(images: Sequence[Document]) -> Document:
 
 
 def _list(artifacts: Sequence[Document]) -> Document:
-    """List what refers to a manifest: each descriptor has its type, and no platform."""
+    """List a manifest's referrers: each descriptor has its type, and no platform."""
     entries = [each.descriptor() | {"artifactType": _SIGNATURE} for each in artifacts]
     document = {"schemaVersion": 2, "mediaType": OCI.index, "manifests": entries}
     return Document(_json(document), OCI.index)

@@ -1,4 +1,4 @@
-"""A deviation's doing: the answer that the book has, made into the one that is given. Pure."""
+"""A deviation's effect: turns the answer by the book into the answer that is sent. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.differential.scene import Deviation, Method
 
 
 def asked_by(wanted: Method, method: str) -> bool:
-    """Tell whether a question asked by `method` (HEAD, GET, range) is one of these."""
+    """Tell whether `wanted` covers a question asked by `method` (HEAD, GET, range)."""
     match wanted:
         case "any":
             return True
@@ -23,7 +23,7 @@ def asked_by(wanted: Method, method: str) -> bool:
 
 
 def heard(deviation: Deviation, asked: Asked) -> Asked:
-    """Return the question as it is understood: who gives another success ignores the range."""
+    """Return the question as upstream understands it: an odd success ignores the range."""
     if deviation.status is None or deviation.status >= 300:
         return asked
     headers = asked.headers.copy()
@@ -32,7 +32,7 @@ def heard(deviation: Deviation, asked: Asked) -> Asked:
 
 
 def deviated(deviation: Deviation, method: str, right: Answer, challenge: str) -> Answer:
-    """Return what is answered instead; `challenge` is what a 401 asks for."""
+    """Return the deviating answer; `challenge` is the challenge of a 401."""
     values = _values(right)
     answer = _with_status(deviation, right)
     answer.act = deviation.act
@@ -89,7 +89,7 @@ def _tell(deviation: Deviation, method: str, answer: Answer, values: dict[str, s
 
 
 def _values(right: Answer) -> dict[str, str]:
-    """Say what the names in a header's value stand for."""
+    """Return the values of the names in a header's value."""
     digest = right.headers.get("Docker-Content-Digest", "sha256:" + "0" * 64)
     algorithm, _, digits = digest.partition(":")
     length = int(right.headers.get("Content-Length", "0"))

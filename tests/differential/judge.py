@@ -1,4 +1,4 @@
-"""The judge: what a mirror's client must have had, must not have had, and may have cost. Pure."""
+"""The judge: answers that a mirror's client must get or must not get, and their cost. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.differential.scene import Kind, Scene
 from tests.differential.upstream import Seen
 from tests.standin.blobs import digest_of
 
-SLACK = 64 * 1024  # bytes of a blob beyond twice of it: proofs, and what is in sockets at the end
-PER_VISIT = 3  # what the plain client is sent in vain, for each client that asks
+SLACK = 64 * 1024  # bytes of a blob beyond twice its size: proofs, and bytes in sockets at the end
+PER_VISIT = 3  # times the plain client's useless bytes or pulls, for each client that asks
 REQUESTS = 10  # times the plain client's, for each client
-_HOURS = 10  # s; who is told to stay away for longer does, well or not
+_HOURS = 10  # s; a longer Retry-After is obeyed, even once upstream is well
 _ITEMS: dict[Kind, str] = {
     "tag": "tag", "digest": "manifest", "blob": "blob", "content": "blob", "tags": "tags",
     "referrers": "referrers",
@@ -22,11 +22,11 @@ _ITEMS: dict[Kind, str] = {
 
 
 def required(scene: Scene, known: tuple[Got, Got, Got], got: Got) -> Got:
-    """Return what a mirror's client must have had: what the plain client had, and what was kept.
+    """Return the items that a mirror's client must get: the plain client's, and stored content.
 
-    `known` is what plain clients have: as upstream deviates, when it is well, and before. A list
-    that the first had in part is wanted from nobody. Where the tag has moved since it was kept,
-    either image is right, and all of that is wanted.
+    `known` are the items of plain clients: as upstream deviates, when it is well, and before. A
+    list that the first client got in part is required of no client. If the tag has moved since it
+    was stored, either image is right, and all of that image is required.
     """
     direct, truth, before = known
     direct = Got({name: body for name, body in direct.items.items() if _whole(name, body, truth)})
@@ -44,9 +44,9 @@ def required(scene: Scene, known: tuple[Got, Got, Got], got: Got) -> Got:
 
 
 def lasting(scene: Scene, wanted: Got) -> Got:
-    """Return what must be had after a restart, too: content is kept, lists are asked for anew.
+    """Return the items required after a restart, too: content is stored, lists are asked for anew.
 
-    By then upstream may deviate otherwise, where it does something for so many times only.
+    A deviation that is limited to some times may be over by then.
     """
     if all(each.times is None for each in scene.deviations):
         return wanted
@@ -54,7 +54,7 @@ def lasting(scene: Scene, wanted: Got) -> Got:
 
 
 def _gone(scene: Scene) -> Iterator[bool]:
-    """Tell of each deviation whether it is the registry's word that a tag is no more."""
+    """Tell of each deviation whether it is the registry's denial of a tag."""
     for each in scene.deviations:
         yield each.kind == "tag" and each.status == 404 and each.method != "HEAD" and not each.away
 
@@ -76,7 +76,7 @@ def _has_moved(name: str, body: bytes, before: Got) -> bool:
 
 
 def lacking(when: str, wanted: Got, got: Got) -> list[str]:
-    """Name what was not had, and what the client was told instead."""
+    """Name the missing items, each with the answer that the client got instead."""
     return [
         f"{when}: no {name}: {got.why.get(name, 'not reached')}"
         for name, body in wanted.items.items()
@@ -85,9 +85,9 @@ def lacking(when: str, wanted: Got, got: Got) -> list[str]:
 
 
 def lies(got: Got, *right: Got) -> list[str]:
-    """Name what was completed and is wrong: other bytes, or part of a list for the whole.
+    """Name the complete items that are wrong: other bytes, or part of a list for the whole.
 
-    `right` are those who have what may be had.
+    `right` are the clients' items that are right.
     """
     false = [
         f"a wrong {name}"
@@ -106,7 +106,7 @@ def _by_tag(name: str) -> bool:
 
 
 def healing(scene: Scene, truth: Got) -> Got:
-    """Return what must be had once upstream is well: all but what it said to ask for in hours."""
+    """Return the items required once upstream is well: all except items put off for hours."""
     away = tuple(
         _ITEMS[each.kind] + " "
         for each in scene.deviations
@@ -123,13 +123,14 @@ def _long(headers: dict[str, str | None]) -> bool:
 def cost(
     scene: Scene, plain: Sequence[Seen], mirrored: Sequence[Seen], direct: Got, visits: int
 ) -> list[str]:
-    """Bound what the mirror asked upstream for all its clients' `visits`, before it was well.
+    """Bound the mirror's questions to upstream for all its clients' `visits`, before it was well.
 
-    A manifest that the plain client gets is pulled once more than by it at most; where tags are
-    asked about each time (`tag_ttl` 0), that often for each visit. One that it does not get costs
-    up to PER_VISIT. Of a blob that it gets no more than twice its bytes are sent, or twice what
-    the plain client was sent; of one that it does not get, for each visit, PER_VISIT times what it
-    was sent. All questions together are REQUESTS times the plain client's.
+    A manifest that the plain client gets is pulled at most once more than by that client; if tags
+    are revalidated each time (`tag_ttl` 0), that often for each visit. A manifest that the client
+    does not get costs up to PER_VISIT pulls a visit. Of a blob that the client gets, at most twice
+    the blob's bytes are sent, or twice the bytes sent to the client; of a blob that it does not
+    get, PER_VISIT times those bytes for each visit. All questions together are at most REQUESTS
+    times the client's.
     """
     wrong = [
         *_pulls(scene, plain, mirrored, direct, visits),

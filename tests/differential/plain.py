@@ -1,4 +1,4 @@
-"""The plain client: it pulls as docker, containerd and skopeo do where no mirror is in between."""
+"""The plain client pulls as docker, containerd and skopeo do without a mirror."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MOST_PAGES = 100
 
 @dataclass
 class Got:
-    """What was had, by what it is: each is proven, or complete. `why` tells of what was not.
+    """The items that a client got, by name: each is proven, or complete. `why` explains the rest.
 
-    `again` is that something was had at the second try only; `wrong` are whole answers, given as
-    good, that are not what was asked for.
+    `again` tells that only a second try succeeded for an item; `wrong` are whole answers with a
+    good status and the wrong content.
     """
 
     items: dict[str, bytes] = field(default_factory=dict)
@@ -38,8 +38,8 @@ class Got:
 class Plain:
     """A client that asks each question up to `tries` times: a cut, a 5xx or wrong bytes may pass.
 
-    It takes what it can prove. By tag that is a manifest which the answer's own digest, if it tells
-    one, does not contradict; a web page is none.
+    The client takes content that it can prove. By tag that is a manifest which the digest in the
+    answer, if there is one, does not contradict; a web page is no manifest.
     """
 
     def __init__(self, asking: Asking, tries: int = 2) -> None:
@@ -48,7 +48,7 @@ class Plain:
         self.got = Got()
 
     async def pull(self, repository: str, *, head: bool = False, known: str = "") -> None:
-        """Pull what TAG means, and all that it names; `known` is pulled if the tag is not had."""
+        """Pull the manifest of TAG, or else `known`, and all content that it names."""
         await self._asking.greet()
         digest = await self._resolved(repository) if head else None
         if digest is None:
@@ -59,13 +59,13 @@ class Plain:
             await self._children(repository, self.got.items[f"manifest {repository} {digest}"])
 
     async def lists(self, repository: str, digest: str) -> None:
-        """List the tags, and what refers to a manifest."""
+        """List the tags, and a manifest's referrers."""
         await self._asking.greet()
         await self._tags(repository)
         await self._referrers(repository, digest)
 
     async def by_tag(self, repository: str, tag: str) -> str | None:
-        """Get a manifest by its tag; returns its digest, None where it is not had."""
+        """Get a manifest by its tag; returns its digest, or None without it."""
         name = f"tag {repository} {tag}"
         reply = await self._had(name, repository, f"manifests/{tag}", _plausible)
         if reply is None:
@@ -80,7 +80,7 @@ class Plain:
         return None if reply is None else reply.body
 
     async def _resolved(self, repository: str) -> str | None:
-        """Learn what the tag means by HEAD, and get that by its digest."""
+        """Learn the tag's digest by HEAD, and get the manifest by that digest."""
         digest = await self._by_head(repository)
         body = None if digest is None else await self.manifest(repository, digest)
         if body is not None:
@@ -88,7 +88,7 @@ class Plain:
         return None if body is None else digest
 
     async def _by_head(self, repository: str) -> str | None:
-        """Ask what the tag means without a pull; None where the answer does not say all of it."""
+        """Ask for the tag's digest without a pull; None if the answer lacks a part."""
         reply = await self._asking.ask(repository, f"manifests/{TAG}", "HEAD", ACCEPT)
         self.got.why["head"] = "no answer" if reply is None else str(reply.status)
         if reply is None or not reply.good:
@@ -101,7 +101,7 @@ class Plain:
         return told if whole else None
 
     async def _children(self, repository: str, body: bytes) -> None:
-        """Get what a manifest names: of an index the first platform, of an image all blobs."""
+        """Get a manifest's children: the first platform of an index, or all blobs of an image."""
         document = json.loads(body)
         for child in document.get("manifests", [])[:1]:
             below = await self.manifest(repository, child["digest"])
@@ -122,7 +122,7 @@ class Plain:
             link = _LINK.match(reply.headers.get("Link", ""))
             if link is None:
                 break
-            # Wherever it leads, skopeo takes its path and query to the registry it asked.
+            # On any host in the link, skopeo takes its path and query to the registry it asked.
             target = urlsplit(link[1])
             path = f"{target.path.partition(repository + '/')[2]}?{target.query}"
         self.got.items[f"tags {repository}"] = json.dumps(sorted(found)).encode()
@@ -138,7 +138,7 @@ class Plain:
             await self._fallback(name, repository, digest)
 
     async def _fallback(self, name: str, repository: str, digest: str) -> None:
-        """Look at the tag that stands for the interface (distribution-spec, "Referrers Tag")."""
+        """Read the tag that replaces the interface (distribution-spec, "Referrers Tag")."""
         path = f"manifests/{digest.replace(':', '-')}"
         reply = await self._asked(name, repository, path, OCI.index)
         if reply is not None and reply.status == 404:
@@ -152,7 +152,7 @@ class Plain:
     async def _had(
         self, name: str, repository: str, path: str, right: Callable[[Reply], bool]
     ) -> Reply | None:
-        """Ask until it is right; what is had goes to `got`."""
+        """Ask until the answer is right; its body goes to `got`."""
         accept = ACCEPT if path.startswith("manifests/") else ""
         reply = await self._asked(name, repository, path, accept, right)
         if reply is None or not reply.good or not right(reply):
@@ -192,7 +192,7 @@ def _names(digest: str) -> Callable[[Reply], bool]:
 
 
 def _plausible(reply: Reply) -> bool:
-    """Tell whether this may be a manifest, as far as the answer says."""
+    """Tell whether an answer may be a manifest, by its headers and keys."""
     told = reply.headers.get("Docker-Content-Digest", "")
     if _DIGEST.fullmatch(told) and told != digest_of(reply.body):
         return False
@@ -216,7 +216,7 @@ def _lists_referrers(reply: Reply) -> bool:
 
 
 def _knows_no_referrers(reply: Reply) -> bool:
-    """Tell whether this is of a registry without the interface, rather than a list that broke."""
+    """Tell whether an answer means that there is no interface, rather than a broken list."""
     if reply.good:
         listed = reply.headers.get("Content-Type", "").startswith(OCI.index)
         return not listed or bool(_object(reply))

@@ -1,4 +1,4 @@
-"""The play: one scene, pulled directly and through a mirror, and what was wrong with the latter."""
+"""The play: one scene, pulled directly and through a mirror, and the mirror's faults."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.differential.plain import Got, Plain
 from tests.differential.scene import Manner, Scene
 from tests.differential.upstream import PASSWORD, USER, Seen, Upstream
 
-FIRST = "first.test"  # the upstream that brought the layers before
-HEALS_WITHIN = 15.0  # s after upstream is well until everything is had
+FIRST = "first.test"  # the upstream of the earlier pull of the layers
+HEALS_WITHIN = 15.0  # s after upstream is well until clients get everything
 _LOOKS_EVERY = 0.2  # s
 _SETTLES_WITHIN, _SETTLES_IN = 5.0, 0.005  # s
 _LEAVES_AFTER = 256 * 1024  # bytes
@@ -34,8 +34,8 @@ _NOWHERE = "http://127.0.0.1:9"
 
 
 def played(scene: Scene) -> list[str]:
-    """Play a scene; returns what was wrong. What the mirror logs goes nowhere."""
-    shm = Path("/dev/shm")  # where nothing waits for a disk
+    """Play a scene; returns the faults. The mirror's log is discarded."""
+    shm = Path("/dev/shm")  # a file system without a disk
     with (
         tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder,
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
@@ -45,9 +45,9 @@ def played(scene: Scene) -> list[str]:
 
 
 async def play(scene: Scene, folder: Path) -> list[str]:
-    """Play a scene with a mirror whose data is in `folder`; returns what was wrong.
+    """Play a scene with a mirror that has its data in `folder`; returns the faults.
 
-    Where something is already, nobody waits for it to heal.
+    After a fault the play does not wait for the mirror to heal.
     """
     direct, costs = await _direct(scene)
     truth, _ = await _direct(replace(scene, deviations=()))
@@ -74,7 +74,7 @@ def _well(scene: Scene) -> Scene:
 
 
 async def _direct(scene: Scene) -> tuple[Got, list[Seen]]:
-    """Pull without a mirror, from an upstream of its own that deviates just so."""
+    """Pull without a mirror, from a separate upstream with the same deviations."""
     async with Upstream(scene) as upstream, _session() as session:
         account = (USER, PASSWORD) if scene.account else None
         asking = Asking(session, upstream.url, account, 1.0 if scene.hangs else 10.0)
@@ -90,7 +90,7 @@ def _as_plain(scene: Scene) -> Manner:
 
 
 async def _client(client: Plain, scene: Scene, upstream: Upstream, known: str = "") -> None:
-    """Do what clients of the scene's manner do, in one go."""
+    """Pull once, as clients of the scene's manner do."""
     if scene.manner == "lists":
         await client.lists(APP, upstream.has.top.digest)
     if scene.manner == "shares":
@@ -101,8 +101,8 @@ async def _client(client: Plain, scene: Scene, upstream: Upstream, known: str = 
 class Mirrored:
     """A scene as it is played before a mirror.
 
-    `known` is what plain clients have: as upstream deviates, when it is well, and before it was
-    pulled from at all.
+    `known` are the items of plain clients: as upstream deviates, when it is well, and before any
+    pull.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Mirrored:
         self.wrong: list[str] = []
 
     async def acts(self) -> None:
-        """Pull in one life of the mirror, and once more in the next."""
+        """Pull in one life of the mirror, and once more in the next life."""
         self._upstream.deviates = not self._scene.warm
         async with self._mirror() as url:
             if self._scene.warm:
@@ -136,7 +136,7 @@ class Mirrored:
             await self._visit(url, "after a restart", again=True)
 
     async def heals(self) -> list[str]:
-        """Let upstream be well, and see in how long everything is had."""
+        """Let upstream be well, and pull until clients get everything, or the time is up."""
         self._upstream.deviates = False
         wanted = judge.healing(self._scene, self._truth)
         lacking: list[str] = []
@@ -151,7 +151,7 @@ class Mirrored:
         return lacking
 
     async def _keep(self, url: str) -> None:
-        """Let the mirror keep everything, before upstream deviates and the tag moves."""
+        """Let the mirror store everything, before upstream deviates and the tag moves."""
         self.visits += 1
         self.wrong += judge.lacking("before it deviates", self._before, await self._pull(url, 1))
         self._upstream.deviates = True
@@ -181,19 +181,19 @@ class Mirrored:
         return self._scene.manner == "leaves" and not self._scene.warm
 
     async def _leave(self, url: str) -> None:
-        """Resolve the tag, read the beginning of the large layer, and be gone."""
+        """Resolve the tag, read the beginning of the large layer, and leave."""
         self.visits += 1
         base = f"{url}/{self._scene.upstream}"
         async with _session() as session:
             await Plain(Asking(session, base)).by_tag(APP, TAG)
             blob = URL(f"{base}/v2/{APP}/blobs/{self._upstream.has.order[-1]}", encoded=True)
-            with suppress(aiohttp.ClientError):  # it may have been cut off before
+            with suppress(aiohttp.ClientError):  # upstream may have cut it off before
                 async with session.get(blob) as response:
                     await _sip(response)
 
     @asynccontextmanager
     async def _mirror(self) -> AsyncIterator[str]:
-        """Run the mirror; it ends with nothing on its way, unless somebody left it there."""
+        """Run the mirror; it ends without running fetches, unless a client has just left one."""
         settings = _settings(self._scene, self._upstream, self._first, self._folder)
         with _nowhere() as log_writer:
             async with running(settings, log_writer=log_writer) as daemon:
@@ -204,7 +204,7 @@ class Mirrored:
 
 @contextmanager
 def _nowhere() -> Iterator[LogWriter]:
-    """Take an access log in, for nobody."""
+    """Discard an access log."""
     with Path(os.devnull).open("wb") as nowhere, LogWriter(nowhere.fileno(), str) as log_writer:
         yield log_writer
 
@@ -221,7 +221,7 @@ async def _sip(response: aiohttp.ClientResponse) -> None:
 
 
 async def _settled(daemon: Daemon) -> None:
-    """Wait until all that was fetched is in its place, so that each run is like the last."""
+    """Wait until all fetches have ended, so that each run of a scene is the same."""
     for _ in range(round(_SETTLES_WITHIN / _SETTLES_IN)):
         if not len(daemon.fetches):
             break
@@ -274,7 +274,7 @@ class _Alarm(logging.Handler):
 
 @contextmanager
 def _alarms(told: list[str]) -> Iterator[None]:
-    """Write down what the mirror did not foresee."""
+    """Note the unforeseen errors of the mirror."""
     alarm = _Alarm(told)
     logging.getLogger().addHandler(alarm)
     try:

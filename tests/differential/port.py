@@ -1,4 +1,4 @@
-"""A port: HTTP/1.1 by hand, so that an answer may be whatever a deviation makes of it."""
+"""A port: HTTP/1.1 by hand, so that a deviation can change an answer in any way."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from multidict import CIMultiDict
 
 HANGS_FOR = 2.0  # s, after which a silent upstream hangs up: more than the mirror's patience then
 _CHUNK = 64 * 1024
-_LARGE = 1_000_000  # bytes; what is larger may come slowly, so that one can leave in the middle
-_PACE = 0.01  # s between chunks of these
+_LARGE = 1_000_000  # bytes; a larger body may be paced, so that a client can leave midway
+_PACE = 0.01  # s between chunks of a paced body
 _REASON = "As It Is"
 
 
@@ -29,7 +29,7 @@ class Asked:
 
 @dataclass
 class Answer:
-    """An answer. `stop` cuts the body off behind so many bytes, where it hangs up, or `stalls`."""
+    """An answer. `stop` ends the body after so many bytes with a closed connection, or `stalls`."""
 
     status: int = 200
     headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
@@ -78,7 +78,7 @@ class Port:
             writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one question; False where the connection is of no more use."""
+        """Answer one question; False if the connection is of no more use."""
         asked = _read(await reader.readuntil(b"\r\n\r\n"))
         answer = self._reply(asked)
         if answer.act != "answer":
@@ -109,7 +109,7 @@ class Port:
         return True
 
     async def _break_off(self, writer: asyncio.StreamWriter, *, stalls: bool) -> None:
-        """Hang up behind what was sent, which is to arrive."""
+        """Hang up, but let the sent bytes arrive."""
         if stalls:
             await asyncio.sleep(HANGS_FOR)
         writer.close()

@@ -1,13 +1,13 @@
-"""The scene: all that decides one example, as plain data that can be printed and played again."""
+"""The scene: all facts that decide one example, as data that can be printed and replayed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
-# How the client of the mirror asks. `plain`: GET by tag; `head`: HEAD by tag first; `leaves`: cuts
-# the large layer off, and the mirror ends meanwhile; `shares`: the layers came with another
-# repository before; `upstreams`: with another upstream; `lists`: tags and referrers first.
+# The manner of the mirror's client. `plain`: GET by tag; `head`: HEAD by tag first; `leaves`: cuts
+# the large layer off, and the mirror ends meanwhile; `shares`: it pulls the layers from another
+# repository before; `upstreams`: from another upstream; `lists`: tags and referrers first.
 Manner: TypeAlias = Literal["plain", "head", "leaves", "shares", "upstreams", "lists"]
 ImageForm: TypeAlias = Literal[
     "image", "index", "nested", "docker", "typeless", "empty config", "twice", "artifact", "oras",
@@ -29,7 +29,7 @@ Act: TypeAlias = Literal["answer", "hang", "drop"]
 
 
 class Plain:
-    """Data whose repr leaves out what is as usual, and makes it again when it is evaluated."""
+    """Data with a repr that leaves out defaults, and makes the same data when it is evaluated."""
 
     def __repr__(self) -> str:
         told = [
@@ -44,12 +44,12 @@ class Plain:
 class Deviation(Plain):
     """An answer to one kind of question that is not by the book.
 
-    It is given `times` times to questions about the same thing, or (None) until upstream is well
-    again; `only` strikes one of the image's blobs, the first of which is its config. `status` turns
-    the answer into an error (or, below 300, into another success), `headers` replace, and take away
-    where the value is None: `{digest}`, `{DIGEST}` (its hexadecimal digits in upper case),
-    `{start}`, `{last}` and `{size}` stand for the content's own. With `away` another host, to which
-    the question is redirected, answers so.
+    Upstream gives it `times` times to questions about the same content, or (None) until it is well
+    again; `only` restricts it to one of the image's blobs, the first of which is the config.
+    `status` turns the answer into an error (or, below 300, into another success). `headers` replace
+    those of the answer, and remove them if the value is None: `{digest}`, `{DIGEST}` (its
+    hexadecimal digits in upper case), `{start}`, `{last}` and `{size}` stand for the content's own
+    values. With `away` the question is redirected to another host, which gives the answer.
     """
 
     kind: Kind = "blob"
@@ -64,7 +64,7 @@ class Deviation(Plain):
     away: bool = False
 
     def sound(self) -> Deviation:
-        """Return it as it may be: no pull is left for none, or for all kinds of question."""
+        """Return it in a valid form: a 429 in JSON, a spent limit, would hold for all manifests."""
         manifest = self.kind in ("tag", "digest")
         spent = manifest and self.status == 429 and self.page == "json"
         return replace(self, page="plain") if spent else self
@@ -72,7 +72,7 @@ class Deviation(Plain):
 
 @dataclass(frozen=True, repr=False)
 class Scene(Plain):
-    """One example: an upstream, how it deviates, and who pulls from it.
+    """One example: an upstream, its deviations, and the clients that pull from it.
 
     `warm` lets a client pull all of it before upstream deviates; then the tag may have moved to
     another image meanwhile (`moves`). `tag_ttl` is in seconds.
@@ -98,16 +98,16 @@ class Scene(Plain):
         return any(each.act == "hang" or each.body == "stalls" for each in self.deviations)
 
     def sound(self) -> Scene:
-        """Return it with all as usual that would play no part."""
+        """Return the scene with defaults for all fields that play no part."""
         lists = self.manner == "lists"
         moves = self.moves and self.warm and not lists
         content = any(each.kind == "content" for each in self.deviations)
-        gateway = self.limits in ("gateway", "few")  # Docker Hub's own are its pull limit
+        gateway = self.limits in ("gateway", "few")  # Docker Hub's own headers tell its pull limit
         return replace(
             self,
             deviations=tuple(each.sound() for each in self.deviations),
             moves=moves,
-            tag_ttl=0 if moves else self.tag_ttl,  # else what it meant may be served for a while
+            tag_ttl=0 if moves else self.tag_ttl,  # otherwise the old digest may be served
             blobs="away" if content and self.blobs == "here" else self.blobs,
             upstream="registry.test" if gateway else self.upstream,
             account=self.account and self.login,
@@ -117,7 +117,7 @@ class Scene(Plain):
 
 
 def read(text: str) -> Scene:
-    """Read what a scene is printed as."""
+    """Read a printed scene."""
     names: dict[str, Any] = {"Scene": Scene, "Deviation": Deviation, "__builtins__": {}}
     scene = eval(text, names)
     if not isinstance(scene, Scene):

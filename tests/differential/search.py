@@ -1,4 +1,4 @@
-"""The search: many scenes, drawn from a seed, and each that goes wrong made as small as it gets."""
+"""The search: many scenes, drawn from a seed; each failing scene is shrunk."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Found:
 
     @property
     def way(self) -> str:
-        """In which way it is wrong, without what differs from one example to the next."""
+        """The kind of its first fault, without the parts that differ between examples."""
         return re.sub(r"sha256:\w+|\d{3,}|team/\w+|http\S+", "…", self.wrong[0])[:160]
 
 
 def tried(number: int, examples: int, *manners: Manner, go_on: Callable[[], bool]) -> list[Found]:
-    """Play so many examples of a seed for as long as `go_on` says; returns which were wrong."""
+    """Play so many examples of a seed while `go_on` allows it; returns those with faults."""
     found: list[Found] = []
 
     @seed(number)
@@ -52,7 +52,7 @@ def tried(number: int, examples: int, *manners: Manner, go_on: Callable[[], bool
 
 
 def shrunk(found: Found, play: Callable[[Scene], list[str]] = played) -> Found:
-    """Leave out of a counterexample all that is not needed for something to be wrong."""
+    """Leave out of a counterexample all parts that its fault does not need."""
     candidates = (each for each in _smaller(found.scene) if each == each.sound())
     for each in candidates:
         if wrong := play(each):
@@ -71,7 +71,7 @@ def _smaller(scene: Scene) -> Iterator[Scene]:
 
 
 def _plainer(thing: T, *but: str) -> Iterator[T]:
-    """Yield it with one more of its fields as usual."""
+    """Yield copies, each with one more field at its default."""
     for each in fields(thing):
         if each.name not in but and getattr(thing, each.name) != each.default:
             change: dict[str, Any] = {each.name: each.default}

@@ -1,7 +1,7 @@
-"""The strategy: scenes as they are drawn, all ways to deviate alike.
+"""The strategy draws scenes, with equal chances for all ways to deviate.
 
-What hypothesis draws by itself is alike too often: of a hundred scenes half would be about tokens.
-So it draws what the chances follow from, and `search.py` makes small what is found.
+Scenes that hypothesis draws by itself are alike too often: half of a hundred would be about tokens.
+So hypothesis draws a source of random choices only, and `search.py` shrinks the counterexamples.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _TIMES = (None, None, 1, 2, 3)
 
 
 def scenes(*manners: Manner) -> st.SearchStrategy[Scene]:
-    """Scenes for clients of these manners, or of any."""
+    """Return a strategy of scenes for clients of these manners, or of any."""
     among = manners or get_args(Manner)
     return st.randoms(use_true_random=True).map(lambda chance: drawn(chance, among))
 
@@ -118,7 +118,7 @@ def _deviation(chance: Random, kinds: tuple[Kind, ...]) -> Deviation:
     kind = chance.choice(kinds)
     deviation = chance.choice(ways)(chance, kind)
     of_blob = deviation.kind in ("blob", "content")
-    silent = deviation.act == "hang" or deviation.body == "stalls"  # which takes time each time
+    silent = deviation.act == "hang" or deviation.body == "stalls"  # which takes time at each try
     only = chance.choice((0, 1, 3) if silent else (None, None, 0, 1, 3)) if of_blob else None
     return replace(deviation, times=chance.choice(_TIMES), only=only)
 
@@ -128,7 +128,7 @@ def _method(chance: Random, kind: Kind) -> Method:
 
 
 def _refusal(chance: Random, kind: Kind) -> Deviation:
-    """Draw an error, of the registry or of another host that it leads to."""
+    """Draw an error of the registry, or of another host to which it redirects."""
     method, status = _method(chance, kind), chance.choice(_ERRORS)
     away = kind not in ("token", "base", "content") and chance.random() < 0.3
     page: Page = chance.choice(get_args(Page))
@@ -158,7 +158,7 @@ def _body(chance: Random, kind: Kind) -> Deviation:
 
 
 def _silence(chance: Random, kind: Kind) -> Deviation:
-    """Draw a connection that drops, or, more seldom as that takes time, hangs."""
+    """Draw a connection that drops or hangs; a hang is rarer, as it takes time."""
     if chance.random() < 0.7:
         return Deviation(kind, _method(chance, kind), act="drop")
     if chance.random() < 0.5:

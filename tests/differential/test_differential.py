@@ -1,4 +1,4 @@
-"""Whatever a plain client gets directly, each manner of client gets through the mirror."""
+"""Each manner of client gets through the mirror all that a plain client gets directly."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tests.differential.upstream import Seen
 from tests.standin.blobs import digest_of
 
 SEED = 7
-EXAMPLES = 20  # of each manner; `make differential` tries others, for as long as one likes
+EXAMPLES = 20  # of each manner; `make differential` tries others, for any time
 
 
 @pytest.mark.parametrize("manner", get_args(Manner))
-def test_what_is_had_directly_is_had_through_the_mirror(manner: Manner) -> None:
-    number = SEED + get_args(Manner).index(manner)  # else all manners would have the same examples
+def test_content_had_directly_is_had_through_the_mirror(manner: Manner) -> None:
+    number = SEED + get_args(Manner).index(manner)  # different examples for each manner
     found = tried(number, EXAMPLES, manner, go_on=lambda: True)
     assert not found, "\n".join(map(report, found))
 
 
-# The judge, each of whose checks can fail
+# The judge, with checks that can fail
 
 
 NAME = f"blob {APP} sha256:0"
@@ -34,19 +34,19 @@ RIGHT = Got({NAME: b"right", f"tags {APP}": b"[1, 2]"})
 NONE = Got()
 
 
-def test_what_only_the_plain_client_has_is_found() -> None:
+def test_an_item_of_the_plain_client_alone_is_found() -> None:
     assert judge.lacking("at first", RIGHT, NONE)
     assert judge.lacking("at first", RIGHT, Got({**RIGHT.items, NAME: b"other"}))
     assert not judge.lacking("at first", RIGHT, RIGHT)
 
 
-def test_a_list_that_the_plain_client_had_in_part_is_wanted_from_nobody() -> None:
+def test_a_list_that_the_plain_client_had_in_part_is_not_required() -> None:
     part = Got({f"tags {APP}": b"[1]"})
     assert not judge.required(Scene("lists"), (part, RIGHT, RIGHT), NONE).items
     assert judge.required(Scene("lists"), (RIGHT, RIGHT, RIGHT), NONE).items == RIGHT.items
 
 
-def test_what_was_kept_is_wanted_but_for_a_tag_that_is_no_more() -> None:
+def test_stored_content_is_required_except_for_a_deleted_tag() -> None:
     kept = Got({f"tag {APP} {TAG}": b"manifest", NAME: b"right"})
     gone = Deviation("tag", status=404)
     for deviation, wanted in ((Deviation("tag", status=403), 2), (gone, 1)):
@@ -64,7 +64,7 @@ def test_wrong_bytes_part_of_a_list_and_a_false_head_are_found() -> None:
     assert not judge.lies(Got({head: digest_of(b"manifest").encode()}), tagged)
 
 
-def test_pulls_bytes_and_questions_beyond_what_is_due_are_found() -> None:
+def test_pulls_bytes_and_questions_beyond_their_bounds_are_found() -> None:
     digest = content("image", "plain").top.digest
     pull = Seen("tag", "GET", APP, TAG, digest, status=200)
     had = Got({f"manifest {APP} {digest}": b""})

@@ -1,4 +1,4 @@
-"""What was found: each counterexample there ever was, by the promise that it broke."""
+"""All counterexamples ever found, by the promises that they broke."""
 
 from __future__ import annotations
 

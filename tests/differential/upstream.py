@@ -25,9 +25,9 @@ _NOUNS: dict[str, Kind] = {"blobs": "blob", "referrers": "referrers", "tags": "t
 
 @dataclass
 class Seen:
-    """One question that came, and what was answered. `sent` are bytes of its body.
+    """One question, and its answer's status. `sent` are the bytes sent of the answer's body.
 
-    `digest` is what the reference meant by then.
+    `digest` is the reference's digest at that time.
     """
 
     kind: Kind
@@ -40,7 +40,7 @@ class Seen:
 
     @property
     def counted(self) -> bool:
-        """Whether it is a pull that Docker Hub would count."""
+        """Whether the question is a pull that Docker Hub would count."""
         manifest = self.kind in ("tag", "digest")
         return manifest and self.method == "GET" and self.status == 200
 
@@ -51,7 +51,7 @@ class Seen:
 class Upstream:
     """Answers by the book and by the scene's deviations. Use as `async with Upstream(scene)`.
 
-    Where it is `paced`, large blobs come slowly.
+    If it is `paced`, large blobs are sent slowly.
     """
 
     def __init__(self, scene: Scene, *, paced: bool = False) -> None:
@@ -128,7 +128,7 @@ class Upstream:
         return book.blob(self.has, digest, asked)
 
     def _elsewhere(self, number: int, asked: Asked) -> Answer:
-        """Give the answer of the host that a deviation leads to."""
+        """Return the answer of the host to which a deviation redirects."""
         found = _REGISTRY.fullmatch(asked.path)
         assert found is not None
         repository, noun, reference = found.groups()
@@ -153,7 +153,7 @@ class Upstream:
         return self._finish(seen, deviate.deviated(deviation, seen.method, answer, challenge))
 
     def _next(self, seen: Seen) -> int | None:
-        """Find the first deviation that is due, and count it for what was asked about."""
+        """Find the first deviation that is due, and count it for the repository and reference."""
         for number, deviation in enumerate(self.scene.deviations):
             asked = number, seen.repository, seen.reference
             due = deviation.times is None or self._given[asked] < deviation.times
@@ -205,7 +205,7 @@ class Upstream:
             return book.redirect(to)
         return book.blob(self.has, digest, asked)
 
-    # Who is let in
+    # Access
 
     def _base(self, asked: Asked) -> Answer:
         if self._let_in(asked, ""):
