@@ -30,14 +30,14 @@ def check(settings: Settings, *, ready: bool) -> str:
         with short_path(folder) as path, closing(Connection(path, _PATIENCE)) as connection:
             connection.request("GET", "/readyz" if ready else "/healthz")
             response = connection.getresponse()
-            said = response.read(4096).decode("utf-8", "replace").strip()
+            answer = response.read(4096).decode("utf-8", "replace").strip()
     except (FileNotFoundError, ConnectionRefusedError):
         return _without_socket(settings, ready=ready)
     except (OSError, HTTPException) as error:
         raise Unhealthy(f"the mirror does not answer on {folder / SOCKET}: {error}") from None
     if response.status != 200:
-        raise Unhealthy(f"the mirror is not ready: {said}")
-    return said
+        raise Unhealthy(f"the mirror is not ready: {answer}")
+    return answer
 
 
 def _without_socket(settings: Settings, *, ready: bool) -> str:

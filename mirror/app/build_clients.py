@@ -1,4 +1,4 @@
-"""The parts for clients, built: their logins, the names that they may use, and their proxies."""
+"""The parts for clients: their logins, the names that they may use, and their proxies."""
 
 from __future__ import annotations
 

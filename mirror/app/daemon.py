@@ -107,7 +107,7 @@ def _begin_jobs(stack: AsyncExitStack, parts: Parts, reloader: Reloader) -> None
     background.run(
         stack,
         core.store.keep_books(),
-        parts.web_server.clients.run(),
+        parts.web_server.authenticator.run(),
         background.keep_count(core.budget, core.demand),
         parts.limit_poller.run(),
         follow_file_system(lambda: reloader.settings.max_size, core.store),

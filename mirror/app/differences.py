@@ -37,15 +37,15 @@ class Difference:
 
 def compare(old: Settings, new: Settings) -> Difference:
     """Compare settings: find the differences that a mirror can apply while it runs with `old`."""
-    kept = [key for key in _kept(old, new) if getattr(old, key) != getattr(new, key)]
-    settings = new.model_copy(update={key: getattr(old, key) for key in kept})
-    restart = tuple(name for key in kept for name in _named(key, old, new))
-    keys = (key for key in Settings.model_fields if key not in kept)
+    unchanged = [key for key in _unchanged(old, new) if getattr(old, key) != getattr(new, key)]
+    settings = new.model_copy(update={key: getattr(old, key) for key in unchanged})
+    restart = tuple(name for key in unchanged for name in _named(key, old, new))
+    keys = (key for key in Settings.model_fields if key not in unchanged)
     changed = tuple(name for key in keys for name in _named(key, old, new))
     return Difference(settings, changed, restart)
 
 
-def _kept(old: Settings, new: Settings) -> Iterator[str]:
+def _unchanged(old: Settings, new: Settings) -> Iterator[str]:
     """Yield the keys that keep their values.
 
     A listener has TLS, or has not, for its whole life. Logins may depend on that: settings that

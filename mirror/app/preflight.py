@@ -50,8 +50,8 @@ def upstream_faults(name: str, upstream: Upstream) -> Iterator[str]:
 def warnings(settings: Settings) -> Iterator[str]:
     """Yield settings that work, but are probably a mistake."""
     folder = settings.data_dir.absolute()
-    if (told := beyond_file_system(settings.max_size, folder)) is not None:
-        yield told
+    if (reported := beyond_file_system(settings.max_size, folder)) is not None:
+        yield reported
 
 
 def _closed(model: BaseModel, keys: Iterable[str]) -> Iterator[str]:
@@ -62,9 +62,9 @@ def _closed(model: BaseModel, keys: Iterable[str]) -> Iterator[str]:
             yield f"{key} is '{file}': cannot be read: {permissions.explain_unreadable(error)}"
 
 
-def _more_than(told: Collection[str], faults: Iterable[str]) -> Iterator[str]:
+def _more_than(reported: Collection[str], faults: Iterable[str]) -> Iterator[str]:
     """Leave out faults of keys that already have one."""
-    keys = {line.partition(" ")[0] for line in told}
+    keys = {line.partition(" ")[0] for line in reported}
     return (line for line in faults if line.partition(" ")[0] not in keys)
 
 

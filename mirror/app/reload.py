@@ -40,7 +40,7 @@ class _Made:
 
     settings: Settings
     plans: UpstreamPlans
-    clients: Authenticator
+    authenticator: Authenticator
     router: Router
     certificate: Certificate | None
     max_size: int
@@ -93,15 +93,15 @@ class Reloader:
     async def _in_turn(self) -> Record:
         async with self._turn:
             try:
-                told = await self._reload()
+                reloaded = await self._reload()
             except ConfigurationError as error:
                 _log.error("nothing was reloaded: %s", error)
                 return Unusable(str(error))
             except Exception:  # noqa: BLE001 - logged: the next reload may succeed
                 _log.exception("unexpected failure of a reload")
                 return Unusable("the reload failed; the mirror's log says how")
-        _log.warning("reloaded: %s", "; ".join(told.words()))  # at any `log_level`
-        return told
+        _log.warning("reloaded: %s", "; ".join(reloaded.words()))  # at any `log_level`
+        return reloaded
 
     async def _reload(self) -> Reloaded:
         parts, old, store = self._parts, self.settings, self._parts.core.store
@@ -131,7 +131,7 @@ class Reloader:
         return _Made(
             settings=settings,
             plans=UpstreamPlans(settings, parts.upstreams.plans),
-            clients=build_authenticator(settings),
+            authenticator=build_authenticator(settings),
             router=build_router(settings),
             certificate=build_certificate(settings),
             max_size=in_bytes(settings.max_size, parts.core.store.root),
@@ -173,8 +173,8 @@ class Reloader:
             made.settings,
             own_names(made.settings),
         )
-        web_server.clients.change(made.clients)
-        web_server.clients.browsers.change(names, strict=is_strict(settings))
+        web_server.authenticator.change(made.authenticator)
+        web_server.authenticator.browsers.change(names, strict=is_strict(settings))
         web_server.metrics_browsers.change(names, strict=False)
         web_server.server.router = made.router
         connections = web_server.connections

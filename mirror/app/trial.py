@@ -55,11 +55,13 @@ async def _try(registry: RegistryClient, limits: dict[str, PullLimit]) -> Trial:
             await registry.hint(CHECKED[name], Tag("latest"), lambda _: None, insist=True)
     except RegistryError as error:
         return Trial(name, error.message, fault=True)
-    said = _said(status, seconds, account_name, limits.get(name))
-    return Trial(name, ", ".join(said))
+    texts = _texts(status, seconds, account_name, limits.get(name))
+    return Trial(name, ", ".join(texts))
 
 
-def _said(status: int, seconds: float, account_name: str, limit: PullLimit | None) -> Iterator[str]:
+def _texts(
+    status: int, seconds: float, account_name: str, limit: PullLimit | None
+) -> Iterator[str]:
     yield f"answers {status} in {seconds:.2f} s"
     yield f"as {account_name}" if account_name else "as anonymous"
     if limit is not None:

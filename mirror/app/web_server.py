@@ -68,7 +68,7 @@ class WebServer:
     """The server and its parts; `metrics_browsers` guard an address for metrics only."""
 
     server: Server
-    clients: Authenticator
+    authenticator: Authenticator
     connections: Connections
     pages: StatusPages
     metrics_browsers: Browsers
@@ -111,31 +111,31 @@ def build_web_server(
 
     Its parts are closed at the end of the stack.
     """
-    clients = closed(stack, build_authenticator(settings))
+    authenticator = closed(stack, build_authenticator(settings))
     pages = StatusPages(
         observers.metrics, core.store.trouble, apart=settings.listen_metrics is not None
     )
     server = Server(
         router=build_router(settings),
-        authenticator=clients,
+        authenticator=authenticator,
         authorizer=content.access,
-        api=_build_api(core, content, clients),
+        api=_build_api(core, content, authenticator),
         status_pages=pages,
         metrics=observers.metrics,
         log=AccessLog(log_format=settings.log_format, log_writer=observers.log_writer),
         connections=connections.of_clients,
     )
-    return WebServer(server, clients, connections, pages, build_metrics_browsers(settings))
+    return WebServer(server, authenticator, connections, pages, build_metrics_browsers(settings))
 
 
-def _build_api(core: Core, content: Content, clients: Authenticator) -> RegistryApi:
+def _build_api(core: Core, content: Content, authenticator: Authenticator) -> RegistryApi:
     return RegistryApi(
         manifests=content.manifests,
         blobs=content.blobs,
         listings=content.listings,
         repositories=content.repositories,
         demand=core.demand,
-        limits=LimitHeaders(core.budget, clients.trusts),
+        limits=LimitHeaders(core.budget, authenticator.trusts),
     )
 
 
@@ -151,7 +151,7 @@ def export_figures(
             demand=core.demand,
             registries=upstreams.registries.values(),
             connections=web_server.connections.of_clients,
-            clients=web_server.clients,
+            authenticator=web_server.authenticator,
             log_writer=observers.log_writer,
             listings=content.listings,
             lag=observers.lag,

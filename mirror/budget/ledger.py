@@ -83,7 +83,7 @@ class Ledger:
         pulls: dict[AccountKey, list[PastPull]] = {key: [] for key in limits}
         for pull in await self._index.pulls(self._now - int(2 * longest)):
             pulls.setdefault(pull.account, []).append(pull)
-        past = {key: self._past(told, limits.get(key)) for key, told in pulls.items()}
+        past = {key: self._past(entries, limits.get(key)) for key, entries in pulls.items()}
         for gate in await self._index.gates():
             rest = min(gate.until - self._now, gate.seconds)
             before = past.get(gate.account, Past([]))
@@ -96,9 +96,9 @@ class Ledger:
             return Past(list(zip(self._ages(times), clients, strict=True)))
         before = sum(each.reported for each in entries)
         ages = self._ages([*times[:before], limit.at, *times[before:]])
-        said = ages.pop(before)
-        word = PullLimit(limit.allowed, limit.remaining, limit.window, limit.source)
-        return Past(list(zip(ages, clients, strict=True)), before, word, said)
+        limit_age = ages.pop(before)
+        reported_limit = PullLimit(limit.allowed, limit.remaining, limit.window, limit.source)
+        return Past(list(zip(ages, clients, strict=True)), before, reported_limit, limit_age)
 
     def _ages(self, times: list[int]) -> list[float]:
         """Return the ages of entries in this order, by a clock that may have been set."""
@@ -172,10 +172,19 @@ class Ledger:
         self._entered += 1
         return self._entered
 
-    def put_limit(self, key: AccountKey, word: ReportedLimit, window: float, age: float) -> None:
+    def put_limit(
+        self, key: AccountKey, reported_limit: ReportedLimit, window: float, age: float
+    ) -> None:
         """Note upstream's word on its limit, all entries so far included; in seconds."""
         at = int(self._clock() - age)
-        row = LimitRow(key, word.limit, word.remaining, int(window), word.source, at)
+        row = LimitRow(
+            key,
+            reported_limit.limit,
+            reported_limit.remaining,
+            int(window),
+            reported_limit.source,
+            at,
+        )
         self._index.put_limit(row)
 
     def drop_limit(self, key: AccountKey) -> None:

@@ -19,9 +19,9 @@ _RETURNS = 1000
 
 async def report(budget: Budget, demand: Demand) -> Budgets:
     """Report on all accounts; those without data are left out, unless none has any."""
-    told = [await _account(budget, demand, key, account) for key, account in budget.accounts()]
-    telling = [each for each in told if each.used or each.asked or each.limit is not None]
-    return Budgets(tuple(telling or told))
+    accounts = [await _account(budget, demand, key, account) for key, account in budget.accounts()]
+    with_data = [each for each in accounts if each.used or each.asked or each.limit is not None]
+    return Budgets(tuple(with_data or accounts))
 
 
 async def _account(

@@ -55,9 +55,9 @@ def carry_out(options: argparse.Namespace, order: Work, words: Words) -> int:
 
 def as_json(record: Record) -> Iterable[str]:
     """Write a record as a JSON object."""
-    told = asdict(record)
-    del told["kind"]
-    yield json.dumps(told, indent=2)
+    fields = asdict(record)
+    del fields["kind"]
+    yield json.dumps(fields, indent=2)
 
 
 def _run(settings: Settings, order: Work, words: Words) -> int:

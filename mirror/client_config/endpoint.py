@@ -47,14 +47,14 @@ class ClientEndpoint:
 
         None if it is at none.
         """
-        here = URL(self.url)
+        mirror_url = URL(self.url)
         router = Router(settings.upstreams, settings.default_upstream, settings.hosts())
-        route = router.read("/v2/a/b/tags/list", here.authority)
+        route = router.read("/v2/a/b/tags/list", mirror_url.authority)
         if isinstance(route, RepositoryPath) and route.repository.upstream == upstream:
             return self.url
         for host in settings.upstreams[upstream].hosts:
-            port = here.explicit_port if URL(f"//{host}").explicit_port is None else None
-            return f"{here.scheme}://{host}" + (f":{port}" if port else "")
+            port = mirror_url.explicit_port if URL(f"//{host}").explicit_port is None else None
+            return f"{mirror_url.scheme}://{host}" + (f":{port}" if port else "")
         return None
 
 

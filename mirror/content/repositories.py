@@ -91,13 +91,13 @@ class Repositories:
     ) -> None:
         self._catalog = catalog
         self._access = access
-        self._kept = _Lists(timer)
+        self._lists = _Lists(timer)
         self._making = asyncio.Lock()  # one list at a time, for all keys
         self._flights: SingleFlight[_Key, list[str]] = SingleFlight()
         self._rules = 0
 
     def __repr__(self) -> str:
-        return f"<Repositories: {len(self._kept)} lists kept>"
+        return f"<Repositories: {len(self._lists)} lists kept>"
 
     async def close(self) -> None:
         """Cancel all lists that are being made."""
@@ -116,7 +116,7 @@ class Repositories:
         caller pulls by; a name without an upstream means `own`.
         """
         key = _Key(self._rules, identity.name, upstream, own)
-        made = self._kept.get(key)
+        made = self._lists.get(key)
         if made is None:
             names = await self._flights.join(key, lambda: self._make(key, identity))
         else:
@@ -131,11 +131,11 @@ class Repositories:
     async def _make(self, key: _Key, identity: ClientIdentity) -> list[str]:
         reads = partial(self._access.reads, identity)
         async with self._making:
-            await self._kept.let_go()
+            await self._lists.let_go()
             held = self._catalog.repositories()
             made = await asyncio.to_thread(_named, held, key.upstream, key.own, reads)
         if made.took > _INSTANT:
-            self._kept[key] = made
+            self._lists[key] = made
         return made.names
 
 

@@ -99,9 +99,9 @@ def _validated(values: dict[str, Any]) -> tuple[Settings | None, list[Fault], se
         try:
             return _Merged(**values), found, left_out
         except ValidationError as error:
-            told = wrong(error)
-        found += [e for e in told if e.path not in gone and not _names_any(e.line, left_out)]
-        gaps = {path for each in told if (path := _there(values, each.path))}
+            new_faults = wrong(error)
+        found += [e for e in new_faults if e.path not in gone and not _names_any(e.line, left_out)]
+        gaps = {path for each in new_faults if (path := _there(values, each.path))}
         if not gaps:
             return None, found, left_out
         gone |= gaps
@@ -135,7 +135,7 @@ def load_usable(flags: Mapping[str, object] | None = None, file: Path | None = N
     that other processes lack. Raises ConfigurationError if the data folder is unknown.
     """
     loaded = load_all(flags, file)
-    told = loaded.sources.has(("data_dir",)) and "data_dir" not in loaded.left_out
-    if loaded.settings is None or (loaded.faults and not told):
+    is_given = loaded.sources.has(("data_dir",)) and "data_dir" not in loaded.left_out
+    if loaded.settings is None or (loaded.faults and not is_given):
         raise ConfigurationError(loaded.faults[0])
     return loaded.settings

@@ -95,11 +95,11 @@ def gather(flags: Mapping[str, object] | None, file: Path | None) -> Sources:
         faults.append(str(error))
     faults += unquoted(from_file.values.get("upstreams"))
     from_file = ValueSource(_quoted(from_file.values), from_file.places)
-    variables, told = _complete(EnvSettingsSource(Settings), _variables())
-    faults += told
+    variables, more_faults = _complete(EnvSettingsSource(Settings), _variables())
+    faults += more_faults
     try:
-        secrets, told = _secrets()
-        faults += told
+        secrets, more_faults = _secrets()
+        faults += more_faults
     except ConfigurationError as error:
         faults.append(str(error))
     read = ValueSource(dict(flags or {})), variables, secrets, from_file
@@ -188,12 +188,12 @@ def _complete(
         try:
             return ValueSource(_dotted(source()), places), faults
         except (SettingsError, RecursionError) as error:
-            told, key = not_json(_too_deep(source) or str(error))
+            fault, key = not_json(_too_deep(source) or str(error))
             left = {n: v for n, v in source.env_vars.items() if path_of(n) != (key,)}
             if len(left) == len(source.env_vars):  # the error does not name its key
-                return ValueSource({}), [*faults, told]
+                return ValueSource({}), [*faults, fault]
             source.env_vars = left
-            faults.append(told)
+            faults.append(fault)
 
 
 def _too_deep(source: EnvSettingsSource) -> str:

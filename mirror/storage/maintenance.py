@@ -78,8 +78,8 @@ class Maintenance:
             self._accounting.overhead = await self._threads.run(self.overhead)
             self._quota.release(await self._quota.reserve(0))
         except NoRoom:
-            books = self._accounting
-            used, most = human(books.used), human(books.max_size)
+            accounting = self._accounting
+            used, most = human(accounting.used), human(accounting.max_size)
             _log.warning("cannot evict, %s of %s are taken: all of it is in use", used, most)
         except StorageError as error:
             self._count_failure()

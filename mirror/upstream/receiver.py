@@ -235,11 +235,11 @@ def _with_one_length(data: bytes) -> bytes:
     if end < 0 or data[:end].lower().count(b"\r\n" + _LENGTH) < 2:
         return data
     lines = data[:end].split(b"\r\n")
-    told = [line for line in lines if line.lower().startswith(_LENGTH)]
-    if len({line[len(_LENGTH) :].strip(b" \t") for line in told}) > 1:
+    lengths = [line for line in lines if line.lower().startswith(_LENGTH)]
+    if len({line[len(_LENGTH) :].strip(b" \t") for line in lengths}) > 1:
         return data
     others = [line for line in lines if not line.lower().startswith(_LENGTH)]
-    return b"\r\n".join([*others, told[0]]) + data[end:]
+    return b"\r\n".join([*others, lengths[0]]) + data[end:]
 
 
 class Connector(aiohttp.TCPConnector):

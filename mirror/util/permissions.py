@@ -26,16 +26,16 @@ def explain_unreadable(error: OSError) -> str:
     why = error.strerror or str(error)
     if error.errno not in _DENIED:
         return why
-    told = f"{why} for user {_user(os.geteuid())}"
+    refusal = f"{why} for user {_user(os.geteuid())}"
     if not isinstance(error.filename, str | Path):
-        return told
+        return refusal
     there = _nearest(Path(error.filename))
     try:
         found = there.stat()
     except OSError:
-        return told
+        return refusal
     owned = f"belongs to {_user(found.st_uid)} with mode {stat.S_IMODE(found.st_mode):04o}"
-    return f"{told}; {there} {owned}: the mirror's user needs read access"
+    return f"{refusal}; {there} {owned}: the mirror's user needs read access"
 
 
 def read_error(file: Path) -> OSError | None:

@@ -24,10 +24,10 @@ class RequestIds:
     def __repr__(self) -> str:
         return f"<RequestIds that begin with {self._begin}>"
 
-    def take(self, told: str | None) -> str:
+    def take(self, client_id: str | None) -> str:
         """Return the client's id, or a new one if the client sent none that is sane."""
-        if told is not None and _SANE.fullmatch(told):
-            found = told
+        if client_id is not None and _SANE.fullmatch(client_id):
+            found = client_id
         else:
             found = f"{self._begin}-{next(self._numbers):x}"
         REQUEST.set(found)

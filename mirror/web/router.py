@@ -180,9 +180,9 @@ class Router:
         if not path or canonical(path.removesuffix("/")) in self._upstreams:
             return ApiRoot(namespace)
         if path == "_catalog":
-            upstream, front = (named[0] if named else ""), (f"/{base}" if base else "")
+            upstream, base_path = (named[0] if named else ""), (f"/{base}" if base else "")
             own, pages = upstream or unnamed, paging.read(query)
-            return CatalogPath(namespace, upstream, own, pages, f"{front}/v2/_catalog")
+            return CatalogPath(namespace, upstream, own, pages, f"{base_path}/v2/_catalog")
         name, _, last = path.rpartition("/")
         name, _, noun = name.rpartition("/")
         if noun not in ("manifests", "blobs", "referrers", "tags") or (noun, last) == ("tags", ""):
@@ -192,8 +192,8 @@ class Router:
             return ManifestPath(repository, namespace, parse_reference(last))
         if noun == "blobs":
             return BlobPath(repository, namespace, Digest.parse(last))
-        front = f"/{base}/v2/{prefix}" if base else f"/v2/{prefix}"
-        address = f"{front}{repository.name}/{noun}/{last}"
+        base_path = f"/{base}/v2/{prefix}" if base else f"/v2/{prefix}"
+        address = f"{base_path}{repository.name}/{noun}/{last}"
         if noun == "referrers":
             types = tuple(values.get("artifactType", ()))
             return ReferrersPath(

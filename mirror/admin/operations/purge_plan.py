@@ -82,17 +82,19 @@ def remaining(plan: PurgePlan, view: View) -> set[Digest]:
 
 def _plan_image(view: View, tagged: _Tagged, image: ImageName) -> PurgePlan:
     """Plan the removal of an image's tag, and of its content that no other image needs."""
-    here = image.repository
-    leads = {digest for key, digest in tagged if key == (here, image.reference)}
-    if isinstance(image.reference, Digest) and image.reference in view.needs(here):
+    repository = image.repository
+    leads = {digest for key, digest in tagged if key == (repository, image.reference)}
+    if isinstance(image.reference, Digest) and image.reference in view.needs(repository):
         leads.add(image.reference)
     if not leads:
         raise _nothing_of(image)
     tags = {key for key, digest in tagged if _names(image, key, digest)}
     whole = view.reach(leads)
     others = [(key.repository, digest) for key, digest in tagged if key not in tags]
-    needed = view.needed_outside(whole, here, (digest for _, digest in others))
-    needed_here = view.needed_inside(whole, here, (each for where, each in others if where == here))
+    needed = view.needed_outside(whole, repository, (digest for _, digest in others))
+    needed_here = view.needed_inside(
+        whole, repository, (each for where, each in others if where == repository)
+    )
     return PurgePlan(
         image,
         tags=tags,

@@ -49,7 +49,7 @@ class _Verification:
         """Yield progress and damaged blobs, and finally the result."""
         choose, view = gc_paused()(_chosen), self._store.catalog.view()
         self._chosen, self._all_bytes = await self._store.run_read(choose, view, self._order)
-        told = -math.inf
+        reported_at = -math.inf
         for digest in self._altered:
             self._wrong += 1
             yield DamagedBlob(str(digest), "has another size than when it was stored")
@@ -59,8 +59,8 @@ class _Verification:
                 async with aclosing(self._hash(digest, entry)) as positions:
                     async for position in positions:
                         now = asyncio.get_running_loop().time()
-                        if now >= told + _TELL_EVERY:
-                            told = now
+                        if now >= reported_at + _TELL_EVERY:
+                            reported_at = now
                             yield self._progress(position)
                 if self._reason:
                     self._wrong += 1

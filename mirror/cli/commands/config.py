@@ -32,8 +32,8 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"{loaded.faults[0]}; `mirror check` prints all faults")
     rows = display.rows(loaded, loaded.settings, _proxies(loaded.settings))
     if options.json:
-        told = [{"key": row.key, "value": row.value, "from": row.place} for row in rows]
-        print(json.dumps(told, indent=2))
+        objects = [{"key": row.key, "value": row.value, "from": row.place} for row in rows]
+        print(json.dumps(objects, indent=2))
     else:
         for line in display.text(rows):
             print(line)

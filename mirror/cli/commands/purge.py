@@ -52,14 +52,14 @@ def _is_whole(target: str) -> bool:
 
 def _may_go(options: argparse.Namespace) -> bool:
     """Ask for confirmation; raises OrderError without a terminal."""
-    told: list[Purged] = []
+    purged: list[Purged] = []
 
     def note(record: Record) -> Iterator[str]:
-        told.extend([record] if isinstance(record, Purged) else [])
+        purged.extend([record] if isinstance(record, Purged) else [])
         return iter(())
 
     carry_out(options, PurgeOrder(options.target, dry=True), note)
-    [would] = told
+    [would] = purged
     whole = f"{would.target} is a whole repository: {_what(would)}"
     if sys.stdin is None or not sys.stdin.isatty():
         raise OrderError(f"{whole}; --yes removes it without asking")

@@ -63,7 +63,7 @@ class Fetch(FetchProgress):
         self._answer = AnswerTimeout()
         self._stored: Entry | None = None
         self._pin: Pin | None = None
-        self._intake: Ingest | None = None
+        self._ingest: Ingest | None = None
 
     # The followers' side
 
@@ -96,7 +96,7 @@ class Fetch(FetchProgress):
         The newest come from memory, so that a client never waits for the disk; a slower client gets
         its bytes from the file.
         """
-        piece = None if self._intake is None else self._intake.held(position)
+        piece = None if self._ingest is None else self._ingest.held(position)
         if piece is not None:
             piece = piece[: min(stop - position, _PIECE)]
             await sink.data(piece)
@@ -189,10 +189,10 @@ class Fetch(FetchProgress):
 
     async def _receive(self, *, unpack: bool = False) -> None:
         """Receive the rest; the followers have all of it before the disk does."""
-        told = self.size if self._begun else None  # followers' answers have begun with it
+        announced_size = self.size if self._begun else None  # followers' answers have begun with it
         asked = self._source, self.repository, self.digest, self._partial.written
         async with AsyncExitStack() as stack:
-            download = Download(*asked, size=told, unpack=unpack)
+            download = Download(*asked, size=announced_size, unpack=unpack)
             async with self._answer.awaited():
                 self._hurry()
                 await stack.enter_async_context(download)
@@ -202,23 +202,23 @@ class Fetch(FetchProgress):
             self.size = size  # known to a bypass, too, so that none of its clients need ask
             if size is not None and not self._partial.fits(size):
                 raise NoRoom(f"{size} bytes do not fit beside the content in use")
-            self._intake = await stack.enter_async_context(Ingest(await self._partial.open()))
-            await self._take_in(download, self._intake)
+            self._ingest = await stack.enter_async_context(Ingest(await self._partial.open()))
+            await self._take_in(download, self._ingest)
 
-    async def _take_in(self, download: Download, intake: Ingest) -> None:
-        self._small = None if intake.received else bytearray()
-        self._grow(intake.received, download.size)
+    async def _take_in(self, download: Download, ingest: Ingest) -> None:
+        self._small = None if ingest.received else bytearray()
+        self._grow(ingest.received, download.size)
         while data := await download.read():
             await self._partial.grow(download.position, download.size)
-            intake.add(data)
+            ingest.add(data)
             self._remember(data)
-            self._grow(intake.received, download.size)
-            await intake.keep_up()
-        if not await intake.proven():
+            self._grow(ingest.received, download.size)
+            await ingest.keep_up()
+        if not await ingest.proven():
             raise ContentWrong(f"upstream sent bytes that are not {self.digest}")
         if self._small is not None:  # serves the next client, even if the disk fails
             self._memory.put(self.digest, bytes(self._small))
-        self._reveal(intake.received)
+        self._reveal(ingest.received)
 
     def _remember(self, data: bytes) -> None:
         if self._small is not None:

@@ -108,7 +108,7 @@ class BlobLinks:
         """
         source = self._sources[repository.upstream]
         try:
-            told = await self._sizes.share(
+            found_size = await self._sizes.share(
                 (repository, digest),
                 lambda: source.find_blob(repository.name, digest, size),
                 may_pass,
@@ -118,11 +118,11 @@ class BlobLinks:
             raise
         entry, within = self._store.catalog.get(digest), self.within(repository, digest)
         known = entry.size if entry is not None and within else size
-        if known is not None and told != known:
+        if known is not None and found_size != known:
             raise UpstreamMisbehaved("upstream names another size of the blob than is known")
         if within:
             self._store.link(digest, repository)
-        return told
+        return found_size
 
     async def shown(self, repository: Repository, digest: Digest, size: int | None) -> int | None:
         """Ask whether a repository has a blob that is under way for another; returns its size.

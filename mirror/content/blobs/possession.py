@@ -50,9 +50,9 @@ class Possession:
         The records are bounded by the number of partials, each of which cost its upstream bytes.
         """
         self._left[digest] = upstream
-        there = self._store.idle_partials()
-        if len(self._left) > 2 * len(there) + _SPARE:
-            self._left = {each: by for each, by in self._left.items() if each in there}
+        partials = self._store.idle_partials()
+        if len(self._left) > 2 * len(partials) + _SPARE:
+            self._left = {each: by for each, by in self._left.items() if each in partials}
 
     def left_by(self, digest: Digest) -> str | None:
         """Return the upstream that a blob's partial came from, if that is known."""
@@ -81,10 +81,10 @@ class Possession:
 
         async def ask(stored: BlobReader) -> None:
             try:
-                here = bytes(await stored.read(span.start, span.stop))
+                stored_bytes = bytes(await stored.read(span.start, span.stop))
             finally:
                 stored.close()
-            await self._ask(source, repository, digest, span, here, size)
+            await self._ask(source, repository, digest, span, stored_bytes, size)
             then()
 
         await self._questions.join(
@@ -98,12 +98,12 @@ class Possession:
         repository: Repository,
         digest: Digest,
         span: Span,
-        here: bytes,
+        stored_bytes: bytes,
         size: int | None,
     ) -> None:
         async with deadline(_LONGEST):
-            there = await _sent(source, repository, digest, span, size)
-        if not hmac.compare_digest(there, here):
+            upstream_bytes = await _sent(source, repository, digest, span, size)
+        if not hmac.compare_digest(upstream_bytes, stored_bytes):
             raise ContentWrong(f"upstream sent bytes for {digest} that differ from the stored copy")
 
 

@@ -106,10 +106,10 @@ class FetchProgress:
             await self._changes.changed()
 
     def _may_begin(self, repository: Repository) -> bool:
-        refusal, told = self._refusals.get(repository), self._shown.get(repository)
+        refusal, announced_size = self._refusals.get(repository), self._shown.get(repository)
         if refusal is not None:
             raise refusal.again()
-        agrees = repository == self.repository or self.size in (None, told)
+        agrees = repository == self.repository or self.size in (None, announced_size)
         last = self.proven or self.bypass is not None
         if last and not agrees:
             raise UpstreamMisbehaved("upstream names a size that the blob does not have")

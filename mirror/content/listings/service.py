@@ -93,12 +93,12 @@ class ListingService:
         self._missing_ttl = min(tag_ttl, missing_ttl)
         self._stale_after = stale_after
         self._timer = timer
-        self._kept: LRUCache[_Key, _Kept] = LRUCache(quota, getsizeof=lambda kept: kept.size)
+        self._listings: LRUCache[_Key, _Kept] = LRUCache(quota, getsizeof=lambda kept: kept.size)
         self._flights: SingleFlight[_Key, Any] = SingleFlight()
         self.left_out = self._tags.left_out
 
     def __repr__(self) -> str:
-        return f"<ListingService: {len(self._kept)} kept, {len(self._flights)} running>"
+        return f"<ListingService: {len(self._listings)} kept, {len(self._flights)} running>"
 
     async def close(self) -> None:
         """Stop the running questions."""
@@ -140,8 +140,8 @@ class ListingService:
         if listed.answer is None:
             return Listed(await self._tags.stream(repository, paging, client), Outcome.MISS)
         page = paged(listed.answer, repository, paging)
-        if page.length != listed.answer.length and not paging.last and key in self._kept:
-            self._kept["tags", repository] = self._kept[key]
+        if page.length != listed.answer.length and not paging.last and key in self._listings:
+            self._listings["tags", repository] = self._listings[key]
         return Listed(page, listed.outcome, listed.age)
 
     def _without_pages(self, repository: Repository, paging: Paging) -> TagList | None:
@@ -159,7 +159,7 @@ class ListingService:
     def _part_of_whole(self, repository: Repository, paging: Paging) -> _Kept | None:
         """Cut a page from a whole list, fresh or not, for when upstream fails."""
         for key in (("tags", repository), ("tags", repository, Paging())):
-            kept = self._kept.get(key)
+            kept = self._listings.get(key)
             if kept is None or kept.answer is None or kept.answer.following is not None:
                 continue
             if paging.plain and behind(kept.answer, paging.last) is not None:
@@ -189,7 +189,7 @@ class ListingService:
         """Return a fresh listing, else upstream's, else a kept one or the one `instead`."""
         if fresh := self._fresh(key):
             return Listed(fresh.answer, Outcome.HIT)
-        kept = self._kept.get(key) or instead()
+        kept = self._listings.get(key) or instead()
         try:
             async with deadline(None if kept is None else self._stale_after):
                 answer, memory, good = await self._flights.share(key, ask, may_pass)
@@ -198,16 +198,16 @@ class ListingService:
                 raise
             return Listed(kept.answer, Outcome.STALE, int(self._timer() - kept.checked))
         except RegistryError:  # an answer: the older listing is no longer available
-            self._kept.pop(key, None)
+            self._listings.pop(key, None)
             raise
         size = _ENTRY + sum(map(_size, key)) + memory
-        if size < self._kept.maxsize // 4:
+        if size < self._listings.maxsize // 4:
             now = self._timer()
-            self._kept[key] = _Kept(answer, size, now, now + good)
+            self._listings[key] = _Kept(answer, size, now, now + good)
         return Listed(answer, Outcome.MISS)
 
     def _fresh(self, key: _Key) -> _Kept | None:
-        kept = self._kept.get(key)
+        kept = self._listings.get(key)
         return kept if kept is not None and self._timer() < kept.until else None
 
 

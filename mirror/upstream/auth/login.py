@@ -163,12 +163,12 @@ class Login:
         try:
             return await self._account.use(request.repository, attempt)
         except (LoginRefused, CredentialsUnavailable):
-            kept = None if request.refused else self._kept(request)
-            if kept is None:
+            authorization = None if request.refused else self._held_token(request)
+            if authorization is None:
                 raise
-            return kept
+            return authorization
 
-    def _kept(self, request: LoginRequest) -> Authorization | None:
+    def _held_token(self, request: LoginRequest) -> Authorization | None:
         credentials = self._account.held(request.repository)
         if credentials is None or self._checked is None or request.challenge.scheme != "bearer":
             return None

@@ -43,7 +43,7 @@ class Tokens:
     ) -> None:
         self._transport = transport
         self._on_answer = on_answer
-        self._kept: TLRUCache[TokenKey, Token] = TLRUCache(
+        self._tokens: TLRUCache[TokenKey, Token] = TLRUCache(
             _KEPT,
             ttu=lambda _, token, now: now + token.life,
             timer=timer,
@@ -53,7 +53,7 @@ class Tokens:
         self._challenge_flights: SingleFlight[URL, Sequence[str]] = SingleFlight()
 
     def __repr__(self) -> str:
-        return f"<Tokens: {len(self._kept)} kept, {len(self._flights)} being fetched>"
+        return f"<Tokens: {len(self._tokens)} kept, {len(self._flights)} being fetched>"
 
     async def close(self) -> None:
         """Cancel running fetches."""
@@ -62,24 +62,24 @@ class Tokens:
 
     def drop(self, key: TokenKey, token: Token) -> None:
         """Forget a refused token, unless it has been replaced already."""
-        if self._kept.get(key) is token:
-            del self._kept[key]
+        if self._tokens.get(key) is token:
+            del self._tokens[key]
 
     def kept(self, key: TokenKey) -> Token | None:
         """Return the kept token; None if there is none."""
-        return self._kept.get(key)
+        return self._tokens.get(key)
 
     def forget(self, scope: str) -> None:
         """Forget all tokens for a scope."""
-        for key in [key for key in self._kept if key.scope == scope]:
-            self._kept.pop(key, None)
+        for key in [key for key in self._tokens if key.scope == scope]:
+            self._tokens.pop(key, None)
 
     async def get(self, key: TokenKey, upstream: str) -> Token:
         """Return a valid token, fetched for `upstream` once for all concurrent callers.
 
         Raises CredentialsRefused, Denied if anonymous access is denied, UpstreamFailure otherwise.
         """
-        return self._kept.get(key) or await self._flights.share(
+        return self._tokens.get(key) or await self._flights.share(
             key, lambda: self._fetch(key, upstream), may_pass
         )
 
@@ -116,7 +116,7 @@ class Tokens:
         # Ends before the request that waits for it: the next request must not join a fetch that is
         # about to fail.
         async with deadline(0.9 * self._transport.timeouts.answer_timeout, URL(key.realm)):
-            token = self._kept[key] = await self._granted(key, upstream)
+            token = self._tokens[key] = await self._granted(key, upstream)
         return token
 
     async def _granted(self, key: TokenKey, upstream: str) -> Token:
@@ -136,7 +136,7 @@ class Tokens:
         right.
         """
         for_all = replace(key, scope="")
-        if (kept := self._kept.get(for_all)) is not None:
+        if (kept := self._tokens.get(for_all)) is not None:
             try:
                 return await self._ask(
                     token_exchange.with_refresh_token(key, kept.value), key, upstream
@@ -144,7 +144,7 @@ class Tokens:
             except CredentialsRefused:
                 self.drop(for_all, kept)
         request = token_exchange.for_refresh_token(key)
-        new = self._kept[for_all] = await self._ask(request, for_all, upstream, "refresh_token")
+        new = self._tokens[for_all] = await self._ask(request, for_all, upstream, "refresh_token")
         return await self._ask(token_exchange.with_refresh_token(key, new.value), key, upstream)
 
     async def _ask(self, request: TokenRequest, key: TokenKey, upstream: str, *names: str) -> Token:

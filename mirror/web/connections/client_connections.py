@@ -29,7 +29,7 @@ class _Open(NamedTuple):
     client: str
     transport: asyncio.Transport
     idle: OrderedDict[object, float]  # its client's idle connections, and since when
-    front: str = ""  # the trusted proxy that opened it, if any
+    proxy: str = ""  # the trusted proxy that opened it, if any
 
 
 class ClientConnections:
@@ -42,8 +42,8 @@ class ClientConnections:
     they have been idle for a while: a whole fleet may stand behind one address, and connections
     that were opened together are each about to send a request.
 
-    A front's connection counts for the client of its request while that is answered. Idle, it
-    counts for the front, which `client_connections` does not limit.
+    A trusted proxy's connection counts for the client of its request while that is answered. Idle,
+    it counts for the proxy, which `client_connections` does not limit.
     """
 
     def __init__(
@@ -84,19 +84,19 @@ class ClientConnections:
         """
         address = client_of(transport, client)
         owner = one_client(address)
-        front = (
+        proxy = (
             owner
             if self.trusted_proxies is not None and self.trusted_proxies.trusts(address)
             else ""
         )
         self._none.clear()
-        found = self._enter(connection, _Open(owner, transport, OrderedDict(), front))
+        found = self._enter(connection, _Open(owner, transport, OrderedDict(), proxy))
         self._rest(connection, found)
         if len(self._open) > self.max_connections:
             self._let_go(self._least_needed(owner))
         elif (
             self.client_connections
-            and not front
+            and not proxy
             and self._by_client.count(owner) > self.client_connections
         ):
             self._let_go_of_own(owner, found.idle)
@@ -105,14 +105,14 @@ class ClientConnections:
         """Record that a request is being answered on its connection."""
         if (found := self._open.get(request.protocol)) is not None:
             self._stir(request.protocol, found)
-            if found.front:
+            if found.proxy:
                 self._hand_over(request.protocol, found, one_client(request.remote or ""))
 
     def rest(self, request: web.BaseRequest) -> None:
         """Record that a request was answered: its connection is idle."""
         if (found := self._open.get(request.protocol)) is not None:
-            if found.front:
-                found = self._hand_over(request.protocol, found, found.front)
+            if found.proxy:
+                found = self._hand_over(request.protocol, found, found.proxy)
             self._rest(request.protocol, found)
 
     def closed(self, connection: object) -> None:

@@ -17,8 +17,8 @@ from mirror.web.connections.tls_handshake import Handshake, Make
 class Site(web.SockSite):
     """Listens, and hands each connection to the runner's server once it is ready for HTTP.
 
-    A proxy's preamble comes first, if fronts send them, and then a TLS handshake, if there is a
-    `certificate`. Without either, aiohttp's own site does all.
+    A proxy's preamble comes first, if trusted proxies send them, and then a TLS handshake, if
+    there is a `certificate`. Without either, aiohttp's own site does all.
     """
 
     def __init__(

@@ -96,7 +96,7 @@ class State(Collector):
     demand: Demand
     registries: Iterable[RegistryClient]
     connections: ClientConnections
-    clients: Authenticator
+    authenticator: Authenticator
     log_writer: LogWriter
     listings: ListingService
     lag: LoopLag
@@ -131,7 +131,8 @@ class State(Collector):
             "Connections closed because there were too many.",
             self.connections.shed,
         )
-        yield _counter("mirror_logins_refused", "Wrong logins of clients.", self.clients.refused)
+        refused = self.authenticator.refused
+        yield _counter("mirror_logins_refused", "Wrong logins of clients.", refused)
         yield _counter(
             "mirror_log_lines_dropped", "Lines of the log not written.", self.log_writer.dropped
         )

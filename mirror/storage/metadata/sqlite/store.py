@@ -181,8 +181,8 @@ class SqliteMetadata(WriteBehind[Write]):
 
     def put_limit(self, row: LimitRow) -> None:
         """See `LedgerMetadata`."""
-        said = (row.allowed, row.remaining, row.window, row.source, row.at)
-        self.after_entries(row.account, (sql.PUT_LIMIT, (*row.account, *said)))
+        reported = (row.allowed, row.remaining, row.window, row.source, row.at)
+        self.after_entries(row.account, (sql.PUT_LIMIT, (*row.account, *reported)))
 
     def drop_limit(self, account: AccountKey) -> None:
         """See `LedgerMetadata`."""
