@@ -174,7 +174,7 @@ def connection_settings(
         shown=shown if upstream.client_cert else None,
         proxies=proxies(upstream, environment),
         max_connections=upstream.max_connections,
-        pace=BandwidthLimit(max_rate=upstream.max_rate),
+        bandwidth_limit=BandwidthLimit(max_rate=upstream.max_rate),
     )
 
 

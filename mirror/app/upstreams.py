@@ -201,7 +201,7 @@ async def connected(
 ) -> RegistryClient:
     """Make the client of an upstream, with unshared connections and tokens."""
     transport = await stack.enter_async_context(
-        Transport(plan.origin.url, plan.timeouts, link=plan.connection, timer=timer)
+        Transport(plan.origin.url, plan.timeouts, connection_settings=plan.connection, timer=timer)
     )
     tokens = closed(stack, Tokens(transport, on_answer))
     return closed(stack, RegistryClient(plan.origin, transport, tokens, on_answer, on_access))

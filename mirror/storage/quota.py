@@ -33,14 +33,14 @@ class Quota:
     def __init__(self, accounting: Accounting, blobs: BlobStore) -> None:
         self._accounting = accounting
         self._blobs = blobs
-        self._names = NameLocks()
+        self._name_locks = NameLocks()
         self._doomed: Counter[Digest] = Counter()  # partials off the books, not yet unlinked
         self._progress = Notifier()
 
     def __repr__(self) -> str:
         accounting = self._accounting
         promised, leaving = accounting.promised, accounting.going
-        return f"<Quota: {promised} bytes promised, {leaving} leaving, {self._names!r}>"
+        return f"<Quota: {promised} bytes promised, {leaving} leaving, {self._name_locks!r}>"
 
     def fits(self, size: int) -> bool:
         """Whether `size` bytes could be reserved by evicting everything that may be evicted."""
@@ -112,7 +112,7 @@ class Quota:
 
     async def _unlink(self, doomed: Doomed) -> None:
         failed: dict[Digest, StorageError] = {}
-        async with self._names.held([*doomed.suspects, *doomed.partials, *doomed.victims]):
+        async with self._name_locks.held([*doomed.suspects, *doomed.partials, *doomed.victims]):
             still = self._still(doomed)
             try:
                 failed = await self._blobs.delete(still.victims, still.partials, still.suspects)
@@ -151,7 +151,7 @@ class Quota:
         await run_to_completion(self._set_aside(digest))
 
     async def _set_aside(self, digest: Digest) -> None:
-        async with self._names.held([digest]):
+        async with self._name_locks.held([digest]):
             if digest not in self._accounting.stuck:
                 return
             try:
@@ -197,7 +197,7 @@ class Quota:
     async def _remove_orphans(self, sizes: dict[Digest, int]) -> tuple[int, int]:
         known = self._accounting.catalog
         found = [digest for digest in sizes if known.get(digest) is None]
-        async with self._names.held(found):
+        async with self._name_locks.held(found):
             orphans = [digest for digest in found if known.get(digest) is None]
             failed = await self._blobs.delete(orphans)
         for error in failed.values():
@@ -206,4 +206,4 @@ class Quota:
 
     def naming(self, digest: Digest) -> AbstractAsyncContextManager[None]:
         """Hold the lock of a digest while its file is published and entered, or removed."""
-        return self._names.held([digest])
+        return self._name_locks.held([digest])

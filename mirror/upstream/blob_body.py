@@ -35,13 +35,13 @@ class BlobBody:
         response: aiohttp.ClientResponse,
         part: BlobPart,
         count: Callable[[int], None],
-        pace: BandwidthLimit,
+        bandwidth_limit: BandwidthLimit,
         *,
         unpack: bool = False,
     ) -> None:
         self._response = response
         self._count = count
-        self._pace = pace
+        self._bandwidth_limit = bandwidth_limit
         self._fault: UpstreamFailure | None = None
         self._packed = GzipBody() if unpack and is_packed(response) else None
         self.start = part.start
@@ -69,7 +69,7 @@ class BlobBody:
     async def _read(self) -> bytes:
         if self._fault is not None:
             raise self._fault
-        await self._pace.wait()
+        await self._bandwidth_limit.wait()
         try:
             data = await self._next()
         except UpstreamFailure as fault:
@@ -77,7 +77,7 @@ class BlobBody:
             if not data:
                 raise
         self._count(len(data))
-        self._pace.spend(len(data))
+        self._bandwidth_limit.spend(len(data))
         return data
 
     async def _next(self) -> bytes:

@@ -97,8 +97,11 @@ class BlobRequester(Requester):
                 ranged = replace(request, headers={hdrs.RANGE: wanted.range})
                 response, part = await self._ask_part(ranged, wanted, whole_after)
             async with response:
-                pace, unpack = self.transport.link.pace, wanted.unpack
-                yield BlobBody(response, part, self.count, pace, unpack=unpack)
+                bandwidth_limit, unpack = (
+                    self.transport.connection_settings.bandwidth_limit,
+                    wanted.unpack,
+                )
+                yield BlobBody(response, part, self.count, bandwidth_limit, unpack=unpack)
 
     async def _ask_part(
         self,

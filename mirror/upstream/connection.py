@@ -34,7 +34,7 @@ class ConnectionSettings:
     shown: ssl.SSLContext | None = None
     proxies: Proxies = field(default_factory=Proxies)
     max_connections: int = CONNECTIONS
-    pace: BandwidthLimit = field(default_factory=BandwidthLimit)
+    bandwidth_limit: BandwidthLimit = field(default_factory=BandwidthLimit)
 
     @property
     def few(self) -> int:

@@ -75,7 +75,9 @@ class Requester:
         self.origin = origin
         self.shortcuts = Shortcuts()
         self.transport = transport
-        self._login = Login(origin.name, origin.url, origin.account, origin.login_policy, tokens)
+        self._login = Login(
+            origin.name, origin.url, origin.credential_manager, origin.login_policy, tokens
+        )
         self._on_answer = on_answer
         self._on_access = on_access
         self._granted: TTLCache[str, bool] = TTLCache(_GRANTED_KEPT, _GRANTED_FOR)
@@ -86,7 +88,7 @@ class Requester:
 
     async def close(self) -> None:
         """Stop reading credentials."""
-        await self.origin.account.close()
+        await self.origin.credential_manager.close()
 
     @property
     def timeouts(self) -> Timeouts:
@@ -145,7 +147,7 @@ class Requester:
 
     def _turn(self, request: UpstreamRequest) -> AbstractAsyncContextManager[None]:
         """Wait for a connection; a large request already holds one for its whole body."""
-        return self.transport.turns.taken() if request.size == "small" else nullcontext()
+        return self.transport.connection_queue.taken() if request.size == "small" else nullcontext()
 
     async def _ask_once(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
         try:

@@ -95,13 +95,13 @@ class Transport:
         timeouts: Timeouts | None = None,
         resolver: AbstractResolver | None = None,
         sockets: SocketFactoryType | None = None,
-        link: ConnectionSettings | None = None,
+        connection_settings: ConnectionSettings | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.timeouts = timeouts or Timeouts()
-        self.link = link or ConnectionSettings()
+        self.connection_settings = connection_settings or ConnectionSettings()
         self._own = own.origin()
-        self._address_policy = AddressPolicy(own, self.link.proxies.all)
+        self._address_policy = AddressPolicy(own, self.connection_settings.proxies.all)
         self._inner = resolver
         self._sockets = sockets
         self._sessions: dict[Size, aiohttp.ClientSession] = {}
@@ -118,7 +118,7 @@ class Transport:
             size: self._session(resolver, limit) for size, limit in self._bounds().items()
         }
         bounds = self._bounds()
-        self.turns = ConnectionQueue(bounds["small"])
+        self.connection_queue = ConnectionQueue(bounds["small"])
         self.large = asyncio.Semaphore(bounds["large"])
         return self
 
@@ -131,7 +131,12 @@ class Transport:
 
     def _bounds(self) -> dict[Size, int]:
         """Return the number of connections for each size of request."""
-        return {"small": self.link.few, "large": max(1, self.link.max_connections - self.link.few)}
+        return {
+            "small": self.connection_settings.few,
+            "large": max(
+                1, self.connection_settings.max_connections - self.connection_settings.few
+            ),
+        }
 
     def _session(self, resolver: AbstractResolver, limit: int) -> aiohttp.ClientSession:
         timeout = aiohttp.ClientTimeout(
@@ -146,7 +151,7 @@ class Transport:
                 limit=limit,
                 resolver=resolver,
                 socket_factory=self._sockets,
-                ssl=self.link.trusted or True,
+                ssl=self.connection_settings.trusted or True,
             ),
             timeout=timeout,
             headers={hdrs.USER_AGENT: USER_AGENT, hdrs.ACCEPT_ENCODING: "identity"},
@@ -241,11 +246,11 @@ class Transport:
 
     def _means(self, url: URL) -> _Means:
         """Return proxy and TLS context, with the client certificate for the own origin only."""
-        shown = self.link.shown if url.origin() == self._own else None
+        shown = self.connection_settings.shown if url.origin() == self._own else None
         return {
             "allow_redirects": False,
-            "proxy": self.link.proxies.of(url),
-            "ssl": shown or self.link.trusted or True,
+            "proxy": self.connection_settings.proxies.of(url),
+            "ssl": shown or self.connection_settings.trusted or True,
         }
 
     async def _alive(self, url: URL) -> bool | None:

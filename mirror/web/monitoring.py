@@ -30,7 +30,10 @@ _GRACE = 1.0  # seconds that a running answer has at the end, at most
 
 @asynccontextmanager
 async def watching(
-    listener: socket.socket | None, own: StatusPages, browsers: Browsers, hurry: asyncio.Event
+    listener: socket.socket | None,
+    status_pages: StatusPages,
+    browsers: Browsers,
+    hurry: asyncio.Event,
 ) -> AsyncIterator[None]:
     """Serve the mirror's own pages while the context lasts, on a listener if there is one.
 
@@ -45,7 +48,7 @@ async def watching(
         request[REQUEST_ID] = ids.take(request.headers.get(HEADER))
         try:
             browsers.check(request)
-            return await own.watch(request)
+            return await status_pages.watch(request)
         except NotAllowed as error:
             return refusal(error)
         finally:

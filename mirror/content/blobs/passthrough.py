@@ -85,11 +85,11 @@ class PassThroughBody:
         source: BlobSource,
         repository: Repository,
         digest: Digest,
-        passes: PassThrough,
+        pass_through: PassThrough,
         client: str,
     ) -> None:
         self.repository = repository
-        self._passes = passes
+        self._pass_through = pass_through
         self._source = source
         self._digest = digest
         self._client = client
@@ -143,7 +143,7 @@ class PassThroughBody:
         await sink.data(held)
 
     def _pass(self, unless: Condition | None = None) -> AbstractAsyncContextManager[bool]:
-        return self._passes.taken(self.repository.upstream, self._client, unless)
+        return self._pass_through.taken(self.repository.upstream, self._client, unless)
 
     def _download(self, start: int = 0, stop: int | None = None) -> Download:
         return Download(self._source, self.repository, self._digest, start, stop)

@@ -49,7 +49,7 @@ class BlobService:
         self._links = BlobLinks(sources, store, possession, missing_ttl)
         self._linked = LinkedBlobs(store, StoredBlobs(store, memory), self._links)
         self._fetched = FetchedBlobs(fetches, self._links)
-        self._passes = PassThrough(_PASSES, sources)
+        self._pass_through = PassThrough(_PASSES, sources)
 
     def __repr__(self) -> str:
         return f"<BlobService: {self._fetches!r}, {self._links!r}>"
@@ -120,7 +120,7 @@ class BlobService:
 
     def _request(self, repository: Repository, digest: Digest, client: str) -> ClientRequest:
         source = self._sources[repository.upstream]
-        upstream = PassThroughBody(source, repository, digest, self._passes, client)
+        upstream = PassThroughBody(source, repository, digest, self._pass_through, client)
         return ClientRequest(upstream, repository, digest)
 
     async def _open_proof(self, request: ClientRequest, doubt: UpstreamFailure) -> Body:

@@ -86,7 +86,7 @@ class ListingService:
         timer: Callable[[], float] = time.monotonic,
         quota: int = _KEPT,
     ) -> None:
-        self._tags = TagLists(registries)
+        self._tag_lists = TagLists(registries)
         self._known = known
         self._referrers = ReferrersFinder(registries, manifests)
         self._tag_ttl = tag_ttl
@@ -95,7 +95,7 @@ class ListingService:
         self._timer = timer
         self._listings: LRUCache[_Key, _Kept] = LRUCache(quota, getsizeof=lambda kept: kept.size)
         self._flights: SingleFlight[_Key, Any] = SingleFlight()
-        self.left_out = self._tags.left_out
+        self.left_out = self._tag_lists.left_out
 
     def __repr__(self) -> str:
         return f"<ListingService: {len(self._listings)} kept, {len(self._flights)} running>"
@@ -130,7 +130,7 @@ class ListingService:
         """Return upstream's list, a new or a kept one."""
 
         async def ask() -> tuple[TagList | None, int, float]:
-            page = await self._tags.whole(repository, paging)
+            page = await self._tag_lists.whole(repository, paging)
             return page, 0 if page is None else len(page.body), self._tag_ttl
 
         key = ("tags", repository, paging)
@@ -138,7 +138,7 @@ class ListingService:
             key, ask, lambda: self._part_of_whole(repository, paging)
         )
         if listed.answer is None:
-            return Listed(await self._tags.stream(repository, paging, client), Outcome.MISS)
+            return Listed(await self._tag_lists.stream(repository, paging, client), Outcome.MISS)
         page = paged(listed.answer, repository, paging)
         if page.length != listed.answer.length and not paging.last and key in self._listings:
             self._listings["tags", repository] = self._listings[key]

@@ -51,14 +51,14 @@ class ManifestResolver:
         self._tags = tags
         self._fetcher = ManifestFetcher(registries, budget, store, tags, memory, timer)
         self._stored = self._fetcher.stored
-        self._by_tag = TagResolver(tags, self._fetcher, budget, stale_after)
+        self._tag_resolver = TagResolver(tags, self._fetcher, budget, stale_after)
 
     def __repr__(self) -> str:
-        return f"<ManifestResolver: {self._by_tag!r}, {self._fetcher!r}>"
+        return f"<ManifestResolver: {self._tag_resolver!r}, {self._fetcher!r}>"
 
     async def close(self) -> None:
         """Cancel all revalidations and pulls."""
-        await self._by_tag.close()
+        await self._tag_resolver.close()
         await self._fetcher.close()
 
     def forget_refusals(self, upstream: str) -> None:
@@ -104,7 +104,9 @@ class ManifestResolver:
         try:
             if isinstance(reference, Digest):
                 return await self._by_digest(request, reference, head=head)
-            return await self._by_tag.resolve(TagKey(repository, reference), request, head=head)
+            return await self._tag_resolver.resolve(
+                TagKey(repository, reference), request, head=head
+            )
         except ManifestUnknown as error:
             self._tags.put_missing(repository, reference, error.message)
             raise

@@ -62,12 +62,16 @@ def origin(name: str, url: URL, configured: LoginSettings) -> Origin:
 
 def anonymous_origin(origin: Origin) -> Origin:
     """Return the same upstream without an account."""
-    account, login_policy = (
+    credential_manager, login_policy = (
         CredentialManager(origin.name, StaticCredentials()),
         LoginPolicy(realms=origin.login_policy.realms),
     )
     return replace(
-        origin, account=account, login_policy=login_policy, account_name="", logs_in=False
+        origin,
+        credential_manager=credential_manager,
+        login_policy=login_policy,
+        account_name="",
+        logs_in=False,
     )
 
 

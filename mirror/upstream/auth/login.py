@@ -78,14 +78,14 @@ class Login:
         self,
         upstream: str,
         url: URL,
-        account: CredentialManager,
+        credential_manager: CredentialManager,
         login_policy: LoginPolicy,
         tokens: Tokens,
     ) -> None:
         self.url = url
         self.known = Challenge("basic") if login_policy.eager else None
         self._upstream = upstream
-        self._account = account
+        self._credential_manager = credential_manager
         self._login_policy = login_policy
         self._tokens = tokens
         self._scopes: LRUCache[str, str] = LRUCache(_SCOPES)
@@ -112,7 +112,7 @@ class Login:
         if refused.key and refused.token:
             self._tokens.drop(refused.key, refused.token)
         else:
-            self._account.doubt(refused.credentials)
+            self._credential_manager.doubt(refused.credentials)
 
     async def choose_challenge(
         self, headers: Sequence[str], refused: Authorization
@@ -161,7 +161,7 @@ class Login:
             return await self._bearer(request, credentials)
 
         try:
-            return await self._account.use(request.repository, attempt)
+            return await self._credential_manager.use(request.repository, attempt)
         except (LoginRefused, CredentialsUnavailable):
             authorization = None if request.refused else self._held_token(request)
             if authorization is None:
@@ -169,7 +169,7 @@ class Login:
             return authorization
 
     def _held_token(self, request: LoginRequest) -> Authorization | None:
-        credentials = self._account.held(request.repository)
+        credentials = self._credential_manager.held(request.repository)
         if credentials is None or self._checked is None or request.challenge.scheme != "bearer":
             return None
         key = _key(self._checked[1], request, credentials)
@@ -187,10 +187,10 @@ class Login:
         authorization = Authorization(credentials.basic(), credentials)
         if request.forbidden and request.refused and request.refused.header == authorization.header:
             raise self._no_access(request)
-        if not self._account.accepted(credentials):
-            url, account = self._root(), credentials.username
+        if not self._credential_manager.accepted(credentials):
+            url, account_name = self._root(), credentials.username
             if not await self._tokens.accepts_basic(
-                url, authorization.header, account, self._upstream
+                url, authorization.header, account_name, self._upstream
             ):
                 raise CredentialsRefused(f"{url.host} refuses the login")
         self.known = Challenge("basic")

@@ -22,7 +22,7 @@ class Origin:
 
     name: str
     url: URL
-    account: CredentialManager
+    credential_manager: CredentialManager
     login_policy: LoginPolicy = field(default_factory=LoginPolicy)
     account_name: str = ""
     logs_in: bool = False

@@ -140,7 +140,7 @@ async def test_an_address_of_ipv6_is_looked_for_as_docker_writes_it(config: Path
     put(config, {"auths": {"[::1]:5000": basic("port"), "[::1]": basic("none")}})
     for url, user in (("http://[::1]:5000", "port"), ("https://[::1]", "none")):
         configured = LoginSettings(docker_config=config)
-        account = origin("docker.io", URL(url), configured).account
+        account = origin("docker.io", URL(url), configured).credential_manager
         assert await account.use("a/b", username) == user
 
 
