@@ -20,8 +20,8 @@ from mirror.storage.store import Store
 class AdminService:
     """Carries out orders, each by the operation for its type.
 
-    Removed content leaves the books, the disk, and memory. No response is cut: an open file stays
-    readable, and a fetch stores its blob once proven, even if the blob was removed meanwhile.
+    Removed content leaves the accounting, the disk, and memory. No response is cut: an open file
+    stays readable, and a fetch stores its blob once proven, even if it was removed meanwhile.
     `altered` is the content that was found damaged, and was discarded, when the store was opened
     for the order: the first verify reports it.
     """

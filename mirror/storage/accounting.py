@@ -39,7 +39,7 @@ class Accounting:
         self.idle_partials: Sizes = Sizes()
         self.quarantine = Quarantine(max_size)
         self.stuck: Sizes = Sizes()
-        self.going = 0  # bytes off the books, but not unlinked yet
+        self.going = 0  # bytes out of the accounting, but not unlinked yet
         self._leaving: list[Entry] = []  # unlinked, but still being read
         self._headroom = _headroom(max_size)
         self._touched: set[Digest] = set()
@@ -82,7 +82,7 @@ class Accounting:
         return self.catalog.victims(excess) is not None
 
     def make_room(self, wanted: int, *, gains: str | None = None) -> Doomed:
-        """Choose files to evict, quarantine and idle partials first; takes them off the books.
+        """Choose files to evict, quarantine and idle partials first; takes them out.
 
         One call returns a limited number of victims; repeat it while `more` is set. Raises
         NoRoom if `wanted` bytes cannot be freed. With `gains`, the upstream that the room is
@@ -146,7 +146,7 @@ class Accounting:
         *,
         evicting: bool = False,
     ) -> Doomed:
-        """Take files off the books, to be unlinked."""
+        """Take files out of the accounting, to be unlinked."""
         off = {digest: self.idle_partials.pop(digest) for digest in partials}
         doomed = Doomed({}, off, {}, evicting)
         for digest in suspects:
@@ -159,7 +159,7 @@ class Accounting:
         return doomed
 
     def forget(self, digest: Digest) -> Entry | None:
-        """Take a blob off the books; the caller unlinks its file."""
+        """Take a blob out of the accounting; the caller unlinks its file."""
         entry = self.catalog.remove(digest)
         if entry is not None:
             self.index.drop(digest)
@@ -173,7 +173,7 @@ class Accounting:
             self._leaving.append(entry)
 
     def put_back(self, digest: Digest, doomed: Doomed) -> None:
-        """Return an entry to the books after its file could not be unlinked."""
+        """Return an entry to the accounting after its file could not be unlinked."""
         if digest in doomed.suspects:
             self.quarantine.add(digest, doomed.suspects[digest])
         if digest in doomed.partials:

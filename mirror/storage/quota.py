@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Quota:
-    """Deletes files and reserves space, according to the books.
+    """Deletes files and reserves space, by the accounting.
 
     A digest cannot be published while its previous file is being deleted. An operation that has
     begun runs to its end, even if the caller is cancelled.
@@ -34,7 +34,7 @@ class Quota:
         self._accounting = accounting
         self._blobs = blobs
         self._name_locks = NameLocks()
-        self._doomed: Counter[Digest] = Counter()  # partials off the books, not yet unlinked
+        self._doomed: Counter[Digest] = Counter()  # partials taken out, but not yet unlinked
         self._progress = Notifier()
 
     def __repr__(self) -> str:
@@ -99,10 +99,10 @@ class Quota:
     # Unlinking
 
     async def unlink(self, doomed: Doomed) -> None:
-        """Unlink files taken off the books; they count until they are unlinked.
+        """Unlink files taken out of the accounting; they count until they are unlinked.
 
         A file that was published again meanwhile stays: that is checked under the lock. A file that
-        cannot be unlinked returns to the books: it still takes room, and can still be served.
+        cannot be unlinked returns to the accounting: it still takes room, and can still be served.
         Raises StorageError then.
         """
         if not doomed:
@@ -131,7 +131,7 @@ class Quota:
             raise error
 
     def _still(self, doomed: Doomed) -> Doomed:
-        """Return the files that are still off the books."""
+        """Return the files that are out of the accounting, and not unlinked yet."""
         accounting = self._accounting
         suspects = {
             each: it for each, it in doomed.suspects.items() if each not in accounting.quarantine
@@ -188,7 +188,7 @@ class Quota:
         return len(idle), sum(charged(size) for size in doomed.partials.values())
 
     async def remove_orphans(self, sizes: dict[Digest, int]) -> tuple[int, int]:
-        """Remove the files, given by size in bytes, that are not on the books.
+        """Remove the files, given by size in bytes, that are not in the accounting.
 
         Returns their number and bytes. Raises StorageError.
         """

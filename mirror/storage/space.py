@@ -11,7 +11,7 @@ from mirror.storage.quarantine import Suspect
 
 
 class Doomed(NamedTuple):
-    """Files taken off the books, to be unlinked; `more` if further ones must follow."""
+    """Files taken out of the accounting, to be unlinked; `more` if further ones must follow."""
 
     suspects: dict[Digest, Suspect]
     partials: dict[Digest, int]
@@ -40,7 +40,8 @@ class Doomed(NamedTuple):
 class Taken:
     """Use of `max_size`, by kind, in bytes.
 
-    `leaving` is off the books, but still on the disk: not unlinked yet, or being read to its end.
+    `leaving` is out of the accounting, but still on the disk: not unlinked yet, or being read to
+    its end.
     """
 
     kept: int

@@ -1,4 +1,4 @@
-"""The store: writes content and finds it again, with files and books in step."""
+"""The store: writes content and finds it again, with files and accounting in step."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ class Store:
         return await self.quota.remove_partials(digests)
 
     async def remove_orphans(self, sizes: dict[Digest, int]) -> tuple[int, int]:
-        """Remove the blobs, given by size in bytes, that are not in the books.
+        """Remove the blobs, given by size in bytes, that are not in the accounting.
 
         Returns their number and bytes. Raises StorageError.
         """
@@ -284,7 +284,7 @@ class Store:
         return self.accounting.would_evict(freed)
 
     async def compare(self) -> Differences:
-        """Compare the books with the disk; raises StorageError."""
+        """Compare the accounting with the disk; raises StorageError."""
         view = self.catalog.view()
         before = await self.run_read(gc_paused()(lambda: dict(view.entries())))
         found = await self.blobs.scan()
@@ -305,7 +305,7 @@ class Store:
     # Repair
 
     async def discard(self, digest: Digest) -> None:
-        """Remove a wrong blob from the books, and quarantine it.
+        """Remove a wrong blob from the accounting, and quarantine it.
 
         A missing blob needs no quarantine; a blob that the disk fails to move is moved later.
         """

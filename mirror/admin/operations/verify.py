@@ -40,7 +40,7 @@ class _Verification:
         self._chosen: list[tuple[Digest, int]] = []
         self._all_bytes = 0
         self._blobs = 0
-        self._expected = 0  # bytes of the blobs before this one, by the books
+        self._expected = 0  # bytes of the blobs before this one, as recorded
         self._bytes = 0
         self._altered = parts.altered
         self._wrong = 0
