@@ -91,7 +91,7 @@ async def test_rows_of_what_is_gone_leave_the_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_after_a_kill_no_wrong_byte_is_served_and_the_books_are_right(
+async def test_after_a_kill_no_wrong_byte_is_served_and_accounting_is_right(
     hub: Hub, tmp_path: Path, seed: int
 ) -> None:
     """Pulls fetch, wait and evict; the mirror is killed after so many bytes, four times."""

@@ -265,7 +265,7 @@ async def test_an_index_of_the_first_schema_is_migrated(
     await hub.up()
 
 
-async def test_what_the_disk_will_not_remove_stays_on_the_books(tmp_path: Path) -> None:
+async def test_what_the_disk_will_not_remove_stays_in_the_accounting(tmp_path: Path) -> None:
     store = await open_store(tmp_path, 8 * MEBIBYTE, open_filesystem, open_sqlite)
     digest = Digest.of(b"blob")
     path = BlobFiles(store.root).path(digest)

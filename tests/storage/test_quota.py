@@ -98,7 +98,7 @@ async def test_use_is_remembered_over_a_restart(hub: Hub, run: Run, images: list
         assert hub.requests == []
 
 
-async def test_the_books_match_the_disk_after_a_restart(
+async def test_the_accounting_matches_the_disk_after_a_restart(
     run: Run, images: list[Image], tmp_path: Path
 ) -> None:
     async with run() as mirror:
