@@ -88,7 +88,7 @@ async def test_each_attempt_is_entered_with_the_client_and_its_tag(
     assert {(row[3], row[5]) for row in entries(tmp_path / "data")} == {("latest", "127.0.0.1")}
 
 
-async def test_what_upstream_says_of_its_limit_survives_a_restart(
+async def test_upstreams_report_of_its_limit_survives_a_restart(
     hub: Hub, run: Run, image: Image
 ) -> None:
     hub.terms.limit = 100
@@ -203,7 +203,7 @@ async def test_a_pull_is_taken_from_the_last_report_even_if_older_ones_are_gone(
         await index.flush()
 
 
-async def test_what_was_asked_for_is_told_of_the_whole_of_a_long_window(
+async def test_requests_are_told_for_the_whole_of_a_long_window(
     index: MetadataStore,
 ) -> None:
     wall = [2_000_000_000.0]
@@ -371,7 +371,7 @@ async def test_a_report_to_a_former_account_is_forgotten(index: MetadataStore) -
     assert [row.account.name for row in await index.limits()] == ["robot"]
 
 
-async def test_what_was_saved_is_told_of_the_present_account_alone(index: MetadataStore) -> None:
+async def test_saved_pulls_are_told_for_the_present_account_alone(index: MetadataStore) -> None:
     wall = [2_000_000_000.0]
     budget = _budget_of(index, wall)
     budget.observe(_counted(PullLimit(100, 40, None, "me")))

@@ -78,7 +78,7 @@ def test_a_share_is_never_nothing() -> None:
     assert Share(percent=25).of(100) == 25
 
 
-def test_what_is_spent_is_forgotten_with_its_window() -> None:
+def test_spent_pulls_are_forgotten_with_their_window() -> None:
     spending = Spending(Shares({"*": Share(5)}))
     for number in range(1000):
         party = str(number)

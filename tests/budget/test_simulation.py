@@ -68,7 +68,7 @@ async def test_a_fleets_days_cost_the_floor_and_no_pull_fails(
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS[1:], ids=lambda scenario: scenario.name)
-async def test_what_a_mirror_promises_holds_in_every_scenario(
+async def test_the_mirrors_promises_hold_in_every_scenario(
     tmp_path: Path, scenario: Scenario
 ) -> None:
     settings = load()

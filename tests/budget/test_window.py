@@ -78,7 +78,7 @@ def test_a_word_as_old_as_the_window_is_forgotten() -> None:
     assert window.left(HUB_WINDOW) == 99
 
 
-def test_what_others_spent_is_the_difference() -> None:
+def test_pulls_of_others_are_the_difference() -> None:
     window = spent(0, 10)
     window.observe(said(40), sent=20, now=20)
     assert window.others(20) == 58
@@ -92,7 +92,7 @@ def test_an_upstream_that_counts_fewer_than_we_says_so_too() -> None:
     assert (window.others(20), window.left(20)) == (-1, 99)
 
 
-def test_answers_that_overtake_each_other_do_not_raise_what_is_left() -> None:
+def test_answers_that_overtake_each_other_do_not_raise_the_remainder() -> None:
     window = spent()
     window.running = 2
     for sent, remaining in ((1.0, 97), (0.0, 98)):  # the second was sent first
@@ -124,7 +124,7 @@ def test_a_pull_without_a_report_is_deducted_from_earlier_requests() -> None:
 
 
 def test_what_may_have_come_back_before_upstreams_word_is_not_added_to_it() -> None:
-    """Upstream counted the pull between question and answer, and so early it may give it back."""
+    """Upstream counts a pull between question and answer, and may give it back as early."""
     window = Window()
     window.count(10.0, sent=5.0)
     window.observe(said(100), sent=HUB_WINDOW + 7.0, now=HUB_WINDOW + 8.0)
@@ -152,7 +152,7 @@ def test_a_limit_that_changes_is_the_new_one() -> None:
     assert (window.limit, window.left(2), window.length) == (200, 150, 600)
 
 
-def test_a_limit_that_disappears_leaves_what_is_configured() -> None:
+def test_a_limit_that_disappears_leaves_the_configured_one() -> None:
     for configured, left in ((None, None), (10, 9)):
         window = spent(0, limit=configured)
         window.observe(said(3), sent=1, now=1)
@@ -213,7 +213,7 @@ def test_the_rate_of_a_short_window_is_that_of_a_part_of_it() -> None:
     assert window.rate(7195) == before  # a look in between changes nothing
 
 
-def test_the_rate_sees_what_others_spend() -> None:
+def test_the_rate_includes_pulls_of_others() -> None:
     window = spent(0)
     window.observe(said(99), sent=1, now=1)
     window.observe(said(89), sent=600, now=600)

@@ -96,7 +96,7 @@ async def test_a_client_that_does_not_read_harms_no_other(
     assert hub.bodies(layer.digest) == 1
 
 
-async def test_what_a_lone_client_left_behind_is_used(hub: Hub, run: Run) -> None:
+async def test_the_partial_of_a_lone_client_that_left_is_used(hub: Hub, run: Run) -> None:
     image = make_image(9, [24_000_000])
     hub.add(image, REPOSITORY, "large")
     layer = image.layers[0]

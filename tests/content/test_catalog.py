@@ -48,7 +48,7 @@ def keep(mirror: Mirror, *repositories: Repository) -> None:
         mirror.stored.enter(Digest(f"sha256:{number:064x}"), each)
 
 
-async def test_what_is_kept_is_listed_and_nothing_else(
+async def test_stored_content_is_listed_and_nothing_else(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
     hub.add(image, "library/other", "latest")

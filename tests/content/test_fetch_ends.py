@@ -127,7 +127,7 @@ async def test_a_body_that_breaks_off_is_kept_and_resumed(
 
 
 @pytest.mark.parametrize("position", [1_000_000, 0])
-async def test_a_cancelled_fetch_keeps_what_it_has(
+async def test_a_cancelled_fetch_keeps_its_partial(
     world: World, source: MemorySource, position: int
 ) -> None:
     source.gate = Gate(position)

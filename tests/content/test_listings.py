@@ -88,7 +88,7 @@ async def test_last_and_zero_are_understood(hub: Hub, mirror: Mirror, tags: list
     assert hub.requests == []
 
 
-async def test_what_upstream_pages_by_is_passed_on(
+async def test_any_query_that_upstream_pages_by_is_passed_on(
     hub: Hub, mirror: Mirror, tags: list[str]
 ) -> None:
     """Amazon's registry pages by a token in place of a tag."""
@@ -235,7 +235,7 @@ ODD_HEADERS = [
 
 @pytest.mark.parametrize("headers", ODD_HEADERS, ids=str)
 @pytest.mark.parametrize("kind", ["tags", "referrers"])
-async def test_what_is_listed_counts_and_not_its_headers(
+async def test_the_body_of_a_list_counts_and_not_its_headers(
     hub: Hub, mirror: Mirror, image: Image, kind: Literal["tags", "referrers"], headers: Headers
 ) -> None:
     artifact = make_artifact(1, image)
@@ -269,7 +269,7 @@ NO_LISTS = {
 
 
 @pytest.mark.parametrize("fault", NO_LISTS.values(), ids=NO_LISTS)
-async def test_what_is_no_list_is_an_error_or_the_list_of_before(
+async def test_a_body_that_is_no_list_is_an_error_or_the_former_list(
     hub: Hub, run: Run, tags: list[str], fault: Fault
 ) -> None:
     path, always = f"/v2/{REPOSITORY}/tags/list", replace(fault, kind="tags", times=None)
@@ -346,7 +346,7 @@ async def test_known_tags_are_listed_while_upstream_is_gone(
         assert got.status == 503
 
 
-async def test_what_upstream_answers_is_never_made_good_by_known_tags(
+async def test_an_answer_of_upstreams_is_never_replaced_by_known_tags(
     hub: Hub, run: Run, image: Image
 ) -> None:
     async with run() as mirror:

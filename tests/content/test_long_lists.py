@@ -71,7 +71,7 @@ async def elsewhere(raw: Raw, speak: Speaks) -> AsyncIterator[None]:
         yield
 
 
-def test_what_is_listed_here_is_long() -> None:
+def test_the_lists_of_these_tests_are_long() -> None:
     assert len(BODY) > 6 * MIB
     assert len(json.dumps(GOOGLES)) > 6_000_000
 

@@ -113,7 +113,7 @@ async def test_a_manifest_names_its_own_type_where_its_header_does_not(
 
 
 @pytest.mark.parametrize("media_type", TYPES)
-async def test_a_lost_index_does_not_change_what_a_manifest_is(
+async def test_a_lost_index_does_not_change_a_manifests_type(
     hub: Hub, run: Run, image: Image, media_type: str
 ) -> None:
     body = documents(image)[media_type]
@@ -291,7 +291,7 @@ async def test_a_signed_manifest_is_proven_by_its_payload_and_not_stored(
         assert (await mirror.manifest(REPOSITORY, "odd")).body == body
 
 
-async def test_what_is_not_signed_in_a_signed_manifest_is_not_believed(
+async def test_unsigned_fields_of_a_signed_manifest_are_not_believed(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
     body, signed = signed_image(image)

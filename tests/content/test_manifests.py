@@ -145,7 +145,7 @@ async def test_upstream_being_gone_leaves_the_stale_tag(hub: Hub, run: Run, imag
         await hub.up()
 
 
-async def test_a_tag_that_moved_while_the_limit_is_spent_stays_what_it_was(
+async def test_a_tag_that_moves_while_the_limit_is_spent_is_served_stale(
     hub: Hub, run: Run, image: Image
 ) -> None:
     hub.terms.limit = 1
@@ -245,7 +245,7 @@ async def test_a_manifest_that_a_tag_was_found_to_name_is_no_longer_missing(
     assert (await mirror.manifest(REPOSITORY, pushed.digest)).body == pushed.manifest
 
 
-async def test_if_none_match_of_what_is_not_here_costs_no_pull(
+async def test_if_none_match_of_a_manifest_that_is_not_stored_costs_no_pull(
     hub: Hub, mirror: Mirror, image: Image
 ) -> None:
     path = f"/v2/{REPOSITORY}/manifests/latest"
@@ -403,7 +403,7 @@ async def test_a_denial_is_remembered_for_a_while_only(hub: Hub, run: Run, image
         assert hub.pulls == 1
 
 
-async def test_a_denial_of_what_was_given_before_is_not_remembered(
+async def test_a_denial_of_content_that_was_given_before_is_not_remembered(
     hub: Hub, run: Run, image: Image
 ) -> None:
     """The denial may be a mistake, and a mistake ends with the next question."""

@@ -89,7 +89,7 @@ async def test_a_full_page_of_the_longest_is_not_taken_for_all(run: Run) -> None
         assert joined(pages) == tags
 
 
-async def test_what_a_link_carries_comes_back_to_upstream_as_it_was(run: Run) -> None:
+async def test_the_query_of_a_link_comes_back_to_upstream_unchanged(run: Run) -> None:
     tags = ["a", "b", "c", "d"]
     async with listing(Lister(tags, size=2, by="next_page", more={"a": "x/y+z=="})) as lister:
         await follow(lister.url)

@@ -128,7 +128,7 @@ async def test_a_failure_is_no_answer_and_one_of_referrers_alone(
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500])
-async def test_what_was_said_before_is_served_stale(tagged: Hub, run: Run, status: int) -> None:
+async def test_former_referrers_are_served_stale(tagged: Hub, run: Run, status: int) -> None:
     tagged.terms.referrers = True
     async with run(tag_ttl=0) as mirror:
         assert found(await mirror.ask(PATH)) == BOTH
@@ -188,7 +188,7 @@ async def test_the_fallback_tag_of_a_longer_digest_is_cut(hub: Hub, mirror: Mirr
 
 
 @pytest.mark.parametrize("document", [make_image(5), make_index([make_image(5), make_image(6)])])
-async def test_what_is_no_list_of_referrers_lists_none(
+async def test_a_document_that_is_no_list_of_referrers_lists_none(
     hub: Hub, mirror: Mirror, document: Image | Index
 ) -> None:
     hub.terms.referrers = False

@@ -47,7 +47,7 @@ async def killed(command: Command) -> None:
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
-async def test_what_was_fetched_before_a_kill_is_not_fetched_again(
+async def test_bytes_fetched_before_a_kill_are_not_fetched_again(
     hub: Hub, tmp_path: Path, layer: Blob, share: float
 ) -> None:
     """A client had those bytes, and the mirror was idle: the bytes are on the disk."""
@@ -67,7 +67,7 @@ async def test_what_was_fetched_before_a_kill_is_not_fetched_again(
     assert [seen.range for seen in hub.requests if seen.port == "cdn"][-1] == f"bytes={at}-"
 
 
-async def test_what_a_kill_left_of_a_manifest_is_removed(hub: Hub, tmp_path: Path) -> None:
+async def test_a_file_of_a_manifest_that_a_kill_left_is_removed(hub: Hub, tmp_path: Path) -> None:
     left = tmp_path / "data" / "partial" / "whole-abc"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half of a manif")
@@ -76,7 +76,7 @@ async def test_what_a_kill_left_of_a_manifest_is_removed(hub: Hub, tmp_path: Pat
         assert not left.exists()
 
 
-async def test_rows_of_what_is_gone_leave_the_index(tmp_path: Path) -> None:
+async def test_rows_of_content_that_is_gone_leave_the_index(tmp_path: Path) -> None:
     index = await open_sqlite(tmp_path)
     await index.close()
     stray, child = Digest.of(b"stray"), Digest.of(b"child")

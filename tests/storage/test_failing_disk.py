@@ -152,9 +152,7 @@ def test_the_quarantine_is_small_and_short() -> None:
     assert quarantine.bytes == 8192
 
 
-async def test_what_is_quarantined_counts_and_goes_first(
-    hub: Hub, run: Run, tmp_path: Path
-) -> None:
+async def test_the_quarantine_counts_and_goes_first(hub: Hub, run: Run, tmp_path: Path) -> None:
     images = [make_image(number, [2 * MEBIBYTE, 200_000]) for number in range(200, 204)]
     for number, image in enumerate(images):
         hub.add(image, f"library/i{number}", "latest")

@@ -55,7 +55,7 @@ def threads(made: tuple[FilesystemBlobs, DiskThreads]) -> DiskThreads:
         (errno.EACCES, StorageError),
     ],
 )
-def test_an_error_of_the_system_is_named_by_what_it_says_of_the_blob(
+def test_an_error_of_the_system_is_named_by_its_meaning_for_the_blob(
     number: int, kind: type[StorageError]
 ) -> None:
     error = storage_error(OSError(number, os.strerror(number), "a/file"))

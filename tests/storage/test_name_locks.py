@@ -110,7 +110,7 @@ async def evicted(store: Store) -> None:
 @pytest.mark.parametrize("name", ["rename", "unlink"])
 @pytest.mark.parametrize("second", [discarded, removed, evicted])
 @pytest.mark.parametrize("first", [discarded, removed, evicted])
-async def test_what_is_published_while_it_is_taken_away_stays(
+async def test_a_blob_that_is_published_during_its_removal_stays(
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
     first: Callable[[Store], Awaitable[None]],
@@ -239,7 +239,7 @@ async def test_a_partial_can_be_taken_again_after_one_of_its_name_was_removed(
         store.quota.release(await store.quota.take_partial(DIGEST))
 
 
-async def test_what_is_published_is_counted_once_at_every_step(store: Store) -> None:
+async def test_a_published_blob_is_counted_once_at_every_step(store: Store) -> None:
     """A blob counted as reserved and as stored, if only for a moment, could evict other blobs."""
     lease = await written(store, BODY)
     await lease.reserve(len(BODY))

@@ -161,7 +161,9 @@ async def test_a_partial_without_a_fetch_goes_before_any_blob(
         assert mirror.stored.evicted == 0
 
 
-async def test_what_is_being_read_is_not_evicted(hub: Hub, run: Run, images: list[Image]) -> None:
+async def test_a_blob_that_is_being_read_is_not_evicted(
+    hub: Hub, run: Run, images: list[Image]
+) -> None:
     layer = images[0].layers[0]
     async with run(max_size=6 * MEBIBYTE) as mirror:
         await mirror.pull("library/i0", "latest", images[0])

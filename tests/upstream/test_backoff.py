@@ -31,7 +31,7 @@ def names(count: int) -> list[Topic]:
     return [TOPIC._replace(name=f"/v2/a/manifests/{number}") for number in range(count)]
 
 
-def test_what_was_refused_rests_for_as_long_as_the_host_says(
+def test_a_refused_question_rests_for_as_long_as_the_host_says(
     backoff: Backoff, clock: Clock
 ) -> None:
     backoff.refused(HOST, TOPIC, 7)

@@ -58,7 +58,7 @@ def test_refusals_that_come_while_it_rests_make_no_rest_longer(
     assert shortcuts.worth(HOST, "range")
 
 
-def test_a_success_clears_what_was_held_against_a_host(shortcuts: Shortcuts) -> None:
+def test_a_success_clears_a_hosts_record(shortcuts: Shortcuts) -> None:
     shortcuts.failed(HOST, "head manifest")
     shortcuts.worked(HOST, "head manifest")
     shortcuts.failed(HOST, "head manifest")

@@ -302,7 +302,7 @@ async def test_without_its_extra_the_mirror_says_at_the_start_what_to_install(
     assert "docker.io" in ended.err
 
 
-def test_what_is_not_used_is_not_imported() -> None:
+def test_a_library_that_is_not_used_is_not_imported() -> None:
     """The clouds' libraries take tens of megabytes."""
     program = "import mirror.app.daemon, sys; print(*sys.modules)"
     ran = subprocess.run(

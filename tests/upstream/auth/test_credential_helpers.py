@@ -215,7 +215,7 @@ async def test_a_helpers_account_pulls_and_is_printed_nowhere(
     assert WORD not in shown + out.out + out.err
 
 
-async def test_a_helper_that_fails_is_a_503_and_what_is_kept_is_served(
+async def test_a_helper_that_fails_is_a_503_but_stored_content_is_served(
     hub: Hub, run: Run, image: Image, config: Path
 ) -> None:
     async with run(upstreams=upstream(hub)) as mirror:

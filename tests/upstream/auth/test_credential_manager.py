@@ -467,7 +467,7 @@ async def test_a_login_refused_without_a_challenge_is_not_repeated_either(
     assert tried == ["manifest", "ping", "ping"]
 
 
-async def test_what_is_kept_outlives_a_refused_login(hub: Hub, run: Run, image: Image) -> None:
+async def test_stored_content_outlives_a_refused_login(hub: Hub, run: Run, image: Image) -> None:
     hub.terms.users = {"robot": WORD}
     account = upstream(hub, username="robot", password=WORD)
     async with run(upstreams=account, tag_ttl=0) as mirror:

@@ -74,7 +74,7 @@ async def test_it_finds_what_docker_py_finds(
         )
 
 
-async def test_podmans_keys_with_a_path_are_for_what_is_below_them(config: Path) -> None:
+async def test_podmans_keys_with_a_path_are_for_repositories_below(config: Path) -> None:
     """The longest key that fits is used, as containers-auth.json(5) says."""
     document = {
         "auths": {name: basic(name) for name in ("quay.io", "quay.io/org", "quay.io/org/a")}
@@ -145,7 +145,7 @@ async def test_an_address_of_ipv6_is_looked_for_as_docker_writes_it(config: Path
 
 
 async def test_an_entry_that_is_null_is_none(config: Path) -> None:
-    """Go reads null so, in which the writers of this file are programmed."""
+    """Go reads null in this way, and the programs that write this file are in Go."""
     document = {
         "auths": {"a.example": None, "b.example": basic("robot")},
         "credsStore": None,
@@ -281,7 +281,7 @@ async def test_an_entry_that_another_one_stands_in_for_is_no_fault(config: Path)
     assert (await found(config, document, "a.example")).username == "robot"
 
 
-async def test_what_is_not_about_accounts_is_passed_over(config: Path) -> None:
+async def test_fields_that_are_not_about_accounts_are_passed_over(config: Path) -> None:
     document = {
         "auths": {"a.example": {**basic("robot"), "email": None, "unknown": [1]}},
         "HttpHeaders": {"User-Agent": "Docker-Client/27"},

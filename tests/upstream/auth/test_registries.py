@@ -61,7 +61,7 @@ async def test_an_account_pulls_as_its_registry_wants_it(
 
 
 @pytest.mark.parametrize("kind", PULLERS, ids=lambda kind: kind.__name__)
-async def test_what_is_public_is_pulled_anonymously(
+async def test_public_content_is_pulled_anonymously(
     hub: Hub, run: Run, image: Image, kind: type[Flavour]
 ) -> None:
     async with kind(hub) as server, run() as mirror:
