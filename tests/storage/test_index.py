@@ -148,6 +148,22 @@ async def test_only_what_sqlite_says_of_the_file_is_damage(tmp_path: Path) -> No
         other.execute("SELECT * FROM sqlite_schema")
 
 
+async def test_damage_that_is_named_in_no_utf8_is_replaced_at_start(tmp_path: Path) -> None:
+    """SQLite repeats the damaged name of a table in its message, which Python cannot decode."""
+    index = await filled(tmp_path)
+    await index.close()
+    file = DataFolder(tmp_path).index
+    sound = file.read_bytes()
+    damaged = sound.replace(b"tabletagtag", b"tablet\xffgtag").replace(b"TABLE tag", b"TABBE tag")
+    assert damaged != sound
+    file.write_bytes(damaged)
+    index = await open_sqlite(tmp_path)
+    index.add_pull(pull(1))
+    await index.close()
+    assert DataFolder(tmp_path).count("pull") == 1
+    assert DataFolder(tmp_path).damaged_indexes()
+
+
 async def test_a_row_that_cannot_be_written_keeps_no_other_from_the_disk(tmp_path: Path) -> None:
     index = await open_sqlite(tmp_path)
     index.add_pull(pull(1))

@@ -31,6 +31,8 @@ def translated() -> Iterator[None]:
         raise RowRefused(str(error)) from error
     except sqlite3.Error as error:
         raise _kind(error)(str(error)) from error
+    except UnicodeDecodeError as error:  # of SQLite's message, which repeats a damaged schema
+        raise MetadataDamaged(str(error)) from error
     except ValueError as error:  # the connection is closed
         raise MetadataError(str(error)) from error
 
