@@ -24,7 +24,8 @@ from mirror.storage.errors import (
     Unavailable,
     storage_error,
 )
-from tests.storage.test_blob_stores import BODY, DIGEST, in_files, take_in
+from tests.storage.blob_store_conformance import BODY, DIGEST, take_in
+from tests.storage.test_blob_stores import in_files
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from typing import ClassVar
 from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.metadata.rows import BlobRow
 from mirror.storage.metadata.sqlite.store import open_sqlite
-from tests.storage import metadata_conformance
-from tests.storage.metadata_conformance import NOW, ONE
+from tests.storage import metadata_store_conformance
+from tests.storage.metadata_store_conformance import NOW, ONE
 from tests.support.memory_metadata import MemoryMetadata
 
 
-class TestSqlite(metadata_conformance.MetadataConformance):
+class TestSqlite(metadata_store_conformance.MetadataStoreConformance):
     """The index in SQLite."""
 
     async def opened(self, folder: Path) -> MetadataStore:
@@ -22,7 +22,7 @@ class TestSqlite(metadata_conformance.MetadataConformance):
         return await open_sqlite(folder)
 
 
-class TestMemory(metadata_conformance.MetadataConformance):
+class TestMemory(metadata_store_conformance.MetadataStoreConformance):
     """Stores in memory, one for the folder of each test."""
 
     _stores: ClassVar[defaultdict[Path, MemoryMetadata]] = defaultdict(MemoryMetadata)

@@ -1,7 +1,7 @@
 """The seam of metadata: what other rooms ask of a store of rows, and its errors.
 
-Each part takes the narrow protocol that it needs. `tests/storage/metadata_conformance.py` holds for
-each implementation.
+Each part takes the narrow protocol that it needs. `tests/storage/metadata_store_conformance.py`
+holds for each implementation.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def limit(account: AccountKey, at: int = NOW) -> LimitRow:
     return LimitRow(account, 100, 40, 21_600, "10.0.0.1", at)
 
 
-class MetadataConformance(ABC):
+class MetadataStoreConformance(ABC):
     """The suite."""
 
     @abstractmethod
