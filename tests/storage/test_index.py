@@ -164,6 +164,18 @@ async def test_damage_that_is_named_in_no_utf8_is_replaced_at_start(tmp_path: Pa
     assert DataFolder(tmp_path).damaged_indexes()
 
 
+async def test_an_index_with_text_that_is_not_utf8_is_replaced_at_start(tmp_path: Path) -> None:
+    """SQLite's own check takes any bytes for text: only reading the rows shows the damage."""
+    index = await filled(tmp_path)
+    await index.close()
+    file = DataFolder(tmp_path).index
+    file.write_bytes(file.read_bytes().replace(b"library/some", b"library/som\xff"))
+    store = await open_store(tmp_path, 10**9, open_filesystem, open_sqlite)
+    await store.close()
+    assert DataFolder(tmp_path).count("link") == 0
+    assert DataFolder(tmp_path).damaged_indexes()
+
+
 async def test_a_row_that_cannot_be_written_keeps_no_other_from_the_disk(tmp_path: Path) -> None:
     index = await open_sqlite(tmp_path)
     index.add_pull(pull(1))

@@ -11,6 +11,7 @@ from mirror.storage.metadata.protocol import MetadataDamaged, MetadataError, Row
 _UNFIT = (UnicodeEncodeError, OverflowError, sqlite3.IntegrityError, sqlite3.DataError)
 # By the name of the result code (sqlite.org/rescode.html); a short read means a cut file.
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
+_NOT_TEXT = "Could not decode to UTF-8"  # Python's message, without a code: every text is UTF-8
 _DISK = ("SQLITE_IOERR", "SQLITE_CANTOPEN")
 
 
@@ -43,7 +44,7 @@ def _kind(error: sqlite3.Error) -> type[MetadataError]:
     A file that is busy or full, or a connection that is closed, is not damaged.
     """
     code = getattr(error, "sqlite_errorname", "")
-    if code.startswith(_DAMAGE):
+    if code.startswith(_DAMAGE) or str(error).startswith(_NOT_TEXT):
         return MetadataDamaged
     if code.startswith(_DISK):
         return DiskFailed
