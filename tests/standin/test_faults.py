@@ -2,37 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import aiohttp
 import pytest
 
-from . import Fault, Hub, Image, make_image, padded, with_fields, without
+from . import Fault, Hub, Image, padded, with_fields, without
 from .client import Client
-
-NGINX = "library/nginx"
-
-
-@pytest.fixture
-def image() -> Image:
-    return make_image(1, [100_000, 1000])
-
-
-@pytest.fixture
-async def hub(image: Image) -> AsyncIterator[Hub]:
-    async with Hub() as hub:
-        hub.add(image, NGINX, "latest")
-        yield hub
-
-
-@pytest.fixture
-async def client(hub: Hub) -> AsyncIterator[Client]:
-    async with Client(hub) as client:
-        yield client
-
-
-def layer_path(image: Image) -> str:
-    return f"{NGINX}/blobs/{image.layers[0].digest}"
+from .conftest import NGINX, layer_path
 
 
 @pytest.mark.parametrize("chunked", [True, False])

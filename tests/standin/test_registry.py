@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -10,30 +9,7 @@ import pytest
 
 from tests.standin import Fault, Hub, Image, Terms, make_artifact, make_image
 from tests.standin.client import AGENT, Client
-
-NGINX = "library/nginx"
-
-
-@pytest.fixture
-def image() -> Image:
-    return make_image(1, [100_000, 1000])
-
-
-@pytest.fixture
-async def hub(image: Image) -> AsyncIterator[Hub]:
-    async with Hub() as hub:
-        hub.add(image, NGINX, "latest")
-        yield hub
-
-
-@pytest.fixture
-async def client(hub: Hub) -> AsyncIterator[Client]:
-    async with Client(hub) as client:
-        yield client
-
-
-def layer_path(image: Image) -> str:
-    return f"{NGINX}/blobs/{image.layers[0].digest}"
+from tests.standin.conftest import NGINX, layer_path
 
 
 async def test_without_a_token_the_registry_says_where_to_get_one(hub: Hub, client: Client) -> None:
