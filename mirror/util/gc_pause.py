@@ -13,9 +13,14 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Make many objects without repeated garbage collections. The end of one pause ends all."""
+    """Make many objects without repeated garbage collections.
+
+    A pause within another leaves the other in force.
+    """
+    collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
