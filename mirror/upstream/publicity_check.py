@@ -18,8 +18,6 @@ from mirror.upstream import responses
 from mirror.upstream.client import RegistryClient
 from mirror.upstream.telemetry import Observer
 
-_TAGS_SHARE = 1 / 3  # of the time for a response
-
 
 class PublicityAnswer(Enum):
     """The result of a publicity check."""
