@@ -91,7 +91,8 @@ async def _opened(
     opened_with = max_size if evicts else sys.maxsize
     store = await open_store(folder, opened_with, open_filesystem, open_sqlite, spares=spares)
     try:
-        store.change_max_size(max_size)
+        if not evicts:
+            store.change_max_size(max_size)
         yield store
     finally:
         await (store.leave() if spares else store.close())
