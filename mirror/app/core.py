@@ -92,7 +92,7 @@ async def _opened(
     store = await open_store(folder, opened_with, open_filesystem, open_sqlite, spares=spares)
     try:
         if not evicts:
-            store.change_max_size(max_size)
+            store.bound_by(max_size)
         yield store
     finally:
         await (store.leave() if spares else store.close())

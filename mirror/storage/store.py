@@ -114,6 +114,13 @@ class Store:
         """Return the partials without a fetch, by size in bytes."""
         return MappingProxyType(self.accounting.idle_partials.data)
 
+    def bound_by(self, max_size: int) -> None:
+        """Set the bound of a store that was opened without one, for an order without a daemon.
+
+        The headroom for the index, and the share of the quarantine, stay those of the opening.
+        """
+        self.accounting.max_size = max_size
+
     def change_max_size(self, max_size: int) -> None:
         """Change the bound; `trim` then enforces a lower one."""
         self.accounting.change(max_size)

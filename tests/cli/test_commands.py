@@ -306,7 +306,7 @@ async def test_a_dry_gc_tells_the_effect_of_the_gc(
     hub: Hub, folder: Path, filled: list[Image], tmp_path: Path
 ) -> None:
     config = tmp_path / "mirror.toml"
-    config.write_text(f"data_dir = {json.dumps(str(folder))}\nmax_size = '1MiB'\n")
+    config.write_text(f"data_dir = {json.dumps(str(folder))}\nmax_size = '2MiB'\n")
     (folder / "partial" / f"sha256-{'a' * 64}").write_bytes(b"x" * 5000)
     before = everything(folder)
     dry = await do("gc", "--config", config, "--dry-run", program=SMALL)
