@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.support.pace import slowness
+
 MOST = 0.05  # seconds of work that anything a peer sends may cost the loop at a time
 
 
@@ -18,6 +20,7 @@ MOST = 0.05  # seconds of work that anything a peer sends may cost the loop at a
 class Longest:
     """The longest step so far, in seconds that the loop's own thread ran, and its handle.
 
+    At the end the seconds are brought to the pace of the machine that the bounds were set on.
     `turn` is the longest turn of the loop: all the steps that were due at once.
     """
 
@@ -28,23 +31,28 @@ class Longest:
 
 @contextmanager
 def steps() -> Iterator[Longest]:
-    """Measure each step of the loop by what its thread ran: a busy machine adds nothing to it."""
+    """Measure each step of the loop by what its thread ran: a wait for a CPU adds nothing to it."""
     longest = Longest()
     plain, loop = asyncio.Handle._run, asyncio.get_running_loop()
     once = loop._run_once  # type: ignore[attr-defined]
+    shown = 0.0  # seconds that this turn spent on showing handles
 
     def run(handle: asyncio.Handle) -> None:
+        nonlocal shown
         began = time.thread_time()
         plain(handle)
-        took = time.thread_time() - began
-        if took > longest.seconds:
-            longest.seconds, longest.what = took, repr(handle)
+        ended = time.thread_time()
+        if ended - began > longest.seconds:
+            longest.seconds, longest.what = ended - began, repr(handle)
+            shown += time.thread_time() - ended
 
     def turn() -> None:
-        began = time.thread_time()
+        nonlocal shown
+        began, shown = time.thread_time(), 0.0
         once()
-        longest.turn = max(longest.turn, time.thread_time() - began)
+        longest.turn = max(longest.turn, time.thread_time() - began - shown)
 
+    before = slowness()
     gc.collect()
     gc.freeze()  # what the tests before have left behind is looked through by no step
     try:
@@ -54,3 +62,5 @@ def steps() -> Iterator[Longest]:
             yield longest
     finally:
         gc.unfreeze()
+        pace = max(before, slowness())
+        longest.seconds, longest.turn = longest.seconds / pace, longest.turn / pace

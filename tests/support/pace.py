@@ -1,0 +1,32 @@
+"""The pace of this machine: bounds on the work of a step are those of a quiet machine.
+
+A busy machine slows the thread's own time as well: caches and cores are shared with other programs,
+and a virtual machine's clock rate changes from day to day.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+_QUIET = 0.0022  # seconds that the yardstick takes on the machine of the bounds (measured)
+_MOST = 3.0  # a machine that is slower than this cannot hold any bound
+
+
+def slowness() -> float:
+    """Return how many times longer work takes now than on the machine of the bounds, 1 to 3."""
+    took = statistics.median(_yardstick() for _ in range(5))
+    return min(max(took / _QUIET, 1.0), _MOST)
+
+
+def within(seconds: float, most: float) -> bool:
+    """Whether work took at most so long, by the pace of this machine."""
+    return seconds < most or seconds < most * slowness()
+
+
+def _yardstick() -> float:
+    """Return the seconds of the thread's time for work as the mirror's: strings, dicts, a sort."""
+    began = time.thread_time()
+    made = {f"{number:08x}": [number] for number in range(6000)}
+    sum(len(key) + value[0] for key, value in sorted(made.items()))
+    return time.thread_time() - began
