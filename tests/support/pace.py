@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mirror.util.gc_pause import gc_paused
 
 _QUIET = 0.0022  # seconds that the yardstick takes on the machine of the bounds (measured)
 _MOST = 3.0  # a machine that is slower than this cannot hold any bound
@@ -19,9 +23,17 @@ def slowness() -> float:
     return min(max(took / _QUIET, 1.0), _MOST)
 
 
-def within(seconds: float, most: float) -> bool:
-    """Whether work took at most so long, by the pace of this machine."""
-    return seconds < most or seconds < most * slowness()
+@contextmanager
+def at_most(seconds: float, what: str = "") -> Iterator[None]:
+    """Hold that the work within takes at most so long of the thread's time, by this machine's pace.
+
+    Garbage collection is put off: it would look through what all tests before have left.
+    """
+    with gc_paused():
+        began = time.thread_time()
+        yield
+        took = time.thread_time() - began
+    assert took < seconds or took < seconds * slowness(), f"{took:.4f} s {what}"
 
 
 def _yardstick() -> float:
