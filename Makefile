@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 RUNS := .venv/runs
+DOCS := .docs
 WANTED := "$(PYTHON)" -c 'import sys; v = sys.version_info; \
 	v >= (3, 11) or sys.exit("Python 3.11 or later is wanted, this is %d.%d.%d: make PYTHON=..." % v[:3])'
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-pythons test-real test-install test-modern dist image version torture races crashes differential fuzz simulate lint format bench bench-attacks bench-start lock clean
+.PHONY: help run test test-pythons test-real test-install test-modern dist image pages docs version torture races crashes differential fuzz simulate lint format bench bench-attacks bench-start lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
@@ -75,6 +76,12 @@ dist: $(READY)  ## build wheel, sdist and Debian package into dist/
 image: $(READY)  ## build the image into dist/, without an engine (as root; needs mmdebstrap and buildah)
 	@deploy/image.sh $(BIN)/python dist && ls dist
 
+pages: $(RUNS)  ## write the pages of docs/ that are made from the code
+	@$(BIN)/python docs/commands.py >docs/commands.new && mv docs/commands.new docs/commands.md
+
+docs: $(DOCS)/ready  ## build the documentation as a site into build/docs, without the network
+	@$(DOCS)/bin/sphinx-build -q -W --keep-going -b html docs build/docs
+
 version:  ## name the next version in each file that has it: VERSION=0.2.0
 	@test -n "$(VERSION)" || { echo "VERSION=0.2.0, say, is wanted"; exit 2; }
 	@sed -i 's/^__version__ = .*/__version__ = "$(VERSION)"/' mirror/__init__.py
@@ -86,9 +93,10 @@ lock: $(READY)  ## renew the lock files from pyproject.toml
 	@$(PIP) uv
 	@$(LOCK) pyproject.toml -o requirements.lock
 	@$(LOCK) pyproject.toml --all-extras --group dev -c requirements.lock -o requirements-dev.lock
+	@$(LOCK) --group docs -o requirements-docs.lock
 
 clean:  ## remove the environment and caches, keep the data
-	rm -rf .venv .pythons build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .docs .pythons build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(RUNS): requirements.lock pyproject.toml
 	@$(WANTED)
@@ -105,3 +113,10 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(PIP) --require-hashes -r requirements-dev.lock
 	@$(PIP) --no-deps --editable .
 	@touch $(READY) $(RUNS)
+
+$(DOCS)/ready: requirements-docs.lock
+	@$(WANTED)
+	@echo "setting up $(DOCS): $$(grep -c == requirements-docs.lock) packages, 20 seconds, once"
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	@touch $(DOCS)/ready
