@@ -19,6 +19,8 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
 _AGAIN = frozenset({500, 502, 503, 504})
 _LINK = re.compile(r"<([^>]*)>")
 _MOST_PAGES = 100
+# The mirror says so where its list is not upstream's (docs/architecture.md, "Listings").
+_KNOWN = "the tags that clients asked for"
 
 
 @dataclass
@@ -117,6 +119,9 @@ class Plain:
             reply = await self._had(f"page {repository}", repository, path, _is_list)
             self.got.items.pop(f"page {repository}", None)
             if reply is None:
+                return
+            if _KNOWN in reply.headers.get("Warning", ""):
+                self.got.why[f"tags {repository}"] = "the list says that it is not whole"
                 return
             found |= {each for each in json.loads(reply.body)["tags"] or [] if _TAG.fullmatch(each)}
             link = _LINK.match(reply.headers.get("Link", ""))

@@ -96,6 +96,9 @@ FOUND = {
     "a signed image of schema 1 is had": Scene(image="signed"),
     "requests of a minute are no pulls": Scene(upstream="registry.test", limits="gateway"),
     # Lists
+    "a list of the known tags says that it is not whole": Scene(
+        "lists", (Deviation("tags", status=502),)
+    ),
     "a list goes on by whatever its link says": Scene("lists", listing="token"),
     "a link to another host leads on at the registry's own": Scene("lists", listing="other host"),
     "one odd tag does not spoil the others": Scene("lists", listing="odd entry"),
