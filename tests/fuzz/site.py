@@ -19,6 +19,7 @@ from mirror.storage.metadata.sqlite.database import WAL_BYTES
 from tests.fuzz.peers import Peers, gathered
 from tests.fuzz.plays import Play
 from tests.fuzz.verdict import DESCRIPTORS, Measured, Wrong, judged
+from tests.support.pace import slowness
 from tests.torture import checks, disk
 from tests.torture.process import Daemon
 
@@ -96,7 +97,8 @@ class Site:
         await self._aged()
         before, self.last = self.last, await self._measured()
         self.last.slowest = told["slowest"]
-        found = judged(self._base, before, self.last)
+        pace = await asyncio.to_thread(slowness)
+        found = judged(self._base, before, self.last, pace)
         log, held = self._log(), self._held
         ran = [Wrong("stall", each) for each in held if "stall" in {one.kind for one in found}]
         return [*wrong, *found, *ran, *log]
