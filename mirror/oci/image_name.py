@@ -17,6 +17,8 @@ from mirror.oci.names import (
     stands_for_host,
 )
 
+LATEST = Tag("latest")  # the tag of an image that is named without one
+
 
 @dataclass(frozen=True, slots=True)
 class ImageName:
@@ -50,6 +52,22 @@ def parse_target(text: str, upstreams: Collection[str] = ()) -> Target:
     if at:
         return ImageName(repository, Digest.parse(digest))
     return ImageName(repository, Tag.parse(tag)) if tagged else repository
+
+
+def parse_image(text: str, upstreams: Collection[str] = ()) -> ImageName:
+    """Parse an image; without a tag or a digest the tag `latest` is meant, as docker has it.
+
+    Of `nginx:1.25@sha256:…` the digest counts, as it does to engines. Raises NameInvalid (also for
+    a digest without a repository), TagInvalid, or DigestInvalid.
+    """
+    name, at, digest = text.partition("@")
+    head, colon, tag = name.rpartition(":")
+    if at and colon and "/" not in tag:
+        text = f"{head}@{digest}" if Tag.parse(tag) else text
+    target = parse_target(text, upstreams)
+    if isinstance(target, Digest):
+        raise NameInvalid(text)
+    return target if isinstance(target, ImageName) else ImageName(target, LATEST)
 
 
 def _repository(text: str, upstreams: Collection[str]) -> Repository:
