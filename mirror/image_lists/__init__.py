@@ -1,1 +1,1 @@
-"""Image lists: the images that a file names, whatever kind of file it is; pure."""
+"""Image lists: the images that a file of any known kind names; pure."""

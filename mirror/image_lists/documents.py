@@ -1,6 +1,6 @@
 """Documents of any kind: manifests of Kubernetes, resources of operators, values of charts.
 
-Nothing is known of a kind: everything is walked, for keys whose names say that an image follows.
+No kind is known: all keys are walked, for those whose names say that an image follows.
 """
 
 from __future__ import annotations

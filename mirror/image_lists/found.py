@@ -35,7 +35,7 @@ class Skipped:
 
 @dataclass(slots=True)
 class ImageList:
-    """The images of a file in their order, each once, and what was skipped."""
+    """The images of a file in their order, each once, and the skipped texts."""
 
     images: list[ListedImage] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""YAML as a tree of texts, each with its line; bounded, whatever the document is.
+"""YAML as a tree of texts, each with its line; bounded for every document.
 
 All scalars stay text: `tag: 1.10` is not 1.1. The tree is made from the parser's events, as the
 composer of libyaml's binding overflows the stack of the process with 100,000 brackets.
