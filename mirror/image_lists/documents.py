@@ -1,6 +1,6 @@
 """Documents of any kind: manifests of Kubernetes, resources of operators, values of charts.
 
-No kind is known: all keys are walked, for those whose names say that an image follows.
+The reader knows no kind. It walks all keys, and takes the values of those named after images.
 """
 
 from __future__ import annotations
