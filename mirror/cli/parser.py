@@ -16,6 +16,8 @@ COMMANDS = {
     "check": "find the faults of the configuration, and upstreams that do not answer",
     "config": "print the configuration in force, with the place of each value",
     "client-config": "write a client's configuration for this mirror",
+    "ls": "list the stored images",
+    "show": "print an image or a repository: tags, platforms, layers",
     "budget": "print the pulls left, their spenders, and a forecast",
     "du": "print the space taken, by image",
     "verify": "hash stored files again, and discard damaged ones",

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import stat
@@ -185,6 +186,46 @@ async def test_verify_shows_a_bar_on_a_terminal(folder: Path, filled: list[Image
     os.close(ours)
     assert "[" + "#" * 30 + "] 100%" in shown
     assert "all right" in shown
+
+
+@BOTH
+async def test_ls_prints_a_table_of_the_images_or_an_object(
+    hub: Hub, folder: Path, filled: list[Image], beside: bool
+) -> None:
+    async with daemon(hub, folder, there=beside):
+        ended = await do("ls", "--data-dir", folder)
+        head, *rows = ended.out.splitlines()
+        assert head.split() == ["SIZE", "ALONE", "CHECKED", "USED", "IMAGE"]
+        assert [row.split()[-1] for row in rows] == [
+            "docker.io/library/a:1",
+            "docker.io/library/b:1",
+        ]
+        page = await do("ls", "--data-dir", folder, "--limit", "1")
+        assert page.out.endswith("1 of 2; the next: --after docker.io/library/a:1\n")
+        found = json.loads((await do("ls", "--data-dir", folder, "b:*", "--json")).out)
+    assert [each["digest"] for each in found["images"]] == [filled[1].digest]
+    assert (found["total"], found["after"]) == (1, None)
+
+
+@BOTH
+async def test_show_prints_the_layers_of_an_image_or_an_object(
+    hub: Hub, folder: Path, filled: list[Image], beside: bool
+) -> None:
+    async with daemon(hub, folder, there=beside):
+        ended = await do("show", "--data-dir", folder, "a:1")
+        assert ended.out.startswith("docker.io/library/a:1\n  digest   sha256:")
+        assert re.search(r"\nlinux/amd64  \S+ \S+, \S+ \S+ of it for no other", ended.out)
+        assert re.search(r"\n +490.1 KiB +1  stand-in\n +294.5 KiB +0  stand-in\n", ended.out)
+        found = json.loads((await do("show", "--data-dir", folder, "a:1", "--json")).out)
+        missing = await do("show", "--data-dir", folder, "c:1")
+    assert found["digest"] == filled[0].digest
+    assert "nothing of 'docker.io/library/c:1' is stored" in one_line(missing)
+
+
+async def test_limits_of_a_list_that_are_not_allowed_are_named(folder: Path) -> None:
+    for wrong in ("0", "1001", "-1", "x", "1e3"):
+        ended = await do("ls", f"--limit={wrong}")
+        assert f"{wrong!r}: expected a number from 1 to 1000" in one_line(ended)
 
 
 @BOTH

@@ -4,20 +4,34 @@ from mirror.admin.messages.budget import BudgetOrder
 from mirror.admin.messages.common import OrderError, Progress, Refused
 from mirror.admin.messages.du import DuOrder, ImageUsage, RepositoryUsage, Usage
 from mirror.admin.messages.gc import Collected, GcOrder
+from mirror.admin.messages.ls import LsOrder, StoredImage, StoredImages
 from mirror.admin.messages.purge import Purged, PurgeOrder
 from mirror.admin.messages.reload import Reloaded, ReloadOrder, Unusable
+from mirror.admin.messages.show import (
+    Attached,
+    ImageTag,
+    Layer,
+    PlatformImage,
+    ShownImage,
+    ShowOrder,
+)
 from mirror.admin.messages.verify import DamagedBlob, Verified, VerifyOrder
 from mirror.budget.summary import Budgets
 
 __all__ = [
+    "Attached",
     "BudgetOrder",
     "Collected",
     "DamagedBlob",
     "DuOrder",
     "GcOrder",
+    "ImageTag",
     "ImageUsage",
+    "Layer",
+    "LsOrder",
     "Order",
     "OrderError",
+    "PlatformImage",
     "Progress",
     "PurgeOrder",
     "Purged",
@@ -26,6 +40,10 @@ __all__ = [
     "ReloadOrder",
     "Reloaded",
     "RepositoryUsage",
+    "ShowOrder",
+    "ShownImage",
+    "StoredImage",
+    "StoredImages",
     "Unusable",
     "Usage",
     "Verified",
@@ -34,7 +52,7 @@ __all__ = [
 ]
 
 # Orders that need the data folder, and no daemon.
-Work = VerifyOrder | GcOrder | PurgeOrder | DuOrder | BudgetOrder
+Work = VerifyOrder | GcOrder | PurgeOrder | DuOrder | BudgetOrder | LsOrder | ShowOrder
 Order = Work | ReloadOrder
 
 # The records of an order: progress, damage, and at the end a result or a failure.
@@ -46,6 +64,8 @@ Record = (
     | Purged
     | Usage
     | Budgets
+    | StoredImages
+    | ShownImage
     | Reloaded
     | Unusable
     | Refused

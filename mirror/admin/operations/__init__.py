@@ -10,21 +10,33 @@ from mirror.admin.messages import (
     BudgetOrder,
     DuOrder,
     GcOrder,
+    LsOrder,
     PurgeOrder,
     Record,
+    ShowOrder,
     VerifyOrder,
     Work,
 )
 from mirror.admin.operations.budget import budget
 from mirror.admin.operations.du import du
 from mirror.admin.operations.gc import gc
+from mirror.admin.operations.ls import ls
 from mirror.admin.operations.parts import OperationParts
 from mirror.admin.operations.purge import purge
+from mirror.admin.operations.show import show
 from mirror.admin.operations.verify import verify
 
 # Takes an order of one type; yields progress, and finally the result.
 Operation: TypeAlias = Callable[[OperationParts, Any], AsyncGenerator[Record, None]]
 
 OPERATIONS: Mapping[type[Work], Operation] = MappingProxyType(
-    {BudgetOrder: budget, DuOrder: du, GcOrder: gc, PurgeOrder: purge, VerifyOrder: verify}
+    {
+        BudgetOrder: budget,
+        DuOrder: du,
+        GcOrder: gc,
+        LsOrder: ls,
+        PurgeOrder: purge,
+        ShowOrder: show,
+        VerifyOrder: verify,
+    }
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
-from itertools import chain
 
 from mirror.admin.messages import DuOrder, ImageUsage, Record, RepositoryUsage, Usage
+from mirror.admin.operations.inventory import take_inventory
 from mirror.admin.operations.parts import OperationParts, charged_for
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
@@ -57,16 +57,9 @@ def _measure(view: View, known: Iterable[tuple[TagKey, Digest]], taken: Taken, l
 
 
 def _images(view: View, roots: Images) -> dict[Repository, list[ImageUsage]]:
-    """Measure each image, and the part of it that no other image needs.
-
-    The content of each image is found twice: holding it for all at once takes a gigabyte.
-    """
-    needed = Counter(chain.from_iterable(view.reach([digest]) for digest in roots.values()))
+    """Measure each image, and the part of it that no other image needs."""
+    inventory = take_inventory(view, roots)
     images: dict[Repository, list[ImageUsage]] = defaultdict(list)
     for (repository, reference), digest in roots.items():
-        part = view.reach([digest])
-        alone = (each for each in part if needed[each] == 1)
-        images[repository].append(
-            ImageUsage(reference, digest, charged_for(view, part), charged_for(view, alone))
-        )
+        images[repository].append(ImageUsage(reference, digest, *inventory.sizes(digest)))
     return images

@@ -19,6 +19,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "check": ("--config", "--online"),
     "config": ("--config", "--json"),
     "client-config": (*_KEYS, "--url", "--ca", "--output", "--only", "--force"),
+    "ls": (*_PLACE, "--sort", "--limit", "--after", "--json"),
+    "show": (*_PLACE, "--json"),
     "budget": (*_PLACE, "--json"),
     "du": (*_PLACE, "--json"),
     "verify": (*_PLACE, "--dry-run", "--sample", "--rate"),

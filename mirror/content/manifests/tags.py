@@ -114,6 +114,10 @@ class Tags:
         """Return the seconds since upstream's answer, whole, as in the Age header."""
         return int(self.unconfirmed_for(tagged))
 
+    def checked_at(self, tagged: Tagged) -> int:
+        """Return the time of upstream's answer, in seconds since the epoch."""
+        return int(self._clock()) - self.age(tagged)
+
     def put(self, key: TagKey, found: Descriptor) -> Tagged:
         """Record an answer of upstream's that has just come."""
         now = self._timer()
@@ -150,7 +154,7 @@ class Tags:
             self._put(key, tagged)
 
     def _put(self, key: TagKey, tagged: Tagged) -> None:
-        self._index.put_tag(TagRow(key, tagged.found, int(self._clock()) - self.age(tagged)))
+        self._index.put_tag(TagRow(key, tagged.found, self.checked_at(tagged)))
 
     def _overtaken(self, key: TagKey, tagged: Tagged, answer: Tagged) -> bool:
         """Replace a tag's older stored manifest by a late arrival; False if it is not older."""

@@ -1,1 +1,0 @@
-"""Image lists: the images that a file of any known kind names; pure."""

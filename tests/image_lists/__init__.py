@@ -1,1 +1,0 @@
-"""Image lists: which images a file names."""
