@@ -57,8 +57,13 @@ def parse_target(text: str, upstreams: Collection[str] = ()) -> Target:
 def parse_image(text: str, upstreams: Collection[str] = ()) -> ImageName:
     """Parse an image; without a tag or a digest the tag `latest` is meant, as docker has it.
 
-    Raises NameInvalid (also for a digest without a repository), TagInvalid, or DigestInvalid.
+    Of `nginx:1.25@sha256:…` the digest counts, as it does to engines. Raises NameInvalid (also for
+    a digest without a repository), TagInvalid, or DigestInvalid.
     """
+    name, at, digest = text.partition("@")
+    head, colon, tag = name.rpartition(":")
+    if at and colon and "/" not in tag:
+        text = f"{head}@{digest}" if Tag.parse(tag) else text
     target = parse_target(text, upstreams)
     if isinstance(target, Digest):
         raise NameInvalid(text)

@@ -92,8 +92,8 @@ def test_the_grace_and_what_comes_behind_it_fit_into_the_time_to_stop() -> None:
 )
 def test_the_mirror_reads_every_variable_and_secret(file: Path) -> None:
     known = {name.upper() for name in Settings.model_fields} | {"CONFIG", "SECRETS_DIR"}
-    # Alerts name metrics, which begin like variables.
-    flags = re.NOFLAG if file.name.startswith("alerts") else re.IGNORECASE
+    # Alerts and panels name metrics, which begin like variables.
+    flags = re.NOFLAG if file.name.startswith(("alerts", "dashboard")) else re.IGNORECASE
     for variable in re.findall(rf"\b{PREFIX}\w+", file.read_text(), flags=flags):
         key, *rest = variable.upper().removeprefix(PREFIX).split("__")
         assert key in known

@@ -247,7 +247,7 @@ def test_the_block_for_the_engine_can_be_parsed() -> None:
     assert engine == {"registry-mirrors": ["http://mirror.example:5000"]}
 
 
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
 def anchors(page: Path) -> set[str]:

@@ -6,14 +6,16 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from mirror.cli.parser import COMMANDS, parser
 from mirror.settings import load
 
 PROJECT = Path(__file__).parents[2]
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 MAKEFILE = (PROJECT / "Makefile").read_text()
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:^    \S.*\n(?:^      .*\n)*)+", flags=re.MULTILINE)
@@ -88,3 +90,33 @@ def test_each_configuration_that_is_shown_can_be_used(page: str, tmp_path: Path)
     hub = load(file=tmp_path / "mirror.toml").upstreams["docker.io"]
     assert hub.username
     assert str(hub.password_file).startswith("/etc/mirror/")
+
+
+@pytest.mark.parametrize(
+    "page", sorted((PROJECT / "docs" / "howto").glob("*.md")), ids=lambda page: page.stem
+)
+def test_each_configuration_of_a_guide_can_be_used(page: Path, tmp_path: Path) -> None:
+    for number, block in enumerate(code(page, "toml")):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block)
+        load(file=file)
+
+
+def test_the_guide_to_kubernetes_sets_values_that_exist() -> None:
+    [given] = map(yaml.safe_load, code(PROJECT / "docs" / "howto" / "kubernetes.md", "yaml"))
+    known = yaml.safe_load((PROJECT / "deploy" / "chart" / "values.yaml").read_text())
+    assert leaves(given) <= leaves(known)
+
+
+def code(page: Path, language: str) -> list[str]:
+    """Return the blocks of a page in a language."""
+    return [block for each, block in _FENCED.findall(page.read_text()) if each == language]
+
+
+def leaves(values: dict[str, Any]) -> set[tuple[str, ...]]:
+    """Return the paths of all keys that have no keys below them."""
+    found = set()
+    for key, value in values.items():
+        below = leaves(value) if isinstance(value, dict) else set()
+        found |= {(key, *path) for path in below} or {(key,)}
+    return found

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-PAGES = sorted([PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
+PAGES = sorted([PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")])
 OF_THE_DESIGN = frozenset({"architecture.md", "development.md"})  # each name in them is the code's
 
 _QUOTED = re.compile(r"`([^`\n]+)`")

@@ -34,6 +34,7 @@ PACKAGES = {
     "mmdebstrap": "mmdebstrap",
     "pipx": "pipx",
     "podman": "podman",
+    "prometheus": "prometheus",
     "promtool": "prometheus",
     "py3compile": "python3-minimal",
     "python3": "python3",

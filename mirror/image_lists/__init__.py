@@ -1,0 +1,1 @@
+"""Image lists: the images that a file of any known kind names; pure."""

@@ -1,0 +1,1 @@
+"""Image lists: which images a file names."""
