@@ -114,6 +114,11 @@ class Process:
         return f"<Process {self._process.pid}: {self._name}>"
 
     @property
+    def pid(self) -> int:
+        """The program's id."""
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """The output of this program and of earlier ones with the same log."""
         return self._log.read_text(errors="replace")
