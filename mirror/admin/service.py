@@ -47,6 +47,8 @@ class AdminService:
                 async for record in records:
                     yield record
         except OrderError as error:
-            yield Refused(str(error))
+            yield Refused(str(error), error.why)
         except StorageError as error:
-            yield Refused(f"the data folder {self._parts.store.root} fails: {error.reason}")
+            yield Refused(
+                f"the data folder {self._parts.store.root} fails: {error.reason}", "failed"
+            )

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
+from mirror.admin.service import AdminService
+from mirror.console.console import Console
+from mirror.console.events import EventStreams
+from mirror.console.orders import Orders
+from mirror.console.origin import OwnHosts
+from mirror.console.parts import ConsoleParts
+from mirror.console.viewers import Viewers
 from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, Settings
 from mirror.web.auth.authenticator import Authenticator, ConfiguredClient
@@ -34,6 +43,24 @@ def build_users(settings: Settings) -> Htpasswd | None:
         return Htpasswd(htpasswd=settings.htpasswd) if settings.htpasswd else None
     except HtpasswdError as error:
         raise ConfigurationError(f"htpasswd is '{settings.htpasswd}': {error}") from None
+
+
+def build_console(
+    settings: Settings, authenticator: Authenticator, service: AdminService
+) -> Console:
+    """Return the page and the API, to be closed."""
+    viewers = Viewers(
+        authenticator,
+        operators=settings.operators,
+        trusted_proxies=build_trusted_proxies(settings),
+    )
+    hosts = OwnHosts(console_names(settings))
+    return Console(ConsoleParts(Orders(service), EventStreams()), viewers, hosts)
+
+
+def console_names(settings: Settings) -> set[str]:
+    """Return the names by which browsers may reach the page: the machine's own name among them."""
+    return {*settings.admin_hosts, *own_names(settings), socket.gethostname().lower()}
 
 
 def build_metrics_browsers(settings: Settings) -> Browsers:

@@ -12,7 +12,7 @@ from yarl import URL
 
 from mirror.admin.socket_server import controlled
 from mirror.app import background
-from mirror.app.core import Clocks, Core, build_admin_service
+from mirror.app.core import Clocks
 from mirror.app.listeners import build_certificate, open_listeners
 from mirror.app.max_size import follow_file_system
 from mirror.app.parts import Parts, build_parts
@@ -21,6 +21,7 @@ from mirror.app.upstream_plans import UpstreamPlans
 from mirror.app.web_server import (
     Observers,
     WebServer,
+    administered,
     build_connections,
     serve,
 )
@@ -88,8 +89,9 @@ async def running(
         stack.enter_context(observers.lag)
         reloader = Reloader(settings, read or (lambda: settings), parts)
         _begin_jobs(stack, parts, reloader)
-        await stack.enter_async_context(_taking_orders(parts.core, reloader))
+        await stack.enter_async_context(_taking_orders(parts, reloader))
         await stack.enter_async_context(_watched(parts.web_server, listeners.metrics))
+        await stack.enter_async_context(administered(settings, parts.web_server, listeners.admin))
         await serve(stack, settings, parts.web_server, listeners.clients, parts.core.store)
         stack.push_async_callback(reloader.close)
         yield Daemon(
@@ -115,9 +117,9 @@ def _begin_jobs(stack: AsyncExitStack, parts: Parts, reloader: Reloader) -> None
     )
 
 
-def _taking_orders(core: Core, reloader: Reloader) -> AbstractAsyncContextManager[None]:
-    store = core.store
-    return controlled(store.root, build_admin_service(core), store.trouble, reloader.reload)
+def _taking_orders(parts: Parts, reloader: Reloader) -> AbstractAsyncContextManager[None]:
+    store = parts.core.store
+    return controlled(store.root, parts.service, store.trouble, reloader.reload)
 
 
 def _watched(

@@ -12,14 +12,14 @@ from mirror.settings import Settings
 # Keys that need a restart: too many parts hold their values, or count by them.
 RESTART = frozenset(
     {
-        *("listen", "listen_metrics", "trusted_proxies", "proxy_protocol"),
+        *("listen", "listen_metrics", "admin_listen", "trusted_proxies", "proxy_protocol"),
         *("idle_timeout", "client_timeout"),
         *("data_dir", "memory_cache", "tag_ttl", "missing_ttl", "stale_after"),
         "log_format",
     }
 )
 TLS = ("tls_cert", "tls_key", "client_ca")
-_LOGINS = ("htpasswd", "challenge", "anonymous", "clients", "shares")
+_LOGINS = ("htpasswd", "operators", "challenge", "anonymous", "clients", "shares")
 _TABLES = ("upstreams", "clients", "shares")
 
 

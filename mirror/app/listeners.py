@@ -13,21 +13,22 @@ from mirror.web.connections.client_connections import bound, listen
 
 
 class Listeners(NamedTuple):
-    """The listening sockets: for clients, and for monitoring if it has a separate address."""
+    """The listening sockets: for clients, and for the pages that have a separate address."""
 
     clients: socket.socket
     metrics: socket.socket | None
+    admin: socket.socket | None
 
 
 def open_listeners(stack: AsyncExitStack, settings: Settings) -> Listeners:
     """Listen until the end of the stack; raises ConfigurationError if an address is taken."""
-    opened = [
-        stack.enter_context(
+    opened = {
+        key: stack.enter_context(
             closing(_listener(key, address, client_timeout=settings.client_timeout))
         )
         for key, address in addresses(settings)
-    ]
-    return Listeners(opened[0], opened[1] if len(opened) > 1 else None)
+    }
+    return Listeners(opened["listen"], opened.get("listen_metrics"), opened.get("admin_listen"))
 
 
 def addresses(settings: Settings) -> Iterator[tuple[str, Address]]:
@@ -35,6 +36,8 @@ def addresses(settings: Settings) -> Iterator[tuple[str, Address]]:
     yield "listen", settings.listen
     if settings.listen_metrics is not None:
         yield "listen_metrics", settings.listen_metrics
+    if settings.admin_listen is not None:
+        yield "admin_listen", settings.admin_listen
 
 
 def try_address(key: str, address: Address) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from mirror.admin.service import AdminService
 from mirror.app.content import Content, build_content
-from mirror.app.core import Clocks, Core, open_core
+from mirror.app.core import Clocks, Core, build_admin_service, open_core
 from mirror.app.upstream_plans import UpstreamPlans
 from mirror.app.upstreams import Upstreams, open_upstreams
 from mirror.app.web_server import (
@@ -28,6 +29,7 @@ class Parts:
     upstreams: Upstreams
     content: Content
     web_server: WebServer
+    service: AdminService
     limit_poller: LimitPoller
 
 
@@ -50,8 +52,15 @@ async def build_parts(
     stack.callback(core.demand.tick)  # the last requests are noted, too
     upstreams = await open_upstreams(stack, core, plans, observers.metrics.answer)
     content = await build_content(stack, settings, core, upstreams)
+    service = build_admin_service(core)
     web_server = build_web_server(
-        stack, settings, core, content, connections=connections, observers=observers
+        stack,
+        settings,
+        core,
+        content,
+        service,
+        connections=connections,
+        observers=observers,
     )
     export_figures(core, upstreams, content, web_server, observers)
     limit_poller = LimitPoller(
@@ -62,5 +71,6 @@ async def build_parts(
         upstreams=upstreams,
         content=content,
         web_server=web_server,
+        service=service,
         limit_poller=limit_poller,
     )

@@ -10,7 +10,13 @@ from functools import partial
 from typing import TypeVar
 
 from mirror.admin.messages import Record, Refused, Reloaded, Unusable
-from mirror.app.build_clients import build_authenticator, build_router, is_strict, own_names
+from mirror.app.build_clients import (
+    build_authenticator,
+    build_router,
+    console_names,
+    is_strict,
+    own_names,
+)
 from mirror.app.core import budget_policies
 from mirror.app.differences import TLS, compare
 from mirror.app.listeners import build_certificate
@@ -176,6 +182,8 @@ class Reloader:
         web_server.authenticator.change(made.authenticator)
         web_server.authenticator.browsers.change(names, strict=is_strict(settings))
         web_server.metrics_browsers.change(names, strict=False)
+        web_server.console.hosts.change(console_names(settings))
+        web_server.console.viewers.change(settings.operators)
         web_server.server.router = made.router
         connections = web_server.connections
         connections.of_clients.max_connections = min(settings.max_connections, connections.bearable)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from mirror.admin.service import AdminService
 from mirror.app import background
 from mirror.app.build_clients import (
     build_authenticator,
+    build_console,
     build_metrics_browsers,
     build_router,
     build_trusted_proxies,
@@ -21,16 +23,19 @@ from mirror.app.closing import closed
 from mirror.app.content import Content
 from mirror.app.core import Core
 from mirror.app.upstreams import Upstreams
+from mirror.console.console import Console
 from mirror.settings import Settings
 from mirror.storage.store import Store
 from mirror.util.log_writer import LogWriter
 from mirror.util.loop_lag import LoopLag
+from mirror.web.admin_listener import administering
 from mirror.web.auth.authenticator import Authenticator
 from mirror.web.auth.browsers import Browsers
 from mirror.web.connections.certificate import Certificate
 from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.connections.shutdown import Grace, end
 from mirror.web.connections.site import Site
+from mirror.web.console import OwnPages
 from mirror.web.limit_headers import LimitHeaders
 from mirror.web.observability.access_log import AccessLog
 from mirror.web.observability.metrics import Metrics, State
@@ -72,6 +77,7 @@ class WebServer:
     connections: Connections
     pages: StatusPages
     metrics_browsers: Browsers
+    console: Console
 
 
 def build_connections(
@@ -103,6 +109,7 @@ def build_web_server(
     settings: Settings,
     core: Core,
     content: Content,
+    service: AdminService,
     *,
     connections: Connections,
     observers: Observers,
@@ -115,17 +122,19 @@ def build_web_server(
     pages = StatusPages(
         observers.metrics, core.store.trouble, apart=settings.listen_metrics is not None
     )
+    console = closed(stack, build_console(settings, authenticator, service))
     server = Server(
         router=build_router(settings),
         authenticator=authenticator,
         authorizer=content.access,
         api=_build_api(core, content, authenticator),
-        status_pages=pages,
+        pages=OwnPages(pages, console if settings.admin_listen is None else None),
         metrics=observers.metrics,
         log=AccessLog(log_format=settings.log_format, log_writer=observers.log_writer),
         connections=connections.of_clients,
     )
-    return WebServer(server, authenticator, connections, pages, build_metrics_browsers(settings))
+    browsers = build_metrics_browsers(settings)
+    return WebServer(server, authenticator, connections, pages, browsers, console)
 
 
 def _build_api(core: Core, content: Content, authenticator: Authenticator) -> RegistryApi:
@@ -170,15 +179,34 @@ async def serve(
     """Serve clients until the end of the stack: running answers have their grace then."""
     connections = web_server.connections
     runner = web_server.server.runner(idle_timeout=settings.idle_timeout)
-    stack.push_async_callback(_stop, runner, connections, store)
+    stack.push_async_callback(_stop, runner, web_server, store)
     await runner.setup()
     if connections.certificate is not None:
         background.run(stack, connections.certificate.run())
     await Site(runner, listener, connections.of_clients, connections.certificate).start()
 
 
-async def _stop(runner: web.ServerRunner, connections: Connections, store: Store) -> None:
+def administered(
+    settings: Settings, web_server: WebServer, listener: socket.socket | None
+) -> AbstractAsyncContextManager[None]:
+    """Return the context in which the page and the API are served apart, on a listener if any."""
+    connections = web_server.connections
+    return administering(
+        listener,
+        console=web_server.console,
+        status_pages=web_server.pages,
+        browsers=web_server.metrics_browsers,
+        recorder=web_server.server.recorder,
+        trusted_proxies=build_trusted_proxies(settings),
+        certificate=connections.certificate,
+        hurry=connections.grace.hurry,
+    )
+
+
+async def _stop(runner: web.ServerRunner, web_server: WebServer, store: Store) -> None:
     """Stop serving; from now on, the store's work on the disk is bounded in time."""
+    connections = web_server.connections
+    web_server.console.stop()
     try:
         await end(runner, connections.of_clients, connections.grace)
     finally:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "clients reach it": (
-        *("listen", "listen_metrics", "host_names", "tls_cert", "tls_key", "client_ca"),
+        *("listen", "listen_metrics", "admin_listen", "host_names", "admin_hosts"),
+        *("tls_cert", "tls_key", "client_ca"),
         *("trusted_proxies", "proxy_protocol"),
         *("max_connections", "client_connections", "idle_timeout", "client_timeout"),
         "shutdown_grace",
@@ -18,7 +19,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("connect_timeout", "answer_timeout", "silence_timeout", "resume_timeout"),
     ),
     "pull limits": ("max_stale", "limit_check", "ledger_keep"),
-    "logins and shares": ("htpasswd", "challenge", "anonymous", "client_rate"),
+    "logins and shares": ("htpasswd", "operators", "challenge", "anonymous", "client_rate"),
     "log": ("log_format", "log_level"),
 }
 TABLES = ("upstreams", "clients", "shares")  # keys without a flag: their values are tables

@@ -17,6 +17,7 @@ from mirror.settings.upstream import Upstream
 from mirror.settings.values import (
     Address,
     ClientName,
+    ClientNames,
     FilePath,
     Hosts,
     ListenAddress,
@@ -44,6 +45,13 @@ class Settings(BaseSettings):
     )
     listen_metrics: ListenAddress | None = Field(
         None, description="The address and port of /metrics, if it is not that of clients."
+    )
+    admin_listen: ListenAddress | None = Field(
+        None,
+        description="The address and port of the page and the API, if not that of clients.",
+    )
+    admin_hosts: Hosts = Field(
+        (), description="More names by which browsers reach the page and the API."
     )
     host_names: Hosts = Field(
         (), description="The only names by which clients reach the mirror, if not any."
@@ -127,6 +135,9 @@ class Settings(BaseSettings):
     htpasswd: FilePath | None = Field(
         None, description="A file of client users, their passwords hashed by bcrypt."
     )
+    operators: ClientNames = Field(
+        (), description="The logins that see names on the page and in the API, and may act there."
+    )
     challenge: bool = Field(
         False, description="Whether clients are asked to log in, and get nothing if they do not."
     )
@@ -174,7 +185,10 @@ class Settings(BaseSettings):
         if len(set(tokens)) < len(tokens):
             yield "clients: two have the same token"
         if self.htpasswd or self.client_ca or tokens:
+            yield from self._odd_operators()
             return
+        if self.operators:
+            yield "operators needs htpasswd, client_ca, or the token of a client"
         if self.challenge:
             yield "challenge needs htpasswd, client_ca, or the token of a client"
         if "**" not in self.anonymous:
@@ -185,6 +199,14 @@ class Settings(BaseSettings):
                 f"{table}.{name} is the name of a client, but none can log in: set htpasswd, "
                 "client_ca, or the token of a client"
             )
+
+    def _odd_operators(self) -> Iterator[str]:
+        """Find operators that cannot log in, if only tokens can."""
+        if self.htpasswd or self.client_ca:
+            return
+        for name in self.operators:
+            if name not in self.clients or not self.clients[name].token:
+                yield f"operators has {name!r}, which cannot log in: it has no token in clients"
 
     @model_validator(mode="before")
     @classmethod

@@ -257,6 +257,10 @@ def _client_name(value: object) -> str:
     return str(value)
 
 
+def _client_names(value: object) -> tuple[str, ...]:
+    return tuple(_client_name(each) for each in _listed(value))
+
+
 Number = BeforeValidator(_number)
 Party = Annotated[str, BeforeValidator(_party)]
 PartysShare = Annotated[Share, BeforeValidator(_share)]
@@ -269,6 +273,7 @@ ProxyUrl = Annotated[SecretStr, BeforeValidator(parse_proxy)]
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts), Form("HOST,...")]
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks), Form("NETWORK,...")]
 ClientName = Annotated[str, BeforeValidator(_client_name)]
+ClientNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_client_names), Form("NAME,...")]
 RepositoryPath = Annotated[str, BeforeValidator(_repository_path)]
 UpstreamName = Annotated[str, BeforeValidator(_upstream_name), Form("NAME")]
 PatternList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_patterns), Form("PATTERN,...")]

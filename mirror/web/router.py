@@ -27,17 +27,44 @@ from mirror.oci.paging import Paging
 
 _CACHED_LENGTH = 512  # characters; longer paths are not worth caching
 _PROXIED = ("http://", "https://")  # the beginning of a request target in absolute form
+_STATUS = ("/healthz", "/readyz", "/metrics")
 _SLASHES = re.compile("//+")  # count as one slash: registries redirect to that path
 _REGISTRY = re.compile(r"/(?:([^/]+)/)??v2(?:/(.*))?", re.DOTALL)  # base and rest
+# Read before the registry's pattern. No upstream has such a name: it would have a dot or a port.
+_CONSOLE = re.compile(
+    r"/(?:(?:images|static)(?:/.*)?|requests|setup|login|events|api(?:/|/v1(?:/.*)?)?)?", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
-class StatusPath:
+class OwnPath:
+    """A path of the mirror itself, outside the registry API."""
+
+    namespace: ClassVar[str] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusPath(OwnPath):
     """A page for operators and monitors: `/healthz`, `/readyz`, `/metrics`."""
 
     kind: ClassVar[str] = "own"
-    namespace: ClassVar[str] = ""
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsolePath(OwnPath):
+    """A path of the page or of its API, decoded, and the query as it was sent."""
+
+    kind: ClassVar[str] = "console"
+    path: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventsPath(ConsolePath):
+    """`/events`: its answers last as long as their readers look on."""
+
+    kind: ClassVar[str] = "events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +132,7 @@ class CatalogPath:
 
 
 ApiPath = ManifestPath | BlobPath | TagsPath | ReferrersPath | CatalogPath | ApiRoot
-Route = StatusPath | ApiPath
+Route = StatusPath | ConsolePath | ApiPath
 
 
 class Router:
@@ -161,10 +188,12 @@ class Router:
         raw, _, query = target.partition("?")
         if raw.startswith(_PROXIED):
             raw = "/" + raw.split("/", 3)[3] if raw.count("/") > 2 else "/"
+        if _CONSOLE.fullmatch(raw):
+            return _console(raw, query)
         if "%2f" in raw.lower() or "%5c" in raw.lower():
             raise NameInvalid(raw)
         path = unquote(raw, errors="surrogateescape")
-        if path in ("/healthz", "/readyz", "/metrics"):
+        if path in _STATUS:
             return StatusPath(path[1:])
         registry = _REGISTRY.fullmatch(_SLASHES.sub("/", path))
         if registry is None:
@@ -230,6 +259,23 @@ class Router:
     def _unknown(self, name: str) -> NameUnknown:
         known = ", ".join(sorted(self._upstreams))
         return NameUnknown(f"no upstream {shown(name)} here; the upstreams are {known}")
+
+
+def read_own(target: str) -> StatusPath | ConsolePath:
+    """Parse the target of a request to an address without the registry API; raises PathUnknown."""
+    raw, _, query = target.partition("?")
+    if raw.startswith(_PROXIED):
+        raw = "/" + raw.split("/", 3)[3] if raw.count("/") > 2 else "/"
+    if _CONSOLE.fullmatch(raw):
+        return _console(raw, query)
+    if raw in _STATUS:
+        return StatusPath(raw[1:])
+    raise PathUnknown(f"nothing is served at {shown(unquote(raw))}")
+
+
+def _console(raw: str, query: str) -> ConsolePath:
+    path = unquote(raw, errors="surrogateescape")
+    return EventsPath(path, query) if path == "/events" else ConsolePath(path, query)
 
 
 def host_of(target: str, header: str) -> str:

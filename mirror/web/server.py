@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 
 from mirror.access.authorizer import Authorizer
 from mirror.content.outcome import Outcome
-from mirror.oci.errors import ClientGone, NameUnknown, NotAllowed, RegistryError, Unsupported, shown
+from mirror.oci.errors import (
+    ClientGone,
+    NameUnknown,
+    NotAllowed,
+    PathUnknown,
+    RegistryError,
+    Unsupported,
+    shown,
+)
 from mirror.upstream.connection_queue import CLIENT
 from mirror.upstream.publicity_check import ProbedContent
 from mirror.util.request_id import HEADER, RequestIds
@@ -19,6 +28,7 @@ from mirror.web.auth.authenticator import Authenticator
 from mirror.web.connections import shutdown
 from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.connections.http_protocol import Listener
+from mirror.web.console import EventReply, OwnPages
 from mirror.web.error_reply import refusal
 from mirror.web.observability.access_log import AccessLog, line_of
 from mirror.web.observability.metrics import Metrics
@@ -27,14 +37,15 @@ from mirror.web.reply import CUT, Reply
 from mirror.web.request_keys import IDENTITY, REQUEST_ID, ROUTE
 from mirror.web.router import (
     BlobPath,
+    ConsolePath,
     ManifestPath,
+    OwnPath,
     ReferrersPath,
     RepositoryPath,
     Route,
     Router,
     StatusPath,
 )
-from mirror.web.status_pages import StatusPages
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +61,7 @@ class Server:
         authenticator: Authenticator,
         authorizer: Authorizer,
         api: RegistryApi,
-        status_pages: StatusPages,
+        pages: OwnPages,
         metrics: Metrics,
         log: AccessLog,
         connections: ClientConnections,
@@ -59,7 +70,7 @@ class Server:
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._api = api
-        self._status_pages = status_pages
+        self._pages = pages
         self._metrics = metrics
         self._log = log
         self._connections = connections
@@ -75,7 +86,7 @@ class Server:
             self._connections,
             self._ids,
             access_log=_log,
-            access_log_class=_hook(self._done),
+            access_log_class=self.recorder(self._connections),
             keepalive_timeout=idle_timeout,
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
@@ -83,6 +94,10 @@ class Server:
             lingering_time=0,
         )
         return web.ServerRunner(server, shutdown_timeout=shutdown.CUT)
+
+    def recorder(self, connections: ClientConnections) -> type[AbstractAccessLogger]:
+        """Return the hook that logs and counts each reply of a listener."""
+        return _hook(partial(self._done, connections))
 
     async def handle(self, request: web.BaseRequest) -> Reply:
         """Answer one request; every failure is answered with an error document."""
@@ -104,8 +119,8 @@ class Server:
             route = self._accepted(request)
         except RegistryError as error:
             raise await self._refused(request, error) from None
-        if isinstance(route, StatusPath):
-            return await self._page(request, route)
+        if isinstance(route, OwnPath):
+            return await self._own(request, route)
         identity = request[IDENTITY] = await self._authenticator.identify(request)
         CLIENT.set(identity.client)
         if isinstance(route, RepositoryPath):
@@ -123,6 +138,11 @@ class Server:
             route = request[ROUTE] = self._parsed(request)
         except RegistryError as error:
             route = error
+        if isinstance(route, ConsolePath):  # its checks are separate
+            if self._pages.console is not None:
+                return route
+            del request[ROUTE]
+            route = PathUnknown(f"nothing is served at {shown(route.path)}")
         self._authenticator.browsers.check(request)
         if request.method not in ("GET", "HEAD"):
             raise Unsupported(f"{request.method} is not supported: a mirror only serves pulls")
@@ -136,6 +156,16 @@ class Server:
             return router.read(request.raw_path, request.headers.get(hdrs.HOST, ""))
         return router.read(request.raw_path)
 
+    async def _own(self, request: web.BaseRequest, path: StatusPath | ConsolePath) -> Reply:
+        if isinstance(path, StatusPath):
+            return await self._page(request, path)
+        if self._pages.console is None:
+            raise PathUnknown(f"nothing is served at {shown(path.path)}")
+        reply = await self._pages.console.answer(request, path)
+        if isinstance(reply, EventReply):  # makes room like an idle connection
+            self._connections.rest(request)
+        return reply
+
     async def _page(self, request: web.BaseRequest, page: StatusPath) -> Reply:
         """Answer with a page for operators and monitors.
 
@@ -144,7 +174,7 @@ class Server:
         """
         if page.name == "metrics":
             self._authenticator.watch(request)
-        return await self._status_pages.get(page.name)
+        return await self._pages.status.get(page.name)
 
     async def _refused(self, request: web.BaseRequest, error: RegistryError) -> RegistryError:
         """Count a refused request in the client's rate, too; returns the error to answer with.
@@ -160,10 +190,16 @@ class Server:
             return NameUnknown("no such upstream here")
         return error
 
-    def _done(self, request: web.BaseRequest, reply: web.StreamResponse, seconds: float) -> None:
+    def _done(
+        self,
+        connections: ClientConnections,
+        request: web.BaseRequest,
+        reply: web.StreamResponse,
+        seconds: float,
+    ) -> None:
         """Log and count a reply, complete or not."""
         if not isinstance(reply, Reply):  # aiohttp's own, to invalid HTTP
-            self._connections.rest(request)
+            connections.rest(request)
             self._metrics.requests.add("other", Outcome.ERROR, 0, seconds)
             return
         line = line_of(request, reply, seconds)
@@ -172,7 +208,7 @@ class Server:
             what = f"{line.method} {line.target}"
             _log.warning("cut: %s, %s, %s", line.client, what, _how_far(reply))
         else:
-            self._connections.rest(request)
+            connections.rest(request)
         sent = reply.sent if reply.status < 400 else 0
         self._metrics.requests.add(line.kind, reply.outcome, sent, seconds)
 

@@ -20,6 +20,8 @@ CONVERTED = {"Patterns", "URL", "min", "get_secret_value", "in_bytes"}
 IN_OTHER_FORM = {
     "listen": "an address to bind",
     "listen_metrics": "an address to bind",
+    "admin_listen": "an address to bind",
+    "admin_hosts": "names of the page, with the names of the mirror",
     "host_names": "names of the mirror, with `hosts`",
     "hosts": "a table by host",
     "data_dir": "an absolute folder",

@@ -26,8 +26,8 @@ from mirror.web.router import (
     ApiRoot,
     CatalogPath,
     ManifestPath,
+    OwnPath,
     Router,
-    StatusPath,
 )
 
 # The grammars, letter by letter, beside the mirror's own patterns.
@@ -244,7 +244,7 @@ def test_any_request_target_is_read_or_refused(text: str, host: str) -> None:
         assert route == _ROUTER.read(text, host) == Router(_UPSTREAMS, HUB, _MEANT).read(text, host)
         if isinstance(route, CatalogPath):
             assert {route.own, route.upstream} - {""} <= set(_UPSTREAMS)
-        elif not isinstance(route, StatusPath | ApiRoot):
+        elif not isinstance(route, OwnPath | ApiRoot):
             assert route.repository.upstream in _UPSTREAMS
         assert route.namespace.isascii()
 

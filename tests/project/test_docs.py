@@ -142,6 +142,7 @@ def test_the_sample_configuration_has_every_key_at_its_default(tmp_path: Path) -
         "client_ca",
         "htpasswd",
         "listen_metrics",
+        "admin_listen",
     }  # these have no value as default
     without = {"password_file", "docker_config", "pull_limit", "proxy"}
     without |= {"ca_file", "client_cert", "client_key"}  # neither have these

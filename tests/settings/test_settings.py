@@ -17,6 +17,8 @@ WORD = "s3cret-word"  # must never be printed
 VALUES = {  # for each key a value that is not the default: as written, as read
     "listen": ("[::1]:5001", ("::1", 5001)),
     "listen_metrics": ("127.0.0.1:5002", ("127.0.0.1", 5002)),
+    "admin_listen": ("127.0.0.1:5003", ("127.0.0.1", 5003)),
+    "admin_hosts": ("admin.example", ("admin.example",)),
     "host_names": ("mirror.example,10.0.0.9:5001", ("mirror.example", "10.0.0.9:5001")),
     "tls_cert": ("/etc/mirror/mirror.pem", Path("/etc/mirror/mirror.pem")),
     "tls_key": ("/etc/mirror/mirror.key", Path("/etc/mirror/mirror.key")),
@@ -69,6 +71,7 @@ def test_every_key_has_a_value_here_to_be_tried() -> None:
         "shares",
         "clients",
         "challenge",
+        "operators",
         "anonymous",
         "proxy_protocol",
     }  # with separate tests

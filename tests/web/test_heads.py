@@ -50,5 +50,5 @@ def test_what_waits_can_be_dropped() -> None:
     heads = RequestHeads()
     heads.add(b"a\r\n\r\nbcd")
     assert heads.next() == b"a\r\n\r\n"
-    assert heads.drop() == 3
+    assert heads.drop() == b"bcd"
     assert heads.next() == b""

@@ -52,7 +52,7 @@ DIGEST = "sha256:" + "a" * 64
         ("/v2/_catalog?n=-1", 400, "PAGINATION_NUMBER_INVALID"),
         ("/v2/_catalog?ns=169.254.169.254", 404, "NAME_UNKNOWN"),
         ("/v1/search", 404, "UNSUPPORTED"),
-        ("/", 404, "UNSUPPORTED"),
+        ("/other", 404, "UNSUPPORTED"),
     ],
 )
 async def test_what_breaks_the_grammar_goes_no_further(

@@ -1,7 +1,14 @@
 """The operator's orders, and the records that report on them: one module for each order."""
 
 from mirror.admin.messages.budget import BudgetOrder
-from mirror.admin.messages.common import OrderError, Progress, Refused
+from mirror.admin.messages.common import (
+    NotStored,
+    OrderError,
+    OrderInvalid,
+    Progress,
+    Refused,
+    Unavailable,
+)
 from mirror.admin.messages.du import DuOrder, ImageUsage, RepositoryUsage, Usage
 from mirror.admin.messages.gc import Collected, GcOrder
 from mirror.admin.messages.ls import LsOrder, StoredImage, StoredImages
@@ -29,8 +36,10 @@ __all__ = [
     "ImageUsage",
     "Layer",
     "LsOrder",
+    "NotStored",
     "Order",
     "OrderError",
+    "OrderInvalid",
     "PlatformImage",
     "Progress",
     "PurgeOrder",
@@ -44,6 +53,7 @@ __all__ = [
     "ShownImage",
     "StoredImage",
     "StoredImages",
+    "Unavailable",
     "Unusable",
     "Usage",
     "Verified",

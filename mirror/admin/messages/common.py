@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -13,8 +13,33 @@ STRICT = ConfigDict(extra="forbid")
 Positive = Annotated[int, Field(gt=0)]
 
 
+# The kind of a failure: the mirror's state or limits forbid the order, the order is invalid, its
+# image is not stored, a part is missing or overloaded, or the mirror itself fails.
+Reason = Literal["refused", "invalid", "unknown", "unavailable", "failed"]
+
+
 class OrderError(CommandError):
     """An order cannot be carried out; the message says why, in one line."""
+
+    why: ClassVar[Reason] = "refused"
+
+
+class OrderInvalid(OrderError):
+    """The order is invalid in any state of the mirror: a name breaks the grammar, for example."""
+
+    why = "invalid"
+
+
+class NotStored(OrderError):
+    """The image that the order names is not stored."""
+
+    why = "unknown"
+
+
+class Unavailable(OrderError):
+    """The order needs a part that is missing or overloaded now, such as a running mirror."""
+
+    why = "unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +55,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The order failed; `reason` says why."""
+    """The order failed; `reason` says why, and `why` is its kind."""
 
     reason: str
+    why: Reason = "refused"
     kind: Literal["refused"] = "refused"
 
 

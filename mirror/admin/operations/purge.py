@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import TypeVar
 
-from mirror.admin.messages import OrderError, Purged, PurgeOrder, Record
+from mirror.admin.messages import NotStored, OrderInvalid, Purged, PurgeOrder, Record
 from mirror.admin.operations.parts import OperationParts
 from mirror.admin.operations.purge_plan import PurgePlan, plan_purge, predict_purge, remaining
 from mirror.oci.digest import Digest
@@ -36,7 +36,7 @@ async def _planned(parts: OperationParts, text: str, plan: Callable[..., V]) -> 
             gc_paused()(plan), text, catalog.view(), known, catalog.upstreams
         )
     except RegistryError as error:
-        raise OrderError(error.message) from None
+        raise OrderInvalid(error.message) from None
 
 
 async def _carry_out(parts: OperationParts, plan: PurgePlan) -> Purged:
@@ -58,7 +58,7 @@ async def _purge_digest(parts: OperationParts, digest: Digest, *, dry: bool) -> 
     partials, partial_bytes = await parts.store.remove_partials([digest])
     kept = parts.store.catalog.get(digest) is not None
     if not kept and not partials:
-        raise OrderError(f"nothing of {digest} is stored")
+        raise NotStored(f"nothing of {digest} is stored")
     freed = await _remove(parts, [digest])
     return Purged(str(digest), 0, int(kept) + partials, 0, freed + partial_bytes)
 
@@ -69,7 +69,7 @@ def _purgeable_digest(parts: OperationParts, digest: Digest) -> Purged:
     kept = None if entry is None else entry.size
     sizes = [size for size in (kept, partial) if size is not None]
     if not sizes:
-        raise OrderError(f"nothing of {digest} is stored")
+        raise NotStored(f"nothing of {digest} is stored")
     return Purged(str(digest), 0, len(sizes), 0, sum(map(charged, sizes)), dry=True)
 
 

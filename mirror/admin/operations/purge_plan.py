@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from mirror.admin.messages import OrderError, Purged
+from mirror.admin.messages import NotStored, Purged
 from mirror.admin.operations.parts import charged_for
 from mirror.oci.digest import Digest
 from mirror.oci.errors import shown
@@ -128,5 +128,5 @@ def _names(image: ImageName, key: TagKey, digest: Digest) -> bool:
     return key.repository == image.repository and image.reference in (key.tag, digest)
 
 
-def _nothing_of(target: ImageName | Repository) -> OrderError:
-    return OrderError(f"nothing of {shown(str(target))} is stored")
+def _nothing_of(target: ImageName | Repository) -> NotStored:
+    return NotStored(f"nothing of {shown(str(target))} is stored")

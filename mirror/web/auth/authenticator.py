@@ -29,6 +29,7 @@ _TRIES = 20  # wrong logins allowed from one client's address, within
 _TRIES_LAST = 60.0  # seconds
 _ADDRESSES = 10_000  # with remembered tries
 _LOOK = 1.0  # seconds between checks of the users' file for changes
+_WATCHING = " watching"  # the end of a key for separate counts: no name has a blank
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Authenticator:
 
         A monitor must not be blinded by other clients behind its address.
         """
-        self._rates.take(f"{one_client(request.remote or '')} watching")  # no name has a blank
+        self._rates.take(one_client(request.remote or "") + _WATCHING)
 
     def trusts(self, identity: ClientIdentity) -> bool:
         """Whether a caller may be told the names in the configuration."""
@@ -140,6 +141,22 @@ class Authenticator:
         if self._challenge:
             raise Unauthorized("this mirror requires a login")
         return self._unnamed(address)
+
+    async def recognise(self, request: web.BaseRequest) -> ClientIdentity:
+        """Return the caller of a request for the console, without a name if it sends no login.
+
+        Its requests count separately from those to the registry API. Raises Unauthorized or
+        NotAllowed for a wrong login, or ClientTooFast.
+        """
+        address = request.remote or ""
+        client = one_client(address)
+        login = self._login(request)
+        if login is not None:
+            return self._named(address, await self._by_login(client, login, _WATCHING))
+        self._rates.take(client + _WATCHING)
+        certified = peer(request.transport)
+        name = certified if certified is not None and is_client_name(certified) else None
+        return ClientIdentity(address, name)
 
     def _login(self, request: web.BaseRequest) -> ClientLogin | None:
         """Read the credentials of a request; None if there are none, or if no login is configured.
@@ -170,9 +187,9 @@ class Authenticator:
             "name, or else the first DNS name or e-mail address of the subjectAltName"
         )
 
-    async def _by_login(self, client: str, login: ClientLogin) -> str:
+    async def _by_login(self, client: str, login: ClientLogin, purpose: str = "") -> str:
         name = self._at_once(login)
-        self._rates.take(name or client)
+        self._rates.take((name or client) + purpose)
         if name is None and await self._try(client, login):
             name = login.name
         if name is None:

@@ -16,6 +16,7 @@ from mirror.oci.errors import RegistryError, RequestInvalid, Stopped
 from mirror.upstream.errors import breach
 from mirror.util.request_id import RequestIds
 from mirror.web.connections.client_connections import ClientConnections
+from mirror.web.connections.request_body import RequestBody, small_body
 from mirror.web.connections.request_heads import RequestHeads
 from mirror.web.connections.trusted_proxies import TrustedProxies
 from mirror.web.error_reply import refusal
@@ -31,10 +32,11 @@ _DROPPED = 64 * 1024  # bytes of a body that are read, so that no reset overtake
 class Protocol(web.RequestHandler):
     """The HTTP protocol of one connection. Invalid requests get an error document, too.
 
-    The mirror only serves reads, so the body of a request is never parsed: each tiny chunk would
-    cost an object and a call (measured: ten connections held the loop for a second). A request with
-    a body is answered like any other, and its connection closed, as the start of the next request
-    is unknown. A request to upgrade to another protocol is treated alike.
+    The registry API only serves reads, so the body of a request is never parsed: each tiny chunk
+    would cost an object and a call (measured: ten connections held the loop for a second). A
+    request with a body is answered like any other, and its connection closed, as the start of the
+    next request is unknown. A request to upgrade to another protocol is treated alike. Only a small
+    `body` of known length is gathered, for the actions of operators.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Protocol(web.RequestHandler):
         self._client = client
         self._heads = RequestHeads()
         self._dropped: int | None = None  # bytes, once no further requests are read
+        self.body: RequestBody | None = None  # of the last request
         self._max_msg_queue_size, self._msg_queue_resume_size = _AHEAD, _AHEAD - 1
 
     @property
@@ -73,6 +76,8 @@ class Protocol(web.RequestHandler):
         aiohttp calls this without data when its queue has room for more requests again.
         """
         if self._dropped is not None:
+            if self.body is not None:
+                self.body.feed(data)
             self._drop(len(data))
             return
         if not self._messages and self._heads.is_one(data):
@@ -102,7 +107,11 @@ class Protocol(web.RequestHandler):
         if not isinstance(message, _ErrInfo):
             message = message._replace(should_close=True)
         self._messages[-1] = message, EMPTY_PAYLOAD
-        self._dropped = self._heads.drop()
+        self.body = small_body(message)
+        rest = self._heads.drop()
+        if self.body is not None:
+            self.body.feed(rest)
+        self._dropped = len(rest)
 
     def _refuse_head(self) -> None:
         """Refuse a request because of its long head."""
@@ -143,6 +152,8 @@ class Protocol(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop counting the connection."""
         self._counted.closed(self)
+        if self.body is not None:
+            self.body.end()
         super().connection_lost(exc)
 
     def handle_error(

@@ -51,8 +51,8 @@ class RequestHeads:
             self._text, self._at = b"", 0
         return piece
 
-    def drop(self) -> int:
-        """Discard the waiting bytes; returns their number."""
-        count = len(self._text) - self._at
+    def drop(self) -> bytes:
+        """Discard the waiting bytes; returns them."""
+        rest = self._text[self._at :]
         self._text, self._at = b"", 0
-        return count
+        return rest

@@ -1,0 +1,1 @@
+"""The console: the page and its API, for operators and the curious."""

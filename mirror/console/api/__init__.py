@@ -1,0 +1,1 @@
+"""The API: the orders of the page and the commands, as JSON over HTTP."""

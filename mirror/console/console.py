@@ -1,0 +1,116 @@
+"""The console: checks each request, finds its page or endpoint, and answers errors as such."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from aiohttp import web
+
+from mirror.console.api.api import Api
+from mirror.console.events import EventStream
+from mirror.console.origin import SAFE, OwnHosts, check_origin
+from mirror.console.pages import PAGES, problem_page
+from mirror.console.parts import ConsoleParts
+from mirror.console.problem import Problem, login_needed, wrong_method
+from mirror.console.reply import ConsoleReply, rendered
+from mirror.console.request import ConsoleRequest, last_values, read_form, read_query
+from mirror.console.viewers import Viewer, Viewers
+from mirror.oci.errors import RegistryError, shown
+from mirror.web.reply import Reply
+from mirror.web.router import ConsolePath
+
+_log = logging.getLogger(__name__)
+
+_API = "/api/v1/"
+_METHODS = (*SAFE, "POST", "DELETE")
+
+
+class Console:
+    """Answers for the page and the API; `hosts` and `viewers` are changed by a reload."""
+
+    def __init__(self, parts: ConsoleParts, viewers: Viewers, hosts: OwnHosts) -> None:
+        self.viewers = viewers
+        self.hosts = hosts
+        self._parts = parts
+        self._api = Api(parts)
+
+    def __repr__(self) -> str:
+        return f"<Console: {self._parts.streams!r}, {self._parts.orders!r}>"
+
+    def stop(self) -> None:
+        """End the streams of events, before the listener waits for running answers."""
+        self._parts.streams.stop()
+
+    async def close(self) -> None:
+        """Stop running questions."""
+        await self._parts.orders.close()
+
+    async def answer(self, request: web.BaseRequest, path: ConsolePath) -> Reply:
+        """Answer a request of any method; errors are answers, too."""
+        try:
+            found = await self._found(request, path)
+            if isinstance(found, EventStream):
+                return self._parts.streams.reply(found)
+            return await rendered(found, request)
+        except Problem as problem:
+            return await self._refusal(request, path, problem)
+        except RegistryError as error:
+            refused = Problem(error.status, error.message, error.headers())
+            return await self._refusal(request, path, refused)
+        except ConnectionError:  # the client has left
+            raise
+        except Exception:  # noqa: BLE001 - the last resort, and it is logged
+            _log.exception("unexpected failure of a request: %s", shown(request.raw_path))
+            failure = Problem(500, "the mirror failed; its log has the reason")
+            return await self._refusal(request, path, failure)
+
+    async def _found(
+        self, request: web.BaseRequest, path: ConsolePath
+    ) -> ConsoleReply | EventStream:
+        host = self.hosts.check(request)
+        if request.method not in _METHODS:
+            raise wrong_method(request.method, *_METHODS)
+        check_origin(request, host)
+        viewer = await self.viewers.recognise(request)
+        if path.path.startswith(_API):
+            return await self._api.answer(request, path, viewer)
+        return await self._page(request, path, viewer, host)
+
+    async def _page(
+        self, request: web.BaseRequest, path: ConsolePath, viewer: Viewer, host: str
+    ) -> ConsoleReply | EventStream:
+        first = path.path.split("/", 2)[1]
+        if first == "login":
+            return _login(viewer)
+        page = PAGES.get(first)
+        if page is None:
+            raise Problem(HTTPStatus.NOT_FOUND, f"there is no page at {shown(path.path)}")
+        form: dict[str, str] = {}
+        if request.method not in SAFE:
+            viewer.need_act("mirror --help")
+            form = await read_form(request)
+        asked = ConsoleRequest(
+            method=request.method,
+            path=path.path,
+            query=last_values(read_query(path.query)),
+            form=form,
+            viewer=viewer,
+            host=host,
+            scheme="https" if request.secure else "http",
+            raw=request,
+        )
+        return await page(self._parts, asked)
+
+    async def _refusal(
+        self, request: web.BaseRequest, path: ConsolePath, problem: Problem
+    ) -> Reply:
+        reply = problem.reply() if path.path.startswith("/api") else problem_page(problem)
+        return await rendered(reply, request, cause=problem.detail)
+
+
+def _login(viewer: Viewer) -> ConsoleReply:
+    """Ask for a login, and go on to the overview: browsers send a login only where one is asked."""
+    if viewer.name is None:
+        raise login_needed("this mirror knows operators by their logins")
+    return ConsoleReply.see_other("/")

@@ -1,0 +1,98 @@
+"""Orders of the page and the API, carried out by the service that the commands use."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import TypeVar
+
+from mirror.admin.messages import DuOrder, PurgeOrder, Record, Refused, Work
+from mirror.admin.service import AdminService
+from mirror.console.problem import Problem, busy
+from mirror.console.viewers import Viewer
+from mirror.util.singleflight import SingleFlight
+
+_log = logging.getLogger(__name__)
+
+# Orders that look at all that is stored: each takes a thread for as long as a second.
+_WALKS = (DuOrder, PurgeOrder)
+_AT_ONCE = 2
+_WAITING = 32  # different walks; further ones are refused
+_AGAIN = 5  # seconds
+_STATUSES = {
+    "refused": HTTPStatus.CONFLICT,
+    "invalid": HTTPStatus.BAD_REQUEST,
+    "unknown": HTTPStatus.NOT_FOUND,
+    "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "failed": HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+R = TypeVar("R")
+
+
+class Orders:
+    """Carries out orders. Equal questions at the same time are one question."""
+
+    def __init__(self, service: AdminService) -> None:
+        self._service = service
+        self._questions: SingleFlight[Work, Record] = SingleFlight()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._waiting = 0
+
+    def __repr__(self) -> str:
+        return f"<Orders: {len(self._questions)} questions, {self._waiting} waiting>"
+
+    async def close(self) -> None:
+        """Stop the running questions."""
+        await self._questions.close()
+
+    async def ask(self, order: Work, kind: type[R]) -> R:
+        """Return the result of an order that changes nothing; raises Problem."""
+        return _result(await self._questions.join(order, lambda: self._answer(order)), kind)
+
+    async def act(self, order: Work, viewer: Viewer, kind: type[R]) -> R:
+        """Carry out an operator's order to its end, logged; raises Problem."""
+        last: Record | None = None
+        async with aclosing(self.records(order, viewer)) as records:
+            async for record in records:
+                last = record
+        return _result(last, kind)
+
+    async def records(self, order: Work, viewer: Viewer) -> AsyncGenerator[Record, None]:
+        """Carry out an operator's order, logged; yields its records. Raises Problem."""
+        viewer.need_act(f"mirror {order}")
+        _log.info("order of %s at %s: %s", viewer.name, viewer.address, order)
+        async with aclosing(self._service.carry_out(order)) as records:
+            async for record in records:
+                yield record
+
+    async def _answer(self, order: Work) -> Record:
+        if not isinstance(order, _WALKS):
+            return await self._last(order)
+        if self._waiting >= _WAITING:
+            raise busy("too many questions are being answered", _AGAIN)
+        self._waiting += 1
+        try:
+            async with self._turns:
+                return await self._last(order)
+        finally:
+            self._waiting -= 1
+
+    async def _last(self, order: Work) -> Record:
+        last: Record = Refused("the mirror gave no answer", "failed")
+        async with aclosing(self._service.carry_out(order)) as records:
+            async for record in records:
+                last = record
+        return last
+
+
+def _result(record: Record | None, kind: type[R]) -> R:
+    if isinstance(record, kind):
+        return record
+    if isinstance(record, Refused):
+        headers = {"Retry-After": str(_AGAIN)} if record.why == "unavailable" else {}
+        raise Problem(_STATUSES[record.why], record.reason, headers)
+    raise TypeError(f"unexpected record: {type(record).__name__}")

@@ -1,0 +1,80 @@
+"""A request to the console, as its pages see it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import parse_qs
+
+from aiohttp import hdrs, web
+
+from mirror.console.problem import Problem
+from mirror.console.viewers import Viewer
+from mirror.web.connections.request_body import MOST, body_of
+
+_FIELDS = 100  # of a query or a form
+_PATIENCE = 10.0  # seconds for a body of 64 KiB
+_FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleRequest:
+    """A request: the decoded `path`, the last value of each field of query and form, the viewer.
+
+    `host` is the name that the client used, `scheme` is http or https. `raw` is for the parts that
+    need a header.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    form: Mapping[str, str]
+    viewer: Viewer
+    host: str
+    scheme: str
+    raw: web.BaseRequest
+
+
+def read_query(query: str) -> dict[str, list[str]]:
+    """Parse a query or a form; raises Problem."""
+    try:
+        return parse_qs(query, keep_blank_values=True, max_num_fields=_FIELDS, errors="strict")
+    except ValueError:
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, f"expected at most {_FIELDS} fields, in UTF-8"
+        ) from None
+
+
+def last_values(fields: Mapping[str, list[str]]) -> dict[str, str]:
+    """Return the last value of each field."""
+    return {name: values[-1] for name, values in fields.items()}
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """Read the body of an operator's request; raises Problem, or ConnectionResetError."""
+    if hdrs.TRANSFER_ENCODING in request.headers:
+        raise Problem(HTTPStatus.LENGTH_REQUIRED, "expected a body with a Content-Length")
+    body = body_of(request)
+    if body is None:
+        if request.headers.get(hdrs.CONTENT_LENGTH, "0").strip() == "0":
+            return b""
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {MOST} bytes")
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await body.read()
+    except TimeoutError:
+        raise Problem(
+            HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {_PATIENCE:g} s"
+        ) from None
+
+
+async def read_form(request: web.BaseRequest) -> dict[str, str]:
+    """Read the fields of a form; raises Problem, or ConnectionResetError."""
+    body = await read_body(request)
+    if not body:
+        return {}
+    if request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower() != _FORM:
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"expected a form: {_FORM}")
+    return last_values(read_query(body.decode("latin-1")))

@@ -1,0 +1,119 @@
+"""The viewers of the console: which of them may see names, and which may act."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import ip_address
+
+from aiohttp import web
+
+from mirror.console.problem import Problem, login_needed
+from mirror.oci.errors import NotAllowed, Unauthorized
+from mirror.web.auth.authenticator import Authenticator
+from mirror.web.connections.trusted_proxies import TrustedProxies
+from mirror.web.request_keys import IDENTITY
+
+# A proxy that is not trusted hides its clients behind its own address, which may be a loopback one.
+_FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Forwarded-Host")
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The sender of a request to the console, and its `name` if it has logged in.
+
+    Numbers are for all viewers. A viewer that `sees_names` may see the names of images and clients,
+    and a viewer that `acts` may change something. `operators` says whether any are configured.
+    """
+
+    address: str
+    name: str | None
+    sees_names: bool
+    acts: bool
+    operators: bool
+
+    def need_names(self) -> None:
+        """Refuse a viewer that may not see names; raises Problem."""
+        if self.sees_names:
+            return
+        if not self.operators:
+            raise Problem(
+                HTTPStatus.FORBIDDEN,
+                "names of images and clients are shown to clients of this machine only: name the "
+                "operators in the setting operators to show them elsewhere",
+            )
+        raise self._no_operator()
+
+    def need_act(self, command: str) -> None:
+        """Refuse a viewer that may not act; raises Problem, which names the equal command."""
+        if self.acts:
+            return
+        if not self.operators:
+            raise Problem(
+                HTTPStatus.FORBIDDEN,
+                "actions need the setting operators, which names the logins that may act; on the "
+                f"mirror's machine, use the command: {command}",
+            )
+        raise self._no_operator()
+
+    def _no_operator(self) -> Problem:
+        if self.name is None:
+            return login_needed("this needs the login of an operator")
+        return Problem(HTTPStatus.FORBIDDEN, f"{self.name} is none of the operators")
+
+
+class Viewers:
+    """Recognises viewers by their logins; `operators` are the names of the viewers that may act."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        operators: Collection[str],
+        trusted_proxies: TrustedProxies | None,
+    ) -> None:
+        self._authenticator = authenticator
+        self._operators = frozenset(operators)
+        self._trusted_proxies = trusted_proxies
+
+    def __repr__(self) -> str:
+        return f"<Viewers: {len(self._operators)} operators>"
+
+    def change(self, operators: Collection[str]) -> None:
+        """Replace the operators, after a reload."""
+        self._operators = frozenset(operators)
+
+    async def recognise(self, request: web.BaseRequest) -> Viewer:
+        """Return the viewer that sends a request; raises Problem, or ClientTooFast."""
+        try:
+            identity = await self._authenticator.recognise(request)
+        except (Unauthorized, NotAllowed) as error:
+            raise login_needed(error.message) from None
+        request[IDENTITY] = identity
+        if not self._operators:
+            near = self._is_near(request)
+            return Viewer(identity.address, identity.name, near, acts=False, operators=False)
+        operator = identity.name in self._operators
+        return Viewer(identity.address, identity.name, operator, operator, operators=True)
+
+    def _is_near(self, request: web.BaseRequest) -> bool:
+        """Whether a request comes from this machine, and no proxy has passed it on.
+
+        Through a trusted proxy, its client's address decides.
+        """
+        try:
+            near = ip_address((request.remote or "").partition("%")[0])
+        except ValueError:
+            return False
+        near = getattr(near, "ipv4_mapped", None) or near
+        return near.is_loopback and (
+            not any(name in request.headers for name in _FORWARDED) or self._is_trusted(request)
+        )
+
+    def _is_trusted(self, request: web.BaseRequest) -> bool:
+        peer = request.transport and request.transport.get_extra_info("peername")
+        return bool(
+            peer
+            and self._trusted_proxies is not None
+            and self._trusted_proxies.trusts(str(peer[0]))
+        )
