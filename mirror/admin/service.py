@@ -7,12 +7,13 @@ from contextlib import aclosing
 
 from mirror.admin.messages import OrderError, Record, Refused, Work
 from mirror.admin.operations import OPERATIONS
-from mirror.admin.operations.parts import OperationParts
+from mirror.admin.operations.parts import LiveParts, OperationParts
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
+from mirror.statistics.recorder import Recorder
 from mirror.storage.errors import StorageError
 from mirror.storage.store import Store
 
@@ -23,7 +24,7 @@ class AdminService:
     Removed content leaves the accounting, the disk, and memory. No response is cut: an open file
     stays readable, and a fetch stores its blob once proven, even if it was removed meanwhile.
     `altered` is the content that was found damaged, and was discarded, when the store was opened
-    for the order: the first verify reports it.
+    for the order: the first verify reports it. `live` has the parts of a daemon, None without one.
     """
 
     def __init__(
@@ -33,9 +34,13 @@ class AdminService:
         memory: MemoryCache,
         budget: Budget,
         demand: Demand,
+        recorder: Recorder,
         altered: tuple[Digest, ...] = (),
+        live: LiveParts | None = None,
     ) -> None:
-        self._parts = OperationParts(store, tags, memory, budget, demand, altered)
+        self._parts = OperationParts(
+            store, tags, memory, budget, demand, recorder, altered=altered, live=live
+        )
 
     def __repr__(self) -> str:
         return f"<AdminService of {self._parts.store!r}>"

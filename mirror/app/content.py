@@ -55,6 +55,7 @@ async def build_content(
         memory=core.memory,
         abandon_after=settings.abandon_after,
         max_fetches=settings.max_fetches,
+        on_end=core.recorder.fetched,
     )
     blobs = BlobService(
         sources=registries,

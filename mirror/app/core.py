@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirror.admin.operations.parts import LiveParts
 from mirror.admin.service import AdminService
 from mirror.app.max_size import in_bytes
 from mirror.budget.account import BudgetPolicy
@@ -24,6 +25,9 @@ from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
 from mirror.oci.patterns import Patterns
 from mirror.settings import Settings
+from mirror.statistics.history import History
+from mirror.statistics.recorder import Recorder
+from mirror.statistics.top import TopLists
 from mirror.storage.blobs.filesystem import open_filesystem
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
@@ -48,6 +52,7 @@ class Core:
     demand: Demand
     tags: Tags
     memory: MemoryCache
+    recorder: Recorder
 
 
 @asynccontextmanager
@@ -80,7 +85,16 @@ async def open_core(
         await demand.load(budget.longest)
         await tags.load()
         memory = MemoryCache(memory_cache=settings.memory_cache)
-        yield Core(clocks, store=store, budget=budget, demand=demand, tags=tags, memory=memory)
+        history, top = History(store.index), TopLists(store.index)
+        yield Core(
+            clocks,
+            store=store,
+            budget=budget,
+            demand=demand,
+            tags=tags,
+            memory=memory,
+            recorder=Recorder(history, top, wall=clocks.wall, timer=clocks.timer),
+        )
 
 
 @asynccontextmanager
@@ -115,13 +129,20 @@ def budget_policies(settings: Settings) -> dict[str, BudgetPolicy]:
     }
 
 
-def build_admin_service(core: Core, altered: tuple[Digest, ...] = ()) -> AdminService:
-    """Return the service of orders; `altered` are the blobs that the start found damaged."""
+def build_admin_service(
+    core: Core, altered: tuple[Digest, ...] = (), live: LiveParts | None = None
+) -> AdminService:
+    """Return the service of orders; `altered` are the blobs that the start found damaged.
+
+    `live` has the parts of a daemon, None without one.
+    """
     return AdminService(
         store=core.store,
         tags=core.tags,
         memory=core.memory,
         budget=core.budget,
         demand=core.demand,
+        recorder=core.recorder,
         altered=altered,
+        live=live,
     )

@@ -111,6 +111,7 @@ def _begin_jobs(stack: AsyncExitStack, parts: Parts, reloader: Reloader) -> None
         core.store.keep_books(),
         parts.web_server.authenticator.run(),
         background.keep_count(core.budget, core.demand),
+        core.recorder.run(),
         parts.limit_poller.run(),
         follow_file_system(lambda: reloader.settings.max_size, core.store),
         background.feed_watchdog(),

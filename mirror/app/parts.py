@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from mirror.admin.operations.parts import LiveParts
 from mirror.admin.service import AdminService
 from mirror.app.content import Content, build_content
 from mirror.app.core import Clocks, Core, build_admin_service, open_core
@@ -14,11 +15,13 @@ from mirror.app.web_server import (
     Connections,
     Observers,
     WebServer,
+    build_readings,
     build_web_server,
     export_figures,
 )
 from mirror.budget.limit_poller import LimitPoller
 from mirror.settings import Settings
+from mirror.upstream.telemetry import UpstreamResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,17 @@ async def build_parts(
     """
     folder = settings.data_dir.absolute()
     core = await stack.enter_async_context(open_core(settings, folder, clocks))
+    await core.recorder.load()
+    stack.callback(core.recorder.stop)
     stack.callback(core.demand.tick)  # the last requests are noted, too
-    upstreams = await open_upstreams(stack, core, plans, observers.metrics.answer)
+
+    def observe(answer: UpstreamResponse) -> None:
+        observers.metrics.answer(answer)
+        core.recorder.answer(answer)
+
+    upstreams = await open_upstreams(stack, core, plans, observe)
     content = await build_content(stack, settings, core, upstreams)
-    service = build_admin_service(core)
+    service = build_admin_service(core, live=build_live_parts(upstreams, content, connections))
     web_server = build_web_server(
         stack,
         settings,
@@ -63,6 +73,7 @@ async def build_parts(
         observers=observers,
     )
     export_figures(core, upstreams, content, web_server, observers)
+    core.recorder.read(build_readings(core, upstreams, web_server, observers))
     limit_poller = LimitPoller(
         sources=upstreams.registries, budget=core.budget, limit_check=settings.limit_check
     )
@@ -73,4 +84,15 @@ async def build_parts(
         web_server=web_server,
         service=service,
         limit_poller=limit_poller,
+    )
+
+
+def build_live_parts(upstreams: Upstreams, content: Content, connections: Connections) -> LiveParts:
+    """Return the parts that orders find in a running mirror only."""
+    certificate = connections.certificate
+    return LiveParts(
+        fetches=content.fetches,
+        registries=upstreams.registries,
+        connections=lambda: len(connections.of_clients),
+        certificate_end=lambda: certificate.end if certificate is not None else None,
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from mirror.admin.operations import concerns
 from mirror.admin.service import AdminService
 from mirror.app import background
 from mirror.app.build_clients import (
@@ -25,6 +26,7 @@ from mirror.app.core import Core
 from mirror.app.upstreams import Upstreams
 from mirror.console.console import Console
 from mirror.settings import Settings
+from mirror.statistics.recorder import Readings
 from mirror.storage.store import Store
 from mirror.util.log_writer import LogWriter
 from mirror.util.loop_lag import LoopLag
@@ -39,6 +41,8 @@ from mirror.web.console import OwnPages
 from mirror.web.limit_headers import LimitHeaders
 from mirror.web.observability.access_log import AccessLog
 from mirror.web.observability.metrics import Metrics, State
+from mirror.web.observability.request_figures import RequestFigures
+from mirror.web.observability.request_observers import RequestObservers
 from mirror.web.registry_api import RegistryApi
 from mirror.web.server import Server
 from mirror.web.status_pages import StatusPages
@@ -129,8 +133,11 @@ def build_web_server(
         authorizer=content.access,
         api=_build_api(core, content, authenticator),
         pages=OwnPages(pages, console if settings.admin_listen is None else None),
-        metrics=observers.metrics,
-        log=AccessLog(log_format=settings.log_format, log_writer=observers.log_writer),
+        observers=RequestObservers(
+            AccessLog(log_format=settings.log_format, log_writer=observers.log_writer),
+            observers.metrics.requests,
+            RequestFigures(core.recorder),
+        ),
         connections=connections.of_clients,
     )
     browsers = build_metrics_browsers(settings)
@@ -166,6 +173,24 @@ def export_figures(
             lag=observers.lag,
             secret=content.folder_key,
         )
+    )
+
+
+def build_readings(
+    core: Core, upstreams: Upstreams, web_server: WebServer, observers: Observers
+) -> Readings:
+    """Return the figures of other parts that the statistics read."""
+    store, connections = core.store, web_server.connections.of_clients
+    return Readings(
+        registries=upstreams.registries,
+        asked=core.demand.asked,
+        evicted=lambda: store.evicted_bytes,
+        totals={
+            concerns.DROPPED: lambda: observers.log_writer.dropped,
+            concerns.LOGINS: lambda: web_server.authenticator.refused,
+            concerns.SHED: lambda: connections.shed,
+            concerns.STORE: lambda: store.failures,
+        },
     )
 
 

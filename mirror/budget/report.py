@@ -44,8 +44,8 @@ async def _account(
         others=window.others(now) if reported else None,
         heard=int(now - reported.at) if reported else None,
         rate=round(window.rate(now) * 3600, 2),
-        lasts=_whole(window.exhausted_in(now)),
-        whole=_whole(window.all_back_in(now)) if limited else None,
+        lasts=whole_seconds(window.exhausted_in(now)),
+        whole=whole_seconds(window.all_back_in(now)) if limited else None,
         shut=math.ceil(account.shut_for(now)),
         asked=demand.asked_for(key.upstream, window.length) if budget.is_present(key) else None,
         spent=_parts(window, now),
@@ -62,5 +62,6 @@ def _parts(window: Window, now: float) -> tuple[int, ...]:
     return tuple(found[number] for number in range(PARTS))
 
 
-def _whole(seconds: float) -> int | None:
+def whole_seconds(seconds: float) -> int | None:
+    """Return whole seconds, rounded up; None for a time that never comes."""
     return None if math.isinf(seconds) else math.ceil(seconds)

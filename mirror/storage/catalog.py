@@ -217,6 +217,11 @@ class Catalog:
                 return secrets.choice(found)
         return None
 
+    @property
+    def manifest_count(self) -> int:
+        """The number of stored manifests."""
+        return len(self._manifests)
+
     def manifests(self) -> Iterator[Digest]:
         """Return the digests of the stored manifests."""
         return iter(self._manifests)

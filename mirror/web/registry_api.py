@@ -15,7 +15,7 @@ from mirror.content.listings.service import ListingService
 from mirror.content.listings.tag_lists import TagStream
 from mirror.content.manifests.resolver import ManifestResolver
 from mirror.content.manifests.result import ManifestResult
-from mirror.content.outcome import Outcome
+from mirror.content.outcome import STALE_TEXTS, Outcome
 from mirror.content.repositories import Repositories
 from mirror.identity.client import ClientIdentity
 from mirror.oci import media, ranges
@@ -125,6 +125,7 @@ class RegistryApi:
             length=descriptor.size,
             body=self._shared(descriptor.digest, found.body or b""),
             outcome=found.outcome,
+            why="" if found.why is None else STALE_TEXTS[found.why],
         )
 
     def _shared(self, digest: Digest, body: bytes) -> bytes | InMemoryBody:

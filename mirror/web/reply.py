@@ -78,6 +78,7 @@ class Reply(web.StreamResponse):
 
     `length` is the body's, in bytes, whether or not it is sent. If it is None, for unknown, the
     body is sent in chunks, or ends with the connection (RFC 9112, 6.3). `last` ends the connection.
+    `cause` is the reason of an error, `why` that of a stale answer.
     For the log, `sent` has the bytes sent, and `broken` the reason if they are not all.
     """
 
@@ -90,11 +91,13 @@ class Reply(web.StreamResponse):
         body: bytes | memoryview | BodyStream = b"",
         outcome: Outcome | None = None,
         cause: str = "",
+        why: str = "",
         last: bool = False,
     ) -> None:
         super().__init__(status=status)
         self.outcome = outcome
         self.cause = cause
+        self.why = why
         self.sent = 0
         self.broken = ""
         self._lines = headers

@@ -30,8 +30,8 @@ from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.connections.http_protocol import Listener
 from mirror.web.console import EventReply, OwnPages
 from mirror.web.error_reply import refusal
-from mirror.web.observability.access_log import AccessLog, line_of
-from mirror.web.observability.metrics import Metrics
+from mirror.web.observability.access_log import line_of
+from mirror.web.observability.request_observers import RequestObservers
 from mirror.web.registry_api import RegistryApi
 from mirror.web.reply import CUT, Reply
 from mirror.web.request_keys import IDENTITY, REQUEST_ID, ROUTE
@@ -62,8 +62,7 @@ class Server:
         authorizer: Authorizer,
         api: RegistryApi,
         pages: OwnPages,
-        metrics: Metrics,
-        log: AccessLog,
+        observers: RequestObservers,
         connections: ClientConnections,
     ) -> None:
         self.router = router  # replaced by a reload
@@ -71,8 +70,9 @@ class Server:
         self._authorizer = authorizer
         self._api = api
         self._pages = pages
-        self._metrics = metrics
-        self._log = log
+        self._log = observers.log
+        self._metrics = observers.metrics
+        self._figures = observers.figures
         self._connections = connections
         self._ids = RequestIds()
 
@@ -200,7 +200,7 @@ class Server:
         """Log and count a reply, complete or not."""
         if not isinstance(reply, Reply):  # aiohttp's own, to invalid HTTP
             connections.rest(request)
-            self._metrics.requests.add("other", Outcome.ERROR, 0, seconds)
+            self._metrics.add("other", Outcome.ERROR, 0, seconds)
             return
         line = line_of(request, reply, seconds)
         self._log.add(line)
@@ -210,7 +210,10 @@ class Server:
         else:
             connections.rest(request)
         sent = reply.sent if reply.status < 400 else 0
-        self._metrics.requests.add(line.kind, reply.outcome, sent, seconds)
+        self._metrics.add(line.kind, reply.outcome, sent, seconds)
+        route = request.get(ROUTE)
+        if isinstance(route, RepositoryPath):
+            self._figures.add(route, line, reply)
 
 
 def _how_far(reply: Reply) -> str:

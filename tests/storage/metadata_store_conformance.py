@@ -19,7 +19,9 @@ from mirror.storage.metadata.rows import (
     AskedRow,
     BlobRow,
     ChildRow,
+    Figures,
     GateRow,
+    HistoryRow,
     LimitRow,
     LinkRow,
     PublicityRow,
@@ -27,6 +29,7 @@ from mirror.storage.metadata.rows import (
     SpenderRow,
     TagKey,
     TagRow,
+    TopRow,
     TypeRow,
 )
 
@@ -93,6 +96,8 @@ class MetadataStoreConformance(ABC):
             await store.pulls(0),
             await store.asked(0),
             await store.spenders("tag", HUB, since=0, most=9),
+            await store.history(),
+            await store.top(),
         ):
             assert list(rows) == []
 
@@ -315,6 +320,33 @@ class MetadataStoreConformance(ABC):
             await store.pulls_written()
         await flushing
         assert store.pending == 0
+
+    async def test_the_history_outlives_a_restart_by_time(
+        self, store: MetadataStore, tmp_path: Path
+    ) -> None:
+        later = HistoryRow(60, NOW + 60, "docker.io", Figures(*range(14)))
+        earlier = HistoryRow(60, NOW, "", Figures(*range(1, 15)))
+        for row in (later, earlier, earlier._replace(figures=Figures(*range(2, 16)))):
+            store.put_history(row)
+        gone = HistoryRow(3600, NOW, "docker.io", Figures(*range(14)))
+        store.put_history(gone)
+        store.drop_history(gone.step, gone.at, gone.upstream)
+        async with self.reopened(store, tmp_path) as again:
+            newest = earlier._replace(figures=Figures(*range(2, 16)))
+            assert list(await again.history()) == [newest, later]
+
+    async def test_the_top_lists_of_an_hour_are_replaced_together(
+        self, store: MetadataStore, tmp_path: Path
+    ) -> None:
+        store.put_top(TopRow(NOW, "image", "old", 7, 70))
+        store.put_top(TopRow(NOW + 3600, "client", "me", 2, 20))
+        store.drop_top(NOW)
+        store.put_top(TopRow(NOW, "image", "new", 8, 80))
+        async with self.reopened(store, tmp_path) as again:
+            assert list(await again.top()) == [
+                TopRow(NOW, "image", "new", 8, 80),
+                TopRow(NOW + 3600, "client", "me", 2, 20),
+            ]
 
     async def test_a_store_that_starts_over_is_empty_and_of_use(self, store: MetadataStore) -> None:
         store.put_blob(BlobRow(ONE, 1, None, NOW))

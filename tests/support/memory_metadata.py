@@ -16,6 +16,7 @@ from mirror.storage.metadata.rows import (
     BlobRow,
     ChildRow,
     GateRow,
+    HistoryRow,
     LimitRow,
     LinkRow,
     PastPull,
@@ -24,6 +25,7 @@ from mirror.storage.metadata.rows import (
     SpenderRow,
     TagKey,
     TagRow,
+    TopRow,
     TypeRow,
 )
 
@@ -61,6 +63,8 @@ class MemoryMetadata:
         self._limits: dict[AccountKey, LimitRow] = {}
         self._gates: dict[AccountKey, GateRow] = {}
         self._asked: dict[tuple[str, int], AskedRow] = {}
+        self._history: dict[tuple[int, int, str], HistoryRow] = {}
+        self._top: dict[tuple[int, str, str], TopRow] = {}
 
     def when_lost(self, source: Source) -> None:
         """Keep a source for `lose`."""
@@ -262,6 +266,32 @@ class MemoryMetadata:
         )
         ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
         return [SpenderRow(name, pulls) for name, pulls in ranked[:most]]
+
+    # The history
+
+    def put_history(self, row: HistoryRow) -> None:
+        """See `HistoryMetadata`."""
+        self._history[row.step, row.at, row.upstream] = row
+
+    def drop_history(self, step: int, at: int, upstream: str) -> None:
+        """See `HistoryMetadata`."""
+        self._history.pop((step, at, upstream), None)
+
+    async def history(self) -> list[HistoryRow]:
+        """See `HistoryMetadata`."""
+        return [self._history[key] for key in sorted(self._history)]
+
+    def put_top(self, row: TopRow) -> None:
+        """See `HistoryMetadata`."""
+        self._top[row.hour, row.what, row.name] = row
+
+    def drop_top(self, hour: int) -> None:
+        """See `HistoryMetadata`."""
+        self._top = {key: row for key, row in self._top.items() if row.hour != hour}
+
+    async def top(self) -> list[TopRow]:
+        """See `HistoryMetadata`."""
+        return [self._top[key] for key in sorted(self._top)]
 
 
 def _spender(what: Spender, row: PullRow) -> str:

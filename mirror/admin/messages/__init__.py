@@ -10,7 +10,10 @@ from mirror.admin.messages.common import (
     Unavailable,
 )
 from mirror.admin.messages.du import DuOrder, ImageUsage, RepositoryUsage, Usage
+from mirror.admin.messages.errors import ErrorsOrder, RecentRequest, RecentRequests
+from mirror.admin.messages.fetches import Fetches, FetchesOrder, RunningFetch
 from mirror.admin.messages.gc import Collected, GcOrder
+from mirror.admin.messages.history import History, HistoryOrder, Point
 from mirror.admin.messages.ls import LsOrder, StoredImage, StoredImages
 from mirror.admin.messages.purge import Purged, PurgeOrder
 from mirror.admin.messages.reload import Reloaded, ReloadOrder, Unusable
@@ -22,6 +25,16 @@ from mirror.admin.messages.show import (
     ShownImage,
     ShowOrder,
 )
+from mirror.admin.messages.status import (
+    Concern,
+    DiskStatus,
+    LimitStatus,
+    SpanFigures,
+    Status,
+    StatusOrder,
+    UpstreamStatus,
+)
+from mirror.admin.messages.top import Top, TopOrder, TopRow
 from mirror.admin.messages.verify import DamagedBlob, Verified, VerifyOrder
 from mirror.budget.summary import Budgets
 
@@ -29,40 +42,72 @@ __all__ = [
     "Attached",
     "BudgetOrder",
     "Collected",
+    "Concern",
     "DamagedBlob",
+    "DiskStatus",
     "DuOrder",
+    "ErrorsOrder",
+    "Fetches",
+    "FetchesOrder",
     "GcOrder",
+    "History",
+    "HistoryOrder",
     "ImageTag",
     "ImageUsage",
     "Layer",
+    "LimitStatus",
     "LsOrder",
     "NotStored",
     "Order",
     "OrderError",
     "OrderInvalid",
     "PlatformImage",
+    "Point",
     "Progress",
     "PurgeOrder",
     "Purged",
+    "RecentRequest",
+    "RecentRequests",
     "Record",
     "Refused",
     "ReloadOrder",
     "Reloaded",
     "RepositoryUsage",
+    "RunningFetch",
     "ShowOrder",
     "ShownImage",
+    "SpanFigures",
+    "Status",
+    "StatusOrder",
     "StoredImage",
     "StoredImages",
+    "Top",
+    "TopOrder",
+    "TopRow",
     "Unavailable",
     "Unusable",
+    "UpstreamStatus",
     "Usage",
     "Verified",
     "VerifyOrder",
     "Work",
 ]
 
-# Orders that need the data folder, and no daemon.
-Work = VerifyOrder | GcOrder | PurgeOrder | DuOrder | BudgetOrder | LsOrder | ShowOrder
+# Orders that work on a data folder; `errors` and `fetches` need a running mirror as well.
+Work = (
+    VerifyOrder
+    | GcOrder
+    | PurgeOrder
+    | DuOrder
+    | BudgetOrder
+    | LsOrder
+    | ShowOrder
+    | StatusOrder
+    | HistoryOrder
+    | TopOrder
+    | ErrorsOrder
+    | FetchesOrder
+)
 Order = Work | ReloadOrder
 
 # The records of an order: progress, damage, and at the end a result or a failure.
@@ -76,6 +121,11 @@ Record = (
     | Budgets
     | StoredImages
     | ShownImage
+    | Status
+    | History
+    | Top
+    | RecentRequests
+    | Fetches
     | Reloaded
     | Unusable
     | Refused

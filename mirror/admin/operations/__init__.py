@@ -9,21 +9,31 @@ from typing import Any, TypeAlias
 from mirror.admin.messages import (
     BudgetOrder,
     DuOrder,
+    ErrorsOrder,
+    FetchesOrder,
     GcOrder,
+    HistoryOrder,
     LsOrder,
     PurgeOrder,
     Record,
     ShowOrder,
+    StatusOrder,
+    TopOrder,
     VerifyOrder,
     Work,
 )
 from mirror.admin.operations.budget import budget
 from mirror.admin.operations.du import du
+from mirror.admin.operations.errors import errors
+from mirror.admin.operations.fetches import fetches
 from mirror.admin.operations.gc import gc
+from mirror.admin.operations.history import history
 from mirror.admin.operations.ls import ls
 from mirror.admin.operations.parts import OperationParts
 from mirror.admin.operations.purge import purge
 from mirror.admin.operations.show import show
+from mirror.admin.operations.status import status
+from mirror.admin.operations.top import top
 from mirror.admin.operations.verify import verify
 
 # Takes an order of one type; yields progress, and finally the result.
@@ -33,10 +43,15 @@ OPERATIONS: Mapping[type[Work], Operation] = MappingProxyType(
     {
         BudgetOrder: budget,
         DuOrder: du,
-        GcOrder: gc,
         LsOrder: ls,
-        PurgeOrder: purge,
         ShowOrder: show,
+        ErrorsOrder: errors,
+        FetchesOrder: fetches,
+        GcOrder: gc,
+        HistoryOrder: history,
+        PurgeOrder: purge,
+        StatusOrder: status,
+        TopOrder: top,
         VerifyOrder: verify,
     }
 )

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from mirror.admin.messages.common import OrderError
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
+from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
+from mirror.statistics.recorder import Recorder
 from mirror.storage.catalog import charged
 from mirror.storage.graph import View
 from mirror.storage.store import Store
+from mirror.upstream.client import RegistryClient
+
+
+@dataclass(frozen=True, slots=True)
+class LiveParts:
+    """The parts that only a running mirror has.
+
+    `connections` returns the number of clients' connections, `certificate_end` the time at which
+    the mirror's certificate ends, in epoch seconds; None without one.
+    """
+
+    fetches: FetchPool
+    registries: Mapping[str, RegistryClient]
+    connections: Callable[[], int]
+    certificate_end: Callable[[], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +45,15 @@ class OperationParts:
     memory: MemoryCache
     budget: Budget
     demand: Demand
+    recorder: Recorder
     altered: tuple[Digest, ...] = ()
+    live: LiveParts | None = None
+
+    def running(self, what: str) -> LiveParts:
+        """Return the parts of a running mirror; raises OrderError, which names `what` needs it."""
+        if self.live is None:
+            raise OrderError(f"{what} needs a running mirror")
+        return self.live
 
 
 def charged_for(view: View, digests: Iterable[Digest]) -> int:

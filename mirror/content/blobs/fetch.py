@@ -10,7 +10,7 @@ from mirror.content.blobs.answer_timeout import AnswerTimeout
 from mirror.content.blobs.download import Download
 from mirror.content.blobs.fetch_partial import FetchPartial
 from mirror.content.blobs.ingest import Ingest
-from mirror.content.blobs.progress import Bypass, FetchProgress
+from mirror.content.blobs.progress import Bypass, FetchProgress, Pace
 from mirror.content.blobs.sinks import Sink
 from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
@@ -208,7 +208,9 @@ class Fetch(FetchProgress):
     async def _take_in(self, download: Download, ingest: Ingest) -> None:
         self._small = None if ingest.received else bytearray()
         self._grow(ingest.received, download.size)
+        pace = self.pace = Pace(asyncio.get_running_loop().time())
         while data := await download.read():
+            pace.received += len(data)
             await self._partial.grow(download.position, download.size)
             ingest.add(data)
             self._remember(data)

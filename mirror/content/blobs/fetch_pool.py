@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from mirror.content.blobs.allowance import Allowance
 from mirror.content.blobs.fetch import Fetch
@@ -41,6 +41,7 @@ class _Running:
     stopping: bool = False
     reprieved: bool = False  # it goes on without followers, for a while
     check: asyncio.TimerHandle | None = None  # stops it, if it has no followers by then
+    began: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
     @property
     def ending(self) -> bool:
@@ -61,6 +62,19 @@ class _Running:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchState:
+    """A fetch as it is now: `received` of `size` bytes, `rate` in bytes a second, for `seconds`."""
+
+    repository: Repository
+    digest: Digest
+    received: int
+    size: int | None
+    rate: float
+    seconds: float
+    followers: int
+
+
+@dataclass(frozen=True, slots=True)
 class OtherFetch:
     """A fetch of the blob that a request may not follow: it is for other repositories, or ends.
 
@@ -76,7 +90,8 @@ class FetchPool:
     """Runs fetches. `max_fetches` is how many run at a time, for all `sources` together.
 
     `abandon_after` is how long, in seconds, a fetch goes on without followers, and `reprieve` how
-    much longer where little is left.
+    much longer where little is left. `on_end` is told of each ended fetch: its upstream, and the
+    bytes and seconds of its last body.
     """
 
     def __init__(
@@ -88,12 +103,14 @@ class FetchPool:
         abandon_after: float,
         max_fetches: int,
         reprieve: float = _REPRIEVE,
+        on_end: Callable[[str, int, float], None] = lambda *_: None,
     ) -> None:
         self._store = store
         self._possession = possession
         self._memory = memory
         self._abandon_after = abandon_after
         self._reprieve = reprieve
+        self._on_end = on_end
         self._sources = sources
         self._places = FairSemaphore(max_fetches)
         self._shared = max_fetches >= _SHARED
@@ -110,6 +127,10 @@ class FetchPool:
     def followers(self) -> int:
         """The number of followers of all fetches."""
         return sum(running.fetch.followers for running in self._running.values())
+
+    def states(self) -> list[FetchState]:
+        """Return the state of each fetch, the oldest first."""
+        return [_state(running) for running in self._running.values()]
 
     def change(self, abandon_after: float, max_fetches: int) -> None:
         """Take up other bounds; running fetches go on."""
@@ -215,10 +236,26 @@ class FetchPool:
 
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
         running = self._running.pop(key)
+        if (pace := running.fetch.pace) is not None:
+            now = asyncio.get_running_loop().time()
+            self._on_end(key[0], pace.received, now - pace.since)
         if running.check is not None:
             running.check.cancel()
         if not task.cancelled() and (error := task.exception()):
             _log.error("unexpected failure of a fetch of %s", key[1], exc_info=error)
+
+
+def _state(running: _Running) -> FetchState:
+    fetch, now = running.fetch, asyncio.get_running_loop().time()
+    return FetchState(
+        repository=fetch.repository,
+        digest=fetch.digest,
+        received=running.partial.written,
+        size=fetch.size,
+        rate=0.0 if fetch.pace is None else fetch.pace.rate(now),
+        seconds=now - running.began,
+        followers=fetch.followers,
+    )
 
 
 async def _over(running: _Running) -> None:

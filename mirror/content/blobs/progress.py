@@ -28,13 +28,25 @@ class Bypass:
     hasher: Hasher
 
 
+@dataclass(slots=True)
+class Pace:
+    """The pace of a body: bytes received of it, `since` a time of a monotonic clock, in seconds."""
+
+    since: float
+    received: int = 0
+
+    def rate(self, now: float) -> float:
+        """Return the bytes a second."""
+        return self.received / max(now - self.since, 0.001)
+
+
 class FetchProgress:
     """A blob under fetch. All followers share its bytes; a refusal is for one repository only.
 
     `repository` is where upstream is asked now. `visible` is the limit up to which
     followers may read, in bytes; `size` is that of the blob, once upstream has named it. After
     `ended` no file is read for a new follower. A failure is kept as a value, without traceback
-    and frames.
+    and frames. `pace` is that of the body, once it arrives.
     """
 
     def __init__(self, repository: Repository, digest: Digest) -> None:
@@ -49,6 +61,7 @@ class FetchProgress:
         self._shown: dict[Repository, int] = {}  # admitted, with the size that upstream names there
         self._refusals: dict[Repository, RegistryError] = {}
         self.ended = False
+        self.pace: Pace | None = None
         self._changes = Notifier()
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ from mirror.storage.metadata.rows import (
     BlobRow,
     ChildRow,
     GateRow,
+    HistoryRow,
     LimitRow,
     LinkRow,
     PastPull,
@@ -26,6 +27,7 @@ from mirror.storage.metadata.rows import (
     SpenderRow,
     TagKey,
     TagRow,
+    TopRow,
     TypeRow,
 )
 
@@ -178,7 +180,31 @@ class LedgerMetadata(Rebuilt, Protocol):
         """
 
 
-class MetadataStore(ContentMetadata, TagMetadata, PublicityMetadata, LedgerMetadata, Protocol):
+class HistoryMetadata(Rebuilt, Protocol):
+    """The rows of the history and of its top lists."""
+
+    def put_history(self, row: HistoryRow) -> None:
+        """Record the sums of a step."""
+
+    def drop_history(self, step: int, at: int, upstream: str) -> None:
+        """Delete the sums of a step."""
+
+    async def history(self) -> Sequence[HistoryRow]:
+        """Return the recorded steps, by time. Raises MetadataError."""
+
+    def put_top(self, row: TopRow) -> None:
+        """Record a line of an hour's top list."""
+
+    def drop_top(self, hour: int) -> None:
+        """Delete the top lists of an hour."""
+
+    async def top(self) -> Sequence[TopRow]:
+        """Return the lines of all top lists, by time. Raises MetadataError."""
+
+
+class MetadataStore(
+    ContentMetadata, TagMetadata, PublicityMetadata, LedgerMetadata, HistoryMetadata, Protocol
+):
     """All rows, read at start and written behind; no request waits for a query.
 
     Writes of the same row coalesce. Pulls and links are written at once: without its link, a digest

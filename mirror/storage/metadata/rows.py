@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository, Tag
+
+TopKind: TypeAlias = Literal["image", "client"]
 
 
 class BlobRow(NamedTuple):
@@ -139,3 +141,48 @@ class SpenderRow(NamedTuple):
 
     name: str
     pulls: int
+
+
+class Figures(NamedTuple):
+    """Sums of a time: requests for manifests and blobs, pulls, bytes, and requests to upstream.
+
+    `spared` is in milliseconds, `ran` (the time in which the mirror ran) in seconds; `evicted`, as
+    `sent` and `received`, is in bytes.
+    """
+
+    requests: int
+    hits: int
+    stale: int
+    errors: int
+    sent: int
+    sent_from_cache: int
+    asked: int
+    counted: int
+    spared: int
+    upstream_requests: int
+    upstream_failures: int
+    received: int
+    evicted: int
+    ran: int
+
+
+class HistoryRow(NamedTuple):
+    """The sums of the `step` (its length in seconds) that began at `at`.
+
+    A row without an upstream is about the mirror itself.
+    """
+
+    step: int
+    at: int
+    upstream: str
+    figures: Figures
+
+
+class TopRow(NamedTuple):
+    """An image or a client, with its pulls and bytes sent in the hour that began at `hour`."""
+
+    hour: int
+    what: TopKind
+    name: str
+    pulls: int
+    sent: int

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from mirror.util.certificate_end import certificate_end
 from mirror.util.file_watch import FileWatch
 from mirror.util.pem import EncryptedKey, no_password, reason
 
@@ -49,7 +50,8 @@ class Certificate:
 
     Read `context` again for each connection: open connections keep the old one. A context in use is
     never altered: its certificate and its key would change one after the other, and OpenSSL may
-    crash in a handshake between. `every` is the interval of checks for changes, in seconds.
+    crash in a handshake between. `every` is the interval of checks for changes, in seconds. The
+    certificate ends at `end`, in epoch seconds, if that is known.
     """
 
     def __init__(self, files: Pem, every: float = 5.0) -> None:
@@ -59,12 +61,13 @@ class Certificate:
         self._turn = asyncio.Lock()
         self._shown = files.content()
         self.context = _context(files)
+        self.end = _end(files)
 
     def change(self, anew: Certificate) -> bool:
         """Take over a newly read certificate, of any files; returns whether it differs."""
         differs = anew._shown != self._shown
         self._files, self._watch = anew._files, anew._watch
-        self._shown, self.context = anew._shown, anew.context
+        self._shown, self.context, self.end = anew._shown, anew.context, anew.end
         if differs:
             _log.warning("the certificate is that of %s now", self._files.tls_cert)
         return differs
@@ -92,11 +95,12 @@ class Certificate:
         try:
             shown = await asyncio.to_thread(files.content)
             context = await asyncio.to_thread(_context, files)
+            end = await asyncio.to_thread(_end, files)
         except TlsError as error:
             _log.error("the certificate was not renewed: %s %s", error.key, error)
             return
         if watch is self._watch:  # not replaced by a reload meanwhile
-            self._shown, self.context = shown, context
+            self._shown, self.context, self.end = shown, context, end
             _log.warning("the certificate is that of %s now", files.tls_cert)
 
 
@@ -105,6 +109,13 @@ def _print(file: Path) -> bytes:
         return sha256(file.read_bytes()).digest()
     except OSError:  # reported when the file is used
         return b""
+
+
+def _end(files: Pem) -> float | None:
+    try:
+        return certificate_end(files.tls_cert)
+    except OSError:  # reported when the file is used
+        return None
 
 
 def _context(files: Pem) -> ssl.SSLContext:

@@ -9,7 +9,9 @@ from mirror.storage.metadata.rows import (
     AccountKey,
     BlobRow,
     ChildRow,
+    Figures,
     GateRow,
+    HistoryRow,
     LimitRow,
     LinkRow,
     PastPull,
@@ -81,6 +83,11 @@ def gate_row(upstream: str, account: str, until: int, seconds: int) -> GateRow:
 def past_pull_row(upstream: str, account: str, at: int, client: str, reported: int) -> PastPull:
     """Return the past pull of these columns."""
     return PastPull(AccountKey(upstream, account), at, client, bool(reported))
+
+
+def history_row(step: int, at: int, upstream: str, *sums: int) -> HistoryRow:
+    """Return the step of these columns."""
+    return HistoryRow(step, at, upstream, Figures(*sums))
 
 
 def one_value(value: int | None) -> int | None:

@@ -46,6 +46,21 @@ PUT_PUBLICITY = """INSERT INTO publicity (upstream, repository, public, asked_at
     ON CONFLICT (upstream, repository) DO UPDATE SET public = excluded.public,
     asked_at = excluded.asked_at"""
 DROP_PUBLICITY = "DELETE FROM publicity WHERE upstream = $1 AND repository = $2"
+PUT_HISTORY = """INSERT INTO history (step, at, upstream, requests, hits, stale, errors, sent,
+    sent_from_cache, asked, counted, spared, upstream_requests, upstream_failures, received,
+    evicted, ran)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+    ON CONFLICT (step, at, upstream) DO UPDATE SET requests = excluded.requests,
+    hits = excluded.hits, stale = excluded.stale, errors = excluded.errors, sent = excluded.sent,
+    sent_from_cache = excluded.sent_from_cache, asked = excluded.asked,
+    counted = excluded.counted, spared = excluded.spared,
+    upstream_requests = excluded.upstream_requests,
+    upstream_failures = excluded.upstream_failures, received = excluded.received,
+    evicted = excluded.evicted, ran = excluded.ran"""
+DROP_HISTORY = "DELETE FROM history WHERE step = $1 AND at = $2 AND upstream = $3"
+PUT_TOP = """INSERT INTO top (hour, what, name, pulls, sent) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (hour, what, name) DO UPDATE SET pulls = excluded.pulls, sent = excluded.sent"""
+DROP_TOP = "DELETE FROM top WHERE hour = $1"
 PRUNE = ("DELETE FROM pull WHERE at < $1", "DELETE FROM asked WHERE hour < $1")
 KEEP_LAST = """DELETE FROM pull WHERE upstream = $1 AND account = $2 AND id <= (
     SELECT id FROM pull WHERE upstream = $1 AND account = $2 ORDER BY id DESC LIMIT 1 OFFSET $3)"""
@@ -80,3 +95,7 @@ PULLS = """SELECT pull.upstream, pull.account, pull.at, client, id <= coalesce(a
     ON pull_limit.upstream = pull.upstream AND pull_limit.account = pull.account
     WHERE id >= (SELECT min(id) FROM pull WHERE at >= $1) ORDER BY id"""
 ASKED = "SELECT upstream, hour, pulls FROM asked WHERE hour >= $1"
+HISTORY = """SELECT step, at, upstream, requests, hits, stale, errors, sent, sent_from_cache,
+    asked, counted, spared, upstream_requests, upstream_failures, received, evicted, ran
+    FROM history ORDER BY step, at"""
+TOP = "SELECT hour, what, name, pulls, sent FROM top ORDER BY hour"

@@ -17,6 +17,7 @@ from mirror.storage.metadata.rows import (
     BlobRow,
     ChildRow,
     GateRow,
+    HistoryRow,
     LimitRow,
     LinkRow,
     PastPull,
@@ -25,6 +26,7 @@ from mirror.storage.metadata.rows import (
     SpenderRow,
     TagKey,
     TagRow,
+    TopRow,
     TypeRow,
 )
 from mirror.storage.metadata.sqlite import columns
@@ -236,6 +238,34 @@ class SqliteMetadata(WriteBehind[Write]):
     ) -> list[SpenderRow]:
         """See `LedgerMetadata`."""
         return await self._file.fetch(SpenderRow, sql.SPENDERS[what], *account, since, most)
+
+    # The history
+
+    def put_history(self, row: HistoryRow) -> None:
+        """See `HistoryMetadata`."""
+        name = row.step, row.at, row.upstream
+        self.later(("history", *name), (sql.PUT_HISTORY, (*name, *row.figures)))
+
+    def drop_history(self, step: int, at: int, upstream: str) -> None:
+        """See `HistoryMetadata`."""
+        name = step, at, upstream
+        self.later(("history", *name), (sql.DROP_HISTORY, name))
+
+    async def history(self) -> list[HistoryRow]:
+        """See `HistoryMetadata`."""
+        return await self._file.fetch(columns.history_row, sql.HISTORY)
+
+    def put_top(self, row: TopRow) -> None:
+        """See `HistoryMetadata`."""
+        self.later(("top", row.hour, row.what, row.name), (sql.PUT_TOP, (*row,)))
+
+    def drop_top(self, hour: int) -> None:
+        """See `HistoryMetadata`."""
+        self.later(("top", hour), (sql.DROP_TOP, (hour,)))
+
+    async def top(self) -> list[TopRow]:
+        """See `HistoryMetadata`."""
+        return await self._file.fetch(TopRow, sql.TOP)
 
 
 def _logged(work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

@@ -1,0 +1,137 @@
+"""`status`: the order and its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic.dataclasses import dataclass as checked
+
+from mirror.admin.messages.common import STRICT
+
+
+@checked(frozen=True, config=STRICT)
+class StatusOrder:
+    """Report the state of the mirror."""
+
+    kind: Literal["status"] = "status"
+
+    def __str__(self) -> str:
+        """Return the order as the operator types it."""
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """Something that needs attention: `what` it is, in a sentence, and `advice` on what to do.
+
+    `key` names the kind of concern, for monitors; `section` is a section of the operations guide.
+    """
+
+    key: str
+    severity: Literal["warning", "error"]
+    what: str
+    advice: str
+    section: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamStatus:
+    """An upstream, as measured. Counts are of the last hour; durations in seconds.
+
+    It is `idle` if the mirror has not asked it in the last hour. `median` is the time to the
+    headers of its answers, `failures` are missing answers and 5xx, `received` is in bytes.
+    """
+
+    name: str
+    state: Literal["up", "down", "idle"]
+    down_for: int | None
+    median: float | None
+    requests: int
+    failures: int
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitStatus:
+    """The pull limit of one account, in short; durations in seconds from now, as in `budget`."""
+
+    upstream: str
+    account: str
+    limit: int | None
+    remaining: int | None
+    used: int
+    others: int | None
+    rate: float
+    lasts: int | None
+    whole: int | None
+    shut: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpanFigures:
+    """The sums of a time span of `seconds`, of which the mirror has recorded `covered` seconds.
+
+    `requests` counts the requests for manifests and blobs, `hits` the answers from the cache (hit,
+    revalidated, stale), and `errors` the failures. `sent` and `sent_from_cache` are bytes, `asked`
+    the pulls that clients made, `counted` the pulls that upstream counted, and `spared` the
+    estimated seconds that clients did not wait for upstream. `upstream_requests`,
+    `upstream_failures` and `received` (in bytes) are about upstream.
+    """
+
+    name: Literal["hour", "day", "week"]
+    seconds: int
+    covered: int
+    requests: int
+    hits: int
+    stale: int
+    errors: int
+    sent: int
+    sent_from_cache: int
+    asked: int
+    counted: int
+    spared: int
+    upstream_requests: int
+    upstream_failures: int
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStatus:
+    """The disk in bytes. `lasts` estimates the days that unused content stays stored.
+
+    It is None if nothing was evicted for as long as the history goes back, or if that is short.
+    """
+
+    used: int
+    limit: int
+    quarantine: int
+    blobs: int
+    manifests: int
+    lasts: float | None
+    trouble: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of the mirror. Times are epoch seconds, durations seconds.
+
+    Without a `running` mirror, disk, limits and history are those of the data folder, and all
+    other figures are 0.
+    """
+
+    version: str
+    host: str
+    at: float
+    started: float
+    uptime: int
+    concerns: tuple[Concern, ...]
+    upstreams: tuple[UpstreamStatus, ...]
+    limits: tuple[LimitStatus, ...]
+    spans: tuple[SpanFigures, ...]
+    disk: DiskStatus
+    fetches: int
+    followers: int
+    connections: int
+    running: bool = True
+    kind: Literal["status_report"] = "status_report"

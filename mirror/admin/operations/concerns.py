@@ -1,0 +1,217 @@
+"""What needs attention: judged from measured figures, each with what to do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from mirror.admin.messages.status import (
+    Concern,
+    DiskStatus,
+    LimitStatus,
+    SpanFigures,
+    UpstreamStatus,
+)
+from mirror.util.units import duration, human
+
+DROPPED, LOGINS, SHED, STORE = "log_lines", "logins", "shed", "store"
+EVENTS = (DROPPED, LOGINS, SHED, STORE)  # counted over the last hour
+
+_DAY = 86_400  # seconds
+_SOON = 3600  # seconds until a limit is spent
+_CERTIFICATE = 14 * _DAY  # seconds; renewing programs renew a month before the end
+_LOGINS = 20  # an hour: a mistyped password, tried again by an engine, makes some
+_FEW = 10  # requests; a share of less says nothing
+_SHARE = 0.01  # of the requests
+_FAILING = 0.2  # of the requests to an upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The figures that are judged; `events` counts those of the last hour."""
+
+    now: float
+    running: bool
+    upstreams: tuple[UpstreamStatus, ...]
+    limits: tuple[LimitStatus, ...]
+    hour: SpanFigures
+    disk: DiskStatus
+    events: Mapping[str, int]
+    certificate_end: float | None
+
+
+def concerns(facts: Facts) -> list[Concern]:
+    """Return all concerns, errors first."""
+    found = [concern for judge in _JUDGES for concern in judge(facts)]
+    return sorted(found, key=lambda concern: concern.severity != "error")
+
+
+def _running(facts: Facts) -> Iterator[Concern]:
+    if not facts.running:
+        yield Concern(
+            "not_running",
+            "error",
+            "No mirror runs on this data folder.",
+            "Start it. If it was to run, the end of its log says why it does not.",
+            "when-it-does-not-start",
+        )
+
+
+def _upstreams(facts: Facts) -> Iterator[Concern]:
+    for upstream in facts.upstreams:
+        if upstream.state == "down":
+            down = duration(upstream.down_for or 0)
+            yield Concern(
+                "upstream_down",
+                "error",
+                f"{upstream.name} has been down for {down}: stored content is still served.",
+                "The log says how it fails; `mirror check --online` asks it anew.",
+                "needs-attention",
+            )
+        elif upstream.failures >= _FEW and upstream.failures >= _FAILING * upstream.requests:
+            yield Concern(
+                "upstream_failing",
+                "warning",
+                f"{upstream.name} failed {upstream.failures} of {upstream.requests} requests in "
+                "the last hour.",
+                "The log says how; `mirror check --online` asks it anew.",
+                "needs-attention",
+            )
+
+
+def _limits(facts: Facts) -> Iterator[Concern]:
+    for limit in facts.limits:
+        name = f"{limit.upstream}, {limit.account or 'anonymous'}"
+        if limit.remaining == 0:
+            yield Concern(
+                "budget_spent",
+                "error",
+                f"The pulls of {name} are spent; the next one is back in {duration(limit.shut)}.",
+                "`mirror budget` shows the spenders. Log in to upstream, or set shares.",
+                "when-no-pull-is-left",
+            )
+        elif limit.shut:
+            yield Concern(
+                "gate_shut",
+                "error",
+                f"{name} refused a pull, and is asked for none for {duration(limit.shut)}.",
+                "`mirror budget` shows upstream's figures; others may use the same address.",
+                "when-no-pull-is-left",
+            )
+        elif limit.remaining is not None and limit.lasts is not None and limit.lasts <= _SOON:
+            yield Concern(
+                "budget_short",
+                "warning",
+                f"The {limit.remaining} pulls left of {name} last for {duration(limit.lasts)}.",
+                "`mirror budget` shows the spenders.",
+                "while-few-pulls-are-left",
+            )
+
+
+def _disk(facts: Facts) -> Iterator[Concern]:
+    disk = facts.disk
+    if disk.trouble is not None:
+        yield Concern(
+            "disk_trouble",
+            "error",
+            f"The data folder fails: {disk.trouble}.",
+            "Pulls go on without storing. Mend the disk, or free space outside of the folder.",
+            "when-the-disk-fails",
+        )
+    if stored := facts.events.get(STORE):
+        yield Concern(
+            "store_failures",
+            "warning",
+            f"Content could not be stored, or was damaged: {stored} times in the last hour.",
+            "The log names each. A full disk, or a `max_size` beyond the disk, is the usual cause.",
+            "when-the-disk-fails",
+        )
+    if disk.quarantine:
+        yield Concern(
+            "quarantine",
+            "warning",
+            f"{human(disk.quarantine)} of damaged files are in quarantine.",
+            "`mirror verify` finds out whether there are more; a failing disk is likely.",
+            "when-the-disk-fails",
+        )
+    if disk.lasts is not None and disk.lasts < 1:
+        yield Concern(
+            "disk_small",
+            "warning",
+            f"Unused content is evicted after {duration(disk.lasts * _DAY)}.",
+            "Raise `max_size`: content is fetched again and again.",
+            "how-large-a-disk",
+        )
+
+
+def _answers(facts: Facts) -> Iterator[Concern]:
+    hour = facts.hour
+    least = max(_FEW, _SHARE * hour.requests)
+    if hour.errors >= least:
+        yield Concern(
+            "errors",
+            "error",
+            f"{hour.errors} of {hour.requests} requests failed in the last hour.",
+            "The recent requests name the reason of each.",
+            "needs-attention",
+        )
+    if hour.stale >= least:
+        yield Concern(
+            "stale",
+            "warning",
+            f"{hour.stale} of {hour.requests} answers of the last hour were stale.",
+            "The recent requests name the reason of each: upstream fails, or pulls are saved.",
+            "needs-attention",
+        )
+
+
+def _clients(facts: Facts) -> Iterator[Concern]:
+    logins, shed = facts.events.get(LOGINS, 0), facts.events.get(SHED, 0)
+    if logins >= _LOGINS:
+        yield Concern(
+            "logins",
+            "warning",
+            f"{logins} wrong logins of clients in the last hour.",
+            "The log names their addresses: an old password, or guesses.",
+            "needs-attention",
+        )
+    if shed:
+        yield Concern(
+            "shed",
+            "warning",
+            f"{shed} connections were closed in the last hour, because there were too many.",
+            "Raise `max_connections`, or the limit of open files that the mirror is started with.",
+            "needs-attention",
+        )
+
+
+def _itself(facts: Facts) -> Iterator[Concern]:
+    if dropped := facts.events.get(DROPPED):
+        yield Concern(
+            "log_lines",
+            "warning",
+            f"{dropped} lines of the log were dropped in the last hour.",
+            "The program that reads the log is too slow, or has stopped.",
+            "the-access-log",
+        )
+    if facts.certificate_end is None:
+        return
+    left = facts.certificate_end - facts.now
+    if left <= 0:
+        what = f"The certificate ended {duration(-left)} ago: clients refuse the mirror."
+        yield Concern("certificate", "error", what, _RENEW, "tls")
+    elif left < _CERTIFICATE:
+        what = f"The certificate ends in {duration(left)}."
+        yield Concern("certificate", "warning", what, _RENEW, "tls")
+
+
+_RENEW = "Renew it: the mirror takes up the new file by itself."
+_JUDGES: tuple[Callable[[Facts], Iterator[Concern]], ...] = (
+    _running,
+    _upstreams,
+    _limits,
+    _disk,
+    _answers,
+    _clients,
+    _itself,
+)
