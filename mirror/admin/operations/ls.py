@@ -85,7 +85,7 @@ def _full_name(key: tuple[Repository, str]) -> ImageName:
 def _matching(inventory: Inventory, pattern: str | None) -> Iterable[tuple[Repository, str]]:
     """Return the images of a pattern: of names as docker writes them, in short or in full.
 
-    `fnmatch` makes expressions that take no more than the product of both lengths.
+    The expressions of Python's fnmatch take no more steps than the product of both lengths.
     """
     if pattern is None:
         return inventory.images
