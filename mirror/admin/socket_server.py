@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 _AGAIN = 5.0  # seconds between attempts to create the socket
 _GRACE = 0.1  # seconds that a running order gets at the end
-_MAX_ORDER = 64 * 1024  # bytes
+_MAX_ORDER = 8 * 1024 * 1024  # bytes: the images of a large list
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from mirror.content.listings.service import ListingService
 from mirror.content.manifests.resolver import ManifestResolver
 from mirror.content.manifests.source import ManifestSource
 from mirror.content.repositories import Repositories
+from mirror.content.warm_figures import WarmFigures
 from mirror.oci.names import Repository
 from mirror.settings import Settings
 from mirror.storage.catalog import Catalog
@@ -36,6 +37,7 @@ class Content:
     blobs: BlobService
     listings: ListingService
     repositories: Repositories
+    warm_figures: WarmFigures
     folder_key: bytes = field(repr=False)
 
 
@@ -80,6 +82,7 @@ async def build_content(
         blobs=closed(stack, blobs),
         listings=closed(stack, listings),
         repositories=closed(stack, Repositories(store.catalog, access)),
+        warm_figures=WarmFigures(),
         folder_key=key,
     )
 

@@ -95,4 +95,8 @@ def build_live_parts(upstreams: Upstreams, content: Content, connections: Connec
         registries=upstreams.registries,
         connections=lambda: len(connections.of_clients),
         certificate_end=lambda: certificate.end if certificate is not None else None,
+        access=content.access,
+        manifests=content.manifests,
+        blobs=content.blobs,
+        warm_figures=content.warm_figures,
     )

@@ -20,6 +20,8 @@ COMMANDS = {
     "show": "print an image or a repository: tags, platforms, layers",
     "budget": "print the pulls left, their spenders, and a forecast",
     "du": "print the space taken, by image",
+    "warm": "store images before clients request them",
+    "pull": "the same as warm",
     "verify": "hash stored files again, and discard damaged ones",
     "gc": "remove useless files, and evict content beyond the bound",
     "purge": "remove an image, a repository, or content by its digest",

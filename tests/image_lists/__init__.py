@@ -1,1 +1,1 @@
-"""Image lists: which images a file names."""
+"""The promises of image lists."""

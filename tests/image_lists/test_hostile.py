@@ -1,4 +1,4 @@
-"""Hostile files: memory, time and the stack stay bounded, whatever the text is."""
+"""Hostile files take bounded memory, time and stack."""
 
 from __future__ import annotations
 

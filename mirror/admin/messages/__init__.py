@@ -36,6 +36,15 @@ from mirror.admin.messages.status import (
 )
 from mirror.admin.messages.top import Top, TopOrder, TopRow
 from mirror.admin.messages.verify import DamagedBlob, Verified, VerifyOrder
+from mirror.admin.messages.warm import (
+    ImageFor,
+    Warmed,
+    WarmedImage,
+    WarmingImage,
+    WarmOrder,
+    WarmPlan,
+    WarmProgress,
+)
 from mirror.budget.summary import Budgets
 
 __all__ = [
@@ -52,6 +61,7 @@ __all__ = [
     "GcOrder",
     "History",
     "HistoryOrder",
+    "ImageFor",
     "ImageTag",
     "ImageUsage",
     "Layer",
@@ -90,10 +100,16 @@ __all__ = [
     "Usage",
     "Verified",
     "VerifyOrder",
+    "WarmOrder",
+    "WarmPlan",
+    "WarmProgress",
+    "Warmed",
+    "WarmedImage",
+    "WarmingImage",
     "Work",
 ]
 
-# Orders that work on a data folder; `errors` and `fetches` need a running mirror as well.
+# Orders that the admin service carries out; `errors`, `fetches` and `warm` need a running mirror.
 Work = (
     VerifyOrder
     | GcOrder
@@ -107,6 +123,7 @@ Work = (
     | TopOrder
     | ErrorsOrder
     | FetchesOrder
+    | WarmOrder
 )
 Order = Work | ReloadOrder
 
@@ -128,5 +145,9 @@ Record = (
     | Fetches
     | Reloaded
     | Unusable
+    | WarmPlan
+    | WarmProgress
+    | WarmedImage
+    | Warmed
     | Refused
 )

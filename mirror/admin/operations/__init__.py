@@ -20,6 +20,7 @@ from mirror.admin.messages import (
     StatusOrder,
     TopOrder,
     VerifyOrder,
+    WarmOrder,
     Work,
 )
 from mirror.admin.operations.budget import budget
@@ -35,6 +36,7 @@ from mirror.admin.operations.show import show
 from mirror.admin.operations.status import status
 from mirror.admin.operations.top import top
 from mirror.admin.operations.verify import verify
+from mirror.admin.operations.warm import warm
 
 # Takes an order of one type; yields progress, and finally the result.
 Operation: TypeAlias = Callable[[OperationParts, Any], AsyncGenerator[Record, None]]
@@ -53,5 +55,6 @@ OPERATIONS: Mapping[type[Work], Operation] = MappingProxyType(
         StatusOrder: status,
         TopOrder: top,
         VerifyOrder: verify,
+        WarmOrder: warm,
     }
 )

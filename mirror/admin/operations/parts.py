@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from mirror.access.authorizer import Authorizer
 from mirror.admin.messages.common import OrderError
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.blobs.fetch_pool import FetchPool
+from mirror.content.blobs.service import BlobService
+from mirror.content.manifests.resolver import ManifestResolver
 from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
+from mirror.content.warm_figures import WarmFigures
 from mirror.oci.digest import Digest
 from mirror.statistics.recorder import Recorder
 from mirror.storage.catalog import charged
@@ -31,6 +35,10 @@ class LiveParts:
     registries: Mapping[str, RegistryClient]
     connections: Callable[[], int]
     certificate_end: Callable[[], float | None]
+    access: Authorizer
+    manifests: ManifestResolver
+    blobs: BlobService
+    warm_figures: WarmFigures
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,8 @@ def _spenders(what: str, spenders: tuple[Spender, ...]) -> Iterator[str]:
     if spenders:
         yield f"  pulls by {what}"
     for spender in spenders:
-        name = spender.name if len(spender.name) <= _NAME else spender.name[: _NAME - 1] + "…"
+        name = spender.name or "the mirror itself, to warm images"
+        name = name if len(name) <= _NAME else name[: _NAME - 1] + "…"
         yield f"    {spender.pulls:>5}  {name}"
 
 

@@ -11,7 +11,17 @@ from mirror.cli.parser import COMMANDS
 
 _PLACE = ("--config", "--data-dir")
 _KEYS = ("--config", "--upstream", *(flag(name) for names in GROUPS.values() for name in names))
-_FILES = {"--config", "--ca", "--output", "--data-dir", "--tls-cert", "--tls-key", "--client-ca"}
+_WARM = (*_PLACE, "-f", "--file", "--platform", "--leave", "--dry-run", "--json")
+_FILES = {
+    "--config",
+    "--file",
+    "--ca",
+    "--output",
+    "--data-dir",
+    "--tls-cert",
+    "--tls-key",
+    "--client-ca",
+}
 SHELLS = ("bash", "zsh", "fish")
 # A copy, which a test compares: the commands' modules take half a second to load.
 FLAGS: dict[str, tuple[str, ...]] = {
@@ -23,6 +33,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "show": (*_PLACE, "--json"),
     "budget": (*_PLACE, "--json"),
     "du": (*_PLACE, "--json"),
+    "warm": _WARM,
+    "pull": _WARM,
     "verify": (*_PLACE, "--dry-run", "--sample", "--rate"),
     "gc": (*_PLACE, "--dry-run"),
     "purge": (*_PLACE, "--dry-run", "--yes"),

@@ -112,6 +112,7 @@ class FetchPool:
         self._reprieve = reprieve
         self._on_end = on_end
         self._sources = sources
+        self.max_fetches = max_fetches
         self._places = FairSemaphore(max_fetches)
         self._shared = max_fetches >= _SHARED
         self._allowance = Allowance(lambda: store.max_size, sources)
@@ -135,6 +136,7 @@ class FetchPool:
     def change(self, abandon_after: float, max_fetches: int) -> None:
         """Take up other bounds; running fetches go on."""
         self._abandon_after = abandon_after
+        self.max_fetches = max_fetches
         self._places.change(max_fetches)
         self._shared = max_fetches >= _SHARED
 
@@ -179,6 +181,11 @@ class FetchPool:
         while running := self._running.get((repository.upstream, digest)):
             if not running.ending and running.fetch.serves(repository):
                 return
+            await _over(running)
+
+    async def published(self, upstream: str, digest: Digest) -> None:
+        """Wait until the fetch of a proven blob has stored it, or could not."""
+        while running := self._running.get((upstream, digest)):
             await _over(running)
 
     def _start(self, key: Key, source: BlobSource, repository: Repository) -> _Running:

@@ -113,6 +113,11 @@ class FetchedBody:
         else:
             await self._upstream.pass_span(rest, sink)
 
+    @property
+    def arrived(self) -> int:
+        """The bytes that followers may read so far."""
+        return self._fetch.visible
+
     async def proven(self) -> None:
         """Wait until all bytes are there and right, or cannot be stored; raises RegistryError."""
         await self._fetch.past(self.size - 1)

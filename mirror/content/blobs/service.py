@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from mirror.content.blobs.bodies import Body
 from mirror.content.blobs.client_request import ClientRequest
 from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.content.blobs.fetched_blobs import FetchedBlobs
+from mirror.content.blobs.followers import FetchedBody
 from mirror.content.blobs.linked_blobs import LinkedBlobs
 from mirror.content.blobs.links import BlobLinks
 from mirror.content.blobs.passthrough import PassThrough, PassThroughBody
@@ -117,6 +118,27 @@ class BlobService:
             body = stored or await self._fetched.attach(request)
             if body is not None:
                 return body
+
+    async def bring(
+        self,
+        repository: Repository,
+        digest: Digest,
+        client: str,
+        following: Callable[[FetchedBody], None],
+    ) -> bool:
+        """Have a blob stored and linked as by a client's request; False if it cannot be stored.
+
+        `following` gets the body of a running fetch. Raises RegistryError.
+        """
+        body = await self.open(repository, digest, client)
+        try:
+            if isinstance(body, FetchedBody):
+                following(body)
+                await body.proven()
+        finally:
+            body.close()
+        await self._fetches.published(repository.upstream, digest)
+        return self._store.catalog.belongs(digest, repository)
 
     def _request(self, repository: Repository, digest: Digest, client: str) -> ClientRequest:
         source = self._sources[repository.upstream]

@@ -19,6 +19,7 @@ from mirror.content.outcome import (
     STALE_TEXTS,
     Outcome,
 )
+from mirror.identity.client import MIRROR_ITSELF
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     Denied,
@@ -98,6 +99,23 @@ class ManifestResolver:
             words, name = STALE_TEXTS[found.why], ImageName(repository, reference)
             _log.debug("%s is served as it was %d s ago: %s", name, found.age or 0, words)
         return found
+
+    async def preview(self, repository: Repository, reference: Reference) -> Hint:
+        """Describe a manifest by stored knowledge, or by a HEAD: this never costs a pull.
+
+        An empty hint if only a GET can tell. Raises UpstreamFailure if no answer came.
+        """
+        if isinstance(reference, Digest):
+            found = self._stored.known(repository, reference)
+            hint = await self._fetcher.confirm(repository, reference) if found is None else None
+        else:
+            tagged = self._tags.get(TagKey(repository, reference))
+            found = tagged.found if tagged is not None and self._tags.fresh(tagged) else None
+            request = PullRequest(repository, reference, MIRROR_ITSELF)
+            hint = await self._fetcher.hint(request) if found is None else None
+        if found is not None:
+            return Hint(found.digest, found.media_type, found.size)
+        return hint or Hint()
 
     async def _get(self, request: PullRequest, *, head: bool) -> ManifestResult:
         repository, reference = request.repository, request.reference

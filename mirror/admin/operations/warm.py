@@ -1,0 +1,251 @@
+"""`warm`: stores images before clients request them, by the parts that serve clients."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import time
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import Literal
+
+from mirror.admin.messages import OrderError, Record
+from mirror.admin.messages.warm import (
+    ImageFor,
+    Warmed,
+    WarmedImage,
+    WarmOrder,
+    WarmPlan,
+    WarmProgress,
+)
+from mirror.admin.operations.parts import LiveParts, OperationParts
+from mirror.admin.operations.warm_cost import ImageCost
+from mirror.admin.operations.warm_image import ImageWarming, NotWarmed, PullsToLeave, Room
+from mirror.admin.operations.warm_platforms import requested_platforms
+from mirror.identity.client import MIRROR_ITSELF
+from mirror.oci.digest import Digest
+from mirror.oci.errors import RegistryError
+from mirror.oci.image_name import ImageName, parse_image
+from mirror.oci.names import Reference, Repository
+from mirror.oci.platform import Platform, parse_platform
+from mirror.storage.errors import StorageError
+from mirror.storage.graph import View
+from mirror.storage.metadata.rows import TagKey
+from mirror.upstream.connection_queue import CLIENT
+from mirror.util.cooperative import cooperatively
+from mirror.util.gc_pause import gc_paused
+
+_IMAGES = 4  # at a time
+_MOST_BLOBS = 6  # at a time, and no more than a quarter of `max_fetches`: the rest is for clients
+_TELL_EVERY = 0.25  # seconds; at the next record an order notices that its command has left
+
+_Chosen = tuple[tuple[Platform, ...], Literal["given", "clients", "machine"]]
+_Wanted = tuple[ImageName, tuple[Platform, ...], bool]  # the last: whether to insist on each
+
+
+async def warm(parts: OperationParts, order: WarmOrder) -> AsyncGenerator[Record, None]:
+    """Yield the plan, progress and images as they end, and finally the result.
+
+    Raises OrderError if the order itself cannot be carried out.
+    """
+    live = parts.running("warm")
+    images = [_parsed(each) async for each in cooperatively(order.images)]
+    platforms, by = await _platforms(parts, order)
+    names = tuple(map(str, platforms))
+    wanted = [(name, (own,) if own else platforms, own is not None) for name, own in images]
+    yield WarmPlan(len(wanted), names, by)
+    run = _Run(parts, live, order, insist=by == "given")
+    began = time.monotonic()
+    live.warm_figures.running += 1
+    try:
+        async with aclosing(run.all(wanted)) as records:
+            async for record in records:
+                yield record
+    finally:
+        live.warm_figures.running -= 1
+    result = run.result(names, by, time.monotonic() - began)
+    if not order.dry:
+        live.warm_figures.last_ended = time.time()
+        live.warm_figures.last_failed = result.failed
+    yield result
+
+
+def _parsed(image: str | ImageFor) -> tuple[ImageName, Platform | None]:
+    """Parse an image of an order; raises OrderError."""
+    try:
+        if isinstance(image, ImageFor):
+            return parse_image(image.image), parse_platform(image.platform)
+        return parse_image(image), None
+    except (RegistryError, ValueError) as error:
+        raise OrderError(_reason(error)) from None
+
+
+async def _platforms(parts: OperationParts, order: WarmOrder) -> _Chosen:
+    """Return the platforms of an order: given, or requested by clients, or this machine's."""
+    try:
+        given = tuple(dict.fromkeys(map(parse_platform, order.platforms)))
+    except ValueError as error:
+        raise OrderError(str(error)) from None
+    if given:
+        return given, "given"
+    if requested := await requested_platforms(parts):
+        return tuple(requested), "clients"
+    return (parse_platform(f"linux/{platform.machine() or 'amd64'}"),), "machine"
+
+
+class _Run:
+    """One order under way."""
+
+    def __init__(
+        self, parts: OperationParts, live: LiveParts, order: WarmOrder, *, insist: bool
+    ) -> None:
+        self._parts = parts
+        self._live = live
+        self._dry = order.dry
+        self._insist = insist
+        self._left = PullsToLeave(parts.budget, order.leave)
+        self._room = Room(parts.store)
+        self._places = asyncio.Semaphore(max(1, min(_MOST_BLOBS, live.fetches.max_fetches // 4)))
+        self._waiting: deque[tuple[int, _Wanted]] = deque()
+        self._running: dict[int, ImageWarming] = {}
+        self._done: dict[int, WarmedImage] = {}
+        self._untold: deque[WarmedImage] = deque()
+        self._sums = Counter[str]()  # of the images that are done
+        self._counted: dict[Digest, int] = {}  # content that an image of a dry run costs
+
+    async def all(self, wanted: list[_Wanted]) -> AsyncGenerator[Record, None]:
+        """Bring all images, a few at a time; yields each image that ends, and progress."""
+        self._waiting.extend(enumerate(wanted))
+        if not self._dry:
+            await self._keep([name for name, *_ in wanted])
+        workers = [asyncio.create_task(self._work()) for _ in range(min(_IMAGES, len(wanted)))]
+        try:
+            pending = set(workers)
+            while pending:
+                ended, pending = await asyncio.wait(pending, timeout=_TELL_EVERY)
+                while self._untold:
+                    yield self._untold.popleft()
+                yield self._progress(len(wanted))
+                for worker in ended:
+                    worker.result()
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _keep(self, names: list[ImageName]) -> None:
+        """Use the stored content of all images, so that none makes room for another."""
+        store, wanted = self._parts.store, {(name.repository, name.reference) for name in names}
+        find, known = gc_paused()(_content_of), self._parts.tags.known()
+        found = await store.run_read(find, store.catalog.view(), known, wanted)
+        async for digest in cooperatively(found):
+            if store.catalog.get(digest) is not None:
+                store.touch(digest)
+
+    async def _work(self) -> None:
+        CLIENT.set(MIRROR_ITSELF)
+        while self._waiting:
+            number, wanted = self._waiting.popleft()
+            done = await (self._reckon(wanted) if self._dry else self._bring(number, wanted))
+            self._done[number] = done
+            self._untold.append(done)
+            self._sums["bytes"] += done.bytes
+            self._sums["pulls"] += done.pulls
+            self._sums["failed"] += done.failure is not None
+
+    async def _bring(self, number: int, wanted: _Wanted) -> WarmedImage:
+        name, platforms, own = wanted
+        image = self._running[number] = ImageWarming(
+            self._parts,
+            self._live,
+            name,
+            platforms,
+            insist=self._insist or own,
+            left=self._left,
+            room=self._room,
+            places=self._places,
+        )
+        failure: str | None = None
+        try:
+            await image.run()
+        except (NotWarmed, RegistryError, StorageError) as error:
+            failure = _reason(error)
+        finally:
+            del self._running[number]
+            self._count(image)
+        figures = self._live.warm_figures
+        if failure is None:
+            figures.warmed += 1
+        else:
+            figures.failed += 1
+        digest, chosen = image.digest, tuple(dict.fromkeys(image.chosen))
+        return WarmedImage(str(name), digest, chosen, image.pulls, image.arrived, False, failure)
+
+    def _count(self, image: ImageWarming) -> None:
+        self._live.warm_figures.pulls += image.pulls
+        self._live.warm_figures.bytes += image.arrived
+
+    async def _reckon(self, wanted: _Wanted) -> WarmedImage:
+        name, platforms, own = wanted
+        cost = ImageCost(
+            self._parts,
+            self._live,
+            name,
+            platforms,
+            insist=self._insist or own,
+            room=self._room,
+            counted=self._counted,
+        )
+        failure: str | None = None
+        try:
+            await cost.run()
+        except (NotWarmed, RegistryError, StorageError) as error:
+            failure = _reason(error)
+        chosen = tuple(dict.fromkeys(cost.chosen))
+        return WarmedImage(
+            str(name), cost.digest, chosen, cost.pulls, cost.missing, cost.unknown, failure
+        )
+
+    def _progress(self, images: int) -> WarmProgress:
+        sums, running = self._sums, [*self._running.values()]
+        missing = sum(max(each.missing_bytes, each.arrived) for each in running)
+        return WarmProgress(
+            images=len(self._done),
+            all_images=images,
+            failed=sums["failed"],
+            pulls=sums["pulls"] + sum(each.pulls for each in running),
+            bytes=sums["bytes"] + sum(each.arrived for each in running),
+            all_bytes=sums["bytes"] + missing,
+            running=tuple(each.progress for each in running),
+        )
+
+    def result(
+        self, platforms: tuple[str, ...], by: Literal["given", "clients", "machine"], seconds: float
+    ) -> Warmed:
+        """Return the result of all images, in their order."""
+        images = tuple(self._done[number] for number in sorted(self._done))
+        return Warmed(
+            images=images,
+            platforms=platforms,
+            chosen_by=by,
+            failed=self._sums["failed"],
+            pulls=self._sums["pulls"],
+            bytes=self._sums["bytes"],
+            unknown=any(each.unknown for each in images),
+            seconds=round(seconds, 3),
+            dry=self._dry,
+        )
+
+
+def _content_of(
+    view: View, known: Iterable[tuple[TagKey, Digest]], wanted: set[tuple[Repository, Reference]]
+) -> set[Digest]:
+    """Return the stored content of images; for a thread."""
+    roots = [digest for key, digest in known if (key.repository, key.tag) in wanted]
+    named = [reference for _, reference in wanted if isinstance(reference, Digest)]
+    return view.reach([*roots, *named])
+
+
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, RegistryError) else str(error)

@@ -1,0 +1,230 @@
+"""The warming of one image: its manifests, then its blobs, as a client's pull brings them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from mirror.admin.messages.warm import WarmingImage
+from mirror.admin.operations.parts import LiveParts, OperationParts
+from mirror.admin.operations.warm_documents import (
+    Child,
+    WantedBlob,
+    choose_children,
+    is_index,
+    read_blobs,
+    read_children,
+)
+from mirror.budget.budget import Budget
+from mirror.content.blobs.followers import FetchedBody
+from mirror.content.manifests.result import ManifestResult
+from mirror.content.outcome import STALE_TEXTS, Outcome
+from mirror.identity.client import MIRROR_ITSELF, ClientIdentity
+from mirror.oci import strict_json
+from mirror.oci.digest import Digest
+from mirror.oci.errors import RegistryError, shown
+from mirror.oci.image_name import ImageName
+from mirror.oci.names import Repository
+from mirror.oci.platform import Platform
+from mirror.storage.catalog import charged
+from mirror.storage.errors import StorageError
+from mirror.storage.store import Store
+from mirror.upstream.publicity_check import ProbedContent
+from mirror.util.units import human
+
+_DEEPEST = 3  # indexes within indexes
+# The mirror asks for itself: it may read what its account may, within the rules of the upstream.
+_ITSELF = ClientIdentity(MIRROR_ITSELF, name=MIRROR_ITSELF)
+
+
+class NotWarmed(Exception):
+    """An image is not stored; the message says why."""
+
+
+class PullsToLeave:
+    """Spends no pull that would leave fewer than `leave` of an upstream's limit; None spends all.
+
+    The pulls of one run go one after the other then: their answers tell how many are left.
+    """
+
+    def __init__(self, budget: Budget, leave: int | None) -> None:
+        self._budget = budget
+        self._leave = leave
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @asynccontextmanager
+    async def spending(self, upstream: str, pulls: int) -> AsyncIterator[None]:
+        """Allow a request that costs up to so many pulls; raises NotWarmed."""
+        if self._leave is None:
+            yield
+            return
+        async with self._turns[upstream]:
+            left = self._budget.present(upstream).window.left(self._budget.now())
+            if left is not None and left - pulls < self._leave:
+                raise NotWarmed(
+                    f"{left} pulls of {upstream} are left, and it needs {pulls}: "
+                    f"{self._leave} are to be left"
+                )
+            yield
+
+
+class Room:
+    """The room for all images of one run: none evicts another of them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._needed: dict[Digest, int] = {}
+
+    def take(self, blobs: list[WantedBlob]) -> None:
+        """Count the blobs of an image in; raises NotWarmed if they do not fit with the others."""
+        taken = self._store.taken()
+        limit = self._store.max_size - taken.index - taken.leaving
+        before = sum(self._needed.values())
+        new = {blob.digest: charged(blob.size) for blob in blobs} | self._needed
+        needed = sum(new.values())
+        if needed > limit:
+            others = f", and {human(before)} are for the images before it" if before else ""
+            raise NotWarmed(
+                f"it does not fit: {human(needed - before)} are needed{others}; "
+                f"max_size has room for {human(max(0, limit))}"
+            )
+        self._needed = new
+
+
+@dataclass(slots=True)
+class ImageWarming:
+    """One image on its way. `places` bounds the blobs that all images of a run bring at a time."""
+
+    parts: OperationParts
+    live: LiveParts
+    name: ImageName
+    platforms: tuple[Platform, ...]
+    insist: bool  # on each platform: they were given
+    left: PullsToLeave
+    room: Room
+    places: asyncio.Semaphore
+    digest: Digest | None = None
+    pulls: int = 0
+    chosen: list[str] = field(default_factory=list)
+    missing_bytes: int = 0
+    _done: int = 0
+    _bodies: dict[Digest, FetchedBody] = field(default_factory=dict)
+
+    @property
+    def repository(self) -> Repository:
+        """Its repository."""
+        return self.name.repository
+
+    @property
+    def arrived(self) -> int:
+        """The bytes that have arrived."""
+        return self._done + sum(body.arrived for body in self._bodies.values())
+
+    @property
+    def progress(self) -> WarmingImage:
+        """Its progress, as a record."""
+        return WarmingImage(str(self.name), self.arrived, max(self.missing_bytes, self.arrived))
+
+    async def run(self) -> None:
+        """Bring it; raises NotWarmed, RegistryError, StorageError."""
+        await admit(self.live, self.name)
+        found = await self.live.manifests.get(
+            self.repository, self.name.reference, MIRROR_ITSELF, head=True
+        )
+        self.digest = found.descriptor.digest
+        of_index = 1 + len(self.platforms)
+        cost = of_index if is_index(found.descriptor.media_type) else 1
+        blobs = await self._manifests(await self._manifest(self.digest, cost))
+        self.room.take(blobs)
+        await self._bring_all(blobs)
+        if found.why is not None:
+            raise NotWarmed(f"it is stored as it was before: {STALE_TEXTS[found.why]}")
+
+    async def _manifests(self, found: ManifestResult, depth: int = 1) -> list[WantedBlob]:
+        """Bring the manifests for the platforms of an index; returns the blobs of all of them."""
+        body = found.body or b""
+        if not is_index(found.descriptor.media_type):
+            return await strict_json.on_thread(read_blobs, body)
+        if depth > _DEEPEST:
+            raise NotWarmed(f"its indexes are nested more than {_DEEPEST} levels deep")
+        children = await strict_json.on_thread(read_children, body)
+        blobs: list[WantedBlob] = []
+        for child in choose(children, self.platforms, insist=self.insist):
+            below = await self._manifest(child.digest, 1)
+            blobs += await self._manifests(below, depth + 1)
+            if child.platform is not None:
+                self.chosen.append(str(child.platform))
+        return blobs
+
+    async def _manifest(self, digest: Digest, cost: int) -> ManifestResult:
+        """Bring a manifest; a manifest that is stored for this upstream costs no pull."""
+        catalog, upstream = self.parts.store.catalog, self.repository.upstream
+        get = partial(self.live.manifests.get, self.repository, digest, MIRROR_ITSELF, head=False)
+        if catalog.within(digest, upstream, alone=len(self.live.registries) == 1):
+            found = await get()
+        else:
+            async with self.left.spending(upstream, cost):
+                found = await get()
+        self.pulls += found.outcome is Outcome.MISS
+        return found
+
+    async def _bring_all(self, blobs: list[WantedBlob]) -> None:
+        """Bring all blobs, also after one has failed: a later run needs these no more."""
+        catalog = self.parts.store.catalog
+        self.missing_bytes = sum(each.size for each in blobs if catalog.get(each.digest) is None)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._failure(each.digest)) for each in blobs]
+        failures = [failure for task in tasks if (failure := task.result()) is not None]
+        if failures:
+            more = f" (and {len(failures) - 1} more blobs failed)" if len(failures) > 1 else ""
+            raise NotWarmed(f"{failures[0]}{more}")
+
+    async def _failure(self, digest: Digest) -> str | None:
+        """Bring a blob; returns the reason if that fails."""
+        async with self.places:
+            try:
+                stored = await self._bring(digest)
+            except RegistryError as error:
+                return f"{digest[:19]}…: {error.message}"
+            except StorageError as error:
+                return f"{digest[:19]}…: {error.reason}"
+        return None if stored else f"{digest[:19]}… cannot be stored: no room, or the disk fails"
+
+    async def _bring(self, digest: Digest) -> bool:
+        def follow(body: FetchedBody) -> None:
+            self._bodies[digest] = body
+
+        try:
+            return await self.live.blobs.bring(self.repository, digest, MIRROR_ITSELF, follow)
+        finally:
+            if (body := self._bodies.pop(digest, None)) is not None:
+                self._done += body.arrived
+
+
+async def admit(live: LiveParts, name: ImageName) -> None:
+    """Check that the mirror may read an image; raises NotWarmed, NotAllowed."""
+    if name.repository.upstream not in live.registries:
+        known = ", ".join(sorted(live.registries))
+        raise NotWarmed(f"no upstream {shown(name.repository.upstream)} here; known are {known}")
+    await live.access.admit(
+        name.repository, _ITSELF, lambda: ProbedContent("manifest", name.reference)
+    )
+
+
+def choose(children: list[Child], platforms: Sequence[Platform], *, insist: bool) -> list[Child]:
+    """Choose the entries of an index for platforms; raises NotWarmed if there are none.
+
+    With `insist`, it raises also if any platform is missing.
+    """
+    chosen, missing = choose_children(children, platforms)
+    if missing and (insist or not chosen):
+        offered = sorted({str(child.platform) for child in children if child.platform})
+        raise NotWarmed(
+            f"it is not there for {', '.join(map(str, missing))}; "
+            f"it is for {', '.join(offered[:20]) or 'no platform'}"
+        )
+    return chosen
