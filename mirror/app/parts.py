@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from mirror.app.web_server import (
     export_figures,
 )
 from mirror.budget.limit_poller import LimitPoller
+from mirror.console.render.templates import load_templates
 from mirror.settings import Settings
 from mirror.upstream.telemetry import UpstreamResponse
 
@@ -50,6 +52,8 @@ async def build_parts(
     The parts are closed at the end of the stack. Raises ConfigurationError, and StoreError if the
     folder cannot be used.
     """
+    templates = asyncio.create_task(asyncio.to_thread(load_templates))
+    stack.callback(templates.cancel)  # a start that fails does not wait for them
     folder = settings.data_dir.absolute()
     core = await stack.enter_async_context(open_core(settings, folder, clocks))
     await core.recorder.load()
@@ -69,6 +73,7 @@ async def build_parts(
         core,
         content,
         service,
+        await templates,
         connections=connections,
         observers=observers,
     )

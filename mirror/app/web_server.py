@@ -25,6 +25,7 @@ from mirror.app.content import Content
 from mirror.app.core import Core
 from mirror.app.upstreams import Upstreams
 from mirror.console.console import Console
+from mirror.console.render.templates import Templates
 from mirror.settings import Settings
 from mirror.statistics.recorder import Readings
 from mirror.storage.store import Store
@@ -114,6 +115,7 @@ def build_web_server(
     core: Core,
     content: Content,
     service: AdminService,
+    templates: Templates,
     *,
     connections: Connections,
     observers: Observers,
@@ -126,7 +128,7 @@ def build_web_server(
     pages = StatusPages(
         observers.metrics, core.store.trouble, apart=settings.listen_metrics is not None
     )
-    console = closed(stack, build_console(settings, authenticator, service))
+    console = closed(stack, build_console(settings, authenticator, service, templates))
     server = Server(
         router=build_router(settings),
         authenticator=authenticator,

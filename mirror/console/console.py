@@ -10,7 +10,8 @@ from aiohttp import web
 from mirror.console.api.api import Api
 from mirror.console.events import EventStream
 from mirror.console.origin import SAFE, OwnHosts, check_origin
-from mirror.console.pages import PAGES, problem_page
+from mirror.console.pages import PAGES
+from mirror.console.pages.problems import problem_page
 from mirror.console.parts import ConsoleParts
 from mirror.console.problem import Problem, login_needed, wrong_method
 from mirror.console.reply import ConsoleReply, rendered
@@ -27,11 +28,15 @@ _METHODS = (*SAFE, "POST", "DELETE")
 
 
 class Console:
-    """Answers for the page and the API; `hosts` and `viewers` are changed by a reload."""
+    """Answers for the page and the API.
+
+    `hosts`, `viewers` and `client_files` are changed by a reload.
+    """
 
     def __init__(self, parts: ConsoleParts, viewers: Viewers, hosts: OwnHosts) -> None:
         self.viewers = viewers
         self.hosts = hosts
+        self.client_files = parts.client_files
         self._parts = parts
         self._api = Api(parts)
 
@@ -82,7 +87,7 @@ class Console:
     ) -> ConsoleReply | EventStream:
         first = path.path.split("/", 2)[1]
         if first == "login":
-            return _login(viewer)
+            return _login(viewer, path.query)
         page = PAGES.get(first)
         if page is None:
             raise Problem(HTTPStatus.NOT_FOUND, f"there is no page at {shown(path.path)}")
@@ -105,12 +110,15 @@ class Console:
     async def _refusal(
         self, request: web.BaseRequest, path: ConsolePath, problem: Problem
     ) -> Reply:
-        reply = problem.reply() if path.path.startswith("/api") else problem_page(problem)
+        is_api = path.path.startswith("/api")
+        reply = problem.reply() if is_api else problem_page(self._parts, problem)
         return await rendered(reply, request, cause=problem.detail)
 
 
-def _login(viewer: Viewer) -> ConsoleReply:
-    """Ask for a login, and go on to the overview: browsers send a login only where one is asked."""
+def _login(viewer: Viewer, query: str) -> ConsoleReply:
+    """Ask for a login, and go on to a page: browsers send a login only where one is asked."""
     if viewer.name is None:
         raise login_needed("this mirror knows operators by their logins")
-    return ConsoleReply.see_other("/")
+    target = last_values(read_query(query)).get("to", "/")
+    is_own = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isascii()
+    return ConsoleReply.see_other(target if is_own and target.isprintable() else "/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -34,12 +34,13 @@ def event(name: str, data: str) -> bytes:
 class Channel:
     """Events that many readers see: rendered once for all of them, and not at all for none.
 
-    A reader that is slower than the renderings skips some.
+    A rendering has the latest event of each kind, by a key. A reader gets the events that have
+    changed since its last ones: a reader that is slower than the renderings skips some.
     """
 
     def __init__(
         self,
-        render: Callable[[], Awaitable[bytes]],
+        render: Callable[[], Awaitable[Mapping[str, bytes]]],
         every: float = _EVERY,
     ) -> None:
         self._render = render
@@ -47,11 +48,15 @@ class Channel:
         self._readers = 0
         self._task: asyncio.Task[None] | None = None
         self._turn: asyncio.Future[None] | None = None
-        self.number = 0
-        self.last = b""
+        self._events: dict[str, tuple[int, bytes]] = {}
+        self.number = 0  # of the last rendering with a change
 
     def __repr__(self) -> str:
         return f"<Channel: {self._readers} readers>"
+
+    def since(self, number: int) -> bytes:
+        """Return the events that have changed since the rendering of a number."""
+        return b"".join(event for changed, event in self._events.values() if changed > number)
 
     def join(self) -> None:
         """Count a reader; the first one begins the renderings."""
@@ -64,7 +69,7 @@ class Channel:
         self._readers -= 1
         if not self._readers and self._task is not None:
             self._task.cancel()
-            self._task, self.last = None, b""
+            self._task, self._events = None, {}
 
     def next(self) -> asyncio.Future[None]:
         """Return the future of the next rendering."""
@@ -80,14 +85,36 @@ class Channel:
                 _log.exception("the events could not be rendered")
             await asyncio.sleep(self._every)
 
-    def _publish(self, events: bytes) -> None:
-        if events == self.last:
+    def _publish(self, events: Mapping[str, bytes]) -> None:
+        now = self.number + 1
+        changed = {
+            key: (now, event)
+            for key, event in events.items()
+            if key not in self._events or self._events[key][1] != event
+        }
+        if not changed:
             return
-        self.last = events
-        self.number += 1
+        self._events |= changed
+        self.number = now
         if self._turn is not None:
             self._turn.set_result(None)
         self._turn = None
+
+
+class Channels:
+    """The channels, made when they are first needed: one for viewers that see the same."""
+
+    def __init__(self) -> None:
+        self._channels: dict[Hashable, Channel] = {}
+
+    def __repr__(self) -> str:
+        return f"<Channels: {len(self._channels)}>"
+
+    def of(self, key: Hashable, render: Callable[[], Awaitable[Mapping[str, bytes]]]) -> Channel:
+        """Return the channel of a key; there are as many as the pages have keys."""
+        if key not in self._channels:
+            self._channels[key] = Channel(render)
+        return self._channels[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +174,8 @@ class EventStreams:
     ) -> None:
         number, spoke = -1, time.monotonic()
         while not stop.done() and not client.gone:
-            data = b""
-            if channel.last and channel.number != number:
-                data = channel.last
-            elif time.monotonic() - spoke > _BEAT:
+            data = channel.since(number)
+            if not data and time.monotonic() - spoke > _BEAT:
                 data = _COMMENT
             if data and not client.untaken:  # a slow reader skips
                 number, spoke = channel.number, time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -24,6 +25,12 @@ class Got:
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text, decompressed."""
+        packed = self.headers.get("Content-Encoding") == "gzip"
+        return (gzip.decompress(self.body) if packed else self.body).decode()
 
     @property
     def cache(self) -> str:

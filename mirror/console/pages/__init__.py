@@ -7,24 +7,26 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from mirror.console.events import EventStream
-from mirror.console.pages.home import home
+from mirror.console.pages.home import events, home
+from mirror.console.pages.images import images
+from mirror.console.pages.requests import requests
+from mirror.console.pages.setup import setup
+from mirror.console.pages.static import static
 from mirror.console.parts import ConsoleParts
-from mirror.console.problem import Problem
 from mirror.console.reply import ConsoleReply
 from mirror.console.request import ConsoleRequest
 
 # Takes the parts and a request; raises Problem. A POST comes from an operator, by an own page.
 Page: TypeAlias = Callable[[ConsoleParts, ConsoleRequest], Awaitable[ConsoleReply | EventStream]]
 
-# By the first part of the path: empty, images, requests, setup, events, static.
-PAGES: Mapping[str, Page] = MappingProxyType({"": home})
-
-
-def problem_page(problem: Problem) -> ConsoleReply:
-    """Return the page of an error."""
-    return ConsoleReply(
-        f"{problem.status} {problem.title}: {problem.detail}\n".encode("utf-8", "backslashreplace"),
-        "text/plain; charset=utf-8",
-        problem.status,
-        headers=problem.headers,
-    )
+# By the first part of the path, which is empty for the overview.
+PAGES: Mapping[str, Page] = MappingProxyType(
+    {
+        "": home,
+        "events": events,
+        "images": images,
+        "requests": requests,
+        "setup": setup,
+        "static": static,
+    }
+)

@@ -1,0 +1,1 @@
+"""How pages are written: templates, numbers for people, and charts."""

@@ -1,0 +1,1 @@
+"""The page in Debian's Chromium, as people see it."""
