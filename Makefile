@@ -77,7 +77,8 @@ image: $(READY)  ## build the image into dist/, without an engine (as root; need
 	@deploy/image.sh $(BIN)/python dist && ls dist
 
 pages: $(RUNS)  ## write the pages of docs/ that are made from the code
-	@$(BIN)/python docs/commands.py >docs/commands.new && mv docs/commands.new docs/commands.md
+	@$(BIN)/python docs/commands.py >docs/made && mv docs/made docs/commands.md
+	@$(BIN)/python docs/apis.py registry >docs/made && mv docs/made docs/registry-api.md
 
 docs: $(DOCS)/ready  ## build the documentation as a site into build/docs, without the network
 	@$(DOCS)/bin/sphinx-build -q -W --keep-going -b html docs build/docs

@@ -40,10 +40,21 @@ def test_each_page_can_be_reached_without_the_menu() -> None:
     assert set(listed()) == linked
 
 
-def test_the_page_of_the_commands_is_up_to_date() -> None:
-    command: list[str | Path] = [sys.executable, DOCS / "commands.py"]
-    made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert made == (DOCS / "commands.md").read_text(), "run `make pages`"
+_RECIPE = r"python (docs/\S+(?: \w+)?) >docs/made && mv docs/made (\S+)$"
+MADE = re.findall(_RECIPE, MAKEFILE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("script", "page"), MADE)
+def test_each_page_that_is_made_from_the_code_is_up_to_date(script: str, page: str) -> None:
+    command = [sys.executable, *script.split()]
+    made = subprocess.run(
+        command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert made.stdout == (PROJECT / page).read_text(), "run `make pages`"
+
+
+def test_the_commands_and_the_registry_have_pages_that_are_made() -> None:
+    assert {page for _, page in MADE} >= {"docs/commands.md", "docs/registry-api.md"}
 
 
 def test_the_site_has_a_lock_of_its_own_with_hashes() -> None:

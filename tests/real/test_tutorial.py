@@ -115,7 +115,7 @@ class Desk:
 @pytest.fixture
 def desk() -> Iterator[Desk]:
     """A desk to sit down at."""
-    needs("dockerd", "docker", "containerd", "runc")
+    needs("dockerd", "docker", "containerd", "runc", "make", "git", "curl", "ip")
     with scratch() as folder:
         desk = Desk(folder)
         try:

@@ -1,0 +1,142 @@
+"""Print a page on an API from its OpenAPI description: `registry`, or `operators`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import yaml
+
+Json = dict[str, Any]
+REGISTRY = """\
+# The registry's API
+
+What engines ask of the mirror, made from [openapi.yaml](openapi.yaml) by `make pages`. The tests
+hold the mirror to that file.
+"""
+_METHODS = ("get", "post", "put", "delete")  # a HEAD is a GET without the body
+_WIDTH = 100
+
+
+def page(head: str, document: Json) -> str:
+    """Return the text of the page."""
+    parts = [head, _prose(document["info"]["description"]), "## Requests", *_index(document)]
+    for path, item in document["paths"].items():
+        for method in _METHODS:
+            if method in item:
+                parts += _operation(document, path, method, item)
+    schemas = document["components"].get("schemas", {})
+    parts += ["## Answers"] if schemas else []
+    for name, schema in sorted(schemas.items()):
+        parts += _schema(name, schema)
+    return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
+
+
+def _index(document: Json) -> Iterator[str]:
+    rows = [
+        f"| [`{method.upper()} {path}`](#{_anchor(method, path)}) "
+        f"| {_cell(item[method]['summary'])} |"
+        for path, item in document["paths"].items()
+        for method in _METHODS
+        if method in item
+    ]
+    yield _table("| Request | What it is for |", rows)
+
+
+def _anchor(method: str, path: str) -> str:
+    text = f"{method}-{path.lower()}"
+    return "".join(letter for letter in text if letter.isalnum() or letter in "-_")
+
+
+def _operation(document: Json, path: str, method: str, item: Json) -> Iterator[str]:
+    operation = item[method]
+    yield f"### {method.upper()} {path}"
+    yield _prose(operation["summary"].rstrip(".") + ".")
+    yield _prose(operation.get("description", ""))
+    given = [*item.get("parameters", []), *operation.get("parameters", [])]
+    rows = [_parameter(_resolved(document, each)) for each in given]
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    rows += [
+        f"| `{name}` | body | {_type(schema)} | {_cell(schema.get('description', ''))} |"
+        for name, schema in body.get("schema", {}).get("properties", {}).items()
+    ]
+    yield _table("| Parameter | In | Type | Meaning |", rows)
+    answers = [
+        f"| {status} | {_answer(_resolved(document, each))} |"
+        for status, each in operation["responses"].items()
+    ]
+    yield _table("| Status | Meaning |", answers)
+
+
+def _parameter(parameter: Json) -> str:
+    about = _cell(parameter.get("description", ""))
+    return f"| `{parameter['name']}` | {parameter['in']} | {_type(parameter['schema'])} | {about} |"
+
+
+def _answer(response: Json) -> str:
+    schemas = [each.get("schema", {}) for each in response.get("content", {}).values()]
+    names = sorted({each["$ref"].rpartition("/")[2] for each in schemas if "$ref" in each})
+    links = "".join(f" See [{name}](#{name.lower()})." for name in names)
+    return _cell(response["description"]) + links
+
+
+def _schema(name: str, schema: Json) -> Iterator[str]:
+    yield f"### {name}"
+    has_fields = "properties" in schema
+    yield _prose(schema.get("description", "" if has_fields else f"A {_type(schema)}."))
+    rows = [
+        f"| `{field}` | {_type(each)} | {_cell(each.get('description', ''))} |"
+        for field, each in schema.get("properties", {}).items()
+        if field != "kind"
+    ]
+    told = any(not row.endswith("|  |") for row in rows)
+    rows = rows if told else [row.removesuffix("  |") for row in rows]
+    yield _table("| Field | Type | Meaning |" if told else "| Field | Type |", rows)
+
+
+def _type(schema: Json) -> str:
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    options = schema.get("anyOf") or schema.get("oneOf")
+    if options:
+        return " or ".join(_type(each) for each in options)
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    kind = schema.get("type", "any")
+    kind = " or ".join(kind) if isinstance(kind, list) else str(kind)
+    of = schema.get("items") or next(iter(schema.get("prefixItems", [])), None)
+    return f"{kind} of {_type(of)}" if kind == "array" and of else kind
+
+
+def _resolved(document: Json, part: Json) -> Json:
+    found = part
+    for name in part.get("$ref", "").split("/")[1:]:
+        found = document[name] if found is part else found[name]
+    return found
+
+
+def _table(head: str, rows: list[str]) -> str:
+    return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rows]) if rows else ""
+
+
+def _prose(text: str) -> str:
+    return "\n\n".join(fill(" ".join(each.split()), _WIDTH) for each in text.split("\n\n"))
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _registry() -> str:
+    source = Path(__file__).with_name("openapi.yaml").read_text()
+    return page(REGISTRY, yaml.safe_load(source))
+
+
+if __name__ == "__main__":
+    print({"registry": _registry}[sys.argv[1]](), end="")
