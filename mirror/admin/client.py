@@ -12,24 +12,30 @@ from http.client import HTTPConnection, HTTPException
 from importlib import import_module
 from pathlib import Path
 
-from mirror.admin.json_lines import order_line, read_record
-from mirror.admin.messages import Order, OrderError, Record, Refused, Work
+from mirror.admin.json_lines import order_line
+from mirror.admin.messages import Order, OrderError, Record, Refused, Wanted, Work
 from mirror.admin.socket_path import SOCKET, Connection, short_path
+from mirror.admin.transfer import Supply, Upload, records
 from mirror.settings import Settings
 
 _CONNECT = 10.0  # seconds
 BROKE_OFF = "the running mirror broke off its answer: it was stopped, or failed"
 
 
-def run(settings: Settings, order: Work) -> Generator[Record, None, None]:
-    """Carry out an order; raises OrderError, or StoreError for the data folder."""
+def run(
+    settings: Settings, order: Work, supply: Supply | None = None
+) -> Generator[Record, None, None]:
+    """Carry out an order; raises OrderError, or StoreError for the data folder.
+
+    `supply` has the content that an order such as `import` asks for.
+    """
     folder = settings.data_dir.absolute()
     _check(folder)
     try:
-        yield from map(_good, _by_daemon(folder, order))
+        yield from map(_good, _by_daemon(folder, order, supply))
     except _NoDaemon:
         alone = import_module("mirror.app.offline")
-        yield from map(_good, alone.carry_out(settings, folder, order))
+        yield from map(_good, alone.carry_out(settings, folder, order, supply))
 
 
 def ask(folder: Path, order: Order) -> Generator[Record, None, None]:
@@ -63,7 +69,7 @@ def _good(record: Record) -> Record:
     return record
 
 
-def _by_daemon(folder: Path, order: Order) -> Iterator[Record]:
+def _by_daemon(folder: Path, order: Order, supply: Supply | None = None) -> Iterator[Record]:
     """Send the order to the daemon; raises _NoDaemon if none listens, OrderError on failure."""
     with short_path(folder) as path, closing(Connection(path, _CONNECT)) as connection:
         try:
@@ -75,18 +81,32 @@ def _by_daemon(folder: Path, order: Order) -> Iterator[Record]:
             why = error.strerror or "it does not answer"
             raise OrderError(f"cannot talk to the mirror on {folder / SOCKET}: {why}") from None
         try:
+            if supply is not None:
+                yield from _supplied(connection, order, supply)
+                return
             connection.request("POST", "/orders", order_line(order))
-            yield from map(read_record, _lines(connection))
+            yield from _answer(connection)
         except (HTTPException, OSError):
             raise OrderError(BROKE_OFF) from None
 
 
-def _lines(connection: HTTPConnection) -> Iterator[bytes]:
-    """Split the answer's body into lines, of any length."""
+def _answer(connection: HTTPConnection) -> Iterator[Record]:
     response = connection.getresponse()
     if response.status != 200:
         raise OrderError(f"the running mirror answers {response.status}: restart it")
-    rest = b""
-    while data := response.read1(65536):
-        *lines, rest = (rest + data).split(b"\n")
-        yield from lines
+    return records(response.read1)
+
+
+def _supplied(connection: HTTPConnection, order: Order, supply: Supply) -> Iterator[Record]:
+    """Send the order, and then the wanted content, in the same request."""
+    connection.putrequest("POST", "/orders")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()
+    upload = Upload(connection.sock)
+    upload.send(order_line(order) + b"\n")
+    for record in _answer(connection):
+        if isinstance(record, Wanted):
+            upload.answer(supply(record))
+        else:
+            yield record
+    upload.end()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from mirror.admin.messages import Order, OrderError, Record
+from mirror.admin.messages import Order, OrderError, Piece, Record
 
 _PIECE = 32 * 1024  # characters of a line that are written at once
 
@@ -33,8 +33,13 @@ def read_order(line: bytes) -> Order:
 def record_line(record: Record) -> Iterator[bytes]:
     """Write a record as a line of JSON, in pieces that each take little time.
 
+    The bytes of a `Piece` follow its line.
     The usage of a cache with 100,000 tags is one record, and 0.4 s of work at once (measured).
     """
+    if isinstance(record, Piece):
+        yield json.dumps({"length": len(record.data), "kind": record.kind}).encode() + b"\n"
+        yield record.data
+        return
     gathered, size = list[str](), 0
     for text in _json(record):
         gathered.append(text)
@@ -46,7 +51,7 @@ def record_line(record: Record) -> Iterator[bytes]:
 
 
 def read_record(line: bytes) -> Record:
-    """Read a record; raises OrderError."""
+    """Read a record, a `Piece` still without its bytes; raises OrderError."""
     try:
         return _records.validate_json(line)
     except ValidationError:

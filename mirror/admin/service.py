@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 from mirror.admin.messages import OrderError, Record, Refused, Work
 from mirror.admin.operations import OPERATIONS
@@ -45,10 +46,16 @@ class AdminService:
     def __repr__(self) -> str:
         return f"<AdminService of {self._parts.store!r}>"
 
-    async def carry_out(self, order: Work) -> AsyncGenerator[Record, None]:
-        """Yield progress, and finally the result; an order that fails ends in Refused."""
+    async def carry_out(
+        self, order: Work, incoming: AsyncIterator[Record] | None = None
+    ) -> AsyncGenerator[Record, None]:
+        """Yield progress, and finally the result; an order that fails ends in Refused.
+
+        `incoming` has the content that an order such as `import` asks for, after it has asked.
+        """
+        parts = replace(self._parts, incoming=incoming)
         try:
-            async with aclosing(OPERATIONS[type(order)](self._parts, order)) as records:
+            async with aclosing(OPERATIONS[type(order)](parts, order)) as records:
                 async for record in records:
                     yield record
         except OrderError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aiohttp import ClientConnectionError, web
 
+from mirror.admin.incoming import MAX_ORDER, Incoming
 from mirror.admin.json_lines import read_order, record_line
 from mirror.admin.messages import OrderError, Record, Refused, ReloadOrder
 from mirror.admin.service import AdminService
@@ -22,7 +23,6 @@ _log = logging.getLogger(__name__)
 
 _AGAIN = 5.0  # seconds between attempts to create the socket
 _GRACE = 0.1  # seconds that a running order gets at the end
-_MAX_ORDER = 8 * 1024 * 1024  # bytes: the images of a large list
 
 
 @asynccontextmanager
@@ -102,7 +102,7 @@ def _app(
         await response.prepare(request)
         # The order ends with its connection.
         with contextlib.suppress(ClientConnectionError):
-            async with aclosing(_records(service, reload, await request.read())) as records:
+            async with aclosing(_records(service, reload, Incoming(request.content))) as records:
                 async for record in records:
                     async for piece in cooperatively(record_line(record), 1):
                         await response.write(piece)
@@ -113,7 +113,7 @@ def _app(
         wrong = await trouble() if request.path == "/readyz" else None
         return web.Response(status=503 if wrong else 200, text=f"{wrong or 'ok'}\n")
 
-    app = web.Application(client_max_size=_MAX_ORDER)
+    app = web.Application(client_max_size=MAX_ORDER)
     app.router.add_post("/orders", orders)
     app.router.add_get("/healthz", health)
     app.router.add_get("/readyz", health)
@@ -121,10 +121,10 @@ def _app(
 
 
 async def _records(
-    service: AdminService, reload: Callable[[], Awaitable[Record]], line: bytes
+    service: AdminService, reload: Callable[[], Awaitable[Record]], incoming: Incoming
 ) -> AsyncGenerator[Record, None]:
     try:
-        order = read_order(line)
+        order = read_order(await incoming.order())
     except OrderError as error:
         yield Refused(str(error))
         return
@@ -133,7 +133,7 @@ async def _records(
         if isinstance(order, ReloadOrder):
             yield await reload()
             return
-        async with aclosing(service.carry_out(order)) as records:
+        async with aclosing(service.carry_out(order, incoming.records())) as records:
             async for record in records:
                 yield record
     except Exception:  # noqa: BLE001 - the last resort, and it is logged

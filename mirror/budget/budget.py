@@ -51,6 +51,10 @@ class Budget:
     def __repr__(self) -> str:
         return f"<Budget: {len(self._accounts)} accounts, {len(self._shut)} gates shut>"
 
+    def upstreams(self) -> Collection[str]:
+        """Return the names of the configured upstreams."""
+        return self._present.keys()
+
     async def load(self) -> None:
         """Restore the accounts from the ledger."""
         now = self.now()

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mirror.admin import client
-from mirror.admin.messages import DamagedBlob, OrderError, Progress, Record, Verified, Work
+from mirror.admin.messages import UNFINISHED, OrderError, Progress, Record, Verified, Work
+from mirror.admin.transfer import Supply
 from mirror.cli.progress_bar import Bar
 from mirror.settings import Settings, load
 from mirror.util import logs
@@ -40,17 +41,19 @@ def add_dry_run(command: argparse.ArgumentParser) -> None:
     )
 
 
-def carry_out(options: argparse.Namespace, order: Work, words: Words) -> int:
+def carry_out(
+    options: argparse.Namespace, order: Work, words: Words, supply: Supply | None = None
+) -> int:
     """Have an order carried out and print its records; returns the exit code.
 
-    Raises CommandError.
+    `supply` has the content that the order asks for. Raises CommandError.
     """
     given = {} if options.data_dir is None else {"data_dir": options.data_dir}
     settings = load(given, options.config)
     os.umask(0o077)
     with logs.standard_error(settings.log_format) as log_writer:
         logs.set_up(settings.log_format, "error", log_writer)  # warnings are printed already
-        return _run(settings, order, words)
+        return _run(settings, order, words, supply)
 
 
 def as_json(record: Record) -> Iterable[str]:
@@ -60,11 +63,11 @@ def as_json(record: Record) -> Iterable[str]:
     yield json.dumps(fields, indent=2)
 
 
-def _run(settings: Settings, order: Work, words: Words) -> int:
+def _run(settings: Settings, order: Work, words: Words, supply: Supply | None) -> int:
     bar = Bar(sys.stderr)
     last: Record | None = None
     try:
-        with closing(client.run(settings, order)) as records:
+        with closing(client.run(settings, order, supply)) as records:
             for record in records:
                 last = record
                 if isinstance(record, Progress):
@@ -75,6 +78,6 @@ def _run(settings: Settings, order: Work, words: Words) -> int:
                     print(line, flush=True)
     finally:
         bar.clear()
-    if last is None or isinstance(last, Progress | DamagedBlob):
+    if last is None or isinstance(last, UNFINISHED):
         raise OrderError(client.BROKE_OFF)
     return DAMAGED if isinstance(last, Verified) and last.wrong else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import NoReturn
 
 import mirror
@@ -25,6 +26,8 @@ COMMANDS = {
     "verify": "hash stored files again, and discard damaged ones",
     "gc": "remove useless files, and evict content beyond the bound",
     "purge": "remove an image, a repository, or content by its digest",
+    "export": "write stored images as an OCI layout, a folder or a tar archive",
+    "import": "take in the images of an OCI layout, each proven by its digest",
     "reload": "have the running mirror read its configuration again",
     "healthcheck": "check that the mirror runs, for containers and supervisors",
     "completion": "print a script that completes commands and flags in a shell",
@@ -44,6 +47,12 @@ def typed(words: Sequence[str]) -> str:
     return next((word for word in words if not word.startswith("-")), "")
 
 
+def module_name(command: str) -> str:
+    """Return the name of a command's module: no module can be named `import`."""
+    name = command.replace("-", "_")
+    return f"{name}_" if iskeyword(name) else name
+
+
 def parser(words: Sequence[str]) -> Parser:
     """Return the parser for a command line; only its own command has arguments."""
     made = Parser(prog="mirror", description=mirror.__doc__, allow_abbrev=False)
@@ -53,7 +62,7 @@ def parser(words: Sequence[str]) -> Parser:
     for name, about in COMMANDS.items():
         each = commands.add_parser(name, help=about, allow_abbrev=False)
         if name == command:
-            module = import_module(f"mirror.cli.commands.{name.replace('-', '_')}")
+            module = import_module(f"mirror.cli.commands.{module_name(name)}")
             module.add(each)
             each.set_defaults(run=module.run)
             each.description = each.description or f"{about[0].upper()}{about[1:]}."

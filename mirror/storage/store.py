@@ -121,6 +121,10 @@ class Store:
         """
         self.accounting.max_size = max_size
 
+    def fits(self, size: int) -> bool:
+        """Whether `size` more bytes fit, if everything that can be evicted is evicted."""
+        return self.quota.fits(size)
+
     def change_max_size(self, max_size: int) -> None:
         """Change the bound; `trim` then enforces a lower one."""
         self.accounting.change(max_size)

@@ -12,7 +12,7 @@ import pytest
 from mirror.cli import main
 from mirror.cli.commands import completion
 from mirror.cli.key_names import GROUPS, TABLES
-from mirror.cli.parser import COMMANDS, parser
+from mirror.cli.parser import COMMANDS, module_name, parser
 from mirror.client_config.clients import CLIENTS
 from mirror.settings import Settings
 
@@ -57,7 +57,9 @@ def test_what_needs_no_configuration_loads_none_of_it(arguments: tuple[str, ...]
     assert not loaded(*arguments) & HEAVY
 
 
-@pytest.mark.parametrize("name", ["du", "budget", "gc", "purge", "verify", "reload"])
+@pytest.mark.parametrize(
+    "name", ["du", "budget", "gc", "purge", "verify", "reload", "export", "import"]
+)
 def test_an_order_loads_no_part_of_the_daemon_that_carries_it_out(name: str) -> None:
     assert not loaded(name, "--help") & PARTS
 
@@ -79,7 +81,7 @@ def test_completion_knows_each_flag_and_word_of_a_command(name: str) -> None:
 
 def test_each_command_has_a_module() -> None:
     for name in COMMANDS:
-        module = import_module(f"mirror.cli.commands.{name.replace('-', '_')}")
+        module = import_module(f"mirror.cli.commands.{module_name(name)}")
         assert callable(module.add)
         assert callable(module.run)
     assert completion.WORDS["client-config"] == tuple(CLIENTS)

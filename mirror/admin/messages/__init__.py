@@ -9,11 +9,14 @@ from mirror.admin.messages.common import (
     Refused,
     Unavailable,
 )
+from mirror.admin.messages.content import Absent, Content, Piece, Wanted
 from mirror.admin.messages.du import DuOrder, ImageUsage, RepositoryUsage, Usage
 from mirror.admin.messages.errors import ErrorsOrder, RecentRequest, RecentRequests
+from mirror.admin.messages.export import Exported, ExportedImage, ExportOrder
 from mirror.admin.messages.fetches import Fetches, FetchesOrder, RunningFetch
 from mirror.admin.messages.gc import Collected, GcOrder
 from mirror.admin.messages.history import History, HistoryOrder, Point
+from mirror.admin.messages.import_ import Imported, ImportedImage, ImportOrder, OfferedImage
 from mirror.admin.messages.ls import LsOrder, StoredImage, StoredImages
 from mirror.admin.messages.purge import Purged, PurgeOrder
 from mirror.admin.messages.reload import Reloaded, ReloadOrder, Unusable
@@ -48,14 +51,20 @@ from mirror.admin.messages.warm import (
 from mirror.budget.summary import Budgets
 
 __all__ = [
+    "UNFINISHED",
+    "Absent",
     "Attached",
     "BudgetOrder",
     "Collected",
     "Concern",
+    "Content",
     "DamagedBlob",
     "DiskStatus",
     "DuOrder",
     "ErrorsOrder",
+    "ExportOrder",
+    "Exported",
+    "ExportedImage",
     "Fetches",
     "FetchesOrder",
     "GcOrder",
@@ -64,13 +73,18 @@ __all__ = [
     "ImageFor",
     "ImageTag",
     "ImageUsage",
+    "ImportOrder",
+    "Imported",
+    "ImportedImage",
     "Layer",
     "LimitStatus",
     "LsOrder",
     "NotStored",
+    "OfferedImage",
     "Order",
     "OrderError",
     "OrderInvalid",
+    "Piece",
     "PlatformImage",
     "Point",
     "Progress",
@@ -100,6 +114,7 @@ __all__ = [
     "Usage",
     "Verified",
     "VerifyOrder",
+    "Wanted",
     "WarmOrder",
     "WarmPlan",
     "WarmProgress",
@@ -124,6 +139,8 @@ Work = (
     | ErrorsOrder
     | FetchesOrder
     | WarmOrder
+    | ExportOrder
+    | ImportOrder
 )
 Order = Work | ReloadOrder
 
@@ -143,6 +160,12 @@ Record = (
     | Top
     | RecentRequests
     | Fetches
+    | Exported
+    | Imported
+    | Content
+    | Piece
+    | Absent
+    | Wanted
     | Reloaded
     | Unusable
     | WarmPlan
@@ -151,3 +174,6 @@ Record = (
     | Warmed
     | Refused
 )
+
+# The records that others follow: an answer that ends with one of these was broken off.
+UNFINISHED = (Progress, DamagedBlob, Content, Piece, Absent, Wanted)

@@ -10,9 +10,11 @@ from mirror.admin.messages import (
     BudgetOrder,
     DuOrder,
     ErrorsOrder,
+    ExportOrder,
     FetchesOrder,
     GcOrder,
     HistoryOrder,
+    ImportOrder,
     LsOrder,
     PurgeOrder,
     Record,
@@ -26,9 +28,11 @@ from mirror.admin.messages import (
 from mirror.admin.operations.budget import budget
 from mirror.admin.operations.du import du
 from mirror.admin.operations.errors import errors
+from mirror.admin.operations.export import export
 from mirror.admin.operations.fetches import fetches
 from mirror.admin.operations.gc import gc
 from mirror.admin.operations.history import history
+from mirror.admin.operations.import_ import import_images
 from mirror.admin.operations.ls import ls
 from mirror.admin.operations.parts import OperationParts
 from mirror.admin.operations.purge import purge
@@ -54,6 +58,8 @@ OPERATIONS: Mapping[type[Work], Operation] = MappingProxyType(
         PurgeOrder: purge,
         StatusOrder: status,
         TopOrder: top,
+        ExportOrder: export,
+        ImportOrder: import_images,
         VerifyOrder: verify,
         WarmOrder: warm,
     }

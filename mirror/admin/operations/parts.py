@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from mirror.access.authorizer import Authorizer
-from mirror.admin.messages.common import OrderError
+from mirror.admin.messages import OrderError, Record
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.blobs.fetch_pool import FetchPool
@@ -46,6 +46,7 @@ class OperationParts:
     """The parts of a running mirror, or of a data folder opened for one order.
 
     `altered` is the content that was found damaged, and was discarded, when the folder was opened.
+    `incoming` is the content that the order asks its command for, None without such a command.
     """
 
     store: Store
@@ -56,6 +57,7 @@ class OperationParts:
     recorder: Recorder
     altered: tuple[Digest, ...] = ()
     live: LiveParts | None = None
+    incoming: AsyncIterator[Record] | None = None
 
     def running(self, what: str) -> LiveParts:
         """Return the parts of a running mirror; raises OrderError, which names `what` needs it."""

@@ -38,6 +38,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "verify": (*_PLACE, "--dry-run", "--sample", "--rate"),
     "gc": (*_PLACE, "--dry-run"),
     "purge": (*_PLACE, "--dry-run", "--yes"),
+    "export": (*_PLACE, "--output", "--platform", "--force", "--json"),
+    "import": (*_PLACE, "--name", "--json"),
     "reload": _PLACE,
     "healthcheck": (*_PLACE, "--ready"),
     "completion": (),

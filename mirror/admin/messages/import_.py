@@ -1,0 +1,62 @@
+"""`import`: the order and its result; the content itself comes in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked
+
+from mirror.admin.messages.common import STRICT, Positive
+from mirror.oci.layout import MOST_IMAGES
+
+
+@checked(frozen=True, config=STRICT)
+class OfferedImage:
+    """An image of a layout: its name, and the descriptor of its manifest."""
+
+    name: str
+    digest: str
+    media_type: str
+    size: Positive
+
+
+@checked(frozen=True, config=STRICT)
+class ImportOrder:
+    """Take in images, which the mirror asks for one by one: `source` is where they come from."""
+
+    source: str
+    images: Annotated[tuple[OfferedImage, ...], Field(min_length=1, max_length=MOST_IMAGES)]
+    kind: Literal["import"] = "import"
+
+    def __str__(self) -> str:
+        """Return the order as the operator types it."""
+        return f"{self.kind} {self.source!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedImage:
+    """An image that was taken in: the number of its blobs and manifests, and their bytes.
+
+    `missing` are the platforms of an index that the layout lacks, as it may; `lacking` the blobs
+    that it should have, by digest. An image with a `reason` was refused.
+    """
+
+    name: str
+    digest: str
+    blobs: int = 0
+    bytes: int = 0
+    missing: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The images, and the number and bytes of the blobs and manifests that were not stored yet."""
+
+    images: tuple[ImportedImage, ...]
+    blobs: int
+    bytes: int
+    kind: Literal["imported"] = "imported"

@@ -1,0 +1,139 @@
+"""`export`: hands out the stored content of images, manifests first."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+
+from mirror.admin.messages import (
+    Content,
+    Exported,
+    ExportedImage,
+    ExportOrder,
+    OrderError,
+    Piece,
+    Progress,
+    Record,
+)
+from mirror.admin.operations.image_tree import ImageTree, StoredTrees
+from mirror.admin.operations.parts import OperationParts
+from mirror.oci.digest import Digest
+from mirror.oci.errors import RegistryError, shown
+from mirror.oci.image_name import ImageName, parse_image
+from mirror.oci.names import Tag
+from mirror.storage.errors import StorageError
+from mirror.storage.metadata.rows import TagKey
+from mirror.storage.store import Store
+
+_PIECE = 1024 * 1024  # bytes
+
+
+async def export(parts: OperationParts, order: ExportOrder) -> AsyncGenerator[Record, None]:
+    """Yield the content of the images, each digest once, and finally the images.
+
+    The content is kept from eviction meanwhile. Raises OrderError, StorageError.
+    """
+    with ExitStack() as pins:
+        images, sizes = await _gather(parts, order, pins)
+        done, whole = 0, sum(sizes.values())
+        for number, (digest, size) in enumerate(sizes.items()):
+            yield Progress(number, len(sizes), done, whole)
+            yield Content(digest, size)
+            async for piece in _pieces(parts.store, digest, size):
+                done += piece.length
+                yield piece
+                if done < whole:
+                    yield Progress(number, len(sizes), done, whole)
+        yield Exported(images, len(sizes), whole)
+
+
+async def _gather(
+    parts: OperationParts, order: ExportOrder, pins: ExitStack
+) -> tuple[tuple[ExportedImage, ...], dict[Digest, int]]:
+    """Find the content of the images, and pin it; raises OrderError."""
+    names = _names(parts, order)
+    images, sizes = list[ExportedImage](), dict[Digest, int]()
+    for name in names:
+        image, tree = await _image(parts, name, order.platforms)
+        images.append(image)
+        for digest in () if tree is None else tree.sizes:
+            entry = parts.store.catalog.get(digest)
+            if entry is None:
+                raise OrderError(f"{digest} of {name} was removed meanwhile; try again")
+            if digest not in sizes:
+                pins.callback(parts.store.pin(entry).release)
+                sizes[digest] = entry.size
+    return tuple(images), sizes
+
+
+def _names(parts: OperationParts, order: ExportOrder) -> list[ImageName]:
+    """Return the images that the order names, each once; raises OrderError."""
+    upstreams = {*parts.budget.upstreams(), *parts.store.catalog.upstreams()}
+    try:
+        return list(dict.fromkeys(parse_image(text, upstreams) for text in order.images))
+    except RegistryError as error:
+        raise OrderError(error.message) from None
+
+
+async def _image(
+    parts: OperationParts, name: ImageName, platforms: tuple[str, ...]
+) -> tuple[ExportedImage, ImageTree | None]:
+    """Find an image, or the reason why it cannot be exported."""
+    trees = StoredTrees(parts.store, name.repository, platforms)
+    digest = _digest(parts, name)
+    if digest is None:
+        return ExportedImage(str(name), reason=f"nothing of {shown(str(name))} is stored"), None
+    tree = await trees.of(digest)
+    entry = parts.store.catalog.get(digest)
+    if tree.whole and entry is not None:
+        return ExportedImage(
+            str(name),
+            digest,
+            entry.type_for(name.repository.upstream) or "",
+            entry.size,
+            len(tree.sizes),
+            sum(tree.sizes.values()),
+            tuple(tree.platforms),
+            tuple(tree.missing),
+        ), tree
+    missing = tuple(tree.missing)
+    return ExportedImage(str(name), digest, missing=missing, reason=_why(missing)), None
+
+
+def _why(missing: tuple[str, ...]) -> str:
+    return (
+        f"not stored: {', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}; "
+        "pull it through the mirror first"
+    )
+
+
+def _digest(parts: OperationParts, name: ImageName) -> Digest | None:
+    """Return the stored manifest of an image, the previous one if the newest is not pulled yet."""
+    if isinstance(name.reference, Digest):
+        return name.reference
+    tagged = parts.tags.peek(TagKey(name.repository, Tag(name.reference)))
+    while tagged is not None:
+        if parts.store.catalog.belongs(tagged.found.digest, name.repository):
+            return tagged.found.digest
+        tagged = tagged.before
+    return None
+
+
+async def _pieces(store: Store, digest: Digest, size: int) -> AsyncGenerator[Piece, None]:
+    """Yield stored bytes; raises OrderError if they are not there any more, StorageError."""
+    blob = await store.open(digest)
+    if blob is None:
+        raise OrderError(f"{digest} was removed meanwhile, or is damaged; try again")
+    try:
+        position = 0
+        while position < size:
+            data = bytes(await blob.reader.read(position, min(size, position + _PIECE)))
+            if not data:
+                raise OrderError(f"{digest} is damaged: it ends after {position} of {size} bytes")
+            position += len(data)
+            yield Piece(len(data), data)
+    except StorageError:
+        blob.doubt()
+        raise
+    finally:
+        blob.close()

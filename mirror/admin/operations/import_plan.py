@@ -1,0 +1,165 @@
+"""The plan of an import: the manifests and blobs of the named images, as far as received. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from mirror.admin.messages import ImportedImage, OrderError
+from mirror.admin.operations.image_tree import DEEPEST
+from mirror.oci.digest import Digest
+from mirror.oci.image_name import ImageName
+from mirror.oci.manifest import MAX_SIZE, MOST_CHILDREN, Descriptor, Manifest
+from mirror.oci.names import Repository
+from mirror.oci.pointers import Pointer, Pointers
+
+_MOST_MANIFESTS = 20_000
+_MOST_BYTES = 64 * 1024 * 1024  # bytes of manifests, which are in memory until the end
+_MOST_BLOBS = 200_000
+
+
+@dataclass(slots=True)
+class ImagePlan:
+    """An image: its name and the descriptor of its manifest."""
+
+    name: ImageName
+    found: Descriptor
+
+
+@dataclass(slots=True)
+class _Node:
+    """A received manifest, with its references."""
+
+    manifest: Manifest
+    pointers: Pointers
+
+
+@dataclass(slots=True)
+class ImportPlan:
+    """The images, their manifests and blobs. Sizes are in bytes, as manifests announce them.
+
+    Raises OrderError wherever two documents contradict each other, or a bound is exceeded.
+    """
+
+    named: dict[ImageName, ImagePlan] = field(default_factory=dict)
+    announced: dict[Digest, Descriptor] = field(default_factory=dict)
+    blobs: dict[Digest, int] = field(default_factory=dict)
+    _nodes: dict[Digest, _Node] = field(default_factory=dict)
+    _lacking: set[Digest] = field(default_factory=set)
+    _ahead: list[Digest] = field(default_factory=list)
+    _where: dict[Digest, set[Repository]] = field(default_factory=lambda: defaultdict(set))
+    _level: int = 0
+    _bytes: int = 0
+
+    def add(self, name: ImageName, found: Descriptor) -> None:
+        """Add an image."""
+        planned = self.named.setdefault(name, ImagePlan(name, found))
+        if planned.found.digest != found.digest:
+            raise OrderError(f"{name} is named twice, with different digests")
+        self._announce(found)
+
+    @property
+    def images(self) -> Collection[ImagePlan]:
+        """All images."""
+        return self.named.values()
+
+    def _announce(self, found: Descriptor) -> None:
+        before = self.announced.setdefault(found.digest, found)
+        if before.size != found.size:
+            raise OrderError(f"{found.digest} is announced with two sizes")
+        if before is found:
+            self._ahead.append(found.digest)
+            self._bytes += found.size
+        if len(self.announced) > _MOST_MANIFESTS or self._bytes > _MOST_BYTES:
+            raise OrderError("too many manifests at once: import fewer images at a time")
+
+    def wanted_manifests(self) -> list[Digest]:
+        """Return the manifests to ask for next, one level of indexes after the other."""
+        wanted, self._ahead = self._ahead, []
+        self._level += bool(wanted)
+        if wanted and self._level > DEEPEST:
+            raise OrderError(f"indexes are nested in more than {DEEPEST} levels")
+        return wanted
+
+    def take(self, taken: Manifest, found: Pointers) -> None:
+        """Add a proven manifest, and its references."""
+        if len(found.manifests) + len(found.blobs) > MOST_CHILDREN:
+            raise OrderError(f"{taken.descriptor.digest} references more than {MOST_CHILDREN}")
+        self._nodes[taken.descriptor.digest] = _Node(taken, found)
+        for child in found.manifests:
+            if not 0 < child.size <= MAX_SIZE:
+                raise OrderError(f"{child.digest} is announced with {child.size} bytes")
+            self._announce(Descriptor(child.digest, child.media_type, child.size))
+        for blob in found.blobs:
+            self._add_blob(blob)
+
+    def _add_blob(self, blob: Pointer) -> None:
+        if blob.elsewhere:
+            return
+        if blob.size < 0:
+            raise OrderError(f"{blob.digest} is announced without a size")
+        if self.blobs.setdefault(blob.digest, blob.size) != blob.size:
+            raise OrderError(f"{blob.digest} is announced with two sizes")
+        if len(self.blobs) > _MOST_BLOBS:
+            raise OrderError("too many blobs at once: import fewer images at a time")
+
+    def lack(self, digest: Digest) -> None:
+        """Note that the layout does not have a manifest or blob."""
+        self._lacking.add(digest)
+
+    def bytes_of(self, wanted: Collection[Digest]) -> int:
+        """Return the announced bytes of manifests, or of blobs."""
+        return sum(self._size(each) for each in wanted)
+
+    def _size(self, digest: Digest) -> int:
+        found = self.announced.get(digest)
+        return self.blobs[digest] if found is None else found.size
+
+    def sizes_of_manifests(self) -> Iterator[int]:
+        """Return the sizes of the received manifests."""
+        return (node.manifest.descriptor.size for node in self._nodes.values())
+
+    def locate(self) -> None:
+        """Find the repositories of all blobs, once all manifests are there; for a thread."""
+        for image in self.images:
+            for found in self.manifests_of(image):
+                for blob in self._nodes[found.descriptor.digest].pointers.blobs:
+                    self._where[blob.digest].add(image.name.repository)
+
+    def repositories(self, digest: Digest) -> list[Repository]:
+        """Return the repositories that a blob belongs to."""
+        return list(self._where[digest])
+
+    def manifests_of(self, image: ImagePlan) -> list[Manifest]:
+        """Return the received manifests of an image, children before their parents."""
+        found: dict[Digest, Manifest] = {}
+        ahead = [image.found.digest]
+        while ahead:
+            digest = ahead.pop()
+            node = self._nodes.get(digest)
+            if node is not None and digest not in found:
+                found[digest] = node.manifest
+                ahead.extend(child.digest for child in node.pointers.manifests)
+        return list(reversed(found.values()))
+
+    def report(self, image: ImagePlan) -> ImportedImage:
+        """Report an image: its content, its gaps, or the reason why it cannot be taken in."""
+        manifests = self.manifests_of(image)
+        found = [self._nodes[each.descriptor.digest].pointers for each in manifests]
+        needed = {blob.digest: blob.size for each in found for blob in each.blobs}
+        kept = {digest: size for digest, size in needed.items() if digest not in self._lacking}
+        children = (child for each in found for child in each.manifests if not child.about)
+        missing = [each.platform or each.digest for each in children if self._lacks(each.digest)]
+        return ImportedImage(
+            str(image.name),
+            image.found.digest,
+            len(manifests) + len(kept),
+            sum(each.descriptor.size for each in manifests) + sum(kept.values()),
+            tuple(dict.fromkeys(missing)),
+            tuple(each for each in needed if self._lacks(each)),
+            "" if kept else f"the layout has nothing of {image.found.digest}",
+        )
+
+    def _lacks(self, digest: Digest) -> bool:
+        return digest in self._lacking

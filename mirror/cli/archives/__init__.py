@@ -1,0 +1,1 @@
+"""OCI layouts as folders and as tar archives, read and written by the command's own process."""
