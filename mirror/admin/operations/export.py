@@ -11,6 +11,7 @@ from mirror.admin.messages import (
     ExportedImage,
     ExportOrder,
     OrderError,
+    OrderInvalid,
     Piece,
     Progress,
     Record,
@@ -72,7 +73,7 @@ def _names(parts: OperationParts, order: ExportOrder) -> list[ImageName]:
     try:
         return list(dict.fromkeys(parse_image(text, upstreams) for text in order.images))
     except RegistryError as error:
-        raise OrderError(error.message) from None
+        raise OrderInvalid(error.message) from None
 
 
 async def _image(

@@ -15,6 +15,7 @@ from mirror.admin.messages import (
     ImportOrder,
     OfferedImage,
     OrderError,
+    OrderInvalid,
     Record,
     Wanted,
 )
@@ -77,7 +78,7 @@ class _Import:
             name = parse_image(image.name, self._upstreams)
             found = Descriptor(Digest.parse(image.digest), image.media_type, image.size)
         except RegistryError as error:
-            raise OrderError(error.message) from None
+            raise OrderInvalid(error.message) from None
         upstream = name.repository.upstream
         if upstream not in self._upstreams:
             reason = f"{upstream} is not an upstream of this mirror ({', '.join(self._upstreams)})"
