@@ -7,6 +7,7 @@ loopback can be reached. `systemctl reload docker` is its signal there, as no sy
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from .tutorial import Step, steps
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "tutorial.md").read_text()
 HUB = "http://127.0.0.1:7000"
+SHOWN = re.findall(r"<(http://127\.0\.0\.1:5000/\w*)>", PAGE)  # in a browser
 ALONE = 'ip link set lo up && mount --bind "$1" /etc/docker && touch "$2" && exec sleep infinity'
 RELOAD = '#!/bin/sh\n[ "$*" = "reload docker" ] && kill -HUP "$(cat {pid})" && sleep 1\n'
 
@@ -97,6 +99,10 @@ class Desk:
         assert typed.returncode == 0, f"{lines}\n{typed.stdout}"
         return typed.stdout
 
+    def status(self, url: str) -> str:
+        """Return the status of the answer to a browser."""
+        return self.type(f"curl --silent --output /dev/null --write-out '%{{http_code}}' {url}")
+
     def close(self) -> None:
         """End all programs, the youngest first."""
         for process in reversed(self._processes):
@@ -132,6 +138,7 @@ def test_the_tutorial_works_word_for_word(desk: Desk) -> None:
     mirror.until(lambda: first.is_like(mirror.log))
     for step in others:
         if step.section == "Clean up":
+            assert [desk.status(page) for page in SHOWN] == ["200"] * 2
             os.killpg(mirror.pid, signal.SIGINT)  # as Ctrl-C does
             mirror.wait(20)
             assert mirror.log.rstrip().endswith("stopped")
