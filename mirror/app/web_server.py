@@ -173,6 +173,8 @@ def export_figures(
             log_writer=observers.log_writer,
             listings=content.listings,
             lag=observers.lag,
+            recorder=core.recorder,
+            certificate=web_server.connections.certificate,
             secret=content.folder_key,
         )
     )

@@ -6,8 +6,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
@@ -48,12 +48,22 @@ def carry_out(
 
     `supply` has the content that the order asks for. Raises CommandError.
     """
+    with prepared(options) as settings:
+        return _run(settings, order, words, supply)
+
+
+@contextmanager
+def prepared(options: argparse.Namespace) -> Iterator[Settings]:
+    """Load the settings, and print errors of the log while the context lasts.
+
+    Raises CommandError.
+    """
     given = {} if options.data_dir is None else {"data_dir": options.data_dir}
     settings = load(given, options.config)
     os.umask(0o077)
     with logs.standard_error(settings.log_format) as log_writer:
         logs.set_up(settings.log_format, "error", log_writer)  # warnings are printed already
-        return _run(settings, order, words, supply)
+        yield settings
 
 
 def as_json(record: Record) -> Iterable[str]:

@@ -19,6 +19,7 @@ COMMANDS = {
     "client-config": "write a client's configuration for this mirror",
     "ls": "list the stored images",
     "show": "print an image or a repository: tags, platforms, layers",
+    "status": "print the state of the mirror on one screen, once or all the time",
     "budget": "print the pulls left, their spenders, and a forecast",
     "du": "print the space taken, by image",
     "warm": "store images before clients request them",

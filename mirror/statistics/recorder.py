@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -47,6 +47,7 @@ class _Measured:
     rates: Recent = field(default_factory=Recent)  # bytes a second
     asked: int = 0
     received: int = 0
+    spared: float = 0.0  # seconds, in the minutes that are over
     down_since: float | None = None
     changed: bool = False
 
@@ -192,6 +193,7 @@ class Recorder:
 
     def _record(self) -> None:
         for upstream, measured in self._upstreams.items():
+            measured.spared += measured.counts.spared
             figures = measured.counts.take()
             if upstream == ITSELF or any(figures):
                 self.history.add(upstream, self._minute, figures)
@@ -220,6 +222,12 @@ class Recorder:
             if name in self._upstreams:
                 sums = added(sums, self._upstreams[name].counts.figures())
         return self._minute, sums
+
+    def spared(self) -> Iterator[tuple[str, float]]:
+        """Yield the seconds that each upstream's hits have spared since the start."""
+        for name, measured in self._upstreams.items():
+            if name != ITSELF:
+                yield name, measured.spared + measured.counts.spared
 
     def median(self, upstream: str, seconds: float) -> float | None:
         """Return the median time until the headers of upstream's answers, of the last `seconds`."""

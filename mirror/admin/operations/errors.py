@@ -13,7 +13,7 @@ _WRONG = ("error", "refused", "stale")
 
 
 async def errors(parts: OperationParts, order: ErrorsOrder) -> AsyncGenerator[Record, None]:
-    """Yield the requests. Raises OrderError without a running mirror."""
+    """Yield the requests. Raises Unavailable without a running mirror."""
     parts.running("a list of recent requests")
     found = (each for each in parts.recorder.recent.newest() if _fits(each, order))
     rows = (RecentRequest(**each._asdict()) for each in islice(found, order.most))

@@ -10,7 +10,7 @@ from mirror.content.blobs.fetch_pool import FetchState
 
 
 async def fetches(parts: OperationParts, _: FetchesOrder) -> AsyncGenerator[Record, None]:
-    """Yield the fetches. Raises OrderError without a running mirror."""
+    """Yield the fetches. Raises Unavailable without a running mirror."""
     states = parts.running("a list of fetches").fetches.states()
     yield Fetches(tuple(map(_running, states)))
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 from mirror.admin.messages import History, HistoryOrder, Point, Record
-from mirror.admin.messages.common import OrderError
+from mirror.admin.messages.common import OrderInvalid
 from mirror.admin.operations.parts import OperationParts
 from mirror.statistics.history import HOUR, ITSELF, MINUTE, STEPS, TEN_MINUTES
 from mirror.statistics.series import Part, added
@@ -30,16 +30,16 @@ _SPANS = {
 
 
 async def history(parts: OperationParts, order: HistoryOrder) -> AsyncGenerator[Record, None]:
-    """Yield the steps, summed on a thread. Raises OrderError for an unknown upstream or step."""
+    """Yield the steps, summed on a thread. Raises OrderInvalid for an unknown upstream or step."""
     await parts.recorder.load()
     parts.recorder.refresh()
     recorder, span = parts.recorder, _SPANS[order.span]
     step = order.step or span.step
     recorded = max(each for each in STEPS if step % each == 0)
     if span.seconds > STEPS[recorded] * recorded:
-        raise OrderError(f"steps of {step} s are not recorded for a {order.span}")
+        raise OrderInvalid(f"steps of {step} s are not recorded for a {order.span}")
     if order.upstream == ITSELF:
-        raise OrderError("an upstream's name is not empty")
+        raise OrderInvalid("an upstream's name is not empty")
     minute, current = recorder.current(order.upstream)
     end = int(recorder.now) // step * step + step
     begin = end - span.seconds

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from mirror.access.authorizer import Authorizer
-from mirror.admin.messages import OrderError, Record
+from mirror.admin.messages import Record, Unavailable
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.blobs.fetch_pool import FetchPool
@@ -60,9 +60,9 @@ class OperationParts:
     incoming: AsyncIterator[Record] | None = None
 
     def running(self, what: str) -> LiveParts:
-        """Return the parts of a running mirror; raises OrderError, which names `what` needs it."""
+        """Return the parts of a running mirror; raises Unavailable, which names `what` needs it."""
         if self.live is None:
-            raise OrderError(f"{what} needs a running mirror")
+            raise Unavailable(f"{what} needs a running mirror")
         return self.live
 
 

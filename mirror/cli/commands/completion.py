@@ -31,6 +31,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "client-config": (*_KEYS, "--url", "--ca", "--output", "--only", "--force"),
     "ls": (*_PLACE, "--sort", "--limit", "--after", "--json"),
     "show": (*_PLACE, "--json"),
+    "status": (*_PLACE, "--watch", "--json"),
     "budget": (*_PLACE, "--json"),
     "du": (*_PLACE, "--json"),
     "warm": _WARM,

@@ -23,11 +23,13 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+import mirror
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.content.listings.service import ListingService
 from mirror.oci.errors import ClientTooFast
+from mirror.statistics.recorder import Recorder
 from mirror.storage.store import Store
 from mirror.upstream.client import RegistryClient
 from mirror.upstream.telemetry import UpstreamResponse
@@ -35,6 +37,7 @@ from mirror.util.log_writer import LogWriter
 from mirror.util.loop_lag import BOUNDS, LoopLag
 from mirror.web.auth.authenticator import Authenticator
 from mirror.web.auth.request_rate import RequestRates
+from mirror.web.connections.certificate import Certificate
 from mirror.web.connections.client_connections import ClientConnections
 from mirror.web.observability import budget_metrics
 from mirror.web.observability.request_metrics import SECONDS, RequestMetrics, buckets
@@ -100,6 +103,8 @@ class State(Collector):
     log_writer: LogWriter
     listings: ListingService
     lag: LoopLag
+    recorder: Recorder
+    certificate: Certificate | None
     secret: bytes = field(repr=False)
 
     def collect(self) -> Iterator[Metric]:
@@ -125,6 +130,7 @@ class State(Collector):
             received.add_metric([registry.origin.name], registry.received)
             down.add_metric([registry.origin.name], registry.down)
         yield from (received, down, left_out)
+        yield from self._itself()
         yield _gauge("mirror_connections", "Clients' connections.", len(self.connections))
         yield _counter(
             "mirror_connections_shed",
@@ -137,6 +143,27 @@ class State(Collector):
             "mirror_log_lines_dropped", "Lines of the log not written.", self.log_writer.dropped
         )
         yield from self._lag()
+
+    def _itself(self) -> Iterator[Metric]:
+        """Return the version, the end of the certificate, and the waiting that was spared."""
+        build = GaugeMetricFamily("mirror_build_info", "1, with the version.", labels=["version"])
+        build.add_metric([mirror.__version__], 1)
+        yield build
+        spared = CounterMetricFamily(
+            "mirror_spared_seconds",
+            "Estimated seconds that clients did not wait for upstream.",
+            labels=["upstream"],
+        )
+        for upstream, seconds in self.recorder.spared():
+            spared.add_metric([upstream], seconds)
+        yield spared
+        ends = GaugeMetricFamily(
+            "mirror_certificate_end_timestamp_seconds",
+            "When the mirror's certificate ends, in seconds since the epoch.",
+        )
+        if self.certificate is not None and self.certificate.end is not None:
+            ends.add_metric([], self.certificate.end)
+        yield ends
 
     def _lag(self) -> Iterator[Metric]:
         text = "How late the event loop ran due timers, without its wait for a CPU."
