@@ -17,6 +17,7 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 
 PACKAGES = {
+    "bash": "bash",
     "buildah": "buildah",
     "caddy": "caddy",
     "containerd": "containerd",
