@@ -80,7 +80,7 @@ class Chromium:
     def click(self, words: str) -> None:
         """Click a link or a button with these words."""
         path = (
-            f"//*[self::a or self::button or self::summary][normalize-space()={json.dumps(words)}]"
+            f"//*[self::a or self::button or self::summary][normalize-space()={json.dumps(words, ensure_ascii=False)}]"
         )
         self._driver.find_element(By.XPATH, path).click()
 
