@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+AXE := tests/browser/node_modules/axe-core/axe.min.js
 RUNS := .venv/runs
 DOCS := .docs
 WANTED := "$(PYTHON)" -c 'import sys; v = sys.version_info; \
@@ -10,7 +11,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-pythons test-real test-install test-modern dist image pages docs version torture races crashes differential fuzz simulate lint format bench bench-attacks bench-start lock clean
+.PHONY: help run test test-pythons test-real test-install test-modern test-web pictures dist image pages docs version torture races crashes differential fuzz simulate lint format bench bench-attacks bench-start lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
@@ -18,7 +19,7 @@ run: $(RUNS)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./d
 	@$(BIN)/mirror serve
 
 test: $(READY)  ## run the tests that need Python packages only
-	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern -n auto --maxprocesses 4 --dist worksteal
+	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern --ignore tests/browser -n auto --maxprocesses 4 --dist worksteal
 
 test-pythons: $(READY)  ## run them on each Python from 3.11 on this machine, in .pythons: TESTS=tests/budget
 	@$(BIN)/python -m tests.pythons $(TESTS)
@@ -31,6 +32,12 @@ test-install: $(READY)  ## install it in each documented way, and use it (as roo
 
 test-modern: $(READY)  ## build newer clients from their Go modules into .modern (once: half an hour), and pull with each
 	@$(BIN)/python -m tests.modern && $(BIN)/pytest tests/modern
+
+test-web: $(READY) $(AXE)  ## look at the page with Debian's Chromium (needs chromium, chromium-driver and npm)
+	@$(BIN)/pytest tests/browser
+
+pictures: $(READY) $(AXE)  ## take the pictures of the page that the documentation shows
+	@PICTURES=docs/pictures $(BIN)/pytest -q tests/browser/test_pictures.py
 
 torture: $(READY)  ## pull through faults, kills and evictions: MINUTES=1, SEED= and ROUNDS= to replay, ONLY=401
 	@$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
@@ -97,7 +104,7 @@ lock: $(READY)  ## renew the lock files from pyproject.toml
 	@$(LOCK) --group docs -o requirements-docs.lock
 
 clean:  ## remove the environment and caches, keep the data
-	rm -rf .venv .docs .pythons build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf tests/browser/node_modules .venv .docs .pythons build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(RUNS): requirements.lock pyproject.toml
 	@$(WANTED)
@@ -106,6 +113,10 @@ $(RUNS): requirements.lock pyproject.toml
 	@$(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --no-deps --editable .
 	@touch $(RUNS)
+
+$(AXE): tests/browser/package-lock.json
+	@npm ci --silent --no-audit --no-fund --prefix tests/browser
+	@touch $(AXE)
 
 $(READY): requirements-dev.lock pyproject.toml
 	@$(WANTED)

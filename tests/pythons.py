@@ -18,7 +18,7 @@ _OLDEST = (3, 11)
 _PROJECT = Path(__file__).parents[1]
 _ENVIRONMENTS = _PROJECT / ".pythons"
 _LOCK = _PROJECT / "requirements-dev.lock"
-_APART = ("real", "install", "modern")  # rooms that need more than Python packages
+_APART = ("real", "install", "modern", "browser")  # rooms that need more than Python packages
 _VERSION = "import sys; print(*sys.version_info[:3])"
 
 Version = tuple[int, ...]

@@ -79,9 +79,8 @@ class Chromium:
 
     def click(self, words: str) -> None:
         """Click a link or a button with these words."""
-        path = (
-            f"//*[self::a or self::button or self::summary][normalize-space()={json.dumps(words, ensure_ascii=False)}]"
-        )
+        said = json.dumps(words, ensure_ascii=False)
+        path = f"//*[self::a or self::button or self::summary][normalize-space()={said}]"
         self._driver.find_element(By.XPATH, path).click()
 
     def until(self, text: str) -> None:

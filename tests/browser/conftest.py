@@ -23,5 +23,5 @@ def browser() -> Iterator[Chromium]:
 @pytest.fixture(scope="session")
 def pictures() -> Path | None:
     """The folder for pictures of the pages; None if none are wanted."""
-    folder = os.environ.get("MIRROR_PICTURES")
+    folder = os.environ.get("PICTURES")
     return Path(folder).absolute() if folder else None

@@ -64,6 +64,7 @@ def load_templates() -> Templates:
         iso=numbers.iso,
         short=numbers.short,
         image_path=image_path,
+        breakable=breakable,
     )
     for name in environment.list_templates():
         environment.get_template(name)
@@ -73,6 +74,11 @@ def load_templates() -> Templates:
 def image_path(reference: str) -> str:
     """Return the path of an image's page."""
     return f"/images/{quote(reference, safe='/:@')}"
+
+
+def breakable(name: str) -> Markup:
+    """Return a name that browsers break after a slash rather than within a word."""
+    return Markup("/<wbr>").join(name.split("/"))
 
 
 def _static_files() -> dict[str, StaticFile]:
