@@ -120,10 +120,10 @@ class Chromium:
         parts = [urlsplit(url) for url in urls if not url.startswith("data:")]
         return {f"{each.scheme}://{each.hostname}:{each.port}" for each in parts}
 
-    def picture(self, file: Path) -> None:
-        """Take a picture of the whole page."""
+    def picture(self, file: Path, most: int = 10_000) -> None:
+        """Take a picture of the page, at `most` so many pixels high."""
         width = self.run("return document.documentElement.clientWidth")
-        height = self.run("return document.documentElement.scrollHeight")
+        height = min(most, self.run("return document.documentElement.scrollHeight"))
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
         taken = self._do("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -114,7 +114,7 @@ async def test_the_pictures_of_the_documentation(
                 browser.open(mirror.url + path, look)
                 if path == "/":
                     browser.until("docker.io/library/nginx")
-                browser.picture(pictures / f"{name}.png")
+                browser.picture(pictures / f"{name}.png", 1150)
 
         await asyncio.to_thread(taken)
         go.set()
