@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Iterable
 from fnmatch import translate
 
-from mirror.admin.messages import LsOrder, OrderError, Record, StoredImage, StoredImages
+from mirror.admin.messages import LsOrder, OrderInvalid, Record, StoredImage, StoredImages
 from mirror.admin.operations.inventory import Inventory, stored_images, take_inventory
 from mirror.admin.operations.parts import OperationParts
 from mirror.content.manifests.tags import Tags
@@ -123,7 +123,7 @@ def _after(rows: list[StoredImage], after: str | None) -> Iterable[StoredImage]:
     for number, row in enumerate(rows, 1):
         if row.reference == after:
             return rows[number:]
-    raise OrderError(f"no image {shown(after)} is in this list: begin at its first page")
+    raise OrderInvalid(f"no image {shown(after)} is in this list: begin at its first page")
 
 
 def _in_full(text: str, inventory: Inventory) -> str:
@@ -131,7 +131,7 @@ def _in_full(text: str, inventory: Inventory) -> str:
     try:
         return str(parse_image(text, upstreams))
     except RegistryError as error:
-        raise OrderError(error.message) from None
+        raise OrderInvalid(error.message) from None
 
 
 def _first(rows: Iterable[StoredImage], limit: int | None) -> Iterable[StoredImage]:

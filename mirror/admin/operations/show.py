@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mirror.admin.messages import (
     Attached,
     Layer,
-    OrderError,
+    OrderInvalid,
     PlatformImage,
     Record,
     ShownImage,
@@ -52,7 +52,7 @@ async def show(parts: OperationParts, order: ShowOrder) -> AsyncGenerator[Record
             plan, order.target, view, tags, tags.names(), store.catalog.upstreams
         )
     except RegistryError as error:
-        raise OrderError(error.message) from None
+        raise OrderInvalid(error.message) from None
     yield found if isinstance(found, ShownImage) else await _Reading(store, found).image()
 
 

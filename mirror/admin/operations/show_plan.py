@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 from itertools import islice
 
-from mirror.admin.messages import ImageTag, OrderError, ShownImage
+from mirror.admin.messages import ImageTag, NotStored, ShownImage
 from mirror.admin.operations.inventory import stored_images, take_inventory
 from mirror.admin.operations.parts import charged_for
 from mirror.content.manifests.tags import Tags
@@ -236,5 +236,5 @@ def _is_manifest(view: View, digest: Digest) -> bool:
     return entry is not None and entry.media_type is not None
 
 
-def _nothing_of(target: ImageName | Digest | Repository) -> OrderError:
-    return OrderError(f"nothing of {shown(str(target))} is stored")
+def _nothing_of(target: ImageName | Digest | Repository) -> NotStored:
+    return NotStored(f"nothing of {shown(str(target))} is stored")
