@@ -16,6 +16,7 @@ from mirror.console.parts import ConsoleParts
 from mirror.console.problem import Problem, login_needed, wrong_method
 from mirror.console.reply import ConsoleReply, rendered
 from mirror.console.request import ConsoleRequest, last_values, read_form, read_query
+from mirror.console.stream import RecordStream
 from mirror.console.viewers import Viewer, Viewers
 from mirror.oci.errors import RegistryError, shown
 from mirror.web.reply import Reply
@@ -57,6 +58,8 @@ class Console:
             found = await self._found(request, path)
             if isinstance(found, EventStream):
                 return self._parts.streams.reply(found)
+            if isinstance(found, RecordStream):
+                return found.reply()
             return await rendered(found, request)
         except Problem as problem:
             return await self._refusal(request, path, problem)
@@ -72,7 +75,7 @@ class Console:
 
     async def _found(
         self, request: web.BaseRequest, path: ConsolePath
-    ) -> ConsoleReply | EventStream:
+    ) -> ConsoleReply | EventStream | RecordStream:
         host = self.hosts.check(request)
         if request.method not in _METHODS:
             raise wrong_method(request.method, *_METHODS)

@@ -9,8 +9,17 @@ from contextlib import aclosing
 from http import HTTPStatus
 from typing import TypeVar
 
-from mirror.admin.messages import DuOrder, PurgeOrder, Record, Refused, Work
+from mirror.admin.messages import (
+    DuOrder,
+    LsOrder,
+    PurgeOrder,
+    Record,
+    Refused,
+    ShowOrder,
+    Work,
+)
 from mirror.admin.service import AdminService
+from mirror.console.discretion import PUBLIC, discreet
 from mirror.console.problem import Problem, busy
 from mirror.console.viewers import Viewer
 from mirror.util.singleflight import SingleFlight
@@ -18,7 +27,7 @@ from mirror.util.singleflight import SingleFlight
 _log = logging.getLogger(__name__)
 
 # Orders that look at all that is stored: each takes a thread for as long as a second.
-_WALKS = (DuOrder, PurgeOrder)
+_WALKS = (DuOrder, LsOrder, PurgeOrder, ShowOrder)
 _AT_ONCE = 2
 _WAITING = 32  # different walks; further ones are refused
 _AGAIN = 5  # seconds
@@ -52,6 +61,15 @@ class Orders:
     async def ask(self, order: Work, kind: type[R]) -> R:
         """Return the result of an order that changes nothing; raises Problem."""
         return _result(await self._questions.join(order, lambda: self._answer(order)), kind)
+
+    async def see(self, order: Work, viewer: Viewer, kind: type[R]) -> R:
+        """Return as much of the result of such an order as a viewer may see; raises Problem."""
+        if viewer.sees_names:
+            return await self.ask(order, kind)
+        if kind not in PUBLIC:
+            viewer.need_names()
+        found: R = discreet(await self.ask(order, kind))
+        return found
 
     async def act(self, order: Work, viewer: Viewer, kind: type[R]) -> R:
         """Carry out an operator's order to its end, logged; raises Problem."""
@@ -89,10 +107,15 @@ class Orders:
         return last
 
 
+def as_problem(refused: Refused) -> Problem:
+    """Return the problem of a refused order."""
+    headers = {"Retry-After": str(_AGAIN)} if refused.why == "unavailable" else {}
+    return Problem(_STATUSES[refused.why], refused.reason, headers)
+
+
 def _result(record: Record | None, kind: type[R]) -> R:
     if isinstance(record, kind):
         return record
     if isinstance(record, Refused):
-        headers = {"Retry-After": str(_AGAIN)} if record.why == "unavailable" else {}
-        raise Problem(_STATUSES[record.why], record.reason, headers)
+        raise as_problem(record)
     raise TypeError(f"unexpected record: {type(record).__name__}")

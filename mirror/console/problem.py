@@ -41,10 +41,10 @@ def login_needed(detail: str) -> Problem:
     return Problem(HTTPStatus.UNAUTHORIZED, detail, challenge)
 
 
-def wrong_method(method: str, *allowed: str) -> Problem:
+def wrong_method(method: str, *allowed: str, hint: str = "") -> Problem:
     """Return the problem of a method that a path does not have."""
     allow = ", ".join(allowed)
-    detail = f"{method} is not supported here: {allow}"
+    detail = f"{method} is not supported here: {allow} are{hint}"
     return Problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, {"Allow": allow})
 
 

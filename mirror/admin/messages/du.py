@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
 
 from mirror.admin.messages.common import STRICT
@@ -12,8 +13,10 @@ from mirror.admin.messages.common import STRICT
 
 @checked(frozen=True, config=STRICT)
 class DuOrder:
-    """Report the use of the disk."""
+    """Report the use of the disk: `limit` of its repositories, after the repository `after`."""
 
+    limit: Annotated[int, Field(gt=0, le=1000)] | None = None
+    after: str | None = None
     kind: Literal["du"] = "du"
 
     def __str__(self) -> str:
@@ -43,11 +46,12 @@ class RepositoryUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The use of the disk, in bytes.
+    """The use of the disk, in bytes. The largest repositories are first.
 
     `used` is the sum of kept, partial, promised, index, leaving and quarantine.
     `kept` is the sum of the bytes that each repository holds alone, the bytes that several share,
-    and the bytes that are linked to no repository yet.
+    and the bytes that are linked to no repository yet. `after` names the last repository if there
+    are more.
     """
 
     limit: int
@@ -61,4 +65,5 @@ class Usage:
     shared: int
     unclaimed: int
     repositories: tuple[RepositoryUsage, ...]
+    after: str | None = None
     kind: Literal["usage"] = "usage"

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
+from dataclasses import replace
 
-from mirror.admin.messages import DuOrder, ImageUsage, Record, RepositoryUsage, Usage
+from mirror.admin.messages import (
+    DuOrder,
+    ImageUsage,
+    OrderInvalid,
+    Record,
+    RepositoryUsage,
+    Usage,
+)
 from mirror.admin.operations.inventory import take_inventory
 from mirror.admin.operations.parts import OperationParts, charged_for
 from mirror.oci.digest import Digest
+from mirror.oci.errors import shown
 from mirror.oci.names import Repository
 from mirror.storage.graph import Images, View
 from mirror.storage.metadata.rows import TagKey
@@ -16,11 +25,30 @@ from mirror.storage.space import Taken
 from mirror.util.gc_pause import gc_paused
 
 
-async def du(parts: OperationParts, _: DuOrder) -> AsyncGenerator[Record, None]:
-    """Yield the use of the disk, measured on a thread: a large cache takes a second."""
+async def du(parts: OperationParts, order: DuOrder) -> AsyncGenerator[Record, None]:
+    """Yield the use of the disk, measured on a thread: a large cache takes a second.
+
+    Raises OrderInvalid.
+    """
     store, measure = parts.store, gc_paused()(_measure)
     view, known, taken = store.catalog.view(), parts.tags.known(), store.taken()
-    yield await store.run_read(measure, view, known, taken, store.max_size)
+    usage = await store.run_read(measure, view, known, taken, store.max_size)
+    yield _page(usage, order.limit, order.after)
+
+
+def _page(usage: Usage, limit: int | None, after: str | None) -> Usage:
+    """Return the usage with some of its repositories; raises OrderInvalid."""
+    rows = usage.repositories
+    if after is not None:
+        places = [number for number, row in enumerate(rows, 1) if row.repository == after]
+        if not places:
+            raise OrderInvalid(
+                f"no repository {shown(after)} is in this list: begin at its first page"
+            )
+        rows = rows[places[0] :]
+    page = rows[:limit]
+    more = len(page) < len(rows)
+    return replace(usage, repositories=page, after=page[-1].repository if more else None)
 
 
 def _measure(view: View, known: Iterable[tuple[TagKey, Digest]], taken: Taken, limit: int) -> Usage:

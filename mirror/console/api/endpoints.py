@@ -1,0 +1,121 @@
+"""The endpoints: a path of the API for each order, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from mirror.admin.messages import (
+    BudgetOrder,
+    DuOrder,
+    ErrorsOrder,
+    Fetches,
+    FetchesOrder,
+    History,
+    HistoryOrder,
+    LsOrder,
+    Purged,
+    PurgeOrder,
+    RecentRequests,
+    ShownImage,
+    ShowOrder,
+    Status,
+    StatusOrder,
+    StoredImages,
+    Top,
+    TopOrder,
+    Usage,
+    Work,
+)
+from mirror.budget.summary import Budgets
+from mirror.console.api.query import as_order
+from mirror.console.discretion import PUBLIC
+
+PAGE = "100"  # rows of a list, unless `limit` says another number
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method of one path.
+
+    `path` may have `{image}`, which becomes the `target` of the order. The other fields of the
+    order are parameters: of the query, or members of the `body`; under other names where `names`
+    has one, and with `defaults`. `result` is the order's last record; a `paged` one is a page of a
+    list, with the name of its last row in `after` if there are more. A `stream` answers with all
+    records of the order, one on each line.
+    """
+
+    method: str
+    path: str
+    summary: str
+    order: type[Any]
+    result: type[Any]
+    names: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    body: bool = False
+    stream: bool = False
+    paged: bool = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether it changes something."""
+        return self.method == "POST"
+
+    @property
+    def public(self) -> bool:
+        """Whether viewers that may not see names get the result without them."""
+        return not self.acts and self.result in PUBLIC
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters, each with its field of the order."""
+        known = {self.names.get(each.name, each.name): each.name for each in fields(self.order)}
+        return {name: each for name, each in known.items() if each not in ("kind", "target")}
+
+    def read(self, values: Mapping[str, Any], image: str) -> Work:
+        """Return the order; raises Problem, which names the parameter and its allowed values."""
+        given = {"target": image} if "{image}" in self.path else {}
+        return as_order(self.order, self.parameters, {**self.defaults, **values}, given)
+
+
+def _image_action(name: str, summary: str, order: type[Any], result: type[Any]) -> Endpoint:
+    path = f"/images/{{image}}/{name}"
+    return Endpoint("POST", path, summary, order, result, names={"dry": "dry_run"})
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("GET", "/status", "The state of the mirror", StatusOrder, Status),
+    Endpoint("GET", "/budget", "The pull limits", BudgetOrder, Budgets),
+    Endpoint(
+        "GET",
+        "/usage",
+        "The use of the disk, by repository, the largest first",
+        DuOrder,
+        Usage,
+        defaults={"limit": PAGE},
+        paged=True,
+    ),
+    Endpoint("GET", "/history", "The figures of a time span", HistoryOrder, History),
+    Endpoint("GET", "/top", "The images and clients with the most pulls", TopOrder, Top),
+    Endpoint("GET", "/fetches", "The fetches under way", FetchesOrder, Fetches),
+    Endpoint(
+        "GET",
+        "/errors",
+        "Recent requests that were no plain hits",
+        ErrorsOrder,
+        RecentRequests,
+        names={"most": "limit"},
+    ),
+    Endpoint(
+        "GET",
+        "/images",
+        "The stored images",
+        LsOrder,
+        StoredImages,
+        defaults={"limit": PAGE},
+        paged=True,
+    ),
+    Endpoint("GET", "/images/{image}", "An image or a repository", ShowOrder, ShownImage),
+    _image_action("purge", "Remove an image or a repository", PurgeOrder, Purged),
+)
