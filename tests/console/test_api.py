@@ -133,6 +133,39 @@ async def test_a_wrong_method_names_the_allowed_ones(
         assert got.headers["Allow"] == allowed
 
 
+async def test_images_are_warmed_by_an_operator(run: Run, image: Image) -> None:
+    order = {"images": [f"{APP}:latest"], "platforms": ["linux/amd64"]}
+    async with run(**OPERATORS) as mirror:
+        assert (await posted(mirror, "/warm", order, login="")).status == 401
+        got = await posted(mirror, "/warm", order)
+        assert (got.status, got.headers["Content-Type"]) == (200, "application/jsonl")
+        records = [json.loads(line) for line in got.body.splitlines()]
+        assert records[-1]["kind"] == "warmed"
+        assert records[-1]["failed"] == 0
+        assert (await mirror.manifest("library/nginx", "latest")).cache == "hit"
+        for wrong, words in (
+            ({}, "images: expected a value"),
+            ({"images": []}, "images is '[]': expected at least 1"),
+            ({"images": ["app:1"], "leave": -1}, "leave is '-1': expected at least 0"),
+            (
+                {"images": ["app:1"], "target": "a"},
+                "'target' here; known are: dry_run",
+            ),
+            ([], "a JSON object"),
+            ("{", "a JSON object"),
+        ):
+            assert words in document(await posted(mirror, "/warm", wrong), 400)["detail"]
+
+
+async def posted(mirror: Mirror, path: str, body: object, login: str = CI) -> Got:
+    """Post a JSON body, or a text as it stands."""
+    data = body if isinstance(body, str) else json.dumps(body)
+    headers = {"Authorization": login} if login else {}
+    url = f"{mirror.url}/api/v1{path}"
+    async with mirror.session.post(url, data=data, headers=headers) as response:
+        return Got(response.status, response.headers, await response.read())
+
+
 async def test_lists_come_in_pages_that_lead_on(hub: Hub, mirror: Mirror) -> None:
     for number in range(5):
         image = make_image(number, [10_000 + number])

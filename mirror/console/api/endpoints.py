@@ -26,6 +26,8 @@ from mirror.admin.messages import (
     Top,
     TopOrder,
     Usage,
+    Warmed,
+    WarmOrder,
     Work,
 )
 from mirror.budget.summary import Budgets
@@ -117,5 +119,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         paged=True,
     ),
     Endpoint("GET", "/images/{image}", "An image or a repository", ShowOrder, ShownImage),
+    Endpoint(
+        "POST",
+        "/warm",
+        "Store images before clients request them",
+        WarmOrder,
+        Warmed,
+        names={"dry": "dry_run"},
+        body=True,
+        stream=True,
+    ),
     _image_action("purge", "Remove an image or a repository", PurgeOrder, Purged),
 )

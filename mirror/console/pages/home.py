@@ -19,6 +19,7 @@ from mirror.admin.messages import (
     TopOrder,
 )
 from mirror.budget.summary import Budgets
+from mirror.console.discretion import discreet
 from mirror.console.events import EventStream, event
 from mirror.console.pages.head import head_of
 from mirror.console.pages.overview import SPANS, Names, Overview, Span, parts_of
@@ -58,8 +59,9 @@ async def look(parts: ConsoleParts, span: Span, *, names: bool) -> Overview:
         ask(HistoryOrder(span), History),
         parts.budgets.get(lambda: ask(BudgetOrder(), Budgets)),
     )
-    named = await _named(parts, span) if names else None
-    return Overview(span, status, history, budgets, named)
+    if not names:
+        return Overview(span, discreet(status), history, discreet(budgets), None)
+    return Overview(span, status, history, budgets, await _named(parts, span))
 
 
 async def _named(parts: ConsoleParts, span: Span) -> Names:
