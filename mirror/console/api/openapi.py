@@ -47,8 +47,8 @@ _PROBLEMS = {
     "503": "A part is missing or overloaded now.",
 }
 _INTRODUCTION = (
-    "The orders of the page and of the commands, with the records that `--json` prints. Numbers are "
-    "for all viewers; names of images and clients, and actions, are for operators."
+    "The orders of the page and of the commands, with the records that `--json` prints. Numbers "
+    "are for all viewers; names of images and clients, and actions, are for operators."
 )
 
 
