@@ -89,6 +89,7 @@ pages: $(RUNS)  ## write the pages of docs/ that are made from the code
 
 docs: $(DOCS)/ready  ## build the documentation as a site into build/docs, without the network
 	@$(DOCS)/bin/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
 
 version:  ## name the next version in each file that has it: VERSION=0.2.0
 	@test -n "$(VERSION)" || { echo "VERSION=0.2.0, say, is wanted"; exit 2; }

@@ -155,6 +155,8 @@ def test_the_tutorial_works_word_for_word(desk: Desk) -> None:
         ("saved 0 of 2\n", "saved 1 of 9\n", False),
         ("saved 2 of 4\n", "saved 0 of 9\n", False),
         ("2.1 MiB\n", "0.5 MiB\n", True),
+        ("a    1\n", "a 10\n", True),
+        ("a 1\n", "a1\n", False),
         ("a\n…\nb\n", "a\nb\n", True),
         ("a\n…\nb\n", "a\nx\ny\nb\n", True),
         ("a\n…\nb\n", "a\nx\ny\n", False),

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 _FENCED = re.compile(r"^## ([^\n]*)$|^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SPACES = re.compile(r"(?:\\ )+")
 _NUMBER = re.compile(r"\d+(?:\\?\.\d+)*")
 
 
@@ -20,7 +21,8 @@ class Step:
     def is_like(self, printed: str) -> bool:
         """Tell whether a print is as shown: the same text, other numbers; a 0 stays 0.
 
-        A line of `…` alone is any number of lines; within a line it is any text.
+        Columns may be of another width. A line of `…` alone is any number of lines; within a line
+        it is any text.
         """
         return re.fullmatch(_pattern(self.shown), printed) is not None if self.shown else True
 
@@ -49,7 +51,7 @@ def _line(line: str) -> str:
     if line.strip() == "…":
         return r"(?:.*\n)*?"
     escaped = re.escape(line).replace("…", ".*")
-    return _NUMBER.sub(_number, escaped) + r"\n"
+    return _SPACES.sub(" +", _NUMBER.sub(_number, escaped)) + r"\n"
 
 
 def _number(found: re.Match[str]) -> str:
