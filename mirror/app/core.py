@@ -29,6 +29,7 @@ from mirror.statistics.history import History
 from mirror.statistics.recorder import Recorder
 from mirror.statistics.top import TopLists
 from mirror.storage.blobs.filesystem import open_filesystem
+from mirror.storage.metadata.sqlite.soundness import quick_fault
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
 from mirror.storage.store import Store
@@ -110,6 +111,11 @@ async def _opened(
         yield store
     finally:
         await (store.leave() if spares else store.close())
+
+
+def index_fault(index: Path) -> str | None:
+    """Return the damage of an index that may be in use; None if it is sound."""
+    return quick_fault(index)
 
 
 def budget_policies(settings: Settings) -> dict[str, BudgetPolicy]:

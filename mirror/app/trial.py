@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import datetime
 
 from mirror.app.upstream_plans import UpstreamPlans
 from mirror.app.upstreams import connected
@@ -22,11 +23,19 @@ _NONE_OF_THE_LOGIN = frozenset({401, 403})
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The outcome for one upstream, in words for the operator; a `fault` would prevent pulls."""
+    """The outcome for one upstream, in words for the operator; a `fault` would prevent pulls.
+
+    Durations are in seconds: `seconds` until `/v2/` was answered, `head` until a HEAD of a manifest
+    was, None if none was sent. `skew` is how far this machine's clock is ahead of upstream's.
+    """
 
     upstream: str
     words: str
     fault: bool = False
+    seconds: float | None = None
+    head: float | None = None
+    skew: float | None = None
+    limit: PullLimit | None = None
 
 
 async def tried(settings: Settings) -> list[Trial]:
@@ -45,18 +54,30 @@ async def tried(settings: Settings) -> list[Trial]:
 
 async def _try(registry: RegistryClient, limits: dict[str, PullLimit]) -> Trial:
     name, account_name = registry.origin.name, registry.origin.account_name
-    began = time.perf_counter()
+    began, head = time.perf_counter(), None
     try:
-        status = await registry.root_status()
+        answer = await registry.root()
         seconds = time.perf_counter() - began
-        if account_name and status in _NONE_OF_THE_LOGIN:
-            return Trial(name, f"answers {status} to the login of {account_name}", fault=True)
+        skew = _skew(answer.date, seconds)
+        if account_name and answer.status in _NONE_OF_THE_LOGIN:
+            words = f"answers {answer.status} to the login of {account_name}"
+            return Trial(name, words, fault=True, seconds=seconds, skew=skew)
         if name in CHECKED:
+            began = time.perf_counter()
             await registry.hint(CHECKED[name], Tag("latest"), lambda _: None, insist=True)
+            head = time.perf_counter() - began
     except RegistryError as error:
         return Trial(name, error.message, fault=True)
-    texts = _texts(status, seconds, account_name, limits.get(name))
-    return Trial(name, ", ".join(texts))
+    limit = limits.get(name)
+    texts = ", ".join(_texts(answer.status, seconds, account_name, limit))
+    return Trial(name, texts, seconds=seconds, head=head, skew=skew, limit=limit)
+
+
+def _skew(date: datetime | None, seconds: float) -> float | None:
+    """Compare the clocks: a Date is cut to seconds, and was written before the answer came."""
+    if date is None:
+        return None
+    return time.time() - seconds / 2 - (date.timestamp() + 0.5)
 
 
 def _texts(

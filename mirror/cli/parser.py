@@ -29,6 +29,7 @@ COMMANDS = {
     "purge": "remove an image, a repository, or content by its digest",
     "export": "write stored images as an OCI layout, a folder or a tar archive",
     "import": "take in the images of an OCI layout, each proven by its digest",
+    "doctor": "check everything that may be wrong, and say what to do about it",
     "reload": "have the running mirror read its configuration again",
     "healthcheck": "check that the mirror runs, for containers and supervisors",
     "completion": "print a script that completes commands and flags in a shell",

@@ -9,7 +9,8 @@ from contextlib import (
     asynccontextmanager,
     closing,
 )
-from typing import Literal
+from datetime import datetime
+from typing import Literal, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -25,12 +26,19 @@ from mirror.upstream.blobs import BlobRequester
 from mirror.upstream.errors import deadline
 from mirror.upstream.manifests import ManifestRequester, accept
 from mirror.upstream.pages import ListingPage, ListingPageBody
-from mirror.upstream.telemetry import Kind, Observer
+from mirror.upstream.telemetry import Kind, Observer, read_date
 from mirror.upstream.transport import Size
 from mirror.upstream.upstream_request import HEAD_SHARE, UpstreamRequest
 
 _MAX_PAGE = manifest.MAX_SIZE  # bytes of one page of tags or referrers
 _FIRST = Paging()
+
+
+class RootAnswer(NamedTuple):
+    """The answer to `/v2/`: its status, and upstream's clock, if it names its time."""
+
+    status: int
+    date: datetime | None
 
 
 class RegistryClient(ManifestRequester, BlobRequester):
@@ -92,14 +100,18 @@ class RegistryClient(ManifestRequester, BlobRequester):
         return await self.root_status() == 200
 
     async def root_status(self) -> int:
-        """Request `/v2/`, with a new token for no repository; returns the status.
+        """Return the status of `/v2/`; raises as `root` does."""
+        return (await self.root()).status
+
+    async def root(self) -> RootAnswer:
+        """Request `/v2/`, with a new token for no repository.
 
         Raises Denied if the login is refused, UpstreamFailure if no response came.
         """
         self.forget("")
         url = URL(f"{str(self.origin.url).rstrip('/')}/v2/", encoded=True)
         async with await self.ask(UpstreamRequest("GET", "token", "", url)) as response:
-            return response.status
+            return RootAnswer(response.status, read_date(response.headers.get("Date", "")))
 
     def forget(self, name: str) -> None:
         """Have the next request for a repository use a new token."""

@@ -110,14 +110,15 @@ def read_retry_after(headers: Mapping[str, str]) -> int | None:
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit() and len(text) < 10:
         return min(int(text), _LONGEST)
-    until = _read_date(text)
+    until = read_date(text)
     if until is None:
         return None
-    now = _read_date(headers.get("Date", "")) or datetime.now(UTC)
+    now = read_date(headers.get("Date", "")) or datetime.now(UTC)
     return min(max(0, math.ceil((until - now).total_seconds())), _LONGEST)
 
 
-def _read_date(text: str) -> datetime | None:
+def read_date(text: str) -> datetime | None:
+    """Parse a date of HTTP; None if it is invalid."""
     try:
         date = parsedate_to_datetime(text[:64])
     except (ValueError, TypeError, OverflowError):

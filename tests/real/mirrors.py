@@ -77,6 +77,11 @@ class Mirror:
         return (self._folder / "log").read_text()
 
     @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self._folder / "data"
+
+    @property
     def listens(self) -> bool:
         """Whether the mirror accepts connections."""
         return listens(self._port)

@@ -41,6 +41,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "purge": (*_PLACE, "--dry-run", "--yes"),
     "export": (*_PLACE, "--output", "--platform", "--force", "--json"),
     "import": (*_PLACE, "--name", "--json"),
+    "doctor": (*_PLACE, "--json"),
     "reload": _PLACE,
     "healthcheck": (*_PLACE, "--ready"),
     "completion": (),

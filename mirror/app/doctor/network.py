@@ -1,0 +1,84 @@
+"""The doctor's checks of the upstreams: reached, logged in, within the limit; and of the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from yarl import URL
+
+from mirror.app import preflight, trial
+from mirror.app.doctor.finding import Finding, fail, ok, warn
+from mirror.app.trial import Trial
+from mirror.app.upstream_plans import proxies
+from mirror.settings import ConfigurationError, Settings, Upstream
+from mirror.util.units import duration
+
+_SLOW = 2.0  # seconds until an answer
+_SKEWED = 30.0  # seconds between the clocks
+_SHORT = 0.1  # of a limit
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """Yield the findings about the upstreams without faults in their configuration."""
+    good = {
+        name: each
+        for name, each in settings.upstreams.items()
+        if not any(preflight.upstream_faults(name, each))
+    }
+    for name, each in good.items():
+        yield from _proxy(name, each)
+    try:
+        trials = asyncio.run(trial.tried(settings.model_copy(update={"upstreams": good})))
+    except ConfigurationError as error:
+        yield fail("upstreams", str(error), "mend this key")
+        return
+    for each_trial in trials:
+        yield from _upstream(each_trial, good[each_trial.upstream])
+    yield from _clock(trials)
+
+
+def _proxy(name: str, upstream: Upstream) -> Iterator[Finding]:
+    proxy = proxies(upstream).of(URL(upstream.url))
+    if proxy is not None:
+        source = "the environment's" if upstream.proxy is None else "the configured"
+        bare = str(proxy.with_user(None)).rstrip("/")
+        yield ok(f"proxy of {name}", f"{bare}, {source} proxy")
+
+
+def _upstream(tried: Trial, upstream: Upstream) -> Iterator[Finding]:
+    name = tried.upstream
+    words = f"{upstream.url}: {tried.words}"
+    if tried.fault:
+        advice = "mend the login" if tried.seconds is not None else "see if this machine reaches it"
+        yield fail(name, words, f"{advice}: `mirror check --online` tries it again")
+    elif (tried.seconds or 0) > _SLOW:
+        yield warn(name, words, "pulls wait for it: look at the line, the proxy and the resolver")
+    else:
+        yield ok(name, words)
+    if tried.head is not None:
+        yield _head(name, tried.head)
+    if tried.limit is not None and tried.limit.remaining <= _SHORT * tried.limit.limit:
+        left = f"{tried.limit.remaining} of {tried.limit.limit} pulls are left"
+        advice = "log in with an account; `mirror budget` names the spenders"
+        yield warn(f"limit of {name}", left, advice)
+
+
+def _head(name: str, seconds: float) -> Finding:
+    check, words = f"HEAD of {name}", f"a tag is confirmed in {1000 * seconds:.0f} ms"
+    if seconds > _SLOW:
+        return warn(check, words, "a longer tag_ttl asks less often")
+    return ok(check, words)
+
+
+def _clock(trials: list[Trial]) -> Iterator[Finding]:
+    """Compare with the median of the upstreams' clocks: one of them may be wrong itself."""
+    skews = sorted(each.skew for each in trials if each.skew is not None)
+    if not skews:
+        return
+    skew = skews[len(skews) // 2]
+    if abs(skew) <= _SKEWED:
+        yield ok("clock", "it agrees with that of upstream")
+        return
+    words = f"it is {duration(abs(skew))} {'ahead of' if skew > 0 else 'behind'} upstream's"
+    yield warn("clock", words, "set it (NTP): tokens, certificates and windows of limits need it")
