@@ -81,6 +81,7 @@ async def open_core(
             missing_ttl=settings.missing_ttl,
             timer=clocks.timer,
             clock=clocks.wall,
+            moved=store.pins.moved,
         )
         await budget.load()
         await demand.load(budget.longest)

@@ -76,54 +76,77 @@ class Entry:
 class Catalog:
     """All stored content by digest, in order of last use; manifests separate from blobs.
 
-    A manifest is small and costs a counted pull, so blobs are evicted first.
+    A manifest is small and costs a counted pull, so blobs are evicted first. Pinned content is
+    apart from both, so that no search for victims meets it, up to `most_pinned` bytes: pinned
+    content beyond these may be evicted.
     """
 
     def __init__(self) -> None:
         self._blobs: OrderedDict[Digest, Entry] = OrderedDict()
         self._manifests: OrderedDict[Digest, Entry] = OrderedDict()
+        self._pinned: dict[Digest, Entry] = {}
+        self._pins: dict[Digest, None] = {}  # stored or not
+        self.most_pinned = 0
+        self.pinned_bytes = 0
         self._children = 0  # of all manifests
         self._holdings: dict[Repository, set[Digest]] = {}
         self.bytes = 0
 
     def __len__(self) -> int:
-        return len(self._blobs) + len(self._manifests)
+        return len(self._blobs) + len(self._manifests) + len(self._pinned)
 
     def __iter__(self) -> Iterator[Digest]:
-        return chain(self._blobs, self._manifests)
+        return chain(self._blobs, self._manifests, self._pinned)
 
     def __repr__(self) -> str:
         return f"<Catalog: {len(self)} kept, {self.bytes} bytes>"
 
     def view(self) -> View:
         """Return a snapshot that a thread can walk while the catalogue changes."""
-        return View(list(self._manifests), list(self._blobs), self.get)
+        pinned: tuple[list[Digest], list[Digest]] = ([], [])
+        for digest, entry in self._pinned.items():
+            pinned[entry.media_type is None].append(digest)
+        manifests, blobs = pinned
+        return View([*self._manifests, *manifests], [*self._blobs, *blobs], self.get)
 
     def get(self, digest: Digest) -> Entry | None:
         """Return the entry of a digest; None if it is not stored."""
-        return self._manifests.get(digest) or self._blobs.get(digest)
+        entry = self._manifests.get(digest) or self._blobs.get(digest) or self._pinned.get(digest)
+        if entry is None:  # to a thread, an entry that is moved meanwhile may seem to be nowhere
+            return self._blobs.get(digest) or self._manifests.get(digest)
+        return entry
 
     def touch(self, digest: Digest) -> None:
         """Make an entry the most recently used."""
-        (self._manifests if digest in self._manifests else self._blobs).move_to_end(digest)
+        if digest in self._manifests:
+            self._manifests.move_to_end(digest)
+        elif digest not in self._pinned:
+            self._blobs.move_to_end(digest)
 
     def add(self, digest: Digest, entry: Entry) -> None:
         """Add a new entry as the most recently used."""
-        (self._manifests if entry.media_type else self._blobs)[digest] = entry
+        self._order(entry)[digest] = entry
+        if digest in self._pins:
+            self._set_apart(digest)
         self.bytes += charged(entry.size)
         for repository in entry.links:
             self._holdings.setdefault(repository, set()).add(digest)
         self._children += len(entry.children)
 
+    def _order(self, entry: Entry) -> OrderedDict[Digest, Entry]:
+        return self._manifests if entry.media_type else self._blobs
+
     def put_back(self, digest: Digest, entry: Entry) -> None:
         """Add an entry that could not be evicted; it remains the first to evict."""
         self.add(digest, entry)
-        kept = self._manifests if digest in self._manifests else self._blobs
-        kept.move_to_end(digest, last=False)
+        if digest not in self._pinned:
+            self._order(entry).move_to_end(digest, last=False)
 
     def remove(self, digest: Digest) -> Entry | None:
         """Remove an entry, with its links and children."""
         entry = self._manifests.pop(digest, None) or self._blobs.pop(digest, None)
+        if entry is None and (entry := self._pinned.pop(digest, None)) is not None:
+            self.pinned_bytes -= charged(entry.size)
         if entry is not None:
             self.bytes -= charged(entry.size)
             for repository in entry.links:
@@ -144,8 +167,11 @@ class Catalog:
         manifest may take a sixty-fourth of the remaining room for children: as room gets scarce,
         the manifests with the most children are the first to go without.
         """
-        entry = self._blobs.pop(digest, None) or self._manifests[digest]
-        self._manifests[digest] = entry
+        entry = self._blobs.pop(digest, None) or self._manifests.get(digest)
+        if entry is None:
+            entry = self._pinned[digest]
+        else:
+            self._manifests[digest] = entry
         if entry.media_type is None or upstream is None:
             entry.media_type = media_type
         elif media_type != entry.type_for(upstream):
@@ -211,8 +237,8 @@ class Catalog:
         Clients can foresee no more than that it is not `but`.
         """
         held = self._holdings.get(repository, ())
-        for kept in (self._manifests, self._blobs):
-            found = [digest for digest in held if digest in kept and digest != but]
+        for kind in (self._is_manifest, self._is_blob):
+            found = [digest for digest in held if digest != but and kind(digest)]
             if found:
                 return secrets.choice(found)
         return None
@@ -224,11 +250,65 @@ class Catalog:
 
     def manifests(self) -> Iterator[Digest]:
         """Return the digests of the stored manifests."""
-        return iter(self._manifests)
+        pinned = (digest for digest, entry in self._pinned.items() if entry.media_type)
+        return chain(self._manifests, pinned)
 
     def upstreams(self) -> set[str]:
         """Return the upstreams with links to stored content."""
         return {repository.upstream for repository in list(self._holdings)}
+
+    def _is_manifest(self, digest: Digest) -> bool:
+        entry = self.get(digest)
+        return entry is not None and entry.media_type is not None
+
+    def _is_blob(self, digest: Digest) -> bool:
+        entry = self.get(digest)
+        return entry is not None and entry.media_type is None
+
+    # Pins
+
+    def pin(self, digest: Digest) -> None:
+        """Keep a digest from eviction from now on, whether it is stored already or not."""
+        self._pins[digest] = None
+        if digest not in self._pinned and self.get(digest) is not None:
+            self._set_apart(digest)
+
+    def unpin(self, digest: Digest) -> None:
+        """Let a digest be evicted again, as if it had just been used."""
+        self._pins.pop(digest, None)
+        self._expose(digest)
+
+    def is_pinned(self, digest: Digest) -> bool:
+        """Whether a stored digest is kept from eviction."""
+        return digest in self._pinned
+
+    def wants_pinned(self, digest: Digest) -> bool:
+        """Whether a digest, stored or not, is to be kept from eviction."""
+        return digest in self._pins
+
+    def bound_pinned(self, most: int) -> None:
+        """Change `most_pinned`; content that was pinned last may be evicted first."""
+        self.most_pinned = most
+        while self.pinned_bytes > most:
+            self._expose(next(reversed(self._pinned)))
+        for digest in self._pins:
+            if digest not in self._pinned and self.get(digest) is not None:
+                self._set_apart(digest)
+
+    def _set_apart(self, digest: Digest) -> None:
+        """Take an entry out of the order of eviction, if the pinned bytes allow it."""
+        entry = self._manifests.get(digest) or self._blobs[digest]
+        if self.pinned_bytes + charged(entry.size) <= self.most_pinned:
+            self._pinned[digest] = entry
+            del self._order(entry)[digest]
+            self.pinned_bytes += charged(entry.size)
+
+    def _expose(self, digest: Digest) -> None:
+        entry = self._pinned.get(digest)
+        if entry is not None:
+            self._order(entry)[digest] = entry
+            del self._pinned[digest]
+            self.pinned_bytes -= charged(entry.size)
 
     def victims(
         self, wanted: int, spared: Callable[[Digest], bool] = lambda _: False

@@ -126,12 +126,16 @@ async def _open(found: _Found, max_size: int, open_index: MetadataOpener, *, spa
 
 
 async def _repaired(found: _Found, index: MetadataStore, max_size: int, *, spares: bool) -> Store:
-    catalog = await _known(found, index, await index.blobs(), spares=spares)
+    rows = await index.blobs()
+    catalog = await _known(found, index, rows, spares=spares)
     adopted = await _adopt(index, catalog, found.recovered.blobs)
     await _relate(index, catalog)
     store = Store(found.folder, found.blobs, found.threads, index, catalog, max_size)
     store.altered = [*found.altered]
     _account(found, store)
+    await store.pins.load()
+    if adopted and not rows:
+        _log.warning("the index was lost: no image is pinned any more")
     await store.trim()
     kept, used, most = len(catalog), human(store.accounting.used), human(max_size)
     _log.info("%d files are stored, %s of %s; %d were not in the index", kept, used, most, adopted)

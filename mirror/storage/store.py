@@ -21,9 +21,10 @@ from mirror.storage.graph import Differences, differences
 from mirror.storage.maintenance import Maintenance
 from mirror.storage.metadata.protocol import MetadataStore
 from mirror.storage.partial_lease import PartialLease
+from mirror.storage.pins import Pins
 from mirror.storage.quota import Quota
 from mirror.storage.space import Taken
-from mirror.storage.stored_blob import Pin, StoredBlob
+from mirror.storage.stored_blob import Hold, StoredBlob
 from mirror.storage.verified_reads import VerifiedReads
 from mirror.util.gc_pause import gc_paused
 from mirror.util.uncancelled import run_to_completion
@@ -37,9 +38,9 @@ class Store:
     """All stored content. `max_size` bounds files, partials, reserved room and index, in bytes.
 
     Room is reserved before a write, after evicted files are unlinked, so that the bound holds at
-    every moment. Other rooms use the methods of this class, its `index`, and the queries of its
-    `catalog`, which only this class changes. `accounting`, `quota` and `blobs` are the store's own
-    (tests/project/test_seams.py).
+    every moment. Other rooms use the methods of this class, its `index`, its `pins`, and the
+    queries of its `catalog`, which only this class changes. `accounting`, `quota` and `blobs` are
+    the store's own (tests/project/test_seams.py).
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class Store:
         self.index = index
         self.catalog = catalog
         self.accounting = Accounting(index, catalog, max_size)
+        self.pins = Pins(index, catalog)
+        self.pins.resize(max_size)
         self.quota = Quota(self.accounting, blobs)
         self.failures = 0
         self.altered: list[Digest] = []  # found with a wrong size at start, and discarded
@@ -120,6 +123,7 @@ class Store:
         The headroom for the index, and the share of the quarantine, stay those of the opening.
         """
         self.accounting.max_size = max_size
+        self.pins.resize(max_size)
 
     def fits(self, size: int) -> bool:
         """Whether `size` more bytes fit, if everything that can be evicted is evicted."""
@@ -128,6 +132,7 @@ class Store:
     def change_max_size(self, max_size: int) -> None:
         """Change the bound; `trim` then enforces a lower one."""
         self.accounting.change(max_size)
+        self.pins.resize(max_size)
 
     # Upkeep
 
@@ -186,6 +191,7 @@ class Store:
     def describe(self, manifest: Manifest, upstream: str) -> None:
         """Record that a stored blob is this manifest; see `Accounting.describe`."""
         self.accounting.describe(manifest, upstream)
+        self.pins.arrived(manifest.descriptor.digest)
 
     # Storing
 
@@ -227,7 +233,7 @@ class Store:
             async with self.quota.naming(found.digest):
                 changed_at = await self.blobs.write(found.digest, manifest.body)
                 self.accounting.enter(found.digest, found.size, found.media_type, changed_at)
-                self.accounting.describe(manifest, repository.upstream)
+                self.describe(manifest, repository.upstream)
                 self.accounting.link(found.digest, repository)
         finally:
             self.quota.release(promised)
@@ -250,12 +256,12 @@ class Store:
         """Return small content whole; see `VerifiedReads.read`. Raises Unavailable."""
         return self._reads.read(digest)
 
-    def pin(self, entry: Entry) -> Pin:
-        """Keep stored content from eviction until the pin is released."""
-        return Pin(entry)
+    def hold(self, entry: Entry) -> Hold:
+        """Keep stored content from eviction until the hold is released."""
+        return Hold(entry)
 
     async def open_unproven(self, digest: Digest) -> BlobReader:
-        """Open a stored blob to verify it: neither pinned nor a use; raises StorageError."""
+        """Open a stored blob to verify it: neither a hold nor a use; raises StorageError."""
         return await self.blobs.open(digest)
 
     async def is_current(self, digest: Digest, entry: Entry, reader: BlobReader | None) -> bool:

@@ -6,10 +6,10 @@ from mirror.storage.blobs.protocol import BlobReader
 from mirror.storage.catalog import Entry
 
 
-class Pin:
+class Hold:
     """Keeps a stored blob from eviction until it is released.
 
-    The bytes of a pinned blob that was removed meanwhile count as leaving until then.
+    The bytes of a held blob that was removed meanwhile count as leaving until then.
     """
 
     def __init__(self, entry: Entry) -> None:
@@ -18,7 +18,7 @@ class Pin:
         entry.readers += 1
 
     def __repr__(self) -> str:
-        return f"<Pin: {self.entry.size} bytes, held: {self._held}>"
+        return f"<Hold: {self.entry.size} bytes, held: {self._held}>"
 
     def release(self) -> None:
         """Allow eviction again; a second call does nothing."""
@@ -28,13 +28,13 @@ class Pin:
 
 
 class StoredBlob:
-    """A pinned blob, open by `reader`; `body` has its bytes, if it was small enough to be read."""
+    """A held blob, open by `reader`; `body` has its bytes, if it was small enough to be read."""
 
     def __init__(self, entry: Entry, reader: BlobReader, body: bytes | None) -> None:
         self.entry = entry
         self.reader = reader
         self.body = body
-        self._pin = Pin(entry)
+        self._hold = Hold(entry)
 
     def __repr__(self) -> str:
         return f"<StoredBlob: {self.entry.size} bytes>"
@@ -46,4 +46,4 @@ class StoredBlob:
     def close(self) -> None:
         """Give the bytes up, and allow eviction again."""
         self.reader.close()
-        self._pin.release()
+        self._hold.release()

@@ -222,6 +222,26 @@ async def test_show_prints_the_layers_of_an_image_or_an_object(
     assert "nothing of 'docker.io/library/c:1' is stored" in one_line(missing)
 
 
+@BOTH
+async def test_pin_and_unpin_end_with_1_if_an_image_was_refused(
+    hub: Hub, folder: Path, filled: list[Image], beside: bool
+) -> None:
+    async with daemon(hub, folder, there=beside):
+        ended = await do("pin", "--data-dir", folder, "a:1", "c")
+        assert ended.code == 1
+        assert ended.out.startswith("pinned docker.io/library/a:1: ")
+        assert "pinned images take " in ended.out
+        assert "cannot pin 'docker.io/library/c:latest': nothing of it is stored" in ended.err
+        assert "a:1  (pinned)" in (await do("ls", "--data-dir", folder)).out
+        line = one_line(await do("purge", "--data-dir", folder, "--yes", "a"))
+        assert line == (
+            "mirror: docker.io/library/a:1 is pinned: `mirror unpin docker.io/library/a:1` first"
+        )
+        found = json.loads((await do("unpin", "--data-dir", folder, "a:1", "--json")).out)
+        assert (found["pinned"], found["used"]) == (False, 0)
+        assert (await do("purge", "--data-dir", folder, "--yes", "a")).code == 0
+
+
 async def test_limits_of_a_list_that_are_not_allowed_are_named(folder: Path) -> None:
     for wrong in ("0", "1001", "-1", "x", "1e3"):
         ended = await do("ls", f"--limit={wrong}")

@@ -24,6 +24,7 @@ from mirror.storage.metadata.rows import (
     HistoryRow,
     LimitRow,
     LinkRow,
+    PinRow,
     PublicityRow,
     PullRow,
     SpenderRow,
@@ -90,6 +91,7 @@ class MetadataStoreConformance(ABC):
             await store.types(),
             await store.links(),
             await store.tags(),
+            await store.pins(),
             await store.publicity(),
             await store.limits(),
             await store.gates(),
@@ -133,6 +135,23 @@ class MetadataStoreConformance(ABC):
         assert [row.public for row in await store.publicity()] == [True]
         assert [row.pulls for row in await store.asked(0)] == [2]
         assert list(await store.gates()) == [GateRow(HUB, NOW + 2, 2)]
+
+    async def test_pins_outlive_a_restart_until_they_are_dropped(
+        self, store: MetadataStore, tmp_path: Path
+    ) -> None:
+        pins = [
+            PinRow(NGINX, Tag("v1"), ONE, NOW),
+            PinRow(NGINX, OTHER, OTHER, NOW + 1),
+            PinRow(ALPINE, Tag("v1"), ONE, NOW + 2),
+        ]
+        for row in (pins[0]._replace(digest=THIRD), *reversed(pins)):
+            store.put_pin(row)
+        async with self.reopened(store, tmp_path) as again:
+            assert list(await again.pins()) == pins
+            again.drop_pin(NGINX, Tag("v1"))
+            again.drop_pin(NGINX, Tag("v9"))
+            await again.flush()
+            assert list(await again.pins()) == pins[1:]
 
     async def test_a_use_changes_the_time_alone(self, store: MetadataStore) -> None:
         store.put_blob(BlobRow(ONE, 1, "type", NOW, 5))

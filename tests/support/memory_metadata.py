@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mirror.oci.digest import Digest
-from mirror.oci.names import Repository
+from mirror.oci.names import Reference, Repository
 from mirror.storage.metadata.protocol import MetadataDamaged, Source, Spender
 from mirror.storage.metadata.rows import (
     AccountKey,
@@ -20,6 +20,7 @@ from mirror.storage.metadata.rows import (
     LimitRow,
     LinkRow,
     PastPull,
+    PinRow,
     PublicityRow,
     PullRow,
     SpenderRow,
@@ -56,6 +57,7 @@ class MemoryMetadata:
         self._types: dict[tuple[Digest, str], TypeRow] = {}
         self._links: set[LinkRow] = set()
         self._tags: dict[TagKey, TagRow] = {}
+        self._pins: dict[tuple[Repository, Reference], PinRow] = {}
         self._publicity: dict[Repository, PublicityRow] = {}
         self._pulls: dict[int, PullRow] = {}  # by their numbers
         self._numbers: dict[tuple[int, int], int] = {}  # by session and entry
@@ -168,6 +170,18 @@ class MemoryMetadata:
     async def tags(self) -> list[TagRow]:
         """See `TagMetadata`."""
         return sorted(self._tags.values(), key=lambda row: row.checked_at)
+
+    def put_pin(self, row: PinRow) -> None:
+        """See `PinMetadata`."""
+        self._pins[row.repository, row.reference] = row
+
+    def drop_pin(self, repository: Repository, reference: Reference) -> None:
+        """See `PinMetadata`."""
+        self._pins.pop((repository, reference), None)
+
+    async def pins(self) -> list[PinRow]:
+        """See `PinMetadata`."""
+        return sorted(self._pins.values(), key=lambda row: row.pinned_at)
 
     def put_publicity(self, row: PublicityRow) -> None:
         """See `PublicityMetadata`."""

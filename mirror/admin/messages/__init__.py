@@ -18,6 +18,7 @@ from mirror.admin.messages.gc import Collected, GcOrder
 from mirror.admin.messages.history import History, HistoryOrder, Point
 from mirror.admin.messages.import_ import Imported, ImportedImage, ImportOrder, OfferedImage
 from mirror.admin.messages.ls import LsOrder, StoredImage, StoredImages
+from mirror.admin.messages.pin import PinChange, Pinned, PinOrder, UnpinOrder
 from mirror.admin.messages.purge import Purged, PurgeOrder
 from mirror.admin.messages.reload import Reloaded, ReloadOrder, Unusable
 from mirror.admin.messages.show import (
@@ -85,6 +86,9 @@ __all__ = [
     "OrderError",
     "OrderInvalid",
     "Piece",
+    "PinChange",
+    "PinOrder",
+    "Pinned",
     "PlatformImage",
     "Point",
     "Progress",
@@ -109,6 +113,7 @@ __all__ = [
     "TopOrder",
     "TopRow",
     "Unavailable",
+    "UnpinOrder",
     "Unusable",
     "UpstreamStatus",
     "Usage",
@@ -141,6 +146,8 @@ Work = (
     | WarmOrder
     | ExportOrder
     | ImportOrder
+    | PinOrder
+    | UnpinOrder
 )
 Order = Work | ReloadOrder
 
@@ -166,6 +173,7 @@ Record = (
     | Piece
     | Absent
     | Wanted
+    | Pinned
     | Reloaded
     | Unusable
     | WarmPlan

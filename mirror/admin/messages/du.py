@@ -50,8 +50,8 @@ class Usage:
 
     `used` is the sum of kept, partial, promised, index, leaving and quarantine.
     `kept` is the sum of the bytes that each repository holds alone, the bytes that several share,
-    and the bytes that are linked to no repository yet. `after` names the last repository if there
-    are more.
+    and the bytes that are linked to no repository yet. `pinned` is a part of kept: the bytes that
+    pinned images keep from eviction. `after` names the last repository if there are more.
     """
 
     limit: int
@@ -65,5 +65,6 @@ class Usage:
     shared: int
     unclaimed: int
     repositories: tuple[RepositoryUsage, ...]
+    pinned: int = 0
     after: str | None = None
     kind: Literal["usage"] = "usage"

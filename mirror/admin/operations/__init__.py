@@ -16,11 +16,13 @@ from mirror.admin.messages import (
     HistoryOrder,
     ImportOrder,
     LsOrder,
+    PinOrder,
     PurgeOrder,
     Record,
     ShowOrder,
     StatusOrder,
     TopOrder,
+    UnpinOrder,
     VerifyOrder,
     WarmOrder,
     Work,
@@ -35,6 +37,7 @@ from mirror.admin.operations.history import history
 from mirror.admin.operations.import_ import import_images
 from mirror.admin.operations.ls import ls
 from mirror.admin.operations.parts import OperationParts
+from mirror.admin.operations.pin import pin, unpin
 from mirror.admin.operations.purge import purge
 from mirror.admin.operations.show import show
 from mirror.admin.operations.status import status
@@ -50,16 +53,18 @@ OPERATIONS: Mapping[type[Work], Operation] = MappingProxyType(
         BudgetOrder: budget,
         DuOrder: du,
         LsOrder: ls,
-        ShowOrder: show,
         ErrorsOrder: errors,
         FetchesOrder: fetches,
         GcOrder: gc,
         HistoryOrder: history,
-        PurgeOrder: purge,
         StatusOrder: status,
         TopOrder: top,
         ExportOrder: export,
         ImportOrder: import_images,
+        PinOrder: pin,
+        PurgeOrder: purge,
+        ShowOrder: show,
+        UnpinOrder: unpin,
         VerifyOrder: verify,
         WarmOrder: warm,
     }

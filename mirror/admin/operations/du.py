@@ -32,7 +32,8 @@ async def du(parts: OperationParts, order: DuOrder) -> AsyncGenerator[Record, No
     """
     store, measure = parts.store, gc_paused()(_measure)
     view, known, taken = store.catalog.view(), parts.tags.known(), store.taken()
-    usage = await store.run_read(measure, view, known, taken, store.max_size)
+    pinned = store.catalog.pinned_bytes
+    usage = await store.run_read(measure, view, known, taken, store.max_size, pinned)
     yield _page(usage, order.limit, order.after)
 
 
@@ -51,7 +52,9 @@ def _page(usage: Usage, limit: int | None, after: str | None) -> Usage:
     return replace(usage, repositories=page, after=page[-1].repository if more else None)
 
 
-def _measure(view: View, known: Iterable[tuple[TagKey, Digest]], taken: Taken, limit: int) -> Usage:
+def _measure(
+    view: View, known: Iterable[tuple[TagKey, Digest]], taken: Taken, limit: int, pinned: int
+) -> Usage:
     holders = view.holders()
     sizes = {digest: charged_for(view, [digest]) for digest in holders}
     kept = sum(sizes.values())  # content is added and removed meanwhile
@@ -80,6 +83,7 @@ def _measure(view: View, known: Iterable[tuple[TagKey, Digest]], taken: Taken, l
         quarantine=taken.quarantine,
         shared=sum(sizes[digest] for digest, where in holders.items() if len(where) > 1),
         unclaimed=sum(sizes[digest] for digest, where in holders.items() if not where),
+        pinned=pinned,
         repositories=tuple(sorted(rows, key=lambda row: (-row.bytes, row.repository))),
     )
 

@@ -34,8 +34,8 @@ async def export(parts: OperationParts, order: ExportOrder) -> AsyncGenerator[Re
 
     The content is kept from eviction meanwhile. Raises OrderError, StorageError.
     """
-    with ExitStack() as pins:
-        images, sizes = await _gather(parts, order, pins)
+    with ExitStack() as holds:
+        images, sizes = await _gather(parts, order, holds)
         done, whole = 0, sum(sizes.values())
         for number, (digest, size) in enumerate(sizes.items()):
             yield Progress(number, len(sizes), done, whole)
@@ -49,9 +49,9 @@ async def export(parts: OperationParts, order: ExportOrder) -> AsyncGenerator[Re
 
 
 async def _gather(
-    parts: OperationParts, order: ExportOrder, pins: ExitStack
+    parts: OperationParts, order: ExportOrder, holds: ExitStack
 ) -> tuple[tuple[ExportedImage, ...], dict[Digest, int]]:
-    """Find the content of the images, and pin it; raises OrderError."""
+    """Find the content of the images, and hold it; raises OrderError."""
     names = _names(parts, order)
     images, sizes = list[ExportedImage](), dict[Digest, int]()
     for name in names:
@@ -62,7 +62,7 @@ async def _gather(
             if entry is None:
                 raise OrderError(f"{digest} of {name} was removed meanwhile; try again")
             if digest not in sizes:
-                pins.callback(parts.store.pin(entry).release)
+                holds.callback(parts.store.hold(entry).release)
                 sizes[digest] = entry.size
     return tuple(images), sizes
 

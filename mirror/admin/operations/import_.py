@@ -56,7 +56,7 @@ async def import_images(parts: OperationParts, order: ImportOrder) -> AsyncGener
 
 
 class _Import:
-    """One import: its plan, and its content so far. Stored content stays pinned to its end."""
+    """One import: its plan, and its content so far. Stored content stays on hold to its end."""
 
     def __init__(self, parts: OperationParts, incoming: AsyncIterator[Record]) -> None:
         self.plan = ImportPlan()
@@ -65,12 +65,12 @@ class _Import:
         self._stored = StoredManifests(parts.store, parts.tags, parts.memory, self._upstreams)
         self._incoming = incoming
         self._refused: list[ImportedImage] = []
-        self._pins = ExitStack()
+        self._holds = ExitStack()
         self._blobs, self._bytes = 0, 0  # new ones
 
     def close(self) -> None:
         """Allow the eviction of all that was taken in."""
-        self._pins.close()
+        self._holds.close()
 
     def offer(self, image: OfferedImage) -> None:
         """Plan an image, or refuse it; raises OrderError for a name that is invalid or twice."""
@@ -112,7 +112,7 @@ class _Import:
         return found
 
     async def wanted_blobs(self) -> list[Digest]:
-        """Return the blobs that are not stored in their repositories yet; pins the others.
+        """Return the blobs that are not stored in their repositories yet; holds the others.
 
         Raises OrderError if they do not fit.
         """
@@ -135,7 +135,7 @@ class _Import:
             return False
         if (blob := await self._store.open(digest)) is None:
             return False
-        self._pins.callback(blob.close)
+        self._holds.callback(blob.close)
         return blob.entry.size == self.plan.blobs[digest]
 
     async def take_blobs(self, wanted: Iterable[Digest]) -> None:
@@ -147,7 +147,7 @@ class _Import:
             if entry is None:
                 self.plan.lack(digest)
                 continue
-            self._pins.callback(self._store.pin(entry).release)
+            self._holds.callback(self._store.hold(entry).release)
             self._blobs, self._bytes = self._blobs + new, self._bytes + new * size
 
     async def finish(self) -> Imported:
@@ -176,6 +176,6 @@ class _Import:
         entry = self._store.catalog.get(digest)
         if entry is None or repository not in entry.links:
             raise OrderError(f"{digest} cannot be stored; the log has the reason")
-        self._pins.callback(self._store.pin(entry).release)
+        self._holds.callback(self._store.hold(entry).release)
         self._blobs += new
         self._bytes += new * found.descriptor.size

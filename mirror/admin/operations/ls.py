@@ -24,14 +24,19 @@ _LIBRARY = "library/"
 async def ls(parts: OperationParts, order: LsOrder) -> AsyncGenerator[Record, None]:
     """Yield a page of images, found on a thread. Raises OrderError."""
     listed, view, known = gc_paused()(_listed), parts.store.catalog.view(), parts.tags.known()
-    yield await parts.store.run_read(listed, view, known, parts.tags, order)
+    pinned = frozenset(parts.store.pins.images)
+    yield await parts.store.run_read(listed, view, known, parts.tags, pinned, order)
 
 
 def _listed(
-    view: View, known: Iterable[tuple[TagKey, Digest]], tags: Tags, order: LsOrder
+    view: View,
+    known: Iterable[tuple[TagKey, Digest]],
+    tags: Tags,
+    pinned: frozenset[ImageName],
+    order: LsOrder,
 ) -> StoredImages:
     inventory = take_inventory(view, stored_images(view, known))
-    listing = _Listing(inventory, tags)
+    listing = _Listing(inventory, tags, pinned)
     after = None if order.after is None else _in_full(order.after, inventory)
     names = sorted(map(_full_name, _matching(inventory, order.pattern)), key=str)
     rows: Iterable[StoredImage]
@@ -55,9 +60,10 @@ _ORDERS: dict[str, Callable[[StoredImage], int]] = {
 class _Listing:
     """Makes the rows of images."""
 
-    def __init__(self, inventory: Inventory, tags: Tags) -> None:
+    def __init__(self, inventory: Inventory, tags: Tags, pinned: frozenset[ImageName]) -> None:
         self._inventory = inventory
         self._tags = tags
+        self._pinned = pinned
 
     def row(self, image: ImageName) -> StoredImage:
         """Return the row of an image."""
@@ -65,9 +71,8 @@ class _Listing:
         size, alone = self._inventory.sizes(digest)
         entry = self._inventory.view.get(digest)
         used = 0 if entry is None else entry.used_at
-        return StoredImage(
-            str(image), digest, size, alone, self._checked(image), used, pinned=False
-        )
+        checked, pinned = self._checked(image), image in self._pinned
+        return StoredImage(str(image), digest, size, alone, checked, used, pinned)
 
     def _checked(self, image: ImageName) -> int:
         if isinstance(image.reference, Digest):

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import TypeVar
 
-from mirror.admin.messages import NotStored, OrderInvalid, Purged, PurgeOrder, Record
+from mirror.admin.messages import NotStored, OrderError, OrderInvalid, Purged, PurgeOrder, Record
 from mirror.admin.operations.parts import OperationParts
-from mirror.admin.operations.purge_plan import PurgePlan, plan_purge, predict_purge, remaining
+from mirror.admin.operations.purge_plan import (
+    PurgePlan,
+    pinned_refusal,
+    plan_purge,
+    predict_purge,
+    remaining,
+)
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
+from mirror.oci.image_name import ImageName
 from mirror.storage.catalog import charged
 from mirror.util.cooperative import BATCH, cooperatively
 from mirror.util.gc_pause import gc_paused
@@ -22,18 +29,21 @@ async def purge(parts: OperationParts, order: PurgeOrder) -> AsyncGenerator[Reco
 
     Raises OrderError, StorageError.
     """
-    found = await _planned(parts, order.target, predict_purge if order.dry else plan_purge)
+    pinned = {image: pin.digest for image, pin in parts.store.pins.images.items()}
+    found = await _planned(parts, order.target, pinned, predict_purge if order.dry else plan_purge)
     if isinstance(found, Digest):
         found = await _purge_digest(parts, found, dry=order.dry)
     yield await _carry_out(parts, found) if isinstance(found, PurgePlan) else found
 
 
-async def _planned(parts: OperationParts, text: str, plan: Callable[..., V]) -> V:
+async def _planned(
+    parts: OperationParts, text: str, pinned: dict[ImageName, Digest], plan: Callable[..., V]
+) -> V:
     """Plan a purge, or predict it, on a thread; raises OrderError."""
     catalog, known = parts.store.catalog, parts.tags.known()
     try:
         return await parts.store.run_read(
-            gc_paused()(plan), text, catalog.view(), known, catalog.upstreams
+            gc_paused()(plan), text, catalog.view(), known, pinned, catalog.upstreams
         )
     except RegistryError as error:
         raise OrderInvalid(error.message) from None
@@ -53,6 +63,8 @@ async def _carry_out(parts: OperationParts, plan: PurgePlan) -> Purged:
 
 async def _purge_digest(parts: OperationParts, digest: Digest, *, dry: bool) -> Purged:
     """Remove content by its digest, even if an image needs it: the next request fetches it."""
+    if pinned := parts.store.pins.holding(digest):
+        raise OrderError(pinned_refusal(pinned))
     if dry:
         return _purgeable_digest(parts, digest)
     partials, partial_bytes = await parts.store.remove_partials([digest])
@@ -74,10 +86,13 @@ def _purgeable_digest(parts: OperationParts, digest: Digest) -> Purged:
 
 
 async def _remove(parts: OperationParts, digests: Iterable[Digest]) -> int:
-    """Remove content, a batch at a time; returns the freed bytes. Raises StorageError."""
-    ahead, freed = list(digests), 0
+    """Remove content, a batch at a time; returns the freed bytes. Raises StorageError.
+
+    Content that was pinned meanwhile stays.
+    """
+    ahead, freed, pins = list(digests), 0, parts.store.pins
     for start in range(0, len(ahead), BATCH):
-        batch = ahead[start : start + BATCH]
+        batch = [each for each in ahead[start : start + BATCH] if not pins.holding(each)]
         for digest in batch:
             parts.memory.drop(digest)
         freed += await parts.store.remove(batch)

@@ -49,7 +49,13 @@ async def show(parts: OperationParts, order: ShowOrder) -> AsyncGenerator[Record
     plan, view = gc_paused()(plan_show), store.catalog.view()
     try:
         found = await store.run_read(
-            plan, order.target, view, tags, tags.names(), store.catalog.upstreams
+            plan,
+            order.target,
+            view,
+            tags,
+            tags.names(),
+            frozenset(store.pins.images),
+            store.catalog.upstreams,
         )
     except RegistryError as error:
         raise OrderInvalid(error.message) from None

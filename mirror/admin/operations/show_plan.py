@@ -51,16 +51,22 @@ class ShowPlan:
 
 
 def plan_show(
-    text: str, view: View, tags: Tags, names: list[TagKey], upstreams: Callable[[], Collection[str]]
+    text: str,
+    view: View,
+    tags: Tags,
+    names: list[TagKey],
+    pinned: frozenset[ImageName],
+    upstreams: Callable[[], Collection[str]],
 ) -> ShowPlan | ShownImage:
     """Parse the operator's target and look it up; a repository needs no document.
 
-    `names` are all tags, `upstreams` returns the upstreams of stored content. Raises OrderError if
-    nothing of the target is stored, NameInvalid, TagInvalid, or DigestInvalid.
+    `names` are all tags, `pinned` the pinned images, `upstreams` returns the upstreams of stored
+    content. Raises OrderError if nothing of the target is stored, NameInvalid, TagInvalid, or
+    DigestInvalid.
     """
     known = list(_known(view, tags, names))
     target = parse_target(text, {*upstreams(), *(key.repository.upstream for key, _ in known)})
-    look = _Look(view, tags, dict(known))
+    look = _Look(view, tags, dict(known), pinned)
     if isinstance(target, Repository):
         return look.repository(target)
     if isinstance(target, Digest):
@@ -85,10 +91,17 @@ def _known(view: View, tags: Tags, names: list[TagKey]) -> Iterator[tuple[TagKey
 class _Look:
     """A look at stored content with its tags."""
 
-    def __init__(self, view: View, tags: Tags, known: dict[TagKey, Digest]) -> None:
+    def __init__(
+        self,
+        view: View,
+        tags: Tags,
+        known: dict[TagKey, Digest],
+        pinned: frozenset[ImageName],
+    ) -> None:
         self._view = view
         self._tags = tags
         self._known = known
+        self._pinned = pinned
         self._inventory = take_inventory(view, stored_images(view, known.items()))
 
     def repository(self, repository: Repository) -> ShownImage:
@@ -139,7 +152,7 @@ class _Look:
             alone=alone,
             checked=checked[0] if checked else 0,
             used=entry.used_at,
-            pinned=False,
+            pinned=image in self._pinned,
             tags=tuple(sorted(tags, key=lambda tag: tag.tag)),
             platforms=(),
             parents=tuple(sorted(self._here(parents.get(digest, ()), repository))[:_MOST_PARENTS]),
@@ -165,12 +178,13 @@ class _Look:
 
     def _tag(self, key: TagKey) -> ImageTag:
         tagged, digest = self._tags.peek(key), self._known[key]
+        pinned = ImageName(*key) in self._pinned
         while tagged is not None and tagged.found.digest != digest:
             tagged = tagged.before
         if tagged is None:  # it has moved meanwhile
-            return ImageTag(key.tag, digest, 0, fresh=False, pinned=False)
+            return ImageTag(key.tag, digest, 0, fresh=False, pinned=pinned)
         fresh = self._tags.fresh(tagged)
-        return ImageTag(key.tag, digest, self._tags.checked_at(tagged), fresh, pinned=False)
+        return ImageTag(key.tag, digest, self._tags.checked_at(tagged), fresh, pinned)
 
     def _sizes(self, digest: Digest) -> dict[Digest, tuple[int, int]]:
         entry = self._view.get(digest)

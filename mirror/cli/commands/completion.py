@@ -32,6 +32,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "ls": (*_PLACE, "--sort", "--limit", "--after", "--json"),
     "show": (*_PLACE, "--json"),
     "status": (*_PLACE, "--watch", "--json"),
+    "pin": (*_PLACE, "--json"),
+    "unpin": (*_PLACE, "--json"),
     "budget": (*_PLACE, "--json"),
     "du": (*_PLACE, "--json"),
     "warm": _WARM,

@@ -35,6 +35,7 @@ def _words(record: Record) -> Iterator[str]:
     parts = (
         ("shared by several repositories", record.shared),
         ("of no repository yet", record.unclaimed),
+        ("of pinned images", record.pinned),
         ("partial downloads", record.partial),
         ("downloads that run", record.promised),
         ("removed, still being read", record.leaving),

@@ -27,7 +27,7 @@ from mirror.storage.blobs.protocol import PartialBlob
 from mirror.storage.catalog import Entry
 from mirror.storage.errors import NoRoom, StorageError
 from mirror.storage.store import Store
-from mirror.storage.stored_blob import Pin
+from mirror.storage.stored_blob import Hold
 from mirror.upstream.blob_source import BlobSource
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Fetch(FetchProgress):
         self._small: bytearray | None = bytearray()  # all received bytes, while they are few
         self._answer = AnswerTimeout()
         self._stored: Entry | None = None
-        self._pin: Pin | None = None
+        self._hold: Hold | None = None
         self._ingest: Ingest | None = None
 
     # The followers' side
@@ -71,7 +71,7 @@ class Fetch(FetchProgress):
         """Add a follower, which the fetch `admits`."""
         self._let_in(repository, proof)
         self._source.leases.take()  # the follower may go on without the fetch, past the disk
-        self._pin_stored()
+        self._hold_stored()
         if repository != self.repository:
             self._hurry()
 
@@ -79,16 +79,16 @@ class Fetch(FetchProgress):
         """Remove a follower."""
         self._let_out(repository)
         self._source.leases.give()
-        self._pin_stored()
+        self._hold_stored()
         self._close_partial()
 
-    def _pin_stored(self) -> None:
+    def _hold_stored(self) -> None:
         """Keep the stored blob from eviction for as long as it has followers."""
-        if self._stored is not None and self.followers and self._pin is None:
-            self._pin = self._store.pin(self._stored)
-        elif self._pin is not None and not self.followers:
-            self._pin.release()
-            self._pin = None
+        if self._stored is not None and self.followers and self._hold is None:
+            self._hold = self._store.hold(self._stored)
+        elif self._hold is not None and not self.followers:
+            self._hold.release()
+            self._hold = None
 
     async def send(self, position: int, stop: int, sink: Sink) -> int:
         """Send visible bytes from `position` on, up to `stop` at most; returns where they ended.
@@ -255,7 +255,7 @@ class Fetch(FetchProgress):
         """
         kept = self._store.catalog.get(self.digest)
         self._stored = kept or await self._partial.commit(self.repository)
-        self._pin_stored()
+        self._hold_stored()
         if self._stored.media_type is None:  # a repository that has this as a blob has no manifest
             for repository in self._members:
                 self._store.link(self.digest, repository)

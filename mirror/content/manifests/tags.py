@@ -41,7 +41,8 @@ class Tagged:
 class Tags:
     """All tags that upstream was asked about. `tag_ttl` and `missing_ttl` are in seconds.
 
-    `timer` is monotonic; `clock` is the wall clock, for the index.
+    `timer` is monotonic; `clock` is the wall clock, for the index. `moved` is called for
+    each tag with its stored manifest, perhaps another one than before.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class Tags:
         missing_ttl: float,
         timer: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
+        moved: Callable[[Repository, Tag, Digest], None] = lambda *_: None,
     ) -> None:
         self._index = index
+        self._moved = moved
         index.when_lost(self._tell)
         self._tag_ttl = tag_ttl
         self._timer = timer
@@ -152,6 +155,7 @@ class Tags:
             else:
                 tagged = answer
             self._put(key, tagged)
+            self._moved(*key, tagged.found.digest)
 
     def _put(self, key: TagKey, tagged: Tagged) -> None:
         self._index.put_tag(TagRow(key, tagged.found, self.checked_at(tagged)))

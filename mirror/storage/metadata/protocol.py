@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from mirror.oci.digest import Digest
-from mirror.oci.names import Repository
+from mirror.oci.names import Reference, Repository
 from mirror.storage.metadata.rows import (
     AccountKey,
     AskedRow,
@@ -22,6 +22,7 @@ from mirror.storage.metadata.rows import (
     LimitRow,
     LinkRow,
     PastPull,
+    PinRow,
     PublicityRow,
     PullRow,
     SpenderRow,
@@ -104,6 +105,19 @@ class TagMetadata(Rebuilt, Protocol):
 
     async def tags(self) -> Sequence[TagRow]:
         """Return the tags, by the time of their last check. Raises MetadataError."""
+
+
+class PinMetadata(Rebuilt, Protocol):
+    """The rows of pinned images."""
+
+    def put_pin(self, row: PinRow) -> None:
+        """Record a pinned image. Written at once: nothing else knows of it."""
+
+    def drop_pin(self, repository: Repository, reference: Reference) -> None:
+        """Delete the record of a pinned image. Written at once."""
+
+    async def pins(self) -> Sequence[PinRow]:
+        """Return the pinned images, by the time of their pinning. Raises MetadataError."""
 
 
 class PublicityMetadata(Rebuilt, Protocol):
@@ -203,7 +217,13 @@ class HistoryMetadata(Rebuilt, Protocol):
 
 
 class MetadataStore(
-    ContentMetadata, TagMetadata, PublicityMetadata, LedgerMetadata, HistoryMetadata, Protocol
+    ContentMetadata,
+    TagMetadata,
+    PinMetadata,
+    PublicityMetadata,
+    LedgerMetadata,
+    HistoryMetadata,
+    Protocol,
 ):
     """All rows, read at start and written behind; no request waits for a query.
 

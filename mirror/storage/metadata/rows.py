@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
-from mirror.oci.names import Repository, Tag
+from mirror.oci.names import Reference, Repository, Tag
 
 TopKind: TypeAlias = Literal["image", "client"]
 
@@ -59,6 +59,15 @@ class TagRow(NamedTuple):
     key: TagKey
     found: Descriptor
     checked_at: int
+
+
+class PinRow(NamedTuple):
+    """A pinned image: a tag or a manifest, and the digest that the image meant last."""
+
+    repository: Repository
+    reference: Reference
+    digest: Digest
+    pinned_at: int
 
 
 class PublicityRow(NamedTuple):

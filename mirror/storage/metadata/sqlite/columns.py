@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Descriptor
-from mirror.oci.names import Repository, Tag
+from mirror.oci.names import Repository, Tag, parse_reference
 from mirror.storage.metadata.rows import (
     AccountKey,
     BlobRow,
@@ -15,6 +15,7 @@ from mirror.storage.metadata.rows import (
     LimitRow,
     LinkRow,
     PastPull,
+    PinRow,
     PublicityRow,
     TagKey,
     TagRow,
@@ -55,6 +56,12 @@ def tag_row(
     """Return the tag of these columns."""
     key = TagKey(Repository(upstream, name), Tag(tag))
     return TagRow(key, Descriptor(Digest(digest), media_type, size), checked_at)
+
+
+def pin_row(upstream: str, name: str, reference: str, digest: str, pinned_at: int) -> PinRow:
+    """Return the pin of these columns."""
+    named = parse_reference(reference)
+    return PinRow(Repository(upstream, name), named, Digest(digest), pinned_at)
 
 
 def publicity_row(upstream: str, name: str, public: int, asked_at: int) -> PublicityRow:

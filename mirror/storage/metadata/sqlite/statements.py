@@ -41,6 +41,11 @@ PUT_GATE = """INSERT INTO pull_gate (upstream, account, until, seconds) VALUES (
     seconds = excluded.seconds"""
 PUT_ASKED = """INSERT INTO asked (upstream, hour, pulls) VALUES ($1, $2, $3)
     ON CONFLICT (upstream, hour) DO UPDATE SET pulls = excluded.pulls"""
+PUT_PIN = """INSERT INTO pin (upstream, repository, reference, digest, pinned_at)
+    VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (upstream, repository, reference) DO UPDATE SET digest = excluded.digest,
+    pinned_at = excluded.pinned_at"""
+DROP_PIN = "DELETE FROM pin WHERE upstream = $1 AND repository = $2 AND reference = $3"
 PUT_PUBLICITY = """INSERT INTO publicity (upstream, repository, public, asked_at)
     VALUES ($1, $2, $3, $4)
     ON CONFLICT (upstream, repository) DO UPDATE SET public = excluded.public,
@@ -89,6 +94,8 @@ TAGS = """SELECT upstream, repository, tag, digest, media_type, size, checked_at
 PUBLICITY = "SELECT upstream, repository, public, asked_at FROM publicity ORDER BY asked_at"
 LIMITS = """SELECT upstream, account, allowed, remaining, window_length, source, at
     FROM pull_limit"""
+PINS = """SELECT upstream, repository, reference, digest, pinned_at
+    FROM pin ORDER BY pinned_at, upstream, repository, reference"""
 GATES = "SELECT upstream, account, until, seconds FROM pull_gate"
 PULLS = """SELECT pull.upstream, pull.account, pull.at, client, id <= coalesce(after_pull, 0)
     FROM pull LEFT JOIN pull_limit

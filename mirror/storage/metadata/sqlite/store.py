@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mirror.oci.digest import Digest
-from mirror.oci.names import Repository
+from mirror.oci.names import Reference, Repository
 from mirror.storage.errors import in_words
 from mirror.storage.metadata.protocol import MetadataDamaged, MetadataError, Spender
 from mirror.storage.metadata.rows import (
@@ -21,6 +21,7 @@ from mirror.storage.metadata.rows import (
     LimitRow,
     LinkRow,
     PastPull,
+    PinRow,
     PublicityRow,
     PullRow,
     SpenderRow,
@@ -153,6 +154,23 @@ class SqliteMetadata(WriteBehind[Write]):
     async def tags(self) -> list[TagRow]:
         """See `TagMetadata`."""
         return await self._file.fetch(columns.tag_row, sql.TAGS)
+
+    def put_pin(self, row: PinRow) -> None:
+        """See `PinMetadata`."""
+        name = (row.repository.upstream, row.repository.name, str(row.reference))
+        args = (*name, str(row.digest), row.pinned_at)
+        self.later(("pin", row.repository, row.reference), (sql.PUT_PIN, args))
+        self.soon()
+
+    def drop_pin(self, repository: Repository, reference: Reference) -> None:
+        """See `PinMetadata`."""
+        args = (repository.upstream, repository.name, str(reference))
+        self.later(("pin", repository, reference), (sql.DROP_PIN, args))
+        self.soon()
+
+    async def pins(self) -> list[PinRow]:
+        """See `PinMetadata`."""
+        return await self._file.fetch(columns.pin_row, sql.PINS)
 
     def put_publicity(self, row: PublicityRow) -> None:
         """See `PublicityMetadata`."""

@@ -1,0 +1,191 @@
+"""Pins: images that an operator keeps from eviction, and the content that they need."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from mirror.oci.digest import Digest
+from mirror.oci.image_name import ImageName
+from mirror.oci.names import Repository, Tag
+from mirror.storage.catalog import Catalog, charged
+from mirror.storage.metadata.protocol import PinMetadata
+from mirror.storage.metadata.rows import PinRow
+from mirror.util.units import human
+
+_log = logging.getLogger(__name__)
+
+MOST_PINS = 1000
+# Digests of one image: each takes a microsecond of the event loop when the image is pinned, or its
+# tag moves. The largest honest image has some thousands.
+_MOST_NEEDED = 16_384
+_SHARE = 2  # pinned content may take one part of two of `max_size`
+
+
+class TooManyPins(Exception):
+    """An image cannot be pinned; the message says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A pinned image: the digest that it meant last, and all content that this needs.
+
+    The content is stored or not. `pinned_at` is in seconds since the epoch.
+    """
+
+    digest: Digest
+    pinned_at: int
+    needs: Mapping[Digest, None]
+
+
+class Pins:
+    """The pinned images of a store. `clock` is the wall clock, in seconds.
+
+    The content of each is known all the time: an eviction looks nothing up. It changes if the image
+    is pinned or unpinned, its tag moves, or one of its manifests arrives.
+    """
+
+    def __init__(
+        self, index: PinMetadata, catalog: Catalog, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._index = index
+        self._catalog = catalog
+        self._clock = clock
+        self._pins: dict[ImageName, Pin] = {}
+        self._needed: Counter[Digest] = Counter()  # by how many images
+        index.when_lost(self._tell)
+
+    def __repr__(self) -> str:
+        return f"<Pins: {len(self._pins)} images, {self._catalog.pinned_bytes} bytes>"
+
+    async def load(self) -> None:
+        """Read the index; the content of the store has to be known by then."""
+        for row in await self._index.pins():
+            image = ImageName(row.repository, row.reference)
+            self._put(image, Pin(row.digest, row.pinned_at, self._needs(row.digest)))
+
+    @property
+    def images(self) -> Mapping[ImageName, Pin]:
+        """The pinned images."""
+        return MappingProxyType(self._pins)
+
+    def bytes(self, image: ImageName) -> int:
+        """Return the bytes that are stored of a pinned image."""
+        return self._stored(self._pins[image].needs)
+
+    def pin(self, image: ImageName, digest: Digest) -> None:
+        """Pin an image that means a stored manifest; an image that is pinned already stays so.
+
+        Raises TooManyPins if its content does not fit, or if it has too many parts.
+        """
+        needs = self._needs(digest)
+        if image not in self._pins and len(self._pins) >= MOST_PINS:
+            raise TooManyPins(f"{MOST_PINS} images are pinned already, which is the most")
+        if len(needs) >= _MOST_NEEDED:
+            raise TooManyPins(f"it has {_MOST_NEEDED} parts or more")
+        self._check_room(needs)
+        before = self._pins.get(image)
+        pinned_at = int(self._clock()) if before is None else before.pinned_at
+        self._put(image, Pin(digest, pinned_at, needs))
+        self._write(image)
+
+    def _check_room(self, needs: Iterable[Digest]) -> None:
+        more = self._stored(each for each in needs if not self._catalog.is_pinned(each))
+        taken, most = self._catalog.pinned_bytes, self._catalog.most_pinned
+        if taken + more > most:
+            raise TooManyPins(
+                f"it takes {human(more)} more, and pinned images take {human(taken)} of the "
+                f"{human(most)} that they may: half of max_size"
+            )
+
+    def unpin(self, image: ImageName) -> bool:
+        """Unpin an image; False if it was not pinned."""
+        if image not in self._pins:
+            return False
+        self._take(image)
+        self._index.drop_pin(image.repository, image.reference)
+        self._catalog.bound_pinned(self._catalog.most_pinned)  # others may have room now
+        return True
+
+    def moved(self, repository: Repository, tag: Tag, digest: Digest) -> None:
+        """Note that a tag means a stored manifest, perhaps another than before."""
+        image = ImageName(repository, tag)
+        before = self._pins.get(image)
+        if before is None or before.digest == digest:
+            return
+        self._put(image, Pin(digest, before.pinned_at, self._needs(digest)))
+        self._write(image)
+        _log.info("%s is pinned, and is %s now", image, digest)
+
+    def arrived(self, digest: Digest) -> None:
+        """Note that a manifest is stored: pinned images that need it need its content."""
+        if digest not in self._needed:
+            return
+        for image, pin in list(self._pins.items()):
+            if digest in pin.needs:
+                self._put(image, Pin(pin.digest, pin.pinned_at, self._needs(pin.digest)))
+
+    def holding(self, digest: Digest) -> ImageName | None:
+        """Return a pinned image that needs a digest."""
+        if digest not in self._needed:
+            return None
+        return next(image for image, pin in self._pins.items() if digest in pin.needs)
+
+    def resize(self, max_size: int) -> None:
+        """Take up another `max_size`, in bytes: pinned content beyond its share may be evicted."""
+        before = self._catalog.pinned_bytes
+        self._catalog.bound_pinned(max_size // _SHARE)
+        if self._catalog.pinned_bytes < before:
+            most = human(self._catalog.most_pinned)
+            _log.warning("pinned images take more than %s: the rest may be evicted", most)
+
+    def _put(self, image: ImageName, pin: Pin) -> None:
+        """Pin the content of an image before that of its earlier digest is unpinned."""
+        before = self._pins.get(image)
+        self._pins[image] = pin
+        for digest in pin.needs:
+            self._needed[digest] += 1
+            self._catalog.pin(digest)
+        if before is not None:
+            self._release(before)
+
+    def _take(self, image: ImageName) -> None:
+        self._release(self._pins.pop(image))
+
+    def _release(self, pin: Pin) -> None:
+        for digest in pin.needs:
+            self._needed[digest] -= 1
+            if not self._needed[digest]:
+                del self._needed[digest]
+                self._catalog.unpin(digest)
+
+    def _needs(self, digest: Digest) -> Mapping[Digest, None]:
+        """Return a digest and all that it references, as far as manifests are stored."""
+        needs: dict[Digest, None] = {}
+        ahead = [digest]
+        while ahead and len(needs) < _MOST_NEEDED:
+            each = ahead.pop()
+            if each not in needs:
+                needs[each] = None
+                entry = self._catalog.get(each)
+                ahead.extend(entry.children if entry is not None else ())
+        return needs
+
+    def _stored(self, digests: Iterable[Digest]) -> int:
+        entries = map(self._catalog.get, digests)
+        return sum(charged(entry.size) for entry in entries if entry is not None)
+
+    def _write(self, image: ImageName) -> None:
+        pin = self._pins[image]
+        self._index.put_pin(PinRow(image.repository, image.reference, pin.digest, pin.pinned_at))
+
+    def _tell(self) -> Iterator[ImageName]:
+        """Write all pins to a new index: it was lost."""
+        for image in list(self._pins):
+            if image in self._pins:
+                self._write(image)
+                yield image
