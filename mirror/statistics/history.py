@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 MINUTE, TEN_MINUTES, HOUR = 60, 600, 3600  # seconds
 STEPS = {MINUTE: 25 * 60, TEN_MINUTES: 8 * 144, HOUR: 400 * 24}  # seconds: rows that stay
 ITSELF = ""  # the upstream of rows about the mirror itself: each step in which it ran has one
-_UPSTREAMS = 32  # with their own rows; more of them count as the mirror's
+_UPSTREAMS = 16  # with their own rows; more of them count as the mirror's
 
 
 class History:
@@ -65,8 +65,8 @@ class History:
         return ITSELF
 
     def _take(self, upstream: str, step: int, at: int, figures: Figures) -> None:
-        for each, most in STEPS.items():
-            self._series.setdefault((upstream, each), Series(most))
+        if (upstream, step) not in self._series:
+            self._series |= {(upstream, each): Series(most) for each, most in STEPS.items()}
         self._all[step].add(at, figures)
         gone = self._series[upstream, step].add(at, figures)
         if gone is not None:

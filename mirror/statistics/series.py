@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
+from operator import add
 
 from mirror.storage.metadata.rows import Figures
 
@@ -15,7 +16,15 @@ NOTHING = Figures(*[0] * _WIDTH)
 
 def added(one: Figures, other: Figures) -> Figures:
     """Return the sums of two steps."""
-    return Figures(*(min(a + b, _MOST) for a, b in zip(one, other, strict=True)))
+    return Figures._make(map(add, one, other))
+
+
+def _numbers(figures: Figures) -> array[int]:
+    """Return sums as the database and an array hold them; larger ones stop at the largest."""
+    try:
+        return array("q", figures)
+    except OverflowError:
+        return array("q", (min(number, _MOST) for number in figures))
 
 
 class Series:
@@ -54,14 +63,15 @@ class Series:
 
     def add(self, time: int, figures: Figures) -> int | None:
         """Add to a step; returns the begin of a step that leaves for it, if one does."""
-        place = bisect_left(self._times, time)
+        last = self._times[-1] if self._times else time - 1
+        place = len(self) if time > last else bisect_left(self._times, time)
         begin = place * _WIDTH
         if place < len(self) and self._times[place] == time:
             sums = added(self._row(place), figures)
-            self._sums[begin : begin + _WIDTH] = array("q", sums)
+            self._sums[begin : begin + _WIDTH] = _numbers(sums)
             return None
         self._times.insert(place, time)
-        self._sums[begin:begin] = array("q", figures)
+        self._sums[begin:begin] = _numbers(figures)
         if len(self) <= self._most:
             return None
         return self._drop(0 if place == len(self) - 1 else len(self) - 1)

@@ -65,6 +65,7 @@ class WriteBehind(Generic[W]):
         self._tried = 0  # entries that were written, or failed to be for now
         self._progress = Notifier()
         self._sources: list[Source] = []
+        self._told = 0  # times that the sources repeated all rows
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
 
@@ -137,8 +138,11 @@ class WriteBehind(Generic[W]):
         await self._writer.abandon()
 
     async def _close(self) -> None:
+        told = self._told
         try:
             await self.flush()
+            if self._told > told:  # all rows were lost in that flush, and are pending again
+                await self.flush()
         finally:
             async with self._flushing:
                 await self._writer.close()
@@ -222,6 +226,7 @@ class WriteBehind(Generic[W]):
         their count.
         """
         self._entries.clear()
+        self._told += 1
         # No await in between: a pull entered meanwhile would be written twice, by its source and by
         # itself.
         rest = [tell() for tell in self._sources]

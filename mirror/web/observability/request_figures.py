@@ -30,8 +30,9 @@ class RequestFigures:
             sent = line.sent if good else 0
             self._recorder.counts(route.repository.upstream).add(kind, outcome, sent, line.seconds)
             pulls = int(good and kind == "manifest" and line.method == "GET")
-            client = line.client if line.user == "-" else line.user
-            self._recorder.top.add(line.repository, client, pulls, sent)
+            if pulls or sent:  # made-up names get neither
+                client = line.client if line.user == "-" else line.user
+                self._recorder.top.add(line.repository, client, pulls, sent)
         if reply.outcome is not Outcome.HIT:
             self._remember(route, line, reply)
 
