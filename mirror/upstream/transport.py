@@ -31,7 +31,7 @@ from mirror.upstream.host_health import GATEWAY_FAULTS, HostHealth
 from mirror.upstream.leases import Leases
 from mirror.upstream.lookups import Lookups
 from mirror.upstream.receiver import Connector, NoCookies, Slices
-from mirror.util import request_id
+from mirror.util import request_id, trace
 
 _log = logging.getLogger(__name__)
 
@@ -238,11 +238,13 @@ class Transport:
         return response
 
     def _with_id(self, origin: URL, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Add the id of the client's request, for the upstream's own host only."""
+        """Add id and trace of the client's request, for the upstream's own host only."""
         found = request_id.REQUEST.get()
         if not found or origin != self._own:
             return headers
-        return {**headers, request_id.HEADER: found}
+        traced = trace.TRACE.get()
+        more = {trace.HEADER: traced} if traced else {}
+        return {**headers, request_id.HEADER: found, **more}
 
     def _means(self, url: URL) -> _Means:
         """Return proxy and TLS context, with the client certificate for the own origin only."""

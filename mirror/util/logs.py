@@ -11,6 +11,7 @@ from typing import Literal
 
 from mirror.util.log_writer import STANDARD_ERROR, LogWriter
 from mirror.util.request_id import REQUEST
+from mirror.util.trace import TRACE
 
 Format = Literal["text", "json"]
 
@@ -83,9 +84,10 @@ class _Text(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own
-        """Write the line, with the id of the request that it is about."""
-        line, request = super().formatMessage(record), REQUEST.get()
-        return f"{line} request={request}" if request else line
+        """Write the line, with the id and the trace of the request that it is about."""
+        line, request, traced = super().formatMessage(record), REQUEST.get(), TRACE.get()
+        line = f"{line} request={request}" if request else line
+        return f"{line} traceparent={traced}" if traced else line
 
 
 class _Json(_Text):
@@ -98,6 +100,8 @@ class _Json(_Text):
         }
         if request := REQUEST.get():
             line["request"] = request
+        if traced := TRACE.get():
+            line["traceparent"] = traced
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line)

@@ -22,6 +22,7 @@ from mirror.oci.errors import (
 )
 from mirror.upstream.connection_queue import CLIENT
 from mirror.upstream.publicity_check import ProbedContent
+from mirror.util import trace
 from mirror.util.request_id import HEADER, RequestIds
 from mirror.util.units import human
 from mirror.web.auth.authenticator import Authenticator
@@ -34,7 +35,7 @@ from mirror.web.observability.access_log import line_of
 from mirror.web.observability.request_observers import RequestObservers
 from mirror.web.registry_api import RegistryApi
 from mirror.web.reply import CUT, Reply
-from mirror.web.request_keys import IDENTITY, REQUEST_ID, ROUTE
+from mirror.web.request_keys import IDENTITY, REQUEST_ID, ROUTE, TRACEPARENT
 from mirror.web.router import (
     BlobPath,
     ConsolePath,
@@ -103,6 +104,8 @@ class Server:
         """Answer one request; every failure is answered with an error document."""
         self._connections.busy(request)
         request[REQUEST_ID] = self._ids.take(request.headers.get(HEADER))
+        if trace.HEADER in request.headers:
+            request[TRACEPARENT] = trace.take(request.headers.getall(trace.HEADER))
         try:
             return await self._answer(request)
         except RegistryError as error:

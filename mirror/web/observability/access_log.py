@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from mirror.util.log_writer import LogWriter
 from mirror.util.logs import Format
 from mirror.web.reply import Reply
-from mirror.web.request_keys import IDENTITY, REQUEST_ID, ROUTE
+from mirror.web.request_keys import IDENTITY, REQUEST_ID, ROUTE, TRACEPARENT
 from mirror.web.router import RepositoryPath
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+", re.ASCII)  # printable, without blank, quote, = and \
@@ -39,6 +39,7 @@ class Line(NamedTuple):
     agent: str
     cause: str
     request: str
+    traceparent: str = ""
 
     def json(self) -> str:
         """Render as a JSON object."""
@@ -60,18 +61,19 @@ class Line(NamedTuple):
             "agent": self.agent,
             "request": self.request,
             "error": self.cause,
-        }
+        } | ({"traceparent": self.traceparent} if self.traceparent else {})
         return json.dumps(document) + "\n"
 
     def text(self) -> str:
         """Render as `key=value`; values that are not plain are quoted."""
+        traced = f" traceparent={self.traceparent}" if self.traceparent else ""
         error = f" error={_quoted(self.cause)}" if self.cause else ""
         return (
             f"{_time(int(self.at))}.{int(self.at * 1000) % 1000:03d}Z client={self.client} "
             f"user={self.user} method={self.method} target={_quoted(self.target)} "
             f"status={self.status} bytes={self.sent} seconds={self.seconds:.6f} "
             f"outcome={self.outcome} kind={self.kind} repository={self.repository} "
-            f"agent={_quoted(self.agent)} request={self.request}{error}\n"
+            f"agent={_quoted(self.agent)} request={self.request}{traced}{error}\n"
         )
 
 
@@ -108,6 +110,7 @@ def line_of(request: web.BaseRequest, reply: Reply, seconds: float) -> Line:
         agent=_cut(request.headers.get(hdrs.USER_AGENT, "-")),
         cause=_cut(reply.cause or reply.broken),
         request=request.get(REQUEST_ID, "-"),
+        traceparent=request.get(TRACEPARENT, ""),
     )
 
 
