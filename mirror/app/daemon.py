@@ -17,6 +17,7 @@ from mirror.app.listeners import build_certificate, open_listeners
 from mirror.app.max_size import follow_file_system
 from mirror.app.parts import Parts, build_parts
 from mirror.app.reload import Reloader
+from mirror.app.schedules import Scheduler
 from mirror.app.upstream_plans import UpstreamPlans
 from mirror.app.web_server import (
     Observers,
@@ -45,6 +46,7 @@ class Daemon:
     fetches: FetchPool
     lag: LoopLag
     reloader: Reloader
+    scheduler: Scheduler
     certificate: Certificate | None = None
 
     @property
@@ -100,6 +102,7 @@ async def running(
             fetches=parts.content.fetches,
             lag=observers.lag,
             reloader=reloader,
+            scheduler=parts.scheduler,
             certificate=certificate,
         )
 
@@ -113,6 +116,7 @@ def _begin_jobs(stack: AsyncExitStack, parts: Parts, reloader: Reloader) -> None
         background.keep_count(core.budget, core.demand),
         core.recorder.run(),
         parts.limit_poller.run(),
+        parts.scheduler.run(),
         follow_file_system(lambda: reloader.settings.max_size, core.store),
         background.feed_watchdog(),
     )

@@ -10,6 +10,7 @@ from mirror.admin.operations.parts import LiveParts
 from mirror.admin.service import AdminService
 from mirror.app.content import Content, build_content
 from mirror.app.core import Clocks, Core, build_admin_service, open_core
+from mirror.app.schedules import Scheduler
 from mirror.app.upstream_plans import UpstreamPlans
 from mirror.app.upstreams import Upstreams, open_upstreams
 from mirror.app.web_server import (
@@ -36,6 +37,7 @@ class Parts:
     web_server: WebServer
     service: AdminService
     limit_poller: LimitPoller
+    scheduler: Scheduler
 
 
 async def build_parts(
@@ -89,6 +91,7 @@ async def build_parts(
         web_server=web_server,
         service=service,
         limit_poller=limit_poller,
+        scheduler=Scheduler(service, schedules=settings.schedules, clock=core.clocks.wall),
     )
 
 

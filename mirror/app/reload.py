@@ -172,6 +172,8 @@ class Reloader:
             abandon_after=settings.abandon_after, max_fetches=settings.max_fetches
         )
         parts.content.repositories.change()
+        if settings.schedules != self.settings.schedules:
+            parts.scheduler.change(settings.schedules)
 
     def _commit_web_server(self, made: _Made) -> bool:
         web_server, settings, names = (

@@ -22,7 +22,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "logins and shares": ("htpasswd", "operators", "challenge", "anonymous", "client_rate"),
     "log": ("log_format", "log_level"),
 }
-TABLES = ("upstreams", "clients", "shares")  # keys without a flag: their values are tables
+TABLES = (
+    "upstreams",
+    "clients",
+    "shares",
+    "schedules",
+)  # keys without a flag: their values are tables
 
 
 def flag(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class WarmFigures:
     """Counts since the start. `last_ended` is in epoch seconds, 0 before the first run's end.
 

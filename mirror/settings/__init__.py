@@ -5,6 +5,7 @@ from mirror.settings.environment_proxies import proxies_from
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
 from mirror.settings.load import Loaded, load, load_all, load_usable
 from mirror.settings.measures import parse_size
+from mirror.settings.schedule import Schedule
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import Address, ConfigurationError, parse_origin
 
@@ -15,6 +16,7 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "Loaded",
+    "Schedule",
     "Settings",
     "Upstream",
     "load",

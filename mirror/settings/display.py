@@ -43,6 +43,8 @@ def rows(loaded: Loaded, settings: Settings, proxies: Mapping[str, str]) -> Iter
         yield from _rows(loaded, client, ("clients", name))
     for name, share in settings.shares.items():
         yield Row(("shares",), name, plain(share), _place(loaded, ("shares", name)))
+    for number, schedule in enumerate(settings.schedules):
+        yield from _rows(loaded, schedule, ("schedules", str(number)))
     for name, upstream in settings.upstreams.items():
         for row in _rows(loaded, upstream, ("upstreams", name)):
             around = row.name == "proxy" and row.value is None and name in proxies
@@ -52,7 +54,7 @@ def rows(loaded: Loaded, settings: Settings, proxies: Mapping[str, str]) -> Iter
 def _rows(loaded: Loaded, model: BaseModel, table: tuple[str, ...]) -> Iterator[Row]:
     for name in type(model).model_fields:
         value = getattr(model, name)
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) and name != "schedules":
             yield Row(table, name, plain(value), _place(loaded, (*table, name)))
 
 
@@ -100,7 +102,8 @@ def text(found: Iterator[Row]) -> Iterator[str]:
         if row.table != table:
             table = row.table
             yield ""
-            yield f"[{'.'.join(map(_name, table))}]"
+            is_listed = table[0] == "schedules"
+            yield "[[schedules]]" if is_listed else f"[{'.'.join(map(_name, table))}]"
         if row.value is None:
             yield f"# {row.name} is not set"
         else:

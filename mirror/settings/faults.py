@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from mirror.oci.names import HUB
 from mirror.settings.client import Client
 from mirror.settings.keys import HUB_URL, PREFIX, Settings
+from mirror.settings.schedule import Schedule
 from mirror.settings.upstream import Upstream
 
 # The form of a table in a variable or a secret.
@@ -20,6 +21,7 @@ _AS_JSON = {
     "upstreams": f'{{"{HUB}": {{"url": "{HUB_URL}"}}}}',
     "clients": '{"ci": {"token": "..."}}',
     "shares": '{"10.0.0.0/8": "25%"}',
+    "schedules": '[{"when": "0 5 * * 1-5", "images": ["nginx:1.25"]}]',
 }
 TABLES = frozenset(_AS_JSON)
 # Names of keys in other programs.
@@ -58,8 +60,14 @@ _TABLES = {
     "upstreams": 'expected a table for each registry: [upstreams."NAME"] with its url',
     "clients": "expected a table for each client: [clients.NAME] with its token",
     "shares": f"expected a table, such as {_AS_JSON['shares']}",
+    "schedules": "expected a table for each schedule: [[schedules]] with when and images",
 }
-_MODELS: dict[str, type[BaseModel]] = {"upstreams": Upstream, "clients": Client}
+_NO_TABLE = ("dict_type", "model_type", "model_attributes_type", "tuple_type")
+_MODELS: dict[str, type[BaseModel]] = {
+    "upstreams": Upstream,
+    "clients": Client,
+    "schedules": Schedule,
+}
 # A refused url without user, password and query (a possible token).
 _HARMLESS = re.compile(r"[\w:/.-]*", re.ASCII)
 
@@ -146,7 +154,7 @@ def _line(path: tuple[str, ...], error: Mapping[str, Any]) -> str:
 
 def _message(key: str, error: Mapping[str, Any]) -> str:
     table = key.partition(".")[0]
-    if table in _TABLES and error["type"] in ("dict_type", "model_type"):
+    if table in _TABLES and error["type"] in _NO_TABLE:
         return _TABLES[table]
     words = _WANTED.get(error["type"])
     if words is None:

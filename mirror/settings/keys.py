@@ -13,6 +13,7 @@ from mirror.identity.client import is_client_name
 from mirror.oci.names import HUB
 from mirror.settings.client import Client
 from mirror.settings.measures import Bound, MaxSize, Patience, Seconds, Size
+from mirror.settings.schedule import Schedule
 from mirror.settings.upstream import Upstream
 from mirror.settings.values import (
     Address,
@@ -158,13 +159,14 @@ class Settings(BaseSettings):
     upstreams: dict[UpstreamName, Upstream] = Field(
         default_factory=dict, description="The registries to mirror, by the name images use."
     )
+    schedules: tuple[Schedule, ...] = Field((), description="Images to warm at certain times.")
     default_upstream: UpstreamName = Field(
         HUB, description="The upstream of a request that names none."
     )
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
-        found = [*self._odd_tls(), *self._odd_preambles(), *self._odd_logins()]
+        found = [*self._odd_tls(), *self._odd_preambles(), *self._odd_logins(), *self._odd_images()]
         if found:
             raise ValueError("\n".join(found))
         return self
@@ -207,6 +209,17 @@ class Settings(BaseSettings):
         for name in self.operators:
             if name not in self.clients or not self.clients[name].token:
                 yield f"operators has {name!r}, which cannot log in: it has no token in clients"
+
+    def _odd_images(self) -> Iterator[str]:
+        """Find images of schedules that are of no upstream."""
+        known = ", ".join(sorted(self.upstreams))
+        for number, schedule in enumerate(self.schedules):
+            for image in schedule.names():
+                if image.repository.upstream not in self.upstreams:
+                    yield (
+                        f"schedules.{number}.images has '{image}', which is of no upstream: "
+                        f"expected images of {known}"
+                    )
 
     @model_validator(mode="before")
     @classmethod

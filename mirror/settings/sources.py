@@ -109,7 +109,11 @@ def gather(flags: Mapping[str, object] | None, file: Path | None) -> Sources:
 def at(values: object, path: Sequence[str]) -> object:
     """Return the value at the end of a path through tables, or None."""
     for name in path:
-        values = values.get(name) if isinstance(values, dict) else None
+        if isinstance(values, list):
+            is_there = name.isdecimal() and int(name) < len(values)
+            values = values[int(name)] if is_there else None
+        else:
+            values = values.get(name) if isinstance(values, dict) else None
     return values
 
 
@@ -163,6 +167,8 @@ def _nearest(places: Mapping[toml_lines.Path, str], path: toml_lines.Path) -> st
 
 def _spelt(key: str, values: object) -> Iterator[toml_lines.Path]:
     """Yield the paths that spell the key or its beginning, with dots between their names."""
+    if isinstance(values, list):
+        values = {str(number): value for number, value in enumerate(values)}
     if not isinstance(values, dict):
         return
     for name in map(str, values):

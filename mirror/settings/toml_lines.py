@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
@@ -20,11 +21,16 @@ def lines_of(text: str) -> dict[Path, int]:
     entries: 2.8 s, measured), so only a line that may end a statement is tried.
     """
     found: dict[Path, int] = {}
+    numbers: Counter[Path] = Counter()  # of the tables in lists
     table: Path = ()
     for line, statement, values in _statements(text):
         if statement.startswith("["):
             table = max(_paths(values), key=len)
             found.setdefault(table, line)
+            if statement.startswith("[["):
+                numbers[table] += 1
+                table = (*table, str(numbers[table] - 1))
+                found[table] = line
         for path in _paths(values) if not statement.startswith("[") else ():
             found.setdefault((*table, *path), line)
     return found

@@ -81,7 +81,8 @@ key = 1
         ("clients", "shares"): 17,
         ("clients", "shares", "*"): 17,
         ("odd",): 18,
-        ("odd", "key"): 19,
+        ("odd", "0"): 18,
+        ("odd", "0", "key"): 19,
     }
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, SecretStr
 
 import mirror
 from mirror.oci.errors import RegistryError
-from mirror.settings import Client, Settings, Upstream, load
+from mirror.settings import Client, Schedule, Settings, Upstream, load
 from tests.modern.build import MODULES
 from tests.standin import Hub, Image
 from tests.support.mirror import Mirror
@@ -60,12 +60,19 @@ def code(text: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("heading", "model"), [("Keys", Settings), ("Upstreams", Upstream), ("Clients", Client)]
+    ("heading", "model"),
+    [
+        ("Keys", Settings),
+        ("Upstreams", Upstream),
+        ("Clients", Client),
+        ("Schedules", Schedule),
+    ],
 )
 def test_every_key_is_documented_with_its_default(heading: str, model: type[BaseModel]) -> None:
     table = {plain(row[0]): plain(row[1]) for row in rows(section(CONFIGURATION, heading))}
     assert table.keys() == model.model_fields.keys()
-    table.pop("upstreams" if model is Settings else "url", None)
+    required = "upstreams" if model is Settings else "when" if model is Schedule else "url"
+    table.pop(required, None)
     for key, default in table.items():
         assert documented_default(key, default) == real_default(model, key), key
 

@@ -69,6 +69,7 @@ def test_every_key_has_a_value_here_to_be_tried() -> None:
         "upstreams",
         "default_upstream",
         "shares",
+        "schedules",
         "clients",
         "challenge",
         "operators",

@@ -6,9 +6,11 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from mirror.app import preflight, trial
+from mirror.app.schedule_faults import schedule_faults
 from mirror.settings import Loaded, Settings, load_all
 from mirror.util import logs
 
@@ -48,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
 def _found(loaded: Loaded) -> Iterator[str]:
     """Yield the faults that a start would report, except consequences of other faults."""
     if loaded.settings is not None:
-        for line in preflight.faults(loaded.settings):
+        found = chain(preflight.faults(loaded.settings), schedule_faults(loaded.settings))
+        for line in found:
             if not loaded.follows(line):
                 yield loaded.sources.placed(line)
 

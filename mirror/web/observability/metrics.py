@@ -28,6 +28,7 @@ from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.content.listings.service import ListingService
+from mirror.content.warm_figures import WarmFigures
 from mirror.oci.errors import ClientTooFast
 from mirror.statistics.recorder import Recorder
 from mirror.storage.store import Store
@@ -102,6 +103,7 @@ class State(Collector):
     authenticator: Authenticator
     log_writer: LogWriter
     listings: ListingService
+    warm: WarmFigures
     lag: LoopLag
     recorder: Recorder
     certificate: Certificate | None
@@ -142,6 +144,7 @@ class State(Collector):
         yield _counter(
             "mirror_log_lines_dropped", "Lines of the log not written.", self.log_writer.dropped
         )
+        yield from self._warm()
         yield from self._lag()
 
     def _itself(self) -> Iterator[Metric]:
@@ -164,6 +167,22 @@ class State(Collector):
         if self.certificate is not None and self.certificate.end is not None:
             ends.add_metric([], self.certificate.end)
         yield ends
+
+    def _warm(self) -> Iterator[Metric]:
+        warm = self.warm
+        images = CounterMetricFamily(
+            "mirror_warm_images", "Images that runs of warm stored or not.", labels=["result"]
+        )
+        images.add_metric(["stored"], warm.warmed)
+        images.add_metric(["failed"], warm.failed)
+        yield images
+        yield _counter("mirror_warm_pulls", "Pulls that warming spent.", warm.pulls)
+        yield _counter("mirror_warm_bytes", "Bytes that warming fetched.", warm.bytes)
+        yield _gauge("mirror_warm_running", "Runs of warm under way.", warm.running)
+        text = "When the last run of warm ended; 0 before the first."
+        yield _gauge("mirror_warm_last_end_timestamp_seconds", text, warm.last_ended)
+        text = "Images that failed in the last run of warm."
+        yield _gauge("mirror_warm_last_failed_images", text, warm.last_failed)
 
     def _lag(self) -> Iterator[Metric]:
         text = "How late the event loop ran due timers, without its wait for a CPU."
