@@ -144,11 +144,11 @@ def _cached(span: SpanFigures) -> str:
 
 
 def _spared_bytes(span: SpanFigures) -> str:
-    return human(max(0, span.sent - span.received))
+    return human(span.not_downloaded)
 
 
 def _saved(span: SpanFigures) -> str:
-    return f"{max(0, span.asked - span.counted):,} of {span.asked:,}"
+    return f"{span.not_counted:,} of {span.asked:,}"
 
 
 def _waiting(span: SpanFigures) -> str:

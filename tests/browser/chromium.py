@@ -55,7 +55,7 @@ class Chromium:
         return self._driver.execute_cdp_cmd(command, parameters)
 
     def run(self, script: str) -> Any:  # noqa: ANN401 - JSON
-        """Return what a script returns."""
+        """Return the value of a script."""
         return self._driver.execute_script(script)
 
     @property

@@ -1,4 +1,4 @@
-"""Who may see and do what: names, logins, origins, hosts, and bodies."""
+"""Rights to see and to act: names, logins, origins, hosts, and bodies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API: what the page and the commands know and do, over HTTP."""
+"""The API: the knowledge and the actions of page and commands, over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts: what they draw, and what they leave out."""
+"""Charts: the lines and bars that are drawn, and the values that are left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages: their figures, what they show to whom, and text that would be markup."""
+"""The pages: their figures, the names on them, and text that would be markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The history outlives restarts and losses, in bounds, whatever the clock shows."""
+"""The history outlives restarts and losses, in bounds, at any time of the clock."""
 
 from __future__ import annotations
 

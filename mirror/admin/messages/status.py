@@ -95,6 +95,16 @@ class SpanFigures:
     upstream_failures: int
     received: int
 
+    @property
+    def not_counted(self) -> int:
+        """The pulls of clients that upstream did not count; not negative."""
+        return max(0, self.asked - self.counted)
+
+    @property
+    def not_downloaded(self) -> int:
+        """The bytes sent to clients that upstreams did not send; not negative."""
+        return max(0, self.sent - self.received)
+
 
 @dataclass(frozen=True, slots=True)
 class DiskStatus:
