@@ -236,8 +236,8 @@ def administered(
 async def _stop(runner: web.ServerRunner, web_server: WebServer, store: Store) -> None:
     """Stop serving; from now on, the store's work on the disk is bounded in time."""
     connections = web_server.connections
-    web_server.console.stop()
     try:
+        await web_server.console.stop()
         await end(runner, connections.of_clients, connections.grace)
     finally:
         store.hurry()

@@ -44,9 +44,9 @@ class Console:
     def __repr__(self) -> str:
         return f"<Console: {self._parts.streams!r}, {self._parts.orders!r}>"
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """End the streams of events, before the listener waits for running answers."""
-        self._parts.streams.stop()
+        await self._parts.streams.stop()
 
     async def close(self) -> None:
         """Stop running questions."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ _LOOK = 3.0  # seconds between two looks whether the reader has left
 _EVERY = 1.0  # seconds between two renderings
 _BEGIN = b"retry: 5000\n\n"
 _COMMENT = b":\n\n"
+_LAST = 0.2  # seconds for the last bytes of all streams
 
 
 def event(name: str, data: str) -> bytes:
@@ -132,6 +134,7 @@ class EventStreams:
         self._open: set[ClientStream] = set()
         self._promised = 0
         self._stop = asyncio.Event()
+        self._left = asyncio.Event()
 
     def __len__(self) -> int:
         return self._promised
@@ -139,12 +142,17 @@ class EventStreams:
     def __repr__(self) -> str:
         return f"<EventStreams: {len(self)} of {_MOST}>"
 
-    def stop(self) -> None:
-        """End all streams; a stream that its reader does not take is cut."""
+    async def stop(self) -> None:
+        """End all streams, at once; a stream that its reader does not take is cut."""
         self._stop.set()
         for client in self._open:
             if client.untaken:
                 client.abort()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST):
+                while self._open:
+                    self._left.clear()
+                    await self._left.wait()
 
     def reply(self, stream: EventStream) -> EventReply:
         """Return the reply to send; raises Problem beyond the bound, or if the mirror stops."""
@@ -167,6 +175,7 @@ class EventStreams:
         finally:
             stop.cancel()
             self._open.discard(client)
+            self._left.set()
             channel.leave()
 
     async def _follow(
