@@ -19,7 +19,7 @@ ROW = re.compile(r"^\| `([a-z_/]+\.py)` `([A-Za-z_]+)` \|(.+)\|(.+)\|(.+)\|(.+)\
 
 def tables() -> Iterator[tuple[str, str]]:
     """Find the tables that outlive a call: objects' attributes, by their annotations."""
-    parts = ("upstream", "access", "budget", "content", "web", "storage")
+    parts = ("upstream", "access", "budget", "content", "web", "storage", "statistics")
     paths = [path for part in parts for path in (FOLDER / part).rglob("*.py")]
     # The tables of other helpers are listed by their owners.
     for path in [*paths, FOLDER / "util" / "fair_semaphore.py"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirror.statistics.top import LISTED, BoundedCounter, Count, TopLists
+from mirror.statistics.top import LISTED, BoundedCounter, Count, TopLists, summed
 from tests.support.memory_metadata import MemoryMetadata
 
 NOON = 2_000_001_600  # the begin of an hour
@@ -48,9 +48,12 @@ async def test_hours_are_merged_with_the_current_one() -> None:
     lists.close_hour(NOON + 3600)
     lists.add("nginx", "10.0.0.2", 3, 30)
     now = NOON + 7200
-    assert lists.largest("image", NOON, now) == [Count("nginx", 5, 50), Count("redis", 1, 10)]
-    assert lists.largest("image", NOON + 3600, now)[0] == Count("nginx", 3, 30)
-    assert lists.largest("client", NOON, now)[0] == Count("10.0.0.1", 3, 30)
+    assert summed(lists.counts("image", NOON, now)) == [
+        Count("nginx", 5, 50),
+        Count("redis", 1, 10),
+    ]
+    assert summed(lists.counts("image", NOON + 3600, now))[0] == Count("nginx", 3, 30)
+    assert summed(lists.counts("client", NOON, now))[0] == Count("10.0.0.1", 3, 30)
 
 
 async def test_an_hour_that_is_closed_twice_is_summed() -> None:
@@ -61,7 +64,7 @@ async def test_an_hour_that_is_closed_twice_is_summed() -> None:
     again = await loaded(index)
     again.add("nginx", "me", 1, 10)
     again.close_hour(NOON)
-    assert (await loaded(index)).largest("image", NOON, NOON) == [Count("nginx", 3, 30)]
+    assert summed((await loaded(index)).counts("image", NOON, NOON)) == [Count("nginx", 3, 30)]
 
 
 async def test_an_hour_keeps_so_many_names_and_a_list_so_many_hours() -> None:

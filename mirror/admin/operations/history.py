@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ async def history(parts: OperationParts, order: HistoryOrder) -> AsyncGenerator[
     end = int(recorder.now) // step * step + step
     begin = end - span.seconds
     part = recorder.history.part(order.upstream, recorded, begin, end)
-    points = await parts.store.run_read(_points, part, step, minute, current)
+    points = await asyncio.to_thread(_points, part, step, minute, current)
     yield History(order.span, order.upstream, begin, end, step, points)
 
 
