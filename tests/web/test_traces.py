@@ -71,7 +71,7 @@ async def test_a_traceparent_that_is_not_valid_is_not_taken(
 
 
 async def test_two_traceparents_are_none(hub: Hub, mirror: Mirror, image: Image) -> None:
-    headers = CIMultiDict([("traceparent", PARENT), ("Traceparent", OTHER)])
+    headers = CIMultiDict([("traceparent", PARENT), ("traceparent", OTHER)])
     async with mirror.session.get(mirror.url + PATH, headers=headers) as response:
         assert response.status == 200
     assert sent(hub)["registry"] == {""}
