@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -87,24 +89,76 @@ def test_each_command_has_a_module() -> None:
     assert completion.WORDS["client-config"] == tuple(CLIENTS)
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_completion_knows_the_values_of_flags(name: str) -> None:
+    for action in command_of(name)._actions:
+        for flag in set(action.option_strings) - {"-h", "--help"}:
+            named = str(action.metavar or "").split("|")
+            few = action.choices or (named if len(named) > 1 and named[0].islower() else ())
+            assert tuple(few) == completion.CHOICES.get(flag, ()), flag
+            assert (action.nargs == 0) == (flag in completion.SWITCHES), flag
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
 def test_a_completion_script_names_the_commands(
     shell: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["completion", shell]) == 0
-    script = capsys.readouterr().out
+    script = script_for(shell, capsys)
     assert all(name in script for name in COMMANDS)
     assert "max-size" in script
 
 
-def test_bash_completes_flags(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", "bash"]) == 0
-    script = capsys.readouterr().out
-    ask = "COMP_WORDS=(mirror verify --ra); COMP_CWORD=2; _shtab_mirror; echo ${COMPREPLY[@]}"
+def script_for(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the script for a shell."""
+    assert main(["completion", shell]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_its_shell_takes_a_completion_script(
+    shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
+    file = tmp_path / "script"
+    file.write_text(script_for(shell, capsys))
     ran = subprocess.run(
-        ["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, check=True, timeout=20
+        [shell, "-n", file], capture_output=True, text=True, check=False, timeout=20
     )
-    assert ran.stdout.split() == ["--rate"]
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("verify --ra", ["--rate"]),
+        ("imp", ["import"]),
+        ("ls --sort b", ["bytes"]),
+        ("serve --log-format j", ["json"]),
+        ("export --output images.t", ["images.tar"]),
+        ("import images.t", ["images.tar"]),
+        ("doctor --data-dir da", ["data"]),
+    ],
+)
+def test_bash_completes_commands_flags_values_and_paths(
+    typed: str, offered: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images.tar").touch()
+    (tmp_path / "data").mkdir()
+    words = ["mirror", *typed.split()]
+    ask = (
+        f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; "
+        "_shtab_mirror; echo ${COMPREPLY[@]}"
+    )
+    ran = subprocess.run(
+        ["bash", "-c", f"{script_for('bash', capsys)}\n{ask}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+        cwd=tmp_path,
+    )
+    assert ran.stdout.split() == offered
 
 
 def test_the_help_of_serve_has_units_defaults_and_choices(

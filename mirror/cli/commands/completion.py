@@ -12,17 +12,11 @@ from mirror.cli.parser import COMMANDS
 _PLACE = ("--config", "--data-dir")
 _KEYS = ("--config", "--upstream", *(flag(name) for names in GROUPS.values() for name in names))
 _WARM = (*_PLACE, "-f", "--file", "--platform", "--leave", "--dry-run", "--json")
-_FILES = {
-    "--config",
-    "--file",
-    "--ca",
-    "--output",
-    "--data-dir",
-    "--tls-cert",
-    "--tls-key",
-    "--client-ca",
-}
-SHELLS = ("bash", "zsh", "fish")
+_FILES = frozenset(
+    {"--config", "--file", "-f", "--ca", "--output", "--tls-cert", "--tls-key", "--client-ca"}
+    | {"--htpasswd"}
+)
+SHELLS = ("bash", "zsh", "fish", "tcsh")
 # A copy, which a test compares: the commands' modules take half a second to load.
 FLAGS: dict[str, tuple[str, ...]] = {
     "serve": _KEYS,
@@ -56,6 +50,20 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 
 
+# The words that a flag takes, where these are few.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "--proxy-protocol": ("true", "false"),
+    "--challenge": ("true", "false"),
+    "--log-format": ("text", "json"),
+    "--log-level": ("debug", "info", "warning", "error"),
+    "--sort": ("name", "bytes", "used"),
+}
+SWITCHES = frozenset(
+    {"--dry-run", "--force", "--json", "--online", "--only", "--ready", "--watch", "--yes"}
+)
+_PATHS = {"import": "layout"}  # arguments that are paths, by command
+
+
 def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
     command.add_argument("shell", choices=SHELLS, help="the shell that is to read the script")
@@ -68,15 +76,33 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Return a parser of all commands, which has as much of them as a script can use."""
     made = argparse.ArgumentParser(prog="mirror")
     made.add_argument("--version", action="store_true")
     commands = made.add_subparsers()
     for name, about in COMMANDS.items():
         command = commands.add_parser(name, help=about)
         for each in FLAGS[name]:
-            argument = command.add_argument(each)
-            if each in _FILES:
-                argument.complete = shtab.FILE  # type: ignore[attr-defined]
+            _add_flag(command, each)
         if name in WORDS:
             command.add_argument("word", choices=WORDS[name])
+        if name in _PATHS:
+            _completed(command.add_argument(_PATHS[name]), shtab.FILE)
     return made
+
+
+def _add_flag(command: argparse.ArgumentParser, name: str) -> None:
+    if name in SWITCHES:
+        command.add_argument(name, action="store_true")
+    elif name in CHOICES:
+        command.add_argument(name, choices=CHOICES[name])
+    elif name == "--data-dir":
+        _completed(command.add_argument(name), shtab.DIRECTORY)
+    elif name in _FILES:
+        _completed(command.add_argument(name), shtab.FILE)
+    else:
+        command.add_argument(name)
+
+
+def _completed(argument: argparse.Action, by: object) -> None:
+    argument.complete = by  # type: ignore[attr-defined]
