@@ -15,7 +15,7 @@ from mirror.app import background
 from mirror.app.core import Clocks
 from mirror.app.listeners import build_certificate, open_listeners
 from mirror.app.max_size import follow_file_system
-from mirror.app.parts import Parts, build_parts
+from mirror.app.parts import Parts, build_parts, build_pin_keeper
 from mirror.app.reload import Reloader
 from mirror.app.schedules import Scheduler
 from mirror.app.upstream_plans import UpstreamPlans
@@ -117,6 +117,7 @@ def _begin_jobs(stack: AsyncExitStack, parts: Parts, reloader: Reloader) -> None
         core.recorder.run(),
         parts.limit_poller.run(),
         parts.scheduler.run(),
+        build_pin_keeper(parts).run(),
         follow_file_system(lambda: reloader.settings.max_size, core.store),
         background.feed_watchdog(),
     )

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from mirror.admin.operations.parts import LiveParts
+from mirror.admin.pin_keeper import PinKeeper
 from mirror.admin.service import AdminService
 from mirror.app.content import Content, build_content
 from mirror.app.core import Clocks, Core, build_admin_service, open_core
@@ -107,4 +108,15 @@ def build_live_parts(upstreams: Upstreams, content: Content, connections: Connec
         manifests=content.manifests,
         blobs=content.blobs,
         warm_figures=content.warm_figures,
+    )
+
+
+def build_pin_keeper(parts: Parts) -> PinKeeper:
+    """Return the keeper of pinned tags."""
+    return PinKeeper(
+        store=parts.core.store,
+        budget=parts.core.budget,
+        manifests=parts.content.manifests,
+        upstreams=parts.upstreams.registries,
+        service=parts.service,
     )

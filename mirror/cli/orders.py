@@ -23,10 +23,10 @@ DAMAGED = 1  # exit code: something was damaged, and was discarded
 Words: TypeAlias = Callable[[Record], Iterable[str]]  # a record as lines for the terminal
 
 
-_BESIDE = "Works beside a running mirror and without one."
+BESIDE = "Works beside a running mirror and without one."
 
 
-def add_place(command: argparse.ArgumentParser, more: str = _BESIDE) -> None:
+def add_place(command: argparse.ArgumentParser, more: str = BESIDE) -> None:
     """Add the flags that lead to a mirror's data, as for `serve`; `more` goes into the help."""
     command.epilog = more
     command.add_argument("--config", type=Path, metavar="FILE", help="the file given to serve")

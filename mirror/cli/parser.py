@@ -21,6 +21,7 @@ COMMANDS = {
     "show": "print an image or a repository: tags, platforms, layers",
     "status": "print the state of the mirror on one screen, once or all the time",
     "pin": "keep images from eviction, and their tags fresh",
+    "refresh": "ask upstream about tags now",
     "unpin": "let pinned images be evicted again",
     "budget": "print the pulls left, their spenders, and a forecast",
     "du": "print the space taken, by image",

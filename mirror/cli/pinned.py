@@ -1,4 +1,4 @@
-"""The parts that `mirror pin` and `mirror unpin` share."""
+"""The parts that `mirror pin`, `mirror unpin` and `mirror refresh` share."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import sys
 from collections.abc import Iterator
 
 from mirror.admin.messages import Pinned, PinOrder, Record, UnpinOrder
-from mirror.cli.orders import add_place, as_json, carry_out
+from mirror.cli.orders import BESIDE, add_place, as_json, carry_out
 from mirror.oci.errors import shown
 from mirror.util.units import human
 
+_NAMES = "nginx:1.25, or ghcr.io/a/b@sha256:...; nginx is nginx:latest"
 REFUSED = 1  # exit code: an image was refused
 
 
-def add_images(command: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    add_place(command)
+def add_images(command: argparse.ArgumentParser, more: str = BESIDE, example: str = _NAMES) -> None:
+    """Add the arguments; `more` goes into the help, `example` names images."""
+    add_place(command, more)
     command.add_argument("--json", action="store_true", help="print an object, sizes in bytes")
     command.add_argument(
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="nginx:1.25, or ghcr.io/a/b@sha256:...; nginx is nginx:latest",
+        help=example,
     )
 
 

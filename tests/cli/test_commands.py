@@ -242,6 +242,23 @@ async def test_pin_and_unpin_end_with_1_if_an_image_was_refused(
         assert (await do("purge", "--data-dir", folder, "--yes", "a")).code == 0
 
 
+async def test_refresh_prints_both_digests_and_needs_a_running_mirror(
+    hub: Hub, folder: Path, filled: list[Image]
+) -> None:
+    assert "refresh needs a running mirror" in one_line(
+        await do("refresh", "--data-dir", folder, "a:1")
+    )
+    async with daemon(hub, folder):
+        hub.add(filled[1], "library/a", "1")
+        ended = await do("refresh", "--data-dir", folder, "a:1")
+        old, new = filled[0].digest, filled[1].digest
+        assert ended.out == f"docker.io/library/a:1 is {new} now, before {old}\n"
+        again = await do("refresh", "--data-dir", folder, "a:1", "a:9")
+    assert again.code == 1
+    assert again.out == f"docker.io/library/a:1 is {new}, as before\n"
+    assert "cannot refresh 'docker.io/library/a:9'" in again.err
+
+
 async def test_limits_of_a_list_that_are_not_allowed_are_named(folder: Path) -> None:
     for wrong in ("0", "1001", "-1", "x", "1e3"):
         ended = await do("ls", f"--limit={wrong}")

@@ -20,6 +20,7 @@ from mirror.admin.messages.import_ import Imported, ImportedImage, ImportOrder, 
 from mirror.admin.messages.ls import LsOrder, StoredImage, StoredImages
 from mirror.admin.messages.pin import PinChange, Pinned, PinOrder, UnpinOrder
 from mirror.admin.messages.purge import Purged, PurgeOrder
+from mirror.admin.messages.refresh import Refreshed, RefreshedImage, RefreshOrder
 from mirror.admin.messages.reload import Reloaded, ReloadOrder, Unusable
 from mirror.admin.messages.show import (
     Attached,
@@ -97,6 +98,9 @@ __all__ = [
     "RecentRequest",
     "RecentRequests",
     "Record",
+    "RefreshOrder",
+    "Refreshed",
+    "RefreshedImage",
     "Refused",
     "ReloadOrder",
     "Reloaded",
@@ -148,6 +152,7 @@ Work = (
     | ImportOrder
     | PinOrder
     | UnpinOrder
+    | RefreshOrder
 )
 Order = Work | ReloadOrder
 
@@ -174,6 +179,7 @@ Record = (
     | Absent
     | Wanted
     | Pinned
+    | Refreshed
     | Reloaded
     | Unusable
     | WarmPlan

@@ -19,6 +19,7 @@ from mirror.admin.messages import (
     PinOrder,
     PurgeOrder,
     Record,
+    RefreshOrder,
     ShowOrder,
     StatusOrder,
     TopOrder,
@@ -39,6 +40,7 @@ from mirror.admin.operations.ls import ls
 from mirror.admin.operations.parts import OperationParts
 from mirror.admin.operations.pin import pin, unpin
 from mirror.admin.operations.purge import purge
+from mirror.admin.operations.refresh import refresh
 from mirror.admin.operations.show import show
 from mirror.admin.operations.status import status
 from mirror.admin.operations.top import top
@@ -63,6 +65,7 @@ OPERATIONS: Mapping[type[Work], Operation] = MappingProxyType(
         ImportOrder: import_images,
         PinOrder: pin,
         PurgeOrder: purge,
+        RefreshOrder: refresh,
         ShowOrder: show,
         UnpinOrder: unpin,
         VerifyOrder: verify,

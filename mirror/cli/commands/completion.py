@@ -27,6 +27,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "show": (*_PLACE, "--json"),
     "status": (*_PLACE, "--watch", "--json"),
     "pin": (*_PLACE, "--json"),
+    "refresh": (*_PLACE, "--json"),
     "unpin": (*_PLACE, "--json"),
     "budget": (*_PLACE, "--json"),
     "du": (*_PLACE, "--json"),

@@ -28,7 +28,7 @@ from mirror.oci.errors import (
 )
 from mirror.oci.image_name import ImageName
 from mirror.oci.manifest import Hint
-from mirror.oci.names import Reference, Repository
+from mirror.oci.names import Reference, Repository, Tag
 from mirror.storage.metadata.rows import TagKey
 from mirror.storage.store import Store
 
@@ -100,6 +100,19 @@ class ManifestResolver:
             _log.debug("%s is served as it was %d s ago: %s", name, found.age or 0, words)
         return found
 
+    async def revalidate(self, repository: Repository, tag: Tag) -> Digest | None:
+        """Ask upstream about a tag that is not fresh; see `TagResolver.revalidate`."""
+        return await self._tag_resolver.revalidate(TagKey(repository, tag))
+
+    async def refresh(self, repository: Repository, tag: Tag) -> ManifestResult:
+        """Ask upstream about a tag now, and fetch its manifest if that is not stored.
+
+        A stale result says why upstream did not tell, or why its manifest was not fetched. Raises
+        ManifestUnknown, Denied, or UpstreamFailure.
+        """
+        request = PullRequest(repository, tag, MIRROR_ITSELF)
+        return await self._get(request, head=False, anew=True)
+
     async def preview(self, repository: Repository, reference: Reference) -> Hint:
         """Describe a manifest by stored knowledge, or by a HEAD: this never costs a pull.
 
@@ -117,13 +130,13 @@ class ManifestResolver:
             return Hint(found.digest, found.media_type, found.size)
         return hint or Hint()
 
-    async def _get(self, request: PullRequest, *, head: bool) -> ManifestResult:
+    async def _get(self, request: PullRequest, *, head: bool, anew: bool = False) -> ManifestResult:
         repository, reference = request.repository, request.reference
         try:
             if isinstance(reference, Digest):
                 return await self._by_digest(request, reference, head=head)
             return await self._tag_resolver.resolve(
-                TagKey(repository, reference), request, head=head
+                TagKey(repository, reference), request, head=head, anew=anew
             )
         except ManifestUnknown as error:
             self._tags.put_missing(repository, reference, error.message)

@@ -18,6 +18,7 @@ from mirror.content.outcome import (
     StaleReason,
     stale_reason,
 )
+from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     ManifestUnknown,
     RegistryError,
@@ -53,13 +54,31 @@ class TagResolver:
         """Cancel all revalidations."""
         await self._revalidation.close()
 
-    async def resolve(self, key: TagKey, request: PullRequest, *, head: bool) -> ManifestResult:
+    async def revalidate(self, key: TagKey) -> Digest | None:
+        """Ask upstream about a tag by HEAD, unless it need not be asked: this costs no pull.
+
+        Returns the tag's digest; None if only a GET can tell. Raises UpstreamFailure, after which
+        the tag is not asked about for some seconds.
+        """
+        if lately := self._lately(key):
+            return lately[0].found.digest
+        try:
+            checked = await self._revalidation.run(key)
+        except UpstreamFailure as failure:
+            self._revalidation.fall_back(key, stale_reason(failure))
+            raise
+        return None if isinstance(checked, Hint) else checked[0].found.digest
+
+    async def resolve(
+        self, key: TagKey, request: PullRequest, *, head: bool, anew: bool = False
+    ) -> ManifestResult:
         """Return the manifest of a tag; with `head`, none that has to be pulled.
 
-        Raises ManifestUnknown, Denied, or UpstreamFailure.
+        With `anew` upstream is asked even if it answered recently. Raises ManifestUnknown, Denied,
+        or UpstreamFailure.
         """
         patient_until = _now() + self._stale_after
-        current = await self._current(key)
+        current = await self._current(key, anew=anew)
         if isinstance(current, Hint):
             return await self._pull_by_tag(key, request, current, patient_until)
         tagged, outcome, reason = current
@@ -177,13 +196,15 @@ class TagResolver:
             manifest.descriptor, manifest.body, Outcome.STALE, age, stale_reason(failure)
         )
 
-    async def _current(self, key: TagKey) -> tuple[Tagged, Outcome, StaleReason | None] | Hint:
+    async def _current(
+        self, key: TagKey, *, anew: bool
+    ) -> tuple[Tagged, Outcome, StaleReason | None] | Hint:
         """Resolve a tag to its digest; a hint that says too little leaves the decision to a GET.
 
         There are three cases: upstream answered recently; it answers now; or it fails, and its
         last answer is used.
         """
-        if lately := self._lately(key):
+        if not anew and (lately := self._lately(key)):
             return lately
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("upstream is asked what %s:%s is: %s", *key, self._why_ask(key))
@@ -197,7 +218,8 @@ class TagResolver:
                 raise
             return stale, Outcome.STALE, stale_reason(failure)
         if isinstance(checked, Hint):
-            return self._lately(key) or checked  # another client's GET may have resolved it
+            # Another client's GET may have resolved it meanwhile.
+            return checked if anew else self._lately(key) or checked
         now, confirmed = checked
         return now, Outcome.REVALIDATED if confirmed else Outcome.MISS, None
 

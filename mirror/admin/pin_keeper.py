@@ -1,0 +1,158 @@
+"""The keeper of pinned tags: asks upstream about each, and stores its new content if it changed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from mirror.admin.messages import Refused, Warmed, WarmOrder
+from mirror.admin.operations.warm_documents import choose_children, is_index, read_children
+from mirror.admin.service import AdminService
+from mirror.budget.budget import Budget
+from mirror.content.manifests.resolver import ManifestResolver
+from mirror.content.outcome import Outcome
+from mirror.identity.client import MIRROR_ITSELF
+from mirror.oci import strict_json
+from mirror.oci.digest import Digest
+from mirror.oci.errors import RegistryError
+from mirror.oci.image_name import ImageName
+from mirror.oci.names import Tag
+from mirror.oci.platform import Platform
+from mirror.storage.errors import StorageError
+from mirror.storage.store import Store
+from mirror.upstream.connection_queue import CLIENT
+
+_log = logging.getLogger(__name__)
+
+EVERY = 60.0  # seconds between two rounds
+_BETWEEN = 1.0  # seconds between two questions
+_AGAIN = 600.0  # seconds after a failure to store a changed image
+_LEAVE = 10  # one pull of so many is left to clients
+_LEAST_LEFT = 2  # pulls, of a small limit
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A pinned tag as it was last stored whole: its digest, and its stored platforms.
+
+    After a failure it is left alone until a time of the event loop.
+    """
+
+    digest: Digest
+    platforms: tuple[Platform, ...]
+    wait_until: float = -math.inf
+
+
+class PinKeeper:
+    """Asks about pinned tags that are not fresh by HEAD, which costs no pull, one a second.
+
+    Of a tag that changed, the platforms are stored that were stored before, by an order to `warm`.
+    A tenth of the upstream's pulls is left for clients.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        budget: Budget,
+        manifests: ManifestResolver,
+        upstreams: Collection[str],
+        service: AdminService,
+    ) -> None:
+        self._store = store
+        self._budget = budget
+        self._manifests = manifests
+        self._upstreams = upstreams
+        self._service = service
+        self._kept: dict[ImageName, _Kept] = {}
+
+    def __repr__(self) -> str:
+        return f"<PinKeeper: {len(self._kept)} tags>"
+
+    async def run(self) -> None:
+        """Look at all pinned tags again and again, until cancelled."""
+        CLIENT.set(MIRROR_ITSELF)
+        while True:
+            await asyncio.sleep(EVERY)
+            await self._look()
+
+    async def _look(self) -> None:
+        pins = self._store.pins
+        self._kept = {image: kept for image, kept in self._kept.items() if image in pins.images}
+        for image in list(pins.images):
+            if isinstance(image.reference, Tag) and image.repository.upstream in self._upstreams:
+                try:
+                    await self._keep(image, image.reference)
+                except (RegistryError, StorageError) as error:
+                    _log.debug("the pinned %s stays as it is: %s", image, error)
+                await asyncio.sleep(_BETWEEN)
+
+    async def _keep(self, image: ImageName, tag: Tag) -> None:
+        pin = self._store.pins.images.get(image)
+        if pin is None:
+            return
+        kept = self._kept.get(image)
+        if kept is None or kept.digest == pin.digest:
+            kept = self._kept[image] = _Kept(pin.digest, await self._platforms(pin.digest))
+        digest = await self._manifests.revalidate(image.repository, tag) or pin.digest
+        now = asyncio.get_running_loop().time()
+        if digest == kept.digest or now < kept.wait_until:
+            return
+        if await self._follow(image, kept):
+            stored = self._store.pins.images.get(image)
+            if stored is not None:
+                self._kept[image] = _Kept(stored.digest, kept.platforms)
+        else:
+            self._kept[image] = _Kept(kept.digest, kept.platforms, now + _AGAIN)
+
+    async def _platforms(self, digest: Digest) -> tuple[Platform, ...]:
+        """Return the platforms of an index, as far as their manifests are stored."""
+        entry = self._store.catalog.get(digest)
+        if entry is None or not is_index(entry.media_type or ""):
+            return ()
+        body = await self._store.read(digest)
+        children = await strict_json.on_thread(read_children, body or b"")
+        stored = (each for each in children if self._store.catalog.get(each.digest) is not None)
+        return tuple({each.platform: None for each in stored if each.platform is not None})
+
+    async def _follow(self, image: ImageName, kept: _Kept) -> bool:
+        """Store the new content of a tag; returns whether that succeeded. Raises RegistryError."""
+        upstream = image.repository.upstream
+        window = self._budget.present(upstream).window
+        left, leave = window.left(self._budget.now()), self._leave(window.limit)
+        cost = 1 + len(kept.platforms)
+        if left is not None and left - cost < leave:
+            _log.info("the pinned %s has changed, and is pulled when more pulls are left", image)
+            return False
+        found = await self._manifests.get(
+            image.repository, image.reference, MIRROR_ITSELF, head=False
+        )
+        if found.outcome is Outcome.STALE:
+            return False
+        platforms = kept.platforms
+        if is_index(found.descriptor.media_type):
+            children = await strict_json.on_thread(read_children, found.body or b"")
+            missing = choose_children(children, platforms)[1]
+            platforms = tuple(each for each in platforms if each not in missing)
+            if not platforms:
+                return True
+        return await self._warm(image, platforms, leave)
+
+    async def _warm(self, image: ImageName, platforms: tuple[Platform, ...], leave: int) -> bool:
+        names = tuple(map(str, platforms))
+        order = WarmOrder((str(image),), names, leave)
+        async for record in self._service.carry_out(order):
+            if isinstance(record, Refused):
+                _log.warning("the pinned %s is not stored anew: %s", image, record.reason)
+            if isinstance(record, Warmed):
+                [warmed] = record.images
+                if warmed.failure is None:
+                    _log.info("the pinned %s has changed, and is stored anew", image)
+                    return True
+                _log.warning("the pinned %s is not stored anew: %s", image, warmed.failure)
+        return False
+
+    def _leave(self, limit: int | None) -> int:
+        return max(_LEAST_LEFT, (limit or 0) // _LEAVE)

@@ -1,0 +1,122 @@
+"""Pinned tags are kept fresh, by questions that cost nothing, and never by the last pulls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mirror.admin import pin_keeper
+from mirror.admin.messages import Pinned, PinOrder
+from mirror.oci.digest import Digest
+from tests.standin import Hub, Image, Seen, make_image, make_index
+from tests.standin.images import Index
+from tests.support.clock import Clock
+from tests.support.mirror import Mirror, Run
+from tests.support.orders import ordered
+from tests.support.waiting import until
+
+NAME = "library/app"
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds that follow each other at once."""
+    monkeypatch.setattr(pin_keeper, "EVERY", 0.02)
+    monkeypatch.setattr(pin_keeper, "_BETWEEN", 0.02)
+    monkeypatch.setattr(pin_keeper, "_AGAIN", 0.02)
+
+
+def add(hub: Hub, seed: int, architectures: str = "amd64 arm64 s390x") -> Index:
+    """Have the hub's tag mean a new image of several platforms."""
+    images = [
+        make_image(f"{seed}/{each}", [20_000], architecture=each) for each in architectures.split()
+    ]
+    for image in images:
+        hub.add(image, NAME)
+    index = make_index(images)
+    hub.add(index, NAME, "1")
+    return index
+
+
+async def pull(mirror: Mirror, index: Index, *images: Image) -> None:
+    """Pull some platforms of the tag."""
+    assert (await mirror.manifest(NAME, "1")).body == index.manifest
+    for image in images:
+        assert (await mirror.manifest(NAME, image.digest)).status == 200
+        for blob in image.blobs:
+            assert (await mirror.blob(NAME, blob.digest)).status == 200
+    await mirror.settled()
+
+
+async def pin(tmp_path: Path) -> None:
+    """Pin the tag."""
+    [record] = [each async for each in ordered(tmp_path / "data", PinOrder(("library/app:1",)))]
+    assert isinstance(record, Pinned)
+    assert record.images[0].refused is None
+
+
+def is_question(seen: Seen) -> bool:
+    """Whether upstream was asked about the tag."""
+    return seen.method == "HEAD" and seen.reference == "1"
+
+
+async def test_the_stored_platforms_of_a_changed_image_are_stored_anew(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    old = add(hub, 1)
+    async with run(tag_ttl=0) as mirror:
+        await pull(mirror, old, *old.images[:2])
+        await pin(tmp_path)
+        new = add(hub, 2)
+        wanted = [new.digest]
+        for image in new.images[:2]:
+            wanted += [image.digest, *(blob.digest for blob in image.blobs)]
+        await until(lambda: set(wanted) <= set(mirror.stored.digests))
+        assert new.images[2].digest not in mirror.stored.digests
+        assert hub.pulls == 3 + 3
+        catalog = mirror.daemon.store.catalog
+        assert all(map(catalog.is_pinned, map(Digest, wanted)))
+        newest = add(hub, 3, "amd64")  # a platform is gone
+        await until(lambda: newest.images[0].layers[0].digest in mirror.stored.digests)
+
+
+async def test_the_platforms_are_stored_also_if_a_client_moved_the_tag(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    old = add(hub, 1)
+    async with run(tag_ttl=0) as mirror:
+        await pull(mirror, old, *old.images[:2])
+        await pin(tmp_path)
+        await hub.seen(is_question, 5)
+        new = add(hub, 2)
+        await pull(mirror, new, new.images[1])
+        await until(lambda: new.images[0].layers[0].digest in mirror.stored.digests)
+
+
+async def test_the_last_pulls_are_not_spent_on_pinned_tags(
+    hub: Hub, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.terms.limit = 5
+    old = add(hub, 1)
+    caplog.set_level("INFO")
+    async with run(tag_ttl=0, max_stale=0) as mirror:
+        await pull(mirror, old, old.images[0])
+        await pin(tmp_path)
+        add(hub, 2)
+        await until(lambda: "is pulled when more pulls are left" in caplog.text)
+        assert hub.pulls == 2
+
+
+async def test_a_fresh_tag_is_not_asked_about(hub: Hub, run: Run, tmp_path: Path) -> None:
+    clock = Clock()
+    old = add(hub, 1)
+    async with run(clock, tag_ttl=60) as mirror:
+        await pull(mirror, old, old.images[0])
+        await pin(tmp_path)
+        hub.journal.clear()
+        for times in (1, 2, 3):
+            clock.now += 61
+            await hub.seen(is_question, times)
+            await mirror.manifest(NAME, "1")  # joins the question, or finds its answer
+        assert len(hub.journal.entries) == 3
