@@ -86,6 +86,7 @@ image: $(READY)  ## build the image into dist/, without an engine (as root; need
 pages: $(RUNS)  ## write the pages of docs/ that are made from the code
 	@$(BIN)/python docs/commands.py >docs/made && mv docs/made docs/commands.md
 	@$(BIN)/python docs/apis.py registry >docs/made && mv docs/made docs/registry-api.md
+	@$(BIN)/python docs/apis.py operators >docs/made && mv docs/made docs/api-records.md
 
 docs: $(DOCS)/ready  ## build the documentation as a site into build/docs, without the network
 	@$(DOCS)/bin/sphinx-build -q -W --keep-going -b html docs build/docs

@@ -10,12 +10,21 @@ from typing import Any
 
 import yaml
 
+from mirror.console.api.openapi import described
+
 Json = dict[str, Any]
 REGISTRY = """\
 # The registry's API
 
 What engines ask of the mirror, made from [openapi.yaml](openapi.yaml) by `make pages`. The tests
 hold the mirror to that file.
+"""
+OPERATORS = """\
+# Requests and records of the API
+
+Every request of [the API](api.md), with its parameters, and every record of the answers. It is made
+by `make pages` from the description that a running mirror serves at `/api/v1/openapi.json`. Each
+path begins with `/api/v1`.
 """
 _METHODS = ("get", "post", "put", "delete")  # a HEAD is a GET without the body
 _WIDTH = 100
@@ -24,10 +33,14 @@ _WIDTH = 100
 def page(head: str, document: Json) -> str:
     """Return the text of the page."""
     parts = [head, _prose(document["info"]["description"]), "## Requests", *_index(document)]
+    common = _common(document)
+    parts += (
+        ["Each of them may also be answered with", _statuses(document, common)] if common else []
+    )
     for path, item in document["paths"].items():
         for method in _METHODS:
             if method in item:
-                parts += _operation(document, path, method, item)
+                parts += _operation(document, path, method, item, common)
     schemas = document["components"].get("schemas", {})
     parts += ["## Answers"] if schemas else []
     for name, schema in sorted(schemas.items()):
@@ -46,12 +59,34 @@ def _index(document: Json) -> Iterator[str]:
     yield _table("| Request | What it is for |", rows)
 
 
+def _common(document: Json) -> Json:
+    """Return the answers that all requests share, by status."""
+    found: list[Json] = [
+        item[method]["responses"]
+        for item in document["paths"].values()
+        for method in _METHODS
+        if method in item
+    ]
+    return {
+        status: answer
+        for status, answer in found[0].items()
+        if all(each.get(status) == answer for each in found)
+    }
+
+
+def _statuses(document: Json, responses: Json) -> str:
+    rows = [
+        f"| {status} | {_answer(_resolved(document, each))} |" for status, each in responses.items()
+    ]
+    return _table("| Status | Meaning |", rows)
+
+
 def _anchor(method: str, path: str) -> str:
     text = f"{method}-{path.lower()}"
     return "".join(letter for letter in text if letter.isalnum() or letter in "-_")
 
 
-def _operation(document: Json, path: str, method: str, item: Json) -> Iterator[str]:
+def _operation(document: Json, path: str, method: str, item: Json, common: Json) -> Iterator[str]:
     operation = item[method]
     yield f"### {method.upper()} {path}"
     yield _prose(operation["summary"].rstrip(".") + ".")
@@ -63,12 +98,9 @@ def _operation(document: Json, path: str, method: str, item: Json) -> Iterator[s
         f"| `{name}` | body | {_type(schema)} | {_cell(schema.get('description', ''))} |"
         for name, schema in body.get("schema", {}).get("properties", {}).items()
     ]
-    yield _table("| Parameter | In | Type | Meaning |", rows)
-    answers = [
-        f"| {status} | {_answer(_resolved(document, each))} |"
-        for status, each in operation["responses"].items()
-    ]
-    yield _table("| Status | Meaning |", answers)
+    yield _slim("| Parameter | In | Type | Meaning |", rows)
+    own = {key: each for key, each in operation["responses"].items() if key not in common}
+    yield _statuses(document, own)
 
 
 def _parameter(parameter: Json) -> str:
@@ -92,9 +124,14 @@ def _schema(name: str, schema: Json) -> Iterator[str]:
         for field, each in schema.get("properties", {}).items()
         if field != "kind"
     ]
-    told = any(not row.endswith("|  |") for row in rows)
-    rows = rows if told else [row.removesuffix("  |") for row in rows]
-    yield _table("| Field | Type | Meaning |" if told else "| Field | Type |", rows)
+    yield _slim("| Field | Type | Meaning |", rows)
+
+
+def _slim(head: str, rows: list[str]) -> str:
+    """Return a table, without its last column if that is empty."""
+    if any(not row.endswith("|  |") for row in rows):
+        return _table(head, rows)
+    return _table(head.removesuffix(" Meaning |"), [row.removesuffix("  |") for row in rows])
 
 
 def _type(schema: Json) -> str:
@@ -138,5 +175,9 @@ def _registry() -> str:
     return page(REGISTRY, yaml.safe_load(source))
 
 
+def _operators() -> str:
+    return page(OPERATORS, described())
+
+
 if __name__ == "__main__":
-    print({"registry": _registry}[sys.argv[1]](), end="")
+    print({"registry": _registry, "operators": _operators}[sys.argv[1]](), end="")

@@ -82,7 +82,7 @@ async def test_the_events_of_an_operator_have_names(guarded: Mirror, browser: Ch
 
 @asynccontextmanager
 async def elsewhere(target: str) -> AsyncIterator[str]:
-    """Another site whose page sends a form to the mirror."""
+    """Another site, with a page that sends a form to the mirror."""
     body = f'<form method="post" action="{html.escape(target)}"><button>win</button></form>'
 
     async def page(_: web.Request) -> web.Response:

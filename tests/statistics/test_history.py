@@ -97,7 +97,7 @@ async def test_an_index_that_lost_the_history_gets_it_again() -> None:
 
 
 class Unreadable(MemoryMetadata):
-    """An index whose history cannot be read."""
+    """An index with a history that cannot be read."""
 
     async def history(self) -> list[HistoryRow]:
         """Fail."""
