@@ -13,7 +13,8 @@ from mirror.util.units import human
 
 _BAR = 30  # characters
 _SMALL_BAR = 16
-_NAME = 40  # characters of an image's name
+_BESIDE_NAME = 50  # characters of an image's line beside its name
+_LONG_NAME = 60
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
 
@@ -79,14 +80,18 @@ class WarmBars:
         """Redraw the bars, or write a line if it is time for one."""
         now = self._timer()
         rate = progress.bytes / max(now - self._began, 0.001)
-        images = f"{progress.images} of {progress.all_images} images"
+        done = f"{progress.images} of {progress.all_images} images"
         failed = f", {progress.failed} failed" if progress.failed else ""
         of_all = f"{human(progress.bytes)} of {human(progress.all_bytes)}"
-        text = f"{images}{failed}, {of_all}, {progress.pulls} pulls, {human(rate)}/s"
+        text = f"{done}{failed}, {of_all}, {progress.pulls} pulls, {human(rate)}/s"
         if self._lines.possible:
+            columns = shutil.get_terminal_size().columns
             begun = sum(each.bytes / each.all_bytes for each in progress.running if each.all_bytes)
-            drawn = _bar(progress.images + begun, progress.all_images, _BAR)
-            self._lines.show([f"{drawn}  {text}", *map(_image, progress.running)])
+            width = _BAR if columns >= 100 else _SMALL_BAR
+            drawn = _bar(progress.images + begun, progress.all_images, width)
+            name = max(20, min(_LONG_NAME, columns - _BESIDE_NAME))
+            images = [_image(each, name) for each in progress.running]
+            self._lines.show([f"{drawn}  {text}", *images])
         elif now >= self._told + _PLAIN_EVERY:
             self._told = now
             print(text, file=self._terminal, flush=True)
@@ -96,12 +101,12 @@ class WarmBars:
         self._lines.clear()
 
 
-def _image(image: WarmingImage) -> str:
-    name = image.image if len(image.image) <= _NAME else f"…{image.image[1 - _NAME :]}"
+def _image(image: WarmingImage, width: int) -> str:
+    name = image.image if len(image.image) <= width else f"…{image.image[1 - width :]}"
     if not image.all_bytes:
-        return f"  {name:<{_NAME}}  asking upstream"
+        return f"  {name:<{width}}  asking upstream"
     of_all = f"{human(image.bytes)} of {human(image.all_bytes)}"
-    return f"  {name:<{_NAME}}  {_bar(image.bytes, image.all_bytes, _SMALL_BAR)}  {of_all}"
+    return f"  {name:<{width}}  {_bar(image.bytes, image.all_bytes, _SMALL_BAR)}  {of_all}"
 
 
 def _bar(done: float, of_all: float, width: int) -> str:

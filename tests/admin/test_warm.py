@@ -12,6 +12,8 @@ import pytest
 from mirror.admin.messages import (
     ImageFor,
     OrderError,
+    Pinned,
+    PinOrder,
     Warmed,
     WarmOrder,
     WarmPlan,
@@ -263,6 +265,24 @@ async def test_images_that_do_not_fit_are_refused_before_they_evict_others(
     failures = [each.failure for each in result.images if each.failure]
     assert result.failed == len(failures) == 1
     assert "it does not fit" in failures[0]
+
+
+async def test_pinned_content_leaves_less_room(hub: Hub, run: Run, folder: Path) -> None:
+    images = [make_image(number, [15_000_000]) for number in range(4)]
+    for number, image in enumerate(images):
+        hub.add(image, f"library/b{number}", "1")
+    async with run(max_size="64MiB") as mirror:
+        await mirror.pull("library/b0", "1", images[0])
+        async for record in ordered(folder, PinOrder(("b0:1",))):
+            assert isinstance(record, Pinned)
+            assert not record.images[0].refused
+        result = await warmed(folder, "b0:1", "b1:1", "b2:1", "b3:1")
+        assert result.failed == 0
+        await warmed(folder, "b1:1")
+        hub.add(make_image(9, [40_000_000]), "library/big", "1")
+        assert (await warmed(folder, "big:1")).failed == 0
+        assert (await warmed(folder, "big:1", "b1:1")).failed == 1
+        assert mirror.stored.has(images[0].layers[0].digest)
 
 
 async def test_stored_images_of_a_run_make_no_room_for_its_new_ones(

@@ -18,7 +18,7 @@ ZONE = ZoneInfo("Europe/Berlin")
 
 @pytest.fixture(autouse=True)
 def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Set the local clock to a zone whose clocks change."""
+    """Set the local clock to that of Berlin."""
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     yield

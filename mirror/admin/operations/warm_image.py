@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -73,26 +73,38 @@ class PullsToLeave:
 
 
 class Room:
-    """The room for all images of one run: none evicts another of them."""
+    """The room for all images of one run: none evicts another of them, or pinned content."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._needed: dict[Digest, int] = {}
+        self._needed: set[Digest] = set()
+        self._bytes = 0
+        self._pinned = 0  # bytes of these that are pinned
 
     def take(self, blobs: list[WantedBlob]) -> None:
         """Count the blobs of an image in; raises NotWarmed if they do not fit with the others."""
-        taken = self._store.taken()
-        limit = self._store.max_size - taken.index - taken.leaving
-        before = sum(self._needed.values())
-        new = {blob.digest: charged(blob.size) for blob in blobs} | self._needed
-        needed = sum(new.values())
-        if needed > limit:
-            others = f", and {human(before)} are for the images before it" if before else ""
+        new = {each.digest: charged(each.size) for each in blobs if each.digest not in self._needed}
+        wanted, own = sum(new.values()), self._pinned + self._pinned_among(new)
+        limit = self._limit + own
+        if self._bytes + wanted > limit:
+            others = f", and {human(self._bytes)} are for the images before it"
             raise NotWarmed(
-                f"it does not fit: {human(needed - before)} are needed{others}; "
+                f"it does not fit: {human(wanted)} are needed{others if self._bytes else ''}; "
                 f"max_size has room for {human(max(0, limit))}"
             )
-        self._needed = new
+        self._needed.update(new)
+        self._bytes += wanted
+        self._pinned = own
+
+    def _pinned_among(self, new: Mapping[Digest, int]) -> int:
+        catalog = self._store.catalog
+        return sum(size for digest, size in new.items() if catalog.is_pinned(digest))
+
+    @property
+    def _limit(self) -> int:
+        """The bytes beside pinned content, that of the run included."""
+        store, taken = self._store, self._store.taken()
+        return store.max_size - taken.index - taken.leaving - store.catalog.pinned_bytes
 
 
 @dataclass(slots=True)
