@@ -89,6 +89,7 @@ pages: $(RUNS)  ## write the pages of docs/ that are made from the code
 	@$(BIN)/python docs/apis.py operators >docs/made && mv docs/made docs/api-records.md
 
 docs: $(DOCS)/ready  ## build the documentation as a site into build/docs, without the network
+	@rm -rf build/docs  # menus of unchanged pages would stay as they were
 	@$(DOCS)/bin/sphinx-build -q -W --keep-going -b html docs build/docs
 	@echo "build/docs/index.html"
 
