@@ -161,6 +161,7 @@ def export_figures(
     core: Core, upstreams: Upstreams, content: Content, web_server: WebServer, observers: Observers
 ) -> None:
     """Have the metrics read the figures of all parts at each scrape."""
+    observers.metrics.registry.register(web_server.console.figures)
     observers.metrics.registry.register(
         State(
             store=core.store,

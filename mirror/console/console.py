@@ -9,6 +9,7 @@ from aiohttp import web
 
 from mirror.console.api.api import Api
 from mirror.console.events import EventStream
+from mirror.console.metrics import ConsoleFigures
 from mirror.console.origin import SAFE, OwnHosts, check_origin
 from mirror.console.pages import PAGES
 from mirror.console.pages.problems import problem_page
@@ -43,6 +44,11 @@ class Console:
 
     def __repr__(self) -> str:
         return f"<Console: {self._parts.streams!r}, {self._parts.orders!r}>"
+
+    @property
+    def figures(self) -> ConsoleFigures:
+        """The metrics."""
+        return ConsoleFigures(self._parts.streams, self._parts.orders)
 
     async def stop(self) -> None:
         """End the streams of events, before the listener waits for running answers."""

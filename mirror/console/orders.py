@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from typing import TypeVar
 from mirror.admin.messages import (
     DuOrder,
     LsOrder,
+    Pinned,
     PurgeOrder,
     Record,
     Refused,
@@ -28,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 # Orders that look at all that is stored: each takes a thread for as long as a second.
 _WALKS = (DuOrder, LsOrder, PurgeOrder, ShowOrder)
+ACTIONS = ("warm", "refresh", "pin", "unpin", "purge")
 _AT_ONCE = 2
 _WAITING = 32  # different walks; further ones are refused
 _AGAIN = 5  # seconds
@@ -43,13 +46,17 @@ R = TypeVar("R")
 
 
 class Orders:
-    """Carries out orders. Equal questions at the same time are one question."""
+    """Carries out orders. Equal questions at the same time are one question.
+
+    `actions` counts the orders of operators, by kind.
+    """
 
     def __init__(self, service: AdminService) -> None:
         self._service = service
         self._questions: SingleFlight[Work, Record] = SingleFlight()
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
+        self.actions: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<Orders: {len(self._questions)} questions, {self._waiting} waiting>"
@@ -82,6 +89,8 @@ class Orders:
     async def records(self, order: Work, viewer: Viewer) -> AsyncGenerator[Record, None]:
         """Carry out an operator's order, logged; yields its records. Raises Problem."""
         viewer.need_act(f"mirror {order}")
+        if not getattr(order, "dry", False):
+            self.actions[order.kind] += 1
         _log.info("order of %s at %s: %s", viewer.name, viewer.address, order)
         async with aclosing(self._service.carry_out(order)) as records:
             async for record in records:
@@ -107,6 +116,12 @@ class Orders:
         return last
 
 
+def _check_only(pinned: Pinned) -> None:
+    """Refuse the result of an order for one image that was refused; raises Problem."""
+    if len(pinned.images) == 1 and (reason := pinned.images[0].refused) is not None:
+        raise as_problem(Refused(reason, pinned.images[0].why or "refused"))
+
+
 def as_problem(refused: Refused) -> Problem:
     """Return the problem of a refused order."""
     headers = {"Retry-After": str(_AGAIN)} if refused.why == "unavailable" else {}
@@ -115,6 +130,8 @@ def as_problem(refused: Refused) -> Problem:
 
 def _result(record: Record | None, kind: type[R]) -> R:
     if isinstance(record, kind):
+        if isinstance(record, Pinned):
+            _check_only(record)
         return record
     if isinstance(record, Refused):
         raise as_problem(record)

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import bcrypt
 import pytest
+import trustme
 from aiohttp import encode_basic_auth
 
 from mirror.settings import ConfigurationError, load
 from tests.support.mirror import Mirror, Run
+from tests.support.reloading import Changing, reload
+from tests.web.test_tls import Pair, authority, encrypted, pair, trusting
+
+__all__ = ["authority", "pair"]
 
 TOKEN = "a-token-of-more-than-16"
 OPERATORS = {"clients": {"ci": {"token": TOKEN}, "dev": {"token": TOKEN * 2}}, "operators": "ci"}
@@ -209,3 +214,37 @@ def free_port() -> int:
     """Return a port that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+async def test_operators_and_names_change_without_a_restart(changing: Changing) -> None:
+    changing.keys = {"clients": {"ci": {"token": TOKEN}}}
+    async with changing.running() as mirror:
+        assert (await mirror.ask("/", "POST", Authorization=CI)).status == 403
+        assert (await mirror.ask("/", Host="hub.example")).status == 421
+        changing.keys |= {"operators": "ci", "admin_hosts": "hub.example"}
+        assert set((await reload(mirror)).changed) == {"operators", "admin_hosts"}
+        assert (await mirror.ask("/", "POST", Authorization=CI)).status != 403
+        assert (await mirror.ask("/", Host="hub.example")).status == 200
+        assert (await mirror.ask("/api/v1/images")).status == 401
+        changing.keys |= {"operators": ()}
+        await reload(mirror)
+        assert (await mirror.ask("/api/v1/images")).status == 200
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_a_certificate_knows_an_operator(
+    run: Run, pair: Pair, authority: trustme.CA, tmp_path: Path, apart: bool
+) -> None:
+    authority.cert_pem.write_to_path(tmp_path / "clients.pem")
+    settings: dict[str, object] = {**pair.settings, "client_ca": tmp_path / "clients.pem"}
+    if apart:
+        settings["admin_listen"] = f"127.0.0.1:{free_port()}"
+    async with run(**settings, operators="alice") as plain:
+        for name, status in (("alice", 200), ("bob", 403)):
+            context = trusting(authority)
+            authority.issue_cert("x.example", common_name=name).configure_cert(context)
+            async with encrypted(plain, context) as mirror:
+                if apart:
+                    mirror.url = f"https://{settings['admin_listen']}"
+                assert (await mirror.ask("/")).status == 200
+                assert (await mirror.ask("/api/v1/images")).status == status

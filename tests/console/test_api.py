@@ -67,7 +67,23 @@ async def test_an_image_is_purged_by_an_operator_and_the_log_says_by_whom(
         assert purged == {**would, "dry": False}
         document(await mirror.ask(path, "POST", Authorization=CI), 404)
         document(await mirror.ask(f"/api/v1/images/{APP}:latest", Authorization=CI), 404)
+        metrics = (await mirror.ask("/metrics")).body.decode()
+        assert 'mirror_operator_actions_total{action="purge"} 2.0' in metrics
     assert f"order of ci at 127.0.0.1: purge {APP}:latest" in caplog.text
+
+
+async def test_an_image_is_pinned_and_unpinned(run: Run, image: Image) -> None:
+    async with run(**OPERATORS) as mirror:
+        await mirror.pull("library/nginx", "latest", image)
+        path = f"/api/v1/images/{APP}:latest"
+        pinned = document(await mirror.ask(f"{path}/pin", "POST", Authorization=CI))
+        assert pinned["images"][0]["digest"] == image.digest
+        assert document(await mirror.ask(path, Authorization=CI))["pinned"]
+        document(await mirror.ask(f"{path}/purge", "POST", Authorization=CI), 409)
+        document(await mirror.ask(f"{path}/unpin", "POST", Authorization=CI))
+        assert not document(await mirror.ask(path, Authorization=CI))["pinned"]
+        none = f"/api/v1/images/{APP}:none/pin"
+        document(await mirror.ask(none, "POST", Authorization=CI), 404)
 
 
 async def test_without_operators_an_action_names_setting_and_command(mirror: Mirror) -> None:

@@ -15,6 +15,8 @@ from mirror.admin.messages import (
     History,
     HistoryOrder,
     LsOrder,
+    Pinned,
+    PinOrder,
     Purged,
     PurgeOrder,
     RecentRequests,
@@ -25,6 +27,7 @@ from mirror.admin.messages import (
     StoredImages,
     Top,
     TopOrder,
+    UnpinOrder,
     Usage,
     Warmed,
     WarmOrder,
@@ -34,6 +37,7 @@ from mirror.budget.summary import Budgets
 from mirror.console.api.query import as_order
 from mirror.console.discretion import PUBLIC
 
+_TARGETS = ("target", "targets")
 PAGE = "100"  # rows of a list, unless `limit` says another number
 
 
@@ -41,7 +45,8 @@ PAGE = "100"  # rows of a list, unless `limit` says another number
 class Endpoint:
     """One method of one path.
 
-    `path` may have `{image}`, which becomes the `target` of the order. The other fields of the
+    `path` may have `{image}`, which becomes the `target` of the order, or its only one of
+    `targets`. The other fields of the
     order are parameters: of the query, or members of the `body`; under other names where `names`
     has one, and with `defaults`. `result` is the order's last record; a `paged` one is a page of a
     list, with the name of its last row in `after` if there are more. A `stream` answers with all
@@ -73,11 +78,15 @@ class Endpoint:
     def parameters(self) -> dict[str, str]:
         """The parameters, each with its field of the order."""
         known = {self.names.get(each.name, each.name): each.name for each in fields(self.order)}
-        return {name: each for name, each in known.items() if each not in ("kind", "target")}
+        taken = {"kind", *(_TARGETS if "{image}" in self.path else ())}
+        return {name: each for name, each in known.items() if each not in taken}
 
     def read(self, values: Mapping[str, Any], image: str) -> Work:
         """Return the order; raises Problem, which names the parameter and its allowed values."""
-        given = {"target": image} if "{image}" in self.path else {}
+        given: dict[str, object] = {}
+        if "{image}" in self.path:
+            several = any(each.name == "targets" for each in fields(self.order))
+            given = {"targets": (image,)} if several else {"target": image}
         return as_order(self.order, self.parameters, {**self.defaults, **values}, given)
 
 
@@ -129,5 +138,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         body=True,
         stream=True,
     ),
+    _image_action("pin", "Keep an image from eviction, and fresh", PinOrder, Pinned),
+    _image_action("unpin", "Let an image be evicted again", UnpinOrder, Pinned),
     _image_action("purge", "Remove an image or a repository", PurgeOrder, Purged),
 )

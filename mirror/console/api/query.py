@@ -42,7 +42,10 @@ def single(fields: Mapping[str, list[str]]) -> dict[str, str]:
 
 
 def as_order(
-    order: type[Any], names: Mapping[str, str], values: Mapping[str, Any], given: Mapping[str, str]
+    order: type[Any],
+    names: Mapping[str, str],
+    values: Mapping[str, Any],
+    given: Mapping[str, object],
 ) -> Work:
     """Return an order of the `given` fields, and of `values` by the `names` of fields.
 
