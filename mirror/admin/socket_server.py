@@ -14,7 +14,7 @@ from aiohttp import ClientConnectionError, web
 
 from mirror.admin.incoming import MAX_ORDER, Incoming
 from mirror.admin.json_lines import read_order, record_line
-from mirror.admin.messages import OrderError, Record, Refused, ReloadOrder
+from mirror.admin.messages import Look, OrderError, Record, Refused, ReloadOrder
 from mirror.admin.service import AdminService
 from mirror.admin.socket_path import SOCKET, short_path
 from mirror.util.cooperative import cooperatively
@@ -128,7 +128,7 @@ async def _records(
     except OrderError as error:
         yield Refused(str(error))
         return
-    _log.info("order: %s", order)
+    _log.log(logging.DEBUG if isinstance(order, Look) else logging.INFO, "order: %s", order)
     try:
         if isinstance(order, ReloadOrder):
             yield await reload()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from pathlib import Path
 from typing import TypeVar
@@ -243,3 +244,13 @@ async def test_orders_about_a_running_mirror_say_that_they_need_one(run: Run, fo
     for order in (FetchesOrder(), ErrorsOrder()):
         with pytest.raises(OrderError, match="needs a running mirror"):
             await told(folder, order, Fetches)
+
+
+async def test_a_look_leaves_no_line_in_the_log(
+    mirror: Mirror, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for order, kind in ((StatusOrder(), Status), (FetchesOrder(), Fetches), (TopOrder(), Top)):
+        await told(folder, order, kind)
+    assert "order: " not in caplog.text
+    assert mirror.daemon.fetches.states() == []

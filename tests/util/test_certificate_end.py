@@ -1,4 +1,4 @@
-"""The end of a certificate is read from its file, whatever else the file holds."""
+"""The end of a certificate is read from its file, among other text."""
 
 from __future__ import annotations
 

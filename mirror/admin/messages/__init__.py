@@ -80,6 +80,7 @@ __all__ = [
     "ImportedImage",
     "Layer",
     "LimitStatus",
+    "Look",
     "LsOrder",
     "NotStored",
     "OfferedImage",
@@ -132,6 +133,9 @@ __all__ = [
     "WarmingImage",
     "Work",
 ]
+
+# Orders that only read figures, perhaps once a second.
+Look = StatusOrder | HistoryOrder | TopOrder | ErrorsOrder | FetchesOrder
 
 # Orders that the admin service carries out; `errors`, `fetches` and `warm` need a running mirror.
 Work = (
