@@ -16,6 +16,7 @@ from mirror.admin.messages import (
     Pinned,
     PurgeOrder,
     Record,
+    Refreshed,
     Refused,
     ShowOrder,
     Work,
@@ -116,10 +117,10 @@ class Orders:
         return last
 
 
-def _check_only(pinned: Pinned) -> None:
+def _check_only(result: Pinned | Refreshed) -> None:
     """Refuse the result of an order for one image that was refused; raises Problem."""
-    if len(pinned.images) == 1 and (reason := pinned.images[0].refused) is not None:
-        raise as_problem(Refused(reason, pinned.images[0].why or "refused"))
+    if len(result.images) == 1 and (reason := result.images[0].refused) is not None:
+        raise as_problem(Refused(reason, result.images[0].why or "refused"))
 
 
 def as_problem(refused: Refused) -> Problem:
@@ -130,7 +131,7 @@ def as_problem(refused: Refused) -> Problem:
 
 def _result(record: Record | None, kind: type[R]) -> R:
     if isinstance(record, kind):
-        if isinstance(record, Pinned):
+        if isinstance(record, Pinned | Refreshed):
             _check_only(record)
         return record
     if isinstance(record, Refused):

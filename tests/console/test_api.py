@@ -86,6 +86,18 @@ async def test_an_image_is_pinned_and_unpinned(run: Run, image: Image) -> None:
         document(await mirror.ask(none, "POST", Authorization=CI), 404)
 
 
+async def test_a_tag_is_refreshed(hub: Hub, run: Run, image: Image) -> None:
+    async with run(**OPERATORS) as mirror:
+        await mirror.pull("library/nginx", "latest", image)
+        newer = make_image(2, [20_000])
+        hub.add(newer, "library/nginx", "latest")
+        path = f"/api/v1/images/{APP}:latest/refresh"
+        got = document(await mirror.ask(path, "POST", Authorization=CI))["images"][0]
+        assert (got["before"], got["digest"], got["changed"]) == (image.digest, newer.digest, True)
+        missing = f"/api/v1/images/{APP}:none/refresh"
+        assert document(await mirror.ask(missing, "POST", Authorization=CI), 404)["detail"]
+
+
 async def test_without_operators_an_action_names_setting_and_command(mirror: Mirror) -> None:
     got = await mirror.ask(f"/api/v1/images/{APP}:latest/purge", "POST")
     detail = document(got, 403)["detail"]

@@ -75,6 +75,9 @@ class Asking:
         def ask(case: Case[Any], image: str | None, operator: bool) -> None:
             if image is not None and "image" in case.path_parameters:
                 case.path_parameters["image"] = image
+            if image is not None and isinstance(case.body, dict) and "images" in case.body:
+                case.body["images"] = [image]
+            case.headers.pop("Authorization", None)  # wrong logins would soon be held off
             if operator:
                 case.headers["Authorization"] = f"Bearer {TOKEN}"
             request = case.as_transport_kwargs(self._address)
