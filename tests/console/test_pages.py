@@ -135,6 +135,31 @@ async def test_an_image_is_purged_on_a_page_of_its_own(run: Run, image: Image) -
         assert "Purged." in await page(mirror, "/images?done=purge", Authorization=CI)
 
 
+async def test_an_image_is_pinned_refreshed_and_unpinned_on_its_page(
+    run: Run, image: Image
+) -> None:
+    async with run(**OPERATORS) as mirror:
+        await mirror.pull("library/nginx", "latest", image)
+        for action, note in (
+            ("pin", "Pinned: it is"),
+            ("refresh", "Upstream was asked"),
+            ("unpin", "No longer pinned"),
+        ):
+            assert action in await page(mirror, f"{NGINX}/{action}", Authorization=CI)
+            got = await mirror.ask(f"{NGINX}/{action}", "POST", Authorization=CI)
+            assert (got.status, got.headers["Location"]) == (303, f"{NGINX}?done={action}")
+            shown = await page(mirror, f"{NGINX}?done={action}", Authorization=CI)
+            assert note in shown
+            assert (">pinned<" in shown) == (action != "unpin")
+
+
+async def test_an_action_that_is_refused_says_why(run: Run) -> None:
+    async with run(**OPERATORS) as mirror:
+        got = await mirror.ask(f"{NGINX}/pin", "POST", Authorization=CI)
+        assert got.status in (404, 409)
+        assert "library/nginx:latest" in got.text
+
+
 async def test_a_login_leads_back_to_the_page_and_to_no_other_site(run: Run) -> None:
     async with run(**OPERATORS) as mirror:
         assert (await mirror.ask("/login?to=/images")).status == 401

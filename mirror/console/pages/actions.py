@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import urlencode
 
-from mirror.admin.messages import Purged, PurgeOrder, Work
+from mirror.admin.messages import (
+    Pinned,
+    PinOrder,
+    Purged,
+    PurgeOrder,
+    Refreshed,
+    RefreshOrder,
+    Refused,
+    UnpinOrder,
+    Work,
+)
+from mirror.console.orders import as_problem
 from mirror.console.pages.head import head_of
 from mirror.console.parts import ConsoleParts
 from mirror.console.render.numbers import count, size
@@ -31,7 +42,7 @@ class Action:
     danger: bool
     foretold: Callable[[ConsoleParts, str], Awaitable[list[str]]]
     order: Callable[[str], Work]
-    result: type[object]
+    result: type[Pinned | Purged | Refreshed]
     left: Callable[[str], str]
 
 
@@ -59,7 +70,11 @@ async def act(
 ) -> ConsoleReply:
     """Carry out an action, and lead on to the page that shows its effect; raises Problem."""
     chosen = ACTIONS[action]
-    await parts.orders.act(chosen.order(target), request.viewer, chosen.result)
+    result = await parts.orders.act(chosen.order(target), request.viewer, chosen.result)
+    for each in () if isinstance(result, Purged) else result.images:
+        if each.refused is not None:
+            reason = f"{each.reference}: {each.refused}"
+            raise as_problem(Refused(reason, each.why or "refused"))
     return ConsoleReply.see_other(f"{chosen.left(target)}?{urlencode({'done': action})}")
 
 
@@ -73,12 +88,70 @@ async def _purge(parts: ConsoleParts, target: str) -> list[str]:
     return [*lines, "The next pull fetches the image from upstream again, and counts as a pull."]
 
 
+async def _refresh(parts: ConsoleParts, target: str) -> list[str]:  # noqa: ARG001 - as all
+    return [
+        "Upstream is asked now which manifest the tag has.",
+        "A changed manifest is fetched, which counts as a pull; an unchanged one costs nothing.",
+    ]
+
+
+async def _pin(parts: ConsoleParts, target: str) -> list[str]:  # noqa: ARG001
+    return [
+        "The image is not removed for lack of space, and its tag is checked regularly.",
+        "Its bytes count towards the bound of the disk, and leave less room for others.",
+    ]
+
+
+async def _unpin(parts: ConsoleParts, target: str) -> list[str]:  # noqa: ARG001
+    return ["The image stays stored, and is removed as others are when space is needed."]
+
+
 ACTIONS: Mapping[str, Action] = MappingProxyType(
     {
+        "refresh": Action(
+            "Refresh {}?",
+            "Refresh it",
+            danger=False,
+            foretold=_refresh,
+            order=lambda target: RefreshOrder((target,)),
+            result=Refreshed,
+            left=image_path,
+        ),
+        "pin": Action(
+            "Pin {}?",
+            "Pin it",
+            danger=False,
+            foretold=_pin,
+            order=lambda target: PinOrder((target,)),
+            result=Pinned,
+            left=image_path,
+        ),
+        "unpin": Action(
+            "Unpin {}?",
+            "Unpin it",
+            danger=False,
+            foretold=_unpin,
+            order=lambda target: UnpinOrder((target,)),
+            result=Pinned,
+            left=image_path,
+        ),
         "purge": Action(
-            "Purge {}?", "Purge it", True, _purge, PurgeOrder, Purged, lambda _: "/images"
+            "Purge {}?",
+            "Purge it",
+            danger=True,
+            foretold=_purge,
+            order=PurgeOrder,
+            result=Purged,
+            left=lambda _: "/images",
         ),
     }
 )
 # The notes on a page after an action.
-DONE: Mapping[str, str] = MappingProxyType({"purge": "Purged."})
+DONE: Mapping[str, str] = MappingProxyType(
+    {
+        "refresh": "Upstream was asked: this is the tag's manifest now.",
+        "pin": "Pinned: it is not removed for lack of space.",
+        "unpin": "No longer pinned.",
+        "purge": "Purged.",
+    }
+)
