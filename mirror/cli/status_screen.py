@@ -100,13 +100,8 @@ def _limits(limits: tuple[LimitStatus, ...], now: float, rows: int) -> Iterator[
     for each in limits[:rows]:
         name = _cut(f"{each.upstream}, {each.account or 'anonymous'}", 31)
         left = "no limit" if each.limit is None else f"{each.remaining} of {each.limit}"
-        lasts = (
-            "" if each.limit is None else "always" if each.lasts is None else duration(each.lasts)
-        )
-        if each.shut:
-            lasts = f"in {duration(each.shut)}"
         whole = _clock(now + each.whole, now) if each.whole else ""
-        yield f"{name:<32}{left:>12}{each.rate:>9g}  {lasts:<12}{whole:>11}".rstrip()
+        yield f"{name:<32}{left:>12}{each.rate:>9g}  {_lasts(each):<12}{whole:>11}".rstrip()
     yield from _more(len(limits), rows)
 
 

@@ -26,6 +26,7 @@ from mirror.admin.messages import (
     Work,
 )
 from mirror.admin.messages.history import Span
+from mirror.storage.metadata.rows import Figures
 from tests.standin import Fault, Hub, Image
 from tests.support.folder import DataFolder
 from tests.support.mirror import Mirror, Run
@@ -244,6 +245,27 @@ async def test_orders_about_a_running_mirror_say_that_they_need_one(run: Run, fo
     for order in (FetchesOrder(), ErrorsOrder()):
         with pytest.raises(OrderError, match="needs a running mirror"):
             await told(folder, order, Fetches)
+
+
+async def test_the_days_that_unused_content_stays_follow_from_the_evictions(
+    run: Run, image: Image, folder: Path
+) -> None:
+    async with run() as mirror:
+        await mirror.pull("library/nginx", "latest", image)
+        kept = mirror.daemon.store.catalog.bytes
+    hour = int(time.time()) // 3600 * 3600
+    steps = [(600, hour - number * 600, "", kept // 20, 600) for number in range(150)]
+    with DataFolder(folder).database() as database:
+        database.execute("DELETE FROM history")
+        columns = [*Figures._fields[:-2], "evicted", "ran"]
+        zeros = ", ".join("0" for _ in Figures._fields[:-2])
+        database.executemany(
+            f"INSERT INTO history (step, at, upstream, {', '.join(columns)}) "
+            f"VALUES (?, ?, ?, {zeros}, ?, ?)",
+            steps,
+        )
+    disk = (await told(folder, StatusOrder(), Status)).disk
+    assert disk.lasts == pytest.approx(20 * 600 / 86_400, rel=0.02)  # a twentieth each ten minutes
 
 
 async def test_a_look_leaves_no_line_in_the_log(

@@ -81,7 +81,7 @@ def _upstreams(facts: Facts) -> Iterator[Concern]:
 
 def _limits(facts: Facts) -> Iterator[Concern]:
     for limit in facts.limits:
-        name = f"{limit.upstream}, {limit.account or 'anonymous'}"
+        name = f"{limit.upstream} ({limit.account or 'anonymous'})"
         if limit.remaining == 0:
             yield Concern(
                 "budget_spent",
