@@ -80,7 +80,7 @@ class Scheduler:
     async def _pause(self) -> None:
         self._changed.clear()
         soonest = min((at for _, at in self._due), default=float("inf"))
-        wait = min(self._look_every, max(0.0, soonest - self._clock()))
+        wait = min(self._look_every, max(0.0, soonest - self._clock())) if self._due else None
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._changed.wait()
@@ -109,7 +109,7 @@ class Scheduler:
         name = name_of(schedule)
         try:
             images = await self._images(schedule)
-            _log.info("schedule %s: begins to warm %d images", name, len(images))
+            _log.info("schedule %s: begins, %d images", name, len(images))
             order = WarmOrder(images=images, platforms=schedule.platforms, leave=schedule.leave)
             last: Record | None = None
             async with aclosing(self._service.carry_out(order)) as records:

@@ -153,6 +153,7 @@ class _Run:
             self._sums["bytes"] += done.bytes
             self._sums["pulls"] += done.pulls
             self._sums["failed"] += done.failure is not None
+            await asyncio.sleep(0)  # an image that fails at once waits for nothing
 
     async def _bring(self, number: int, wanted: _Wanted) -> WarmedImage:
         name, platforms, own = wanted
