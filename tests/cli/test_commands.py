@@ -214,7 +214,7 @@ async def test_show_prints_the_layers_of_an_image_or_an_object(
     async with daemon(hub, folder, there=beside):
         ended = await do("show", "--data-dir", folder, "a:1")
         assert ended.out.startswith("docker.io/library/a:1\n  digest   sha256:")
-        assert re.search(r"\nlinux/amd64  \S+ \S+, \S+ \S+ of it for no other", ended.out)
+        assert re.search(r"\nlinux/amd64  \S+ \S+, alone \S+ \S+, made 2026", ended.out)
         assert re.search(r"\n +490.1 KiB +1  stand-in\n +294.5 KiB +0  stand-in\n", ended.out)
         found = json.loads((await do("show", "--data-dir", folder, "a:1", "--json")).out)
         missing = await do("show", "--data-dir", folder, "c:1")

@@ -11,10 +11,15 @@ from mirror.oci.names import Repository
 from tests.races.world import World
 
 Asked = Literal["blob", "head", "manifest", "tag"]
-Done = Literal["purge", "gc", "verify", "du", "alter", "delete", "touch"]
+Done = Literal[
+    "purge", "gc", "verify", "du", "ls", "show", "pin", "unpin", "alter", "delete", "touch"
+]
 Kind = Asked | Done | Literal["move", "stop", "hurry", "clock"]
 _ASKED: tuple[Kind, ...] = ("blob", "blob", "blob", "blob", "head", "manifest", "tag")
-_DONE: tuple[Kind, ...] = ("purge", "purge", "gc", "verify", "du", "alter", "delete", "touch")
+_DONE: tuple[Kind, ...] = (
+    *("purge", "purge", "gc", "verify", "du", "ls", "show", "pin", "pin", "unpin"),
+    *("alter", "delete", "touch"),
+)
 _ENDS: tuple[Kind, ...] = ("stop", "hurry", "clock")
 _LENGTH = 12.0  # virtual seconds
 

@@ -42,5 +42,5 @@ def take_inventory(view: View, images: Images) -> Inventory:
 
 def stored_images(view: View, known: Iterable[tuple[TagKey, Digest]]) -> Images:
     """Return the images that are stored; `known` are all tags."""
-    found = view.images(known, view.holders())
+    found = view.images(known, view.holders(of_manifests=True))
     return {name: digest for name, digest in found.items() if view.get(digest) is not None}

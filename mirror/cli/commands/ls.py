@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from typing import get_args
 
 from mirror.admin.messages import LsOrder, Record, StoredImages
@@ -41,7 +42,9 @@ def add(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     order = LsOrder(options.pattern, options.sort, options.limit, options.after)
-    return carry_out(options, order, as_json if options.json else _words)
+    if options.json:
+        return carry_out(options, order, as_json)
+    return carry_out(options, order, partial(_words, options.pattern))
 
 
 def _limit(text: str) -> int:
@@ -50,11 +53,12 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _words(record: Record) -> Iterator[str]:
+def _words(pattern: str | None, record: Record) -> Iterator[str]:
     if not isinstance(record, StoredImages):
         return
     if not record.images:
-        yield "no image is stored" if not record.total else "no more images"
+        which = "no image is stored" if pattern is None else "no stored image has such a name"
+        yield "no more images" if record.total else which
         return
     yield f"{'SIZE':>10} {'ALONE':>10} {'CHECKED':>8} {'USED':>8}  IMAGE"
     for image in record.images:

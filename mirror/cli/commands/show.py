@@ -53,8 +53,7 @@ def _words(record: Record) -> Iterator[str]:
 def _facts(record: ShownImage) -> Iterator[tuple[str, str]]:
     yield "digest", record.digest
     yield "type", plain(record.media_type, 128)
-    alone = f", {human(record.alone)} of it for no other" if record.bytes else ""
-    yield "size", f"{human(record.bytes)}{alone}"
+    yield "size", f"{human(record.bytes)}, alone {human(record.alone)}"
     own = [tag for tag in record.tags if record.reference == f"{record.repository}:{tag.tag}"]
     fresh = ", fresh" if own and own[0].fresh else ""
     yield "checked", f"{ago(record.checked)} ago{fresh}" if record.checked else ""
@@ -85,7 +84,7 @@ def _platform(image: PlatformImage) -> Iterator[str]:
         yield f"  {image.digest}"
         return
     made = f", made {plain(image.created, 40)}" if image.created else ""
-    yield f"{name}  {human(image.bytes)}, {human(image.alone)} of it for no other{made}"
+    yield f"{name}  {human(image.bytes)}, alone {human(image.alone)}{made}"
     yield f"  {image.digest}"
     if image.layers:
         yield f"  {'SIZE':>10} {'SHARED':>6}  LAYER"
