@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mirror.oci.errors import RegistryError, shown
 from mirror.oci.image_name import ImageName, parse_image
+from mirror.oci.platform import parse_platform
 
 MOST_IMAGES = 10_000  # of one file; the largest honest ones have some thousands
 _MOST_SKIPPED = 1000
@@ -45,8 +46,12 @@ class ImageList:
         """Add an image by its name, or skip a text that is none; raises UnreadableList."""
         try:
             name = parse_image(text)
+            platform = None if platform is None else str(parse_platform(platform))
         except RegistryError:
             self.skip(line, f"{shown(text)} is no image name")
+            return
+        except ValueError as error:
+            self.skip(line, f"{shown(text)} is skipped: its platform is {error}")
             return
         if (name, platform) in self._seen:
             return

@@ -14,6 +14,7 @@ from mirror.oci.names import (
     Tag,
     canonical,
     full_name,
+    is_host,
     stands_for_host,
 )
 
@@ -57,15 +58,16 @@ def parse_target(text: str, upstreams: Collection[str] = ()) -> Target:
 def parse_image(text: str, upstreams: Collection[str] = ()) -> ImageName:
     """Parse an image; without a tag or a digest the tag `latest` is meant, as docker has it.
 
-    Of `nginx:1.25@sha256:…` the digest counts, as it does to engines. Raises NameInvalid (also for
-    a digest without a repository), TagInvalid, or DigestInvalid.
+    Of `nginx:1.25@sha256:…` the digest counts, as it does to engines. Raises NameInvalid, also for
+    a digest without a repository and for a registry that is no host, TagInvalid, or DigestInvalid.
     """
     name, at, digest = text.partition("@")
     head, colon, tag = name.rpartition(":")
     if at and colon and "/" not in tag:
-        text = f"{head}@{digest}" if Tag.parse(tag) else text
+        Tag.parse(tag)
+        text = f"{head}@{digest}"
     target = parse_target(text, upstreams)
-    if isinstance(target, Digest):
+    if isinstance(target, Digest) or not is_host(_repository_of(target).upstream):
         raise NameInvalid(text)
     return target if isinstance(target, ImageName) else ImageName(target, LATEST)
 
@@ -76,3 +78,7 @@ def _repository(text: str, upstreams: Collection[str]) -> Repository:
         upstream = canonical(first)
         return Repository.parse(upstream, full_name(upstream, rest))
     return Repository.parse(HUB, full_name(HUB, text))
+
+
+def _repository_of(target: ImageName | Repository) -> Repository:
+    return target.repository if isinstance(target, ImageName) else target

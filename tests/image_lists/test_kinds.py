@@ -70,6 +70,22 @@ def test_control_characters_of_a_list_are_quoted() -> None:
     assert reason.isprintable()
 
 
+@pytest.mark.parametrize(
+    "host", ["e\x1b[2Jvil.example", "a b.example", "x." + "y" * 300, "é.example"]
+)
+def test_a_registry_that_is_no_host_is_skipped(host: str) -> None:
+    [(_, reason)] = skipped(f"- '{host}/app:1'\n")
+    assert "is no image name" in reason or "not YAML" in reason
+    assert reason.isprintable()
+
+
+def test_a_platform_that_is_none_is_skipped_with_its_image() -> None:
+    text = "services:\n  a:\n    image: nginx\n    platform: some thing\n  b: {image: redis}\n"
+    found = read(text)
+    assert [each.name.repository.name for each in found] == ["library/redis"]
+    assert [each.line for each in found.skipped] == [3]
+
+
 # Compose
 
 COMPOSE = """\
