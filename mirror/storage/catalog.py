@@ -237,8 +237,13 @@ class Catalog:
         Clients can foresee no more than that it is not `but`.
         """
         held = self._holdings.get(repository, ())
-        for kind in (self._is_manifest, self._is_blob):
-            found = [digest for digest in held if digest != but and kind(digest)]
+        apart = [digest for digest in held if digest in self._pinned] if self._pinned else []
+        manifests = {digest for digest in apart if self._pinned[digest].media_type}
+        for kept, pinned in (
+            (self._manifests, manifests),
+            (self._blobs, {*apart} - manifests),
+        ):
+            found = [each for each in held if (each in kept or each in pinned) and each != but]
             if found:
                 return secrets.choice(found)
         return None
@@ -246,7 +251,8 @@ class Catalog:
     @property
     def manifest_count(self) -> int:
         """The number of stored manifests."""
-        return len(self._manifests)
+        pinned = sum(1 for entry in self._pinned.values() if entry.media_type)
+        return len(self._manifests) + pinned
 
     def manifests(self) -> Iterator[Digest]:
         """Return the digests of the stored manifests."""
@@ -256,14 +262,6 @@ class Catalog:
     def upstreams(self) -> set[str]:
         """Return the upstreams with links to stored content."""
         return {repository.upstream for repository in list(self._holdings)}
-
-    def _is_manifest(self, digest: Digest) -> bool:
-        entry = self.get(digest)
-        return entry is not None and entry.media_type is not None
-
-    def _is_blob(self, digest: Digest) -> bool:
-        entry = self.get(digest)
-        return entry is not None and entry.media_type is None
 
     # Pins
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,10 @@ async def test_pinned_images_are_marked_in_lists(
     assert isinstance(usage, Usage)
     assert [each.pinned for each in listed.images] == [True]
     assert (shown.pinned, shown.tags[0].pinned) == (True, True)
+    metrics = (await mirror.ask("/metrics")).body.decode()
+    assert "mirror_pinned_images 1.0" in metrics
+    [size] = re.findall(r"^mirror_pinned_bytes (\S+)$", metrics, re.MULTILINE)
+    assert float(size) == usage.pinned
     assert usage.pinned == result.used == result.images[0].bytes == listed.images[0].bytes
 
 

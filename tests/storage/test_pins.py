@@ -228,4 +228,5 @@ def test_the_catalogue_is_the_same_to_all_others() -> None:
     assert entry is not None
     assert entry.type_for("ghcr.io") == "other"
     view = stored.catalog.view()
+    assert stored.catalog.manifest_count == 1
     assert (view.manifests, view.blobs) == ([digest("image")], [digest("layer")])

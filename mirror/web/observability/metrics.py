@@ -198,6 +198,9 @@ class State(Collector):
         yield _gauge("mirror_cache_bytes", "Bytes stored or reserved.", store.used)
         yield _gauge("mirror_cache_limit_bytes", "Bytes that may be stored.", store.max_size)
         yield _gauge("mirror_cache_blobs", "Blobs and manifests stored.", len(store.catalog))
+        yield _gauge("mirror_pinned_images", "Images kept from eviction.", len(store.pins.images))
+        pinned = store.catalog.pinned_bytes
+        yield _gauge("mirror_pinned_bytes", "Bytes kept from eviction.", pinned)
         yield _counter("mirror_evictions", "Blobs and manifests evicted.", store.evicted)
         yield _counter("mirror_evicted_bytes", "Bytes evicted.", store.evicted_bytes)
         yield _counter(
