@@ -52,7 +52,7 @@ async def _gather(
     parts: OperationParts, order: ExportOrder, holds: ExitStack
 ) -> tuple[tuple[ExportedImage, ...], dict[Digest, int]]:
     """Find the content of the images, and hold it; raises OrderError."""
-    names = _names(parts, order)
+    names = await parts.store.run_read(_names, parts, order)
     images, sizes = list[ExportedImage](), dict[Digest, int]()
     for name in names:
         image, tree = await _image(parts, name, order.platforms)
@@ -68,7 +68,7 @@ async def _gather(
 
 
 def _names(parts: OperationParts, order: ExportOrder) -> list[ImageName]:
-    """Return the images that the order names, each once; raises OrderError."""
+    """Return the images that the order names, each once, for a thread; raises OrderInvalid."""
     upstreams = {*parts.budget.upstreams(), *parts.store.catalog.upstreams()}
     try:
         return list(dict.fromkeys(parse_image(text, upstreams) for text in order.images))

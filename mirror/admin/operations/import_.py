@@ -135,7 +135,9 @@ class _Import:
             return False
         if (blob := await self._store.open(digest)) is None:
             return False
-        self._holds.callback(blob.close)
+        # Held, and not open to the end: there may be more blobs than descriptors.
+        self._holds.callback(self._store.hold(blob.entry).release)
+        blob.close()
         return blob.entry.size == self.plan.blobs[digest]
 
     async def take_blobs(self, wanted: Iterable[Digest]) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -16,6 +17,8 @@ from mirror.cli.archives.caller import Caller
 from mirror.util.command_error import CommandError
 
 _BLOCK = 512
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LayoutWriter(Protocol):
@@ -95,15 +98,37 @@ class TarWriter:
         """Leave the archive without index.json and without an end: no reader takes it for whole."""
 
 
+class _Place:
+    """The folder that a new layout appears in, open from the start, and its name there.
+
+    Another user who can write to that folder may put links in the place of any path: so everything
+    goes by the open folder, and no link is followed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._caller = Caller()
+        self._name = path.name
+        self.new = f".{path.name}.{os.getpid()}.new"  # until it is whole
+        self.folder = os.open(path.parent, _FOLDER)
+
+    def rights(self) -> AbstractContextManager[None]:
+        """Act as the command's caller within the context."""
+        return self._caller.rights()
+
+    def appear(self) -> None:
+        """Give the new layout its name; raises OSError."""
+        with self.rights():
+            os.rename(self.new, self._name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+            os.fsync(self.folder)
+
+
 class TarFileWriter(TarWriter):
     """An archive in a file, which has another name until it is whole."""
 
     def __init__(self, path: Path) -> None:
-        self._caller = Caller()
-        self._path = path
-        self._new = path.with_name(f".{path.name}.{os.getpid()}.new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._out = os.fdopen(os.open(self._new, flags, 0o600), "wb")
+        self._place = _Place(path)
+        file = os.open(self._place.new, _NEW_FILE, 0o600, dir_fd=self._place.folder)
+        self._out = os.fdopen(file, "wb")
         super().__init__(self._out)
 
     def finish(self) -> None:
@@ -111,35 +136,44 @@ class TarFileWriter(TarWriter):
         super().finish()
         os.fsync(self._out.fileno())
         self._out.close()
-        with self._caller.rights():
-            self._new.replace(self._path)
-            _sync(self._path.parent)
+        self._place.appear()
 
     def abandon(self) -> None:
         """Remove the file."""
         with suppress(OSError):
             self._out.close()
-        with self._caller.rights():
-            self._new.unlink(missing_ok=True)
+        with self._place.rights(), suppress(FileNotFoundError):
+            os.unlink(self._place.new, dir_fd=self._place.folder)
 
 
 class FolderWriter:
     """A folder, which has another name until it is whole."""
 
     def __init__(self, path: Path) -> None:
-        self._caller = Caller()
-        self._path = path
-        self._new = path.with_name(f".{path.name}.{os.getpid()}.new")
-        self._new.mkdir(0o700)
-        self._out: BinaryIO | None = None
+        self._place = _Place(path)
+        os.mkdir(self._place.new, 0o700, dir_fd=self._place.folder)
+        self._root = os.open(self._place.new, _FOLDER | os.O_NOFOLLOW, dir_fd=self._place.folder)
+        self._made: dict[str, int] = {}  # its folders, open
+        self._out: FileIO | None = None
 
     def begin(self, path: str, size: int) -> None:  # noqa: ARG002 - an archive needs the size
         """Begin a file; raises OSError."""
         self._end()
-        file = self._new / path
-        with self._caller.rights():
-            file.parent.mkdir(0o700, parents=True, exist_ok=True)
-            self._out = file.open("xb", buffering=0)
+        above, _, name = path.rpartition("/")
+        with self._place.rights():
+            file = os.open(name, _NEW_FILE, 0o600, dir_fd=self._folder(above))
+        self._out = os.fdopen(file, "wb", buffering=0)
+
+    def _folder(self, path: str) -> int:
+        """Return a folder of the layout, open; it is made if there is none."""
+        if not path:
+            return self._root
+        if path not in self._made:
+            above, _, name = path.rpartition("/")
+            parent = self._folder(above)
+            os.mkdir(name, 0o700, dir_fd=parent)
+            self._made[path] = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+        return self._made[path]
 
     def write(self, data: bytes) -> None:
         """Write bytes; raises OSError."""
@@ -156,23 +190,13 @@ class FolderWriter:
     def finish(self) -> None:
         """Give the folder its name: an empty folder of that name is replaced."""
         self._end()
-        with self._caller.rights():
-            for folder, _, _ in os.walk(self._new):
-                _sync(Path(folder))
-            self._new.rename(self._path)
-            _sync(self._path.parent)
+        for folder in (*self._made.values(), self._root):
+            os.fsync(folder)
+        self._place.appear()
 
     def abandon(self) -> None:
         """Remove the folder."""
         if self._out is not None:
             self._out.close()
-        with self._caller.rights():
-            shutil.rmtree(self._new, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with self._place.rights():
+            shutil.rmtree(self._place.new, ignore_errors=True, dir_fd=self._place.folder)
