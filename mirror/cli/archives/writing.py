@@ -99,9 +99,9 @@ class TarWriter:
 
 
 class _Place:
-    """The folder that a new layout appears in, open from the start, and its name there.
+    """The folder of a new layout, open from the start, and the layout's name in it.
 
-    Another user who can write to that folder may put links in the place of any path: so everything
+    Another user with write access to that folder may put links in the place of any path: so all
     goes by the open folder, and no link is followed.
     """
 
