@@ -35,7 +35,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "pull": _WARM,
     "verify": (*_PLACE, "--dry-run", "--sample", "--rate"),
     "gc": (*_PLACE, "--dry-run"),
-    "purge": (*_PLACE, "--dry-run", "--yes"),
+    "purge": (*_PLACE, "--dry-run", "--yes", "--json"),
     "export": (*_PLACE, "--output", "--platform", "--force", "--json"),
     "import": (*_PLACE, "--name", "--json"),
     "doctor": (*_PLACE, "--json"),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from mirror.admin.messages import OrderError, Purged, PurgeOrder, Record
-from mirror.cli.orders import add_dry_run, add_place, carry_out
+from mirror.cli.orders import add_dry_run, add_place, as_json, carry_out
 from mirror.oci.errors import RegistryError
 from mirror.oci.image_name import parse_target
 from mirror.oci.names import Repository
@@ -23,6 +23,7 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--yes", action="store_true", help="remove a whole repository without asking"
     )
+    command.add_argument("--json", action="store_true", help="print an object, sizes in bytes")
     command.add_argument(
         "target",
         metavar="IMAGE|DIGEST|REPOSITORY",
@@ -39,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     if asks and not _may_go(options):
         print("nothing is removed", file=sys.stderr)
         return LEFT
-    return carry_out(options, PurgeOrder(options.target, options.dry_run), _words)
+    words = as_json if options.json else _words
+    return carry_out(options, PurgeOrder(options.target, options.dry_run), words)
 
 
 def _is_whole(target: str) -> bool:
