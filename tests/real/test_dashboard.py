@@ -29,8 +29,8 @@ scrape_configs:
     static_configs:
       - targets: ["127.0.0.1:{port}"]
 """
-# Here nothing is evicted or served stale, and the pulls last.
-_EMPTY = ("86400 > 0", "stale_serves", "< +Inf")
+# Here nothing is evicted, served stale or done by operators, the pulls last, and there is no TLS.
+_EMPTY = ("86400 > 0", "stale_serves", "< +Inf", "certificate_end", "operator_actions")
 
 
 class Prometheus:
