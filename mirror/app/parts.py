@@ -26,6 +26,7 @@ from mirror.budget.limit_poller import LimitPoller
 from mirror.console.render.templates import load_templates
 from mirror.settings import Settings
 from mirror.upstream.telemetry import UpstreamResponse
+from mirror.util.fair_semaphore import FairSemaphore
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ def build_live_parts(upstreams: Upstreams, content: Content, connections: Connec
         manifests=content.manifests,
         blobs=content.blobs,
         warm_figures=content.warm_figures,
+        warm_places=FairSemaphore(1),
     )
 
 

@@ -227,6 +227,21 @@ async def test_a_warming_leaves_places_for_the_fetches_of_clients(
         assert (await warming).failed == 0
 
 
+async def test_all_runs_together_leave_places_for_clients(hub: Hub, run: Run, folder: Path) -> None:
+    go = asyncio.Event()
+    for number in range(3):
+        hub.add(make_image(number, [50_000] * 4), f"library/b{number}", "1")
+    async with run(max_fetches=8) as mirror:
+        names = [(f"b{number}:1",) for number in range(3)]
+        hub.faults.add(Fault(kind="blob", port="cdn", stall_after=100, until=go, times=None))
+        runs = [asyncio.create_task(warmed(folder, *each)) for each in names]
+        await hub.seen(lambda seen: seen.port == "cdn", 2)
+        await hub.seen(lambda seen: seen.kind == "manifest" and seen.method == "GET", 3)
+        assert len(mirror.daemon.fetches) == 2
+        go.set()
+        assert [result.failed for result in await asyncio.gather(*runs)] == [0, 0, 0]
+
+
 async def test_an_order_ends_with_its_connection_and_its_fetches_soon_after(
     hub: Hub, run: Run, image: Image, folder: Path
 ) -> None:
@@ -307,6 +322,19 @@ async def test_a_denied_repository_is_not_warmed(hub: Hub, run: Run, folder: Pat
         result = await warmed(folder, "app:1")
     assert "does not serve library/app" in str(result.images[0].failure)
     assert not hub.requests
+
+
+@pytest.mark.parametrize(("private", "failed"), [("authenticated", 0), ("nobody", 1)])
+async def test_private_content_is_warmed_if_clients_may_have_it(
+    hub: Hub, run: Run, image: Image, folder: Path, private: str, failed: int
+) -> None:
+    hub.terms.users["robot"] = "pass-word"
+    hub.make_private("library/nginx", "robot")
+    account = {"url": hub.url, "username": "robot", "password": "pass-word", "private": private}
+    async with run(upstreams={"docker.io": account}) as mirror:
+        result = await warmed(folder, "nginx")
+        assert result.failed == failed, result
+        assert (await mirror.manifest("library/nginx", "latest")).status == 403
 
 
 async def test_an_image_that_stays_as_it_was_is_a_failure(

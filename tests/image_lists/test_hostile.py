@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from itertools import zip_longest
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mirror.image_lists.found import UnreadableList
 from mirror.image_lists.reader import MOST_BYTES, read_images
@@ -64,3 +68,29 @@ def test_a_file_beyond_the_bounds_is_refused() -> None:
 
 def test_many_skipped_texts_take_bounded_memory() -> None:
     assert len(read_images(b"not one\n" * 100_000, {}).skipped) == 1000
+
+
+WORDS = st.sampled_from(
+    [
+        *("image", "image:", "images:", "services:", "kind:", "repository:", "tag:", "nginx:1"),
+        *("${A:-b}", "$", "{", "}", "[", "]", "-", ":", ",", "&", "*", "<<", "!t", "|", ">", "?"),
+        *("'", '"', "#", "---", "...", "FROM", "ARG", "COPY", "RUN", "--from=x", "<<EOF", "\\"),
+        *("CustomResourceDefinition", "\t", "\n"),
+    ]
+)
+GAPS = st.sampled_from([" ", "\n", "\n  ", ""])
+
+
+@given(st.lists(WORDS, max_size=60), st.lists(GAPS, max_size=60))
+def test_any_text_is_read_or_refused(words: list[str], gaps: list[str]) -> None:
+    text = "".join(word + gap for word, gap in zip_longest(words, gaps, fillvalue="\n"))
+    with suppress(UnreadableList):
+        found = read_images(text.encode(), {"A": "${A}"})
+        assert all(str(each.name).isprintable() for each in found)
+        assert all(skipped.reason.isprintable() for skipped in found.skipped)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    with suppress(UnreadableList):
+        read_images(data, {})

@@ -21,6 +21,7 @@ from mirror.storage.catalog import charged
 from mirror.storage.graph import View
 from mirror.storage.store import Store
 from mirror.upstream.client import RegistryClient
+from mirror.util.fair_semaphore import FairSemaphore
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class LiveParts:
     """The parts that only a running mirror has.
 
     `connections` returns the number of clients' connections, `certificate_end` the time at which
-    the mirror's certificate ends, in epoch seconds; None without one.
+    the mirror's certificate ends, in epoch seconds; None without one. `warm_places` are for the
+    blobs that all runs of `warm` fetch at a time.
     """
 
     fetches: FetchPool
@@ -39,6 +41,7 @@ class LiveParts:
     manifests: ManifestResolver
     blobs: BlobService
     warm_figures: WarmFigures
+    warm_places: FairSemaphore
 
 
 @dataclass(frozen=True, slots=True)

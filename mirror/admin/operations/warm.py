@@ -37,7 +37,9 @@ from mirror.util.cooperative import cooperatively
 from mirror.util.gc_pause import gc_paused
 
 _IMAGES = 4  # at a time
-_MOST_BLOBS = 6  # at a time, and no more than a quarter of `max_fetches`: the rest is for clients
+# At a time, for all runs, and no more than a quarter of `max_fetches`: the rest is for clients.
+_MOST_BLOBS = 6
+_MOST_RUNS = 8
 _TELL_EVERY = 0.25  # seconds; at the next record an order notices that its command has left
 
 _Chosen = tuple[tuple[Platform, ...], Literal["given", "clients", "machine"]]
@@ -50,6 +52,8 @@ async def warm(parts: OperationParts, order: WarmOrder) -> AsyncGenerator[Record
     Raises OrderError if the order itself cannot be carried out.
     """
     live = parts.running("warm")
+    if live.warm_figures.running >= _MOST_RUNS:
+        raise OrderError(f"{_MOST_RUNS} runs of warm are under way: expected fewer")
     images = [_parsed(each) async for each in cooperatively(order.images)]
     platforms, by = await _platforms(parts, order)
     names = tuple(map(str, platforms))
@@ -106,7 +110,7 @@ class _Run:
         self._insist = insist
         self._left = PullsToLeave(parts.budget, order.leave)
         self._room = Room(parts.store)
-        self._places = asyncio.Semaphore(max(1, min(_MOST_BLOBS, live.fetches.max_fetches // 4)))
+        live.warm_places.change(max(1, min(_MOST_BLOBS, live.fetches.max_fetches // 4)))
         self._waiting: deque[tuple[int, _Wanted]] = deque()
         self._running: dict[int, ImageWarming] = {}
         self._done: dict[int, WarmedImage] = {}
@@ -165,7 +169,6 @@ class _Run:
             insist=self._insist or own,
             left=self._left,
             room=self._room,
-            places=self._places,
         )
         failure: str | None = None
         try:

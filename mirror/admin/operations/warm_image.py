@@ -109,7 +109,7 @@ class Room:
 
 @dataclass(slots=True)
 class ImageWarming:
-    """One image on its way. `places` bounds the blobs that all images of a run bring at a time."""
+    """One image on its way."""
 
     parts: OperationParts
     live: LiveParts
@@ -118,7 +118,6 @@ class ImageWarming:
     insist: bool  # on each platform: they were given
     left: PullsToLeave
     room: Room
-    places: asyncio.Semaphore
     digest: Digest | None = None
     pulls: int = 0
     chosen: list[str] = field(default_factory=list)
@@ -197,7 +196,7 @@ class ImageWarming:
 
     async def _failure(self, digest: Digest) -> str | None:
         """Bring a blob; returns the reason if that fails."""
-        async with self.places:
+        async with self.live.warm_places.taken():
             try:
                 stored = await self._bring(digest)
             except RegistryError as error:

@@ -184,8 +184,8 @@ class FetchPool:
             await _over(running)
 
     async def published(self, upstream: str, digest: Digest) -> None:
-        """Wait until the fetch of a proven blob has stored it, or could not."""
-        while running := self._running.get((upstream, digest)):
+        """Wait until the running fetch of a blob is over: it is stored then, or could not be."""
+        if running := self._running.get((upstream, digest)):
             await _over(running)
 
     def _start(self, key: Key, source: BlobSource, repository: Repository) -> _Running:
