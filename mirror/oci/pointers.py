@@ -9,9 +9,9 @@ from typing import Any
 from mirror.oci import strict_json
 from mirror.oci.digest import Digest
 from mirror.oci.errors import DigestInvalid
+from mirror.oci.platform import read_platform
 
 _ABOUT = "vnd.docker.reference.digest"  # BuildKit's annotation of an attestation
-_MOST = 64  # characters of a platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +71,10 @@ def _pointer(value: dict[str, Any]) -> Pointer:
         Digest.parse(str(value.get("digest"))),
         media_type if isinstance(media_type, str) else "",
         size if type(size) is int and size >= 0 else -1,
-        _platform(value.get("platform")),
+        str(read_platform(value.get("platform")) or ""),
         about if isinstance(about, str) else "",
         bool(value.get("urls")),
     )
-
-
-def _platform(value: object) -> str:
-    if not isinstance(value, dict):
-        return ""
-    parts = (value.get(key) for key in ("os", "architecture", "variant"))
-    return "/".join(part for part in parts if isinstance(part, str) and part)[:_MOST]
 
 
 def _distinct(found: Iterator[Pointer]) -> tuple[Pointer, ...]:

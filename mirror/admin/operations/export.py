@@ -22,6 +22,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError, shown
 from mirror.oci.image_name import ImageName, parse_image
 from mirror.oci.names import Tag
+from mirror.oci.platform import parse_platform
 from mirror.storage.errors import StorageError
 from mirror.storage.metadata.rows import TagKey
 from mirror.storage.store import Store
@@ -53,9 +54,10 @@ async def _gather(
 ) -> tuple[tuple[ExportedImage, ...], dict[Digest, int]]:
     """Find the content of the images, and hold it; raises OrderError."""
     names = await parts.store.run_read(_names, parts, order)
+    platforms = _platforms(order)
     images, sizes = list[ExportedImage](), dict[Digest, int]()
     for name in names:
-        image, tree = await _image(parts, name, order.platforms)
+        image, tree = await _image(parts, name, platforms)
         images.append(image)
         for digest in () if tree is None else tree.sizes:
             entry = parts.store.catalog.get(digest)
@@ -74,6 +76,14 @@ def _names(parts: OperationParts, order: ExportOrder) -> list[ImageName]:
         return list(dict.fromkeys(parse_image(text, upstreams) for text in order.images))
     except RegistryError as error:
         raise OrderInvalid(error.message) from None
+
+
+def _platforms(order: ExportOrder) -> tuple[str, ...]:
+    """Return the platforms in their usual form; raises OrderInvalid."""
+    try:
+        return tuple(str(parse_platform(text)) for text in order.platforms)
+    except ValueError as error:
+        raise OrderInvalid(str(error)) from None
 
 
 async def _image(
