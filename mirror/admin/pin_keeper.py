@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Collection
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from mirror.admin.messages import Refused, Warmed, WarmOrder
@@ -143,16 +144,19 @@ class PinKeeper:
     async def _warm(self, image: ImageName, platforms: tuple[Platform, ...], leave: int) -> bool:
         names = tuple(map(str, platforms))
         order = WarmOrder((str(image),), names, leave)
-        async for record in self._service.carry_out(order):
-            if isinstance(record, Refused):
-                _log.warning("the pinned %s is not stored anew: %s", image, record.reason)
-            if isinstance(record, Warmed):
-                [warmed] = record.images
-                if warmed.failure is None:
-                    _log.info("the pinned %s has changed, and is stored anew", image)
-                    return True
-                _log.warning("the pinned %s is not stored anew: %s", image, warmed.failure)
-        return False
+        failure: str | None = "the order was broken off"
+        async with aclosing(self._service.carry_out(order)) as records:
+            async for record in records:
+                if isinstance(record, Refused):
+                    failure = record.reason
+                elif isinstance(record, Warmed):
+                    [warmed] = record.images
+                    failure = warmed.failure
+        if failure is None:
+            _log.info("the pinned %s has changed, and is stored anew", image)
+        else:
+            _log.warning("the pinned %s is not stored anew: %s", image, failure)
+        return failure is None
 
     def _leave(self, limit: int | None) -> int:
         return max(_LEAST_LEFT, (limit or 0) // _LEAVE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from mirror.admin import pin_keeper
 from mirror.admin.messages import Pinned, PinOrder
 from mirror.oci.digest import Digest
-from tests.standin import Hub, Image, Seen, make_image, make_index
+from tests.standin import Fault, Hub, Image, Seen, make_image, make_index
 from tests.standin.images import Index
 from tests.support.clock import Clock
 from tests.support.mirror import Mirror, Run
@@ -120,3 +122,25 @@ async def test_a_fresh_tag_is_not_asked_about(hub: Hub, run: Run, tmp_path: Path
             await hub.seen(is_question, times)
             await mirror.manifest(NAME, "1")  # joins the question, or finds its answer
         assert len(hub.journal.entries) == 3
+
+
+async def test_a_stop_does_not_wait_for_the_content_of_a_pinned_tag(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    gate = asyncio.Event()
+    old = add(hub, 1, "amd64")
+    before = asyncio.all_tasks()
+    async with asyncio.timeout(20), AsyncExitStack() as stack:
+        mirror = await stack.enter_async_context(run(tag_ttl=0))
+        await pull(mirror, old, old.images[0])
+        await pin(tmp_path)
+        new = add(hub, 2, "amd64")
+        layer = new.images[0].layers[0].digest
+        hub.faults.add(Fault(kind="blob", reference=layer, stall_after=1000, until=gate))
+        await hub.seen(lambda seen: seen.kind == "blob" and seen.reference == layer)
+        began = asyncio.get_running_loop().time()
+        await stack.aclose()
+        assert asyncio.get_running_loop().time() - began < 5
+        left = {each for each in asyncio.all_tasks() - before if "warm" in repr(each)}
+        assert not left
+        gate.set()

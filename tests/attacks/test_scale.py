@@ -12,9 +12,12 @@ from mirror.admin.messages import (
     DuOrder,
     GcOrder,
     ImageUsage,
+    LsOrder,
     Order,
+    PinOrder,
     PurgeOrder,
     RepositoryUsage,
+    ShowOrder,
     Usage,
     VerifyOrder,
 )
@@ -71,7 +74,7 @@ async def order(folder: Path, order: Order) -> Longest:
                 async for data in answer.content.iter_any():
                     last = data
     assert last.endswith(b"}\n")
-    assert b'"refused"' not in last
+    assert b'"kind": "refused"' not in last
     return longest
 
 
@@ -98,6 +101,24 @@ async def test_a_dry_purge_of_100000_blobs_is_measured_beside_the_loop(
 
 async def test_the_usage_of_100000_blobs_is_told_in_pieces(large: Mirror, tmp_path: Path) -> None:
     longest = await order(tmp_path / "data", DuOrder())
+    assert longest.seconds < MOST, longest.what
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        LsOrder(),
+        LsOrder("*many*:*", sort="bytes", limit=100),
+        ShowOrder("library/many1"),
+        ShowOrder(f"library/many1@sha256:{1:064x}"),
+        PinOrder((f"library/many1@sha256:{1:064x}",)),
+    ],
+    ids=lambda asked: str(asked)[:20],
+)
+async def test_a_list_of_100000_blobs_is_made_beside_the_loop(
+    large: Mirror, tmp_path: Path, asked: LsOrder | ShowOrder | PinOrder
+) -> None:
+    longest = await order(tmp_path / "data", asked)
     assert longest.seconds < MOST, longest.what
 
 
