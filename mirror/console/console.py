@@ -26,7 +26,7 @@ from mirror.web.router import ConsolePath
 _log = logging.getLogger(__name__)
 
 _API = "/api/v1/"
-_METHODS = (*SAFE, "POST", "DELETE")
+_METHODS = (*SAFE, "POST")  # of pages
 
 
 class Console:
@@ -83,12 +83,12 @@ class Console:
         self, request: web.BaseRequest, path: ConsolePath
     ) -> ConsoleReply | EventStream | RecordStream:
         host = self.hosts.check(request)
-        if request.method not in _METHODS:
-            raise wrong_method(request.method, *_METHODS)
         check_origin(request, host)
         viewer = await self.viewers.recognise(request)
         if path.path.startswith(_API):
             return await self._api.answer(request, path, viewer)
+        if request.method not in _METHODS:
+            raise wrong_method(request.method, *_METHODS)
         return await self._page(request, path, viewer, host)
 
     async def _page(

@@ -78,6 +78,15 @@ async def order(folder: Path, order: Order) -> Longest:
     return longest
 
 
+@pytest.mark.parametrize("path", ["usage?limit=1000", "images?limit=1000", "images?sort=bytes"])
+async def test_an_answer_of_the_api_does_not_hold_the_loop(large: Mirror, path: str) -> None:
+    with steps() as longest:
+        for encoding in ("identity", "gzip"):
+            got = await large.ask(f"/api/v1/{path}", Accept_Encoding=encoding)
+            assert got.status == 200
+    assert longest.seconds < MOST, longest.what
+
+
 @pytest.mark.parametrize(
     "target",
     ["library/many1", "library/shared3", f"library/many1@sha256:{1:064x}", f"sha256:{1:064x}"],

@@ -150,6 +150,9 @@ async def test_an_unknown_path_names_the_known_ones(mirror: Mirror, path: str) -
         ("DELETE", "/images/docker.io/library/app:1", "GET, HEAD"),
         ("POST", "/images/docker.io/library/app:1", "GET, HEAD"),
         ("POST", "/openapi.json", "GET, HEAD"),
+        ("OPTIONS", "/status", "GET, HEAD"),
+        ("GET", "/warm", "POST"),
+        ("PURGE", "/images/docker.io/library/app:1/purge", "GET, HEAD"),
     ],
 )
 async def test_a_wrong_method_names_the_allowed_ones(
@@ -183,6 +186,16 @@ async def test_images_are_warmed_by_an_operator(run: Run, image: Image) -> None:
             ("{", "a JSON object"),
         ):
             assert words in document(await posted(mirror, "/warm", wrong), 400)["detail"]
+
+
+async def test_the_store_is_tidied_and_verified(run: Run, image: Image) -> None:
+    async with run(**OPERATORS) as mirror:
+        await mirror.pull("library/nginx", "latest", image)
+        got = document(await mirror.ask("/api/v1/gc?dry_run=true", "POST", Authorization=CI))
+        assert (got["evicted"], got["dry"]) == (0, True)
+        records = (await posted(mirror, "/verify", {"percent": 100, "dry_run": True})).body
+        assert json.loads(records.splitlines()[-1])["blobs"] == len(image.blobs) + 1
+        assert "percent" in document(await posted(mirror, "/verify", {"percent": 0}), 400)["detail"]
 
 
 async def posted(mirror: Mirror, path: str, body: object, login: str = CI) -> Got:

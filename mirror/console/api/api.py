@@ -30,6 +30,7 @@ from mirror.web.router import ConsolePath
 BASE = "/api/v1"
 _IMAGES = "/images/"
 _JSON = "application/json"
+_HASHED = 32  # pieces of 32 KiB between two turns of other tasks
 _REVALIDATED = "private, no-cache"  # may be kept, and is asked about each time
 _ACTIONS = {
     each.path.rpartition("/")[2]: each
@@ -146,12 +147,17 @@ async def _document(
 ) -> ConsoleReply:
     """Return a result as JSON, written in turns; 304 if the client has it."""
     pieces = [piece async for piece in cooperatively(record_line(result), 1)]
-    return _tagged(request, b"".join(pieces), headers)
+    body = b"".join(pieces)
+    digest = hashlib.sha256()
+    async for piece in cooperatively(pieces, _HASHED):
+        digest.update(piece)
+    return _tagged(request, body, digest.hexdigest(), headers)
 
 
-def _tagged(request: web.BaseRequest, body: bytes, headers: Mapping[str, str]) -> ConsoleReply:
-    # Weak, as the compressed form has other bytes.
-    etag = f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
+def _tagged(
+    request: web.BaseRequest, body: bytes, digest: str, headers: Mapping[str, str]
+) -> ConsoleReply:
+    etag = f'W/"{digest[:32]}"'  # weak: the compressed form has other bytes
     more = {**headers, hdrs.ETAG: etag}
     known = request.headers.get(hdrs.IF_NONE_MATCH, "")
     if request.method in ("GET", "HEAD") and _has(known, etag):
@@ -176,4 +182,5 @@ def _next_page(path: ConsolePath, values: Mapping[str, str], result: Any) -> dic
 def _described(request: web.BaseRequest) -> ConsoleReply:
     if request.method not in ("GET", "HEAD"):
         raise wrong_method(request.method, "GET", "HEAD")
-    return _tagged(request, description(), {})
+    body = description()
+    return _tagged(request, body, hashlib.sha256(body).hexdigest(), {})

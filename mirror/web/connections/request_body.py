@@ -8,7 +8,6 @@ from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
 
 MOST = 64 * 1024  # bytes
-_METHODS = ("POST", "DELETE")
 
 
 class RequestBody:
@@ -47,8 +46,8 @@ class RequestBody:
 
 
 def small_body(message: object) -> RequestBody | None:
-    """Return the body that a request announces, if it is small and its method may have one."""
-    if not isinstance(message, RawRequestMessage) or message.method not in _METHODS:
+    """Return the body that a request announces, if it is a small one of a POST."""
+    if not isinstance(message, RawRequestMessage) or message.method != hdrs.METH_POST:
         return None
     size = _announced(message.headers.get(hdrs.CONTENT_LENGTH, ""))
     if message.chunked or size is None or size > MOST:
