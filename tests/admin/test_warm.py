@@ -23,6 +23,7 @@ from mirror.oci.digest import Digest
 from tests.standin import Fault, Hub, Image, Index, make_image, make_index
 from tests.support.mirror import Mirror, Run
 from tests.support.orders import ordered
+from tests.support.reloading import Changing, reload
 from tests.support.waiting import until
 
 NAME = "library/app"
@@ -253,6 +254,27 @@ async def test_an_order_ends_with_its_connection_and_its_fetches_soon_after(
                 break
         await records.aclose()
         await until(lambda: mirror.daemon.fetches.followers == 0)
+
+
+async def test_an_upstream_that_a_reload_removes_fails_its_image_only(
+    hub: Hub, other: Hub, changing: Changing, image: Image, folder: Path
+) -> None:
+    go = asyncio.Event()
+    changing.upstreams["ghcr.example"] = {"url": other.url}
+    many(other, "org/app")
+    other.faults.add(Fault(kind="manifest", method="HEAD", hang=True, until=go))
+    async with changing.running() as mirror:
+        run = asyncio.create_task(warmed(folder, "ghcr.example/org/app:1", "nginx"))
+        await other.seen(lambda seen: seen.kind == "manifest")
+        await hub.seen(lambda seen: seen.kind == "manifest")
+        del changing.upstreams["ghcr.example"]
+        reloading = asyncio.create_task(reload(mirror))
+        await asyncio.wait([reloading], timeout=0.5)
+        go.set()
+        first, second = (await run).images
+        assert second.failure is None
+        assert first.failure is None or first.failure.isprintable()
+        await reloading
 
 
 # Bounds

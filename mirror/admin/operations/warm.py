@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import platform
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
 from typing import Literal
 
@@ -35,6 +36,8 @@ from mirror.storage.metadata.rows import TagKey
 from mirror.upstream.connection_queue import CLIENT
 from mirror.util.cooperative import cooperatively
 from mirror.util.gc_pause import gc_paused
+
+_log = logging.getLogger(__name__)
 
 _IMAGES = 4  # at a time
 # At a time, for all runs, and no more than a quarter of `max_fetches`: the rest is for clients.
@@ -170,11 +173,8 @@ class _Run:
             left=self._left,
             room=self._room,
         )
-        failure: str | None = None
         try:
-            await image.run()
-        except (NotWarmed, RegistryError, StorageError) as error:
-            failure = _reason(error)
+            failure = await _failure(name, image.run())
         finally:
             del self._running[number]
             self._count(image)
@@ -201,11 +201,7 @@ class _Run:
             room=self._room,
             counted=self._counted,
         )
-        failure: str | None = None
-        try:
-            await cost.run()
-        except (NotWarmed, RegistryError, StorageError) as error:
-            failure = _reason(error)
+        failure = await _failure(name, cost.run())
         chosen = tuple(dict.fromkeys(cost.chosen))
         return WarmedImage(
             str(name), cost.digest, chosen, cost.pulls, cost.missing, cost.unknown, failure
@@ -240,6 +236,18 @@ class _Run:
             seconds=round(seconds, 3),
             dry=self._dry,
         )
+
+
+async def _failure(name: ImageName, work: Coroutine[None, None, None]) -> str | None:
+    """Do the work for one image; returns the reason if it fails."""
+    try:
+        await work
+    except (NotWarmed, RegistryError, StorageError) as error:
+        return _reason(error)
+    except Exception:  # noqa: BLE001 - logged: the other images may succeed
+        _log.exception("unexpected failure to warm %s", name)
+        return "the mirror failed; its log has the reason"
+    return None
 
 
 def _content_of(
