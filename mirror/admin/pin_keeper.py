@@ -25,6 +25,7 @@ from mirror.oci.platform import Platform
 from mirror.storage.errors import StorageError
 from mirror.storage.store import Store
 from mirror.upstream.connection_queue import CLIENT
+from mirror.util.units import human
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class PinKeeper:
         self._upstreams = upstreams
         self._service = service
         self._kept: dict[ImageName, _Kept] = {}
+        self._refused = 0  # as of the last round
 
     def __repr__(self) -> str:
         return f"<PinKeeper: {len(self._kept)} tags>"
@@ -80,7 +82,11 @@ class PinKeeper:
             await self._look()
 
     async def _look(self) -> None:
-        pins = self._store.pins
+        pins, catalog = self._store.pins, self._store.catalog
+        if catalog.pins_refused > self._refused:
+            self._refused = catalog.pins_refused
+            most = human(catalog.most_pinned)
+            _log.warning("pinned images do not fit in %s: some of their content may go", most)
         self._kept = {image: kept for image, kept in self._kept.items() if image in pins.images}
         for image in list(pins.images):
             if isinstance(image.reference, Tag) and image.repository.upstream in self._upstreams:

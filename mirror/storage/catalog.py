@@ -88,6 +88,7 @@ class Catalog:
         self._pins: dict[Digest, None] = {}  # stored or not
         self.most_pinned = 0
         self.pinned_bytes = 0
+        self.pins_refused = 0  # times that pinned content did not fit
         self._children = 0  # of all manifests
         self._holdings: dict[Repository, set[Digest]] = {}
         self.bytes = 0
@@ -300,6 +301,8 @@ class Catalog:
             self._pinned[digest] = entry
             del self._order(entry)[digest]
             self.pinned_bytes += charged(entry.size)
+        else:
+            self.pins_refused += 1
 
     def _expose(self, digest: Digest) -> None:
         entry = self._pinned.get(digest)

@@ -144,3 +144,32 @@ async def test_a_stop_does_not_wait_for_the_content_of_a_pinned_tag(
         left = {each for each in asyncio.all_tasks() - before if "warm" in repr(each)}
         assert not left
         gate.set()
+
+
+async def test_a_pinned_image_that_outgrows_its_share_is_named_in_the_log(
+    hub: Hub, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small, large = make_image(1, [20_000]), make_image(2, [5 * 1024 * 1024])
+    hub.add(small, NAME, "1")
+    async with run(tag_ttl=0, max_size=8 * 1024 * 1024) as mirror:
+        await mirror.pull(NAME, "1", small)
+        await mirror.settled()
+        await pin(tmp_path)
+        hub.add(large, NAME, "1")
+        await until(lambda: "pinned images do not fit in 4.0 MiB" in caplog.text)
+        assert mirror.daemon.store.catalog.pinned_bytes <= 4 * 1024 * 1024
+
+
+async def test_a_pinned_tag_that_upstream_deletes_keeps_its_content(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    old = add(hub, 1)
+    async with run(tag_ttl=0) as mirror:
+        await pull(mirror, old, old.images[0])
+        await pin(tmp_path)
+        hub.untag(NAME, "1")
+        await hub.seen(lambda seen: is_question(seen) and seen.status == 404, 2)
+        assert (await mirror.manifest(NAME, "1")).status == 404
+        catalog = mirror.daemon.store.catalog
+        assert catalog.is_pinned(Digest(old.digest))
+        assert catalog.is_pinned(Digest(old.images[0].layers[0].digest))
