@@ -164,6 +164,18 @@ async def test_a_wrong_method_names_the_allowed_ones(
         assert got.headers["Allow"] == allowed
 
 
+@pytest.mark.parametrize("body", ["", "{}", '{"platforms": ["linux/amd64"], "dry_run": false}'])
+async def test_an_image_is_warmed_at_its_own_path(run: Run, image: Image, body: str) -> None:
+    async with run(**OPERATORS) as mirror:
+        got = await posted(mirror, f"/images/{APP}:latest/warm", body)
+        assert (got.status, got.headers["Content-Type"]) == (200, "application/jsonl")
+        last = json.loads(got.body.splitlines()[-1])
+        assert (last["kind"], last["failed"]) == ("warmed", 0)
+        assert image.digest in mirror.stored.digests
+        wrong = await posted(mirror, f"/images/{APP}:latest/warm", {"images": ["a:1"]})
+        assert "'images' here" in document(wrong, 400)["detail"]
+
+
 async def test_images_are_warmed_by_an_operator(run: Run, image: Image) -> None:
     order = {"images": [f"{APP}:latest"], "platforms": ["linux/amd64"]}
     async with run(**OPERATORS) as mirror:

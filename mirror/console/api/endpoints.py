@@ -43,7 +43,7 @@ from mirror.budget.summary import Budgets
 from mirror.console.api.query import as_order
 from mirror.console.discretion import PUBLIC
 
-_TARGETS = ("target", "targets")
+_TARGETS = ("target", "targets", "images")
 PAGE = "100"  # rows of a list, unless `limit` says another number
 
 
@@ -51,12 +51,11 @@ PAGE = "100"  # rows of a list, unless `limit` says another number
 class Endpoint:
     """One method of one path.
 
-    `path` may have `{image}`, which becomes the `target` of the order, or its only one of
-    `targets`. The other fields of the
-    order are parameters: of the query, or members of the `body`; under other names where `names`
-    has one, and with `defaults`. `result` is the order's last record; a `paged` one is a page of a
-    list, with the name of its last row in `after` if there are more. A `stream` answers with all
-    records of the order, one on each line.
+    `path` may have `{image}`, which becomes the `target` of the order, or the only one of its
+    `targets` or `images`. The other fields of the order are parameters: of the query, or members
+    of the `body`; under other names where `names` has one, and with `defaults`. `result` is the
+    order's last record; a `paged` one is a page of a list, with the name of its last row in
+    `after` if there are more. A `stream` answers with all records of the order, one on each line.
     """
 
     method: str
@@ -91,8 +90,8 @@ class Endpoint:
         """Return the order; raises Problem, which names the parameter and its allowed values."""
         given: dict[str, object] = {}
         if "{image}" in self.path:
-            several = any(each.name == "targets" for each in fields(self.order))
-            given = {"targets": (image,)} if several else {"target": image}
+            target = next(each.name for each in fields(self.order) if each.name in _TARGETS)
+            given = {target: image if target == "target" else (image,)}
         return as_order(self.order, self.parameters, {**self.defaults, **values}, given)
 
 
@@ -158,6 +157,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Hash stored content, and remove damaged content",
         VerifyOrder,
         Verified,
+        names={"dry": "dry_run"},
+        body=True,
+        stream=True,
+    ),
+    Endpoint(
+        "POST",
+        "/images/{image}/warm",
+        "Store an image before clients request it",
+        WarmOrder,
+        Warmed,
         names={"dry": "dry_run"},
         body=True,
         stream=True,

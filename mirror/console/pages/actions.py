@@ -17,11 +17,9 @@ from mirror.admin.messages import (
     PurgeOrder,
     Refreshed,
     RefreshOrder,
-    Refused,
     UnpinOrder,
     Work,
 )
-from mirror.console.orders import as_problem
 from mirror.console.pages.head import head_of
 from mirror.console.parts import ConsoleParts
 from mirror.console.render.numbers import count, size
@@ -70,11 +68,7 @@ async def act(
 ) -> ConsoleReply:
     """Carry out an action, and lead on to the page that shows its effect; raises Problem."""
     chosen = ACTIONS[action]
-    result = await parts.orders.act(chosen.order(target), request.viewer, chosen.result)
-    for each in () if isinstance(result, Purged) else result.images:
-        if each.refused is not None:
-            reason = f"{each.reference}: {each.refused}"
-            raise as_problem(Refused(reason, each.why or "refused"))
+    await parts.orders.act(chosen.order(target), request.viewer, chosen.result)
     return ConsoleReply.see_other(f"{chosen.left(target)}?{urlencode({'done': action})}")
 
 

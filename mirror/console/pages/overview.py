@@ -112,6 +112,7 @@ def _limits(overview: Overview, templates: Templates) -> Markup:
         "overview/limits.html",
         cards=[card(number, account, now) for number, account in enumerate(limited)],
         unlimited=[each for each in accounts if each.limit is None],
+        names=overview.names is not None,
         now=now,
     )
 
