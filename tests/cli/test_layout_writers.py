@@ -71,7 +71,7 @@ def test_an_abandoned_layout_leaves_nothing(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @OUTPUTS
-def test_a_layout_belongs_to_the_caller_and_lies_where_only_the_caller_may_write(
+def test_a_layout_is_the_callers_and_so_is_the_folder_that_it_lies_in(
     tmp_path: Path, name: str
 ) -> None:
     tmp_path.chmod(0o700)
