@@ -14,6 +14,7 @@ from types import MappingProxyType
 from mirror.oci.digest import Digest
 from mirror.oci.names import Repository
 from mirror.storage.graph import View
+from mirror.storage.holdings import Holdings
 
 _MANY = 8
 # Children recorded for all manifests together, at some 150 bytes of memory each: those of 100,000
@@ -90,7 +91,7 @@ class Catalog:
         self.pinned_bytes = 0
         self.pins_refused = 0  # times that pinned content did not fit
         self._children = 0  # of all manifests
-        self._holdings: dict[Repository, set[Digest]] = {}
+        self.holdings = Holdings()
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -130,8 +131,7 @@ class Catalog:
         if digest in self._pins:
             self._set_apart(digest)
         self.bytes += charged(entry.size)
-        for repository in entry.links:
-            self._holdings.setdefault(repository, set()).add(digest)
+        self.holdings.add(digest, entry.links, manifest=entry.media_type is not None)
         self._children += len(entry.children)
 
     def _order(self, entry: Entry) -> OrderedDict[Digest, Entry]:
@@ -150,8 +150,7 @@ class Catalog:
             self.pinned_bytes -= charged(entry.size)
         if entry is not None:
             self.bytes -= charged(entry.size)
-            for repository in entry.links:
-                self._give_up(digest, repository)
+            self.holdings.remove(digest, entry.links)
             self._children -= len(entry.children)
         return entry
 
@@ -175,6 +174,7 @@ class Catalog:
             self._manifests[digest] = entry
         if entry.media_type is None or upstream is None:
             entry.media_type = media_type
+            self.holdings.describe(digest, entry.links)
         elif media_type != entry.type_for(upstream):
             entry.types = {**entry.types, upstream: media_type}
         if not entry.children and len(children) <= (_MOST_CHILDREN - self._children) // _SHARE:
@@ -187,7 +187,7 @@ class Catalog:
         if entry is None or repository in entry.links:
             return False
         entry.links = _compact((*entry.links, repository))
-        self._holdings.setdefault(repository, set()).add(digest)
+        self.holdings.link(digest, repository, manifest=entry.media_type is not None)
         return True
 
     def belongs(self, digest: Digest, repository: Repository) -> bool:
@@ -216,35 +216,25 @@ class Catalog:
         if entry is None or repository not in entry.links:
             return False
         entry.links = _compact(tuple(link for link in entry.links if link != repository))
-        self._give_up(digest, repository)
+        manifest = entry.media_type is not None
+        self.holdings.unlink(digest, repository, entry.links, manifest=manifest)
         return True
-
-    def _give_up(self, digest: Digest, repository: Repository) -> None:
-        self._holdings[repository].discard(digest)
-        if not self._holdings[repository]:
-            del self._holdings[repository]
 
     def holds(self, repository: Repository) -> bool:
         """Whether any stored digest is linked to the repository."""
-        return repository in self._holdings
+        return repository in self.holdings
 
     def repositories(self) -> list[Repository]:
         """Return the repositories with links to stored content."""
-        return list(self._holdings)
+        return self.holdings.repositories()
 
     def any_of(self, repository: Repository, but: str | None = None) -> Digest | None:
         """Return a random digest linked to the repository, a manifest if possible, never `but`.
 
         Clients can foresee no more than that it is not `but`.
         """
-        held = self._holdings.get(repository, ())
-        apart = [digest for digest in held if digest in self._pinned] if self._pinned else []
-        manifests = {digest for digest in apart if self._pinned[digest].media_type}
-        for kept, pinned in (
-            (self._manifests, manifests),
-            (self._blobs, {*apart} - manifests),
-        ):
-            found = [each for each in held if (each in kept or each in pinned) and each != but]
+        for held in (self.holdings.manifests(repository), self.holdings.digests(repository)):
+            found = [digest for digest in held if digest != but]
             if found:
                 return secrets.choice(found)
         return None
@@ -262,7 +252,7 @@ class Catalog:
 
     def upstreams(self) -> set[str]:
         """Return the upstreams with links to stored content."""
-        return {repository.upstream for repository in list(self._holdings)}
+        return {repository.upstream for repository in self.holdings.repositories()}
 
     # Pins
 

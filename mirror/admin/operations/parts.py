@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mirror.access.authorizer import Authorizer
 from mirror.admin.messages import Record, Unavailable
+from mirror.admin.operations.kept import KeptLists
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.blobs.fetch_pool import FetchPool
@@ -50,6 +51,7 @@ class OperationParts:
 
     `altered` is the content that was found damaged, and was discarded, when the folder was opened.
     `incoming` is the content that the order asks its command for, None without such a command.
+    `lists` are those of earlier orders.
     """
 
     store: Store
@@ -61,6 +63,7 @@ class OperationParts:
     altered: tuple[Digest, ...] = ()
     live: LiveParts | None = None
     incoming: AsyncIterator[Record] | None = None
+    lists: KeptLists = field(default_factory=KeptLists)
 
     def running(self, what: str) -> LiveParts:
         """Return the parts of a running mirror; raises Unavailable, which names `what` needs it."""
