@@ -7,7 +7,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from mirror.admin.messages import Concern, History, LimitStatus, Status
+from mirror.admin.messages import Concern, History, Status
+from mirror.admin.operations.concerns import named
 from mirror.budget.summary import AccountBudget, Budgets
 
 _HIDDEN = "an account"  # instead of its name
@@ -38,7 +39,6 @@ def _status(status: Status) -> Status:
     disk = status.disk if status.disk.trouble is None else replace(status.disk, trouble="it fails")
     return replace(
         status,
-        host="",
         concerns=tuple(_concern(each, status) for each in status.concerns),
         limits=tuple(replace(each, account=_hidden(each.account)) for each in status.limits),
         disk=disk,
@@ -48,15 +48,10 @@ def _status(status: Status) -> Status:
 def _concern(concern: Concern, status: Status) -> Concern:
     what = concern.what
     for limit in status.limits:
-        what = what.replace(_named(limit), _named(replace(limit, account=_hidden(limit.account))))
+        what = what.replace(named(limit), named(replace(limit, account=_hidden(limit.account))))
     if status.disk.trouble:
         what = what.replace(f": {status.disk.trouble}", "")
     return replace(concern, what=what)
-
-
-def _named(limit: LimitStatus) -> str:
-    """Return a limit as concerns name it."""
-    return f"{limit.upstream}, {limit.account}"
 
 
 def _hidden(account: str) -> str:

@@ -124,7 +124,7 @@ class EventStream:
     """The answer of a page that is a stream of a channel's events."""
 
     channel: Channel
-    content_type: ClassVar[str] = "text/event-stream"
+    media_type: ClassVar[str] = "text/event-stream"
 
 
 class EventStreams:
@@ -160,7 +160,7 @@ class EventStreams:
             raise busy(f"more than {_MOST} pages are watching: reload the page to see more", _AGAIN)
         if self._stop.is_set():
             raise Problem(503, "the mirror is stopping")
-        head = head_lines(stream.content_type, NO_STORE, {"X-Accel-Buffering": "no"})
+        head = head_lines(stream.media_type, NO_STORE, {"X-Accel-Buffering": "no"})
         self._promised += 1
         return EventReply(200, head, length=None, body=_Body(self, stream.channel), last=True)
 

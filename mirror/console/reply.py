@@ -43,7 +43,7 @@ class ConsoleReply:
     """One answer: its body, type and status; `cache` is its Cache-Control."""
 
     body: bytes = b""
-    content_type: str = HTML
+    media_type: str = HTML
     status: int = 200
     cache: str = NO_STORE
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -67,18 +67,18 @@ class ConsoleReply:
 async def rendered(reply: ConsoleReply, request: web.BaseRequest, cause: str = "") -> Reply:
     """Return the reply to send; a `cause` is for the log."""
     body, more = reply.body, dict(reply.headers)
-    if reply.content_type.startswith(_PLAIN_TYPES):
+    if reply.media_type.startswith(_PLAIN_TYPES):
         more[hdrs.VARY] = hdrs.ACCEPT_ENCODING
         if len(body) > _SMALL and takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
             body = await _compressed(body)
             more[hdrs.CONTENT_ENCODING] = "gzip"
-    head = head_lines(reply.content_type, reply.cache, more)
+    head = head_lines(reply.media_type, reply.cache, more)
     return Reply(reply.status, head, length=len(body), body=body, cause=cause)
 
 
-def head_lines(content_type: str, cache: str, more: Mapping[str, str]) -> str:
+def head_lines(media_type: str, cache: str, more: Mapping[str, str]) -> str:
     """Return the header lines of an answer."""
-    own = {hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: cache, **more}
+    own = {hdrs.CONTENT_TYPE: media_type, hdrs.CACHE_CONTROL: cache, **more}
     return response_headers.lines(own) + _SECURITY
 
 

@@ -20,11 +20,11 @@ class RecordStream:
     """The answer to a long order: it ends with its connection, as on the control socket."""
 
     records: AsyncGenerator[Record, None]
-    content_type: ClassVar[str] = "application/jsonl"
+    media_type: ClassVar[str] = "application/jsonl"
 
     def reply(self) -> Reply:
         """Return the reply to send."""
-        head = head_lines(self.content_type, NO_STORE, {"X-Accel-Buffering": "no"})
+        head = head_lines(self.media_type, NO_STORE, {"X-Accel-Buffering": "no"})
         return Reply(200, head, length=None, body=_Body(self.records), last=True)
 
 

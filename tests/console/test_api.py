@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import encode_basic_auth
 
-from tests.standin import Hub, Image, make_image
+from tests.standin import Fault, Hub, Image, make_image
 from tests.support.mirror import Got, Mirror, Run
+from tests.support.waiting import until
 
 TOKEN = "a-token-of-more-than-16"
 OPERATORS = {"clients": {"ci": {"token": TOKEN}}, "operators": "ci"}
@@ -208,6 +209,18 @@ async def test_the_store_is_tidied_and_verified(run: Run, image: Image) -> None:
         records = (await posted(mirror, "/verify", {"percent": 100, "dry_run": True})).body
         assert json.loads(records.splitlines()[-1])["blobs"] == len(image.blobs) + 1
         assert "percent" in document(await posted(mirror, "/verify", {"percent": 0}), 400)["detail"]
+
+
+async def test_a_warming_ends_with_its_connection(hub: Hub, run: Run, image: Image) -> None:
+    hub.faults.add(Fault(kind="blob", method="GET", hang=True, times=None))
+    async with run(**OPERATORS, abandon_after=0) as mirror:
+        order = json.dumps({"images": [f"{APP}:latest"], "platforms": ["linux/amd64"]})
+        headers = {"Authorization": CI}
+        url = f"{mirror.url}/api/v1/warm"
+        async with mirror.session.post(url, data=order, headers=headers) as response:
+            await response.content.readline()
+            await until(lambda: len(mirror.daemon.fetches) > 0)
+        await mirror.settled()
 
 
 async def posted(mirror: Mirror, path: str, body: object, login: str = CI) -> Got:

@@ -79,9 +79,14 @@ def _upstreams(facts: Facts) -> Iterator[Concern]:
             )
 
 
+def named(limit: LimitStatus) -> str:
+    """Return an account as concerns name it."""
+    return f"{limit.upstream} ({limit.account or 'anonymous'})"
+
+
 def _limits(facts: Facts) -> Iterator[Concern]:
     for limit in facts.limits:
-        name = f"{limit.upstream} ({limit.account or 'anonymous'})"
+        name = named(limit)
         if limit.remaining == 0:
             yield Concern(
                 "budget_spent",

@@ -25,9 +25,9 @@ def problem_page(parts: ConsoleParts, problem: Problem) -> ConsoleReply:
     return _reply(problem, text, HTML)
 
 
-def _reply(problem: Problem, text: str, content_type: str) -> ConsoleReply:
+def _reply(problem: Problem, text: str, media_type: str) -> ConsoleReply:
     body = text.encode("utf-8", "backslashreplace")
-    return ConsoleReply(body, content_type, problem.status, headers=problem.headers)
+    return ConsoleReply(body, media_type, problem.status, headers=problem.headers)
 
 
 def _head(parts: ConsoleParts) -> Head:

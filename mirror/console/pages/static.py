@@ -15,4 +15,4 @@ async def static(parts: ConsoleParts, request: ConsoleRequest) -> ConsoleReply:
     file = parts.templates.files.get(request.path.removeprefix(_FOLDER))
     if file is None:
         raise Problem(404, "there is no such file")
-    return ConsoleReply(file.body, file.content_type, cache=IMMUTABLE)
+    return ConsoleReply(file.body, file.media_type, cache=IMMUTABLE)

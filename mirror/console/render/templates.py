@@ -22,7 +22,7 @@ class StaticFile:
     """A file that pages load. Its address has a hash of its content, so it never changes."""
 
     body: bytes
-    content_type: str
+    media_type: str
     address: str
 
 
