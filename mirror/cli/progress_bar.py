@@ -13,7 +13,9 @@ from mirror.util.units import human
 
 _BAR = 30  # characters
 _SMALL_BAR = 16
-_BESIDE_NAME = 50  # characters of an image's line beside its name
+_LEAST_BAR = 5
+_AROUND_BAR = 10  # characters of its brackets and percentage
+_BESIDE_NAME = 54  # characters of an image's line beside its name
 _LONG_NAME = 60
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
@@ -87,7 +89,7 @@ class WarmBars:
         if self._lines.possible:
             columns = shutil.get_terminal_size().columns
             begun = sum(each.bytes / each.all_bytes for each in progress.running if each.all_bytes)
-            width = _BAR if columns >= 100 else _SMALL_BAR
+            width = max(0, min(_BAR, columns - len(text) - _AROUND_BAR))
             drawn = _bar(progress.images + begun, progress.all_images, width)
             name = max(20, min(_LONG_NAME, columns - _BESIDE_NAME))
             images = [_image(each, name) for each in progress.running]
@@ -111,5 +113,7 @@ def _image(image: WarmingImage, width: int) -> str:
 
 def _bar(done: float, of_all: float, width: int) -> str:
     share = done / of_all if of_all else 1.0
+    if width < _LEAST_BAR:
+        return f"{share:4.0%}"
     full = round(share * width)
     return f"[{'#' * full}{'.' * (width - full)}] {share:4.0%}"
