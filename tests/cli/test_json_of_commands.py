@@ -25,6 +25,7 @@ LOOKS = [
     (("unpin", NGINX), "Pinned"),
 ]
 BESIDE = [(("refresh", NGINX), "Refreshed"), (("warm", "--dry-run", NGINX), "Warmed")]
+LAST = (("purge", NGINX), "Purged")
 
 
 def check(ended: Ended, record: str) -> None:
@@ -56,5 +57,5 @@ async def test_each_object_of_a_command_fits_the_schema_of_its_record(
             assert (await fetch(f"{url}blobs/{blob.digest}"))[0] == 200
         for arguments, record in (*LOOKS, *BESIDE):
             check(await do(folder, arguments), record)
-    for arguments, record in LOOKS:
+    for arguments, record in (*LOOKS, LAST):
         check(await do(folder, arguments), record)
