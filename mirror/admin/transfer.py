@@ -65,9 +65,16 @@ class Upload:
         """
         with suppress(BrokenPipeError, ConnectionResetError):
             for record in supplied:
-                if select.select([self._connection], [], [], 0)[0]:
+                if self._is_answered():
                     return
                 self.send(b"".join(record_line(record)))
+
+    def _is_answered(self) -> bool:
+        """Whether more of the answer has come than the end of its last chunk, a line break."""
+        if not select.select([self._connection], [], [], 0)[0]:
+            return False
+        come = self._connection.recv(8, socket.MSG_PEEK)
+        return not come or bool(come.strip(b"\r\n"))
 
     def end(self) -> None:
         """End the body, if the mirror still reads it."""

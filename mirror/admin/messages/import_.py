@@ -39,8 +39,9 @@ class ImportOrder:
 class ImportedImage:
     """An image that was taken in: the number of its blobs and manifests, and their bytes.
 
-    `missing` are the platforms of an index that the layout lacks, as it may; `lacking` the blobs
-    that it should have, by digest. An image with a `reason` was refused.
+    `missing` are the platforms of an index that the layout lacks, as it may. `absent` is the number
+    of blobs that it lacks and should have, `lacking` has some of their digests. An image with a
+    `reason` was refused.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ImportedImage:
     blobs: int = 0
     bytes: int = 0
     missing: tuple[str, ...] = ()
+    absent: int = 0
     lacking: tuple[str, ...] = ()
     reason: str = ""
 

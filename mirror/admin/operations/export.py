@@ -16,16 +16,17 @@ from mirror.admin.messages import (
     Progress,
     Record,
 )
-from mirror.admin.operations.image_tree import ImageTree, StoredTrees
+from mirror.admin.operations.image_tree import MOST_TOLD, ImageTree, StoredTrees
 from mirror.admin.operations.parts import OperationParts
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError, shown
 from mirror.oci.image_name import ImageName, parse_image
-from mirror.oci.names import Tag
+from mirror.oci.names import Repository, Tag
 from mirror.oci.platform import parse_platform
 from mirror.storage.errors import StorageError
 from mirror.storage.metadata.rows import TagKey
 from mirror.storage.store import Store
+from mirror.util.cooperative import cooperatively
 
 _PIECE = 1024 * 1024  # bytes
 
@@ -55,18 +56,30 @@ async def _gather(
     """Find the content of the images, and hold it; raises OrderError."""
     names = await parts.store.run_read(_names, parts, order)
     platforms = _platforms(order)
+    trees: dict[tuple[Repository, Digest], ImageTree] = {}  # a manifest may have many tags
     images, sizes = list[ExportedImage](), dict[Digest, int]()
-    for name in names:
-        image, tree = await _image(parts, name, platforms)
-        images.append(image)
-        for digest in () if tree is None else tree.sizes:
-            entry = parts.store.catalog.get(digest)
-            if entry is None:
-                raise OrderError(f"{digest} of {name} was removed meanwhile; try again")
-            if digest not in sizes:
-                holds.callback(parts.store.hold(entry).release)
-                sizes[digest] = entry.size
+    async for name in cooperatively(names, 16):
+        digest = _digest(parts, name)
+        if digest is None:
+            reason = f"nothing of {shown(str(name))} is stored"
+            images.append(ExportedImage(str(name), reason=reason))
+            continue
+        if (tree := trees.get((name.repository, digest))) is None:
+            found = StoredTrees(parts.store, name.repository, platforms)
+            tree = trees[name.repository, digest] = await found.of(digest)
+            if tree.whole:
+                _hold(parts.store, tree, holds, sizes)
+        images.append(_image(parts.store, name, digest, tree))
     return tuple(images), sizes
+
+
+def _hold(store: Store, tree: ImageTree, holds: ExitStack, sizes: dict[Digest, int]) -> None:
+    """Keep an image's content from eviction; raises OrderError if some is gone."""
+    for digest in tree.sizes.keys() - sizes.keys():
+        if (entry := store.catalog.get(digest)) is None:
+            raise OrderError(f"{digest} was removed meanwhile; try again")
+        holds.callback(store.hold(entry).release)
+    sizes.update(tree.sizes)
 
 
 def _names(parts: OperationParts, order: ExportOrder) -> list[ImageName]:
@@ -86,29 +99,21 @@ def _platforms(order: ExportOrder) -> tuple[str, ...]:
         raise OrderInvalid(str(error)) from None
 
 
-async def _image(
-    parts: OperationParts, name: ImageName, platforms: tuple[str, ...]
-) -> tuple[ExportedImage, ImageTree | None]:
-    """Find an image, or the reason why it cannot be exported."""
-    trees = StoredTrees(parts.store, name.repository, platforms)
-    digest = _digest(parts, name)
-    if digest is None:
-        return ExportedImage(str(name), reason=f"nothing of {shown(str(name))} is stored"), None
-    tree = await trees.of(digest)
-    entry = parts.store.catalog.get(digest)
-    if tree.whole and entry is not None:
-        return ExportedImage(
-            str(name),
-            digest,
-            entry.type_for(name.repository.upstream) or "",
-            entry.size,
-            len(tree.sizes),
-            sum(tree.sizes.values()),
-            tuple(tree.platforms),
-            tuple(tree.missing),
-        ), tree
-    missing = tuple(tree.missing)
-    return ExportedImage(str(name), digest, missing=missing, reason=_why(missing)), None
+def _image(store: Store, name: ImageName, digest: Digest, tree: ImageTree) -> ExportedImage:
+    """Report an image, with the reason if it cannot be exported."""
+    entry, missing = store.catalog.get(digest), tuple(tree.missing[:MOST_TOLD])
+    if not tree.whole or entry is None:
+        return ExportedImage(str(name), digest, missing=missing, reason=_why(missing))
+    return ExportedImage(
+        str(name),
+        digest,
+        entry.type_for(name.repository.upstream) or "",
+        entry.size,
+        len(tree.sizes),
+        sum(tree.sizes.values()),
+        tuple(tree.platforms[:MOST_TOLD]),
+        missing,
+    )
 
 
 def _why(missing: tuple[str, ...]) -> str:

@@ -11,6 +11,7 @@ from mirror.oci.pointers import Pointer, Pointers, pointers
 from mirror.storage.store import Store
 
 DEEPEST = 8  # levels of indexes; real images have two
+MOST_TOLD = 32  # gaps of an image that are named
 MOST_MANIFESTS = 10_000  # of one image
 
 

@@ -155,17 +155,25 @@ class _Import:
     async def finish(self) -> Imported:
         """Store the manifests, children first, and then the tags; raises OrderError."""
         images = list(self._refused)
-        for image in self.plan.images:
-            images.append(self.plan.report(image))
-            if not images[-1].reason:
-                await self._keep(image)
+        reports = await self._store.run_read(self.plan.reports)
+        kept = set[tuple[Repository, Digest]]()  # each once, for all of its tags
+        async for image, report in cooperatively(reports, 1):
+            images.append(report)
+            if not report.reason:
+                if (where := (image.name.repository, image.found.digest)) not in kept:
+                    kept.add(where)
+                    await self._keep(image)
+                self._tag(image)
         await self._store.index.flush()
         return Imported(tuple(images), self._blobs, self._bytes)
 
     async def _keep(self, image: ImagePlan) -> None:
         repository = image.name.repository
-        for found in self.plan.manifests_of(image):
+        async for found in cooperatively(self.plan.manifests_of(image), 16):
             await self._keep_manifest(found, repository)
+
+    def _tag(self, image: ImagePlan) -> None:
+        repository = image.name.repository
         root = self._stored.known(repository, image.found.digest)
         if root is not None and isinstance(image.name.reference, Tag):
             self._tags.put(TagKey(repository, image.name.reference), root)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mirror.admin.messages import ImportedImage, OrderError
-from mirror.admin.operations.image_tree import DEEPEST
+from mirror.admin.operations.image_tree import DEEPEST, MOST_TOLD
 from mirror.oci.digest import Digest
 from mirror.oci.image_name import ImageName
 from mirror.oci.manifest import MAX_SIZE, MOST_CHILDREN, Descriptor, Manifest
@@ -122,10 +122,14 @@ class ImportPlan:
 
     def locate(self) -> None:
         """Find the repositories of all blobs, once all manifests are there; for a thread."""
-        for image in self.images:
+        for image in self._distinct():
             for found in self.manifests_of(image):
                 for blob in self._nodes[found.descriptor.digest].pointers.blobs:
                     self._where[blob.digest].add(image.name.repository)
+
+    def _distinct(self) -> Collection[ImagePlan]:
+        """Return one image for each manifest in each repository: it may have many tags."""
+        return {(each.name.repository, each.found.digest): each for each in self.images}.values()
 
     def repositories(self, digest: Digest) -> list[Repository]:
         """Return the repositories that a blob belongs to."""
@@ -143,12 +147,21 @@ class ImportPlan:
                 ahead.extend(child.digest for child in node.pointers.manifests)
         return list(reversed(found.values()))
 
-    def report(self, image: ImagePlan) -> ImportedImage:
+    def reports(self) -> list[tuple[ImagePlan, ImportedImage]]:
+        """Report each image, once all content came or is absent; for a thread."""
+        found = {image.found.digest: self._report(image) for image in self._distinct()}
+        return [
+            (image, replace(found[image.found.digest], name=str(image.name)))
+            for image in self.images
+        ]
+
+    def _report(self, image: ImagePlan) -> ImportedImage:
         """Report an image: its content, its gaps, or the reason why it cannot be taken in."""
         manifests = self.manifests_of(image)
         found = [self._nodes[each.descriptor.digest].pointers for each in manifests]
         needed = {blob.digest: blob.size for each in found for blob in each.blobs}
         kept = {digest: size for digest, size in needed.items() if digest not in self._lacking}
+        lacking = [digest for digest in needed if digest in self._lacking]
         children = (child for each in found for child in each.manifests if not child.about)
         missing = [each.platform or each.digest for each in children if self._lacks(each.digest)]
         return ImportedImage(
@@ -156,8 +169,9 @@ class ImportPlan:
             image.found.digest,
             len(manifests) + len(kept),
             sum(each.descriptor.size for each in manifests) + sum(kept.values()),
-            tuple(dict.fromkeys(missing)),
-            tuple(each for each in needed if self._lacks(each)),
+            tuple(dict.fromkeys(missing))[:MOST_TOLD],
+            len(lacking),
+            tuple(lacking[:MOST_TOLD]),
             "" if kept else f"the layout has nothing of {image.found.digest}",
         )
 

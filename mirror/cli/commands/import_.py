@@ -149,5 +149,7 @@ def _lines(image: ImportedImage) -> Iterable[str]:
     if image.missing:
         lines.append(f"  not in the layout: {', '.join(image.missing)}")
     if image.lacking:
-        lines.append(f"mirror: {image.name} is not whole: {', '.join(image.lacking)} are missing")
+        some = ", ".join(image.lacking)
+        more = f" and {more} more" if (more := image.absent - len(image.lacking)) else ""
+        lines.append(f"mirror: {image.name} is not whole: {some}{more} are missing")
     return lines
