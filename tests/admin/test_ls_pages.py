@@ -1,4 +1,4 @@
-"""A page of `ls` is found near the images on it, and has what a walk past everything has."""
+"""A page of `ls` is found near its images, and equals the page of a walk past all images."""
 
 from __future__ import annotations
 
