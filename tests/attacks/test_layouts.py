@@ -97,7 +97,7 @@ async def test_an_image_of_many_names_and_layers_is_imported_beside_the_loop(
     assert longest.seconds < MOST, longest.what
 
 
-async def test_an_index_of_many_children_is_imported_and_exported_beside_the_loop(
+async def test_an_index_of_many_children_is_moved_both_ways_beside_the_loop(
     mirror: Mirror, tmp_path: Path
 ) -> None:
     there = manifest_of(0)
