@@ -28,6 +28,7 @@ from mirror.console.problem import Problem
 from mirror.console.render.numbers import clock
 from mirror.console.reply import ConsoleReply
 from mirror.console.request import ConsoleRequest
+from mirror.util.cooperative import cooperatively
 
 _SECTION = "/"
 
@@ -37,7 +38,7 @@ async def home(parts: ConsoleParts, request: ConsoleRequest) -> ConsoleReply:
     span, names = _span(request), request.viewer.sees_names
     overview = await look(parts, span, names=names)
     head = head_of(parts.mirror, request, _SECTION, events=f"/events?span={span}")
-    drawn = [part for _, part in parts_of(overview, parts.templates)]
+    drawn = [part async for _, part in cooperatively(parts_of(overview, parts.templates), 1)]
     page = parts.templates.render("overview.html", title=overview.title, parts=drawn, head=head)
     return ConsoleReply.html(page)
 
@@ -78,7 +79,8 @@ async def changes(parts: ConsoleParts, span: Span, *, names: bool) -> Mapping[st
     """Return the events of one rendering: one for each part, and the time of its figures."""
     overview = await look(parts, span, names=names)
     now = overview.status.at
-    drawn = {name: event("part", part) for name, part in parts_of(overview, parts.templates)}
+    each = cooperatively(parts_of(overview, parts.templates), 1)
+    drawn = {name: event("part", part) async for name, part in each}
     return {**drawn, "as-of": event("as-of", clock(now, now))}
 
 
