@@ -7,7 +7,7 @@ a walk past 100,000 manifests takes a tenth of a second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from collections.abc import Set as AbstractSet
 
 from mirror.oci import media
@@ -23,7 +23,7 @@ def all_manifests(catalog: Catalog) -> Iterator[Digest]:
         yield from catalog.holdings.manifests(repository)
 
 
-def untagged(catalog: Catalog, repository: Repository, tagged: Iterable[Digest]) -> set[Digest]:
+def untagged(catalog: Catalog, repository: Repository, tagged: Collection[Digest]) -> set[Digest]:
     """Return a repository's manifests that neither its `tagged` ones nor others of it lead to."""
     linked = set(catalog.holdings.manifests(repository))
     inner: set[Digest] = set()

@@ -1,4 +1,4 @@
-"""A page of `ls` is found near its images, and equals the page of a walk past all images."""
+"""Pages of `ls` and `show` are found near their images, and equal a walk past all images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import get_args
 
 import pytest
 
-from mirror.admin.messages import LsOrder, StoredImages
+from mirror.admin.messages import LsOrder, ShownImage, StoredImages
 from mirror.admin.messages.ls import Sort
 from mirror.admin.operations.image_pages import ImagePages
+from mirror.admin.operations.show_plan import ShowPlan, plan_show
 from mirror.content.manifests.tags import Tags
 from mirror.oci import media
 from mirror.oci.digest import Digest
@@ -17,7 +18,7 @@ from mirror.oci.manifest import Descriptor
 from mirror.oci.names import Repository, Tag
 from mirror.storage.catalog import Catalog, Entry
 from mirror.storage.metadata.rows import TagKey
-from tests.admin.whole_walk import Row, walk
+from tests.admin.whole_walk import Row, size_of, walk
 from tests.support.memory_metadata import MemoryMetadata
 
 PLACES = [
@@ -102,3 +103,27 @@ def test_a_list_is_the_same_as_by_a_walk_past_everything(seed: int) -> None:
         walked, _ = pages.walk(tags.known(), [])
         if sort != "name":
             assert sorted(rows(pages.by_rank(walked))) == expected
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_an_image_is_shown_as_by_a_walk_past_everything(seed: int) -> None:
+    catalog, tags = entered(random.Random(seed))
+    both = {key: (tags.peek(key), digest) for key, digest in tags.known()}
+    known = []
+    for key, (tagged, before) in both.items():
+        assert tagged is not None
+        stored = [each for each in (tagged.found.digest, before) if catalog.get(each)]
+        known += [(key, each) for each in stored[:1]]
+    for name, found, size, alone in walk(catalog, known):
+        plan = plan_show(name, catalog, tags, tags.names(), frozenset())
+        assert isinstance(plan, ShowPlan)
+        assert (plan.image.digest, plan.image.bytes, plan.image.alone) == (found, size, alone)
+    for place in catalog.repositories():
+        shown = plan_show(str(place), catalog, tags, tags.names(), frozenset())
+        assert isinstance(shown, ShownImage)
+        expected = [row for row in walk(catalog, known) if row[0].startswith(f"{place}@")]
+        assert list(shown.untagged) == [row[1] for row in expected]
+        held = catalog.view().holders()
+        mine = {each: where for each, where in held.items() if place in where}
+        assert shown.bytes == size_of(catalog, mine)
+        assert shown.alone == size_of(catalog, [each for each in mine if len(mine[each]) == 1])

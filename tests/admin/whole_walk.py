@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import chain
 
 from mirror.oci.digest import Digest
@@ -14,6 +15,12 @@ from mirror.storage.metadata.rows import TagKey
 Row = tuple[str, Digest, int, int]
 
 
+def size_of(catalog: Catalog, digests: Iterable[Digest]) -> int:
+    """Return the bytes on the disk that content takes."""
+    entries = (catalog.get(digest) for digest in digests)
+    return sum(charged(entry.size) for entry in entries if entry is not None)
+
+
 def walk(catalog: Catalog, known: list[tuple[TagKey, Digest]]) -> list[Row]:
     """Return all images by name, each with its bytes and the bytes that no other image needs."""
     view = catalog.view()
@@ -23,15 +30,10 @@ def walk(catalog: Catalog, known: list[tuple[TagKey, Digest]]) -> list[Row]:
         if catalog.get(digest) is not None
     }
     needed = Counter(chain.from_iterable(view.reach([digest]) for digest in images.values()))
-
-    def size(*digests: Digest) -> int:
-        entries = (catalog.get(digest) for digest in digests)
-        return sum(charged(entry.size) for entry in entries if entry is not None)
-
     rows = []
     for (repository, text), digest in images.items():
         image = ImageName(repository, text if isinstance(text, Digest) else Tag(text))
         whole = view.reach([digest])
         alone = (each for each in whole if needed[each] == 1)
-        rows.append((str(image), digest, size(*whole), size(*alone)))
+        rows.append((str(image), digest, size_of(catalog, whole), size_of(catalog, alone)))
     return sorted(rows)

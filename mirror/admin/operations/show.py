@@ -46,16 +46,14 @@ _KINDS = {
 async def show(parts: OperationParts, order: ShowOrder) -> AsyncGenerator[Record, None]:
     """Yield the image or repository. Raises OrderError, StorageError."""
     store, tags = parts.store, parts.tags
-    plan, view = gc_paused()(plan_show), store.catalog.view()
     try:
         found = await store.run_read(
-            plan,
+            gc_paused()(plan_show),
             order.target,
-            view,
+            store.catalog,
             tags,
             tags.names(),
             frozenset(store.pins.images),
-            store.catalog.upstreams,
         )
     except RegistryError as error:
         raise OrderInvalid(error.message) from None

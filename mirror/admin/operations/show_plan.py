@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import nlargest
 from itertools import islice
 
 from mirror.admin.messages import ImageTag, NotStored, ShownImage
-from mirror.admin.operations.inventory import stored_images, take_inventory
+from mirror.admin.operations.inventory import Inventory, stored_images, take_inventory
 from mirror.admin.operations.parts import charged_for
 from mirror.content.manifests.tags import Tags
 from mirror.oci import media
@@ -16,8 +16,10 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import shown
 from mirror.oci.image_name import ImageName, parse_target
 from mirror.oci.names import Repository, Tag
+from mirror.storage.catalog import Catalog
 from mirror.storage.graph import View
 from mirror.storage.metadata.rows import TagKey
+from mirror.storage.nearby import untagged, view_around
 from mirror.util.plain_text import plain
 
 MOST_PLATFORMS = 64  # manifests of an index that are read
@@ -52,25 +54,24 @@ class ShowPlan:
 
 def plan_show(
     text: str,
-    view: View,
+    catalog: Catalog,
     tags: Tags,
     names: list[TagKey],
     pinned: frozenset[ImageName],
-    upstreams: Callable[[], Collection[str]],
 ) -> ShowPlan | ShownImage:
     """Parse the operator's target and look it up; a repository needs no document.
 
-    `names` are all tags, `pinned` the pinned images, `upstreams` returns the upstreams of stored
-    content. Raises OrderError if nothing of the target is stored, NameInvalid, TagInvalid, or
-    DigestInvalid.
+    `names` are all tags, `pinned` the pinned images. Raises OrderError if nothing of the target is
+    stored, NameInvalid, TagInvalid, or DigestInvalid.
     """
-    known = list(_known(view, tags, names))
-    target = parse_target(text, {*upstreams(), *(key.repository.upstream for key, _ in known)})
-    look = _Look(view, tags, dict(known), pinned)
+    known = dict(_known(catalog, tags, names))
+    upstreams = catalog.upstreams() | {key.repository.upstream for key in known}
+    target = parse_target(text, upstreams)
+    look = _Look(catalog, tags, known, pinned)
     if isinstance(target, Repository):
         return look.repository(target)
     if isinstance(target, Digest):
-        entry = view.get(target)
+        entry = catalog.get(target)
         where = sorted(entry.links, key=str) if entry is not None and entry.media_type else ()
         if not where:
             raise _nothing_of(target)
@@ -78,12 +79,12 @@ def plan_show(
     return look.image(target)
 
 
-def _known(view: View, tags: Tags, names: list[TagKey]) -> Iterator[tuple[TagKey, Digest]]:
+def _known(catalog: Catalog, tags: Tags, names: list[TagKey]) -> Iterator[tuple[TagKey, Digest]]:
     """Yield the tags of stored manifests: of a tag that moved, the manifest that is stored."""
     for key in names:
         tagged = tags.peek(key)
         for each in (tagged, tagged.before) if tagged is not None else ():
-            if each is not None and view.get(each.found.digest) is not None:
+            if each is not None and catalog.get(each.found.digest) is not None:
                 yield key, each.found.digest
                 break
 
@@ -93,32 +94,32 @@ class _Look:
 
     def __init__(
         self,
-        view: View,
+        catalog: Catalog,
         tags: Tags,
         known: dict[TagKey, Digest],
         pinned: frozenset[ImageName],
     ) -> None:
-        self._view = view
+        self._catalog = catalog
         self._tags = tags
         self._known = known
         self._pinned = pinned
-        self._inventory = take_inventory(view, stored_images(view, known.items()))
 
     def repository(self, repository: Repository) -> ShownImage:
         """Return a repository with its tags; raises OrderError if nothing of it is stored."""
-        held = self._view.holders()
+        view = self._around(self._catalog.holdings.digests(repository))
+        held = view.holders()
         mine = [digest for digest, where in held.items() if repository in where]
         if not mine:
             raise _nothing_of(repository)
         tags = [self._tag(key) for key in self._known if key.repository == repository]
-        entries = filter(None, map(self._view.get, mine))
+        entries = filter(None, map(view.get, mine))
         return ShownImage(
             reference=str(repository),
             repository=str(repository),
             digest="",
             media_type="",
-            bytes=charged_for(self._view, mine),
-            alone=charged_for(self._view, (each for each in mine if len(held[each]) == 1)),
+            bytes=charged_for(view, mine),
+            alone=charged_for(view, (each for each in mine if len(held[each]) == 1)),
             checked=max((tag.checked for tag in tags), default=0),
             used=max((entry.used_at for entry in entries), default=0),
             pinned=any(tag.pinned for tag in tags),
@@ -131,18 +132,20 @@ class _Look:
 
     def image(self, image: ImageName) -> ShowPlan:
         """Return an image without what its documents say; raises OrderError."""
-        view, repository = self._view, image.repository
-        digest = self._digest(image)
+        repository, digest = image.repository, self._digest(image)
+        view = self._around([digest])
         entry = view.get(digest)
         if entry is None or entry.media_type is None:
             raise _nothing_of(image)
-        whole = view.reach([digest])
         leads = [key for key in self._known if key.repository == repository]
         parents = view.parents()
         above = _above(digest, parents)
+        if not isinstance(image.reference, Tag) and not any(self._here(above, repository)):
+            raise _nothing_of(image)
         tags = [self._tag(key) for key in leads if self._known[key] in above]
         checked = [tag.checked for tag in tags if tag.tag == image.reference]
-        size, alone = self._inventory.sizes(digest)
+        inventory = self._inventory(view)
+        size, alone = inventory.sizes(digest)
         of_image = ShownImage(
             reference=str(image),
             repository=str(repository),
@@ -160,8 +163,8 @@ class _Look:
         )
         return ShowPlan(
             of_image,
-            sizes=self._sizes(digest),
-            sharing=self._sharing(digest, whole),
+            sizes=self._sizes(inventory, digest),
+            sharing=_sharing(inventory, digest),
             named=tuple(self._named(image.repository, digest)),
             artifacts=self._artifacts(repository, digest),
         )
@@ -172,9 +175,16 @@ class _Look:
             if digest is None:
                 raise _nothing_of(image)
             return digest
-        if image.reference not in self._view.needs(image.repository):
-            raise _nothing_of(image)
         return image.reference
+
+    def _around(self, digests: Collection[Digest]) -> View:
+        """Return a view of all that these need, and of the manifests that lead to any of it."""
+        return view_around(self._catalog, View([], [], self._catalog.get).reach(digests))
+
+    def _inventory(self, view: View) -> Inventory:
+        inside = {*view.manifests}
+        known = ((key, digest) for key, digest in self._known.items() if digest in inside)
+        return take_inventory(view, stored_images(view, known))
 
     def _tag(self, key: TagKey) -> ImageTag:
         tagged, digest = self._tags.peek(key), self._known[key]
@@ -186,34 +196,26 @@ class _Look:
         fresh = self._tags.fresh(tagged)
         return ImageTag(key.tag, digest, self._tags.checked_at(tagged), fresh, pinned)
 
-    def _sizes(self, digest: Digest) -> dict[Digest, tuple[int, int]]:
-        entry = self._view.get(digest)
+    def _sizes(self, inventory: Inventory, digest: Digest) -> dict[Digest, tuple[int, int]]:
+        entry = self._catalog.get(digest)
         below = entry.children if entry is not None else ()
-        manifests = [each for each in below if _is_manifest(self._view, each)]
+        manifests = [each for each in below if _is_manifest(inventory.view, each)]
         each_of = [digest, *manifests[:MOST_PLATFORMS]]
-        return {each: self._inventory.sizes(each) for each in each_of}
-
-    def _sharing(self, digest: Digest, whole: set[Digest]) -> dict[Digest, int]:
-        own = sum(1 for each in self._inventory.images.values() if each == digest)
-        return {each: self._inventory.needed[each] - own for each in whole}
+        return {each: inventory.sizes(each) for each in each_of}
 
     def _here(self, digests: Collection[Digest], repository: Repository) -> Iterator[Digest]:
         for digest in digests:
-            entry = self._view.get(digest)
+            entry = self._catalog.get(digest)
             if entry is not None and repository in entry.links:
                 yield digest
 
-    def _untagged(self, repository: Repository) -> list[Digest]:
-        images = self._inventory.images
-        return [
-            digest
-            for (where, reference), digest in images.items()
-            if where == repository and isinstance(reference, Digest)
-        ]
+    def _untagged(self, repository: Repository) -> set[Digest]:
+        tagged = [digest for key, digest in self._known.items() if key.repository == repository]
+        return untagged(self._catalog, repository, tagged)
 
     def _named(self, repository: Repository, digest: Digest) -> Iterator[tuple[Digest, str]]:
         """Yield the manifests that tags attach by their names, to the image or a part of it."""
-        entry = self._view.get(digest)
+        entry = self._catalog.get(digest)
         below = entry.children if entry is not None else ()
         for each in (digest, *islice(below, MOST_PLATFORMS)):
             for ending, what in _ATTACHED.items():
@@ -223,7 +225,7 @@ class _Look:
 
     def _artifacts(self, repository: Repository, digest: Digest) -> tuple[Digest, ...]:
         """Return the manifests that no tag leads to, and that are small: the last used ones."""
-        entries = [(self._view.get(each), each) for each in self._untagged(repository)]
+        entries = [(self._catalog.get(each), each) for each in self._untagged(repository)]
         found = [
             (entry.used_at, each)
             for entry, each in entries
@@ -231,6 +233,12 @@ class _Look:
             if entry.media_type not in media.INDEXES
         ]
         return tuple(each for _, each in nlargest(_MOST_ARTIFACTS, found))
+
+
+def _sharing(inventory: Inventory, digest: Digest) -> dict[Digest, int]:
+    """Return the number of other images that need each digest of an image."""
+    own = sum(1 for each in inventory.images.values() if each == digest)
+    return {each: inventory.needed[each] - own for each in inventory.view.reach([digest])}
 
 
 def _above(digest: Digest, parents: Mapping[Digest, list[Digest]]) -> set[Digest]:
