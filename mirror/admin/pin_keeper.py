@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mirror.admin.messages import Refused, Warmed, WarmOrder
 from mirror.admin.operations.warm_documents import choose_children, is_index, read_children
+from mirror.admin.pinned_content import stored_platforms
 from mirror.admin.service import AdminService
 from mirror.budget.budget import Budget
 from mirror.content.manifests.resolver import ManifestResolver
@@ -102,7 +103,9 @@ class PinKeeper:
             return
         kept = self._kept.get(image)
         if kept is None or kept.digest == pin.digest:
-            kept = self._kept[image] = _Kept(pin.digest, await self._platforms(pin.digest))
+            kept = self._kept[image] = _Kept(
+                pin.digest, await stored_platforms(self._store, pin.digest)
+            )
         digest = await self._manifests.revalidate(image.repository, tag) or pin.digest
         now = asyncio.get_running_loop().time()
         if digest == kept.digest or now < kept.wait_until:
@@ -113,16 +116,6 @@ class PinKeeper:
                 self._kept[image] = _Kept(stored.digest, kept.platforms)
         else:
             self._kept[image] = _Kept(kept.digest, kept.platforms, now + _AGAIN)
-
-    async def _platforms(self, digest: Digest) -> tuple[Platform, ...]:
-        """Return the platforms of an index, as far as their manifests are stored."""
-        entry = self._store.catalog.get(digest)
-        if entry is None or not is_index(entry.media_type or ""):
-            return ()
-        body = await self._store.read(digest)
-        children = await strict_json.on_thread(read_children, body or b"")
-        stored = (each for each in children if self._store.catalog.get(each.digest) is not None)
-        return tuple({each.platform: None for each in stored if each.platform is not None})
 
     async def _follow(self, image: ImageName, kept: _Kept) -> bool:
         """Store the new content of a tag; returns whether that succeeded. Raises RegistryError."""
@@ -143,8 +136,12 @@ class PinKeeper:
             children = await strict_json.on_thread(read_children, found.body or b"")
             missing = choose_children(children, platforms)[1]
             platforms = tuple(each for each in platforms if each not in missing)
-            if not platforms:
-                return True
+            if missing and not platforms:
+                names = ", ".join(map(str, missing))
+                _log.warning(
+                    "the pinned %s is not stored anew: it is not there for %s", image, names
+                )
+                return False
         return await self._warm(image, platforms, leave)
 
     async def _warm(self, image: ImageName, platforms: tuple[Platform, ...], leave: int) -> bool:

@@ -96,6 +96,55 @@ async def test_the_platforms_are_stored_also_if_a_client_moved_the_tag(
         await until(lambda: new.images[0].layers[0].digest in mirror.stored.digests)
 
 
+async def test_a_pinned_manifest_that_becomes_an_index_keeps_its_platform(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    plain = make_image(1, [20_000], architecture="s390x")
+    hub.add(plain, NAME, "1")
+    async with run(tag_ttl=0) as mirror:
+        await mirror.pull(NAME, "1", plain)
+        await mirror.settled()
+        await pin(tmp_path)
+        await hub.seen(is_question, 2)
+        new = add(hub, 2)
+        await until(lambda: new.images[2].layers[0].digest in mirror.stored.digests)
+        assert new.images[0].digest not in mirror.stored.digests
+
+
+async def test_a_pinned_artifact_that_becomes_an_index_is_stored_for_clients(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    plain = make_image(1, [20_000], architecture="")
+    other = make_image(3, [20_000], architecture="arm64")
+    hub.add(plain, NAME, "1")
+    hub.add(other, "library/other")
+    hub.add(make_index([other]), "library/other", "1")
+    async with run(tag_ttl=0) as mirror:
+        await mirror.pull(NAME, "1", plain)
+        assert (await mirror.manifest("library/other", "1")).status == 200
+        assert (await mirror.manifest("library/other", other.digest)).status == 200
+        await mirror.settled()
+        await pin(tmp_path)
+        await hub.seen(is_question, 2)
+        new = add(hub, 2)
+        await until(lambda: new.images[1].layers[0].digest in mirror.stored.digests)
+
+
+async def test_a_pinned_tag_without_its_platform_is_a_failure_and_retried(
+    hub: Hub, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = add(hub, 1, "amd64")
+    async with run(tag_ttl=0) as mirror:
+        await pull(mirror, old, old.images[0])
+        await pin(tmp_path)
+        await hub.seen(is_question, 2)
+        add(hub, 2, "s390x")
+        words = "is not stored anew: it is not there for linux/amd64"
+        await until(lambda: caplog.text.count(words) > 1)
+        new = add(hub, 3, "amd64 s390x")
+        await until(lambda: new.images[0].layers[0].digest in mirror.stored.digests)
+
+
 async def test_the_last_pulls_are_not_spent_on_pinned_tags(
     hub: Hub, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

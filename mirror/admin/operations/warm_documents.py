@@ -79,6 +79,13 @@ def read_blobs(body: bytes) -> list[WantedBlob]:
     return list(found.values())
 
 
+def read_config(body: bytes) -> Digest | None:
+    """Return the config of a manifest; None if it names none."""
+    for entry in _entries(_read(body), "config"):
+        return _digest(entry.get("digest"))
+    return None
+
+
 def is_index(media_type: str) -> bool:
     """Whether a type is that of an index."""
     return media_type in media.INDEXES

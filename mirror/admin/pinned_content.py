@@ -1,0 +1,39 @@
+"""The stored content of a pinned image: the platforms that it has."""
+
+from __future__ import annotations
+
+from mirror.admin.operations.warm_documents import is_index, read_children, read_config
+from mirror.oci import strict_json
+from mirror.oci.digest import Digest
+from mirror.oci.platform import Platform, read_platform
+from mirror.storage.store import Store
+
+_LARGEST_CONFIG = 1024 * 1024  # bytes; those of images have some kilobytes
+
+
+async def stored_platforms(store: Store, digest: Digest) -> tuple[Platform, ...]:
+    """Return the platforms of an image, as far as their manifests are stored.
+
+    That of a plain manifest is in its config. Raises Unavailable.
+    """
+    entry = store.catalog.get(digest)
+    if entry is None:
+        return ()
+    body = await store.read(digest) or b""
+    if not is_index(entry.media_type or ""):
+        return await _own_platform(store, await strict_json.on_thread(read_config, body))
+    children = await strict_json.on_thread(read_children, body)
+    stored = (each for each in children if store.catalog.get(each.digest) is not None)
+    return tuple({each.platform: None for each in stored if each.platform is not None})
+
+
+async def _own_platform(store: Store, config: Digest | None) -> tuple[Platform, ...]:
+    entry = None if config is None else store.catalog.get(config)
+    if config is None or entry is None or entry.size > _LARGEST_CONFIG:
+        return ()
+    body = await store.read(config) or b""
+    try:
+        platform = read_platform(await strict_json.on_thread(strict_json.read, body))
+    except ValueError:  # the config of another kind of artifact
+        return ()
+    return () if platform is None else (platform,)
