@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from mirror.admin.messages import Refused, Warmed, WarmOrder
+from mirror.admin.messages.warm import MOST_PLATFORMS
 from mirror.admin.operations.warm_documents import choose_children, is_index, read_children
 from mirror.admin.pinned_content import stored_platforms
 from mirror.admin.service import AdminService
@@ -95,6 +96,8 @@ class PinKeeper:
                     await self._keep(image, image.reference)
                 except (RegistryError, StorageError) as error:
                     _log.debug("the pinned %s stays as it is: %s", image, error)
+                except Exception:  # noqa: BLE001 - logged: the other images need their turn
+                    _log.exception("unexpected failure to keep the pinned %s", image)
                 await asyncio.sleep(_BETWEEN)
 
     async def _keep(self, image: ImageName, tag: Tag) -> None:
@@ -145,7 +148,7 @@ class PinKeeper:
         return await self._warm(image, platforms, leave)
 
     async def _warm(self, image: ImageName, platforms: tuple[Platform, ...], leave: int) -> bool:
-        names = tuple(map(str, platforms))
+        names = tuple(map(str, platforms))[:MOST_PLATFORMS]
         order = WarmOrder((str(image),), names, leave)
         failure: str | None = "the order was broken off"
         async with aclosing(self._service.carry_out(order)) as records:

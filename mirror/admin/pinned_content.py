@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mirror.admin.messages.warm import LONGEST_PLATFORM
 from mirror.admin.operations.warm_documents import is_index, read_children, read_config
 from mirror.oci import strict_json
 from mirror.oci.digest import Digest
@@ -23,8 +24,8 @@ async def stored_platforms(store: Store, digest: Digest) -> tuple[Platform, ...]
     if not is_index(entry.media_type or ""):
         return await _own_platform(store, await strict_json.on_thread(read_config, body))
     children = await strict_json.on_thread(read_children, body)
-    stored = (each for each in children if store.catalog.get(each.digest) is not None)
-    return tuple({each.platform: None for each in stored if each.platform is not None})
+    stored = (each.platform for each in children if store.catalog.get(each.digest) is not None)
+    return tuple({each: None for each in stored if each is not None and _is_ordinary(each)})
 
 
 async def _own_platform(store: Store, config: Digest | None) -> tuple[Platform, ...]:
@@ -36,4 +37,9 @@ async def _own_platform(store: Store, config: Digest | None) -> tuple[Platform, 
         platform = read_platform(await strict_json.on_thread(strict_json.read, body))
     except ValueError:  # the config of another kind of artifact
         return ()
-    return () if platform is None else (platform,)
+    return (platform,) if platform is not None and _is_ordinary(platform) else ()
+
+
+def _is_ordinary(platform: Platform) -> bool:
+    """Whether an order to `warm` takes a platform; the names in an index may be longer."""
+    return len(str(platform)) <= LONGEST_PLATFORM

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,18 +14,29 @@ from mirror.app.systemd import notify, watchdog_interval
 from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 
+_log = logging.getLogger(__name__)
+
 _PRUNE_EVERY = 3600  # seconds
 
 
 def run(stack: AsyncExitStack, *jobs: Coroutine[Any, Any, None]) -> None:
-    """Run jobs until the end of the stack."""
+    """Run jobs until the end of the stack; the failure of one is logged at once."""
     for job in jobs:
-        stack.push_async_callback(_cancel, asyncio.create_task(job))
+        task = asyncio.create_task(job, name=getattr(job, "__qualname__", None))
+        task.add_done_callback(_tell)
+        stack.push_async_callback(_cancel, task)
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        words = "the job %s has failed, and is not done until the mirror is restarted"
+        _log.critical(words, task.get_name(), exc_info=failure)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
+    """Stop a job. Its failure is in the log already, and does not disturb the stop."""
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
+    with contextlib.suppress(asyncio.CancelledError, Exception):
         await task
 
 

@@ -145,6 +145,42 @@ async def test_a_pinned_tag_without_its_platform_is_a_failure_and_retried(
         await until(lambda: new.images[0].layers[0].digest in mirror.stored.digests)
 
 
+async def test_platforms_that_no_order_takes_do_not_end_the_keeping(
+    hub: Hub, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = " ".join(["amd64", *(f"cpu{number}" for number in range(33))])
+    old = add(hub, 1, names)
+    async with run(tag_ttl=0) as mirror:
+        await pull(mirror, old, old.images[0])
+        for image in old.images[1:]:
+            assert (await mirror.manifest(NAME, image.digest)).status == 200
+        await pin(tmp_path)
+        await hub.seen(is_question, 2)
+        new = add(hub, 2, names)
+        await until(lambda: new.images[0].layers[0].digest in mirror.stored.digests)
+        assert "unexpected" not in caplog.text
+
+
+async def test_an_image_that_fails_unexpectedly_does_not_end_the_keeping(
+    hub: Hub,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(pin_keeper, "MOST_PLATFORMS", 1000)  # which no order takes
+    old = add(hub, 1, " ".join(f"cpu{number}" for number in range(33)))
+    async with run(tag_ttl=0) as mirror:
+        await pull(mirror, old)
+        for image in old.images:
+            assert (await mirror.manifest(NAME, image.digest)).status == 200
+        await pin(tmp_path)
+        await hub.seen(is_question, 2)
+        hub.add(make_index(list(reversed(old.images))), NAME, "1")
+        words = "unexpected failure to keep the pinned docker.io/library/app:1"
+        await until(lambda: caplog.text.count(words) > 1)
+
+
 async def test_the_last_pulls_are_not_spent_on_pinned_tags(
     hub: Hub, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,9 +12,11 @@ from mirror.admin.messages.common import STRICT, dry_run
 from mirror.oci.errors import shown
 
 MOST_IMAGES = 10_000  # of one order
+MOST_PLATFORMS = 32  # of one order
+LONGEST_PLATFORM = 100  # characters
 
 _Image = Annotated[str, Field(min_length=1, max_length=600)]
-_Platform = Annotated[str, Field(min_length=1, max_length=100)]
+_Platform = Annotated[str, Field(min_length=1, max_length=LONGEST_PLATFORM)]
 
 
 @checked(frozen=True, config=STRICT)
@@ -34,7 +36,7 @@ class WarmOrder:
     """
 
     images: Annotated[tuple[_Image | ImageFor, ...], Field(min_length=1, max_length=MOST_IMAGES)]
-    platforms: Annotated[tuple[_Platform, ...], Field(max_length=32)] = ()
+    platforms: Annotated[tuple[_Platform, ...], Field(max_length=MOST_PLATFORMS)] = ()
     leave: Annotated[int, Field(ge=0, le=10**9)] | None = None
     dry: bool = False
     kind: Literal["warm"] = "warm"
