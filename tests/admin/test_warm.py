@@ -49,6 +49,13 @@ def many(hub: Hub, name: str = NAME, tag: str = "1", seed: int = 1) -> Index:
     return index
 
 
+def hold(hub: Hub, index: Index, images: Iterable[Image]) -> None:
+    """Have the hub hold an index and its images."""
+    hub.add(index, NAME, "1")
+    for image in images:
+        hub.add(image, NAME)
+
+
 async def warmed(folder: Path, *images: str | ImageFor, **fields: object) -> Warmed:
     """Have images warmed; returns the result."""
     async with asyncio.timeout(20):
@@ -431,3 +438,51 @@ async def test_hostile_indexes_fail_their_image_only(
     result = await warmed(folder, "app:1", "nginx")
     assert [each.failure is None for each in result.images] == [False, True]
     assert str(result.images[0].failure).isprintable()
+
+
+async def test_an_index_spends_one_pull_for_a_platform(
+    hub: Hub, mirror: Mirror, folder: Path
+) -> None:
+    images = [make_image(f"alike/{number}", [10]) for number in range(70)]
+    hold(hub, make_index(images), images)
+    result = await warmed(folder, "app:1", platforms=("linux/amd64",))
+    assert (result.images[0].failure, result.pulls, hub.pulls) == (None, 2, 2)
+    assert stored(mirror, images[0])
+
+
+async def test_an_index_for_versions_of_windows_brings_the_first_few(
+    hub: Hub, mirror: Mirror, folder: Path
+) -> None:
+    images = [make_image(f"version/{number}", [10], os="windows") for number in range(9)]
+    hold(hub, make_index(images), images)
+    result = await warmed(folder, "app:1", platforms=("windows/amd64",))
+    assert (result.failed, result.pulls) == (0, 5)
+
+
+async def test_an_image_of_too_many_manifests_fails_before_it_spends_pulls(
+    hub: Hub, mirror: Mirror, folder: Path
+) -> None:
+    names = [f"a{number}" for number in range(20)]
+    images = [
+        make_image(f"{name}/{number}", [10], architecture=name, os="windows")
+        for name in names
+        for number in range(4)
+    ]
+    hold(hub, make_index(images), images)
+    result = await warmed(folder, "app:1", platforms=tuple(f"windows/{name}" for name in names))
+    assert result.images[0].failure == "it has more than 64 manifests for these platforms"
+    assert hub.pulls == 1
+
+
+async def test_an_image_of_too_many_blobs_fails_before_it_fetches_them(
+    hub: Hub, mirror: Mirror, image: Image, folder: Path
+) -> None:
+    layers = [{"digest": f"sha256:{number:064x}", "size": 1} for number in range(5000)]
+    body = json.dumps({"schemaVersion": 2, "mediaType": image.media_type, "layers": layers})
+    hub.add(image, NAME, "1")
+    hub.faults.add(
+        Fault(kind="manifest", repository=NAME, body=body.encode(), times=None, status=200)
+    )
+    result = await warmed(folder, "app:1")
+    assert result.images[0].failure == "it has more than 4096 blobs"
+    assert not [seen for seen in hub.requests if seen.kind == "blob"]

@@ -8,7 +8,8 @@ from mirror.admin.messages import Record, Refreshed, RefreshedImage, RefreshOrde
 from mirror.admin.messages.common import Reason
 from mirror.admin.operations.parts import LiveParts, OperationParts
 from mirror.admin.operations.targets import stored_digest, typed_image
-from mirror.admin.operations.warm_image import NotWarmed, admit
+from mirror.admin.operations.warm_bounds import NotWarmed
+from mirror.admin.operations.warm_image import admit
 from mirror.content.outcome import STALE_TEXTS
 from mirror.oci.digest import Digest
 from mirror.oci.errors import ManifestUnknown, NotAllowed, RegistryError

@@ -21,8 +21,9 @@ from mirror.admin.messages.warm import (
     WarmProgress,
 )
 from mirror.admin.operations.parts import LiveParts, OperationParts
+from mirror.admin.operations.warm_bounds import NotWarmed
 from mirror.admin.operations.warm_cost import ImageCost
-from mirror.admin.operations.warm_image import ImageWarming, NotWarmed, PullsToLeave, Room
+from mirror.admin.operations.warm_image import ImageWarming, PullsToLeave, Room
 from mirror.admin.operations.warm_platforms import requested_platforms
 from mirror.identity.client import MIRROR_ITSELF
 from mirror.oci.digest import Digest

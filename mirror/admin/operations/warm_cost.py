@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mirror.admin.operations.parts import LiveParts, OperationParts
+from mirror.admin.operations.warm_bounds import NotWarmed
 from mirror.admin.operations.warm_documents import is_index, read_blobs, read_children
-from mirror.admin.operations.warm_image import NotWarmed, Room, admit, choose
+from mirror.admin.operations.warm_image import Room, admit, choose
 from mirror.oci import strict_json
 from mirror.oci.digest import Digest
 from mirror.oci.image_name import ImageName

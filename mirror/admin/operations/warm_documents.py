@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,10 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import DigestInvalid
 from mirror.oci.platform import Platform, best, read_platform
 
-_MOST_BLOBS = 4096  # of one manifest; an engine takes 127 layers
+MOST_BLOBS = 4096  # of one image; an engine takes 127 layers for a platform
 _LARGEST = 2**50  # bytes
 _MOST_PLAIN = 16  # entries without a platform
+_MOST_ALIKE = {"windows": 4}  # entries of one platform that differ in `os.version`, by system
 _ATTESTS = "vnd.docker.reference.type"  # the annotation of BuildKit's attestations
 
 
@@ -51,7 +53,8 @@ def choose_children(
 ) -> tuple[list[Child], list[Platform]]:
     """Choose the entries for platforms; also returns the platforms without one.
 
-    An index that names no platforms is taken whole, if it is small.
+    Engines take the first entry of their platform, and on Windows the first of their version. An
+    index that names no platforms is taken whole, if it is small.
     """
     children = list(children)
     offered = {child.platform for child in children if child.platform is not None}
@@ -64,17 +67,30 @@ def choose_children(
             missing.append(platform)
         else:
             taken.add(found)
-    return [child for child in children if child.platform in taken], missing
+    return list(_first(children, taken)), missing
+
+
+def _first(children: Iterable[Child], platforms: set[Platform]) -> Iterator[Child]:
+    """Yield the entries of platforms that an engine may take."""
+    taken = Counter[Platform]()
+    for child in children:
+        platform = child.platform
+        if platform in platforms and taken[platform] < _MOST_ALIKE.get(platform.os, 1):
+            taken[platform] += 1
+            yield child
 
 
 def read_blobs(body: bytes) -> list[WantedBlob]:
-    """Return the blobs of a manifest; layers that clients take from elsewhere are left out."""
+    """Return the blobs of a manifest; layers that clients take from elsewhere are left out.
+
+    Of more than `MOST_BLOBS`, it returns one more.
+    """
     document = _read(body)
     found: dict[Digest, WantedBlob] = {}
     for key in ("config", "layers", "blobs", "fsLayers"):
         for entry in _entries(document, key):
             digest = _digest(entry.get("digest", entry.get("blobSum")))
-            if digest is not None and not _is_foreign(entry) and len(found) < _MOST_BLOBS:
+            if digest is not None and not _is_foreign(entry) and len(found) <= MOST_BLOBS:
                 found.setdefault(digest, WantedBlob(digest, _size(entry.get("size"))))
     return list(found.values())
 

@@ -11,6 +11,7 @@ from functools import partial
 
 from mirror.admin.messages.warm import WarmingImage
 from mirror.admin.operations.parts import LiveParts, OperationParts
+from mirror.admin.operations.warm_bounds import Bounds, NotWarmed
 from mirror.admin.operations.warm_documents import (
     Child,
     WantedBlob,
@@ -36,13 +37,8 @@ from mirror.storage.store import Store
 from mirror.upstream.publicity_check import ProbedContent
 from mirror.util.units import human
 
-_DEEPEST = 3  # indexes within indexes
 # The mirror asks for itself: it may read what its account may, within the rules of the upstream.
 _ITSELF = ClientIdentity(MIRROR_ITSELF, name=MIRROR_ITSELF)
-
-
-class NotWarmed(Exception):
-    """An image is not stored; the message says why."""
 
 
 class PullsToLeave:
@@ -122,6 +118,7 @@ class ImageWarming:
     pulls: int = 0
     chosen: list[str] = field(default_factory=list)
     missing_bytes: int = 0
+    _bounds: Bounds = field(default_factory=Bounds)
     _done: int = 0
     _bodies: dict[Digest, FetchedBody] = field(default_factory=dict)
 
@@ -149,27 +146,25 @@ class ImageWarming:
         self.digest = found.descriptor.digest
         of_index = 1 + len(self.platforms)
         cost = of_index if is_index(found.descriptor.media_type) else 1
-        blobs = await self._manifests(await self._manifest(self.digest, cost))
+        await self._manifests(await self._manifest(self.digest, cost))
+        blobs = self._bounds.blobs
         self.room.take(blobs)
         await self._bring_all(blobs)
         if found.why is not None:
             raise NotWarmed(f"it is stored as it was before: {STALE_TEXTS[found.why]}")
 
-    async def _manifests(self, found: ManifestResult, depth: int = 1) -> list[WantedBlob]:
-        """Bring the manifests for the platforms of an index; returns the blobs of all of them."""
+    async def _manifests(self, found: ManifestResult, depth: int = 1) -> None:
+        """Bring the manifests for the platforms of an index, and note the blobs of all of them."""
         body = found.body or b""
         if not is_index(found.descriptor.media_type):
-            return await strict_json.on_thread(read_blobs, body)
-        if depth > _DEEPEST:
-            raise NotWarmed(f"its indexes are nested more than {_DEEPEST} levels deep")
+            self._bounds.take(await strict_json.on_thread(read_blobs, body))
+            return
         children = await strict_json.on_thread(read_children, body)
-        blobs: list[WantedBlob] = []
-        for child in choose(children, self.platforms, insist=self.insist):
-            below = await self._manifest(child.digest, 1)
-            blobs += await self._manifests(below, depth + 1)
+        chosen = choose(children, self.platforms, insist=self.insist)
+        for child in self._bounds.enter(chosen, depth):
+            await self._manifests(await self._manifest(child.digest, 1), depth + 1)
             if child.platform is not None:
                 self.chosen.append(str(child.platform))
-        return blobs
 
     async def _manifest(self, digest: Digest, cost: int) -> ManifestResult:
         """Bring a manifest; a manifest that is stored for this upstream costs no pull."""
