@@ -58,6 +58,18 @@ async def warm(parts: OperationParts, order: WarmOrder) -> AsyncGenerator[Record
     live = parts.running("warm")
     if live.warm_figures.running >= _MOST_RUNS:
         raise OrderError(f"{_MOST_RUNS} runs of warm are under way: expected fewer")
+    live.warm_figures.running += 1  # at once: other orders begin while this one is read
+    try:
+        async with aclosing(_carried_out(parts, live, order)) as records:
+            async for record in records:
+                yield record
+    finally:
+        live.warm_figures.running -= 1
+
+
+async def _carried_out(
+    parts: OperationParts, live: LiveParts, order: WarmOrder
+) -> AsyncGenerator[Record, None]:
     images = [_parsed(each) async for each in cooperatively(order.images)]
     platforms, by = await _platforms(parts, order)
     names = tuple(map(str, platforms))
@@ -65,13 +77,9 @@ async def warm(parts: OperationParts, order: WarmOrder) -> AsyncGenerator[Record
     yield WarmPlan(len(wanted), names, by)
     run = _Run(parts, live, order, insist=by == "given")
     began = time.monotonic()
-    live.warm_figures.running += 1
-    try:
-        async with aclosing(run.all(wanted)) as records:
-            async for record in records:
-                yield record
-    finally:
-        live.warm_figures.running -= 1
+    async with aclosing(run.all(wanted)) as records:
+        async for record in records:
+            yield record
     result = run.result(names, by, time.monotonic() - began)
     if not order.dry:
         live.warm_figures.last_ended = time.time()
