@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mirror.admin.operations.parts import LiveParts, OperationParts
-from mirror.admin.operations.warm_bounds import NotWarmed
-from mirror.admin.operations.warm_documents import is_index, read_blobs, read_children
+from mirror.admin.operations.warm_bounds import Bounds, NotWarmed
+from mirror.admin.operations.warm_documents import WantedBlob, is_index, read_blobs, read_children
 from mirror.admin.operations.warm_image import Room, admit, choose
 from mirror.oci import strict_json
 from mirror.oci.digest import Digest
@@ -34,6 +34,7 @@ class ImageCost:
     unknown: bool = False
     missing: int = 0  # bytes
     chosen: list[str] = field(default_factory=list)
+    _bounds: Bounds = field(default_factory=Bounds)
 
     async def run(self) -> None:
         """Reckon it; raises NotWarmed, RegistryError."""
@@ -43,22 +44,25 @@ class ImageCost:
             raise NotWarmed("upstream has no such image")
         self.digest = hint.digest
         await self._manifest(hint.digest, hint.media_type)
+        self._blobs(self._bounds.blobs)
 
-    async def _manifest(self, digest: Digest | None, media_type: str) -> None:
+    async def _manifest(self, digest: Digest | None, media_type: str, depth: int = 1) -> None:
         body = None if digest is None else await self._stored(digest)
         if body is None:
             self.unknown = True
             if digest is None or self._count(digest, 0):
                 self.pulls += 1 + (len(self.platforms) if is_index(media_type) else 0)
         elif is_index(media_type):
-            await self._children(body)
+            await self._children(body, depth)
         else:
-            blobs = await strict_json.on_thread(read_blobs, body)
-            self.room.take(blobs)
-            for blob in blobs:
-                stored = self.parts.store.catalog.get(blob.digest) is not None
-                if not stored and self._count(blob.digest, blob.size):
-                    self.missing += blob.size
+            self._bounds.take(await strict_json.on_thread(read_blobs, body))
+
+    def _blobs(self, blobs: list[WantedBlob]) -> None:
+        self.room.take(blobs)
+        for blob in blobs:
+            stored = self.parts.store.catalog.get(blob.digest) is not None
+            if not stored and self._count(blob.digest, blob.size):
+                self.missing += blob.size
 
     def _count(self, digest: Digest, size: int) -> bool:
         """Count content in; False if another image of the run costs it already."""
@@ -66,13 +70,14 @@ class ImageCost:
         self.counted[digest] = size
         return not known
 
-    async def _children(self, body: bytes) -> None:
+    async def _children(self, body: bytes, depth: int) -> None:
         catalog, upstream = self.parts.store.catalog, self.name.repository.upstream
         children = await strict_json.on_thread(read_children, body)
-        for child in choose(children, self.platforms, insist=self.insist):
+        chosen = choose(children, self.platforms, insist=self.insist)
+        for child in self._bounds.enter(chosen, depth):
             entry = catalog.get(child.digest)
             kind = (entry.type_for(upstream) if entry else None) or ""
-            await self._manifest(child.digest, "" if is_index(kind) else kind)
+            await self._manifest(child.digest, kind, depth + 1)
             if child.platform is not None:
                 self.chosen.append(str(child.platform))
 
