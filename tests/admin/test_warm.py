@@ -21,6 +21,7 @@ from mirror.admin.messages import (
 )
 from mirror.oci.digest import Digest
 from tests.standin import Fault, Hub, Image, Index, make_image, make_index
+from tests.standin.blobs import digest_of
 from tests.support.mirror import Mirror, Run
 from tests.support.orders import ordered
 from tests.support.reloading import Changing, reload
@@ -486,3 +487,55 @@ async def test_an_image_of_too_many_blobs_fails_before_it_fetches_them(
     result = await warmed(folder, "app:1")
     assert result.images[0].failure == "it has more than 4096 blobs"
     assert not [seen for seen in hub.requests if seen.kind == "blob"]
+
+
+async def test_pulls_are_left_where_heads_do_not_decide(
+    hub: Hub, mirror: Mirror, image: Image, folder: Path
+) -> None:
+    hub.terms.limit = 3
+    many(hub)
+    hub.faults.add(Fault(kind="manifest", method="HEAD", status=405, times=None))
+    first = await warmed(folder, "nginx", leave=2)
+    assert (first.failed, first.pulls, hub.pulls) == (0, 1, 1)
+    second = await warmed(folder, "app:1", leave=2)
+    assert second.images[0].failure == (
+        "2 pulls of docker.io are left, and it needs 1: 2 are to be left"
+    )
+    assert (second.pulls, hub.pulls) == (0, 1)
+
+
+async def test_orders_that_come_at_once_are_bounded_too(
+    hub: Hub, mirror: Mirror, image: Image, folder: Path
+) -> None:
+    hub.faults.add(Fault(kind="manifest", hang=True, times=None))
+    orders = [ordered(folder, order(["nginx"])) for _ in range(12)]
+    try:
+        async with asyncio.timeout(20):
+            first = await asyncio.gather(*map(anext, orders), return_exceptions=True)
+        assert sum(isinstance(each, WarmPlan) for each in first) == 8
+        assert sum(isinstance(each, OrderError) for each in first) == 4
+    finally:
+        for each in orders:
+            await each.aclose()
+
+
+async def test_a_dry_run_reckons_stored_indexes_within_indexes(
+    hub: Hub, mirror: Mirror, folder: Path
+) -> None:
+    inner = many(hub, tag="inner")
+    outer = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": inner.media_type,
+            "manifests": [
+                {"mediaType": inner.media_type, "digest": inner.digest, "size": len(inner.manifest)}
+            ],
+        }
+    ).encode()
+    hub.add(Index(outer, inner.media_type, digest_of(outer), (inner.images[0],)), NAME, "1")
+    for reference in ("1", inner.digest, inner.images[0].digest):
+        assert (await mirror.manifest(NAME, reference)).status == 200
+    result = await warmed(folder, "app:1", platforms=("amd64",), dry=True)
+    [image] = result.images
+    assert (image.pulls, image.unknown) == (0, False)
+    assert image.bytes == sum(blob.size for blob in inner.images[0].blobs)

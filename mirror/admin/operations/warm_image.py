@@ -27,7 +27,7 @@ from mirror.content.outcome import STALE_TEXTS, Outcome
 from mirror.identity.client import MIRROR_ITSELF, ClientIdentity
 from mirror.oci import strict_json
 from mirror.oci.digest import Digest
-from mirror.oci.errors import RegistryError, shown
+from mirror.oci.errors import RegistryError, UpstreamFailure, shown
 from mirror.oci.image_name import ImageName
 from mirror.oci.names import Repository
 from mirror.oci.platform import Platform
@@ -51,6 +51,11 @@ class PullsToLeave:
         self._budget = budget
         self._leave = leave
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @property
+    def all_may_go(self) -> bool:
+        """Whether no pull is left on purpose."""
+        return self._leave is None
 
     @asynccontextmanager
     async def spending(self, upstream: str, pulls: int) -> AsyncIterator[None]:
@@ -140,9 +145,7 @@ class ImageWarming:
     async def run(self) -> None:
         """Bring it; raises NotWarmed, RegistryError, StorageError."""
         await admit(self.live, self.name)
-        found = await self.live.manifests.get(
-            self.repository, self.name.reference, MIRROR_ITSELF, head=True
-        )
+        found = await self._resolve()
         self.digest = found.descriptor.digest
         of_index = 1 + len(self.platforms)
         cost = of_index if is_index(found.descriptor.media_type) else 1
@@ -152,6 +155,26 @@ class ImageWarming:
         await self._bring_all(blobs)
         if found.why is not None:
             raise NotWarmed(f"it is stored as it was before: {STALE_TEXTS[found.why]}")
+
+    async def _resolve(self) -> ManifestResult:
+        """Return what the name is now; that costs a pull where upstream's HEAD does not decide."""
+        reference = self.name.reference
+        get = partial(self.live.manifests.get, self.repository, reference, MIRROR_ITSELF, head=True)
+        if self.left.all_may_go or await self._is_decided():
+            found = await get()
+        else:
+            async with self.left.spending(self.repository.upstream, 1):
+                found = await get()
+        self.pulls += found.outcome is Outcome.MISS and found.body is not None
+        return found
+
+    async def _is_decided(self) -> bool:
+        """Whether stored knowledge or a HEAD tells what the name is; this costs no pull."""
+        preview = self.live.manifests.preview
+        try:
+            return (await preview(self.repository, self.name.reference)).descriptor is not None
+        except UpstreamFailure:
+            return False
 
     async def _manifests(self, found: ManifestResult, depth: int = 1) -> None:
         """Bring the manifests for the platforms of an index, and note the blobs of all of them."""
