@@ -157,7 +157,7 @@ class ImageWarming:
             raise NotWarmed(f"it is stored as it was before: {STALE_TEXTS[found.why]}")
 
     async def _resolve(self) -> ManifestResult:
-        """Return what the name is now; that costs a pull where upstream's HEAD does not decide."""
+        """Resolve the name; a pull is spent on it if upstream's HEAD does not decide."""
         reference = self.name.reference
         get = partial(self.live.manifests.get, self.repository, reference, MIRROR_ITSELF, head=True)
         if self.left.all_may_go or await self._is_decided():
@@ -169,7 +169,7 @@ class ImageWarming:
         return found
 
     async def _is_decided(self) -> bool:
-        """Whether stored knowledge or a HEAD tells what the name is; this costs no pull."""
+        """Whether stored knowledge or a HEAD resolves the name; no pull is spent on this."""
         preview = self.live.manifests.preview
         try:
             return (await preview(self.repository, self.name.reference)).descriptor is not None
