@@ -42,6 +42,14 @@ class Pin:
     needs: Mapping[Digest, None]
 
 
+@dataclass(slots=True)
+class _Content:
+    """All that one digest needs, and by how many pinned images it is held."""
+
+    needs: dict[Digest, None]
+    images: int = 0
+
+
 class Pins:
     """The pinned images of a store. `clock` is the wall clock, in seconds.
 
@@ -56,7 +64,8 @@ class Pins:
         self._catalog = catalog
         self._clock = clock
         self._pins: dict[ImageName, Pin] = {}
-        self._needed: Counter[Digest] = Counter()  # by how many images
+        self._contents: dict[Digest, _Content] = {}  # many tags may mean one digest
+        self._needed: Counter[Digest] = Counter()  # by how many of these
         index.when_lost(self._tell)
 
     def __repr__(self) -> str:
@@ -66,7 +75,7 @@ class Pins:
         """Read the index; the content of the store has to be known by then."""
         for row in await self._index.pins():
             image = ImageName(row.repository, row.reference)
-            self._put(image, Pin(row.digest, row.pinned_at, self._needs(row.digest)))
+            self._put(image, row.digest, row.pinned_at)
 
     @property
     def images(self) -> Mapping[ImageName, Pin]:
@@ -82,7 +91,7 @@ class Pins:
 
         Raises TooManyPins if its content does not fit, or if it has too many parts.
         """
-        needs = self._needs(digest)
+        needs = self._needs_of(digest)
         if image not in self._pins and len(self._pins) >= MOST_PINS:
             raise TooManyPins(f"{MOST_PINS} images are pinned already, which is the most")
         if len(needs) >= _MOST_NEEDED:
@@ -90,7 +99,7 @@ class Pins:
         self._check_room(needs)
         before = self._pins.get(image)
         pinned_at = int(self._clock()) if before is None else before.pinned_at
-        self._put(image, Pin(digest, pinned_at, needs))
+        self._put(image, digest, pinned_at)
         self._write(image)
 
     def _check_room(self, needs: Iterable[Digest]) -> None:
@@ -117,7 +126,7 @@ class Pins:
         before = self._pins.get(image)
         if before is None or before.digest == digest:
             return
-        self._put(image, Pin(digest, before.pinned_at, self._needs(digest)))
+        self._put(image, digest, before.pinned_at)
         self._write(image)
         _log.info("%s is pinned, and is %s now", image, digest)
 
@@ -125,9 +134,13 @@ class Pins:
         """Note that a manifest is stored: pinned images that need it need its content."""
         if digest not in self._needed:
             return
-        for image, pin in list(self._pins.items()):
-            if digest in pin.needs:
-                self._put(image, Pin(pin.digest, pin.pinned_at, self._needs(pin.digest)))
+        below = self._needs(digest)
+        for content in self._contents.values():
+            if digest in content.needs:
+                room = max(0, _MOST_NEEDED - len(content.needs))
+                more = [each for each in below if each not in content.needs][:room]
+                content.needs.update(dict.fromkeys(more))
+                self._keep(more)
 
     def holding(self, digest: Digest) -> ImageName | None:
         """Return a pinned image that needs a digest."""
@@ -143,27 +156,46 @@ class Pins:
             most = human(self._catalog.most_pinned)
             _log.warning("pinned images take more than %s: the rest may be evicted", most)
 
-    def _put(self, image: ImageName, pin: Pin) -> None:
+    def _put(self, image: ImageName, digest: Digest, pinned_at: int) -> None:
         """Pin the content of an image before that of its earlier digest is unpinned."""
         before = self._pins.get(image)
-        self._pins[image] = pin
-        for digest in pin.needs:
-            self._needed[digest] += 1
-            self._catalog.pin(digest)
+        self._pins[image] = Pin(digest, pinned_at, self._hold(digest))
         if before is not None:
-            self._release(before)
+            self._release(before.digest)
 
     def _take(self, image: ImageName) -> None:
-        self._release(self._pins.pop(image))
+        self._release(self._pins.pop(image).digest)
 
-    def _release(self, pin: Pin) -> None:
-        for digest in pin.needs:
+    def _hold(self, digest: Digest) -> Mapping[Digest, None]:
+        content = self._contents.get(digest)
+        if content is None:
+            content = self._contents[digest] = _Content(self._needs(digest))
+            self._keep(content.needs)
+        content.images += 1
+        return content.needs
+
+    def _keep(self, digests: Iterable[Digest]) -> None:
+        for digest in digests:
+            self._needed[digest] += 1
+            self._catalog.pin(digest)
+
+    def _release(self, root: Digest) -> None:
+        content = self._contents[root]
+        content.images -= 1
+        if content.images:
+            return
+        del self._contents[root]
+        for digest in content.needs:
             self._needed[digest] -= 1
             if not self._needed[digest]:
                 del self._needed[digest]
                 self._catalog.unpin(digest)
 
-    def _needs(self, digest: Digest) -> Mapping[Digest, None]:
+    def _needs_of(self, digest: Digest) -> Mapping[Digest, None]:
+        content = self._contents.get(digest)
+        return self._needs(digest) if content is None else content.needs
+
+    def _needs(self, digest: Digest) -> dict[Digest, None]:
         """Return a digest and all that it references, as far as manifests are stored."""
         needs: dict[Digest, None] = {}
         ahead = [digest]

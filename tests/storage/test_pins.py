@@ -198,6 +198,23 @@ async def test_a_hostile_image_is_bounded_when_a_pinned_tag_moves_to_it() -> Non
     assert row == PinRow(NGINX, Tag("1"), digest("all"), row.pinned_at)
 
 
+def test_the_parts_of_an_index_with_many_tags_arrive_in_short_steps() -> None:
+    stored = Stored(max_size=10**9)
+    children = [f"child{number}" for number in range(2000)]
+    stored.manifest("index", *children)
+    for number in range(100):
+        stored.pins.pin(ImageName(NGINX, Tag(f"t{number}")), digest("index"))
+    began = time.thread_time()
+    for child in children[:10]:
+        stored.manifest(child, f"{child}/layer")
+    assert time.thread_time() - began < 0.1  # all the needs of each tag would take some seconds
+    stored.blob("child9/layer")
+    assert stored.catalog.is_pinned(digest("child9/layer"))
+    for number in range(100):
+        stored.pins.unpin(ImageName(NGINX, Tag(f"t{number}")))
+    assert stored.catalog.pinned_bytes == 0
+
+
 def test_an_eviction_does_not_look_at_pinned_content() -> None:
     stored = Stored(max_size=10**12)
     names = range(10_000)
