@@ -26,6 +26,7 @@ from mirror.web.connections.trusted_proxies import TrustedProxies
 from mirror.web.router import Router
 
 _BUDGETS = 10.0  # seconds between two reports of the pull limits, each of which needs a query
+_DRAWN = 0.5  # seconds between two drawings of the overview, which take milliseconds of the loop
 
 
 def build_authenticator(settings: Settings) -> Authenticator:
@@ -67,6 +68,7 @@ def build_console(
         templates=templates,
         client_files=ClientFiles(settings),
         budgets=Kept(_BUDGETS),
+        drawn=Kept(_DRAWN),
         streams=EventStreams(),
         channels=Channels(),
     )
@@ -75,7 +77,8 @@ def build_console(
 
 def console_names(settings: Settings) -> set[str]:
     """Return the names by which browsers may reach the page: the machine's own name among them."""
-    return {*settings.admin_hosts, *own_names(settings), socket.gethostname().lower()}
+    host = socket.gethostname().lower()
+    return {*settings.admin_hosts, *own_names(settings), host, f"{host.partition('.')[0]}.local"}
 
 
 def build_metrics_browsers(settings: Settings) -> Browsers:

@@ -187,6 +187,7 @@ class Reloader:
         web_server.console.hosts.change(console_names(settings))
         web_server.console.viewers.change(settings.operators)
         web_server.console.client_files.change(settings)
+        web_server.console.renew_streams()
         web_server.server.router = made.router
         connections = web_server.connections
         connections.of_clients.max_connections = min(settings.max_connections, connections.bearable)

@@ -54,6 +54,10 @@ class Console:
         """End the streams of events, before the listener waits for running answers."""
         await self._parts.streams.stop()
 
+    def renew_streams(self) -> None:
+        """End the streams of events, after a reload: their viewers may have other rights."""
+        self._parts.streams.renew()
+
     async def close(self) -> None:
         """Stop running questions."""
         await self._parts.orders.close()
@@ -98,7 +102,7 @@ class Console:
         if first == "login":
             return _login(viewer, path.query)
         page = PAGES.get(first)
-        if page is None:
+        if page is None or not _is_text(path.path):
             raise Problem(HTTPStatus.NOT_FOUND, f"there is no page at {shown(path.path)}")
         form: dict[str, str] = {}
         if request.method not in SAFE:
@@ -122,6 +126,15 @@ class Console:
         is_api = path.path.startswith("/api")
         reply = problem.reply() if is_api else problem_page(self._parts, problem)
         return await rendered(reply, request, cause=problem.detail)
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path is UTF-8: bytes that are not come as lone surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _login(viewer: Viewer, query: str) -> ConsoleReply:

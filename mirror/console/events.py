@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mirror.console.problem import Problem, busy
 from mirror.console.reply import NO_STORE, head_lines
+from mirror.identity.address import one_client
 from mirror.web.console import EventReply
 from mirror.web.sending import ClientStream
 
 _log = logging.getLogger(__name__)
 
 _MOST = 64  # streams
+_RESERVED = 16  # of them, for viewers that see names
+_MOST_OF_A_CLIENT = 8
+_LASTS = 300.0  # seconds of a stream
 _AGAIN = 30  # seconds, for a stream beyond it
 _BEAT = 15.0  # seconds between comments, so that a front does not take the stream for dead
 _LOOK = 3.0  # seconds between two looks whether the reader has left
@@ -121,26 +126,41 @@ class Channels:
 
 @dataclass(frozen=True, slots=True)
 class EventStream:
-    """The answer of a page that is a stream of a channel's events."""
+    """The answer of a page that is a stream of a channel's events, to a viewer at an address.
+
+    A viewer that sees names is an operator, or on this machine.
+    """
 
     channel: Channel
+    address: str
+    names: bool
     media_type: ClassVar[str] = "text/event-stream"
 
 
 class EventStreams:
-    """The open streams: at most 64, all of which end at once when the mirror stops."""
+    """The open streams: at most 64, all of which end at once when the mirror stops.
+
+    A client has at most eight, and a quarter of all is for viewers that see names. A stream ends
+    after some minutes and after a reload, so that its reader asks again with the rights of then.
+    """
 
     def __init__(self) -> None:
         self._open: set[ClientStream] = set()
-        self._promised = 0
+        self._promised = Counter[str]()  # by client
         self._stop = asyncio.Event()
+        self._again = asyncio.Event()
         self._left = asyncio.Event()
 
     def __len__(self) -> int:
-        return self._promised
+        return self._promised.total()
 
     def __repr__(self) -> str:
         return f"<EventStreams: {len(self)} of {_MOST}>"
+
+    def renew(self) -> None:
+        """End all streams; their readers come again, with the rights that they have now."""
+        self._again.set()
+        self._again = asyncio.Event()
 
     async def stop(self) -> None:
         """End all streams, at once; a stream that its reader does not take is cut."""
@@ -156,53 +176,62 @@ class EventStreams:
 
     def reply(self, stream: EventStream) -> EventReply:
         """Return the reply to send; raises Problem beyond the bound, or if the mirror stops."""
-        if self._promised >= _MOST:
-            raise busy(f"more than {_MOST} pages are watching: reload the page to see more", _AGAIN)
+        client = one_client(stream.address)
+        most = _MOST if stream.names else _MOST - _RESERVED
+        if len(self) >= most or self._promised[client] >= _MOST_OF_A_CLIENT:
+            raise busy("too many pages are watching: reload the page to see more", _AGAIN)
         if self._stop.is_set():
             raise Problem(503, "the mirror is stopping")
         head = head_lines(stream.media_type, NO_STORE, {"X-Accel-Buffering": "no"})
-        self._promised += 1
-        return EventReply(200, head, length=None, body=_Body(self, stream.channel), last=True)
+        self._promised[client] += 1
+        body = _Body(self, stream.channel, client)
+        return EventReply(200, head, length=None, body=body, last=True)
 
     async def send(self, client: ClientStream, channel: Channel) -> None:
         """Send events until the reader leaves or the mirror stops."""
         channel.join()
         self._open.add(client)
-        stop = asyncio.create_task(self._stop.wait())
+        ends = [asyncio.create_task(each.wait()) for each in (self._stop, self._again)]
         try:
             await client.data(_BEGIN)
-            await self._follow(client, channel, stop)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LASTS):
+                    await self._follow(client, channel, ends)
         finally:
-            stop.cancel()
+            for end in ends:
+                end.cancel()
             self._open.discard(client)
             self._left.set()
             channel.leave()
 
     async def _follow(
-        self, client: ClientStream, channel: Channel, stop: asyncio.Task[bool]
+        self, client: ClientStream, channel: Channel, ends: Sequence[asyncio.Task[Any]]
     ) -> None:
         number, spoke = -1, time.monotonic()
-        while not stop.done() and not client.gone:
+        while not any(end.done() for end in ends) and not client.gone:
             data = channel.since(number)
             if not data and time.monotonic() - spoke > _BEAT:
                 data = _COMMENT
             if data and not client.untaken:  # a slow reader skips
                 number, spoke = channel.number, time.monotonic()
                 await client.data(data)
-            turns: set[asyncio.Future[Any]] = {stop, channel.next()}
+            turns: set[asyncio.Future[Any]] = {*ends, channel.next()}
             await asyncio.wait(turns, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED)
 
-    def close(self) -> None:
-        """Stop counting a stream."""
-        self._promised -= 1
+    def close(self, client: str) -> None:
+        """Stop counting a stream of a client."""
+        self._promised[client] -= 1
+        if not self._promised[client]:
+            del self._promised[client]
 
 
 class _Body:
     """The body of a stream of events."""
 
-    def __init__(self, streams: EventStreams, channel: Channel) -> None:
+    def __init__(self, streams: EventStreams, channel: Channel, client: str) -> None:
         self._streams = streams
         self._channel = channel
+        self._of = client
         self._closed = False
 
     async def send(self, client: ClientStream) -> None:
@@ -213,4 +242,4 @@ class _Body:
         """Let go of it, once."""
         if not self._closed:
             self._closed = True
-            self._streams.close()
+            self._streams.close(self._of)

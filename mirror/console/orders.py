@@ -25,6 +25,7 @@ from mirror.admin.service import AdminService
 from mirror.console.discretion import PUBLIC, discreet
 from mirror.console.problem import Problem, busy
 from mirror.console.viewers import Viewer
+from mirror.util.plain_text import plain
 from mirror.util.singleflight import SingleFlight
 
 _log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ _STATUSES = {
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "failed": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+
+_SHOWN = 1000  # characters of an order in the log
 
 R = TypeVar("R")
 
@@ -92,7 +95,7 @@ class Orders:
         viewer.need_act(f"mirror {order}")
         if not getattr(order, "dry", False):
             self.actions[order.kind] += 1
-        _log.info("order of %s at %s: %s", viewer.name, viewer.address, order)
+        _log.info("order of %s at %s: %s", viewer.name, viewer.address, plain(str(order), _SHOWN))
         async with aclosing(self._service.carry_out(order)) as records:
             async for record in records:
                 yield record

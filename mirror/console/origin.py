@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -16,10 +17,12 @@ from mirror.web.router import host_of
 
 SAFE = ("GET", "HEAD")
 _SITE = "Sec-Fetch-Site"
+_HOST = re.compile(r"(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
+_LAST_PORT = 65_535
 
 
 class OwnHosts:
-    """The hosts that the console answers to: addresses, `localhost`, `.local`, and given names.
+    """The hosts that the console answers to: addresses, `localhost`, and given names.
 
     DNS rebinding makes a page's name resolve to the mirror: to the browser, page and mirror are
     the same site then, and only the name gives the page away.
@@ -38,7 +41,7 @@ class OwnHosts:
     def check(self, request: web.BaseRequest) -> str:
         """Return the host that a request is sent to; raises Problem for another's name."""
         host = host_of(request.raw_path, request.headers.get(hdrs.HOST, ""))
-        if self._names.know(host) or _is_local(host):
+        if _is_written_well(host) and self._names.know(host):
             return host
         raise Problem(
             HTTPStatus.MISDIRECTED_REQUEST,
@@ -47,10 +50,10 @@ class OwnHosts:
         )
 
 
-def _is_local(host: str) -> bool:
-    """Whether a name is one of multicast DNS, which no DNS server can redirect (RFC 6762, 3)."""
-    name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdigit() else host).removesuffix(".").endswith(".local")
+def _is_written_well(host: str) -> bool:
+    """Whether a host is a name or an address, perhaps with a port (RFC 9110, 7.2)."""
+    found = _HOST.fullmatch(host)
+    return found is not None and int(found["port"] or 0) <= _LAST_PORT
 
 
 def check_origin(request: web.BaseRequest, host: str) -> None:
@@ -60,7 +63,7 @@ def check_origin(request: web.BaseRequest, host: str) -> None:
     may follow a link from another site, but no page may use the answer.
     """
     headers = request.headers
-    if request.method in SAFE:
+    if request.method in SAFE and hdrs.ORIGIN not in headers:
         foreign = headers.get(_SITE) in ("cross-site", "same-site") and not _is_visit(headers)
     else:
         foreign = not _same_origin(headers, host)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from mirror.budget.summary import Budgets
 from mirror.console.client_files import ClientFiles
 from mirror.console.events import Channels, EventStreams
@@ -22,6 +24,14 @@ class RunningMirror:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """The overview as text: its title and its parts."""
+
+    title: str
+    parts: tuple[Markup, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ConsoleParts:
     """The mirror, the orders, the templates, and what several viewers share."""
 
@@ -30,5 +40,6 @@ class ConsoleParts:
     templates: Templates
     client_files: ClientFiles
     budgets: Kept[Budgets]
+    drawn: Kept[Drawn]
     streams: EventStreams
     channels: Channels

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import ip_address
 
 from aiohttp import web
 
@@ -15,8 +14,9 @@ from mirror.web.auth.authenticator import Authenticator
 from mirror.web.connections.trusted_proxies import TrustedProxies
 from mirror.web.request_keys import IDENTITY
 
-# A proxy that is not trusted hides its clients behind its own address, which may be a loopback one.
-_FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Forwarded-Host")
+# A proxy hides its clients behind its own address, which may be a loopback one.
+_HERE = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+_FORWARDED = ("x-forwarded-", "forwarded", "x-real-ip", "via", "x-envoy-", "x-original-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +99,10 @@ class Viewers:
     def _is_near(self, request: web.BaseRequest) -> bool:
         """Whether a request comes from this machine, and no proxy has passed it on.
 
-        Through a trusted proxy, its client's address decides.
+        A proxy shows itself by being trusted, by a header, or by HTTP/1.0, which no browser speaks.
         """
-        try:
-            near = ip_address((request.remote or "").partition("%")[0])
-        except ValueError:
-            return False
-        near = getattr(near, "ipv4_mapped", None) or near
-        return near.is_loopback and (
-            not any(name in request.headers for name in _FORWARDED) or self._is_trusted(request)
-        )
-
-    def _is_trusted(self, request: web.BaseRequest) -> bool:
-        peer = request.transport and request.transport.get_extra_info("peername")
-        return bool(
-            peer
-            and self._trusted_proxies is not None
-            and self._trusted_proxies.trusts(str(peer[0]))
-        )
+        peername = request.transport and request.transport.get_extra_info("peername")
+        peer = str(peername[0]) if peername else ""
+        trusted = self._trusted_proxies is not None and self._trusted_proxies.trusts(peer)
+        forwarded = any(name.lower().startswith(_FORWARDED) for name in request.headers)
+        return peer in _HERE and not trusted and not forwarded and request.version >= (1, 1)

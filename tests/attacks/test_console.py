@@ -94,12 +94,41 @@ async def test_a_front_on_the_same_machine_lends_its_address_to_no_client(
     assert (await mirror.ask("/api/v1/images", **named)).status == 403
 
 
-async def test_behind_a_trusted_front_the_clients_own_address_decides(run: Run) -> None:
+@pytest.mark.parametrize("forwarded", ["", "127.0.0.1, 203.0.113.7", "127.0.0.1", "unix:"])
+async def test_behind_a_trusted_front_no_client_is_on_this_machine(
+    run: Run, forwarded: str
+) -> None:
+    """The front's own loopback, or one that it was told of, would be taken for the mirror's."""
     async with run(trusted_proxies=["127.0.0.1"]) as mirror:
-        far = await mirror.ask("/api/v1/images", X_Forwarded_For="127.0.0.1, 203.0.113.7")
-        assert far.status == 403
-        near = await mirror.ask("/api/v1/images", X_Forwarded_For="127.0.0.8")
-        assert near.status == 200
+        named = {"X_Forwarded_For": forwarded} if forwarded else {}
+        assert (await mirror.ask("/api/v1/images", **named)).status == 403
+
+
+async def test_a_sidecar_or_an_old_front_is_no_client_on_this_machine(mirror: Mirror) -> None:
+    assert (await mirror.ask_from("127.0.0.6", "/api/v1/images")).status == 403
+    reader, writer = await asyncio.open_connection(*mirror.daemon.address)
+    writer.write(b"GET /api/v1/images HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).split()[1] == b"403"
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:99999", "[x", "[::1]x", "a b", 'a"b', "x@127.0.0.1", "127.0.0.1/", "xn--.local"],
+)
+async def test_a_host_that_is_none_reaches_no_page(mirror: Mirror, host: str) -> None:
+    for path in ("/", "/setup"):
+        assert (await mirror.ask(path, Host=host)).status in (400, 421)
+
+
+async def test_no_order_makes_a_line_of_the_log_of_its_own(
+    run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with run(**OPERATORS) as mirror:
+        path = "/api/v1/images/docker.io/library/x%0aorder%20of%20root/refresh"
+        assert (await mirror.ask(path, "POST", Authorization=CI)).status in (400, 404)
+    assert not [line for line in capfd.readouterr().err.splitlines() if line.startswith("order of")]
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])

@@ -51,7 +51,8 @@ async def test_the_page_is_at_the_registrys_address(mirror: Mirror) -> None:
         ({"Host": "10.0.0.9:5000"}, 200),
         ({"Host": "[::1]:5000"}, 200),
         ({"Host": "localhost:5000"}, 200),
-        ({"Host": "box.local"}, 200),
+        ({"Host": "evil.local"}, 421),
+        ({"Host": f"{socket.gethostname().partition('.')[0].lower()}.local:5000"}, 200),
         ({"Host": "hub.example:5000"}, 200),
     ],
 )

@@ -165,6 +165,12 @@ async def test_a_wrong_method_names_the_allowed_ones(
         assert got.headers["Allow"] == allowed
 
 
+@pytest.mark.parametrize("step", [60, 600, 3600, 86_400])
+async def test_each_step_of_the_history_can_be_asked_for(mirror: Mirror, step: int) -> None:
+    found = document(await mirror.ask(f"/api/v1/history?span=hour&step={step}"))
+    assert found["step"] == step
+
+
 @pytest.mark.parametrize("body", ["", "{}", '{"platforms": ["linux/amd64"], "dry_run": false}'])
 async def test_an_image_is_warmed_at_its_own_path(run: Run, image: Image, body: str) -> None:
     async with run(**OPERATORS) as mirror:

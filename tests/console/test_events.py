@@ -15,7 +15,10 @@ import pytest
 from mirror.console.events import Channel, event
 from tests.standin import Image
 from tests.support.mirror import Mirror, Run
+from tests.support.reloading import Changing, reload
 from tests.support.waiting import until
+
+TOKEN = "a-token-of-more-than-16"
 
 
 @asynccontextmanager
@@ -39,9 +42,11 @@ async def test_a_stream_begins_at_once_and_has_the_parts(mirror: Mirror) -> None
 
 
 @asynccontextmanager
-async def reading(port: int) -> AsyncIterator[asyncio.StreamReader]:
-    """Open a stream that no session closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+async def reading(port: int, address: str = "127.0.0.1") -> AsyncIterator[asyncio.StreamReader]:
+    """Open a stream that no session closes, as a client at an address."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, limit=1024, local_addr=(address, 0)
+    )
     writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
     try:
@@ -83,12 +88,16 @@ async def test_a_stop_waits_for_no_reader_that_takes_nothing(
 
 
 async def test_streams_are_bounded_and_free_their_places(mirror: Mirror) -> None:
+    port = mirror.daemon.address.port
     async with AsyncExitStack() as streams:
-        for _ in range(64):
-            await streams.enter_async_context(watching(mirror))
-        got = await mirror.ask("/events")
+        for number in range(48):
+            await streams.enter_async_context(reading(port, f"127.0.0.{2 + number // 8}"))
+        got = await mirror.ask_from("127.0.0.9", "/events")
         assert got.status == 503
         assert got.headers["Retry-After"] == "30"
+        for _ in range(8):  # places are kept for viewers that see names
+            await streams.enter_async_context(reading(port))
+        assert (await mirror.ask("/events")).status == 503
         assert (await mirror.ask("/")).status == 200
 
     async def free() -> bool:
@@ -97,6 +106,24 @@ async def test_streams_are_bounded_and_free_their_places(mirror: Mirror) -> None
     await until(free)
     for _ in range(70):  # a HEAD holds no place
         assert (await mirror.ask("/events", "HEAD")).status == 200
+
+
+async def test_a_client_takes_no_more_than_its_part_of_the_streams(mirror: Mirror) -> None:
+    port = mirror.daemon.address.port
+    async with AsyncExitStack() as streams:
+        for _ in range(8):
+            await streams.enter_async_context(reading(port, "127.0.0.2"))
+        assert (await mirror.ask_from("127.0.0.2", "/events")).status == 503
+        await streams.enter_async_context(reading(port, "127.0.0.3"))
+
+
+async def test_a_stream_ends_with_the_rights_that_opened_it(changing: Changing) -> None:
+    async with changing.running() as mirror:
+        async with asyncio.timeout(10), watching(mirror) as stream:
+            changing.keys = {"operators": ["ci"], "clients": {"ci": {"token": TOKEN}}}
+            await reload(mirror)
+            await stream.read()  # to its end
+        assert (await mirror.ask("/api/v1/images")).status == 401
 
 
 async def test_streams_make_room_for_pulls(run: Run, image: Image) -> None:

@@ -160,6 +160,15 @@ async def test_an_action_that_is_refused_says_why(run: Run) -> None:
         assert "nothing of it is stored" in got.text
 
 
+async def test_a_name_that_is_no_text_is_no_page(run: Run) -> None:
+    async with run(**OPERATORS) as mirror:
+        for action in ("", "/pin", "/purge"):
+            got = await mirror.ask(f"/images/docker.io/x%ff{action}", Authorization=CI)
+            assert got.status in (400, 404)
+        assert (await mirror.ask("/events", "POST", Authorization=CI)).status == 405
+        assert (await mirror.ask(NGINX, "POST", Authorization=CI)).status == 405
+
+
 async def test_a_login_leads_back_to_the_page_and_to_no_other_site(run: Run) -> None:
     async with run(**OPERATORS) as mirror:
         assert (await mirror.ask("/login?to=/images")).status == 401

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass as checked
 
 from mirror.admin.messages.common import STRICT
 
 Span = Literal["hour", "day", "week", "month", "year"]
+
+
+def _number(value: object) -> object:
+    """Return the number of a query's text, so that it is compared with the allowed ones."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+_Step = Annotated[Literal[60, 600, 3600, 86_400], BeforeValidator(_number)]
 
 
 @checked(frozen=True, config=STRICT)
@@ -22,7 +31,7 @@ class HistoryOrder:
 
     span: Span = "day"
     upstream: str | None = None
-    step: Literal[60, 600, 3600, 86_400] | None = None
+    step: _Step | None = None
     kind: Literal["history"] = "history"
 
     def __str__(self) -> str:

@@ -21,10 +21,11 @@ from mirror.admin.messages import (
 from mirror.budget.summary import Budgets
 from mirror.console.discretion import discreet
 from mirror.console.events import EventStream, event
+from mirror.console.origin import SAFE
 from mirror.console.pages.head import head_of
 from mirror.console.pages.overview import SPANS, Names, Overview, Span, parts_of
-from mirror.console.parts import ConsoleParts
-from mirror.console.problem import Problem
+from mirror.console.parts import ConsoleParts, Drawn
+from mirror.console.problem import Problem, wrong_method
 from mirror.console.render.numbers import clock
 from mirror.console.reply import ConsoleReply
 from mirror.console.request import ConsoleRequest
@@ -36,11 +37,17 @@ _SECTION = "/"
 async def home(parts: ConsoleParts, request: ConsoleRequest) -> ConsoleReply:
     """Answer with the overview of the last hour, day or week; raises Problem."""
     span, names = _span(request), request.viewer.sees_names
-    overview = await look(parts, span, names=names)
+    drawn = await parts.drawn.get(lambda: draw(parts, span, names=names), (span, names))
     head = head_of(parts.mirror, request, _SECTION, events=f"/events?span={span}")
-    drawn = [part async for _, part in cooperatively(parts_of(overview, parts.templates), 1)]
-    page = parts.templates.render("overview.html", title=overview.title, parts=drawn, head=head)
+    page = parts.templates.render("overview.html", title=drawn.title, parts=drawn.parts, head=head)
     return ConsoleReply.html(page)
+
+
+async def draw(parts: ConsoleParts, span: Span, *, names: bool) -> Drawn:
+    """Return the overview as text, a part at a time: all of them take milliseconds."""
+    overview = await look(parts, span, names=names)
+    drawn = [part async for _, part in cooperatively(parts_of(overview, parts.templates), 1)]
+    return Drawn(overview.title, tuple(drawn))
 
 
 async def events(parts: ConsoleParts, request: ConsoleRequest) -> EventStream:
@@ -48,8 +55,11 @@ async def events(parts: ConsoleParts, request: ConsoleRequest) -> EventStream:
 
     Viewers of the same span and rights share one channel.
     """
+    if request.method not in SAFE:
+        raise wrong_method(request.method, *SAFE)
     span, names = _span(request), request.viewer.sees_names
-    return EventStream(parts.channels.of((span, names), lambda: changes(parts, span, names=names)))
+    channel = parts.channels.of((span, names), lambda: changes(parts, span, names=names))
+    return EventStream(channel, request.viewer.address, names)
 
 
 async def look(parts: ConsoleParts, span: Span, *, names: bool) -> Overview:

@@ -6,10 +6,11 @@ from urllib.parse import urlencode
 
 from mirror.admin.messages import LsOrder, ShownImage, ShowOrder, StoredImages
 from mirror.admin.messages.ls import Sort
+from mirror.console.origin import SAFE
 from mirror.console.pages.actions import ACTIONS, DONE, act, confirm
 from mirror.console.pages.head import head_of
 from mirror.console.parts import ConsoleParts
-from mirror.console.problem import Problem
+from mirror.console.problem import Problem, wrong_method
 from mirror.console.reply import ConsoleReply
 from mirror.console.request import ConsoleRequest
 
@@ -26,6 +27,8 @@ async def images(parts: ConsoleParts, request: ConsoleRequest) -> ConsoleReply:
     if not name:
         return await _list(parts, request)
     target, _, action = name.rpartition("/")
+    if request.method == "POST" and not (action in ACTIONS and target):
+        raise wrong_method(request.method, *SAFE)
     if action in ACTIONS and target:
         run = act if request.method == "POST" else confirm
         return await run(parts, request, target, action)

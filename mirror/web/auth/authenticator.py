@@ -29,7 +29,8 @@ _TRIES = 20  # wrong logins allowed from one client's address, within
 _TRIES_LAST = 60.0  # seconds
 _ADDRESSES = 10_000  # with remembered tries
 _LOOK = 1.0  # seconds between checks of the users' file for changes
-_WATCHING = " watching"  # the end of a key for separate counts: no name has a blank
+_WATCHING = " watching"  # the ends of keys for separate counts: no name has a blank
+_LOOKING = " looking"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +153,8 @@ class Authenticator:
         client = one_client(address)
         login = self._login(request)
         if login is not None:
-            return self._named(address, await self._by_login(client, login, _WATCHING))
-        self._rates.take(client + _WATCHING)
+            return self._named(address, await self._by_login(client, login, _LOOKING))
+        self._rates.take(client + _LOOKING)
         certified = peer(request.transport)
         name = certified if certified is not None and is_client_name(certified) else None
         return ClientIdentity(address, name)
