@@ -7,6 +7,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +24,9 @@ from mirror.util.units import duration, human
 _log = logging.getLogger(__name__)
 
 _LATE = 90.0  # seconds; a time that passed earlier, while the machine slept say, is not made up for
+_BACK = 60.0  # seconds; a clock that is set back by more was wrong, and so are the next times
 _PATIENCE = 30.0  # seconds for reading files: they may be on a server that is gone
+_THREADS = 4  # for reading files; those for files of a server that is gone may never end
 _TOLD = 20  # failed images in the log
 
 
@@ -45,9 +48,10 @@ class Scheduler:
         self._clock = clock
         self._look_every = look_every
         self._delay = delay
-        self._thread = DetachedThreads(1, "schedules")
+        self._threads = DetachedThreads(_THREADS, "schedules")
+        self._hung: dict[tuple[Path, ...], Future[list[str | ImageFor]]] = {}
         self._changed = asyncio.Event()
-        self._free_since = clock()
+        self._free_since = self._seen = clock()
         self._due: list[tuple[Schedule, float]] = []
         self.change(schedules)
 
@@ -69,13 +73,13 @@ class Scheduler:
         """Run each schedule at its times, for ever."""
         try:
             while True:
-                if (schedule := self._next(self._clock())) is not None:
+                if (schedule := self._next(self._look())) is not None:
                     await self._carry_out(schedule)
                     self._free_since = self._clock()
                 else:
                     await self._pause()
         finally:
-            self._thread.close()
+            self._threads.close()
 
     async def _pause(self) -> None:
         self._changed.clear()
@@ -84,6 +88,16 @@ class Scheduler:
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._changed.wait()
+
+    def _look(self) -> float:
+        """Return the time; if the clock was set back, all next times are found anew."""
+        now, seen = self._clock(), self._seen
+        self._seen = now
+        if now < seen - _BACK:
+            _log.warning("the clock was set back: all schedules find their next time anew")
+            self._due = [(each, self._following(each, now)) for each, _ in self._due]
+            self._free_since = min(self._free_since, now)
+        return now
 
     def _next(self, now: float) -> Schedule | None:
         """Return the schedule that is due first, and find its next time; None if none is due.
@@ -132,13 +146,17 @@ class Scheduler:
             raise ValueError(f"{len(found)} images: expected 1 to {MOST_IMAGES}")
         return tuple(found)
 
-    async def _read(self, files: Sequence[Path]) -> list[str | ImageFor]:
+    async def _read(self, files: tuple[Path, ...]) -> list[str | ImageFor]:
         """Read files on a thread; raises ValueError."""
+        self._hung = {hung: reading for hung, reading in self._hung.items() if not reading.done()}
+        if files in self._hung:
+            raise ValueError("its files could not be read before, and the mirror still waits")
+        reading = self._threads.submit(lambda: [*images_of(files)])
         try:
             async with asyncio.timeout(_PATIENCE):
-                reading = self._thread.submit(lambda: [*images_of(files)])
                 return await asyncio.wrap_future(reading)
         except TimeoutError:
+            self._hung[files] = reading
             raise ValueError(f"its files could not be read within {_PATIENCE:g} s") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,16 @@ from tests.support.reloading import Changing, reload
 from tests.support.waiting import until
 
 WHEN = "0 5 * * *"
+
+
+class SetClock(Clock):
+    """A clock whose wall clock may be wrong, by seconds."""
+
+    wrong = 0.0
+
+    def wall(self) -> float:
+        """Return the wrong time since the epoch."""
+        return super().wall() + self.wrong
 
 
 @pytest.fixture
@@ -88,6 +99,45 @@ async def test_a_time_that_passed_long_ago_is_not_made_up_for(
         go_to(mirror, clock, late=3600)
         await until(lambda: "a time was missed" in log.text)
     assert not hub.requests
+
+
+async def test_times_come_after_a_clock_that_was_far_ahead(
+    hub: Hub, run: Run, image: Image, log: pytest.LogCaptureFixture
+) -> None:
+    clock = SetClock()
+    async with run(clock=clock, schedules=[{"when": WHEN, "images": ["nginx"]}]) as mirror:
+        clock.wrong = 12 * 366 * 86400
+        mirror.daemon.scheduler.wake()
+        await until(lambda: "a time was missed" in log.text)
+        clock.wrong = 0
+        mirror.daemon.scheduler.wake()
+        await until(lambda: "the clock was set back" in log.text)
+        go_to(mirror, clock)
+        await until(lambda: "1 of 1 images are stored" in log.text)
+
+
+async def test_files_that_hang_disable_no_files_of_other_schedules(
+    run: Run,
+    image: Image,
+    tmp_path: Path,
+    log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mirror.app.schedules._PATIENCE", 0.2)
+    clock, hung, good = Clock(), tmp_path / "hung", tmp_path / "good"
+    os.mkfifo(hung)
+    good.write_text("nginx\n")
+    schedules = [{"when": WHEN, "files": [str(each)]} for each in (hung, good)]
+    async with run(clock=clock, schedules=schedules) as mirror:
+        try:
+            go_to(mirror, clock)
+            await until(lambda: "its files could not be read within 0.2 s" in log.text)
+            await until(lambda: "1 of 1 images are stored" in log.text)
+            go_to(mirror, clock)
+            await until(lambda: "the mirror still waits" in log.text)
+            await until(lambda: log.text.count("1 of 1 images are stored") == 2)
+        finally:
+            os.close(os.open(hung, os.O_WRONLY | os.O_NONBLOCK))
 
 
 async def test_schedules_of_the_same_time_run_one_after_the_other(
