@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import product
+from itertools import chain, takewhile
 
+_CHANGE = timedelta(hours=2)  # the largest change of a local clock in a year
 _DAYS = 9 * 366  # days looked ahead: 29 February may be eight years away
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -72,8 +72,8 @@ _FIELDS = (
 class Cron:
     """The times of a schedule. If day and weekday are both bounded, either is enough, as in cron.
 
-    When clocks go forward, a time that is left out comes at the moment of the change. When they go
-    back, a time that comes twice counts once, unless the schedule is for every hour.
+    When clocks go forward, a time that is left out comes later by the change: 2:30 at 3:30. When
+    they go back, a time that comes twice counts once, unless the schedule is for every hour.
     """
 
     minutes: tuple[int, ...]
@@ -85,28 +85,37 @@ class Cron:
 
     def following(self, after: float) -> float | None:
         """Return the first time after another, in epoch seconds; None if there is none."""
-        local = time.localtime(after)
-        day = date(local.tm_year, local.tm_mon, local.tm_mday) - timedelta(1)
-        for _ in range(_DAYS):
-            if self._has(day):
-                later = [at for at in self._times(day) if at > after]
-                if later:
-                    return min(later)
-            day += timedelta(1)
+        begin = datetime.fromtimestamp(after) - _CHANGE  # noqa: DTZ006 - local
+        hours = self._hours_from(begin.replace(minute=0, second=0, microsecond=0))
+        for hour in hours:
+            if later := self._times(hour, after):
+                # Times that a change moves are not in the order of their hours.
+                near = takewhile(lambda other: other <= hour + _CHANGE, hours)  # noqa: B023
+                return min(chain(later, *(self._times(other, after) for other in near)))
         return None
+
+    def _hours_from(self, begin: datetime) -> Iterator[datetime]:
+        for number in range(_DAYS):
+            day = begin.date() + timedelta(number)
+            for hour in self.hours if self._has(day) else ():
+                at = datetime(day.year, day.month, day.day, hour)  # noqa: DTZ001 - local
+                if at >= begin:
+                    yield at
 
     def _has(self, day: date) -> bool:
         of_month, of_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
         fits = (of_month or of_week) if self.either else (of_month and of_week)
         return day.month in self.months and fits
 
-    def _times(self, day: date) -> Iterator[float]:
-        twice = len(self.hours) == 24
-        for hour, minute in product(self.hours, self.minutes):
-            at = datetime(day.year, day.month, day.day, hour, minute)  # noqa: DTZ001 - local
-            yield at.timestamp()
-            if twice:
-                yield at.replace(fold=1).timestamp()
+    def _times(self, hour: datetime, after: float) -> list[float]:
+        """Return the times of an hour that are after another, in epoch seconds."""
+        folds = (0, 1) if len(self.hours) == 24 else (0,)
+        times = (
+            hour.replace(minute=minute, fold=fold).timestamp()
+            for minute in self.minutes
+            for fold in folds
+        )
+        return [at for at in times if at > after]
 
 
 def parse_cron(text: str) -> Cron:

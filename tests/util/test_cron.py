@@ -79,7 +79,7 @@ def test_the_29th_of_february_comes_in_leap_years() -> None:
     assert datetime.fromtimestamp(at, ZONE).year == 2104
 
 
-def test_a_time_that_is_left_out_comes_at_the_change_and_once() -> None:
+def test_a_time_that_is_left_out_comes_later_by_the_change_and_once() -> None:
     assert times("30 2 * * *", "2026-03-28 12:00") == [
         "Sun 03-29 03:30 +0200",
         "Mon 03-30 02:30 +0200",
@@ -105,6 +105,14 @@ def test_a_schedule_for_every_hour_goes_on_through_both_changes() -> None:
         "Sun 03-29 03:00 +0200",
         "Sun 03-29 04:00 +0200",
     ]
+
+
+def test_the_next_minute_is_found_soon() -> None:
+    cron = parse_cron("* * * * *")
+    evening = datetime(2026, 11, 29, 23, 30, tzinfo=ZONE).timestamp()
+    begun = time.process_time()
+    assert [cron.following(evening + number) for number in range(20)] == [evening + 60] * 20
+    assert time.process_time() - begun < 20 * 0.004
 
 
 @pytest.mark.parametrize(
