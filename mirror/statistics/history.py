@@ -54,9 +54,9 @@ class History:
         upstream = self._known(upstream)
         for step in STEPS:
             at = minute // step * step
-            self._take(upstream, step, at, figures)
-            sums = self._series[upstream, step].at(at)
-            self._index.put_history(HistoryRow(step, at, upstream, sums))
+            if self._take(upstream, step, at, figures):
+                sums = self._series[upstream, step].at(at)
+                self._index.put_history(HistoryRow(step, at, upstream, sums))
 
     def _known(self, upstream: str) -> str:
         """Return the upstream, or the mirror itself for an upstream beyond the bound."""
@@ -64,13 +64,15 @@ class History:
             return upstream
         return ITSELF
 
-    def _take(self, upstream: str, step: int, at: int, figures: Figures) -> None:
+    def _take(self, upstream: str, step: int, at: int, figures: Figures) -> bool:
+        """Add to a step; False if it is not kept."""
         if (upstream, step) not in self._series:
             self._series |= {(upstream, each): Series(most) for each, most in STEPS.items()}
         self._all[step].add(at, figures)
         gone = self._series[upstream, step].add(at, figures)
-        if gone is not None:
+        if gone is not None and gone != at:
             self._index.drop_history(step, gone, upstream)
+        return gone != at
 
     def _tell(self) -> Iterator[object]:
         """Queue all rows again, for an index that lost them."""

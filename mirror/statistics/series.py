@@ -10,6 +10,7 @@ from operator import add
 from mirror.storage.metadata.rows import Figures
 
 _WIDTH = len(Figures._fields)
+_DOUBTED = 60  # steps
 _MOST = 2**63 - 1  # of a number in the database and in an array
 NOTHING = Figures(*[0] * _WIDTH)
 
@@ -30,14 +31,16 @@ def _numbers(figures: Figures) -> array[int]:
 class Series:
     """The recorded steps; a step without a row is a gap. The latest `most` stay, by their times.
 
-    Times are epoch seconds of steps' begins. The clock may have been wrong: rows may lie in the
-    future, and the first row to leave is one of these.
+    Times are epoch seconds of steps' begins. The clock may be wrong. A step older than all others
+    of a full series is not kept: the clock is behind, as in 1970 at a boot. Only when that goes on
+    for `_DOUBTED` steps, the others are rows of the future, and these are the first to leave.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._times = array("q")
         self._sums = array("q")
+        self._doubted: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._times)
@@ -62,7 +65,7 @@ class Series:
         return self._row(place)
 
     def add(self, time: int, figures: Figures) -> int | None:
-        """Add to a step; returns the begin of a step that leaves for it, if one does."""
+        """Add to a step; returns the begin of a step that leaves for it, perhaps its own."""
         last = self._times[-1] if self._times else time - 1
         place = len(self) if time > last else bisect_left(self._times, time)
         begin = place * _WIDTH
@@ -74,7 +77,17 @@ class Series:
         self._sums[begin:begin] = _numbers(figures)
         if len(self) <= self._most:
             return None
-        return self._drop(0 if place == len(self) - 1 else len(self) - 1)
+        return self._drop(self._leaving(place, time))
+
+    def _leaving(self, place: int, time: int) -> int:
+        """Return the place of the step that leaves for a new one."""
+        newest = len(self) - 1
+        if place == 0 and place != newest:
+            self._doubted.add(time)
+            if len(self._doubted) <= _DOUBTED:
+                return place
+        self._doubted.clear()
+        return 0 if place == newest else newest
 
     def _drop(self, place: int) -> int:
         begin = place * _WIDTH

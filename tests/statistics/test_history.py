@@ -71,6 +71,16 @@ async def test_a_clock_that_was_wrong_costs_no_history() -> None:
     assert (await loaded(index)).total(HUB, 3600, NOON, NOON + 3600) == ONE
 
 
+async def test_a_clock_that_is_behind_leaves_a_full_history_as_it_is() -> None:
+    index = MemoryMetadata()
+    history = await loaded(index)
+    for minute in range(STEPS[60]):
+        history.add(ITSELF, NOON + minute * 60, ONE)
+    before = [row for row in await index.history() if row.step == 60]
+    history.add(ITSELF, 0, ONE)
+    assert [row for row in await index.history() if row.step == 60] == before
+
+
 async def test_upstreams_beyond_the_bound_count_as_the_mirrors() -> None:
     index = MemoryMetadata()
     history = await loaded(index)

@@ -48,6 +48,21 @@ def test_a_step_of_the_future_leaves_a_full_series_first() -> None:
     assert series.times() == [60, 120]
 
 
+def test_a_clock_that_is_behind_costs_a_full_series_no_step() -> None:
+    series = filled(10**9, 10**9 + 60, most=2)
+    for minute in range(0, 600, 60):
+        assert series.add(minute, ONE) == minute
+    assert series.times() == [10**9, 10**9 + 60]
+
+
+def test_a_series_full_of_the_future_takes_steps_again_soon() -> None:
+    series = filled(*range(10**9, 10**9 + 6000, 60), most=100)
+    for minute in range(0, 6000, 60):
+        series.add(minute, ONE)
+    assert len(series) == 100
+    assert series.times()[:40] == list(range(3600, 6000, 60))
+
+
 def test_sums_beyond_what_a_database_holds_stop_there() -> None:
     most = 2**63 - 1
     huge = Figures(*[most] * len(NOTHING))
