@@ -11,7 +11,7 @@ from statistics import median
 
 from mirror.statistics.counts import Counts
 from mirror.statistics.durations import Recent
-from mirror.statistics.history import HOUR, ITSELF, MINUTE, History
+from mirror.statistics.history import HOUR, ITSELF, MINUTE, TEN_MINUTES, History
 from mirror.statistics.recent import RecentRequests
 from mirror.statistics.series import added
 from mirror.statistics.top import TopLists
@@ -160,6 +160,8 @@ class Recorder:
             self._sample()
             if minute // HOUR != self._minute // HOUR:
                 self.top.close_hour(self._minute // HOUR * HOUR)
+            elif minute // TEN_MINUTES != self._minute // TEN_MINUTES:
+                self.top.save(minute // HOUR * HOUR)
             self._minute = minute
 
     def refresh(self) -> None:

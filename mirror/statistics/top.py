@@ -108,21 +108,29 @@ class TopLists:
 
     def close_hour(self, hour: int) -> None:
         """Keep the lists of the hour that ends, or in which the mirror stops."""
-        images, self._images = self._images, BoundedCounter()
-        clients, self._clients = self._clients, BoundedCounter()
-        if not images and not clients:
-            return
-        before = self._hours.get(hour, {})
-        self._hours[hour] = {
-            "image": summed([*before.get("image", ()), *images.largest(LISTED)], LISTED),
-            "client": summed([*before.get("client", ()), *clients.largest(LISTED)], LISTED),
-        }
-        self._index.drop_top(hour)
-        self._write(hour)
-        self._bound()
+        if self.save(hour):
+            self._hours[hour] = self._lists(hour)
+            self._images, self._clients = BoundedCounter(), BoundedCounter()
+            self._bound()
 
-    def _write(self, hour: int) -> None:
-        for what, counts in self._hours[hour].items():
+    def save(self, hour: int) -> bool:
+        """Write the current lists, which a crash would lose; False if they are empty."""
+        if not self._images and not self._clients:
+            return False
+        self._write(hour, self._lists(hour))
+        return True
+
+    def _lists(self, hour: int) -> dict[TopKind, list[Count]]:
+        """Return the lists of the current hour."""
+        before = self._hours.get(hour, {})
+        return {
+            "image": summed([*before.get("image", ()), *self._images.largest(LISTED)], LISTED),
+            "client": summed([*before.get("client", ()), *self._clients.largest(LISTED)], LISTED),
+        }
+
+    def _write(self, hour: int, lists: dict[TopKind, list[Count]]) -> None:
+        self._index.drop_top(hour)
+        for what, counts in lists.items():
             for count in counts:
                 self._index.put_top(TopRow(hour, what, *count))
 
@@ -134,7 +142,7 @@ class TopLists:
     def _tell(self) -> Iterator[object]:
         for hour in list(self._hours):
             if hour in self._hours:
-                self._write(hour)
+                self._write(hour, self._hours[hour])
             yield hour
 
     def counts(self, what: TopKind, since: int, until: int) -> list[Count]:

@@ -224,3 +224,18 @@ def test_the_time_of_an_outage_is_measured(recorder: Recorder, time: Time) -> No
     registry.down = False
     recorder.tick()
     assert recorder.down_for(HUB) is None
+
+
+async def test_top_lists_are_written_every_ten_minutes(
+    recorder: Recorder, time: Time, index: MemoryMetadata
+) -> None:
+    recorder.top.add("nginx", "me", 1, 10)
+    time.go_on(540)
+    recorder.tick()
+    assert not await index.top()
+    time.go_on(60)
+    recorder.tick()
+    assert {(row.hour, row.name, row.pulls) for row in await index.top()} == {
+        (int(NOON), "nginx", 1),
+        (int(NOON), "me", 1),
+    }

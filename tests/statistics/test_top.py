@@ -67,6 +67,20 @@ async def test_an_hour_that_is_closed_twice_is_summed() -> None:
     assert summed((await loaded(index)).counts("image", NOON, NOON)) == [Count("nginx", 3, 30)]
 
 
+async def test_a_crash_loses_no_more_than_what_came_since_the_lists_were_saved() -> None:
+    index = MemoryMetadata()
+    lists = await loaded(index)
+    for pulls in (1, 2):
+        lists.add("nginx", "me", pulls, 10)
+        lists.save(NOON)
+    assert summed(lists.counts("image", NOON, NOON)) == [Count("nginx", 3, 20)]
+    again = await loaded(index)
+    again.add("nginx", "me", 4, 10)
+    again.save(NOON)
+    again.close_hour(NOON)
+    assert summed((await loaded(index)).counts("image", NOON, NOON)) == [Count("nginx", 7, 30)]
+
+
 async def test_an_hour_keeps_so_many_names_and_a_list_so_many_hours() -> None:
     index = MemoryMetadata()
     lists = await loaded(index)
