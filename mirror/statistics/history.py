@@ -9,6 +9,7 @@ from mirror.statistics.series import Part, Series
 from mirror.storage.errors import in_words
 from mirror.storage.metadata.protocol import HistoryMetadata, MetadataError
 from mirror.storage.metadata.rows import Figures, HistoryRow
+from mirror.util.cooperative import cooperatively
 
 _log = logging.getLogger(__name__)
 
@@ -16,6 +17,7 @@ MINUTE, TEN_MINUTES, HOUR = 60, 600, 3600  # seconds
 STEPS = {MINUTE: 25 * 60, TEN_MINUTES: 8 * 144, HOUR: 400 * 24}  # seconds: rows that stay
 ITSELF = ""  # the upstream of rows about the mirror itself: each step in which it ran has one
 _UPSTREAMS = 16  # with their own rows; more of them count as the mirror's
+_SILENT = 30 * 24 * HOUR  # seconds from an upstream's last row to the newest row of all
 
 
 class History:
@@ -48,6 +50,8 @@ class History:
         for row in rows:
             if row.step in STEPS:
                 self._take(self._known(row.upstream), row.step, row.at, row.figures)
+        if self._is_full():
+            await self._give_up_oldest()
 
     def add(self, upstream: str, minute: int, figures: Figures) -> None:
         """Add the sums of a minute, which began at `minute` in epoch seconds."""
@@ -60,9 +64,43 @@ class History:
 
     def _known(self, upstream: str) -> str:
         """Return the upstream, or the mirror itself for an upstream beyond the bound."""
-        if (upstream, HOUR) in self._series or len(self._series) < _UPSTREAMS * len(STEPS):
+        if (upstream, HOUR) in self._series or not self._is_full():
             return upstream
         return ITSELF
+
+    def _is_full(self) -> bool:
+        return len(self._series) >= _UPSTREAMS * len(STEPS)
+
+    async def _give_up_oldest(self) -> None:
+        """Add the upstream that is silent for longest to the mirror's: others need its place.
+
+        Ages are from row to row, not by the clock. A silent upstream may have left the settings.
+        """
+        last = {
+            upstream: series.last or 0
+            for (upstream, step), series in self._series.items()
+            if step == HOUR
+        }
+        oldest = min(last.keys() - {ITSELF}, key=lambda upstream: last[upstream])
+        if last[oldest] > max(last.values()) - _SILENT:
+            return
+        _log.info("the history of %s is added to the mirror's own", oldest)
+        for step in STEPS:
+            series = self._series.pop((oldest, step))
+            async for at in cooperatively(series.times()):
+                self._merge(step, at, series.at(at))
+                self._index.drop_history(step, at, oldest)
+
+    def _merge(self, step: int, at: int, figures: Figures) -> None:
+        """Add to a step of the mirror, but not to that of all upstreams, which has it."""
+        for each, most in STEPS.items():
+            self._series.setdefault((ITSELF, each), Series(most))
+        gone = self._series[ITSELF, step].add(at, figures)
+        if gone is not None and gone != at:
+            self._index.drop_history(step, gone, ITSELF)
+        if gone != at:
+            sums = self._series[ITSELF, step].at(at)
+            self._index.put_history(HistoryRow(step, at, ITSELF, sums))
 
     def _take(self, upstream: str, step: int, at: int, figures: Figures) -> bool:
         """Add to a step; False if it is not kept."""

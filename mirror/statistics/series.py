@@ -57,6 +57,11 @@ class Series:
         """The begin of the earliest step."""
         return self._times[0] if self._times else None
 
+    @property
+    def last(self) -> int | None:
+        """The begin of the latest step."""
+        return self._times[-1] if self._times else None
+
     def at(self, time: int) -> Figures:
         """Return the sums of a step."""
         place = bisect_left(self._times, time)

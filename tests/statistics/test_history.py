@@ -91,6 +91,35 @@ async def test_upstreams_beyond_the_bound_count_as_the_mirrors() -> None:
     assert history.total(ITSELF, 60, NOON, NOON + 60).requests > 0
 
 
+async def test_an_upstream_that_is_long_gone_leaves_its_place_to_another() -> None:
+    index = MemoryMetadata()
+    history = await loaded(index)
+    history.add("gone.example", NOON, ONE)
+    later = NOON + 40 * 86400
+    for upstream in (ITSELF, *(f"r{number}.example" for number in range(14))):
+        history.add(upstream, later, ONE)
+    history.add("new.example", later, ONE)
+    assert history.total("new.example", 3600, later, later + 3600) == NOTHING
+    again = await loaded(index)
+    again.add("new.example", later + 60, ONE)
+    assert again.total("new.example", 3600, later, later + 3600) == ONE
+    for each in (again, await loaded(index)):
+        assert each.total("gone.example", 3600, NOON, NOON + 3600) == NOTHING
+        assert each.total(ITSELF, 3600, NOON, NOON + 3600) == ONE
+        assert each.total(None, 3600, NOON, NOON + 3600) == ONE
+    assert not [row for row in await index.history() if row.upstream == "gone.example"]
+
+
+async def test_upstreams_that_were_asked_lately_keep_their_places() -> None:
+    index = MemoryMetadata()
+    history = await loaded(index)
+    for number in range(20):
+        history.add(f"r{number}.example", NOON + number * 86400, ONE)
+    before = await index.history()
+    await loaded(index)
+    assert await index.history() == before
+
+
 async def test_rows_of_unknown_steps_are_left_alone() -> None:
     index = MemoryMetadata()
     index.put_history(HistoryRow(7, NOON, HUB, ONE))
