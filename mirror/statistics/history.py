@@ -92,15 +92,16 @@ class History:
                 self._index.drop_history(step, at, oldest)
 
     def _merge(self, step: int, at: int, figures: Figures) -> None:
-        """Add to a step of the mirror, but not to that of all upstreams, which has it."""
+        """Add to a step of the mirror, but not to that of all upstreams, which has it.
+
+        What would cost the mirror another step is given up.
+        """
         for each, most in STEPS.items():
             self._series.setdefault((ITSELF, each), Series(most))
-        gone = self._series[ITSELF, step].add(at, figures)
-        if gone is not None and gone != at:
-            self._index.drop_history(step, gone, ITSELF)
-        if gone != at:
-            sums = self._series[ITSELF, step].at(at)
-            self._index.put_history(HistoryRow(step, at, ITSELF, sums))
+        series = self._series[ITSELF, step]
+        if series.has_room_for(at):
+            series.add(at, figures)
+            self._index.put_history(HistoryRow(step, at, ITSELF, series.at(at)))
 
     def _take(self, upstream: str, step: int, at: int, figures: Figures) -> bool:
         """Add to a step; False if it is not kept."""

@@ -69,6 +69,11 @@ class Series:
             return NOTHING
         return self._row(place)
 
+    def has_room_for(self, time: int) -> bool:
+        """Whether a step can be added to, and none leaves for it."""
+        place = bisect_left(self._times, time)
+        return len(self) < self._most or (place < len(self) and self._times[place] == time)
+
     def add(self, time: int, figures: Figures) -> int | None:
         """Add to a step; returns the begin of a step that leaves for it, perhaps its own."""
         last = self._times[-1] if self._times else time - 1

@@ -110,6 +110,23 @@ async def test_an_upstream_that_is_long_gone_leaves_its_place_to_another() -> No
     assert not [row for row in await index.history() if row.upstream == "gone.example"]
 
 
+async def test_the_rows_of_an_upstream_that_is_gone_cost_the_mirror_none() -> None:
+    index = MemoryMetadata()
+    history = await loaded(index)
+    for minute in range(100):
+        history.add("gone.example", NOON + minute * 60, ONE)
+    later = NOON + 40 * 86400
+    for number in range(14):
+        history.add(f"r{number}.example", later, ONE)
+    minutes = [later + minute * 60 for minute in range(STEPS[60])]
+    for minute in minutes:
+        history.add(ITSELF, minute, ONE)
+    await loaded(index)
+    rows = [row for row in await index.history() if row.step == 60]
+    assert not [row for row in rows if row.upstream == "gone.example"]
+    assert [row.at for row in rows if row.upstream == ITSELF] == minutes
+
+
 async def test_upstreams_that_were_asked_lately_keep_their_places() -> None:
     index = MemoryMetadata()
     history = await loaded(index)
