@@ -93,6 +93,7 @@ async def test_an_image_of_many_names_and_layers_is_imported_beside_the_loop(
     result, longest = await carried_out(mirror, named(root, OCI_MANIFEST), content)
     assert isinstance(result, Imported)
     assert {image.absent for image in result.images} == {LAYERS}
+    assert all(image.reason for image in result.images)
     assert max(len(image.lacking) for image in result.images) < 100
     assert longest.seconds < MOST, longest.what
 

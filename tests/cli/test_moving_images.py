@@ -482,11 +482,27 @@ async def test_a_layout_gets_no_stored_content_by_naming_its_digest(
     secret = image.layers[1].digest
     del files[blob_path_of(secret)]
     ended = await imported(folder, pack(tmp_path / "x.tar", files))
-    assert (ended.code, f"{secret} are missing" in ended.err) == (1, True)
+    assert (ended.code, f"lacks 1 of its blobs: {secret}" in ended.err) == (1, True)
     async with serving(folder, "--upstream", NOBODY) as command:
         url = await command.address()
         assert (await fetch(f"{url}/v2/library/thief/blobs/{secret}"))[0] == 503
         assert (await fetch(f"{url}/v2/library/nginx/blobs/{secret}"))[0] == 200
+
+
+@BOTH
+async def test_an_image_with_a_hole_does_not_replace_a_whole_one(
+    hub: Hub, filled: Index, image: Image, folder: Path, tmp_path: Path, beside: bool
+) -> None:
+    broken = make_image("broken", [1000, 2000])
+    files = files_of(broken, "docker.io/library/nginx:latest")
+    del files[blob_path_of(broken.layers[1].digest)]
+    async with daemon(folder, there=beside):
+        ended = await imported(folder, pack(tmp_path / "x.tar", files))
+    assert (ended.code, f"lacks 1 of its blobs: {broken.layers[1].digest}" in ended.err) == (
+        1,
+        True,
+    )
+    await is_pulled(folder, "library/nginx", "latest", image)
 
 
 async def test_an_image_without_a_name_gets_one_by_name(

@@ -41,7 +41,7 @@ class ImportedImage:
 
     `missing` are the platforms of an index that the layout lacks, as it may. `absent` is the number
     of blobs that it lacks and should have, `lacking` has some of their digests. An image with a
-    `reason` was refused.
+    `reason` was refused; so is an image that lacks blobs, and its tag stays as it was.
     """
 
     name: str

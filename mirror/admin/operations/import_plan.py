@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from mirror.admin.messages import ImportedImage, OrderError
@@ -17,6 +17,7 @@ from mirror.oci.pointers import Pointer, Pointers
 _MOST_MANIFESTS = 20_000
 _MOST_BYTES = 64 * 1024 * 1024  # bytes of manifests, which are in memory until the end
 _MOST_BLOBS = 200_000
+_SOME = 4  # absent blobs that a reason names
 
 
 @dataclass(slots=True)
@@ -159,7 +160,8 @@ class ImportPlan:
         """Report an image: its content, its gaps, or the reason why it cannot be taken in."""
         manifests = self.manifests_of(image)
         found = [self._nodes[each.descriptor.digest].pointers for each in manifests]
-        needed = {blob.digest: blob.size for each in found for blob in each.blobs}
+        all_blobs = (blob for each in found for blob in each.blobs if not blob.elsewhere)
+        needed = {blob.digest: blob.size for blob in all_blobs}
         kept = {digest: size for digest, size in needed.items() if digest not in self._lacking}
         lacking = [digest for digest in needed if digest in self._lacking]
         children = (child for each in found for child in each.manifests if not child.about)
@@ -172,8 +174,18 @@ class ImportPlan:
             tuple(dict.fromkeys(missing))[:MOST_TOLD],
             len(lacking),
             tuple(lacking[:MOST_TOLD]),
-            "" if kept else f"the layout has nothing of {image.found.digest}",
+            _why_not(image, kept, lacking),
         )
 
     def _lacks(self, digest: Digest) -> bool:
         return digest in self._lacking
+
+
+def _why_not(image: ImagePlan, kept: Collection[Digest], lacking: Sequence[Digest]) -> str:
+    """Return the reason to refuse an image: with a gap, it would take the place of a whole one."""
+    if not kept:
+        return f"the layout has nothing of {image.found.digest}"
+    if not lacking:
+        return ""
+    some = ", ".join(lacking[:_SOME])
+    return f"the layout lacks {len(lacking)} of its blobs: {some}{', ...' * (len(lacking) > _SOME)}"

@@ -32,7 +32,7 @@ from mirror.oci.image_name import parse_image
 from mirror.oci.layout import LayoutInvalid, Root, blob_path
 from mirror.util.units import human
 
-SOME = 1  # exit code: some images were refused, or lack blobs
+SOME = 1  # exit code: some images were refused
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code: 1 if some images were refused, or lack blobs.
+    """Run it; returns the exit code: 1 if some images were refused.
 
     Raises CommandError.
     """
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise OrderError(f"{options.layout} cannot be read: {error.strerror}") from None
     _report(options, result)
-    return SOME if any(each.reason or each.lacking for each in result.images) else 0
+    return SOME if any(each.reason for each in result.images) else 0
 
 
 def _offered(found: list[Root], name: str | None) -> tuple[OfferedImage, ...]:
@@ -138,7 +138,7 @@ def _report(options: argparse.Namespace, result: Imported) -> None:
         return
     for image in result.images:
         for line in _lines(image):
-            print(line, file=sys.stderr if image.reason or image.lacking else sys.stdout)
+            print(line, file=sys.stderr if image.reason else sys.stdout)
     print(f"{result.blobs} files were new, {human(result.bytes)}")
 
 
@@ -148,8 +148,4 @@ def _lines(image: ImportedImage) -> Iterable[str]:
     lines = [f"{image.name}  {human(image.bytes)}"]
     if image.missing:
         lines.append(f"  not in the layout: {', '.join(image.missing)}")
-    if image.lacking:
-        some = ", ".join(image.lacking)
-        more = f" and {more} more" if (more := image.absent - len(image.lacking)) else ""
-        lines.append(f"mirror: {image.name} is not whole: {some}{more} are missing")
     return lines
