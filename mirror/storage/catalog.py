@@ -38,6 +38,12 @@ def _compact(repositories: tuple[Repository, ...]) -> Collection[Repository]:
     return repositories if len(repositories) < _MANY else frozenset(repositories)
 
 
+def _with(links: Collection[Repository], repository: Repository) -> Collection[Repository]:
+    if isinstance(links, frozenset):
+        return links | {repository}  # hashes nothing again
+    return _compact((*links, repository))
+
+
 class Entry:
     """A stored blob or manifest. `size` in bytes; `used_at` in seconds since the epoch.
 
@@ -186,7 +192,7 @@ class Catalog:
         entry = self.get(digest)
         if entry is None or repository in entry.links:
             return False
-        entry.links = _compact((*entry.links, repository))
+        entry.links = _with(entry.links, repository)
         self.holdings.link(digest, repository, manifest=entry.media_type is not None)
         return True
 

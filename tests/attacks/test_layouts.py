@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from mirror.admin import client
 from mirror.admin.messages import (
     Absent,
@@ -17,6 +19,7 @@ from mirror.admin.messages import (
     Imported,
     ImportOrder,
     OfferedImage,
+    OrderError,
     Piece,
     Record,
     Wanted,
@@ -83,6 +86,32 @@ def named(root: bytes, media_type: str) -> ImportOrder:
         for number in range(NAMES)
     )
     return ImportOrder("layout", tuple(images))
+
+
+def spread(root: bytes) -> ImportOrder:
+    """Return the order to import one manifest into as many repositories as an order may name."""
+    images = (
+        OfferedImage(f"docker.io/many/{number}:1", Digest.of(root), OCI_MANIFEST, len(root))
+        for number in range(NAMES)
+    )
+    return ImportOrder("layout", tuple(images))
+
+
+async def test_an_image_is_imported_into_many_repositories_beside_the_loop(mirror: Mirror) -> None:
+    root = manifest_of(0)
+    content = {Digest.of(each): each for each in (root, CONFIG)}
+    result, longest = await carried_out(mirror, spread(root), content)
+    assert isinstance(result, Imported)
+    assert len(result.images) == NAMES
+    assert not any(image.reason for image in result.images)
+    assert longest.seconds < MOST, longest.what
+
+
+async def test_many_layers_in_many_repositories_are_refused_before_a_write(mirror: Mirror) -> None:
+    root = manifest_of(100)
+    with pytest.raises(OrderError, match="import fewer images at a time"):
+        await carried_out(mirror, spread(root), {Digest.of(each): each for each in (root, CONFIG)})
+    assert not [each for each in (mirror.folder.path / "blobs").rglob("*") if each.is_file()]
 
 
 async def test_an_image_of_many_names_and_layers_is_imported_beside_the_loop(

@@ -7,7 +7,6 @@ to is never sent, and the room for all of it is checked before the first blob is
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import ExitStack
 
 from mirror.admin.messages import (
     Imported,
@@ -30,10 +29,13 @@ from mirror.oci.image_name import parse_image
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Repository, Tag
 from mirror.oci.pointers import pointers
-from mirror.storage.catalog import charged
+from mirror.storage.catalog import Entry, charged
 from mirror.storage.metadata.rows import TagKey
+from mirror.storage.stored_blob import Hold
 from mirror.util.cooperative import cooperatively
 from mirror.util.units import human
+
+_LINKS = 16  # of one blob, between two turns of other tasks: each copies the earlier ones
 
 
 async def import_images(parts: OperationParts, order: ImportOrder) -> AsyncGenerator[Record, None]:
@@ -65,12 +67,21 @@ class _Import:
         self._stored = StoredManifests(parts.store, parts.tags, parts.memory, self._upstreams)
         self._incoming = incoming
         self._refused: list[ImportedImage] = []
-        self._holds = ExitStack()
+        self._held: dict[Digest, Hold] = {}
         self._blobs, self._bytes = 0, 0  # new ones
 
     def close(self) -> None:
         """Allow the eviction of all that was taken in."""
-        self._holds.close()
+        for hold in self._held.values():
+            hold.release()
+
+    def _hold(self, digest: Digest, entry: Entry) -> None:
+        """Keep content from eviction, by one hold however many repositories it belongs to."""
+        held = self._held.get(digest)
+        if held is None or held.entry is not entry:  # another one after a purge
+            self._held[digest] = self._store.hold(entry)
+            if held is not None:
+                held.release()
 
     def offer(self, image: OfferedImage) -> None:
         """Plan an image, or refuse it; raises OrderError for a name that is invalid or twice."""
@@ -117,7 +128,8 @@ class _Import:
         Raises OrderError if they do not fit.
         """
         await self._store.run_read(self.plan.locate)
-        wanted = [each for each in self.plan.blobs if not await self._is_stored(each)]
+        blobs = cooperatively(self.plan.blobs)
+        wanted = [each async for each in blobs if not await self._is_stored(each)]
         sizes = [*map(self.plan.blobs.__getitem__, wanted), *self.plan.sizes_of_manifests()]
         size = sum(map(charged, sizes))
         if not self._store.fits(size):
@@ -136,36 +148,38 @@ class _Import:
         if (blob := await self._store.open(digest)) is None:
             return False
         # Held, and not open to the end: there may be more blobs than descriptors.
-        self._holds.callback(self._store.hold(blob.entry).release)
+        self._hold(digest, blob.entry)
         blob.close()
         return blob.entry.size == self.plan.blobs[digest]
 
     async def take_blobs(self, wanted: Iterable[Digest]) -> None:
         """Store the blobs that were asked for; raises OrderError, StorageError."""
         for digest in wanted:
-            size, repositories = self.plan.blobs[digest], self.plan.repositories(digest)
+            size, (first, *others) = self.plan.blobs[digest], self.plan.repositories(digest)
             new = self._store.catalog.get(digest) is None
-            entry = await receive(self._incoming, self._store, digest, size, repositories)
+            entry = await receive(self._incoming, self._store, digest, size, first)
             if entry is None:
                 self.plan.lack(digest)
                 continue
-            self._holds.callback(self._store.hold(entry).release)
+            self._hold(digest, entry)
+            async for repository in cooperatively(others, _LINKS):
+                self._store.link(digest, repository)
             self._blobs, self._bytes = self._blobs + new, self._bytes + new * size
 
     async def finish(self) -> Imported:
-        """Store the manifests, children first, and then the tags; raises OrderError."""
-        images = list(self._refused)
+        """Store the manifests, children first, and once all are stored the tags.
+
+        Raises OrderError, and then no tag has changed.
+        """
         reports = await self._store.run_read(self.plan.reports)
-        kept = set[tuple[Repository, Digest]]()  # each once, for all of its tags
-        async for image, report in cooperatively(reports, 1):
-            images.append(report)
-            if not report.reason:
-                if (where := (image.name.repository, image.found.digest)) not in kept:
-                    kept.add(where)
-                    await self._keep(image)
-                self._tag(image)
+        taken = [image for image, report in reports if not report.reason]
+        async for image in cooperatively(self.plan.distinct(taken), 1):
+            await self._keep(image)
+        async for image in cooperatively(taken, 16):
+            self._tag(image)
         await self._store.index.flush()
-        return Imported(tuple(images), self._blobs, self._bytes)
+        images = (*self._refused, *(report for _, report in reports))
+        return Imported(images, self._blobs, self._bytes)
 
     async def _keep(self, image: ImagePlan) -> None:
         repository = image.name.repository
@@ -186,6 +200,6 @@ class _Import:
         entry = self._store.catalog.get(digest)
         if entry is None or repository not in entry.links:
             raise OrderError(f"{digest} cannot be stored; the log has the reason")
-        self._holds.callback(self._store.hold(entry).release)
+        self._hold(digest, entry)
         self._blobs += new
         self._bytes += new * found.descriptor.size

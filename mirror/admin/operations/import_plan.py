@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from mirror.admin.messages import ImportedImage, OrderError
@@ -17,6 +17,7 @@ from mirror.oci.pointers import Pointer, Pointers
 _MOST_MANIFESTS = 20_000
 _MOST_BYTES = 64 * 1024 * 1024  # bytes of manifests, which are in memory until the end
 _MOST_BLOBS = 200_000
+_MOST_LINKS = 200_000  # references of the images, counted once for each repository
 _SOME = 4  # absent blobs that a reason names
 
 
@@ -50,8 +51,10 @@ class ImportPlan:
     _lacking: set[Digest] = field(default_factory=set)
     _ahead: list[Digest] = field(default_factory=list)
     _where: dict[Digest, set[Repository]] = field(default_factory=lambda: defaultdict(set))
+    _trees: dict[Digest, list[Manifest]] = field(default_factory=dict)
     _level: int = 0
     _bytes: int = 0
+    _links: int = 0
 
     def add(self, name: ImageName, found: Descriptor) -> None:
         """Add an image."""
@@ -122,15 +125,23 @@ class ImportPlan:
         return (node.manifest.descriptor.size for node in self._nodes.values())
 
     def locate(self) -> None:
-        """Find the repositories of all blobs, once all manifests are there; for a thread."""
-        for image in self._distinct():
+        """Find the repositories of all blobs, once all manifests are there; for a thread.
+
+        Raises OrderError for more links than the event loop can record in a reasonable time.
+        """
+        for image in self.distinct(self.images):
             for found in self.manifests_of(image):
-                for blob in self._nodes[found.descriptor.digest].pointers.blobs:
+                references = self._nodes[found.descriptor.digest].pointers
+                self._links += 1 + len(references.manifests) + len(references.blobs)
+                if self._links > _MOST_LINKS:
+                    raise OrderError("too many links at once: import fewer images at a time")
+                for blob in references.blobs:
                     self._where[blob.digest].add(image.name.repository)
 
-    def _distinct(self) -> Collection[ImagePlan]:
+    @staticmethod
+    def distinct(images: Iterable[ImagePlan]) -> Collection[ImagePlan]:
         """Return one image for each manifest in each repository: it may have many tags."""
-        return {(each.name.repository, each.found.digest): each for each in self.images}.values()
+        return {(each.name.repository, each.found.digest): each for each in images}.values()
 
     def repositories(self, digest: Digest) -> list[Repository]:
         """Return the repositories that a blob belongs to."""
@@ -138,19 +149,30 @@ class ImportPlan:
 
     def manifests_of(self, image: ImagePlan) -> list[Manifest]:
         """Return the received manifests of an image, children before their parents."""
+        root = image.found.digest
+        if root not in self._trees:
+            self._trees[root] = self._children_first(root)
+        return self._trees[root]
+
+    def _children_first(self, root: Digest) -> list[Manifest]:
         found: dict[Digest, Manifest] = {}
-        ahead = [image.found.digest]
+        ahead = [(root, False)]  # True: all below it is found
         while ahead:
-            digest = ahead.pop()
+            digest, is_last = ahead.pop()
             node = self._nodes.get(digest)
-            if node is not None and digest not in found:
+            if node is None or digest in found:
+                continue
+            if is_last:
                 found[digest] = node.manifest
-                ahead.extend(child.digest for child in node.pointers.manifests)
-        return list(reversed(found.values()))
+                continue
+            ahead.append((digest, True))
+            ahead.extend((child.digest, False) for child in node.pointers.manifests)
+        return list(found.values())
 
     def reports(self) -> list[tuple[ImagePlan, ImportedImage]]:
         """Report each image, once all content came or is absent; for a thread."""
-        found = {image.found.digest: self._report(image) for image in self._distinct()}
+        roots = {image.found.digest: image for image in self.images}
+        found = {digest: self._report(image) for digest, image in roots.items()}
         return [
             (image, replace(found[image.found.digest], name=str(image.name)))
             for image in self.images

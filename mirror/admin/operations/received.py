@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from mirror.admin.messages import Absent, Content, OrderError, Piece, Record
 from mirror.content.blobs.ingest import Ingest
@@ -27,9 +27,9 @@ async def receive(
     store: Store,
     digest: Digest,
     size: int,
-    repositories: Sequence[Repository],
+    repository: Repository,
 ) -> Entry | None:
-    """Store a blob of `size` bytes, and link it to its repositories; None if it is absent.
+    """Store a blob of `size` bytes, and link it to a repository; None if it is absent.
 
     The lease is isolated: a fetch of the same blob is not disturbed. Raises OrderError if the bytes
     are wrong, StorageError.
@@ -40,12 +40,9 @@ async def receive(
     try:
         async with lease:
             await _write(incoming, lease, digest, size)
-            entry = await lease.commit(repositories[0])
+            return await lease.commit(repository)
     finally:
         lease.close()
-    for repository in repositories[1:]:
-        store.link(digest, repository)
-    return entry
 
 
 async def _write(
