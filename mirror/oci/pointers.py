@@ -73,8 +73,17 @@ def _pointer(value: dict[str, Any]) -> Pointer:
         size if type(size) is int and size >= 0 else -1,
         str(read_platform(value.get("platform")) or ""),
         about if isinstance(about, str) else "",
-        bool(value.get("urls")),
+        is_foreign(value),
     )
+
+
+def is_foreign(entry: dict[str, Any]) -> bool:
+    """Whether a registry need not have a layer: clients take it from the addresses it names.
+
+    Addresses alone do not say so: clients request a layer of an ordinary type from the registry.
+    """
+    kind = str(entry.get("mediaType"))
+    return bool(entry.get("urls")) and ("foreign" in kind or "nondistributable" in kind)
 
 
 def _distinct(found: Iterator[Pointer]) -> tuple[Pointer, ...]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from mirror.admin.operations.import_plan import ImagePlan, ImportPlan
+from mirror.admin.operations.warm_documents import read_blobs
 from mirror.oci import manifest
 from mirror.oci.digest import Digest
 from mirror.oci.image_name import parse_image
 from mirror.oci.manifest import Descriptor
-from mirror.oci.media import OCI_INDEX
+from mirror.oci.media import OCI_INDEX, OCI_MANIFEST
 from mirror.oci.pointers import pointers
 
 
@@ -42,3 +45,24 @@ def test_a_shared_child_comes_before_all_of_its_parents() -> None:
         plan, image = planned(root, middle, shared)
         order = [each.body for each in plan.manifests_of(image)]
         assert order == [shared, middle, root]
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "is_asked_for"),
+    [
+        ("application/vnd.oci.image.layer.v1.tar+gzip", True),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", False),
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", False),
+    ],
+)
+def test_a_layer_with_addresses_is_imported_unless_it_is_foreign(
+    layer_type: str, is_asked_for: bool
+) -> None:
+    digest = Digest.of(b"layer")
+    layer = {"mediaType": layer_type, "digest": digest, "size": 5, "urls": ["https://x.example/y"]}
+    document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [layer]}
+    body = json.dumps(document).encode()
+    plan = ImportPlan()
+    plan.take(manifest.prove(body, Digest.of(body), OCI_MANIFEST), pointers(body))
+    assert (digest in plan.blobs) is is_asked_for
+    assert bool(read_blobs(body)) is is_asked_for

@@ -11,6 +11,7 @@ from mirror.oci import media, strict_json
 from mirror.oci.digest import Digest
 from mirror.oci.errors import DigestInvalid
 from mirror.oci.platform import Platform, best, read_platform
+from mirror.oci.pointers import is_foreign
 
 MOST_BLOBS = 4096  # of one image; an engine takes 127 layers for a platform
 _LARGEST = 2**50  # bytes
@@ -90,7 +91,7 @@ def read_blobs(body: bytes) -> list[WantedBlob]:
     for key in ("config", "layers", "blobs", "fsLayers"):
         for entry in _entries(document, key):
             digest = _digest(entry.get("digest", entry.get("blobSum")))
-            if digest is not None and not _is_foreign(entry) and len(found) <= MOST_BLOBS:
+            if digest is not None and not is_foreign(entry) and len(found) <= MOST_BLOBS:
                 found.setdefault(digest, WantedBlob(digest, _size(entry.get("size"))))
     return list(found.values())
 
@@ -119,12 +120,6 @@ def _entries(document: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
     for entry in value if isinstance(value, list) else [value]:
         if isinstance(entry, dict):
             yield entry
-
-
-def _is_foreign(entry: dict[str, Any]) -> bool:
-    """Whether a registry need not have a layer: clients take it from the addresses it names."""
-    kind = str(entry.get("mediaType"))
-    return bool(entry.get("urls")) and ("foreign" in kind or "nondistributable" in kind)
 
 
 def _size(value: object) -> int:
