@@ -30,6 +30,7 @@ from tests.support.command import (
 )
 from tests.support.folder import DataFolder
 from tests.support.mirror import Run
+from tests.support.waiting import until
 
 BOTH = pytest.mark.parametrize("beside", [True, False], ids=["beside a daemon", "alone"])
 KINDS = pytest.mark.parametrize("name", ["images.tar", "images"], ids=["tar", "folder"])
@@ -262,6 +263,23 @@ async def test_a_damaged_blob_is_not_exported_and_nothing_is_left(
         ended = await do("export", "nginx", "--output", tmp_path / name, "--data-dir", folder)
         assert ended.code == 2
         assert f"{image.layers[1].digest} is damaged" in ended.err
+    assert not left_by(tmp_path)
+
+
+@KINDS
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+async def test_an_export_that_a_signal_ends_leaves_nothing(
+    hub: Hub, filled: Index, folder: Path, tmp_path: Path, number: signal.Signals, name: str
+) -> None:
+    output = tmp_path / name.replace("images", "a")
+    async with serving(folder, "--upstream", NOBODY) as mirror:
+        await mirror.address()
+        mirror.send(signal.SIGSTOP)  # so that the export is not done before the signal
+        async with launched("export", "nginx", "--output", output, "--data-dir", folder) as command:
+            await until(lambda: bool(left_by(tmp_path)))
+            command.send(number)
+            ended = await command.ended()
+    assert ended.code != 0
     assert not left_by(tmp_path)
 
 

@@ -11,11 +11,12 @@ from dataclasses import asdict
 
 from mirror.admin.messages import Exported, ExportedImage, ExportOrder, OrderError
 from mirror.cli.archives.exporting import Exporting
-from mirror.cli.archives.writing import open_writer
+from mirror.cli.archives.writing import LayoutWriter, open_writer
 from mirror.cli.orders import add_place, carry_out
 from mirror.util.units import human
 
 SOME = 1  # exit code: some images could not be exported
+_ENDING = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -47,10 +48,14 @@ def run(options: argparse.Namespace) -> int:
     Raises CommandError.
     """
     order = _order(options)
-    signal.signal(signal.SIGTERM, _end)  # so that nothing half written is left
-    writer = open_writer(options.output, sys.stdout.buffer, force=options.force)
-    exporting = Exporting(writer)
+    _end_cleanly()
+    writer: LayoutWriter | None = None
+    # A signal before `writer` is known would leave its file.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
+        writer = open_writer(options.output, sys.stdout.buffer, force=options.force)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        exporting = Exporting(writer)
         carry_out(options, order, exporting.take)
         result = exporting.result or Exported((), 0, 0)
         good = [image for image in result.images if not image.reason]
@@ -59,10 +64,20 @@ def run(options: argparse.Namespace) -> int:
         else:
             writer.abandon()
     except BaseException:
-        writer.abandon()
+        if writer is not None:
+            writer.abandon()
         raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     _report(options, result)
     return SOME if len(good) < len(result.images) else 0
+
+
+def _end_cleanly() -> None:
+    """Let signals leave nothing half written; a signal that `nohup` ignores stays ignored."""
+    for number in _ENDING - {signal.SIGINT}:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
 
 
 def _end(number: int, _: object) -> None:
