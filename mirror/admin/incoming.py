@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MAX_ORDER = 8 * 1024 * 1024  # bytes: the images of a large list
 _MAX_RECORD = 4096  # bytes of a record that a command sends
 _MAX_PIECE = 4 * 1024 * 1024  # bytes
-_PATIENCE = 600.0  # seconds for the next bytes: the command may wait for a slow disk
+PATIENCE = 600.0  # seconds for the next bytes: the command may wait for a slow disk
 
 
 class Incoming:
@@ -64,9 +64,9 @@ class Incoming:
 
     async def _more(self) -> bytes:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 return await self._body.readany()
         except TimeoutError:
-            raise OrderError(f"the command sent nothing for {_PATIENCE:.0f} s") from None
+            raise OrderError(f"the command sent nothing for {PATIENCE:.0f} s") from None
         except ConnectionError:
             raise OrderError("the command has gone") from None

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from aiohttp import ClientConnectionError, web
 
-from mirror.admin.incoming import MAX_ORDER, Incoming
+from mirror.admin.incoming import MAX_ORDER, PATIENCE, Incoming
 from mirror.admin.json_lines import read_order, record_line
-from mirror.admin.messages import Look, OrderError, Record, Refused, ReloadOrder
+from mirror.admin.messages import Content, Look, OrderError, Record, Refused, ReloadOrder
 from mirror.admin.service import AdminService
 from mirror.admin.socket_path import SOCKET, short_path
 from mirror.util.cooperative import cooperatively
@@ -103,9 +103,7 @@ def _app(
         # The order ends with its connection.
         with contextlib.suppress(ClientConnectionError):
             async with aclosing(_records(service, reload, Incoming(request.content))) as records:
-                async for record in records:
-                    async for piece in cooperatively(record_line(record), 1):
-                        await response.write(piece)
+                await _answer(request, response, records)
             await response.write_eof()
         return response
 
@@ -118,6 +116,29 @@ def _app(
     app.router.add_get("/healthz", health)
     app.router.add_get("/readyz", health)
     return app
+
+
+async def _answer(
+    request: web.Request, response: web.StreamResponse, records: AsyncIterator[Record]
+) -> None:
+    """Write records; raises ClientConnectionError if the command has gone, or reads no content.
+
+    Content is kept from eviction while it is read. A list has the time of its reader: it may be
+    in a pager.
+    """
+    patience: float | None = None
+    async for record in records:
+        if isinstance(record, Content):
+            patience = PATIENCE
+        async for piece in cooperatively(record_line(record), 1):
+            try:
+                async with asyncio.timeout(patience):
+                    await response.write(piece)
+            except TimeoutError:
+                _log.warning("an order ends: its command took no content for %g s", patience)
+                if request.transport is not None:
+                    request.transport.abort()
+                raise ClientConnectionError from None
 
 
 async def _records(
