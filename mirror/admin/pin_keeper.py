@@ -1,4 +1,4 @@
-"""The keeper of pinned tags: asks upstream about each, and stores its new content if it changed."""
+"""The keeper of pinned tags: asks upstream about each, and stores its missing content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mirror.admin.messages import Refused, Warmed, WarmOrder
 from mirror.admin.messages.warm import MOST_PLATFORMS
 from mirror.admin.operations.warm_documents import choose_children, is_index, read_children
-from mirror.admin.pinned_content import stored_platforms
+from mirror.admin.pinned_content import missing_bytes, stored_platforms
 from mirror.admin.service import AdminService
 from mirror.budget.budget import Budget
 from mirror.content.manifests.resolver import ManifestResolver
@@ -53,8 +53,8 @@ class _Kept:
 class PinKeeper:
     """Asks about pinned tags that are not fresh by HEAD, which costs no pull, one a second.
 
-    Of a tag that changed, the platforms are stored that were stored before, by an order to `warm`.
-    A tenth of the upstream's pulls is left for clients.
+    Of a tag that changed, or lacks content, the platforms are stored that were stored before, by an
+    order to `warm`. A tenth of the upstream's pulls is left for clients.
     """
 
     def __init__(
@@ -104,21 +104,36 @@ class PinKeeper:
         pin = self._store.pins.images.get(image)
         if pin is None:
             return
-        kept = self._kept.get(image)
+        kept, lacks = self._kept.get(image), False
         if kept is None or kept.digest == pin.digest:
-            kept = self._kept[image] = _Kept(
-                pin.digest, await stored_platforms(self._store, pin.digest)
-            )
+            kept = self._kept[image] = await self._look_at(pin.digest, kept)
+            lacks = await self._lacks(image, kept)
         digest = await self._manifests.revalidate(image.repository, tag) or pin.digest
         now = asyncio.get_running_loop().time()
-        if digest == kept.digest or now < kept.wait_until:
+        if (digest == kept.digest and not lacks) or now < kept.wait_until:
             return
-        if await self._follow(image, kept):
-            stored = self._store.pins.images.get(image)
-            if stored is not None:
-                self._kept[image] = _Kept(stored.digest, kept.platforms)
-        else:
-            self._kept[image] = _Kept(kept.digest, kept.platforms, now + _AGAIN)
+        followed = await self._follow(image, kept)
+        stored = self._store.pins.images.get(image)
+        reached = stored.digest if followed and stored is not None else kept.digest
+        # Not at once either if it was stored: content that does not stay would be fetched for ever.
+        wait_until = -math.inf if followed and not lacks else now + _AGAIN
+        self._kept[image] = _Kept(reached, kept.platforms, wait_until)
+
+    async def _look_at(self, digest: Digest, before: _Kept | None) -> _Kept:
+        """Return the present content of a tag; earlier platforms may have been discarded."""
+        before = before or _Kept(digest, ())
+        stored = await stored_platforms(self._store, digest)
+        platforms = tuple(dict.fromkeys((*before.platforms, *stored)))
+        return _Kept(digest, platforms[:MOST_PLATFORMS], before.wait_until)
+
+    async def _lacks(self, image: ImageName, kept: _Kept) -> bool:
+        """Whether content is missing, and may be pinned; else the former content is unpinned."""
+        missing = await missing_bytes(self._store, kept.digest, kept.platforms)
+        catalog = self._store.catalog
+        if missing is None or catalog.pinned_bytes + missing > catalog.most_pinned:
+            self._store.pins.settle(image, kept.digest)
+            return False
+        return True
 
     async def _follow(self, image: ImageName, kept: _Kept) -> bool:
         """Store the new content of a tag; returns whether that succeeded. Raises RegistryError."""
@@ -127,7 +142,7 @@ class PinKeeper:
         left, leave = window.left(self._budget.now()), self._leave(window.limit)
         cost = 1 + len(kept.platforms)
         if left is not None and left - cost < leave:
-            _log.info("the pinned %s has changed, and is pulled when more pulls are left", image)
+            _log.info("the pinned %s is not whole, and is pulled when more pulls are left", image)
             return False
         found = await self._manifests.get(
             image.repository, image.reference, MIRROR_ITSELF, head=False
@@ -148,7 +163,7 @@ class PinKeeper:
         return await self._warm(image, platforms, leave)
 
     async def _warm(self, image: ImageName, platforms: tuple[Platform, ...], leave: int) -> bool:
-        names = tuple(map(str, platforms))[:MOST_PLATFORMS]
+        names = tuple(map(str, platforms))
         order = WarmOrder((str(image),), names, leave)
         failure: str | None = "the order was broken off"
         async with aclosing(self._service.carry_out(order)) as records:
@@ -159,7 +174,7 @@ class PinKeeper:
                     [warmed] = record.images
                     failure = warmed.failure
         if failure is None:
-            _log.info("the pinned %s has changed, and is stored anew", image)
+            _log.info("the pinned %s is stored anew", image)
         else:
             _log.warning("the pinned %s is not stored anew: %s", image, failure)
         return failure is None

@@ -64,6 +64,7 @@ class Pins:
         self._catalog = catalog
         self._clock = clock
         self._pins: dict[ImageName, Pin] = {}
+        self._former: dict[ImageName, Digest] = {}  # until the new content is stored whole
         self._contents: dict[Digest, _Content] = {}  # many tags may mean one digest
         self._needed: Counter[Digest] = Counter()  # by how many of these
         index.when_lost(self._tell)
@@ -115,20 +116,34 @@ class Pins:
         """Unpin an image; False if it was not pinned."""
         if image not in self._pins:
             return False
-        self._take(image)
+        self._release(self._pins.pop(image).digest)
+        self._drop_former(image)
         self._index.drop_pin(image.repository, image.reference)
         self._catalog.bound_pinned(self._catalog.most_pinned)  # others may have room now
         return True
 
     def moved(self, repository: Repository, tag: Tag, digest: Digest) -> None:
-        """Note that a tag means a stored manifest, perhaps another than before."""
+        """Note that a tag means a stored manifest, perhaps another than before.
+
+        The content that was whole last stays pinned, if there is room, until `settle`.
+        """
         image = ImageName(repository, tag)
         before = self._pins.get(image)
         if before is None or before.digest == digest:
             return
+        if image not in self._former:
+            self._keep_former(image, before)
         self._put(image, digest, before.pinned_at)
+        if self._former.get(image) == digest:  # it is back
+            self._drop_former(image)
         self._write(image)
         _log.info("%s is pinned, and is %s now", image, digest)
+
+    def settle(self, image: ImageName, digest: Digest) -> None:
+        """Unpin the former content of a tag that means `digest`: all of that is stored."""
+        pin = self._pins.get(image)
+        if pin is not None and pin.digest == digest and self._drop_former(image):
+            self._catalog.bound_pinned(self._catalog.most_pinned)  # others may have room now
 
     def arrived(self, digest: Digest) -> None:
         """Note that a manifest is stored: pinned images that need it need its content."""
@@ -143,10 +158,10 @@ class Pins:
                 self._keep(more)
 
     def holding(self, digest: Digest) -> ImageName | None:
-        """Return a pinned image that needs a digest."""
+        """Return a pinned image that needs a digest; the former content of a tag is not needed."""
         if digest not in self._needed:
             return None
-        return next(image for image, pin in self._pins.items() if digest in pin.needs)
+        return next((image for image, pin in self._pins.items() if digest in pin.needs), None)
 
     def resize(self, max_size: int) -> None:
         """Take up another `max_size`, in bytes: pinned content beyond its share may be evicted."""
@@ -163,8 +178,17 @@ class Pins:
         if before is not None:
             self._release(before.digest)
 
-    def _take(self, image: ImageName) -> None:
-        self._release(self._pins.pop(image).digest)
+    def _keep_former(self, image: ImageName, pin: Pin) -> None:
+        """Hold the former content, if as much again may be pinned: the new needs room."""
+        if self._catalog.pinned_bytes + self._stored(pin.needs) <= self._catalog.most_pinned:
+            self._former[image] = pin.digest
+            self._hold(pin.digest)
+
+    def _drop_former(self, image: ImageName) -> bool:
+        former = self._former.pop(image, None)
+        if former is not None:
+            self._release(former)
+        return former is not None
 
     def _hold(self, digest: Digest) -> Mapping[Digest, None]:
         content = self._contents.get(digest)

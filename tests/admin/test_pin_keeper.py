@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,45 @@ async def test_an_image_that_fails_unexpectedly_does_not_end_the_keeping(
         hub.add(make_index(list(reversed(old.images))), NAME, "1")
         words = "unexpected failure to keep the pinned docker.io/library/app:1"
         await until(lambda: caplog.text.count(words) > 1)
+
+
+async def test_content_that_is_lost_or_never_arrived_is_fetched(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    old = add(hub, 1)
+    platform = old.images[0]
+    layer, child = Digest(platform.layers[0].digest), Digest(platform.digest)
+    async with run() as mirror:
+        await pull(mirror, old)
+        assert (await mirror.manifest(NAME, platform.digest)).status == 200  # and none of its blobs
+        await pin(tmp_path)
+    async with run() as mirror:
+        await until(lambda: layer in mirror.stored.digests)
+        store = mirror.daemon.store
+        for lost in (layer, child):
+            await store.discard(lost)
+            assert not store.catalog.is_pinned(lost)
+            await until(partial(store.catalog.is_pinned, lost))
+
+
+async def test_the_former_content_stays_until_the_new_is_whole(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    gate = asyncio.Event()
+    old = add(hub, 1, "amd64")
+    async with run(tag_ttl=0) as mirror:
+        await pull(mirror, old, old.images[0])
+        await pin(tmp_path)
+        await hub.seen(is_question, 2)
+        new = add(hub, 2, "amd64")
+        layers = [each.images[0].layers[0].digest for each in (old, new)]
+        hub.faults.add(Fault(kind="blob", reference=layers[1], stall_after=1000, until=gate))
+        await hub.seen(lambda seen: seen.kind == "blob" and seen.reference == layers[1])
+        catalog = mirror.daemon.store.catalog
+        assert catalog.is_pinned(Digest(layers[0]))
+        gate.set()
+        await until(lambda: not catalog.is_pinned(Digest(layers[0])))
+        assert catalog.is_pinned(Digest(layers[1]))
 
 
 async def test_the_last_pulls_are_not_spent_on_pinned_tags(

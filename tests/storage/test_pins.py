@@ -95,12 +95,48 @@ async def test_a_tag_that_moves_takes_its_pin_along(stored: Stored) -> None:
     stored.manifest("new", "layer", "free")
     stored.pins.moved(NGINX, Tag("1"), digest("new"))
     stored.pins.moved(NGINX, Tag("3"), digest("image"))
+    stored.pins.settle(ONE, digest("new"))
     assert stored.catalog.is_pinned(digest("layer"))
     assert stored.catalog.is_pinned(digest("free"))
     assert not stored.catalog.is_pinned(digest("other"))
     assert not stored.catalog.is_pinned(digest("image"))
     [row] = await stored.index.pins()
     assert row.digest == digest("new")
+
+
+def test_the_former_content_of_a_tag_is_kept_until_the_new_is_whole(stored: Stored) -> None:
+    stored.pins.pin(ONE, digest("image"))
+    stored.manifest("new", "layer", "free")
+    stored.manifest("newer", "layer")
+    stored.pins.moved(NGINX, Tag("1"), digest("new"))
+    stored.pins.moved(NGINX, Tag("1"), digest("newer"))
+    stored.pins.settle(ONE, digest("new"))  # which it does not mean any more
+    assert stored.catalog.is_pinned(digest("other"))
+    assert not stored.catalog.is_pinned(digest("free"))
+    assert stored.pins.holding(digest("other")) is None
+    stored.pins.settle(ONE, digest("newer"))
+    assert not stored.catalog.is_pinned(digest("other"))
+    assert stored.catalog.pinned_bytes == stored.pins.bytes(ONE) == 2 * BLOCK
+
+
+def test_former_content_leaves_with_its_pin_and_with_a_tag_that_is_back(stored: Stored) -> None:
+    stored.pins.pin(ONE, digest("image"))
+    stored.manifest("new", "free")
+    for each in ("new", "image"):
+        stored.pins.moved(NGINX, Tag("1"), digest(each))
+    assert stored.catalog.pinned_bytes == stored.pins.bytes(ONE) == 3 * BLOCK
+    stored.pins.moved(NGINX, Tag("1"), digest("new"))
+    stored.pins.unpin(ONE)
+    assert stored.catalog.pinned_bytes == 0
+
+
+def test_former_content_leaves_where_the_new_may_need_its_room(stored: Stored) -> None:
+    stored.pins.resize(10 * BLOCK)
+    stored.pins.pin(ONE, digest("image"))
+    stored.manifest("new", "free")
+    stored.pins.moved(NGINX, Tag("1"), digest("new"))
+    assert not stored.catalog.is_pinned(digest("other"))
+    assert stored.catalog.pinned_bytes == 2 * BLOCK
 
 
 def test_content_of_two_pinned_images_stays_until_both_are_unpinned(stored: Stored) -> None:
