@@ -90,13 +90,16 @@ class Pins:
     def pin(self, image: ImageName, digest: Digest) -> None:
         """Pin an image that means a stored manifest; an image that is pinned already stays so.
 
-        Raises TooManyPins if its content does not fit, or if it has too many parts.
+        Raises TooManyPins if its content does not fit, if it has too many parts, or if these are
+        not recorded.
         """
         needs = self._needs_of(digest)
         if image not in self._pins and len(self._pins) >= MOST_PINS:
             raise TooManyPins(f"{MOST_PINS} images are pinned already, which is the most")
         if len(needs) >= _MOST_NEEDED:
             raise TooManyPins(f"it has {_MOST_NEEDED} parts or more")
+        if unknown := self._unrecorded(needs):
+            raise TooManyPins(f"{unknown} names no parts, or too many to be recorded and kept")
         self._check_room(needs)
         before = self._pins.get(image)
         pinned_at = int(self._clock()) if before is None else before.pinned_at
@@ -138,6 +141,8 @@ class Pins:
             self._drop_former(image)
         self._write(image)
         _log.info("%s is pinned, and is %s now", image, digest)
+        if unknown := self._unrecorded((digest,)):
+            _log.warning("%s is pinned, but %s has too many parts: these may go", image, unknown)
 
     def settle(self, image: ImageName, digest: Digest) -> None:
         """Unpin the former content of a tag that means `digest`: all of that is stored."""
@@ -230,6 +235,14 @@ class Pins:
                 entry = self._catalog.get(each)
                 ahead.extend(entry.children if entry is not None else ())
         return needs
+
+    def _unrecorded(self, digests: Iterable[Digest]) -> Digest | None:
+        """Return a stored manifest without recorded children, which are evicted unseen."""
+        for digest in digests:
+            entry = self._catalog.get(digest)
+            if entry is not None and entry.media_type is not None and not entry.children:
+                return digest
+        return None
 
     def _stored(self, digests: Iterable[Digest]) -> int:
         entries = map(self._catalog.get, digests)

@@ -221,9 +221,25 @@ def test_too_many_images_and_parts_are_refused(
         stored.pins.pin(ONE, digest("image"))
 
 
+def test_an_image_whose_parts_are_not_recorded_is_refused(
+    stored: Stored, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored.manifest("vast", *range(20_000))  # more than the catalogue records of one
+    stored.manifest("index", "vast", "image")
+    for each in ("vast", "index"):
+        with pytest.raises(TooManyPins, match=rf"{digest('vast')} names no parts, or too many"):
+            stored.pins.pin(ONE, digest(each))
+    assert not stored.pins.images
+    assert stored.catalog.pinned_bytes == 0
+    stored.pins.pin(ONE, digest("image"))
+    with caplog.at_level(logging.WARNING):
+        stored.pins.moved(NGINX, Tag("1"), digest("vast"))
+    assert f"{digest('vast')} has too many parts" in caplog.text
+
+
 async def test_a_hostile_image_is_bounded_when_a_pinned_tag_moves_to_it() -> None:
     stored = Stored()
-    stored.pins.pin(ONE, stored.manifest("small"))
+    stored.pins.pin(ONE, stored.manifest("small", "layer"))
     for number in range(20):
         stored.manifest(f"m{number}", "all", *(f"{number}/{each}" for each in range(4000)))
     stored.manifest("all", *(f"m{number}" for number in range(20)))
