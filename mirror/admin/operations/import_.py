@@ -29,7 +29,7 @@ from mirror.oci.image_name import parse_image
 from mirror.oci.manifest import Descriptor, Manifest
 from mirror.oci.names import Repository, Tag
 from mirror.oci.pointers import pointers
-from mirror.storage.catalog import Entry, charged
+from mirror.storage.catalog import Entry
 from mirror.storage.metadata.rows import TagKey
 from mirror.storage.stored_blob import Hold
 from mirror.util.cooperative import cooperatively
@@ -50,7 +50,7 @@ async def import_images(parts: OperationParts, order: ImportOrder) -> AsyncGener
             yield Wanted(tuple(wanted), work.plan.bytes_of(wanted))
             await work.take_manifests(wanted)
         if blobs := await work.wanted_blobs():
-            yield Wanted(tuple(blobs), work.plan.bytes_of(blobs))
+            yield Wanted(tuple(blobs), await parts.store.run_read(work.plan.bytes_of, blobs))
             await work.take_blobs(blobs)
         yield await work.finish()
     finally:
@@ -130,8 +130,7 @@ class _Import:
         await self._store.run_read(self.plan.locate)
         blobs = cooperatively(self.plan.blobs)
         wanted = [each async for each in blobs if not await self._is_stored(each)]
-        sizes = [*map(self.plan.blobs.__getitem__, wanted), *self.plan.sizes_of_manifests()]
-        size = sum(map(charged, sizes))
+        size = await self._store.run_read(self.plan.room_for, wanted)
         if not self._store.fits(size):
             bound = human(self._store.max_size)
             raise OrderError(f"{human(size)} do not fit in max_size, {bound}: nothing is imported")

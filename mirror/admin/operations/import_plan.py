@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from mirror.admin.messages import ImportedImage, OrderError
 from mirror.admin.operations.image_tree import DEEPEST, MOST_TOLD
@@ -13,11 +14,12 @@ from mirror.oci.image_name import ImageName
 from mirror.oci.manifest import MAX_SIZE, MOST_CHILDREN, Descriptor, Manifest
 from mirror.oci.names import Repository
 from mirror.oci.pointers import Pointer, Pointers
+from mirror.storage.catalog import charged
 
 _MOST_MANIFESTS = 20_000
 _MOST_BYTES = 64 * 1024 * 1024  # bytes of manifests, which are in memory until the end
-_MOST_BLOBS = 200_000
-_MOST_LINKS = 200_000  # references of the images, counted once for each repository
+_MOST_BLOBS = 150_000
+_MOST_LINKS = 150_000  # references of the images, counted once for each repository
 _SOME = 4  # absent blobs that a reason names
 
 
@@ -120,9 +122,10 @@ class ImportPlan:
         found = self.announced.get(digest)
         return self.blobs[digest] if found is None else found.size
 
-    def sizes_of_manifests(self) -> Iterator[int]:
-        """Return the sizes of the received manifests."""
-        return (node.manifest.descriptor.size for node in self._nodes.values())
+    def room_for(self, wanted: Collection[Digest]) -> int:
+        """Return the bytes on a disk for blobs and the received manifests; for a thread."""
+        manifests = (node.manifest.descriptor.size for node in self._nodes.values())
+        return sum(map(charged, chain(map(self.blobs.__getitem__, wanted), manifests)))
 
     def locate(self) -> None:
         """Find the repositories of all blobs, once all manifests are there; for a thread.
