@@ -42,7 +42,11 @@ HELD = 0.05  # seconds of CPU time for which one handle may hold the loop
 _SETTLE = 5.0  # virtual seconds in which begun work is done and written
 _ABANDONED = 90.0  # virtual seconds in which a fetch without followers ends
 _MOST = 900.0  # virtual seconds that a play may take
-_EXPECTED = ("is damaged or missing: quarantined", "do not fit in max_size: the rest is in use")
+_EXPECTED = (
+    "is damaged or missing: quarantined",
+    "do not fit in max_size: the rest is in use",
+    "do not fit beside the content in use",  # pinned content may be as much as half
+)
 _IN_TROUBLE = ("cannot store", "no client follows")
 _SLACK = 64 * 1024  # bytes: the index and its log change while they are counted
 
