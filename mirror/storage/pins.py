@@ -168,6 +168,15 @@ class Pins:
             return None
         return next((image for image, pin in self._pins.items() if digest in pin.needs), None)
 
+    def held(self) -> set[Digest]:
+        """Return the content that is pinned: also the former content of tags that have moved."""
+        former = (self._needs_of(digest) for digest in self._former.values())
+        return {
+            each
+            for needs in (*(pin.needs for pin in self.images.values()), *former)
+            for each in needs
+        }
+
     def resize(self, max_size: int) -> None:
         """Take up another `max_size`, in bytes: pinned content beyond its share may be evicted."""
         before = self._catalog.pinned_bytes

@@ -69,7 +69,7 @@ def at_rest(life: Life, folder: Path, world: World) -> Found:
     sizes = sum(charged(entry.size) for each in pinned if (entry := catalog.get(each)))
     if sizes != catalog.pinned_bytes or sizes > catalog.most_pinned:
         yield "wrong pinned bytes", f"{sizes}, {catalog!r}, {store.pins!r}"
-    needed = {each for pin in store.pins.images.values() for each in pin.needs}
+    needed = store.pins.held()
     yield from (("pinned for no image", str(each)) for each in pinned if each not in needed)
     if store.accounting.promised:
         yield "room is promised to nobody", f"{store.accounting.promised} bytes"
