@@ -30,18 +30,20 @@ from mirror.console.request import ConsoleRequest
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An action: the question before it, and the button that carries it out.
+    """An action, by the `word` on its button. `order` carries it out, `left` is the page after it.
 
-    `foretold` says what will happen, `order` carries it out, `left` is the page that follows.
+    `foretold` says beforehand what will happen, after the lines that `reckon` finds out, if there
+    is any to find out; `done` is the note on the page afterwards.
     """
 
-    question: str
-    button: str
-    danger: bool
-    foretold: Callable[[ConsoleParts, str], Awaitable[list[str]]]
+    word: str
+    foretold: tuple[str, ...]
+    done: str
     order: Callable[[str], Work]
     result: type[Pinned | Purged | Refreshed]
-    left: Callable[[str], str]
+    reckon: Callable[[ConsoleParts, str], Awaitable[list[str]]] | None = None
+    left: Callable[[str], str] = image_path
+    danger: bool = False
 
 
 async def confirm(
@@ -50,14 +52,15 @@ async def confirm(
     """Answer with the page that asks whether to carry out an action; raises Problem."""
     chosen = ACTIONS[action]
     request.viewer.need_act(f"mirror {action} {target}")
+    reckoned = await chosen.reckon(parts, target) if chosen.reckon is not None else []
     page = parts.templates.render(
         "confirm.html",
         head=head_of(parts.mirror, request, "/images"),
-        question=chosen.question.format(target),
-        lines=await chosen.foretold(parts, target),
+        question=f"{chosen.word} {target}?",
+        lines=[*reckoned, *chosen.foretold],
         action=f"{image_path(target)}/{action}",
         back=image_path(target),
-        button=chosen.button,
+        button=f"{chosen.word} it",
         danger=chosen.danger,
     )
     return ConsoleReply.html(page)
@@ -72,80 +75,56 @@ async def act(
     return ConsoleReply.see_other(f"{chosen.left(target)}?{urlencode({'done': action})}")
 
 
-async def _purge(parts: ConsoleParts, target: str) -> list[str]:
+async def _removed(parts: ConsoleParts, target: str) -> list[str]:
     would = await parts.orders.ask(PurgeOrder(target, dry=True), Purged)
     lines = [
         f"{count(would.tags)} tags and {count(would.files)} files go, and free {size(would.freed)}."
     ]
     if would.shared:
         lines.append(f"{count(would.shared)} files stay: other images need them.")
-    return [*lines, "The next pull fetches the image from upstream again, and counts as a pull."]
-
-
-async def _refresh(parts: ConsoleParts, target: str) -> list[str]:  # noqa: ARG001 - as all
-    return [
-        "Upstream is asked now which manifest the tag has.",
-        "A changed manifest is fetched, which counts as a pull; an unchanged one costs nothing.",
-    ]
-
-
-async def _pin(parts: ConsoleParts, target: str) -> list[str]:  # noqa: ARG001
-    return [
-        "The image is not removed for lack of space, and its tag is checked regularly.",
-        "Its bytes count towards the bound of the disk, and leave less room for others.",
-    ]
-
-
-async def _unpin(parts: ConsoleParts, target: str) -> list[str]:  # noqa: ARG001
-    return ["The image stays stored, and is removed as others are when space is needed."]
+    return lines
 
 
 ACTIONS: Mapping[str, Action] = MappingProxyType(
     {
         "refresh": Action(
-            "Refresh {}?",
-            "Refresh it",
-            danger=False,
-            foretold=_refresh,
-            order=lambda target: RefreshOrder((target,)),
-            result=Refreshed,
-            left=image_path,
+            "Refresh",
+            (
+                "Upstream is asked now which manifest the tag has.",
+                "A changed manifest is fetched, which counts as a pull; an unchanged one is free.",
+            ),
+            "Upstream was asked: this is the tag's manifest now.",
+            lambda target: RefreshOrder((target,)),
+            Refreshed,
         ),
         "pin": Action(
-            "Pin {}?",
-            "Pin it",
-            danger=False,
-            foretold=_pin,
-            order=lambda target: PinOrder((target,)),
-            result=Pinned,
-            left=image_path,
+            "Pin",
+            (
+                "The image is not removed for lack of space, and its tag is checked regularly.",
+                "Its bytes count towards the bound of the disk, and leave less room for others.",
+            ),
+            "Pinned: it is not removed for lack of space.",
+            lambda target: PinOrder((target,)),
+            Pinned,
         ),
         "unpin": Action(
-            "Unpin {}?",
-            "Unpin it",
-            danger=False,
-            foretold=_unpin,
-            order=lambda target: UnpinOrder((target,)),
-            result=Pinned,
-            left=image_path,
+            "Unpin",
+            ("The image stays stored, and is removed as others are when space is needed.",),
+            "No longer pinned.",
+            lambda target: UnpinOrder((target,)),
+            Pinned,
         ),
         "purge": Action(
-            "Purge {}?",
-            "Purge it",
-            danger=True,
-            foretold=_purge,
-            order=PurgeOrder,
-            result=Purged,
+            "Purge",
+            ("The next pull fetches the image from upstream again, and counts as a pull.",),
+            "Purged.",
+            PurgeOrder,
+            Purged,
+            reckon=_removed,
             left=lambda _: "/images",
+            danger=True,
         ),
     }
 )
 # The notes on a page after an action.
-DONE: Mapping[str, str] = MappingProxyType(
-    {
-        "refresh": "Upstream was asked: this is the tag's manifest now.",
-        "pin": "Pinned: it is not removed for lack of space.",
-        "unpin": "No longer pinned.",
-        "purge": "Purged.",
-    }
-)
+DONE: Mapping[str, str] = MappingProxyType({name: each.done for name, each in ACTIONS.items()})
