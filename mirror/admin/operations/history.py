@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mirror.admin.messages import History, HistoryOrder, Point, Record
 from mirror.admin.messages.common import OrderInvalid
 from mirror.admin.operations.parts import OperationParts
+from mirror.admin.operations.status import reported
 from mirror.statistics.history import HOUR, ITSELF, MINUTE, STEPS, TEN_MINUTES
 from mirror.statistics.series import Part, added
 from mirror.storage.metadata.rows import Figures
@@ -58,19 +59,4 @@ def _points(part: Part, step: int, minute: int, current: Figures) -> tuple[Point
 
 
 def _point(at: int, figures: Figures) -> Point:
-    return Point(
-        at=at,
-        requests=figures.requests,
-        hits=figures.hits,
-        stale=figures.stale,
-        errors=figures.errors,
-        sent=figures.sent,
-        sent_from_cache=figures.sent_from_cache,
-        asked=figures.asked,
-        counted=figures.counted,
-        spared=figures.spared // 1000,
-        upstream_requests=figures.upstream_requests,
-        upstream_failures=figures.upstream_failures,
-        received=figures.received,
-        ran=figures.ran,
-    )
+    return Point(at=at, ran=figures.ran, **reported(figures))

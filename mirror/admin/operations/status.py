@@ -84,23 +84,19 @@ def sums(recorder: Recorder, upstream: str | None, seconds: int, step: int) -> F
     return added(recorded, current)
 
 
+def reported(figures: Figures) -> dict[str, int]:
+    """Return the sums that `status` and `history` report, with `spared` in whole seconds."""
+    sums = figures._asdict()
+    del sums["evicted"], sums["ran"]
+    return sums | {"spared": figures.spared // 1000}
+
+
 def _span(name: Name, figures: Figures, seconds: int) -> SpanFigures:
     return SpanFigures(
         name=name,
         seconds=seconds,
         covered=min(figures.ran, seconds),
-        requests=figures.requests,
-        hits=figures.hits,
-        stale=figures.stale,
-        errors=figures.errors,
-        sent=figures.sent,
-        sent_from_cache=figures.sent_from_cache,
-        asked=figures.asked,
-        counted=figures.counted,
-        spared=figures.spared // 1000,
-        upstream_requests=figures.upstream_requests,
-        upstream_failures=figures.upstream_failures,
-        received=figures.received,
+        **reported(figures),
     )
 
 
