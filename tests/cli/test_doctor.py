@@ -48,7 +48,8 @@ def configured(tmp_path: Path, folder: Path, url: str, more: str = "", upstream:
 
 
 async def test_a_healthy_mirror_has_nothing_to_do(hub: Hub, folder: Path, tmp_path: Path) -> None:
-    file = configured(tmp_path, folder, hub.url)
+    # The default bound may be more than is free on the machine that runs the test.
+    file = configured(tmp_path, folder, hub.url, more='max_size = "1GB"')
     async with launched("serve", "--config", file) as mirror:
         await mirror.address()
         code, found = await examined(file)
@@ -60,7 +61,7 @@ async def test_a_healthy_mirror_has_nothing_to_do(hub: Hub, folder: Path, tmp_pa
         "configuration", "data folder", "room", "index", "descriptors", "running mirror",
         "docker.io", "HEAD of docker.io", "clock",
     }  # fmt: skip
-    assert set(states.values()) == {"ok"}
+    assert not [each for each in found.values() if each.state != "ok"]
     assert "version" in found["running mirror"].words
     assert len(ended.out.splitlines()) == len(found)
     assert all(line.startswith("ok    ") for line in ended.out.splitlines())
