@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from mirror.admin.operations import concerns
 from mirror.admin.service import AdminService
 from mirror.app import background
 from mirror.app.build_clients import (
@@ -192,10 +191,10 @@ def build_readings(
         asked=core.demand.asked,
         evicted=lambda: store.evicted_bytes,
         totals={
-            concerns.DROPPED: lambda: observers.log_writer.dropped,
-            concerns.LOGINS: lambda: web_server.authenticator.refused,
-            concerns.SHED: lambda: connections.shed,
-            concerns.STORE: lambda: store.failures,
+            "log_lines": lambda: observers.log_writer.dropped,
+            "logins": lambda: web_server.authenticator.refused,
+            "shed": lambda: connections.shed,
+            "store": lambda: store.failures,
         },
     )
 

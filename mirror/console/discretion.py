@@ -7,11 +7,12 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from mirror.admin.messages import Concern, History, Status
-from mirror.admin.operations.concerns import named
+from mirror.admin.messages import History, Status
+from mirror.admin.operations.concerns import concerns
 from mirror.budget.summary import AccountBudget, Budgets
 
 _HIDDEN = "an account"  # instead of its name
+_HIDDEN_TROUBLE = "the log says how"  # instead of an error, which names files
 
 
 def discreet(result: Any) -> Any:  # noqa: ANN401 - any result that is listed below
@@ -36,22 +37,11 @@ def _account(budget: AccountBudget) -> AccountBudget:
 
 
 def _status(status: Status) -> Status:
-    disk = status.disk if status.disk.trouble is None else replace(status.disk, trouble="it fails")
-    return replace(
-        status,
-        concerns=tuple(_concern(each, status) for each in status.concerns),
-        limits=tuple(replace(each, account=_hidden(each.account)) for each in status.limits),
-        disk=disk,
-    )
-
-
-def _concern(concern: Concern, status: Status) -> Concern:
-    what = concern.what
-    for limit in status.limits:
-        what = what.replace(named(limit), named(replace(limit, account=_hidden(limit.account))))
-    if status.disk.trouble:
-        what = what.replace(f": {status.disk.trouble}", "")
-    return replace(concern, what=what)
+    """Leave out names, and judge anew: so no phrase of a concern can have one."""
+    limits = tuple(replace(each, account=_hidden(each.account)) for each in status.limits)
+    disk = replace(status.disk, trouble=status.disk.trouble and _HIDDEN_TROUBLE)
+    nameless = replace(status, limits=limits, disk=disk, concerns=())
+    return replace(nameless, concerns=tuple(concerns(nameless)))
 
 
 def _hidden(account: str) -> str:

@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from mirror.admin.messages import DiskStatus, LimitStatus, SpanFigures, UpstreamStatus
+from mirror.admin.messages import (
+    DiskStatus,
+    HourEvents,
+    LimitStatus,
+    SpanFigures,
+    Status,
+    UpstreamStatus,
+)
 from mirror.admin.operations import concerns
-from mirror.admin.operations.concerns import Facts
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 DAY = 86_400
@@ -18,29 +24,37 @@ UP = UpstreamStatus("docker.io", "up", None, 0.1, 100, 0, 1000)
 LIMIT = LimitStatus("docker.io", "", 100, 60, 40, 0, 9.0, None, 3600, 0)
 HOUR = SpanFigures("hour", 3600, 3600, 1000, 900, 0, 0, 10, 9, 5, 1, 0, 1, 0, 1)
 DISK = DiskStatus(50, 100, 0, 5, 5, 30.0, None)
-WELL = Facts(
-    now=1_000_000.0,
-    running=True,
+NO_EVENTS = HourEvents(log_lines=0, logins=0, shed=0, store=0)
+WELL = Status(
+    version="1",
+    host="mirror",
+    at=1_000_000.0,
+    started=0.0,
+    uptime=1_000_000,
+    concerns=(),
     upstreams=(UP,),
     limits=(LIMIT,),
-    hour=HOUR,
+    spans=(HOUR,),
     disk=DISK,
-    events=dict.fromkeys(concerns.EVENTS, 0),
+    fetches=0,
+    followers=0,
+    connections=0,
+    events=NO_EVENTS,
     certificate_end=1_000_000.0 + 80 * DAY,
 )
 
 
-def upstream(**changes: object) -> Facts:
+def upstream(**changes: object) -> Status:
     """All is well but for the upstream."""
     return replace(WELL, upstreams=(replace(UP, **changes),))  # type: ignore[arg-type]
 
 
-def limit(**changes: object) -> Facts:
+def limit(**changes: object) -> Status:
     """All is well but for the limit."""
     return replace(WELL, limits=(replace(LIMIT, **changes),))  # type: ignore[arg-type]
 
 
-def disk(**changes: object) -> Facts:
+def disk(**changes: object) -> Status:
     """All is well but for the disk."""
     return replace(WELL, disk=replace(DISK, **changes))  # type: ignore[arg-type]
 
@@ -55,12 +69,12 @@ CASES = {
     "disk_trouble": disk(trouble="cannot write to /data"),
     "quarantine": disk(quarantine=5000),
     "disk_small": disk(lasts=0.5),
-    "store_failures": replace(WELL, events={concerns.STORE: 1}),
-    "errors": replace(WELL, hour=replace(HOUR, errors=20)),
-    "stale": replace(WELL, hour=replace(HOUR, stale=20)),
-    "logins": replace(WELL, events={concerns.LOGINS: 20}),
-    "shed": replace(WELL, events={concerns.SHED: 1}),
-    "log_lines": replace(WELL, events={concerns.DROPPED: 1}),
+    "store_failures": replace(WELL, events=replace(NO_EVENTS, store=1)),
+    "errors": replace(WELL, spans=(replace(HOUR, errors=20),)),
+    "stale": replace(WELL, spans=(replace(HOUR, stale=20),)),
+    "logins": replace(WELL, events=replace(NO_EVENTS, logins=20)),
+    "shed": replace(WELL, events=replace(NO_EVENTS, shed=1)),
+    "log_lines": replace(WELL, events=replace(NO_EVENTS, log_lines=1)),
     "certificate": replace(WELL, certificate_end=1_000_000.0 + 5 * DAY),
 }
 
@@ -87,15 +101,15 @@ def test_each_concern_leads_to_a_section_that_names_it(key: str) -> None:
 
 
 def test_errors_come_before_warnings() -> None:
-    both = replace(WELL, events={concerns.SHED: 1}, disk=replace(DISK, trouble="torn"))
+    both = replace(WELL, events=replace(NO_EVENTS, shed=1), disk=replace(DISK, trouble="torn"))
     assert [concern.severity for concern in concerns.concerns(both)] == ["error", "warning"]
 
 
 def test_a_few_failures_are_no_concern() -> None:
     few = replace(
         upstream(failures=9),
-        hour=replace(HOUR, errors=9, stale=9),
-        events={concerns.LOGINS: 19},
+        spans=(replace(HOUR, errors=9, stale=9),),
+        events=replace(NO_EVENTS, logins=19),
     )
     assert concerns.concerns(few) == []
 

@@ -16,7 +16,7 @@ import pytest
 
 from mirror.admin.messages import Concern, RunningFetch, Status
 from mirror.cli.status_screen import HEIGHT, WIDTH, screen
-from tests.admin.test_concerns import DISK, HOUR, LIMIT, UP
+from tests.admin.test_concerns import DISK, HOUR, LIMIT, NO_EVENTS, UP
 from tests.standin import Hub, Image
 from tests.support.command import MODULE, Ended, environment, fetch, launched, serving
 
@@ -34,6 +34,8 @@ STATUS = Status(
     fetches=0,
     followers=0,
     connections=3,
+    events=NO_EVENTS,
+    certificate_end=None,
 )
 DOWN = Concern("upstream_down", "error", "quay.io has been down for 12 min.", "Ask it.", "watch-it")
 

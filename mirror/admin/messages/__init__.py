@@ -33,6 +33,7 @@ from mirror.admin.messages.show import (
 from mirror.admin.messages.status import (
     Concern,
     DiskStatus,
+    HourEvents,
     LimitStatus,
     SpanFigures,
     Status,
@@ -72,6 +73,7 @@ __all__ = [
     "GcOrder",
     "History",
     "HistoryOrder",
+    "HourEvents",
     "ImageFor",
     "ImageTag",
     "ImageUsage",

@@ -123,9 +123,24 @@ class DiskStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class HourEvents:
+    """Events of the last hour that may need attention.
+
+    `log_lines` were dropped, `logins` of clients were wrong, `shed` connections were beyond the
+    bound, and content was damaged or could not be stored (`store`).
+    """
+
+    log_lines: int
+    logins: int
+    shed: int
+    store: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The state of the mirror. Times are epoch seconds, durations seconds.
 
+    `concerns` follow from the other figures. `certificate_end` is None without a certificate.
     Without a `running` mirror, disk, limits and history are those of the data folder, and all
     other figures are 0.
     """
@@ -143,5 +158,7 @@ class Status:
     fetches: int
     followers: int
     connections: int
+    events: HourEvents
+    certificate_end: float | None
     running: bool = True
     kind: Literal["status_report"] = "status_report"

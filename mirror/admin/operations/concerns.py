@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
-from mirror.admin.messages.status import (
-    Concern,
-    DiskStatus,
-    LimitStatus,
-    SpanFigures,
-    UpstreamStatus,
-)
+from mirror.admin.messages.status import Concern, LimitStatus, Status
 from mirror.util.units import duration, human
-
-DROPPED, LOGINS, SHED, STORE = "log_lines", "logins", "shed", "store"
-EVENTS = (DROPPED, LOGINS, SHED, STORE)  # counted over the last hour
 
 _DAY = 86_400  # seconds
 _SOON = 3600  # seconds until a limit is spent
@@ -26,28 +16,14 @@ _SHARE = 0.01  # of the requests
 _FAILING = 0.2  # of the requests to an upstream
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """The figures that are judged; `events` counts those of the last hour."""
-
-    now: float
-    running: bool
-    upstreams: tuple[UpstreamStatus, ...]
-    limits: tuple[LimitStatus, ...]
-    hour: SpanFigures
-    disk: DiskStatus
-    events: Mapping[str, int]
-    certificate_end: float | None
-
-
-def concerns(facts: Facts) -> list[Concern]:
-    """Return all concerns, errors first."""
-    found = [concern for judge in _JUDGES for concern in judge(facts)]
+def concerns(status: Status) -> list[Concern]:
+    """Return all concerns about a status, errors first. They have no names but those in it."""
+    found = [concern for judge in _JUDGES for concern in judge(status)]
     return sorted(found, key=lambda concern: concern.severity != "error")
 
 
-def _running(facts: Facts) -> Iterator[Concern]:
-    if not facts.running:
+def _running(status: Status) -> Iterator[Concern]:
+    if not status.running:
         yield Concern(
             "not_running",
             "error",
@@ -57,8 +33,8 @@ def _running(facts: Facts) -> Iterator[Concern]:
         )
 
 
-def _upstreams(facts: Facts) -> Iterator[Concern]:
-    for upstream in facts.upstreams:
+def _upstreams(status: Status) -> Iterator[Concern]:
+    for upstream in status.upstreams:
         if upstream.state == "down":
             down = duration(upstream.down_for or 0)
             yield Concern(
@@ -79,14 +55,14 @@ def _upstreams(facts: Facts) -> Iterator[Concern]:
             )
 
 
-def named(limit: LimitStatus) -> str:
+def _named(limit: LimitStatus) -> str:
     """Return an account as concerns name it."""
     return f"{limit.upstream} ({limit.account or 'anonymous'})"
 
 
-def _limits(facts: Facts) -> Iterator[Concern]:
-    for limit in facts.limits:
-        name = named(limit)
+def _limits(status: Status) -> Iterator[Concern]:
+    for limit in status.limits:
+        name = _named(limit)
         if limit.remaining == 0:
             yield Concern(
                 "budget_spent",
@@ -113,8 +89,8 @@ def _limits(facts: Facts) -> Iterator[Concern]:
             )
 
 
-def _disk(facts: Facts) -> Iterator[Concern]:
-    disk = facts.disk
+def _disk(status: Status) -> Iterator[Concern]:
+    disk = status.disk
     if disk.trouble is not None:
         yield Concern(
             "disk_trouble",
@@ -123,7 +99,7 @@ def _disk(facts: Facts) -> Iterator[Concern]:
             "Pulls go on without storing. Mend the disk, or free space outside of the folder.",
             "when-the-disk-fails",
         )
-    if stored := facts.events.get(STORE):
+    if stored := status.events.store:
         yield Concern(
             "store_failures",
             "warning",
@@ -149,8 +125,8 @@ def _disk(facts: Facts) -> Iterator[Concern]:
         )
 
 
-def _answers(facts: Facts) -> Iterator[Concern]:
-    hour = facts.hour
+def _answers(status: Status) -> Iterator[Concern]:
+    hour = next(each for each in status.spans if each.name == "hour")
     least = max(_FEW, _SHARE * hour.requests)
     if hour.errors >= least:
         yield Concern(
@@ -170,8 +146,8 @@ def _answers(facts: Facts) -> Iterator[Concern]:
         )
 
 
-def _clients(facts: Facts) -> Iterator[Concern]:
-    logins, shed = facts.events.get(LOGINS, 0), facts.events.get(SHED, 0)
+def _clients(status: Status) -> Iterator[Concern]:
+    logins, shed = status.events.logins, status.events.shed
     if logins >= _LOGINS:
         yield Concern(
             "logins",
@@ -190,8 +166,8 @@ def _clients(facts: Facts) -> Iterator[Concern]:
         )
 
 
-def _itself(facts: Facts) -> Iterator[Concern]:
-    if dropped := facts.events.get(DROPPED):
+def _itself(status: Status) -> Iterator[Concern]:
+    if dropped := status.events.log_lines:
         yield Concern(
             "log_lines",
             "warning",
@@ -199,9 +175,9 @@ def _itself(facts: Facts) -> Iterator[Concern]:
             "The program that reads the log is too slow, or has stopped.",
             "the-access-log",
         )
-    if facts.certificate_end is None:
+    if status.certificate_end is None:
         return
-    left = facts.certificate_end - facts.now
+    left = status.certificate_end - status.at
     if left <= 0:
         what = f"The certificate ended {duration(-left)} ago: clients refuse the mirror."
         yield Concern("certificate", "error", what, _RENEW, "tls")
@@ -211,7 +187,7 @@ def _itself(facts: Facts) -> Iterator[Concern]:
 
 
 _RENEW = "Renew it: the mirror takes up the new file by itself."
-_JUDGES: tuple[Callable[[Facts], Iterator[Concern]], ...] = (
+_JUDGES: tuple[Callable[[Status], Iterator[Concern]], ...] = (
     _running,
     _upstreams,
     _limits,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import fields, replace
 from typing import Literal
 
 import mirror
 from mirror.admin.messages import (
     DiskStatus,
+    HourEvents,
     LimitStatus,
     Record,
     SpanFigures,
@@ -17,7 +19,7 @@ from mirror.admin.messages import (
     StatusOrder,
     UpstreamStatus,
 )
-from mirror.admin.operations.concerns import EVENTS, Facts, concerns
+from mirror.admin.operations.concerns import concerns
 from mirror.admin.operations.parts import LiveParts, OperationParts
 from mirror.budget.account import Account
 from mirror.budget.report import whole_seconds
@@ -28,6 +30,7 @@ from mirror.storage.metadata.rows import AccountKey, Figures
 
 Name = Literal["hour", "day", "week"]
 
+_EVENTS = tuple(each.name for each in fields(HourEvents))
 _DAY = 24 * HOUR
 _SPANS: tuple[tuple[Name, int, int], ...] = (  # with the steps that they are summed from
     ("hour", HOUR, MINUTE),
@@ -42,39 +45,25 @@ async def status(parts: OperationParts, _: StatusOrder) -> AsyncGenerator[Record
     await recorder.load()
     recorder.refresh()
     trouble = await parts.store.trouble()
-    now = recorder.now
-    upstreams = tuple(_upstreams(recorder, live)) if live else ()
-    limits = tuple(_limits(parts))
-    spans = tuple(
-        _span(name, sums(recorder, None, seconds, step), seconds) for name, seconds, step in _SPANS
-    )
-    disk = _disk(parts, trouble)
-    facts = Facts(
-        now=now,
-        running=live is not None,
-        upstreams=upstreams,
-        limits=limits,
-        hour=spans[0],
-        disk=disk,
-        events={name: recorder.increase(name) for name in EVENTS},
-        certificate_end=live.certificate_end() if live else None,
-    )
-    yield Status(
+    report = Status(
         version=mirror.__version__,
         host=socket.gethostname(),
-        at=now,
+        at=recorder.now,
         started=recorder.started if live else 0.0,
         uptime=int(recorder.uptime) if live else 0,
-        concerns=tuple(concerns(facts)),
-        upstreams=upstreams,
-        limits=limits,
-        spans=spans,
-        disk=disk,
+        concerns=(),
+        upstreams=tuple(_upstreams(recorder, live)) if live else (),
+        limits=tuple(_limits(parts)),
+        spans=tuple(_spans(recorder)),
+        disk=_disk(parts, trouble),
         fetches=len(live.fetches) if live else 0,
         followers=live.fetches.followers if live else 0,
         connections=live.connections() if live else 0,
+        events=HourEvents(**{name: recorder.increase(name) for name in _EVENTS}),
+        certificate_end=live.certificate_end() if live else None,
         running=live is not None,
     )
+    yield replace(report, concerns=tuple(concerns(report)))
 
 
 def sums(recorder: Recorder, upstream: str | None, seconds: int, step: int) -> Figures:
@@ -91,13 +80,11 @@ def reported(figures: Figures) -> dict[str, int]:
     return sums | {"spared": figures.spared // 1000}
 
 
-def _span(name: Name, figures: Figures, seconds: int) -> SpanFigures:
-    return SpanFigures(
-        name=name,
-        seconds=seconds,
-        covered=min(figures.ran, seconds),
-        **reported(figures),
-    )
+def _spans(recorder: Recorder) -> Iterator[SpanFigures]:
+    for name, seconds, step in _SPANS:
+        figures = sums(recorder, None, seconds, step)
+        covered = min(figures.ran, seconds)
+        yield SpanFigures(name=name, seconds=seconds, covered=covered, **reported(figures))
 
 
 def _upstreams(recorder: Recorder, live: LiveParts) -> Iterator[UpstreamStatus]:
