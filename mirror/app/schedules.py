@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -28,6 +30,28 @@ _BACK = 60.0  # seconds; a clock that is set back by more was wrong, and so are 
 _PATIENCE = 30.0  # seconds for reading files: they may be on a server that is gone
 _THREADS = 4  # for reading files; those for files of a server that is gone may never end
 _TOLD = 20  # failed images in the log
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A schedule's next `time`, and that time with its delay: `at`, in epoch seconds."""
+
+    schedule: Schedule
+    time: float
+    at: float
+
+    def is_pending(self, now: float) -> bool:
+        """Whether the time has come, and the schedule waits for its delay, or for another one."""
+        return self.time <= now
+
+    def likeness(self, other: Schedule) -> int:
+        """Return the number of images and files that are another schedule's, too."""
+        mine = self.schedule
+        return len({*mine.images, *mine.files} & {*other.images, *other.files})
+
+    def passed_to(self, heir: Schedule, now: float) -> _Due:
+        """Return the place as that of another schedule; its `jitter` may be shorter."""
+        return _Due(heir, self.time, min(self.at, max(now, self.time + heir.jitter)))
 
 
 class Scheduler:
@@ -52,18 +76,34 @@ class Scheduler:
         self._hung: dict[tuple[Path, ...], Future[list[str | ImageFor]]] = {}
         self._changed = asyncio.Event()
         self._free_since = self._seen = clock()
-        self._due: list[tuple[Schedule, float]] = []
+        self._due: list[_Due] = []
         self.change(schedules)
 
     def __repr__(self) -> str:
         return f"<Scheduler: {len(self._due)} schedules>"
 
     def change(self, schedules: Sequence[Schedule]) -> None:
-        """Take up other schedules; a running one goes on to its end."""
-        now = self._clock()
-        before = dict(self._due)
-        self._due = [(each, before.get(each) or self._following(each, now)) for each in schedules]
+        """Take up other schedules; a running one goes on to its end.
+
+        A schedule that was edited while it waited for its delay, at the same times, waits on.
+        """
+        now, known = self._clock(), {due.schedule: due for due in self._due}
+        known |= self._heirs([each for each in schedules if each not in known], schedules, now)
+        self._due = [known.get(each) or self._following(each, now) for each in schedules]
         self._changed.set()
+
+    def _heirs(
+        self, fresh: list[Schedule], kept: Sequence[Schedule], now: float
+    ) -> dict[Schedule, _Due]:
+        """Give the place of each schedule that waited, and is gone, to the new one most like it."""
+        heirs: dict[Schedule, _Due] = {}
+        for due in self._due:
+            alike = [each for each in fresh if each.when == due.schedule.when]
+            if alike and due.is_pending(now) and due.schedule not in kept:
+                heir = max(alike, key=due.likeness)
+                fresh.remove(heir)
+                heirs[heir] = due.passed_to(heir, now)
+        return heirs
 
     def wake(self) -> None:
         """Look at the clock at once: it was set."""
@@ -83,19 +123,22 @@ class Scheduler:
 
     async def _pause(self) -> None:
         self._changed.clear()
-        soonest = min((at for _, at in self._due), default=float("inf"))
+        soonest = min((due.at for due in self._due), default=float("inf"))
         wait = min(self._look_every, max(0.0, soonest - self._clock())) if self._due else None
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._changed.wait()
 
     def _look(self) -> float:
-        """Return the time; if the clock was set back, all next times are found anew."""
+        """Return the time; if the clock was set back, times that are ahead are found anew."""
         now, seen = self._clock(), self._seen
         self._seen = now
         if now < seen - _BACK:
             _log.warning("the clock was set back: all schedules find their next time anew")
-            self._due = [(each, self._following(each, now)) for each, _ in self._due]
+            self._due = [
+                due if due.is_pending(now) else self._following(due.schedule, now)
+                for due in self._due
+            ]
             self._free_since = min(self._free_since, now)
         return now
 
@@ -105,19 +148,21 @@ class Scheduler:
         A time that passed while another schedule ran comes late. Any other is missed.
         """
         while self._due:
-            schedule, at = min(self._due, key=lambda due: due[1])
-            if at > now:
+            due = min(self._due, key=lambda each: each.at)
+            if due.at > now:
                 return None
-            again = self._following(schedule, now)
-            self._due = [(each, again if each is schedule else due) for each, due in self._due]
-            if now - max(at, self._free_since) <= _LATE:
-                return schedule
-            _log.warning("schedule %s: a time was missed", name_of(schedule))
+            again = self._following(due.schedule, now)
+            self._due = [again if each is due else each for each in self._due]
+            if now - max(due.at, self._free_since) <= _LATE:
+                return due.schedule
+            _log.warning("schedule %s: a time was missed", name_of(due.schedule))
         return None
 
-    def _following(self, schedule: Schedule, now: float) -> float:
+    def _following(self, schedule: Schedule, now: float) -> _Due:
         at = parse_cron(schedule.when).following(now)
-        return float("inf") if at is None else at + self._delay(schedule.jitter)
+        if at is None:
+            return _Due(schedule, math.inf, math.inf)
+        return _Due(schedule, at, at + self._delay(schedule.jitter))
 
     async def _carry_out(self, schedule: Schedule) -> None:
         name = name_of(schedule)

@@ -196,6 +196,75 @@ async def test_a_reload_takes_up_schedules(hub: Hub, changing: Changing) -> None
         assert "0 schedules" in repr(mirror.daemon.scheduler)
 
 
+def edited(mirror: Mirror, *changes: dict[str, object]) -> None:
+    """Have the schedules take up others, as a reload does."""
+    schedules = [{"when": WHEN, "images": ["nginx"], "jitter": "1h"} | each for each in changes]
+    mirror.daemon.scheduler.change(load({"schedules": schedules}).schedules)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"images": ["nginx", "none:1"]}, {"leave": 1}, {"jitter": "2h"}, {"jitter": "30m"}],
+    ids=str,
+)
+async def test_a_schedule_edited_during_its_delay_runs_that_day(
+    run: Run,
+    image: Image,
+    log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, object],
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda _, high: high)
+    clock = Clock()
+    schedules = [{"when": WHEN, "images": ["nginx"], "jitter": "1h"}]
+    async with run(clock=clock, schedules=schedules) as mirror:
+        go_to(mirror, clock, late=40 * 60)
+        edited(mirror, changes)
+        if changes != {"jitter": "30m"}:
+            assert "begins" not in log.text
+            clock.now += 20 * 60
+            mirror.daemon.scheduler.wake()
+        await until(lambda: "1 of " in log.text)
+
+
+async def test_the_new_schedule_most_like_the_old_takes_its_place_once(
+    run: Run, image: Image, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda _, high: high)
+    clock = Clock()
+    schedules = [{"when": WHEN, "images": ["nginx"], "jitter": "1h"}]
+    async with run(clock=clock, schedules=schedules) as mirror:
+        go_to(mirror, clock, late=1800)
+        edited(mirror, {"images": ["other"]}, {"images": ["nginx", "none:1"]})
+        clock.now += 1800
+        mirror.daemon.scheduler.wake()
+        await until(lambda: "1 of 2 images are stored" in log.text)
+        edited(mirror, {"images": ["other", "none:1"]})
+        clock.now += 3600
+        mirror.daemon.scheduler.wake()
+        await mirror.ask("/healthz")
+        clock.now += 23 * 3600
+        mirror.daemon.scheduler.wake()
+        await until(lambda: log.text.count("begins") == 2)
+
+
+async def test_a_clock_set_back_a_little_ends_no_delay(
+    run: Run, image: Image, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda _, high: high)
+    clock = SetClock()
+    schedules = [{"when": WHEN, "images": ["nginx"], "jitter": "1h"}]
+    async with run(clock=clock, schedules=schedules) as mirror:
+        go_to(mirror, clock, late=1800)
+        await mirror.ask("/healthz")  # the clock is looked at meanwhile
+        clock.wrong = -600
+        mirror.daemon.scheduler.wake()
+        await until(lambda: "the clock was set back" in log.text)
+        clock.now += 2400
+        mirror.daemon.scheduler.wake()
+        await until(lambda: "1 of 1 images are stored" in log.text)
+
+
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
