@@ -46,9 +46,6 @@ def _section(name: str) -> str:
     told = filter(None, (command.description, command.epilog))
     about = [f"## mirror {name}", *(textwrap.fill(" ".join(text.split()), 100) for text in told)]
     table = [_row(each) for each in _arguments(name, command)]
-    keys = _flags(command) & _KEYS
-    if keys and name != "serve":
-        about.append("The flags of [`mirror serve`](#mirror-serve) are taken, too.")
     if table:
         about.append("\n".join(["| Argument | What it is |", "|---|---|", *table]))
     return "\n\n".join(about) + "\n"

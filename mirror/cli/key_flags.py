@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic.fields import FieldInfo
+
 from mirror.cli.key_names import GROUPS, flag
 from mirror.settings import Settings
 from mirror.settings.measures import Bound
@@ -14,14 +16,19 @@ from mirror.settings.values import Form
 from mirror.util.units import duration, human
 
 
-def add_keys(command: argparse.ArgumentParser) -> None:
-    """Add a flag for each key that a flag can hold, and one for a file with all keys."""
+def add_keys(command: argparse.ArgumentParser, *, shown: bool = True) -> None:
+    """Add a flag for each key that a flag can hold, and one for a file with all keys.
+
+    The keys are in the help of the command only if they are `shown`.
+    """
     command.usage = f"{command.prog} [--KEY VALUE ...]"
-    command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with these keys")
+    command.add_argument(
+        "--config", type=Path, metavar="FILE", help="the configuration, a TOML file"
+    )
     for title, names in GROUPS.items():
         group = command.add_argument_group(title)
         for name in names:
-            _add(group, name)
+            _add(group, name, shown=shown)
         if title == "upstreams":
             group.add_argument(
                 "--upstream",
@@ -29,7 +36,9 @@ def add_keys(command: argparse.ArgumentParser) -> None:
                 action="append",
                 default=[],
                 metavar="NAME=URL",
-                help="a registry to mirror; passwords are not for the command line",
+                help="a registry to mirror; passwords are not for the command line"
+                if shown
+                else argparse.SUPPRESS,
             )
 
 
@@ -41,18 +50,19 @@ def given(options: argparse.Namespace) -> dict[str, object]:
     return keys | ({"upstreams": upstreams} if upstreams else {})
 
 
-def _add(group: argparse._ArgumentGroup, name: str) -> None:
+def _add(group: argparse._ArgumentGroup, name: str, *, shown: bool) -> None:
     field = Settings.model_fields[name]
     forms = [each.word for each in (*field.metadata, *_parts(field.annotation)) if _is_form(each)]
     form = forms[0] if forms else _form(field.annotation)
+    about = _about(field, form) if shown else argparse.SUPPRESS
+    group.add_argument(flag(name), dest=name, metavar=form, help=about)
+
+
+def _about(field: FieldInfo, form: str) -> str:
+    """Return the description of a key as argparse has its help, with the default."""
     about = (field.description or "").rstrip(".").replace("%", "%%")
     default = _shown(field.default, form)
-    group.add_argument(
-        flag(name),
-        dest=name,
-        metavar=form,
-        help=f"{about} (default: {default})" if default else about,
-    )
+    return f"{about[:1].lower()}{about[1:]}{f' (default: {default})' if default else ''}"
 
 
 def _is_form(value: object) -> bool:
@@ -90,8 +100,8 @@ def _number(default: float, form: str) -> str:
         case "SIZE":
             return human(default).replace(".0 ", "")
         case "DURATION":
-            return f"{default:g}" + (f": {duration(default)}" if default >= 120 else "")
-    return f"{default:g}"
+            return str(default) + (f": {duration(default)}" if default >= 120 else "")
+    return str(default)
 
 
 def _upstream(text: str) -> tuple[str, dict[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "clients reach it": (
+    "addresses and clients": (
         *("listen", "listen_metrics", "admin_listen", "host_names", "admin_hosts"),
         *("tls_cert", "tls_key", "client_ca"),
         *("trusted_proxies", "proxy_protocol"),

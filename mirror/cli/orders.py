@@ -29,9 +29,10 @@ BESIDE = "Works beside a running mirror and without one."
 def add_place(command: argparse.ArgumentParser, more: str = BESIDE) -> None:
     """Add the flags that lead to a mirror's data, as for `serve`; `more` goes into the help."""
     command.epilog = more
-    command.add_argument("--config", type=Path, metavar="FILE", help="the file given to serve")
-    described = Settings.model_fields["data_dir"].description
-    command.add_argument("--data-dir", dest="data_dir", metavar="DIR", help=described)
+    command.add_argument("--config", type=Path, metavar="FILE", help="the mirror's configuration")
+    command.add_argument(
+        "--data-dir", dest="data_dir", metavar="DIR", help="the mirror's data folder"
+    )
 
 
 def add_dry_run(command: argparse.ArgumentParser) -> None:

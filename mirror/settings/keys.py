@@ -45,23 +45,24 @@ class Settings(BaseSettings):
         Address("127.0.0.1", 5000), description="The address and port to listen on."
     )
     listen_metrics: ListenAddress | None = Field(
-        None, description="The address and port of /metrics, if it is not that of clients."
+        None, description="The address and port of /metrics; without it, the address of clients."
     )
     admin_listen: ListenAddress | None = Field(
         None,
-        description="The address and port of the page and the API, if not that of clients.",
+        description="The address and port of the page and the API; without it, that of clients.",
     )
     admin_hosts: Hosts = Field(
         (), description="More names by which browsers reach the page and the API."
     )
     host_names: Hosts = Field(
-        (), description="The only names by which clients reach the mirror, if not any."
+        (),
+        description="The only names by which clients may reach the mirror; without any, all names.",
     )
     trusted_proxies: Networks = Field(
         (), description="Proxies before the mirror that may name the addresses of their clients."
     )
     proxy_protocol: bool = Field(
-        False, description="Whether they begin each connection with a preamble of PROXY."
+        False, description="Whether trusted_proxies begin each connection with a PROXY preamble."
     )
     tls_cert: FilePath | None = Field(
         None, description="A certificate with its chain, in PEM: TLS is served with it."
@@ -75,7 +76,7 @@ class Settings(BaseSettings):
     data_dir: FilePath = Field(Path("data"), description="The folder for blobs and their index.")
     max_size: MaxSize = Field(
         Bound(50 * 1024**3),
-        description="Bytes kept at most: blobs, partial downloads, and the index.",
+        description="Bytes stored at most: blobs, partial downloads, and the index.",
     )
     tag_ttl: Seconds = Field(60, description="How long a tag is served without asking upstream.")
     missing_ttl: Seconds = Field(
@@ -88,7 +89,7 @@ class Settings(BaseSettings):
         16 * 1024**2, description="Bytes of manifests and small blobs kept in memory."
     )
     max_fetches: Annotated[int, Number, Field(ge=1, le=100)] = Field(
-        48, description="Blobs fetched from upstream at the same time; more wait."
+        48, description="Blobs fetched from upstream at the same time; further fetches wait."
     )
     abandon_after: Seconds = Field(
         10, description="How long a large fetch goes on after its last client has left."
@@ -97,10 +98,11 @@ class Settings(BaseSettings):
         20, description="How long running transfers may go on after SIGTERM."
     )
     max_stale: Seconds = Field(
-        3600, description="How long a changed tag may be served as it was while few pulls are left."
+        3600, description="How long a changed tag keeps its old content while few pulls are left."
     )
     limit_check: Seconds = Field(
-        900, description="How old upstream's word on its pull limit may get; 0 never asks for it."
+        900,
+        description="How old upstream's last figure of its limit may get; 0: it is never asked.",
     )
     ledger_keep: Seconds = Field(
         30 * 86400, description="How long counted pulls stay in the ledger."
@@ -113,18 +115,18 @@ class Settings(BaseSettings):
         30, description="How long upstream may send nothing in the middle of a body."
     )
     resume_timeout: Seconds = Field(
-        30, description="How long a body that broke off is tried to be resumed."
+        30, description="How long the mirror tries to resume a body that broke off."
     )
     max_connections: Annotated[int, Number, Field(ge=1)] = Field(
-        10_000, description="Connections of clients; beyond it, the longest idle makes room."
+        10_000, description="Connections of clients; beyond it, the one idle for longest is closed."
     )
     client_connections: Annotated[int, Number, Field(ge=0)] = Field(
         256,
-        description="Connections of one client address, beyond which its idle ones make room; "
+        description="Connections of one client address; beyond it, its idle ones are closed; "
         "0: any number.",
     )
     idle_timeout: Seconds = Field(
-        75, description="How long a connection may be without a whole request."
+        75, description="How long a connection may be without a complete request."
     )
     client_timeout: Seconds = Field(
         60, description="How long a client may read nothing of its answer."
@@ -140,13 +142,14 @@ class Settings(BaseSettings):
         (), description="The logins that see names on the page and in the API, and may act there."
     )
     challenge: bool = Field(
-        False, description="Whether clients are asked to log in, and get nothing if they do not."
+        False, description="Whether clients are asked to log in, and get nothing without a login."
     )
     anonymous: PatternList = Field(
         ("**",), description="Repositories that may be read without a login."
     )
     client_rate: Annotated[float, Number, Field(ge=0, le=1e6)] = Field(
-        0, description="Requests a second taken from one client, over ten seconds; 0: any number."
+        0,
+        description="Requests a second accepted from one client, over ten seconds; 0: any number.",
     )
     clients: dict[ClientName, Client] = Field(
         default_factory=dict, description="Clients that log in with a token."

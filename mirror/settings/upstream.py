@@ -60,21 +60,21 @@ class Upstream(BaseModel):
         None, description="The CA of its certificate, in addition to the system's CAs."
     )
     client_cert: FilePath | None = Field(
-        None, description="A certificate to show it, in PEM, with its chain."
+        None, description="A certificate that the mirror shows to it, in PEM, with its chain."
     )
     client_key: FilePath | None = Field(None, description="The certificate's key, in PEM.")
     proxy: ProxyUrl | None = Field(
-        None, description="A proxy to reach it through, if not the environment's."
+        None, description="A proxy for this upstream, in place of the environment's."
     )
     max_connections: Annotated[int, Number, Field(ge=2, le=10_000)] = Field(
-        256, description="Connections to it at a time; more questions wait."
+        256, description="Connections to it at a time; further requests wait."
     )
     max_rate: Size = Field(0, description="Bytes a second of blobs taken from it; 0: any number.")
     pull_limit: Annotated[int, Number, Field(ge=1, le=10**9)] | None = Field(
-        None, description="Pulls it allows per window, if it does not say so itself."
+        None, description="Pulls it allows per window, if it does not announce a limit itself."
     )
     pull_window: Annotated[Seconds, Field(ge=60)] = Field(
-        HUB_WINDOW, description="The window of its pull limit, if it does not say so itself."
+        HUB_WINDOW, description="The window of its pull limit, if it does not announce that itself."
     )
     reserve: Pulls = Field(
         0,

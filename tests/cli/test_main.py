@@ -161,6 +161,18 @@ def test_bash_completes_commands_flags_values_and_paths(
     assert ran.stdout.split() == offered
 
 
+def test_the_help_of_client_config_is_short_and_names_serve(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The keys of the configuration are accepted there, and explained by `mirror serve --help`."""
+    with pytest.raises(SystemExit):
+        parser(["client-config"]).parse_args(["client-config", "--help"])
+    told = capsys.readouterr().out
+    assert "mirror serve" in told
+    assert "--max-size" not in told
+    assert len(told.splitlines()) < 25
+
+
 def test_the_help_of_serve_has_units_defaults_and_choices(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -170,6 +182,7 @@ def test_the_help_of_serve_has_units_defaults_and_choices(
     for words in (
         "--max-size SIZE|PERCENT",
         "(default: 50GiB)",
+        "(default: 2592000: 30 d)",
         "--tag-ttl DURATION",
         "--log-format text|json",
         "--challenge true|false",

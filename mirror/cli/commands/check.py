@@ -24,7 +24,7 @@ def add(command: argparse.ArgumentParser) -> None:
         "its value, and the allowed values."
     )
     command.epilog = "The exit code is 0 without faults, 1 with some."
-    command.add_argument("--config", type=Path, metavar="FILE", help="the file given to serve")
+    command.add_argument("--config", type=Path, metavar="FILE", help="the mirror's configuration")
     command.add_argument(
         "--online", action="store_true", help="try every upstream, too, as the daemon would"
     )

@@ -18,25 +18,31 @@ from mirror.util.pem import reason
 
 def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
-    command.description = (
-        "Write a client's configuration for this mirror, which is configured as by serve's flags."
-    )
+    command.epilog = "The flags of `mirror serve` are accepted, too."
     clients = list(CLIENTS)
     command.add_argument("client", metavar="CLIENT", choices=clients, help=", ".join(clients))
     command.add_argument(
-        "--url", type=_origin, help="where clients reach the mirror, if not where it listens"
+        "--url",
+        type=_origin,
+        help="the address of the mirror for clients, if it is not `listen`",
     )
     command.add_argument(
-        "--ca", type=Path, metavar="FILE", help="the CA of its certificate, for clients to trust"
+        "--ca",
+        type=Path,
+        metavar="FILE",
+        help="the CA of the mirror's certificate, for clients that do not know it",
     )
     command.add_argument(
-        "--output", type=Path, metavar="DIR", help="the client's folder to write its files into"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="the folder to write the files into; without it, they are printed",
     )
     command.add_argument(
         "--only", action="store_true", help="have clients use the mirror only, without fallback"
     )
     command.add_argument("--force", action="store_true", help="replace existing files")
-    add_keys(command)
+    add_keys(command, shown=False)
     command.usage = f"{command.prog} CLIENT [--output DIR] [--url URL] [--KEY VALUE ...]"
 
 

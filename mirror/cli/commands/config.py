@@ -21,7 +21,7 @@ from mirror.settings import (
 def add(command: argparse.ArgumentParser) -> None:
     """Add its arguments."""
     command.epilog = "Passwords and tokens are hidden."
-    command.add_argument("--config", type=Path, metavar="FILE", help="the file given to serve")
+    command.add_argument("--config", type=Path, metavar="FILE", help="the mirror's configuration")
     command.add_argument("--json", action="store_true", help="print a list, an object for each key")
 
 
