@@ -106,7 +106,8 @@ class PinKeeper:
             return
         kept, lacks = self._kept.get(image), False
         if kept is None or kept.digest == pin.digest:
-            kept = self._kept[image] = await self._look_at(pin.digest, kept)
+            before = kept or await self._former(image, pin.digest)
+            kept = self._kept[image] = await self._look_at(pin.digest, before)
             lacks = await self._lacks(image, kept)
         digest = await self._manifests.revalidate(image.repository, tag) or pin.digest
         now = asyncio.get_running_loop().time()
@@ -119,9 +120,13 @@ class PinKeeper:
         wait_until = -math.inf if followed and not lacks else now + _AGAIN
         self._kept[image] = _Kept(reached, kept.platforms, wait_until)
 
-    async def _look_at(self, digest: Digest, before: _Kept | None) -> _Kept:
+    async def _former(self, image: ImageName, digest: Digest) -> _Kept:
+        """Return the platforms of a moved tag's former content, if the new is not whole."""
+        former = self._store.pins.former(image)
+        return _Kept(digest, await stored_platforms(self._store, former) if former else ())
+
+    async def _look_at(self, digest: Digest, before: _Kept) -> _Kept:
         """Return the present content of a tag; earlier platforms may have been discarded."""
-        before = before or _Kept(digest, ())
         stored = await stored_platforms(self._store, digest)
         platforms = tuple(dict.fromkeys((*before.platforms, *stored)))
         return _Kept(digest, platforms[:MOST_PLATFORMS], before.wait_until)

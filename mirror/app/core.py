@@ -23,12 +23,14 @@ from mirror.budget.shares import Shares
 from mirror.content.manifests.tags import Tags
 from mirror.content.memory_cache import MemoryCache
 from mirror.oci.digest import Digest
+from mirror.oci.names import Tag
 from mirror.oci.patterns import Patterns
 from mirror.settings import Settings
 from mirror.statistics.history import History
 from mirror.statistics.recorder import Recorder
 from mirror.statistics.top import TopLists
 from mirror.storage.blobs.filesystem import open_filesystem
+from mirror.storage.metadata.rows import TagKey
 from mirror.storage.metadata.sqlite.soundness import quick_fault
 from mirror.storage.metadata.sqlite.store import open_sqlite
 from mirror.storage.startup import open_store
@@ -86,6 +88,7 @@ async def open_core(
         await budget.load()
         await demand.load(budget.longest)
         await tags.load()
+        _resume_pins(store, tags)
         memory = MemoryCache(memory_cache=settings.memory_cache)
         history, top = History(store.index), TopLists(store.index)
         yield Core(
@@ -97,6 +100,15 @@ async def open_core(
             memory=memory,
             recorder=Recorder(history, top, wall=clocks.wall, timer=clocks.timer),
         )
+
+
+def _resume_pins(store: Store, tags: Tags) -> None:
+    """Pin both contents of each pinned tag that had moved before its new content was whole."""
+    for image in list(store.pins.images):
+        if isinstance(image.reference, Tag):
+            tagged = tags.peek(TagKey(image.repository, image.reference))
+            if tagged is not None and store.catalog.get(tagged.found.digest) is not None:
+                store.pins.resume(image.repository, image.reference, tagged.found.digest)
 
 
 @asynccontextmanager

@@ -134,9 +134,7 @@ class Pins:
         before = self._pins.get(image)
         if before is None or before.digest == digest:
             return
-        if image not in self._former:
-            self._keep_former(image, before)
-        self._put(image, digest, before.pinned_at)
+        self._move(image, before, digest)
         if self._former.get(image) == digest:  # it is back
             self._drop_former(image)
         self._write(image)
@@ -144,10 +142,26 @@ class Pins:
         if unknown := self._unrecorded((digest,)):
             _log.warning("%s is pinned, but %s has too many parts: these may go", image, unknown)
 
+    def resume(self, repository: Repository, tag: Tag, digest: Digest) -> None:
+        """Note at the start that a tag means a stored manifest; the index is not written.
+
+        If its row has another digest, the content of that was whole last, and that of `digest` was
+        still on its way.
+        """
+        image = ImageName(repository, tag)
+        before = self._pins.get(image)
+        if before is not None and before.digest != digest:
+            self._move(image, before, digest)
+
+    def former(self, image: ImageName) -> Digest | None:
+        """Return the digest of a moved tag's former content, while its new content arrives."""
+        return self._former.get(image)
+
     def settle(self, image: ImageName, digest: Digest) -> None:
         """Unpin the former content of a tag that means `digest`: all of that is stored."""
         pin = self._pins.get(image)
         if pin is not None and pin.digest == digest and self._drop_former(image):
+            self._write(image)
             self._catalog.bound_pinned(self._catalog.most_pinned)  # others may have room now
 
     def arrived(self, digest: Digest) -> None:
@@ -191,6 +205,13 @@ class Pins:
         self._pins[image] = Pin(digest, pinned_at, self._hold(digest))
         if before is not None:
             self._release(before.digest)
+
+    def _move(self, image: ImageName, before: Pin, digest: Digest) -> None:
+        if image not in self._former:
+            self._keep_former(image, before)
+        self._put(image, digest, before.pinned_at)
+        if image not in self._former:
+            self._catalog.bound_pinned(self._catalog.most_pinned)  # others may have room now
 
     def _keep_former(self, image: ImageName, pin: Pin) -> None:
         """Hold the former content, if as much again may be pinned: the new needs room."""
@@ -258,8 +279,10 @@ class Pins:
         return sum(charged(entry.size) for entry in entries if entry is not None)
 
     def _write(self, image: ImageName) -> None:
+        """Write a row, with the former digest while the new content arrives: see `resume`."""
         pin = self._pins[image]
-        self._index.put_pin(PinRow(image.repository, image.reference, pin.digest, pin.pinned_at))
+        whole = self._former.get(image, pin.digest)
+        self._index.put_pin(PinRow(image.repository, image.reference, whole, pin.pinned_at))
 
     def _tell(self) -> Iterator[ImageName]:
         """Write all pins to a new index: it was lost."""

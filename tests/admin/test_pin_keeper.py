@@ -221,6 +221,27 @@ async def test_the_former_content_stays_until_the_new_is_whole(
         assert catalog.is_pinned(Digest(layers[1]))
 
 
+async def test_a_restart_loses_neither_former_content_nor_platforms(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    gate = asyncio.Event()
+    old = add(hub, 1)
+    async with run(tag_ttl=0) as mirror:
+        await pull(mirror, old, *old.images[:2])
+        await pin(tmp_path)
+        new = add(hub, 2)
+        layers = [each.layers[0].digest for each in (*old.images[:2], *new.images[:2])]
+        hub.faults.add(Fault(kind="blob", port="cdn", stall_after=1000, until=gate, times=None))
+        assert (await mirror.manifest(NAME, "1")).body == new.manifest  # as far as a client pulls
+        await until(lambda: mirror.daemon.store.catalog.is_pinned(Digest(new.digest)))
+    async with run(tag_ttl=0) as mirror:
+        catalog = mirror.daemon.store.catalog
+        assert all(catalog.is_pinned(Digest(each)) for each in layers[:2])
+        gate.set()
+        await until(lambda: not any(catalog.is_pinned(Digest(each)) for each in layers[:2]))
+        assert all(catalog.is_pinned(Digest(each)) for each in layers[2:])
+
+
 async def test_the_last_pulls_are_not_spent_on_pinned_tags(
     hub: Hub, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -48,6 +48,14 @@ class Stored:
         self.pins.arrived(digest(name))
         return digest(name)
 
+    async def restarted(self) -> Pins:
+        """Return the pins after a restart that finds the same content."""
+        for each in list(self.catalog):
+            self.catalog.unpin(each)
+        pins = Pins(self.index, self.catalog)
+        await pins.load()
+        return pins
+
     def victims(self, count: int) -> list[Digest] | None:
         """Return the victims of an eviction of so many blocks."""
         return self.catalog.victims(count * BLOCK)
@@ -137,6 +145,36 @@ def test_former_content_leaves_where_the_new_may_need_its_room(stored: Stored) -
     stored.pins.moved(NGINX, Tag("1"), digest("new"))
     assert not stored.catalog.is_pinned(digest("other"))
     assert stored.catalog.pinned_bytes == 2 * BLOCK
+
+
+async def test_former_content_is_kept_over_restarts_until_the_new_is_whole(stored: Stored) -> None:
+    stored.pins.pin(ONE, digest("image"))
+    stored.manifest("new", "free")
+    stored.pins.moved(NGINX, Tag("1"), digest("new"))
+    [row] = await stored.index.pins()
+    assert row.digest == digest("image")
+    again = await stored.restarted()
+    again.resume(NGINX, Tag("1"), digest("new"))
+    again.resume(NGINX, Tag("3"), digest("new"))
+    assert again.images == stored.pins.images
+    assert again.former(ONE) == digest("image")
+    assert all(stored.catalog.is_pinned(digest(each)) for each in ("other", "new", "free"))
+    again.settle(ONE, digest("new"))
+    assert again.former(ONE) is None
+    assert not stored.catalog.is_pinned(digest("other"))
+    [row] = await stored.index.pins()
+    assert row.digest == digest("new")
+
+
+def test_a_tag_that_moves_to_a_smaller_image_makes_room_for_other_pins(stored: Stored) -> None:
+    stored.pins.resize(8 * BLOCK)
+    stored.pins.pin(ONE, digest("image"))
+    stored.pins.pin(TWO, stored.manifest("second", "missing"))
+    stored.manifest("deep", "loose", "free")
+    stored.pins.moved(NGINX, Tag("2"), digest("deep"))
+    assert not stored.catalog.is_pinned(digest("free"))
+    stored.pins.moved(NGINX, Tag("1"), stored.manifest("small"))
+    assert stored.catalog.is_pinned(digest("free"))
 
 
 def test_content_of_two_pinned_images_stays_until_both_are_unpinned(stored: Stored) -> None:
@@ -247,7 +285,8 @@ async def test_a_hostile_image_is_bounded_when_a_pinned_tag_moves_to_it() -> Non
     stored.pins.moved(NGINX, Tag("1"), digest("all"))
     assert time.thread_time() - began < 0.05
     [row] = await stored.index.pins()
-    assert row == PinRow(NGINX, Tag("1"), digest("all"), row.pinned_at)
+    assert row == PinRow(NGINX, Tag("1"), digest("small"), row.pinned_at)
+    assert stored.pins.images[ONE].digest == digest("all")
 
 
 def test_the_parts_of_an_index_with_many_tags_arrive_in_short_steps() -> None:

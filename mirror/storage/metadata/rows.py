@@ -62,7 +62,10 @@ class TagRow(NamedTuple):
 
 
 class PinRow(NamedTuple):
-    """A pinned image: a tag or a manifest, and the digest that the image meant last."""
+    """A pinned image: a tag or a manifest, and the digest that the image meant last.
+
+    If a tag has moved, and its new content is not whole yet, that is the former digest.
+    """
 
     repository: Repository
     reference: Reference

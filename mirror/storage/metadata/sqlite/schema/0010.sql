@@ -1,5 +1,5 @@
 -- Images that an operator pinned: their content is not evicted. `reference` is a tag or a digest, `digest`
--- what it meant last.
+-- what it meant last; while the new content of a tag that has moved is stored, what it meant before.
 CREATE TABLE pin (
     upstream   TEXT    NOT NULL,
     repository TEXT    NOT NULL,
