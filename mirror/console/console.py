@@ -86,14 +86,26 @@ class Console:
     async def _found(
         self, request: web.BaseRequest, path: ConsolePath
     ) -> ConsoleReply | EventStream | RecordStream:
-        host = self.hosts.check(request)
-        check_origin(request, host)
+        host = self._checked(request)
         viewer = await self.viewers.recognise(request)
         if path.path.startswith(_API):
             return await self._api.answer(request, path, viewer)
         if request.method not in _METHODS:
             raise wrong_method(request.method, *_METHODS)
         return await self._page(request, path, viewer, host)
+
+    def _checked(self, request: web.BaseRequest) -> str:
+        """Return the host of a request of the console's own pages, or of no page; raises Problem.
+
+        Other requests count in the rate of their client, too.
+        """
+        try:
+            host = self.hosts.check(request)
+            check_origin(request, host)
+        except Problem:
+            self.viewers.count(request)
+            raise
+        return host
 
     async def _page(
         self, request: web.BaseRequest, path: ConsolePath, viewer: Viewer, host: str

@@ -47,6 +47,7 @@ class OwnHosts:
             HTTPStatus.MISDIRECTED_REQUEST,
             f"{shown(host)} is not a name of this mirror: use its address or localhost, or add the "
             "name to admin_hosts",
+            bare=True,
         )
 
 
@@ -68,7 +69,8 @@ def check_origin(request: web.BaseRequest, host: str) -> None:
     else:
         foreign = not _same_origin(headers, host)
     if foreign:
-        raise Problem(HTTPStatus.FORBIDDEN, "a page of another site may not use this mirror")
+        detail = "a page of another site may not use this mirror"
+        raise Problem(HTTPStatus.FORBIDDEN, detail, bare=True)
 
 
 def _is_visit(headers: CIMultiDictProxy[str]) -> bool:

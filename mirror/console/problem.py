@@ -13,15 +13,25 @@ TYPE = "application/problem+json"
 
 
 class Problem(Exception):
-    """An error with its HTTP status; `detail` names the fault and the allowed values."""
+    """An error with its HTTP status; `detail` names the fault and the allowed values.
+
+    A `bare` one refuses a request before its sender is known. Floods consist of such requests, so
+    it is a line of text and not a page, which would also name the mirror.
+    """
 
     def __init__(
-        self, status: int, detail: str, headers: Mapping[str, str] = MappingProxyType({})
+        self,
+        status: int,
+        detail: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        *,
+        bare: bool = False,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.headers = headers
+        self.bare = bare
 
     @property
     def title(self) -> str:

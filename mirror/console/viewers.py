@@ -9,7 +9,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from mirror.console.problem import Problem, login_needed
-from mirror.oci.errors import NotAllowed, Unauthorized
+from mirror.oci.errors import ClientTooFast, NotAllowed, Unauthorized
 from mirror.web.auth.authenticator import Authenticator
 from mirror.web.connections.trusted_proxies import TrustedProxies
 from mirror.web.request_keys import IDENTITY
@@ -23,15 +23,22 @@ _FORWARDED = ("x-forwarded-", "forwarded", "x-real-ip", "via", "x-envoy-", "x-or
 class Viewer:
     """The sender of a request to the console, and its `name` if it has logged in.
 
-    Numbers are for all viewers. A viewer that `sees_names` may see the names of images and clients,
-    and a viewer that `acts` may change something. `operators` says whether any are configured.
+    Numbers are for all viewers. A `trusted` viewer may see the names in the configuration, a viewer
+    that `sees_names` also those of images and clients, and a viewer that `acts` may change
+    something. `operators` says whether any are configured.
     """
 
     address: str
     name: str | None
+    trusted: bool
     sees_names: bool
     acts: bool
     operators: bool
+
+    def need_trust(self) -> None:
+        """Refuse a viewer that may not see the names in the configuration; raises Problem."""
+        if not (self.trusted or self.sees_names):
+            raise login_needed("this needs the login of a client of this mirror")
 
     def need_names(self) -> None:
         """Refuse a viewer that may not see names; raises Problem."""
@@ -84,17 +91,30 @@ class Viewers:
         self._operators = frozenset(operators)
 
     async def recognise(self, request: web.BaseRequest) -> Viewer:
-        """Return the viewer that sends a request; raises Problem, or ClientTooFast."""
+        """Return the viewer that sends a request; raises Problem."""
         try:
             identity = await self._authenticator.recognise(request)
         except (Unauthorized, NotAllowed) as error:
             raise login_needed(error.message) from None
+        except ClientTooFast as error:
+            raise _too_fast(error) from None
         request[IDENTITY] = identity
-        if not self._operators:
-            near = self._is_near(request)
-            return Viewer(identity.address, identity.name, near, acts=False, operators=False)
-        operator = identity.name in self._operators
-        return Viewer(identity.address, identity.name, operator, operator, operators=True)
+        acts = identity.name in self._operators
+        return Viewer(
+            identity.address,
+            identity.name,
+            trusted=self._authenticator.trusts(identity),
+            sees_names=acts if self._operators else self._is_near(request),
+            acts=acts,
+            operators=bool(self._operators),
+        )
+
+    def count(self, request: web.BaseRequest) -> None:
+        """Count a request that is refused without a look at its login; raises Problem."""
+        try:
+            self._authenticator.look(request)
+        except ClientTooFast as error:
+            raise _too_fast(error) from None
 
     def _is_near(self, request: web.BaseRequest) -> bool:
         """Whether a request comes from this machine, and no proxy has passed it on.
@@ -106,3 +126,7 @@ class Viewers:
         trusted = self._trusted_proxies is not None and self._trusted_proxies.trusts(peer)
         forwarded = any(name.lower().startswith(_FORWARDED) for name in request.headers)
         return peer in _HERE and not trusted and not forwarded and request.version >= (1, 1)
+
+
+def _too_fast(error: ClientTooFast) -> Problem:
+    return Problem(error.status, error.message, error.headers(), bare=True)

@@ -155,6 +155,55 @@ async def test_guesses_of_an_operators_password_are_slowed_down(run: Run) -> Non
         assert (await mirror.ask("/", "POST", Authorization=CI)).status != 429  # who is right
 
 
+FOREIGN = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [(FOREIGN, 403), ({"Host": "attacker.example"}, 421), ({}, 200)]
+)
+async def test_a_flood_is_bounded_and_each_refusal_of_it_costs_no_page(
+    run: Run, headers: dict[str, str], status: int
+) -> None:
+    async with run(**OPERATORS, client_rate=1) as mirror:
+        answers = [await mirror.ask("/static/icon.svg", **headers) for _ in range(20)]
+        assert answers[0].status == status
+        assert answers[-1].status == 429
+        assert int(answers[-1].headers["Retry-After"]) > 0
+        refused = [each for each in answers if each.status >= 400]
+        assert {each.headers["Content-Type"] for each in refused} == {"text/plain; charset=utf-8"}
+        assert max(len(each.body) for each in refused) < 300
+        assert (await mirror.ask("/", Authorization=CI)).status == 200
+        assert (await mirror.ask("/v2/")).status == 200
+
+
+PRIVATE = [{"challenge": True}, {"anonymous": ()}]
+
+
+@pytest.mark.parametrize("private", PRIVATE)
+async def test_a_private_mirror_names_its_upstreams_at_setup_to_its_clients_only(
+    run: Run, private: dict[str, object]
+) -> None:
+    clients = {"ci": {"token": TOKEN}, "dev": {"token": TOKEN * 2}}
+    upstreams = {"secret.example": {"url": "http://127.0.0.1:1"}}
+    async with run(clients=clients, operators="ci", upstreams=upstreams, **private) as mirror:
+        for client in ("docker", "containerd", "podman", "k3s"):
+            got = await mirror.ask(f"/setup?client={client}", Accept_Encoding="identity")
+            assert got.status == 401
+            assert b"secret.example" not in got.body
+        for token in (TOKEN, TOKEN * 2):
+            got = await mirror.ask(
+                "/setup?client=containerd",
+                Authorization=f"Bearer {token}",
+                Accept_Encoding="identity",
+            )
+            assert b"secret.example" in got.body
+
+
+async def test_an_open_mirror_shows_anyone_how_to_set_up_a_client(run: Run) -> None:
+    async with run(**OPERATORS) as mirror:
+        assert (await mirror.ask("/setup")).status == 200
+
+
 TARGETS = [
     "/images/%00",
     "/images/%ff%fe",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from http import HTTPStatus
 
 from mirror.console.pages.head import Head
 from mirror.console.parts import ConsoleParts
@@ -12,12 +11,9 @@ from mirror.console.reply import HTML, TEXT, ConsoleReply
 
 
 def problem_page(parts: ConsoleParts, problem: Problem) -> ConsoleReply:
-    """Return the page of an error.
-
-    A browser that was led here under another name learns the error and nothing of the mirror.
-    """
+    """Return the page of an error."""
     title = f"{problem.status} {problem.title}"
-    if problem.status == HTTPStatus.MISDIRECTED_REQUEST:
+    if problem.bare:
         return _reply(problem, f"{title}: {problem.detail}\n", TEXT)
     text = parts.templates.render(
         "message.html", head=_head(parts), title=title, lines=[problem.detail]

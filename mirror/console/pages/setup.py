@@ -25,7 +25,8 @@ _CONTAINERS = ("/etc/containers/", "The file is read at each pull.")
 
 
 async def setup(parts: ConsoleParts, request: ConsoleRequest) -> ConsoleReply:
-    """Answer with the files of the chosen client; raises Problem."""
+    """Answer with the files of the chosen client, which name the upstreams; raises Problem."""
+    request.viewer.need_trust()
     client = request.query.get("client", "docker")
     if client not in CLIENTS:
         raise Problem(400, f"expected a client of {', '.join(CLIENTS)}")

@@ -120,6 +120,10 @@ class Authenticator:
         """
         self._rates.take(one_client(request.remote or "") + _WATCHING)
 
+    def look(self, request: web.BaseRequest) -> None:
+        """Count a request for the console by its address; raises ClientTooFast."""
+        self._rates.take(one_client(request.remote or "") + _LOOKING)
+
     def trusts(self, identity: ClientIdentity) -> bool:
         """Whether a caller may be told the names in the configuration."""
         return identity.name is not None or not self._discreet
