@@ -51,7 +51,8 @@ class Console:
         return ConsoleFigures(self._parts.streams, self._parts.orders)
 
     async def stop(self) -> None:
-        """End the streams of events, before the listener waits for running answers."""
+        """Begin no action any more, and end the streams, before running answers are waited for."""
+        self._parts.orders.stop()
         await self._parts.streams.stop()
 
     def renew_streams(self) -> None:

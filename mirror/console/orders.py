@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -22,13 +21,11 @@ from mirror.admin.messages import (
     Work,
 )
 from mirror.admin.service import AdminService
+from mirror.console.action_log import LoggedAction
 from mirror.console.discretion import PUBLIC, discreet
 from mirror.console.problem import Problem, busy
 from mirror.console.viewers import Viewer
-from mirror.util.plain_text import plain
 from mirror.util.singleflight import SingleFlight
-
-_log = logging.getLogger(__name__)
 
 # Orders that look at all that is stored: each takes a thread for as long as a second.
 _WALKS = (DuOrder, LsOrder, PurgeOrder, ShowOrder)
@@ -44,8 +41,6 @@ _STATUSES = {
     "failed": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
-_SHOWN = 1000  # characters of an order in the log
-
 R = TypeVar("R")
 
 
@@ -60,10 +55,15 @@ class Orders:
         self._questions: SingleFlight[Work, Record] = SingleFlight()
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
+        self._stopping = False
         self.actions: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<Orders: {len(self._questions)} questions, {self._waiting} waiting>"
+
+    def stop(self) -> None:
+        """Begin no further action: it would be cut, as the mirror stops."""
+        self._stopping = True
 
     async def close(self) -> None:
         """Stop the running questions."""
@@ -93,12 +93,15 @@ class Orders:
     async def records(self, order: Work, viewer: Viewer) -> AsyncGenerator[Record, None]:
         """Carry out an operator's order, logged; yields its records. Raises Problem."""
         viewer.need_act(f"mirror {order}")
+        if self._stopping:
+            raise busy("the mirror is stopping: no action begins any more", _AGAIN)
         if not getattr(order, "dry", False):
             self.actions[order.kind] += 1
-        _log.info("order of %s at %s: %s", viewer.name, viewer.address, plain(str(order), _SHOWN))
-        async with aclosing(self._service.carry_out(order)) as records:
-            async for record in records:
-                yield record
+        with LoggedAction(order, viewer) as action:
+            async with aclosing(self._service.carry_out(order)) as records:
+                async for record in records:
+                    action.last = record
+                    yield record
 
     async def _answer(self, order: Work) -> Record:
         if not isinstance(order, _WALKS):

@@ -1,0 +1,65 @@
+"""The log of actions: a line as an operator's order begins, and one with its result."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+from typing import Self
+
+from mirror.admin.json_lines import record_line
+from mirror.admin.messages import Record, Work
+from mirror.console.viewers import Viewer
+from mirror.util.plain_text import plain
+
+_log = logging.getLogger(__name__)
+
+_SHOWN = 1000  # characters of an order, and of a result
+
+
+class LoggedAction:
+    """An order of a viewer, logged while the context lasts; `last` is its latest record.
+
+    The order is the end of each line, and the result is JSON: neither can be taken for another
+    part of a line, whatever names are in them.
+    """
+
+    def __init__(self, order: Work, viewer: Viewer) -> None:
+        self.last: Record | None = None
+        self._order = plain(str(order), _SHOWN)
+        self._by = plain(f"{viewer.name} at {viewer.address}", _SHOWN)
+        self._begun = time.monotonic()
+
+    def __repr__(self) -> str:
+        return f"<LoggedAction: {self._order}>"
+
+    def __enter__(self) -> Self:
+        _log.info("order of %s: %s", self._by, self._order)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        seconds = time.monotonic() - self._begun
+        _log.info(
+            "order of %s ended after %.3f s, %s: %s",
+            self._by,
+            seconds,
+            self._end(kind),
+            self._order,
+        )
+
+    def _end(self, kind: type[BaseException] | None) -> str:
+        if kind is None:
+            return "without an answer" if self.last is None else _written(self.last)
+        if issubclass(kind, Exception):
+            return f"failed by {kind.__name__}"
+        return "broken off"
+
+
+def _written(record: Record) -> str:
+    """Return a record as one line of JSON, cut if it is long."""
+    return plain(next(record_line(record)).decode(), _SHOWN)
