@@ -20,8 +20,8 @@ _SHOWN = 1000  # characters of an order, and of a result
 class LoggedAction:
     """An order of a viewer, logged while the context lasts; `last` is its latest record.
 
-    The order is the end of each line, and the result is JSON: neither can be taken for another
-    part of a line, whatever names are in them.
+    The order is the end of each line, and the result is JSON: no name in them can be taken for
+    another part of a line.
     """
 
     def __init__(self, order: Work, viewer: Viewer) -> None:

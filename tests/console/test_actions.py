@@ -97,8 +97,8 @@ async def raw(address: str, method: str, path: str) -> bytes:
     return answer
 
 
-async def taking_nothing(stack: AsyncExitStack, mirror: Mirror, path: str) -> None:
-    """Begin a transfer whose client takes nothing, so that a stop gives it its grace."""
+async def reading_nothing(stack: AsyncExitStack, mirror: Mirror, path: str) -> None:
+    """Begin a transfer to a client that reads nothing: a stop waits for such a transfer."""
     client = stack.enter_context(socket.socket())
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.setblocking(False)
@@ -122,7 +122,7 @@ async def test_no_action_begins_in_the_grace_of_a_stop_and_its_client_is_told(
             run(**OPERATORS, admin_listen=apart, shutdown_grace=20)
         )
         await mirror.pull("library/large", "1", image)
-        await taking_nothing(stack, mirror, f"/v2/library/large/blobs/{image.layers[0].digest}")
+        await reading_nothing(stack, mirror, f"/v2/library/large/blobs/{image.layers[0].digest}")
         stop = asyncio.create_task(running.aclose())
         await until(lambda: "stopping" in caplog.text)
         purge = "/api/v1/images/docker.io/library/large:1/purge"
