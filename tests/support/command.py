@@ -23,6 +23,8 @@ SMALL = (sys.executable, "-m", "tests.support.small_caches")  # with a cache of 
 NOBODY = "docker.io=http://127.0.0.1:1"  # an upstream that refuses at once
 _OURS = ("MIRROR_", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_")
 _PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+# A start takes half a second of CPU, which is 10 s where each CPU has five processes more.
+_RUNS_WITHIN, _STOPS_WITHIN = 30.0, 10.0  # s
 
 
 class Ended(NamedTuple):
@@ -42,6 +44,7 @@ class Command:
         self._process = process
         self._out, self._err = bytearray(), bytearray()
         self._said = asyncio.Event()
+        self._signalled = False
         self._readers = [
             asyncio.create_task(self._read(process.stdout, self._out)),
             asyncio.create_task(self._read(process.stderr, self._err)),
@@ -64,9 +67,10 @@ class Command:
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
+        self._signalled = True
         self._process.send_signal(number)
 
-    async def says(self, text: str, within: float = 10) -> None:
+    async def says(self, text: str, within: float = _RUNS_WITHIN) -> None:
         """Wait until it has printed `text`; fail if it ends before that, or takes too long."""
         async with asyncio.timeout(within):
             while text not in self.out + self.err:
@@ -74,15 +78,16 @@ class Command:
                 assert not all(reader.done() for reader in self._readers), self.out + self.err
                 await self._said.wait()
 
-    async def address(self, within: float = 10) -> str:
+    async def address(self, within: float = _RUNS_WITHIN) -> str:
         """Wait for the greeting and return where it listens."""
         await self.says("listens on", within)
         [line] = [line for line in self.out.splitlines() if "listens on" in line]
         return line.split()[-1]
 
-    async def ended(self, within: float = 10) -> Ended:
-        """Wait for its end."""
-        async with asyncio.timeout(within):
+    async def ended(self, within: float | None = None) -> Ended:
+        """Wait for its end: it comes sooner after a signal than after a whole run."""
+        usual = _STOPS_WITHIN if self._signalled else _RUNS_WITHIN
+        async with asyncio.timeout(usual if within is None else within):
             await asyncio.gather(*self._readers)
             return Ended(await self._process.wait(), self.out, self.err)
 
@@ -160,7 +165,7 @@ class Supervisor:
         name = address if isinstance(address, str) else "@" + address[1:].decode()
         self.env = {"NOTIFY_SOCKET": name}
 
-    async def hears(self, state: str, times: int = 1, within: float = 10) -> None:
+    async def hears(self, state: str, times: int = 1, within: float = _RUNS_WITHIN) -> None:
         """Wait until it was told `state`, so many times."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(within):
@@ -183,7 +188,7 @@ def supervisor(name: str = "") -> Iterator[Supervisor]:
 
 def until_there(path: Path) -> None:
     """Wait for a file."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + _RUNS_WITHIN
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
