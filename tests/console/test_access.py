@@ -13,6 +13,7 @@ from aiohttp import encode_basic_auth
 
 from mirror.settings import ConfigurationError, load
 from tests.support.mirror import Mirror, Run
+from tests.support.ports import free_port
 from tests.support.reloading import Changing, reload
 from tests.web.test_tls import Pair, authority, encrypted, pair, trusting
 
@@ -209,12 +210,6 @@ async def test_an_address_of_its_own_has_page_and_api_and_the_registrys_neither(
         assert (await apart.ask("/", Host="attacker.example")).status == 421
         metrics = (await mirror.ask("/metrics")).body.decode()
         assert 'mirror_requests_total{kind="console",outcome="own"} 2.0' in metrics
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 async def test_operators_and_names_change_without_a_restart(changing: Changing) -> None:

@@ -14,8 +14,9 @@ import pytest
 import mirror
 from mirror.oci.login_methods import METHODS
 from tests.real.machines import Machine, machine
-from tests.real.processes import CommandFailed, answers, free_port, needs, read
+from tests.real.processes import CommandFailed, answers, needs, read
 from tests.standin import Hub, Image
+from tests.support.ports import free_port
 
 from .conftest import PROJECT
 

@@ -16,7 +16,8 @@ import pytest
 
 import mirror
 from tests.real.dockerd import Docker
-from tests.real.processes import free_port, needs, scratch
+from tests.real.processes import needs, scratch
+from tests.support.ports import free_port
 
 from .conftest import PROJECT
 

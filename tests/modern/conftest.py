@@ -7,8 +7,9 @@ import pytest
 from tests.real.conftest import image_called
 from tests.real.engines import Engine
 from tests.real.mirrors import Mirror, mirroring
-from tests.real.processes import free_port, scratch
+from tests.real.processes import scratch
 from tests.standin import Hub, Image
+from tests.support.ports import free_port
 
 from .cri import Cri
 from .engines import ClassicDocker, ModernContainerd, ModernDocker, needs_built

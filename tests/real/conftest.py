@@ -1,17 +1,19 @@
 """The fixtures of every test: a hub, a mirror of it, and one client after another."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.standin import Hub, Image, image_from_rootfs, make_image
+from tests.support.ports import free_port
 
 from .containerd import Containerd
 from .containers import Buildah, Podman, Skopeo
 from .dockerd import Docker
 from .engines import Engine
 from .mirrors import Mirror, mirroring
-from .processes import free_port, needs, scratch
+from .processes import needs, scratch
 from .rootfs import GREETING, NATIVE, PROGRAM, rootfs
 
 ENGINES: dict[str, type[Engine]] = {
@@ -21,6 +23,19 @@ ENGINES: dict[str, type[Engine]] = {
     "buildah": Buildah,
     "skopeo": Skopeo,
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of an engine in one worker, and those of a module: a start takes seconds."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    call = getattr(item, "callspec", None)
+    engine = call.params.get("engine") if call else None
+    return engine if isinstance(engine, str) else item.path.stem
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 from typing import Self
 
-from .processes import Command, Process, environment, free_port, listens, run
+from tests.support.ports import free_port
+
+from .processes import Command, Process, environment, listens, run
 
 CONFIG = """\
 version: 0.1

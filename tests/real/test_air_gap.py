@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from tests.standin import Hub, Image
+from tests.support.ports import free_port
 
 from .mirrors import COMMAND
-from .processes import PATH, Process, answers, environment, free_port, needs, run
+from .processes import PATH, Process, answers, environment, needs, run
 from .rootfs import NATIVE
 from .tutorial import steps
 

@@ -15,10 +15,11 @@ import pytest
 
 from tests.project.test_dashboard import expressions
 from tests.standin import Hub, Image
+from tests.support.ports import free_port
 
 from .engines import Engine
 from .mirrors import Mirror
-from .processes import Command, Process, answers, environment, free_port, needs, read
+from .processes import Command, Process, answers, environment, needs, read
 
 APP = "library/app"
 CONFIG = """\

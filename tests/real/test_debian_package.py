@@ -14,9 +14,10 @@ import pytest
 
 import mirror
 from tests.standin import Hub, Image
+from tests.support.ports import free_port
 
 from .machines import Machine, machine
-from .processes import CommandFailed, Process, answers, free_port, needs, read
+from .processes import CommandFailed, Process, answers, needs, read
 
 PROJECT = Path(__file__).parents[2]
 APP = "library/app"

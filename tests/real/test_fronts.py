@@ -13,10 +13,11 @@ import pytest
 import trustme
 
 from tests.standin import Fault, Hub, Image, make_image
+from tests.support.ports import free_port
 
 from .containers import Skopeo
 from .mirrors import COMMAND, shown
-from .processes import Command, Process, environment, free_port, listens, needs, scratch
+from .processes import Command, Process, environment, listens, needs, scratch
 
 APP = "library/app"
 FRONTS = Path(__file__).parents[2] / "deploy" / "fronts"

@@ -7,10 +7,11 @@ import pytest
 import trustme
 
 from tests.standin import Hub, Image
+from tests.support.ports import free_port
 
 from .containerd import Containerd
 from .mirrors import COMMAND, shown
-from .processes import CommandFailed, Process, environment, free_port, needs, run, scratch
+from .processes import CommandFailed, Process, environment, needs, run, scratch
 
 APP = "library/app"
 

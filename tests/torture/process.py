@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import signal
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -15,6 +13,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.command import SMALL, Command, launched
+from tests.support.ports import free_port
 
 # Short, so that each of them passes within a round of some seconds.
 PATIENCE = {
@@ -31,7 +30,6 @@ PATIENCE = {
 }
 STARTS_WITHIN = 30.0
 STOPS_WITHIN = 20.0
-_PORTS = range(20_000, 30_000)  # below the ports that the kernel gives to outgoing connections
 
 
 class Daemon:
@@ -133,19 +131,3 @@ class Daemon:
                 return True
             await asyncio.sleep(0.1)
         return False
-
-
-def free_port() -> int:
-    """Return a free loopback port that the kernel gives to no outgoing connection.
-
-    The choice is random: the daemon of another torture may be between two lives.
-    """
-    for number in random.sample(_PORTS, len(_PORTS)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", number))
-            except OSError:
-                continue
-            return number
-    raise RuntimeError("no free port")
