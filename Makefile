@@ -11,7 +11,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help run test test-pythons test-real test-install test-modern test-web pictures dist image pages docs version torture races crashes differential fuzz simulate lint format bench bench-attacks bench-start lock clean
+.PHONY: help run test test-long test-pythons test-real test-install test-modern test-web pictures dist image pages docs version torture races crashes differential fuzz simulate lint format bench bench-attacks bench-start lock clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
@@ -19,13 +19,17 @@ run: $(RUNS)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./d
 	@$(BIN)/mirror serve
 
 test: $(READY)  ## run the tests that need Python packages only
-	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern --ignore tests/browser -n auto --maxprocesses 4 --dist worksteal
+	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern --ignore tests/browser -n 4 --dist worksteal
+
+test-long: $(READY)  ## run the tests that draw examples, with many more of them (hours)
+	@$(BIN)/pytest $$(grep -rlE 'from hypothesis|support.searching' tests --include 'test_*.py') \
+		--hypothesis-profile=search --timeout 7200 -n 4 --dist worksteal
 
 test-pythons: $(READY)  ## run them on each Python from 3.11 on this machine, in .pythons: TESTS=tests/budget
 	@$(BIN)/python -m tests.pythons $(TESTS)
 
 test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as root, from Debian's packages)
-	@$(BIN)/pytest tests/real
+	@$(BIN)/pytest tests/real -n auto --maxprocesses 4 --dist loadgroup
 
 test-install: $(READY)  ## install it in each documented way, and use it (as root; needs mmdebstrap)
 	@$(BIN)/pytest tests/install
