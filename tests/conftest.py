@@ -52,6 +52,7 @@ def run(hub: Hub, tmp_path: Path) -> Run:
             "upstreams": {"docker.io": {"url": hub.url}},
             "shutdown_grace": 1,
             "limit_check": 0,  # nobody asks but the test
+            "tag_refresh_ahead": 0,
         }
         clocks = Clocks() if clock is None else Clocks(timer=clock, wall=clock.wall)
         # Connections are not shared between requests: each test sees its own.

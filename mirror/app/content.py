@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from mirror.access.authorizer import Authorizer
+from mirror.access.policy import AccessRules
 from mirror.app.closing import closed
 from mirror.app.core import Core
 from mirror.app.upstreams import Upstreams
@@ -16,8 +17,10 @@ from mirror.content.blobs.possession import Possession
 from mirror.content.blobs.service import BlobService
 from mirror.content.listings.known_tags import KnownTags
 from mirror.content.listings.service import ListingService
+from mirror.content.manifests.refresh_ahead import RefreshAhead
 from mirror.content.manifests.resolver import ManifestResolver
 from mirror.content.manifests.source import ManifestSource
+from mirror.content.manifests.tags_in_use import TagsInUse
 from mirror.content.repositories import Repositories
 from mirror.content.warm_figures import WarmFigures
 from mirror.oci.names import Repository
@@ -33,6 +36,7 @@ class Content:
 
     access: Authorizer
     manifests: ManifestResolver
+    refresh_ahead: RefreshAhead
     fetches: FetchPool
     blobs: BlobService
     listings: ListingService
@@ -47,7 +51,8 @@ async def build_content(
     """Return the parts, to be closed at the end of the stack."""
     store, registries = core.store, upstreams.registries
     access = closed(stack, build_authorizer(settings, core, upstreams))
-    manifests = closed(stack, build_manifests(settings, core, registries))
+    in_use = build_tags_in_use(settings, core)
+    manifests = closed(stack, build_manifests(settings, core, registries, in_use))
     key = await store.run(folder_key, store.root)
     possession = closed(stack, Possession(store, key))
     fetches = FetchPool(
@@ -78,6 +83,7 @@ async def build_content(
     return Content(
         access=access,
         manifests=manifests,
+        refresh_ahead=build_refresh_ahead(core, manifests, in_use, upstreams.rules),
         fetches=fetches,
         blobs=closed(stack, blobs),
         listings=closed(stack, listings),
@@ -87,8 +93,30 @@ async def build_content(
     )
 
 
+def build_tags_in_use(settings: Settings, core: Core) -> TagsInUse:
+    """Return the tags in use, none yet."""
+    return TagsInUse(
+        core.tags,
+        tag_ttl=settings.tag_ttl,
+        tag_refresh_ahead=settings.tag_refresh_ahead,
+        timer=core.clocks.timer,
+    )
+
+
+def build_refresh_ahead(
+    core: Core, manifests: ManifestResolver, in_use: TagsInUse, rules: Mapping[str, AccessRules]
+) -> RefreshAhead:
+    """Return the refresh of tags in use; repositories that the rules refuse are left out."""
+
+    def serves(repository: Repository) -> bool:
+        found = rules.get(repository.upstream)
+        return found is not None and found.permits(repository.name)
+
+    return RefreshAhead(in_use, manifests, serves, timer=core.clocks.timer)
+
+
 def build_manifests(
-    settings: Settings, core: Core, registries: Mapping[str, ManifestSource]
+    settings: Settings, core: Core, registries: Mapping[str, ManifestSource], in_use: TagsInUse
 ) -> ManifestResolver:
     """Return the manifests of all upstreams, to be closed."""
     return ManifestResolver(
@@ -97,6 +125,7 @@ def build_manifests(
         store=core.store,
         tags=core.tags,
         memory=core.memory,
+        in_use=in_use,
         stale_after=settings.stale_after,
         timer=core.clocks.timer,
     )

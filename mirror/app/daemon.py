@@ -118,6 +118,7 @@ def _begin_jobs(stack: AsyncExitStack, parts: Parts, reloader: Reloader) -> None
         parts.limit_poller.run(),
         parts.scheduler.run(),
         build_pin_keeper(parts).run(),
+        parts.content.refresh_ahead.run(),
         follow_file_system(lambda: reloader.settings.max_size, core.store),
         background.feed_watchdog(),
     )

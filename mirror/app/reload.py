@@ -171,6 +171,7 @@ class Reloader:
         parts.content.fetches.change(
             abandon_after=settings.abandon_after, max_fetches=settings.max_fetches
         )
+        parts.content.refresh_ahead.in_use.change(settings.tag_refresh_ahead)
         parts.content.repositories.change()
         if settings.schedules != self.settings.schedules:
             parts.scheduler.change(settings.schedules)

@@ -172,6 +172,7 @@ def export_figures(
             authenticator=web_server.authenticator,
             log_writer=observers.log_writer,
             listings=content.listings,
+            refresh_ahead=content.refresh_ahead,
             warm=content.warm_figures,
             lag=observers.lag,
             recorder=core.recorder,

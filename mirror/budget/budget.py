@@ -96,7 +96,7 @@ class Budget:
         return self._present.get(upstream) or AccountKey(upstream, "")
 
     def counts(self, upstream: str) -> bool:
-        """Whether an upstream may count a GET of a manifest, as far as that is known."""
+        """See `PullBudget.counts`."""
         return upstream in CHECKED or self.present(upstream).window.limit is not None
 
     def _account(self, key: AccountKey) -> Account:

@@ -35,6 +35,9 @@ class PullBudget(Protocol):
     def outlook(self, request: PullRequest) -> Outlook:
         """Return the prospect of a pull, by local knowledge."""
 
+    def counts(self, upstream: str) -> bool:
+        """Whether an upstream may count a GET of a manifest, as far as that is known."""
+
     def admit(self, request: PullRequest) -> AbstractAsyncContextManager[None]:
         """Grant a pull, reserved until the context is left; raises TooManyRequests.
 

@@ -27,6 +27,16 @@ class StaleReason(StrEnum):
     DENIED = "denied"  # upstream denied the mirror access
 
 
+class Ahead(StrEnum):
+    """The outcome of a revalidation ahead of a tag's end, in metrics and logs."""
+
+    CONFIRMED = "confirmed"  # the tag means the same digest
+    CHANGED = "changed"  # it means another one
+    HELD_BACK = "held_back"  # another one, but few pulls are left: the tag keeps its digest
+    UNDECIDED = "undecided"  # upstream's answer names no digest
+    FAILED = "failed"  # no answer came, or no pull is left for another digest
+
+
 STALE_TEXTS = {
     StaleReason.FAULT: "upstream could not be asked",
     StaleReason.LIMIT: "no pull is left of upstream's limit",

@@ -79,6 +79,11 @@ class Settings(BaseSettings):
         description="Bytes stored at most: blobs, partial downloads, and the index.",
     )
     tag_ttl: Seconds = Field(60, description="How long a tag is served without asking upstream.")
+    tag_refresh_ahead: Seconds = Field(
+        600,
+        description="How long after its last request a tag in use is kept fresh by HEADs before "
+        "it ends; 0: not at all.",
+    )
     missing_ttl: Seconds = Field(
         10, description="How long a missing tag, manifest or blob is remembered as missing."
     )

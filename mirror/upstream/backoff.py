@@ -75,6 +75,13 @@ class Backoff:
             kind.all.ends = now + LONGEST  # the others wait for the outcome of this one
         return None
 
+    def rests(self, host: URL, kind: str, method: str) -> bool:
+        """Whether any request of a kind is in backoff; takes no trial away from the others."""
+        found, now = self._kinds.get((host, kind, method)), self._timer()
+        return found is not None and (
+            found.all is not None or any(now < each.ends for each in found.names.values())
+        )
+
     def refused(self, host: URL, topic: Topic, retry_after: int | None) -> None:
         """Record a 429; `retry_after` in seconds, if the host sent it."""
         kind = self._kinds.setdefault((host, topic.kind, topic.method), _Kind())

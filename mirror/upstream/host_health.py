@@ -73,6 +73,10 @@ class HostHealth:
         breaker = self._breakers.get(origin)
         return breaker is not None and breaker.open
 
+    def well(self, origin: URL, kind: str, method: str) -> bool:
+        """Whether a host answers requests of a kind: its breaker is closed, and none is resting."""
+        return not self.down(origin) and not self._backoff.rests(origin, kind, method)
+
     @contextmanager
     def attempt(self, origin: URL, topic: Topic) -> Iterator[HostAttempt]:
         """Record the failures of a request to a host, unless the host is resting.

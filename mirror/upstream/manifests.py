@@ -40,6 +40,16 @@ class ManifestRequester(Requester):
         """Manifests with a useless HEAD, until a GET shows whether HEAD was to blame."""
         return LRUCache(_UNHEARD)
 
+    @property
+    def answers_heads(self) -> bool:
+        """Whether HEADs of manifests are answered at present, by all that was learnt lately.
+
+        The circuit breaker is closed, no HEAD is in backoff, and a HEAD names the digest.
+        """
+        own = self.origin.url
+        worth = self.shortcuts.worth(own, "head manifest")
+        return worth and self.transport.well(own, "manifest", "HEAD")
+
     async def hint(
         self, name: str, reference: Reference, observe: Observer, *, insist: bool = False
     ) -> Hint:

@@ -219,6 +219,10 @@ class Transport:
         """Whether the circuit breaker of this host is open."""
         return self._health.down(url.origin())
 
+    def well(self, url: URL, kind: str, method: str) -> bool:
+        """Whether the host of a URL answers requests of a kind; see `HostHealth.well`."""
+        return self._health.well(url.origin(), kind, method)
+
     def back_off(self, response: aiohttp.ClientResponse, kind: str, url: URL) -> None:
         """Record a host's 429 to a request that began at `url`."""
         self._health.back_off(response, Topic.of(kind, response.method, url))

@@ -80,6 +80,18 @@ async def test_the_mirrors_promises_hold_in_every_scenario(
     assert score.pulls > 10_000
 
 
+async def test_heads_ahead_spare_a_busy_fleet_its_waits_and_cost_no_pull(tmp_path: Path) -> None:
+    [_, hot, *_] = SCENARIOS
+    trace = plan(hot.fleet, 1, SEED)
+    ahead = await play_mirror(trace, hot.terms, tmp_path / "ahead", load())
+    settings = load({"tag_refresh_ahead": 0})
+    unasked = await play_mirror(trace, hot.terms, tmp_path / "unasked", settings)
+    assert ahead.counted == unasked.counted == len(ahead.wanted)
+    assert unasked.waited > 0.5 * unasked.pulls
+    assert ahead.waited < 0.05 * ahead.pulls
+    assert ahead.heads < 6 * unasked.heads
+
+
 async def test_a_tag_without_requests_for_hours_is_not_held_back(tmp_path: Path) -> None:
     """A tag is held back only if it was confirmed a while ago: none is stale beyond `max_stale`."""
     settings = load({"max_stale": HOUR})

@@ -135,6 +135,11 @@ class Upstream:
         body.trouble = self._trouble
         yield body
 
+    @property
+    def answers_heads(self) -> bool:
+        """Whether HEADs are answered: a play has no circuit breaker."""
+        return True
+
     async def hint(
         self,
         name: str,

@@ -26,6 +26,7 @@ VALUES = {  # for each key a value that is not the default: as written, as read
     "data_dir": ("/srv/mirror", Path("/srv/mirror")),
     "max_size": ("800MB", Bound(800_000_000)),
     "tag_ttl": ("2.5", 2.5),
+    "tag_refresh_ahead": ("5m", 300),
     "missing_ttl": ("0", 0),
     "stale_after": ("1", 1),
     "memory_cache": ("1MiB", 2**20),

@@ -13,12 +13,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mirror.settings import load
+from mirror.settings import Settings, load
 from tests.simulation import report
 from tests.simulation.bounds import unavoidable
-from tests.simulation.play import play_mirror, play_others
+from tests.simulation.play import Score, play_mirror, play_others
 from tests.simulation.scenarios import SCENARIOS, Scenario
-from tests.simulation.trace import plan
+from tests.simulation.trace import Trace, plan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,9 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _simulate(scenario: Scenario, days: int, seed: int) -> bool:
     trace = plan(scenario.fleet, min(days, scenario.days), seed)
     settings = load()
-    with tempfile.TemporaryDirectory(prefix="simulation-") as folder:
-        mirrors = asyncio.run(play_mirror(trace, scenario.terms, Path(folder), settings))
-    scores = [mirrors, *asyncio.run(play_others(trace, scenario.terms))]
+    mirrors = _play(scenario, trace, settings)
+    scores = [mirrors]
+    if scenario.aside:
+        unasked = load({"tag_refresh_ahead": 0})
+        scores.append(_play(scenario, trace, unasked, "mirror, no HEAD ahead"))
+    scores += asyncio.run(play_others(trace, scenario.terms))
     least = unavoidable(trace, scenario.terms)
     wrong = list(report.wrong(scenario, mirrors, least, settings.max_stale + settings.tag_ttl))
     for line in report.table(scenario, scores, least):
@@ -44,6 +47,11 @@ def _simulate(scenario: Scenario, days: int, seed: int) -> bool:
         sys.stdout.write(f"WRONG: {text}\n\n")
     sys.stdout.flush()
     return not wrong
+
+
+def _play(scenario: Scenario, trace: Trace, settings: Settings, name: str = "mirror") -> Score:
+    with tempfile.TemporaryDirectory(prefix="simulation-") as folder:
+        return asyncio.run(play_mirror(trace, scenario.terms, Path(folder), settings, name))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -52,6 +52,7 @@ class Hub:
     down: bool = False
     counted: int = 0  # pulls, without those of others
     refused: int = 0
+    heads: int = 0
     documents: dict[str, Document] = field(default_factory=dict)
     _tags: dict[Name, Document] = field(default_factory=dict)
     _left_at: dict[tuple[Name, str], float] = field(default_factory=dict)
@@ -115,6 +116,10 @@ class Hub:
 
     def head(self, repository: str, reference: str) -> Document:
         """Answer a HEAD, which is not counted. Raises ManifestUnknown, UpstreamUnavailable."""
+        self.heads += 1
+        return self._find(repository, reference)
+
+    def _find(self, repository: str, reference: str) -> Document:
         if self.down:
             raise UpstreamUnavailable("the hub is away")
         if ":" in reference:
@@ -127,7 +132,7 @@ class Hub:
 
     def get(self, repository: str, reference: str) -> Document:
         """Answer a GET, which is counted. Raises the errors of a HEAD, and PullLimitSpent."""
-        document = self.head(repository, reference)
+        document = self._find(repository, reference)
         if not self.remaining:
             self.refused += 1
             wait = math.ceil(self._back_in()) if self.terms.retry_after else None

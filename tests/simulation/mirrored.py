@@ -11,12 +11,15 @@ from pathlib import Path
 
 from mirror.app import background
 from mirror.app.closing import closed
-from mirror.app.content import build_manifests
+from mirror.app.content import build_manifests, build_refresh_ahead, build_tags_in_use
 from mirror.app.core import Clocks, open_core
+from mirror.app.upstream_plans import rules_of
 from mirror.budget.budget import Budget
 from mirror.budget.limit_poller import LimitPoller
+from mirror.content.manifests.refresh_ahead import RefreshAhead
 from mirror.content.manifests.resolver import ManifestResolver
 from mirror.content.manifests.result import ManifestResult
+from mirror.content.outcome import Outcome
 from mirror.oci import manifest, media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError
@@ -39,6 +42,11 @@ class Upstream:
 
     def __repr__(self) -> str:
         return f"<Upstream {self._hub!r}>"
+
+    @property
+    def answers_heads(self) -> bool:
+        """Whether HEADs are answered: the model serves all of them."""
+        return True
 
     async def hint(
         self,
@@ -112,6 +120,7 @@ class _Parts:
 
     budget: Budget
     manifests: ManifestResolver
+    refresh_ahead: RefreshAhead
     poller: LimitPoller
 
 
@@ -125,6 +134,7 @@ class Mirrored:
         self._clock = clock
         self._folder = folder
         self._settings = settings
+        self.waited = 0
         self._stack = AsyncExitStack()
         self._parts: _Parts | None = None
 
@@ -151,25 +161,36 @@ class Mirrored:
         async with AsyncExitStack() as stack:
             core = await stack.enter_async_context(open_core(settings, self._folder, clocks))
             registries = {HUB: Upstream(self._hub)}
-            manifests = closed(stack, build_manifests(settings, core, registries))
+            in_use = build_tags_in_use(settings, core)
+            manifests = closed(stack, build_manifests(settings, core, registries, in_use))
+            rules = {HUB: rules_of(settings.upstreams[HUB])}
+            refresh_ahead = build_refresh_ahead(core, manifests, in_use, rules)
             background.run(stack, core.store.keep_books())
             poller = LimitPoller(registries, core.budget, limit_check=settings.limit_check)
-            yield _Parts(core.budget, manifests, poller)
+            yield _Parts(core.budget, manifests, refresh_ahead, poller)
 
     def _wall(self) -> float:
         return self._clock() + _EPOCH
 
     async def tick(self) -> None:
-        """Check the limit and see gates open, as the daemon does every second."""
+        """Check the limit, see gates open and ask about tags that are due, as the daemon does."""
         budget, poller = self._running_parts.budget, self._running_parts.poller
         budget.tick()
         if poller.due(HUB):
             await poller.check(HUB)
+        refresh_ahead = self._running_parts.refresh_ahead
+        while refresh_ahead.begin():
+            await refresh_ahead.settled()
+
+    def next_tick(self) -> float:
+        """Return the seconds until a tag is due."""
+        return self._running_parts.refresh_ahead.in_use.next_due()
 
     async def pull(self, wanted: Pull) -> tuple[str, ...]:
         """Pull as dockerd does: HEAD by tag, GET by digest, and the platform's manifest."""
         client, repository = wanted.client, Repository(HUB, wanted.name.repository)
         head = await self._ask(client, repository, Tag(wanted.name.tag), head=True)
+        self.waited += head.outcome in (Outcome.REVALIDATED, Outcome.MISS)
         found = await self._ask(client, repository, head.descriptor.digest)
         if found.descriptor.media_type not in media.INDEXES:
             return (found.descriptor.digest,)

@@ -18,6 +18,7 @@ from tests.simulation.policies import Direct, OfficialProxy, Policy
 from tests.simulation.trace import Foreign, Job, Move, Name, Outage, Pull, Restart, Trace
 
 _STEP = 60.0  # seconds; the longest time between two ticks
+_LEAST_STEP = 1.0  # seconds
 
 
 @dataclass
@@ -28,6 +29,8 @@ class Score:
     pulls: int = 0
     counted: int = 0
     refused: int = 0  # by the hub, which was asked without a pull left
+    heads: int = 0  # that the hub got
+    waited: int = 0  # pulls that waited for what the tag means
     failed: Counter[str] = field(default_factory=Counter)  # by kind of error
     stale: list[float] = field(default_factory=list)  # how long the tag had pointed elsewhere
     worst_in_plenty: float = 0.0  # of these while the hub answered and enough pulls were left
@@ -74,11 +77,13 @@ class Play:
                 case Restart():
                     await self._policy.restart()
         self.score.counted, self.score.refused = self._hub.counted, self._hub.refused
+        self.score.heads, self.score.waited = self._hub.heads, self._policy.waited
         return self.score
 
     async def _wait_until(self, at: float) -> None:
         while self._clock.now < at:
-            self._clock.now = min(at, self._clock.now + _STEP)
+            step = max(_LEAST_STEP, min(_STEP, self._policy.next_tick()))
+            self._clock.now = min(at, self._clock.now + step)
             await self._policy.tick()
 
     async def _job(self, job: Job) -> None:
@@ -127,12 +132,14 @@ async def play_others(trace: Trace, terms: Terms) -> list[Score]:
     return scores
 
 
-async def play_mirror(trace: Trace, terms: Terms, folder: Path, settings: Settings) -> Score:
+async def play_mirror(
+    trace: Trace, terms: Terms, folder: Path, settings: Settings, name: str = Mirrored.name
+) -> Score:
     """Play a trace with the mirror, which has its data in a folder."""
     clock = Clock()
     hub = _hub_of(trace, terms, clock)
     async with _started(Mirrored(hub, clock, folder, settings)) as mirrored:
-        return await Play(trace, hub, clock, mirrored, Score(mirrored.name)).run()
+        return await Play(trace, hub, clock, mirrored, Score(name)).run()
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Protocol
 
 from mirror.oci.errors import UpstreamUnavailable
@@ -12,7 +13,9 @@ from tests.standin import Document
 
 
 class Policy(Protocol):
-    """A way to pull from a hub."""
+    """A way to pull from a hub. `waited` counts the pulls that waited for what a tag means."""
+
+    waited: int
 
     async def pull(self, wanted: Pull) -> tuple[str, ...]:
         """Pull as an engine does; returns the digests of the manifests, the tag's first.
@@ -22,6 +25,9 @@ class Policy(Protocol):
 
     async def tick(self) -> None:
         """Do the work that is due, as time has passed."""
+
+    def next_tick(self) -> float:
+        """Return the seconds until work is due at the soonest."""
 
     async def restart(self) -> None:
         """Stop, and start with the stored state."""
@@ -33,6 +39,7 @@ class Direct:
     name = "every client direct"
 
     def __init__(self, hub: Hub) -> None:
+        self.waited = 0
         self._hub = hub
 
     def __repr__(self) -> str:
@@ -41,6 +48,7 @@ class Direct:
     async def pull(self, wanted: Pull) -> tuple[str, ...]:
         """Pull; see `Policy`."""
         name = wanted.name
+        self.waited += 1
         await asyncio.sleep(0)
         document = self._hub.get(name.repository, name.tag)
         for digest in parts(document)[1:]:
@@ -50,6 +58,10 @@ class Direct:
 
     async def tick(self) -> None:
         """Do nothing, as no work is ever due."""
+
+    def next_tick(self) -> float:
+        """Return an infinite time, as no work is ever due."""
+        return math.inf
 
     async def restart(self) -> None:
         """Do nothing, as no state is stored."""
@@ -65,6 +77,7 @@ class OfficialProxy:
     name = "HEAD each time, no coalescing"
 
     def __init__(self, hub: Hub) -> None:
+        self.waited = 0
         self._hub = hub
         self._tags: dict[Name, str] = {}
         self._stored: dict[str, Document] = {}
@@ -81,6 +94,7 @@ class OfficialProxy:
         return parts(document)
 
     async def _resolve(self, name: Name) -> str:
+        self.waited += 1
         await asyncio.sleep(0)
         try:
             self._tags[name] = self._hub.head(name.repository, name.tag).digest
@@ -98,6 +112,10 @@ class OfficialProxy:
 
     async def tick(self) -> None:
         """Do nothing, as no work is ever due."""
+
+    def next_tick(self) -> float:
+        """Return an infinite time, as no work is ever due."""
+        return math.inf
 
     async def restart(self) -> None:
         """Do nothing, as all state is stored."""

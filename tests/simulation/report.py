@@ -8,7 +8,10 @@ from mirror.util.units import duration
 from tests.simulation.play import Score
 from tests.simulation.scenarios import Scenario
 
-_HEAD = f"{'':32}{'failed':>16}{'counted':>9}{'stale':>7}{'median':>12}{'worst':>12}{'if left':>12}"
+_HEAD = (
+    f"{'':32}{'failed':>16}{'counted':>9}{'HEADs':>8}{'waited':>8}"
+    f"{'stale':>7}{'median':>12}{'worst':>12}{'if left':>12}"
+)
 
 
 def table(scenario: Scenario, scores: Sequence[Score], unavoidable: int) -> Iterator[str]:
@@ -29,7 +32,8 @@ def _line(score: Score) -> str:
     percent = f"{failed} ({failed / max(1, score.pulls):.1%})" if failed else "0"
     ages = (score.median_stale, score.worst_stale, score.worst_in_plenty)
     times = "".join(f"{duration(age) if age else '-':>12}" for age in ages)
-    return f"  {score.policy:30}{percent:>16}{score.counted:9}{len(score.stale):7}{times}"
+    asked = f"{score.counted:9}{score.heads:8}{score.waited:8}"
+    return f"  {score.policy:30}{percent:>16}{asked}{len(score.stale):7}{times}"
 
 
 def wrong(scenario: Scenario, score: Score, unavoidable: int, most: float) -> Iterator[str]:

@@ -36,6 +36,10 @@ class MemoryBudget:
         """See `PullBudget`."""
         return Outlook(self._gate(), self._refusal(request), limited=self.left is not None)
 
+    def counts(self, upstream: str) -> bool:  # noqa: ARG002 - one budget for all
+        """See `PullBudget`."""
+        return self.left is not None
+
     def admit(self, request: PullRequest) -> AbstractAsyncContextManager[None]:
         """See `PullBudget`."""
         if refusal := self._refusal(request):

@@ -9,9 +9,11 @@ from pathlib import Path
 import aiohttp
 
 from mirror.admin.messages import Reloaded
+from mirror.app.core import Clocks
 from mirror.app.daemon import running
 from mirror.settings import Settings, load
 from tests.standin import Hub
+from tests.support.clock import Clock
 from tests.support.mirror import Got, Mirror
 
 NAME = "library/nginx"
@@ -27,6 +29,7 @@ class Changing:
             "data_dir": folder,
             "shutdown_grace": 1,
             "limit_check": 0,
+            "tag_refresh_ahead": 0,
         }
         self.upstreams: dict[str, dict[str, object]] = {"docker.io": {"url": hub.url}}
         self.keys: dict[str, object] = {}
@@ -39,10 +42,11 @@ class Changing:
         return load({**self._base, "upstreams": self.upstreams, **self.keys})
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Mirror]:
+    async def running(self, clock: Clock | None = None) -> AsyncIterator[Mirror]:
         """Run it, before a client that keeps its connections."""
+        clocks = None if clock is None else Clocks(timer=clock, wall=clock.wall)
         async with (
-            running(self.read(), read=self.read) as daemon,
+            running(self.read(), clocks, read=self.read) as daemon,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
             yield Mirror(daemon, session)

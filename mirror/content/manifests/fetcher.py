@@ -97,6 +97,15 @@ class ManifestFetcher:
             insist = outlook.limited and request.stale_age is not None
             return await registry.hint(name, request.target, observe, insist=insist)
 
+    def may_ask_ahead(self, request: PullRequest) -> bool:
+        """Whether upstream is well enough for a HEAD that no client waits for."""
+        registry = self._registries[request.repository.upstream]
+        return registry.answers_heads and self._budget.outlook(request).gate is None
+
+    def may_be_counted(self, request: PullRequest) -> bool:
+        """Whether upstream may count a pull, as far as that is known."""
+        return self._budget.counts(request.repository.upstream)
+
     @contextmanager
     def _behind_gate(self, request: PullRequest) -> Iterator[Outlook]:
         """Ask upstream for a manifest or its descriptor, unless the gate is shut.

@@ -14,9 +14,11 @@ from mirror.content.manifests.result import ManifestResult
 from mirror.content.manifests.source import ManifestSource
 from mirror.content.manifests.tag_resolver import TagResolver, missing_or
 from mirror.content.manifests.tags import Tags
+from mirror.content.manifests.tags_in_use import TagsInUse
 from mirror.content.memory_cache import MemoryCache
 from mirror.content.outcome import (
     STALE_TEXTS,
+    Ahead,
     Outcome,
 )
 from mirror.identity.client import MIRROR_ITSELF
@@ -45,11 +47,13 @@ class ManifestResolver:
         store: Store,
         tags: Tags,
         memory: MemoryCache,
+        in_use: TagsInUse,
         stale_after: float,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._tags = tags
+        self._in_use = in_use
         self._fetcher = ManifestFetcher(registries, budget, store, tags, memory, timer)
         self._stored = self._fetcher.stored
         self._tag_resolver = TagResolver(tags, self._fetcher, budget, stale_after)
@@ -69,15 +73,16 @@ class ManifestResolver:
 
     def peek(self, repository: Repository, reference: Reference) -> ManifestResult | None:
         """Return a manifest from memory, without I/O, or `None`: the path of every warm pull."""
-        digest: Digest
         if isinstance(reference, Digest):
-            digest = reference
+            found = self._stored.peek(repository, reference)
         else:
-            tagged = self._tags.get(TagKey(repository, reference))
+            key = TagKey(repository, reference)
+            tagged = self._tags.get(key)
             if tagged is None or not self._tags.fresh(tagged):
                 return None
-            digest = tagged.found.digest
-        found = self._stored.peek(repository, digest)
+            found = self._stored.peek(repository, tagged.found.digest)
+            if found is not None:
+                self._in_use.hit(key, tagged)
         return None if found is None else ManifestResult(found[0], found[1], Outcome.HIT)
 
     async def get(
@@ -95,10 +100,37 @@ class ManifestResolver:
             _log.debug("upstream is not asked again so soon: %s", message)
             raise Denied(message)
         found = await self._get(PullRequest(repository, reference, client), head=head)
+        if client != MIRROR_ITSELF and not isinstance(reference, Digest):
+            self._note_use(TagKey(repository, reference), found)
         if found.why is not None and _log.isEnabledFor(logging.DEBUG):
             words, name = STALE_TEXTS[found.why], ImageName(repository, reference)
             _log.debug("%s is served as it was %d s ago: %s", name, found.age or 0, words)
         return found
+
+    def _note_use(self, key: TagKey, found: ManifestResult) -> None:
+        tagged = self._tags.peek(key)
+        if tagged is not None and found.outcome is Outcome.HIT:
+            self._in_use.hit(key, tagged)
+        elif tagged is not None:
+            self._in_use.asked(key, tagged)
+
+    def may_ask_ahead(self, key: TagKey) -> bool:
+        """Whether upstream is well enough for a HEAD about a tag that no client waits for."""
+        return self._fetcher.may_ask_ahead(PullRequest(*key, MIRROR_ITSELF))
+
+    async def revalidate_ahead(self, key: TagKey) -> Ahead:
+        """Ask upstream about a tag that has not ended yet; see `TagResolver.revalidate_ahead`."""
+        return await self._tag_resolver.revalidate_ahead(key)
+
+    async def pull_ahead(self, key: TagKey) -> None:
+        """Pull the changed manifest of a tag, unless that may be counted; raises RegistryError.
+
+        Most HEADs come from pollers, which never pull: where pulls are counted, a client's request
+        decides.
+        """
+        request = PullRequest(*key, MIRROR_ITSELF)
+        if not self._fetcher.may_be_counted(request):
+            await self._get(request, head=False)
 
     async def revalidate(self, repository: Repository, tag: Tag) -> Digest | None:
         """Ask upstream about a tag that is not fresh; see `TagResolver.revalidate`."""

@@ -15,6 +15,10 @@ class ManifestSource(Protocol):
     `name` is the repository's, without its upstream.
     """
 
+    @property
+    def answers_heads(self) -> bool:
+        """Whether HEADs are answered at present, as far as that is known without asking."""
+
     async def hint(
         self, name: str, reference: Reference, observe: Observer, *, insist: bool = False
     ) -> Hint:

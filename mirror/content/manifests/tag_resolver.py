@@ -14,12 +14,14 @@ from mirror.content.manifests.revalidation import Revalidation
 from mirror.content.manifests.tags import Tagged, Tags
 from mirror.content.outcome import (
     STALE_TEXTS,
+    Ahead,
     Outcome,
     StaleReason,
     stale_reason,
 )
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
+    HeldBack,
     ManifestUnknown,
     RegistryError,
     ShareSpent,
@@ -68,6 +70,21 @@ class TagResolver:
             self._revalidation.fall_back(key, stale_reason(failure))
             raise
         return None if isinstance(checked, Hint) else checked[0].found.digest
+
+    async def revalidate_ahead(self, key: TagKey) -> Ahead:
+        """Ask upstream by HEAD about a tag that has not ended yet.
+
+        A failure leaves no trace: the next client asks as if this question had not been sent.
+        Raises UpstreamFailure.
+        """
+        try:
+            checked = await self._revalidation.run(key)
+        except HeldBack as failure:
+            self._revalidation.fall_back(key, stale_reason(failure))
+            return Ahead.HELD_BACK
+        if isinstance(checked, Hint):
+            return Ahead.UNDECIDED
+        return Ahead.CONFIRMED if checked[1] else Ahead.CHANGED
 
     async def resolve(
         self, key: TagKey, request: PullRequest, *, head: bool, anew: bool = False

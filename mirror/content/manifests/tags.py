@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cachetools import LRUCache, TTLCache
 
+from mirror.content.manifests.tag_use import TagUse
 from mirror.content.outcome import StaleReason
 from mirror.content.refusals import forget
 from mirror.oci.digest import Digest
@@ -28,7 +29,8 @@ class Tagged:
     """A tag's manifest by upstream's last answer. Times are those of the monotonic clock.
 
     `before` is the previous manifest, while the current one has not been pulled. `why` is the
-    reason why the answer is not newer, if upstream was asked or spared since.
+    reason why the answer is not newer, if upstream was asked or spared since. `use` is shared by
+    all answers about one tag.
     """
 
     found: Descriptor
@@ -36,6 +38,7 @@ class Tagged:
     ask_again: float
     before: Tagged | None = None
     why: StaleReason | None = None
+    use: TagUse = field(default_factory=TagUse, repr=False)
 
 
 class Tags:
@@ -127,7 +130,8 @@ class Tags:
         old = self._tags.get(key)
         moved = old is not None and old.found.digest != found.digest
         before = (old.before or old) if old and moved else old.before if old else None
-        tagged = self._tags[key] = Tagged(found, now, now + self._tag_ttl, before)
+        use = TagUse() if old is None else old.use
+        tagged = self._tags[key] = Tagged(found, now, now + self._tag_ttl, before, use=use)
         self._missing.pop(key, None)
         self._missing.pop((key.repository, found.digest), None)
         awaiting = self._awaiting.setdefault((key.repository, found.digest), {})

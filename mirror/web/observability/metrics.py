@@ -28,6 +28,7 @@ from mirror.budget.budget import Budget
 from mirror.budget.demand import Demand
 from mirror.content.blobs.fetch_pool import FetchPool
 from mirror.content.listings.service import ListingService
+from mirror.content.manifests.refresh_ahead import RefreshAhead
 from mirror.content.warm_figures import WarmFigures
 from mirror.oci.errors import ClientTooFast
 from mirror.statistics.recorder import Recorder
@@ -40,7 +41,7 @@ from mirror.web.auth.authenticator import Authenticator
 from mirror.web.auth.request_rate import RequestRates
 from mirror.web.connections.certificate import Certificate
 from mirror.web.connections.client_connections import ClientConnections
-from mirror.web.observability import budget_metrics
+from mirror.web.observability import budget_metrics, refresh_metrics
 from mirror.web.observability.request_metrics import SECONDS, RequestMetrics, buckets
 
 _RENDERINGS = 2.0  # per second: each takes some milliseconds of the event loop
@@ -103,6 +104,7 @@ class State(Collector):
     authenticator: Authenticator
     log_writer: LogWriter
     listings: ListingService
+    refresh_ahead: RefreshAhead
     warm: WarmFigures
     lag: LoopLag
     recorder: Recorder
@@ -132,6 +134,8 @@ class State(Collector):
             received.add_metric([registry.origin.name], registry.received)
             down.add_metric([registry.origin.name], registry.down)
         yield from (received, down, left_out)
+        names = [registry.origin.name for registry in self.registries]
+        yield from refresh_metrics.collect(self.refresh_ahead, names)
         yield from self._itself()
         yield _gauge("mirror_connections", "Clients' connections.", len(self.connections))
         yield _counter(
