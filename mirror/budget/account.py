@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from cachetools import LRUCache
 
+from mirror.budget.head_cost import HeadCost
 from mirror.budget.ledger import Past
 from mirror.budget.protocol import Outlook
 from mirror.budget.pull_request import PullRequest
@@ -69,6 +70,7 @@ class Account:
         self._shut_at = self._shut_until = -math.inf
         self._exempt: LRUCache[str, None] = LRUCache(_EXEMPT)
         self._reservations = Reservations()
+        self.head_cost = HeadCost()
 
     def __repr__(self) -> str:
         return f"<Account of {self._upstream}: {self.window!r}>"
@@ -124,6 +126,7 @@ class Account:
         self, at: float, client: str, sent: float | None = None, *, reported: bool = False
     ) -> None:
         """Note a counted pull; see `Window.count`."""
+        self.head_cost.pulled()
         self.window.count(at, sent, reported=reported)
         self.spending.count(at, client, self.window.length)
 
@@ -179,6 +182,7 @@ class Account:
             refusal=verdict if isinstance(verdict, TooManyRequests) else None,
             held_back=self.holds_back(request, now),
             limited=self.window.limit is not None,
+            heads_counted=self.head_cost.counted,
         )
 
     def verdict(self, request: PullRequest, now: float) -> Verdict | TooManyRequests:

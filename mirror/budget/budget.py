@@ -161,6 +161,8 @@ class Budget:
             self.ledger.add_pull(key, response, request)
         if limit is not None:
             account.observe_limit(limit, sent, now)
+            if response.method == "HEAD" and not account.exempts(response.repository):
+                account.head_cost.answered(limit.remaining)
             self._put_limit(key, account)
 
     def _check_limit(self, key: AccountKey, account: Account, response: UpstreamResponse) -> None:

@@ -20,13 +20,15 @@ class Outlook:
     `gate` is the refusal of every request for a manifest, HEADs included, while no pull is left.
     `refusal` is that of the pull itself: None if it goes, or waits for the running ones.
     `held_back`: a tag that may have changed keeps its older digest for now, so that pulls are left
-    for other requests. `limited`: pulls have a limit at all.
+    for other requests. `limited`: pulls have a limit at all. `heads_counted`: upstream seems to
+    count HEADs as pulls, too.
     """
 
     gate: PullLimitSpent | None = None
     refusal: TooManyRequests | None = None
     held_back: bool = False
     limited: bool = False
+    heads_counted: bool = False
 
 
 class PullBudget(Protocol):

@@ -232,6 +232,12 @@ async def test_upstreams_number_of_pulls_left_is_believed(make: Make) -> None:
     assert refused(budget, want())
 
 
+async def test_an_upstream_with_a_limit_counts_pulls_and_no_heads(make: Make) -> None:
+    budget = make(9)
+    assert budget.counts(HUB)
+    assert not budget.outlook(want()).heads_counted
+
+
 async def test_no_client_without_anything_cached_is_held_back(make: Make) -> None:
     for pulls in (None, 1, 100):
         assert not make(pulls).outlook(want()).held_back

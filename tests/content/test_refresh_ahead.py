@@ -321,3 +321,51 @@ async def test_no_head_is_sent_about_a_repository_that_rules_refuse_now(
         clock.now += TO_DUE
         await in_use(mirror, 0)
         assert heads(hub) == 0
+
+
+async def test_a_registry_that_counts_heads_gets_no_more_of_them(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    """The pulls left fall with each HEAD: a few of them are enough to know that."""
+    clock = Clock()
+    hub.terms.limit, hub.terms.count_heads = 1000, True
+    async with run(clock, tag_refresh_ahead=ON) as mirror:
+        await use(hub, mirror, clock)
+        clock.now += TO_DUE
+        for turn in range(1, 6):
+            await results(mirror, "confirmed", turn)
+            clock.now += 20
+            await mirror.manifest(NAME, "latest")
+            clock.now += 26
+        await quiet(hub)
+        assert heads(hub) == 5
+
+
+async def test_no_head_is_sent_about_a_tag_that_heads_misname(
+    hub: Hub, run: Run, image: Image
+) -> None:
+    """The digest that HEADs name is not to be had: each change of it would be a pull in vain."""
+    clock, lie = Clock(), {"Docker-Content-Digest": make_image(9).digest}
+    async with run(clock, tag_refresh_ahead=ON) as mirror:
+        await use(hub, mirror, clock)
+        hub.faults.add(
+            Fault(kind="manifest", method="HEAD", reference="latest", times=None, headers=lie)
+        )
+        clock.now += TO_DUE
+        await hub.seen(is_head)
+        await until(lambda: _misled(mirror))
+        assert (await mirror.manifest(NAME, "latest")).body == image.manifest
+        before = heads(hub)
+        for _ in range(4):
+            clock.now += 20
+            assert (await mirror.manifest(NAME, "latest")).body == image.manifest
+            clock.now += 26
+            await in_use(mirror, 0)
+        assert heads(hub) <= before + 4  # those of clients
+
+
+async def _misled(mirror: Mirror) -> bool:
+    """Whether a HEAD ahead had an effect."""
+    name = "mirror_tags_refreshed_ahead_total"
+    failed = await figure(mirror, name, 'result="failed",')
+    return failed + await figure(mirror, name, 'result="changed",') > 0

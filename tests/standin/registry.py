@@ -128,13 +128,13 @@ class Registry:
         document, user = repository.find(seen.reference or ""), self._user(seen)
         if seen.repository in self._terms.sponsored and document is not None:
             return _serve(document, seen, counted=False)
-        limited = seen.method == "GET" or self._terms.limit_heads
+        limited = seen.method == "GET" or self._terms.limit_heads or self._terms.count_heads
         if limited and self._limits.spent(user):
             message = SPENT.format("" if user else "unauthenticated ")
             return error(429, message).with_headers(self._limits.headers(user))
         if document is None:
             return error(404, "manifest unknown", "MANIFEST_UNKNOWN", f"unknown {seen.reference}")
-        counted = seen.method == "GET"
+        counted = seen.method == "GET" or self._terms.count_heads
         if counted:
             self._limits.count(user)
         answer = _serve(document, seen, counted=counted)

@@ -22,6 +22,7 @@ class Terms:
     window: int = 21600  # seconds
     sponsored: set[str] = field(default_factory=set)  # repositories outside of the limit
     limit_heads: bool = False  # without remaining pulls, a HEAD is refused too
+    count_heads: bool = False  # a HEAD spends a pull
     redirect: bool = True  # blobs come from the CDN
     redirect_head: bool = True  # also for a HEAD
     signature_life: float = 1200

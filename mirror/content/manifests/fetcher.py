@@ -98,9 +98,11 @@ class ManifestFetcher:
             return await registry.hint(name, request.target, observe, insist=insist)
 
     def may_ask_ahead(self, request: PullRequest) -> bool:
-        """Whether upstream is well enough for a HEAD that no client waits for."""
-        registry = self._registries[request.repository.upstream]
-        return registry.answers_heads and self._budget.outlook(request).gate is None
+        """Whether a HEAD that no client waits for may be sent: upstream is well, and it is free."""
+        if not self._registries[request.repository.upstream].answers_heads:
+            return False
+        outlook = self._budget.outlook(request)
+        return outlook.gate is None and not outlook.heads_counted
 
     def may_be_counted(self, request: PullRequest) -> bool:
         """Whether upstream may count a pull, as far as that is known."""

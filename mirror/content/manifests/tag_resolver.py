@@ -148,12 +148,14 @@ class TagResolver:
                 resolved = replace(request, stale_age=stale_age).resolved(found)
                 pulled = await self._fetcher.pull(resolved, insist=False)
         except ManifestUnknown:
+            self._tags.misnamed(tagged)
             return await self._pull_by_tag(key, request, Hint(), patient_until)
         except UpstreamFailure as failure:
             if (
                 is_of_digest(failure)
                 and self._fetcher.refusal(key.repository, found.digest) is not None
             ):
+                self._tags.misnamed(tagged)
                 insist = not isinstance(failure, UpstreamMisbehaved)  # a bad body was counted
                 return await self._pull_by_tag(key, request, Hint(), patient_until, insist=insist)
             stale = await self._stale(key, before, failure)

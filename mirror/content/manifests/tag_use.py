@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+_LEFT_FOR = 600.0  # seconds for which a tag is not followed after a useless HEAD
+
 
 @dataclass(slots=True)
 class TagUse:
@@ -21,3 +23,7 @@ class TagUse:
     unaided_until: float = -math.inf
     not_before: float = -math.inf
     followed: bool = False
+
+    def leave(self, now: float) -> None:
+        """Have the tag left to its clients for a while: a HEAD about it does not help."""
+        self.not_before = now + _LEFT_FOR

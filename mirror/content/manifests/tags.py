@@ -214,6 +214,10 @@ class Tags:
             tagged.ask_again = max(tagged.ask_again, self._timer() + pause)
             tagged.why = why
 
+    def misnamed(self, tagged: Tagged) -> None:
+        """Record that a HEAD named a digest that the tag does not mean, or cannot be pulled by."""
+        tagged.use.leave(self._timer())
+
     def awaiting(self, repository: Repository, digest: Digest) -> tuple[Tag, Descriptor] | None:
         """Return a tag that points at a manifest not pulled yet, and the manifest's descriptor."""
         for key in self._awaiting.get((repository, digest), ()):

@@ -17,7 +17,6 @@ from mirror.storage.metadata.rows import TagKey
 _LEAD = 0.25  # of `tag_ttl`: how long before a tag's end its revalidation is due
 _IN_A_ROW = 12  # revalidations of a tag that no client requests in between, at most
 _MOST = 10_000  # tags followed of one upstream
-LEFT_FOR = 600.0  # seconds for which a tag is not followed after a useless HEAD
 _LOOKS = 64  # entries considered in one step: many may have ended while upstream was not asked
 
 
@@ -152,4 +151,4 @@ class TagsInUse:
     def leave(self, entry: Followed) -> None:
         """Follow a tag no longer, and not again for a while: a HEAD about it does not help."""
         entry.use.followed = False
-        entry.use.not_before = self._timer() + LEFT_FOR
+        entry.use.leave(self._timer())
