@@ -16,15 +16,15 @@ Json = dict[str, Any]
 REGISTRY = """\
 # The registry's API
 
-What engines ask of the mirror, made from [openapi.yaml](openapi.yaml) by `make pages`. The tests
-hold the mirror to that file.
+The requests of engines, with their answers. The page is made from [openapi.yaml](openapi.yaml) by
+`make pages`; the tests compare the mirror with that file.
 """
 OPERATORS = """\
 # Requests and records of the API
 
-Every request of [the API](api.md), with its parameters, and every record of the answers. It is made
-by `make pages` from the description that a running mirror serves at `/api/v1/openapi.json`. Each
-path begins with `/api/v1`.
+Every request of [the API](api.md), with its parameters, and every record of the answers. `make
+pages` makes this page from the description that a running mirror serves at `/api/v1/openapi.json`.
+Each path begins with `/api/v1`.
 """
 _METHODS = ("get", "post", "put", "delete")  # a HEAD is a GET without the body
 _WIDTH = 100

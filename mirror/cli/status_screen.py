@@ -14,7 +14,7 @@ from mirror.admin.messages import (
     Status,
     UpstreamStatus,
 )
-from mirror.util.units import duration, human
+from mirror.util.units import counted, duration, human
 
 WIDTH, HEIGHT = 80, 24  # of the smallest terminal that the screen is made for
 _MARKS = {"error": "!", "warning": "~"}
@@ -179,13 +179,9 @@ def _disk(disk: DiskStatus) -> str:
 
 
 def _activity(status: Status) -> str:
-    fetches = _count(status.fetches, "fetch", "fetches")
-    followers = _count(status.followers, "follower", "followers")
-    return f"now: {fetches}, {followers}, {_count(status.connections, 'connection', 'connections')}"
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
+    fetches = counted(status.fetches, "fetch", "fetches")
+    followers = counted(status.followers, "follower")
+    return f"now: {fetches}, {followers}, {counted(status.connections, 'connection')}"
 
 
 def _fetch(fetch: RunningFetch) -> str:

@@ -47,8 +47,8 @@ class Viewer:
         if not self.operators:
             raise Problem(
                 HTTPStatus.FORBIDDEN,
-                "names of images and clients are shown to clients of this machine only: name the "
-                "operators in the setting operators to show them elsewhere",
+                "without the key operators, only clients on the mirror's own machine see names of "
+                "images and clients",
             )
         raise self._no_operator()
 
@@ -59,7 +59,7 @@ class Viewer:
         if not self.operators:
             raise Problem(
                 HTTPStatus.FORBIDDEN,
-                "actions need the setting operators, which names the logins that may act; on the "
+                "actions need the key operators, which names the logins that may act; on the "
                 f"mirror's machine, use the command: {command}",
             )
         raise self._no_operator()
@@ -67,7 +67,7 @@ class Viewer:
     def _no_operator(self) -> Problem:
         if self.name is None:
             return login_needed("this needs the login of an operator")
-        return Problem(HTTPStatus.FORBIDDEN, f"{self.name} is none of the operators")
+        return Problem(HTTPStatus.FORBIDDEN, f"{self.name} is not an operator")
 
 
 class Viewers:

@@ -1,4 +1,4 @@
-"""Sizes and durations in units for people."""
+"""Sizes, durations and numbers in words for people."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ def human(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: `1 file`, `1,200 files`; `many` is for odd plurals."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def duration(seconds: float) -> str:

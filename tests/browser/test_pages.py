@@ -72,7 +72,7 @@ async def test_a_running_download_is_shown_and_goes_away_without_a_reload(
     await asyncio.to_thread(browser.until, "docker.io/library/nginx")
     go.set()
     await pull
-    await asyncio.to_thread(browser.until, "None: what clients ask for is here")
+    await asyncio.to_thread(browser.until, "No download is under way.")
 
 
 async def test_a_stop_does_not_wait_for_open_pages(run: Run, browser: Chromium) -> None:

@@ -142,9 +142,10 @@ async def test_verify_finds_an_altered_file_and_the_next_pull_is_right(
 
 
 async def test_verify_takes_a_sample(folder: Path, filled: list[Image]) -> None:
-    for sample, count in (("3", 3), ("50%", 4), ("100%", 7), ("0.1%", 1), ("99999999999999", 7)):
+    samples = {"3": "3 files", "50%": "4 files", "100%": "7 files", "0.1%": "1 file"}
+    for sample, files in (*samples.items(), ("99999999999999", "7 files")):
         ended = await do("verify", "--data-dir", folder, "--sample", sample)
-        assert f"verified {count} files, " in ended.out
+        assert f"verified {files}, " in ended.out
 
 
 @BOTH
@@ -214,7 +215,7 @@ async def test_show_prints_the_layers_of_an_image_or_an_object(
     async with daemon(hub, folder, there=beside):
         ended = await do("show", "--data-dir", folder, "a:1")
         assert ended.out.startswith("docker.io/library/a:1\n  digest   sha256:")
-        assert re.search(r"\nlinux/amd64  \S+ \S+, alone \S+ \S+, made 2026", ended.out)
+        assert re.search(r"\nlinux/amd64  \S+ \S+, alone \S+ \S+, created 2026", ended.out)
         assert re.search(r"\n +490.1 KiB +1  stand-in\n +294.5 KiB +0  stand-in\n", ended.out)
         found = json.loads((await do("show", "--data-dir", folder, "a:1", "--json")).out)
         missing = await do("show", "--data-dir", folder, "c:1")
@@ -273,8 +274,8 @@ async def test_purge_of_an_image_leaves_the_layers_that_another_shares(
     async with daemon(hub, folder, there=beside) as command:
         ended = await do("purge", "--data-dir", folder, "a:1")
         assert ended.code == 0, ended
-        assert "docker.io/library/a:1: 1 tags, 3 files, " in ended.out
-        assert "1 stay" in ended.out
+        assert "docker.io/library/a:1: 1 tag, 3 files, " in ended.out
+        assert "kept: 1 file" in ended.out
         assert not path_of(folder, own.digest).exists()
         assert not path_of(folder, filled[0].digest).exists()
         assert path_of(folder, shared.digest).exists()
@@ -290,10 +291,10 @@ async def test_purge_of_a_repository_and_of_a_digest(
 ) -> None:
     async with daemon(hub, folder, there=beside):
         ended = await do("purge", "--data-dir", folder, "--yes", "docker.io/library/b")
-        assert "1 tags, 3 files" in ended.out
+        assert "1 tag, 3 files" in ended.out
         assert path_of(folder, filled[0].layers[0].digest).exists()
         ended = await do("purge", "--data-dir", folder, filled[0].layers[0].digest)
-        assert "0 tags, 1 files" in ended.out
+        assert "0 tags, 1 file, " in ended.out
         assert not path_of(folder, filled[0].layers[0].digest).exists()
         again = await do("purge", "--data-dir", folder, filled[0].layers[0].digest)
         assert "nothing of sha256:" in one_line(again)
@@ -309,8 +310,8 @@ async def test_a_whole_repository_does_not_go_unasked(
     before = everything(folder)
     async with daemon(hub, folder, there=beside):
         line = one_line(await do("purge", "--data-dir", folder, "b"))
-        assert "docker.io/library/b is a whole repository: 1 tags, 3 files, " in line
-        assert line.endswith("1 stay: others need them; --yes removes it without asking")
+        assert "docker.io/library/b is a whole repository: 1 tag, 3 files, " in line
+        assert line.endswith("kept: 1 file of other images; --yes removes it without asking")
     assert everything(folder) == before
 
 
@@ -330,7 +331,7 @@ async def test_a_terminal_is_asked_before_a_whole_repository_goes(
         async with asyncio.timeout(20):
             assert process.stderr is not None
             asked = await process.stderr.readuntil(b"[y/N] ")
-            assert b"1 tags, 3 files, " in asked
+            assert b"1 tag, 3 files, " in asked
             os.write(ours, answer)
             out, err = await process.communicate()
     finally:
@@ -392,8 +393,8 @@ async def test_a_dry_gc_tells_the_effect_of_the_gc(
     done = await do("gc", "--config", config, program=SMALL)
     assert dry.out.startswith("would free ")
     assert dry.out == done.out.replace("freed", "would free")
-    assert "1 partial downloads" in dry.out
-    assert " 0 files to keep" not in dry.out
+    assert "1 partial download, " in dry.out
+    assert " 0 files evicted" not in dry.out
 
 
 async def test_a_dry_gc_beside_a_daemon_tells_of_strangers_and_lost_files(
@@ -410,8 +411,8 @@ async def test_a_dry_gc_beside_a_daemon_tells_of_strangers_and_lost_files(
         assert everything(folder) == before
         done = await do("gc", "--data-dir", folder)
     assert dry.out == done.out.replace("freed", "would free")
-    assert "1 files that nothing names" in dry.out
-    assert "1 entries without" in dry.out
+    assert "1 file without an entry in the index" in dry.out
+    assert "1 entry without" in dry.out
 
 
 def everything(folder: Path) -> dict[str, int]:
@@ -433,12 +434,12 @@ async def test_gc_removes_files_of_no_use(
         path_of(folder, filled[0].config.digest).unlink()
         ended = await do("gc", "--data-dir", folder)
         assert ended.code == 0, ended
-        assert "1 partial downloads" in ended.out
+        assert "1 partial download, " in ended.out
         assert not list((folder / "partial").iterdir())
         if beside:  # without a daemon, the start has adopted one file and forgotten the other
             assert "freed 12.0 KiB" in ended.out
-            assert "1 files that nothing names" in ended.out
-            assert "1 entries without" in ended.out
+            assert "1 file without an entry in the index" in ended.out
+            assert "1 entry without" in ended.out
             assert not path_of(folder, stranger).exists()
         await is_pulled(hub, folder, command, filled[0])
 
@@ -452,7 +453,7 @@ async def test_gc_keeps_the_bound_and_looking_does_not(
     for looking in ("du", "verify"):
         assert (await do(looking, "--config", config, program=SMALL)).code == 0
     assert sorted((folder / "blobs").rglob("*")) == before
-    assert " 0 files to keep" not in (await do("gc", "--config", config, program=SMALL)).out
+    assert " 0 files evicted" not in (await do("gc", "--config", config, program=SMALL)).out
     told = json.loads((await do("du", "--config", config, "--json", program=SMALL)).out)
     assert told["used"] <= told["limit"] == 2 * 1024**2
 

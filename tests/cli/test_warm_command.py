@@ -81,7 +81,7 @@ async def test_failures_are_listed_at_the_end_and_the_exit_code_is_1(
 async def test_a_dry_run_prints_the_cost(mirror: Mirror, image: Image, folder: Path) -> None:
     ended = await warm(folder, "nginx", "--dry-run")
     assert ended.code == 0
-    assert ended.out.splitlines()[-1] == "would cost 1 pull and bytes that only a pull tells"
+    assert ended.out.splitlines()[-1] == "would cost 1 pull and bytes that are not known before"
     assert not mirror.stored.digests
 
 

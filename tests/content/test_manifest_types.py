@@ -444,9 +444,9 @@ async def test_upkeep_takes_every_type_for_a_manifest(hub: Hub, run: Run, image:
         await mirror.blob(REPOSITORY, layer)
         await mirror.settled()
     assert (await do("verify", "--data-dir", root)).code == 0
-    assert "0 files that nothing names" in (await do("gc", "--data-dir", root)).out
+    assert "0 files without an entry" in (await do("gc", "--data-dir", root)).out
     for number in range(len(TYPES)):
         assert mirror.folder.blob(layer).exists()  # the other blobs need it
         ended = await do("purge", "--data-dir", root, f"{REPOSITORY}:odd{number}")
-        assert "1 tags, " in ended.out, ended
+        assert "1 tag, " in ended.out, ended
     assert not mirror.folder.blob(layer).exists()

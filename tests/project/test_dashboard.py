@@ -95,5 +95,8 @@ def test_each_alert_leads_to_what_to_do() -> None:
 
 def test_each_section_on_alerts_is_of_an_alert_that_exists() -> None:
     page = (PROJECT / "docs" / "howto" / "alerts.md").read_text()
-    alerts = [rule["alert"] for group in ALERTS["groups"] for rule in group["rules"]]
-    assert re.findall(r"^## (\w+)$", page, flags=re.MULTILINE) == alerts
+    rules = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+    alerts = [(rule["alert"], rule["labels"]["severity"]) for rule in rules]
+    assert re.findall(r"^## (\w+)$", page, flags=re.MULTILINE) == [name for name, _ in alerts]
+    table = re.findall(r"^\| \[(\w+)\]\(#\w+\) \| (\w+) \|", page, flags=re.MULTILINE)
+    assert table == alerts

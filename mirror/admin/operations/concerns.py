@@ -28,7 +28,7 @@ def _running(status: Status) -> Iterator[Concern]:
             "not_running",
             "error",
             "No mirror runs on this data folder.",
-            "Start it. If it was to run, the end of its log says why it does not.",
+            "Start it. If it should be running, the end of its log has the reason.",
             "when-it-does-not-start",
         )
 
@@ -41,7 +41,7 @@ def _upstreams(status: Status) -> Iterator[Concern]:
                 "upstream_down",
                 "error",
                 f"{upstream.name} has been down for {down}: stored content is still served.",
-                "The log says how it fails; `mirror check --online` asks it anew.",
+                "The log has the reason; `mirror check --online` asks it again.",
                 "needs-attention",
             )
         elif upstream.failures >= _FEW and upstream.failures >= _FAILING * upstream.requests:
@@ -50,7 +50,7 @@ def _upstreams(status: Status) -> Iterator[Concern]:
                 "warning",
                 f"{upstream.name} failed {upstream.failures} of {upstream.requests} requests in "
                 "the last hour.",
-                "The log says how; `mirror check --online` asks it anew.",
+                "The log has the reasons; `mirror check --online` asks it again.",
                 "needs-attention",
             )
 
@@ -68,14 +68,14 @@ def _limits(status: Status) -> Iterator[Concern]:
                 "budget_spent",
                 "error",
                 f"The pulls of {name} are spent; the next one is back in {duration(limit.shut)}.",
-                "`mirror budget` shows the spenders. Log in to upstream, or set shares.",
+                "`mirror budget` shows the spenders. Give the mirror an account, or set shares.",
                 "when-no-pull-is-left",
             )
         elif limit.shut:
             yield Concern(
                 "gate_shut",
                 "error",
-                f"{name} refused a pull, and is asked for none for {duration(limit.shut)}.",
+                f"{name} refused a pull: none is requested for {duration(limit.shut)}.",
                 "`mirror budget` shows upstream's figures; others may use the same address.",
                 "when-no-pull-is-left",
             )
@@ -96,7 +96,7 @@ def _disk(status: Status) -> Iterator[Concern]:
             "disk_trouble",
             "error",
             f"The data folder fails: {disk.trouble}.",
-            "Pulls go on without storing. Mend the disk, or free space outside of the folder.",
+            "Pulls go on, nothing is stored. Repair the disk, or free space outside of the folder.",
             "when-the-disk-fails",
         )
     if stored := status.events.store:
@@ -112,7 +112,7 @@ def _disk(status: Status) -> Iterator[Concern]:
             "quarantine",
             "warning",
             f"{human(disk.quarantine)} of damaged files are in quarantine.",
-            "`mirror verify` finds out whether there are more; a failing disk is likely.",
+            "`mirror verify` finds further ones; the disk may be failing.",
             "when-the-disk-fails",
         )
     if disk.lasts is not None and disk.lasts < 1:

@@ -39,10 +39,10 @@ def _configuration(loaded: Loaded) -> Iterator[Finding]:
             if not loaded.follows(line) and not _is_of_listener(line)
         ]
     for line in found:
-        yield fail("configuration", line, "mend this key; `mirror config` prints all values")
+        yield fail("configuration", line, "correct this key; `mirror config` prints all values")
     warnings = [] if settings is None else [*preflight.warnings(settings)]
     for line in warnings:
-        yield warn("configuration", loaded.sources.placed(line), "mend this key")
+        yield warn("configuration", loaded.sources.placed(line), "correct this key")
     if not found and not warnings:
         yield ok("configuration", "nothing is wrong")
 

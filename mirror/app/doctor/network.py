@@ -31,7 +31,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     try:
         trials = asyncio.run(trial.tried(settings.model_copy(update={"upstreams": good})))
     except ConfigurationError as error:
-        yield fail("upstreams", str(error), "mend this key")
+        yield fail("upstreams", str(error), "correct this key")
         return
     for each_trial in trials:
         yield from _upstream(each_trial, good[each_trial.upstream])
@@ -50,24 +50,30 @@ def _upstream(tried: Trial, upstream: Upstream) -> Iterator[Finding]:
     name = tried.upstream
     words = f"{upstream.url}: {tried.words}"
     if tried.fault:
-        advice = "mend the login" if tried.seconds is not None else "see if this machine reaches it"
+        advice = (
+            "correct the login"
+            if tried.seconds is not None
+            else "check that this machine can reach it"
+        )
         yield fail(name, words, f"{advice}: `mirror check --online` tries it again")
     elif (tried.seconds or 0) > _SLOW:
-        yield warn(name, words, "pulls wait for it: look at the line, the proxy and the resolver")
+        yield warn(
+            name, words, "pulls wait for it: check the network, the proxy and the name server"
+        )
     else:
         yield ok(name, words)
     if tried.head is not None:
         yield _head(name, tried.head)
     if tried.limit is not None and tried.limit.remaining <= _SHORT * tried.limit.limit:
         left = f"{tried.limit.remaining} of {tried.limit.limit} pulls are left"
-        advice = "log in with an account; `mirror budget` names the spenders"
+        advice = "give the mirror an account; `mirror budget` has the spenders"
         yield warn(f"limit of {name}", left, advice)
 
 
 def _head(name: str, seconds: float) -> Finding:
     check, words = f"HEAD of {name}", f"a tag is confirmed in {1000 * seconds:.0f} ms"
     if seconds > _SLOW:
-        return warn(check, words, "a longer tag_ttl asks less often")
+        return warn(check, words, "with a longer tag_ttl it is asked less often")
     return ok(check, words)
 
 
@@ -78,7 +84,7 @@ def _clock(trials: list[Trial]) -> Iterator[Finding]:
         return
     skew = skews[len(skews) // 2]
     if abs(skew) <= _SKEWED:
-        yield ok("clock", "it agrees with that of upstream")
+        yield ok("clock", "it agrees with upstream's clock")
         return
     words = f"it is {duration(abs(skew))} {'ahead of' if skew > 0 else 'behind'} upstream's"
     yield warn("clock", words, "set it (NTP): tokens, certificates and windows of limits need it")

@@ -32,7 +32,7 @@ def status_of(folder: Path) -> Status | OrderError | None:
             found = [record for record in records if isinstance(record, Status)]
     except OrderError as error:
         return error
-    return found[-1] if found else OrderError("it does not tell its status")
+    return found[-1] if found else OrderError("it does not answer with its status")
 
 
 def findings(settings: Settings, status: Status | OrderError | None) -> Iterator[Finding]:
@@ -71,7 +71,7 @@ def _listener(key: str, host: str, port: int, runs: bool) -> Iterator[Finding]:
     except OSError as error:
         if runs:
             words = f"no connection to {where}: {error.strerror or error}"
-            yield fail(key, words, "see if a firewall, or a changed configuration, is in between")
+            yield fail(key, words, "look for a firewall, or a changed configuration")
         else:
             yield ok(key, f"{where} is free")
         return

@@ -41,8 +41,9 @@ def lines(budgets: Budgets, now: float) -> Iterator[str]:
         yield f"{account.upstream}, {name}{seen}"
         for key, text in _facts(account, now):
             yield f"  {key:<10}{text}"
-        if account.used:
+        if account.used and account.limit is not None:
             yield from _bars(account, now)
+        if account.used:
             yield from _spenders("client", account.clients)
             yield from _spenders("repository", account.repositories)
             yield from _spenders("tag", account.tags)
@@ -56,7 +57,7 @@ def _facts(account: AccountBudget, now: float) -> Iterator[tuple[str, str]]:
         yield "limit", f"{account.limit} pulls in {window}"
         yield "left", f"{account.remaining}, {_source(account)}"
     yield "used", _used(account)
-    yield "rate", f"{account.rate:g} pulls an hour, by the last {_recent(account)}"
+    yield "rate", f"{account.rate:g} pulls an hour, measured over the last {_recent(account)}"
     if account.limit is not None:
         yield "forecast", _forecast(account, now)
     if account.shut:
@@ -83,7 +84,7 @@ def _used(account: AccountBudget) -> str:
     if account.others and account.others > 0:
         return f"{text}, {account.others} by others behind the same address"
     if account.others and account.others < 0:
-        return f"{text}, of which upstream counts {-account.others} not"
+        return f"{text}, of which upstream did not count {-account.others}"
     return text
 
 
@@ -109,7 +110,7 @@ def _bars(account: AccountBudget, now: float) -> Iterator[str]:
     """Draw the window, the oldest part first: its pulls come back first."""
     part = account.window / len(account.spent)
     most = max(account.spent)
-    yield "  pulls made since, that come back from"
+    yield f"  {'MADE FROM':>12}  {'BACK FROM':<12}PULLS"
     for number, pulls in enumerate(account.spent):
         since = now - account.window + number * part
         bar = "#" * -(-pulls * _WIDE // max(most, _WIDE))

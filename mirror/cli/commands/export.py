@@ -13,7 +13,7 @@ from mirror.admin.messages import Exported, ExportedImage, ExportOrder, OrderErr
 from mirror.cli.archives.exporting import Exporting
 from mirror.cli.archives.writing import LayoutWriter, open_writer
 from mirror.cli.orders import add_place, carry_out
-from mirror.util.units import human
+from mirror.util.units import counted, human
 
 SOME = 1  # exit code: some images could not be exported
 _ENDING = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT}
@@ -103,7 +103,7 @@ def _report(options: argparse.Namespace, result: Exported) -> None:
         for line in _lines(image):
             print(line, file=sys.stderr if image.reason else out)
     if any(not image.reason for image in result.images):
-        print(f"{result.blobs} files, {human(result.bytes)}: {options.output}", file=out)
+        print(f"{counted(result.blobs, 'file')}, {human(result.bytes)}: {options.output}", file=out)
 
 
 def _lines(image: ExportedImage) -> Iterator[str]:

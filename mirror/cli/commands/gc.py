@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from mirror.admin.messages import Collected, GcOrder, Record
 from mirror.cli.orders import add_dry_run, add_place, carry_out
-from mirror.util.units import human
+from mirror.util.units import counted, human
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -25,7 +25,8 @@ def _words(record: Record) -> Iterator[str]:
     if isinstance(record, Collected):
         done = "would free" if record.dry else "freed"
         yield (
-            f"{done} {human(record.freed)}: {record.partials} partial downloads, "
-            f"{record.orphans} files that nothing names, {record.evicted} files to keep the "
-            f"bound; {record.rows} entries without their file"
+            f"{done} {human(record.freed)}: {counted(record.partials, 'partial download')}, "
+            f"{counted(record.orphans, 'file')} without an entry in the index, "
+            f"{counted(record.evicted, 'file')} evicted for max_size; "
+            f"{counted(record.rows, 'entry', 'entries')} without a file"
         )

@@ -30,7 +30,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.errors import RegistryError, shown
 from mirror.oci.image_name import parse_image
 from mirror.oci.layout import LayoutInvalid, Root, blob_path
-from mirror.util.units import human
+from mirror.util.units import counted, human
 
 SOME = 1  # exit code: some images were refused
 
@@ -139,7 +139,7 @@ def _report(options: argparse.Namespace, result: Imported) -> None:
     for image in result.images:
         for line in _lines(image):
             print(line, file=sys.stderr if image.reason else sys.stdout)
-    print(f"{result.blobs} files were new, {human(result.bytes)}")
+    print(f"{counted(result.blobs, 'new file')}, {human(result.bytes)}")
 
 
 def _lines(image: ImportedImage) -> Iterable[str]:

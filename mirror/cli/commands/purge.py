@@ -11,7 +11,7 @@ from mirror.cli.orders import add_dry_run, add_place, as_json, carry_out
 from mirror.oci.errors import RegistryError
 from mirror.oci.image_name import parse_target
 from mirror.oci.names import Repository
-from mirror.util.units import human
+from mirror.util.units import counted, human
 
 LEFT = 1  # exit code: nothing was removed, as the answer was no
 
@@ -76,5 +76,6 @@ def _words(record: Record) -> Iterator[str]:
 
 
 def _what(record: Purged) -> str:
-    stay = f"; {record.shared} stay: others need them" if record.shared else ""
-    return f"{record.tags} tags, {record.files} files, {human(record.freed)}{stay}"
+    stay = f"; kept: {counted(record.shared, 'file')} of other images" if record.shared else ""
+    tags, files = counted(record.tags, "tag"), counted(record.files, "file")
+    return f"{tags}, {files}, {human(record.freed)}{stay}"

@@ -44,7 +44,7 @@ def _words(record: Record) -> Iterator[str]:
         yield from _platform(platform)
     if record.attached:
         yield ""
-        yield "attached, by its own claim, which nothing here proves:"
+        yield "attached (claims that the mirror does not verify):"
         for each in record.attached:
             what = plain(f"{each.what}, {each.media_type}" if each.media_type else each.what, 200)
             yield f"  {each.digest}  {what}"
@@ -78,12 +78,12 @@ def _tags(record: ShownImage) -> Iterator[str]:
 
 
 def _platform(image: PlatformImage) -> Iterator[str]:
-    name = plain(image.platform, 128) or "of no platform"
+    name = plain(image.platform, 128) or "without a platform"
     if not image.stored:
         yield f"{name}  not stored"
         yield f"  {image.digest}"
         return
-    made = f", made {plain(image.created, 40)}" if image.created else ""
+    made = f", created {plain(image.created, 40)}" if image.created else ""
     yield f"{name}  {human(image.bytes)}, alone {human(image.alone)}{made}"
     yield f"  {image.digest}"
     if image.layers:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from mirror.admin.messages import DamagedBlob, Record, Verified, VerifyOrder
 from mirror.cli.orders import add_dry_run, add_place, carry_out
 from mirror.settings import parse_size
-from mirror.util.units import human
+from mirror.util.units import counted, human
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def _words(record: Record) -> Iterator[str]:
     elif isinstance(record, Verified):
         became = "wrong, and left as they are" if record.dry else "wrong and discarded"
         right = f"{record.wrong} {became}" if record.wrong else "all right"
-        yield f"verified {record.blobs} files, {human(record.bytes)}: {right}"
+        yield f"verified {counted(record.blobs, 'file')}, {human(record.bytes)}: {right}"
 
 
 def _sample(text: str) -> dict[str, float | int]:

@@ -29,14 +29,14 @@ from mirror.oci.errors import RegistryError
 from mirror.oci.image_name import parse_image
 from mirror.oci.platform import parse_platform
 from mirror.settings import load_usable
-from mirror.util.units import duration, human
+from mirror.util.units import counted, duration, human
 
 FAILED = 1  # exit code: some images are not stored
 _STDIN = Path("-")
 _BY = {
     "given": "as given",
     "clients": "as requested by clients",
-    "machine": "that of this machine, as no client has requested any",
+    "machine": "that of this machine, as no client has pulled yet",
 }
 
 
@@ -202,9 +202,9 @@ def _cost(record: Warmed | WarmedImage) -> str:
     """Return pulls and bytes as text, "" for none."""
     parts = []
     if record.pulls:
-        parts.append(f"{record.pulls} pull{'s' * (record.pulls != 1)}")
+        parts.append(counted(record.pulls, "pull"))
     if record.bytes:
         parts.append(human(record.bytes))
     if record.unknown:
-        parts.append("bytes that only a pull tells")
+        parts.append("bytes that are not known before")
     return " and ".join(parts)

@@ -22,10 +22,11 @@ from mirror.admin.messages import (
 )
 from mirror.console.pages.head import head_of
 from mirror.console.parts import ConsoleParts
-from mirror.console.render.numbers import count, size
+from mirror.console.render.numbers import size
 from mirror.console.render.templates import image_path
 from mirror.console.reply import ConsoleReply
 from mirror.console.request import ConsoleRequest
+from mirror.util.units import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,10 @@ async def act(
 
 async def _removed(parts: ConsoleParts, target: str) -> list[str]:
     would = await parts.orders.ask(PurgeOrder(target, dry=True), Purged)
-    lines = [
-        f"{count(would.tags)} tags and {count(would.files)} files go, and free {size(would.freed)}."
-    ]
+    tags, files = counted(would.tags, "tag"), counted(would.files, "file")
+    lines = [f"Removed: {tags} and {files}, {size(would.freed)}."]
     if would.shared:
-        lines.append(f"{count(would.shared)} files stay: other images need them.")
+        lines.append(f"Kept: {counted(would.shared, 'file')} that other images need.")
     return lines
 
 
@@ -101,7 +101,7 @@ ACTIONS: Mapping[str, Action] = MappingProxyType(
             "Pin",
             (
                 "The image is not removed for lack of space, and its tag is checked regularly.",
-                "Its bytes count towards the bound of the disk, and leave less room for others.",
+                "Its bytes count towards max_size, and leave less room for other images.",
             ),
             "Pinned: it is not removed for lack of space.",
             lambda target: PinOrder((target,)),
@@ -109,7 +109,7 @@ ACTIONS: Mapping[str, Action] = MappingProxyType(
         ),
         "unpin": Action(
             "Unpin",
-            ("The image stays stored, and is removed as others are when space is needed.",),
+            ("The image stays stored until its space is needed, as other images do.",),
             "No longer pinned.",
             lambda target: UnpinOrder((target,)),
             Pinned,
