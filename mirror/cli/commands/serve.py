@@ -21,7 +21,7 @@ from mirror.cli.key_flags import add_keys, given
 from mirror.client_config import clients
 from mirror.client_config.endpoint import ClientEndpoint
 from mirror.settings import ConfigurationError, Loaded, Settings, load_all
-from mirror.util import logs
+from mirror.util import logs, system_trust
 from mirror.util.command_error import CommandError
 from mirror.util.log_writer import LogWriter
 from mirror.util.units import human
@@ -101,9 +101,11 @@ async def _serve_until(
         if settings.log_format == "text":
             print(_greeting(settings, daemon), flush=True)
         notify("READY=1")
+        reading = asyncio.create_task(asyncio.to_thread(system_trust.read))
         reloading = asyncio.create_task(_reload_when_asked(signals, daemon))
         await signals.stop.wait()
         reloading.cancel()
+        await reading
         notify("STOPPING=1")
 
 
