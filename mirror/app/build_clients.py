@@ -3,19 +3,7 @@
 from __future__ import annotations
 
 import socket
-import time
 
-import mirror
-from mirror.admin.service import AdminService
-from mirror.console.client_files import ClientFiles
-from mirror.console.console import Console
-from mirror.console.events import Channels, EventStreams
-from mirror.console.kept import Kept
-from mirror.console.orders import Orders
-from mirror.console.origin import OwnHosts
-from mirror.console.parts import ConsoleParts, RunningMirror
-from mirror.console.render.templates import Templates
-from mirror.console.viewers import Viewers
 from mirror.oci.patterns import Patterns
 from mirror.settings import ConfigurationError, Settings
 from mirror.web.auth.authenticator import Authenticator, ConfiguredClient
@@ -24,9 +12,6 @@ from mirror.web.auth.htpasswd import Htpasswd, HtpasswdError
 from mirror.web.auth.request_rate import RequestRates
 from mirror.web.connections.trusted_proxies import TrustedProxies
 from mirror.web.router import Router
-
-_BUDGETS = 10.0  # seconds between two reports of the pull limits, each of which needs a query
-_DRAWN = 0.5  # seconds between two drawings of the overview, which take milliseconds of the loop
 
 
 def build_authenticator(settings: Settings) -> Authenticator:
@@ -51,28 +36,6 @@ def build_users(settings: Settings) -> Htpasswd | None:
         return Htpasswd(htpasswd=settings.htpasswd) if settings.htpasswd else None
     except HtpasswdError as error:
         raise ConfigurationError(f"htpasswd is '{settings.htpasswd}': {error}") from None
-
-
-def build_console(
-    settings: Settings, authenticator: Authenticator, service: AdminService, templates: Templates
-) -> Console:
-    """Return the page and the API, to be closed."""
-    viewers = Viewers(
-        authenticator,
-        operators=settings.operators,
-        trusted_proxies=build_trusted_proxies(settings),
-    )
-    parts = ConsoleParts(
-        mirror=RunningMirror(socket.gethostname(), mirror.__version__, time.time()),
-        orders=Orders(service),
-        templates=templates,
-        client_files=ClientFiles(settings),
-        budgets=Kept(_BUDGETS),
-        drawn=Kept(_DRAWN),
-        streams=EventStreams(),
-        channels=Channels(),
-    )
-    return Console(parts, viewers, OwnHosts(console_names(settings)))
 
 
 def console_names(settings: Settings) -> set[str]:

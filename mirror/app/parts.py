@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -23,7 +22,6 @@ from mirror.app.web_server import (
     export_figures,
 )
 from mirror.budget.limit_poller import LimitPoller
-from mirror.console.render.templates import load_templates
 from mirror.settings import Settings
 from mirror.upstream.telemetry import UpstreamResponse
 from mirror.util.fair_semaphore import FairSemaphore
@@ -56,8 +54,6 @@ async def build_parts(
     The parts are closed at the end of the stack. Raises ConfigurationError, and StoreError if the
     folder cannot be used.
     """
-    templates = asyncio.create_task(asyncio.to_thread(load_templates))
-    stack.callback(templates.cancel)  # a start that fails does not wait for them
     folder = settings.data_dir.absolute()
     core = await stack.enter_async_context(open_core(settings, folder, clocks))
     await core.recorder.load()
@@ -77,7 +73,6 @@ async def build_parts(
         core,
         content,
         service,
-        await templates,
         connections=connections,
         observers=observers,
     )

@@ -13,7 +13,6 @@ from mirror.admin.messages import Record, Refused, Reloaded, Unusable
 from mirror.app.build_clients import (
     build_authenticator,
     build_router,
-    console_names,
     is_strict,
     own_names,
 )
@@ -185,10 +184,7 @@ class Reloader:
         web_server.authenticator.change(made.authenticator)
         web_server.authenticator.browsers.change(names, strict=is_strict(settings))
         web_server.metrics_browsers.change(names, strict=False)
-        web_server.console.hosts.change(console_names(settings))
-        web_server.console.viewers.change(settings.operators)
-        web_server.console.client_files.change(settings)
-        web_server.console.renew_streams()
+        web_server.console.change(settings)
         web_server.server.router = made.router
         connections = web_server.connections
         connections.of_clients.max_connections = min(settings.max_connections, connections.bearable)

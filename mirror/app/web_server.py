@@ -14,7 +14,6 @@ from mirror.admin.service import AdminService
 from mirror.app import background
 from mirror.app.build_clients import (
     build_authenticator,
-    build_console,
     build_metrics_browsers,
     build_router,
     build_trusted_proxies,
@@ -22,9 +21,8 @@ from mirror.app.build_clients import (
 from mirror.app.closing import closed
 from mirror.app.content import Content
 from mirror.app.core import Core
+from mirror.app.deferred_console import DeferredConsole
 from mirror.app.upstreams import Upstreams
-from mirror.console.console import Console
-from mirror.console.render.templates import Templates
 from mirror.settings import Settings
 from mirror.statistics.recorder import Readings
 from mirror.storage.store import Store
@@ -81,7 +79,7 @@ class WebServer:
     connections: Connections
     pages: StatusPages
     metrics_browsers: Browsers
-    console: Console
+    console: DeferredConsole
 
 
 def build_connections(
@@ -114,7 +112,6 @@ def build_web_server(
     core: Core,
     content: Content,
     service: AdminService,
-    templates: Templates,
     *,
     connections: Connections,
     observers: Observers,
@@ -127,7 +124,7 @@ def build_web_server(
     pages = StatusPages(
         observers.metrics, core.store.trouble, apart=settings.listen_metrics is not None
     )
-    console = closed(stack, build_console(settings, authenticator, service, templates))
+    console = closed(stack, DeferredConsole(settings, authenticator, service))
     server = Server(
         router=build_router(settings),
         authenticator=authenticator,

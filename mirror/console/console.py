@@ -9,7 +9,7 @@ from aiohttp import web
 
 from mirror.console.api.api import Api
 from mirror.console.events import EventStream
-from mirror.console.metrics import ConsoleFigures
+from mirror.console.metrics import Activity
 from mirror.console.origin import SAFE, OwnHosts, check_origin
 from mirror.console.pages import PAGES
 from mirror.console.pages.problems import problem_page
@@ -46,9 +46,9 @@ class Console:
         return f"<Console: {self._parts.streams!r}, {self._parts.orders!r}>"
 
     @property
-    def figures(self) -> ConsoleFigures:
-        """The metrics."""
-        return ConsoleFigures(self._parts.streams, self._parts.orders)
+    def activity(self) -> Activity:
+        """The figures for the metrics."""
+        return Activity(len(self._parts.streams), self._parts.orders.actions)
 
     async def stop(self) -> None:
         """Begin no action any more, and end the streams, before running answers are waited for."""

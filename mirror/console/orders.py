@@ -29,7 +29,6 @@ from mirror.util.singleflight import SingleFlight
 
 # Orders that look at all that is stored: each takes a thread for as long as a second.
 _WALKS = (DuOrder, LsOrder, PurgeOrder, ShowOrder)
-ACTIONS = ("warm", "refresh", "pin", "unpin", "purge", "gc", "verify")
 _AT_ONCE = 2
 _WAITING = 32  # different walks; further ones are refused
 _AGAIN = 5  # seconds

@@ -1,4 +1,4 @@
-"""The templates of pages: compiled once, at the start, and off the event loop."""
+"""The templates of pages: compiled once, for the first request, and off the event loop."""
 
 from __future__ import annotations
 
