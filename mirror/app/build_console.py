@@ -26,7 +26,7 @@ _DRAWN = 0.5  # seconds between two drawings of the overview, which take millise
 
 @dataclass(frozen=True, slots=True)
 class ConsoleBuilder:
-    """Builds the console with templates, whose load is 0.1 s of work for a thread."""
+    """Builds the console. Its templates are loaded with it: 0.1 s of work for a thread."""
 
     templates: Templates = field(default_factory=load_templates)
 

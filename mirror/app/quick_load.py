@@ -13,8 +13,8 @@ from mirror.util import system_trust
 def loading() -> Iterator[None]:
     """Load modules meanwhile: no garbage is collected until the start is over, no CA is read.
 
-    Modules make few reference cycles, so a collection frees little of what it looks through; all
-    of them took a tenth of a start (measured). `interpreter.settle` ends the pause.
+    Modules make few reference cycles, so a collection looks through many objects and frees few: all
+    collections took a tenth of a start (measured). `interpreter.settle` ends the pause.
     """
     gc.disable()
     with system_trust.read_at_first_use():

@@ -1,4 +1,4 @@
-"""What can wait until its first use is not loaded by a start, and holds no loop when it is."""
+"""Modules of later work: no start loads them, and their load holds no loop."""
 
 from __future__ import annotations
 
