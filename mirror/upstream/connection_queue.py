@@ -28,6 +28,11 @@ class ConnectionQueue:
     def __repr__(self) -> str:
         return f"<ConnectionQueue: {self._semaphore!r}>"
 
+    @property
+    def at_ease(self) -> bool:
+        """Whether half of the connections stay free after one more request."""
+        return self._semaphore.half_free
+
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
         """Wait for a turn and hold it."""

@@ -44,11 +44,14 @@ class ManifestRequester(Requester):
     def answers_heads(self) -> bool:
         """Whether HEADs of manifests are answered at present, by all that was learnt lately.
 
-        The circuit breaker is closed, no HEAD is in backoff, and a HEAD names the digest.
+        The circuit breaker is closed, no HEAD is in backoff, a HEAD names the digest, and half of
+        the connections stay free for clients.
         """
-        own = self.origin.url
+        own, transport = self.origin.url, self.transport
         worth = self.shortcuts.worth(own, "head manifest")
-        return worth and self.transport.well(own, "manifest", "HEAD")
+        return (
+            worth and transport.connection_queue.at_ease and transport.well(own, "manifest", "HEAD")
+        )
 
     async def hint(
         self, name: str, reference: Reference, observe: Observer, *, insist: bool = False

@@ -36,6 +36,11 @@ class FairSemaphore:
         waiting = sum(map(len, self._queues.values()))
         return f"<FairSemaphore: {self._held.total()} held, {self._free} free, {waiting} waiting>"
 
+    @property
+    def half_free(self) -> bool:
+        """Whether half of the places stay free after one more is taken."""
+        return 2 * (self._free - 1) >= self._most
+
     def change(self, most: int) -> None:
         """Change the number of places; held places beyond it end as they are given back."""
         self._free += most - self._most

@@ -323,6 +323,24 @@ async def test_no_head_is_sent_about_a_repository_that_rules_refuse_now(
         assert heads(hub) == 0
 
 
+@pytest.mark.parametrize(("connections", "most"), [(4, 0), (8, 1), (256, 2)])
+async def test_heads_ahead_leave_half_of_the_connections_to_clients(
+    hub: Hub, run: Run, connections: int, most: int
+) -> None:
+    """A quarter of the connections is for small questions: silent HEADs never take all of them."""
+    clock, image = Clock(), make_image(1)
+    for tag in SOME:
+        hub.add(image, NAME, tag)
+    upstream = {"url": hub.url, "max_connections": connections}
+    async with run(clock, tag_refresh_ahead=ON, upstreams={"docker.io": upstream}) as mirror:
+        await use(hub, mirror, clock, SOME)
+        hub.faults.add(Fault(kind="manifest", method="HEAD", hang=True, times=None))
+        clock.now += TO_DUE
+        await until(lambda: heads(hub) >= most)
+        await quiet(hub)
+        assert heads(hub) == most
+
+
 async def test_a_registry_that_counts_heads_gets_no_more_of_them(
     hub: Hub, run: Run, image: Image
 ) -> None:
