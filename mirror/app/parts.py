@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from mirror.admin.absent_pins import AbsentPins
 from mirror.admin.operations.parts import LiveParts
 from mirror.admin.pin_keeper import PinKeeper
+from mirror.admin.pin_renewal import PinRenewal
 from mirror.admin.service import AdminService
 from mirror.app.content import Content, build_content
 from mirror.app.core import Clocks, Core, build_admin_service, open_core
@@ -38,6 +40,7 @@ class Parts:
     service: AdminService
     limit_poller: LimitPoller
     scheduler: Scheduler
+    absent_pins: AbsentPins
 
 
 async def build_parts(
@@ -66,7 +69,8 @@ async def build_parts(
 
     upstreams = await open_upstreams(stack, core, plans, observe)
     content = await build_content(stack, settings, core, upstreams)
-    service = build_admin_service(core, live=build_live_parts(upstreams, content, connections))
+    live = build_live_parts(core, upstreams, content, connections)
+    service = build_admin_service(core, live=live)
     web_server = build_web_server(
         stack,
         settings,
@@ -89,10 +93,13 @@ async def build_parts(
         service=service,
         limit_poller=limit_poller,
         scheduler=Scheduler(service, schedules=settings.schedules, clock=core.clocks.wall),
+        absent_pins=live.absent_pins,
     )
 
 
-def build_live_parts(upstreams: Upstreams, content: Content, connections: Connections) -> LiveParts:
+def build_live_parts(
+    core: Core, upstreams: Upstreams, content: Content, connections: Connections
+) -> LiveParts:
     """Return the parts that orders find in a running mirror only."""
     certificate = connections.certificate
     return LiveParts(
@@ -105,6 +112,7 @@ def build_live_parts(upstreams: Upstreams, content: Content, connections: Connec
         blobs=content.blobs,
         warm_figures=content.warm_figures,
         warm_places=FairSemaphore(1),
+        absent_pins=AbsentPins(core.clocks.timer),
     )
 
 
@@ -112,8 +120,8 @@ def build_pin_keeper(parts: Parts) -> PinKeeper:
     """Return the keeper of pinned tags."""
     return PinKeeper(
         store=parts.core.store,
-        budget=parts.core.budget,
         manifests=parts.content.manifests,
         upstreams=parts.upstreams.registries,
-        service=parts.service,
+        absent=parts.absent_pins,
+        renewal=PinRenewal(parts.core.budget, parts.content.manifests, parts.service),
     )

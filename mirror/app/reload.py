@@ -159,6 +159,7 @@ class Reloader:
         for name in prepared:
             parts.limit_poller.ask_anew(name)
             parts.content.manifests.forget_refusals(name)
+            parts.absent_pins.forget(name)
             parts.content.blobs.forget_refusals(name)
 
     def _commit_core(self, made: _Made) -> None:

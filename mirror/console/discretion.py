@@ -12,6 +12,7 @@ from mirror.admin.operations.concerns import concerns
 from mirror.budget.summary import AccountBudget, Budgets
 
 _HIDDEN = "an account"  # instead of its name
+_HIDDEN_IMAGE = "an image"
 _HIDDEN_TROUBLE = "the log says how"  # instead of an error, which names files
 
 
@@ -40,7 +41,8 @@ def _status(status: Status) -> Status:
     """Leave out names, and judge anew: so no phrase of a concern can have one."""
     limits = tuple(replace(each, account=_hidden(each.account)) for each in status.limits)
     disk = replace(status.disk, trouble=status.disk.trouble and _HIDDEN_TROUBLE)
-    nameless = replace(status, limits=limits, disk=disk, concerns=())
+    pins = (_HIDDEN_IMAGE,) * len(status.absent_pins)
+    nameless = replace(status, limits=limits, disk=disk, absent_pins=pins, concerns=())
     return replace(nameless, concerns=tuple(concerns(nameless)))
 
 

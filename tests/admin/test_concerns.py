@@ -75,6 +75,7 @@ CASES = {
     "logins": replace(WELL, events=replace(NO_EVENTS, logins=20)),
     "shed": replace(WELL, events=replace(NO_EVENTS, shed=1)),
     "log_lines": replace(WELL, events=replace(NO_EVENTS, log_lines=1)),
+    "pins_absent": replace(WELL, absent_pins=("ghcr.io/a:1", "ghcr.io/b:1")),
     "certificate": replace(WELL, certificate_end=1_000_000.0 + 5 * DAY),
 }
 

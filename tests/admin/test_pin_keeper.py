@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mirror.admin import pin_keeper
-from mirror.admin.messages import Pinned, PinOrder
+from mirror.admin.messages import Pinned, PinOrder, Status, StatusOrder
 from mirror.oci.digest import Digest
 from tests.standin import Fault, Hub, Image, Seen, make_image, make_index
 from tests.standin.images import Index
@@ -52,11 +53,12 @@ async def pull(mirror: Mirror, index: Index, *images: Image) -> None:
     await mirror.settled()
 
 
-async def pin(tmp_path: Path) -> None:
-    """Pin the tag."""
-    [record] = [each async for each in ordered(tmp_path / "data", PinOrder(("library/app:1",)))]
+async def pin(tmp_path: Path, *names: str) -> None:
+    """Pin the tag, or others."""
+    order = PinOrder(names or ("library/app:1",))
+    [record] = [each async for each in ordered(tmp_path / "data", order)]
     assert isinstance(record, Pinned)
-    assert record.images[0].refused is None
+    assert not any(each.refused for each in record.images)
 
 
 def is_question(seen: Seen) -> bool:
@@ -306,16 +308,126 @@ async def test_a_pinned_image_that_outgrows_its_share_is_named_in_the_log(
         assert mirror.daemon.store.catalog.pinned_bytes <= 4 * 1024 * 1024
 
 
-async def test_a_pinned_tag_that_upstream_deletes_keeps_its_content(
+async def test_a_deleted_pinned_tag_keeps_its_content_and_is_asked_about_seldom(
     hub: Hub, run: Run, tmp_path: Path
 ) -> None:
-    old = add(hub, 1)
-    async with run(tag_ttl=0) as mirror:
+    def is_gone(seen: Seen) -> bool:
+        return is_question(seen) and seen.status == 404
+
+    clock, old = Clock(), add(hub, 1)
+    async with run(clock, tag_ttl=0) as mirror:
         await pull(mirror, old, old.images[0])
         await pin(tmp_path)
         hub.untag(NAME, "1")
-        await hub.seen(lambda seen: is_question(seen) and seen.status == 404, 2)
+        await hub.seen(is_gone)
         assert (await mirror.manifest(NAME, "1")).status == 404
         catalog = mirror.daemon.store.catalog
         assert catalog.is_pinned(Digest(old.digest))
         assert catalog.is_pinned(Digest(old.images[0].layers[0].digest))
+        assert not await concerned(tmp_path)
+        clock.now += 61
+        await hub.seen(is_gone, 2)
+        await until(lambda: concerned(tmp_path))
+        hub.journal.clear()
+        clock.now += 61  # the pause is twice as long now
+        await asyncio.sleep(0.2)  # several rounds
+        assert not hub.journal.entries
+        hub.add(old, NAME, "1")
+        clock.now += 60
+        await hub.seen(lambda seen: is_question(seen) and seen.status == 200, 2)
+        assert not await concerned(tmp_path)
+
+
+async def test_a_deleted_tag_is_back_once_a_client_has_pulled_it(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    clock, old = Clock(), add(hub, 1)
+    async with run(clock, tag_ttl=30, missing_ttl=1) as mirror:
+        await pull(mirror, old, old.images[0])
+        await pin(tmp_path)
+        hub.untag(NAME, "1")
+
+        async def later() -> bool:
+            clock.now += 61
+            return await concerned(tmp_path)
+
+        await until(later)
+        hub.add(old, NAME, "1")
+        assert (await mirror.manifest(NAME, "1")).status == 200
+        await until(lambda: not_concerned(tmp_path))
+
+
+async def concerned(tmp_path: Path) -> bool:
+    """Whether the status says that a pinned tag is absent."""
+    [status] = [each async for each in ordered(tmp_path / "data", StatusOrder())]
+    assert isinstance(status, Status)
+    found = [each.what for each in status.concerns if each.key == "pins_absent"]
+    assert found in ([], [f"Upstream has pinned tags no more, or denies them: docker.io/{NAME}:1."])
+    return bool(found)
+
+
+async def not_concerned(tmp_path: Path) -> bool:
+    """Whether it says so of none."""
+    return not await concerned(tmp_path)
+
+
+GHCR = "ghcr.example"
+
+
+@pytest.fixture
+async def two(hub: Hub, other: Hub, run: Run, tmp_path: Path) -> AsyncIterator[Mirror]:
+    """A mirror of two upstreams, each with one pinned tag, that of the second pinned first."""
+    upstreams = {"docker.io": {"url": hub.url}, GHCR: {"url": other.url}}
+    image = make_image("ghcr", [20_000])
+    other.add(image, NAME, "1")
+    async with run(tag_ttl=0, upstreams=upstreams) as mirror:
+        for path in ("manifests/1", *(f"blobs/{blob.digest}" for blob in image.blobs)):
+            assert (await mirror.ask(f"/v2/{NAME}/{path}?ns={GHCR}")).status == 200
+        old = add(hub, 1)
+        await pull(mirror, old, old.images[0])
+        await pin(tmp_path, f"{GHCR}/{NAME}:1", f"{NAME}:1")
+        yield mirror
+
+
+async def test_an_upstream_that_hangs_delays_its_own_pinned_tags_only(
+    hub: Hub, other: Hub, two: Mirror
+) -> None:
+    gate = asyncio.Event()
+    other.faults.add(Fault(kind="manifest", hang=True, until=gate, times=None))
+    await other.seen(is_question)
+    for seed in (2, 3):
+        new = add(hub, seed)
+        await until(lambda new=new: two.stored.has(new.images[0].layers[0].digest))  # type: ignore[misc]
+    gate.set()
+
+
+async def test_content_that_hangs_delays_no_pinned_tag_of_another_upstream(
+    hub: Hub, other: Hub, two: Mirror
+) -> None:
+    gate = asyncio.Event()
+    other.faults.add(Fault(kind="blob", stall_after=100, until=gate, times=None))
+    other.add(make_image("large", [20_000] * 9), NAME, "1")
+    await other.seen(lambda seen: seen.kind == "blob" and seen.status == 200, 2)
+    new = add(hub, 2)
+    await until(lambda: two.stored.has(new.images[0].layers[0].digest))
+    gate.set()
+
+
+async def test_content_that_hangs_delays_no_other_pinned_tag_of_its_upstream(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    gate = asyncio.Event()
+    old, other = add(hub, 1), make_image("other", [20_000])
+    hub.add(other, "library/other", "1")
+    async with run(tag_ttl=0) as mirror:
+        await pull(mirror, old, old.images[0])
+        await mirror.pull("library/other", "1", other)
+        await mirror.settled()
+        await pin(tmp_path, f"{NAME}:1", "library/other:1")
+        new, newer = add(hub, 2), make_image("newer", [20_000])
+        layer = new.images[0].layers[0].digest
+        hub.faults.add(Fault(kind="blob", reference=layer, stall_after=100, until=gate, times=None))
+        await hub.seen(lambda seen: seen.kind == "blob" and seen.reference == layer)
+        hub.add(newer, "library/other", "1")
+        await until(lambda: mirror.stored.has(newer.layers[0].digest))
+        gate.set()

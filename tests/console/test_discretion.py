@@ -1,4 +1,4 @@
-"""Discretion: no result for all viewers has a name of an account, or of a file on the disk."""
+"""Discretion: no result for all viewers names an account, an image, or a file on the disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mirror.admin.operations import concerns
 from mirror.console.discretion import discreet
 from tests.admin.test_concerns import CASES, DISK, LIMIT
 
-ACCOUNT, FILE = "payer-7", "/srv/acme"
+ACCOUNT, FILE, IMAGE = "payer-7", "/srv/acme", "ghcr.io/acme/secret"
 
 
 def told(status: Status) -> str:
@@ -22,15 +22,17 @@ def told(status: Status) -> str:
 
 
 @pytest.mark.parametrize("key", CASES)
-def test_no_concern_names_an_account_or_a_file_to_a_stranger(key: str) -> None:
+def test_no_concern_names_account_file_or_image_to_a_stranger(key: str) -> None:
     case = CASES[key]
     limits = tuple(replace(each, account=ACCOUNT) for each in case.limits)
     trouble = case.disk.trouble and f"cannot write to {FILE}"
-    named = replace(case, limits=limits, disk=replace(case.disk, trouble=trouble))
+    disk, pins = replace(case.disk, trouble=trouble), (IMAGE,) * len(case.absent_pins)
+    named = replace(case, limits=limits, disk=disk, absent_pins=pins)
     words = told(named)
     assert f"key='{key}'" in words
     assert ACCOUNT not in words
     assert FILE not in words
+    assert IMAGE not in words
 
 
 @pytest.mark.parametrize("account", ["an", ".", "docker.io", "spent", "{0}", "%s", "(anonymous)"])

@@ -140,7 +140,8 @@ class HourEvents:
 class Status:
     """The state of the mirror. Times are epoch seconds, durations seconds.
 
-    `concerns` follow from the other figures. `certificate_end` is None without a certificate.
+    `concerns` follow from the other figures. `certificate_end` is None without a certificate,
+    `absent_pins` are the pinned tags that their upstreams do not have any more.
     Without a `running` mirror, disk, limits and history are those of the data folder, and all
     other figures are 0.
     """
@@ -160,5 +161,6 @@ class Status:
     connections: int
     events: HourEvents
     certificate_end: float | None
+    absent_pins: tuple[str, ...] = ()
     running: bool = True
     kind: Literal["status_report"] = "status_report"

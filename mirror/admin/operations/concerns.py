@@ -125,6 +125,18 @@ def _disk(status: Status) -> Iterator[Concern]:
         )
 
 
+def _pins(status: Status) -> Iterator[Concern]:
+    if absent := status.absent_pins:
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        yield Concern(
+            "pins_absent",
+            "warning",
+            f"Upstream has pinned tags no more, or denies them: {absent[0]}{more}.",
+            "Their last content stays. If that is not needed, `mirror unpin` lets it go.",
+            "pinned-images",
+        )
+
+
 def _answers(status: Status) -> Iterator[Concern]:
     hour = next(each for each in status.spans if each.name == "hour")
     least = max(_FEW, _SHARE * hour.requests)
@@ -192,6 +204,7 @@ _JUDGES: tuple[Callable[[Status], Iterator[Concern]], ...] = (
     _upstreams,
     _limits,
     _disk,
+    _pins,
     _answers,
     _clients,
     _itself,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mirror.access.authorizer import Authorizer
+from mirror.admin.absent_pins import AbsentPins
 from mirror.admin.messages import Record, Unavailable
 from mirror.admin.operations.kept import KeptLists
 from mirror.budget.budget import Budget
@@ -31,7 +32,8 @@ class LiveParts:
 
     `connections` returns the number of clients' connections, `certificate_end` the time at which
     the mirror's certificate ends, in epoch seconds; None without one. `warm_places` are for the
-    blobs that all runs of `warm` fetch at a time.
+    blobs that all runs of `warm` fetch at a time, `absent_pins` the pinned tags that upstream does
+    not have any more.
     """
 
     fetches: FetchPool
@@ -43,6 +45,7 @@ class LiveParts:
     blobs: BlobService
     warm_figures: WarmFigures
     warm_places: FairSemaphore
+    absent_pins: AbsentPins
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ async def status(parts: OperationParts, _: StatusOrder) -> AsyncGenerator[Record
         connections=live.connections() if live else 0,
         events=HourEvents(**{name: recorder.increase(name) for name in _EVENTS}),
         certificate_end=live.certificate_end() if live else None,
+        absent_pins=live.absent_pins.names if live else (),
         running=live is not None,
     )
     yield replace(report, concerns=tuple(concerns(report)))

@@ -35,6 +35,7 @@ from mirror.storage.catalog import charged
 from mirror.storage.errors import StorageError
 from mirror.storage.store import Store
 from mirror.upstream.publicity_check import ProbedContent
+from mirror.util.fair_semaphore import Owners
 from mirror.util.units import human
 
 # The mirror asks for itself: it may read what its account may, within the rules of the upstream.
@@ -214,7 +215,7 @@ class ImageWarming:
 
     async def _failure(self, digest: Digest) -> str | None:
         """Bring a blob; returns the reason if that fails."""
-        async with self.live.warm_places.taken():
+        async with self.live.warm_places.taken(*self._owners()):
             try:
                 stored = await self._bring(digest)
             except RegistryError as error:
@@ -222,6 +223,10 @@ class ImageWarming:
             except StorageError as error:
                 return f"{digest[:19]}…: {error.reason}"
         return None if stored else f"{digest[:19]}… cannot be stored: no room, or the disk fails"
+
+    def _owners(self) -> Owners:
+        """Return the owner of places for blobs: no upstream that hangs may take all of them."""
+        return (self.repository.upstream,) if len(self.live.registries) > 1 else ()
 
     async def _bring(self, digest: Digest) -> bool:
         def follow(body: FetchedBody) -> None:

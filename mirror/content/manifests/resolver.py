@@ -132,8 +132,13 @@ class ManifestResolver:
         if not self._fetcher.may_be_counted(request):
             await self._get(request, head=False)
 
-    async def revalidate(self, repository: Repository, tag: Tag) -> Digest | None:
-        """Ask upstream about a tag that is not fresh; see `TagResolver.revalidate`."""
+    def fresh(self, repository: Repository, tag: Tag) -> Digest | None:
+        """Return the digest of a tag that is fresh, without counting as a use of it."""
+        tagged = self._tags.peek(TagKey(repository, tag))
+        return tagged.found.digest if tagged is not None and self._tags.fresh(tagged) else None
+
+    async def revalidate(self, repository: Repository, tag: Tag) -> Hint:
+        """Ask upstream about a tag; see `TagResolver.revalidate`."""
         return await self._tag_resolver.revalidate(TagKey(repository, tag))
 
     async def refresh(self, repository: Repository, tag: Tag) -> ManifestResult:

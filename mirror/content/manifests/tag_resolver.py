@@ -19,7 +19,6 @@ from mirror.content.outcome import (
     StaleReason,
     stale_reason,
 )
-from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     HeldBack,
     ManifestUnknown,
@@ -56,20 +55,25 @@ class TagResolver:
         """Cancel all revalidations."""
         await self._revalidation.close()
 
-    async def revalidate(self, key: TagKey) -> Digest | None:
+    async def revalidate(self, key: TagKey) -> Hint:
         """Ask upstream about a tag by HEAD, unless it need not be asked: this costs no pull.
 
-        Returns the tag's digest; None if only a GET can tell. Raises UpstreamFailure, after which
-        the tag is not asked about for some seconds.
+        A hint without a digest says that only a GET can tell, or that upstream failed just now.
+        Raises UpstreamFailure, after which the tag is not asked about for some seconds.
         """
         if lately := self._lately(key):
-            return lately[0].found.digest
+            found, outcome = lately[0].found, lately[1]
+            fresh = Hint(found.digest, found.media_type, found.size)
+            return Hint() if outcome is Outcome.STALE else fresh
         try:
             checked = await self._revalidation.run(key)
         except UpstreamFailure as failure:
             self._revalidation.fall_back(key, stale_reason(failure))
             raise
-        return None if isinstance(checked, Hint) else checked[0].found.digest
+        if isinstance(checked, Hint):
+            return checked
+        found = checked[0].found
+        return Hint(found.digest, found.media_type, found.size)
 
     async def revalidate_ahead(self, key: TagKey) -> Ahead:
         """Ask upstream by HEAD about a tag that has not ended yet.
