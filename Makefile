@@ -19,7 +19,7 @@ run: $(RUNS)  ## start a mirror of Docker Hub on 127.0.0.1:5000, its data in ./d
 	@$(BIN)/mirror serve
 
 test: $(READY)  ## run the tests that need Python packages only
-	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern --ignore tests/browser -n 4 --dist worksteal
+	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern --ignore tests/browser -n auto --maxprocesses 4 --dist worksteal
 
 test-long: $(READY)  ## run the tests that draw examples, with many more of them (hours)
 	@$(BIN)/pytest $$(grep -rlE 'from hypothesis|support.searching' tests --include 'test_*.py') \
@@ -29,7 +29,7 @@ test-pythons: $(READY)  ## run them on each Python from 3.11 on this machine, in
 	@$(BIN)/python -m tests.pythons $(TESTS)
 
 test-real: $(READY)  ## pull with dockerd, containerd, podman and skopeo (as root, from Debian's packages)
-	@$(BIN)/pytest tests/real -n auto --maxprocesses 4 --dist loadgroup
+	@$(BIN)/pytest tests/real
 
 test-install: $(READY)  ## install it in each documented way, and use it (as root; needs mmdebstrap)
 	@$(BIN)/pytest tests/install

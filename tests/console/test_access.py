@@ -95,7 +95,7 @@ async def test_the_pages_own_form_acts(run: Run) -> None:
 async def test_without_operators_nobody_acts_and_is_told_how(mirror: Mirror) -> None:
     got = await mirror.ask("/", "POST")
     assert got.status == 403
-    assert "setting operators" in got.text
+    assert "key operators" in got.text
     assert "mirror" in got.text
 
 
