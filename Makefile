@@ -22,7 +22,7 @@ test: $(READY)  ## run the tests that need Python packages only
 	@$(BIN)/pytest tests --ignore tests/real --ignore tests/install --ignore tests/modern --ignore tests/browser -n auto --maxprocesses 4 --dist worksteal
 
 test-long: $(READY)  ## run the tests that draw examples, with many more of them (hours)
-	@$(BIN)/pytest $$(grep -rlE 'from hypothesis|support.searching' tests --include 'test_*.py') \
+	@$(BIN)/pytest $$(grep -rl 'from hypothesis' tests --include 'test_*.py') \
 		--hypothesis-profile=search --timeout 7200 -n 4 --dist worksteal
 
 test-pythons: $(READY)  ## run them on each Python from 3.11 on this machine, in .pythons: TESTS=tests/budget
