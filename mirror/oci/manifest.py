@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from mirror.oci import media, strict_json
 from mirror.oci.digest import Digest
@@ -78,6 +78,11 @@ class Hint:
     size: int = 0
     missing: bool = False
     inferred: bool = False
+
+    @classmethod
+    def of(cls, found: Descriptor) -> Self:
+        """Return the hint that says as much as a descriptor."""
+        return cls(found.digest, found.media_type, found.size)
 
     @property
     def descriptor(self) -> Descriptor | None:

@@ -164,7 +164,7 @@ class ManifestResolver:
             request = PullRequest(repository, reference, MIRROR_ITSELF)
             hint = await self._fetcher.hint(request) if found is None else None
         if found is not None:
-            return Hint(found.digest, found.media_type, found.size)
+            return Hint.of(found)
         return hint or Hint()
 
     async def _get(self, request: PullRequest, *, head: bool, anew: bool = False) -> ManifestResult:

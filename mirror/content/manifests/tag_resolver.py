@@ -62,18 +62,14 @@ class TagResolver:
         Raises UpstreamFailure, after which the tag is not asked about for some seconds.
         """
         if lately := self._lately(key):
-            found, outcome = lately[0].found, lately[1]
-            fresh = Hint(found.digest, found.media_type, found.size)
-            return Hint() if outcome is Outcome.STALE else fresh
+            tagged, outcome, _ = lately
+            return Hint() if outcome is Outcome.STALE else Hint.of(tagged.found)
         try:
             checked = await self._revalidation.run(key)
         except UpstreamFailure as failure:
             self._revalidation.fall_back(key, stale_reason(failure))
             raise
-        if isinstance(checked, Hint):
-            return checked
-        found = checked[0].found
-        return Hint(found.digest, found.media_type, found.size)
+        return checked if isinstance(checked, Hint) else Hint.of(checked[0].found)
 
     async def revalidate_ahead(self, key: TagKey) -> Ahead:
         """Ask upstream by HEAD about a tag that has not ended yet.
