@@ -66,7 +66,8 @@ def _flags(command: Parser) -> set[str]:
 def _arguments(name: str, command: Parser) -> Iterator[argparse.Action]:
     for each in sorted(command._actions, key=lambda each: bool(each.option_strings)):
         is_key = name != "serve" and _KEYS.intersection(each.option_strings)
-        if not isinstance(each, argparse._HelpAction) and not is_key:
+        hidden = is_key or each.help == argparse.SUPPRESS
+        if not isinstance(each, argparse._HelpAction) and not hidden:
             yield each
 
 
