@@ -10,31 +10,25 @@ import pty
 import signal
 import struct
 import termios
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mirror.admin.messages import Concern, RunningFetch, Status
 from mirror.cli.status_screen import HEIGHT, WIDTH, screen
-from tests.admin.test_concerns import DISK, HOUR, LIMIT, NO_EVENTS, UP
+from tests.admin.test_concerns import HOUR, LIMIT, UP, WELL
 from tests.standin import Hub, Image
 from tests.support.command import MODULE, Ended, environment, fetch, launched, serving
 
-STATUS = Status(
+STATUS = replace(
+    WELL,
     version="1.0",
     host="mirror.test",
-    at=1_000_000.0,
     started=1.0,
     uptime=7200,
-    concerns=(),
-    upstreams=(UP,),
-    limits=(LIMIT,),
     spans=(HOUR,) * 3,
-    disk=DISK,
-    fetches=0,
-    followers=0,
     connections=3,
-    events=NO_EVENTS,
     certificate_end=None,
 )
 DOWN = Concern("upstream_down", "error", "quay.io has been down for 12 min.", "Ask it.", "watch-it")
@@ -54,7 +48,7 @@ async def status(*arguments: str | Path) -> Ended:
 
 def changed(**changes: object) -> Status:
     """The status with other fields."""
-    return Status(**{name: getattr(STATUS, name) for name in Status.__slots__} | changes)
+    return replace(STATUS, **changes)  # type: ignore[arg-type]
 
 
 def test_a_usual_screen_fits_a_small_terminal() -> None:

@@ -35,6 +35,13 @@ class Fleet:
         """Have upstream say that a tag means what it meant."""
         self.tags.put(key, Descriptor(Digest.of(key.tag.encode()), "a/b", 1))
 
+    def use(self, many: int) -> None:
+        """Request each of so many tags, and again after 20 s."""
+        for at in (0, 20):
+            self.clock.now = at
+            for number in range(many):
+                self.request(number)
+
     def request(self, number: int) -> bool:
         """Request a tag; returns whether that waited for upstream."""
         key = self.key(number)
@@ -96,10 +103,7 @@ def test_a_step_looks_at_few_tags_however_many_have_ended(
 ) -> None:
     monkeypatch.setattr(tags_in_use, "_LOOKS", 10)
     fleet = Fleet(index)
-    for at in (0, 20):
-        fleet.clock.now = at
-        for number in range(100):
-            fleet.request(number)
+    fleet.use(100)
     fleet.clock.now = 1000
     for left in range(90, -1, -10):
         assert fleet.in_use.take(HUB) is None
@@ -112,10 +116,7 @@ def test_a_bounded_number_of_tags_is_followed(
 ) -> None:
     monkeypatch.setattr(tags_in_use, "_MOST", 10)
     fleet = Fleet(index)
-    for at in (0, 20):
-        fleet.clock.now = at
-        for number in range(100):
-            fleet.request(number)
+    fleet.use(100)
     assert fleet.in_use.followed(HUB) == 10
 
 
