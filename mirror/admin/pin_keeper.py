@@ -162,7 +162,7 @@ class PinKeeper:
 
     def _note_absence(self, image: ImageName) -> None:
         if self._absent.note(image):
-            words = "upstream has the pinned %s no more: its content stays, and it is asked seldom"
+            words = "upstream no longer has the pinned %s: its content stays, and HEADs get rare"
             _log.warning(words, image)
 
     async def _former(self, image: ImageName, digest: Digest) -> _Kept:

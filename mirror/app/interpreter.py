@@ -23,7 +23,7 @@ def share() -> None:
 
 
 def settle() -> None:
-    """Exclude the objects of the start from garbage collection, which begins: they live to the end.
+    """Begin garbage collection, without the objects of the start: they live until the end.
 
     A full collection stops every thread while it looks through all objects: 0.2 s with 100,000
     stored blobs (measured).

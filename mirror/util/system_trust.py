@@ -21,7 +21,7 @@ _unread: list[SystemTrust] = []
 class SystemTrust(ssl.SSLContext):
     """A context of a client, as `ssl.create_default_context` makes it, that has not read CAs yet.
 
-    Any connection has it read them first. Threads may share it.
+    A connection of asyncio has it read them first. Threads may share it.
     """
 
     def __new__(cls) -> Self:

@@ -362,7 +362,10 @@ async def concerned(tmp_path: Path) -> bool:
     [status] = [each async for each in ordered(tmp_path / "data", StatusOrder())]
     assert isinstance(status, Status)
     found = [each.what for each in status.concerns if each.key == "pins_absent"]
-    assert found in ([], [f"Upstream has pinned tags no more, or denies them: docker.io/{NAME}:1."])
+    assert found in (
+        [],
+        [f"Upstream no longer has pinned tags, or denies them: docker.io/{NAME}:1."],
+    )
     return bool(found)
 
 

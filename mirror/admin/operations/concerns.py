@@ -131,7 +131,7 @@ def _pins(status: Status) -> Iterator[Concern]:
         yield Concern(
             "pins_absent",
             "warning",
-            f"Upstream has pinned tags no more, or denies them: {absent[0]}{more}.",
+            f"Upstream no longer has pinned tags, or denies them: {absent[0]}{more}.",
             "Their last content stays. If that is not needed, `mirror unpin` lets it go.",
             "pinned-images",
         )
