@@ -29,6 +29,7 @@ from mirror.storage.errors import NoRoom, StorageError
 from mirror.storage.store import Store
 from mirror.storage.stored_blob import Hold
 from mirror.upstream.blob_source import BlobSource
+from mirror.util.uncancelled import run_to_completion
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ class Fetch(FetchProgress):
     async def _fetch(self) -> None:
         try:
             await self._receive_somewhere()
-            await self._publish()
+            await run_to_completion(self._publish())
         except StorageError as error:
             self._give_up_disk(error)
         except asyncio.CancelledError:
@@ -239,16 +240,7 @@ class Fetch(FetchProgress):
             self._answer.bound(_ANSWER_WITHIN)
 
     async def _publish(self) -> None:
-        """Publish the file and link it to its repositories, in one step that is never cancelled."""
-        step = asyncio.create_task(self._published())
-        try:
-            await asyncio.shield(step)
-        except asyncio.CancelledError:
-            await asyncio.wait([step])
-            raise
-
-    async def _published(self) -> None:
-        """Publish the blob; the followers have all bytes by now, and need not wait for it.
+        """Publish the blob and link it; the followers have all bytes by now, and need not wait.
 
         A blob that another upstream's fetch has published meanwhile stays: it has readers. The
         partial that another upstream left is of no use any more.

@@ -23,7 +23,6 @@ from mirror.oci import media
 from mirror.oci.digest import Digest
 from mirror.oci.errors import (
     HostUnreachable,
-    ManifestUnfit,
     ManifestUnknown,
     PullLimitSpent,
     RegistryError,
@@ -294,16 +293,6 @@ class ManifestFetcher:
         index in vain. If no client needs a missing one, a pull is reserved in vain for 30 s.
         """
         return [child for child in index.platforms if not self.stored.within(repository, child)]
-
-
-def is_of_digest(failure: UpstreamFailure) -> bool:
-    """Whether a GET by tag may succeed where a GET by digest failed: its path is another one.
-
-    A pull limit, a share, an unreachable host and a document that must not be stored fail both.
-    """
-    if isinstance(failure, TooManyRequests):
-        return type(failure) is TooManyRequests
-    return not isinstance(failure, HostUnreachable | ManifestUnfit)
 
 
 def _refused_for(failure: UpstreamFailure) -> float:

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from mirror.budget.protocol import PullBudget
 from mirror.budget.pull_request import PullRequest
-from mirror.content.manifests.fetcher import ManifestFetcher, is_of_digest
+from mirror.content.manifests.fetcher import ManifestFetcher
 from mirror.content.manifests.tags import Tagged, Tags
 from mirror.content.outcome import StaleReason
+from mirror.content.refusals import is_of_digest
 from mirror.identity.client import MIRROR_ITSELF
 from mirror.oci.errors import HeldBack, HostUnreachable, PullLimitSpent, UpstreamFailure
 from mirror.oci.manifest import Descriptor, Hint

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mirror.budget.protocol import PullBudget
 from mirror.budget.pull_request import PullRequest
-from mirror.content.manifests.fetcher import ManifestFetcher, is_of_digest
+from mirror.content.manifests.fetcher import ManifestFetcher
 from mirror.content.manifests.result import ManifestResult
 from mirror.content.manifests.revalidation import Revalidation
 from mirror.content.manifests.tags import Tagged, Tags
@@ -19,6 +19,7 @@ from mirror.content.outcome import (
     StaleReason,
     stale_reason,
 )
+from mirror.content.refusals import is_of_digest
 from mirror.oci.errors import (
     HeldBack,
     ManifestUnknown,
